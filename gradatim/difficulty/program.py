@@ -1,0 +1,187 @@
+"""Which text of a sample is the program, and how are many of them measured alike on any number of processes?
+
+Every static metric scores the program only: not the output that TinyPy appends as comments, and not an instruction
+in plain words. ``scored_text`` is the one place that decides this. A metric is a plain function of one program;
+``PerTree`` and ``PerText`` make a ``Difficulty`` of it, and ``chunk_map`` spreads chunks of rows over processes
+whose results come back in order, so that the figures do not depend on the number of workers. What a metric measures
+is not known here.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import math
+import multiprocessing
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ..stage import Event, Events, ignore_events
+
+__all__ = [
+    "CHUNK",
+    "INERT",
+    "OUTPUT_LINE",
+    "PerText",
+    "PerTree",
+    "Program",
+    "Rows",
+    "chunk_map",
+    "parse",
+    "programs",
+    "push_children",
+    "scored_text",
+]
+
+OUTPUT_LINE = "# output"
+"""The last line of a TinyPy prompt; what the program prints follows it, as comments."""
+
+CHUNK = 4096
+"""Rows per task: large enough to hide the cost of sending them, small enough to share out evenly."""
+
+_BARE = [kind for kind in vars(ast).values() if isinstance(kind, type) and not getattr(kind, "_fields", True)]
+INERT: frozenset[type] = frozenset(
+    [ast.Name, ast.Constant, ast.Global, ast.Nonlocal, ast.Import, ast.ImportFrom, ast.alias, *_BARE]
+    + [type(None), bool, int, str]
+)
+"""Kinds of field values that a walk over a tree need not enter: nodes without nodes below them, and no nodes."""
+
+Result = TypeVar("Result")
+Rows = Sequence[tuple[str, str, str | None]]
+
+
+class Program(NamedTuple):
+    """What is scored of one sample; ``tree`` is None for what is not Python or does not parse."""
+
+    text: str
+    tree: ast.Module | None
+
+
+def parse(text: str) -> ast.Module | None:
+    """The tree of a Python program, None when it cannot be had: a fault, a NUL byte, nesting too deep."""
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def scored_text(prompt: str, answer: str, language: str | None = "python") -> Program:
+    """The program in a sample, and its tree.
+
+    - The prompt ends with the line ``# output`` (TinyPy): the prompt without that line.
+    - The prompt is blank, or the language is not Python: the answer.
+    - Otherwise prompt and answer together when they parse (the beginning of a program and its continuation), else
+      the answer alone (a question in plain words and its solution).
+    """
+    if language not in (None, "python"):
+        return Program(answer, None)
+    head = prompt.rstrip()
+    if head.endswith(OUTPUT_LINE) and head[-len(OUTPUT_LINE) - 1 : -len(OUTPUT_LINE)] in ("", "\n"):
+        text = head[: -len(OUTPUT_LINE)]
+        return Program(text, parse(text))
+    if head:
+        whole = prompt + answer
+        tree = parse(whole)
+        if tree is not None:
+            return Program(whole, tree)
+    return Program(answer, parse(answer))
+
+
+def programs(rows: Rows) -> Iterator[Program]:
+    """The programs of (prompt, answer, language) rows. The parser's warnings about old habits are not ours to tell."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for prompt, answer, language in rows:
+            yield scored_text(prompt, answer, language)
+
+
+def push_children(node: ast.AST, stack: list[Any]) -> None:
+    """Put the nodes right below ``node`` on ``stack``, but for the inert ones."""
+    for field in node._fields:
+        value = getattr(node, field, None)
+        if value.__class__ is list:
+            stack.extend([child for child in value if child.__class__ not in INERT])
+        elif value.__class__ not in INERT:
+            stack.append(value)
+
+
+@dataclass(frozen=True)
+class PerTree:
+    """The difficulty that ``measure`` finds in each program's tree; NaN where there is no tree.
+
+    ``measure`` is a function at the top of a module (or a ``functools.partial`` of one), so that other processes
+    find it; it returns NaN for a program it cannot score.
+    """
+
+    measure: Callable[[ast.Module], float]
+
+    def __call__(
+        self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
+    ) -> npt.NDArray[np.float64]:
+        return _joined(chunk_map(functools.partial(_measure_trees, self.measure), samples, workers, events))
+
+
+@dataclass(frozen=True)
+class PerText:
+    """The difficulty that ``measure`` finds in each program's text, in any language; see ``PerTree``."""
+
+    measure: Callable[[str], float]
+
+    def __call__(
+        self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
+    ) -> npt.NDArray[np.float64]:
+        return _joined(chunk_map(functools.partial(_measure_texts, self.measure), samples, workers, events))
+
+
+def chunk_map(
+    measure: Callable[[Rows], Result], samples: pa.Table, workers: int, events: Events = ignore_events
+) -> Iterator[Result]:
+    """``measure`` of each chunk of rows, in order. ``events`` hears of each finished chunk, in rows.
+
+    Processes are spawned, never forked (a fork copies locks that threads hold), and only when there is more than
+    one chunk; few chunks wait at a time, so memory does not grow with the table.
+    """
+    starts = range(0, samples.num_rows, CHUNK)
+    if workers <= 1 or len(starts) <= 1:
+        for start in starts:
+            yield measure(_rows(samples, start))
+            events(Event("advance", "score", min(start + CHUNK, samples.num_rows), samples.num_rows))
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(starts)), mp_context=context) as pool:
+        waiting: deque[Future[Result]] = deque()
+        done = 0
+        for start in [*starts, *[None] * (3 * workers)]:
+            if start is not None:
+                waiting.append(pool.submit(measure, _rows(samples, start)))
+            if waiting and (start is None or len(waiting) > 3 * workers):
+                yield waiting.popleft().result()
+                done += CHUNK
+                events(Event("advance", "score", min(done, samples.num_rows), samples.num_rows))
+
+
+def _rows(samples: pa.Table, start: int) -> Rows:
+    part = samples.slice(start, CHUNK)
+    languages = part["language"].to_pylist() if "language" in part.column_names else [None] * part.num_rows
+    return list(zip(part["prompt"].to_pylist(), part["answer"].to_pylist(), languages, strict=True))
+
+
+def _measure_trees(measure: Callable[[ast.Module], float], rows: Rows) -> npt.NDArray[np.float64]:
+    scores = (math.nan if program.tree is None else measure(program.tree) for program in programs(rows))
+    return np.fromiter(scores, np.float64, len(rows))
+
+
+def _measure_texts(measure: Callable[[str], float], rows: Rows) -> npt.NDArray[np.float64]:
+    return np.fromiter((measure(program.text) for program in programs(rows)), np.float64, len(rows))
+
+
+def _joined(parts: Iterator[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    return np.concatenate([np.empty(0), *parts])

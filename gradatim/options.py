@@ -1,0 +1,64 @@
+"""Do the options a recipe gives fit the part they are meant for?
+
+Recipes name parts and hand them plain options read from YAML. A part is a factory whose keyword-only parameters
+are its options; ``strict`` wraps such a factory so that options it does not have and values of the wrong type are
+told as one ``RecipeError`` that holds every fault, not as the first ``TypeError`` from somewhere inside. The
+wrapper keeps the signature, so that options can be listed. What a value means (a share in [0, 1], a band that is
+there) is checked by the factory itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar, get_type_hints
+
+from .errors import RecipeError, did_you_mean
+
+__all__ = ["option_names", "strict"]
+
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
+
+
+def option_names(factory: Callable[..., Any]) -> list[str]:
+    """The options of ``factory``: its keyword-only parameters, in the order they are written."""
+    parameters = inspect.signature(factory).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+
+
+def strict(part: str) -> Callable[[Callable[Given, Made]], Callable[Given, Made]]:
+    """Decorator: the factory of ``part`` ("the schedule 'hybrid'") refuses options that do not fit it."""
+
+    def wrap(factory: Callable[Given, Made]) -> Callable[Given, Made]:
+        @functools.wraps(factory)
+        def checked(*args: Given.args, **options: Given.kwargs) -> Made:
+            return factory(*args, **_fitting(part, factory, options))
+
+        return checked
+
+    return wrap
+
+
+def _fitting(part: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with their values as the annotations ask for; ``RecipeError`` with every fault otherwise."""
+    if not options:
+        return {}
+    from pydantic import TypeAdapter, ValidationError
+
+    known, hints = option_names(factory), get_type_hints(factory)
+    faults, hint, values = [], None, {}
+    for name, value in options.items():
+        if name not in known:
+            faults.append(f"{part} has no option {name!r}")
+            hint = hint or did_you_mean(name, known)
+            continue
+        try:
+            values[name] = TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            faults.append(f"{name}: {error.errors()[0]['msg']} (given {value!r})")
+    if faults:
+        allowed = f"the options {', '.join(known)}" if known else "no options"
+        raise RecipeError("; ".join(faults), where=part, faults=faults, allowed=allowed, hint=hint)
+    return values

@@ -1,0 +1,32 @@
+"""Which programs does a student learn first? TinyPy: random small Python programs by level, with what they print.
+
+    grammar     what a level is: data, one row each
+    draw        one random program and its output
+    generate    many distinct ones, the same whatever the workers; the table and the counts
+    interpret   what a given TinyPy program prints, safely
+    canonical   the form that renamed twins share
+
+A sample's text is ``prompt + answer``: the program, the line ``# output``, then one ``# …`` line per printed line,
+each line ended by a newline. Samples are joined by one blank line, that is by one further newline.
+"""
+
+from __future__ import annotations
+
+from .canonical import canonical
+from .generate import Facts, Generated, LevelFacts, ProgramStream, generate, stream
+from .grammar import LEVELS, Level
+from .interpret import commented, run_program
+
+__all__ = [
+    "LEVELS",
+    "Facts",
+    "Generated",
+    "Level",
+    "LevelFacts",
+    "ProgramStream",
+    "canonical",
+    "commented",
+    "generate",
+    "run_program",
+    "stream",
+]

@@ -1,0 +1,173 @@
+"""What does this TinyPy program print?
+
+A small interpreter over Python's own syntax tree: assignments to names, ``print``, if/elif/else, ``for … in
+range(…)``, ``while``, arithmetic, comparisons and and/or/not on numbers. It computes with Python's operators, so it
+prints what CPython prints; it can neither touch the machine nor run for ever, so it may be given what a model wrote.
+It is the second witness of ``draw``, which never calls it. It is no sandbox for Python at large: whatever is not
+TinyPy is refused with the line it stands on.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import DataError
+
+__all__ = ["commented", "run_program"]
+
+_BITS = 4096  # beyond this a whole number is refused: repeated squaring would fill the memory
+
+_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
+_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.Not: operator.not_,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+}
+_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+
+
+def run_program(text: str, *, max_steps: int = 10_000) -> str:
+    """What CPython prints for the TinyPy program ``text``, each line ended by a newline; comments are ignored.
+
+    Raises ``DataError``, with the line, when the text is not TinyPy, when the program raises (division by zero, a
+    name that is not defined), and when it takes more than ``max_steps`` statements and loop turns.
+    """
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as fault:
+        line = getattr(fault, "lineno", None)
+        raise DataError(f"this is not a Python program: {fault}", where=_where(line)) from None
+    machine = _Machine(max_steps)
+    try:
+        machine.run(tree.body)
+    except (ArithmeticError, NameError, TypeError, ValueError, RecursionError) as failure:
+        what = f"the program raises {type(failure).__name__}: {failure}"
+        raise DataError(what, where=_where(machine.line)) from None
+    return "".join(machine.printed)
+
+
+def commented(printed: str) -> str:
+    """Printed text as a sample's answer: each line becomes ``# line``.
+
+    >>> commented("7\\n-1\\n")
+    '# 7\\n# -1\\n'
+    """
+    return "".join([f"# {line}\n" for line in printed.splitlines()])
+
+
+def _where(line: int | None) -> str:
+    return "program" if line is None else f"program, line {line}"
+
+
+class _Machine:
+    """The state of a running program: its variables, what it printed, the steps left and the current line."""
+
+    def __init__(self, steps: int) -> None:
+        self.names: dict[str, Any] = {}
+        self.printed: list[str] = []
+        self.allowed = self.left = steps
+        self.line = 1
+
+    def run(self, body: list[ast.stmt]) -> None:
+        for statement in body:
+            self.line = statement.lineno
+            self.step()
+            self.statement(statement)
+
+    def step(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise DataError(f"the program does not end within {self.allowed} steps", where=_where(self.line))
+
+    def statement(self, statement: ast.stmt) -> None:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                self.names[name] = self.value(value)
+            case ast.Expr(value=ast.Call(func=ast.Name(id="print"), args=arguments, keywords=[])):
+                self.printed.append(" ".join([str(self.value(argument)) for argument in arguments]) + "\n")
+            case ast.If(test=test, body=body, orelse=otherwise):
+                self.run(body if self.value(test) else otherwise)
+            case ast.While(test=test, body=body, orelse=otherwise):
+                while self.value(test):
+                    self.step()
+                    self.run(body)
+                self.run(otherwise)
+            case ast.For(
+                target=ast.Name(id=name),
+                iter=ast.Call(func=ast.Name(id="range"), args=arguments, keywords=[]),
+                body=body,
+                orelse=otherwise,
+            ):
+                for value in range(*[self.value(argument) for argument in arguments]):
+                    self.step()
+                    self.names[name] = value
+                    self.run(body)
+                self.run(otherwise)
+            case ast.Pass():
+                pass
+            case _:
+                self.refuse(statement)
+
+    def value(self, node: ast.expr) -> Any:
+        match node:
+            case ast.Constant(value=bool() | int() | float() as value):
+                return value
+            case ast.Name(id=name):
+                if name not in self.names:
+                    raise NameError(f"name {name!r} is not defined")
+                return self.names[name]
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+                return self.bounded(_BINARY[type(op)](self.value(left), self.value(right)))
+            case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
+                return _UNARY[type(op)](self.value(operand))
+            case ast.BoolOp(op=op, values=values):
+                return self.either(values, isinstance(op, ast.Or))
+            case ast.Compare(left=left, ops=ops, comparators=rights) if all(type(op) in _COMPARE for op in ops):
+                return self.chain(self.value(left), ops, rights)
+        return self.refuse(node)
+
+    def either(self, values: list[ast.expr], stop_at: bool) -> Any:
+        """``or`` stops at the first value that is true, ``and`` at the first that is not; the last value otherwise."""
+        for node in values:
+            value = self.value(node)
+            if bool(value) is stop_at:
+                break
+        return value
+
+    def chain(self, left: Any, ops: list[ast.cmpop], rights: list[ast.expr]) -> bool:
+        for op, node in zip(ops, rights, strict=True):
+            right = self.value(node)
+            if not _COMPARE[type(op)](left, right):
+                return False
+            left = right
+        return True
+
+    def bounded(self, value: Any) -> Any:
+        if isinstance(value, int) and value.bit_length() > _BITS:
+            raise DataError(f"a number grows beyond {_BITS} bits", where=_where(self.line))
+        return value
+
+    def refuse(self, node: ast.stmt | ast.expr) -> Any:
+        raise DataError(
+            "this is not TinyPy",
+            where=_where(node.lineno),
+            given=ast.unparse(node).split("\n")[0],
+            allowed="assignments, print, if, for over range, while, arithmetic, comparisons, and, or, not",
+        )

@@ -1,0 +1,203 @@
+"""What has already been done, and how do we never do it twice?
+
+A run is a folder. Each costly thing has a key, a path inside the folder that ends in ``.json``; the thing is done
+when that file exists, and the file is written last, by rename. To resume is to run the same command again:
+``once`` returns what is there and makes what is missing. The folder is locked while in use, and ``metrics.jsonl``
+is append-only except for ``rewind``, which cuts off what a killed process wrote after its last checkpoint.
+
+This module knows nothing of stages, models or recipes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from .errors import RunFolderError, StorageFailed
+
+__all__ = ["Metrics", "Record", "read_json", "write_atomically", "write_folder", "write_json"]
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what a disk can refuse into one clear line; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        advice = {
+            errno.ENOSPC: "free some disk space, then run the same command again: finished work is kept",
+            errno.EDQUOT: "free some of your quota, then run the same command again: finished work is kept",
+            errno.EACCES: "choose a folder you may write to with --out",
+            errno.EPERM: "choose a folder you may write to with --out",
+            errno.EROFS: "choose a folder you may write to with --out",
+            errno.ENOTDIR: "choose a folder, not a file, with --out",
+            errno.EEXIST: "choose a folder, not a file, with --out",
+        }.get(error.errno or 0)
+        if advice is None:
+            raise
+        raise StorageFailed(f"cannot write ({os.strerror(error.errno or 0)})", where=path, hint=advice) from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write ``data`` beside ``path``, flush it to the disk and rename: a reader sees all or nothing."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Let ``fill`` write into a temporary folder, flush every file, then rename it to ``path``.
+
+    An older folder at ``path`` is replaced; a leftover of a killed process is removed first.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    with storage_errors(path):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _sync(file)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+        _sync(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
+    write_atomically(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; ``RunFolderError`` names the file when it is not JSON."""
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise RunFolderError(
+            "this file of the run is damaged", where=path, given=error, hint="remove it: its part is done again"
+        ) from error
+
+
+class Metrics:
+    """The append-only ``metrics.jsonl``: one JSON object a line, each with cycle, stage and step.
+
+    Rows hold nothing that depends on the clock, so a run that was killed and resumed has the same file, byte for
+    byte, as one that was not.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: IO[bytes] | None = None
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one row; it reaches the operating system at once."""
+        with storage_errors(self.path):
+            if self._file is None:
+                self._file = open(self.path, "ab")
+            self._file.write((json.dumps(row, allow_nan=False) + "\n").encode())
+            self._file.flush()
+
+    def rewind(self, cycle: int, stage: int, step: int) -> None:
+        """Forget every row after (cycle, stage, step), and a last line that a killed process left torn."""
+        self.close()
+        kept = [
+            line
+            for line in (self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else [])
+            if line.endswith(b"\n") and self._place(line) <= (cycle, stage, step)
+        ]
+        write_atomically(self.path, b"".join(kept))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every whole row."""
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+    def close(self) -> None:
+        """Flush to the disk and let go of the file."""
+        if self._file is not None:
+            with storage_errors(self.path):
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+            self._file = None
+
+    @staticmethod
+    def _place(line: bytes) -> tuple[int, int, int]:
+        row = json.loads(line)
+        return row["cycle"], row["stage"], row["step"]
+
+
+class Record:
+    """An open run folder, locked for this process until ``close``; use it as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = open(folder / ".lock", "a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "unknown"
+            self._lock.close()
+            raise RunFolderError(
+                "another process is using this run folder",
+                where=folder,
+                given=f"process {holder}",
+                hint="wait for it to end, stop it, or choose another folder with --out",
+            ) from error
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+        self.metrics = Metrics(folder / "metrics.jsonl")
+
+    def once(self, key: str, make: Callable[[], Any]) -> Any:
+        """The JSON value recorded under ``key``; made by ``make()`` and recorded when it is not there yet."""
+        path = self.folder / key
+        if path.exists():
+            return read_json(path)
+        value = make()
+        write_json(path, value)
+        return value
+
+    def done(self, key: str) -> bool:
+        """Whether ``key`` is recorded."""
+        return (self.folder / key).exists()
+
+    def close(self) -> None:
+        """Release the lock; safe to call twice."""
+        self.metrics.close()
+        if not self._lock.closed:
+            self._lock.close()
+
+    def __enter__(self) -> Record:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -1,0 +1,26 @@
+"""What came out, for a person to read?
+
+Pure functions over run folders: ``collect`` reads them, ``statistics`` compares arms, ``summary`` gathers what
+every view shows, ``wording`` says it in plain words, ``tables`` writes Markdown and terminal tables, ``figures``
+draws, and ``page`` binds it all into one HTML file that opens without a network. Nothing here trains, evaluates
+or changes a run. Plotting and statistics libraries are imported when first used, so the command line starts fast.
+"""
+
+from .collect import collect
+from .data import RunData, StudyData
+from .page import write_report
+from .summary import Summary, summarise
+from .tables import markdown_table, terminal_table
+from .wording import headline
+
+__all__ = [
+    "RunData",
+    "StudyData",
+    "Summary",
+    "collect",
+    "headline",
+    "markdown_table",
+    "summarise",
+    "terminal_table",
+    "write_report",
+]

@@ -1,0 +1,169 @@
+"""What does a report know of a run and of a study?
+
+Frozen records, filled by ``collect`` from run folders and read by everything else here. They hold what the folders
+say and nothing computed beyond simple look-ups: percentages, intervals and tests belong to ``summary``. A run that
+has not finished is a run with fewer stages; it is shown but never compared, because half of a curriculum is not
+the curriculum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..stage import StageResult, SuiteResult
+
+__all__ = ["Arm", "Bands", "Histogram", "PlannedStage", "Point", "RunData", "StageData", "StudyData", "TableFacts"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of training that the study compares; ``title`` is what readers see."""
+
+    name: str
+    title: str
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What the plan promised: ``samples`` by band and the budget in ``tokens``."""
+
+    name: str
+    tokens: int
+    samples: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageData:
+    """A finished stage and how many samples of each band it drew on."""
+
+    result: StageResult
+    composition: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row of the metrics: mean loss in nats per token after ``run_tokens`` tokens of the whole run."""
+
+    run_tokens: int
+    cycle: int
+    stage: int
+    loss: float | None = None
+    validation_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Bands:
+    """``counts[i]`` samples lie in band ``names[i]``; ``edges`` are the inner thresholds, one fewer than bands."""
+
+    names: tuple[str, ...]
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """``counts[i]`` samples have a difficulty from ``edges[i]`` up to ``edges[i + 1]``."""
+
+    metric: str
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """What is known of a cycle's samples; ``facts`` is a nested mapping of counts (dropped, duplicates, twins)."""
+
+    rows: int | None = None
+    test_rows: int | None = None
+    levels: Mapping[str, int] = field(default_factory=dict)
+    bands: Bands | None = None
+    histogram: Histogram | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One arm trained with one seed. ``parameters`` is the size of the model, None when nothing tells it."""
+
+    arm: str
+    seed: int
+    recipe: str = ""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    plan: tuple[PlannedStage, ...] = ()
+    curve: tuple[Point, ...] = ()
+    tables: tuple[TableFacts, ...] = ()
+    stages: tuple[StageData, ...] = ()
+    parameters: int | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Every planned stage of the last cycle has a result. Without a plan, any result counts."""
+        if not self.stages:
+            return False
+        last = self.stages[-1].result.cycle
+        return sum(stage.result.cycle == last for stage in self.stages) >= len(self.plan)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that received a gradient in the stages that are done."""
+        return sum(stage.result.tokens for stage in self.stages)
+
+    def evaluation(self, suite: str, protocol: str, stage: int = -1) -> SuiteResult | None:
+        """What ``suite`` found after ``stage`` (the last by default), or None when it was not asked."""
+        if not self.stages:
+            return None
+        for found in self.stages[stage].result.evaluations:
+            if (found.suite, found.protocol) == (suite, protocol):
+                return found
+        return None
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """Arms × seeds. ``baseline`` is None when there is nothing to compare with; ``notes`` are for the reader."""
+
+    title: str
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    runs: tuple[RunData, ...]
+    baseline: str | None = None
+    controls: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def of(self, arm: str) -> tuple[RunData, ...]:
+        """The runs of ``arm``, by seed."""
+        return tuple(sorted((run for run in self.runs if run.arm == arm), key=lambda run: run.seed))
+
+    def finished(self, arm: str) -> tuple[RunData, ...]:
+        """The runs of ``arm`` that may be compared."""
+        return tuple(run for run in self.of(arm) if run.finished)
+
+    def title_of(self, arm: str) -> str:
+        """What readers call ``arm``."""
+        return next((known.title for known in self.arms if known.name == arm), arm)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Runs that are asked for and not finished, each in words."""
+        found = {(run.arm, run.seed): run for run in self.runs}
+        lines = []
+        for arm in self.arms:
+            for seed in self.seeds:
+                run = found.get((arm.name, seed))
+                if run is None:
+                    lines.append(f"{arm.title}, seed {seed}: not started")
+                elif not run.finished:
+                    planned = f" of {len(run.plan)}" if run.plan else ""
+                    lines.append(f"{arm.title}, seed {seed}: {len(run.stages)}{planned} stages done")
+        return tuple(lines)
+
+    def evaluations(self) -> Sequence[tuple[str, str]]:
+        """Each (suite, protocol) that some finished run was asked, in the order met."""
+        met: dict[tuple[str, str], None] = {}
+        for run in self.runs:
+            if run.finished:
+                for found in run.stages[-1].result.evaluations:
+                    met.setdefault((found.suite, found.protocol))
+        return tuple(met)

@@ -1,0 +1,205 @@
+"""How does a study become one page that opens anywhere?
+
+Binds the summary, the wording and the figures into a single HTML file: styles and drawings are inside, no script,
+nothing is fetched, and it follows the reader's light or dark setting. Everything that comes from a run folder is
+escaped: a program text is hostile input. The page says which runs are missing instead of refusing to be written.
+It computes no statistics and draws nothing itself.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ..errors import StorageFailed
+from . import figures
+from .collect import collect
+from .data import RunData, StudyData
+from .ink import DARK, LIGHT, for_page, styles
+from .statistics import ENOUGH_SEEDS
+from .summary import HEADLINE, Summary, group_scores, groups, summarise
+from .wording import count, headline, interval_of_points, p_value, percent, points
+
+__all__ = ["render", "write_report"]
+
+EXAMPLES = 3
+"""Predictions shown per arm, right ones and wrong ones each."""
+
+
+def write_report(folders: Path | str | Iterable[Path | str], out: Path | str) -> Path:
+    """Read ``folders`` and write the page to ``out`` at once or not at all; returns its path.
+
+    Raises ``RunFolderError`` and ``DataError`` like ``collect``, ``StorageFailed`` when ``out`` cannot be written.
+    """
+    page, out = render(collect(folders)), Path(out)
+    unfinished = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(page, "utf-8")
+        os.replace(unfinished, out)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise StorageFailed(f"the report cannot be written ({error.strerror})", where=out) from error
+    return out
+
+
+def render(study: StudyData) -> str:
+    """The page for ``study`` as HTML text; the same study gives the same text."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "percent": percent,
+        "points": points,
+        "interval": interval_of_points,
+        "p": p_value,
+        "count": count,
+    }
+    here = files(__package__)
+    template = environment.from_string((here / "report.html.j2").read_text("utf-8"))
+    summary = summarise(study)
+    return template.render(
+        study=study,
+        summary=summary,
+        headline=headline(summary),
+        sizes=list(_sizes(study, summary)),
+        styles=styles([arm.name for arm in study.arms], study.baseline),
+        drawings=_drawings(study, summary),
+        by_group=_group_tables(study, summary),
+        predictions=[found for arm in _best_first(summary) if (found := _predictions(study, summary, arm))],
+        facts=_facts(study),
+        recipes=[(arm.title, run.recipe) for arm in study.arms for run in study.of(arm.name)[:1] if run.recipe],
+        environment=_environment(study),
+        enough=ENOUGH_SEEDS,
+        decides=(summary.suite, summary.protocol) == HEADLINE,
+        style=Markup(_style((here / "report.css").read_text("utf-8"))),
+    )
+
+
+@dataclass(frozen=True)
+class _Predictions:
+    """Attempts of one run of an arm at programs of the test set."""
+
+    title: str
+    seed: int
+    right: tuple[Mapping[str, Any], ...]
+    wrong: tuple[Mapping[str, Any], ...]
+
+
+def _style(css: str) -> str:
+    def rules(colours: Mapping[str, str]) -> str:
+        return " ".join(f"--{name}: {colour};" for name, colour in colours.items())
+
+    return (
+        f":root {{ {rules(LIGHT)} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {rules(DARK)} }} }}\n{css}"
+    )
+
+
+def _sizes(study: StudyData, summary: Summary) -> Iterator[tuple[str, str]]:
+    """The size of everything, so that nobody takes a demo for a result."""
+    tables = [table for run in study.runs for table in run.tables]
+    tests = next((s.total for row in summary.rows for s in row.scores), None)
+    tokens = [run.tokens for run in study.runs if run.finished]
+    seconds = sum(stage.result.seconds for run in study.runs for stage in run.stages)
+    yield "arms × seeds", f"{len(study.arms)} × {len(study.seeds)}"
+    yield "samples to learn from", count(next((table.rows for table in tables if table.rows), None))
+    yield "test programs", count(tests or next((table.test_rows for table in tables if table.test_rows), None))
+    yield "model parameters", count(next((run.parameters for run in study.runs if run.parameters), None))
+    yield "tokens learnt per run", _range(tokens)
+    yield (
+        "training time, all runs",
+        f"{seconds / 60:.1f}\u00a0min" if seconds < 7200 else f"{seconds / 3600:.1f}\u00a0h",
+    )
+
+
+def _range(values: list[int]) -> str:
+    ends = list(dict.fromkeys(count(value) for value in (min(values), max(values)))) if values else ["–"]
+    return " to ".join(ends)
+
+
+def _drawings(study: StudyData, summary: Summary) -> dict[str, Any]:
+    """Each figure that the study has something for, by name, ready for the page."""
+    from markupsafe import Markup
+
+    drawn = {
+        "differences": (figures.differences(study, summary), "Difference of each arm to the baseline in points"),
+        "validation": (figures.validation_curves(study), "Validation loss of all arms over the tokens learnt"),
+        "curves": (figures.learning_curves(study), "Training and validation loss of each arm, stages parted"),
+        "level": (figures.by_group(study, summary, "level"), "Accuracy by level"),
+        "band": (figures.by_group(study, summary, "band"), "Accuracy by band of difficulty"),
+        "stages": (figures.after_stages(study, summary), "Accuracy after each stage"),
+        "composition": (figures.composition(study), "Samples of each band in every stage"),
+        "histogram": (figures.histogram(study), "Histogram of the samples' difficulty, with the bands"),
+    }
+    return {name: Markup(for_page(text, label)) for name, (text, label) in drawn.items() if text}
+
+
+def _group_tables(study: StudyData, summary: Summary) -> dict[str, Any]:
+    """``[group]`` → (values, rows of (title, mean share per value)): what the dots show, in numbers."""
+    tables = {}
+    for group in ("level", "band"):
+        values = groups(study, summary.suite, summary.protocol).get(group, ())
+        found = group_scores(study, summary.suite, summary.protocol, group)
+        rows = [
+            (row.title, [_mean([score.share for score in found[row.arm][value]]) for value in values])
+            for row in summary.rows
+        ]
+        tables[group] = (values, rows)
+    return tables
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _best_first(summary: Summary) -> list[str]:
+    return [row.arm for row in sorted(summary.rows, key=lambda row: -(row.mean or 0))]
+
+
+def _predictions(study: StudyData, summary: Summary, arm: str) -> _Predictions | None:
+    for run in study.finished(arm):
+        found = run.evaluation(summary.suite, summary.protocol)
+        if found and found.examples:
+            right = [example for example in found.examples if example.get("passed")]
+            wrong = [example for example in found.examples if not example.get("passed")]
+            return _Predictions(study.title_of(arm), run.seed, tuple(right[:EXAMPLES]), tuple(wrong[:EXAMPLES]))
+    return None
+
+
+def _facts(study: StudyData) -> list[tuple[str, Any]]:
+    """What is known of the data, from the first table: all arms of a study share it."""
+    table = next((table for run in study.runs for table in run.tables), None)
+    if table is None:
+        return []
+    facts: list[tuple[str, Any]] = [("samples", table.rows), ("test programs", table.test_rows)]
+    facts += [(f"level {level}", number) for level, number in table.levels.items()]
+    return [(name, value) for name, value in (*facts, *_flat(table.facts)) if value is not None]
+
+
+def _flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings as lines: ``{"dropped": {"too long": 3}}`` → ``("dropped: too long", 3)``."""
+    for name, value in content.items():
+        place = f"{above}: {name}" if above else str(name)
+        if isinstance(value, Mapping):
+            yield from _flat(value, place)
+        else:
+            yield place, value
+
+
+def _environment(study: StudyData) -> list[tuple[str, str]]:
+    """Where the runs ran; a fact that differs between runs lists each of its values."""
+
+    def facts(run: RunData) -> dict[str, str]:
+        return {name: str(value) for name, value in _flat(run.environment)}
+
+    values: dict[str, dict[str, None]] = {}
+    for run in study.runs:
+        for name, value in facts(run).items():
+            values.setdefault(name, {}).setdefault(value)
+    return [(name, " / ".join(list(found)[:8])) for name, found in values.items()]

@@ -1,0 +1,143 @@
+"""Where is the difficulty axis cut?
+
+``make_bands`` cuts one difficulty column into bands, easiest first, at thresholds or at quantiles of the column
+itself. Rows without a score belong to no band: they are counted (``Bands.unscored``) and no stage uses them. This
+module does not decide what a stage takes from a band (``matrix``) nor which rows those are (``realise``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError, RecipeError
+
+__all__ = ["PAPER_THRESHOLDS", "Bands", "Scores", "make_bands"]
+
+Scores = npt.NDArray[np.float64]
+
+PAPER_THRESHOLDS = (2.0, 4.0)
+"""Where arXiv 2407.10194 cuts its Overall Metric (``om``): easy < 2 <= medium < 4 <= hard."""
+
+
+@dataclass(frozen=True)
+class Bands:
+    """The difficulty axis cut into slices. Band i holds ``edges[i-1] <= difficulty < edges[i]``.
+
+    ``index``: int8, shape (rows,): the band of each row of the table, -1 for a row that has no score (NaN).
+    """
+
+    names: tuple[str, ...]
+    edges: tuple[float, ...]
+    index: npt.NDArray[np.int8]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Samples per band."""
+        return tuple(int(np.count_nonzero(self.index == band)) for band in range(len(self.names)))
+
+    @property
+    def unscored(self) -> int:
+        """Rows that no stage uses because they have no score."""
+        return int(np.count_nonzero(self.index < 0))
+
+    def place(self, difficulty: Scores) -> npt.NDArray[np.int8]:
+        """The band of each value of another table (a test set) under the same edges; a band may stay empty."""
+        return _place(difficulty, self.edges)
+
+
+def make_bands(
+    difficulty: Scores,
+    *,
+    thresholds: Sequence[float] | None = None,
+    quantiles: Sequence[float] | None = None,
+    names: Sequence[str] = ("easy", "medium", "hard"),
+) -> Bands:
+    """Cut ``difficulty`` (float64, shape (rows,), NaN = unscored) at ``thresholds`` or at ``quantiles`` of itself.
+
+    A value on a threshold belongs to the harder band. Equal values are never parted: a quantile cuts between two
+    distinct values, at the cut that leaves the share below it nearest to the one asked for. With neither given the
+    bands are made as equal as ties allow.
+
+    Raises ``RecipeError`` when the cuts are out of order or do not match ``names``, ``DataError`` when a band
+    would be empty.
+    """
+    scores = np.asarray(difficulty, dtype=np.float64)
+    if thresholds is not None and quantiles is not None:
+        raise RecipeError("bands are cut at thresholds or at quantiles, not both", where="bands")
+    if quantiles is None and thresholds is None:
+        quantiles = [cut / len(names) for cut in range(1, len(names))]
+    cuts = [float(cut) for cut in (thresholds if thresholds is not None else quantiles or ())]
+    _check_cuts(cuts, names, quantiles is not None)
+    scored = np.sort(scores[~np.isnan(scores)])
+    if not scored.size:
+        raise DataError(
+            "no sample has a difficulty",
+            where="bands",
+            given=f"{scores.size} rows without a score",
+            hint="another metric, or `gradatim score` to see why the samples cannot be scored",
+        )
+    edges = tuple(cuts) if quantiles is None else _quantile_edges(scored, cuts)
+    bands = Bands(tuple(names), edges, _place(scores, edges))
+    _check_filled(bands, scored)
+    return bands
+
+
+def _check_cuts(cuts: Sequence[float], names: Sequence[str], are_quantiles: bool) -> None:
+    what = "quantiles" if are_quantiles else "thresholds"
+    if not names or len(set(names)) != len(names):
+        raise RecipeError("bands need names, each different", where="bands.names", given=list(names))
+    if len(cuts) != len(names) - 1:
+        raise RecipeError(
+            f"{len(names)} bands need {len(names) - 1} {what}",
+            where=f"bands.{what}",
+            given=f"{list(cuts)} for {', '.join(names)}",
+        )
+    if any(not low < high for low, high in itertools.pairwise(cuts)) or not all(map(math.isfinite, cuts)):
+        raise RecipeError(
+            f"{what} must rise", where=f"bands.{what}", given=list(cuts), hint=f"{sorted(set(cuts))}"
+        )
+    if are_quantiles and any(not 0 < cut < 1 for cut in cuts):
+        raise RecipeError("quantiles must lie between 0 and 1", where="bands.quantiles", given=list(cuts))
+
+
+def _quantile_edges(scored: Scores, quantiles: Sequence[float]) -> tuple[float, ...]:
+    """One edge per quantile, each the least value of the band above it; ``scored`` is sorted."""
+    values, below = np.unique(scored, return_index=True)
+    if values.size <= len(quantiles):
+        raise DataError(
+            f"{values.size} distinct difficulties cannot fill {len(quantiles) + 1} bands",
+            where="bands.quantiles",
+            given=f"difficulties from {values[0]:g} to {values[-1]:g}",
+            hint="fewer bands, or a metric that tells the samples apart better",
+        )
+    edges: list[float] = []
+    first = 1
+    for done, quantile in enumerate(quantiles, start=1):
+        last = values.size - (len(quantiles) - done)
+        nearest = int(np.argmin(np.abs(below[first:last] / scored.size - quantile))) + first
+        edges.append(float(values[nearest]))
+        first = nearest + 1
+    return tuple(edges)
+
+
+def _place(difficulty: Scores, edges: Sequence[float]) -> npt.NDArray[np.int8]:
+    index = np.searchsorted(np.asarray(edges, dtype=np.float64), difficulty, side="right").astype(np.int8)
+    index[np.isnan(difficulty)] = -1
+    return index
+
+
+def _check_filled(bands: Bands, scored: Scores) -> None:
+    empty = [name for name, size in zip(bands.names, bands.sizes, strict=True) if not size]
+    if empty:
+        raise DataError(
+            f"no sample falls into the band{'s' if len(empty) > 1 else ''} {', '.join(map(repr, empty))}",
+            where="bands",
+            given=f"edges {list(bands.edges)}, difficulties from {scored[0]:g} to {scored[-1]:g}",
+            hint="edges inside that range, quantiles instead of thresholds, fewer bands, or harder data",
+        )

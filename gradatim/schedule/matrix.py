@@ -1,0 +1,235 @@
+"""How much of each band does a stage take, and how many tokens does it get?
+
+The plain schedules are a matrix: rows are stages, columns are bands (easiest first), entries are fractions.
+
+    baseline     1 1 1      sequential  1 . .      incremental  1 . .      hybrid  1 . .
+                                        . 1 .                   1 1 .              r 1 .
+                                        . . 1                   1 1 1              r r 1     r = the hardest part
+
+The budget is split exactly: the stages' tokens add up to it. With three bands the shares are those of
+arXiv 2407.10194 (steps of 25/30/65 thousand for incremental, 20/30/70 for hybrid). A factory makes a schedule from
+the bands' names and the budget alone, so a plan can be drawn before any data is there. This module does not choose
+rows (``realise``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import RecipeError, did_you_mean
+from ..options import strict
+from ..registry import Registry
+from ..stage import End, Schedule, StageResult, StageSpec
+from .bands import Bands
+from .realise import ORDERS
+
+__all__ = ["SCHEDULES", "Matrix", "ScheduleFactory", "preview", "split_budget"]
+
+Shares = Sequence[float] | None
+
+MOST_STAGES = 1000
+"""``preview`` gives up here: a schedule that goes on for longer never ends."""
+
+
+class ScheduleFactory(Protocol):
+    """Makes a schedule for bands (easiest first) and a budget in tokens; options are keywords."""
+
+    def __call__(self, bands: tuple[str, ...], tokens: int, **options: Any) -> Schedule: ...
+
+
+SCHEDULES: Registry[ScheduleFactory] = Registry("schedule")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A schedule whose stages are fixed beforehand: the stage after n finished ones is row n."""
+
+    rows: tuple[StageSpec, ...]
+
+    def next(self, history: Sequence[StageResult]) -> StageSpec | None:
+        """Row ``len(history)``, or None past the last row."""
+        return self.rows[len(history)] if len(history) < len(self.rows) else None
+
+
+def split_budget(tokens: int, shares: Sequence[float]) -> list[int]:
+    """``tokens`` parted in proportion to ``shares``; whole numbers that add up to ``tokens`` exactly.
+
+    Raises ``RecipeError`` when a stage would get nothing.
+    """
+    ends = np.rint(np.cumsum(shares) / math.fsum(shares) * tokens).astype(np.int64)
+    ends[-1] = tokens
+    parts = [int(part) for part in np.diff(ends, prepend=0)]
+    if min(parts) < 1:
+        raise RecipeError(
+            "the budget is too small for the schedule: a stage would get no tokens",
+            where="budget.tokens",
+            given=f"{tokens} tokens in shares of {[float(share) for share in shares]}",
+        )
+    return parts
+
+
+def _matrix(
+    names: Sequence[str],
+    fractions: Sequence[Sequence[float]],
+    budgets: Sequence[int],
+    order: str = "shuffled",
+    end: End = "hardest",
+) -> Matrix:
+    if order not in ORDERS:
+        raise RecipeError(
+            f"there is no order called {order!r}",
+            where="schedule.order",
+            allowed=", ".join(ORDERS.names()),
+            hint=did_you_mean(order, ORDERS.names()),
+        )
+    rows = zip(names, fractions, budgets, strict=True)
+    return Matrix(
+        tuple(StageSpec(name, tuple(map(float, row)), part, (end,) * len(row), order) for name, row, part in rows)
+    )
+
+
+def _shares(given: Shares, default: Sequence[float]) -> list[float]:
+    """The shares asked for, or the default; ``RecipeError`` when they do not fit the stages."""
+    shares = [float(share) for share in (default if given is None else given)]
+    if len(shares) != len(default) or not all(share > 0 and math.isfinite(share) for share in shares):
+        raise RecipeError(
+            "the shares of the budget do not fit the stages",
+            where="schedule.shares",
+            given=shares,
+            allowed=f"{len(default)} positive number(s), one per stage; they need not add up to 1",
+        )
+    return shares
+
+
+def _rising_shares(stages: int, paper: tuple[float, float, float]) -> Sequence[float]:
+    """The paper's shares for three stages; else each stage in proportion to how many bands it has met."""
+    return paper if stages == 3 else range(1, stages + 1)
+
+
+def _stage_names(fractions: Sequence[Sequence[float]], bands: Sequence[str]) -> list[str]:
+    """What each row of zeros and ones uses: "easy", "easy+medium", or "all"."""
+    used = [[band for band, share in zip(bands, row, strict=True) if share] for row in fractions]
+    return ["all" if len(some) == len(bands) > 1 else "+".join(some) for some in used]
+
+
+@SCHEDULES.register("baseline")
+@strict("the schedule 'baseline'")
+def baseline(
+    bands: tuple[str, ...], tokens: int, *, restarts: int = 1, shares: Shares = None, order: str = "shuffled"
+) -> Matrix:
+    """Every band from the first step: no curriculum.
+
+    ``restarts`` parts the budget into that many equal stages, ``shares`` into unequal ones: the control that has
+    the same learning-rate restarts as a curriculum, and nothing else of it.
+    """
+    count = len(shares) if shares is not None and restarts == 1 else restarts
+    if count < 1:
+        raise RecipeError("a baseline has at least 1 stage", where="schedule.restarts", given=count)
+    budgets = split_budget(tokens, _shares(shares, [1.0] * count))
+    names = ["all"] if count == 1 else [f"all-{stage + 1}" for stage in range(count)]
+    return _matrix(names, [[1.0] * len(bands)] * count, budgets, order)
+
+
+@SCHEDULES.register("sequential")
+@strict("the schedule 'sequential'")
+def sequential(bands: tuple[str, ...], tokens: int, *, shares: Shares = None, order: str = "shuffled") -> Matrix:
+    """One band after the other, easiest first; equal shares of the budget."""
+    rows = np.eye(len(bands)).tolist()
+    return _matrix(bands, rows, split_budget(tokens, _shares(shares, [1.0] * len(bands))), order)
+
+
+@SCHEDULES.register("reverse")
+@strict("the schedule 'reverse'")
+def reverse(bands: tuple[str, ...], tokens: int, *, shares: Shares = None, order: str = "shuffled") -> Matrix:
+    """One band after the other, hardest first: the control for the direction of a curriculum."""
+    rows = np.eye(len(bands))[::-1].tolist()
+    return _matrix(bands[::-1], rows, split_budget(tokens, _shares(shares, [1.0] * len(bands))), order)
+
+
+@SCHEDULES.register("incremental")
+@strict("the schedule 'incremental'")
+def incremental(bands: tuple[str, ...], tokens: int, *, shares: Shares = None, order: str = "shuffled") -> Matrix:
+    """Each stage adds the next harder band: easy, easy+medium, all.
+
+    Shares: 25/30/65 for three bands (arXiv 2407.10194), else in proportion to the bands in each stage.
+    """
+    rows = np.tri(len(bands)).tolist()
+    budgets = split_budget(tokens, _shares(shares, _rising_shares(len(bands), (25, 30, 65))))
+    return _matrix(_stage_names(rows, bands), rows, budgets, order)
+
+
+@SCHEDULES.register("hybrid")
+@strict("the schedule 'hybrid'")
+def hybrid(
+    bands: tuple[str, ...],
+    tokens: int,
+    *,
+    replay: float = 0.5,
+    end: End = "hardest",
+    shares: Shares = None,
+    order: str = "shuffled",
+) -> Matrix:
+    """Each stage takes the next band whole and replays the hardest part of the bands before it.
+
+    ``replay`` is that part (the paper gives no number); ``end`` may be "easiest" or "random" to test whether it
+    has to be the hardest. Shares: 20/30/70 for three bands (arXiv 2407.10194), else as for incremental.
+    """
+    if not 0 <= replay <= 1:
+        raise RecipeError("a share out of range", where="schedule.replay", given=replay, allowed="[0, 1]")
+    rows = (np.eye(len(bands)) + replay * np.tri(len(bands), k=-1)).tolist()
+    budgets = split_budget(tokens, _shares(shares, _rising_shares(len(bands), (20, 30, 70))))
+    names = [f"{band}+replay" if stage and replay else band for stage, band in enumerate(bands)]
+    return _matrix(names, rows, budgets, order, end)
+
+
+@SCHEDULES.register("only")
+@strict("the schedule 'only'")
+def only(bands: tuple[str, ...], tokens: int, *, band: str | None = None, order: str = "shuffled") -> Matrix:
+    """One band alone for the whole budget; ``band`` is its name, the hardest when left out."""
+    chosen = bands[-1] if band is None else band
+    if chosen not in bands:
+        raise RecipeError(
+            f"there is no band called {chosen!r}",
+            where="schedule.band",
+            allowed=", ".join(bands),
+            hint=did_you_mean(chosen, bands),
+        )
+    return _matrix([chosen], [[float(name == chosen) for name in bands]], split_budget(tokens, [1.0]), order)
+
+
+@SCHEDULES.register("warmup")
+@strict("the schedule 'warmup'")
+def warmup(
+    bands: tuple[str, ...], tokens: int, *, share: float = 0.5, shares: Shares = None, order: str = "shuffled"
+) -> Matrix:
+    """An incremental curriculum for a share of the budget, then every band shuffled (arXiv 2506.11300).
+
+    The curriculum is the stages that do not have every band yet; ``shares`` parts ``share`` among them (default:
+    as incremental does). With one band there is nothing to warm up with: one stage.
+    """
+    if not 0 < share < 1:
+        raise RecipeError("a share out of range", where="schedule.share", given=share, allowed="between 0 and 1")
+    rows = np.tri(len(bands)).tolist()
+    first = np.asarray(_shares(shares, list(_rising_shares(len(bands), (25, 30, 65)))[:-1]))
+    parts = [*(first / first.sum() * share), 1 - share] if first.size else [1.0]
+    return _matrix(_stage_names(rows, bands), rows, split_budget(tokens, parts), order)
+
+
+def preview(schedule: Schedule, bands: Bands) -> list[StageSpec]:
+    """The stages of ``schedule``, walked with placeholder results (loss NaN, no evaluations).
+
+    Exact for schedules that do not look at results; for an adaptive one, what it does when nothing is known.
+    Raises ``RecipeError`` when it has not ended after 1000 stages.
+    """
+    history: list[StageResult] = []
+    while spec := schedule.next(history):
+        if len(history) >= MOST_STAGES:
+            raise RecipeError(f"the schedule has not ended after {MOST_STAGES} stages", where="schedule")
+        samples = sum(math.ceil(share * size) for share, size in zip(spec.fractions, bands.sizes, strict=True))
+        history.append(StageResult(0, len(history), spec, samples, 0, spec.tokens, math.nan, 0.0, "", ""))
+    return [result.spec for result in history]

@@ -1,0 +1,89 @@
+"""How does a preset become a model?
+
+A preset's row of numbers becomes a randomly initialised Hugging Face causal model. What it saves opens with
+``AutoModelForCausalLM.from_pretrained`` and nothing of ours. Nothing here trains.
+
+``paper`` is the published 1.08M-parameter GPT (arXiv 2407.10194) as a ``GPT2LMHeadModel``: 120 dimensions, 6 layers,
+6 heads, exact GELU, tied embeddings, no dropout. GPT-2 has biases where the published model has none: they start at
+zero and are frozen, so the function computed, and what is trained, are the same; only the file holds extra zeros.
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+
+from .presets import PRESETS, Shape
+
+__all__ = ["create", "freeze", "trainable_parameters"]
+
+
+def create(preset: str, *, vocabulary: int, context: int, special: dict[str, int], seed: int) -> PreTrainedModel:
+    """A new model of the preset with weights drawn from ``seed``; the global random state is left as it was.
+
+    ``special`` holds ``pad_token_id`` and ``eos_token_id``. Raises ``UnknownPart`` for an unknown preset.
+    """
+    shape = PRESETS.get(preset, where="student.preset")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if shape.family == "gpt2":
+            return _gpt2(shape, vocabulary, context, special)
+        return _qwen3(shape, vocabulary, context, special)
+
+
+def _gpt2(shape: Shape, vocabulary: int, context: int, special: dict[str, int]) -> PreTrainedModel:
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=vocabulary,
+            n_positions=context,
+            n_embd=shape.width,
+            n_layer=shape.layers,
+            n_head=shape.heads,
+            n_inner=shape.mlp,
+            activation_function="gelu",
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=special["eos_token_id"],
+            **special,
+        )
+    )
+    for name, parameter in model.named_parameters():
+        if name.endswith(".bias"):
+            torch.nn.init.zeros_(parameter)
+    return model
+
+
+def freeze(model: PreTrainedModel) -> None:
+    """Keep GPT-2's biases at zero: the published model has none. Other families have nothing to freeze."""
+    if isinstance(model, GPT2LMHeadModel):
+        for name, parameter in model.named_parameters():
+            if name.endswith(".bias"):
+                parameter.requires_grad_(False)
+
+
+def _qwen3(shape: Shape, vocabulary: int, context: int, special: dict[str, int]) -> PreTrainedModel:
+    model = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=vocabulary,
+            max_position_embeddings=context,
+            hidden_size=shape.width,
+            intermediate_size=shape.mlp,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.heads,
+            head_dim=shape.width // shape.heads,
+            tie_word_embeddings=True,
+            bos_token_id=special["eos_token_id"],
+            **special,
+        )
+    )
+    for name, parameter in model.named_parameters():
+        if name.endswith(("o_proj.weight", "down_proj.weight")):
+            torch.nn.init.zeros_(parameter)
+    return model
+
+
+def trainable_parameters(model: PreTrainedModel) -> int:
+    """How many numbers training may change; tied weights are counted once."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,0 +1,230 @@
+"""Which tokens does the student see at each step?
+
+Two ways to cut a stage's samples into batches of one fixed shape (``size`` lines of ``length`` predictions):
+
+* ``windows``, the published protocol: crops of length + 1 tokens, cut at random anywhere in the concatenated text.
+* ``packed``: whole samples laid end to end in lines, none cut; with ``isolate`` a sample attends to itself only.
+
+A batcher is a pure function of a *position*, a small dict that a checkpoint stores: the batches after a position
+are the same whatever came before it and in whatever process. Nothing here knows of models or losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError
+from ..stage import Stage
+from .tokenizer import Encoded
+
+__all__ = ["IGNORE", "Batch", "Batcher", "Packed", "Position", "Windows", "fitting_rows"]
+
+IGNORE = -100
+"""The label of a place without a prediction."""
+
+Position = dict[str, int]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``inputs`` and ``labels`` are int64 of shape (size, length); ``labels[i, t]`` follows ``inputs[i, t]``.
+
+    ``answer`` (bool, same shape) marks labels that belong to a sample's answer or its end. ``segments`` (int64, same
+    shape) numbers the samples of a line from 0, or is None when places may attend across samples.
+    """
+
+    inputs: Ints
+    labels: Ints
+    answer: npt.NDArray[np.bool_]
+    segments: Ints | None = None
+
+    @property
+    def tokens(self) -> int:
+        """How many predictions the batch holds."""
+        return int(np.count_nonzero(self.labels != IGNORE))
+
+
+class Batcher(Protocol):
+    """Batches without end, from any position."""
+
+    @property
+    def start(self) -> Position:
+        """The position before the first batch."""
+        ...
+
+    def stream(self, position: Position) -> Iterator[tuple[Batch, Position]]:
+        """Batches from ``position`` on, each with the position after it."""
+        ...
+
+
+def fitting_rows(encoded: Encoded, rows: Ints, length: int) -> tuple[Ints, int]:
+    """The rows whose sample, with its end, fits into ``length`` tokens, and how many do not."""
+    sizes = encoded.offsets[rows + 1] - encoded.offsets[rows]
+    fits = sizes <= length
+    kept = rows[fits]
+    if not len(kept):
+        raise DataError(
+            "no sample of the stage fits into the context",
+            where="train.length",
+            given=f"{length} tokens; the shortest sample has {int(sizes.min()) if len(sizes) else 0}",
+            hint="a larger train.length and student.context, or train.batching: windows, which cuts samples",
+        )
+    return kept, int(len(rows) - len(kept))
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Random crops of the concatenated text of a stage (arXiv 2407.10194: 64 crops of 257 tokens)."""
+
+    encoded: Encoded
+    stage: Stage
+    size: int
+    length: int
+
+    @property
+    def start(self) -> Position:
+        return {"step": 0}
+
+    def stream(self, position: Position) -> Iterator[tuple[Batch, Position]]:
+        rows = self.stage.rows
+        starts = np.concatenate([[0], np.cumsum(self.encoded.offsets[rows + 1] - self.encoded.offsets[rows])])
+        if starts[-1] <= self.length:
+            raise DataError(
+                "the stage's text is shorter than one window",
+                where=f"stage {self.stage.spec.name}",
+                given=f"{int(starts[-1])} tokens for windows of {self.length + 1}",
+                hint="more samples, or a smaller train.length",
+            )
+        step = position["step"]
+        while True:
+            chance = np.random.Generator(np.random.Philox(key=[self.stage.seed, step]))
+            first = chance.integers(0, starts[-1] - self.length, size=self.size)
+            step += 1
+            yield self._cut(rows, starts, first), {"step": step}
+
+    def _cut(self, rows: Ints, starts: Ints, first: Ints) -> Batch:
+        """The windows that begin at the places ``first`` of the virtual concatenation, which is never built."""
+        places = first[:, None] + np.arange(self.length + 1)
+        which = np.searchsorted(starts, places.ravel(), side="right").reshape(places.shape) - 1
+        inside = places - starts[which]
+        sample = rows[which]
+        tokens = np.asarray(self.encoded.tokens[self.encoded.offsets[sample] + inside]).astype(np.int64)
+        answer = inside >= self.encoded.answer_starts[sample]
+        return Batch(tokens[:, :-1], tokens[:, 1:], answer[:, 1:])
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Whole samples in lines of ``length`` + 1 tokens; each line begins with the end-of-sample token.
+
+    A shuffled stage is permuted anew at each pass and packed best-fit, ``chunk`` samples at a time, so that few
+    places stay empty; any other order is kept, each line being closed when the next sample does not fit.
+    Rows must fit (``fitting_rows``).
+    """
+
+    encoded: Encoded
+    stage: Stage
+    size: int
+    length: int
+    end: int
+    pad: int
+    isolate: bool = False
+    chunk: int = 4096
+
+    @property
+    def start(self) -> Position:
+        return {"epoch": 0, "chunk": 0, "line": 0}
+
+    def stream(self, position: Position) -> Iterator[tuple[Batch, Position]]:
+        lines: list[list[int]] = []
+        for line, place in self._lines(position):
+            lines.append(line)
+            if len(lines) == self.size:
+                yield self._batch(lines), place
+                lines = []
+
+    def _lines(self, position: Position) -> Iterator[tuple[list[int], Position]]:
+        """Lines as lists of rows, each with the position after it."""
+        epoch, chunk, line = position["epoch"], position["chunk"], position["line"]
+        while True:
+            rows = self._epoch(epoch)
+            for at in range(chunk * self.chunk, len(rows), self.chunk):
+                lines = self._pack(rows[at : at + self.chunk], epoch, at // self.chunk)
+                for number in range(line, len(lines)):
+                    yield lines[number], {"epoch": epoch, "chunk": at // self.chunk, "line": number + 1}
+                line = 0
+            epoch, chunk = epoch + 1, 0
+
+    def _epoch(self, epoch: int) -> Ints:
+        if not self.stage.shuffled:
+            return self.stage.rows
+        return np.random.Generator(np.random.Philox(key=[self.stage.seed, epoch])).permutation(self.stage.rows)
+
+    def _pack(self, rows: Ints, epoch: int, chunk: int) -> list[list[int]]:
+        sizes = (self.encoded.offsets[rows + 1] - self.encoded.offsets[rows]).tolist()
+        if not self.stage.shuffled:
+            return _next_fit(rows.tolist(), sizes, self.length)
+        lines = _best_fit(rows.tolist(), sizes, self.length)
+        chance = np.random.Generator(np.random.Philox(key=[self.stage.seed, (epoch << 32) + chunk + (1 << 63)]))
+        return [lines[at] for at in chance.permutation(len(lines))]
+
+    def _batch(self, lines: list[list[int]]) -> Batch:
+        shape = (len(lines), self.length + 1)
+        tokens = np.full(shape, self.pad, dtype=np.int64)
+        segments = np.full(shape, -1, dtype=np.int64)
+        answer = np.zeros(shape, dtype=np.bool_)
+        tokens[:, 0] = self.end
+        for at, line in enumerate(lines):
+            place = 1
+            for number, row in enumerate(line):
+                sample = self.encoded.sample(row)
+                stop = place + len(sample)
+                tokens[at, place:stop] = sample
+                segments[at, place:stop] = number
+                answer[at, place + int(self.encoded.answer_starts[row]) : stop] = True
+                place = stop
+        labels = np.where(segments >= 0, tokens, IGNORE)[:, 1:]
+        # The first place of a sample is predicted from the end of the one before it, so inputs carry the segment of
+        # what they predict: isolated samples then see one end-of-sample token and nothing of their neighbours.
+        return Batch(tokens[:, :-1], labels, answer[:, 1:], segments[:, 1:] if self.isolate else None)
+
+
+def _next_fit(rows: list[int], sizes: list[int], room: int) -> list[list[int]]:
+    """Lines in the given order; a sample that does not fit opens the next line."""
+    lines: list[list[int]] = []
+    left = 0
+    for row, size in zip(rows, sizes, strict=True):
+        if size > left or not lines:
+            lines.append([])
+            left = room
+        lines[-1].append(row)
+        left -= size
+    return lines
+
+
+def _best_fit(rows: list[int], sizes: list[int], room: int) -> list[list[int]]:
+    """Longest samples first, each into the fullest line that holds it. A bit per remaining room finds that line."""
+    lines: list[list[int]] = []
+    by_room: list[list[int]] = [[] for _ in range(room + 1)]
+    rooms = 0
+    for at in sorted(range(len(rows)), key=lambda at: (-sizes[at], at)):
+        size = sizes[at]
+        candidates = rooms >> size
+        if candidates:
+            left = size + (candidates & -candidates).bit_length() - 1
+            line = by_room[left].pop()
+            if not by_room[left]:
+                rooms &= ~(1 << left)
+        else:
+            left, line = room, len(lines)
+            lines.append([])
+        lines[line].append(rows[at])
+        by_room[left - size].append(line)
+        rooms |= 1 << (left - size)
+    return lines

@@ -1,0 +1,90 @@
+"""How does training survive being killed?
+
+A checkpoint is a folder, ``checkpoint``, that holds everything the next step depends on: ``model.safetensors``,
+``optimizer.safetensors``, ``random.safetensors`` and ``state.json``. It is written to a temporary folder, flushed
+and renamed, so a kill leaves the old one or the new one, never half of each. No pickles: nothing here can run code.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+
+from ..errors import RunFolderError
+from ..record import read_json, write_folder, write_json
+from .optim import Optimizers
+
+__all__ = ["State", "discard", "load", "save"]
+
+
+@dataclass(frozen=True)
+class State:
+    """Where training stands. ``position`` is the batcher's; ``loss`` the running mean that divergence is judged by."""
+
+    step: int
+    tokens: int
+    position: dict[str, int]
+    loss: float
+    seconds: float
+    pending: tuple[float, float] = (0.0, 0.0)
+
+
+def save(folder: Path, model: PreTrainedModel, optimizers: Optimizers, state: State) -> None:
+    """Write the checkpoint ``folder``, replacing an older one."""
+
+    def fill(target: Path) -> None:
+        weights = {name: value.detach().cpu().contiguous() for name, value in _weights(model).items()}
+        save_file(weights, target / "model.safetensors")
+        save_file(optimizers.tensors(), target / "optimizer.safetensors")
+        save_file({"cpu": torch.get_rng_state()}, target / "random.safetensors")
+        write_json(target / "state.json", asdict(state))
+
+    write_folder(folder, fill)
+
+
+def load(folder: Path, model: PreTrainedModel, optimizers: Optimizers) -> State | None:
+    """Restore ``model`` and ``optimizers`` in place and return where they stood; None when there is no checkpoint.
+
+    Raises ``RunFolderError`` when the checkpoint is damaged or of another model.
+    """
+    if not (folder / "state.json").exists():
+        return None
+    try:
+        model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+        expected, found = set(_weights(model)), set(load_file(folder / "model.safetensors"))
+        if expected != found:
+            raise KeyError(sorted(expected ^ found)[0])
+        optimizers.load(load_file(folder / "optimizer.safetensors"))
+        torch.set_rng_state(load_file(folder / "random.safetensors")["cpu"])
+        values: dict[str, Any] = read_json(folder / "state.json")
+    except (SafetensorError, RuntimeError, KeyError, OSError) as error:
+        raise RunFolderError(
+            "this checkpoint is damaged or of another model",
+            where=folder,
+            given=error,
+            hint="remove the folder: the stage starts again from its beginning",
+        ) from error
+    return State(**{**values, "pending": tuple(values["pending"])})
+
+
+def discard(folder: Path) -> None:
+    """Remove a checkpoint that a finished stage no longer needs."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by name, tied ones once: safetensors refuses tensors that share memory."""
+    seen: set[int] = set()
+    unique: dict[str, torch.Tensor] = {}
+    for name, value in model.state_dict().items():
+        if value.data_ptr() not in seen or value.numel() == 0:
+            seen.add(value.data_ptr())
+            unique[name] = value
+    return unique

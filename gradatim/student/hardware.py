@@ -1,0 +1,79 @@
+"""What does this machine offer a student, and what makes its arithmetic repeatable?"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ContextManager
+
+import torch
+
+__all__ = ["autocast", "device", "environment", "native_bf16", "reproducible"]
+
+
+@cache
+def device() -> torch.device:
+    """The accelerator when there is one, else the CPU."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found if found is not None else torch.device("cpu")
+
+
+@cache
+def native_bf16() -> bool:
+    """Whether bf16 products are computed natively: elsewhere bf16 is several times slower than fp32."""
+    if device().type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool({"avx512_bf16", "amx_bf16"} & _flags())
+
+
+def _flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line for line in lines if line.startswith("flags")), "").split())
+
+
+def autocast(precision: str) -> ContextManager[Any]:
+    """The autocast context of ``auto``, ``fp32`` or ``bf16``."""
+    if precision == "bf16" or (precision == "auto" and native_bf16()):
+        return torch.autocast(device().type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def reproducible() -> Iterator[None]:
+    """Deterministic algorithms inside, the caller's choice outside; a compiled step needs it to repeat its bits."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=device().type != "cpu")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def environment() -> dict[str, Any]:
+    """What the bits of a run depend on besides its recipe: kept as ``environment.json``."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": version("transformers"),
+        "gradatim": version("gradatim"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "device": str(device()),
+        "threads": torch.get_num_threads(),
+        "native_bf16": native_bf16(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")

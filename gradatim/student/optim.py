@@ -1,0 +1,131 @@
+"""How do gradients change the weights, and how fast?
+
+Optimizers (AdamW; Muon on matrices with AdamW on the rest) and learning-rate shapes, which are functions of
+progress in [0, 1]: progress through the stage when the optimizer restarts at each stage, through the run's whole
+budget when it continues. Nothing here computes a loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import nn
+
+from .settings import OptimizerSettings, ShapeSettings
+
+__all__ = ["Optimizers", "make_optimizers", "make_shape"]
+
+
+def make_shape(settings: ShapeSettings) -> Callable[[float], float]:
+    """The factor on the learning rate at a progress in [0, 1].
+
+    ``constant``; ``paper_steps``, ×0.1 at 70, 80 and 90 % (arXiv 2407.10194); ``warmup_decay``, linear warm-up,
+    constant, linear decay to ``floor``; ``cosine``, linear warm-up, then a half cosine to ``floor``.
+    """
+    return {
+        "constant": lambda progress: 1.0,
+        "paper_steps": lambda progress: 0.1 ** sum(progress >= at for at in (0.7, 0.8, 0.9)),
+        "warmup_decay": partial(_warmup_decay, settings),
+        "cosine": partial(_cosine, settings),
+    }[settings.name]
+
+
+def _warmup(settings: ShapeSettings, progress: float) -> float:
+    return min(1.0, progress / settings.warmup) if settings.warmup else 1.0
+
+
+def _warmup_decay(settings: ShapeSettings, progress: float) -> float:
+    left = min(1.0, (1.0 - progress) / settings.decay) if settings.decay else 1.0
+    return _warmup(settings, progress) * (settings.floor + (1 - settings.floor) * max(left, 0.0))
+
+
+def _cosine(settings: ShapeSettings, progress: float) -> float:
+    along = min(1.0, max(0.0, (progress - settings.warmup) / (1 - settings.warmup)))
+    return _warmup(settings, progress) * (
+        settings.floor + (1 - settings.floor) * 0.5 * (1 + math.cos(math.pi * along))
+    )
+
+
+@dataclass(frozen=True)
+class Optimizers:
+    """One or two torch optimizers that step together; each parameter group keeps its own base rate."""
+
+    parts: tuple[torch.optim.Optimizer, ...]
+
+    def step(self, factor: float) -> None:
+        """Step every part at its base rate times ``factor``, then clear the gradients."""
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = group["base_rate"] * factor
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The whole state by name, ``part.parameter.entry``; plain tensors, ready for safetensors."""
+        return {
+            f"{at}.{parameter}.{entry}": torch.as_tensor(value).detach().cpu().contiguous()
+            for at, part in enumerate(self.parts)
+            for parameter, state in part.state_dict()["state"].items()
+            for entry, value in state.items()
+        }
+
+    def load(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Take over what ``tensors`` gave."""
+        for at, part in enumerate(self.parts):
+            state: dict[int, dict[str, torch.Tensor]] = {}
+            for name, tensor in tensors.items():
+                which, parameter, entry = name.split(".", 2)
+                if int(which) == at:
+                    state.setdefault(int(parameter), {})[entry] = tensor
+            part.load_state_dict({"state": state, "param_groups": part.state_dict()["param_groups"]})
+
+
+def make_optimizers(model: nn.Module, settings: OptimizerSettings) -> Optimizers:
+    """AdamW on everything, or Muon on the hidden matrices and AdamW on embeddings, norms and the head.
+
+    Weight decay falls on matrices only.
+    """
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    hidden = {
+        name for name, parameter in named if parameter.ndim == 2 and not any(k in name for k in _EMBEDDINGS)
+    }
+    if settings.name == "adamw":
+        return Optimizers((_adamw([parameter for _, parameter in named], settings),))
+    muon = torch.optim.Muon(
+        [{"params": [parameter for name, parameter in named if name in hidden], "base_rate": settings.matrix_rate}],
+        lr=settings.matrix_rate,
+        weight_decay=settings.weight_decay,
+        momentum=0.95,
+        nesterov=True,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return Optimizers((muon, _adamw([parameter for name, parameter in named if name not in hidden], settings)))
+
+
+_EMBEDDINGS = ("embed", "wte", "wpe", "lm_head")
+
+
+def _adamw(parameters: Iterable[nn.Parameter], settings: OptimizerSettings) -> torch.optim.AdamW:
+    parameters = list(parameters)
+    rate = settings.learning_rate
+    return torch.optim.AdamW(
+        [
+            {
+                "params": [parameter for parameter in parameters if parameter.ndim >= 2],
+                "weight_decay": settings.weight_decay,
+                "base_rate": rate,
+            },
+            {
+                "params": [parameter for parameter in parameters if parameter.ndim < 2],
+                "weight_decay": 0.0,
+                "base_rate": rate,
+            },
+        ],
+        lr=rate,
+        betas=settings.betas,
+        fused=True,
+    )

@@ -1,0 +1,39 @@
+"""Which architectures can a student have?
+
+A preset is one row of numbers; ``architecture.create`` turns it into a Hugging Face causal model. This module
+imports no torch, so that recipes and `gradatim list presets` stay quick.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..registry import Registry
+
+__all__ = ["PRESETS", "Shape"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One architecture as data. ``family`` is gpt2 or qwen3; ``mlp`` is the hidden width of the feed-forward part."""
+
+    family: str
+    width: int
+    layers: int
+    heads: int
+    mlp: int
+
+
+PRESETS: Registry[Shape] = Registry("preset")
+PRESETS.constant(
+    "paper",
+    Shape("gpt2", 120, 6, 6, 480),
+    "1.08M: the published GPT; learned positions, GELU, LayerNorm without bias (arXiv 2407.10194)",
+)
+PRESETS.constant(
+    "modern",
+    Shape("qwen3", 128, 5, 4, 344),
+    "1.0M: RoPE, RMSNorm, QK-norm, SwiGLU, zero-initialised projections",
+)
+PRESETS.constant("small", Shape("qwen3", 64, 4, 4, 176), "0.2M: the parts of modern, for laptops and demonstrations")
+PRESETS.constant("tiny", Shape("qwen3", 32, 2, 2, 64), "0.02M: two layers of 32, for tests")

@@ -1,0 +1,320 @@
+"""Which numbers does a student see for a text, and how does a table become one array of them?
+
+Two makers return ordinary Hugging Face tokenizers that open with nothing of ours installed: one token per
+character (the students of 2407.10194), or byte-level BPE trained on the table. ``encode_table`` lays all samples
+end to end in one array, which the batcher cuts; with a folder the arrays are memory-mapped files, so a table of
+any length needs little memory.
+
+``<eos>`` ends every sample. It plays the part that the blank line between programs plays in the paper's text
+files: the student learns to write it when an output is complete. The special tokens are never read from a text:
+a program that prints "<eos>" is encoded by its characters.
+
+This module does not cut or drop long samples (that is the batcher's policy) and makes no attention masks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from ..errors import DataError, StorageFailed
+
+__all__ = [
+    "EOS",
+    "PAD",
+    "CharacterCodes",
+    "Encoded",
+    "bpe_tokenizer",
+    "character_codes",
+    "character_tokenizer",
+    "encode_table",
+    "texts_of",
+]
+
+PAD, EOS = "<pad>", "<eos>"
+_ROWS = 16_384
+"""Rows encoded at a time: enough to keep numpy busy, little enough to stay in a few megabytes."""
+
+Tokens = npt.NDArray[np.unsignedinteger[Any]]
+Offsets = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A table as numbers.
+
+    ``tokens`` (shape (total,), the smallest unsigned type that holds the vocabulary) is all samples end to end;
+    sample i is ``tokens[offsets[i]:offsets[i + 1]]`` = prompt + answer + one ``<eos>``. ``offsets`` (n + 1,) and
+    ``answer_starts`` (n,) are int64; ``answer_starts[i]`` is where the answer begins *within* sample i, and equals
+    the sample's length minus one when the answer is empty.
+    """
+
+    tokens: Tokens
+    offsets: Offsets
+    answer_starts: Offsets
+
+    def __len__(self) -> int:
+        return len(self.answer_starts)
+
+    def sample(self, row: int) -> Tokens:
+        """The tokens of one sample, with its ``<eos>``; a view, shape (length,)."""
+        return self.tokens[self.offsets[row] : self.offsets[row + 1]]
+
+    @classmethod
+    def open(cls, folder: Path) -> Encoded:
+        """What ``encode_table`` wrote to ``folder``, memory-mapped. Raises ``DataError`` when it is not whole."""
+        try:
+            tokens, offsets, starts = (np.load(_file(folder, name), mmap_mode="r") for name in _ARRAYS)
+        except (OSError, ValueError) as error:
+            raise DataError("not a whole folder of encoded samples", where=folder, given=str(error)) from error
+        if len(offsets) != len(starts) + 1 or offsets[-1] != len(tokens):
+            raise DataError("the encoded samples do not fit together", where=folder, hint="encode the table again")
+        return cls(tokens, offsets, starts)
+
+
+_ARRAYS = ("tokens", "offsets", "answer_starts")
+
+
+def character_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """One token per distinct character of ``texts``: ``<pad>`` is 0, ``<eos>`` 1, then the characters sorted.
+
+    The same set of characters gives the same tokenizer whatever the order of the texts. A character that was not
+    seen is an error at encoding, never an ``<unk>``: ``encode_table`` names it, and the tokenizer itself raises.
+    Raises ``DataError`` when there is no character at all.
+    """
+    characters = sorted(_distinct(texts))
+    if not characters:
+        raise DataError("no text to make a character vocabulary from", hint="a table with at least one sample")
+    vocabulary = {token: number for number, token in enumerate([PAD, EOS, *characters])}
+    backend = Tokenizer(models.WordLevel(vocabulary))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    backend.decoder = decoders.Fuse()
+    return _wrap(backend)
+
+
+def bpe_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE trained on ``texts``, with at most ``vocabulary`` tokens (fewer when the pairs run out).
+
+    Any text can be encoded, since all 256 bytes are in the vocabulary. Deterministic for the same texts.
+    Raises ``DataError`` when ``vocabulary`` cannot hold the bytes and the special tokens.
+    """
+    smallest = 256 + len((PAD, EOS))
+    if vocabulary < smallest:
+        raise DataError("the vocabulary is too small", given=vocabulary, allowed=f"{smallest} or more")
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[PAD, EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    return _wrap(backend)
+
+
+def _wrap(backend: Tokenizer) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=backend,
+        pad_token=PAD,
+        eos_token=EOS,
+        split_special_tokens=True,
+        clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def _distinct(texts: Iterable[str]) -> set[str]:
+    seen: set[str] = set()
+    for text in texts:
+        seen.update(text)
+    return seen
+
+
+def texts_of(samples: pa.Table) -> Iterator[str]:
+    """What a student learns from each sample, ``prompt + answer``, one at a time, for the makers above."""
+    for batch in _columns(samples).to_batches(max_chunksize=_ROWS):
+        yield from _joined(batch, "").to_pylist()
+
+
+@dataclass(frozen=True)
+class CharacterCodes:
+    """A character vocabulary as a lookup table: ``numbers[code point]`` is the token, or ``unknown``."""
+
+    numbers: npt.NDArray[np.int32]
+    unknown: int = -1
+
+    def encode(self, text: str) -> npt.NDArray[np.int32]:
+        """Tokens of ``text``, shape (characters,); ``unknown`` where the vocabulary lacks the character."""
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        # The table's last entry is always unknown, so clipping sends every larger code point there.
+        return self.numbers[np.minimum(points, len(self.numbers) - 1)]
+
+
+def character_codes(tokenizer: Any) -> CharacterCodes | None:
+    """The lookup table of a tokenizer made by ``character_tokenizer``; None when tokens are not characters."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or not isinstance(backend.model, models.WordLevel):
+        return None
+    special = set(tokenizer.all_special_tokens)
+    vocabulary = {token: number for token, number in tokenizer.get_vocab().items() if token not in special}
+    if not vocabulary or any(len(token) != 1 for token in vocabulary):
+        return None
+    numbers = np.full(max(map(ord, vocabulary)) + 2, -1, dtype=np.int32)
+    numbers[[ord(character) for character in vocabulary]] = list(vocabulary.values())
+    return CharacterCodes(numbers)
+
+
+def encode_table(tokenizer: PreTrainedTokenizerFast, samples: pa.Table, path: Path | None = None) -> Encoded:
+    """Every sample of ``samples`` (columns ``prompt`` and ``answer``) as tokens, in the table's order.
+
+    With ``path`` the arrays are written to that folder (``tokens.npy``, ``offsets.npy``, ``answer_starts.npy``,
+    each by rename) and come back memory-mapped; what the folder held before is replaced. Prompt and answer are
+    encoded apart, so an answer's tokens are the same whether a student learns them or is asked for them.
+
+    Raises ``DataError`` for an empty table, a missing column or a character that the tokenizer does not know, and
+    ``StorageFailed`` when ``path`` cannot be written.
+    """
+    if not samples.num_rows:
+        raise DataError("an empty table cannot be encoded", hint="a table with at least one sample")
+    dtype = np.min_scalar_type(max(len(tokenizer) - 1, 0))
+    chunks = _chunks(tokenizer, _columns(samples), dtype)
+    if path is None:
+        tokens, lengths, starts = (list(parts) for parts in zip(*chunks, strict=True))
+        return Encoded(np.concatenate(tokens), _ends(lengths), np.concatenate(starts))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lengths, starts = _write_tokens(path, dtype, chunks)
+        _write_array(path, "offsets", _ends(lengths))
+        _write_array(path, "answer_starts", np.concatenate(starts))
+    except OSError as error:
+        raise StorageFailed("the encoded samples cannot be written", where=path, given=str(error)) from error
+    return Encoded.open(path)
+
+
+def _columns(samples: pa.Table) -> pa.Table:
+    missing = [name for name in ("prompt", "answer") if name not in samples.column_names]
+    if missing:
+        raise DataError(f"there is no column {missing[0]!r}", given=", ".join(samples.column_names))
+    return samples.select(["prompt", "answer"])
+
+
+def _joined(batch: pa.RecordBatch, end: str) -> pa.Array:
+    """``prompt + answer + end`` of each row, as a large_string array."""
+    parts = [pc.fill_null(pc.cast(batch[name], pa.large_string()), "") for name in ("prompt", "answer")]
+    glue = [pa.scalar(text, pa.large_string()) for text in (end, "")]
+    return pc.binary_join_element_wise(*parts, *glue)
+
+
+Chunk = tuple[Tokens, Offsets, Offsets]
+
+
+def _chunks(tokenizer: PreTrainedTokenizerFast, samples: pa.Table, dtype: npt.DTypeLike) -> Iterator[Chunk]:
+    """(tokens, lengths, answer starts) of a few thousand samples at a time."""
+    codes = character_codes(tokenizer)
+    row = 0
+    for batch in samples.to_batches(max_chunksize=_ROWS):
+        if codes is not None:
+            yield _by_character(codes, batch, int(tokenizer.eos_token_id), row, dtype)
+        else:
+            yield _by_tokenizer(tokenizer, batch, dtype)
+        row += batch.num_rows
+
+
+def _by_character(
+    codes: CharacterCodes, batch: pa.RecordBatch, eos: int, first: int, dtype: npt.DTypeLike
+) -> Chunk:
+    """The whole chunk as one string and one table lookup; a loop over samples would be ten times slower."""
+    # Each text is joined with one stand-in character, whose number is then overwritten by that of <eos>.
+    joined = _joined(batch, "\n")
+    lengths = pc.utf8_length(joined).to_numpy(zero_copy_only=False).astype(np.int64)
+    starts = pc.utf8_length(batch["prompt"]).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    numbers = codes.encode(_text(joined))
+    ends = np.cumsum(lengths)
+    numbers[ends - 1] = eos
+    if (numbers == codes.unknown).any():
+        position = int(np.argmax(numbers == codes.unknown))
+        row = int(np.searchsorted(ends, position, side="right"))
+        within = position - (int(ends[row - 1]) if row else 0)
+        character = joined[row].as_py()[within]
+        raise DataError(
+            f"the tokenizer does not know the character {character!r} (U+{ord(character):04X})",
+            where=f"sample {first + row}, character {within}",
+            hint="make the tokenizer from all the texts it will meet, or leave this sample out",
+        )
+    return numbers.astype(dtype), lengths, starts
+
+
+def _text(strings: pa.Array) -> str:
+    """All the strings of a large_string array end to end, without a Python object for each."""
+    _, offsets, data = strings.buffers()
+    bounds = np.frombuffer(offsets, dtype=np.int64)[strings.offset : strings.offset + len(strings) + 1]
+    return str(memoryview(data)[bounds[0] : bounds[-1]], "utf-8") if data is not None else ""
+
+
+def _by_tokenizer(tokenizer: PreTrainedTokenizerFast, batch: pa.RecordBatch, dtype: npt.DTypeLike) -> Chunk:
+    prompts, answers = (
+        tokenizer(pc.fill_null(batch[name], "").to_pylist(), add_special_tokens=False)["input_ids"]
+        for name in ("prompt", "answer")
+    )
+    eos = [int(tokenizer.eos_token_id)]
+    rows = [[*prompt, *answer, *eos] for prompt, answer in zip(prompts, answers, strict=True)]
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    starts = np.fromiter(map(len, prompts), dtype=np.int64, count=len(rows))
+    tokens = np.fromiter((number for row in rows for number in row), dtype=dtype, count=int(lengths.sum()))
+    return tokens, lengths, starts
+
+
+def _ends(lengths: Sequence[Offsets]) -> Offsets:
+    offsets = np.zeros(sum(map(len, lengths)) + 1, dtype=np.int64)
+    np.cumsum(np.concatenate(lengths), out=offsets[1:])
+    return offsets
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.npy"
+
+
+def _write_tokens(
+    folder: Path, dtype: npt.DTypeLike, chunks: Iterable[Chunk]
+) -> tuple[list[Offsets], list[Offsets]]:
+    """Append the chunks to ``tokens.npy`` as they come; the length in its header is written last."""
+    total = 0
+    lengths: list[Offsets] = []
+    starts: list[Offsets] = []
+    unfinished = folder / ".tokens.npy"
+    with open(unfinished, "wb") as file:
+        _write_header(file, dtype, 0)
+        for tokens, chunk_lengths, chunk_starts in chunks:
+            file.write(tokens.tobytes())
+            total += len(tokens)
+            lengths.append(chunk_lengths)
+            starts.append(chunk_starts)
+        file.seek(0)
+        _write_header(file, dtype, total)
+    os.replace(unfinished, _file(folder, "tokens"))
+    return lengths, starts
+
+
+def _write_header(file: Any, dtype: npt.DTypeLike, length: int) -> None:
+    # numpy pads this header for an axis that grows, so it takes the same bytes for every length.
+    description = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    header = {"descr": description, "fortran_order": False, "shape": (length,)}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def _write_array(folder: Path, name: str, values: Offsets) -> None:
+    unfinished = folder / f".{name}.npy"
+    np.save(unfinished, values)
+    os.replace(unfinished, _file(folder, name))

@@ -1,0 +1,176 @@
+"""How does a table become a file, whole or not at all?
+
+Batches go in, one file comes out: Parquet (zstd, row groups of a fixed size whatever the batches' sizes were, so
+the same samples give the same bytes), JSON lines (one object per sample, every column; a metric that is not finite
+is null), or text (prompt and answer alone, samples divided by a blank line). The file is written beside its place
+under another name, flushed to the disk, and renamed: a reader sees the old file or the new one, never half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import DataError, StorageFailed
+from .schema import type_of
+from .text import sample_lines
+
+__all__ = ["ROWS", "replacing", "write_stream", "write_table"]
+
+ROWS = 65_536  # samples in a row group, and in a batch unless the caller says otherwise
+
+
+def write_table(table: pa.Table, path: Path | str) -> None:
+    """Write ``table`` to ``path``: .parquet, .jsonl (or .json: the same lines) or .txt. See ``write_stream``."""
+    write_stream(table.to_batches(max_chunksize=ROWS), path, schema=table.schema)
+
+
+def write_stream(
+    batches: Iterable[pa.RecordBatch | pa.Table], path: Path | str, schema: pa.Schema | None = None
+) -> int:
+    """Write ``batches``, all with the columns of the first, to ``path``, and return the number of samples.
+
+    The folder is made when it is missing. ``schema`` lets an empty table be written. Raises ``DataError`` for a
+    format that is not there, for batches whose columns differ, and for samples that text cannot hold;
+    ``StorageFailed`` when the disk is full or not writable. In each case a file that was there before is
+    untouched.
+    """
+    path = Path(path)
+    writer = _WRITERS.get(path.suffix.lower())
+    if writer is None:
+        raise DataError("no format has this ending", where=path, given=path.suffix or "none", allowed=_endings())
+    stream = iter(batches)
+    if schema is None:
+        first = next(stream, None)
+        if first is None:
+            raise DataError("there are no samples to write", where=path)
+        schema, stream = first.schema, chain([first], stream)
+    with replacing(path) as file:
+        return writer(file, _regrouped(stream, schema, path), schema, path)
+
+
+def _endings() -> str:
+    return ", ".join(_WRITERS)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file whose content takes the place of ``path`` when the block ends well, and vanishes otherwise."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StorageFailed("the file cannot be written", where=path, given=error.strerror or error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _regrouped(
+    batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema, path: Path
+) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of ``ROWS`` (the last may be shorter), labels' words in order of appearance."""
+    waiting: list[pa.Table] = []
+    held = 0
+    for batch in batches:
+        if batch.schema.names != schema.names:
+            raise DataError(
+                "batches of one file must have the same columns",
+                where=path,
+                given=", ".join(batch.schema.names),
+                allowed=", ".join(schema.names),
+            )
+        table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
+        waiting.append(table.cast(schema))
+        held += table.num_rows
+        while held >= ROWS:
+            whole = pa.concat_tables(waiting)
+            yield _one_batch(whole.slice(0, ROWS))
+            waiting, held = [whole.slice(ROWS)], held - ROWS
+    if held:
+        yield _one_batch(pa.concat_tables(waiting))
+
+
+def _one_batch(table: pa.Table) -> pa.RecordBatch:
+    arrays = []
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if pa.types.is_dictionary(field.type):
+            column = column.cast(field.type.value_type).combine_chunks().dictionary_encode().cast(field.type)
+        else:
+            column = column.combine_chunks()
+        arrays.append(column)
+    return pa.RecordBatch.from_arrays(arrays, schema=table.schema)
+
+
+def _write_parquet(file: BinaryIO, batches: Iterator[pa.RecordBatch], schema: pa.Schema, path: Path) -> int:
+    rows = 0
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch, row_group_size=ROWS)
+            rows += batch.num_rows
+    return rows
+
+
+def _write_json_lines(file: BinaryIO, batches: Iterator[pa.RecordBatch], schema: pa.Schema, path: Path) -> int:
+    metrics = [field.name for field in schema if type_of(field.name) == pa.float64()]
+    rows = 0
+    for batch in batches:
+        for row in batch.to_pylist():
+            for name in metrics:  # JSON has no NaN, and a metric that is null reads as NaN again
+                row[name] = row[name] if row[name] is not None and math.isfinite(row[name]) else None
+            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        rows += batch.num_rows
+    return rows
+
+
+def _write_text(file: BinaryIO, batches: Iterator[pa.RecordBatch], schema: pa.Schema, path: Path) -> int:
+    rows, code_only = 0, False
+    for batch in batches:
+        pairs = zip(batch["prompt"].to_pylist(), batch["answer"].to_pylist(), strict=True)
+        for row, (prompt, answer) in enumerate(pairs, start=rows):
+            code_only = prompt == "" if not row else code_only
+            lines = sample_lines(prompt, answer, code_only)
+            if lines is None:
+                raise DataError(
+                    "text cannot hold this sample so that it reads back the same",
+                    where=f"{path}, row {row}",
+                    given=repr((prompt + answer)[:60]),
+                    allowed="lines up to '# output', then more, none of them blank; or in every row only code",
+                    hint="write .jsonl or .parquet",
+                )
+            file.write(lines)
+        rows += batch.num_rows
+    return rows
+
+
+_Writer = Callable[[Any, Iterator[pa.RecordBatch], pa.Schema, Path], int]
+_WRITERS: dict[str, _Writer] = {
+    ".parquet": _write_parquet,
+    ".jsonl": _write_json_lines,
+    ".json": _write_json_lines,
+    ".txt": _write_text,
+}
