@@ -1,0 +1,39 @@
+"""How hard is each sample? One float per sample and metric; higher is harder, NaN is "cannot be scored".
+
+    program       which text of a sample is scored, and how many are measured on several processes
+    om            the paper's metric, exactly as radon gives its two halves; cyclomatic is one of them
+    halstead      the same idea over tokens: the better default
+    size, nesting, rarity, compression, trace     length, depth, unfamiliar constructs, redundancy, steps executed
+    composite     several of them in one figure
+    score         metrics as columns of a table
+    folder        a folder of Python files as a table
+
+``DIFFICULTIES.get(name)(**options)`` makes a ``Difficulty``. A member is a factory with keyword-only options, so
+one that asks a model is handed its scorer the same way. What to do with a difficulty is said in ``schedule``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..registry import Registry
+from ..stage import Difficulty
+from .folder import read_folder
+from .score import score
+
+__all__ = ["DIFFICULTIES", "read_folder", "score"]
+
+DIFFICULTIES: Registry[Callable[..., Difficulty]] = Registry("difficulty", "difficulties")
+
+for _name, _summary in {
+    "composite": "Length, control flow and unfamiliarity (or any metrics) weighted into one figure.",
+    "compression": "How little a program can be compressed: compressed size, alone or over its size.",
+    "cyclomatic": "Independent paths: 1 + the decisions of the whole file, as radon counts them.",
+    "halstead": "Halstead difficulty over tokens: keywords, calls and assignments count as operators.",
+    "nesting": "How deep blocks stand inside blocks.",
+    "om": "The paper's Overall Metric: mean of cyclomatic complexity and Halstead difficulty, as in radon.",
+    "rarity": "How unfamiliar a program's constructs are, in bits, among those of the whole table.",
+    "size": "Length in characters, tokens or lines.",
+    "trace": "Steps executed when a TinyPy program runs.",
+}.items():
+    DIFFICULTIES.lazy(_name, f"{__name__}.{_name}:{_name}", _summary)

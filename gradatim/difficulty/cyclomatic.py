@@ -17,11 +17,10 @@ from .program import PerTree, push_children
 __all__ = ["cyclomatic", "total_complexity"]
 
 # What may surprise in radon's count, and is kept:
-# - a statement stands for its decisions only outside nested definitions: a function inside a function adds nothing,
-#   nor does a class inside a class or a function; a method adds its decisions + 1, a module-level function only
-#   its decisions, a class itself nothing;
+# - a module-level function adds its decisions, a method its decisions + 1, a class those of its body; a function
+#   or class inside a function adds nothing, nor does a class inside a class;
 # - decorators, default values, annotations and base classes are not looked at, nor what an assert tests;
-# - `try … except*` and `with` are no decisions; a bare name or `_` in one of its cases makes a match one path less.
+# - `try … except*` and `with` are no decisions; a bare name or `_` among its cases makes a match one path less.
 _MODULE, _CLASS, _FUNCTION = range(3)
 
 

@@ -3,22 +3,24 @@
 Every static metric scores the program only: not the output that TinyPy appends as comments, and not an instruction
 in plain words. ``scored_text`` is the one place that decides this. A metric is a plain function of one program;
 ``PerTree`` and ``PerText`` make a ``Difficulty`` of it, and ``chunk_map`` spreads chunks of rows over processes
-whose results come back in order, so that the figures do not depend on the number of workers. What a metric measures
-is not known here.
+whose results come back in order, so that the figures do not depend on the number of workers. What a metric
+measures is not known here.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
+import gc
 import math
 import multiprocessing
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,13 +34,13 @@ __all__ = [
     "OUTPUT_LINE",
     "PerText",
     "PerTree",
-    "Program",
     "Rows",
     "chunk_map",
+    "is_python",
     "parse",
-    "programs",
     "push_children",
     "scored_text",
+    "trees",
 ]
 
 OUTPUT_LINE = "# output"
@@ -48,21 +50,15 @@ CHUNK = 4096
 """Rows per task: large enough to hide the cost of sending them, small enough to share out evenly."""
 
 _BARE = [kind for kind in vars(ast).values() if isinstance(kind, type) and not getattr(kind, "_fields", True)]
+_PLAIN = (type(None), bool, int, str)
 INERT: frozenset[type] = frozenset(
-    [ast.Name, ast.Constant, ast.Global, ast.Nonlocal, ast.Import, ast.ImportFrom, ast.alias, *_BARE]
-    + [type(None), bool, int, str]
+    (ast.Name, ast.Constant, ast.Global, ast.Nonlocal, ast.Import, ast.ImportFrom, ast.alias, *_BARE, *_PLAIN)
 )
 """Kinds of field values that a walk over a tree need not enter: nodes without nodes below them, and no nodes."""
 
 Result = TypeVar("Result")
-Rows = Sequence[tuple[str, str, str | None]]
-
-
-class Program(NamedTuple):
-    """What is scored of one sample; ``tree`` is None for what is not Python or does not parse."""
-
-    text: str
-    tree: ast.Module | None
+Rows: TypeAlias = Sequence[tuple[str, str, str | None]]  # prompt, answer, language
+Scores: TypeAlias = npt.NDArray[np.float64]
 
 
 def parse(text: str) -> ast.Module | None:
@@ -73,34 +69,50 @@ def parse(text: str) -> ast.Module | None:
         return None
 
 
-def scored_text(prompt: str, answer: str, language: str | None = "python") -> Program:
-    """The program in a sample, and its tree.
+def scored_text(prompt: str, answer: str, language: str | None = "python") -> str:
+    """The program in a sample.
 
     - The prompt ends with the line ``# output`` (TinyPy): the prompt without that line.
     - The prompt is blank, or the language is not Python: the answer.
     - Otherwise prompt and answer together when they parse (the beginning of a program and its continuation), else
       the answer alone (a question in plain words and its solution).
     """
-    if language not in (None, "python"):
-        return Program(answer, None)
+    if not is_python(language):
+        return answer
     head = prompt.rstrip()
     if head.endswith(OUTPUT_LINE) and head[-len(OUTPUT_LINE) - 1 : -len(OUTPUT_LINE)] in ("", "\n"):
-        text = head[: -len(OUTPUT_LINE)]
-        return Program(text, parse(text))
-    if head:
-        whole = prompt + answer
-        tree = parse(whole)
-        if tree is not None:
-            return Program(whole, tree)
-    return Program(answer, parse(answer))
+        return head[: -len(OUTPUT_LINE)]
+    return prompt + answer if head and parse(prompt + answer) is not None else answer
 
 
-def programs(rows: Rows) -> Iterator[Program]:
-    """The programs of (prompt, answer, language) rows. The parser's warnings about old habits are not ours to tell."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+def is_python(language: str | None) -> bool:
+    """Whether a sample can be read as Python; one that names no language can."""
+    return language is None or language.lower() == "python"
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without the cycle collector and without warnings; both are put back as they were.
+
+    Trees are many objects without cycles, so collecting only costs time meanwhile (measured: a third of it). The
+    parser's warnings about the habits of somebody's program are not ours to tell.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def trees(rows: Rows) -> Iterator[ast.Module | None]:
+    """The tree of each row's program; None for what is not Python or does not parse."""
+    with _undisturbed():
         for prompt, answer, language in rows:
-            yield scored_text(prompt, answer, language)
+            yield parse(scored_text(prompt, answer, language)) if is_python(language) else None
 
 
 def push_children(node: ast.AST, stack: list[Any]) -> None:
@@ -123,22 +135,24 @@ class PerTree:
 
     measure: Callable[[ast.Module], float]
 
-    def __call__(
-        self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
-    ) -> npt.NDArray[np.float64]:
+    def __call__(self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events) -> Scores:
         return _joined(chunk_map(functools.partial(_measure_trees, self.measure), samples, workers, events))
 
 
 @dataclass(frozen=True)
 class PerText:
-    """The difficulty that ``measure`` finds in each program's text, in any language; see ``PerTree``."""
+    """The difficulty that ``measure`` finds in each program's text; see ``PerTree``.
+
+    ``python``: samples in another language have no score; else any text will do.
+    """
 
     measure: Callable[[str], float]
+    python: bool = False
 
-    def __call__(
-        self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
-    ) -> npt.NDArray[np.float64]:
-        return _joined(chunk_map(functools.partial(_measure_texts, self.measure), samples, workers, events))
+    def __call__(self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events) -> Scores:
+        return _joined(
+            chunk_map(functools.partial(_measure_texts, self.measure, self.python), samples, workers, events)
+        )
 
 
 def chunk_map(
@@ -174,14 +188,19 @@ def _rows(samples: pa.Table, start: int) -> Rows:
     return list(zip(part["prompt"].to_pylist(), part["answer"].to_pylist(), languages, strict=True))
 
 
-def _measure_trees(measure: Callable[[ast.Module], float], rows: Rows) -> npt.NDArray[np.float64]:
-    scores = (math.nan if program.tree is None else measure(program.tree) for program in programs(rows))
+def _measure_trees(measure: Callable[[ast.Module], float], rows: Rows) -> Scores:
+    scores = (math.nan if tree is None else measure(tree) for tree in trees(rows))
     return np.fromiter(scores, np.float64, len(rows))
 
 
-def _measure_texts(measure: Callable[[str], float], rows: Rows) -> npt.NDArray[np.float64]:
-    return np.fromiter((measure(program.text) for program in programs(rows)), np.float64, len(rows))
+def _measure_texts(measure: Callable[[str], float], python: bool, rows: Rows) -> Scores:
+    scores = np.full(len(rows), math.nan)
+    with _undisturbed():
+        for row, (prompt, answer, language) in enumerate(rows):
+            if is_python(language) or not python:
+                scores[row] = measure(scored_text(prompt, answer, language))
+    return scores
 
 
-def _joined(parts: Iterator[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+def _joined(parts: Iterator[Scores]) -> Scores:
     return np.concatenate([np.empty(0), *parts])

@@ -1,7 +1,11 @@
 """Which programs does a student learn first? TinyPy: random small Python programs by level, with what they print.
 
     grammar     what a level is: data, one row each
+    slots       where a program's literals and variables live while it is drawn
+    shapes      expressions and conditions: text, and the value it has
+    loops       the loops that may be drawn
     draw        one random program and its output
+    blocks      a level's programs in numbered pieces, made by workers
     generate    many distinct ones, the same whatever the workers; the table and the counts
     interpret   what a given TinyPy program prints, safely
     canonical   the form that renamed twins share

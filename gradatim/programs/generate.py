@@ -1,9 +1,9 @@
 """Where do a million distinct TinyPy programs come from, the same ones every time?
 
-Each level is an endless sequence of *blocks*; block i of a level is fixed by (seed, level, digits, i) alone. Workers
-write blocks, this process takes them in a fixed order, drops what was seen before and interleaves the levels. So
-the rows depend neither on the number of workers nor on hash seeds. Nothing is hidden: programs that fail
-are counted by the exception they raise, duplicates are counted, and a level that runs dry stops with an error.
+Workers write blocks of programs (``blocks``); this process takes them in a fixed order, drops what was seen
+before and interleaves the levels, so the rows depend neither on the number of workers nor on hash seeds. Nothing
+is hidden: programs that fail are counted by the exception they raise, duplicates are counted, and a level that
+runs dry stops with an error.
 
 This module holds no more than ids (64 bits each) and one batch; ``generate`` keeps the table besides. It does not
 write files, split, or know a program's difficulty.
@@ -12,12 +12,8 @@ write files, split, or know a program's difficulty.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count as natural_numbers
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -25,20 +21,16 @@ import pyarrow as pa
 
 from ..errors import DataError
 from ..stage import Event, Events, ignore_events
-from ..table import SCHEMA, sample_id
-from .draw import Drawer
+from ..table.schema import SCHEMA
+from .blocks import BLOCK, Block, Row, block_sources
 from .grammar import Level, levels_named
 
 __all__ = ["DIGITS", "Facts", "Generated", "LevelFacts", "ProgramStream", "generate", "stream"]
 
 DIGITS = (9, 65535)  # the least lets every loop of the grammar count, the most keeps the tables of a drawer small
-_BLOCK = 512  # programs attempted per block; another number makes other programs
 _BATCH = 16_384
 _PATIENCE = 50  # a level has run dry when so many blocks in a row …
 _NEW = 0.001  # … bring less than this share of new programs
-
-Row = tuple[str, str, str]
-Block = list[Row | str]
 
 
 @dataclass(frozen=True)
@@ -97,13 +89,13 @@ def generate(
 ) -> Generated:
     """``count`` TinyPy programs, spread evenly over ``levels`` and interleaved; see ``grammar`` for the levels.
 
-    The same (count, levels, digits, seed, dedupe) gives the same table. ``digits`` is the greatest literal: 9 in the
-    paper (arXiv 2407.10194), 255 in its sequel, anything in ``DIGITS``. With ``dedupe`` no program occurs twice,
-    across levels too (the level taken first keeps it). ``workers`` > 1 starts that many processes (a script that
-    asks for them needs the usual ``if __name__ == "__main__"``).
+    The same (count, levels, digits, seed, dedupe) gives the same table. ``digits`` is the greatest literal: 9 in
+    the paper (arXiv 2407.10194), 255 in its sequel, anything in ``DIGITS``. With ``dedupe`` no program occurs
+    twice, across levels too (the level taken first keeps it). ``workers`` > 1 starts that many processes (a script
+    that asks for them needs the usual ``if __name__ == "__main__"``).
 
-    Raises ``DataError`` for arguments out of range, an unknown level, and a level with fewer distinct programs than
-    its share of ``count``; the error says how many were found.
+    Raises ``DataError`` for arguments out of range, an unknown level, and a level with fewer distinct programs
+    than its share of ``count`` (the error says how many were found); ``WorkFailed`` when the processes cannot start.
     """
     batches = stream(count, levels=levels, digits=digits, seed=seed, dedupe=dedupe, workers=workers, events=events)
     table = pa.Table.from_batches(batches, schema=SCHEMA).combine_chunks()
@@ -120,9 +112,10 @@ def stream(
     workers: int = 1,
     events: Events = ignore_events,
 ) -> ProgramStream:
-    """The rows of ``generate`` as record batches, for tables that do not fit in memory; arguments and errors as there.
+    """The rows of ``generate`` as record batches, for tables that do not fit in memory.
 
-    The arguments are checked here, before the first batch is asked for.
+    Arguments and errors are those of ``generate``; the arguments are checked at once, before the first batch is
+    asked for.
     """
     _check("the number of programs", count, 1, None)
     _check("digits", digits, *DIGITS)
@@ -187,7 +180,7 @@ class ProgramStream(Iterator[pa.RecordBatch]):
             }
         )
 
-    def _make(self, workers: int) -> Iterator[pa.RecordBatch]:
+    def _make(self, workers: int) -> Generator[pa.RecordBatch, None, None]:
         total = sum(tally.asked for tally in self._tallies)
         names = pa.array([tally.level.name for tally in self._tallies], pa.string())
         self._events(Event("start", "generate", 0, total))
@@ -206,11 +199,11 @@ class ProgramStream(Iterator[pa.RecordBatch]):
             yield _record_batch(rows, places, names)
         self._events(Event("finish", "generate", done, total))
 
-    def _rounds(self, workers: int) -> Iterator[tuple[list[Row], list[int]]]:
+    def _rounds(self, workers: int) -> Generator[tuple[list[Row], list[int]], None, None]:
         """One block of each level that is not yet complete, per round, its rows interleaved."""
         seen: set[int] = set()
-        with ExitStack() as stack:
-            blocks = self._sources(workers, stack)
+        levels = [tally.level for tally in self._tallies]
+        with block_sources(levels, self._digits, self._seed, workers) as blocks:
             recent: list[deque[int]] = [deque(maxlen=_PATIENCE) for _ in self._tallies]
             while any(tally.kept < tally.asked for tally in self._tallies):
                 ranked: list[tuple[int, int, Row]] = []
@@ -224,7 +217,7 @@ class ProgramStream(Iterator[pa.RecordBatch]):
                 yield [row for _, _, row in ranked], [place for _, place, _ in ranked]
 
     def _take(self, tally: _Tally, block: Block, seen: set[int]) -> list[Row]:
-        """The rows of ``block`` that are new, as many as are still needed; what comes after them is not counted."""
+        """The rows of ``block`` that are new, as many as are needed; what comes after them is not counted."""
         fresh: list[Row] = []
         needed = tally.asked - tally.kept
         for row in block:
@@ -243,47 +236,12 @@ class ProgramStream(Iterator[pa.RecordBatch]):
         tally.kept += len(fresh)
         return fresh
 
-    def _sources(self, workers: int, stack: ExitStack) -> list[Iterator[Block]]:
-        """For each level its endless blocks, written by ``workers`` processes a little ahead, or here when asked."""
-        levels = [tally.level for tally in self._tallies]
-        if workers == 1:
-            return [(_block(level, self._digits, self._seed, i) for i in natural_numbers()) for level in levels]
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-        stack.callback(pool.shutdown, cancel_futures=True)
-        ahead = -(-2 * workers // len(levels))
-
-        def submit(level: Level, index: int) -> Future[Block]:
-            return pool.submit(_block, level, self._digits, self._seed, index)
-
-        return [_ahead(submit, level, ahead) for level in levels]
-
-
-def _ahead(submit: Callable[[Level, int], Future[Block]], level: Level, depth: int) -> Iterator[Block]:
-    pending = deque(submit(level, index) for index in range(depth))
-    for index in natural_numbers(depth):
-        pending.append(submit(level, index))
-        yield pending.popleft().result()
-
-
-def _block(level: Level, digits: int, seed: int, index: int) -> Block:
-    """Block ``index`` of a level: (id, prompt, answer), or the name of the exception the program raises."""
-    draw = Drawer(level, digits, f"{seed}/{level.name}/{digits}/{index}")
-    block: Block = []
-    for _ in range(_BLOCK):
-        try:
-            prompt, answer = draw()
-        except (ArithmeticError, ValueError) as failure:
-            block.append(type(failure).__name__)
-        else:
-            block.append((sample_id("python", prompt), prompt, answer))
-    return block
-
 
 def _stop_when_dry(tally: _Tally, recent: deque[int]) -> None:
-    if tally.kept < tally.asked and len(recent) == _PATIENCE and sum(recent) < _NEW * _PATIENCE * _BLOCK:
+    if tally.kept < tally.asked and len(recent) == _PATIENCE and sum(recent) < _NEW * _PATIENCE * BLOCK:
         raise DataError(
             f"the level has too few distinct programs: {tally.kept} found, then hardly a new one in"
-            f" {_PATIENCE * _BLOCK} attempts",
+            f" {_PATIENCE * BLOCK} attempts",
             where=f"level {tally.level.name}",
             given=f"{tally.asked} asked for",
             allowed=f"at most {tally.kept}",
@@ -302,7 +260,7 @@ def _record_batch(rows: Sequence[Row], places: Sequence[int], names: pa.Array) -
         "language": _constant("python", size),
         "source": _constant("tinypy", size),
     }
-    arrays = [columns.get(field.name, None) for field in SCHEMA]
+    arrays = [columns.get(field.name) for field in SCHEMA]
     return pa.record_batch(
         [
             pa.nulls(size, field.type) if array is None else array

@@ -10,7 +10,8 @@ the published generator is silent or careless, this table chooses, and says so:
 
 * *Every* literal lies in 0..digits, the bounds of loops too, so that ``digits`` means what it says.
 * Division is one operator in ten: its results are long (``0.3333333333333333``) and would fill the outputs.
-* No loop is empty, and operands prefer the newest variables, so that most loop bodies depend on the loop.
+* No loop is empty, no operation is between two literals, and operands prefer the newest variables, so that most
+  loop bodies depend on the loop.
 * Level 3.1 has no operator at all, as in the published data; expressions inside loops begin with 3.2.
 * Every program prints something.
 """
@@ -41,7 +42,7 @@ class Level:
     """One row of the grammar. Each tuple of shapes is drawn from uniformly; a shape given twice counts twice.
 
     ``initialisations`` and ``assignments`` are (least, most). ``expressions`` are what assignments compute and
-    ``prints`` what ``print`` shows, in shapes where v is a variable, t a term (variable or literal), o an operator.
+    ``prints`` what ``print`` shows: shapes where v is a variable, t a term (variable or literal), o an operator.
     ``conditions`` are shapes where c is a comparison. ``blocks`` are ``if``, ``if elif else``, …, ``for`` or
     ``while``; ``bodies`` say what an indented suite holds (``print``, ``assign``; ``step`` is where a ``while``
     moves its counter). ``letters`` are the names variables may have.
@@ -57,6 +58,18 @@ class Level:
     blocks: tuple[str, ...] = ()
     bodies: tuple[str, ...] = ("print",)
     letters: str = ascii_lowercase
+
+    def __post_init__(self) -> None:
+        """``ValueError`` for a row that would make programs without end or run out of names."""
+        if "while" in self.blocks and any(body.split().count("step") != 1 for body in self.bodies):
+            raise ValueError(f"level {self.name}: each body of a while needs exactly one step, not {self.bodies}")
+        if unknown := {word for body in self.bodies for word in body.split()} - {"print", "assign", "step"}:
+            raise ValueError(f"level {self.name}: a body holds print, assign or step, not {sorted(unknown)}")
+        if self.initialisations[0] < 1:
+            raise ValueError(f"level {self.name}: a program needs a variable, so at least one initialisation")
+        needed = self.initialisations[1] + self.assignments[1] + 1
+        if len(set(self.letters)) < max(needed, len(self.letters)):
+            raise ValueError(f"level {self.name}: {needed} different letters are needed, not {self.letters!r}")
 
 
 _ROWS = (
@@ -116,7 +129,7 @@ def levels_named(wanted: Iterable[str | Level]) -> tuple[Level, ...]:
     Raises ``DataError`` when a name is unknown or nothing is wanted.
     """
     rows: dict[str, Level] = {}
-    for name in wanted:
+    for name in (wanted,) if isinstance(wanted, str) else wanted:
         if isinstance(name, Level):
             rows[name.name] = name
         elif name == "all":

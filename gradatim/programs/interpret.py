@@ -1,10 +1,10 @@
 """What does this TinyPy program print?
 
 A small interpreter over Python's own syntax tree: assignments to names, ``print``, if/elif/else, ``for … in
-range(…)``, ``while``, arithmetic, comparisons and and/or/not on numbers. It computes with Python's operators, so it
-prints what CPython prints; it can neither touch the machine nor run for ever, so it may be given what a model wrote.
-It is the second witness of ``draw``, which never calls it. It is no sandbox for Python at large: whatever is not
-TinyPy is refused with the line it stands on.
+range(…)``, ``while``, arithmetic, comparisons and and/or/not on numbers. It computes with Python's operators, so
+it prints what CPython prints; it can neither touch the machine nor run for ever, so it may be given what a model
+wrote. It is the second witness of ``draw``, which never calls it. It is no sandbox for Python at large: whatever
+is not TinyPy is refused with the line it stands on.
 """
 
 from __future__ import annotations
@@ -115,9 +115,9 @@ class _Machine:
                 body=body,
                 orelse=otherwise,
             ):
-                for value in range(*[self.value(argument) for argument in arguments]):
+                for turn in range(*[self.value(argument) for argument in arguments]):
                     self.step()
-                    self.names[name] = value
+                    self.names[name] = turn
                     self.run(body)
                 self.run(otherwise)
             case ast.Pass():
@@ -144,7 +144,7 @@ class _Machine:
         return self.refuse(node)
 
     def either(self, values: list[ast.expr], stop_at: bool) -> Any:
-        """``or`` stops at the first value that is true, ``and`` at the first that is not; the last value otherwise."""
+        """The value at which ``or`` (the first true one) or ``and`` (the first false one) stops, else the last."""
         for node in values:
             value = self.value(node)
             if bool(value) is stop_at:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -21,8 +20,8 @@ from typing import Any
 import yaml
 
 from ..errors import DataError, RunFolderError
-from ..stage import Counts, StageResult, StageSpec, SuiteResult
-from .data import Arm, Bands, Histogram, PlannedStage, Point, RunData, StageData, StudyData, TableFacts
+from ..stage import Counts, Fitted, StageResult, StageSpec, SuiteResult
+from .data import Arm, Bands, Histogram, PlannedStage, Point, RunData, StudyData, TableFacts
 
 __all__ = ["collect", "read_run"]
 
@@ -91,7 +90,6 @@ def read_run(folder: Path, arm: str, seed: int, notes: list[str]) -> RunData:
         curve=tuple(_curve(folder / "metrics.jsonl", notes)),
         tables=tuple(_table(path, notes) for path in sorted(folder.glob("cycle-*/table.json"))),
         stages=stages,
-        parameters=_parameters(folder, environment),
     )
 
 
@@ -168,7 +166,8 @@ def _text(path: Path, notes: list[str]) -> str:
 
 def _place(path: Path) -> str:
     """The path from its arm on: where to look, without telling readers of the page about the machine."""
-    return "/".join(path.parts[-5:] if "cycle-" in str(path) else path.parts[-3:])
+    cycle = next((i for i, part in enumerate(path.parts) if part.startswith("cycle-")), len(path.parts) - 1)
+    return "/".join(path.parts[max(0, cycle - 2) :])
 
 
 def _plan(path: Path, notes: list[str]) -> tuple[PlannedStage, ...]:
@@ -237,13 +236,13 @@ def _histogram(content: Mapping[str, Any] | None) -> Histogram | None:
     return Histogram(str(content.get("metric", "difficulty")), edges, counts)
 
 
-def _stages(folder: Path, notes: list[str]) -> Iterator[StageData]:
+def _stages(folder: Path, notes: list[str]) -> Iterator[StageResult]:
     for path in sorted(folder.glob("cycle-*/stage-*/result.json")):
         content = _json(path, notes)
         if content is None:
             continue
         try:
-            yield StageData(_stage_result(content), _integers(content.get("composition")))
+            yield _stage_result(content)
         except UNREADABLE as error:
             notes.append(f"{_place(path)} does not have the shape of a result and is left out ({error!r}).")
 
@@ -262,13 +261,22 @@ def _stage_result(content: Mapping[str, Any]) -> StageResult:
             objective=spec.get("objective"),
         ),
         samples=int(content["samples"]),
+        composition=_integers(content.get("composition")),
+        fitted=_fitted(content["fitted"]),
+        evaluations=tuple(_suite(found) for found in content.get("evaluations") or ()),
+    )
+
+
+def _fitted(content: Mapping[str, Any]) -> Fitted:
+    return Fitted(
         steps=int(content["steps"]),
         tokens=int(content["tokens"]),
+        parameters=int(content["parameters"]),
+        dropped=int(content["dropped"]),
         loss=float(content["loss"]),
-        seconds=float(content.get("seconds", 0.0)),
-        model=str(content.get("model", "")),
-        weights=str(content.get("weights", "")),
-        evaluations=tuple(_suite(found) for found in content.get("evaluations") or ()),
+        seconds=float(content["seconds"]),
+        weights=str(content["weights"]),
+        resumed_at=int(content.get("resumed_at", 0)),
     )
 
 
@@ -292,21 +300,6 @@ def _integers(content: Mapping[Any, Any] | None) -> dict[str, int]:
 
 def _finite(value: Any) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
-
-
-def _parameters(folder: Path, environment: Mapping[str, Any]) -> int | None:
-    """The model's size: as recorded, else counted from the header of a kept model's weights."""
-    for holder in (environment, environment.get("model"), environment.get("student")):
-        if isinstance(holder, Mapping) and isinstance(holder.get("parameters"), int):
-            return int(holder["parameters"])
-    for path in sorted(folder.glob("cycle-*/stage-*/model/*.safetensors")):
-        try:
-            with path.open("rb") as file:
-                header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-            return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-        except (*UNREADABLE, struct.error, MemoryError, OverflowError):
-            continue
-    return None
 
 
 def _check_same_test(found: _Found) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..stage import StageResult, SuiteResult
 
-__all__ = ["Arm", "Bands", "Histogram", "PlannedStage", "Point", "RunData", "StageData", "StudyData", "TableFacts"]
+__all__ = ["Arm", "Bands", "Histogram", "PlannedStage", "Point", "RunData", "StudyData", "TableFacts"]
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,6 @@ class PlannedStage:
     name: str
     tokens: int
     samples: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class StageData:
-    """A finished stage and how many samples of each band it drew on."""
-
-    result: StageResult
-    composition: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,7 +77,7 @@ class TableFacts:
 
 @dataclass(frozen=True)
 class RunData:
-    """One arm trained with one seed. ``parameters`` is the size of the model, None when nothing tells it."""
+    """One arm trained with one seed; ``stages`` are the finished ones, in the order they were learnt."""
 
     arm: str
     seed: int
@@ -94,27 +86,26 @@ class RunData:
     plan: tuple[PlannedStage, ...] = ()
     curve: tuple[Point, ...] = ()
     tables: tuple[TableFacts, ...] = ()
-    stages: tuple[StageData, ...] = ()
-    parameters: int | None = None
+    stages: tuple[StageResult, ...] = ()
 
     @property
     def finished(self) -> bool:
         """Every planned stage of the last cycle has a result. Without a plan, any result counts."""
         if not self.stages:
             return False
-        last = self.stages[-1].result.cycle
-        return sum(stage.result.cycle == last for stage in self.stages) >= len(self.plan)
+        last = self.stages[-1].cycle
+        return sum(stage.cycle == last for stage in self.stages) >= len(self.plan)
 
     @property
     def tokens(self) -> int:
         """Tokens that received a gradient in the stages that are done."""
-        return sum(stage.result.tokens for stage in self.stages)
+        return sum(stage.fitted.tokens for stage in self.stages)
 
     def evaluation(self, suite: str, protocol: str, stage: int = -1) -> SuiteResult | None:
         """What ``suite`` found after ``stage`` (the last by default), or None when it was not asked."""
         if not self.stages:
             return None
-        for found in self.stages[stage].result.evaluations:
+        for found in self.stages[stage].evaluations:
             if (found.suite, found.protocol) == (suite, protocol):
                 return found
         return None
@@ -164,6 +155,6 @@ class StudyData:
         met: dict[tuple[str, str], None] = {}
         for run in self.runs:
             if run.finished:
-                for found in run.stages[-1].result.evaluations:
+                for found in run.stages[-1].evaluations:
                     met.setdefault((found.suite, found.protocol))
         return tuple(met)

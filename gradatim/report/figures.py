@@ -17,7 +17,7 @@ import numpy as np
 
 from .data import RunData, StudyData
 from .ink import LIGHT, Style, band_colours, canvas, dress, styles, svg
-from .statistics import ENOUGH_SEEDS, t_interval
+from .statistics import ENOUGH_SEEDS, Interval, t_interval
 from .summary import Score, Summary, group_scores, groups, stage_scores
 from .wording import count, points
 
@@ -44,13 +44,13 @@ def differences(study: StudyData, summary: Summary) -> str | None:
         return None
     look = styles([arm.name for arm in study.arms], study.baseline)
     seen = [100 * value for row in rows for value in row.difference.differences] + [0.0]  # type: ignore[union-attr]
-    reach = 1.6 * max(max(seen) - min(seen), 0.5)
-    left, right = min(seen) - reach, max(seen) + reach
+    left, right = _limits(seen, [row.difference.interval for row in rows if row.difference])
     with canvas(WIDTH, 0.9 + 0.5 * len(rows)) as figure:
         axes = figure.add_subplot()
         for place, row in enumerate(rows):
             found, style = row.difference, look[row.arm]
-            assert found is not None and found.mean is not None
+            if found is None or found.mean is None:
+                continue
             if found.interval:
                 low, high = 100 * found.interval.low, 100 * found.interval.high
                 axes.hlines(place, max(low, left), min(high, right), color=style.colour, linewidth=2.5, alpha=0.55)
@@ -115,7 +115,7 @@ def learning_curves(study: StudyData) -> str | None:
             _loss_axes(axes)
             axes.set_xlabel("")
             axes.set_title(arm.title, loc="left", fontsize=10.5, color=look[arm.name].colour, pad=18)
-            _part_stages(axes, study.of(arm.name))
+            _part_stages(axes, study.of(arm.name), letters=120 // columns)
         figure.supxlabel("tokens learnt", fontsize=9.5, color=LIGHT["muted"])
         figure.supylabel("loss (nats per token)", fontsize=9.5, color=LIGHT["muted"])
         return svg(figure, "curves")
@@ -135,16 +135,17 @@ def by_group(study: StudyData, summary: Summary, group: str) -> str | None:
         for place in range(1, len(values), 2):
             axes.axvspan(place - 0.5, place + 0.5, color=LIGHT["grid"], alpha=0.4, linewidth=0)
         for index, arm in enumerate(arms):
-            for place, value in enumerate(values):
-                middle = place + (index - (len(arms) - 1) / 2) * step
-                _dots(axes, middle, step, found[arm][value], look[arm])
+            shift = (index - (len(arms) - 1) / 2) * step
+            marks = [m for at, value in enumerate(values) for m in _marks(at + shift, step, found[arm][value])]
+            _dots(axes, marks, look[arm])
             axes.plot([], [], look[arm].marker, color=look[arm].colour, label=study.title_of(arm))
         axes.set_xticks(range(len(values)), [_with_size(found, value) for value in values], color=LIGHT["ink"])
         axes.set(xlim=(-0.5, len(values) - 0.5), ylabel="test programs right", xlabel=group)
         _percent_axis(axes)
         dress(axes)
         figure.legend(
-            *axes.get_legend_handles_labels(), loc="outside upper center", ncols=min(6, len(arms)), labelcolor=LIGHT["ink"]
+            *axes.get_legend_handles_labels(), loc="outside upper center", ncols=min(6, len(arms)),
+            labelcolor=LIGHT["ink"],
         )  # fmt: skip
         return svg(figure, f"by-{group}")
 
@@ -250,6 +251,14 @@ def histogram(study: StudyData) -> str | None:
         return svg(figure, "histogram")
 
 
+def _limits(seen: Sequence[float], intervals: Sequence[Interval | None]) -> tuple[float, float]:
+    """An axis that holds the intervals, unless they are so wide that the seeds would be lost in them."""
+    reach = 1.5 * max(max(seen) - min(seen), 0.5)
+    ends = [100 * end for interval in intervals if interval for end in (interval.low, interval.high)]
+    low, high = max(min([*seen, *ends]), min(seen) - reach), min(max([*seen, *ends]), max(seen) + reach)
+    return low - 0.08 * (high - low), high + 0.08 * (high - low)
+
+
 def _curve(run: RunData, what: str) -> tuple[list[int], list[float]]:
     rows = [(point.run_tokens, getattr(point, what)) for point in run.curve if getattr(point, what) is not None]
     return [tokens for tokens, _ in rows], [loss for _, loss in rows]
@@ -263,36 +272,41 @@ def _mean_curve(curves: Sequence[tuple[list[int], list[float]]]) -> tuple[list[i
     return places, [float(loss) for loss in np.mean(lines, axis=0)]
 
 
-def _part_stages(axes: Axes, runs: Sequence[RunData]) -> None:
-    """A line where each stage ends and its name above, from the run that got furthest."""
+def _part_stages(axes: Axes, runs: Sequence[RunData], letters: int) -> None:
+    """A line where each stage ends and above it the name, or the number where only that fits.
+
+    Taken from the run that got furthest; ``letters`` is how many fit across the whole panel.
+    """
     run = max(runs, key=lambda run: (len(run.stages), len(run.curve)))
     budgets = [(stage.name, stage.tokens) for stage in run.plan]
-    budgets = budgets or [(stage.result.spec.name, stage.result.tokens) for stage in run.stages]
-    start = 0
+    budgets = budgets or [(stage.spec.name, stage.fitted.tokens) for stage in run.stages]
+    start, whole = 0, sum(tokens for _, tokens in budgets) or 1
     for index, (name, tokens) in enumerate(budgets):
         if index:
             axes.axvline(start, color=LIGHT["muted"], linewidth=0.9, linestyle=(0, (2, 2)))
+        label = name if len(name) <= letters * tokens / whole else str(index + 1)
         axes.text(
-            start + tokens / 2, 1.03, name, transform=axes.get_xaxis_transform(),
+            start + tokens / 2, 1.03, label, transform=axes.get_xaxis_transform(),
             ha="center", va="bottom", fontsize=8, color=LIGHT["muted"],
         )  # fmt: skip
         start += tokens
 
 
-def _dots(axes: Axes, middle: float, step: float, scores: Sequence[Score], style: Style) -> None:
+def _marks(middle: float, step: float, scores: Sequence[Score]) -> list[tuple[float, float, Interval | None]]:
+    """(place, share, interval) of the dots of one arm at one value: a dot per run, from five seeds on one in all."""
     shares = [score.share for score in scores]
-    if not shares:
-        return
-    if len(scores) < ENOUGH_SEEDS:
-        places = [middle + (i - (len(scores) - 1) / 2) * step * 0.8 / len(scores) for i in range(len(scores))]
-        marks = list(zip(places, shares, [score.interval for score in scores], strict=True))
-    else:
-        marks = [(middle, fmean(shares), t_interval(shares))]
-    for place, share, interval in marks:
-        if interval:
-            low, high = 100 * max(0.0, interval.low), 100 * min(1.0, interval.high)
-            axes.vlines(place, low, high, color=style.colour, linewidth=1.6, alpha=0.5)
-        axes.plot(place, 100 * share, style.marker, color=style.colour, markersize=4.5)
+    if len(scores) >= ENOUGH_SEEDS:
+        return [(middle, fmean(shares), t_interval(shares))]
+    places = [middle + (i - (len(scores) - 1) / 2) * step * 0.8 / len(scores) for i in range(len(scores))]
+    return list(zip(places, shares, [score.interval for score in scores], strict=True))
+
+
+def _dots(axes: Axes, marks: Sequence[tuple[float, float, Interval | None]], style: Style) -> None:
+    lines = [(place, 100 * max(0.0, i.low), 100 * min(1.0, i.high)) for place, _, i in marks if i]
+    if lines:
+        axes.vlines(*zip(*lines, strict=True), color=style.colour, linewidth=1.6, alpha=0.5)
+    places, shares = [place for place, *_ in marks], [100 * share for _, share, _ in marks]
+    axes.plot(places, shares, style.marker, color=style.colour, markersize=4.5)
 
 
 def _with_size(found: Mapping[str, Mapping[str, Sequence[Score]]], value: str) -> str:
@@ -302,7 +316,7 @@ def _with_size(found: Mapping[str, Mapping[str, Sequence[Score]]], value: str) -
 
 def _stages(run: RunData) -> tuple[tuple[str, Mapping[str, int]], ...]:
     """(label, samples by band) of each stage: as done, else as planned."""
-    done = [(s.result.spec.name, s.result.tokens, s.composition) for s in run.stages]
+    done = [(s.spec.name, s.fitted.tokens, s.composition) for s in run.stages]
     rest = [(s.name, s.tokens, s.samples) for s in run.plan[len(done) :]]
     return tuple(
         (f"{name} · {count(tokens)} tokens", samples) for name, tokens, samples in (*done, *rest) if samples
@@ -318,10 +332,18 @@ def _loss_axes(axes: Axes) -> None:
     axes.set_xlim(left=0)
     _token_axis(axes)
     dress(axes)
+    axes.grid(axis="y", which="minor", color=LIGHT["grid"], linewidth=0.6)
 
 
 def _token_axis(axes: Axes) -> None:
-    axes.xaxis.set_major_formatter(lambda value, _: count(value))
+    """One unit along the whole axis, however far it reaches."""
+
+    def label(value: float, _: float) -> str:
+        end = axes.get_xlim()[1]
+        size, sign = next(((s, sign) for s, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if end >= s), (1, ""))
+        return f"{value / size:g}\u00a0{sign}".rstrip() if value else "0"
+
+    axes.xaxis.set_major_formatter(label)
 
 
 def _percent_axis(axes: Axes) -> None:

@@ -73,7 +73,7 @@ class Style:
 
 
 def styles(arms: Sequence[str], baseline: str | None) -> dict[str, Style]:
-    """A style per arm; the baseline is always the grey one. From the eighth arm on colours repeat, pairs do not."""
+    """A style per arm; the baseline is always the grey one. From the ninth arm on, colours repeat."""
     found, others = {}, 0
     for arm in arms:
         index = 0 if arm == baseline else 1 + others % 7
@@ -137,7 +137,7 @@ def svg(figure: Figure, name: str) -> str:
 
 
 def for_page(drawing: str, label: str) -> str:
-    """``drawing`` for use inside the page: colours as CSS variables, the page's font, a label for screen readers."""
+    """``drawing`` for use inside the page: colours as CSS variables, the page's font, ``label`` to be read out."""
     from markupsafe import escape
 
     content = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", drawing)

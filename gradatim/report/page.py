@@ -8,15 +8,14 @@ It computes no statistics and draws nothing itself.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ..errors import StorageFailed
+from ..errors import UserError
+from ..record import write_atomically
 from . import figures
 from .collect import collect
 from .data import RunData, StudyData
@@ -34,17 +33,12 @@ EXAMPLES = 3
 def write_report(folders: Path | str | Iterable[Path | str], out: Path | str) -> Path:
     """Read ``folders`` and write the page to ``out`` at once or not at all; returns its path.
 
-    Raises ``RunFolderError`` and ``DataError`` like ``collect``, ``StorageFailed`` when ``out`` cannot be written.
+    Raises what ``collect`` raises, ``UserError`` for a folder as ``out``, ``StorageFailed`` when the disk refuses.
     """
-    page, out = render(collect(folders)), Path(out)
-    unfinished = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(page, "utf-8")
-        os.replace(unfinished, out)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise StorageFailed(f"the report cannot be written ({error.strerror})", where=out) from error
+    out = Path(out)
+    if out.is_dir():
+        raise UserError("the report is a file, and this is a folder", where=out, hint=f"{out / 'report.html'}")
+    write_atomically(out, render(collect(folders)).encode())
     return out
 
 
@@ -106,11 +100,11 @@ def _sizes(study: StudyData, summary: Summary) -> Iterator[tuple[str, str]]:
     tables = [table for run in study.runs for table in run.tables]
     tests = next((s.total for row in summary.rows for s in row.scores), None)
     tokens = [run.tokens for run in study.runs if run.finished]
-    seconds = sum(stage.result.seconds for run in study.runs for stage in run.stages)
+    seconds = sum(stage.fitted.seconds for run in study.runs for stage in run.stages)
     yield "arms × seeds", f"{len(study.arms)} × {len(study.seeds)}"
     yield "samples to learn from", count(next((table.rows for table in tables if table.rows), None))
     yield "test programs", count(tests or next((table.test_rows for table in tables if table.test_rows), None))
-    yield "model parameters", count(next((run.parameters for run in study.runs if run.parameters), None))
+    yield "model parameters", _range([stage.fitted.parameters for run in study.runs for stage in run.stages])
     yield "tokens learnt per run", _range(tokens)
     yield (
         "training time, all runs",

@@ -84,7 +84,9 @@ def wilson(passed: int, total: int, level: float = 0.95) -> Interval | None:
     spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
     middle = share + z * z / (2 * total)
-    return Interval(max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale), level)
+    low = (middle - spread) / scale if passed else 0.0  # at the ends exactly, not up to rounding
+    high = (middle + spread) / scale if passed < total else 1.0
+    return Interval(low, high, level)
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
@@ -143,7 +145,7 @@ def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
 def compare(
     scores: Mapping[str, Mapping[int, float]], arms: Sequence[str], against: str, level: float = 0.95
 ) -> tuple[Difference, ...]:
-    """Each of ``arms`` but ``against`` itself, compared with ``against`` and corrected over all of them by Holm."""
+    """Each of ``arms`` but ``against`` itself, compared with ``against``; p corrected over them all by Holm."""
     found = [paired_difference(arm, against, scores, level) for arm in arms if arm != against]
     corrected = holm({difference.arm: difference.p for difference in found})
     return tuple(replace(difference, p_holm=corrected[difference.arm]) for difference in found)

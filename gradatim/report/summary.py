@@ -45,7 +45,7 @@ class Score:
 
     @property
     def interval(self) -> Interval | None:
-        """Wilson's interval over test items: what this one model would do on other programs, not what the arm would."""
+        """Wilson's interval over test items: about this one model on other programs, not about the arm."""
         return wilson(self.passed, self.total)
 
 
@@ -113,7 +113,7 @@ def summarise(study: StudyData) -> Summary:
 
 
 def groups(study: StudyData, suite: str, protocol: str) -> dict[str, tuple[str, ...]]:
-    """Each group that the suite was split by, such as ``level``, with its values: bands easiest first, else sorted."""
+    """Each group that the suite was split by (``level``) with its values: bands easiest first, else sorted."""
     values: dict[str, dict[str, None]] = {}
     for run in study.runs:
         found = run.evaluation(suite, protocol) if run.finished else None
@@ -144,7 +144,7 @@ def stage_scores(run: RunData, suite: str, protocol: str) -> tuple[tuple[int, Sc
     """After each stage of ``run`` that was evaluated: tokens learnt so far, and the score."""
     found, tokens = [], 0
     for index, stage in enumerate(run.stages):
-        tokens += stage.result.tokens
+        tokens += stage.fitted.tokens
         counts = _counts(run.evaluation(suite, protocol, index), "all", "all")
         if counts and counts.total:
             found.append((tokens, Score(run.seed, counts.passed, counts.total)))

@@ -93,11 +93,13 @@ def headline(summary: Summary) -> Headline:
 
 def _too_few(summary: Summary, best: ArmRow, seeds: int) -> Headline:
     base = next(row for row in summary.rows if row.role == "baseline")
-    lead = "no ordering beats the baseline" if _mean(best) <= 0 else f"{best.title} comes out ahead"
+    lead = f"{best.title} is ahead in this study: it"
+    if _mean(best) <= 0:
+        lead = f"No ordering beats the baseline in this study: the best, {best.title},"
     claim = f"{seeds} seeds are" if seeds != 1 else "1 seed is"
     sentence = (
-        f"In this study {lead}: {best.title} {_does(summary)} {percent(best.mean)}, "
-        f"{base.title} {percent(base.mean)} ({points(_mean(best))} points). {claim} too few to claim anything."
+        f"{lead} {_does(summary)} {percent(best.mean)} of the test programs, against {percent(base.mean)} for "
+        f"{base.title} ({points(_mean(best))} points), but {claim} too few to claim anything."
     )
     return Headline("too few", sentence, tuple(_control(summary, best.arm)))
 
@@ -133,16 +135,17 @@ def _others(rows: Sequence[ArmRow]) -> tuple[str, ...]:
 
 def _beside(row: ArmRow) -> str:
     found: Difference | None = row.difference
-    assert found is not None and found.mean is not None
-    way = "above" if found.mean >= 0 else "below"
+    assert found is not None
+    mean = _mean(row)
+    way = "above" if mean >= 0 else "below"
     sure = f"95 % interval {interval_of_points(found.interval)}, p = {p_value(found.p_holm)} after Holm"
-    return f"{abs(100 * found.mean):.1f} points {way} the baseline ({sure.replace('p = <', 'p <')})"
+    return f"{abs(100 * mean):.1f} points {way} the baseline ({sure.replace('p = <', 'p <')})"
 
 
 def _does(summary: Summary) -> str:
     if (summary.suite, summary.protocol) == HEADLINE:
         return "predicts the whole output of"
-    return f"reaches on {summary.suite} ({summary.protocol})"
+    return f"passes {summary.suite} ({summary.protocol}) on"
 
 
 def _seeds(row: ArmRow) -> str:
@@ -151,5 +154,6 @@ def _seeds(row: ArmRow) -> str:
 
 
 def _mean(row: ArmRow) -> float:
-    assert row.difference is not None and row.difference.mean is not None
+    assert row.difference is not None
+    assert row.difference.mean is not None
     return row.difference.mean

@@ -149,6 +149,17 @@ class Packed:
                 yield self._batch(lines), place
                 lines = []
 
+    def one_pass(self) -> Iterator[Batch]:
+        """Every sample once, in the shape of training; the last batch is filled up with empty lines."""
+        rows = self._epoch(0)
+        packs = (
+            self._pack(rows[at : at + self.chunk], 0, at // self.chunk) for at in range(0, len(rows), self.chunk)
+        )
+        lines = [line for pack in packs for line in pack]
+        lines += [[]] * (-len(lines) % self.size)
+        for at in range(0, len(lines), self.size):
+            yield self._batch(lines[at : at + self.size])
+
     def _lines(self, position: Position) -> Iterator[tuple[list[int], Position]]:
         """Lines as lists of rows, each with the position after it."""
         epoch, chunk, line = position["epoch"], position["chunk"], position["line"]

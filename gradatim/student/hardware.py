@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, ContextManager
 
 import torch
+import transformers
 
-__all__ = ["autocast", "device", "environment", "native_bf16", "reproducible"]
+__all__ = ["autocast", "device", "environment", "native_bf16", "quiet", "reproducible", "use_threads"]
 
 
 @cache
@@ -54,6 +55,24 @@ def reproducible() -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Transformers draws progress bars of its own when it loads and saves; not inside this context."""
+    before = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if before:
+            transformers.utils.logging.enable_progress_bar()
+
+
+def use_threads(count: int) -> None:
+    """Compute with ``count`` threads; 0 leaves torch's choice. The count changes the last bits of sums."""
+    if count:
+        torch.set_num_threads(count)
 
 
 def environment() -> dict[str, Any]:

@@ -8,12 +8,11 @@ count the weights come out the same, bit for bit. It does not choose the data an
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,11 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from ..errors import Stopped, TrainingDiverged
 from ..record import Metrics, write_folder
-from ..stage import Event, Events, Fitted, Stage, ignore_events
+from ..stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
 from . import checkpoint
 from .architecture import create, freeze, trainable_parameters
 from .batches import Batch, Batcher, Packed, Windows, fitting_rows
-from .hardware import autocast, device, reproducible
+from .hardware import autocast, device, quiet, reproducible
 from .objective import token_losses, token_weights
 from .optim import Optimizers, make_optimizers, make_shape
 from .settings import ModelSettings, TrainSettings
@@ -59,7 +58,10 @@ class Learner:
     def initial(self, previous: Path | None) -> PreTrainedModel:
         """The model a stage starts from: the one before it left, or new weights."""
         if previous is not None:
-            model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(previous / "model", dtype=torch.float32)
+            with quiet():
+                model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+                    previous / "model", dtype=torch.float32
+                )
         else:
             special = {
                 "pad_token_id": int(self.tokenizer.pad_token_id),
@@ -188,9 +190,7 @@ class _Fit:
         done = self.state.tokens >= self.stage.spec.tokens
         if self.state.step % self.settings.log_every == 0 or done:
             mean = self.state.pending[0] / max(self.state.pending[1], 1e-9)
-            self.state = checkpoint.State(
-                self.state.step, self.state.tokens, self.state.position, mean, self.state.seconds
-            )
+            self.state = replace(self.state, loss=mean, pending=(0.0, 0.0))
             rate = self.settings.optimizer.learning_rate * factor
             self.learner.metrics.append({**row, "loss": mean, "learning_rate": rate, "gradient_norm": norm})
         every = self.stage.spec.tokens / max(self.settings.validate, 1)
@@ -207,7 +207,12 @@ class _Fit:
             inputs, labels, answer, *context = _tensors(batch)
             each = loss(inputs, labels, *context).double()
             real = labels != -100
-            sums += [float(each.sum()), int(real.sum()), float(each[answer & real].sum()), int((answer & real).sum())]
+            sums += [
+                float(each.sum()),
+                int(real.sum()),
+                float(each[answer & real].sum()),
+                int((answer & real).sum()),
+            ]
         self.model.train()
         return {
             "validation_loss": sums[0] / max(sums[1], 1),
@@ -222,8 +227,9 @@ class _Fit:
         """Write the finished model (and what the next stage's optimizer continues from); drop the checkpoint."""
 
         def fill(target: Path) -> None:
-            self.model.save_pretrained(target)
-            self.learner.tokenizer.save_pretrained(target)
+            with quiet():
+                self.model.save_pretrained(target)
+                self.learner.tokenizer.save_pretrained(target)
 
         self.learner.metrics.close()
         self.model.eval()
@@ -249,11 +255,7 @@ def _batcher(learner: Learner, stage: Stage) -> tuple[Batcher, int]:
     if settings.batching == "windows":
         return Windows(learner.samples, stage, settings.size, settings.length), 0
     rows, dropped = fitting_rows(learner.samples, stage.rows, settings.length)
-    return _packed(learner, learner.samples, _with_rows(stage, rows), settings.isolate), dropped
-
-
-def _with_rows(stage: Stage, rows: Any) -> Stage:
-    return Stage(stage.spec, stage.index, rows, stage.seed, stage.first_token, stage.run_tokens, stage.cycle)
+    return _packed(learner, learner.samples, replace(stage, rows=rows), settings.isolate), dropped
 
 
 def _packed(learner: Learner, encoded: Encoded, stage: Stage, isolate: bool) -> Packed:
@@ -263,15 +265,9 @@ def _packed(learner: Learner, encoded: Encoded, stage: Stage, isolate: bool) -> 
 
 def _validation_batches(learner: Learner, settings: TrainSettings) -> Iterator[Batch]:
     """The validation samples, each once, in batches of the training shape; samples never see each other."""
-    from ..stage import StageSpec
-
     rows, _ = fitting_rows(learner.validation, np.arange(len(learner.validation)), settings.length)
     stage = Stage(StageSpec("validation", (1.0,), 1, order="sorted"), 0, rows, 0, 0, 1)
-    packed = _packed(learner, learner.validation, stage, settings.isolate)
-    for batch, position in packed.stream(packed.start):
-        yield batch
-        if position["epoch"] or position["line"] + settings.size > 10**9:
-            return
+    return _packed(learner, learner.validation, stage, settings.isolate).one_pass()
 
 
 def _tensors(batch: Batch) -> tuple[torch.Tensor, ...]:

@@ -90,13 +90,16 @@ def make_optimizers(model: nn.Module, settings: OptimizerSettings) -> Optimizers
     Weight decay falls on matrices only.
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    hidden = {
-        name for name, parameter in named if parameter.ndim == 2 and not any(k in name for k in _EMBEDDINGS)
-    }
+    hidden = {name for name, parameter in named if parameter.ndim == 2 and not any(k in name for k in _EMBEDDINGS)}
     if settings.name == "adamw":
         return Optimizers((_adamw([parameter for _, parameter in named], settings),))
     muon = torch.optim.Muon(
-        [{"params": [parameter for name, parameter in named if name in hidden], "base_rate": settings.matrix_rate}],
+        [
+            {
+                "params": [parameter for name, parameter in named if name in hidden],
+                "base_rate": settings.matrix_rate,
+            }
+        ],
         lr=settings.matrix_rate,
         weight_decay=settings.weight_decay,
         momentum=0.95,

@@ -185,34 +185,39 @@ def _conform(
 ) -> pa.RecordBatch | None:
     """The usable rows of ``chunk`` in our schema, None when there are none; the others go to ``report``."""
     rows = len(chunk.numbers)
-    causes: dict[int, str] = {}
-    fitted: dict[str, pa.Array] = {}
-    for ours, theirs in mapping.items():
-        values = chunk.columns.get(theirs)
-        try:
-            fitted[ours], misfits = fit(ours, [None] * rows if values is None else values)
-        except DataError as error:
-            raise DataError(
-                f"{error.what} (theirs: {theirs!r})" if ours != theirs else error.what,
-                where=report.path,
-                given=error.given,
-                allowed=error.allowed,
-                hint=error.hint,
-            ) from error
-        for row in misfits:
-            causes.setdefault(row, f"{ours} is no {'number' if kind_of(ours) == 'metric' else 'text'}")
+    fitted, causes = _fitted(chunk, mapping, report.path)
     for cause, rejected in _unusable(fitted).items():
         for row in np.flatnonzero(rejected).tolist():
             causes.setdefault(row, cause)
+    if not causes:
+        return complete(fitted, language)
     for row in sorted(causes):
         content = {name: _plain(values[row]) for name, values in chunk.columns.items()}
         text = json.dumps(content, ensure_ascii=False, default=str)
         report.rejected.append(Rejected(int(chunk.numbers[row]), causes[row], text))
-    if causes:
-        kept = np.ones(rows, bool)
-        kept[list(causes)] = False
-        fitted = {name: array.filter(pa.array(kept)) for name, array in fitted.items()}
-    return complete(fitted, language) if len(causes) < rows else None
+    if len(causes) == rows:
+        return None
+    kept = np.ones(rows, bool)
+    kept[list(causes)] = False
+    return complete({name: array.filter(pa.array(kept)) for name, array in fitted.items()}, language)
+
+
+def _fitted(chunk: Chunk, mapping: Mapping[str, str], where: str) -> tuple[dict[str, pa.Array], dict[int, str]]:
+    """The columns that ``mapping`` takes, by our names, and the rows with values that do not fit, with the cause."""
+    causes: dict[int, str] = {}
+    fitted: dict[str, pa.Array] = {}
+    for ours, theirs in mapping.items():
+        values = chunk.columns.get(theirs)  # in JSON lines a key may be missing from a whole chunk
+        try:
+            fitted[ours], misfits = fit(ours, [None] * len(chunk.numbers) if values is None else values)
+        except DataError as error:
+            what = f"{error.what} (theirs: {theirs!r})" if ours != theirs else error.what
+            raise DataError(
+                what, where=where, given=error.given, allowed=error.allowed, hint=error.hint
+            ) from error
+        for row in misfits:
+            causes.setdefault(row, f"{ours} is no {'number' if kind_of(ours) == 'metric' else 'text'}")
+    return fitted, causes
 
 
 def _unusable(fitted: Mapping[str, pa.Array]) -> dict[str, npt.NDArray[np.bool_]]:

@@ -1,7 +1,7 @@
 """A made-up study in the layout of a real one, for looking at the report and for its tests.
 
 Writes what `gradatim study` leaves behind, without training: five arms, levels, bands, losses that fall and
-accuracies that rise, all from a seed. ``python tests/report/make_study.py FOLDER`` writes one to look at.
+accuracies that rise, all from a seed. ``python -m tests.report.make_study FOLDER`` writes one to look at.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import math
 import random
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+
+from gradatim.stage import Counts, Fitted, StageResult, StageSpec, SuiteResult
 
 BANDS = {"easy": 31_600, "medium": 6_400, "hard": 2_000}
 LEVELS = {"1.1": 0.14, "1.2": 0.08, "2.1": 0.02, "2.2": -0.12, "3.1": 0.03, "3.2": -0.07, "4.1": -0.16}
@@ -70,9 +73,7 @@ def make_run(folder: Path, arm: str, seed: int, noise: float = 0.008, tests: int
     compositions = [{band: round(BANDS[band] * share) for band, share in shares.items()} for *_, shares in stages]
     folder.mkdir(parents=True)
     (folder / "recipe.yaml").write_text(f"extends: curriculum/{arm}\nseed: {seed}\nstudent:\n  preset: paper\n")
-    _write(
-        folder / "environment.json", {"python": "3.11.2", "torch": "2.13.0", "threads": 1, "parameters": 1_080_000}
-    )
+    _write(folder / "environment.json", {"python": "3.11.2", "torch": "2.13.0", "threads": 1})
     plan = [
         {"name": name, "tokens": tokens, "samples": samples, "fractions": list(shares.values())}
         for (name, tokens, shares), samples in zip(stages, compositions, strict=True)
@@ -84,17 +85,19 @@ def make_run(folder: Path, arm: str, seed: int, noise: float = 0.008, tests: int
         rows += _losses(index, name, start, tokens, final, chance)
         start += tokens
         reached = final - 0.45 * math.exp(-4.5 * start / BUDGET) if index < len(stages) - 1 else final
-        result = {
-            "cycle": 0, "index": index, "samples": sum(compositions[index].values()), "steps": tokens // 4096,
-            "spec": {
-                "name": name, "fractions": list(shares.values()), "tokens": tokens,
-                "ends": ["hardest"] * 3, "order": "shuffled", "objective": None,
-            },
-            "tokens": tokens, "loss": rows[-1]["loss"], "seconds": 31.5, "model": f"stage-{index:02d}-{name}/model",
-            "weights": f"{chance.getrandbits(64):016x}", "evaluations": _evaluations(reached, tests, chance),
-            "composition": compositions[index],
-        }  # fmt: skip
-        _write(folder / "cycle-00" / f"stage-{index:02d}-{name}" / "result.json", result)
+        result = StageResult(
+            cycle=0,
+            index=index,
+            spec=StageSpec(name, tuple(shares.values()), tokens),
+            samples=sum(compositions[index].values()),
+            composition=compositions[index],
+            fitted=Fitted(
+                steps=tokens // 4096, tokens=tokens, parameters=1_080_000, dropped=0, loss=rows[-2]["loss"],
+                seconds=31.5, weights=f"{chance.getrandbits(256):064x}",
+            ),
+            evaluations=_evaluations(reached, tests, chance),
+        )  # fmt: skip
+        _write(folder / "cycle-00" / f"stage-{index:02d}-{name}" / "result.json", asdict(result))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
@@ -120,49 +123,39 @@ def _losses(index: int, name: str, start: int, tokens: int, final: float, chance
             "cycle": 0, "stage": index, "name": name, "step": step * 5, "tokens": seen - start, "run_tokens": seen,
             "loss": loss * (1 + chance.gauss(0, 0.02)), "learning_rate": 0.001,
         }  # fmt: skip
-        if step % 5 == 0 or step == steps:
-            row["validation_loss"] = loss * 1.03
         rows.append(row)
+        if step % 5 == 0 or step == steps:  # a row of its own, as the student writes it
+            rows.append({**{k: v for k, v in row.items() if k != "loss"}, "validation_loss": loss * 1.03})
     return rows
 
 
-def _counts(share: float, total: int, chance: random.Random) -> dict[str, int]:
+def _counts(share: float, total: int, chance: random.Random) -> Counts:
     share = min(0.99, max(0.02, share))
-    return {"passed": sum(chance.random() < share for _ in range(total)), "total": total}
+    return Counts(sum(chance.random() < share for _ in range(total)), total)
 
 
-def _split(
-    share: float, shifts: Mapping[str, float], tests: int, chance: random.Random
-) -> dict[str, dict[str, int]]:
+def _split(share: float, shifts: Mapping[str, float], tests: int, chance: random.Random) -> dict[str, Counts]:
     return {value: _counts(share + shift, tests // len(shifts), chance) for value, shift in shifts.items()}
 
 
-def _evaluations(share: float, tests: int, chance: random.Random) -> list[dict]:
-    def suite(name: str, protocol: str, level: float) -> dict:
+def _evaluations(share: float, tests: int, chance: random.Random) -> list[SuiteResult]:
+    def suite(name: str, protocol: str, level: float) -> SuiteResult:
         counts = {
-            "all": {"all": {"passed": round(min(1, max(0, level)) * tests), "total": tests}},
+            "all": {"all": Counts(round(min(1, max(0, level)) * tests), tests)},
             "level": _split(level, LEVELS, tests, chance),
             "band": _split(level, {"hard": -0.2, "medium": -0.05, "easy": 0.08}, tests, chance),
             "twin": _split(level, {"no": -0.01, "yes": 0.03}, tests, chance),
         }
-        return {
-            "suite": name,
-            "protocol": protocol,
-            "counts": counts,
-            "scores": {},
-            "examples": [],
-            "seconds": 4.0,
-        }
+        return SuiteResult(name, protocol, counts, seconds=4.0)
 
     greedy = suite("output", "greedy", share)
-    greedy["examples"] = [_example(n, chance.random() < share) for n in range(8)]
-    lines = suite("line", "greedy", share - 0.45)
-    lines["scores"] = {"edit similarity": [0.71 * tests, tests]}
+    greedy = replace(greedy, examples=[_example(n, n % 3 != 1) for n in range(8)])
+    lines = replace(suite("line", "greedy", share - 0.45), scores={"edit similarity": (0.71 * tests, tests)})
     return [greedy, suite("output", "paper", share - 0.035), suite("token", "paper", 0.66), lines]
 
 
 def _example(n: int, passed: bool) -> dict:
-    expected = f"# {7 - n}\n" if 4 * n > 7 and not 7 < n else "# 11\n"
+    expected = f"# {7 - n}\n" if 2 <= n <= 7 else "# 11\n"
     return {
         "id": f"{n:016x}", "prompt": PROGRAM.format(n=n), "expected": expected,
         "attempt": expected if passed else f"# {n}\n", "passed": passed, "level": "2.2", "band": "hard",

@@ -1,0 +1,173 @@
+"""How do the names in a recipe become the parts of a run?
+
+The only place that turns recipe names into objects; below it, parts take plain keyword arguments. ``check`` builds
+every part that needs no torch and tells all faults at once, so a recipe that is wrong stops before anything costly.
+Nothing here trains, draws or scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .corpus import Corpus, CorpusMaker, SplitChoice, key_of
+from .difficulty import DIFFICULTIES
+from .errors import RecipeError, UserError
+from .evaluate import SUITES
+from .options import option_names
+from .recipe import Recipe
+from .record import Metrics
+from .schedule import SCHEDULES, Bands, make_bands
+from .source import SOURCES
+from .stage import Difficulty, Events, Schedule, Source, Student, Suite, ignore_events
+from .student.presets import PRESETS
+
+__all__ = ["Parts", "assemble", "check", "stage_seed"]
+
+
+@dataclass(frozen=True)
+class NamedSuite:
+    """A suite as the recipe asked for it; ``label`` is its name in the run folder."""
+
+    label: str
+    suite: Suite
+    only_last: bool
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one recipe is made of. ``metric`` is the difficulty column that bands are cut from."""
+
+    seed: int
+    evaluation_seed: int
+    tokens: int
+    metric: str
+    cycles: int
+    corpus: CorpusMaker
+    cut: Callable[[Corpus], Bands]
+    schedule: Schedule
+    suites: tuple[NamedSuite, ...]
+    student: Callable[[Corpus, Metrics], Student]
+    load: Callable[[Path], Any]
+
+
+def assemble(recipe: Recipe, events: Events = ignore_events) -> Parts:
+    """Every part of the recipe. Raises ``RecipeError`` or ``UnknownPart`` for the first part that cannot be built."""
+    bands = recipe.difficulty.bands
+    return Parts(
+        seed=recipe.seed,
+        evaluation_seed=recipe.evaluate.seed,
+        tokens=recipe.tokens,
+        metric=recipe.difficulty.metric,
+        cycles=1,
+        corpus=corpus_maker(recipe, events),
+        cut=lambda corpus: make_bands(
+            corpus.difficulty("train", recipe.difficulty.metric),
+            thresholds=bands.thresholds,
+            quantiles=bands.quantiles,
+            names=bands.names,
+        ),
+        schedule=_schedule(recipe),
+        suites=tuple(_suites(recipe)),
+        student=lambda corpus, metrics: _student(recipe, corpus, metrics),
+        load=_load,
+    )
+
+
+def check(recipe: Recipe, where: str = "recipe") -> None:
+    """Build every part that costs nothing and tell all faults at once, as one ``RecipeError``."""
+    faults = []
+    parts: tuple[Callable[[], Any], ...] = (
+        lambda: _source(recipe, ignore_events),
+        lambda: _difficulty(recipe),
+        lambda: _schedule(recipe),
+        lambda: PRESETS.get(recipe.student.preset, where="student.preset"),
+        lambda: list(_suites(recipe)),
+        lambda: _lengths(recipe),
+    )
+    for part in parts:
+        try:
+            part()
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise RecipeError("; ".join(faults), where=where, faults=faults)
+
+
+def stage_seed(seed: int, cycle: int, stage: int) -> int:
+    """The seed of one stage, from the run's seed, the cycle and the stage: never from what was drawn before."""
+    return int(np.random.SeedSequence([seed, cycle, stage]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def corpus_maker(recipe: Recipe, events: Events = ignore_events) -> CorpusMaker:
+    """What makes the recipe's samples. Workers and events change no sample, so the key leaves them out."""
+    parts = recipe.data.split
+    asked = {
+        "data": recipe.data.model_dump(mode="json"),
+        "metric": [recipe.difficulty.metric, recipe.difficulty.options],
+    }
+    return CorpusMaker(
+        source=_source(recipe, events),
+        metrics={recipe.difficulty.metric: _difficulty(recipe)},
+        parts=SplitChoice(parts.by, parts.validation, parts.test, recipe.data.seed),
+        key=key_of(asked),
+        workers=recipe.workers,
+    )
+
+
+def _source(recipe: Recipe, events: Events) -> Source:
+    factory = SOURCES.get(recipe.data.source, where="data.source")
+    own = {"seed": recipe.data.seed, "workers": recipe.workers, "events": events}
+    known = option_names(factory)
+    source: Source = factory(**recipe.data.options, **{name: own[name] for name in own if name in known})
+    return source
+
+
+def _difficulty(recipe: Recipe) -> Difficulty:
+    difficulty: Difficulty = DIFFICULTIES.get(recipe.difficulty.metric, where="difficulty.metric")(
+        **recipe.difficulty.options
+    )
+    return difficulty
+
+
+def _schedule(recipe: Recipe) -> Schedule:
+    factory = SCHEDULES.get(recipe.schedule.name, where="schedule.name")
+    return factory(recipe.difficulty.bands.names, recipe.tokens, **recipe.schedule.options)
+
+
+def _suites(recipe: Recipe) -> Iterator[NamedSuite]:
+    for section in recipe.evaluate.suites:
+        factory = SUITES.get(section.suite, where="evaluate.suites")
+        label = "-".join([section.suite, *(str(value) for value in section.options.values())])
+        yield NamedSuite(label, factory(**section.options), section.stages == "last")
+
+
+def _lengths(recipe: Recipe) -> None:
+    if recipe.train.length > recipe.student.context:
+        raise RecipeError(
+            "a line of training is longer than the student's context",
+            where="train.length",
+            given=recipe.train.length,
+            allowed=f"at most student.context = {recipe.student.context}",
+        )
+
+
+def _student(recipe: Recipe, corpus: Corpus, metrics: Metrics) -> Student:
+    from .student.hardware import use_threads
+    from .student.learner import Learner
+
+    use_threads(recipe.threads)
+    tokenizer, samples, validation = corpus.tokens(recipe.student)
+    return Learner(
+        tokenizer, samples, validation, metrics, stage_seed(recipe.seed, 0, 1 << 20), recipe.student, recipe.train
+    )
+
+
+def _load(folder: Path) -> Any:
+    from .student.load import load_student
+
+    return load_student(folder)

@@ -1,0 +1,95 @@
+"""How do metrics become columns of a table?
+
+``score`` appends one float column per metric, named after it, and says how many samples each could not score.
+Nothing is dropped here: an unscored sample keeps its row, with NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import DataError, RecipeError
+from ..stage import Difficulty, Event, Events, ignore_events
+from .program import PerText, PerTree
+from .rarity import Rarity
+
+__all__ = ["score"]
+
+
+def score(
+    samples: pa.Table,
+    metrics: Sequence[str] | Mapping[str, Difficulty],
+    *,
+    workers: int = 1,
+    events: Events = ignore_events,
+) -> tuple[pa.Table, dict[str, Any]]:
+    """The table with one float64 column per metric, and the facts about them.
+
+    ``metrics``: names of registered difficulties (with their default options), or {column: difficulty}. A column
+    of that name is replaced. Facts: {"rows": n, "metrics": {name: {"scored", "unscored", "least", "median",
+    "most"}}}; the last three are None when nothing was scored. With ``workers`` > 1 a script needs the usual
+    ``if __name__ == "__main__"``, since processes are spawned.
+
+    Raises ``UnknownPart`` for a name that is not registered, ``RecipeError`` for a name that the table uses for
+    something else, ``DataError`` when the table has no rows.
+    """
+    parts = metrics if isinstance(metrics, Mapping) else _by_name(metrics)
+    _check(samples, parts)
+    facts: dict[str, Any] = {"rows": samples.num_rows, "metrics": {}}
+    for name, part in parts.items():
+        events(Event("start", f"score {name}", 0, samples.num_rows))
+        # Only our own row-wise parts can tell how far they are; the contract does not ask it of others.
+        if isinstance(part, (PerTree, PerText, Rarity)):
+            scores = part(samples, workers=workers, events=_renamed(events, f"score {name}"))
+        else:
+            scores = part(samples, workers=workers)
+        if scores.shape != (samples.num_rows,):
+            raise DataError(f"the difficulty {name!r} gave {scores.shape} scores for {samples.num_rows} samples")
+        column = pa.array(scores.astype(np.float64, copy=False))
+        if name in samples.column_names:
+            samples = samples.set_column(samples.column_names.index(name), name, column)
+        else:
+            samples = samples.append_column(name, column)
+        facts["metrics"][name] = _facts(scores)
+        events(Event("finish", f"score {name}", samples.num_rows, samples.num_rows))
+    return samples, facts
+
+
+def _by_name(names: Sequence[str]) -> dict[str, Difficulty]:
+    from . import DIFFICULTIES  # here, because the registry's module offers this function
+
+    return {name: DIFFICULTIES.get(name, where="metric")() for name in names}
+
+
+def _check(samples: pa.Table, parts: Mapping[str, Difficulty]) -> None:
+    taken = [
+        name for name in parts if name in samples.column_names and samples.schema.field(name).type != pa.float64()
+    ]
+    if taken:
+        raise RecipeError(
+            f"the table has columns of that name for something else: {', '.join(taken)}", where="metric"
+        )
+    missing = [name for name in ("prompt", "answer") if name not in samples.column_names]
+    if missing or not samples.num_rows:
+        what = f"the table has no column {missing[0]!r}" if missing else "the table has no samples"
+        raise DataError(what, where="score", given=f"{samples.num_rows} rows of {', '.join(samples.column_names)}")
+
+
+def _renamed(events: Events, task: str) -> Events:
+    return lambda event: events(Event(event.kind, task, event.done, event.total, event.text))
+
+
+def _facts(scores: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
+    known = scores[~np.isnan(scores)]
+    least, median, most = (float(f(known)) if known.size else None for f in (np.min, np.median, np.max))
+    return {
+        "scored": int(known.size),
+        "unscored": int(scores.size - known.size),
+        "least": least,
+        "median": median,
+        "most": most,
+    }

@@ -1,0 +1,283 @@
+"""What did the user ask for?
+
+A recipe is a YAML file checked by the models below. ``load`` reads one by path or by the name of a recipe that
+ships with Gradatim, follows one level of ``extends``, applies ``--set a.b=c``, and tells all faults at once. A
+section that names a part (``data.source``, ``difficulty.metric``, ``schedule.name``) takes that part's own options
+beside its name. A ``Recipe`` does not go below ``assemble``: parts take plain keyword arguments.
+"""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import RecipeError, did_you_mean
+from .student.settings import ModelSettings, TrainSettings
+
+__all__ = ["RECIPES", "Recipe", "changed_keys", "dump", "find", "load", "names", "parse"]
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class Section(BaseModel):
+    """A part of a recipe; keys it does not know are faults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OpenSection(Section):
+    """A section that names a part; keys it does not know are that part's options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the named part."""
+        return dict(self.model_extra or {})
+
+
+class SplitSection(Section):
+    """How the samples are parted. ``canonical`` keeps renamed twins on one side; ``text`` is the paper's way."""
+
+    by: Literal["canonical", "text", "random"] = "canonical"
+    validation: int = Field(500, ge=1)
+    test: int = Field(1000, ge=1)
+
+
+class DataSection(OpenSection):
+    """What there is to learn. ``seed`` fixes it; ``split`` parts it; other keys are the source's options."""
+
+    source: str = "tinypy"
+    seed: int = Field(0, ge=0)
+    split: SplitSection = SplitSection()
+
+
+class BandsSection(Section):
+    """Where the difficulty is cut: ``thresholds`` or ``quantiles``; neither makes bands as equal as ties allow."""
+
+    names: tuple[str, ...] = ("easy", "medium", "hard")
+    thresholds: tuple[float, ...] | None = None
+    quantiles: tuple[float, ...] | None = None
+
+
+class DifficultySection(OpenSection):
+    """How hard a sample is: a metric with its options, and the bands it is cut into."""
+
+    metric: str = "om"
+    bands: BandsSection = BandsSection()
+
+
+class ScheduleSection(OpenSection):
+    """Which stages there are, in what order; other keys are the schedule's options."""
+
+    name: str = "baseline"
+
+
+class BudgetSection(Section):
+    """How long: predictions that receive a gradient, or optimizer steps of full batches. Exactly one is given."""
+
+    tokens: int | None = Field(None, ge=1)
+    steps: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _one(self) -> BudgetSection:
+        if (self.tokens is None) == (self.steps is None):
+            raise ValueError("give exactly one of tokens and steps")
+        return self
+
+
+class SuiteSection(OpenSection):
+    """One evaluation; other keys are the suite's options. ``stages`` says after which stages it runs."""
+
+    suite: str
+    stages: Literal["all", "last"] = "all"
+
+
+class EvaluateSection(Section):
+    """What is measured, on the fixed test set. ``seed`` is the suites' own, never the run's."""
+
+    seed: int = Field(0, ge=0)
+    suites: tuple[SuiteSection, ...] = (SuiteSection(suite="output"),)
+
+
+class Recipe(Section):
+    """Everything that decides what a run does. ``seed`` is the run's; ``threads`` 0 takes all processors."""
+
+    title: str = ""
+    seed: int = Field(1, ge=0)
+    threads: int = Field(0, ge=0)
+    workers: int = Field(1, ge=1)
+    data: DataSection = DataSection()
+    difficulty: DifficultySection = DifficultySection()
+    schedule: ScheduleSection = ScheduleSection()
+    budget: BudgetSection = BudgetSection(tokens=2_000_000)
+    student: ModelSettings = ModelSettings()
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSection = EvaluateSection()
+
+    @property
+    def tokens(self) -> int:
+        """The run's budget in tokens."""
+        if self.budget.tokens is not None:
+            return self.budget.tokens
+        return (self.budget.steps or 0) * self.train.size * self.train.length
+
+
+MAY_CHANGE = ("title", "workers", "train.checkpoint_seconds")
+"""What a resumed run may say differently: nothing here changes a result."""
+
+
+def names() -> list[str]:
+    """The names of the recipes that ship with Gradatim, such as ``curriculum/hybrid``."""
+    return sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("*.yaml"))
+
+
+def find(name: str | Path) -> Path:
+    """The file of a recipe given by path or by name; ``RecipeError`` when there is none."""
+    for path in (Path(name), RECIPES / f"{name}.yaml", RECIPES / str(name)):
+        if path.is_file():
+            return path
+    # "recipes/smoke/x.yaml" names a packaged recipe from any folder, not only from a checkout.
+    tail = str(name).removeprefix("recipes/").removesuffix(".yaml")
+    if (RECIPES / f"{tail}.yaml").is_file():
+        return RECIPES / f"{tail}.yaml"
+    raise RecipeError(
+        "there is no such recipe, neither a file nor a name",
+        given=name,
+        hint=did_you_mean(tail, names()) or "gradatim list recipes",
+    )
+
+
+def load(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe at a path or of a name, with ``changes`` such as ``"schedule.replay=0.25"`` applied."""
+    path = find(name)
+    content = _read(path)
+    if "extends" in content:
+        parent = _parent(path, str(content.pop("extends")))
+        below = _read(parent)
+        if "extends" in below:
+            raise RecipeError(
+                "a recipe extends one level only", where=parent, given=f"extends: {below['extends']}"
+            )
+        content = _merged(below, content)
+    for change in changes:
+        content = _merged(content, _change(change))
+    return parse(content, str(name))
+
+
+def parse(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    """Check a recipe given as plain values. ``RecipeError`` holds every fault."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        faults = [_fault(each) for each in error.errors()]
+        raise RecipeError("; ".join(faults), where=where, faults=faults) from error
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML with every value written out; ``load`` of it gives an equal recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=100)
+
+
+def changed_keys(old: Recipe, new: Recipe) -> list[str]:
+    """Lines ``key: old -> new`` for what differs and may not change when a run is resumed."""
+    before, after = (dict(_flat(recipe.model_dump(mode="json"))) for recipe in (old, new))
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key) and key not in MAY_CHANGE]
+    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError("this is not YAML", where=path, given=" ".join(str(error).split())) from error
+    if not isinstance(content, dict):
+        raise RecipeError("a recipe is a mapping of keys to values", where=path, given=type(content).__name__)
+    return content
+
+
+def _parent(path: Path, name: str) -> Path:
+    beside = path.parent / name
+    for candidate in (beside, beside.with_suffix(".yaml")):
+        if candidate.is_file() and candidate.resolve() != path.resolve():
+            return candidate
+    return find(name)
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """``above`` wins; mappings merge key by key, except that naming another part drops the old part's options."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            named = next((part for part in ("source", "metric", "name") if part in value), None)
+            other = named is not None and key in _PARTS and old.get(named) != value[named]
+            kept = {name: old[name] for name in _PARTS[key] if name in old} if other else old
+            merged[key] = _merged(kept, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+_PARTS: dict[str, tuple[str, ...]] = {"data": ("seed", "split"), "difficulty": ("bands",), "schedule": ()}
+"""Sections that name a part, and the keys in them that are not the part's options."""
+
+
+def _change(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(
+            "a change is written key=value", where="--set", given=text, hint="--set schedule.replay=0.25"
+        )
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError("the value is not YAML", where=f"--set {key}", given=value) from error
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return typing.cast(dict[str, Any], nested)
+
+
+def _fault(error: Any) -> str:
+    """One fault as a line: key, what is wrong, what was given, and the nearest key when it is unknown."""
+    key = ".".join(str(part) for part in error["loc"]) or "recipe"
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = _known_keys(error["loc"][:-1])
+        hint = did_you_mean(str(error["loc"][-1]), known) or f"known keys: {', '.join(known)}"
+        return f"{key}: unknown key ({hint})"
+    given = error["input"] if not isinstance(error["input"], Mapping) else "a mapping"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[0].lower()}{message[1:]} (given {given!r})"
+
+
+def _known_keys(location: Sequence[Any]) -> list[str]:
+    """The keys of the section at ``location``."""
+    kind: Any = Recipe
+    for part in location:
+        if isinstance(part, int):
+            continue
+        kind = typing.get_type_hints(kind).get(part, kind)
+        inner = [each for each in typing.get_args(kind) if isinstance(each, type)]
+        kind = inner[0] if inner else kind
+    return [name for name in typing.get_type_hints(kind) if not name.startswith(("_", "model_"))]
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _flat(inner, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, value
+
+
+def unified_difference(old: Recipe, new: Recipe) -> str:
+    """The difference of two recipes as a patch, for people."""
+    return "\n".join(
+        difflib.unified_diff(dump(old).splitlines(), dump(new).splitlines(), "old", "new", lineterm="")
+    )

@@ -1,0 +1,80 @@
+"""How do results stand in a run folder?
+
+Results are dataclasses in memory and JSON at rest; this module turns one into the other and describes a corpus in
+the counts that a report draws. Results hold counts, not percentages. Nothing here computes a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .corpus import Corpus
+from .schedule import Bands
+from .stage import Counts, Fitted, StageResult, StageSpec, SuiteResult
+
+__all__ = ["decode_fitted", "decode_stage", "decode_suite", "describe", "encode"]
+
+
+def encode(result: Fitted | SuiteResult | StageResult) -> dict[str, Any]:
+    """A result as plain JSON values."""
+    return asdict(result)
+
+
+def decode_fitted(value: Mapping[str, Any]) -> Fitted:
+    """The inverse of ``encode``."""
+    return Fitted(**value)
+
+
+def decode_suite(value: Mapping[str, Any]) -> SuiteResult:
+    """The inverse of ``encode``."""
+    counts = {
+        group: {name: Counts(**each) for name, each in members.items()}
+        for group, members in value["counts"].items()
+    }
+    scores = {name: (float(total), int(count)) for name, (total, count) in value["scores"].items()}
+    return SuiteResult(**{**value, "counts": counts, "scores": scores})
+
+
+def decode_stage(value: Mapping[str, Any]) -> StageResult:
+    """The inverse of ``encode``."""
+    spec = StageSpec(
+        **{**value["spec"], "fractions": tuple(value["spec"]["fractions"]), "ends": tuple(value["spec"]["ends"])}
+    )
+    return StageResult(
+        **{
+            **value,
+            "spec": spec,
+            "fitted": decode_fitted(value["fitted"]),
+            "evaluations": tuple(decode_suite(each) for each in value["evaluations"]),
+        }
+    )
+
+
+def describe(corpus: Corpus, bands: Bands, difficulty: npt.NDArray[np.float64], metric: str) -> dict[str, Any]:
+    """A cycle's table in counts: ``table.json``, with the histogram of the difficulty the bands are cut from."""
+    train = corpus.table("train")
+    levels = train.column("level").value_counts().to_pylist()
+    scored = difficulty[np.isfinite(difficulty)]
+    heights, edges = np.histogram(scored, bins=40)
+    return {
+        "corpus": corpus.folder.name,
+        "rows": train.num_rows,
+        "test_rows": corpus.table("test").num_rows,
+        "validation_rows": corpus.table("validation").num_rows,
+        "characters": int(corpus.lengths().sum()),
+        "levels": {str(each["values"]): each["counts"] for each in levels if each["values"] is not None},
+        "bands": {
+            "metric": metric,
+            "names": list(bands.names),
+            "edges": list(bands.edges),
+            "counts": list(bands.sizes),
+            "unscored": bands.unscored,
+        },
+        "histogram": {"metric": metric, "edges": edges.tolist(), "counts": heights.tolist()},
+        "facts": dict(corpus.facts),
+    }

@@ -1,0 +1,126 @@
+"""Where do the samples of a cycle come from?
+
+``SOURCES`` holds the answers by name. A source has one method, ``draw(cycle, feedback)``, which gives the same
+table for the same arguments, and ``facts``: plain counts, filled by the last ``draw``, of what was kept and what
+was dropped and why. ``file`` reads people's own data; ``tinypy`` writes programs of the TinyPy grammar. Neither
+looks at the feedback: a curriculum has one cycle. What a source gives is not yet scored, split or ordered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from .options import strict
+from .registry import Registry
+from .stage import Events, Feedback, Source, ignore_events
+from .table import ReadReport, dedupe, read_table
+
+__all__ = ["SOURCES", "FileSource", "TinypySource", "cycle_seed"]
+
+SOURCES: Registry[Any] = Registry("source")
+
+
+def cycle_seed(seed: int, cycle: int) -> int:
+    """The seed of one cycle's data: ``seed`` itself for the first, so that `gradatim generate` gives the same."""
+    if cycle == 0:
+        return seed
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{cycle}".encode(), digest_size=7).digest(), "little")
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """The samples of a file or dataset, the same in every cycle. ``report`` names each row that was not used."""
+
+    path: str
+    columns: Mapping[str, str] | None = None
+    format: str | None = None
+    language: str | None = None
+    duplicates: Literal["keep", "text", "id"] = "keep"
+    report: ReadReport = field(default_factory=ReadReport, init=False, compare=False, repr=False)
+    facts: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    def draw(self, cycle: int, feedback: Feedback) -> pa.Table:
+        """Read the file; see ``table.stream_table`` for the formats and the errors."""
+        report = ReadReport()
+        table = read_table(
+            self.path, columns=self.columns, format=self.format, language=self.language, report=report
+        )
+        unique = dedupe(table, self.duplicates) if self.duplicates != "keep" else None
+        self.report.__dict__.update(vars(report))
+        self.facts.update({**report.facts, "duplicates": unique.dropped if unique else 0})
+        return unique.table if unique else table
+
+
+@dataclass(frozen=True)
+class TinypySource:
+    """Programs of the TinyPy grammar with what they print; another set of them in each cycle."""
+
+    count: int
+    levels: Sequence[str] = ("all",)
+    digits: int = 9
+    seed: int = 0
+    dedupe: bool = True
+    workers: int = field(default=1, compare=False)
+    events: Events = field(default=ignore_events, compare=False, repr=False)
+    facts: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    def draw(self, cycle: int, feedback: Feedback) -> pa.Table:
+        """Write the programs; ``DataError`` when a level has fewer distinct ones than asked for."""
+        from .programs import generate
+
+        made = generate(
+            self.count,
+            levels=tuple(self.levels),
+            digits=self.digits,
+            seed=cycle_seed(self.seed, cycle),
+            dedupe=self.dedupe,
+            workers=self.workers,
+            events=self.events,
+        )
+        facts = made.facts
+        self.facts.update(
+            asked=facts.asked,
+            kept=facts.kept,
+            duplicates=facts.duplicates,
+            dropped=facts.dropped,
+            levels={
+                name: {**asdict(level), "dropped": dict(level.dropped)} for name, level in facts.levels.items()
+            },
+        )
+        return made.table
+
+
+@SOURCES.register("file")
+@strict("source 'file'")
+def file(
+    *,
+    path: str | Path,
+    columns: Mapping[str, str] | None = None,
+    format: str | None = None,
+    language: str | None = None,
+    duplicates: Literal["keep", "text", "id"] = "keep",
+) -> Source:
+    """Your own data: .parquet, .jsonl, .txt, or a dataset, with a column mapping (ours: theirs)"""
+    return FileSource(str(path), columns, format, language, duplicates)
+
+
+@SOURCES.register("tinypy")
+@strict("source 'tinypy'")
+def tinypy(
+    *,
+    count: int,
+    levels: Sequence[str] = ("all",),
+    digits: int = 9,
+    seed: int = 0,
+    dedupe: bool = True,
+    workers: int = 1,
+    events: Events = ignore_events,
+) -> Source:
+    """Random small Python programs of seven levels, followed by what they print"""
+    return TinypySource(count, levels, digits, seed, dedupe, workers, events)

@@ -1,0 +1,76 @@
+"""How do prompts become tokens and tokens become texts, quickly, while a student writes?
+
+A thin face over any Hugging Face tokenizer for the decoding loop: it encodes prompts without special tokens, and
+says after each token whether the text has ended and how. It trains no tokenizer and encodes no tables
+(``tokenizer`` does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError
+from .tokenizer import character_codes
+
+__all__ = ["Vocabulary"]
+
+
+class Vocabulary:
+    """One tokenizer and the strings at which a text stops, with what every step needs worked out once."""
+
+    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._codes = character_codes(tokenizer)
+        self._stop = tuple(stop)
+        self._eos: int | None = tokenizer.eos_token_id
+        self._pieces: list[str] = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        self._may_stop = self._tokens_that_may_end_a_stop()
+
+    def encode(self, text: str) -> npt.NDArray[np.int64] | None:
+        """Tokens of ``text``, shape (tokens,); None when the tokenizer does not know one of its characters."""
+        if self._codes is None:
+            return np.array(self._tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int64)
+        tokens = self._codes.encode(text).astype(np.int64)
+        return None if (tokens == self._codes.unknown).any() else tokens
+
+    def start(self) -> npt.NDArray[np.int64]:
+        """What stands before the first sample, one ``<eos>``. ``DataError`` when the tokenizer has none."""
+        if self._eos is None:
+            raise DataError("an empty prompt needs a tokenizer with an end-of-text token")
+        return np.array([self._eos], dtype=np.int64)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of ``tokens``; special tokens are spelt out, so that writing one is seen to be wrong."""
+        if self._codes is None:
+            return str(self._tokenizer.decode(tokens, skip_special_tokens=False))
+        # A model may have more embeddings than the tokenizer has tokens (padded to a round number).
+        return "".join(self._pieces[token] if token < len(self._pieces) else "\ufffd" for token in tokens)
+
+    def ending(self, tokens: Sequence[int], limit: int) -> tuple[str, Literal["eos", "stop", "limit"]] | None:
+        """The text and why it ended, or None while it has not."""
+        eos = tokens.index(self._eos) if self._eos in tokens else None
+        body = tokens[:eos]
+        if not self._may_stop.isdisjoint(body):
+            text = self.text(body)
+            found = [place for place in map(text.find, self._stop) if place >= 0]
+            if found:
+                return text[: min(found)], "stop"
+        if eos is not None:
+            return self.text(body), "eos"
+        return (self.text(tokens), "limit") if len(tokens) >= limit else None
+
+    def _tokens_that_may_end_a_stop(self) -> frozenset[int]:
+        """Tokens that hold the last character of a stop: only after one of these is the text looked at."""
+        if not self._stop:
+            return frozenset()
+        everything = range(len(self._pieces))
+        lasts = {stop[-1] for stop in self._stop}
+        if self._codes is not None:
+            return frozenset(number for number in everything if not lasts.isdisjoint(self._pieces[number]))
+        if not "".join(lasts).isascii():
+            return frozenset(everything)  # such a character may be spread over several tokens
+        return frozenset(number for number in everything if not lasts.isdisjoint(self.text([number])))

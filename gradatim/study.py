@@ -1,0 +1,238 @@
+"""Which recipe is better, and how sure may we be?
+
+A study runs every arm (a recipe) with every seed, on the same corpus and the same test set, a few runs at a time,
+each in its own process with its share of the processors. It is resumed by the same call: finished runs are not
+started again. What the results mean is computed by ``report``, from the folders alone.
+
+    runs/NAME/{study.json, data/, hybrid/seed-1/, hybrid/seed-2/, …, report.html}
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .assemble import check, corpus_maker
+from .claim import differences
+from .errors import GradatimError, RecipeError, RunFolderError, Stopped, WorkFailed
+from .recipe import Recipe
+from .record import Record, read_json, write_json
+from .stage import Event, Events, ignore_events
+
+__all__ = ["Plan", "plan_study", "study"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study will run: ``arms`` by name, and which of them the others are compared with.
+
+    ``baseline`` is the primary reference; ``controls`` are further ones (a baseline with the same learning-rate
+    restarts as the curricula).
+    """
+
+    title: str
+    arms: Mapping[str, Recipe]
+    seeds: tuple[int, ...]
+    baseline: str
+    controls: tuple[str, ...] = ()
+
+    def runs(self) -> list[tuple[str, int]]:
+        """Every (arm, seed), all arms of a seed before the next seed: a stopped study compares whole seeds."""
+        return [(arm, seed) for seed in self.seeds for arm in self.arms]
+
+
+def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | None = None, title: str = "") -> Plan:
+    """A plan over ``seeds`` seeds, counted from each recipe's own. Tells every fault of every recipe.
+
+    The baseline is the arm whose schedule is ``baseline`` in one stage, or the first arm; arms with the same schedule
+    in several stages are controls. Raises ``RecipeError`` when arms differ in data or test set.
+    """
+    for arm, recipe in recipes.items():
+        check(recipe, arm)
+    if seeds < 1:
+        raise RecipeError("a study has at least one seed", where="--seeds", given=seeds)
+    plain = [arm for arm, recipe in recipes.items() if recipe.schedule.name == "baseline"]
+    single = [arm for arm in plain if not recipes[arm].schedule.options]
+    chosen = baseline or next(iter([*single, *plain, *recipes]))
+    if chosen not in recipes:
+        raise RecipeError(
+            "the baseline is not an arm", where="--baseline", given=chosen, allowed=", ".join(recipes)
+        )
+    reference = recipes[chosen]
+    for arm, recipe in recipes.items():
+        for section in ("data", "evaluate", "seed"):
+            if getattr(recipe, section) != getattr(reference, section):
+                raise RecipeError(
+                    f"the arms of a study share their {section}, or their results cannot be compared",
+                    where=f"{arm}: {section}",
+                    given=f"another {section} than {chosen}",
+                    hint=f"the same `{section}:` in every recipe, best by `extends`, or --set {section}.…=… for all",
+                )
+    first = reference.seed
+    controls = tuple(arm for arm in plain if arm != chosen)
+    return Plan(title or reference.title, dict(recipes), tuple(range(first, first + seeds)), chosen, controls)
+
+
+def study(plan: Plan, folder: Path, *, workers: int = 0, events: Events = ignore_events) -> None:
+    """Carry out what of the plan is not done yet, ``workers`` runs at a time (0: as many as pay on this machine).
+
+    Raises ``Stopped`` when ``events`` does, after every running run has saved its state, and ``WorkFailed`` when
+    runs failed, after the others are done.
+    """
+    cores = len(os.sched_getaffinity(0))
+    workers = workers or min(cores, 8)
+    threads = max(1, cores // workers)
+    with Record(folder) as record:
+        _claim(record, plan)
+        recipes = {
+            (arm, seed): plan.arms[arm].model_copy(
+                update={"seed": seed, "threads": plan.arms[arm].threads or threads}
+            )
+            for arm, seed in plan.runs()
+        }
+        for recipe in plan.arms.values():
+            corpus_maker(recipe.model_copy(update={"workers": cores}), events).make(folder / "data", events=events)
+        waiting = {
+            run: recipe for run, recipe in recipes.items() if not _finished(folder / run_folder(*run), recipe)
+        }
+        _carry_out(waiting, folder, min(workers, max(len(waiting), 1)), events, len(recipes))
+
+
+def run_folder(arm: str, seed: int) -> str:
+    """Where one run lies inside the study."""
+    return f"{arm}/seed-{seed}"
+
+
+def _claim(record: Record, plan: Plan) -> None:
+    """A study folder keeps its arms' recipes; more seeds or arms may be added, none changed (``claim`` checks)."""
+    path = record.folder / "study.json"
+    now: dict[str, Any] = {
+        "title": plan.title,
+        "arms": [{"name": arm, "title": recipe.title} for arm, recipe in plan.arms.items()],
+        "seeds": list(plan.seeds),
+        "baseline": plan.baseline,
+        "controls": list(plan.controls),
+    }
+    if path.exists():
+        before = read_json(path)
+        lost = [each["name"] for each in before["arms"] if each["name"] not in plan.arms]
+        if lost:
+            raise RunFolderError(
+                "this folder holds a study with other arms",
+                where=record.folder,
+                given=f"without {', '.join(lost)}",
+                hint="name all arms of the study, or choose another folder with --out",
+            )
+        now["seeds"] = sorted({*before["seeds"], *plan.seeds})
+    elif (record.folder / "recipe.yaml").exists():
+        raise RunFolderError(
+            "this folder holds a single run", where=record.folder, hint="another folder with --out"
+        )
+    write_json(path, now)
+
+
+def _finished(folder: Path, recipe: Recipe) -> bool:
+    return (folder / "finished.json").exists() and not differences(folder, recipe)
+
+
+def _carry_out(
+    waiting: Mapping[tuple[str, int], Recipe], folder: Path, workers: int, events: Events, total: int
+) -> None:
+    """Run the waiting recipes in a pool of fresh processes and pass their events on."""
+    events(Event("start", "runs", total - len(waiting), total))
+    if not waiting:
+        events(Event("finish", "runs", total, total))
+        return
+    context = multiprocessing.get_context("spawn")
+    heard: Any = context.Queue()
+    stop = context.Event()
+    failed: dict[str, str] = {}
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_listen, initargs=(heard, stop)) as pool:
+        jobs: dict[Future[None], str] = {
+            pool.submit(_run, run_folder(*run), recipe.model_dump(mode="json"), folder): run_folder(*run)
+            for run, recipe in waiting.items()
+        }
+        stopped: Stopped | None = None
+        pending = set(jobs)
+        while pending:
+            done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+            for job in done:
+                fault = _fault(job)
+                if fault is not None:
+                    failed[jobs[job]] = fault
+            try:
+                _pass_on(heard, events)
+                for _ in done:
+                    events(Event("advance", "runs", total - len(pending), total))
+            except Stopped as error:
+                stopped = error
+                stop.set()
+                for job in pending:
+                    job.cancel()
+                events = ignore_events
+        if stopped is not None:
+            raise stopped
+    if failed:
+        raise WorkFailed(
+            f"{len(failed)} of {total} runs failed; the others are kept",
+            where=folder,
+            given="; ".join(f"{name}: {fault}" for name, fault in failed.items()),
+            hint="mend the cause and run the same command again",
+        )
+    events(Event("finish", "runs", total, total))
+
+
+def _fault(job: Future[None]) -> str | None:
+    if job.cancelled():
+        return None
+    error = job.exception()
+    if error is None or isinstance(error, Stopped):
+        return None
+    if isinstance(error, BrokenProcessPool):
+        return "its process was killed, perhaps for lack of memory"
+    return str(error) if isinstance(error, GradatimError) else f"{type(error).__name__}: {error}"
+
+
+def _pass_on(heard: Any, events: Events) -> None:
+    while True:
+        try:
+            events(heard.get_nowait())
+        except queue.Empty:
+            return
+
+
+_line: tuple[Any, Any] | None = None
+"""In a worker process: the queue that the study hears and the flag that stops it, set once by ``_listen``."""
+
+
+def _listen(heard: Any, stop: Any) -> None:
+    global _line
+    _line = (heard, stop)
+    # The study's own process hears Ctrl-C and tells the workers, so that each saves its state once.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _run(name: str, recipe: dict[str, Any], folder: Path) -> None:
+    """In a worker process: one run, its events named after it."""
+    from .recipe import parse
+    from .run import run
+
+    assert _line is not None
+    heard, stop = _line
+
+    def tell(event: Event) -> None:
+        heard.put(replace(event, task=f"{name}: {event.task}"))
+        if stop.is_set():
+            raise Stopped("stopped by the user")
+
+    tell(Event("start", "run"))
+    run(parse(recipe), folder / name, store=folder / "data", events=tell)
+    tell(Event("finish", "run"))

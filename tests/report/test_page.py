@@ -1,0 +1,199 @@
+"""Is the page whole, safe and the same each time?"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from make_study import make_run, make_study
+
+from gradatim.errors import StorageFailed, UserError
+from gradatim.report import collect, write_report
+from gradatim.report.figures import by_group, differences
+from gradatim.report.ink import LIGHT, styles
+from gradatim.report.page import render
+from gradatim.report.summary import summarise
+
+HOSTILE = "</code></pre><script>alert(1)</script><img src=x onerror=alert(2)> $\\frac{ --> ]]> {{ 7 * 7 }}"
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_study(tmp_path_factory.mktemp("runs") / "study")
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return render(collect(folder))
+
+
+class Reader(HTMLParser):
+    """Tags in order; complains about one that closes another."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.ids = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def read(page):
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    return reader
+
+
+def test_every_tag_is_closed_and_every_id_is_unique(page):
+    ids = read(page).ids
+    assert len(ids) == len(set(ids))
+
+
+def test_drawings_refer_only_to_their_own_parts(page):
+    ids = set(read(page).ids)
+    assert set(re.findall(r'(?:url\(#|href="#)([^")]+)', page)) <= ids
+
+
+def test_nothing_is_fetched(page):
+    assert not re.search(r"(?i)https?:|src=|@import|<link|<script|url\((?!#)", page)
+
+
+def test_the_page_has_every_part_a_study_has(page):
+    tags = read(page).tags
+    assert tags.count("svg") == 8
+    for title in ("Result", "Against the controls", "Learning", "Right and wrong", "How it was made"):
+        assert title in page
+    assert "too few to claim anything" in page
+    assert "dropped: division by zero" in page
+    assert "extends: curriculum/hybrid" in page
+
+
+def test_drawings_have_a_label_and_follow_light_and_dark(page):
+    assert page.count('<svg role="img" aria-label="') == 8
+    assert "prefers-color-scheme: dark" in page
+    drawings = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
+    assert not any(colour in drawings for colour in LIGHT.values())
+    assert "var(--arm-1)" in drawings
+
+
+def test_the_same_study_gives_the_same_page(folder, page):
+    assert render(collect(folder)) == page
+
+
+def test_another_process_gives_the_same_page(folder, page, tmp_path):
+    code = "import sys; from gradatim.report import write_report; write_report(sys.argv[1], sys.argv[2])"
+    subprocess.run([sys.executable, "-c", code, folder, tmp_path / "r.html"], check=True)
+    assert (tmp_path / "r.html").read_text("utf-8") == page
+
+
+def test_hostile_programs_titles_and_facts_stay_text(tmp_path):
+    folder = make_study(tmp_path / "s", (1,), ("baseline", "hybrid"), titles={"hybrid": HOSTILE})
+    for path in folder.glob("hybrid/*/cycle-00/stage-02*/result.json"):
+        content = json.loads(path.read_text())
+        for example in content["evaluations"][0]["examples"]:
+            example.update(prompt=HOSTILE, attempt=HOSTILE, expected=HOSTILE, level=HOSTILE, band=HOSTILE)
+        content["evaluations"][0]["counts"]["level"] = {HOSTILE: {"passed": 1, "total": 2}}
+        path.write_text(json.dumps(content))
+    for path in folder.glob("*/*/recipe.yaml"):
+        path.write_text(HOSTILE)
+    for path in folder.glob("*/*/environment.json"):
+        path.write_text(json.dumps({HOSTILE: HOSTILE}))
+    for path in folder.glob("*/*/cycle-00/table.json"):
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "facts": {HOSTILE: {HOSTILE: HOSTILE}}}))
+    page = render(collect(folder))
+    tags = read(page).tags
+    assert "script" not in tags
+    assert "img" not in tags
+    assert "{{ 7 * 7 }}" in page
+    assert page.count("&lt;script&gt;") > 10
+
+
+def test_missing_runs_are_named_and_the_rest_is_shown(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "study")
+    shutil.rmtree(copy / "hybrid" / "seed-3")
+    shutil.rmtree(copy / "sequential")
+    page = render(collect(copy))
+    read(page)
+    assert "4 runs are not finished" in page
+    assert "Hybrid, seed 3: not started" in page
+
+
+def test_a_run_alone_has_a_page_without_comparison(tmp_path):
+    page = render(collect(make_run(tmp_path / "mine", "hybrid", 1)))
+    read(page)
+    assert "to baseline" not in page
+    assert "By grammar level" in page
+
+
+def test_a_run_that_has_only_begun_has_a_page(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text("seed: 1\n")
+    page = render(collect(folder))
+    read(page)
+    assert "No run is finished yet" in page
+
+
+def test_write_report_makes_the_folder_and_leaves_no_half_file(folder, tmp_path):
+    out = write_report(folder, tmp_path / "new" / "report.html")
+    assert [path.name for path in out.parent.iterdir()] == ["report.html"]
+
+
+def test_a_folder_is_no_place_for_a_page(folder, tmp_path):
+    with pytest.raises(UserError, match="this is a folder"):
+        write_report(folder, tmp_path)
+
+
+def test_a_disk_that_refuses_is_told_in_one_line(folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageFailed, match="cannot write"):
+        write_report(folder, tmp_path / "file" / "report.html")
+
+
+def test_the_baseline_is_grey_and_no_two_of_eight_arms_look_alike():
+    arms = ["baseline", *"abcdefg"]
+    look = styles(arms, "baseline")
+    assert look["baseline"].colour == LIGHT["arm-0"]
+    assert len({(style.colour, style.marker) for style in look.values()}) == 8
+
+
+def test_five_seeds_draw_one_interval_per_arm_and_three_draw_one_per_run(tmp_path):
+    drawn = {}
+    for seeds in (3, 5):
+        study = collect(make_study(tmp_path / str(seeds), range(seeds), ("baseline", "hybrid")))
+        lines = re.findall(
+            r'<g id="by-band-LineCollection_\d+".*?</g>', by_group(study, summarise(study), "band"), re.S
+        )
+        drawn[seeds] = sum(line.count("<path") for line in lines)
+    assert drawn == {3: 2 * 3 * 3, 5: 2 * 3}
+
+
+def test_a_figure_that_has_nothing_to_show_is_left_out(tmp_path):
+    study = collect(make_run(tmp_path / "mine", "hybrid", 1))
+    assert differences(study, summarise(study)) is None
+
+
+def test_importing_the_report_loads_no_heavy_library():
+    code = (
+        "import sys, gradatim.report; print(sorted({'scipy', 'matplotlib', 'torch', 'jinja2'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert found.strip() == "[]"

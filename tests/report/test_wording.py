@@ -1,0 +1,118 @@
+"""Does the report claim what the numbers allow, and no more?"""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from make_study import ARMS, make_run, make_study
+from rich.console import Console
+
+from gradatim.report import collect, headline, markdown_table, summarise, terminal_table
+from gradatim.report.wording import count, p_value, percent, points
+
+TWO = ("baseline", "hybrid")
+
+
+def said(folder):
+    return headline(summarise(collect(folder)))
+
+
+def test_under_five_seeds_the_headline_says_they_are_too_few(tmp_path):
+    found = said(make_study(tmp_path / "s", seeds=(1, 2, 3)))
+    assert found.verdict == "too few"
+    assert "3 seeds are too few to claim anything" in found.sentence
+
+
+def test_five_clear_seeds_say_that_the_ordering_helped_with_its_interval_and_p(tmp_path):
+    found = said(make_study(tmp_path / "s", seeds=range(6), arms=TWO, noise=0.004))
+    assert found.verdict == "helped"
+    assert found.sentence.startswith("The ordering helped: Hybrid scores")
+    assert "95 % interval" in found.sentence
+    assert "Holm" in found.sentence
+
+
+def test_a_gain_that_restarts_give_as_well_is_not_put_down_to_the_order(tmp_path, monkeypatch):
+    title, _, stages = ARMS["baseline-restarts"]
+    monkeypatch.setitem(ARMS, "baseline-restarts", (title, ARMS["hybrid"][1], stages))
+    found = said(make_study(tmp_path / "s", range(6), ("baseline", "baseline-restarts", "hybrid"), noise=0.004))
+    assert found.verdict == "undecided"
+    assert "not shown to be the reason" in found.sentence
+    assert any("not significant" in line for line in found.support)
+
+
+def test_an_ordering_that_is_clearly_worse_is_said_to_hurt(tmp_path):
+    found = said(make_study(tmp_path / "s", seeds=range(6), arms=("baseline", "sequential"), noise=0.004))
+    assert found.verdict == "hurt"
+    assert "below the baseline" in found.sentence
+
+
+def test_a_difference_lost_in_the_noise_is_no_difference_and_no_proof_of_none(tmp_path):
+    found = said(make_study(tmp_path / "s", seeds=range(6), arms=("baseline", "incremental"), noise=0.1))
+    assert found.verdict == "undecided"
+    assert "no significant difference" in found.sentence
+    assert any("no proof" in line for line in found.support)
+
+
+def test_a_run_alone_is_told_without_comparison(tmp_path):
+    found = said(make_run(tmp_path / "mine", "hybrid", 1))
+    assert found.verdict == "single"
+    assert "of 2,000 test programs" in found.sentence
+
+
+def test_a_study_without_results_says_so(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=(1,), arms=TWO)
+    for result in folder.glob("*/*/*/*/result.json"):
+        result.unlink()
+    assert said(folder).verdict == "empty"
+
+
+def test_the_baseline_is_the_first_row_and_has_no_difference(tmp_path):
+    summary = summarise(collect(make_study(tmp_path / "s", arms=("hybrid", "baseline"))))
+    assert [row.arm for row in summary.rows] == ["baseline", "hybrid"]
+    assert summary.rows[0].difference is None
+
+
+def test_only_ordered_arms_are_compared_with_the_control(tmp_path):
+    summary = summarise(collect(make_study(tmp_path / "s")))
+    compared = [difference.arm for difference in summary.against["baseline-restarts"]]
+    assert compared == ["sequential", "incremental", "hybrid"]
+
+
+def test_intervals_over_items_are_per_run_and_never_pooled(tmp_path):
+    row = summarise(collect(make_study(tmp_path / "s", seeds=(1, 2, 3)))).rows[0]
+    assert [score.total for score in row.scores] == [2_000] * 3
+
+
+def test_markdown_shows_every_seed_and_the_controls(tmp_path):
+    text = markdown_table(collect(make_study(tmp_path / "s")))
+    assert text.count("| Hybrid |") == 2
+    assert "too few" in text
+    widths = {line.count("|") for line in text.splitlines() if line.startswith("|")}
+    assert widths == {7, 8}
+
+
+def test_a_title_cannot_break_the_markdown_table(tmp_path):
+    study = make_study(tmp_path / "s", arms=TWO, titles={"hybrid": "a | b\n<b>"})
+    line = next(line for line in markdown_table(collect(study)).splitlines() if line.startswith("| a "))
+    assert line.startswith("| a \\| b &lt;b> |")
+
+
+def test_the_terminal_table_shows_titles_as_they_are(tmp_path):
+    table = terminal_table(collect(make_study(tmp_path / "s", arms=TWO, titles={"hybrid": "[red]mine[/red]"})))
+    console = Console(width=140, file=StringIO())
+    console.print(table)
+    assert "[red]mine[/red]" in console.file.getvalue()
+    assert table.row_count == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        (percent(0.7458), "74.6\u00a0%"), (percent(None), "–"), (points(0.0465), "+4.7"), (points(-0.012), "−1.2"),
+        (points(-0.0001), "0.0"), (p_value(0.0004), "< 0.001"), (p_value(0.0234), "0.023"), (p_value(0.5), "0.50"),
+        (count(1_080_000), "1.08\u00a0M"), (count(40_000), "40,000"), (count(None), "–"),
+    ],
+)  # fmt: skip
+def test_numbers_are_written_for_people(text, written):
+    assert text == written

@@ -1,0 +1,299 @@
+"""Facts about how a student's texts are written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from gradatim.errors import DataError
+from gradatim.stage import Event
+from gradatim.student.decode import complete, predict_next, uniforms
+from gradatim.student.load import load_student
+from gradatim.student.tokenizer import bpe_tokenizer, character_tokenizer
+
+LETTERS = "abcdefgh \n=+123"
+CONTEXT = 48
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return character_tokenizer([LETTERS])
+
+
+def shaped(size: int) -> dict[str, int]:
+    rotary = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    return {
+        **rotary,
+        "intermediate_size": 32,
+        "head_dim": 8,
+        "vocab_size": size,
+        "bos_token_id": 1,
+        "eos_token_id": 1,
+    }
+
+
+def make(family: str, size: int):
+    """A random model whose choices are sharp enough to vary: its weights are five times the usual ones."""
+    torch.manual_seed(3)
+    if family == "gpt2":
+        config = GPT2Config(
+            vocab_size=size, n_positions=CONTEXT, n_embd=24, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=1
+        )
+        model = GPT2LMHeadModel(config)
+    elif family == "qwen3":
+        model = Qwen3ForCausalLM(Qwen3Config(**shaped(size), max_position_embeddings=CONTEXT))
+    elif family == "llama":
+        model = LlamaForCausalLM(LlamaConfig(**shaped(size), max_position_embeddings=CONTEXT))
+    else:
+        model = MistralForCausalLM(
+            MistralConfig(**shaped(size), max_position_embeddings=CONTEXT, sliding_window=6)
+        )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(5)
+    return model.eval()
+
+
+@pytest.fixture(scope="module", params=["gpt2", "qwen3", "llama", "mistral"])
+def model(request, tokenizer):
+    return make(request.param, len(tokenizer))
+
+
+@pytest.fixture(scope="module")
+def gpt2(tokenizer):
+    return make("gpt2", len(tokenizer))
+
+
+def prompts_of_many_lengths(count: int = 40) -> list[str]:
+    random = np.random.default_rng(0)
+    return ["".join(random.choice(list(LETTERS), size=random.integers(1, 40))) for _ in range(count)]
+
+
+def plainly(model, tokenizer, prompt: str, limit: int, draws=None) -> str:
+    """The reference: one prompt at a time, the whole text read again for every token, no cache."""
+    numbers = list(tokenizer(prompt)["input_ids"])
+    written: list[int] = []
+    while len(written) < limit and len(numbers) <= CONTEXT:
+        with torch.no_grad():
+            logits = model(torch.tensor([numbers]), use_cache=False).logits[0, -1]
+        if draws is None:
+            token = int(logits.argmax())
+        else:
+            climb = np.cumsum(torch.softmax(logits.double(), -1).numpy())
+            token = int(np.searchsorted(climb, draws[len(written)] * climb[-1], side="right"))
+        if token == tokenizer.eos_token_id:
+            break
+        written.append(token)
+        numbers.append(token)
+    return tokenizer.decode(written)
+
+
+def texts(completions) -> list[str]:
+    return [completion.text for completion in completions]
+
+
+def test_greedy_texts_are_those_of_a_plain_uncached_loop(model, tokenizer):
+    prompts = prompts_of_many_lengths()
+    expected = [plainly(model, tokenizer, prompt, 15) for prompt in prompts]
+    assert len(set(expected)) > 20
+    assert texts(complete(model, tokenizer, prompts, limits=15, batch=16)) == expected
+
+
+def test_sampled_texts_are_those_of_a_plain_uncached_loop(model, tokenizer):
+    prompts = prompts_of_many_lengths(20)
+    expected = [plainly(model, tokenizer, p, 12, uniforms(7, i, 12)) for i, p in enumerate(prompts)]
+    assert texts(complete(model, tokenizer, prompts, limits=12, greedy=False, seed=7)) == expected
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_the_batch_size_does_not_change_a_text(model, tokenizer, greedy):
+    prompts = prompts_of_many_lengths()
+    results = [
+        complete(model, tokenizer, prompts, limits=10, greedy=greedy, seed=5, batch=size) for size in (1, 7, 64)
+    ]
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_drafts_change_no_text(model, tokenizer, greedy):
+    prompts = prompts_of_many_lengths()
+    plain = complete(model, tokenizer, prompts, limits=14, greedy=greedy, seed=2)
+    # Right ones, wrong ones, half right ones, too long ones and ones that cannot be encoded.
+    drafts = [
+        (text := one.text)[: len(text) // 2] + "abc" if i % 3 else (text + "aaaa" * (i % 2))
+        for i, one in enumerate(plain)
+    ]
+    drafts[4] = "é"
+    assert complete(model, tokenizer, prompts, limits=14, greedy=greedy, seed=2, drafts=drafts) == plain
+
+
+def test_right_drafts_are_read_in_one_pass_per_batch(gpt2, tokenizer):
+    prompts = prompts_of_many_lengths()
+    expected = complete(gpt2, tokenizer, prompts, limits=10)
+    passes = []
+    handle = gpt2.register_forward_hook(lambda *_: passes.append(1))
+    try:
+        assert complete(gpt2, tokenizer, prompts, limits=10, drafts=texts(expected), batch=20) == expected
+    finally:
+        handle.remove()
+    assert len(passes) == 2
+
+
+def test_the_same_seed_gives_the_same_texts_and_another_others(gpt2, tokenizer):
+    prompts = prompts_of_many_lengths()
+    first, again, other = (
+        complete(gpt2, tokenizer, prompts, limits=10, greedy=False, seed=seed) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert sum(a != b for a, b in zip(first, other, strict=True)) > 20
+
+
+def test_sampled_tokens_follow_the_distribution(gpt2, tokenizer):
+    count = 4000
+    written = complete(gpt2, tokenizer, ["ab=1"] * count, limits=1, greedy=False, seed=9)
+    with torch.no_grad():
+        numbers = torch.tensor([tokenizer("ab=1")["input_ids"]])
+        expected = torch.softmax(gpt2(numbers).logits[0, -1].double(), -1).numpy()
+    for token, share in enumerate(expected):
+        text = "" if token == 1 else tokenizer.decode([token])
+        seen = sum(one.text == text for one in written) / count
+        assert abs(seen - share) < 5 * np.sqrt(share * (1 - share) / count) + 1e-9
+
+
+def test_random_numbers_do_not_depend_on_how_many_are_drawn():
+    assert uniforms(3, 8, 5).tolist() == uniforms(3, 8, 50)[:5].tolist()
+    assert uniforms(3, 8, 5).tolist() != uniforms(3, 9, 5).tolist()
+    assert uniforms(-1, 0, 2).tolist() == uniforms(2**64 - 1, 0, 2).tolist()
+
+
+def test_a_text_stops_before_the_first_stop_string(gpt2, tokenizer):
+    prompts = prompts_of_many_lengths()
+    whole = complete(gpt2, tokenizer, prompts, limits=20, greedy=False, seed=1)
+    cut = complete(gpt2, tokenizer, prompts, limits=20, greedy=False, seed=1, stop=("a", "1="))
+    assert any(one.finish == "stop" for one in cut)
+    for long, short in zip(whole, cut, strict=True):
+        places = [place for place in (long.text.find("a"), long.text.find("1=")) if place >= 0]
+        assert short.text == (long.text[: min(places)] if places else long.text)
+        assert (short.finish == "stop") == bool(places)
+
+
+def test_bpe_texts_stop_at_strings_that_cross_tokens():
+    corpus = ["abc = 1\n\nabc = 2\n\n" * 5]
+    tokenizer = bpe_tokenizer(corpus, 270)
+    model = make("gpt2", len(tokenizer))
+    plain = complete(model, tokenizer, ["abc", "= 1"] * 10, limits=30, greedy=False, seed=4)
+    stop = tuple({one.text[5:7] for one in plain if one.text[5:7].isascii() and len(one.text) > 7})
+    cut = complete(model, tokenizer, ["abc", "= 1"] * 10, limits=30, greedy=False, seed=4, stop=stop)
+    assert sum(one.finish == "stop" for one in cut) >= len(stop) > 0
+    assert not any(one in completion.text for completion in cut for one in stop)
+
+
+def test_a_text_ends_with_the_context_and_says_so(model, tokenizer):
+    results = complete(
+        model, tokenizer, ["a" * (CONTEXT - 2), "a" * CONTEXT, "a" * (CONTEXT + 1)], limits=30, greedy=False
+    )
+    assert len(results[0].text) <= 3
+    assert len(results[1].text) <= 1
+    assert results[2].text == ""
+    assert results[2].finish == "too_long"
+    assert {one.finish for one in results[:2]} <= {"context", "eos"}
+
+
+def test_what_cannot_be_asked_is_named_and_the_rest_is_answered(gpt2, tokenizer):
+    results = complete(gpt2, tokenizer, ["ab", "é", "ab", ""], limits=[5, 5, 0, 5])
+    assert [one.finish for one in results[1:3]] == ["unknown_character", "limit"]
+    assert results[0].text == plainly(gpt2, tokenizer, "ab", 5)
+    assert results[3].finish in ("limit", "eos")
+
+
+def test_no_prompts_give_no_texts(gpt2, tokenizer):
+    assert complete(gpt2, tokenizer, [], limits=5) == []
+    assert predict_next(gpt2, tokenizer, []) == []
+
+
+def test_the_models_mode_is_left_as_it_was(tokenizer):
+    model = make("gpt2", len(tokenizer)).train()
+    first = complete(model, tokenizer, ["ab=1"], limits=10)
+    assert model.training
+    assert complete(model.eval(), tokenizer, ["ab=1"], limits=10) == first
+    assert not model.training
+
+
+def test_progress_is_told_from_start_to_finish(gpt2, tokenizer):
+    heard: list[Event] = []
+    complete(gpt2, tokenizer, prompts_of_many_lengths(), limits=3, batch=16, events=heard.append, task="t")
+    assert [event.kind for event in heard] == ["start", "advance", "advance", "advance", "finish"]
+    assert [event.done for event in heard] == [0, 16, 32, 40, 40]
+
+
+def test_predictions_are_the_likeliest_token_after_every_prefix(model, tokenizer):
+    lines = [line for line in prompts_of_many_lengths(12) if len(line) > 1]
+    for line, found in zip(lines, predict_next(model, tokenizer, lines, batch=5), strict=True):
+        numbers = tokenizer(line)["input_ids"]
+        assert found.truth.tolist() == numbers[1:]
+        assert found.total == len(numbers) - 1
+        with torch.no_grad():
+            for place in range(1, len(numbers)):
+                assert found.chosen[place - 1] == int(
+                    model(torch.tensor([numbers[:place]])).logits[0, -1].argmax()
+                )
+
+
+def test_sampled_predictions_do_not_depend_on_the_batch(gpt2, tokenizer):
+    lines = prompts_of_many_lengths(30)
+    one, many = (predict_next(gpt2, tokenizer, lines, greedy=False, seed=3, batch=size) for size in (1, 30))
+    assert [p.chosen.tolist() for p in one] == [p.chosen.tolist() for p in many]
+
+
+def test_predictions_beyond_the_context_are_counted_but_not_made(gpt2, tokenizer):
+    long, unknown, short = predict_next(gpt2, tokenizer, ["a" * (CONTEXT + 10), "aé1", "a"])
+    assert (long.finish, long.total, len(long.chosen), len(long.truth)) == (
+        "too_long",
+        CONTEXT + 9,
+        CONTEXT,
+        CONTEXT,
+    )
+    assert (unknown.finish, unknown.total, len(unknown.chosen)) == ("unknown_character", 2, 0)
+    assert (short.finish, short.total) == ("done", 0)
+
+
+def test_a_student_folder_opens_as_it_was_saved(gpt2, tokenizer, tmp_path):
+    gpt2.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    student = load_student(tmp_path)
+    assert not student.model.training
+    prompts = prompts_of_many_lengths(10)
+    assert complete(student.model, student.tokenizer, prompts, limits=8) == complete(
+        gpt2, tokenizer, prompts, limits=8
+    )
+
+
+def test_a_folder_that_is_not_a_student_says_why(gpt2, tokenizer, tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        load_student(tmp_path / "missing")
+    with pytest.raises(DataError, match=r"no config\.json"):
+        load_student(tmp_path)
+    gpt2.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"not a tensor")
+    with pytest.raises(DataError, match="cannot be opened"):
+        load_student(tmp_path)
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(gpt2, tmp_path):
+    gpt2.save_pretrained(tmp_path)
+    character_tokenizer([LETTERS + "xyz"]).save_pretrained(tmp_path)
+    with pytest.raises(DataError, match="more tokens than the model"):
+        load_student(tmp_path)

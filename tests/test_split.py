@@ -1,0 +1,187 @@
+"""Splits: no program on two sides, the same sets for everybody, and the twins counted."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import subprocess
+import sys
+from collections import Counter
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradatim.errors import DataError
+from gradatim.programs.canonical import canonical
+from gradatim.table import Split, make_table, questions, split
+
+
+def programs(count: int, names: str = "abc", values: int = 60) -> pa.Table:
+    """``count`` programs of few forms under several names, in three levels of sizes 6 : 3 : 1."""
+    draw = random.Random(count)
+    prompts, levels = [], []
+    for i in range(count):
+        one, two = draw.sample(names, 2)
+        level = "1.1" if i % 10 < 6 else "2.1" if i % 10 < 9 else "3.1"
+        prompts.append(f"{one} = {draw.randrange(values)}\n{two} = {one} + {level}\nprint({two})\n# output\n")
+        levels.append(level)
+    return make_table({"prompt": prompts, "answer": ["# 1\n"] * count, "level": levels})
+
+
+def forms(table: pa.Table) -> set[str]:
+    return {canonical(text) for text in questions(table).to_pylist()}
+
+
+def rows(*tables: pa.Table) -> Counter[str]:
+    return Counter(str(row) for table in tables for row in table.select(["prompt", "answer", "level"]).to_pylist())
+
+
+def fingerprint(made: Split) -> str:
+    content = str([made.test.to_pylist(), made.validation.to_pylist(), sorted(rows(made.train).items())])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    count=st.integers(30, 150),
+    values=st.integers(60, 300),
+    seed=st.integers(0, 2**40),
+    by=st.sampled_from(["canonical", "text", "random"]),
+)
+def test_the_three_sets_together_are_the_table(count, values, seed, by):
+    table = programs(count, values=values)
+    made = split(table, validation=3, test=5, seed=seed, by=by)
+    assert rows(made.train, made.validation, made.test) == rows(table)
+    assert made.test.num_rows <= 5
+    assert made.validation.num_rows <= 3
+
+
+@settings(deadline=None, max_examples=40)
+@given(count=st.integers(30, 150), values=st.integers(60, 300), seed=st.integers(0, 2**40))
+def test_no_canonical_form_is_on_two_sides(count, values, seed):
+    made = split(programs(count, values=values), validation=6, test=9, seed=seed)
+    assert not forms(made.train) & forms(made.test)
+    assert not forms(made.train) & forms(made.validation)
+    assert not forms(made.validation) & forms(made.test)
+    assert set(made.test["twin"].to_pylist()) == {"new"}
+    assert made.facts["twins"] == {"test": 0, "validation": 0}
+
+
+def test_by_text_equal_programs_stay_together_and_renamed_twins_are_marked():
+    table = programs(600)
+    made = split(table, validation=20, test=60, seed=3, by="text")
+    assert not set(made.train["prompt"].to_pylist()) & set(made.test["prompt"].to_pylist())
+    trained = forms(made.train)
+    for row in made.test.to_pylist():
+        assert row["twin"] == ("twin" if canonical(row["prompt"]) in trained else "new")
+    assert made.facts["twins"]["test"] == made.test["twin"].to_pylist().count("twin") > 0
+
+
+def test_at_random_even_equal_rows_may_part():
+    table = make_table({"answer": ["same"] * 100})
+    made = split(table, validation=10, test=20, seed=1, by="random")
+    assert (made.train.num_rows, made.validation.num_rows, made.test.num_rows) == (70, 10, 20)
+    assert made.facts["twins"] == {"test": 20, "validation": 10}
+
+
+@pytest.mark.parametrize("by", ["canonical", "text", "random"])
+def test_the_order_of_the_rows_changes_nothing(by):
+    table = programs(500)
+    order = list(range(500))
+    random.Random(1).shuffle(order)
+    made = split(table, validation=30, test=50, seed=5, by=by)
+    again = split(table.take(pa.array(order)), validation=30, test=50, seed=5, by=by)
+    assert fingerprint(made) == fingerprint(again)
+    assert made.facts == again.facts
+
+
+def test_the_test_set_does_not_depend_on_the_validation_set():
+    table = programs(500)
+    small, large = (split(table, validation=n, test=50, seed=5).test for n in (1, 100))
+    assert small.equals(large)
+
+
+def test_another_seed_gives_another_test_set():
+    table = programs(500)
+    assert forms(split(table, validation=0, test=50, seed=1).test) != forms(
+        split(table, validation=0, test=50, seed=2).test
+    )
+
+
+def test_every_process_makes_the_same_split_whatever_its_hash_seed():
+    script = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from test_split import fingerprint, programs\nfrom gradatim.table import split\n"
+        "print(fingerprint(split(programs(300), validation=10, test=20, seed=7)))"
+    )
+    command = [sys.executable, "-c", script]
+    runs = [
+        subprocess.run(command, env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True)
+        for seed in ("0", "1")
+    ]
+    printed = {run.stdout.strip() for run in runs}
+    assert printed == {fingerprint(split(programs(300), validation=10, test=20, seed=7))}
+
+
+def test_each_level_has_its_share_of_the_test_set():
+    table = programs(2000, names="abcdefghij", values=10**6)
+    made = split(table, validation=50, test=100, seed=2)
+    assert made.facts["rows"]["test"] == {"all": 100, "1.1": 60, "2.1": 30, "3.1": 10}
+    assert made.facts["rows"]["validation"] == {"all": 50, "1.1": 30, "2.1": 15, "3.1": 5}
+    assert made.facts["rows"]["train"]["all"] == 1850
+    assert made.facts["short"] == {"test": {}, "validation": {}}
+
+
+def test_samples_without_a_level_are_split_as_one():
+    made = split(make_table({"answer": [f"x = {i}" for i in range(50)]}), validation=0, test=10, seed=0)
+    assert made.facts["rows"]["test"] == {"all": 10, "none": 10}
+
+
+def test_twins_are_not_divided_even_when_a_set_then_comes_out_short():
+    answers = [f"{name} = {value}\n" for value in range(10) for name in "abc"]
+    made = split(make_table({"answer": answers}), validation=0, test=7, seed=0)
+    assert made.test.num_rows == 6
+    assert made.facts["short"]["test"] == {"none": 1}
+    assert made.facts["forms"] == {"train": 8, "validation": 0, "test": 2}
+    assert made.facts["twin_groups"] == {"train": 8, "validation": 0, "test": 2}
+
+
+def test_another_key_makes_other_twins():
+    table = make_table({"answer": [f"{word} {i}" for i in range(20) for word in ("how", "why")]})
+    made = split(table, validation=0, test=6, seed=0, key=lambda text: text.split()[1])
+    numbers = [{text.split()[1] for text in side["answer"].to_pylist()} for side in (made.train, made.test)]
+    assert not numbers[0] & numbers[1]
+    assert made.test.num_rows == 6
+
+
+def test_several_answers_to_one_question_stay_together():
+    table = make_table({"prompt": [f"q{i % 20}" for i in range(60)], "answer": [str(i) for i in range(60)]})
+    made = split(table, validation=0, test=9, seed=0, by="text", key=str)
+    assert not set(made.train["prompt"].to_pylist()) & set(made.test["prompt"].to_pylist())
+
+
+def test_the_first_rows_of_the_test_set_are_a_sample_of_all_its_levels():
+    made = split(programs(2000, names="abcdefghij", values=10**6), validation=0, test=200, seed=2)
+    assert set(made.test["level"].to_pylist()[:40]) == {"1.1", "2.1", "3.1"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"validation": 5, "test": 5}, "given: 10 samples, validation 5, test 5"),
+        ({"validation": -1, "test": 5}, "validation -1"),
+        ({"validation": 1, "test": 1, "by": "canon"}, "there is no such split; given: canon"),
+    ],
+)
+def test_a_split_that_cannot_be_made_is_told_with_its_numbers(arguments, said):
+    with pytest.raises(DataError) as caught:
+        split(programs(10), seed=0, **arguments)
+    assert said in str(caught.value)
+
+
+def test_a_set_that_no_group_of_twins_fits_into_is_told():
+    table = make_table({"answer": [f"{name} = 1" for name in "abcdefghij"]})
+    with pytest.raises(DataError, match="no group of twins is small enough for the test set"):
+        split(table, validation=0, test=3, seed=0)
