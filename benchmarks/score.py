@@ -2,9 +2,10 @@
 
     python benchmarks/score.py [--programs N] [--rounds R]
 
-Prints one JSON object. Radon and Gradatim score the same TinyPy programs in turn, in one process, ``rounds`` times;
-``ratio`` is the median over the rounds of radon's time over ours, so that a busy machine slows both. Ours is the
-whole road from a table's rows to a column; radon's is its own parsing and counting of ready strings.
+Prints one JSON object. Radon and Gradatim score the same TinyPy programs in turn, in one process, ``rounds``
+times; ``ratio`` is the median over the rounds of radon's processor time over ours, so that neighbours on a busy machine
+count little. Ours is the whole road from a table's rows to a column; radon's is its own parsing and counting of
+ready strings.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ def radon_om(source: str) -> float:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Wall-clock time of one call."""
-    start = time.perf_counter()
+    """Processor time of one call."""
+    start = time.process_time()
     work()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def main() -> None:
@@ -49,8 +50,7 @@ def main() -> None:
     texts = list(map(scored_text, table["prompt"].to_pylist(), table["answer"].to_pylist()))
     om = DIFFICULTIES.get("om")()
     pairs = [
-        (seconds(lambda: [radon_om(text) for text in texts]), seconds(lambda: om(table)))
-        for _ in range(asked.rounds)
+        (seconds(lambda: [radon_om(text) for text in texts]), seconds(lambda: om(table))) for _ in range(asked.rounds)
     ]
     assert om(table).tolist() == [radon_om(text) for text in texts], "the figures differ"
     found = {

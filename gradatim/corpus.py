@@ -130,6 +130,8 @@ class CorpusMaker:
         for name, difficulty in self.metrics.items():
             events(Event("start", f"score {name}"))
             scores = difficulty(samples, workers=self.workers)
+            if name in samples.column_names:
+                samples = samples.drop_columns([name])
             samples = samples.append_column(name, pa.array(scores))
             unscored[name] = int(np.isnan(scores).sum())
             events(Event("finish", f"score {name}"))
@@ -137,6 +139,9 @@ class CorpusMaker:
         with storage_errors(folder):
             for name in ("train", "validation", "test"):
                 write_table(getattr(parts, name), folder / f"{name}.parquet")
+        report = getattr(self.source, "report", None)
+        if report is not None:
+            report.write_rejected(folder / "train.parquet")
         drawn = getattr(self.source, "facts", {})
         write_json(folder / "facts.json", {"source": drawn, "unscored": unscored, "split": parts.facts})
 

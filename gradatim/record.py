@@ -118,9 +118,14 @@ class Metrics:
         """Add one row; it reaches the operating system at once."""
         with storage_errors(self.path):
             if self._file is None:
-                self._file = open(self.path, "ab")
-            self._file.write((json.dumps(row, allow_nan=False) + "\n").encode())
-            self._file.flush()
+                # Unbuffered: a row is with the system when append returns, and a full disk is told here.
+                self._file = open(self.path, "ab", buffering=0)
+            try:
+                self._file.write((json.dumps(row, allow_nan=False) + "\n").encode())
+            except OSError:
+                self._file.close()
+                self._file = None
+                raise
 
     def rewind(self, cycle: int, stage: int, step: int) -> None:
         """Forget every row after (cycle, stage, step), and a last line that a killed process left torn."""
@@ -141,7 +146,6 @@ class Metrics:
         """Flush to the disk and let go of the file."""
         if self._file is not None:
             with storage_errors(self.path):
-                self._file.flush()
                 os.fsync(self._file.fileno())
                 self._file.close()
             self._file = None

@@ -48,9 +48,7 @@ class FileSource:
     def draw(self, cycle: int, feedback: Feedback) -> pa.Table:
         """Read the file; see ``table.stream_table`` for the formats and the errors."""
         report = ReadReport()
-        table = read_table(
-            self.path, columns=self.columns, format=self.format, language=self.language, report=report
-        )
+        table = read_table(self.path, columns=self.columns, format=self.format, language=self.language, report=report)
         unique = dedupe(table, self.duplicates) if self.duplicates != "keep" else None
         self.report.__dict__.update(vars(report))
         self.facts.update({**report.facts, "duplicates": unique.dropped if unique else 0})
@@ -89,9 +87,7 @@ class TinypySource:
             kept=facts.kept,
             duplicates=facts.duplicates,
             dropped=facts.dropped,
-            levels={
-                name: {**asdict(level), "dropped": dict(level.dropped)} for name, level in facts.levels.items()
-            },
+            levels={name: {**asdict(level), "dropped": dict(level.dropped)} for name, level in facts.levels.items()},
         )
         return made.table
 

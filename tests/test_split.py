@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -112,7 +113,7 @@ def test_another_seed_gives_another_test_set():
 
 def test_every_process_makes_the_same_split_whatever_its_hash_seed():
     script = (
-        "import sys; sys.path.insert(0, 'tests')\n"
+        f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]\n"
         "from test_split import fingerprint, programs\nfrom gradatim.table import split\n"
         "print(fingerprint(split(programs(300), validation=10, test=20, seed=7)))"
     )

@@ -45,16 +45,12 @@ FLOATS = st.floats(allow_infinity=False)
 
 def tinypy(count: int) -> pa.Table:
     prompts = [f"a = {i}\nprint(a)\n# output\n" for i in range(count)]
-    return make_table(
-        {"prompt": prompts, "answer": [f"# {i}\n" for i in range(count)], "language": ["python"] * count}
-    )
+    return make_table({"prompt": prompts, "answer": [f"# {i}\n" for i in range(count)], "language": ["python"] * count})
 
 
 @st.composite
 def tables(draw: st.DrawFn) -> pa.Table:
-    rows = draw(
-        st.lists(st.tuples(WORDS, FULL, st.none() | WORDS, st.none() | WORDS, FLOATS), min_size=1, max_size=6)
-    )
+    rows = draw(st.lists(st.tuples(WORDS, FULL, st.none() | WORDS, st.none() | WORDS, FLOATS), min_size=1, max_size=6))
     prompt, answer, rejected, level, om = (list(column) for column in zip(*rows, strict=True))
     om[0] = 1.5  # a metric column that is all NaN has no type in JSON
     twin = ["twin" if len(text) % 2 else "new" for text in answer]
@@ -83,9 +79,7 @@ def test_make_table_fills_what_is_missing():
 
 
 def test_ids_name_the_question_and_its_language():
-    table = make_table(
-        {"prompt": ["p", "p", "p"], "answer": ["1", "2", "1"], "language": ["python", "python", "go"]}
-    )
+    table = make_table({"prompt": ["p", "p", "p"], "answer": ["1", "2", "1"], "language": ["python", "python", "go"]})
     ids = table["id"].to_pylist()
     assert ids[0] == ids[1] == sample_id("python", "p") != ids[2]
 

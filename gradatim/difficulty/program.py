@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,6 @@ from ..stage import Event, Events, ignore_events
 
 __all__ = [
     "CHUNK",
-    "INERT",
     "OUTPUT_LINE",
     "PerText",
     "PerTree",
@@ -38,7 +37,6 @@ __all__ = [
     "chunk_map",
     "is_python",
     "parse",
-    "push_children",
     "scored_text",
     "trees",
 ]
@@ -48,13 +46,6 @@ OUTPUT_LINE = "# output"
 
 CHUNK = 4096
 """Rows per task: large enough to hide the cost of sending them, small enough to share out evenly."""
-
-_BARE = [kind for kind in vars(ast).values() if isinstance(kind, type) and not getattr(kind, "_fields", True)]
-_PLAIN = (type(None), bool, int, str)
-INERT: frozenset[type] = frozenset(
-    (ast.Name, ast.Constant, ast.Global, ast.Nonlocal, ast.Import, ast.ImportFrom, ast.alias, *_BARE, *_PLAIN)
-)
-"""Kinds of field values that a walk over a tree need not enter: nodes without nodes below them, and no nodes."""
 
 Result = TypeVar("Result")
 Rows: TypeAlias = Sequence[tuple[str, str, str | None]]  # prompt, answer, language
@@ -113,16 +104,6 @@ def trees(rows: Rows) -> Iterator[ast.Module | None]:
     with _undisturbed():
         for prompt, answer, language in rows:
             yield parse(scored_text(prompt, answer, language)) if is_python(language) else None
-
-
-def push_children(node: ast.AST, stack: list[Any]) -> None:
-    """Put the nodes right below ``node`` on ``stack``, but for the inert ones."""
-    for field in node._fields:
-        value = getattr(node, field, None)
-        if value.__class__ is list:
-            stack.extend([child for child in value if child.__class__ not in INERT])
-        elif value.__class__ not in INERT:
-            stack.append(value)
 
 
 @dataclass(frozen=True)

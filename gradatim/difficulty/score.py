@@ -66,13 +66,9 @@ def _by_name(names: Sequence[str]) -> dict[str, Difficulty]:
 
 
 def _check(samples: pa.Table, parts: Mapping[str, Difficulty]) -> None:
-    taken = [
-        name for name in parts if name in samples.column_names and samples.schema.field(name).type != pa.float64()
-    ]
+    taken = [name for name in parts if name in samples.column_names and samples.schema.field(name).type != pa.float64()]
     if taken:
-        raise RecipeError(
-            f"the table has columns of that name for something else: {', '.join(taken)}", where="metric"
-        )
+        raise RecipeError(f"the table has columns of that name for something else: {', '.join(taken)}", where="metric")
     missing = [name for name in ("prompt", "answer") if name not in samples.column_names]
     if missing or not samples.num_rows:
         what = f"the table has no column {missing[0]!r}" if missing else "the table has no samples"

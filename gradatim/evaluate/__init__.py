@@ -1,0 +1,29 @@
+"""How good is a student, and how sure can one be of that?
+
+A *suite* asks a student about a fixed table and counts what it gets right: whole outputs (``output``), the next
+character after every prefix (``token``), the next line (``line``). Each has two protocols: ``greedy``, and ``paper``,
+which samples as 2407.10194 does. A suite is made by name with plain options and then called:
+
+    suite = SUITES.get("output")(protocol="greedy", limit=1000)
+    result = suite(load_student(folder), samples, seed=0)
+    summary(result)["scores"]["accuracy"]       # {"value": 0.79, "low": 0.76, "high": 0.81}
+
+Suites write no files and train nothing. What they share: ``attempts`` (choosing samples, counting), ``intervals``,
+``similarity``. How texts are written is ``student.decode``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..registry import Registry
+from ..stage import Suite
+from .intervals import summary, wilson
+
+__all__ = ["SUITES", "summary", "wilson"]
+
+# Lazy members: listing the suites' names and checking a recipe must not wait for anything heavy.
+SUITES: Registry[Callable[..., Suite]] = Registry("suite")
+SUITES.lazy("output", "gradatim.evaluate.output:output", "what the program prints: whole outputs that are right")
+SUITES.lazy("token", "gradatim.evaluate.token:token", "the next character after every true prefix of a program")
+SUITES.lazy("line", "gradatim.evaluate.line:line", "the next line after every true line: exact, and edit similarity")

@@ -45,9 +45,7 @@ def write_block(level: Level, digits: int, seed: int, index: int) -> Block:
 
 
 @contextmanager
-def block_sources(
-    levels: Sequence[Level], digits: int, seed: int, workers: int
-) -> Iterator[list[Iterator[Block]]]:
+def block_sources(levels: Sequence[Level], digits: int, seed: int, workers: int) -> Iterator[list[Iterator[Block]]]:
     """For each level its blocks 0, 1, 2, …, written by ``workers`` processes, or in this one when it is 1."""
     writers = [partial(write_block, level, digits, seed) for level in levels]
     if workers == 1:

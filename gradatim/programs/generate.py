@@ -95,7 +95,7 @@ def generate(
     that asks for them needs the usual ``if __name__ == "__main__"``).
 
     Raises ``DataError`` for arguments out of range, an unknown level, and a level with fewer distinct programs
-    than its share of ``count`` (the error says how many were found); ``WorkFailed`` when the processes cannot start.
+    than its share of ``count`` (the error says how many were found); ``WorkFailed`` when the workers cannot start.
     """
     batches = stream(count, levels=levels, digits=digits, seed=seed, dedupe=dedupe, workers=workers, events=events)
     table = pa.Table.from_batches(batches, schema=SCHEMA).combine_chunks()
@@ -122,19 +122,13 @@ def stream(
     _check("workers", workers, 1, None)
     rows = levels_named(levels)
     tallies = [
-        _Tally(level, count // len(rows) + (place < count % len(rows)), Counter())
-        for place, level in enumerate(rows)
+        _Tally(level, count // len(rows) + (place < count % len(rows)), Counter()) for place, level in enumerate(rows)
     ]
     return ProgramStream(tallies, digits, seed, dedupe, workers, events)
 
 
 def _check(what: str, given: int, least: int, most: int | None) -> None:
-    if (
-        isinstance(given, bool)
-        or not isinstance(given, int)
-        or given < least
-        or (most is not None and given > most)
-    ):
+    if isinstance(given, bool) or not isinstance(given, int) or given < least or (most is not None and given > most):
         allowed = f"whole numbers from {least}" + (f" to {most}" if most is not None else "")
         raise DataError(f"{what} cannot be used", where="generate", given=repr(given), allowed=allowed)
 
@@ -262,10 +256,7 @@ def _record_batch(rows: Sequence[Row], places: Sequence[int], names: pa.Array) -
     }
     arrays = [columns.get(field.name) for field in SCHEMA]
     return pa.record_batch(
-        [
-            pa.nulls(size, field.type) if array is None else array
-            for field, array in zip(SCHEMA, arrays, strict=True)
-        ],
+        [pa.nulls(size, field.type) if array is None else array for field, array in zip(SCHEMA, arrays, strict=True)],
         schema=SCHEMA,
     )
 

@@ -74,9 +74,7 @@ class Level:
 
 _ROWS = (
     Level("1.1", "assignments with simple arithmetic", (1, 2), (0, 1)),
-    Level(
-        "1.2", "assignments with parenthesised arithmetic", (1, 3), (0, 1), _BRACKETED, prints=("v", *_BRACKETED)
-    ),
+    Level("1.2", "assignments with parenthesised arithmetic", (1, 3), (0, 1), _BRACKETED, prints=("v", *_BRACKETED)),
     Level(
         "2.1",
         "if, elif, else",

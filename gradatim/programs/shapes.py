@@ -54,9 +54,7 @@ def _compile(node: ast.expr, slots: Slots) -> Draw:
             return _nested(_inner(left, slots), _inner(right, slots), slots)
         case ast.BoolOp(op=ast.Or(), values=[left, right]):
             return _either(_compile(left, slots), _compile(right, slots))
-        case ast.BoolOp(
-            op=ast.And(), values=[ast.Name() | ast.UnaryOp() as left, ast.Name() | ast.UnaryOp() as right]
-        ):
+        case ast.BoolOp(op=ast.And(), values=[ast.Name() | ast.UnaryOp() as left, ast.Name() | ast.UnaryOp() as right]):
             return _both(_compile(left, slots), _compile(right, slots))
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             return _negation(_compile(operand, slots), bracket=isinstance(operand, ast.BoolOp))

@@ -1,9 +1,10 @@
 """What came out, for a person to read?
 
-Pure functions over run folders: ``collect`` reads them, ``statistics`` compares arms, ``summary`` gathers what
-every view shows, ``wording`` says it in plain words, ``tables`` writes Markdown and terminal tables, ``figures``
-draws, and ``page`` binds it all into one HTML file that opens without a network. Nothing here trains, evaluates
-or changes a run. Plotting and statistics libraries are imported when first used, so the command line starts fast.
+Pure functions over run folders: ``run_folder`` reads one, ``collect`` gathers them to a study, ``statistics``
+compares arms, ``summary`` holds what every view shows, ``wording`` says it in plain words, ``tables`` writes Markdown
+and terminal tables, ``figures`` and ``curves`` draw with ``ink``, and ``page`` binds it all into one HTML file that
+opens without a network. Nothing here trains, evaluates or changes a run. Plotting and statistics libraries are
+imported when first used, so the command line starts fast.
 """
 
 from .collect import collect

@@ -1,7 +1,7 @@
-"""What do the results look like?
+"""What do the results look like, apart from the curves?
 
 Each function draws one figure from ``StudyData`` and returns SVG text, or None when the study has nothing for it
-(no losses, no bands, …). Arms keep their colour and marker in every figure. Intervals are never pooled over seeds:
+(no bands, no baseline, …). Arms keep their colour and marker in every figure. Intervals are never pooled over seeds:
 under five seeds each run is a dot with Wilson's interval over its test items; from five on a dot is the mean, with
 Student's interval over seeds. Nothing is computed here that ``summary`` has not; captions are the page's.
 """
@@ -16,25 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .data import RunData, StudyData
-from .ink import LIGHT, Style, band_colours, canvas, dress, styles, svg
+from .ink import LIGHT, WIDTH, Style, band_colours, canvas, dress, legend, percent_axis, styles, svg
 from .statistics import ENOUGH_SEEDS, Interval, t_interval
-from .summary import Score, Summary, group_scores, groups, stage_scores
+from .summary import Score, Summary, group_scores, groups
 from .wording import count, points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "after_stages",
-    "by_group",
-    "composition",
-    "differences",
-    "histogram",
-    "learning_curves",
-    "validation_curves",
-]
-
-WIDTH = 9.6
+__all__ = ["by_group", "composition", "differences", "histogram"]
 
 
 def differences(study: StudyData, summary: Summary) -> str | None:
@@ -54,7 +44,8 @@ def differences(study: StudyData, summary: Summary) -> str | None:
             if found.interval:
                 low, high = 100 * found.interval.low, 100 * found.interval.high
                 axes.hlines(place, max(low, left), min(high, right), color=style.colour, linewidth=2.5, alpha=0.55)
-                for end, mark, cut in ((left, "<", low < left), (right, ">", high > right)):
+                inset = 0.008 * (right - left)
+                for end, mark, cut in ((left + inset, "<", low < left), (right - inset, ">", high > right)):
                     if cut:  # the interval goes on beyond the drawing
                         axes.plot(end, place, mark, color=style.colour, markersize=7, clip_on=False)
             values = [100 * value for value in found.differences]
@@ -68,57 +59,6 @@ def differences(study: StudyData, summary: Summary) -> str | None:
         axes.set(xlim=(left, right), ylim=(len(rows) - 0.5, -0.6), xlabel="points above the baseline")
         dress(axes, "x")
         return svg(figure, "differences")
-
-
-def validation_curves(study: StudyData) -> str | None:
-    """Validation loss over the run's tokens, all arms in one picture: the mean over seeds, each seed thin."""
-    curves = {arm.name: [_curve(run, "validation_loss") for run in study.of(arm.name)] for arm in study.arms}
-    curves = {arm: [curve for curve in found if len(curve[0])] for arm, found in curves.items()}
-    if not any(curves.values()):
-        return None
-    look = styles([arm.name for arm in study.arms], study.baseline)
-    with canvas(WIDTH, 3.9) as figure:
-        axes = figure.add_subplot()
-        for arm, found in curves.items():
-            for tokens, losses in found:
-                axes.plot(tokens, losses, color=look[arm].colour, linewidth=0.8, alpha=0.3)
-            if found:
-                tokens, losses = _mean_curve(found)
-                axes.plot(
-                    tokens, losses, color=look[arm].colour, marker=look[arm].marker, markersize=4.5, linewidth=2,
-                    markevery=max(1, len(tokens) // 12), label=study.title_of(arm),
-                )  # fmt: skip
-        _loss_axes(axes)
-        axes.set_ylabel("validation loss (nats per token)")
-        axes.legend(loc="upper right", labelcolor=LIGHT["ink"])
-        return svg(figure, "validation")
-
-
-def learning_curves(study: StudyData) -> str | None:
-    """One panel per arm: training loss of each seed, validation loss on top, stages parted and named."""
-    arms = [arm for arm in study.arms if any(len(_curve(run, "loss")[0]) for run in study.of(arm.name))]
-    if not arms:
-        return None
-    look = styles([arm.name for arm in study.arms], study.baseline)
-    columns = min(3, len(arms))
-    rows = -(-len(arms) // columns)
-    with canvas(WIDTH, 0.4 + (2.5 if columns > 1 else 3.4) * rows) as figure:
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for axes in grid.flat[len(arms) :]:
-            axes.set_visible(False)
-        for axes, arm in zip(grid.flat, arms, strict=False):
-            for run in study.of(arm.name):
-                axes.plot(*_curve(run, "loss"), color=look[arm.name].colour, linewidth=0.9, alpha=0.45)
-                axes.plot(
-                    *_curve(run, "validation_loss"), color=LIGHT["ink"], linewidth=1.2, linestyle=(0, (4, 2))
-                )
-            _loss_axes(axes)
-            axes.set_xlabel("")
-            axes.set_title(arm.title, loc="left", fontsize=10.5, color=look[arm.name].colour, pad=18)
-            _part_stages(axes, study.of(arm.name), letters=120 // columns)
-        figure.supxlabel("tokens learnt", fontsize=9.5, color=LIGHT["muted"])
-        figure.supylabel("loss (nats per token)", fontsize=9.5, color=LIGHT["muted"])
-        return svg(figure, "curves")
 
 
 def by_group(study: StudyData, summary: Summary, group: str) -> str | None:
@@ -141,45 +81,10 @@ def by_group(study: StudyData, summary: Summary, group: str) -> str | None:
             axes.plot([], [], look[arm].marker, color=look[arm].colour, label=study.title_of(arm))
         axes.set_xticks(range(len(values)), [_with_size(found, value) for value in values], color=LIGHT["ink"])
         axes.set(xlim=(-0.5, len(values) - 0.5), ylabel="test programs right", xlabel=group)
-        _percent_axis(axes)
+        percent_axis(axes)
         dress(axes)
-        figure.legend(
-            *axes.get_legend_handles_labels(), loc="outside upper center", ncols=min(6, len(arms)),
-            labelcolor=LIGHT["ink"],
-        )  # fmt: skip
+        legend(axes, len(arms))
         return svg(figure, f"by-{group}")
-
-
-def after_stages(study: StudyData, summary: Summary) -> str | None:
-    """Accuracy after each stage: the mean over seeds, each seed as a small dot."""
-    found = {
-        arm.name: [stage_scores(run, summary.suite, summary.protocol) for run in study.of(arm.name)]
-        for arm in study.arms
-    }
-    if not any(scores for runs in found.values() for scores in runs):
-        return None
-    look = styles([arm.name for arm in study.arms], study.baseline)
-    with canvas(WIDTH, 3.9) as figure:
-        axes = figure.add_subplot()
-        for arm, runs in found.items():
-            steps = [[stage for scores in runs for stage in scores[index : index + 1]] for index in range(
-                max((len(scores) for scores in runs), default=0))]  # fmt: skip
-            tokens = [fmean(token for token, _ in step) for step in steps]
-            shares = [100 * fmean(score.share for _, score in step) for step in steps]
-            for step in steps:
-                for token, score in step:
-                    axes.plot(token, 100 * score.share, "o", color=look[arm].colour, markersize=3.5, alpha=0.4)
-            if steps:
-                axes.plot(
-                    tokens, shares, color=look[arm].colour, marker=look[arm].marker, markersize=7, linewidth=1.8,
-                    label=study.title_of(arm),
-                )  # fmt: skip
-        axes.set(xlim=(0, None), xlabel="tokens learnt at the end of the stage", ylabel="test programs right")
-        _token_axis(axes)
-        _percent_axis(axes)
-        dress(axes)
-        axes.legend(loc="lower right", labelcolor=LIGHT["ink"])
-        return svg(figure, "stages")
 
 
 def composition(study: StudyData) -> str | None:
@@ -211,12 +116,7 @@ def composition(study: StudyData) -> str | None:
         axes.set(yticks=(), ylim=(places[-1] + 0.7, places[0] - 0.7), xlim=(0, 1.3 * left.max()), xlabel="samples")
         axes.xaxis.set_major_formatter(lambda value, _: count(value))
         dress(axes, "x")
-        figure.legend(
-            *axes.get_legend_handles_labels(),
-            loc="outside upper center",
-            ncols=len(names),
-            labelcolor=LIGHT["ink"],
-        )
+        legend(axes, len(names))
         return svg(figure, "composition")
 
 
@@ -259,41 +159,8 @@ def _limits(seen: Sequence[float], intervals: Sequence[Interval | None]) -> tupl
     return low - 0.08 * (high - low), high + 0.08 * (high - low)
 
 
-def _curve(run: RunData, what: str) -> tuple[list[int], list[float]]:
-    rows = [(point.run_tokens, getattr(point, what)) for point in run.curve if getattr(point, what) is not None]
-    return [tokens for tokens, _ in rows], [loss for _, loss in rows]
-
-
-def _mean_curve(curves: Sequence[tuple[list[int], list[float]]]) -> tuple[list[int], list[float]]:
-    """The mean over seeds at every position that all of them have reached."""
-    end = min(tokens[-1] for tokens, _ in curves)
-    places = sorted({token for tokens, _ in curves for token in tokens if token <= end})
-    lines = [np.interp(places, tokens, losses) for tokens, losses in curves]
-    return places, [float(loss) for loss in np.mean(lines, axis=0)]
-
-
-def _part_stages(axes: Axes, runs: Sequence[RunData], letters: int) -> None:
-    """A line where each stage ends and above it the name, or the number where only that fits.
-
-    Taken from the run that got furthest; ``letters`` is how many fit across the whole panel.
-    """
-    run = max(runs, key=lambda run: (len(run.stages), len(run.curve)))
-    budgets = [(stage.name, stage.tokens) for stage in run.plan]
-    budgets = budgets or [(stage.spec.name, stage.fitted.tokens) for stage in run.stages]
-    start, whole = 0, sum(tokens for _, tokens in budgets) or 1
-    for index, (name, tokens) in enumerate(budgets):
-        if index:
-            axes.axvline(start, color=LIGHT["muted"], linewidth=0.9, linestyle=(0, (2, 2)))
-        label = name if len(name) <= letters * tokens / whole else str(index + 1)
-        axes.text(
-            start + tokens / 2, 1.03, label, transform=axes.get_xaxis_transform(),
-            ha="center", va="bottom", fontsize=8, color=LIGHT["muted"],
-        )  # fmt: skip
-        start += tokens
-
-
 def _marks(middle: float, step: float, scores: Sequence[Score]) -> list[tuple[float, float, Interval | None]]:
-    """(place, share, interval) of the dots of one arm at one value: a dot per run, from five seeds on one in all."""
+    """(place, share, interval) of the dots of one arm at one value: a dot per run, from five seeds on one."""
     shares = [score.share for score in scores]
     if len(scores) >= ENOUGH_SEEDS:
         return [(middle, fmean(shares), t_interval(shares))]
@@ -318,35 +185,4 @@ def _stages(run: RunData) -> tuple[tuple[str, Mapping[str, int]], ...]:
     """(label, samples by band) of each stage: as done, else as planned."""
     done = [(s.spec.name, s.fitted.tokens, s.composition) for s in run.stages]
     rest = [(s.name, s.tokens, s.samples) for s in run.plan[len(done) :]]
-    return tuple(
-        (f"{name} · {count(tokens)} tokens", samples) for name, tokens, samples in (*done, *rest) if samples
-    )
-
-
-def _loss_axes(axes: Axes) -> None:
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
-    axes.tick_params(axis="y", which="minor", labelsize=8, length=0, labelcolor=LIGHT["muted"])
-    axes.set_xlabel("tokens learnt")
-    axes.set_xlim(left=0)
-    _token_axis(axes)
-    dress(axes)
-    axes.grid(axis="y", which="minor", color=LIGHT["grid"], linewidth=0.6)
-
-
-def _token_axis(axes: Axes) -> None:
-    """One unit along the whole axis, however far it reaches."""
-
-    def label(value: float, _: float) -> str:
-        end = axes.get_xlim()[1]
-        size, sign = next(((s, sign) for s, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if end >= s), (1, ""))
-        return f"{value / size:g}\u00a0{sign}".rstrip() if value else "0"
-
-    axes.xaxis.set_major_formatter(label)
-
-
-def _percent_axis(axes: Axes) -> None:
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}\u00a0%")
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(-1.5, low), min(101.5, high))
+    return tuple((f"{name} · {count(tokens)} tokens", samples) for name, tokens, samples in (*done, *rest) if samples)

@@ -13,13 +13,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["DARK", "LIGHT", "Style", "band_colours", "canvas", "dress", "for_page", "styles", "svg"]
+LayoutName = Literal["constrained"] | None
+
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "WIDTH",
+    "Style",
+    "band_colours",
+    "canvas",
+    "dress",
+    "for_page",
+    "legend",
+    "percent_axis",
+    "styles",
+    "svg",
+]
 
 LIGHT = {
     "ink": "#1b2130",
@@ -59,6 +74,9 @@ DARK = {
     "band-3": "#8ab2f5",
     "band-4": "#d3e3ff",
 }
+WIDTH = 9.6
+"""Inches; the page scales drawings to its own width."""
+
 MARKERS = "osD^vPXp"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 
@@ -87,14 +105,16 @@ def band_colours(names: Sequence[str]) -> dict[str, str]:
     """One hue, easy light to hard dark, spread over as many bands as there are."""
     last = max(1, len(names) - 1)
     return {
-        name: LIGHT[f"band-{min(4, round(4 * i / last) if last > 1 else 1 + 2 * i)}"]
-        for i, name in enumerate(names)
+        name: LIGHT[f"band-{min(4, round(4 * i / last) if last > 1 else 1 + 2 * i)}"] for i, name in enumerate(names)
     }
 
 
 @contextmanager
-def canvas(width: float, height: float) -> Iterator[Figure]:
-    """An empty figure, sizes in inches, with the house settings while it is drawn and written."""
+def canvas(width: float, height: float, layout: LayoutName = "constrained") -> Iterator[Figure]:
+    """An empty figure, sizes in inches, with the house settings while it is drawn and written.
+
+    ``layout`` places what is drawn ("constrained", slow with many panels) or leaves that to the caller (None).
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -113,7 +133,7 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
         "legend.frameon": False,
     }
     with rc_context(settings):  # type: ignore[arg-type]
-        yield Figure(figsize=(width, height), layout="constrained")
+        yield Figure(figsize=(width, height), layout=layout)
 
 
 def dress(axes: Axes, grid: str = "y") -> None:
@@ -122,6 +142,21 @@ def dress(axes: Axes, grid: str = "y") -> None:
         axes.spines[side].set_visible(False)
     axes.tick_params(length=0, pad=5)
     axes.grid(axis=grid, color=LIGHT["grid"], linewidth=1)  # type: ignore[arg-type]
+
+
+def legend(axes: Axes, entries: int) -> None:
+    """Above the drawing, where no data can be."""
+    if entries < 2:
+        return
+    figure = axes.figure
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(6, entries), labelcolor=LIGHT["ink"])
+
+
+def percent_axis(axes: Axes) -> None:
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}\u00a0%")
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(-1.5, low), min(101.5, high))
 
 
 def svg(figure: Figure, name: str) -> str:

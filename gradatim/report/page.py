@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..record import write_atomically
-from . import figures
+from . import curves, figures
 from .collect import collect
 from .data import RunData, StudyData
 from .ink import DARK, LIGHT, for_page, styles
@@ -90,9 +90,7 @@ def _style(css: str) -> str:
     def rules(colours: Mapping[str, str]) -> str:
         return " ".join(f"--{name}: {colour};" for name, colour in colours.items())
 
-    return (
-        f":root {{ {rules(LIGHT)} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {rules(DARK)} }} }}\n{css}"
-    )
+    return f":root {{ {rules(LIGHT)} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {rules(DARK)} }} }}\n{css}"
 
 
 def _sizes(study: StudyData, summary: Summary) -> Iterator[tuple[str, str]]:
@@ -123,11 +121,11 @@ def _drawings(study: StudyData, summary: Summary) -> dict[str, Any]:
 
     drawn = {
         "differences": (figures.differences(study, summary), "Difference of each arm to the baseline in points"),
-        "validation": (figures.validation_curves(study), "Validation loss of all arms over the tokens learnt"),
-        "curves": (figures.learning_curves(study), "Training and validation loss of each arm, stages parted"),
+        "validation": (curves.validation_curves(study), "Validation loss of all arms over the tokens learnt"),
+        "curves": (curves.learning_curves(study), "Training and validation loss of each arm, stages parted"),
         "level": (figures.by_group(study, summary, "level"), "Accuracy by level"),
         "band": (figures.by_group(study, summary, "band"), "Accuracy by band of difficulty"),
-        "stages": (figures.after_stages(study, summary), "Accuracy after each stage"),
+        "stages": (curves.after_stages(study, summary), "Accuracy after each stage"),
         "composition": (figures.composition(study), "Samples of each band in every stage"),
         "histogram": (figures.histogram(study), "Histogram of the samples' difficulty, with the bands"),
     }

@@ -97,9 +97,7 @@ def summarise(study: StudyData) -> Summary:
     suite, protocol = HEADLINE if HEADLINE in kinds or not kinds else kinds[0]
     scores = {arm.name: _scores(study.finished(arm.name), suite, protocol) for arm in study.arms}
     shares = {arm: {score.seed: score.share for score in found} for arm, found in scores.items()}
-    order = sorted(
-        (arm.name for arm in study.arms), key=lambda arm: arm != study.baseline
-    )  # stable: baseline first
+    order = sorted((arm.name for arm in study.arms), key=lambda arm: arm != study.baseline)  # stable: baseline first
     differences = compare(shares, order, study.baseline) if study.baseline else ()
     to_baseline = {difference.arm: difference for difference in differences}
     tested = [arm for arm in order if _role(study, arm) == "arm"]
@@ -122,16 +120,12 @@ def groups(study: StudyData, suite: str, protocol: str) -> dict[str, tuple[str, 
     values.pop("all", None)
     bands = next((table.bands.names for run in study.runs for table in run.tables if table.bands), ())
     return {
-        group: tuple(
-            sorted(found, key=lambda value: (bands.index(value) if value in bands else len(bands), value))
-        )
+        group: tuple(sorted(found, key=lambda value: (bands.index(value) if value in bands else len(bands), value)))
         for group, found in values.items()
     }
 
 
-def group_scores(
-    study: StudyData, suite: str, protocol: str, group: str
-) -> dict[str, dict[str, tuple[Score, ...]]]:
+def group_scores(study: StudyData, suite: str, protocol: str, group: str) -> dict[str, dict[str, tuple[Score, ...]]]:
     """``[arm][value]`` → the score of each finished seed on the test items of that value."""
     values = groups(study, suite, protocol).get(group, ())
     return {
@@ -182,8 +176,7 @@ def _measures(study: StudyData, arms: Sequence[str]) -> list[Measure]:
         found = groups(study, suite, protocol).get("twin", ())
         for value in found:
             split = {
-                arm: [s.share for s in _scores(study.finished(arm), suite, protocol, "twin", value)]
-                for arm in arms
+                arm: [s.share for s in _scores(study.finished(arm), suite, protocol, "twin", value)] for arm in arms
             }
             measures.append(Measure(f"{suite}, {protocol}, twin in training: {value}", _means(split)))
         results = {arm: [run.evaluation(suite, protocol) for run in study.finished(arm)] for arm in arms}

@@ -41,9 +41,7 @@ def terminal_table(study: StudyData) -> Table:
     from rich.table import Table
 
     summary = summarise(study)
-    table = Table(
-        title=escape(headline(summary).sentence), caption=escape(_footnote(summary)), title_justify="left"
-    )
+    table = Table(title=escape(headline(summary).sentence), caption=escape(_footnote(summary)), title_justify="left")
     for name in RESULT:
         table.add_column(name, justify="left" if name in ("arm", "each seed") else "right")
     for row in summary.rows:

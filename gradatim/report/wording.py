@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
-from .statistics import ENOUGH_SEEDS, Difference, Interval
+from .statistics import Difference, Interval
 from .summary import HEADLINE, ArmRow, Summary
 
 __all__ = ["Headline", "count", "headline", "interval_of_points", "p_value", "percent", "points"]
@@ -75,10 +76,10 @@ def headline(summary: Summary) -> Headline:
     if not tested:
         said = "; ".join(f"{row.title} {_does(summary)} {percent(row.mean)}{_seeds(row)}" for row in done)
         return Headline("single", f"{said}.", ("Nothing is compared: that takes a baseline and another arm.",))
-    best = max(tested, key=_mean)
-    few = min(len(row.difference.seeds) for row in tested if row.difference)
-    if few < ENOUGH_SEEDS:
-        return _too_few(summary, best, few)
+    enough = [row for row in tested if row.difference and not row.difference.too_few]
+    if not enough:
+        return _too_few(summary, max(tested, key=_mean))
+    best = max(enough, key=_mean)
     better = [row for row in tested if row.difference and row.difference.significant() and _mean(row) > 0]
     worse = [row for row in tested if row.difference and row.difference.significant() and _mean(row) < 0]
     if better:
@@ -91,15 +92,17 @@ def headline(summary: Summary) -> Headline:
     return Headline("undecided", sentence, ("That is no proof that there is none; see how wide the interval is.",))
 
 
-def _too_few(summary: Summary, best: ArmRow, seeds: int) -> Headline:
+def _too_few(summary: Summary, best: ArmRow) -> Headline:
+    assert best.difference is not None
+    seeds = best.difference.seeds
     base = next(row for row in summary.rows if row.role == "baseline")
     lead = f"{best.title} is ahead in this study: it"
     if _mean(best) <= 0:
         lead = f"No ordering beats the baseline in this study: the best, {best.title},"
-    claim = f"{seeds} seeds are" if seeds != 1 else "1 seed is"
+    claim = f"{len(seeds)} seeds are" if len(seeds) != 1 else "1 seed is"
     sentence = (
-        f"{lead} {_does(summary)} {percent(best.mean)} of the test programs, against {percent(base.mean)} for "
-        f"{base.title} ({points(_mean(best))} points), but {claim} too few to claim anything."
+        f"{lead} {_does(summary)} {_over(best, seeds)} of the test programs, against {_over(base, seeds)} for "
+        f"{base.title} ({points(_mean(best))}\u00a0points), but {claim} too few to claim anything."
     )
     return Headline("too few", sentence, tuple(_control(summary, best.arm)))
 
@@ -138,7 +141,7 @@ def _beside(row: ArmRow) -> str:
     assert found is not None
     mean = _mean(row)
     way = "above" if mean >= 0 else "below"
-    sure = f"95 % interval {interval_of_points(found.interval)}, p = {p_value(found.p_holm)} after Holm"
+    sure = f"95\u00a0%\u00a0interval {interval_of_points(found.interval)}, p = {p_value(found.p_holm)} after Holm"
     return f"{abs(100 * mean):.1f} points {way} the baseline ({sure.replace('p = <', 'p <')})"
 
 
@@ -146,6 +149,11 @@ def _does(summary: Summary) -> str:
     if (summary.suite, summary.protocol) == HEADLINE:
         return "predicts the whole output of"
     return f"passes {summary.suite} ({summary.protocol}) on"
+
+
+def _over(row: ArmRow, seeds: Sequence[int]) -> str:
+    """The accuracy over the seeds that are paired, so that the two numbers told differ by the third."""
+    return percent(fmean(score.share for score in row.scores if score.seed in seeds))
 
 
 def _seeds(row: ArmRow) -> str:

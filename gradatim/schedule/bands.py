@@ -99,9 +99,7 @@ def _check_cuts(cuts: Sequence[float], names: Sequence[str], are_quantiles: bool
             given=f"{list(cuts)} for {', '.join(names)}",
         )
     if any(not low < high for low, high in itertools.pairwise(cuts)) or not all(map(math.isfinite, cuts)):
-        raise RecipeError(
-            f"{what} must rise", where=f"bands.{what}", given=list(cuts), hint=f"{sorted(set(cuts))}"
-        )
+        raise RecipeError(f"{what} must rise", where=f"bands.{what}", given=list(cuts), hint=f"{sorted(set(cuts))}")
     if are_quantiles and any(not 0 < cut < 1 for cut in cuts):
         raise RecipeError("quantiles must lie between 0 and 1", where="bands.quantiles", given=list(cuts))
 

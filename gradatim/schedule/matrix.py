@@ -24,7 +24,7 @@ import numpy as np
 from ..errors import RecipeError, did_you_mean
 from ..options import strict
 from ..registry import Registry
-from ..stage import End, Schedule, StageResult, StageSpec
+from ..stage import End, Fitted, Schedule, StageResult, StageSpec
 from .bands import Bands
 from .realise import ORDERS
 
@@ -230,6 +230,16 @@ def preview(schedule: Schedule, bands: Bands) -> list[StageSpec]:
     while spec := schedule.next(history):
         if len(history) >= MOST_STAGES:
             raise RecipeError(f"the schedule has not ended after {MOST_STAGES} stages", where="schedule")
-        samples = sum(math.ceil(share * size) for share, size in zip(spec.fractions, bands.sizes, strict=True))
-        history.append(StageResult(0, len(history), spec, samples, 0, spec.tokens, math.nan, 0.0, "", ""))
+        taken = [math.ceil(share * size) for share, size in zip(spec.fractions, bands.sizes, strict=False)]
+        untrained = Fitted(steps=0, tokens=spec.tokens, parameters=0, dropped=0, loss=math.nan, seconds=0.0, weights="")
+        history.append(
+            StageResult(
+                cycle=0,
+                index=len(history),
+                spec=spec,
+                samples=sum(taken),
+                composition=dict(zip(bands.names, taken, strict=False)),
+                fitted=untrained,
+            )
+        )
     return [result.spec for result in history]

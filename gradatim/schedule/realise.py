@@ -75,9 +75,7 @@ def realise(
     ]
     rows = np.concatenate(chosen)
     if not rows.size:
-        raise DataError(
-            "the stage has no samples", where=f"stage {spec.name!r}", given=f"band sizes {bands.sizes}"
-        )
+        raise DataError("the stage has no samples", where=f"stage {spec.name!r}", given=f"band sizes {bands.sizes}")
     order = ORDERS.get(spec.order, where=f"stage {spec.name!r}")
     rows = order(rows, difficulty, np.random.default_rng([seed, 0]))
     return Stage(spec, index, rows, seed, first_token, run_tokens or first_token + spec.tokens)

@@ -245,9 +245,7 @@ class _Decoder:
             written.append(chosen[: agreed + 1].tolist())
         return written
 
-    def _step(
-        self, written: list[list[int]], position: Numbers, visible: Any, cache: DynamicCache
-    ) -> torch.Tensor:
+    def _step(self, written: list[list[int]], position: Numbers, visible: Any, cache: DynamicCache) -> torch.Tensor:
         """Logits (rows, 1, vocabulary) after the newest token of each row."""
         device = self.model.device
         logits: torch.Tensor = self.model(

@@ -223,18 +223,16 @@ Chunk = tuple[Tokens, Offsets, Offsets]
 def _chunks(tokenizer: PreTrainedTokenizerFast, samples: pa.Table, dtype: npt.DTypeLike) -> Iterator[Chunk]:
     """(tokens, lengths, answer starts) of a few thousand samples at a time."""
     codes = character_codes(tokenizer)
-    row = 0
-    for batch in samples.to_batches(max_chunksize=_ROWS):
+    for row in range(0, samples.num_rows, _ROWS):
+        # A table put together from many small pieces is made whole a few rows at a time.
+        batch = samples.slice(row, _ROWS).combine_chunks().to_batches()[0]
         if codes is not None:
             yield _by_character(codes, batch, int(tokenizer.eos_token_id), row, dtype)
         else:
             yield _by_tokenizer(tokenizer, batch, dtype)
-        row += batch.num_rows
 
 
-def _by_character(
-    codes: CharacterCodes, batch: pa.RecordBatch, eos: int, first: int, dtype: npt.DTypeLike
-) -> Chunk:
+def _by_character(codes: CharacterCodes, batch: pa.RecordBatch, eos: int, first: int, dtype: npt.DTypeLike) -> Chunk:
     """The whole chunk as one string and one table lookup; a loop over samples would be ten times slower."""
     # Each text is joined with one stand-in character, whose number is then overwritten by that of <eos>.
     joined = _joined(batch, "\n")
@@ -286,9 +284,7 @@ def _file(folder: Path, name: str) -> Path:
     return folder / f"{name}.npy"
 
 
-def _write_tokens(
-    folder: Path, dtype: npt.DTypeLike, chunks: Iterable[Chunk]
-) -> tuple[list[Offsets], list[Offsets]]:
+def _write_tokens(folder: Path, dtype: npt.DTypeLike, chunks: Iterable[Chunk]) -> tuple[list[Offsets], list[Offsets]]:
     """Append the chunks to ``tokens.npy`` as they come; the length in its header is written last."""
     total = 0
     lengths: list[Offsets] = []

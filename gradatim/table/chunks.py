@@ -122,9 +122,7 @@ def _divided(path: str, lines: Iterable[bytes], reject: Reject) -> Iterator[tupl
     code_only: bool | None = None  # settled by the first sample
     for number, block in sample_blocks(lines):
         if block.split(b"\n", 1)[0].endswith(b"\r"):
-            raise DataError(
-                "the lines end as on Windows", where=f"{path}, line {number}", hint="sed -i 's/\\r$//'"
-            )
+            raise DataError("the lines end as on Windows", where=f"{path}, line {number}", hint="sed -i 's/\\r$//'")
         try:
             text = block.decode()
         except UnicodeDecodeError:

@@ -143,9 +143,7 @@ def _mapping(columns: Mapping[str, str] | None, chunk: Chunk, where: str) -> dic
     """Ours -> theirs for the columns to take; a ``DataError`` for one that is not there."""
     there = list(chunk.columns)
     if columns is None:
-        taken = {
-            name: name for name in there if name in COLUMNS or name in LABELS or _is_metric(chunk.columns[name])
-        }
+        taken = {name: name for name in there if name in COLUMNS or name in LABELS or _is_metric(chunk.columns[name])}
         if "answer" not in taken:
             raise DataError(
                 "there is no column 'answer'",
@@ -203,7 +201,7 @@ def _conform(
 
 
 def _fitted(chunk: Chunk, mapping: Mapping[str, str], where: str) -> tuple[dict[str, pa.Array], dict[int, str]]:
-    """The columns that ``mapping`` takes, by our names, and the rows with values that do not fit, with the cause."""
+    """The columns that ``mapping`` takes, by our names, and the cause for each row that does not fit."""
     causes: dict[int, str] = {}
     fitted: dict[str, pa.Array] = {}
     for ours, theirs in mapping.items():
@@ -212,9 +210,7 @@ def _fitted(chunk: Chunk, mapping: Mapping[str, str], where: str) -> tuple[dict[
             fitted[ours], misfits = fit(ours, [None] * len(chunk.numbers) if values is None else values)
         except DataError as error:
             what = f"{error.what} (theirs: {theirs!r})" if ours != theirs else error.what
-            raise DataError(
-                what, where=where, given=error.given, allowed=error.allowed, hint=error.hint
-            ) from error
+            raise DataError(what, where=where, given=error.given, allowed=error.allowed, hint=error.hint) from error
         for row in misfits:
             causes.setdefault(row, f"{ours} is no {'number' if kind_of(ours) == 'metric' else 'text'}")
     return fitted, causes

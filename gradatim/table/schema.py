@@ -201,9 +201,7 @@ def _fit_arrow(name: str, values: pa.Array | pa.ChunkedArray) -> pa.Array:
     fits = pa.types.is_null(held) or (words and kind != "metric") or (whole and kind != "text")
     if not fits and not (kind == "metric" and pa.types.is_floating(held)):
         known = did_you_mean(name, (*COLUMNS, *LABELS)) if kind == "metric" else None
-        raise DataError(
-            f"the column {name!r} has the wrong type", given=str(held), allowed=_MEANING[kind], hint=known
-        )
+        raise DataError(f"the column {name!r} has the wrong type", given=str(held), allowed=_MEANING[kind], hint=known)
     return _encoded(array.cast(_plain(kind)), kind)
 
 

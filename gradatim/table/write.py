@@ -90,9 +90,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _regrouped(
-    batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema, path: Path
-) -> Iterator[pa.RecordBatch]:
+def _regrouped(batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema, path: Path) -> Iterator[pa.RecordBatch]:
     """The same rows in batches of ``ROWS`` (the last may be shorter), labels' words in order of appearance."""
     waiting: list[pa.Table] = []
     held = 0

@@ -10,7 +10,7 @@ import pytest
 
 from gradatim.errors import RecipeError
 from gradatim.schedule import ORDERS, SCHEDULES, Bands, preview, realise
-from gradatim.stage import StageResult
+from gradatim.stage import Fitted, StageResult
 
 BANDS = {1: ("one",), 2: ("low", "high"), 3: ("easy", "medium", "hard"), 5: tuple("abcde")}
 EVERY = pytest.mark.parametrize("name", SCHEDULES.names())
@@ -19,9 +19,7 @@ TOKENS = 1_000_003  # prime, so that no share divides it
 
 
 def bands_of(count: int, each: int = 7) -> Bands:
-    return Bands(
-        BANDS[count], tuple(map(float, range(1, count))), np.repeat(np.arange(count), each).astype(np.int8)
-    )
+    return Bands(BANDS[count], tuple(map(float, range(1, count))), np.repeat(np.arange(count), each).astype(np.int8))
 
 
 @EVERY
@@ -57,7 +55,8 @@ def test_the_same_history_gives_the_same_stage(name: str) -> None:
     schedule, twin = (SCHEDULES.get(name)(BANDS[3], TOKENS) for _ in range(2))
     specs = preview(schedule, bands_of(3))
     history = [
-        StageResult(0, i, spec, 10, 3, spec.tokens, 1.5, 0.1, f"stage-{i}", "00") for i, spec in enumerate(specs)
+        StageResult(0, i, spec, 10, {"easy": 10}, Fitted(3, spec.tokens, 9, 0, 1.5, 0.1, "00"))
+        for i, spec in enumerate(specs)
     ]
     backwards = [schedule.next(history[:done]) for done in reversed(range(len(specs) + 1))]
     assert backwards[0] is None

@@ -13,14 +13,13 @@ import pytest
 from radon.metrics import h_visit_ast
 from radon.visitors import ComplexityVisitor
 
-from gradatim.difficulty.cyclomatic import total_complexity
-from gradatim.difficulty.om import halstead_difficulty, overall_metric
+from gradatim.difficulty.om import figures, overall_metric
 from gradatim.difficulty.program import scored_text
 from gradatim.programs import generate
 
 
 def ours(tree: ast.Module) -> tuple[float, float, float]:
-    return total_complexity(tree), halstead_difficulty(tree), overall_metric(tree)
+    return *figures(tree), overall_metric(tree)
 
 
 def radons(tree: ast.Module) -> tuple[float, float, float]:

@@ -77,8 +77,7 @@ def test_the_programs_of_a_seed_stay_the_same_in_later_versions() -> None:
 
 def test_another_seed_or_digits_gives_other_programs() -> None:
     base, seed, digits = (
-        set(texts(generate(1000, levels=["2.2"], **options).table))
-        for options in ({}, {"seed": 1}, {"digits": 255})
+        set(texts(generate(1000, levels=["2.2"], **options).table)) for options in ({}, {"seed": 1}, {"digits": 255})
     )
     assert len(base & seed) < 10
     assert len(base & digits) < 10
@@ -135,9 +134,7 @@ def test_a_level_that_runs_dry_says_how_many_programs_there_are() -> None:
     every = {(n, a, o, b) for n in range(10) for a in terms for b in terms for o in "+-*/" if "x" in (a, b)}
     dividing_by_zero = sum(o == "/" and (b == "0" or (b == "x" and n == 0)) for n, a, o, b in every)
     distinct = 2 * (len(every) - dividing_by_zero)  # two letters
-    with pytest.raises(
-        DataError, match=r"level tiny: the level has too few distinct programs: \d+ found"
-    ) as caught:
+    with pytest.raises(DataError, match=r"level tiny: the level has too few distinct programs: \d+ found") as caught:
         generate(100_000, levels=[TINY])
     found = int(re.search(r"(\d+) found", str(caught.value))[1])  # type: ignore[index]
     assert 0.97 * distinct < found <= distinct

@@ -17,12 +17,8 @@ terms = st.one_of(names, st.integers(0, 300).map(str))
 values = st.recursive(
     terms,
     lambda inner: st.one_of(
-        st.tuples(inner, st.sampled_from(["+", "-", "*", "/", "//", "%"]), inner).map(
-            lambda p: f"({' '.join(p)})"
-        ),
-        st.tuples(inner, st.sampled_from(["<", "<=", "==", "!=", ">", ">="]), inner).map(
-            lambda p: f"({' '.join(p)})"
-        ),
+        st.tuples(inner, st.sampled_from(["+", "-", "*", "/", "//", "%"]), inner).map(lambda p: f"({' '.join(p)})"),
+        st.tuples(inner, st.sampled_from(["<", "<=", "==", "!=", ">", ">="]), inner).map(lambda p: f"({' '.join(p)})"),
         st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(lambda p: f"({' '.join(p)})"),
         inner.map(lambda p: f"(not {p})"),
         inner.map(lambda p: f"(-{p})"),

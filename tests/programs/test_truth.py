@@ -31,9 +31,7 @@ def cpython(texts: list[str]) -> list[str]:
 
     def execute(part: list[str]) -> list[str]:
         command = [sys.executable, "-I", "-c", EXECUTE]
-        done = subprocess.run(
-            command, input=json.dumps(part), capture_output=True, text=True, check=True, timeout=300
-        )
+        done = subprocess.run(command, input=json.dumps(part), capture_output=True, text=True, check=True, timeout=300)
         outputs: list[str] = json.loads(done.stdout)
         return outputs
 

@@ -67,8 +67,7 @@ def make_run(folder: Path, arm: str, seed: int, noise: float = 0.008, tests: int
     shared = random.Random(f"seed {seed}").gauss(0, noise)  # what pairing by seed takes out
     final = 0.742 + ARMS[arm][1] + shared + chance.gauss(0, noise)
     stages = [
-        (_name(shares), round(part * BUDGET), dict(zip(BANDS, shares, strict=True)))
-        for part, shares in ARMS[arm][2]
+        (_name(shares), round(part * BUDGET), dict(zip(BANDS, shares, strict=True))) for part, shares in ARMS[arm][2]
     ]
     compositions = [{band: round(BANDS[band] * share) for band, share in shares.items()} for *_, shares in stages]
     folder.mkdir(parents=True)

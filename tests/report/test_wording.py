@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from io import StringIO
 
 import pytest
@@ -28,7 +30,7 @@ def test_five_clear_seeds_say_that_the_ordering_helped_with_its_interval_and_p(t
     found = said(make_study(tmp_path / "s", seeds=range(6), arms=TWO, noise=0.004))
     assert found.verdict == "helped"
     assert found.sentence.startswith("The ordering helped: Hybrid scores")
-    assert "95 % interval" in found.sentence
+    assert "95\u00a0%\u00a0interval" in found.sentence
     assert "Holm" in found.sentence
 
 
@@ -52,6 +54,23 @@ def test_a_difference_lost_in_the_noise_is_no_difference_and_no_proof_of_none(tm
     assert found.verdict == "undecided"
     assert "no significant difference" in found.sentence
     assert any("no proof" in line for line in found.support)
+
+
+def test_the_headline_compares_the_same_seeds(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=(1, 2), arms=TWO, noise=0.05)
+    shutil.rmtree(folder / "hybrid" / "seed-2")
+    sentence = said(folder).sentence.replace("−", "-")
+    arm, base, difference = map(float, re.findall(r"[-+]?[\d.]+(?=\u00a0[%p])", sentence))
+    assert arm - base == pytest.approx(difference, abs=0.11)
+
+
+def test_an_arm_with_too_few_seeds_does_not_silence_the_others(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=range(6), arms=("baseline", "incremental", "hybrid"), noise=0.004)
+    for seed in range(1, 6):
+        shutil.rmtree(folder / "hybrid" / f"seed-{seed}")
+    found = said(folder)
+    assert found.verdict == "helped"
+    assert "Incremental" in found.sentence
 
 
 def test_a_run_alone_is_told_without_comparison(tmp_path):

@@ -1,0 +1,160 @@
+"""How is Gradatim used from Python?
+
+Four functions, each what the command of the same name does: ``score``, ``plan``, ``run``, ``evaluate``. They take
+paths or objects, names or recipes, and hand on to the modules below. They print nothing: give ``events`` to hear how
+far they are. Raise ``Stopped`` from it and the work stops with everything saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import DataError, RecipeError
+from .stage import Events, ignore_events
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from .plan import RunPlan
+    from .recipe import Recipe
+    from .stage import Difficulty, StageResult, SuiteResult
+
+__all__ = ["default_folder", "evaluate", "model_folder", "plan", "run", "score"]
+
+
+def score(
+    samples: pa.Table | str | Path,
+    metrics: Sequence[str] | Mapping[str, Difficulty] = ("om",),
+    *,
+    workers: int = 1,
+    events: Events = ignore_events,
+) -> pa.Table:
+    """The samples with one float64 column per metric; higher is harder, NaN cannot be scored.
+
+    ``samples``: a table, a file (.parquet, .jsonl, .txt) or a folder of Python files. ``metrics``: names (`gradatim
+    list difficulties`), or {column: difficulty}. Raises ``DataError`` for data that cannot be used and
+    ``UnknownPart`` for a metric that is not there.
+
+    >>> import gradatim
+    >>> from gradatim.table import make_table
+    >>> table = make_table({"answer": ["a = 1\\nprint(a)\\n", "for i in range(3) :\\n\\tprint(i * i)\\n"]})
+    >>> gradatim.score(table, ["om", "nesting"])["om"].to_pylist()
+    [0.5, 1.25]
+    """
+    from .difficulty import read_folder
+    from .difficulty import score as score_table
+    from .table import read_table
+
+    if isinstance(samples, str | Path):
+        folder = Path(samples)
+        samples = read_folder(folder)[0] if is_source_folder(folder) else read_table(samples)
+    return score_table(samples, metrics, workers=workers, events=events)[0]
+
+
+def plan(
+    recipe: str | Path | Recipe,
+    *,
+    changes: Sequence[str] = (),
+    data: bool | None = None,
+    events: Events = ignore_events,
+) -> RunPlan:
+    """The stages of a recipe, their data and their cost; nothing is trained. See ``plan.plan_run`` for ``data``.
+
+    ``changes`` are written as for ``--set``, for recipes given by name or path. Raises ``RecipeError``.
+
+    >>> import gradatim
+    >>> [stage.tokens for stage in gradatim.plan("smoke/baseline", data=False).stages]
+    [60000]
+    """
+    from .plan import plan_run
+
+    return plan_run(_recipe(recipe, changes), data=data, events=events)
+
+
+def run(
+    recipe: str | Path | Recipe,
+    folder: str | Path | None = None,
+    *,
+    changes: Sequence[str] = (),
+    events: Events = ignore_events,
+) -> list[StageResult]:
+    """Carry out a recipe in ``folder``, or what of it is not done yet; returns the finished stages.
+
+    Without a folder, a recipe given by name or path has ``default_folder``. Raises ``RecipeError``,
+    ``RunFolderError`` when the folder is in use or another recipe's, and what the parts raise.
+    """
+    from .run import run as run_recipe
+
+    if folder is None:
+        if not isinstance(recipe, str | Path):
+            raise RecipeError("a recipe without a name needs a folder", where="gradatim.run", hint="folder=…")
+        folder = default_folder(recipe)
+    return run_recipe(_recipe(recipe, changes), Path(folder), events=events)
+
+
+def evaluate(
+    model: Any,
+    samples: pa.Table | str | Path,
+    suite: str = "output",
+    *,
+    seed: int = 0,
+    events: Events = ignore_events,
+    **options: Any,
+) -> SuiteResult:
+    """Ask a student about every sample and count what it gets right; ``evaluate.summary`` makes plain numbers of it.
+
+    ``model``: a model folder, a run folder (its last finished model), or an object with ``model`` and
+    ``tokenizer``. ``suite`` and ``options`` as in a recipe (`gradatim list suites`). Raises ``DataError`` for a
+    model or file that cannot be used, ``UnknownPart`` and ``RecipeError`` for a suite or option that is not there.
+    """
+    from .evaluate import SUITES
+    from .table import read_table
+
+    asked = SUITES.get(suite, where="suite")(**options)
+    table = read_table(samples) if isinstance(samples, str | Path) else samples
+    if isinstance(model, str | Path):
+        from .student.load import load_student
+
+        model = load_student(model_folder(model))
+    return asked(model, table, seed=seed, events=events)
+
+
+def default_folder(recipe: str | Path) -> Path:
+    """Where a recipe given by name or path runs when nothing else is said: ``runs/curriculum-hybrid``."""
+    from .recipe import RECIPES, find
+
+    path = find(recipe)
+    shipped = path.resolve().is_relative_to(RECIPES.resolve())
+    name = "-".join(path.resolve().relative_to(RECIPES.resolve()).with_suffix("").parts) if shipped else path.stem
+    return Path("runs") / name
+
+
+def model_folder(path: str | Path) -> Path:
+    """The model that ``path`` names: a model folder itself, or the last finished one of a run folder."""
+    path = Path(path)
+    if (path / "config.json").is_file():
+        return path
+    models = sorted(path.glob("cycle-*/stage-*/model/config.json")) or sorted(path.glob("stage-*/model/config.json"))
+    if not models and (path / "model" / "config.json").is_file():
+        return path / "model"
+    if not models:
+        raise DataError(
+            "there is no such folder" if not path.exists() else "there is no finished model here",
+            where=path,
+            allowed="a model folder (config.json), or a run folder with a finished stage",
+        )
+    return models[-1].parent
+
+
+def is_source_folder(path: Path) -> bool:
+    """Whether ``path`` is a folder of source files, not one that the package ``datasets`` saved."""
+    saved = ("dataset_info.json", "dataset_dict.json", "state.json")
+    return path.is_dir() and not any((path / name).exists() for name in saved)
+
+
+def _recipe(recipe: str | Path | Recipe, changes: Sequence[str]) -> Recipe:
+    from .recipe import load
+
+    return load(recipe, changes) if isinstance(recipe, str | Path) else recipe

@@ -1,0 +1,110 @@
+"""Given the lines so far, does the student write the next one?
+
+For every line of a program after the first the student is given all true lines before it and writes as many
+characters as the true line has, newlines included if it comes to that: *greedy* the likeliest, *paper*
+(2407.10194) sampled at temperature 1. A line passes when it is exactly right; ``edit_similarity`` tells how near the
+others come. Empty lines are not asked: nothing would have to be written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from ..options import strict
+from ..stage import Events, Suite, SuiteResult, ignore_events
+from .attempts import Attempt, Mode, check_samples, chosen, program_texts, tally
+from .similarity import edit_similarity
+
+__all__ = ["line"]
+
+
+@strict("the suite 'line'")
+def line(
+    *,
+    protocol: Mode = "greedy",
+    text: Literal["program", "all"] = "program",
+    limit: Annotated[int, Field(ge=1)] | None = None,
+    batch: Annotated[int, Field(ge=1)] | None = None,
+) -> Suite:
+    """Next lines. ``text`` is the prompt (the answer where there is none), or ``all`` for both together;
+    ``limit`` asks about that many lines, chosen by the seed from all of them; ``batch`` as in ``complete``.
+    """
+    return Line(protocol, text, limit, batch)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One line to be written: after ``prefix``, which ends with a newline, comes ``truth``."""
+
+    row: int
+    prefix: str
+    truth: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """The suite ``line`` with its options; see the module."""
+
+    protocol: Mode
+    text: Literal["program", "all"]
+    limit: int | None
+    batch: int | None
+
+    def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
+        """One attempt per line asked.
+
+        Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``.
+        """
+        from ..student.decode import complete
+
+        check_samples(samples)
+        started = time.perf_counter()
+        every = list(_questions(program_texts(samples, self.text)))
+        asked = [every[place] for place in chosen(len(every), self.limit, seed)]
+        written = complete(
+            student.model,
+            student.tokenizer,
+            [question.prefix for question in asked],
+            limits=[len(question.truth) for question in asked],
+            greedy=self.protocol == "greedy",
+            seed=seed,
+            drafts=[question.truth for question in asked],
+            batch=self.batch,
+            events=events,
+            task=f"line ({self.protocol})",
+        )
+        attempts, similar = [], 0.0
+        for question, found in zip(asked, written, strict=True):
+            attempt = _judge(question, found)
+            similar += edit_similarity(attempt.attempt, question.truth) if attempt.passed + attempt.failed else 0.0
+            attempts.append(attempt)
+        scores = {"edit_similarity": (similar, len(asked))}
+        return tally("line", self.protocol, samples, attempts, started=started, scores=scores)
+
+
+def _questions(texts: Sequence[str]) -> Iterator[Question]:
+    for row, text in enumerate(texts):
+        start = text.find("\n") + 1
+        while 0 < start < len(text):
+            end = text.find("\n", start)
+            end = len(text) if end < 0 else end
+            if end > start:
+                yield Question(row, text[:start], text[start:end])
+            start = end + 1
+
+
+def _judge(question: Question, found: Any) -> Attempt:
+    row, prefix, truth = question.row, question.prefix, question.truth
+    if found.finish == "unknown_character":
+        return Attempt(row, prefix, truth, invalid=1)
+    if found.finish == "too_long":
+        return Attempt(row, prefix, truth, too_long=1)
+    # Tokens of several characters may go past the length of the line.
+    text = found.text[: len(truth)]
+    return Attempt(row, prefix, truth, text, passed=int(text == truth), failed=int(text != truth))

@@ -1,0 +1,80 @@
+"""After every true prefix of a program, does the student name the next character?
+
+Nothing needs to be written: one forward pass over a program gives the student's choice after every prefix. *greedy*
+takes the likeliest token, *paper* (2407.10194) samples at temperature 1. Counts are characters (tokens, when the
+tokenizer is not one of characters); the first of a program has no prefix and is not asked. Random programs hold much
+that nobody can foresee, so the best possible share is far below 1, and neighbouring characters are not independent:
+the interval is about characters of these programs, no more.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from ..options import strict
+from ..stage import Events, Suite, SuiteResult, ignore_events
+from .attempts import Attempt, Mode, check_samples, chosen, program_texts, tally
+
+__all__ = ["token"]
+
+
+@strict("the suite 'token'")
+def token(
+    *,
+    protocol: Mode = "greedy",
+    text: Literal["program", "all"] = "program",
+    limit: Annotated[int, Field(ge=1)] | None = None,
+    batch: Annotated[int, Field(ge=1)] | None = None,
+) -> Suite:
+    """Next characters. ``text`` is the prompt (the answer where there is none), or ``all`` for both together;
+    ``limit`` asks about that many samples, chosen by the seed; ``batch`` as in ``complete``.
+    """
+    return Token(protocol, text, limit, batch)
+
+
+@dataclass(frozen=True)
+class Token:
+    """The suite ``token`` with its options; see the module."""
+
+    protocol: Mode
+    text: Literal["program", "all"]
+    limit: int | None
+    batch: int | None
+
+    def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
+        """One attempt per sample, of as many units as it has characters after the first.
+
+        Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``.
+        """
+        from ..student.decode import predict_next
+        from ..student.vocabulary import Vocabulary
+
+        check_samples(samples)
+        started = time.perf_counter()
+        rows = chosen(samples.num_rows, self.limit, seed)
+        texts = program_texts(samples.take(rows), self.text)
+        predictions = predict_next(
+            student.model,
+            student.tokenizer,
+            texts,
+            greedy=self.protocol == "greedy",
+            seed=seed,
+            batch=self.batch,
+            events=events,
+            task=f"token ({self.protocol})",
+        )
+        vocabulary = Vocabulary(student.tokenizer)
+        attempts = []
+        for row, text, found in zip(map(int, rows), texts, predictions, strict=True):
+            passed = int((found.truth == found.chosen).sum())
+            unasked = found.total - len(found.chosen)
+            invalid = unasked if found.finish == "unknown_character" else 0
+            said = text[:1] + vocabulary.text(found.chosen.tolist())
+            failed = len(found.chosen) - passed
+            attempts.append(Attempt(row, text[:1], text, said, passed, failed, unasked - invalid, invalid))
+        return tally("token", self.protocol, samples, attempts, started=started)

@@ -1,0 +1,231 @@
+"""What would this recipe do, and what would it cost?
+
+``plan_run`` walks a recipe's schedule as ``run`` does, with the same seeds, but trains nothing. From the recipe alone
+it knows each stage's share of the bands, its tokens, steps and the disk the models need; with the corpus also how many
+samples and characters each stage has. It imports no torch and leaves nothing on the disk. For a schedule that looks
+at results, it shows what happens while nothing is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .assemble import assemble, check, corpus_maker, stage_seed
+from .corpus import Corpus
+from .errors import RecipeError
+from .recipe import Recipe
+from .schedule import Bands, make_bands, realise, stage_table
+from .stage import Events, Fitted, Schedule, Stage, StageResult, StageSpec, ignore_events
+from .student.presets import PRESETS
+
+__all__ = ["PlannedBand", "PlannedStage", "RunPlan", "data_is_quick", "parameters", "plan_run"]
+
+QUICK_SAMPLES = 20_000
+QUICK_BYTES = 16 << 20
+"""Data up to these sizes is drawn for a plan without being asked: it takes a few seconds."""
+
+MOST_STAGES = 1000
+VOCABULARY = 100
+"""About as many different characters as programs have; exact for a model's size but for a per cent or two."""
+
+
+@dataclass(frozen=True)
+class PlannedBand:
+    """One slice of the difficulty: ``low <= difficulty < high`` (None: no end, or not known before the data is)."""
+
+    name: str
+    low: float | None
+    high: float | None
+    samples: int | None
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One stage. ``tokens`` is its budget, ``steps`` that many full batches; the last four need the data.
+
+    ``fractions``: {band: share of it}; ``ends``: {band: which part, where a part is taken}; ``bands``: {band:
+    samples}; ``passes``: how often the budget goes through the stage's samples (character tokenizers only).
+    """
+
+    stage: str
+    order: str
+    tokens: int
+    steps: int
+    fractions: Mapping[str, float]
+    ends: Mapping[str, str]
+    samples: int | None = None
+    bands: Mapping[str, int] | None = None
+    characters: int | None = None
+    passes: float | None = None
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run of the recipe will do. ``disk`` is in bytes: {"models", "checkpoint", "data"}, about.
+
+    ``data`` is None when the data was not looked at, else {"train", "validation", "test": rows, "unscored": rows
+    without a difficulty, "facts": what the source kept and dropped}.
+    """
+
+    title: str
+    schedule: str
+    metric: str
+    preset: str
+    parameters: int
+    tokens: int
+    steps: int
+    bands: tuple[PlannedBand, ...]
+    stages: tuple[PlannedStage, ...]
+    disk: Mapping[str, int | None]
+    data: Mapping[str, Any] | None
+
+    def plain(self) -> dict[str, Any]:
+        """The plan as JSON values: the stable shape of ``gradatim plan --json``."""
+        return asdict(self)
+
+
+def plan_run(
+    recipe: Recipe, *, data: bool | None = None, store: Path | None = None, events: Events = ignore_events
+) -> RunPlan:
+    """The plan of ``recipe``; the samples are those a run would have, row for row.
+
+    ``data``: whether to draw and score the samples; None does so when they are few (``data_is_quick``) or when
+    ``store``, where a run keeps its corpora, already has them. Raises ``RecipeError`` with every fault of the
+    recipe, and ``DataError`` when the data cannot be used.
+    """
+    check(recipe)
+    maker = corpus_maker(recipe, events)
+    made = store is not None and (store / maker.key / "facts.json").exists()
+    if data is False or (data is None and not made and not data_is_quick(recipe)):
+        return _without_data(recipe)
+    with contextlib.ExitStack() as stack:
+        place = store if made and store is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        return _with_data(recipe, maker.make(place, events=events))
+
+
+def data_is_quick(recipe: Recipe) -> bool:
+    """Whether the recipe's samples can be drawn and scored in a few seconds."""
+    options = recipe.data.options
+    if recipe.data.source == "tinypy":
+        return int(options.get("count", QUICK_SAMPLES + 1)) <= QUICK_SAMPLES
+    path = Path(str(options.get("path", "")))
+    # A file that is not there is looked for at once, so that the plan says so.
+    return recipe.data.source == "file" and (not path.exists() or path.is_file() and path.stat().st_size <= QUICK_BYTES)
+
+
+def parameters(recipe: Recipe) -> int:
+    """How many numbers the student learns, embeddings counted once; see ``student.architecture``."""
+    shape = PRESETS.get(recipe.student.preset, where="student.preset")
+    vocabulary = recipe.student.vocabulary if recipe.student.tokenizer == "bpe" else VOCABULARY
+    square, inner = 4 * shape.width**2, shape.width * shape.mlp
+    if shape.family == "gpt2":
+        layer = square + 2 * inner + 2 * shape.width
+        return (vocabulary + recipe.student.context + 1) * shape.width + shape.layers * layer
+    layer = square + 3 * inner + 2 * shape.width + 2 * (shape.width // shape.heads)
+    return (vocabulary + 1) * shape.width + shape.layers * layer
+
+
+def _without_data(recipe: Recipe) -> RunPlan:
+    names = recipe.difficulty.bands.names
+    cuts = recipe.difficulty.bands.thresholds
+    if cuts is not None:
+        make_bands(_one_per_band(cuts), thresholds=cuts, names=names)  # for its checks of the cuts
+    known = cuts is not None and len(cuts) == len(names) - 1
+    edges = [None, *(cuts or ()), None] if known else [None] * (len(names) + 1)
+    bands = [PlannedBand(name, edges[i], edges[i + 1], None) for i, name in enumerate(names)]
+    stages = [_stage(recipe, spec) for spec in _walk(assemble(recipe).schedule, len(names))]
+    return _plan(recipe, bands, stages, None, None)
+
+
+def _one_per_band(cuts: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.asarray([min(cuts, default=0.0) - 1, *cuts], dtype=np.float64)
+
+
+def _with_data(recipe: Recipe, corpus: Corpus) -> RunPlan:
+    parts = assemble(recipe)
+    bands, difficulty, lengths = parts.cut(corpus), corpus.difficulty("train", parts.metric), corpus.lengths()
+    stages = []
+    for index, spec in enumerate(_walk(parts.schedule, len(bands.names))):
+        stage = realise(spec, bands, difficulty, seed=stage_seed(recipe.seed, 0, index), index=index)
+        stages.append(_counted(recipe, stage, bands, lengths))
+    edges = [None, *bands.edges, None]
+    planned = [
+        PlannedBand(name, edges[i], edges[i + 1], size)
+        for i, (name, size) in enumerate(zip(bands.names, bands.sizes, strict=True))
+    ]
+    size = sum(file.stat().st_size for file in corpus.folder.glob("*.parquet"))
+    # The samples are kept once more as tokens: a byte for each character, and two numbers for each sample.
+    size += int(lengths.sum()) + 16 * len(lengths)
+    rows = {part: corpus.table(part).num_rows for part in ("train", "validation", "test")}  # type: ignore[arg-type]
+    facts = {**rows, "unscored": bands.unscored, "facts": dict(corpus.facts)}
+    return _plan(recipe, planned, stages, size, facts)
+
+
+def _walk(schedule: Schedule, bands: int) -> Iterator[StageSpec]:
+    """The stages that ``schedule`` asks for, its history filled with results that say nothing."""
+    nothing = Fitted(0, 0, 0, 0, math.nan, 0.0, "")
+    history: list[StageResult] = []
+    while spec := schedule.next(history):
+        if len(history) >= MOST_STAGES:
+            raise RecipeError(f"the schedule has not ended after {MOST_STAGES} stages", where="schedule")
+        yield spec
+        history.append(StageResult(0, len(history), spec, 0, {}, nothing))
+
+
+def _stage(recipe: Recipe, spec: StageSpec) -> PlannedStage:
+    fractions = dict(zip(recipe.difficulty.bands.names, spec.fractions, strict=True))
+    ends = zip(fractions, spec.ends, strict=True)
+    return PlannedStage(
+        stage=spec.name,
+        order=spec.order,
+        tokens=spec.tokens,
+        steps=_steps(recipe, spec.tokens),
+        fractions=fractions,
+        ends={name: end for name, end in ends if 0 < fractions[name] < 1},
+    )
+
+
+def _counted(
+    recipe: Recipe, stage: Stage, bands: Bands, lengths: np.ndarray[Any, np.dtype[np.int64]]
+) -> PlannedStage:
+    row = stage_table([stage], bands, lengths)[0]
+    # One prediction for each character and one for the end of the sample.
+    learnt = row["characters"] + row["samples"]
+    passes = row["tokens"] / learnt if recipe.student.tokenizer == "character" and learnt else None
+    return PlannedStage(**row, steps=_steps(recipe, row["tokens"]), passes=passes)
+
+
+def _steps(recipe: Recipe, tokens: int) -> int:
+    return math.ceil(tokens / (recipe.train.size * recipe.train.length))
+
+
+def _plan(
+    recipe: Recipe,
+    bands: Sequence[PlannedBand],
+    stages: Sequence[PlannedStage],
+    data_bytes: int | None,
+    data: Mapping[str, Any] | None,
+) -> RunPlan:
+    weights = 4 * parameters(recipe)
+    return RunPlan(
+        title=recipe.title,
+        schedule=recipe.schedule.name,
+        metric=recipe.difficulty.metric,
+        preset=recipe.student.preset,
+        parameters=parameters(recipe),
+        tokens=recipe.tokens,
+        steps=sum(stage.steps for stage in stages),
+        bands=tuple(bands),
+        stages=tuple(stages),
+        # A checkpoint holds the weights and AdamW's two moments; only the running stage has one.
+        disk={"models": len(stages) * weights, "checkpoint": 3 * weights, "data": data_bytes},
+        data=data,
+    )

@@ -1,0 +1,197 @@
+"""What does one run's folder say?
+
+Reads the files that a run leaves, one function per shape, into ``RunData``. A file that is not there (yet) is no
+fault; one that cannot be read, or has another shape, is named in ``notes`` and left out. It looks at one run only:
+which runs make a study is ``collect``'s matter.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..stage import Counts, Fitted, StageResult, StageSpec, SuiteResult
+from .data import Bands, Histogram, PlannedStage, Point, RunData, TableFacts
+
+__all__ = ["UNREADABLE", "read_json", "read_run"]
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+
+
+def read_run(folder: Path, arm: str, seed: int, notes: list[str]) -> RunData:
+    """One run's folder; what cannot be read is named in ``notes`` and left out."""
+    stages = tuple(_stages(folder, notes))
+    environment = read_json(folder / "environment.json", notes)
+    environment = environment if isinstance(environment, Mapping) else {}
+    return RunData(
+        arm=arm,
+        seed=seed,
+        recipe=_text(folder / "recipe.yaml", notes),
+        environment=environment,
+        plan=_plan(folder / "plan.json", notes),
+        curve=tuple(_curve(folder / "metrics.jsonl", notes)),
+        tables=tuple(_table(path, notes) for path in sorted(folder.glob("cycle-*/table.json"))),
+        stages=stages,
+    )
+
+
+def read_json(path: Path, notes: list[str]) -> Any:
+    """The file's content; None with a note when it cannot be read, without one when it is not there (yet)."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        notes.append(f"{_place(path)} cannot be read and is left out ({error}).")
+        return None
+
+
+def _text(path: Path, notes: list[str]) -> str:
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        notes.append(f"{_place(path)} cannot be read and is left out ({error}).")
+        return ""
+
+
+def _place(path: Path) -> str:
+    """The path from its arm on: where to look, without telling readers of the page about the machine."""
+    cycle = next((i for i, part in enumerate(path.parts) if part.startswith("cycle-")), len(path.parts) - 1)
+    return "/".join(path.parts[max(0, cycle - 2) :])
+
+
+def _plan(path: Path, notes: list[str]) -> tuple[PlannedStage, ...]:
+    content = read_json(path, notes)
+    if content is None:
+        return ()
+    try:
+        return tuple(
+            PlannedStage(str(stage["name"]), int(stage["tokens"]), _integers(stage.get("samples")))
+            for stage in content["stages"]
+        )
+    except UNREADABLE as error:
+        notes.append(f"{_place(path)} does not have the shape of a plan and is left out ({error!r}).")
+        return ()
+
+
+def _curve(path: Path, notes: list[str]) -> Iterator[Point]:
+    lines = _text(path, notes).splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            yield Point(
+                run_tokens=int(row["run_tokens"]),
+                cycle=int(row.get("cycle", 0)),
+                stage=int(row.get("stage", 0)),
+                loss=_finite(row.get("loss")),
+                validation_loss=_finite(row.get("validation_loss")),
+            )
+        except UNREADABLE:
+            if line.strip() and number < len(lines):  # the last line of a run at work may be half written
+                notes.append(f"{_place(path)}, line {number} cannot be read and is left out.")
+
+
+def _table(path: Path, notes: list[str]) -> TableFacts:
+    content = read_json(path, notes) or {}
+    try:
+        return TableFacts(
+            rows=content.get("rows"),
+            test_rows=content.get("test_rows"),
+            levels=_integers(content.get("levels")),
+            bands=_bands(content.get("bands")),
+            histogram=_histogram(content.get("histogram")),
+            facts=content.get("facts") or {},
+        )
+    except UNREADABLE as error:
+        notes.append(f"{_place(path)} does not have the shape of a table's facts and is left out ({error!r}).")
+        return TableFacts()
+
+
+def _bands(content: Mapping[str, Any] | None) -> Bands | None:
+    if not content:
+        return None
+    names = tuple(str(name) for name in content["names"])
+    edges = tuple(float(edge) for edge in content.get("edges") or () if edge is not None)
+    if len(edges) == len(names) + 1:  # written with the outer edges: only the inner ones part bands
+        edges = edges[1:-1]
+    return Bands(names, edges, tuple(int(count) for count in content["counts"]))
+
+
+def _histogram(content: Mapping[str, Any] | None) -> Histogram | None:
+    if not content or not content.get("counts"):
+        return None
+    edges, counts = tuple(map(float, content["edges"])), tuple(map(int, content["counts"]))
+    if len(edges) != len(counts) + 1:
+        raise ValueError(f"{len(edges)} edges for {len(counts)} counts")
+    return Histogram(str(content.get("metric", "difficulty")), edges, counts)
+
+
+def _stages(folder: Path, notes: list[str]) -> Iterator[StageResult]:
+    for path in sorted(folder.glob("cycle-*/stage-*/result.json")):
+        content = read_json(path, notes)
+        if content is None:
+            continue
+        try:
+            yield _stage_result(content)
+        except UNREADABLE as error:
+            notes.append(f"{_place(path)} does not have the shape of a result and is left out ({error!r}).")
+
+
+def _stage_result(content: Mapping[str, Any]) -> StageResult:
+    spec = content["spec"]
+    return StageResult(
+        cycle=int(content["cycle"]),
+        index=int(content["index"]),
+        spec=StageSpec(
+            name=str(spec["name"]),
+            fractions=tuple(map(float, spec["fractions"])),
+            tokens=int(spec["tokens"]),
+            ends=tuple(spec.get("ends") or ()),
+            order=str(spec.get("order", "shuffled")),
+            objective=spec.get("objective"),
+        ),
+        samples=int(content["samples"]),
+        composition=_integers(content.get("composition")),
+        fitted=_fitted(content["fitted"]),
+        evaluations=tuple(_suite(found) for found in content.get("evaluations") or ()),
+    )
+
+
+def _fitted(content: Mapping[str, Any]) -> Fitted:
+    return Fitted(
+        steps=int(content["steps"]),
+        tokens=int(content["tokens"]),
+        parameters=int(content["parameters"]),
+        dropped=int(content["dropped"]),
+        loss=float(content["loss"]),
+        seconds=float(content["seconds"]),
+        weights=str(content["weights"]),
+        resumed_at=int(content.get("resumed_at", 0)),
+    )
+
+
+def _suite(content: Mapping[str, Any]) -> SuiteResult:
+    return SuiteResult(
+        suite=str(content["suite"]),
+        protocol=str(content["protocol"]),
+        counts={
+            str(group): {str(value): Counts(int(n["passed"]), int(n["total"])) for value, n in values.items()}
+            for group, values in content["counts"].items()
+        },
+        scores={str(name): (float(total), int(n)) for name, (total, n) in (content.get("scores") or {}).items()},
+        examples=tuple(dict(example) for example in content.get("examples") or ()),
+        seconds=float(content.get("seconds", 0.0)),
+    )
+
+
+def _integers(content: Mapping[Any, Any] | None) -> dict[str, int]:
+    return {str(name): int(count) for name, count in (content or {}).items()}
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

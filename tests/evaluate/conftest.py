@@ -1,0 +1,85 @@
+"""A student that knows eight programs by heart, one that knows nothing, and the programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from gradatim.student.load import LoadedStudent
+from gradatim.student.tokenizer import character_tokenizer, encode_table, texts_of
+
+PROGRAMS = [
+    ("a = 5\nprint(a)\n# output\n", "# 5\n"),
+    ("b = 2 - 9\nprint(b)\n# output\n", "# -7\n"),
+    ("c = 7 / 2\nprint(c)\n# output\n", "# 3.5\n"),
+    ("d = 8\nif d > 3 :\n\tprint(d - 9)\n# output\n", "# -1\n"),
+    ("for i in range(2):\n\tprint(i)\n# output\n", "# 0\n# 1\n"),
+    ("e = 4\nprint(e * 6)\n# output\n", "# 24\n"),
+    ("f = 1\nprint(f)\nprint(0 - 5.25)\n# output\n", "# 1\n# -5.25\n"),
+    ("g = 3\nprint(g + g)\n# output\n", "# 6\n"),
+]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small run slower on two threads, and tests share the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def programs() -> pa.Table:
+    prompts, answers = zip(*PROGRAMS, strict=True)
+    return pa.table(
+        {
+            "id": pa.array([f"id{n}" for n in range(8)]),
+            "prompt": pa.array(prompts, pa.large_string()),
+            "answer": pa.array(answers, pa.large_string()),
+            "level": pa.array(["1.1", "1.1", "1.2", "2.1", "3.1", "1.1", "1.2", "1.1"]).dictionary_encode(),
+            "band": pa.array(["easy", "easy", "hard", "hard", "hard", "easy", None, "easy"]),
+            "twin": pa.array(["new", "twin"] * 4),
+        }
+    )
+
+
+def untrained(tokenizer, context: int = 80) -> LoadedStudent:
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=context, n_embd=48, n_layer=1, n_head=4,
+        bos_token_id=1, eos_token_id=1, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
+    )  # fmt: skip
+    return LoadedStudent(GPT2LMHeadModel(config).eval(), tokenizer)
+
+
+@pytest.fixture(scope="session")
+def novice(programs) -> LoadedStudent:
+    return untrained(character_tokenizer(texts_of(programs)))
+
+
+@pytest.fixture(scope="session")
+def expert(programs) -> LoadedStudent:
+    """Trained on the eight programs until it knows them."""
+    student = untrained(character_tokenizer(texts_of(programs)))
+    encoded = encode_table(student.tokenizer, programs)
+    width = int(np.diff(encoded.offsets).max())
+    ids = torch.zeros(8, width, dtype=torch.long)
+    for row in range(8):
+        sample = torch.from_numpy(encoded.sample(row).astype(np.int64))
+        ids[row, : len(sample)] = sample
+    labels = torch.where(ids == 0, -100, ids)
+    optimizer = torch.optim.AdamW(student.model.parameters(), lr=1e-2, weight_decay=0)
+    student.model.train()
+    for _ in range(150):
+        loss = student.model(input_ids=ids, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    student.model.eval()
+    return student

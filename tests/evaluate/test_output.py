@@ -1,0 +1,157 @@
+"""Facts about the suite of whole outputs."""
+
+from __future__ import annotations
+
+import copy
+
+import pyarrow as pa
+import pytest
+import torch
+
+from gradatim.errors import DataError
+from gradatim.evaluate import SUITES, summary
+from gradatim.evaluate.output import numbers_in
+from gradatim.stage import Counts
+from gradatim.student.load import LoadedStudent
+
+
+def ask(student, samples, seed=0, **options):
+    return SUITES.get("output")(**options)(student, samples, seed=seed)
+
+
+def scripted(student: LoadedStudent, answers: dict[str, str]) -> LoadedStudent:
+    """A real model's outside, with logits that make it write ``answers[prompt]`` and then <eos>."""
+    vocabulary = student.tokenizer.get_vocab()
+    numbers = {tuple(student.tokenizer(prompt)["input_ids"]): answer for prompt, answer in answers.items()}
+    model = copy.deepcopy(student.model)
+
+    def overrule(module, arguments, keywords, output):
+        ids = keywords["input_ids"]
+        logits = torch.zeros(*ids.shape, len(vocabulary))
+        for row, line in enumerate(ids.tolist()):
+            for prompt, answer in numbers.items():
+                if tuple(line[: len(prompt)]) == prompt:
+                    wanted = [*(vocabulary[c] for c in answer), 1]
+                    for place, token in enumerate(wanted):
+                        if len(prompt) - 1 + place < len(line) and line[len(prompt) :][:place] == wanted[:place]:
+                            logits[row, len(prompt) - 1 + place, token] = 99
+        keep = keywords.get("logits_to_keep")
+        output.logits = logits if keep is None else logits[:, keep]
+        return output
+
+    model.register_forward_hook(overrule, with_kwargs=True)
+    return LoadedStudent(model, student.tokenizer)
+
+
+def test_a_student_that_knows_the_programs_is_always_right(expert, programs):
+    for protocol in ("greedy", "paper"):
+        result = ask(expert, programs, protocol=protocol)
+        assert result.counts["all"]["all"] == Counts(8, 8), result.examples
+        assert (result.suite, result.protocol) == ("output", protocol)
+
+
+def test_a_student_that_knows_nothing_is_always_wrong(novice, programs):
+    for protocol in ("greedy", "paper"):
+        assert ask(novice, programs, protocol=protocol).counts["all"]["all"] == Counts(0, 8)
+
+
+def test_counts_are_split_by_every_column_that_is_there(expert, programs):
+    counts = ask(expert, programs).counts
+    assert counts["level"] == {"1.1": Counts(4, 4), "1.2": Counts(2, 2), "2.1": Counts(1, 1), "3.1": Counts(1, 1)}
+    assert counts["band"] == {"easy": Counts(4, 4), "hard": Counts(3, 3), "none": Counts(1, 1)}
+    assert counts["twin"] == {"new": Counts(4, 4), "twin": Counts(4, 4)}
+    assert "category" not in counts
+
+
+@pytest.mark.parametrize("protocol", ["greedy", "paper"])
+def test_the_same_seed_gives_the_same_result_whatever_the_batch(expert, programs, protocol):
+    results = [ask(expert, programs, seed=3, protocol=protocol, batch=batch) for batch in (None, 1, 3)]
+    assert len({str((result.counts, result.examples)) for result in results}) == 1
+
+
+def test_greedy_asks_for_the_whole_output_and_the_paper_for_its_numbers(expert, programs):
+    question = programs.slice(0, 1)
+    prompt = question["prompt"][0].as_py()
+    for said, greedy, paper in (("# 5\n", 1, 1), ("#  5\n", 0, 1), ("# -5\n", 0, 0), ("# 5.\n", 0, 1), ("", 0, 0)):
+        # At weight 99 sampling too takes the scripted character.
+        student = scripted(expert, {prompt: said})
+        assert ask(student, question).counts["all"]["all"].passed == greedy, said
+        assert ask(student, question, protocol="paper").counts["all"]["all"].passed == paper, said
+
+
+def test_the_paper_reads_twenty_characters_and_thirty_with_a_for(expert, programs):
+    for row, limit in ((0, 20), (4, 30)):
+        sample = programs.slice(row, 1)
+        prompt = sample["prompt"][0].as_py()
+        for spaces, passed in ((limit - 2, 1), (limit - 1, 0)):
+            said = "#" + " " * spaces + "5\n"
+            table = sample.set_column(2, "answer", pa.array(["# 5\n"]))
+            result = ask(scripted(expert, {prompt: said}), table, protocol="paper")
+            assert result.counts["all"]["all"].passed == passed, (limit, spaces)
+            assert len(result.examples[0]["attempt"]) <= limit
+
+
+def test_the_paper_reads_up_to_the_first_blank_line(expert, programs):
+    sample = programs.slice(0, 1)
+    student = scripted(expert, {sample["prompt"][0].as_py(): "# 5\n\n# 9\n"})
+    assert ask(student, sample, protocol="paper").counts["all"]["all"].passed == 1
+
+
+def test_greedy_leaves_room_for_the_longest_answer(expert, programs):
+    long = "# 1\n" * 9
+    table = programs.slice(0, 2).set_column(2, "answer", pa.array([long, "# -7\n"]))
+    student = scripted(expert, {table["prompt"][0].as_py(): long, table["prompt"][1].as_py(): "# -7\n"})
+    assert ask(student, table).counts["all"]["all"] == Counts(2, 2)
+
+
+def test_numbers_keep_their_sign_fraction_and_exponent():
+    assert numbers_in("# -5.3\n# 12 -0 1e-05\n#7") == ["-5.3", "12", "-0", "1e-05", "7"]
+    assert numbers_in("5") != numbers_in("5.0")
+    assert numbers_in("# output: none") == []
+
+
+def test_what_cannot_be_asked_is_counted_and_named(expert, programs):
+    table = pa.table(
+        {
+            "prompt": ["é = 1\n# output\n", "x" * 0 + "a" * 90, programs["prompt"][0].as_py(), "a\n", "a\n# output\n"],
+            "answer": ["# 1\n", "# 5\n", "# 5\n", "", "# nothing\n"],
+        }
+    )
+    result = ask(expert, table)
+    assert result.counts["outcome"] == {
+        "passed": Counts(1, 1),
+        "failed": Counts(0, 1),
+        "too_long": Counts(0, 1),
+        "invalid": Counts(0, 2),
+    }
+    assert summary(result)["counts"] == {"passed": 1, "failed": 2, "timeout": 0, "invalid": 2, "total": 5}
+    assert ask(expert, table, protocol="paper").counts["outcome"]["invalid"] == Counts(0, 3)
+    assert [example["outcome"] for example in result.examples][:2] == ["passed", "invalid"]
+
+
+def test_a_limit_chooses_by_the_seed_and_a_larger_one_keeps_the_smaller(expert, programs):
+    def ids(limit, seed):
+        return {example["id"] for example in ask(expert, programs, seed=seed, limit=limit).examples}
+
+    assert len(ids(3, 1)) == 3
+    assert ids(3, 1) <= ids(5, 1)
+    assert len({frozenset(ids(3, seed)) for seed in range(6)}) > 1
+    assert ask(expert, programs, limit=99).counts["all"]["all"].total == 8
+
+
+def test_examples_are_six_of_each_kind_at_most(novice, expert, programs):
+    assert [example["passed"] for example in ask(expert, programs).examples] == [True] * 6
+    wrong = ask(novice, programs).examples
+    assert [example["passed"] for example in wrong] == [False] * 6
+    assert wrong[0]["prompt"] == programs["prompt"][0].as_py()
+    assert wrong[0]["expected"] == "# 5\n"
+    assert {"id", "attempt", "level", "band"} <= set(wrong[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(lambda t: t.slice(0, 0), "no samples"), (lambda t: t.drop_columns(["answer"]), "no column 'answer'")],
+)
+def test_a_table_that_cannot_be_asked_says_why(expert, programs, change, words):
+    with pytest.raises(DataError, match=words):
+        ask(expert, change(programs))

@@ -1,0 +1,229 @@
+"""Training: it learns, it repeats its bits, it stops when the loss explodes, its models open anywhere."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from gradatim.errors import RunFolderError, Stopped, TrainingDiverged
+from gradatim.record import Metrics
+from gradatim.stage import Event, Fitted, Stage, StageSpec, ignore_events
+from gradatim.student.learner import Learner
+from gradatim.student.settings import ModelSettings, OptimizerSettings, ShapeSettings, TrainSettings
+from gradatim.student.tokenizer import character_tokenizer, encode_table, texts_of
+from gradatim.table import make_table
+
+TRAIN = TrainSettings(
+    batching="packed",
+    size=4,
+    length=64,
+    other_weight=0.3,
+    optimizer=OptimizerSettings(name="muon", learning_rate=3e-3, matrix_rate=1e-2),
+    shape=ShapeSettings(name="warmup_decay"),
+    log_every=2,
+    validate=2,
+)
+
+
+@pytest.fixture(scope="module")
+def samples() -> pa.Table:
+    programs = [(a, b) for a in range(10) for b in range(10)]
+    return make_table(
+        {
+            "prompt": [f"a = {a}\nb = {b}\nprint(a)\n# output\n" for a, b in programs],
+            "answer": [f"# {a}\n" for a, _ in programs],
+        }
+    )
+
+
+def learner(samples: pa.Table, folder: Path, train: TrainSettings = TRAIN, preset: str = "tiny") -> Learner:
+    tokenizer = character_tokenizer(texts_of(samples))
+    encoded = encode_table(tokenizer, samples)
+    folder.mkdir(parents=True, exist_ok=True)
+    return Learner(
+        tokenizer, encoded, encoded, Metrics(folder / "metrics.jsonl"), 5, ModelSettings(preset=preset, context=64), train
+    )
+
+
+def stage(tokens: int = 4000, index: int = 0, first: int = 0, run: int | None = None) -> Stage:
+    spec = StageSpec("all", (1.0,), tokens)
+    return Stage(spec, index, np.arange(100), 11, first, run or tokens)
+
+
+def fit(samples: pa.Table, folder: Path, train: TrainSettings = TRAIN, **more: int) -> Fitted:
+    return learner(samples, folder, train).fit(stage(**more), folder / "stage", None)
+
+
+def test_the_loss_falls(samples: pa.Table, tmp_path: Path) -> None:
+    fit(samples, tmp_path, tokens=20_000)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["validation_loss"] for row in rows if "validation_loss" in row]
+    assert losses[-1] < 1.2 < 2.5 < rows[0]["loss"]
+
+
+@pytest.mark.parametrize("batching", ["windows", "packed"])
+@pytest.mark.parametrize("preset", ["paper", "tiny"])
+def test_the_same_stage_gives_the_same_weights(samples: pa.Table, tmp_path: Path, batching: str, preset: str) -> None:
+    train = replace(TRAIN, batching=batching)
+    digests = {
+        learner(samples, tmp_path / name, train, preset).fit(stage(1500), tmp_path / name / "stage", None).weights
+        for name in "ab"
+    }
+    assert len(digests) == 1
+
+
+def test_a_stage_stopped_and_resumed_gives_the_same_weights_and_metrics(samples: pa.Table, tmp_path: Path) -> None:
+    whole = fit(samples, tmp_path / "whole")
+    steps = 0
+
+    def stop_at_seventh(event: Event) -> None:
+        nonlocal steps
+        steps += event.kind == "advance"
+        if steps == 7:
+            raise Stopped("stopped")
+
+    with pytest.raises(Stopped):
+        learner(samples, tmp_path / "cut").fit(stage(), tmp_path / "cut" / "stage", None, stop_at_seventh)
+    again = fit(samples, tmp_path / "cut")
+    assert again.resumed_at == 7
+    assert again.weights == whole.weights
+    assert (tmp_path / "cut" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_the_optimizer_restarts_or_continues_as_asked(samples: pa.Table, tmp_path: Path, restart: bool) -> None:
+    train = replace(TRAIN, restart=restart, shape=ShapeSettings(name="constant"))
+    whole = learner(samples, tmp_path / "whole", train).fit(stage(4000), tmp_path / "whole" / "stage", None)
+    parts = learner(samples, tmp_path / "parts", train)
+    parts.fit(stage(2000, run=4000), tmp_path / "parts" / "one", None)
+    second = parts.fit(stage(2000, 1, 2000, 4000), tmp_path / "parts" / "two", tmp_path / "parts" / "one")
+    assert (tmp_path / "parts" / "one" / "optimizer.safetensors").exists() != restart
+    assert second.weights != whole.weights  # the second stage draws its own order of samples
+
+
+def test_the_learning_rate_shape_follows_the_stage_or_the_run(samples: pa.Table, tmp_path: Path) -> None:
+    rates = {}
+    for restart in (True, False):
+        folder = tmp_path / str(restart)
+        train = replace(TRAIN, restart=restart, shape=ShapeSettings(name="paper_steps"), log_every=1)
+        parts = learner(samples, folder, train)
+        parts.fit(stage(2000, run=4000), folder / "one", None)
+        parts.fit(stage(2000, 1, 2000, 4000), folder / "two", folder / "one")
+        rates[restart] = [row["learning_rate"] for row in parts.metrics.rows() if "learning_rate" in row]
+    base = TRAIN.optimizer.learning_rate
+    assert min(rates[True][: len(rates[True]) // 2]) == pytest.approx(base * 1e-3)
+    assert min(rates[False][: len(rates[False]) // 2]) == pytest.approx(base)
+    assert min(rates[False]) == pytest.approx(base * 1e-3)
+
+
+def test_an_exploding_loss_stops_the_stage_and_keeps_the_last_good_checkpoint(
+    samples: pa.Table, tmp_path: Path
+) -> None:
+    wild = replace(
+        TRAIN,
+        clip=0.0,
+        checkpoint_seconds=0.0,
+        optimizer=OptimizerSettings(learning_rate=1e4, weight_decay=0.0),
+        shape=ShapeSettings(name="constant"),
+    )
+    with pytest.raises(TrainingDiverged, match="last good checkpoint is kept"):
+        fit(samples, tmp_path, wild, tokens=20_000)
+    assert (tmp_path / "stage" / "checkpoint" / "model.safetensors").exists()
+    assert not (tmp_path / "stage" / "model").exists()
+
+
+def test_a_damaged_checkpoint_is_named(samples: pa.Table, tmp_path: Path) -> None:
+    def stop(event: Event) -> None:
+        if event.kind == "advance":
+            raise Stopped("stopped")
+
+    with pytest.raises(Stopped):
+        learner(samples, tmp_path).fit(stage(), tmp_path / "stage", None, stop)
+    (tmp_path / "stage" / "checkpoint" / "model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(RunFolderError, match="checkpoint"):
+        fit(samples, tmp_path)
+
+
+def test_a_finished_model_opens_with_nothing_of_ours(samples: pa.Table, tmp_path: Path) -> None:
+    fit(samples, tmp_path)
+    code = f"""
+import sys
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained({str(tmp_path / "stage" / "model")!r})
+tokenizer = AutoTokenizer.from_pretrained({str(tmp_path / "stage" / "model")!r})
+model.generate(**tokenizer("a = 1", return_tensors="pt"), max_new_tokens=3)
+assert not any(name.startswith("gradatim") for name in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_published_model_has_its_parameter_count_and_no_trained_bias(samples: pa.Table, tmp_path: Path) -> None:
+    made = learner(samples, tmp_path, preset="paper")
+    made.fit(stage(600), tmp_path / "stage", None)
+    model = made.initial(tmp_path / "stage")
+    biases = [value for name, value in model.named_parameters() if name.endswith(".bias")]
+    assert biases
+    assert all(not bias.requires_grad and not bias.any() for bias in biases)
+    vocabulary, context = len(made.tokenizer), 64
+    published = (vocabulary + context) * 120 + 6 * (12 * 120**2 + 2 * 120) + 120
+    assert sum(value.numel() for value in model.parameters() if value.requires_grad) == published
+
+
+def test_an_isolated_sample_sees_nothing_of_its_neighbours(samples: pa.Table, tmp_path: Path) -> None:
+    from gradatim.student.batches import Packed
+    from gradatim.student.learner import _plain_losses, _tensors
+
+    made = learner(samples, tmp_path)
+    model = made.initial(None).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(1))
+    losses = []
+    for rows in ([3, 7], [90, 7]):
+        order = replace(stage(), spec=StageSpec("x", (1.0,), 1, order="sorted"), rows=np.array(rows))
+        batch = next(Packed(made.samples, order, 1, 64, 1, 0, isolate=True).one_pass())
+        each = _plain_losses(model, replace(TRAIN, isolate=True))(*[t for t in _tensors(batch) if t.dtype != torch.bool][:2], *_tensors(batch)[3:])
+        start = int(made.samples.offsets[rows[0] + 1] - made.samples.offsets[rows[0]])
+        losses.append(each[0, start:])
+    assert torch.allclose(losses[0], losses[1], atol=1e-6)
+
+
+def test_compiled_training_repeats_its_bits_across_processes(samples: pa.Table, tmp_path: Path) -> None:
+    pytest.importorskip("torch._inductor")
+    import shutil
+
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler (Debian: g++)")
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from dataclasses import replace
+import torch
+torch.set_num_threads(1)
+import test_learner as t
+samples = t.samples.__wrapped__() if hasattr(t.samples, "__wrapped__") else t.samples.__pytest_wrapped__.obj()
+print(t.fit(samples, Path(sys.argv[1]), replace(t.TRAIN, compile=True), tokens=1500).weights)
+"""
+    found = set()
+    for name in "ab":
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / name)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        found.add(done.stdout.strip())
+    assert len(found) == 1
+
+
+def test_events_tell_progress_up_to_the_budget(samples: pa.Table, tmp_path: Path) -> None:
+    heard: list[Event] = []
+    learner(samples, tmp_path).fit(stage(), tmp_path / "stage", None, heard.append)
+    assert [heard[0].kind, heard[-1].kind] == ["start", "finish"]
+    assert heard[-1].done == heard[-1].total == 4000
+    assert ignore_events(heard[0]) is None
