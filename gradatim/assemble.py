@@ -88,6 +88,7 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         lambda: PRESETS.get(recipe.student.preset, where="student.preset"),
         lambda: list(_suites(recipe)),
         lambda: _lengths(recipe),
+        lambda: _cuts(recipe),
     )
     for part in parts:
         try:
@@ -154,6 +155,14 @@ def _lengths(recipe: Recipe) -> None:
             given=recipe.train.length,
             allowed=f"at most student.context = {recipe.student.context}",
         )
+
+
+def _cuts(recipe: Recipe) -> None:
+    """Whether the bands can be cut so, asked of difficulties that are made up to fill every band."""
+    bands = recipe.difficulty.bands
+    cuts = bands.thresholds
+    made_up = np.linspace(0, 1, 1000) if cuts is None else np.asarray([min(cuts, default=0.0) - 1, *cuts])
+    make_bands(made_up, thresholds=cuts, quantiles=bands.quantiles, names=bands.names)
 
 
 def _student(recipe: Recipe, corpus: Corpus, metrics: Metrics) -> Student:

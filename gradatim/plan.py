@@ -22,7 +22,7 @@ from .assemble import assemble, check, corpus_maker, stage_seed
 from .corpus import Corpus
 from .errors import RecipeError
 from .recipe import Recipe
-from .schedule import Bands, make_bands, realise, stage_table
+from .schedule import Bands, realise, stage_table
 from .stage import Events, Fitted, Schedule, Stage, StageResult, StageSpec, ignore_events
 from .student.presets import PRESETS
 
@@ -118,7 +118,9 @@ def data_is_quick(recipe: Recipe) -> bool:
         return int(options.get("count", QUICK_SAMPLES + 1)) <= QUICK_SAMPLES
     path = Path(str(options.get("path", "")))
     # A file that is not there is looked for at once, so that the plan says so.
-    return recipe.data.source == "file" and (not path.exists() or path.is_file() and path.stat().st_size <= QUICK_BYTES)
+    return recipe.data.source == "file" and (
+        not path.exists() or (path.is_file() and path.stat().st_size <= QUICK_BYTES)
+    )
 
 
 def parameters(recipe: Recipe) -> int:
@@ -136,17 +138,10 @@ def parameters(recipe: Recipe) -> int:
 def _without_data(recipe: Recipe) -> RunPlan:
     names = recipe.difficulty.bands.names
     cuts = recipe.difficulty.bands.thresholds
-    if cuts is not None:
-        make_bands(_one_per_band(cuts), thresholds=cuts, names=names)  # for its checks of the cuts
-    known = cuts is not None and len(cuts) == len(names) - 1
-    edges = [None, *(cuts or ()), None] if known else [None] * (len(names) + 1)
+    edges = [None, *cuts, None] if cuts is not None else [None] * (len(names) + 1)
     bands = [PlannedBand(name, edges[i], edges[i + 1], None) for i, name in enumerate(names)]
     stages = [_stage(recipe, spec) for spec in _walk(assemble(recipe).schedule, len(names))]
     return _plan(recipe, bands, stages, None, None)
-
-
-def _one_per_band(cuts: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.asarray([min(cuts, default=0.0) - 1, *cuts], dtype=np.float64)
 
 
 def _with_data(recipe: Recipe, corpus: Corpus) -> RunPlan:
@@ -193,9 +188,7 @@ def _stage(recipe: Recipe, spec: StageSpec) -> PlannedStage:
     )
 
 
-def _counted(
-    recipe: Recipe, stage: Stage, bands: Bands, lengths: np.ndarray[Any, np.dtype[np.int64]]
-) -> PlannedStage:
+def _counted(recipe: Recipe, stage: Stage, bands: Bands, lengths: np.ndarray[Any, np.dtype[np.int64]]) -> PlannedStage:
     row = stage_table([stage], bands, lengths)[0]
     # One prediction for each character and one for the end of the sample.
     learnt = row["characters"] + row["samples"]

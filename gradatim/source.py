@@ -60,7 +60,7 @@ class TinypySource:
     """Programs of the TinyPy grammar with what they print; another set of them in each cycle."""
 
     count: int
-    levels: Sequence[str] = ("all",)
+    levels: str | Sequence[str] = ("all",)
     digits: int = 9
     seed: int = 0
     dedupe: bool = True
@@ -74,7 +74,7 @@ class TinypySource:
 
         made = generate(
             self.count,
-            levels=tuple(self.levels),
+            levels=(self.levels,) if isinstance(self.levels, str) else tuple(self.levels),
             digits=self.digits,
             seed=cycle_seed(self.seed, cycle),
             dedupe=self.dedupe,
@@ -111,7 +111,7 @@ def file(
 def tinypy(
     *,
     count: int,
-    levels: Sequence[str] = ("all",),
+    levels: str | Sequence[str] = ("all",),
     digits: int = 9,
     seed: int = 0,
     dedupe: bool = True,

@@ -15,10 +15,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..errors import DataError
+from ..errors import DataError, RecipeError
 from ..stage import Counts, SuiteResult
 
-__all__ = ["GROUPS", "Attempt", "Mode", "check_samples", "chosen", "program_texts", "tally", "text_column"]
+__all__ = [
+    "GROUPS",
+    "Attempt",
+    "Mode",
+    "check_options",
+    "check_samples",
+    "chosen",
+    "program_texts",
+    "tally",
+    "text_column",
+]
 
 Mode = Literal["greedy", "paper"]
 """A suite's protocol: the likeliest token each time, or sampling with the limits of 2407.10194."""
@@ -55,6 +65,14 @@ class Attempt:
     def outcome(self) -> str:
         """The gravest of what happened: invalid, too_long, failed, or passed when everything did."""
         return next((name for name in reversed(_OUTCOMES[1:]) if getattr(self, name)), "passed")
+
+
+def check_options(suite: str, **counts: int | None) -> None:
+    """Raises ``RecipeError`` with every option of ``counts`` that is given and less than one."""
+    given = {name: count for name, count in counts.items() if count is not None}
+    faults = [f"{name}: must be 1 or more (given {count})" for name, count in given.items() if count < 1]
+    if faults:
+        raise RecipeError(f"the suite {suite!r}: " + "; ".join(faults), faults=faults)
 
 
 def check_samples(samples: pa.Table) -> None:

@@ -36,8 +36,8 @@ def wilson(passed: float, total: int, confidence: float = 0.95) -> tuple[float, 
     reach = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
     # At the ends the exact bound is the share itself; rounding must not put it on the wrong side.
-    low = 0.0 if passed == 0 else (middle - reach) / scale
-    high = 1.0 if passed == total else (middle + reach) / scale
+    low = 0.0 if passed == 0 else max(0.0, (middle - reach) / scale)
+    high = 1.0 if passed == total else min(1.0, (middle + reach) / scale)
     return low, high
 
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
-from pydantic import Field
 
 from ..options import strict
 from ..stage import Events, Suite, SuiteResult, ignore_events
-from .attempts import Attempt, Mode, check_samples, chosen, program_texts, tally
+from .attempts import Attempt, Mode, check_options, check_samples, chosen, program_texts, tally
 from .similarity import edit_similarity
 
 __all__ = ["line"]
@@ -29,12 +28,13 @@ def line(
     *,
     protocol: Mode = "greedy",
     text: Literal["program", "all"] = "program",
-    limit: Annotated[int, Field(ge=1)] | None = None,
-    batch: Annotated[int, Field(ge=1)] | None = None,
+    limit: int | None = None,
+    batch: int | None = None,
 ) -> Suite:
     """Next lines. ``text`` is the prompt (the answer where there is none), or ``all`` for both together;
     ``limit`` asks about that many lines, chosen by the seed from all of them; ``batch`` as in ``complete``.
     """
+    check_options("line", limit=limit, batch=batch)
     return Line(protocol, text, limit, batch)
 
 

@@ -18,14 +18,13 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from pydantic import Field
 
 from ..options import strict
 from ..stage import Events, Suite, SuiteResult, ignore_events
-from .attempts import Attempt, Mode, check_samples, chosen, tally, text_column
+from .attempts import Attempt, Mode, check_options, check_samples, chosen, tally, text_column
 
 if TYPE_CHECKING:
     from ..student.decode import Completion
@@ -44,10 +43,11 @@ _FOR = re.compile(r"\bfor\b")
 def output(
     *,
     protocol: Mode = "greedy",
-    limit: Annotated[int, Field(ge=1)] | None = None,
-    batch: Annotated[int, Field(ge=1)] | None = None,
+    limit: int | None = None,
+    batch: int | None = None,
 ) -> Suite:
     """Whole outputs. ``limit`` asks about that many samples, chosen by the seed; ``batch`` as in ``complete``."""
+    check_options("output", limit=limit, batch=batch)
     return Output(protocol, limit, batch)
 
 

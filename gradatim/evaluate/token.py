@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
-from pydantic import Field
 
 from ..options import strict
 from ..stage import Events, Suite, SuiteResult, ignore_events
-from .attempts import Attempt, Mode, check_samples, chosen, program_texts, tally
+from .attempts import Attempt, Mode, check_options, check_samples, chosen, program_texts, tally
 
 __all__ = ["token"]
 
@@ -28,12 +27,13 @@ def token(
     *,
     protocol: Mode = "greedy",
     text: Literal["program", "all"] = "program",
-    limit: Annotated[int, Field(ge=1)] | None = None,
-    batch: Annotated[int, Field(ge=1)] | None = None,
+    limit: int | None = None,
+    batch: int | None = None,
 ) -> Suite:
     """Next characters. ``text`` is the prompt (the answer where there is none), or ``all`` for both together;
     ``limit`` asks about that many samples, chosen by the seed; ``batch`` as in ``complete``.
     """
+    check_options("token", limit=limit, batch=batch)
     return Token(protocol, text, limit, batch)
 
 

@@ -49,12 +49,12 @@ def collect(folders: Path | str | Iterable[Path | str]) -> StudyData:
         if (path / "study.json").is_file():
             _add_study(found, path)
         elif _is_run(path):
-            _add_run(found, path, *_arm_and_seed(path, found.notes))
+            _add_run(found, path, *_who(path, found.notes))
         else:
             raise RunFolderError(
                 "there is no run here",
                 where=path,
-                allowed="a study (study.json) or a run (recipe.yaml, plan.json or cycle-00)",
+                allowed="a study (study.json) or a run (recipe.yaml or cycle-00)",
                 hint="check the path, or start one with `gradatim run` or `gradatim study`",
             )
     if found.baseline is None and len(found.arms) > 1 and "baseline" in found.arms:
@@ -92,32 +92,34 @@ def _add_study(found: _Found, folder: Path) -> None:
                 _add_run(found, run, name, seed)
 
 
-def _add_run(found: _Found, folder: Path, arm: str, seed: int) -> None:
+def _add_run(found: _Found, folder: Path, arm: str, seed: int, title: str = "") -> None:
     if (arm, seed) in found.runs:
         raise DataError(
             f"two runs are arm {arm!r} with seed {seed}", where=folder, hint="report on one of them at a time"
         )
-    found.arms.setdefault(arm, Arm(arm, arm))
+    found.arms.setdefault(arm, Arm(arm, title or arm))
     found.seeds.setdefault(seed)
     found.runs[arm, seed] = read_run(folder, arm, seed, found.notes)
 
 
 def _is_run(folder: Path) -> bool:
-    signs = ("recipe.yaml", "plan.json", "metrics.jsonl")
+    signs = ("recipe.yaml", "metrics.jsonl")
     return any((folder / sign).is_file() for sign in signs) or any(folder.glob("cycle-*"))
 
 
-def _arm_and_seed(folder: Path, notes: list[str]) -> tuple[str, int]:
-    """From ``<arm>/seed-<n>``, else the folder's name and the recipe's seed."""
+def _who(folder: Path, notes: list[str]) -> tuple[str, int, str]:
+    """Arm, seed and title of a run named alone: from ``<arm>/seed-<n>`` where it is so called, and its recipe."""
     folder = folder.resolve()
-    if match := re.fullmatch(r"seed-(\d+)", folder.name):
-        return folder.parent.name, int(match[1])
     try:
         recipe = yaml.safe_load((folder / "recipe.yaml").read_text("utf-8"))
-        return folder.name, int(recipe["seed"])
+        seed, title = int(recipe["seed"]), str(recipe.get("title") or "")
     except (*UNREADABLE, yaml.YAMLError):
+        seed, title = None, ""
+    if match := re.fullmatch(r"seed-(\d+)", folder.name):
+        return folder.parent.name, int(match[1]), title
+    if seed is None:
         notes.append(f"{folder.name}: nothing tells the seed of this run; it is shown as 0.")
-        return folder.name, 0
+    return folder.name, seed or 0, title
 
 
 def _check_same_test(found: _Found) -> None:

@@ -113,12 +113,10 @@ def _curve(run: RunData, what: str) -> tuple[list[int], list[float]]:
     return [tokens for tokens, _ in rows], [loss for _, loss in rows]
 
 
-def _mean_curve(curves: Sequence[tuple[list[int], list[float]]]) -> tuple[list[int], list[float]]:
-    """The mean over seeds at every position that all of them have reached."""
-    end = min(tokens[-1] for tokens, _ in curves)
-    places = sorted({token for tokens, _ in curves for token in tokens if token <= end})
-    lines = [np.interp(places, tokens, losses) for tokens, losses in curves]
-    return places, [float(loss) for loss in np.mean(lines, axis=0)]
+def _mean_curve(curves: Sequence[tuple[list[int], list[float]]]) -> tuple[list[float], list[float]]:
+    """The mean over seeds, row by row: seeds log at the same steps, whose tokens differ by parts of a batch."""
+    places = [fmean(row) for row in zip(*(tokens for tokens, _ in curves), strict=False)]
+    return places, [fmean(row) for row in zip(*(losses for _, losses in curves), strict=False)]
 
 
 def _part_stages(axes: Axes, runs: Sequence[RunData], letters: int) -> None:
@@ -127,8 +125,7 @@ def _part_stages(axes: Axes, runs: Sequence[RunData], letters: int) -> None:
     Taken from the run that got furthest; ``letters`` is how many fit across the whole panel.
     """
     run = max(runs, key=lambda run: (len(run.stages), len(run.curve)))
-    budgets = [(stage.name, stage.tokens) for stage in run.plan]
-    budgets = budgets or [(stage.spec.name, stage.fitted.tokens) for stage in run.stages]
+    budgets = [(stage.spec.name, stage.fitted.tokens) for stage in run.stages]
     start, whole = 0, sum(tokens for _, tokens in budgets) or 1
     for index, (name, tokens) in enumerate(budgets):
         if index:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..stage import StageResult, SuiteResult
 
-__all__ = ["Arm", "Bands", "Histogram", "PlannedStage", "Point", "RunData", "StudyData", "TableFacts"]
+__all__ = ["Arm", "Bands", "Histogram", "Point", "RunData", "StudyData", "TableFacts"]
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,6 @@ class Arm:
 
     name: str
     title: str
-
-
-@dataclass(frozen=True)
-class PlannedStage:
-    """What the plan promised: ``samples`` by band and the budget in ``tokens``."""
-
-    name: str
-    tokens: int
-    samples: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,24 +68,21 @@ class TableFacts:
 
 @dataclass(frozen=True)
 class RunData:
-    """One arm trained with one seed; ``stages`` are the finished ones, in the order they were learnt."""
+    """One arm trained with one seed; ``stages`` are those that are done, ``complete`` says that no more will come."""
 
     arm: str
     seed: int
     recipe: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
-    plan: tuple[PlannedStage, ...] = ()
     curve: tuple[Point, ...] = ()
     tables: tuple[TableFacts, ...] = ()
     stages: tuple[StageResult, ...] = ()
+    complete: bool = False
 
     @property
     def finished(self) -> bool:
-        """Every planned stage of the last cycle has a result. Without a plan, any result counts."""
-        if not self.stages:
-            return False
-        last = self.stages[-1].cycle
-        return sum(stage.cycle == last for stage in self.stages) >= len(self.plan)
+        """The run says that it is complete, and its results can be read."""
+        return self.complete and bool(self.stages)
 
     @property
     def tokens(self) -> int:
@@ -146,8 +134,8 @@ class StudyData:
                 if run is None:
                     lines.append(f"{arm.title}, seed {seed}: not started")
                 elif not run.finished:
-                    planned = f" of {len(run.plan)}" if run.plan else ""
-                    lines.append(f"{arm.title}, seed {seed}: {len(run.stages)}{planned} stages done")
+                    stages = "1 stage" if len(run.stages) == 1 else f"{len(run.stages)} stages"
+                    lines.append(f"{arm.title}, seed {seed}: {stages} done so far")
         return tuple(lines)
 
     def evaluations(self) -> Sequence[tuple[str, str]]:

@@ -156,7 +156,8 @@ def _limits(seen: Sequence[float], intervals: Sequence[Interval | None]) -> tupl
     reach = 1.5 * max(max(seen) - min(seen), 0.5)
     ends = [100 * end for interval in intervals if interval for end in (interval.low, interval.high)]
     low, high = max(min([*seen, *ends]), min(seen) - reach), min(max([*seen, *ends]), max(seen) + reach)
-    return low - 0.08 * (high - low), high + 0.08 * (high - low)
+    margin = max(0.08 * (high - low), 0.5)
+    return low - margin, high + margin
 
 
 def _marks(middle: float, step: float, scores: Sequence[Score]) -> list[tuple[float, float, Interval | None]]:
@@ -182,7 +183,9 @@ def _with_size(found: Mapping[str, Mapping[str, Sequence[Score]]], value: str) -
 
 
 def _stages(run: RunData) -> tuple[tuple[str, Mapping[str, int]], ...]:
-    """(label, samples by band) of each stage: as done, else as planned."""
-    done = [(s.spec.name, s.fitted.tokens, s.composition) for s in run.stages]
-    rest = [(s.name, s.tokens, s.samples) for s in run.plan[len(done) :]]
-    return tuple((f"{name} · {count(tokens)} tokens", samples) for name, tokens, samples in (*done, *rest) if samples)
+    """(label, samples by band) of each stage that is done."""
+    return tuple(
+        (f"{stage.spec.name} · {count(stage.fitted.tokens)} tokens", stage.composition)
+        for stage in run.stages
+        if stage.composition
+    )

@@ -154,9 +154,11 @@ def legend(axes: Axes, entries: int) -> None:
 
 
 def percent_axis(axes: Axes) -> None:
+    """Percentages upwards: never beyond 0 and 100 but for the size of a mark, never finer than a point or so."""
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}\u00a0%")
     low, high = axes.get_ylim()
-    axes.set_ylim(max(-1.5, low), min(101.5, high))
+    spare = max(0.0, 3 - (high - low)) / 2
+    axes.set_ylim(max(-1.5, low - spare), min(101.5, high + spare))
 
 
 def svg(figure: Figure, name: str) -> str:

@@ -111,8 +111,13 @@ def _sizes(study: StudyData, summary: Summary) -> Iterator[tuple[str, str]]:
 
 
 def _range(values: list[int]) -> str:
-    ends = list(dict.fromkeys(count(value) for value in (min(values), max(values)))) if values else ["–"]
-    return " to ".join(ends)
+    """One number when all are about alike (a budget ends with a whole batch), else the lowest to the highest."""
+    if not values:
+        return count(None)
+    low, high = min(values), max(values)
+    if high <= 1.05 * low:
+        return count(low) if low == high else f"≈\u00a0{count(sum(values) / len(values))}"
+    return f"{count(low)} to {count(high)}"
 
 
 def _drawings(study: StudyData, summary: Summary) -> dict[str, Any]:

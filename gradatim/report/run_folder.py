@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..stage import Counts, Fitted, StageResult, StageSpec, SuiteResult
-from .data import Bands, Histogram, PlannedStage, Point, RunData, TableFacts
+from ..results import decode_stage
+from ..stage import StageResult
+from .data import Bands, Histogram, Point, RunData, TableFacts
 
 __all__ = ["UNREADABLE", "read_json", "read_run"]
 
@@ -31,10 +32,10 @@ def read_run(folder: Path, arm: str, seed: int, notes: list[str]) -> RunData:
         seed=seed,
         recipe=_text(folder / "recipe.yaml", notes),
         environment=environment,
-        plan=_plan(folder / "plan.json", notes),
         curve=tuple(_curve(folder / "metrics.jsonl", notes)),
         tables=tuple(_table(path, notes) for path in sorted(folder.glob("cycle-*/table.json"))),
         stages=stages,
+        complete=(folder / "finished.json").is_file(),
     )
 
 
@@ -65,20 +66,6 @@ def _place(path: Path) -> str:
     return "/".join(path.parts[max(0, cycle - 2) :])
 
 
-def _plan(path: Path, notes: list[str]) -> tuple[PlannedStage, ...]:
-    content = read_json(path, notes)
-    if content is None:
-        return ()
-    try:
-        return tuple(
-            PlannedStage(str(stage["name"]), int(stage["tokens"]), _integers(stage.get("samples")))
-            for stage in content["stages"]
-        )
-    except UNREADABLE as error:
-        notes.append(f"{_place(path)} does not have the shape of a plan and is left out ({error!r}).")
-        return ()
-
-
 def _curve(path: Path, notes: list[str]) -> Iterator[Point]:
     lines = _text(path, notes).splitlines()
     for number, line in enumerate(lines, 1):
@@ -99,13 +86,18 @@ def _curve(path: Path, notes: list[str]) -> Iterator[Point]:
 def _table(path: Path, notes: list[str]) -> TableFacts:
     content = read_json(path, notes) or {}
     try:
+        more = {
+            "validation samples": content.get("validation_rows"),
+            "characters to learn from": content.get("characters"),
+            "samples without a difficulty": (content.get("bands") or {}).get("unscored"),
+        }
         return TableFacts(
             rows=content.get("rows"),
             test_rows=content.get("test_rows"),
             levels=_integers(content.get("levels")),
             bands=_bands(content.get("bands")),
             histogram=_histogram(content.get("histogram")),
-            facts=content.get("facts") or {},
+            facts={**more, **(content.get("facts") or {})},
         )
     except UNREADABLE as error:
         notes.append(f"{_place(path)} does not have the shape of a table's facts and is left out ({error!r}).")
@@ -137,56 +129,9 @@ def _stages(folder: Path, notes: list[str]) -> Iterator[StageResult]:
         if content is None:
             continue
         try:
-            yield _stage_result(content)
+            yield decode_stage(content)
         except UNREADABLE as error:
             notes.append(f"{_place(path)} does not have the shape of a result and is left out ({error!r}).")
-
-
-def _stage_result(content: Mapping[str, Any]) -> StageResult:
-    spec = content["spec"]
-    return StageResult(
-        cycle=int(content["cycle"]),
-        index=int(content["index"]),
-        spec=StageSpec(
-            name=str(spec["name"]),
-            fractions=tuple(map(float, spec["fractions"])),
-            tokens=int(spec["tokens"]),
-            ends=tuple(spec.get("ends") or ()),
-            order=str(spec.get("order", "shuffled")),
-            objective=spec.get("objective"),
-        ),
-        samples=int(content["samples"]),
-        composition=_integers(content.get("composition")),
-        fitted=_fitted(content["fitted"]),
-        evaluations=tuple(_suite(found) for found in content.get("evaluations") or ()),
-    )
-
-
-def _fitted(content: Mapping[str, Any]) -> Fitted:
-    return Fitted(
-        steps=int(content["steps"]),
-        tokens=int(content["tokens"]),
-        parameters=int(content["parameters"]),
-        dropped=int(content["dropped"]),
-        loss=float(content["loss"]),
-        seconds=float(content["seconds"]),
-        weights=str(content["weights"]),
-        resumed_at=int(content.get("resumed_at", 0)),
-    )
-
-
-def _suite(content: Mapping[str, Any]) -> SuiteResult:
-    return SuiteResult(
-        suite=str(content["suite"]),
-        protocol=str(content["protocol"]),
-        counts={
-            str(group): {str(value): Counts(int(n["passed"]), int(n["total"])) for value, n in values.items()}
-            for group, values in content["counts"].items()
-        },
-        scores={str(name): (float(total), int(n)) for name, (total, n) in (content.get("scores") or {}).items()},
-        examples=tuple(dict(example) for example in content.get("examples") or ()),
-        seconds=float(content.get("seconds", 0.0)),
-    )
 
 
 def _integers(content: Mapping[Any, Any] | None) -> dict[str, int]:

@@ -114,12 +114,12 @@ def paired_difference(
     values = tuple(ours[seed] - theirs[seed] for seed in seeds)
     found = Difference(arm, against, seeds, values, mean=fmean(values) if values else None)
     if not values:
-        return replace(found, undefined="no seed is finished in both arms")
+        return replace(found, undefined="no seed is finished in both")
     if len(values) == 1:
-        return replace(found, undefined="one seed has no spread, so no interval")
+        return replace(found, undefined="one seed gives no interval")
     spread = _spread(values)
     if spread is None:
-        return replace(found, undefined="every seed gives the same difference, so its spread is unknown")
+        return replace(found, undefined="the same in every seed: no interval")
     from scipy.stats import t
 
     statistic = fmean(values) / (spread / math.sqrt(len(values)))

@@ -24,6 +24,19 @@ PROGRAMS = [
     ("g = 3\nprint(g + g)\n# output\n", "# 6\n"),
 ]
 
+LONG = "# 1111\n# 2222\n# 3333\n# 4444\n"
+ODDITIES = [
+    ("print(1111 * h)\n# output\n", LONG),
+    ("for h in k :\n\tprint(h)\n# output\n", LONG),
+    ("m = 5\n# output\n", "# 5\n\n# 9\n"),
+]
+
+
+def table_of(samples: list[tuple[str, str]], **columns: pa.Array) -> pa.Table:
+    prompts, answers = zip(*samples, strict=True)
+    texts = {"prompt": pa.array(prompts, pa.large_string()), "answer": pa.array(answers, pa.large_string())}
+    return pa.table({"id": pa.array([f"id{n}" for n in range(len(samples))]), **texts, **columns})
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
@@ -36,17 +49,18 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def programs() -> pa.Table:
-    prompts, answers = zip(*PROGRAMS, strict=True)
-    return pa.table(
-        {
-            "id": pa.array([f"id{n}" for n in range(8)]),
-            "prompt": pa.array(prompts, pa.large_string()),
-            "answer": pa.array(answers, pa.large_string()),
-            "level": pa.array(["1.1", "1.1", "1.2", "2.1", "3.1", "1.1", "1.2", "1.1"]).dictionary_encode(),
-            "band": pa.array(["easy", "easy", "hard", "hard", "hard", "easy", None, "easy"]),
-            "twin": pa.array(["new", "twin"] * 4),
-        }
+    return table_of(
+        PROGRAMS,
+        level=pa.array(["1.1", "1.1", "1.2", "2.1", "3.1", "1.1", "1.2", "1.1"]).dictionary_encode(),
+        band=pa.array(["easy", "easy", "hard", "hard", "hard", "easy", None, "easy"]),
+        twin=pa.array(["new", "twin"] * 4),
     )
+
+
+@pytest.fixture(scope="session")
+def oddities() -> pa.Table:
+    """Two long outputs, without and with a for, and one with a blank line; the expert knows them too."""
+    return table_of(ODDITIES)
 
 
 def untrained(tokenizer, context: int = 80) -> LoadedStudent:
@@ -64,13 +78,13 @@ def novice(programs) -> LoadedStudent:
 
 
 @pytest.fixture(scope="session")
-def expert(programs) -> LoadedStudent:
-    """Trained on the eight programs until it knows them."""
-    student = untrained(character_tokenizer(texts_of(programs)))
-    encoded = encode_table(student.tokenizer, programs)
-    width = int(np.diff(encoded.offsets).max())
-    ids = torch.zeros(8, width, dtype=torch.long)
-    for row in range(8):
+def expert() -> LoadedStudent:
+    """Trained on the programs and the oddities until it knows them."""
+    known = table_of(PROGRAMS + ODDITIES)
+    student = untrained(character_tokenizer(texts_of(known)))
+    encoded = encode_table(student.tokenizer, known)
+    ids = torch.zeros(len(encoded), int(np.diff(encoded.offsets).max()), dtype=torch.long)
+    for row in range(len(encoded)):
         sample = torch.from_numpy(encoded.sample(row).astype(np.int64))
         ids[row, : len(sample)] = sample
     labels = torch.where(ids == 0, -100, ids)

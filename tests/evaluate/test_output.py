@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-
 import pyarrow as pa
 import pytest
-import torch
 
 from gradatim.errors import DataError
 from gradatim.evaluate import SUITES, summary
 from gradatim.evaluate.output import numbers_in
 from gradatim.stage import Counts
-from gradatim.student.load import LoadedStudent
 
 
 def ask(student, samples, seed=0, **options):
     return SUITES.get("output")(**options)(student, samples, seed=seed)
 
 
-def scripted(student: LoadedStudent, answers: dict[str, str]) -> LoadedStudent:
-    """A real model's outside, with logits that make it write ``answers[prompt]`` and then <eos>."""
-    vocabulary = student.tokenizer.get_vocab()
-    numbers = {tuple(student.tokenizer(prompt)["input_ids"]): answer for prompt, answer in answers.items()}
-    model = copy.deepcopy(student.model)
-
-    def overrule(module, arguments, keywords, output):
-        ids = keywords["input_ids"]
-        logits = torch.zeros(*ids.shape, len(vocabulary))
-        for row, line in enumerate(ids.tolist()):
-            for prompt, answer in numbers.items():
-                if tuple(line[: len(prompt)]) == prompt:
-                    wanted = [*(vocabulary[c] for c in answer), 1]
-                    for place, token in enumerate(wanted):
-                        if len(prompt) - 1 + place < len(line) and line[len(prompt) :][:place] == wanted[:place]:
-                            logits[row, len(prompt) - 1 + place, token] = 99
-        keep = keywords.get("logits_to_keep")
-        output.logits = logits if keep is None else logits[:, keep]
-        return output
-
-    model.register_forward_hook(overrule, with_kwargs=True)
-    return LoadedStudent(model, student.tokenizer)
+def with_answer(samples, *answers):
+    return samples.set_column(samples.column_names.index("answer"), "answer", pa.array(answers, pa.large_string()))
 
 
 def test_a_student_that_knows_the_programs_is_always_right(expert, programs):
@@ -69,39 +45,28 @@ def test_the_same_seed_gives_the_same_result_whatever_the_batch(expert, programs
     assert len({str((result.counts, result.examples)) for result in results}) == 1
 
 
-def test_greedy_asks_for_the_whole_output_and_the_paper_for_its_numbers(expert, programs):
-    question = programs.slice(0, 1)
-    prompt = question["prompt"][0].as_py()
-    for said, greedy, paper in (("# 5\n", 1, 1), ("#  5\n", 0, 1), ("# -5\n", 0, 0), ("# 5.\n", 0, 1), ("", 0, 0)):
-        # At weight 99 sampling too takes the scripted character.
-        student = scripted(expert, {prompt: said})
-        assert ask(student, question).counts["all"]["all"].passed == greedy, said
-        assert ask(student, question, protocol="paper").counts["all"]["all"].passed == paper, said
+@pytest.mark.parametrize(
+    ("truth", "greedy", "paper"),
+    [("# 5\n", 1, 1), ("#  5\n", 0, 1), ("# 5", 0, 1), ("# -5\n", 0, 0), ("# 5.0\n", 0, 0), ("# 5\n# 5\n", 0, 0)],
+)
+def test_greedy_asks_for_the_whole_output_and_the_paper_for_its_numbers(expert, programs, truth, greedy, paper):
+    question = with_answer(programs.slice(0, 1), truth)  # the expert writes "# 5\n"
+    assert ask(expert, question).counts["all"]["all"].passed == greedy
+    assert ask(expert, question, protocol="paper").counts["all"]["all"].passed == paper
 
 
-def test_the_paper_reads_twenty_characters_and_thirty_with_a_for(expert, programs):
-    for row, limit in ((0, 20), (4, 30)):
-        sample = programs.slice(row, 1)
-        prompt = sample["prompt"][0].as_py()
-        for spaces, passed in ((limit - 2, 1), (limit - 1, 0)):
-            said = "#" + " " * spaces + "5\n"
-            table = sample.set_column(2, "answer", pa.array(["# 5\n"]))
-            result = ask(scripted(expert, {prompt: said}), table, protocol="paper")
-            assert result.counts["all"]["all"].passed == passed, (limit, spaces)
-            assert len(result.examples[0]["attempt"]) <= limit
+def test_the_paper_reads_twenty_characters_and_thirty_with_a_for(expert, oddities):
+    long = oddities.slice(0, 2)
+    assert ask(expert, long).counts["all"]["all"] == Counts(2, 2)
+    result = ask(expert, long, protocol="paper")
+    attempts = {example["id"]: (example["passed"], len(example["attempt"])) for example in result.examples}
+    assert attempts == {"id0": (False, 20), "id1": (True, 28)}
 
 
-def test_the_paper_reads_up_to_the_first_blank_line(expert, programs):
-    sample = programs.slice(0, 1)
-    student = scripted(expert, {sample["prompt"][0].as_py(): "# 5\n\n# 9\n"})
-    assert ask(student, sample, protocol="paper").counts["all"]["all"].passed == 1
-
-
-def test_greedy_leaves_room_for_the_longest_answer(expert, programs):
-    long = "# 1\n" * 9
-    table = programs.slice(0, 2).set_column(2, "answer", pa.array([long, "# -7\n"]))
-    student = scripted(expert, {table["prompt"][0].as_py(): long, table["prompt"][1].as_py(): "# -7\n"})
-    assert ask(student, table).counts["all"]["all"] == Counts(2, 2)
+def test_the_paper_reads_up_to_the_first_blank_line(expert, oddities):
+    question = with_answer(oddities.slice(2, 1), "# 5\n")  # the expert writes "# 5\n\n# 9\n"
+    assert ask(expert, question, protocol="paper").counts["all"]["all"] == Counts(1, 1)
+    assert ask(expert, question).counts["all"]["all"] == Counts(0, 1)
 
 
 def test_numbers_keep_their_sign_fraction_and_exponent():
@@ -113,7 +78,7 @@ def test_numbers_keep_their_sign_fraction_and_exponent():
 def test_what_cannot_be_asked_is_counted_and_named(expert, programs):
     table = pa.table(
         {
-            "prompt": ["é = 1\n# output\n", "x" * 0 + "a" * 90, programs["prompt"][0].as_py(), "a\n", "a\n# output\n"],
+            "prompt": ["é = 1\n# output\n", "a" * 90, programs["prompt"][0].as_py(), "a\n", "a\n# output\n"],
             "answer": ["# 1\n", "# 5\n", "# 5\n", "", "# nothing\n"],
         }
     )

@@ -71,13 +71,8 @@ def make_run(folder: Path, arm: str, seed: int, noise: float = 0.008, tests: int
     ]
     compositions = [{band: round(BANDS[band] * share) for band, share in shares.items()} for *_, shares in stages]
     folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text(f"extends: curriculum/{arm}\nseed: {seed}\nstudent:\n  preset: paper\n")
+    (folder / "recipe.yaml").write_text(f"title: The {arm} arm\nseed: {seed}\nstudent:\n  preset: paper\n")
     _write(folder / "environment.json", {"python": "3.11.2", "torch": "2.13.0", "threads": 1})
-    plan = [
-        {"name": name, "tokens": tokens, "samples": samples, "fractions": list(shares.values())}
-        for (name, tokens, shares), samples in zip(stages, compositions, strict=True)
-    ]
-    _write(folder / "plan.json", {"stages": plan})
     _write(folder / "cycle-00" / "table.json", _table())
     rows, start = [], 0
     for index, (name, tokens, shares) in enumerate(stages):
@@ -97,6 +92,7 @@ def make_run(folder: Path, arm: str, seed: int, noise: float = 0.008, tests: int
             evaluations=_evaluations(reached, tests, chance),
         )  # fmt: skip
         _write(folder / "cycle-00" / f"stage-{index:02d}-{name}" / "result.json", asdict(result))
+    _write(folder / "finished.json", {"cycles": 1, "stages": len(stages)})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 

@@ -50,6 +50,7 @@ def test_a_run_alone_needs_no_study(folder):
 def test_the_seed_of_a_run_alone_comes_from_its_recipe(tmp_path):
     study = collect(make_run(tmp_path / "mine", "hybrid", 42))
     assert [(run.arm, run.seed) for run in study.runs] == [("mine", 42)]
+    assert study.arms[0].title == "The hybrid arm"
 
 
 def test_runs_named_one_by_one_are_compared_and_the_reader_is_told_with_what(folder):
@@ -65,12 +66,13 @@ def test_a_run_that_never_started_is_named(copy):
 
 def test_a_run_without_its_last_stage_is_not_compared(copy):
     shutil.rmtree(copy / "hybrid" / "seed-2" / "cycle-00" / "stage-02-easy+medium+hard")
+    (copy / "hybrid" / "seed-2" / "finished.json").unlink()
     study = collect(copy)
-    assert study.missing == ("Hybrid, seed 2: 2 of 3 stages done",)
+    assert study.missing == ("Hybrid, seed 2: 2 stages done so far",)
     assert [run.seed for run in study.finished("hybrid")] == [1]
 
 
-@pytest.mark.parametrize("name", ["plan.json", "environment.json", "cycle-00/table.json", "metrics.jsonl"])
+@pytest.mark.parametrize("name", ["environment.json", "cycle-00/table.json", "metrics.jsonl"])
 def test_an_unreadable_file_is_named_and_the_rest_is_read(copy, name):
     (copy / "hybrid" / "seed-2" / name).write_text('{"half": \n and no more\n')
     study = collect(copy)
@@ -82,7 +84,7 @@ def test_a_result_of_another_shape_is_named_and_its_run_is_unfinished(copy):
     (copy / "baseline" / "seed-1" / "cycle-00" / "stage-00-all" / "result.json").write_text('{"cycle": 0}')
     study = collect(copy)
     assert any("baseline/seed-1/cycle-00/stage-00-all/result.json" in note for note in study.notes)
-    assert study.missing == ("Baseline, seed 1: 0 of 1 stages done",)
+    assert study.missing == ("Baseline, seed 1: 0 stages done so far",)
 
 
 def test_a_half_written_last_line_of_metrics_is_a_run_at_work_and_no_fault(copy):
@@ -92,7 +94,7 @@ def test_a_half_written_last_line_of_metrics_is_a_run_at_work_and_no_fault(copy)
 
 
 def test_notes_tell_nothing_of_the_machine(copy):
-    (copy / "hybrid" / "seed-2" / "plan.json").write_text("[")
+    (copy / "hybrid" / "seed-2" / "environment.json").write_text("[")
     (copy / "hybrid" / "seed-2" / "cycle-00" / "table.json").write_text("[")
     assert not any(str(copy.parent) in note for note in collect(copy).notes)
 

@@ -91,7 +91,7 @@ def test_the_page_has_every_part_a_study_has(page):
         assert title in page
     assert "too few to claim anything" in page
     assert "dropped: division by zero" in page
-    assert "extends: curriculum/hybrid" in page
+    assert "title: The hybrid arm" in page
 
 
 def test_drawings_have_a_label_and_follow_light_and_dark(page):
@@ -191,6 +191,28 @@ def test_five_seeds_draw_one_interval_per_arm_and_three_draw_one_per_run(tmp_pat
 def test_a_figure_that_has_nothing_to_show_is_left_out(tmp_path):
     study = collect(make_run(tmp_path / "mine", "hybrid", 1))
     assert differences(study, summarise(study)) is None
+
+
+def test_arms_that_do_not_differ_at_all_can_be_drawn(tmp_path):
+    folder = make_study(tmp_path / "s", (1, 2), ("baseline",))
+    shutil.copytree(folder / "baseline", folder / "hybrid")
+    study = json.loads((folder / "study.json").read_text())
+    study["arms"].append({"name": "hybrid", "title": "Hybrid"})
+    (folder / "study.json").write_text(json.dumps(study))
+    data = collect(folder)
+    assert "Hybrid" in differences(data, summarise(data))
+
+
+def test_an_attempt_of_nothing_is_said_in_words(tmp_path):
+    folder = make_run(tmp_path / "mine", "hybrid", 1)
+    path = next(folder.glob("cycle-00/stage-02*/result.json"))
+    content = json.loads(path.read_text())
+    for example, attempt in zip(content["evaluations"][0]["examples"], ["", "\n" * 30] * 4, strict=True):
+        example.update(attempt=attempt, passed=False)
+    path.write_text(json.dumps(content))
+    page = render(collect(folder))
+    assert "<small>nothing</small>" in page
+    assert "<small>only white space</small>" in page
 
 
 def test_importing_the_report_loads_no_heavy_library():

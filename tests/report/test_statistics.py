@@ -65,7 +65,7 @@ def test_equal_differences_are_not_taken_for_certainty():
     found = paired_difference("a", "b", same)
     assert found.p is None
     assert found.interval is None
-    assert "same difference" in found.undefined
+    assert "same in every seed" in found.undefined
 
 
 def test_holm_agrees_with_the_correction_worked_out_by_hand():

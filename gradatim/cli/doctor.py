@@ -1,0 +1,105 @@
+"""``gradatim doctor``: what does this machine have, what is missing, and how is it got?"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+from .options import Json
+
+__all__ = ["EXAMPLES", "doctor"]
+
+EXAMPLES = ("gradatim doctor", "gradatim doctor --json")
+
+LEAST_DISK = 2_000_000_000
+STYLES = {"good": "green", "slower": "yellow", "missing": "red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: ``good``, ``slower`` (works without it, not as well) or ``missing``; and what to do."""
+
+    name: str
+    state: Literal["good", "slower", "missing"]
+    found: str
+    advice: str = ""
+
+
+def doctor(as_json: Json = False) -> None:
+    """Tell what this machine offers, what is missing, and how to get it.
+
+    Exit code 1 when something that training needs is missing.
+    """
+    from .show import output, print_json
+
+    findings = list(_findings())
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for each in findings:
+            advice = Text(each.advice, style="dim")
+            table.add_row(each.name, Text(each.state, style=STYLES[each.state]), Text(each.found), advice)
+        output().print(table)
+    if any(finding.state == "missing" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _findings() -> Iterator[Finding]:
+    yield Finding("system", "good", f"Python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield from _torch()
+    for package in ("transformers", "tokenizers", "pyarrow", "scipy", "matplotlib"):
+        yield _package(package)
+    yield _package("datasets", needed=False)
+    yield _compiler()
+    yield _disk()
+
+
+def _torch() -> Iterator[Finding]:
+    try:
+        import torch
+
+        from ..student.hardware import device, environment, native_bf16
+    except ImportError as error:
+        yield Finding("torch", "missing", str(error), "pip install torch; see https://pytorch.org/get-started for GPUs")
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield Finding("processor", "good", str(environment()["processor"]))
+    yield Finding("threads", "good", f"{torch.get_num_threads()} used by torch, {cores} cores allowed")
+    bf16 = "training in bf16" if native_bf16() else "none in this processor; training in fp32"
+    yield Finding("bf16", "good" if native_bf16() else "slower", bf16)
+    yield Finding("torch", "good", f"{torch.__version__}, computing on {device()}")
+
+
+def _package(name: str, needed: bool = True) -> Finding:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return Finding(name, "good", version(name))
+    except PackageNotFoundError:
+        advice = f"pip install {name}" if needed else f"pip install {name}, to read data of the Hugging Face hub"
+        return Finding(name, "missing" if needed else "slower", "not installed", advice)
+
+
+def _compiler() -> Finding:
+    found = next((path for name in ("g++", "c++", "clang++") if (path := shutil.which(name))), None)
+    if found:
+        return Finding("compiler", "good", f"{Path(found).name}, for torch.compile")
+    return Finding("compiler", "slower", "none; torch.compile cannot be used", "apt install g++ (train.compile: true)")
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free
+    state: Literal["good", "slower"] = "good" if free >= LEAST_DISK else "slower"
+    advice = "" if state == "good" else "run where there is more room, or remove old runs"
+    return Finding("disk", state, f"{free / 1e9:.1f} GB free here", advice)

@@ -1,0 +1,41 @@
+"""``gradatim report``: what came out, on one page?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["EXAMPLES", "report"]
+
+EXAMPLES = (
+    "gradatim report runs/hybrid-study",
+    "gradatim report runs/a runs/b --out compared.html",
+    "gradatim report runs/hybrid-study --markdown > result.md",
+)
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run or study folders, finished or not.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page to write. (default: report.html in the folder, or here for several)")
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table as Markdown; a page only with --out.")
+    ] = False,
+) -> None:
+    """Write one page that compares runs: it opens anywhere, with no network.
+
+    Reads the folders and changes nothing in them, so a run still at work can be looked at.
+    """
+    from ..report import collect, markdown_table, write_report
+    from .run import print_report
+
+    page = out or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
+    if not markdown:
+        print_report(folders, page)
+        return
+    typer.echo(markdown_table(collect(folders)), nl=False)
+    if out is not None:
+        write_report(folders, out)

@@ -1,0 +1,61 @@
+"""``gradatim study``: which recipe is better, and how sure may we be?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import RecipeError
+from .options import Changes
+
+__all__ = ["EXAMPLES", "study"]
+
+EXAMPLES = (
+    "gradatim study curriculum/baseline curriculum/hybrid --seeds 5 --out runs/hybrid-study",
+    "gradatim study curriculum/*.yaml --seeds 3 --out runs/all --workers 2 --set budget.tokens=500000",
+)
+
+
+def study(
+    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE…", help="The arms: recipes by name or file.")],
+    out: Annotated[Path, typer.Option(help="The study's folder.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each arm; under 5 nothing can be claimed.")] = 3,
+    baseline: Annotated[
+        str | None, typer.Option(help="The arm the others are compared with. (default: the one scheduled `baseline`)")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Runs at a time; 0: as many as pay on this machine.")] = 0,
+    changes: Changes = None,
+) -> None:
+    """Run several recipes with several seeds each and compare them.
+
+    All arms share the data and the test set; an arm is named after its recipe. The same command again goes on where
+    it stopped, and more seeds or arms may be added. Ends with the result table and report.html.
+    """
+    from ..recipe import load
+    from ..study import plan_study
+    from .progress import watching
+    from .run import print_report
+
+    arms = {arm: load(name, changes or ()) for arm, name in _arms(recipes).items()}
+    plan = plan_study(arms, seeds, baseline=baseline, title=out.name)
+    with watching(resumable=True) as events:
+        from ..study import study as carry_out
+
+        carry_out(plan, out, workers=workers, events=events)
+    print_report([out], out / "report.html")
+
+
+def _arms(recipes: list[str]) -> dict[str, str]:
+    """Each recipe by its arm's name: its stem, or its whole name where two have one stem."""
+    stems = Counter(Path(name).stem for name in recipes)
+    arms: dict[str, str] = {}
+    for name in recipes:
+        path = Path(name)
+        arm = path.stem if stems[path.stem] == 1 else "-".join(path.with_suffix("").parts).strip("-/.")
+        if arm in arms:
+            raise RecipeError("the same recipe is named twice", where="study", given=name, hint="--seeds repeats arms")
+        arms[arm] = name
+    return arms

@@ -1,0 +1,71 @@
+"""A study: arms and seeds on one corpus, resumable, faults named."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gradatim.errors import RecipeError, RunFolderError, Stopped, WorkFailed
+from gradatim.recipe import Recipe, load
+from gradatim.stage import Event
+from gradatim.study import plan_study, study
+
+SMALL = ["data.count=400", "data.split.test=20", "data.split.validation=20", "budget.tokens=6000", "train.size=4"]
+
+
+def arms(*names: str) -> dict[str, Recipe]:
+    return {name: load("smoke/baseline", [*SMALL, f"schedule.name={name}"]) for name in names}
+
+
+def test_a_study_stopped_in_the_middle_goes_on_and_does_not_repeat(tmp_path: Path) -> None:
+    plan = plan_study(arms("baseline", "sequential"), 2)
+    folder = tmp_path / "study"
+
+    def stop_after_two_runs(event: Event) -> None:
+        if event.task == "runs" and event.kind == "advance" and event.done >= 2:
+            raise Stopped("stopped")
+
+    with pytest.raises(Stopped):
+        study(plan, folder, workers=2, events=stop_after_two_runs)
+    done = {path: path.stat().st_mtime_ns for path in folder.glob("*/seed-*/finished.json")}
+    assert 2 <= len(done) < 4
+    study(plan, folder, workers=2)
+    after = {path: path.stat().st_mtime_ns for path in folder.glob("*/seed-*/finished.json")}
+    assert len(after) == 4
+    assert done.items() <= after.items()
+    kept = json.loads((folder / "study.json").read_text())
+    assert (kept["baseline"], kept["seeds"]) == ("baseline", [1, 2])
+    corpora = {json.loads(path.read_text())["corpus"] for path in folder.glob("*/seed-*/cycle-00/table.json")}
+    assert len(corpora) == 1
+
+
+def test_one_failed_run_does_not_lose_the_others(tmp_path: Path) -> None:
+    plan = plan_study(arms("baseline", "sequential"), 1)
+    folder = tmp_path / "study"
+    broken = folder / "sequential" / "seed-1"
+    broken.mkdir(parents=True)
+    (broken / "cycle-00").touch()
+    with pytest.raises(WorkFailed, match="sequential/seed-1"):
+        study(plan, folder, workers=1)
+    assert (folder / "baseline" / "seed-1" / "finished.json").exists()
+
+
+def test_arms_must_share_their_data_and_test_set() -> None:
+    mixed = arms("baseline", "sequential")
+    mixed["sequential"] = load("smoke/baseline", [*SMALL, "schedule.name=sequential", "data.seed=9"])
+    with pytest.raises(RecipeError, match="share their data"):
+        plan_study(mixed, 2)
+
+
+def test_the_baseline_with_restarts_is_a_control() -> None:
+    mixed = arms("sequential", "baseline")
+    mixed["restarts"] = load("smoke/baseline", [*SMALL, "schedule.restarts=3"])
+    plan = plan_study(mixed, 3)
+    assert (plan.baseline, plan.controls) == ("baseline", ("restarts",))
+    assert plan.runs()[:3] == [("sequential", 1), ("baseline", 1), ("restarts", 1)]
+
+
+def test_a_folder_of_other_arms_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text(json.dumps({"arms": [{"name": "lost"}], "seeds": [1]}))
+    with pytest.raises(RunFolderError, match="lost"):
+        study(plan_study(arms("baseline"), 1), tmp_path)
