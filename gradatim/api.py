@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .recipe import Recipe
     from .stage import Difficulty, StageResult, SuiteResult
 
-__all__ = ["default_folder", "evaluate", "model_folder", "plan", "run", "score"]
+__all__ = ["default_folder", "evaluate", "is_source_folder", "model_folder", "open_model", "plan", "run", "score"]
 
 
 def score(
@@ -114,11 +114,8 @@ def evaluate(
 
     asked = SUITES.get(suite, where="suite")(**options)
     table = read_table(samples) if isinstance(samples, str | Path) else samples
-    if isinstance(model, str | Path):
-        from .student.load import load_student
-
-        model = load_student(model_folder(model))
-    return asked(model, table, seed=seed, events=events)
+    student = open_model(model) if isinstance(model, str | Path) else model
+    return asked(student, table, seed=seed, events=events)
 
 
 def default_folder(recipe: str | Path) -> Path:
@@ -129,6 +126,15 @@ def default_folder(recipe: str | Path) -> Path:
     shipped = path.resolve().is_relative_to(RECIPES.resolve())
     name = "-".join(path.resolve().relative_to(RECIPES.resolve()).with_suffix("").parts) if shipped else path.stem
     return Path("runs") / name
+
+
+def open_model(path: str | Path) -> Any:
+    """The model that ``path`` names, with its tokenizer; on the accelerator when there is one."""
+    from .student.hardware import device, quiet
+    from .student.load import load_student
+
+    with quiet():
+        return load_student(model_folder(path), device())
 
 
 def model_folder(path: str | Path) -> Path:

@@ -7,6 +7,7 @@ Nothing here trains, draws or scores.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +125,16 @@ def _source(recipe: Recipe, events: Events) -> Source:
     factory = SOURCES.get(recipe.data.source, where="data.source")
     own = {"seed": recipe.data.seed, "workers": recipe.workers, "events": events}
     known = option_names(factory)
-    source: Source = factory(**recipe.data.options, **{name: own[name] for name in own if name in known})
+    given = {**recipe.data.options, **{name: own[name] for name in own if name in known}}
+    parameters = inspect.signature(factory).parameters
+    missing = [name for name in known if name not in given and parameters[name].default is inspect.Parameter.empty]
+    if missing:
+        raise RecipeError(
+            f"the source {recipe.data.source!r} needs {', '.join(missing)}",
+            where="data",
+            given=", ".join(recipe.data.options) or "no options",
+        )
+    source: Source = factory(**given)
     return source
 
 
@@ -177,6 +187,8 @@ def _student(recipe: Recipe, corpus: Corpus, metrics: Metrics) -> Student:
 
 
 def _load(folder: Path) -> Any:
+    from .student.hardware import quiet
     from .student.load import load_student
 
-    return load_student(folder)
+    with quiet():
+        return load_student(folder)

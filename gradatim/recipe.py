@@ -212,7 +212,7 @@ def _parent(path: Path, name: str) -> Path:
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """``above`` wins; mappings merge key by key, except that naming another part drops the old part's options."""
-    merged = dict(below)
+    merged = {key: value for key, value in below.items() if _ALTERNATIVES.get(key) not in above}
     for key, value in above.items():
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
@@ -224,6 +224,9 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
             merged[key] = value
     return merged
 
+
+_ALTERNATIVES = {"thresholds": "quantiles", "quantiles": "thresholds", "tokens": "steps", "steps": "tokens"}
+"""Keys of which one replaces the other: a recipe that says ``quantiles`` does not mean its parent's ``thresholds``."""
 
 _PARTS: dict[str, tuple[str, ...]] = {"data": ("seed", "split"), "difficulty": ("bands",), "schedule": ()}
 """Sections that name a part, and the keys in them that are not the part's options."""

@@ -92,3 +92,9 @@ def test_what_may_change_on_resume_is_not_a_difference() -> None:
     old = load("smoke/baseline")
     assert changed_keys(old, load("smoke/baseline", ["title=x", "train.checkpoint_seconds=1"])) == []
     assert changed_keys(old, load("smoke/baseline", ["seed=9"])) == ["seed: 1 -> 9"]
+
+
+def test_quantiles_replace_the_thresholds_of_the_parent_and_steps_its_tokens() -> None:
+    recipe = load("smoke/baseline", ["difficulty.bands.quantiles=[0.3, 0.6]", "budget.steps=7"])
+    assert recipe.difficulty.bands.thresholds is None
+    assert recipe.tokens == 7 * recipe.train.size * recipe.train.length

@@ -62,7 +62,7 @@ def _tables(result: SuiteResult) -> list[Any]:
     counts = ", ".join(f"{number:,} {name}" for name, number in found["counts"].items() if number)
     blocks: list[Any] = [table((f"{result.suite} ({result.protocol})", "value", "95 % interval"), scores), counts]
     for group, members in result.counts.items():
-        if group in ("all", "outcome"):
+        if group in ("all", "outcome") or set(members) == {"none"}:
             continue
         rows = []
         for value, each in members.items():

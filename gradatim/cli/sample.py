@@ -62,12 +62,11 @@ def sample(
     if prompt == "-":
         prompt = sys.stdin.read()
     with watching() as events:
-        from ..api import model_folder
+        from ..api import open_model
         from ..student.decode import complete
-        from ..student.load import load_student
 
         asked = _questions(prompt, count if sampled or prompt is None else 1, words(level or ["all"]), seed)
-        student = load_student(model_folder(model))
+        student = open_model(model)
         room = limit or max([len(truth or "") + MARGIN for _, truth in asked if truth is not None] or [200])
         texts = complete(
             student.model, student.tokenizer, [text for text, _ in asked],

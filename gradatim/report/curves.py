@@ -37,10 +37,10 @@ def validation_curves(study: StudyData) -> str | None:
             for tokens, losses in found:
                 axes.plot(tokens, losses, color=look[arm].colour, linewidth=0.8, alpha=0.3)
             if found:
-                tokens, losses = _mean_curve(found)
+                places, means = _mean_curve(found)
                 axes.plot(
-                    tokens, losses, color=look[arm].colour, marker=look[arm].marker, markersize=4.5, linewidth=2,
-                    markevery=max(1, len(tokens) // 12), label=study.title_of(arm),
+                    places, means, color=look[arm].colour, marker=look[arm].marker, markersize=4.5, linewidth=2,
+                    markevery=max(1, len(places) // 12), label=study.title_of(arm),
                 )  # fmt: skip
         _loss_axes(axes)
         axes.set_xlabel("tokens learnt")

@@ -31,6 +31,10 @@ HEADLINE = ("output", "greedy")
 """The suite and protocol that decide: the whole output right, greedy decoding."""
 
 
+TWINS = {"new": "programs new in every form", "twin": "programs with a renamed twin in training"}
+"""What the values of the column ``twin`` mean (see ``table.split``)."""
+
+
 @dataclass(frozen=True)
 class Score:
     """One run on one set of test items."""
@@ -178,7 +182,7 @@ def _measures(study: StudyData, arms: Sequence[str]) -> list[Measure]:
             split = {
                 arm: [s.share for s in _scores(study.finished(arm), suite, protocol, "twin", value)] for arm in arms
             }
-            measures.append(Measure(f"{suite}, {protocol}, twin in training: {value}", _means(split)))
+            measures.append(Measure(f"{suite}, {protocol}, {TWINS.get(value, value)}", _means(split)))
         results = {arm: [run.evaluation(suite, protocol) for run in study.finished(arm)] for arm in arms}
         names = {name: None for found in results.values() for result in found if result for name in result.scores}
         for name in names:

@@ -26,9 +26,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import DynamicCache
+from transformers.cache_utils import Cache
 
 from ..stage import Event, Events, ignore_events
+from .memory import attends_everywhere, memory_for, without
 from .vocabulary import Vocabulary
 
 __all__ = ["Completion", "Finish", "Prediction", "complete", "predict_next", "uniforms"]
@@ -93,7 +94,8 @@ def complete(
     if not len(prompts) == len(limits) == len(drafts):
         raise ValueError(f"{len(prompts)} prompts, {len(limits)} limits and {len(drafts)} drafts do not fit")
     decoder = _Decoder(model, Vocabulary(tokenizer, stop), greedy, seed)
-    mixed = _attends_everywhere(model)
+    # Others would take padding and rejected drafts for past: prompts of one length at a time, and no drafts.
+    mixed = attends_everywhere(model)
     done: dict[int, Completion] = {}
     rows: list[_Row] = []
     for index, (prompt, limit, draft) in enumerate(zip(prompts, limits, drafts, strict=True)):
@@ -190,20 +192,20 @@ class _Decoder:
 
     def write(self, rows: list[_Row]) -> Iterator[tuple[int, Completion]]:
         """Read the prompts, then step until every row has ended; ended rows leave the batch at once."""
-        cache = DynamicCache(config=self.model.config)
+        read = max(len(row.prompt) + len(row.draft) for row in rows)
+        cache = memory_for(self.model, read + max(row.limit for row in rows))
         draws = _draws(rows, None if self.greedy else self.seed)
         written = self._read(rows, cache, draws)
-        width = cache.get_seq_length()
         # The position of each row's newest token, and the columns of the cache that the row may look at: its
         # prompt and the accepted part of its draft, not the rejected part and the padding.
         position = np.array([len(row.prompt) + len(tokens) - 1 for row, tokens in zip(rows, written, strict=True)])
-        visible = np.arange(width) < position[:, None]
+        visible = np.arange(read) < position[:, None]
         while True:
             ended = [self.vocabulary.ending(w, row.limit) for row, w in zip(rows, written, strict=True)]
             for row, end in zip(rows, ended, strict=True):
                 if end is not None:
                     yield row.index, Completion(end[0], row.ending if end[1] == "limit" else end[1])
-            live = [number for number, end in enumerate(ended) if end is None]
+            live = without([end is not None for end in ended])
             if not live:
                 return
             if len(live) < len(rows):
@@ -218,7 +220,7 @@ class _Decoder:
                 tokens.append(token)
             position = position + 1
 
-    def _read(self, rows: list[_Row], cache: DynamicCache, draws: Draws) -> list[list[int]]:
+    def _read(self, rows: list[_Row], cache: Cache, draws: Draws) -> list[list[int]]:
         """What each row has written after one pass over its prompt and draft: at least one token.
 
         Shorter rows are padded on the right, where a causal model does not look, so no mask is needed.
@@ -245,7 +247,7 @@ class _Decoder:
             written.append(chosen[: agreed + 1].tolist())
         return written
 
-    def _step(self, written: list[list[int]], position: Numbers, visible: Any, cache: DynamicCache) -> torch.Tensor:
+    def _step(self, written: list[list[int]], position: Numbers, visible: Any, cache: Cache) -> torch.Tensor:
         """Logits (rows, 1, vocabulary) after the newest token of each row."""
         device = self.model.device
         logits: torch.Tensor = self.model(
@@ -312,16 +314,6 @@ def _groups(rows: list[_Row], size: int, mixed: bool) -> Iterator[list[_Row]]:
 
 def _context(model: Any) -> int:
     return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
-
-
-def _attends_everywhere(model: Any) -> bool:
-    """Whether every layer attends to the whole past.
-
-    Others (sliding windows, recurrences) would count padding and rejected drafts as past: they are given prompts
-    of one length at a time and no drafts.
-    """
-    kinds = getattr(model.config, "layer_types", None) or ["full_attention"]
-    return set(kinds) == {"full_attention"} and not getattr(model.config, "sliding_window", None)
 
 
 def _batch_size(model: Any) -> int:

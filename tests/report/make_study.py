@@ -139,7 +139,7 @@ def _evaluations(share: float, tests: int, chance: random.Random) -> list[SuiteR
             "all": {"all": Counts(round(min(1, max(0, level)) * tests), tests)},
             "level": _split(level, LEVELS, tests, chance),
             "band": _split(level, {"hard": -0.2, "medium": -0.05, "easy": 0.08}, tests, chance),
-            "twin": _split(level, {"no": -0.01, "yes": 0.03}, tests, chance),
+            "twin": _split(level, {"new": -0.01, "twin": 0.03}, tests, chance),
         }
         return SuiteResult(name, protocol, counts, seconds=4.0)
 

@@ -103,6 +103,12 @@ def test_intervals_over_items_are_per_run_and_never_pooled(tmp_path):
     assert [score.total for score in row.scores] == [2_000] * 3
 
 
+def test_accuracy_is_told_with_and_without_twins(tmp_path):
+    names = [measure.name for measure in summarise(collect(make_study(tmp_path / "s", (1,), TWO))).measures]
+    assert "output, greedy, programs new in every form" in names
+    assert "output, greedy, programs with a renamed twin in training" in names
+
+
 def test_markdown_shows_every_seed_and_the_controls(tmp_path):
     text = markdown_table(collect(make_study(tmp_path / "s")))
     assert text.count("| Hybrid |") == 2

@@ -1,0 +1,150 @@
+"""Each verb does its job, and its ``--json`` has the documented shape."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from gradatim.cli.listing import KINDS
+
+
+def test_generate_writes_the_same_bytes_for_the_same_seed_whatever_the_workers(gradatim, tmp_path):
+    for name, workers in (("a.txt", 1), ("b.txt", 2)):
+        assert gradatim("generate", name, "--count", 70, "--seed", 5, "--workers", workers).status == 0
+    assert (tmp_path / "a.txt").read_bytes() == (tmp_path / "b.txt").read_bytes()
+
+
+def test_generate_takes_levels_with_commas_and_counts_what_it_kept(gradatim, tmp_path):
+    said = gradatim("generate", "a.parquet", "--count", 30, "--level", "1.1,2.1", "--level", "4.1", "--json")
+    found = json.loads(said.out)
+    assert {name: level["kept"] for name, level in found["levels"].items()} == {"1.1": 10, "2.1": 10, "4.1": 10}
+    assert found["kept"] == pq.read_table(tmp_path / "a.parquet").num_rows == 30
+
+
+def test_score_adds_a_column_for_each_metric(gradatim, tmp_path):
+    gradatim("generate", "a.jsonl", "--count", 20)
+    said = gradatim("score", "a.jsonl", "--out", "b.parquet", "--metric", "om,halstead", "--metric", "size", "--json")
+    assert json.loads(said.out)["metrics"]["om"]["scored"] == 20
+    assert {"om", "halstead", "size"} <= set(pq.read_table(tmp_path / "b.parquet").column_names)
+
+
+def test_score_of_a_folder_names_what_cannot_be_parsed_and_the_hardest_files(gradatim, tmp_path):
+    (tmp_path / "code").mkdir()
+    for name, text in {"easy": "a = 1\n", "hard": "for i in b:\n if i or c:\n  d = i * 2\n", "torn": "if :\n"}.items():
+        (tmp_path / "code" / f"{name}.py").write_text(text)
+    said = gradatim("score", "code", "--hardest", 1, "--json")
+    assert said.status == 0
+    assert "torn.py" in said.err
+    found = json.loads(said.out)
+    assert (found["rows"], found["rejected"]) == (3, 1)
+    assert [each["sample"] for each in found["hardest"]["om"]] == ["hard.py"]
+
+
+def test_plan_counts_the_samples_that_the_run_learns(gradatim, finished):
+    settings = ["data.count=300", "data.split.test=20", "data.split.validation=20", "budget.tokens=6000"]
+    changes = [part for each in settings for part in ("--set", each)]
+    planned = json.loads(gradatim("plan", "smoke/baseline", *changes, "--json").out)
+    learnt = json.loads(next(finished.glob("cycle-00/stage-00-*/result.json")).read_text())
+    assert planned["stages"][0]["bands"] == learnt["composition"]
+    assert planned["stages"][0]["samples"] == learnt["samples"]
+
+
+def test_plan_leaves_nothing_behind(gradatim, tmp_path):
+    assert gradatim("plan", "smoke/baseline").status == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plan_without_data_shows_the_matrix_and_says_what_is_not_known(gradatim):
+    said = gradatim("plan", "smoke/baseline", "--no-data", "--set", "schedule.name=hybrid")
+    assert "50% hardest" in said.out
+    assert "--data" in said.out
+    planned = json.loads(gradatim("plan", "smoke/baseline", "--no-data", "--json").out)
+    assert planned["data"] is None
+    assert planned["stages"][0]["samples"] is None
+
+
+def test_large_data_is_drawn_for_a_plan_only_when_asked(gradatim):
+    said = gradatim("plan", "smoke/baseline", "--set", "data.count=50000000", "--json")
+    assert json.loads(said.out)["data"] is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_lists_names_with_summaries(gradatim, kind):
+    found = json.loads(gradatim("list", kind, "--json").out)
+    assert found
+    assert all(set(each) == {"name", "summary"} and each["summary"] for each in found)
+    assert found[0]["name"] in gradatim("list", kind).out
+
+
+def test_list_alone_names_the_kinds(gradatim):
+    assert {each["name"] for each in json.loads(gradatim("list", "--json").out)} == set(KINDS)
+    assert "smoke/baseline" in gradatim("list").out
+
+
+def test_a_run_by_name_gets_a_folder_of_that_name_with_a_report(finished):
+    assert finished.name == "smoke-baseline"
+    assert "<html" in (finished / "report.html").read_text()
+
+
+def test_the_same_run_again_trains_nothing_and_shows_the_result(gradatim, finished):
+    files = sorted((finished / "cycle-00").rglob("*"))
+    before = [file.stat().st_mtime_ns for file in files]
+    changes = [part for line in (finished / "recipe.yaml").read_text().splitlines()[:0] for part in ("--set", line)]
+    said = gradatim("run", finished / "recipe.yaml", *changes, "--out", finished, "--json")
+    found = json.loads(said.out)[0]
+    assert [stage["stage"] for stage in found["stages"]] == ["all"]
+    assert set(found["stages"][0]["results"]["output-greedy"]) == {"counts", "scores"}
+    assert [file.stat().st_mtime_ns for file in files] == before
+
+
+def test_evaluate_counts_every_sample_and_gives_an_interval(gradatim, finished):
+    gradatim("generate", "t.parquet", "--count", 12, "--level", "1.1,2.1")
+    found = json.loads(gradatim("evaluate", finished, "--data", "t.parquet", "--json").out)
+    assert list(found["counts"]) == ["passed", "failed", "timeout", "invalid", "total"]
+    assert found["counts"]["total"] == 12
+    assert set(found["scores"]["accuracy"]) == {"value", "low", "high"}
+    shown = gradatim("evaluate", finished, "--data", "t.parquet", "--limit", 5).out
+    assert "accuracy" in shown
+    assert "5 total" in shown
+
+
+def test_sample_runs_a_whole_program_and_says_what_is_true(gradatim, finished):
+    found = json.loads(gradatim("sample", finished, "--prompt", "a = 3\nprint(a * a)", "--json").out)
+    assert found[0]["truth"] == "# 9\n"
+    assert found[0]["prompt"] == "a = 3\nprint(a * a)\n# output\n"
+    assert found[0]["right"] is (found[0]["written"] == "# 9\n")
+
+
+def test_sample_goes_on_with_a_prompt_that_cannot_be_run(gradatim, finished):
+    found = json.loads(gradatim("sample", finished, "--prompt", "a = 3\npri", "--limit", 4, "--json").out)
+    assert found[0]["truth"] is None
+    assert len(found[0]["written"]) <= 4
+
+
+def test_sample_draws_programs_of_its_own(gradatim, finished):
+    found = json.loads(gradatim("sample", finished, "--count", 2, "--level", "1.1", "--json").out)
+    assert len(found) == 2
+    assert all(each["truth"].startswith("# ") for each in found)
+    assert gradatim("sample", finished, "--count", 2).status == 0
+
+
+def test_report_prints_markdown_without_writing_a_page(gradatim, finished, tmp_path):
+    said = gradatim("report", finished, "--markdown")
+    assert said.out.count("| ") > 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_writes_one_page_for_several_runs_where_it_is_asked_to(gradatim, finished, tmp_path):
+    assert gradatim("report", finished, "--out", "page.html").status == 0
+    assert (tmp_path / "page.html").stat().st_size > 1000
+
+
+def test_doctor_looks_at_what_training_needs(gradatim):
+    said = gradatim("doctor", "--json")
+    found = {each["name"]: each["state"] for each in json.loads(said.out)}
+    assert found["torch"] == "good"
+    assert {"processor", "threads", "bf16", "compiler", "disk"} <= set(found)
+    assert said.status == 0
+    assert "torch" in gradatim("doctor").out

@@ -1,0 +1,60 @@
+"""Facts about the cache that texts are written with."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers.cache_utils import DynamicLayer
+
+from gradatim.student.memory import RoomyLayer, attends_everywhere, memory_for, without
+
+SIZES = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "vocab_size": 9}
+
+
+def test_a_roomy_layer_holds_what_transformers_own_layer_holds():
+    torch.manual_seed(0)
+    ours, theirs = RoomyLayer(9), DynamicLayer()
+    for rows, columns, kept in ((5, 4, [0, 4, 2]), (3, 1, [0, 1, 2]), (3, 3, [2]), (1, 1, [0])):
+        keys, values = torch.randn(2, rows, 2, columns, 3)
+        for one, other in zip(ours.update(keys, values), theirs.update(keys, values), strict=True):
+            assert torch.equal(one, other)
+        for layer in (ours, theirs):
+            layer.batch_select_indices(torch.tensor(kept))
+        assert torch.equal(ours.keys, theirs.keys)
+        assert torch.equal(ours.values, theirs.values)
+        assert ours.get_seq_length() == theirs.get_seq_length()
+        assert ours.get_mask_sizes(1) == theirs.get_mask_sizes(1)
+
+
+def test_a_row_that_stays_is_not_copied():
+    layer = RoomyLayer(4)
+    layer.update(torch.zeros(4, 1, 2, 1), torch.zeros(4, 1, 2, 1))
+    before = layer.keys.data_ptr()
+    layer.batch_select_indices(torch.tensor([0, 3]))
+    assert layer.keys.data_ptr() == before
+
+
+def test_too_little_room_is_an_error():
+    layer = RoomyLayer(2)
+    with pytest.raises(RuntimeError):
+        layer.update(torch.zeros(1, 1, 3, 1), torch.zeros(1, 1, 3, 1))
+
+
+@given(st.lists(st.booleans(), max_size=40))
+def test_rows_that_go_on_are_kept_and_only_gaps_are_filled(ended):
+    rows = without(ended)
+    live = [row for row, end in enumerate(ended) if not end]
+    assert sorted(rows) == live
+    assert all(row == place for place, row in enumerate(rows) if not ended[place])
+
+
+def test_only_models_that_attend_everywhere_get_roomy_layers():
+    plain = Qwen3ForCausalLM(Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=4, bos_token_id=1, eos_token_id=1))
+    sliding = MistralForCausalLM(MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=4))
+    assert attends_everywhere(plain)
+    assert not attends_everywhere(sliding)
+    assert [type(layer) for layer in memory_for(plain, 5).layers] == [RoomyLayer] * 3
+    assert not any(isinstance(layer, RoomyLayer) for layer in memory_for(sliding, 5).layers)

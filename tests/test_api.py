@@ -1,0 +1,167 @@
+"""The four functions do what the verbs do, from Python."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gradatim
+from gradatim import api
+from gradatim.errors import DataError, RecipeError, Stopped
+from gradatim.plan import data_is_quick, parameters, plan_run
+from gradatim.programs import generate
+from gradatim.recipe import Recipe, load
+from gradatim.stage import Event
+from gradatim.table import make_table, write_table
+
+SMALL = ("data.count=300", "data.split.test=20", "data.split.validation=20", "budget.tokens=6000")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the smallest student."""
+    folder = tmp_path_factory.mktemp("api") / "run"
+    gradatim.run("smoke/baseline", folder, changes=SMALL)
+    return folder
+
+
+def test_the_examples_in_the_docstrings_are_true():
+    assert doctest.testmod(api).failed == 0
+
+
+@pytest.mark.parametrize(
+    "first", ["import gradatim.run", "from gradatim.evaluate import SUITES", "import gradatim.plan"]
+)
+def test_a_function_wins_over_the_submodule_of_its_name_whatever_was_imported_first(first):
+    code = f"{first}\nimport gradatim\nfrom gradatim import run\nprint([callable(getattr(gradatim, n)) for n in gradatim.__all__], callable(run))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[True, True, True, True] True\n"
+
+
+def test_a_submodule_of_that_name_can_still_be_imported_from():
+    from gradatim.run import run
+
+    assert run is not gradatim.run
+
+
+def test_score_takes_a_table_a_file_and_a_folder(tmp_path):
+    table = make_table({"answer": ["a = 1\n", "for i in range(3) :\n\tprint(i)\n"]})
+    write_table(table, tmp_path / "t.parquet")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "a.py").write_text("a = 1\n")
+    scored = [gradatim.score(each, ["om"]) for each in (table, tmp_path / "t.parquet", str(tmp_path / "code"))]
+    assert scored[0]["om"].to_pylist() == scored[1]["om"].to_pylist()
+    assert scored[2]["om"].to_pylist() == scored[0]["om"].to_pylist()[:1]
+
+
+def test_a_folder_that_datasets_saved_is_not_taken_for_source_files(tmp_path):
+    (tmp_path / "dataset_info.json").write_text("{}")
+    assert not api.is_source_folder(tmp_path)
+    assert api.is_source_folder(tmp_path.parent)
+
+
+def test_plan_is_exact_where_the_run_can_be_compared(finished):
+    planned = gradatim.plan("smoke/baseline", changes=SMALL)
+    result = json.loads(next(finished.glob("cycle-00/stage-*/result.json")).read_text())
+    table = json.loads((finished / "cycle-00" / "table.json").read_text())
+    assert [planned.stages[0].samples, dict(planned.stages[0].bands or {})] == [
+        result["samples"],
+        result["composition"],
+    ]
+    assert planned.data is not None
+    assert planned.data["train"] == table["rows"]
+    assert [band.samples for band in planned.bands] == table["bands"]["counts"]
+
+
+def test_plan_reads_the_corpus_that_a_run_has_made(finished):
+    heard: list[Event] = []
+    recipe = load("smoke/baseline", SMALL)
+    planned = plan_run(recipe, store=finished / "data", events=heard.append)
+    assert heard == []
+    assert planned == plan_run(recipe)
+
+
+@pytest.mark.parametrize("schedule", ["baseline", "sequential", "incremental", "hybrid", "reverse", "only", "warmup"])
+def test_the_stages_of_a_plan_spend_the_budget_with_and_without_data(schedule):
+    changes = (*SMALL, f"schedule.name={schedule}")
+    without, having = (gradatim.plan("smoke/baseline", changes=changes, data=data) for data in (False, True))
+    assert sum(stage.tokens for stage in without.stages) == without.tokens == 6000
+    shown = [(stage.stage, stage.fractions, stage.ends, stage.tokens, stage.steps) for stage in without.stages]
+    assert shown == [(each.stage, each.fractions, each.ends, each.tokens, each.steps) for each in having.stages]
+
+
+@pytest.mark.parametrize("preset", ["paper", "modern", "small", "tiny"])
+def test_the_parameters_of_a_plan_are_those_of_the_model(preset):
+    from gradatim.student.architecture import create, freeze, trainable_parameters
+
+    recipe = load("smoke/baseline", (f"student.preset={preset}", "student.tokenizer=bpe", "student.vocabulary=300"))
+    model = create(preset, vocabulary=300, context=192, special={"pad_token_id": 0, "eos_token_id": 1}, seed=0)
+    freeze(model)
+    assert parameters(recipe) == trainable_parameters(model)
+
+
+def test_only_small_data_is_quick(tmp_path):
+    assert data_is_quick(load("smoke/baseline"))
+    assert not data_is_quick(load("smoke/baseline", ("data.count=1000000",)))
+    (tmp_path / "big.jsonl").touch()
+    with open(tmp_path / "big.jsonl", "wb") as file:
+        file.truncate(1 << 30)
+    assert not data_is_quick(Recipe.model_validate({"data": {"source": "file", "path": str(tmp_path / "big.jsonl")}}))
+
+
+def test_run_goes_on_where_events_stopped_it(tmp_path):
+    heard: list[str] = []
+
+    def stop_in_training(event: Event) -> None:
+        heard.append(event.task)
+        if event.kind == "advance" and event.task.startswith("train") and event.done:
+            raise Stopped("enough")
+
+    with pytest.raises(Stopped):
+        gradatim.run("smoke/baseline", tmp_path, changes=SMALL, events=stop_in_training)
+    assert heard[-1].startswith("train")
+    stages = gradatim.run("smoke/baseline", tmp_path, changes=SMALL)
+    assert stages[-1].fitted.resumed_at == 1
+
+
+def test_a_recipe_object_needs_a_folder():
+    with pytest.raises(RecipeError, match="needs a folder"):
+        gradatim.run(load("smoke/baseline"))
+
+
+def test_recipes_have_folders_of_their_name():
+    assert gradatim.api.default_folder("smoke/baseline") == Path("runs/smoke-baseline")
+    assert gradatim.api.default_folder("recipes/smoke/baseline.yaml") == Path("runs/smoke-baseline")
+
+
+def test_a_recipe_of_ones_own_runs_under_its_stem(tmp_path):
+    (tmp_path / "mine.yaml").write_text("seed: 1\n")
+    assert gradatim.api.default_folder(tmp_path / "mine.yaml") == Path("runs/mine")
+
+
+def test_evaluate_opens_a_run_folder_and_a_model_folder_alike(finished):
+    samples = generate(10, levels=("1.1",), seed=4).table
+    model = next(finished.glob("cycle-00/stage-*/model"))
+    found = [gradatim.evaluate(each, samples, protocol="greedy") for each in (finished, str(model))]
+    assert found[0].counts == found[1].counts
+    assert found[0].counts["all"]["all"].total == 10
+
+
+def test_a_run_without_a_finished_stage_has_no_model(tmp_path):
+    (tmp_path / "cycle-00" / "stage-00-all").mkdir(parents=True)
+    with pytest.raises(DataError, match="no finished model"):
+        gradatim.evaluate(tmp_path, generate(2).table)
+
+
+def test_the_metrics_of_score_may_be_objects():
+    def constant(samples, *, workers=1):
+        return np.full(samples.num_rows, 2.5)
+
+    table = make_table({"answer": ["a = 1\n"]})
+    assert gradatim.score(table, {"mine": constant})["mine"].to_pylist() == [2.5]

@@ -1,0 +1,160 @@
+"""The layout holds: modules import only from modules above them, and light commands stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gradatim
+
+PACKAGE = Path(gradatim.__file__).parent
+
+LAYERS = (
+    "errors",
+    "registry",
+    "options",
+    "record",
+    "stage",
+    "table",
+    "programs",
+    "difficulty",
+    "schedule",
+    "source",
+    "student",
+    "evaluate",
+    "corpus",
+    "results",
+    "recipe",
+    "assemble",
+    "claim",
+    "run",
+    "study",
+    "report",
+    "plan",
+    "api",
+    "cli",
+)
+"""The reading order, which is the order of the data flow: a layer imports from those before it, and from itself."""
+
+OUTSIDE = {"__init__", "__main__"}
+"""The package's two doors: one fetches the functions of ``api`` at first use, the other starts ``cli``."""
+
+HEAVY = ("torch", "transformers", "scipy", "matplotlib")
+
+
+def layer_of(path: Path) -> str:
+    """The first name below the package: ``student`` for ``student/decode.py``."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_layers(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, layer) of everything that ``path`` imports from this package, inside functions too."""
+    inside = path.relative_to(PACKAGE).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            module = (node.module or "").split(".") if node.module else []
+            if node.level:
+                place = [*inside[: len(inside) - node.level + 1], *module]
+            elif module[:1] == ["gradatim"]:
+                place = module[1:]
+            else:
+                continue
+            for name in [place[0]] if place else [alias.name for alias in node.names]:
+                yield node.lineno, name
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("gradatim."):
+                    yield node.lineno, alias.name.split(".")[1]
+
+
+def module_level_imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, top package) of what ``path`` imports when it is itself imported."""
+
+    def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+        for statement in body:
+            yield statement
+            for part in ("body", "orelse", "handlers", "finalbody"):
+                inner = getattr(statement, part, [])
+                lazy = isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef)
+                typed = isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING"
+                if not lazy and not typed:
+                    yield from statements(inner)
+
+    for statement in statements(ast.parse(path.read_text("utf-8")).body):
+        if isinstance(statement, ast.Import):
+            yield from ((statement.lineno, alias.name.split(".")[0]) for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom) and not statement.level:
+            yield statement.lineno, (statement.module or "").split(".")[0]
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if layer_of(path) not in OUTSIDE)
+
+
+def test_every_module_has_a_place_in_the_order():
+    assert {layer_of(path) for path in modules()} == set(LAYERS)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_layers_above_it(path):
+    own = LAYERS.index(layer_of(path))
+    below = [(line, name) for line, name in imported_layers(path) if name in LAYERS and LAYERS.index(name) > own]
+    assert below == []
+
+
+def test_the_layer_test_sees_an_import_from_below(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
+    (tmp_path / "table").mkdir()
+    wrong = tmp_path / "table" / "wrong.py"
+    wrong.write_text("from ..run import run\nfrom .. import cli\n\ndef f():\n    import gradatim.api\n")
+    assert [name for _, name in imported_layers(wrong)] == ["run", "cli", "api"]
+
+
+def test_only_students_import_heavy_packages_when_they_are_imported():
+    heavy = {
+        str(path.relative_to(PACKAGE))
+        for path in modules()
+        if layer_of(path) not in ("student", "evaluate")
+        for _, name in module_level_imports(path)
+        if name in HEAVY
+    }
+    assert heavy == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--help",
+        "run --help",
+        "list",
+        "list schedules",
+        "list suites",
+        "list recipes",
+        "plan smoke/baseline --no-data",
+        "plan smoke/baseline --data",
+        "generate programs.txt --count 20",
+        "plan smoke/baseline --set schedule.name=hybird",
+    ],
+)
+def test_a_light_command_imports_no_heavy_package(arguments, tmp_path):
+    code = (
+        "import sys\nfrom gradatim.cli.main import main\n"
+        f"status = main({arguments.split()!r})\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_importing_the_package_imports_nothing_else():
+    code = (
+        "import sys\nbefore = set(sys.modules)\nimport gradatim\n"
+        "print(sorted({name.split('.')[0] for name in set(sys.modules) - before} & {'numpy', 'pyarrow', 'pydantic', 'torch'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n"
