@@ -102,8 +102,8 @@ def measure(student: LoadedStudent, samples: pa.Table, few: int) -> dict[str, An
 def main() -> None:
     """Generate, ask, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--programs", type=int, default=512)
-    parser.add_argument("--reference", type=int, default=12, help="programs for the slow road")
+    parser.add_argument("--programs", type=int, default=256)
+    parser.add_argument("--reference", type=int, default=4, help="programs for the slow road")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()

@@ -41,7 +41,7 @@ def score(
     >>> from gradatim.table import make_table
     >>> table = make_table({"answer": ["a = 1\\nprint(a)\\n", "for i in range(3) :\\n\\tprint(i * i)\\n"]})
     >>> gradatim.score(table, ["om", "nesting"])["om"].to_pylist()
-    [0.5, 1.25]
+    [0.5, 1.5]
     """
     from .difficulty import read_folder
     from .difficulty import score as score_table

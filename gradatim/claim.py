@@ -55,6 +55,4 @@ def claim(record: Record, recipe: Recipe, events: Events) -> None:
     before = read_json(kept)
     moved = [f"{key}: {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]]
     if moved:
-        events(
-            Event("note", "environment", text=f"the environment changed since the run began: {'; '.join(moved)}")
-        )
+        events(Event("note", "environment", text=f"the environment changed since the run began: {'; '.join(moved)}"))

@@ -61,7 +61,7 @@ class Corpus:
     def difficulty(self, part: Part, metric: str) -> npt.NDArray[np.float64]:
         """One metric's column, float64, NaN where a sample has no score."""
         column = pq.read_table(self.folder / f"{part}.parquet", columns=[metric]).column(metric)
-        return column.to_numpy().astype(np.float64)
+        return np.asarray(column.to_numpy(), dtype=np.float64)
 
     def lengths(self) -> npt.NDArray[np.int64]:
         """Characters of each training sample, prompt and answer together."""
@@ -69,7 +69,7 @@ class Corpus:
 
         samples = pq.read_table(self.folder / "train.parquet", columns=["prompt", "answer"])
         both = pc.add(pc.utf8_length(samples["prompt"]), pc.utf8_length(samples["answer"]))
-        return both.to_numpy().astype(np.int64)
+        return np.asarray(both.to_numpy(), dtype=np.int64)
 
     def tokens(self, model: ModelSettings) -> tuple[PreTrainedTokenizerFast, Encoded, Encoded]:
         """The tokenizer for these samples, and the training and validation samples as tokens."""
@@ -100,7 +100,7 @@ class Corpus:
                     encode_table(made, self.table("validation"), target / "validation")
 
                 write_folder(folder, fill)
-        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder / "tokenizer")
         return tokenizer, Encoded.open(folder / "train"), Encoded.open(folder / "validation")
 
 

@@ -162,9 +162,7 @@ def load(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
         parent = _parent(path, str(content.pop("extends")))
         below = _read(parent)
         if "extends" in below:
-            raise RecipeError(
-                "a recipe extends one level only", where=parent, given=f"extends: {below['extends']}"
-            )
+            raise RecipeError("a recipe extends one level only", where=parent, given=f"extends: {below['extends']}")
         content = _merged(below, content)
     for change in changes:
         content = _merged(content, _change(change))
@@ -235,9 +233,7 @@ _PARTS: dict[str, tuple[str, ...]] = {"data": ("seed", "split"), "difficulty": (
 def _change(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise RecipeError(
-            "a change is written key=value", where="--set", given=text, hint="--set schedule.replay=0.25"
-        )
+        raise RecipeError("a change is written key=value", where="--set", given=text, hint="--set schedule.replay=0.25")
     try:
         nested: Any = yaml.safe_load(value)
     except yaml.YAMLError as error:
@@ -281,6 +277,4 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def unified_difference(old: Recipe, new: Recipe) -> str:
     """The difference of two recipes as a patch, for people."""
-    return "\n".join(
-        difflib.unified_diff(dump(old).splitlines(), dump(new).splitlines(), "old", "new", lineterm="")
-    )
+    return "\n".join(difflib.unified_diff(dump(old).splitlines(), dump(new).splitlines(), "old", "new", lineterm=""))

@@ -119,7 +119,7 @@ class Metrics:
         with storage_errors(self.path):
             if self._file is None:
                 # Unbuffered: a row is with the system when append returns, and a full disk is told here.
-                self._file = open(self.path, "ab", buffering=0)
+                self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - kept open from row to row
             try:
                 self._file.write((json.dumps(row, allow_nan=False) + "\n").encode())
             except OSError:
@@ -163,7 +163,7 @@ class Record:
         self.folder = folder
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = open(folder / ".lock", "a+")
+            self._lock = open(folder / ".lock", "a+")  # noqa: SIM115 - held until close
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -71,9 +71,7 @@ class Registry(Generic[Part]):
             self._plugins_read = True
             for point in entry_points(group=f"gradatim.{self.plural}"):
                 if point.name not in self._entries:
-                    self.lazy(
-                        point.name, point.value, f"from the package {point.dist.name if point.dist else '?'}"
-                    )
+                    self.lazy(point.name, point.value, f"from the package {point.dist.name if point.dist else '?'}")
 
     def __contains__(self, name: object) -> bool:
         self._read_plugins()

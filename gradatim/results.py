@@ -33,8 +33,7 @@ def decode_fitted(value: Mapping[str, Any]) -> Fitted:
 def decode_suite(value: Mapping[str, Any]) -> SuiteResult:
     """The inverse of ``encode``."""
     counts = {
-        group: {name: Counts(**each) for name, each in members.items()}
-        for group, members in value["counts"].items()
+        group: {name: Counts(**each) for name, each in members.items()} for group, members in value["counts"].items()
     }
     scores = {name: (float(total), int(count)) for name, (total, count) in value["scores"].items()}
     return SuiteResult(**{**value, "counts": counts, "scores": scores})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from .recipe import Recipe
 from .record import Record
 from .results import decode_fitted, decode_stage, decode_suite, describe, encode
 from .schedule import realise
-from .stage import Events, Feedback, Fitted, Stage, StageResult, SuiteResult, ignore_events
+from .stage import Events, Feedback, Fitted, Stage, StageResult, Suite, SuiteResult, ignore_events
 
 __all__ = ["run"]
 
@@ -91,8 +92,7 @@ class Cycle:
                 self.record.once(f"{key}/fitted.json", lambda: encode(self.fit(stage, key, history)))
             )
             counts = {
-                name: int((self.bands.index[stage.rows] == band).sum())
-                for band, name in enumerate(self.bands.names)
+                name: int((self.bands.index[stage.rows] == band).sum()) for band, name in enumerate(self.bands.names)
             }
             result = StageResult(self.number, stage.index, stage.spec, len(stage.rows), counts, fitted)
             last = self.parts.schedule.next([*history, result]) is None
@@ -117,10 +117,10 @@ class Cycle:
         places = self.bands.place(self.corpus.difficulty("test", self.parts.metric))
         names = [self.bands.names[place] if place >= 0 else None for place in places]
         samples = self.corpus.table("test").append_column("band", pa.array(names, pa.string()))
+        seed, events = self.parts.evaluation_seed, self.events
+
+        def ask(suite: Suite) -> dict[str, Any]:
+            return encode(suite(student, samples, seed=seed, events=events))
+
         for each in due:
-            seed, events = self.parts.evaluation_seed, self.events
-            made = self.record.once(
-                f"{key}/evaluation-{each.label}.json",
-                lambda suite=each.suite: encode(suite(student, samples, seed=seed, events=events)),  # type: ignore[misc]
-            )
-            yield decode_suite(made)
+            yield decode_suite(self.record.once(f"{key}/evaluation-{each.label}.json", partial(ask, each.suite)))

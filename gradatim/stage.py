@@ -215,8 +215,6 @@ class Student(Protocol):
 class Suite(Protocol):
     """An evaluation: a student and a fixed table in, counts out."""
 
-    def __call__(
-        self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events
-    ) -> SuiteResult:
+    def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
         """Deterministic for the same student, samples and seed."""
         ...

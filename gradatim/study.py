@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import queue
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -63,9 +63,7 @@ def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | Non
     single = [arm for arm in plain if not recipes[arm].schedule.options]
     chosen = baseline or next(iter([*single, *plain, *recipes]))
     if chosen not in recipes:
-        raise RecipeError(
-            "the baseline is not an arm", where="--baseline", given=chosen, allowed=", ".join(recipes)
-        )
+        raise RecipeError("the baseline is not an arm", where="--baseline", given=chosen, allowed=", ".join(recipes))
     reference = recipes[chosen]
     for arm, recipe in recipes.items():
         for section in ("data", "evaluate", "seed"):
@@ -93,16 +91,12 @@ def study(plan: Plan, folder: Path, *, workers: int = 0, events: Events = ignore
     with Record(folder) as record:
         _claim(record, plan)
         recipes = {
-            (arm, seed): plan.arms[arm].model_copy(
-                update={"seed": seed, "threads": plan.arms[arm].threads or threads}
-            )
+            (arm, seed): plan.arms[arm].model_copy(update={"seed": seed, "threads": plan.arms[arm].threads or threads})
             for arm, seed in plan.runs()
         }
         for recipe in plan.arms.values():
             corpus_maker(recipe.model_copy(update={"workers": cores}), events).make(folder / "data", events=events)
-        waiting = {
-            run: recipe for run, recipe in recipes.items() if not _finished(folder / run_folder(*run), recipe)
-        }
+        waiting = {run: recipe for run, recipe in recipes.items() if not _finished(folder / run_folder(*run), recipe)}
         _carry_out(waiting, folder, min(workers, max(len(waiting), 1)), events, len(recipes))
 
 
@@ -133,9 +127,7 @@ def _claim(record: Record, plan: Plan) -> None:
             )
         now["seeds"] = sorted({*before["seeds"], *plan.seeds})
     elif (record.folder / "recipe.yaml").exists():
-        raise RunFolderError(
-            "this folder holds a single run", where=record.folder, hint="another folder with --out"
-        )
+        raise RunFolderError("this folder holds a single run", where=record.folder, hint="another folder with --out")
     write_json(path, now)
 
 

@@ -39,7 +39,10 @@ def test_the_examples_in_the_docstrings_are_true():
     "first", ["import gradatim.run", "from gradatim.evaluate import SUITES", "import gradatim.plan"]
 )
 def test_a_function_wins_over_the_submodule_of_its_name_whatever_was_imported_first(first):
-    code = f"{first}\nimport gradatim\nfrom gradatim import run\nprint([callable(getattr(gradatim, n)) for n in gradatim.__all__], callable(run))"
+    code = (
+        f"{first}\nimport gradatim\nfrom gradatim import run\n"
+        "print([callable(getattr(gradatim, name)) for name in gradatim.__all__], callable(run))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[True, True, True, True] True\n"
 

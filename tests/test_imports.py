@@ -44,6 +44,10 @@ LAYERS = (
 OUTSIDE = {"__init__", "__main__"}
 """The package's two doors: one fetches the functions of ``api`` at first use, the other starts ``cli``."""
 
+LAZY = {("table", "programs")}
+"""Imports against the order, allowed inside functions only: a split by default asks programs for their canonical form,
+while the generator writes tables."""
+
 HEAVY = ("torch", "transformers", "scipy", "matplotlib")
 
 
@@ -103,8 +107,9 @@ def test_every_module_has_a_place_in_the_order():
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_imports_only_from_layers_above_it(path):
     own = LAYERS.index(layer_of(path))
-    below = [(line, name) for line, name in imported_layers(path) if name in LAYERS and LAYERS.index(name) > own]
-    assert below == []
+    allowed = {name for layer, name in LAZY if layer == layer_of(path)}
+    below = [(line, name) for line, name in imported_layers(path) if name in LAYERS[own + 1 :]]
+    assert [(line, name) for line, name in below if name not in allowed] == []
 
 
 def test_the_layer_test_sees_an_import_from_below(tmp_path, monkeypatch):
@@ -154,7 +159,8 @@ def test_a_light_command_imports_no_heavy_package(arguments, tmp_path):
 def test_importing_the_package_imports_nothing_else():
     code = (
         "import sys\nbefore = set(sys.modules)\nimport gradatim\n"
-        "print(sorted({name.split('.')[0] for name in set(sys.modules) - before} & {'numpy', 'pyarrow', 'pydantic', 'torch'}))"
+        "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(new & {'numpy', 'pyarrow', 'pydantic', 'torch'}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "[]\n"

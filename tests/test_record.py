@@ -35,9 +35,8 @@ def test_a_failed_make_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_locked_run_folder_names_the_process_that_uses_it(tmp_path: Path) -> None:
-    with Record(tmp_path):
-        with pytest.raises(RunFolderError, match=f"process {os.getpid()}"):
-            Record(tmp_path)
+    with Record(tmp_path), pytest.raises(RunFolderError, match=f"process {os.getpid()}"):
+        Record(tmp_path)
     Record(tmp_path).close()
 
 

@@ -10,6 +10,8 @@ zero and are frozen, so the function computed, and what is trained, are the same
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
@@ -18,7 +20,7 @@ from .presets import PRESETS, Shape
 __all__ = ["create", "freeze", "trainable_parameters"]
 
 
-def create(preset: str, *, vocabulary: int, context: int, special: dict[str, int], seed: int) -> PreTrainedModel:
+def create(preset: str, *, vocabulary: int, context: int, special: dict[str, Any], seed: int) -> PreTrainedModel:
     """A new model of the preset with weights drawn from ``seed``; the global random state is left as it was.
 
     ``special`` holds ``pad_token_id`` and ``eos_token_id``. Raises ``UnknownPart`` for an unknown preset.
@@ -31,7 +33,7 @@ def create(preset: str, *, vocabulary: int, context: int, special: dict[str, int
         return _qwen3(shape, vocabulary, context, special)
 
 
-def _gpt2(shape: Shape, vocabulary: int, context: int, special: dict[str, int]) -> PreTrainedModel:
+def _gpt2(shape: Shape, vocabulary: int, context: int, special: dict[str, Any]) -> PreTrainedModel:
     model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=vocabulary,
@@ -62,7 +64,7 @@ def freeze(model: PreTrainedModel) -> None:
                 parameter.requires_grad_(False)
 
 
-def _qwen3(shape: Shape, vocabulary: int, context: int, special: dict[str, int]) -> PreTrainedModel:
+def _qwen3(shape: Shape, vocabulary: int, context: int, special: dict[str, Any]) -> PreTrainedModel:
     model = Qwen3ForCausalLM(
         Qwen3Config(
             vocab_size=vocabulary,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -152,9 +152,7 @@ class Packed:
     def one_pass(self) -> Iterator[Batch]:
         """Every sample once, in the shape of training; the last batch is filled up with empty lines."""
         rows = self._epoch(0)
-        packs = (
-            self._pack(rows[at : at + self.chunk], 0, at // self.chunk) for at in range(0, len(rows), self.chunk)
-        )
+        packs = (self._pack(rows[at : at + self.chunk], 0, at // self.chunk) for at in range(0, len(rows), self.chunk))
         lines = [line for pack in packs for line in pack]
         lines += [[]] * (-len(lines) % self.size)
         for at in range(0, len(lines), self.size):

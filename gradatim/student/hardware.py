@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ContextManager
+from typing import Any
 
 import torch
 import transformers
@@ -27,7 +27,7 @@ def device() -> torch.device:
 def native_bf16() -> bool:
     """Whether bf16 products are computed natively: elsewhere bf16 is several times slower than fp32."""
     if device().type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool({"avx512_bf16", "amx_bf16"} & _flags())
 
 
@@ -39,7 +39,7 @@ def _flags() -> set[str]:
     return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
-def autocast(precision: str) -> ContextManager[Any]:
+def autocast(precision: str) -> contextlib.AbstractContextManager[Any]:
     """The autocast context of ``auto``, ``fp32`` or ``bf16``."""
     if precision == "bf16" or (precision == "auto" and native_bf16()):
         return torch.autocast(device().type, dtype=torch.bfloat16)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from .architecture import create, freeze, trainable_parameters
 from .batches import Batch, Batcher, Packed, Windows, fitting_rows
 from .hardware import autocast, device, quiet, reproducible
 from .objective import token_losses, token_weights
-from .optim import Optimizers, make_optimizers, make_shape
+from .optim import make_optimizers, make_shape
 from .settings import ModelSettings, TrainSettings
 from .tokenizer import Encoded
 
@@ -47,8 +47,8 @@ class Learner:
     validation: Encoded
     metrics: Metrics
     seed: int
-    model: ModelSettings = ModelSettings()
-    train: TrainSettings = TrainSettings()
+    model: ModelSettings
+    train: TrainSettings
 
     def fit(self, stage: Stage, folder: Path, previous: Path | None, events: Events = ignore_events) -> Fitted:
         """See ``stage.Student``. Raises ``TrainingDiverged`` with the last good checkpoint kept."""
@@ -59,9 +59,7 @@ class Learner:
         """The model a stage starts from: the one before it left, or new weights."""
         if previous is not None:
             with quiet():
-                model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                    previous / "model", dtype=torch.float32
-                )
+                model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(previous / "model", dtype=torch.float32)
         else:
             special = {
                 "pad_token_id": int(self.tokenizer.pad_token_id),
@@ -75,15 +73,14 @@ class Learner:
                 seed=self.seed,
             )
         freeze(model)
-        return model.to(device()).train()
+        on_device: Any = model.train()
+        return cast(PreTrainedModel, on_device.to(device()))
 
 
 class _Fit:
     """One stage being learnt: what the loop carries from step to step."""
 
-    def __init__(
-        self, learner: Learner, stage: Stage, folder: Path, previous: Path | None, events: Events
-    ) -> None:
+    def __init__(self, learner: Learner, stage: Stage, folder: Path, previous: Path | None, events: Events) -> None:
         self.learner, self.stage, self.folder, self.events = learner, stage, folder, events
         self.settings = learner.train
         self.model = learner.initial(previous)

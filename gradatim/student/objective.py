@@ -17,9 +17,7 @@ def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
     ``logits``: (size, length, vocabulary).
     """
-    flat = functional.cross_entropy(
-        logits.flatten(0, 1).float(), labels.flatten(), reduction="none", ignore_index=-100
-    )
+    flat = functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none", ignore_index=-100)
     return flat.view_as(labels)
 
 

@@ -26,12 +26,13 @@ def make_shape(settings: ShapeSettings) -> Callable[[float], float]:
     ``constant``; ``paper_steps``, ×0.1 at 70, 80 and 90 % (arXiv 2407.10194); ``warmup_decay``, linear warm-up,
     constant, linear decay to ``floor``; ``cosine``, linear warm-up, then a half cosine to ``floor``.
     """
-    return {
+    shapes: dict[str, Callable[[float], float]] = {
         "constant": lambda progress: 1.0,
-        "paper_steps": lambda progress: 0.1 ** sum(progress >= at for at in (0.7, 0.8, 0.9)),
+        "paper_steps": lambda progress: float(0.1 ** sum(progress >= at for at in (0.7, 0.8, 0.9))),
         "warmup_decay": partial(_warmup_decay, settings),
         "cosine": partial(_cosine, settings),
-    }[settings.name]
+    }
+    return shapes[settings.name]
 
 
 def _warmup(settings: ShapeSettings, progress: float) -> float:
@@ -45,9 +46,7 @@ def _warmup_decay(settings: ShapeSettings, progress: float) -> float:
 
 def _cosine(settings: ShapeSettings, progress: float) -> float:
     along = min(1.0, max(0.0, (progress - settings.warmup) / (1 - settings.warmup)))
-    return _warmup(settings, progress) * (
-        settings.floor + (1 - settings.floor) * 0.5 * (1 + math.cos(math.pi * along))
-    )
+    return _warmup(settings, progress) * (settings.floor + (1 - settings.floor) * 0.5 * (1 + math.cos(math.pi * along)))
 
 
 @dataclass(frozen=True)

@@ -107,9 +107,22 @@ def test_a_file_of_the_wrong_kind_is_refused_before_the_work(gradatim, tmp_path)
     assert_one_line(gradatim("score", "a.txt", "--out", "b.txt"), 2, ["--out", ".parquet"])
 
 
-def test_a_level_with_too_few_programs_says_how_many_there_are(gradatim, tmp_path):
-    said = gradatim("generate", "a.txt", "--count", 100_000, "--level", "3.1")
-    assert_one_line(said, 2, ["level 3.1", "at most"])
+def test_a_level_that_is_not_there_names_those_that_are(gradatim, tmp_path):
+    said = gradatim("generate", "a.txt", "--count", 3, "--level", "1.1,5.1")
+    assert_one_line(said, 2, ["given: 5.1", "4.1"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_level_that_runs_dry_leaves_no_half_of_a_file(gradatim, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from gradatim.programs import grammar
+
+    # A level of its own, so small that it runs dry in a moment; the real ones take minutes.
+    tiny = replace(grammar.LEVELS["1.1"], initialisations=(1, 1), assignments=(0, 0), letters="ab", prints=("v",))
+    monkeypatch.setitem(grammar.LEVELS, "1.1", tiny)
+    said = gradatim("generate", "a.txt", "--count", 5000, "--level", "1.1")
+    assert_one_line(said, 2, ["level 1.1", "too few distinct programs: 20 found", "at most 20"])
     assert list(tmp_path.iterdir()) == []
 
 

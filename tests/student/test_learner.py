@@ -47,7 +47,13 @@ def learner(samples: pa.Table, folder: Path, train: TrainSettings = TRAIN, prese
     encoded = encode_table(tokenizer, samples)
     folder.mkdir(parents=True, exist_ok=True)
     return Learner(
-        tokenizer, encoded, encoded, Metrics(folder / "metrics.jsonl"), 5, ModelSettings(preset=preset, context=64), train
+        tokenizer,
+        encoded,
+        encoded,
+        Metrics(folder / "metrics.jsonl"),
+        5,
+        ModelSettings(preset=preset, context=64),
+        train,
     )
 
 
@@ -188,7 +194,9 @@ def test_an_isolated_sample_sees_nothing_of_its_neighbours(samples: pa.Table, tm
     for rows in ([3, 7], [90, 7]):
         order = replace(stage(), spec=StageSpec("x", (1.0,), 1, order="sorted"), rows=np.array(rows))
         batch = next(Packed(made.samples, order, 1, 64, 1, 0, isolate=True).one_pass())
-        each = _plain_losses(model, replace(TRAIN, isolate=True))(*[t for t in _tensors(batch) if t.dtype != torch.bool][:2], *_tensors(batch)[3:])
+        each = _plain_losses(model, replace(TRAIN, isolate=True))(
+            *[t for t in _tensors(batch) if t.dtype != torch.bool][:2], *_tensors(batch)[3:]
+        )
         start = int(made.samples.offsets[rows[0] + 1] - made.samples.offsets[rows[0]])
         losses.append(each[0, start:])
     assert torch.allclose(losses[0], losses[1], atol=1e-6)
