@@ -130,11 +130,10 @@ def default_folder(recipe: str | Path) -> Path:
 
 def open_model(path: str | Path) -> Any:
     """The model that ``path`` names, with its tokenizer; on the accelerator when there is one."""
-    from .student.hardware import device, quiet
+    from .student.hardware import device
     from .student.load import load_student
 
-    with quiet():
-        return load_student(model_folder(path), device())
+    return load_student(model_folder(path), device())
 
 
 def model_folder(path: str | Path) -> Path:

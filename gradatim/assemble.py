@@ -187,8 +187,7 @@ def _student(recipe: Recipe, corpus: Corpus, metrics: Metrics) -> Student:
 
 
 def _load(folder: Path) -> Any:
-    from .student.hardware import quiet
+    from .student.hardware import device
     from .student.load import load_student
 
-    with quiet():
-        return load_student(folder)
+    return load_student(folder, device())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,9 @@ import numpy as np
 
 from .assemble import assemble, check, corpus_maker, stage_seed
 from .corpus import Corpus
-from .errors import RecipeError
 from .recipe import Recipe
-from .schedule import Bands, realise, stage_table
-from .stage import Events, Fitted, Schedule, Stage, StageResult, StageSpec, ignore_events
+from .schedule import Bands, preview, realise, stage_table
+from .stage import Events, Stage, StageSpec, ignore_events
 from .student.presets import PRESETS
 
 __all__ = ["PlannedBand", "PlannedStage", "RunPlan", "data_is_quick", "parameters", "plan_run"]
@@ -32,7 +31,6 @@ QUICK_SAMPLES = 20_000
 QUICK_BYTES = 16 << 20
 """Data up to these sizes is drawn for a plan without being asked: it takes a few seconds."""
 
-MOST_STAGES = 1000
 VOCABULARY = 100
 """About as many different characters as programs have; exact for a model's size but for a per cent or two."""
 
@@ -140,7 +138,8 @@ def _without_data(recipe: Recipe) -> RunPlan:
     cuts = recipe.difficulty.bands.thresholds
     edges = [None, *cuts, None] if cuts is not None else [None] * (len(names) + 1)
     bands = [PlannedBand(name, edges[i], edges[i + 1], None) for i, name in enumerate(names)]
-    stages = [_stage(recipe, spec) for spec in _walk(assemble(recipe).schedule, len(names))]
+    empty = Bands(names, cuts or (), np.empty(0, np.int8))
+    stages = [_stage(recipe, spec) for spec in preview(assemble(recipe).schedule, empty)]
     return _plan(recipe, bands, stages, None, None)
 
 
@@ -148,7 +147,7 @@ def _with_data(recipe: Recipe, corpus: Corpus) -> RunPlan:
     parts = assemble(recipe)
     bands, difficulty, lengths = parts.cut(corpus), corpus.difficulty("train", parts.metric), corpus.lengths()
     stages = []
-    for index, spec in enumerate(_walk(parts.schedule, len(bands.names))):
+    for index, spec in enumerate(preview(parts.schedule, bands)):
         stage = realise(spec, bands, difficulty, seed=stage_seed(recipe.seed, 0, index), index=index)
         stages.append(_counted(recipe, stage, bands, lengths))
     edges = [None, *bands.edges, None]
@@ -162,17 +161,6 @@ def _with_data(recipe: Recipe, corpus: Corpus) -> RunPlan:
     rows = {part: corpus.table(part).num_rows for part in ("train", "validation", "test")}  # type: ignore[arg-type]
     facts = {**rows, "unscored": bands.unscored, "facts": dict(corpus.facts)}
     return _plan(recipe, planned, stages, size, facts)
-
-
-def _walk(schedule: Schedule, bands: int) -> Iterator[StageSpec]:
-    """The stages that ``schedule`` asks for, its history filled with results that say nothing."""
-    nothing = Fitted(0, 0, 0, 0, math.nan, 0.0, "")
-    history: list[StageResult] = []
-    while spec := schedule.next(history):
-        if len(history) >= MOST_STAGES:
-            raise RecipeError(f"the schedule has not ended after {MOST_STAGES} stages", where="schedule")
-        yield spec
-        history.append(StageResult(0, len(history), spec, 0, {}, nothing))
 
 
 def _stage(recipe: Recipe, spec: StageSpec) -> PlannedStage:

@@ -110,7 +110,7 @@ def _claim(record: Record, plan: Plan) -> None:
     path = record.folder / "study.json"
     now: dict[str, Any] = {
         "title": plan.title,
-        "arms": [{"name": arm, "title": recipe.title} for arm, recipe in plan.arms.items()],
+        "arms": [{"name": arm, "title": title} for arm, title in _titles(plan).items()],
         "seeds": list(plan.seeds),
         "baseline": plan.baseline,
         "controls": list(plan.controls),
@@ -129,6 +129,15 @@ def _claim(record: Record, plan: Plan) -> None:
     elif (record.folder / "recipe.yaml").exists():
         raise RunFolderError("this folder holds a single run", where=record.folder, hint="another folder with --out")
     write_json(path, now)
+
+
+def _titles(plan: Plan) -> dict[str, str]:
+    """What each arm is called: its recipe's title, or its own name where that is missing or another arm's too."""
+    given = [recipe.title for recipe in plan.arms.values()]
+    return {
+        arm: recipe.title if recipe.title and given.count(recipe.title) == 1 else arm
+        for arm, recipe in plan.arms.items()
+    }
 
 
 def _finished(folder: Path, recipe: Recipe) -> bool:

@@ -64,9 +64,9 @@ class Batcher(Protocol):
 
 
 def fitting_rows(encoded: Encoded, rows: Ints, length: int) -> tuple[Ints, int]:
-    """The rows whose sample, with its end, fits into ``length`` tokens, and how many do not."""
+    """The rows whose sample, with its end, fits into ``length`` + 1 tokens, and how many do not."""
     sizes = encoded.offsets[rows + 1] - encoded.offsets[rows]
-    fits = sizes <= length
+    fits = sizes <= length + 1
     kept = rows[fits]
     if not len(kept):
         raise DataError(
@@ -121,7 +121,7 @@ class Windows:
 
 @dataclass(frozen=True)
 class Packed:
-    """Whole samples in lines of ``length`` + 1 tokens; each line begins with the end-of-sample token.
+    """Whole samples in lines of ``length`` + 1 tokens; a line begins with a sample, as a prompt does later.
 
     A shuffled stage is permuted anew at each pass and packed best-fit, ``chunk`` samples at a time, so that few
     places stay empty; any other order is kept, each line being closed when the next sample does not fit.
@@ -132,7 +132,6 @@ class Packed:
     stage: Stage
     size: int
     length: int
-    end: int
     pad: int
     isolate: bool = False
     chunk: int = 4096
@@ -178,8 +177,8 @@ class Packed:
     def _pack(self, rows: Ints, epoch: int, chunk: int) -> list[list[int]]:
         sizes = (self.encoded.offsets[rows + 1] - self.encoded.offsets[rows]).tolist()
         if not self.stage.shuffled:
-            return _next_fit(rows.tolist(), sizes, self.length)
-        lines = _best_fit(rows.tolist(), sizes, self.length)
+            return _next_fit(rows.tolist(), sizes, self.length + 1)
+        lines = _best_fit(rows.tolist(), sizes, self.length + 1)
         chance = np.random.Generator(np.random.Philox(key=[self.stage.seed, (epoch << 32) + chunk + (1 << 63)]))
         return [lines[at] for at in chance.permutation(len(lines))]
 
@@ -188,9 +187,8 @@ class Packed:
         tokens = np.full(shape, self.pad, dtype=np.int64)
         segments = np.full(shape, -1, dtype=np.int64)
         answer = np.zeros(shape, dtype=np.bool_)
-        tokens[:, 0] = self.end
         for at, line in enumerate(lines):
-            place = 1
+            place = 0
             for number, row in enumerate(line):
                 sample = self.encoded.sample(row)
                 stop = place + len(sample)
@@ -198,10 +196,11 @@ class Packed:
                 segments[at, place:stop] = number
                 answer[at, place + int(self.encoded.answer_starts[row]) : stop] = True
                 place = stop
-        labels = np.where(segments >= 0, tokens, IGNORE)[:, 1:]
-        # The first place of a sample is predicted from the end of the one before it, so inputs carry the segment of
-        # what they predict: isolated samples then see one end-of-sample token and nothing of their neighbours.
-        return Batch(tokens[:, :-1], labels, answer[:, 1:], segments[:, 1:] if self.isolate else None)
+        known = segments[:, 1:] >= 0
+        if self.isolate:  # nothing of its own comes before a sample's first token, so nothing predicts it
+            known &= segments[:, 1:] == segments[:, :-1]
+        labels = np.where(known, tokens[:, 1:], IGNORE)
+        return Batch(tokens[:, :-1], labels, answer[:, 1:], segments[:, :-1] if self.isolate else None)
 
 
 def _next_fit(rows: list[int], sizes: list[int], room: int) -> list[list[int]]:

@@ -256,8 +256,8 @@ def _batcher(learner: Learner, stage: Stage) -> tuple[Batcher, int]:
 
 
 def _packed(learner: Learner, encoded: Encoded, stage: Stage, isolate: bool) -> Packed:
-    end, pad = int(learner.tokenizer.eos_token_id), int(learner.tokenizer.pad_token_id)
-    return Packed(encoded, stage, learner.train.size, learner.train.length, end, pad, isolate)
+    pad = int(learner.tokenizer.pad_token_id)
+    return Packed(encoded, stage, learner.train.size, learner.train.length, pad, isolate)
 
 
 def _validation_batches(learner: Learner, settings: TrainSettings) -> Iterator[Batch]:

@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ..errors import DataError
+from .hardware import quiet
 
 __all__ = ["LoadedStudent", "load_student"]
 
@@ -39,7 +40,8 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> Load
     model: Any
     tokenizer: Any
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+        with quiet():
+            model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     # Broken files surface as whatever the parser beneath happens to raise: json, safetensors, KeyError, ...
     except Exception as error:

@@ -8,6 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from gradatim.cli.listing import KINDS
+from gradatim.cli.study import _arms
+from gradatim.recipe import load
+from gradatim.study import _titles, plan_study
 
 
 def test_generate_writes_the_same_bytes_for_the_same_seed_whatever_the_workers(gradatim, tmp_path):
@@ -91,8 +94,7 @@ def test_a_run_by_name_gets_a_folder_of_that_name_with_a_report(finished):
 def test_the_same_run_again_trains_nothing_and_shows_the_result(gradatim, finished):
     files = sorted((finished / "cycle-00").rglob("*"))
     before = [file.stat().st_mtime_ns for file in files]
-    changes = [part for line in (finished / "recipe.yaml").read_text().splitlines()[:0] for part in ("--set", line)]
-    said = gradatim("run", finished / "recipe.yaml", *changes, "--out", finished, "--json")
+    said = gradatim("run", finished / "recipe.yaml", "--out", finished, "--json")
     found = json.loads(said.out)[0]
     assert [stage["stage"] for stage in found["stages"]] == ["all"]
     assert set(found["stages"][0]["results"]["output-greedy"]) == {"counts", "scores"}
@@ -148,3 +150,15 @@ def test_doctor_looks_at_what_training_needs(gradatim):
     assert {"processor", "threads", "bf16", "compiler", "disk"} <= set(found)
     assert said.status == 0
     assert "torch" in gradatim("doctor").out
+
+
+def test_the_arms_of_a_study_are_named_by_stem_and_by_the_whole_name_where_stems_clash():
+    assert _arms(["smoke/baseline", "smoke/hybrid"]) == {"baseline": "smoke/baseline", "hybrid": "smoke/hybrid"}
+    clash = ["smoke/baseline", "curriculum/baseline.yaml"]
+    assert list(_arms(clash)) == ["smoke-baseline", "curriculum-baseline"]
+
+
+def test_arms_of_one_title_are_called_by_their_names():
+    recipe = load("smoke/baseline")
+    plan = plan_study({"plain": recipe, "same": recipe}, 1)
+    assert _titles(plan) == {"plain": "plain", "same": "same"}

@@ -31,8 +31,8 @@ def batchers(order: str = "shuffled") -> list[Windows | Packed]:
     samples = encoded(LENGTHS)
     return [
         Windows(samples, stage(300, order), 4, 40),
-        Packed(samples, stage(300, order), 4, 40, END, PAD, chunk=64),
-        Packed(samples, stage(300, order), 4, 40, END, PAD, isolate=True, chunk=64),
+        Packed(samples, stage(300, order), 4, 40, PAD, chunk=64),
+        Packed(samples, stage(300, order), 4, 40, PAD, isolate=True, chunk=64),
     ]
 
 
@@ -67,20 +67,21 @@ def rows_of(batch: Batch) -> list[int]:
 
 def test_one_pass_packs_every_sample_once_and_cuts_none() -> None:
     samples = encoded(LENGTHS)
-    packed = Packed(samples, stage(300), 4, 40, END, PAD, chunk=64)
+    packed = Packed(samples, stage(300), 4, 40, PAD, chunk=64)
     batches = list(packed.one_pass())
     assert sorted(row for batch in batches for row in rows_of(batch)) == list(range(300))
-    assert sum(batch.tokens for batch in batches) == sum(LENGTHS)
+    lines = sum(int((batch.labels != IGNORE).any(axis=1).sum()) for batch in batches)
+    assert sum(batch.tokens for batch in batches) == sum(LENGTHS) - lines  # all but the first token of each line
 
 
 def test_packing_leaves_few_places_empty() -> None:
-    packed = Packed(encoded(LENGTHS), stage(300), 4, 40, END, PAD)
+    packed = Packed(encoded(LENGTHS), stage(300), 4, 40, PAD)
     batches = list(packed.one_pass())
     assert sum(batch.tokens for batch in batches) / sum(batch.labels.size for batch in batches) > 0.93
 
 
 def test_an_ordered_stage_is_learnt_in_its_order_at_each_pass() -> None:
-    packed = Packed(encoded(LENGTHS), stage(300, order="sorted"), 2, 40, END, PAD, chunk=64)
+    packed = Packed(encoded(LENGTHS), stage(300, order="sorted"), 2, 40, PAD, chunk=64)
     seen: list[int] = []
     for batch, _ in packed.stream(packed.start):
         seen += rows_of(batch)
@@ -91,7 +92,7 @@ def test_an_ordered_stage_is_learnt_in_its_order_at_each_pass() -> None:
 
 
 def test_a_shuffled_stage_has_another_order_at_each_pass() -> None:
-    packed = Packed(encoded(LENGTHS), stage(300), 1, 40, END, PAD, chunk=1000)
+    packed = Packed(encoded(LENGTHS), stage(300), 1, 40, PAD, chunk=1000)
     passes: dict[int, list[int]] = {}
     for batch, position in packed.stream(packed.start):
         if position["epoch"] == 2:
@@ -102,16 +103,17 @@ def test_a_shuffled_stage_has_another_order_at_each_pass() -> None:
 
 
 def test_the_answer_mask_marks_the_answer_and_its_end() -> None:
-    packed = Packed(encoded([8, 8]), stage(2, order="sorted"), 1, 20, END, PAD)
+    packed = Packed(encoded([8, 8]), stage(2, order="sorted"), 1, 20, PAD)
     batch = next(packed.one_pass())
-    assert batch.answer[0].tolist() == [False] * 4 + [True] * 4 + [False] * 4 + [True] * 4 + [False] * 4
+    assert batch.answer[0].tolist() == [False] * 3 + [True] * 4 + [False] * 4 + [True] * 4 + [False] * 5
 
 
 def test_isolated_segments_follow_the_samples() -> None:
-    packed = Packed(encoded([5, 4]), stage(2, order="sorted"), 1, 12, END, PAD, isolate=True)
+    packed = Packed(encoded([5, 4]), stage(2, order="sorted"), 1, 12, PAD, isolate=True)
     batch = next(packed.one_pass())
     assert batch.segments is not None
     assert batch.segments[0].tolist() == [0] * 5 + [1] * 4 + [-1] * 3
+    assert (batch.labels[0] == IGNORE).tolist() == [False] * 4 + [True] + [False] * 3 + [True] * 4
 
 
 def test_windows_reach_every_place_of_the_text() -> None:

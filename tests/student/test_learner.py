@@ -193,7 +193,7 @@ def test_an_isolated_sample_sees_nothing_of_its_neighbours(samples: pa.Table, tm
     losses = []
     for rows in ([3, 7], [90, 7]):
         order = replace(stage(), spec=StageSpec("x", (1.0,), 1, order="sorted"), rows=np.array(rows))
-        batch = next(Packed(made.samples, order, 1, 64, 1, 0, isolate=True).one_pass())
+        batch = next(Packed(made.samples, order, 1, 64, 0, isolate=True).one_pass())
         each = _plain_losses(model, replace(TRAIN, isolate=True))(
             *[t for t in _tensors(batch) if t.dtype != torch.bool][:2], *_tensors(batch)[3:]
         )
