@@ -1,0 +1,338 @@
+"""How do ``docs/recipes.md`` and ``docs/cli.md`` stay true?
+
+They are written by this script from the code itself: recipe keys, defaults and allowed values from the pydantic
+models, options of parts from the factories' signatures, verbs from their ``--help``. What a key *means* is the one
+thing said here, in ``KEYS`` and ``OPTIONS``; a key without a meaning, and a meaning without a key, is an error.
+
+    python docs/write_reference.py [FOLDER]        (default: the folder of this script)
+
+A test runs it and compares, so pages that are out of date fail. Nothing is trained and no torch is imported.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import typer
+from pydantic import TypeAdapter
+
+from gradatim.cli.listing import REGISTRIES
+from gradatim.cli.main import app
+from gradatim.options import option_names
+from gradatim.recipe import MAY_CHANGE, RECIPES, Recipe, load, names
+
+KEYS = {
+    "title": "What the run is called in reports.",
+    "seed": "The run's own seed: first weights, which rows a stage takes, their order. A study counts up from it.",
+    "threads": "Threads of the arithmetic; 0 takes all. The number changes the last bits, so it belongs to a run.",
+    "workers": "Processes that draw and score samples. Changes no result.",
+    "data.source": "Where samples come from. The source's options stand beside it.",
+    "data.seed": "Fixes what there is to learn and which samples are kept for the test.",
+    "data.split.by": "What may not be on two sides: programs equal up to the names of variables (`canonical`), "
+    "equal programs (`text`, the paper's way), or nothing (`random`).",
+    "data.split.validation": "Samples kept for the validation loss.",
+    "data.split.test": "Samples kept for the evaluation, the same for every run.",
+    "difficulty.metric": "How hard a sample is. The metric's options stand beside it.",
+    "difficulty.bands.names": "The bands, easiest first.",
+    "difficulty.bands.thresholds": "Where the bands are cut; one fewer than names. A value on a threshold is harder.",
+    "difficulty.bands.quantiles": "Or at which shares of the training samples they are cut. With neither: as equal "
+    "as ties allow.",
+    "schedule.name": "What is learnt when. The schedule's options stand beside it.",
+    "budget.tokens": "How many predictions the run trains on, over all its stages.",
+    "budget.steps": "The same in optimizer steps of full batches (`train.size` × `train.length`). Give one of both.",
+    "student.preset": "What the student is made like.",
+    "student.tokenizer": "A token per character, or byte-level BPE trained on the training samples.",
+    "student.vocabulary": "Tokens of the BPE, 258 or more. Ignored for characters.",
+    "student.context": "The most tokens the student can look at.",
+    "train.batching": "`windows`: random crops of the concatenated text (the paper). `packed`: whole samples, none "
+    "cut; those longer than a line are left out and counted.",
+    "train.size": "Lines in a batch.",
+    "train.length": "Predictions in a line; at most `student.context`.",
+    "train.isolate": "`packed` only: a sample does not see its neighbours in the line.",
+    "train.objective": "Learn every token, or the answers alone.",
+    "train.other_weight": "The loss weight of tokens outside the answer; answers weigh 1.",
+    "train.optimizer.name": "AdamW on everything, or Muon on the hidden matrices and AdamW on the rest.",
+    "train.optimizer.learning_rate": "AdamW's.",
+    "train.optimizer.matrix_rate": "Muon's, on its own scale.",
+    "train.optimizer.weight_decay": "On matrices only.",
+    "train.optimizer.betas": "AdamW's two averages.",
+    "train.shape.name": "The learning rate over a stage or run. `paper_steps`: ×0.1 at 70, 80 and 90 %. "
+    "`warmup_decay`: linear up, constant, linear down. `cosine`: linear up, half a cosine down.",
+    "train.shape.warmup": "The share of the way up. Not for `constant` and `paper_steps`.",
+    "train.shape.decay": "The share of the way down. For `warmup_decay`.",
+    "train.shape.floor": "The factor it ends at. For `warmup_decay` and `cosine`.",
+    "train.restart": "Optimizer and learning-rate shape begin anew at each stage (the paper), or go on over the run.",
+    "train.clip": "The longest gradient; 0 does not clip.",
+    "train.precision": "`auto` takes bf16 where the processor multiplies it natively.",
+    "train.compile": "`torch.compile` the step. See the log before switching it on.",
+    "train.log_every": "Steps between two rows of `metrics.jsonl`.",
+    "train.validate": "How often in a stage the validation loss is measured; 0 never.",
+    "train.checkpoint_seconds": "Seconds between two checkpoints inside a stage.",
+    "evaluate.seed": "The suites' own seed: which samples a `limit` takes, and what the paper's protocol draws.",
+    "evaluate.suites": "What is measured, a list. Each entry has `suite`, `stages` and the suite's options.",
+    "evaluate.suites[].suite": "The suite's name.",
+    "evaluate.suites[].stages": "After which stages it is asked.",
+}
+
+OPTIONS = {
+    "sources.path": "The file: .parquet, .jsonl, .txt; `FOLDER#SPLIT` that `datasets` saved; `hub:NAME:CONFIG#SPLIT`.",
+    "sources.columns": "What its columns are called, ours: theirs, such as `{prompt: instruction, answer: output}`. "
+    "`answer` alone is code to complete.",
+    "sources.format": "`parquet`, `jsonl`, `text` or `datasets`, when the ending does not say.",
+    "sources.language": "The language of samples that do not name one.",
+    "sources.duplicates": "Keep them, or keep the first of equal texts or of equal ids.",
+    "sources.count": "How many programs, spread evenly over the levels.",
+    "sources.levels": "`all`, or some of 1.1, 1.2, 2.1, 2.2, 3.1, 3.2, 4.1.",
+    "sources.digits": "The greatest literal, 9 to 65535: 9 in the paper, 255 in its sequel.",
+    "sources.dedupe": "No program occurs twice.",
+    "difficulties.weights": "{metric: positive weight}; when left out: size, cyclomatic and rarity in equal parts.",
+    "difficulties.scale": "How metrics are made comparable: standard deviations, or ranks.",
+    "difficulties.unit": "What is counted.",
+    "difficulties.of": "The average over a program's constructs, or their sum.",
+    "difficulties.limit": "Steps after which a program has no score.",
+    "schedules.restarts": "Cut the budget into so many equal stages.",
+    "schedules.shares": "The stages' shares of the budget; they need not add up to 1. Left out: see above.",
+    "schedules.order": "How a stage's samples follow each other; see [orders](#orders).",
+    "schedules.replay": "The part of each easier band that is learnt again.",
+    "schedules.end": "Which part that is.",
+    "schedules.band": "The band's name.",
+    "schedules.share": "The curriculum's share of the budget, between 0 and 1.",
+    "suites.protocol": "The likeliest token each time, or sampling as in the paper.",
+    "suites.limit": "Ask about so many only, chosen by `evaluate.seed`.",
+    "suites.batch": "Prompts read at a time; left out: what suits the device.",
+    "suites.text": "Ask about the program, or about its output too.",
+}
+
+PARTS = {
+    "data.source": "sources",
+    "difficulty.metric": "difficulties",
+    "schedule.name": "schedules",
+    "student.preset": "presets",
+    "evaluate.suites[].suite": "suites",
+}
+"""Keys whose values are names of a registry."""
+
+FILLED_IN = {"seed", "workers", "events"}
+"""Options of sources that come from other keys of the recipe."""
+
+RECIPES_TOP = """\
+# Recipes
+
+*Written by `docs/write_reference.py` from the code. Do not edit this page; run the script.*
+
+A recipe is a YAML file that says everything that decides what a run does. What it leaves out has the default below.
+
+```yaml
+extends: curriculum/baseline      # one level: a name, or a file beside this one
+schedule: {name: hybrid, replay: 0.25}
+```
+
+Any value can be changed for one command with `--set schedule.replay=0.25`. Keys and parts that do not exist, wrong
+types and parts that do not fit together are told all at once, before anything is drawn or trained, with the nearest
+name that does exist. A run folder belongs to its recipe: on resume only MAY_CHANGE may differ.
+`gradatim plan RECIPE` shows what a recipe would do.
+"""
+
+CLI_TOP = """\
+# The command line
+
+*Written by `docs/write_reference.py` from `gradatim VERB --help`. Do not edit this page; run the script.*
+
+Results go to stdout, everything else to stderr. Work over two seconds shows how far it is. Exit codes: 0 done, 1 the
+work failed, 2 your mistake (one line: where, what is wrong, what was given, what is allowed, what to try), 130
+stopped with everything saved. Nothing that was finished is lost, and the same command goes on.
+
+`generate`, `score`, `plan`, `run`, `evaluate`, `sample`, `doctor` and `list` print JSON of a stable shape with
+`--json`. `gradatim list KIND --json` is a list of `{"name", "summary"}`; `gradatim evaluate … --json` is
+`{"counts": {"passed", "failed", "timeout", "invalid", "total"}, "scores": {NAME: {"value", "low", "high"}}}`, with
+95 % intervals over the samples asked.
+"""
+
+
+def recipes_page() -> str:
+    """``docs/recipes.md``. ``SystemExit`` names keys and options without a meaning, and meanings without a key."""
+    sections = [RECIPES_TOP.replace("MAY_CHANGE", _listed(MAY_CHANGE)), "## Keys\n", *_keys(), "## Parts\n", *_parts()]
+    return "\n".join([*sections, *_shipped()])
+
+
+def cli_page() -> str:
+    """``docs/cli.md``: every verb's help, as plain text 100 wide whatever the terminal."""
+    group: Any = typer.main.get_command(app)
+    lines = [CLI_TOP]
+    for name, verb in group.commands.items():
+        # Without markup, help is plain text; examples are shown apart, where they can be copied.
+        verb.rich_markup_mode, verb.epilog = None, None
+        context = group.context_class(
+            verb,
+            info_name=f"gradatim {name}",
+            terminal_width=100,
+            max_content_width=100,
+            help_option_names=["-h", "--help"],
+        )
+        examples = "\n".join(import_module(verb.callback.__module__).EXAMPLES)
+        lines += [f"## {name}\n", _code(verb.get_help(context)), _code(examples, "sh")]
+    return "\n".join(lines)
+
+
+def _code(text: str, language: str = "text") -> str:
+    body = "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
+    return f"```{language}\n{body}\n```\n"
+
+
+def _keys() -> Iterator[str]:
+    """A table for each section of a recipe."""
+    schema = Recipe.model_json_schema()
+    found = dict(_leaves(schema, schema, ""))
+    _same("KEYS", set(KEYS), set(found))
+    defaults = dict(_values(Recipe().model_dump(mode="json")))
+    sections: dict[str, list[str]] = {}
+    for key, node in found.items():
+        part = PARTS.get(key)
+        allowed = f"a name of [{part}](#{part})" if part else _allowed(node, schema)
+        default = node.get("default") if "[]" in key else defaults[key]
+        required = "[]" in key and "default" not in node
+        shown = "required" if required else _value(default)
+        row = f"| `{key}` | {shown} | {allowed} | {KEYS[key]} |"
+        sections.setdefault(key.partition(".")[0] if "." in key else "The run", []).append(row)
+    for name, rows in sections.items():
+        heading = name if name == "The run" else f"`{name}`"
+        yield "\n".join([f"### {heading}\n", "| key | default | allowed | meaning |", "|---|---|---|---|", *rows, ""])
+
+
+def _leaves(node: Mapping[str, Any], schema: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(dotted key, its schema) of everything below a section."""
+    for name, inner in _resolved(node, schema)["properties"].items():
+        key, below = f"{prefix}{name}", _resolved(inner, schema)
+        if "properties" in below:
+            yield from _leaves(below, schema, f"{key}.")
+            continue
+        yield key, inner
+        items = _resolved(below.get("items", {}), schema)
+        if "properties" in items:
+            yield from _leaves(items, schema, f"{key}[].")
+
+
+def _resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    reference = node.get("$ref")
+    return schema["$defs"][reference.rpartition("/")[2]] if reference else node
+
+
+def _values(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _values(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _parts() -> Iterator[str]:
+    """Each registry with its members and their options."""
+    used: set[str] = set()
+    for kind in ("sources", "difficulties", "schedules", "orders", "presets", "suites"):
+        module, attribute = REGISTRIES[kind]
+        registry = getattr(import_module(module), attribute)
+        yield f"### {kind.capitalize()}\n"
+        if kind == "presets":
+            yield _presets(registry)
+            continue
+        for entry in registry:
+            factory = registry.get(entry.name)
+            text = entry.summary if kind == "orders" else inspect.getdoc(factory) or entry.summary
+            # Members without options of their own need no heading.
+            rows = [] if kind == "orders" else list(_options(kind, factory, used))
+            yield f"**`{entry.name}`** {text.replace('``', '`')}\n"
+            if rows:
+                yield "\n".join(["| option | default | allowed | meaning |", "|---|---|---|---|", *rows, ""])
+    _same("OPTIONS", set(OPTIONS), used)
+
+
+def _options(kind: str, factory: Callable[..., Any], used: set[str]) -> Iterator[str]:
+    hints, parameters = typing.get_type_hints(factory), inspect.signature(factory).parameters
+    for name in option_names(factory):
+        if name in FILLED_IN:
+            continue
+        key = f"{kind}.{name}"
+        used.add(key)
+        schema = TypeAdapter(hints[name]).json_schema()
+        default = parameters[name].default
+        shown = "required" if default is inspect.Parameter.empty else _value(default)
+        yield f"| `{name}` | {shown} | {_allowed(schema, schema)} | {OPTIONS.get(key, '')} |"
+
+
+def _presets(registry: Any) -> str:
+    rows = [
+        f"| `{entry.name}` | {shape.family} | {shape.width} | {shape.layers} | {shape.heads} | {shape.mlp} "
+        f"| {entry.summary} |"
+        for entry in registry
+        for shape in [registry.get(entry.name)]
+    ]
+    head = "| name | family | width | layers | heads | feed-forward | |"
+    return "\n".join([head, "|---|---|---|---|---|---|---|", *rows, ""])
+
+
+def _shipped() -> Iterator[str]:
+    """Every recipe of the package: what its first line says, its schedule and budget."""
+    yield "## Recipes that ship with Gradatim\n"
+    yield "| name | what it is | schedule | student | tokens |\n|---|---|---|---|---|"
+    for name in names():
+        recipe = load(name)
+        first = (RECIPES / f"{name}.yaml").read_text("utf-8").splitlines()[0]
+        options = ", ".join(f"{key} {_value(value)}" for key, value in recipe.schedule.options.items())
+        schedule = recipe.schedule.name + (f" ({options})" if options else "")
+        about = first.lstrip("# ").rstrip(":") if first.startswith("#") else recipe.title
+        yield f"| `{name}` | {about} | {schedule} | {recipe.student.preset} | {recipe.tokens:,} |"
+    yield ""
+
+
+def _allowed(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    """What a JSON schema allows, in words."""
+    node = _resolved(node, schema)
+    if "enum" in node:
+        return _listed(node["enum"])
+    if "anyOf" in node:
+        choices = [each for each in node["anyOf"] if each.get("type") != "null"]
+        return " or ".join(dict.fromkeys(_allowed(each, schema) for each in choices))
+    if "prefixItems" in node:
+        return f"{len(node['prefixItems'])} numbers"
+    if node.get("type") == "array":
+        inner = _resolved(node["items"], schema)
+        return "a list" if "properties" in inner else f"a list: {_allowed(inner, schema)}"
+    if node.get("type") == "object":
+        return "a mapping"
+    words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true, false"}
+    least = node.get("minimum")
+    return words[node["type"]] + (f" ≥ {least}" if least is not None else "")
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(f"`{value}`" for value in values)
+
+
+def _value(value: Any) -> str:
+    """A default as it would stand in YAML; a dash when nothing is set."""
+    if value is None or value == "":
+        return "–"
+    return f"`{value}`" if isinstance(value, str) else f"`{json.dumps(value)}`"
+
+
+def _same(table: str, said: set[str], there: set[str]) -> None:
+    if said != there:
+        raise SystemExit(f"{table}: no meaning for {sorted(there - said)}; nothing called {sorted(said - there)}")
+
+
+def main() -> None:
+    """Write both pages."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    (folder / "recipes.md").write_text(recipes_page(), encoding="utf-8")
+    (folder / "cli.md").write_text(cli_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
