@@ -153,7 +153,8 @@ def _schedule(recipe: Recipe) -> Schedule:
 def _suites(recipe: Recipe) -> Iterator[NamedSuite]:
     for section in recipe.evaluate.suites:
         factory = SUITES.get(section.suite, where="evaluate.suites")
-        label = "-".join([section.suite, *(str(value) for value in section.options.values())])
+        said = (str(value) if name == "protocol" else f"{name}{value}" for name, value in section.options.items())
+        label = "-".join([section.suite, *said])
         yield NamedSuite(label, factory(**section.options), section.stages == "last")
 
 

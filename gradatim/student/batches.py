@@ -49,6 +49,11 @@ class Batch:
         """How many predictions the batch holds."""
         return int(np.count_nonzero(self.labels != IGNORE))
 
+    @property
+    def answer_tokens(self) -> int:
+        """How many of them belong to answers."""
+        return int(np.count_nonzero(self.answer & (self.labels != IGNORE)))
+
 
 class Batcher(Protocol):
     """Batches without end, from any position."""

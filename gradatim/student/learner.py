@@ -94,7 +94,9 @@ class _Fit:
         elif previous is not None and not self.settings.restart:
             self.optimizers.load(load_file(previous / "optimizer.safetensors"))
         learner.metrics.rewind(stage.cycle, stage.index, self.state.step)
-        self.loss = _loss_function(self.model, self.settings)
+        objective = stage.spec.objective or self.settings.objective
+        self.other_weight = 0.0 if objective == "answer_only" else self.settings.other_weight
+        self.loss = _loss_function(self.model, self.settings, self.other_weight)
 
     def run(self) -> Fitted:
         budget = self.stage.spec.tokens
@@ -151,7 +153,7 @@ class _Fit:
         previous, sums = self.state.tokens, self.state.pending
         self.state = checkpoint.State(
             self.state.step + 1,
-            previous + batch.tokens,
+            previous + (batch.tokens if self.other_weight else batch.answer_tokens),
             position,
             self.state.loss,
             seconds,
@@ -292,15 +294,14 @@ def _plain_losses(model: PreTrainedModel, settings: TrainSettings) -> Callable[.
     return losses
 
 
-def _loss_function(model: PreTrainedModel, settings: TrainSettings) -> LossAndWeight:
+def _loss_function(model: PreTrainedModel, settings: TrainSettings, other_weight: float) -> LossAndWeight:
     """(inputs, labels, answer, …) -> (summed weighted loss, summed weight), compiled when the settings ask for it."""
     losses = _plain_losses(model, settings)
-    other = 0.0 if settings.objective == "answer_only" else settings.other_weight
 
     def weighted(
         inputs: torch.Tensor, labels: torch.Tensor, answer: torch.Tensor, *context: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        weights = token_weights(labels, answer, other)
+        weights = token_weights(labels, answer, other_weight)
         return (losses(inputs, labels, *context) * weights).sum(), weights.sum()
 
     return torch.compile(weighted, dynamic=False) if settings.compile else weighted

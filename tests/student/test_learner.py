@@ -235,3 +235,20 @@ def test_events_tell_progress_up_to_the_budget(samples: pa.Table, tmp_path: Path
     assert [heard[0].kind, heard[-1].kind] == ["start", "finish"]
     assert heard[-1].done == heard[-1].total == 4000
     assert ignore_events(heard[0]) is None
+
+
+def test_a_budget_counts_the_predictions_that_are_learnt_from(samples: pa.Table, tmp_path: Path) -> None:
+    only = replace(TRAIN, objective="answer_only", log_every=1)
+    made = fit(samples, tmp_path, only, tokens=300)
+    answers_a_batch = 4 * 64 * 3 / 28  # three or four of some 28 characters are the answer and its end
+    assert 300 <= made.tokens < 300 + 2 * answers_a_batch
+    assert made.steps > 300 / (2 * answers_a_batch)
+
+
+def test_a_stage_may_name_its_own_objective(samples: pa.Table, tmp_path: Path) -> None:
+    own = replace(stage(300), spec=StageSpec("all", (1.0,), 300, objective="answer_only"))
+    by_stage = learner(samples, tmp_path / "a").fit(own, tmp_path / "a" / "stage", None)
+    by_recipe = learner(samples, tmp_path / "b", replace(TRAIN, objective="answer_only")).fit(
+        stage(300), tmp_path / "b" / "stage", None
+    )
+    assert by_stage.weights == by_recipe.weights
