@@ -13,7 +13,7 @@ install: .venv/installed
 	touch .venv/installed
 
 demo: install
-	$(BIN)/gradatim study demo/baseline demo/baseline-restarts demo/sequential demo/incremental demo/hybrid --seeds 2 --out runs/demo
+	$(BIN)/gradatim study demo/baseline demo/sequential demo/incremental demo/hybrid --seeds 2 --out runs/demo
 
 test: install
 	$(BIN)/python -m pytest -n 2 -m 'not slow and not gpu'
@@ -22,6 +22,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy gradatim
+
+docs: install
+	$(BIN)/python docs/write_reference.py
 
 proof: install
 	$(BIN)/python -m pytest -m 'slow and not gpu'

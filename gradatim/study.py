@@ -87,9 +87,8 @@ def study(plan: Plan, folder: Path, *, workers: int = 0, events: Events = ignore
     """
     cores = len(os.sched_getaffinity(0))
     workers = workers or min(cores, 8)
-    threads = max(1, cores // workers)
     with Record(folder) as record:
-        _claim(record, plan)
+        threads = _claim(record, plan, max(1, cores // workers))
         recipes = {
             (arm, seed): plan.arms[arm].model_copy(update={"seed": seed, "threads": plan.arms[arm].threads or threads})
             for arm, seed in plan.runs()
@@ -105,8 +104,11 @@ def run_folder(arm: str, seed: int) -> str:
     return f"{arm}/seed-{seed}"
 
 
-def _claim(record: Record, plan: Plan) -> None:
-    """A study folder keeps its arms' recipes; more seeds or arms may be added, none changed (``claim`` checks)."""
+def _claim(record: Record, plan: Plan, threads: int) -> int:
+    """A study folder keeps its arms' recipes; more seeds or arms may be added, none changed (``claim`` checks).
+
+    Returns the threads of each run: those of the study's first start, since another number gives other bits.
+    """
     path = record.folder / "study.json"
     now: dict[str, Any] = {
         "title": plan.title,
@@ -114,9 +116,11 @@ def _claim(record: Record, plan: Plan) -> None:
         "seeds": list(plan.seeds),
         "baseline": plan.baseline,
         "controls": list(plan.controls),
+        "threads": threads,
     }
     if path.exists():
         before = read_json(path)
+        now["threads"] = before.get("threads", threads)
         lost = [each["name"] for each in before["arms"] if each["name"] not in plan.arms]
         if lost:
             raise RunFolderError(
@@ -129,6 +133,7 @@ def _claim(record: Record, plan: Plan) -> None:
     elif (record.folder / "recipe.yaml").exists():
         raise RunFolderError("this folder holds a single run", where=record.folder, hint="another folder with --out")
     write_json(path, now)
+    return int(now["threads"])
 
 
 def _titles(plan: Plan) -> dict[str, str]:
