@@ -35,5 +35,5 @@ PRESETS.constant(
     Shape("qwen3", 128, 5, 4, 344),
     "1.0M: RoPE, RMSNorm, QK-norm, SwiGLU, zero-initialised projections",
 )
-PRESETS.constant("small", Shape("gpt2", 96, 3, 4, 384), "0.35M: the parts of paper, for laptops and demonstrations")
+PRESETS.constant("small", Shape("gpt2", 64, 3, 2, 256), "0.16M: the parts of paper, for laptops and demonstrations")
 PRESETS.constant("tiny", Shape("qwen3", 32, 2, 2, 64), "0.02M: two layers of 32, for tests")

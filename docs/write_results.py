@@ -1,0 +1,51 @@
+"""What did a study find, as the README tells it?
+
+    python docs/write_results.py runs/demo [MINUTES]
+
+Writes the study's table between the results markers of README.md, with the command and the commit that made it, so that no
+figure there is typed by hand. The page beside it, ``report.html``, says more.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from gradatim.report import collect, headline, markdown_table, summarise
+
+README = Path(__file__).parent.parent / "README.md"
+START, END = "<!-- results:start -->", "<!-- results:end -->"
+
+
+def section(folder: Path, minutes: str | None) -> str:
+    """The README's results section for the study in ``folder``."""
+    study = collect([folder])
+    said = headline(summarise(study))
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, cwd=README.parent
+    ).stdout.strip()
+    took = f", {minutes} minutes on two cores" if minutes else ""
+    return "\n".join(
+        [
+            START,
+            f"**{said.sentence}** {said.support}",
+            "",
+            markdown_table(study).strip(),
+            "",
+            f"`make demo` at commit `{commit}`{took}; written by `docs/write_results.py`.",
+            END,
+        ]
+    )
+
+
+def main(arguments: list[str]) -> None:
+    """Replace the section in README.md."""
+    text = README.read_text()
+    before, _, rest = text.partition(START)
+    _, _, after = rest.partition(END)
+    README.write_text(before + section(Path(arguments[0]), arguments[1] if len(arguments) > 1 else None) + after)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
