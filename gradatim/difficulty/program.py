@@ -14,6 +14,7 @@ import functools
 import gc
 import math
 import multiprocessing
+import signal
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -151,7 +152,9 @@ def chunk_map(
             events(Event("advance", "score", min(start + CHUNK, samples.num_rows), samples.num_rows))
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(starts)), mp_context=context) as pool:
+    # Ctrl-C is the parent's to answer; a worker that heard it too would print a traceback of its own.
+    deaf = (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(min(workers, len(starts)), context, signal.signal, deaf) as pool:
         waiting: deque[Future[Result]] = deque()
         done = 0
         for start in [*starts, *[None] * (3 * workers)]:

@@ -202,6 +202,7 @@ def test_an_isolated_sample_sees_nothing_of_its_neighbours(samples: pa.Table, tm
     assert torch.allclose(losses[0], losses[1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_compiled_training_repeats_its_bits_across_processes(samples: pa.Table, tmp_path: Path) -> None:
     pytest.importorskip("torch._inductor")
     import shutil
