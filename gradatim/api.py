@@ -66,7 +66,7 @@ def plan(
 
     >>> import gradatim
     >>> [stage.tokens for stage in gradatim.plan("smoke/baseline", data=False).stages]
-    [60000]
+    [30000]
     """
     from .plan import plan_run
 

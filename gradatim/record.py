@@ -190,6 +190,10 @@ class Record:
         write_json(path, value)
         return value
 
+    def discard(self, key: str) -> None:
+        """Remove a folder that only mattered until something else was recorded."""
+        shutil.rmtree(self.folder / key, ignore_errors=True)
+
     def done(self, key: str) -> bool:
         """Whether ``key`` is recorded."""
         return (self.folder / key).exists()

@@ -55,16 +55,23 @@ def decode_stage(value: Mapping[str, Any]) -> StageResult:
 
 
 def describe(corpus: Corpus, bands: Bands, difficulty: npt.NDArray[np.float64], metric: str) -> dict[str, Any]:
-    """A cycle's table in counts: ``table.json``, with the histogram of the difficulty the bands are cut from."""
+    """A cycle's table in counts: ``table.json``, with the histogram of the difficulty the bands are cut from.
+
+    ``commonest`` is the answer most frequent in training and how many test samples it answers: what guessing is worth.
+    """
     train = corpus.table("train")
     levels = train.column("level").value_counts().to_pylist()
     scored = difficulty[np.isfinite(difficulty)]
+    answers = train.column("answer").value_counts().to_pylist()
+    commonest = min(answers, key=lambda each: (-each["counts"], each["values"]))["values"]
+    tested = corpus.table("test").column("answer").to_pylist().count(commonest)
     heights, edges = np.histogram(scored, bins=40)
     return {
         "corpus": corpus.folder.name,
         "rows": train.num_rows,
         "test_rows": corpus.table("test").num_rows,
         "validation_rows": corpus.table("validation").num_rows,
+        "commonest": {"answer": commonest, "test": tested},
         "characters": int(corpus.lengths().sum()),
         "levels": {str(each["values"]): each["counts"] for each in levels if each["values"] is not None},
         "bands": {

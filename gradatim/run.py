@@ -91,6 +91,7 @@ class Cycle:
             fitted = decode_fitted(
                 self.record.once(f"{key}/fitted.json", lambda: encode(self.fit(stage, key, history)))
             )
+            self.record.discard(f"{key}/checkpoint")
             counts = {
                 name: int((self.bands.index[stage.rows] == band).sum()) for band, name in enumerate(self.bands.names)
             }

@@ -138,5 +138,5 @@ def test_the_examples_of_the_readme_run_and_print_what_they_say(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "[0.5, 1.5]"
-    assert lines[-1] == "[('before', 6000), ('hard', 48000), ('after', 6000)]"
+    assert lines[-1] == "[('before', 3000), ('hard', 24000), ('after', 3000)]"
     assert (tmp_path / "runs" / "first" / "finished.json").exists()

@@ -56,10 +56,14 @@ class Histogram:
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What is known of a cycle's samples; ``facts`` is a nested mapping of counts (dropped, duplicates, twins)."""
+    """What is known of a cycle's samples; ``facts`` is a nested mapping of counts (dropped, duplicates, twins).
+
+    ``guessed`` test samples are right when the commonest answer of the training samples is always given.
+    """
 
     rows: int | None = None
     test_rows: int | None = None
+    guessed: int | None = None
     levels: Mapping[str, int] = field(default_factory=dict)
     bands: Bands | None = None
     histogram: Histogram | None = None

@@ -102,6 +102,10 @@ def _sizes(study: StudyData, summary: Summary) -> Iterator[tuple[str, str]]:
     yield "arms × seeds", f"{len(study.arms)} × {len(study.seeds)}"
     yield "samples to learn from", count(next((table.rows for table in tables if table.rows), None))
     yield "test programs", count(tests or next((table.test_rows for table in tables if table.test_rows), None))
+    guess = next((table for table in tables if table.guessed is not None and table.test_rows), None)
+    if guess is not None:
+        share = f"{100 * (guess.guessed or 0) / (guess.test_rows or 1):.1f}\u00a0%"
+        yield "right by always giving the commonest answer", share
     yield "model parameters", _range([stage.fitted.parameters for run in study.runs for stage in run.stages])
     yield "tokens learnt per run", _range(tokens)
     yield (

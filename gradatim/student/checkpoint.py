@@ -7,7 +7,6 @@ and renamed, so a kill leaves the old one or the new one, never half of each. No
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from ..errors import RunFolderError
 from ..record import read_json, write_folder, write_json
 from .optim import Optimizers
 
-__all__ = ["State", "discard", "load", "save"]
+__all__ = ["State", "load", "save"]
 
 
 @dataclass(frozen=True)
@@ -72,11 +71,6 @@ def load(folder: Path, model: PreTrainedModel, optimizers: Optimizers) -> State 
             hint="remove the folder: the stage starts again from its beginning",
         ) from error
     return State(**{**values, "pending": tuple(values["pending"])})
-
-
-def discard(folder: Path) -> None:
-    """Remove a checkpoint that a finished stage no longer needs."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:

@@ -223,7 +223,9 @@ class _Fit:
         checkpoint.save(self.folder / "checkpoint", self.model, self.optimizers, self.state)
 
     def _finish(self) -> str:
-        """Write the finished model (and what the next stage's optimizer continues from); drop the checkpoint."""
+        """Write the finished model, and what the next stage's optimizer continues from. The checkpoint stays until
+        the run has recorded the stage.
+        """
 
         def fill(target: Path) -> None:
             with quiet():
@@ -235,7 +237,6 @@ class _Fit:
         write_folder(self.folder / "model", fill)
         if not self.settings.restart:
             save_file(self.optimizers.tensors(), self.folder / "optimizer.safetensors")
-        checkpoint.discard(self.folder / "checkpoint")
         return weights_digest(self.model)
 
 
