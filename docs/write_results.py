@@ -2,17 +2,17 @@
 
     python docs/write_results.py runs/demo [MINUTES]
 
-Writes the study's table between the results markers of README.md, with the command and the commit that made it, so that no
+Writes the study's table between the results markers of README.md, with the command and the commits that made it, so that no
 figure there is typed by hand. The page beside it, ``report.html``, says more.
 """
 
 from __future__ import annotations
 
-import subprocess
+import json
 import sys
 from pathlib import Path
 
-from gradatim.report import collect, headline, markdown_table, summarise
+from gradatim.report import collect, markdown_table
 
 README = Path(__file__).parent.parent / "README.md"
 START, END = "<!-- results:start -->", "<!-- results:end -->"
@@ -20,23 +20,11 @@ START, END = "<!-- results:start -->", "<!-- results:end -->"
 
 def section(folder: Path, minutes: str | None) -> str:
     """The README's results section for the study in ``folder``."""
-    study = collect([folder])
-    said = headline(summarise(study))
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, cwd=README.parent
-    ).stdout.strip()
+    commits = {json.loads(path.read_text())["commit"] for path in folder.glob("*/seed-*/environment.json")}
     took = f", {minutes} minutes on two cores" if minutes else ""
-    return "\n".join(
-        [
-            START,
-            f"**{said.sentence}** {said.support}",
-            "",
-            markdown_table(study).strip(),
-            "",
-            f"`make demo` at commit `{commit}`{took}; written by `docs/write_results.py`.",
-            END,
-        ]
-    )
+    made = f"`make demo` at commit {', '.join(f'`{commit}`' for commit in sorted(commits))}{took}"
+    table = markdown_table(collect([folder])).strip()
+    return "\n".join([START, table, "", f"{made}; written by `docs/write_results.py`.", END])
 
 
 def main(arguments: list[str]) -> None:

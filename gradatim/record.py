@@ -15,6 +15,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,7 +23,18 @@ from typing import IO, Any
 
 from .errors import RunFolderError, StorageFailed
 
-__all__ = ["Metrics", "Record", "read_json", "write_atomically", "write_folder", "write_json"]
+__all__ = ["Metrics", "Record", "read_json", "settle", "write_atomically", "write_folder", "write_json"]
+
+
+ADVICE = {
+    errno.ENOSPC: "free some disk space, then run the same command again: finished work is kept",
+    errno.EDQUOT: "free some of your quota, then run the same command again: finished work is kept",
+    errno.EACCES: "choose a folder you may write to with --out",
+    errno.EPERM: "choose a folder you may write to with --out",
+    errno.EROFS: "choose a folder you may write to with --out",
+    errno.ENOTDIR: "choose a folder, not a file, with --out",
+    errno.EEXIST: "choose a folder, not a file, with --out",
+}
 
 
 @contextlib.contextmanager
@@ -30,19 +42,19 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turn what a disk can refuse into one clear line; other errors pass."""
     try:
         yield
-    except OSError as error:
-        advice = {
-            errno.ENOSPC: "free some disk space, then run the same command again: finished work is kept",
-            errno.EDQUOT: "free some of your quota, then run the same command again: finished work is kept",
-            errno.EACCES: "choose a folder you may write to with --out",
-            errno.EPERM: "choose a folder you may write to with --out",
-            errno.EROFS: "choose a folder you may write to with --out",
-            errno.ENOTDIR: "choose a folder, not a file, with --out",
-            errno.EEXIST: "choose a folder, not a file, with --out",
-        }.get(error.errno or 0)
-        if advice is None:
+    except Exception as error:
+        number = _system_error(error)
+        if number not in ADVICE:
             raise
-        raise StorageFailed(f"cannot write ({os.strerror(error.errno or 0)})", where=path, hint=advice) from error
+        raise StorageFailed(f"cannot write ({os.strerror(number)})", where=path, hint=ADVICE[number]) from error
+
+
+def _system_error(error: Exception) -> int:
+    """The errno behind an error, 0 when there is none. Libraries written in Rust tell it only in their text."""
+    if isinstance(error, OSError):
+        return error.errno or 0
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else 0
 
 
 def _sync(path: Path) -> None:
@@ -72,20 +84,41 @@ def write_atomically(path: Path, data: bytes) -> None:
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Let ``fill`` write into a temporary folder, flush every file, then rename it to ``path``.
 
-    An older folder at ``path`` is replaced; a leftover of a killed process is removed first.
+    An older folder at ``path`` is moved aside, not removed, until the new one is in its place: a kill in between
+    leaves one of the two, and ``settle`` finds it.
     """
+    aside = settle(path)
     temporary = path.with_name(f".{path.name}.partial")
     with storage_errors(path):
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        fill(temporary)
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _sync(file)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        try:
+            temporary.mkdir(parents=True)
+            fill(temporary)
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            if path.exists():
+                os.replace(path, aside)
+            os.replace(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
         _sync(path.parent)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def settle(path: Path) -> Path:
+    """Undo what a kill inside ``write_folder`` left: the old folder comes back unless the new one is there.
+
+    Returns the name under which an old folder stands aside.
+    """
+    aside = path.with_name(f".{path.name}.old")
+    if aside.exists():
+        with storage_errors(path):
+            if path.exists():
+                shutil.rmtree(aside)
+            else:
+                os.replace(aside, path)
+    return aside
 
 
 def write_json(path: Path, value: Any) -> None:

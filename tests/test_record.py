@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gradatim.errors import RunFolderError, StorageFailed
-from gradatim.record import Metrics, Record, read_json, write_atomically, write_folder, write_json
+from gradatim.record import Metrics, Record, read_json, settle, write_atomically, write_folder, write_json
 
 
 def test_once_makes_a_value_only_the_first_time(tmp_path: Path) -> None:
@@ -68,6 +68,29 @@ def test_write_folder_replaces_the_old_folder_whole(tmp_path: Path) -> None:
     write_folder(tmp_path / "model", lambda folder: (folder / "two").touch())
     assert [each.name for each in (tmp_path / "model").iterdir()] == ["two"]
     assert not (tmp_path / ".model.partial").exists()
+
+
+def test_a_kill_between_the_two_renames_loses_neither_folder(tmp_path: Path) -> None:
+    write_folder(tmp_path / "checkpoint", lambda folder: (folder / "one").touch())
+    code = f"""
+import os, signal
+from pathlib import Path
+from gradatim import record
+replace, calls = os.replace, []
+def stop_at_the_second(*names):
+    calls.append(names)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(*names)
+os.replace = stop_at_the_second
+record.write_folder(Path({str(tmp_path / "checkpoint")!r}), lambda folder: (folder / "two").touch())
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    settle(tmp_path / "checkpoint")
+    assert [each.name for each in (tmp_path / "checkpoint").iterdir()] == ["one"]
+    write_folder(tmp_path / "checkpoint", lambda folder: (folder / "three").touch())
+    assert [each.name for each in (tmp_path / "checkpoint").iterdir()] == ["three"]
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint"]
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

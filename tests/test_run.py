@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gradatim.errors import RunFolderError, Stopped
+from gradatim.errors import RunFolderError, Stopped, StorageFailed
 from gradatim.recipe import Recipe, load
 from gradatim.record import Record
 from gradatim.run import run
@@ -136,6 +136,26 @@ def test_a_run_stopped_between_events_goes_on(whole: Path, tmp_path: Path) -> No
             continue
     assert weights(tmp_path / "run") == weights(whole)
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("kilobytes", [250, 420, 480])
+def test_a_disk_that_fills_up_is_one_clear_line_and_the_run_goes_on_when_there_is_room(
+    whole: Path, tmp_path: Path, kilobytes: int
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(disk)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        with pytest.raises(StorageFailed, match="No space left"):
+            run(recipe("train.checkpoint_seconds=0"), disk / "run")
+        subprocess.run(["mount", "-o", "remount,size=60m", str(disk)], check=True)
+        run(recipe(), disk / "run")
+        assert weights(disk / "run") == weights(whole)
+        assert (disk / "run" / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_the_run_seed_changes_the_weights_but_not_the_test_set(whole: Path, tmp_path: Path) -> None:

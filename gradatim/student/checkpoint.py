@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from ..errors import RunFolderError
-from ..record import read_json, write_folder, write_json
+from ..record import read_json, settle, write_folder, write_json
 from .optim import Optimizers
 
 __all__ = ["State", "load", "save"]
@@ -53,6 +53,7 @@ def load(folder: Path, model: PreTrainedModel, optimizers: Optimizers) -> State 
 
     Raises ``RunFolderError`` when the checkpoint is damaged or of another model.
     """
+    settle(folder)
     if not (folder / "state.json").exists():
         return None
     try:

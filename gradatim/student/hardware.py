@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import subprocess
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
@@ -82,12 +83,22 @@ def environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "transformers": version("transformers"),
         "gradatim": version("gradatim"),
+        "commit": _commit(),
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "device": str(device()),
         "threads": torch.get_num_threads(),
         "native_bf16": native_bf16(),
     }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this code runs from, with ``-dirty`` when it was changed; None elsewhere."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=7"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def _processor() -> str:

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import Stopped, TrainingDiverged
-from ..record import Metrics, write_folder
+from ..record import Metrics, storage_errors, write_folder
 from ..stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
 from . import checkpoint
 from .architecture import create, freeze, trainable_parameters
@@ -236,7 +236,8 @@ class _Fit:
         self.model.eval()
         write_folder(self.folder / "model", fill)
         if not self.settings.restart:
-            save_file(self.optimizers.tensors(), self.folder / "optimizer.safetensors")
+            with storage_errors(self.folder):
+                save_file(self.optimizers.tensors(), self.folder / "optimizer.safetensors")
         return weights_digest(self.model)
 
 
