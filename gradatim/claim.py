@@ -53,6 +53,8 @@ def claim(record: Record, recipe: Recipe, events: Events) -> None:
         write_json(kept, now)
         return
     before = read_json(kept)
-    moved = [f"{key}: {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]]
+    moved = [
+        f"{key}: {before.get(key)} -> {now[key]}" for key in now if key != "commit" and before.get(key) != now[key]
+    ]
     if moved:
         events(Event("note", "environment", text=f"the environment changed since the run began: {'; '.join(moved)}"))

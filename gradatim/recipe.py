@@ -129,8 +129,9 @@ class Recipe(Section):
         return (self.budget.steps or 0) * self.train.size * self.train.length
 
 
-MAY_CHANGE = ("title", "workers", "train.checkpoint_seconds")
-"""What a resumed run may say differently: nothing here changes a result."""
+MAY_CHANGE = ("title", "workers", "train.checkpoint_seconds", "train.log_every", "train.validate")
+"""What a resumed run may say differently: nothing here changes a weight or a count. A study may also get more seeds
+and more arms."""
 
 
 def names() -> list[str]:

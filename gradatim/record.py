@@ -67,7 +67,7 @@ def _sync(path: Path) -> None:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write ``data`` beside ``path``, flush it to the disk and rename: a reader sees all or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.partial")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -136,6 +136,10 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+_NOWHERE = (1 << 62, 0, 0)
+"""After every place there is."""
+
+
 class Metrics:
     """The append-only ``metrics.jsonl``: one JSON object a line, each with cycle, stage and step.
 
@@ -154,7 +158,9 @@ class Metrics:
                 # Unbuffered: a row is with the system when append returns, and a full disk is told here.
                 self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - kept open from row to row
             try:
-                self._file.write((json.dumps(row, allow_nan=False) + "\n").encode())
+                line = (json.dumps(row, allow_nan=False) + "\n").encode()
+                if self._file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, "a row was cut short")
             except OSError:
                 self._file.close()
                 self._file = None
@@ -185,8 +191,11 @@ class Metrics:
 
     @staticmethod
     def _place(line: bytes) -> tuple[int, int, int]:
-        row = json.loads(line)
-        return row["cycle"], row["stage"], row["step"]
+        try:
+            row = json.loads(line)
+            return row["cycle"], row["stage"], row["step"]
+        except (ValueError, KeyError, TypeError):
+            return _NOWHERE  # a row that a full disk cut short: what follows it is made again
 
 
 class Record:

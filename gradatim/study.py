@@ -13,18 +13,24 @@ import multiprocessing
 import os
 import queue
 import signal
+import threading
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .assemble import check, corpus_maker
+import numpy as np
+
+from .assemble import assemble, check, corpus_maker
 from .claim import differences
 from .errors import GradatimError, RecipeError, RunFolderError, Stopped, WorkFailed
-from .recipe import Recipe
+from .recipe import Recipe, changed_keys
 from .record import Record, read_json, write_json
+from .schedule import Bands, preview
 from .stage import Event, Events, ignore_events
 
 __all__ = ["Plan", "plan_study", "study"]
@@ -75,7 +81,9 @@ def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | Non
                     hint=f"the same `{section}:` in every recipe, best by `extends`, or --set {section}.…=… for all",
                 )
     first = reference.seed
-    controls = tuple(arm for arm in plain if arm != chosen)
+    # A sorted baseline is an ordering of its own, not a control for one.
+    shuffled = [arm for arm in plain if recipes[arm].schedule.options.get("order", "shuffled") == "shuffled"]
+    controls = tuple(arm for arm in shuffled if arm != chosen)
     return Plan(title or reference.title, dict(recipes), tuple(range(first, first + seeds)), chosen, controls)
 
 
@@ -117,6 +125,8 @@ def _claim(record: Record, plan: Plan, threads: int) -> int:
         "baseline": plan.baseline,
         "controls": list(plan.controls),
         "threads": threads,
+        "differences": {arm: _differences(plan, arm) for arm in plan.arms if _differences(plan, arm)},
+        "restarts": {arm: _restarts(recipe) for arm, recipe in plan.arms.items()},
     }
     if path.exists():
         before = read_json(path)
@@ -136,6 +146,18 @@ def _claim(record: Record, plan: Plan, threads: int) -> int:
     return int(now["threads"])
 
 
+def _differences(plan: Plan, arm: str) -> list[str]:
+    """What an arm does otherwise than the baseline besides its schedule; a fair comparison has nothing here."""
+    changed = changed_keys(plan.arms[plan.baseline], plan.arms[arm])
+    return [line for line in changed if not line.startswith("schedule.")]
+
+
+def _restarts(recipe: Recipe) -> int:
+    """How often the optimizer and the learning rate begin anew in a run, as far as is known beforehand."""
+    empty = Bands(recipe.difficulty.bands.names, (), np.empty(0, np.int8))
+    return len(preview(assemble(recipe).schedule, empty)) - 1 if recipe.train.restart else 0
+
+
 def _titles(plan: Plan) -> dict[str, str]:
     """What each arm is called: its recipe's title, or its own name where that is missing or another arm's too."""
     given = [recipe.title for recipe in plan.arms.values()]
@@ -152,40 +174,46 @@ def _finished(folder: Path, recipe: Recipe) -> bool:
 def _carry_out(
     waiting: Mapping[tuple[str, int], Recipe], folder: Path, workers: int, events: Events, total: int
 ) -> None:
-    """Run the waiting recipes in a pool of fresh processes and pass their events on."""
+    """Run the waiting recipes in fresh processes, one slot for each worker, and pass their events on."""
     events(Event("start", "runs", total - len(waiting), total))
-    if not waiting:
-        events(Event("finish", "runs", total, total))
-        return
     context = multiprocessing.get_context("spawn")
     heard: Any = context.Queue()
     stop = context.Event()
     failed: dict[str, str] = {}
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_listen, initargs=(heard, stop)) as pool:
-        jobs: dict[Future[None], str] = {
-            pool.submit(_run, run_folder(*run), recipe.model_dump(mode="json"), folder): run_folder(*run)
-            for run, recipe in waiting.items()
-        }
-        stopped: Stopped | None = None
-        pending = set(jobs)
-        while pending:
-            done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-            for job in done:
-                fault = _fault(job)
-                if fault is not None:
-                    failed[jobs[job]] = fault
+    jobs = deque((run_folder(*run), recipe.model_dump(mode="json")) for run, recipe in waiting.items())
+    slots = [_Slot(context, heard, stop) for _ in range(workers)] if jobs else []
+    left = len(jobs)
+    stopped: Stopped | None = None
+    try:
+        while left:
+            for slot in slots:
+                if slot.free and jobs and stopped is None:
+                    slot.start(*jobs.popleft(), folder)
+            busy = [slot.job for slot in slots if slot.job is not None]
+            if not busy:
+                break
+            wait(busy, timeout=0.2, return_when=FIRST_COMPLETED)
             try:
-                _pass_on(heard, events)
-                for _ in done:
-                    events(Event("advance", "runs", total - len(pending), total))
+                _pass_on(heard, events if stopped is None else ignore_events)
+                for slot in slots:
+                    if slot.job is not None and slot.job.done():
+                        name, fault = slot.finish()
+                        left -= 1
+                        if fault is not None:
+                            failed[name] = fault
+                        if stopped is None:
+                            events(Event("advance", "runs", total - left, total))
             except Stopped as error:
                 stopped = error
                 stop.set()
-                for job in pending:
-                    job.cancel()
-                events = ignore_events
-        if stopped is not None:
-            raise stopped
+    except BaseException:
+        stop.set()  # whatever it is, the workers save their state and end
+        raise
+    finally:
+        for slot in slots:
+            slot.close()
+    if stopped is not None:
+        raise stopped
     if failed:
         raise WorkFailed(
             f"{len(failed)} of {total} runs failed; the others are kept",
@@ -196,9 +224,38 @@ def _carry_out(
     events(Event("finish", "runs", total, total))
 
 
+class _Slot:
+    """A place for one run at a time, with a process of its own: one that dies takes no other run with it."""
+
+    def __init__(self, context: Any, heard: Any, stop: Any) -> None:
+        self._make = partial(ProcessPoolExecutor, 1, context, _listen, (heard, stop))
+        self._pool: ProcessPoolExecutor | None = None
+        self._name = ""
+        self.job: Future[None] | None = None
+
+    @property
+    def free(self) -> bool:
+        return self.job is None
+
+    def start(self, name: str, recipe: dict[str, Any], folder: Path) -> None:
+        self._pool = self._pool or self._make()
+        self._name, self.job = name, self._pool.submit(_run, name, recipe, folder)
+
+    def finish(self) -> tuple[str, str | None]:
+        """The name of the run that ended, and what was wrong with it."""
+        assert self.job is not None
+        job, self.job = self.job, None
+        if isinstance(job.exception(), BrokenProcessPool):
+            self.close()
+        return self._name, _fault(job)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+
 def _fault(job: Future[None]) -> str | None:
-    if job.cancelled():
-        return None
     error = job.exception()
     if error is None or isinstance(error, Stopped):
         return None
@@ -222,8 +279,18 @@ _line: tuple[Any, Any] | None = None
 def _listen(heard: Any, stop: Any) -> None:
     global _line
     _line = (heard, stop)
+    heard.cancel_join_thread()  # a worker must not wait at its end for a parent that no longer listens
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # The study's own process hears Ctrl-C and tells the workers, so that each saves its state once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _end_with_parent() -> None:
+    """A study that is killed leaves no worker behind: it would hold the lock of its run."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run(name: str, recipe: dict[str, Any], folder: Path) -> None:

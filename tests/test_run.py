@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ SMALL = [
     "data.split.validation=24",
     "budget.tokens=24000",
     "schedule.name=sequential",
+    "train.restart=false",
     "train.checkpoint_seconds=0.15",
     "train.size=4",
     "train.log_every=2",
@@ -73,9 +75,12 @@ def test_a_run_killed_at_several_moments_ends_with_the_same_weights_and_metrics(
         lambda: any(folder.glob("cycle-00/stage-01-medium/checkpoint/state.json")),
         lambda: any(folder.glob("cycle-00/stage-02-hard/model/config.json")),
     ]
-    for ready in moments:
+    delays = random.Random(2).sample(range(40), 3)  # and moments that nobody chose
+    after = [*[(ready, 0.0) for ready in moments[:2]], *[(moments[1], delay / 50) for delay in delays]]
+    for ready, delay in [*after, *[(ready, 0.0) for ready in moments[2:]]]:
         process = start(folder)
         wait_for(ready, process)
+        time.sleep(delay)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
     first = folder / "cycle-00" / "stage-00-easy"

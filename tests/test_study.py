@@ -1,12 +1,19 @@
 """A study: arms and seeds on one corpus, resumable, faults named."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from gradatim.errors import RecipeError, RunFolderError, Stopped, WorkFailed
 from gradatim.recipe import Recipe, load
+from gradatim.record import Record
+from gradatim.report import collect
 from gradatim.stage import Event
 from gradatim.study import plan_study, study
 
@@ -69,3 +76,55 @@ def test_a_folder_of_other_arms_is_refused(tmp_path: Path) -> None:
     (tmp_path / "study.json").write_text(json.dumps({"arms": [{"name": "lost"}], "seeds": [1]}))
     with pytest.raises(RunFolderError, match="lost"):
         study(plan_study(arms("baseline"), 1), tmp_path)
+
+
+def test_what_arms_do_otherwise_than_the_baseline_is_kept_for_the_report(tmp_path: Path) -> None:
+    mixed = arms("baseline")
+    mixed["longer"] = load("smoke/baseline", [*SMALL, "schedule.name=sequential", "budget.tokens=7000"])
+    study(plan_study(mixed, 1), tmp_path / "study", workers=2)
+    kept = json.loads((tmp_path / "study" / "study.json").read_text())
+    assert kept["differences"] == {"longer": ["budget.tokens: 6000 -> 7000"]}
+    assert kept["restarts"] == {"baseline": 0, "longer": 2}
+    assert "budget.tokens: 6000" in " ".join(collect([tmp_path / "study"]).notes)
+
+
+def test_a_killed_study_leaves_no_worker_and_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    sets = [part for change in [*SMALL, "budget.tokens=60000"] for part in ("--set", change)]
+    command = [sys.executable, "-m", "gradatim", "study", "smoke/baseline", "smoke/sequential", "--seeds", "1"]
+    process = subprocess.Popen([*command, "--out", str(folder), *sets], stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 120
+    while len(list(folder.glob("*/seed-1/metrics.jsonl"))) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    locks = list(folder.glob("*/seed-1/.lock"))
+    assert len(locks) == 2
+    for lock in locks:
+        while time.monotonic() < end:
+            try:
+                Record(lock.parent).close()
+                break
+            except RunFolderError:
+                time.sleep(0.1)
+        else:
+            pytest.fail(f"a worker still holds {lock}")
+
+
+def test_a_worker_that_is_killed_takes_no_other_run_with_it(tmp_path: Path) -> None:
+    plan = plan_study(arms("baseline", "sequential", "incremental"), 1)
+    folder = tmp_path / "study"
+    killed: list[int] = []
+
+    def kill_the_first(event: Event) -> None:
+        lock = folder / "baseline" / "seed-1" / ".lock"
+        if not killed and event.task.startswith("baseline/seed-1: train") and lock.exists():
+            killed.append(int(lock.read_text()))
+            os.kill(killed[0], signal.SIGKILL)
+
+    with pytest.raises(WorkFailed, match="baseline/seed-1: its process was killed"):
+        study(plan, folder, workers=2, events=kill_the_first)
+    assert (folder / "sequential" / "seed-1" / "finished.json").exists()
+    assert (folder / "incremental" / "seed-1" / "finished.json").exists()
+    study(plan, folder, workers=2)
+    assert (folder / "baseline" / "seed-1" / "finished.json").exists()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import RecipeError
+from ..errors import RecipeError, WorkFailed
 from .options import Changes
 
 __all__ = ["EXAMPLES", "study"]
@@ -41,10 +41,14 @@ def study(
 
     arms = {arm: load(name, changes or ()) for arm, name in _arms(recipes).items()}
     plan = plan_study(arms, seeds, baseline=baseline, title=out.name)
-    with watching(resumable=True) as events:
-        from ..study import study as carry_out
+    try:
+        with watching(resumable=True) as events:
+            from ..study import study as carry_out
 
-        carry_out(plan, out, workers=workers, events=events)
+            carry_out(plan, out, workers=workers, events=events)
+    except WorkFailed:
+        print_report([out], out / "report.html")  # what is done is worth seeing
+        raise
     print_report([out], out / "report.html")
 
 

@@ -33,6 +33,7 @@ class _Found:
     arms: dict[str, Arm] = field(default_factory=dict)
     seeds: dict[int, None] = field(default_factory=dict)
     controls: dict[str, None] = field(default_factory=dict)
+    restarts: dict[str, int] = field(default_factory=dict)
     runs: dict[tuple[str, int], RunData] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -68,6 +69,7 @@ def collect(folders: Path | str | Iterable[Path | str]) -> StudyData:
         runs=tuple(found.runs.values()),
         baseline=found.baseline,
         controls=tuple(found.controls),
+        restarts=found.restarts,
         notes=tuple(found.notes),
     )
 
@@ -82,6 +84,9 @@ def _add_study(found: _Found, folder: Path) -> None:
         raise DataError("these studies have different baselines", where=folder, given=baseline, allowed=found.baseline)
     found.baseline = found.baseline or baseline
     found.controls.update(dict.fromkeys(study.get("controls") or ()))
+    found.restarts.update({str(arm): int(count) for arm, count in (study.get("restarts") or {}).items()})
+    for arm, changed in (study.get("differences") or {}).items():
+        found.notes.append(f"{arm} differs from {baseline} in more than its schedule: {'; '.join(map(str, changed))}.")
     seeds = [int(seed) for seed in study.get("seeds") or ()]
     found.seeds.update(dict.fromkeys(seeds))
     for arm in study.get("arms") or ():

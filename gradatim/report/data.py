@@ -105,7 +105,10 @@ class RunData:
 
 @dataclass(frozen=True)
 class StudyData:
-    """Arms × seeds. ``baseline`` is None when there is nothing to compare with; ``notes`` are for the reader."""
+    """Arms × seeds. ``baseline`` is None when there is nothing to compare with; ``notes`` are for the reader.
+
+    ``restarts``: how often each arm's optimizer and learning rate begin anew, where that is known.
+    """
 
     title: str
     arms: tuple[Arm, ...]
@@ -113,6 +116,7 @@ class StudyData:
     runs: tuple[RunData, ...]
     baseline: str | None = None
     controls: tuple[str, ...] = ()
+    restarts: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def of(self, arm: str) -> tuple[RunData, ...]:

@@ -8,7 +8,7 @@ terminal read these rows, so that they can never disagree. It reads no files and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 
 from ..stage import Counts, SuiteResult
@@ -83,6 +83,7 @@ class Summary:
     rows: tuple[ArmRow, ...]
     against: Mapping[str, tuple[Difference, ...]]
     measures: tuple[Measure, ...]
+    restarts: Mapping[str, int] = field(default_factory=dict)
 
     def row(self, arm: str) -> ArmRow:
         """The row of ``arm``; ``KeyError`` when there is none."""
@@ -111,6 +112,7 @@ def summarise(study: StudyData) -> Summary:
         rows=tuple(_row(study, arm, scores[arm], to_baseline.get(arm)) for arm in order),
         against={control: compare(shares, tested, control) for control in study.controls if tested},
         measures=tuple(_measures(study, order)),
+        restarts=study.restarts,
     )
 
 

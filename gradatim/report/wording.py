@@ -112,6 +112,15 @@ def _helped(summary: Summary, better: Sequence[ArmRow], worse: Sequence[ArmRow])
     control = [d for found in summary.against.values() for d in found if d.arm == best.arm]
     others = _others([row for row in (*better, *worse) if row is not best])
     support = (*others, *_control(summary, best.arm))
+    base = next(row.arm for row in summary.rows if row.role == "baseline")
+    more = summary.restarts.get(best.arm, 0) - summary.restarts.get(base, 0)
+    if more > 0 and not control:
+        lacking = (
+            f"Its learning rate restarts {more} times more often than the baseline's, which alone may explain the "
+            "gain: a baseline with as many restarts belongs in the study (schedule: baseline, restarts).",
+        )
+        sentence = f"{best.title} scores {_beside(best)}, but the ordering is not shown to be the reason."
+        return Headline("undecided", sentence, (*support, *lacking))
     if all(difference.significant() and (difference.mean or 0) > 0 for difference in control):
         return Headline("helped", f"The ordering helped: {best.title} scores {_beside(best)}.", support)
     sentence = f"{best.title} scores {_beside(best)}, but the ordering is not shown to be the reason."

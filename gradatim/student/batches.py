@@ -97,6 +97,26 @@ class Windows:
         return {"step": 0}
 
     def stream(self, position: Position) -> Iterator[tuple[Batch, Position]]:
+        rows, starts = self._text()
+        step = position["step"]
+        while True:
+            chance = np.random.Generator(np.random.Philox(key=np.array([self.stage.seed, step], dtype=np.uint64)))
+            first = chance.integers(0, starts[-1] - self.length, size=self.size)
+            step += 1
+            yield self._cut(rows, starts, first), {"step": step}
+
+    def one_pass(self) -> Iterator[Batch]:
+        """The text once, in consecutive windows; what is left over is shorter than one and is not read."""
+        rows, starts = self._text()
+        places = np.arange(0, starts[-1] - self.length, self.length)
+        for at in range(0, len(places), self.size):
+            some = places[at : at + self.size]
+            batch = self._cut(rows, starts, np.resize(some, self.size))
+            batch.labels[len(some) :] = IGNORE  # the last batch is filled up to the one shape
+            yield batch
+
+    def _text(self) -> tuple[Ints, Ints]:
+        """The stage's rows, and where each begins in their concatenation, with the end of the last."""
         rows = self.stage.rows
         starts = np.concatenate([[0], np.cumsum(self.encoded.offsets[rows + 1] - self.encoded.offsets[rows])])
         if starts[-1] <= self.length:
@@ -106,12 +126,7 @@ class Windows:
                 given=f"{int(starts[-1])} tokens for windows of {self.length + 1}",
                 hint="more samples, or a smaller train.length",
             )
-        step = position["step"]
-        while True:
-            chance = np.random.Generator(np.random.Philox(key=[self.stage.seed, step]))
-            first = chance.integers(0, starts[-1] - self.length, size=self.size)
-            step += 1
-            yield self._cut(rows, starts, first), {"step": step}
+        return rows, starts
 
     def _cut(self, rows: Ints, starts: Ints, first: Ints) -> Batch:
         """The windows that begin at the places ``first`` of the virtual concatenation, which is never built."""
@@ -121,7 +136,7 @@ class Windows:
         sample = rows[which]
         tokens = np.asarray(self.encoded.tokens[self.encoded.offsets[sample] + inside]).astype(np.int64)
         answer = inside >= self.encoded.answer_starts[sample]
-        return Batch(tokens[:, :-1], tokens[:, 1:], answer[:, 1:])
+        return Batch(tokens[:, :-1], tokens[:, 1:].copy(), answer[:, 1:])
 
 
 @dataclass(frozen=True)
@@ -177,15 +192,18 @@ class Packed:
     def _epoch(self, epoch: int) -> Ints:
         if not self.stage.shuffled:
             return self.stage.rows
-        return np.random.Generator(np.random.Philox(key=[self.stage.seed, epoch])).permutation(self.stage.rows)
+        return self._chance(epoch, 0).permutation(self.stage.rows)
+
+    def _chance(self, epoch: int, use: int) -> np.random.Generator:
+        """A generator of its own for every pass (``use`` 0) and for every chunk of it (``use`` 1, 2, …)."""
+        return np.random.default_rng([self.stage.seed, epoch, use])
 
     def _pack(self, rows: Ints, epoch: int, chunk: int) -> list[list[int]]:
         sizes = (self.encoded.offsets[rows + 1] - self.encoded.offsets[rows]).tolist()
         if not self.stage.shuffled:
             return _next_fit(rows.tolist(), sizes, self.length + 1)
         lines = _best_fit(rows.tolist(), sizes, self.length + 1)
-        chance = np.random.Generator(np.random.Philox(key=[self.stage.seed, (epoch << 32) + chunk + (1 << 63)]))
-        return [lines[at] for at in chance.permutation(len(lines))]
+        return [lines[at] for at in self._chance(epoch, chunk + 1).permutation(len(lines))]
 
     def _batch(self, lines: list[list[int]]) -> Batch:
         shape = (len(lines), self.length + 1)

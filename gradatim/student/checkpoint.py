@@ -20,12 +20,12 @@ from ..errors import RunFolderError
 from ..record import read_json, settle, write_folder, write_json
 from .optim import Optimizers
 
-__all__ = ["State", "load", "save"]
+__all__ = ["State", "load", "load_optimizers", "save", "save_optimizers"]
 
 
 @dataclass(frozen=True)
 class State:
-    """Where training stands. ``position`` is the batcher's; ``loss`` the running mean that divergence is judged by."""
+    """Where training stands. ``position`` is the batcher's; ``loss`` the last logged mean."""
 
     step: int
     tokens: int
@@ -41,11 +41,29 @@ def save(folder: Path, model: PreTrainedModel, optimizers: Optimizers, state: St
     def fill(target: Path) -> None:
         weights = {name: value.detach().cpu().contiguous() for name, value in _weights(model).items()}
         save_file(weights, target / "model.safetensors")
-        save_file(optimizers.tensors(), target / "optimizer.safetensors")
+        save_optimizers(optimizers, target)
         save_file({"cpu": torch.get_rng_state()}, target / "random.safetensors")
         write_json(target / "state.json", asdict(state))
 
     write_folder(folder, fill)
+
+
+def save_optimizers(optimizers: Optimizers, folder: Path) -> None:
+    """Write the state of the optimizers into ``folder``."""
+    save_file(optimizers.tensors(), folder / "optimizer.safetensors")
+
+
+def load_optimizers(folder: Path, optimizers: Optimizers) -> None:
+    """Take over the state that ``save_optimizers`` wrote; ``RunFolderError`` when it is not whole."""
+    try:
+        optimizers.load(load_file(folder / "optimizer.safetensors"))
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise RunFolderError(
+            "the optimizer that the stage before left is damaged",
+            where=folder,
+            given=error,
+            hint="remove that stage's folder: it is learnt again",
+        ) from error
 
 
 def load(folder: Path, model: PreTrainedModel, optimizers: Optimizers) -> State | None:

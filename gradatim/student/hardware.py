@@ -71,9 +71,15 @@ def quiet() -> Iterator[None]:
 
 
 def use_threads(count: int) -> None:
-    """Compute with ``count`` threads; 0 leaves torch's choice. The count changes the last bits of sums."""
-    if count:
-        torch.set_num_threads(count)
+    """Compute with ``count`` threads; 0 is torch's own choice. The count changes the last bits of sums."""
+    own = _own_threads()
+    torch.set_num_threads(count or own)
+
+
+@cache
+def _own_threads() -> int:
+    """What torch chose for this process before anybody asked for something else."""
+    return torch.get_num_threads()
 
 
 def environment() -> dict[str, Any]:
@@ -94,7 +100,10 @@ def environment() -> dict[str, Any]:
 
 def _commit() -> str | None:
     """The commit of the checkout this code runs from, with ``-dirty`` when it was changed; None elsewhere."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=7"]
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # an installed package inside somebody's own repository
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=7"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -13,16 +13,16 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import Stopped, TrainingDiverged
-from ..record import Metrics, storage_errors, write_folder
+from ..record import Metrics, write_folder
 from ..stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
 from . import checkpoint
 from .architecture import create, freeze, trainable_parameters
@@ -52,8 +52,11 @@ class Learner:
 
     def fit(self, stage: Stage, folder: Path, previous: Path | None, events: Events = ignore_events) -> Fitted:
         """See ``stage.Student``. Raises ``TrainingDiverged`` with the last good checkpoint kept."""
-        with reproducible():
-            return _Fit(self, stage, folder, previous, events).run()
+        try:
+            with reproducible():
+                return _Fit(self, stage, folder, previous, events).run()
+        finally:
+            self.metrics.close()
 
     def initial(self, previous: Path | None) -> PreTrainedModel:
         """The model a stage starts from: the one before it left, or new weights."""
@@ -92,7 +95,7 @@ class _Fit:
         if found is not None:
             self.state, self.resumed_at = found, found.step
         elif previous is not None and not self.settings.restart:
-            self.optimizers.load(load_file(previous / "optimizer.safetensors"))
+            checkpoint.load_optimizers(previous / "optimizer", self.optimizers)
         learner.metrics.rewind(stage.cycle, stage.index, self.state.step)
         objective = stage.spec.objective or self.settings.objective
         self.other_weight = 0.0 if objective == "answer_only" else self.settings.other_weight
@@ -102,7 +105,7 @@ class _Fit:
         budget = self.stage.spec.tokens
         self.events(Event("start", self._task, self.state.tokens, budget))
         shape = make_shape(self.settings.shape)
-        clock, saved = time.monotonic(), time.monotonic()
+        clock = self.saved = time.monotonic()
         before = self.state.seconds
         try:
             for batch, position in self.batcher.stream(self.state.position):
@@ -110,12 +113,10 @@ class _Fit:
                     break
                 self._step(batch, position, shape(self._progress()), before + time.monotonic() - clock)
                 self.events(Event("advance", self._task, min(self.state.tokens, budget), budget))
-                if time.monotonic() - saved > self.settings.checkpoint_seconds:
-                    self._save()
-                    saved = time.monotonic()
         except Stopped:
             self._save()
             raise
+        self._save()
         weights = self._finish()
         self.events(Event("finish", self._task, budget, budget))
         return Fitted(
@@ -145,6 +146,9 @@ class _Fit:
         value = float(mean.detach())
         if not math.isfinite(value) or value > self._ceiling:
             self._diverged(value)
+        # The loss has just judged the weights of the last step, so what is saved here is known to be good.
+        if time.monotonic() - self.saved > self.settings.checkpoint_seconds and self.state.step:
+            self._save()
         mean.backward()  # type: ignore[no-untyped-call]
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip or math.inf))
         if not math.isfinite(norm):
@@ -172,7 +176,7 @@ class _Fit:
             "the loss or its gradient exploded",
             where=f"stage {self.stage.spec.name}, step {self.state.step}",
             given=value,
-            hint="a lower train.optimizer.learning_rate, or train.clip: 1"
+            hint="a lower train.optimizer.learning_rate or train.clip: 1, with another --out"
             + (f"; the last good checkpoint is kept in {kept}" if kept.exists() else ""),
         )
 
@@ -213,6 +217,8 @@ class _Fit:
                 int((answer & real).sum()),
             ]
         self.model.train()
+        if not np.isfinite(sums).all():
+            self._diverged(float(sums[0]))
         return {
             "validation_loss": sums[0] / max(sums[1], 1),
             "validation_answer_loss": sums[2] / max(sums[3], 1),
@@ -221,6 +227,7 @@ class _Fit:
     def _save(self) -> None:
         self.learner.metrics.close()
         checkpoint.save(self.folder / "checkpoint", self.model, self.optimizers, self.state)
+        self.saved = time.monotonic()
 
     def _finish(self) -> str:
         """Write the finished model, and what the next stage's optimizer continues from. The checkpoint stays until
@@ -236,8 +243,7 @@ class _Fit:
         self.model.eval()
         write_folder(self.folder / "model", fill)
         if not self.settings.restart:
-            with storage_errors(self.folder):
-                save_file(self.optimizers.tensors(), self.folder / "optimizer.safetensors")
+            write_folder(self.folder / "optimizer", partial(checkpoint.save_optimizers, self.optimizers))
         return weights_digest(self.model)
 
 
@@ -265,10 +271,12 @@ def _packed(learner: Learner, encoded: Encoded, stage: Stage, isolate: bool) -> 
 
 
 def _validation_batches(learner: Learner, settings: TrainSettings) -> Iterator[Batch]:
-    """The validation samples, each once, in batches of the training shape; samples never see each other."""
-    rows, _ = fitting_rows(learner.validation, np.arange(len(learner.validation)), settings.length)
-    stage = Stage(StageSpec("validation", (1.0,), 1, order="sorted"), 0, rows, 0, 0, 1)
-    return _packed(learner, learner.validation, stage, settings.isolate).one_pass()
+    """The validation samples once, batched as in training; packed ones that are too long are left out."""
+    stage = Stage(StageSpec("validation", (1.0,), 1, order="sorted"), 0, np.arange(len(learner.validation)), 0, 0, 1)
+    if settings.batching == "windows":
+        return Windows(learner.validation, stage, settings.size, settings.length).one_pass()
+    rows, _ = fitting_rows(learner.validation, stage.rows, settings.length)
+    return _packed(learner, learner.validation, replace(stage, rows=rows), settings.isolate).one_pass()
 
 
 def _tensors(batch: Batch) -> tuple[torch.Tensor, ...]:

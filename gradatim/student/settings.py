@@ -55,8 +55,9 @@ class TrainSettings:
     """How the student learns.
 
     ``size`` lines of ``length`` predictions make a batch. ``other_weight`` is the loss weight of tokens outside the
-    answer (answers weigh 1; 0 is ``objective: answer_only``); tokens of weight 0 do not count for the budget. ``restart``: optimizer and learning-rate shape begin anew at each stage (the paper) or
-    continue over the run's budget. ``precision: auto`` takes bf16 where the processor multiplies it natively.
+    answer (answers weigh 1; 0 is ``objective: answer_only``); tokens of weight 0 do not count for the budget.
+    ``restart``: optimizer and learning-rate shape begin anew at each stage (the paper) or continue over the run's
+    budget. ``precision: auto`` takes bf16 where the processor multiplies it natively.
     """
 
     batching: Literal["windows", "packed"] = "windows"

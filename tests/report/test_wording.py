@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from io import StringIO
@@ -41,6 +42,15 @@ def test_a_gain_that_restarts_give_as_well_is_not_put_down_to_the_order(tmp_path
     assert found.verdict == "undecided"
     assert "not shown to be the reason" in found.sentence
     assert any("not significant" in line for line in found.support)
+
+
+def test_a_gain_with_restarts_that_no_control_shares_is_not_put_down_to_the_order(tmp_path):
+    folder = make_study(tmp_path / "s", seeds=range(6), arms=TWO, noise=0.004)
+    study = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps({**study, "restarts": {"baseline": 0, "hybrid": 2}}))
+    found = said(folder)
+    assert found.verdict == "undecided"
+    assert any("restarts 2 times more often" in line for line in found.support)
 
 
 def test_an_ordering_that_is_clearly_worse_is_said_to_hurt(tmp_path):

@@ -123,6 +123,24 @@ def test_windows_reach_every_place_of_the_text() -> None:
     assert seen == {tuple(text[at : at + 4]) for at in range(len(text) - 4)}
 
 
+def test_one_pass_of_windows_reads_the_text_once_in_batches_of_one_shape() -> None:
+    samples = encoded(LENGTHS)
+    batches = list(Windows(samples, stage(300), 4, 40).one_pass())
+    read = [
+        line for batch in batches for line, label in zip(batch.inputs, batch.labels, strict=True) if label[0] != IGNORE
+    ]
+    assert {batch.inputs.shape for batch in batches} == {(4, 40)}
+    assert np.array_equal(np.concatenate(read), samples.tokens[: len(read) * 40])
+    assert len(samples.tokens) - len(read) * 40 <= 41
+
+
+def test_chunks_of_one_pass_are_shuffled_differently() -> None:
+    samples = encoded([10] * 256)
+    packed = Packed(samples, stage(256), 1, 9, PAD, chunk=64)
+    orders = [packed._pack(np.arange(64), 0, chunk) for chunk in range(4)]
+    assert len({tuple(map(tuple, order)) for order in orders}) == 4
+
+
 def test_text_shorter_than_a_window_is_refused() -> None:
     windows = Windows(encoded([6]), stage(1), 8, 40)
     with pytest.raises(DataError, match=r"train\.length"):

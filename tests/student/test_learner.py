@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from gradatim.errors import RunFolderError, Stopped, TrainingDiverged
 from gradatim.record import Metrics
 from gradatim.stage import Event, Fitted, Stage, StageSpec, ignore_events
-from gradatim.student.learner import Learner
+from gradatim.student.learner import Learner, _plain_losses, _tensors, _validation_batches
 from gradatim.student.settings import ModelSettings, OptimizerSettings, ShapeSettings, TrainSettings
 from gradatim.student.tokenizer import character_tokenizer, encode_table, texts_of
 from gradatim.table import make_table
@@ -109,8 +110,13 @@ def test_the_optimizer_restarts_or_continues_as_asked(samples: pa.Table, tmp_pat
     parts = learner(samples, tmp_path / "parts", train)
     parts.fit(stage(2000, run=4000), tmp_path / "parts" / "one", None)
     second = parts.fit(stage(2000, 1, 2000, 4000), tmp_path / "parts" / "two", tmp_path / "parts" / "one")
-    assert (tmp_path / "parts" / "one" / "optimizer.safetensors").exists() != restart
     assert second.weights != whole.weights  # the second stage draws its own order of samples
+    kept = tmp_path / "parts" / "one" / "optimizer" / "optimizer.safetensors"
+    assert kept.exists() != restart
+    if not restart:  # the second stage depends on the momentum that the first one left
+        save_file({name: torch.zeros_like(value) for name, value in load_file(kept).items()}, kept)
+        forgetful = parts.fit(stage(2000, 1, 2000, 4000), tmp_path / "parts" / "three", tmp_path / "parts" / "one")
+        assert forgetful.weights != second.weights
 
 
 def test_the_learning_rate_shape_follows_the_stage_or_the_run(samples: pa.Table, tmp_path: Path) -> None:
@@ -136,12 +142,20 @@ def test_an_exploding_loss_stops_the_stage_and_keeps_the_last_good_checkpoint(
         clip=0.0,
         checkpoint_seconds=0.0,
         optimizer=OptimizerSettings(learning_rate=1e4, weight_decay=0.0),
-        shape=ShapeSettings(name="constant"),
+        shape=ShapeSettings(name="warmup_decay", warmup=0.5),
     )
     with pytest.raises(TrainingDiverged, match="last good checkpoint is kept"):
         fit(samples, tmp_path, wild, tokens=20_000)
-    assert (tmp_path / "stage" / "checkpoint" / "model.safetensors").exists()
     assert not (tmp_path / "stage" / "model").exists()
+    kept = load_file(tmp_path / "stage" / "checkpoint" / "model.safetensors")
+    made = learner(samples, tmp_path / "again")
+    model = made.initial(None).eval()
+    model.load_state_dict(kept, strict=False)
+    batch = next(_validation_batches(made, TRAIN))
+    inputs, labels = torch.from_numpy(batch.inputs), torch.from_numpy(batch.labels)
+    with torch.no_grad():
+        loss = float(_plain_losses(model, TRAIN)(inputs, labels).sum() / (labels != -100).sum())
+    assert loss < 3 * np.log(len(made.tokenizer)) + 3  # the kept weights are from before the explosion
 
 
 def test_a_damaged_checkpoint_is_named(samples: pa.Table, tmp_path: Path) -> None:
@@ -184,7 +198,6 @@ def test_the_published_model_has_its_parameter_count_and_no_trained_bias(samples
 
 def test_an_isolated_sample_sees_nothing_of_its_neighbours(samples: pa.Table, tmp_path: Path) -> None:
     from gradatim.student.batches import Packed
-    from gradatim.student.learner import _plain_losses, _tensors
 
     made = learner(samples, tmp_path)
     model = made.initial(None).eval()
