@@ -2,8 +2,8 @@
 
     python docs/write_results.py runs/demo [MINUTES]
 
-Writes the study's table between the results markers of README.md, with the command and the commits that made it, so that no
-figure there is typed by hand. The page beside it, ``report.html``, says more.
+Writes the study's table between the results markers of README.md, with the command and the commits that made it, so
+that no figure there is typed by hand. The page beside it, ``report.html``, says more.
 """
 
 from __future__ import annotations
