@@ -105,7 +105,7 @@ def _sizes(study: StudyData, summary: Summary) -> Iterator[tuple[str, str]]:
     guess = next((table for table in tables if table.guessed is not None and table.test_rows), None)
     if guess is not None:
         share = f"{100 * (guess.guessed or 0) / (guess.test_rows or 1):.1f}\u00a0%"
-        yield "right by always giving the commonest answer", share
+        yield "right with the commonest answer alone", share
     yield "model parameters", _range([stage.fitted.parameters for run in study.runs for stage in run.stages])
     yield "tokens learnt per run", _range(tokens)
     yield (
