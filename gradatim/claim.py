@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from .errors import RunFolderError
+from .errors import RecipeError, RunFolderError
 from .recipe import MAY_CHANGE, Recipe, changed_keys, dump, parse
 from .record import Record, read_json, write_atomically, write_json
 from .stage import Event, Events
@@ -24,7 +24,13 @@ def differences(folder: Path, recipe: Recipe) -> list[str]:
     path = folder / "recipe.yaml"
     if not path.exists():
         return []
-    return changed_keys(parse(yaml.safe_load(path.read_text()), str(path)), recipe)
+    try:
+        kept = parse(yaml.safe_load(path.read_text()), str(path))
+    except (yaml.YAMLError, RecipeError, UnicodeDecodeError) as error:
+        raise RunFolderError(
+            "the recipe that this run was made by cannot be read", where=path, given=error, hint="another --out"
+        ) from error
+    return changed_keys(kept, recipe)
 
 
 def claim(record: Record, recipe: Recipe, events: Events) -> None:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .errors import RunFolderError
 from .record import read_json, storage_errors, write_folder, write_json
 from .stage import Difficulty, Event, Events, Feedback, Source, ignore_events
 from .table import split, write_table
@@ -56,20 +57,32 @@ class Corpus:
 
     def table(self, part: Part) -> pa.Table:
         """The samples of one part, in a fixed order."""
-        return pq.read_table(self.folder / f"{part}.parquet", memory_map=True)
+        return self._read(part)
 
     def difficulty(self, part: Part, metric: str) -> npt.NDArray[np.float64]:
         """One metric's column, float64, NaN where a sample has no score."""
-        column = pq.read_table(self.folder / f"{part}.parquet", columns=[metric]).column(metric)
+        column = self._read(part, [metric]).column(metric)
         return np.asarray(column.to_numpy(), dtype=np.float64)
 
     def lengths(self) -> npt.NDArray[np.int64]:
         """Characters of each training sample, prompt and answer together."""
         import pyarrow.compute as pc
 
-        samples = pq.read_table(self.folder / "train.parquet", columns=["prompt", "answer"])
+        samples = self._read("train", ["prompt", "answer"])
         both = pc.add(pc.utf8_length(samples["prompt"]), pc.utf8_length(samples["answer"]))
         return np.asarray(both.to_numpy(), dtype=np.int64)
+
+    def _read(self, part: Part, columns: list[str] | None = None) -> pa.Table:
+        path = self.folder / f"{part}.parquet"
+        try:
+            return pq.read_table(path, columns=columns, memory_map=True)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise RunFolderError(
+                "these samples of the run are damaged",
+                where=path,
+                given=error,
+                hint=f"remove {self.folder}: the same samples are made again",
+            ) from error
 
     def tokens(self, model: ModelSettings) -> tuple[PreTrainedTokenizerFast, Encoded, Encoded]:
         """The tokenizer for these samples, and the training and validation samples as tokens."""

@@ -163,7 +163,12 @@ def load(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
         parent = _parent(path, str(content.pop("extends")))
         below = _read(parent)
         if "extends" in below:
-            raise RecipeError("a recipe extends one level only", where=parent, given=f"extends: {below['extends']}")
+            raise RecipeError(
+                "a recipe extends one level only",
+                where=path,
+                given=f"extends: a recipe that itself extends {below['extends']!r}",
+                hint=f"extend {below['extends']!r} and repeat the few lines of {parent}",
+            )
         content = _merged(below, content)
     for change in changes:
         content = _merged(content, _change(change))

@@ -60,7 +60,7 @@ class TinypySource:
     """Programs of the TinyPy grammar with what they print; another set of them in each cycle."""
 
     count: int
-    levels: str | Sequence[str] = ("all",)
+    levels: str | float | Sequence[str | float] = ("all",)
     digits: int = 9
     seed: int = 0
     dedupe: bool = True
@@ -74,7 +74,7 @@ class TinypySource:
 
         made = generate(
             self.count,
-            levels=(self.levels,) if isinstance(self.levels, str) else tuple(self.levels),
+            levels=_level_names(self.levels),
             digits=self.digits,
             seed=cycle_seed(self.seed, cycle),
             dedupe=self.dedupe,
@@ -90,6 +90,12 @@ class TinypySource:
             levels={name: {**asdict(level), "dropped": dict(level.dropped)} for name, level in facts.levels.items()},
         )
         return made.table
+
+
+def _level_names(levels: str | float | Sequence[str | float]) -> tuple[str, ...]:
+    """Levels as names: YAML reads an unquoted 1.1 as a number."""
+    several = (levels,) if isinstance(levels, str | float | int) else levels
+    return tuple(map(str, several))
 
 
 @SOURCES.register("file")
@@ -111,7 +117,7 @@ def file(
 def tinypy(
     *,
     count: int,
-    levels: str | Sequence[str] = ("all",),
+    levels: str | float | Sequence[str | float] = ("all",),
     digits: int = 9,
     seed: int = 0,
     dedupe: bool = True,

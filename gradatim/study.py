@@ -101,6 +101,15 @@ def study(plan: Plan, folder: Path, *, workers: int = 0, events: Events = ignore
             (arm, seed): plan.arms[arm].model_copy(update={"seed": seed, "threads": plan.arms[arm].threads or threads})
             for arm, seed in plan.runs()
         }
+        for run, recipe in recipes.items():
+            changed = differences(folder / run_folder(*run), recipe)
+            if changed:
+                raise RunFolderError(
+                    "this study was begun with another recipe",
+                    where=folder / run_folder(*run),
+                    given="; ".join(changed),
+                    hint="another folder with --out, or the recipe as it was",
+                )
         for recipe in plan.arms.values():
             corpus_maker(recipe.model_copy(update={"workers": cores}), events).make(folder / "data", events=events)
         waiting = {run: recipe for run, recipe in recipes.items() if not _finished(folder / run_folder(*run), recipe)}

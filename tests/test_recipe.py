@@ -55,6 +55,11 @@ def test_naming_another_part_drops_the_options_of_the_old_one() -> None:
     assert recipe.schedule.options == {}
 
 
+def test_levels_may_be_written_as_numbers() -> None:
+    for levels in ("1.1", "[1.1, '2.1']", "all"):
+        check(load("smoke/baseline", [f"data.levels={levels}"]))
+
+
 def test_a_budget_is_tokens_or_steps() -> None:
     steps = parse({"budget": {"steps": 10}, "train": {"size": 4, "length": 100}})
     assert steps.tokens == 4000

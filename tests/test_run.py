@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +118,21 @@ def test_another_recipe_is_refused_and_the_difference_shown(whole: Path) -> None
     with pytest.raises(RunFolderError, match=r"budget\.tokens: 24000 -> 25000"):
         run(recipe("budget.tokens=25000"), whole)
     run(recipe("title=another title"), whole)
+
+
+def test_damaged_samples_and_recipes_of_a_run_are_named(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    (folder / "cycle-00" / "table.json").unlink()
+    samples = next(folder.glob("data/*/train.parquet"))
+    samples.write_bytes(samples.read_bytes()[:100])
+    with pytest.raises(RunFolderError, match=r"train\.parquet.*made again"):
+        run(recipe(), folder)
+    shutil.rmtree(samples.parent)
+    run(recipe(), folder)
+    (folder / "recipe.yaml").write_text("a: [")
+    with pytest.raises(RunFolderError, match=r"recipe\.yaml"):
+        run(recipe(), folder)
 
 
 def test_a_folder_in_use_is_refused(whole: Path) -> None:

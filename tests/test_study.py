@@ -128,3 +128,10 @@ def test_a_worker_that_is_killed_takes_no_other_run_with_it(tmp_path: Path) -> N
     assert (folder / "incremental" / "seed-1" / "finished.json").exists()
     study(plan, folder, workers=2)
     assert (folder / "baseline" / "seed-1" / "finished.json").exists()
+
+
+def test_a_study_with_a_changed_recipe_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    study(plan_study(arms("baseline"), 1), tmp_path / "study", workers=1)
+    changed = {"baseline": load("smoke/baseline", [*SMALL, "budget.tokens=7000"])}
+    with pytest.raises(RunFolderError, match=r"budget\.tokens: 6000 -> 7000"):
+        study(plan_study(changed, 1), tmp_path / "study", workers=1)

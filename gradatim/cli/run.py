@@ -88,6 +88,9 @@ def print_report(folders: list[Path], page: Path, quiet: bool = False) -> Path:
 
     path = write_report(folders, page)
     if not quiet:
-        output().print(terminal_table(collect(folders)))
+        study = collect(folders)
+        for note in study.notes:
+            output().print(f"note: {note}", markup=False, soft_wrap=True)
+        output().print(terminal_table(study))
         output().print(f"report: {path}", markup=False, soft_wrap=True)
     return path

@@ -15,7 +15,7 @@ __all__ = ["EXAMPLES", "study"]
 
 EXAMPLES = (
     "gradatim study curriculum/baseline curriculum/hybrid --seeds 5 --out runs/hybrid-study",
-    "gradatim study curriculum/*.yaml --seeds 3 --out runs/all --workers 2 --set budget.tokens=500000",
+    "gradatim study curriculum/baseline curriculum/reverse --seeds 3 --out runs/all --set budget.tokens=500000",
 )
 
 

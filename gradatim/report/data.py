@@ -58,12 +58,14 @@ class Histogram:
 class TableFacts:
     """What is known of a cycle's samples; ``facts`` is a nested mapping of counts (dropped, duplicates, twins).
 
+    ``corpus`` names the samples: equal names, equal test sets.
     ``guessed`` test samples are right when the commonest answer of the training samples is always given.
     """
 
     rows: int | None = None
     test_rows: int | None = None
     guessed: int | None = None
+    corpus: str | None = None
     levels: Mapping[str, int] = field(default_factory=dict)
     bands: Bands | None = None
     histogram: Histogram | None = None

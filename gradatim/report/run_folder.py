@@ -94,6 +94,7 @@ def _table(path: Path, notes: list[str]) -> TableFacts:
         return TableFacts(
             rows=content.get("rows"),
             test_rows=content.get("test_rows"),
+            corpus=content.get("corpus"),
             guessed=(content.get("commonest") or {}).get("test"),
             levels=_integers(content.get("levels")),
             bands=_bands(content.get("bands")),
