@@ -8,7 +8,6 @@ beside its name. A ``Recipe`` does not go below ``assemble``: parts take plain k
 
 from __future__ import annotations
 
-import difflib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -279,8 +278,3 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(inner, f"{key}.{name}" if key else str(name))
     else:
         yield key, value
-
-
-def unified_difference(old: Recipe, new: Recipe) -> str:
-    """The difference of two recipes as a patch, for people."""
-    return "\n".join(difflib.unified_diff(dump(old).splitlines(), dump(new).splitlines(), "old", "new", lineterm=""))

@@ -75,10 +75,10 @@ def load(folder: Path, model: PreTrainedModel, optimizers: Optimizers) -> State 
     if not (folder / "state.json").exists():
         return None
     try:
-        model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
-        expected, found = set(_weights(model)), set(load_file(folder / "model.safetensors"))
-        if expected != found:
-            raise KeyError(sorted(expected ^ found)[0])
+        weights = load_file(folder / "model.safetensors")
+        model.load_state_dict(weights, strict=False)
+        if differing := set(_weights(model)) ^ set(weights):
+            raise KeyError(min(differing))
         optimizers.load(load_file(folder / "optimizer.safetensors"))
         torch.set_rng_state(load_file(folder / "random.safetensors")["cpu"])
         values: dict[str, Any] = read_json(folder / "state.json")
