@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from .presets import PRESETS, Shape
 
@@ -30,7 +30,7 @@ def create(preset: str, *, vocabulary: int, context: int, special: dict[str, Any
         torch.manual_seed(seed)
         if shape.family == "gpt2":
             return _gpt2(shape, vocabulary, context, special)
-        return _qwen3(shape, vocabulary, context, special)
+        return _llama(shape, vocabulary, context, special)
 
 
 def _gpt2(shape: Shape, vocabulary: int, context: int, special: dict[str, Any]) -> PreTrainedModel:
@@ -64,9 +64,9 @@ def freeze(model: PreTrainedModel) -> None:
                 parameter.requires_grad_(False)
 
 
-def _qwen3(shape: Shape, vocabulary: int, context: int, special: dict[str, Any]) -> PreTrainedModel:
-    model = Qwen3ForCausalLM(
-        Qwen3Config(
+def _llama(shape: Shape, vocabulary: int, context: int, special: dict[str, Any]) -> PreTrainedModel:
+    model = LlamaForCausalLM(
+        LlamaConfig(
             vocab_size=vocabulary,
             max_position_embeddings=context,
             hidden_size=shape.width,

@@ -14,7 +14,17 @@ from typing import Any
 import torch
 import transformers
 
-__all__ = ["autocast", "device", "environment", "native_bf16", "quiet", "reproducible", "use_threads"]
+__all__ = [
+    "attention",
+    "autocast",
+    "compute_type",
+    "device",
+    "environment",
+    "native_bf16",
+    "quiet",
+    "reproducible",
+    "use_threads",
+]
 
 
 @cache
@@ -40,11 +50,27 @@ def _flags() -> set[str]:
     return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
+def compute_type(precision: str) -> torch.dtype:
+    """The type in which products are computed under ``auto``, ``fp32`` or ``bf16``."""
+    if precision == "bf16" or (precision == "auto" and native_bf16()):
+        return torch.bfloat16
+    return torch.float32
+
+
 def autocast(precision: str) -> contextlib.AbstractContextManager[Any]:
     """The autocast context of ``auto``, ``fp32`` or ``bf16``."""
-    if precision == "bf16" or (precision == "auto" and native_bf16()):
+    if compute_type(precision) is torch.bfloat16:
         return torch.autocast(device().type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def attention(length: int) -> str:
+    """The attention of transformers that trains fastest on lines of ``length`` tokens.
+
+    On a CPU the backward pass of torch's fused attention is made for long lines: at 256 lines of 32 tokens it took
+    half of a whole step, ten times as long as plain products and a softmax; at 256 tokens it wins (docs/log.md).
+    """
+    return "eager" if device().type == "cpu" and length <= 128 else "sdpa"
 
 
 @contextlib.contextmanager

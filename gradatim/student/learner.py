@@ -27,7 +27,7 @@ from ..stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
 from . import checkpoint
 from .architecture import create, freeze, trainable_parameters
 from .batches import Batch, Batcher, Packed, Windows, fitting_rows
-from .hardware import autocast, device, quiet, reproducible
+from .hardware import attention, autocast, compute_type, device, quiet, reproducible
 from .objective import token_losses, token_weights
 from .optim import make_optimizers, make_shape
 from .settings import ModelSettings, TrainSettings
@@ -76,6 +76,7 @@ class Learner:
                 seed=self.seed,
             )
         freeze(model)
+        model.set_attn_implementation(attention(self.train.length))
         on_device: Any = model.train()
         return cast(PreTrainedModel, on_device.to(device()))
 
@@ -280,7 +281,7 @@ def _validation_batches(learner: Learner, settings: TrainSettings) -> Iterator[B
 
 
 def _tensors(batch: Batch) -> tuple[torch.Tensor, ...]:
-    """Inputs, labels and answer mask, and with segments the positions and the attention mask."""
+    """Inputs, labels and answer mask, and with segments the positions and who may attend to whom."""
     place = device()
     tensors = [torch.from_numpy(part).to(place) for part in (batch.inputs, batch.labels, batch.answer)]
     if batch.segments is not None:
@@ -295,8 +296,16 @@ def _tensors(batch: Batch) -> tuple[torch.Tensor, ...]:
 
 
 def _plain_losses(model: PreTrainedModel, settings: TrainSettings) -> Callable[..., torch.Tensor]:
+    kind = compute_type(settings.precision)
+    plain = attention(settings.length) == "eager"
+
     def losses(inputs: torch.Tensor, labels: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
-        more = dict(zip(("position_ids", "attention_mask"), context, strict=False))
+        more = {}
+        if context:
+            positions, mask = context
+            if plain:  # plain attention adds its mask to the scores; the fused one takes truth values
+                mask = torch.zeros_like(mask, dtype=kind).masked_fill_(~mask, torch.finfo(kind).min)
+            more = {"position_ids": positions, "attention_mask": mask}
         with autocast(settings.precision):
             logits = model(input_ids=inputs, use_cache=False, **more).logits
         return token_losses(logits, labels)

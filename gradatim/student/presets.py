@@ -15,7 +15,7 @@ __all__ = ["PRESETS", "Shape"]
 
 @dataclass(frozen=True)
 class Shape:
-    """One architecture as data. ``family`` is gpt2 or qwen3; ``mlp`` is the hidden width of the feed-forward part."""
+    """One architecture as data. ``family`` is gpt2 or llama; ``mlp`` is the hidden width of the feed-forward part."""
 
     family: str
     width: int
@@ -32,8 +32,8 @@ PRESETS.constant(
 )
 PRESETS.constant(
     "modern",
-    Shape("qwen3", 128, 5, 4, 344),
-    "1.0M: RoPE, RMSNorm, QK-norm, SwiGLU, zero-initialised projections",
+    Shape("llama", 96, 4, 3, 256),
+    "0.5M: RoPE, RMSNorm, SwiGLU, zero-initialised projections; small enough to see much in little time",
 )
 PRESETS.constant("small", Shape("gpt2", 64, 3, 2, 256), "0.16M: the parts of paper, for laptops and demonstrations")
-PRESETS.constant("tiny", Shape("qwen3", 32, 2, 2, 64), "0.02M: two layers of 32, for tests")
+PRESETS.constant("tiny", Shape("llama", 32, 2, 2, 64), "0.02M: two layers of 32, for tests")

@@ -21,10 +21,13 @@ __all__ = ["ModelSettings", "OptimizerSettings", "ShapeSettings", "TrainSettings
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What the student is. ``context`` is in tokens; ``vocabulary`` counts only for ``tokenizer: bpe``."""
+    """What the student is. ``context`` is in tokens; ``vocabulary`` is the most tokens of ``bpe`` and ``lexical``.
+
+    ``lexical``: one token for each digit, one-letter name and phrase between them (``student.lexical``).
+    """
 
     preset: str = "paper"
-    tokenizer: Literal["character", "bpe"] = "character"
+    tokenizer: Literal["character", "lexical", "bpe"] = "character"
     vocabulary: Annotated[int, Field(ge=258)] = 512
     context: Count = 256
 

@@ -1,9 +1,9 @@
 """Which numbers does a student see for a text, and how does a table become one array of them?
 
 Two makers return ordinary Hugging Face tokenizers that open with nothing of ours installed: one token per
-character (the students of 2407.10194), or byte-level BPE trained on the table. ``encode_table`` lays all samples
-end to end in one array, which the batcher cuts; with a folder the arrays are memory-mapped files, so a table of
-any length needs little memory.
+character (the students of 2407.10194), or byte-level BPE trained on the table; ``lexical`` has a third.
+``encode_table`` lays all samples end to end in one array, which the batcher cuts; with a folder the arrays are
+memory-mapped files, so a table of any length needs little memory.
 
 ``<eos>`` ends every sample. It plays the part that the blank line between programs plays in the paper's text
 files: the student learns to write it when an output is complete. The special tokens are never read from a text:
@@ -38,7 +38,9 @@ __all__ = [
     "character_codes",
     "character_tokenizer",
     "encode_table",
+    "spelt",
     "texts_of",
+    "wrapped",
 ]
 
 PAD, EOS = "<pad>", "<eos>"
@@ -99,7 +101,7 @@ def character_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.WordLevel(vocabulary))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     backend.decoder = decoders.Fuse()
-    return _wrap(backend)
+    return wrapped(backend)
 
 
 def bpe_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -121,10 +123,11 @@ def bpe_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerF
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
-    return _wrap(backend)
+    return wrapped(backend)
 
 
-def _wrap(backend: Tokenizer) -> PreTrainedTokenizerFast:
+def wrapped(backend: Tokenizer) -> PreTrainedTokenizerFast:
+    """The Hugging Face face of a tokenizer whose vocabulary holds ``PAD`` and ``EOS``."""
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
         pad_token=PAD,
@@ -229,7 +232,7 @@ def _chunks(tokenizer: PreTrainedTokenizerFast, samples: pa.Table, dtype: npt.DT
         if codes is not None:
             yield _by_character(codes, batch, int(tokenizer.eos_token_id), row, dtype)
         else:
-            yield _by_tokenizer(tokenizer, batch, dtype)
+            yield _by_tokenizer(tokenizer, batch, row, dtype)
 
 
 def _by_character(codes: CharacterCodes, batch: pa.RecordBatch, eos: int, first: int, dtype: npt.DTypeLike) -> Chunk:
@@ -245,12 +248,7 @@ def _by_character(codes: CharacterCodes, batch: pa.RecordBatch, eos: int, first:
         position = int(np.argmax(numbers == codes.unknown))
         row = int(np.searchsorted(ends, position, side="right"))
         within = position - (int(ends[row - 1]) if row else 0)
-        character = joined[row].as_py()[within]
-        raise DataError(
-            f"the tokenizer does not know the character {character!r} (U+{ord(character):04X})",
-            where=f"sample {first + row}, character {within}",
-            hint="make the tokenizer from all the texts it will meet, or leave this sample out",
-        )
+        raise _unknown(joined[row].as_py(), within, first + row)
     return numbers.astype(dtype), lengths, starts
 
 
@@ -261,17 +259,44 @@ def _text(strings: pa.Array) -> str:
     return str(memoryview(data)[bounds[0] : bounds[-1]], "utf-8") if data is not None else ""
 
 
-def _by_tokenizer(tokenizer: PreTrainedTokenizerFast, batch: pa.RecordBatch, dtype: npt.DTypeLike) -> Chunk:
-    prompts, answers = (
-        tokenizer(pc.fill_null(batch[name], "").to_pylist(), add_special_tokens=False)["input_ids"]
-        for name in ("prompt", "answer")
+def _unknown(text: str, within: int, row: int) -> DataError:
+    character = text[within]
+    return DataError(
+        f"the tokenizer does not know the character {character!r} (U+{ord(character):04X})",
+        where=f"sample {row}, character {within}",
+        hint="make the tokenizer from all the texts it will meet, or leave this sample out",
     )
+
+
+def _by_tokenizer(tokenizer: PreTrainedTokenizerFast, batch: pa.RecordBatch, first: int, dtype: npt.DTypeLike) -> Chunk:
+    prompts, answers = (pc.fill_null(batch[name], "").to_pylist() for name in ("prompt", "answer"))
+    _check_known(tokenizer, prompts, answers, first)
+    prompts, answers = (tokenizer(texts, add_special_tokens=False)["input_ids"] for texts in (prompts, answers))
     eos = [int(tokenizer.eos_token_id)]
     rows = [[*prompt, *answer, *eos] for prompt, answer in zip(prompts, answers, strict=True)]
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
     starts = np.fromiter(map(len, prompts), dtype=np.int64, count=len(rows))
     tokens = np.fromiter((number for row in rows for number in row), dtype=dtype, count=int(lengths.sum()))
     return tokens, lengths, starts
+
+
+def spelt(tokenizer: Any) -> frozenset[str] | None:
+    """The characters that a tokenizer without ``<unk>`` can spell; None when it can spell every text."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or not isinstance(backend.model, models.WordLevel | models.WordPiece):
+        return None
+    return frozenset(token for token in tokenizer.get_vocab() if len(token) == 1)
+
+
+def _check_known(tokenizer: Any, prompts: Sequence[str], answers: Sequence[str], first: int) -> None:
+    """Raises ``DataError`` for the first text with a character that the tokenizer cannot spell."""
+    known = spelt(tokenizer)
+    if known is None or known.issuperset("".join(prompts) + "".join(answers)):
+        return
+    for row, text in enumerate(prompt + answer for prompt, answer in zip(prompts, answers, strict=True)):
+        within = next((at for at, character in enumerate(text) if character not in known), None)
+        if within is not None:
+            raise _unknown(text, within, first + row)
 
 
 def _ends(lengths: Sequence[Offsets]) -> Offsets:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from .tokenizer import character_codes
+from .tokenizer import character_codes, spelt
 
 __all__ = ["Vocabulary"]
 
@@ -25,6 +25,7 @@ class Vocabulary:
     def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
         self._tokenizer = tokenizer
         self._codes = character_codes(tokenizer)
+        self._spelt = None if self._codes is not None else spelt(tokenizer)
         self._stop = tuple(stop)
         self._eos: int | None = tokenizer.eos_token_id
         self._pieces: list[str] = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
@@ -33,6 +34,8 @@ class Vocabulary:
     def encode(self, text: str) -> npt.NDArray[np.int64] | None:
         """Tokens of ``text``, shape (tokens,); None when the tokenizer does not know one of its characters."""
         if self._codes is None:
+            if self._spelt is not None and not self._spelt.issuperset(text):
+                return None
             return np.array(self._tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int64)
         tokens = self._codes.encode(text).astype(np.int64)
         return None if (tokens == self._codes.unknown).any() else tokens
