@@ -2,7 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test lint proof docs clean
+# What `gradatim check` runs other people's programs with, on Debian and Ubuntu; needs root. npm conflicts with some
+# builds of nodejs, so it comes last and on its own.
+TOOLCHAINS := bubblewrap util-linux gcc g++ libboost-dev libssl-dev default-jdk-headless nodejs golang-go
+
+.PHONY: install demo test lint ratios proof docs toolchains clean
 
 install: .venv/installed
 
@@ -22,6 +26,15 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy gradatim
+
+ratios: install
+	$(BIN)/python benchmarks/regression.py
+
+toolchains:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TOOLCHAINS)
+	command -v npm > /dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends npm
+	command -v tsc > /dev/null || npm install --silent --global typescript
 
 docs: install
 	$(BIN)/python docs/write_reference.py

@@ -104,10 +104,26 @@ OPTIONS = {
     "schedules.end": "Which part that is.",
     "schedules.band": "The band's name.",
     "schedules.share": "The curriculum's share of the budget, between 0 and 1.",
-    "suites.protocol": "The likeliest token each time, or sampling as in the paper.",
+    "suites.protocol": "The likeliest token each time, or sampling: as in the paper (`paper`), or at a temperature "
+    "(`sampled`).",
     "suites.limit": "Ask about so many only, chosen by `evaluate.seed`.",
     "suites.batch": "Prompts read at a time; left out: what suits the device.",
     "suites.text": "Ask about the program, or about its output too.",
+    "suites.problems": "The questions: a file, a folder of files, `humaneval`, `humaneval-x/LANGUAGE` or `cruxeval`. "
+    "Left out of `functional`: the run's test samples that have `tests`.",
+    "suites.samples": "Texts written for each problem; more than one needs `protocol: sampled`.",
+    "suites.k": "The k of pass@k, each at most `samples`. Left out: 1.",
+    "suites.temperature": "Of `sampled`; `greedy` takes the likeliest token.",
+    "suites.tokens": "The most tokens of a text. Left out of `cruxeval`: 128, or 1024 with `reasoning`.",
+    "suites.chat": "Ask through the tokenizer's chat template, and look for the code in the reply.",
+    "suites.stop": "Texts end before these; left out: where the language's function ends.",
+    "suites.keep": "A folder for raw texts and verdicts, in which a stopped evaluation goes on. Left out: nothing is "
+    "kept.",
+    "suites.workers": "Programs run at a time. Changes no result.",
+    "suites.seconds": "CPU time of one program; left out: 3 in Python, 10 in other languages.",
+    "suites.unsafe": "Run programs without walls where there are none: they can then do whatever you can.",
+    "suites.direction": "Ask for the output of an input, or for an input that gives an output.",
+    "suites.reasoning": "Let the model think before it answers.",
 }
 
 PARTS = {
@@ -149,10 +165,10 @@ Results go to stdout, everything else to stderr. Work over two seconds shows how
 work failed, 2 your mistake (one line: where, what is wrong, what was given, what is allowed, what to try), 130
 stopped with everything saved. Nothing that was finished is lost, and the same command goes on.
 
-`generate`, `score`, `plan`, `run`, `evaluate`, `sample`, `doctor` and `list` print JSON of a stable shape with
-`--json`. `gradatim list KIND --json` is a list of `{"name", "summary"}`; `gradatim evaluate … --json` is
-`{"counts": {"passed", "failed", "timeout", "invalid", "total"}, "scores": {NAME: {"value", "low", "high"}}}`, with
-95 % intervals over the samples asked.
+`generate`, `score`, `plan`, `run`, `evaluate`, `check`, `sample`, `doctor` and `list` print JSON of a stable shape
+with `--json`. `gradatim list KIND --json` is a list of `{"name", "summary"}`; `gradatim evaluate … --json` and
+`gradatim check … --json` are `{"counts": {"passed", "failed", "timeout", "invalid", "total"}, "scores": {NAME:
+{"value", "low", "high"}}}`, with 95 % intervals over the samples asked, or the problems.
 """
 
 
@@ -256,7 +272,7 @@ def _parts() -> Iterator[str]:
 def _options(kind: str, factory: Callable[..., Any], used: set[str]) -> Iterator[str]:
     hints, parameters = typing.get_type_hints(factory), inspect.signature(factory).parameters
     for name in option_names(factory):
-        if name in FILLED_IN:
+        if kind == "sources" and name in FILLED_IN:
             continue
         key = f"{kind}.{name}"
         used.add(key)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import DataError, RecipeError
+from .errors import DataError, RecipeError, UserError
 from .stage import Events, ignore_events
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def run(
 
 def evaluate(
     model: Any,
-    samples: pa.Table | str | Path,
+    samples: pa.Table | str | Path | None,
     suite: str = "output",
     *,
     seed: int = 0,
@@ -105,16 +105,29 @@ def evaluate(
 ) -> SuiteResult:
     """Ask a student about every sample and count what it gets right; ``evaluate.summary`` makes plain numbers of it.
 
-    ``model``: a model folder, a run folder (its last finished model), or an object with ``model`` and
-    ``tokenizer``. ``suite`` and ``options`` as in a recipe (`gradatim list suites`). Raises ``DataError`` for a
-    model or file that cannot be used, ``UnknownPart`` and ``RecipeError`` for a suite or option that is not there.
+    ``model``: a model folder, a run folder (its last finished model), an object with ``model`` and ``tokenizer``, or,
+    for suites that only read what was written (those with an option ``problems``), ``http://HOST/v1#NAME``: a model
+    behind an OpenAI-compatible server. ``samples`` may be None for suites that have problems of their own. ``suite``
+    and ``options`` as in a recipe (`gradatim list suites`). Raises ``DataError`` for a model or file that cannot be
+    used, ``UnknownPart`` and ``RecipeError`` for a suite or option that is not there.
     """
     from .evaluate import SUITES
-    from .table import read_table
+    from .evaluate.generation import Endpoint, endpoint
+    from .options import option_names
+    from .table import make_table, read_table
 
-    asked = SUITES.get(suite, where="suite")(**options)
+    factory = SUITES.get(suite, where="suite")
+    asked = factory(**options)
+    if samples is None:
+        samples = make_table({"answer": []})
     table = read_table(samples) if isinstance(samples, str | Path) else samples
-    student = open_model(model) if isinstance(model, str | Path) else model
+    student = endpoint(model) if isinstance(model, str) else model
+    if isinstance(student, Endpoint) and "problems" not in option_names(factory):
+        raise UserError(
+            f"the suite {suite!r} looks into the model itself", where="model", given=model, allowed="a folder"
+        )
+    if student is None or isinstance(student, Path):
+        student = open_model(model)
     return asked(student, table, seed=seed, events=events)
 
 

@@ -8,12 +8,11 @@ Nothing here trains, draws or scores.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from .corpus import Corpus, CorpusMaker, SplitChoice, key_of
 from .difficulty import DIFFICULTIES
@@ -22,7 +21,7 @@ from .evaluate import SUITES
 from .options import option_names
 from .recipe import Recipe
 from .record import Metrics
-from .schedule import SCHEDULES, Bands, make_bands
+from .schedule import SCHEDULES, Bands, check_cuts, make_bands
 from .source import SOURCES
 from .stage import Difficulty, Events, Schedule, Source, Student, Suite, ignore_events
 from .student.presets import PRESETS
@@ -102,6 +101,8 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
 
 def stage_seed(seed: int, cycle: int, stage: int) -> int:
     """The seed of one stage, from the run's seed, the cycle and the stage: never from what was drawn before."""
+    import numpy as np
+
     return int(np.random.SeedSequence([seed, cycle, stage]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
@@ -154,7 +155,8 @@ def _suites(recipe: Recipe) -> Iterator[NamedSuite]:
     for section in recipe.evaluate.suites:
         factory = SUITES.get(section.suite, where="evaluate.suites")
         said = (str(value) if name == "protocol" else f"{name}{value}" for name, value in section.options.items())
-        label = "-".join([section.suite, *said])
+        # The label names a file of the run folder, and an option may be a path.
+        label = re.sub(r"[^\w.=+-]+", "_", "-".join([section.suite, *said]))
         yield NamedSuite(label, factory(**section.options), section.stages == "last")
 
 
@@ -169,11 +171,8 @@ def _lengths(recipe: Recipe) -> None:
 
 
 def _cuts(recipe: Recipe) -> None:
-    """Whether the bands can be cut so, asked of difficulties that are made up to fill every band."""
     bands = recipe.difficulty.bands
-    cuts = bands.thresholds
-    made_up = np.linspace(0, 1, 1000) if cuts is None else np.asarray([min(cuts, default=0.0) - 1, *cuts])
-    make_bands(made_up, thresholds=cuts, quantiles=bands.quantiles, names=bands.names)
+    check_cuts(bands.thresholds, bands.quantiles, bands.names)
 
 
 def _student(recipe: Recipe, corpus: Corpus, metrics: Metrics) -> Student:

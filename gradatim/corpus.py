@@ -17,17 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from .errors import RunFolderError
 from .record import read_json, storage_errors, write_folder, write_json
 from .stage import Difficulty, Event, Events, Feedback, Source, ignore_events
-from .table import split, write_table
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
     from transformers import PreTrainedTokenizerFast
 
     from .student.settings import ModelSettings
@@ -61,11 +58,14 @@ class Corpus:
 
     def difficulty(self, part: Part, metric: str) -> npt.NDArray[np.float64]:
         """One metric's column, float64, NaN where a sample has no score."""
+        import numpy as np
+
         column = self._read(part, [metric]).column(metric)
         return np.asarray(column.to_numpy(), dtype=np.float64)
 
     def lengths(self) -> npt.NDArray[np.int64]:
         """Characters of each training sample, prompt and answer together."""
+        import numpy as np
         import pyarrow.compute as pc
 
         samples = self._read("train", ["prompt", "answer"])
@@ -73,6 +73,9 @@ class Corpus:
         return np.asarray(both.to_numpy(), dtype=np.int64)
 
     def _read(self, part: Part, columns: list[str] | None = None) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         path = self.folder / f"{part}.parquet"
         try:
             return pq.read_table(path, columns=columns, memory_map=True)
@@ -86,15 +89,10 @@ class Corpus:
 
     def tokens(self, model: ModelSettings) -> tuple[PreTrainedTokenizerFast, Encoded, Encoded]:
         """The tokenizer for these samples, and the training and validation samples as tokens."""
-        from .student.tokenizer import (
-            Encoded,
-            bpe_tokenizer,
-            character_tokenizer,
-            encode_table,
-            texts_of,
-        )
+        from .student.lexical import lexical_tokenizer
+        from .student.tokenizer import Encoded, bpe_tokenizer, character_tokenizer, encode_table, texts_of
 
-        kind = f"bpe{model.vocabulary}" if model.tokenizer == "bpe" else "character"
+        kind = model.tokenizer + ("" if model.tokenizer == "character" else str(model.vocabulary))
         folder = self.folder / f"tokens-{kind}"
         from transformers import AutoTokenizer
 
@@ -102,10 +100,11 @@ class Corpus:
             if not folder.exists():
                 # Characters come from every part: a test program must not fail for a letter training lacks.
                 texts = (text for part in ("train", "validation", "test") for text in texts_of(self.table(part)))
-                if model.tokenizer == "bpe":
-                    made = bpe_tokenizer(texts_of(self.table("train")), model.vocabulary)
-                else:
-                    made = character_tokenizer(texts)
+                made = {
+                    "character": lambda: character_tokenizer(texts),
+                    "lexical": lambda: lexical_tokenizer(texts, model.vocabulary),
+                    "bpe": lambda: bpe_tokenizer(texts_of(self.table("train")), model.vocabulary),
+                }[model.tokenizer]()
 
                 def fill(target: Path) -> None:
                     made.save_pretrained(target / "tokenizer")
@@ -138,6 +137,11 @@ class CorpusMaker:
         return Corpus(folder, read_json(folder / "facts.json"))
 
     def _fill(self, folder: Path, cycle: int, feedback: Feedback, events: Events) -> None:
+        import numpy as np
+        import pyarrow as pa
+
+        from .table import split, write_table
+
         samples = self.source.draw(cycle, feedback)
         unscored: dict[str, int] = {}
         for name, difficulty in self.metrics.items():

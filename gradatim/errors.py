@@ -9,7 +9,9 @@ and exits with the class's ``exit_code``; the library raises the exception. Noth
     │   ├── RecipeError          an unknown key, a wrong type, parts that do not fit together
     │   ├── UnknownPart          a name that no registry has
     │   ├── DataError            a file or table that cannot be used
-    │   └── RunFolderError       a run folder that is locked, or was made by another recipe
+    │   ├── ToolchainMissing     a compiler or runtime that is not on this machine
+    │   ├── RunFolderError       a run folder that is locked, or was made by another recipe
+    │   └── WallsMissing         this machine cannot wall off untrusted programs
     ├── WorkFailed (1)           the work itself failed: what was done is kept
     │   ├── TrainingDiverged     the loss is NaN or exploded
     │   └── StorageFailed        the disk is full or cannot be written
@@ -28,9 +30,11 @@ __all__ = [
     "RunFolderError",
     "Stopped",
     "StorageFailed",
+    "ToolchainMissing",
     "TrainingDiverged",
     "UnknownPart",
     "UserError",
+    "WallsMissing",
     "WorkFailed",
     "did_you_mean",
 ]
@@ -86,8 +90,16 @@ class DataError(UserError):
     """A file or a table that cannot be used."""
 
 
+class ToolchainMissing(UserError):
+    """A compiler or runtime that is not on this machine; the hint is the command that installs it."""
+
+
 class RunFolderError(UserError):
     """A run folder that is in use, or was made by another recipe."""
+
+
+class WallsMissing(UserError):
+    """This machine cannot wall off untrusted programs, so none is run."""
 
 
 class WorkFailed(GradatimError):

@@ -14,9 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from .assemble import assemble, check, corpus_maker, stage_seed
 from .corpus import Corpus
@@ -24,6 +22,9 @@ from .recipe import Recipe
 from .schedule import Bands, preview, realise, stage_table
 from .stage import Events, Stage, StageSpec, ignore_events
 from .student.presets import PRESETS
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["PlannedBand", "PlannedStage", "RunPlan", "data_is_quick", "parameters", "plan_run"]
 
@@ -124,12 +125,12 @@ def data_is_quick(recipe: Recipe) -> bool:
 def parameters(recipe: Recipe) -> int:
     """How many numbers the student learns, embeddings counted once; see ``student.architecture``."""
     shape = PRESETS.get(recipe.student.preset, where="student.preset")
-    vocabulary = recipe.student.vocabulary if recipe.student.tokenizer == "bpe" else VOCABULARY
+    vocabulary = VOCABULARY if recipe.student.tokenizer == "character" else recipe.student.vocabulary
     square, inner = 4 * shape.width**2, shape.width * shape.mlp
     if shape.family == "gpt2":
         layer = square + 2 * inner + 2 * shape.width
         return (vocabulary + recipe.student.context + 1) * shape.width + shape.layers * layer
-    layer = square + 3 * inner + 2 * shape.width + 2 * (shape.width // shape.heads)
+    layer = square + 3 * inner + 2 * shape.width
     return (vocabulary + 1) * shape.width + shape.layers * layer
 
 
@@ -138,8 +139,7 @@ def _without_data(recipe: Recipe) -> RunPlan:
     cuts = recipe.difficulty.bands.thresholds
     edges = [None, *cuts, None] if cuts is not None else [None] * (len(names) + 1)
     bands = [PlannedBand(name, edges[i], edges[i + 1], None) for i, name in enumerate(names)]
-    empty = Bands(names, cuts or (), np.empty(0, np.int8))
-    stages = [_stage(recipe, spec) for spec in preview(assemble(recipe).schedule, empty)]
+    stages = [_stage(recipe, spec) for spec in preview(assemble(recipe).schedule, names)]
     return _plan(recipe, bands, stages, None, None)
 
 

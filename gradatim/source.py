@@ -12,14 +12,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Literal
 
 from .options import strict
 from .registry import Registry
 from .stage import Events, Feedback, Source, ignore_events
-from .table import ReadReport, dedupe, read_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from .table import ReadReport
 
 __all__ = ["SOURCES", "FileSource", "TinypySource", "cycle_seed"]
 
@@ -33,6 +35,12 @@ def cycle_seed(seed: int, cycle: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{cycle}".encode(), digest_size=7).digest(), "little")
 
 
+def _no_rows_yet() -> ReadReport:
+    from .table import ReadReport
+
+    return ReadReport()
+
+
 @dataclass(frozen=True)
 class FileSource:
     """The samples of a file or dataset, the same in every cycle. ``report`` names each row that was not used."""
@@ -42,11 +50,13 @@ class FileSource:
     format: str | None = None
     language: str | None = None
     duplicates: Literal["keep", "text", "id"] = "keep"
-    report: ReadReport = field(default_factory=ReadReport, init=False, compare=False, repr=False)
+    report: ReadReport = field(default_factory=_no_rows_yet, init=False, compare=False, repr=False)
     facts: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def draw(self, cycle: int, feedback: Feedback) -> pa.Table:
         """Read the file; see ``table.stream_table`` for the formats and the errors."""
+        from .table import ReadReport, dedupe, read_table
+
         report = ReadReport()
         table = read_table(self.path, columns=self.columns, format=self.format, language=self.language, report=report)
         unique = dedupe(table, self.duplicates) if self.duplicates != "keep" else None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import gradatim
+from gradatim.cli.listing import KINDS
 
 PACKAGE = Path(gradatim.__file__).parent
 
@@ -21,6 +22,8 @@ LAYERS = (
     "record",
     "stage",
     "table",
+    "sandbox",
+    "languages",
     "programs",
     "difficulty",
     "schedule",
@@ -154,6 +157,34 @@ def test_a_light_command_imports_no_heavy_package(arguments, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+QUICK = ("numpy", "pyarrow", "multiprocessing", "concurrent.futures", "asyncio", "rich.progress", *HEAVY)
+"""What the verbs that only look something up wait for in vain: a plan without data is arithmetic on a recipe. Pydantic
+and PyYAML are not among them: they check and read the recipe, and typer itself imports pydantic."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--help", "Commands"),
+        ("list", "curriculum/hybrid"),
+        *((f"list {kind}", "") for kind in KINDS),
+        ("plan curriculum/hybrid --no-data", "hard+replay"),
+        ("plan paper/baseline --no-data --json", '"steps": 120000'),
+        ("plan smoke/baseline --no-data --set difficulty.metric=halstead", "difficulty halstead"),
+        ("plan smoke/baseline --set schedule.name=hybird", ""),
+    ],
+)
+def test_a_verb_that_looks_something_up_waits_for_no_table(arguments, said, tmp_path):
+    code = (
+        "import sys\nfrom gradatim.cli.main import main\n"
+        f"status = main({arguments.split()!r})\n"
+        f"print([name for name in {QUICK!r} if name in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines()[-1] == "[]"
+    assert said in done.stdout
 
 
 def test_importing_the_package_imports_nothing_else():

@@ -19,15 +19,20 @@ __all__ = ["EXAMPLES", "doctor"]
 EXAMPLES = ("gradatim doctor", "gradatim doctor --json")
 
 LEAST_DISK = 2_000_000_000
-STYLES = {"good": "green", "slower": "yellow", "missing": "red"}
+State = Literal["good", "slower", "absent", "missing"]
+STYLES: dict[State, str] = {"good": "green", "slower": "yellow", "absent": "yellow", "missing": "red"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: ``good``, ``slower`` (works without it, not as well) or ``missing``; and what to do."""
+    """One thing looked at, and what to do.
+
+    ``good``; ``slower``: all works without it, not as well; ``absent``: only what it is for does not work;
+    ``missing``: nothing can be trained without it.
+    """
 
     name: str
-    state: Literal["good", "slower", "missing"]
+    state: State
     found: str
     advice: str = ""
 
@@ -62,6 +67,8 @@ def _findings() -> Iterator[Finding]:
         yield _package(package)
     yield _package("datasets", needed=False)
     yield _compiler()
+    yield _walls()
+    yield from _languages()
     yield _disk()
 
 
@@ -98,8 +105,38 @@ def _compiler() -> Finding:
     return Finding("compiler", "slower", "none; torch.compile cannot be used", "apt install g++ (train.compile: true)")
 
 
+def _walls() -> Finding:
+    from ..sandbox.cgroup import find_cgroup
+    from ..sandbox.walls import find_walls
+
+    walls = find_walls()
+    if walls.stand:
+        more = "with a control group" if find_cgroup() else "no control group can be had; memory is watched instead"
+        return Finding("walls", "good", f"all stand, untrusted programs can be run; {more}")
+    found = f"untrusted programs are not run without --unsafe: {walls.reason}"
+    return Finding("walls", "absent", found, walls.advice)
+
+
+def _languages() -> Iterator[Finding]:
+    """The toolchain of every language whose programs can be checked; its version is what the tool itself tells."""
+    from ..errors import ToolchainMissing
+    from ..languages import LANGUAGES
+
+    for entry in LANGUAGES:
+        language = LANGUAGES.get(entry.name)
+        name = f"language {language.name}"
+        command = language.missing()
+        if command is not None:
+            yield Finding(name, "absent", f"no toolchain; programs in {language.title} cannot be checked", command)
+            continue
+        try:
+            yield Finding(name, "good", language.version())
+        except ToolchainMissing as error:
+            yield Finding(name, "absent", str(error))
+
+
 def _disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free
-    state: Literal["good", "slower"] = "good" if free >= LEAST_DISK else "slower"
+    state: State = "good" if free >= LEAST_DISK else "slower"
     advice = "" if state == "good" else "run where there is more room, or remove old runs"
     return Finding("disk", state, f"{free / 1e9:.1f} GB free here", advice)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import UserError
 from .options import Json
 
 if TYPE_CHECKING:
@@ -17,14 +19,31 @@ __all__ = ["EXAMPLES", "evaluate"]
 EXAMPLES = (
     "gradatim evaluate runs/smoke-baseline --data programs.parquet",
     "gradatim evaluate MODEL --suite output --protocol paper --data programs.parquet --limit 1000 --json",
+    "gradatim evaluate MODEL --suite functional --problems humaneval --keep samples/",
+    "gradatim evaluate http://localhost:8000/v1#NAME --suite functional --problems humaneval --set chat=true",
 )
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, or a run folder: its last model.")],
-    data: Annotated[Path, typer.Option(help="The samples to ask about: .parquet, .jsonl or .txt.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A model folder, a run folder (its last model), or http://HOST/v1#NAME."),
+    ],
+    data: Annotated[Path | None, typer.Option(help="The samples to ask about: .parquet, .jsonl or .txt.")] = None,
     suite: Annotated[str, typer.Option(help="What is asked (gradatim list suites).")] = "output",
-    protocol: Annotated[str | None, typer.Option(help="greedy, or paper: sampled. (default: greedy)")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="greedy, or sampled: paper for most suites. (default: greedy)")
+    ] = None,
+    problems: Annotated[
+        str | None, typer.Option(help="For functional and cruxeval: a file of problems, or a benchmark's name.")
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="For the same: the folder that keeps texts and verdicts; the command resumes.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Another option of the suite; may be given many times."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Ask about so many samples, chosen by the seed.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="What is random follows from this.")] = 0,
     as_json: Json = False,
@@ -36,8 +55,11 @@ def evaluate(
     from .progress import watching
     from .show import output, print_json
 
-    options: dict[str, Any] = {"protocol": protocol, "limit": limit}
-    with watching() as events:
+    options: dict[str, Any] = {"protocol": protocol, "limit": limit, "problems": problems}
+    options |= {"keep": None if keep is None else str(keep), **_options(changes or [])}
+    if data is None and problems is None and suite != "cruxeval":
+        raise UserError("which samples is it asked about?", where="--data", allowed="a file", hint="--data FILE")
+    with watching(resumable=keep is not None) as events:
         from ..api import evaluate as ask
         from ..evaluate import summary
 
@@ -48,6 +70,21 @@ def evaluate(
         return
     for block in _tables(result):
         output().print(block)
+
+
+def _options(changes: Sequence[str]) -> dict[str, Any]:
+    import yaml
+
+    found = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise UserError("an option is written key=value", where="--set", given=change, hint="--set samples=10")
+        try:
+            found[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError("the value is not YAML", where=f"--set {key}", given=value) from error
+    return found
 
 
 def _tables(result: SuiteResult) -> list[Any]:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import GradatimError, Stopped
-from . import doctor, evaluate, generate, listing, plan, report, run, sample, score, study
+from . import check, doctor, evaluate, generate, listing, plan, report, run, sample, score, study
 
 __all__ = ["app", "main"]
 
@@ -45,6 +45,7 @@ _verb("plan", plan.plan, plan.EXAMPLES)
 _verb("run", run.run, run.EXAMPLES)
 _verb("study", study.study, study.EXAMPLES)
 _verb("evaluate", evaluate.evaluate, evaluate.EXAMPLES)
+_verb("check", check.check, check.EXAMPLES)
 _verb("sample", sample.sample, sample.EXAMPLES)
 _verb("report", report.report, report.EXAMPLES)
 _verb("doctor", doctor.doctor, doctor.EXAMPLES)

@@ -13,12 +13,12 @@ import os
 import tokenize
 import warnings
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
-from ..table import make_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["read_folder"]
 
@@ -29,6 +29,8 @@ def read_folder(path: str | os.PathLike[str]) -> tuple[pa.Table, dict[str, Any]]
     Paths are relative to ``path``, with forward slashes. Encodings are those the files declare (PEP 263). Raises
     ``DataError`` when there is no such folder, or no readable Python file in it.
     """
+    from ..table import make_table
+
     root = Path(path)
     if not root.is_dir():
         raise DataError("there is no such folder", where=root, hint="the path of a folder of .py files")

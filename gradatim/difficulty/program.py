@@ -13,21 +13,24 @@ import ast
 import functools
 import gc
 import math
-import multiprocessing
 import signal
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ..stage import Event, Events, ignore_events
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    Scores: TypeAlias = npt.NDArray[np.float64]
 
 __all__ = [
     "CHUNK",
@@ -50,7 +53,6 @@ CHUNK = 4096
 
 Result = TypeVar("Result")
 Rows: TypeAlias = Sequence[tuple[str, str, str | None]]  # prompt, answer, language
-Scores: TypeAlias = npt.NDArray[np.float64]
 
 
 def parse(text: str) -> ast.Module | None:
@@ -151,6 +153,9 @@ def chunk_map(
             yield measure(_rows(samples, start))
             events(Event("advance", "score", min(start + CHUNK, samples.num_rows), samples.num_rows))
         return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
     context = multiprocessing.get_context("spawn")
     # Ctrl-C is the parent's to answer; a worker that heard it too would print a traceback of its own.
     deaf = (signal.SIGINT, signal.SIG_IGN)
@@ -173,11 +178,15 @@ def _rows(samples: pa.Table, start: int) -> Rows:
 
 
 def _measure_trees(measure: Callable[[ast.Module], float], rows: Rows) -> Scores:
+    import numpy as np
+
     scores = (math.nan if tree is None else measure(tree) for tree in trees(rows))
     return np.fromiter(scores, np.float64, len(rows))
 
 
 def _measure_texts(measure: Callable[[str], float], python: bool, rows: Rows) -> Scores:
+    import numpy as np
+
     scores = np.full(len(rows), math.nan)
     with _undisturbed():
         for row, (prompt, answer, language) in enumerate(rows):
@@ -187,4 +196,6 @@ def _measure_texts(measure: Callable[[str], float], python: bool, rows: Rows) ->
 
 
 def _joined(parts: Iterator[Scores]) -> Scores:
+    import numpy as np
+
     return np.concatenate([np.empty(0), *parts])

@@ -7,15 +7,15 @@ Nothing is dropped here: an unscored sample keeps its row, with NaN.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, RecipeError
 from ..stage import Difficulty, Event, Events, ignore_events
 from .program import PerText, PerTree
-from .rarity import Rarity
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
 
 __all__ = ["score"]
 
@@ -37,6 +37,11 @@ def score(
     Raises ``UnknownPart`` for a name that is not registered, ``RecipeError`` for a name that the table uses for
     something else, ``DataError`` when the table has no rows.
     """
+    import numpy as np
+    import pyarrow as pa
+
+    from .rarity import Rarity
+
     parts = metrics if isinstance(metrics, Mapping) else _by_name(metrics)
     _check(samples, parts)
     facts: dict[str, Any] = {"rows": samples.num_rows, "metrics": {}}
@@ -66,6 +71,8 @@ def _by_name(names: Sequence[str]) -> dict[str, Difficulty]:
 
 
 def _check(samples: pa.Table, parts: Mapping[str, Difficulty]) -> None:
+    import pyarrow as pa
+
     taken = [name for name in parts if name in samples.column_names and samples.schema.field(name).type != pa.float64()]
     if taken:
         raise RecipeError(f"the table has columns of that name for something else: {', '.join(taken)}", where="metric")
@@ -80,6 +87,8 @@ def _renamed(events: Events, task: str) -> Events:
 
 
 def _facts(scores: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
+    import numpy as np
+
     known = scores[~np.isnan(scores)]
     least, median, most = (float(f(known)) if known.size else None for f in (np.min, np.median, np.max))
     return {

@@ -29,7 +29,7 @@ def _tokens(text: str) -> float:
     if parse(text) is None:
         return math.nan
     try:
-        return float(sum(1 for _ in lexemes(text)))
+        return float(len(lexemes(text)))
     except (tokenize.TokenError, SyntaxError):
         return math.nan
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, RecipeError
 from ..stage import Counts, SuiteResult
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
 
 __all__ = [
     "GROUPS",
@@ -26,6 +27,7 @@ __all__ = [
     "check_samples",
     "chosen",
     "program_texts",
+    "shown",
     "tally",
     "text_column",
 ]
@@ -101,6 +103,8 @@ def chosen(count: int, limit: int | None, seed: int) -> npt.NDArray[np.int64]:
 
     A larger limit keeps what a smaller one chose, so that a quick look and a full evaluation agree on their items.
     """
+    import numpy as np
+
     if limit is None or limit >= count:
         return np.arange(count)
     generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, 2**64 - 1], dtype=np.uint64)))
@@ -134,6 +138,13 @@ def tally(
     return SuiteResult(suite, protocol, counts, dict(scores or {}), _examples(samples, groups, attempts), seconds)
 
 
+def shown(attempts: Sequence[Attempt]) -> list[int]:
+    """Places of the attempts that become examples: the first right and the first wrong ones, in the table's order."""
+    right = [place for place, attempt in enumerate(attempts) if attempt.outcome == "passed" and attempt.total]
+    wrong = [place for place, attempt in enumerate(attempts) if attempt.outcome != "passed"]
+    return [*right[:_SHOWN], *wrong[:_SHOWN]]
+
+
 def _counts(attempts: Iterable[Attempt]) -> Counts:
     both = [(attempt.passed, attempt.total) for attempt in attempts]
     return Counts(sum(passed for passed, _ in both), sum(total for _, total in both))
@@ -146,9 +157,7 @@ def _labels(samples: pa.Table, name: str) -> list[str]:
 def _examples(
     samples: pa.Table, groups: Mapping[str, Sequence[str]], attempts: Sequence[Attempt]
 ) -> tuple[dict[str, Any], ...]:
-    """A few right and a few wrong attempts, in the table's order, as plain values."""
-    right = [attempt for attempt in attempts if attempt.outcome == "passed" and attempt.total]
-    wrong = [attempt for attempt in attempts if attempt.outcome != "passed"]
+    """The attempts that are shown, as plain values."""
     ids = samples.column("id") if "id" in samples.column_names else None
     return tuple(
         {
@@ -160,5 +169,5 @@ def _examples(
             "outcome": attempt.outcome,
             **{name: labels[attempt.row] for name, labels in groups.items()},
         }
-        for attempt in [*right[:_SHOWN], *wrong[:_SHOWN]]
+        for attempt in (attempts[place] for place in shown(attempts))
     )

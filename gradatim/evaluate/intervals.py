@@ -46,17 +46,18 @@ def summary(result: SuiteResult) -> dict[str, Any]:
 
     ``{"counts": {"passed", "failed", "timeout", "invalid", "total"}, "scores": {name: {"value", "low", "high"}}}``.
     A prompt longer than the student's context counts as failed, a sample that cannot be asked at all (a character
-    the tokenizer does not know, no true answer) as invalid; both are in the total. ``accuracy`` is passed / total;
-    the result's other scores follow. Intervals are 95 %.
+    the tokenizer does not know, no true answer) as invalid; both are in the total. ``accuracy`` is passed / total
+    unless the result says how sure it is of it; the result's other scores follow. Intervals are 95 %.
     """
     whole = result.counts["all"]["all"]
-    invalid = result.counts.get("outcome", {}).get("invalid", _NONE).total
+    ends = result.counts.get("outcome", {})
+    invalid, timeout = (ends.get(name, _NONE).total for name in ("invalid", "timeout"))
     scores = {"accuracy": (float(whole.passed), whole.total), **result.scores}
     return {
         "counts": {
             "passed": whole.passed,
-            "failed": whole.total - whole.passed - invalid,
-            "timeout": 0,
+            "failed": whole.total - whole.passed - timeout - invalid,
+            "timeout": timeout,
             "invalid": invalid,
             "total": whole.total,
         },

@@ -11,14 +11,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..options import strict
 from ..stage import Events, Suite, SuiteResult, ignore_events
 from .attempts import Attempt, Mode, check_options, check_samples, chosen, program_texts, tally
 from .similarity import edit_similarity
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["line"]
 

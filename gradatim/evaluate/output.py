@@ -10,6 +10,10 @@ numbers up to the first blank line (``<eos>`` plays its part here) must be the a
 paper's expression reads -5.3 as -5 and 3; here it is one number. What is equal there is equal here and the other way
 round: 5 and 5.0 differ, as do 5.3 and 5.30, because Python prints them apart. Answers without any number are
 invalid under this protocol: it could not tell them from silence.
+
+A verdict often stands before the text does: a greedy attempt has failed as soon as it leaves the answer, a sampled
+one when the numbers read so far can no longer become the answer's. The student is asked no further then, except for
+the few attempts that are shown as examples. Neither verdicts nor examples depend on it.
 """
 
 from __future__ import annotations
@@ -18,18 +22,19 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import pyarrow as pa
 
 from ..options import strict
 from ..stage import Events, Suite, SuiteResult, ignore_events
-from .attempts import Attempt, Mode, check_options, check_samples, chosen, tally, text_column
+from .attempts import Attempt, Mode, check_options, check_samples, chosen, shown, tally, text_column
 
 if TYPE_CHECKING:
-    from ..student.decode import Completion
+    import pyarrow as pa
 
-__all__ = ["numbers_in", "output"]
+    from ..student.decode import Completion, Settled
+
+__all__ = ["can_become", "numbers_in", "output"]
 
 PAPER_LIMIT, PAPER_LIMIT_WITH_FOR = 20, 30
 MARGIN = 8
@@ -72,21 +77,44 @@ class Output:
         rows = chosen(samples.num_rows, self.limit, seed)
         asked = samples.take(rows)
         prompts, answers = text_column(asked, "prompt"), text_column(asked, "answer")
-        written = complete(
+        limits = self._limits(prompts, answers, Vocabulary(student.tokenizer))
+        write = partial(
+            complete,
             student.model,
             student.tokenizer,
-            prompts,
-            limits=self._limits(prompts, answers, Vocabulary(student.tokenizer)),
             greedy=self.protocol == "greedy",
             seed=seed,
             stop=() if self.protocol == "greedy" else ("\n\n",),
-            drafts=answers,
             batch=self.batch,
+        )
+        written = write(
+            prompts,
+            limits=limits,
+            drafts=answers,
+            settled=self._settled(prompts, answers),
             events=events,
             task=f"output ({self.protocol})",
         )
         attempts = [self._judge(*each) for each in zip(map(int, rows), prompts, answers, written, strict=True)]
+        whole = [place for place in shown(attempts) if written[place].finish == "settled"]
+        texts = write(
+            [prompts[place] for place in whole],
+            limits=[limits[place] for place in whole],
+            drafts=[answers[place] for place in whole],
+            places=whole,
+        )
+        for place, text in zip(whole, texts, strict=True):
+            attempts[place] = self._judge(int(rows[place]), prompts[place], answers[place], text)
         return tally("output", self.protocol, samples, attempts, started=started)
+
+    def _settled(self, prompts: Sequence[str], answers: Sequence[str]) -> Settled:
+        """Whether the attempt at an answer has failed for certain, seen from what was written so far."""
+        if self.protocol == "greedy":
+            return lambda place, text: not answers[place].startswith(text)
+        numbers = [_paper_numbers(answer) for answer in answers]
+        limits = [_paper_limit(prompt) for prompt in prompts]
+        # Without numbers there is no verdict to wait for.
+        return lambda place, text: not (numbers[place] and can_become(text[: limits[place]], numbers[place]))
 
     def _limits(self, prompts: Sequence[str], answers: Sequence[str], vocabulary: Any) -> list[int]:
         """The most tokens each attempt may have."""
@@ -106,7 +134,7 @@ class Output:
         else:
             # Tokens of several characters may go past a limit that the paper counts in characters.
             text = written.text[: _paper_limit(prompt)]
-            right = numbers_in(text) == numbers_in(answer.split("\n\n")[0])
+            right = numbers_in(text) == _paper_numbers(answer)
         return Attempt(row, prompt, answer, text, passed=int(right), failed=int(not right))
 
     def _has_answer(self, answer: str) -> bool:
@@ -116,6 +144,22 @@ class Output:
 def numbers_in(text: str) -> list[str]:
     """Every number of ``text`` as it is written, with its minus sign, fraction and exponent."""
     return _NUMBER.findall(text)
+
+
+def can_become(text: str, numbers: Sequence[str]) -> bool:
+    """Whether some text that begins with ``text`` has just these numbers; it may say yes too often, never no.
+
+    Going on can only lengthen the last number of a text, and add more.
+    """
+    found = numbers_in(text)
+    if len(found) > len(numbers) or not found:
+        return not found
+    return found[:-1] == list(numbers[: len(found) - 1]) and numbers[len(found) - 1].startswith(found[-1])
+
+
+def _paper_numbers(answer: str) -> list[str]:
+    """What must be read: the answer's numbers up to its first blank line."""
+    return numbers_in(answer.split("\n\n")[0])
 
 
 def _paper_limit(prompt: str) -> int:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..options import strict
 from ..stage import Events, Suite, SuiteResult, ignore_events
 from .attempts import Attempt, Mode, check_options, check_samples, chosen, program_texts, tally
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["token"]
 

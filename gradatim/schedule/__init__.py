@@ -8,7 +8,7 @@ Everything here is pure: no files, no model, no hidden randomness. It does not s
 not batch them (``student``) and does not say what happens between stages (``run``).
 """
 
-from .bands import PAPER_THRESHOLDS, Bands, make_bands
+from .bands import PAPER_THRESHOLDS, Bands, check_cuts, make_bands
 from .matrix import SCHEDULES, Matrix, ScheduleFactory, preview, split_budget
 from .realise import ORDERS, Order, realise, stage_table
 
@@ -20,6 +20,7 @@ __all__ = [
     "Matrix",
     "Order",
     "ScheduleFactory",
+    "check_cuts",
     "make_bands",
     "preview",
     "realise",

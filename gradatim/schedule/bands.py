@@ -11,15 +11,17 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import DataError, RecipeError
 
-__all__ = ["PAPER_THRESHOLDS", "Bands", "Scores", "make_bands"]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-Scores = npt.NDArray[np.float64]
+    Scores: TypeAlias = npt.NDArray[np.float64]
+
+__all__ = ["PAPER_THRESHOLDS", "Bands", "check_cuts", "make_bands"]
 
 PAPER_THRESHOLDS = (2.0, 4.0)
 """Where arXiv 2407.10194 cuts its Overall Metric (``om``): easy < 2 <= medium < 4 <= hard."""
@@ -39,12 +41,12 @@ class Bands:
     @property
     def sizes(self) -> tuple[int, ...]:
         """Samples per band."""
-        return tuple(int(np.count_nonzero(self.index == band)) for band in range(len(self.names)))
+        return tuple(int((self.index == band).sum()) for band in range(len(self.names)))
 
     @property
     def unscored(self) -> int:
         """Rows that no stage uses because they have no score."""
-        return int(np.count_nonzero(self.index < 0))
+        return int((self.index < 0).sum())
 
     def place(self, difficulty: Scores) -> npt.NDArray[np.int8]:
         """The band of each value of another table (a test set) under the same edges; a band may stay empty."""
@@ -67,13 +69,10 @@ def make_bands(
     Raises ``RecipeError`` when the cuts are out of order or do not match ``names``, ``DataError`` when a band
     would be empty.
     """
+    import numpy as np
+
     scores = np.asarray(difficulty, dtype=np.float64)
-    if thresholds is not None and quantiles is not None:
-        raise RecipeError("bands are cut at thresholds or at quantiles, not both", where="bands")
-    if quantiles is None and thresholds is None:
-        quantiles = [cut / len(names) for cut in range(1, len(names))]
-    cuts = [float(cut) for cut in (thresholds if thresholds is not None else quantiles or ())]
-    _check_cuts(cuts, names, quantiles is not None)
+    cuts = check_cuts(thresholds, quantiles, names)
     scored = np.sort(scores[~np.isnan(scores)])
     if not scored.size:
         raise DataError(
@@ -82,14 +81,26 @@ def make_bands(
             given=f"{scores.size} rows without a score",
             hint="another metric, or `gradatim score` to see why the samples cannot be scored",
         )
-    edges = tuple(cuts) if quantiles is None else _quantile_edges(scored, cuts)
+    edges = tuple(cuts) if thresholds is not None else _quantile_edges(scored, cuts)
     bands = Bands(tuple(names), edges, _place(scores, edges))
     _check_filled(bands, scored)
     return bands
 
 
-def _check_cuts(cuts: Sequence[float], names: Sequence[str], are_quantiles: bool) -> None:
+def check_cuts(
+    thresholds: Sequence[float] | None, quantiles: Sequence[float] | None, names: Sequence[str]
+) -> list[float]:
+    """The cuts that ``make_bands`` makes: the thresholds, the quantiles, or quantiles for bands of equal size.
+
+    Raises ``RecipeError`` when they are out of order or do not match ``names``; no difficulties are needed for that.
+    """
+    if thresholds is not None and quantiles is not None:
+        raise RecipeError("bands are cut at thresholds or at quantiles, not both", where="bands")
+    are_quantiles = thresholds is None
     what = "quantiles" if are_quantiles else "thresholds"
+    if quantiles is None:
+        quantiles = [cut / len(names) for cut in range(1, len(names))]
+    cuts = [float(cut) for cut in (quantiles if thresholds is None else thresholds)]
     if not names or len(set(names)) != len(names):
         raise RecipeError("bands need names, each different", where="bands.names", given=list(names))
     if len(cuts) != len(names) - 1:
@@ -102,10 +113,13 @@ def _check_cuts(cuts: Sequence[float], names: Sequence[str], are_quantiles: bool
         raise RecipeError(f"{what} must rise", where=f"bands.{what}", given=list(cuts), hint=f"{sorted(set(cuts))}")
     if are_quantiles and any(not 0 < cut < 1 for cut in cuts):
         raise RecipeError("quantiles must lie between 0 and 1", where="bands.quantiles", given=list(cuts))
+    return cuts
 
 
 def _quantile_edges(scored: Scores, quantiles: Sequence[float]) -> tuple[float, ...]:
     """One edge per quantile, each the least value of the band above it; ``scored`` is sorted."""
+    import numpy as np
+
     values, below = np.unique(scored, return_index=True)
     if values.size <= len(quantiles):
         raise DataError(
@@ -125,6 +139,8 @@ def _quantile_edges(scored: Scores, quantiles: Sequence[float]) -> tuple[float, 
 
 
 def _place(difficulty: Scores, edges: Sequence[float]) -> npt.NDArray[np.int8]:
+    import numpy as np
+
     index = np.searchsorted(np.asarray(edges, dtype=np.float64), difficulty, side="right").astype(np.int8)
     index[np.isnan(difficulty)] = -1
     return index

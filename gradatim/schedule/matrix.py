@@ -14,12 +14,11 @@ rows (``realise``).
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
-
-import numpy as np
 
 from ..errors import RecipeError, did_you_mean
 from ..options import strict
@@ -61,9 +60,10 @@ def split_budget(tokens: int, shares: Sequence[float]) -> list[int]:
 
     Raises ``RecipeError`` when a stage would get nothing.
     """
-    ends = np.rint(np.cumsum(shares) / math.fsum(shares) * tokens).astype(np.int64)
+    total = math.fsum(shares)
+    ends = [round(upto / total * tokens) for upto in itertools.accumulate(shares)]
     ends[-1] = tokens
-    parts = [int(part) for part in np.diff(ends, prepend=0)]
+    parts = [end - start for start, end in itertools.pairwise([0, *ends])]
     if min(parts) < 1:
         raise RecipeError(
             "the budget is too small for the schedule: a stage would get no tokens",
@@ -111,6 +111,11 @@ def _rising_shares(stages: int, paper: tuple[float, float, float]) -> Sequence[f
     return paper if stages == 3 else range(1, stages + 1)
 
 
+def _triangle(bands: int, below: float) -> list[list[float]]:
+    """As many stages as bands: 1 on the diagonal, ``below`` under it, else 0."""
+    return [[below] * stage + [1.0] + [0.0] * (bands - stage - 1) for stage in range(bands)]
+
+
 def _stage_names(fractions: Sequence[Sequence[float]], bands: Sequence[str]) -> list[str]:
     """What each row of zeros and ones uses: "easy", "easy+medium", or "all"."""
     used = [[band for band, share in zip(bands, row, strict=True) if share] for row in fractions]
@@ -139,7 +144,7 @@ def baseline(
 @strict("the schedule 'sequential'")
 def sequential(bands: tuple[str, ...], tokens: int, *, shares: Shares = None, order: str = "shuffled") -> Matrix:
     """One band after the other, easiest first; equal shares of the budget."""
-    rows = np.eye(len(bands)).tolist()
+    rows = _triangle(len(bands), below=0.0)
     return _matrix(bands, rows, split_budget(tokens, _shares(shares, [1.0] * len(bands))), order)
 
 
@@ -147,7 +152,7 @@ def sequential(bands: tuple[str, ...], tokens: int, *, shares: Shares = None, or
 @strict("the schedule 'reverse'")
 def reverse(bands: tuple[str, ...], tokens: int, *, shares: Shares = None, order: str = "shuffled") -> Matrix:
     """One band after the other, hardest first: the control for the direction of a curriculum."""
-    rows = np.eye(len(bands))[::-1].tolist()
+    rows = _triangle(len(bands), below=0.0)[::-1]
     return _matrix(bands[::-1], rows, split_budget(tokens, _shares(shares, [1.0] * len(bands))), order)
 
 
@@ -158,7 +163,7 @@ def incremental(bands: tuple[str, ...], tokens: int, *, shares: Shares = None, o
 
     Shares: 25/30/65 for three bands (arXiv 2407.10194), else in proportion to the bands in each stage.
     """
-    rows = np.tri(len(bands)).tolist()
+    rows = _triangle(len(bands), below=1.0)
     budgets = split_budget(tokens, _shares(shares, _rising_shares(len(bands), (25, 30, 65))))
     return _matrix(_stage_names(rows, bands), rows, budgets, order)
 
@@ -181,7 +186,7 @@ def hybrid(
     """
     if not 0 <= replay <= 1:
         raise RecipeError("a share out of range", where="schedule.replay", given=replay, allowed="[0, 1]")
-    rows = (np.eye(len(bands)) + replay * np.tri(len(bands), k=-1)).tolist()
+    rows = _triangle(len(bands), below=replay)
     budgets = split_budget(tokens, _shares(shares, _rising_shares(len(bands), (20, 30, 70))))
     names = [f"{band}+replay" if stage and replay else band for stage, band in enumerate(bands)]
     return _matrix(names, rows, budgets, order, end)
@@ -214,23 +219,26 @@ def warmup(
     """
     if not 0 < share < 1:
         raise RecipeError("a share out of range", where="schedule.share", given=share, allowed="between 0 and 1")
-    rows = np.tri(len(bands)).tolist()
-    first = np.asarray(_shares(shares, list(_rising_shares(len(bands), (25, 30, 65)))[:-1]))
-    parts = [*(first / first.sum() * share), 1 - share] if first.size else [1.0]
+    rows = _triangle(len(bands), below=1.0)
+    first = _shares(shares, list(_rising_shares(len(bands), (25, 30, 65)))[:-1])
+    parts = [*(part / sum(first) * share for part in first), 1 - share] if first else [1.0]
     return _matrix(_stage_names(rows, bands), rows, split_budget(tokens, parts), order)
 
 
-def preview(schedule: Schedule, bands: Bands) -> list[StageSpec]:
+def preview(schedule: Schedule, bands: Bands | Sequence[str]) -> list[StageSpec]:
     """The stages of ``schedule``, walked with placeholder results (loss NaN, no evaluations).
 
+    ``bands`` may be names alone when there is no data yet; every band then counts as empty.
     Exact for schedules that do not look at results; for an adaptive one, what it does when nothing is known.
     Raises ``RecipeError`` when it has not ended after 1000 stages.
     """
+    names = bands.names if isinstance(bands, Bands) else tuple(bands)
+    sizes = bands.sizes if isinstance(bands, Bands) else (0,) * len(names)
     history: list[StageResult] = []
     while spec := schedule.next(history):
         if len(history) >= MOST_STAGES:
             raise RecipeError(f"the schedule has not ended after {MOST_STAGES} stages", where="schedule")
-        taken = [math.ceil(share * size) for share, size in zip(spec.fractions, bands.sizes, strict=False)]
+        taken = [math.ceil(share * size) for share, size in zip(spec.fractions, sizes, strict=False)]
         untrained = Fitted(steps=0, tokens=spec.tokens, parameters=0, dropped=0, loss=math.nan, seconds=0.0, weights="")
         history.append(
             StageResult(
@@ -238,7 +246,7 @@ def preview(schedule: Schedule, bands: Bands) -> list[StageSpec]:
                 index=len(history),
                 spec=spec,
                 samples=sum(taken),
-                composition=dict(zip(bands.names, taken, strict=False)),
+                composition=dict(zip(names, taken, strict=False)),
                 fitted=untrained,
             )
         )

@@ -8,22 +8,32 @@ table whose difficulties and bands it is given.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ..errors import DataError, RecipeError
 from ..registry import Registry
 from ..stage import End, Stage, StageSpec
-from .bands import Bands, Scores
+from .bands import Bands
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from .bands import Scores
+
+    Rows: TypeAlias = npt.NDArray[np.int64]
 
 __all__ = ["ORDERS", "Order", "realise", "stage_table"]
 
-Rows = npt.NDArray[np.int64]
-Order = Callable[[Rows, Scores, np.random.Generator], Rows]
-"""(rows, difficulty of the whole table, generator) -> the same rows in the order they are learnt."""
+
+class Order(Protocol):
+    """How the rows of a stage follow each other."""
+
+    def __call__(self, rows: Rows, difficulty: Scores, rng: np.random.Generator, /) -> Rows:
+        """The same ``rows`` in the order they are learnt; ``difficulty`` is the whole table's."""
+        ...
+
 
 ORDERS: Registry[Order] = Registry("order")
 
@@ -38,7 +48,8 @@ def shuffled(rows: Rows, difficulty: Scores, rng: np.random.Generator) -> Rows:
 def easy_first(rows: Rows, difficulty: Scores, rng: np.random.Generator) -> Rows:
     """Easiest first, equal ones in random order; every pass alike."""
     mixed = rng.permutation(rows)
-    return mixed[np.argsort(difficulty[mixed], kind="stable")]
+    rising: Rows = difficulty[mixed].argsort(kind="stable")
+    return mixed[rising]
 
 
 def realise(
@@ -60,6 +71,8 @@ def realise(
     Raises ``RecipeError`` when the specification is for another number of bands or an unknown order, ``DataError``
     when the stage has no samples.
     """
+    import numpy as np
+
     if len(spec.fractions) != len(bands.names) or len(difficulty) != len(bands.index):
         raise RecipeError(
             "the stage, the bands and the difficulties do not belong together",
@@ -88,7 +101,7 @@ def _take(rows: Rows, share: float, end: End, difficulty: Scores, rng: np.random
         return rows
     mixed = rng.permutation(rows)
     if end != "random":
-        mixed = mixed[np.argsort(difficulty[mixed], kind="stable")]
+        mixed = mixed[difficulty[mixed].argsort(kind="stable")]
     return mixed[rows.size - count :] if end == "hardest" else mixed[:count]
 
 
@@ -101,6 +114,8 @@ def stage_table(
     (the budget), ``samples`` (their number), ``bands`` ({band: samples}), ``fractions`` ({band: fraction}),
     ``ends`` ({band: which part, where a part is taken}), ``characters`` (of the stage's samples, or None).
     """
+    import numpy as np
+
     table: list[dict[str, Any]] = []
     for stage in stages:
         spec = stage.spec

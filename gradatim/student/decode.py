@@ -4,7 +4,7 @@
 and values. ``predict_next`` writes nothing: one forward pass tells what the student would choose after every true
 prefix. Suites and `gradatim sample` stand on these two. Scoring what was written is not done here.
 
-Three properties, each held by a test:
+Five properties, each held by a test:
 
 - *Exact.* Greedy texts are those of a plain loop that reads the whole text again for every token.
 - *Independent.* A sampled text depends on the seed and the prompt's place in the list, not on the batch: the
@@ -14,13 +14,17 @@ Three properties, each held by a test:
   guess are read in one pass, and the tokens that the student would have chosen anyway are kept; only where it
   departs from the guess does it go on token by token. This is speculative decoding (2211.17192) with the truth as
   the draft: a student that is always right is examined in one forward pass per batch.
+- *A text is read once*, however many of the prompts and drafts are beginnings of it: the lines of a program that are
+  asked one by one cost one pass over the program.
+- *Nothing is written that nobody reads.* ``settled`` may say that the rest of a text does not matter any more; the
+  text so far is what it would have been.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -30,13 +34,18 @@ from transformers.cache_utils import Cache
 
 from ..stage import Event, Events, ignore_events
 from .memory import attends_everywhere, memory_for, without
+from .products import quick_products
 from .vocabulary import Vocabulary
 
-__all__ = ["Completion", "Finish", "Prediction", "complete", "predict_next", "uniforms"]
+__all__ = ["Completion", "Finish", "Prediction", "Settled", "complete", "predict_next", "uniforms"]
 
-Finish = Literal["eos", "stop", "limit", "context", "too_long", "unknown_character"]
-"""Why a text ended. ``context``: the model's positions ran out before the limit. After the last two nothing was
-written: the prompt is longer than the model's context, or has a character that the tokenizer does not know."""
+Finish = Literal["eos", "stop", "limit", "context", "settled", "too_long", "unknown_character"]
+"""Why a text ended. ``context``: the model's positions ran out before the limit. ``settled``: the caller needed no
+more of it. After the last two nothing was written: the prompt is longer than the model's context, or has a character
+that the tokenizer does not know."""
+
+Settled = Callable[[int, str], bool]
+"""Of the place of a prompt and what was written after it so far: does it not matter how this goes on?"""
 
 Numbers = npt.NDArray[np.int64]
 Draws = npt.NDArray[np.float64]
@@ -76,6 +85,8 @@ def complete(
     seed: int = 0,
     stop: Sequence[str] = (),
     drafts: Sequence[str] | None = None,
+    settled: Settled | None = None,
+    places: Sequence[int] | None = None,
     batch: int | None = None,
     events: Events = ignore_events,
     task: str = "complete",
@@ -85,15 +96,19 @@ def complete(
     A text ends at ``<eos>``, before the first of the ``stop`` strings, after ``limits`` tokens (one number for
     all, or one per prompt), or where the model's context ends. ``greedy`` takes the likeliest token, otherwise
     the whole distribution is sampled (temperature 1). ``drafts`` are guesses of the texts; see the module. An
-    empty prompt stands for the start of a sample: the student is given one ``<eos>``. ``batch`` is the most
-    prompts read at a time (64 on a CPU, 512 elsewhere). ``model`` is any Hugging Face causal model; its device
-    and training mode are left as they were.
+    empty prompt stands for the start of a sample: the student is given one ``<eos>``. ``settled`` is asked about
+    every text as it grows, and may end it early. ``places`` (0, 1, 2, … unless given) tell the prompts' random numbers
+    apart: what was sampled at place 7 of a long list is sampled again by a list of one with ``places=[7]``. ``batch``
+    is the most prompts at work at a time (64 on a CPU, 512 elsewhere). ``model`` is any Hugging Face causal model; its
+    device and training mode are left as they were.
     """
     limits = [limits] * len(prompts) if isinstance(limits, int) else limits
     drafts = [""] * len(prompts) if drafts is None else drafts
-    if not len(prompts) == len(limits) == len(drafts):
-        raise ValueError(f"{len(prompts)} prompts, {len(limits)} limits and {len(drafts)} drafts do not fit")
-    decoder = _Decoder(model, Vocabulary(tokenizer, stop), greedy, seed)
+    places = range(len(prompts)) if places is None else places
+    if not len(prompts) == len(limits) == len(drafts) == len(places):
+        numbers = f"{len(prompts)} prompts, {len(limits)} limits, {len(drafts)} drafts and {len(places)} places"
+        raise ValueError(f"{numbers} do not fit")
+    decoder = _Decoder(model, Vocabulary(tokenizer, stop), None if greedy else seed, places, settled)
     # Others would take padding and rejected drafts for past: prompts of one length at a time, and no drafts.
     mixed = attends_everywhere(model)
     done: dict[int, Completion] = {}
@@ -106,8 +121,8 @@ def complete(
             rows.append(row)
     with _at_rest(model):
         events(Event("start", task, len(done), len(prompts)))
-        for group in _groups(rows, batch or _batch_size(model), mixed):
-            done.update(decoder.write(group))
+        for ended in decoder.work(rows, batch or _batch_size(model), mixed):
+            done.update(ended)
             events(Event("advance", task, len(done), len(prompts)))
         events(Event("finish", task, len(done), len(prompts)))
     return [done[index] for index in range(len(prompts))]
@@ -141,8 +156,8 @@ def predict_next(
             rows.append(_Row(index, tokens, _NOTHING, len(tokens) - 1, "limit"))
     with _at_rest(model):
         events(Event("start", task, len(done), len(texts)))
-        for group in _groups(rows, batch or _batch_size(model), True):
-            done.update(_predict_group(model, group, None if greedy else seed))
+        for group in _groups(_readings(rows, share=False), batch or _batch_size(model), True):
+            done.update(_predict_group(model, [reading.rows[0] for reading in group], None if greedy else seed))
             events(Event("advance", task, len(done), len(texts)))
         events(Event("finish", task, len(done), len(texts)))
     return [done[index] for index in range(len(texts))]
@@ -166,13 +181,22 @@ class _Row:
 
 
 @dataclass(frozen=True)
+class _Reading:
+    """One text to be read, and the rows whose prompt and draft are the beginning of it."""
+
+    tokens: Numbers
+    rows: list[_Row]
+
+
+@dataclass(frozen=True)
 class _Decoder:
-    """What stays the same from group to group."""
+    """What stays the same from group to group. ``seed`` is None where the likeliest token is taken."""
 
     model: Any
     vocabulary: Vocabulary
-    greedy: bool
-    seed: int
+    seed: int | None
+    places: Sequence[int]
+    settled: Settled | None
 
     def admit(self, index: int, prompt: str, limit: int, draft: str) -> _Row | Completion:
         """The prompt ready to be read, or its completion when nothing can be written."""
@@ -190,28 +214,58 @@ class _Decoder:
         guess = _NOTHING if guess is None else guess[: room - 1]
         return _Row(index, tokens, guess, room, "limit" if room == limit else "context")
 
-    def write(self, rows: list[_Row]) -> Iterator[tuple[int, Completion]]:
-        """Read the prompts, then step until every row has ended; ended rows leave the batch at once."""
-        read = max(len(row.prompt) + len(row.draft) for row in rows)
+    def work(self, rows: list[_Row], size: int, mixed: bool) -> Iterator[dict[int, Completion]]:
+        """The completions of all rows, group by group.
+
+        Where a text may be settled early, it mostly is after one pass, and keeping keys and values would be for
+        nothing: a group is examined first, and what has to go on is read again later, with what it wrote as its
+        draft. Once more than a quarter has to, that does not pay any more.
+        """
+        open_rows: list[_Row] = []
+        examined = 0
+        for group in _groups(_readings(rows, share=mixed), size, mixed):
+            if self.settled is None or not mixed or 4 * len(open_rows) > examined:
+                yield dict(self.write(group))
+                continue
+            ended = dict(self.examine(group))
+            examined += len(ended)
+            open_rows += [end for end in ended.values() if isinstance(end, _Row)]
+            yield {index: end for index, end in ended.items() if isinstance(end, Completion)}
+        for group in _groups(_readings(open_rows, share=mixed), size, mixed):
+            yield dict(self.write(group))
+
+    def examine(self, readings: list[_Reading]) -> Iterator[tuple[int, Completion | _Row]]:
+        """Read the texts and keep nothing: what has ended with that, and rows to go on from."""
+        rows = [row for reading in readings for row in reading.rows]
+        for row, tokens in zip(rows, self._read(readings, None, self._draws_of(rows)), strict=True):
+            end = self._ending(row, tokens)
+            yield row.index, replace(row, draft=np.array(tokens, dtype=np.int64)) if end is None else end
+
+    def write(self, readings: list[_Reading]) -> Iterator[tuple[int, Completion]]:
+        """Read the texts, then step until every row has ended; ended rows leave the batch at once."""
+        rows = [row for reading in readings for row in reading.rows]
+        read = max(len(reading.tokens) for reading in readings)
         cache = memory_for(self.model, read + max(row.limit for row in rows))
-        draws = _draws(rows, None if self.greedy else self.seed)
-        written = self._read(rows, cache, draws)
+        draws = self._draws_of(rows)
+        # Which line of the cache a row looks at: at first that of the text it begins, later its own.
+        lines = _lines(readings)
+        shared = len(rows) > len(readings)
+        written = self._read(readings, cache, draws)
         # The position of each row's newest token, and the columns of the cache that the row may look at: its
-        # prompt and the accepted part of its draft, not the rejected part and the padding.
+        # prompt and the accepted part of its draft, not the rejected part, what others wrote, and the padding.
         position = np.array([len(row.prompt) + len(tokens) - 1 for row, tokens in zip(rows, written, strict=True)])
         visible = np.arange(read) < position[:, None]
         while True:
-            ended = [self.vocabulary.ending(w, row.limit) for row, w in zip(rows, written, strict=True)]
-            for row, end in zip(rows, ended, strict=True):
-                if end is not None:
-                    yield row.index, Completion(end[0], row.ending if end[1] == "limit" else end[1])
+            ended = [self._ending(row, tokens) for row, tokens in zip(rows, written, strict=True)]
+            yield from ((row.index, end) for row, end in zip(rows, ended, strict=True) if end is not None)
             live = without([end is not None for end in ended])
             if not live:
                 return
-            if len(live) < len(rows):
+            if shared or len(live) < len(rows):
                 rows, written = [rows[number] for number in live], [written[number] for number in live]
                 draws, position, visible = draws[live], position[live], visible[live]
-                cache.batch_select_indices(torch.tensor(live, device=self.model.device))
+                cache.batch_select_indices(torch.from_numpy(lines[live]).to(self.model.device))
+                lines, shared = np.arange(len(rows)), False
             visible = np.concatenate([visible, np.ones((len(rows), 1), dtype=bool)], axis=1)
             logits = self._step(written, position, visible, cache)
             counts = np.array([[len(tokens)] for tokens in written])
@@ -220,30 +274,42 @@ class _Decoder:
                 tokens.append(token)
             position = position + 1
 
-    def _read(self, rows: list[_Row], cache: Cache, draws: Draws) -> list[list[int]]:
-        """What each row has written after one pass over its prompt and draft: at least one token.
+    def _ending(self, row: _Row, tokens: list[int]) -> Completion | None:
+        """The completion, or None while the row goes on."""
+        end = self.vocabulary.ending(tokens, row.limit)
+        if end is not None:
+            return Completion(end[0], row.ending if end[1] == "limit" else end[1])
+        if self.settled is None:
+            return None
+        # A character may be spread over tokens, and half of one is not what was written.
+        text = self.vocabulary.text(tokens).rstrip("\ufffd")
+        return Completion(text, "settled") if self.settled(row.index, text) else None
 
-        Shorter rows are padded on the right, where a causal model does not look, so no mask is needed.
+    def _draws_of(self, rows: list[_Row]) -> Draws:
+        return _draws([(self.places[row.index], row.limit) for row in rows], self.seed)
+
+    def _read(self, readings: list[_Reading], cache: Cache | None, draws: Draws) -> list[list[int]]:
+        """What each row has written after one pass over the texts: at least one token.
+
+        Shorter texts are padded on the right, where a causal model does not look, so no mask is needed.
         """
-        ids = _padded([np.concatenate([row.prompt, row.draft]) for row in rows])
+        rows = [row for reading in readings for row in reading.rows]
         starts = np.array([len(row.prompt) - 1 for row in rows])
+        last = max(len(reading.tokens) for reading in readings) - 1
         # Only the columns where some row is written are turned into logits.
-        columns = np.arange(
-            starts.min(), max(start + len(row.draft) + 1 for start, row in zip(starts, rows, strict=True))
-        )
+        columns = np.arange(starts.min(), last + 1)
         logits = self.model(
-            input_ids=ids.to(self.model.device),
+            input_ids=_padded([reading.tokens for reading in readings]).to(self.model.device),
             past_key_values=cache,
-            use_cache=True,
+            use_cache=cache is not None,
             logits_to_keep=torch.from_numpy(columns).to(self.model.device),
         ).logits
-        if draws.size:
-            places = np.clip(columns - starts[:, None], 0, draws.shape[1] - 1)
-            draws = np.take_along_axis(draws, places, axis=1)
+        widest = max(len(row.draft) for row in rows) + 1
+        places = np.minimum(starts[:, None] + np.arange(widest), last) - columns[0]
+        lines, at = (torch.from_numpy(each).to(logits.device) for each in (_lines(readings)[:, None], places))
         written = []
-        for row, start, line in zip(rows, starts - columns[0], _choose(logits, draws), strict=True):
-            chosen = line[start : start + len(row.draft) + 1]
-            agreed = int(np.cumprod(chosen[:-1] == row.draft).sum())
+        for row, chosen in zip(rows, _choose(logits[lines, at], draws[:, :widest]), strict=True):
+            agreed = int(np.cumprod(chosen[: len(row.draft)] == row.draft).sum())
             written.append(chosen[: agreed + 1].tolist())
         return written
 
@@ -263,20 +329,20 @@ class _Decoder:
 def _predict_group(model: Any, rows: list[_Row], seed: int | None) -> Iterator[tuple[int, Prediction]]:
     read = [row.prompt[:-1][: _context(model)] for row in rows]
     logits = model(input_ids=_padded(read).to(model.device), use_cache=False).logits
-    draws = _draws(rows, seed)[:, : logits.shape[1]]
+    draws = _draws([(row.index, row.limit) for row in rows], seed)[:, : logits.shape[1]]
     for row, tokens, chosen in zip(rows, read, _choose(logits, draws), strict=True):
         finish: Literal["done", "too_long"] = "done" if len(tokens) == row.limit else "too_long"
         truth = row.prompt[1 : len(tokens) + 1]
         yield row.index, Prediction(row.limit, truth, chosen[: len(tokens)], finish)
 
 
-def _draws(rows: Sequence[_Row], seed: int | None) -> Draws:
-    """Random numbers for every token each row may write, shape (rows, longest limit); empty without a seed."""
+def _draws(asked: Sequence[tuple[int, int]], seed: int | None) -> Draws:
+    """Random numbers for rows of (place, tokens), shape (rows, most tokens); without a seed there are none."""
     if seed is None:
-        return np.zeros((len(rows), 0))
-    drawn = np.zeros((len(rows), max(row.limit for row in rows)))
-    for line, row in zip(drawn, rows, strict=True):
-        line[: row.limit] = uniforms(seed, row.index, row.limit)
+        return np.zeros((len(asked), 0))
+    drawn = np.zeros((len(asked), max(count for _, count in asked)))
+    for line, (place, count) in zip(drawn, asked, strict=True):
+        line[:count] = uniforms(seed, place, count)
     return drawn
 
 
@@ -299,17 +365,42 @@ def _padded(rows: Sequence[Numbers]) -> torch.Tensor:
     return torch.from_numpy(ids)
 
 
-def _groups(rows: list[_Row], size: int, mixed: bool) -> Iterator[list[_Row]]:
-    """At most ``size`` rows of about one length at a time, longest first; of exactly one unless ``mixed``."""
-    rows = sorted(rows, key=lambda row: (-len(row.prompt) - len(row.draft), row.index))
-    start = 0
-    while start < len(rows):
-        end = min(start + size, len(rows))
-        if not mixed:
-            alike = len(rows[start].prompt)
-            end = next((place for place in range(start, end) if len(rows[place].prompt) != alike), end)
-        yield rows[start:end]
-        start = end
+def _lines(readings: list[_Reading]) -> Numbers:
+    """For every row, which of the texts it begins."""
+    return np.repeat(np.arange(len(readings)), [len(reading.rows) for reading in readings])
+
+
+def _readings(rows: list[_Row], *, share: bool) -> list[_Reading]:
+    """The texts to be read, longest first: one for each row, or one for all rows that are beginnings of it."""
+    texts = {row.index: np.concatenate([row.prompt, row.draft]) for row in rows}
+    if share:
+        # In the order of their bytes a text stands right before those that go on from it: backwards, after them.
+        rows = sorted(rows, key=lambda row: texts[row.index].tobytes(), reverse=True)
+    readings: list[_Reading] = []
+    for row in rows:
+        text = texts[row.index]
+        if share and readings and np.array_equal(readings[-1].tokens[: len(text)], text):
+            readings[-1].rows.append(row)
+        else:
+            readings.append(_Reading(text, [row]))
+    return sorted(readings, key=lambda reading: (-len(reading.tokens), reading.rows[0].index))
+
+
+def _groups(readings: list[_Reading], size: int, mixed: bool) -> Iterator[list[_Reading]]:
+    """Texts of about one length with at most ``size`` rows together; of exactly one length unless ``mixed``."""
+    group: list[_Reading] = []
+    rows = 0
+    for reading in readings:
+        for start in range(0, len(reading.rows), size):
+            part = reading.rows[start : start + size]
+            alike = mixed or not group or len(group[0].tokens) == len(reading.tokens)
+            if group and (rows + len(part) > size or not alike):
+                yield group
+                group, rows = [], 0
+            group.append(_Reading(reading.tokens, part))
+            rows += len(part)
+    if group:
+        yield group
 
 
 def _context(model: Any) -> int:
@@ -326,7 +417,7 @@ def _at_rest(model: Any) -> Iterator[None]:
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), quick_products(model):
             yield
     finally:
         model.train(training)

@@ -47,13 +47,19 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         return self._show(used + key_states.shape[2])
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep these rows, in this order; rows that stay in their place are not copied."""
-        places = torch.arange(len(indices), device=indices.device)
-        moved = (indices != places).nonzero()[:, 0]
+        """Keep these rows, in this order, one of them several times if asked; what stays in its place is not copied."""
         used = self.get_seq_length()
-        for room in self._rooms:
-            room[moved, :, :used] = room[indices[moved], :, :used]
-        self._rooms = [room[: len(indices)] for room in self._rooms]
+        if len(indices) > len(self._rooms[0]):
+            more = [room.new_empty((len(indices), *room.shape[1:])) for room in self._rooms]
+            for room, kept in zip(more, self._rooms, strict=True):
+                room[:, :, :used] = kept[indices, :, :used]
+            self._rooms = more
+        else:
+            places = torch.arange(len(indices), device=indices.device)
+            moved = (indices != places).nonzero()[:, 0]
+            for room in self._rooms:
+                room[moved, :, :used] = room[indices[moved], :, :used]
+            self._rooms = [room[: len(indices)] for room in self._rooms]
         self._show(used)
 
     def _show(self, used: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,11 +11,17 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from gradatim.errors import DataError, RecipeError, UnknownPart
 from gradatim.evaluate import SUITES, summary
+from gradatim.options import option_names
 from gradatim.results import decode_suite, encode
+from gradatim.sandbox.walls import find_walls
 from gradatim.student.load import LoadedStudent
 from gradatim.student.tokenizer import character_tokenizer, texts_of
 
-EVERY = pytest.mark.parametrize("suite", SUITES.names())
+WITH_PROBLEMS = [name for name in SUITES.names() if "problems" in option_names(SUITES.get(name))]
+"""Suites that bring their questions from a file of problems; the others ask about the samples they are handed."""
+
+EVERY = pytest.mark.parametrize("suite", [name for name in SUITES.names() if name not in WITH_PROBLEMS])
+PROBLEMS = pytest.mark.parametrize("suite", WITH_PROBLEMS)
 PROTOCOLS = pytest.mark.parametrize("protocol", ["greedy", "paper"])
 
 
@@ -110,3 +116,74 @@ def test_unknown_options_and_values_are_all_told(suite):
 def test_an_unknown_suite_is_told_with_the_nearest():
     with pytest.raises(UnknownPart, match="did you mean 'output'"):
         SUITES.get("outputs")
+
+
+PROBLEM_FILES = {
+    "functional": [
+        {
+            "task_id": f"t{n}",
+            "prompt": f"a = {n}\nprint(a)\n",
+            "entry_point": "a",
+            "test": "def check(candidate): 1 / 0",
+        }
+        for n in range(3)
+    ],
+    "cruxeval": [{"id": f"t{n}", "code": "def f(a): return a", "input": f"{n}", "output": f"{n}"} for n in range(3)],
+}
+"""A plug-in with an option ``problems`` needs a file here to be asked about."""
+
+
+@pytest.fixture
+def ask(tmp_path, student, samples):
+    """Call a suite that brings its own questions; it needs walls to answer them."""
+    walls = find_walls()
+    if not walls.stand:
+        pytest.skip(f"no walls: {walls.reason}; {walls.advice}")
+
+    def ask(suite, events=lambda event: None, **options):
+        path = tmp_path / "problems.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in PROBLEM_FILES[suite]))
+        made = SUITES.get(suite)(problems=str(path), tokens=8, **options)
+        return made(student, samples.slice(0, 0), seed=5, events=events)
+
+    return ask
+
+
+@PROBLEMS
+@pytest.mark.parametrize("protocol", ["greedy", "sampled"])
+def test_a_suite_with_problems_gives_the_same_result_for_the_same_seed(suite, protocol, ask):
+    one, two = (ask(suite, protocol=protocol) for _ in range(2))
+    assert (one.counts, one.scores, one.examples) == (two.counts, two.scores, two.examples)
+    assert (one.suite, one.protocol) == (suite, protocol)
+
+
+@PROBLEMS
+def test_a_suite_with_problems_counts_each_once_and_has_the_stable_shape(suite, ask):
+    heard = []
+    result = ask(suite, events=heard.append)
+    assert result.counts["all"]["all"].total == 3
+    for group in result.counts.values():
+        assert sum(part.total for part in group.values()) == 3
+        assert sum(part.passed for part in group.values()) == result.counts["all"]["all"].passed
+    again = decode_suite(json.loads(json.dumps(encode(result))))
+    assert (again.counts, dict(again.scores)) == (result.counts, result.scores)
+    told = json.loads(json.dumps(summary(result)))
+    assert set(told["counts"]) == {"passed", "failed", "timeout", "invalid", "total"}
+    assert {"accuracy", "pass@1"} <= set(told["scores"])
+    assert {event.task: event.kind for event in heard} == {"write": "finish", "check": "finish"}
+
+
+@PROBLEMS
+def test_a_suite_with_problems_tells_all_faults_of_its_options(suite):
+    with pytest.raises(RecipeError) as caught:
+        SUITES.get(suite)(protocol="beam", limitt=3)
+    assert len(caught.value.faults) == 2
+    with pytest.raises(RecipeError, match="1 or more") as caught:
+        SUITES.get(suite)(limit=0, batch=-1)
+    assert len(caught.value.faults) == 2
+
+
+@PROBLEMS
+def test_a_suite_with_problems_names_a_file_that_is_not_there(suite, student, samples):
+    with pytest.raises(DataError, match=r"nowhere\.jsonl"):
+        SUITES.get(suite)(problems="nowhere.jsonl")(student, samples, seed=0)

@@ -6,10 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from gradatim.difficulty import DIFFICULTIES
 from gradatim.difficulty.composite import standardised
-from gradatim.difficulty.program import scored_text
+from gradatim.difficulty.halstead import lexemes
+from gradatim.difficulty.program import parse, scored_text
 from gradatim.errors import RecipeError, UnknownPart
 from gradatim.programs import generate
 from gradatim.table import make_table
@@ -58,6 +61,30 @@ def test_a_loop_is_harder_for_halstead_than_for_om() -> None:
 
 def test_comments_and_layout_do_not_change_halstead() -> None:
     assert scores("halstead", "a=3 # x\n\n\nprint( a )\n") == scores("halstead", "a = 3\nprint(a)\n")
+
+
+NUMBERS = st.sampled_from(["0", "12", "0x1F", "0b1", "0o7", "1_000", "1.5", ".5", "1.", "1e5", "2j", "3.e-2j", "..."])
+NAMES = st.sampled_from(
+    ["x", "_y1", "True", "match", "(a, b)", "[.5]", "x[1:.5]", "f(a:=1)", "(lambda: 0xfF)", "{1: 2}"]
+)
+OPERANDS = NUMBERS | NAMES | st.sampled_from(["a.b", "f(*a, **b)", "~x", "{x for x in y}"])
+ARITHMETIC = st.sampled_from([" + ", "+", "-", "- -", "**", "* ", "//", "/", "<<", ">>", "@", "&", "|", "^", "%", ", "])
+WORDS = st.sampled_from(["!=", "<=", "==", ">", " if x else ", " and not ", " in ", " is not "])
+SIGNS = ARITHMETIC | WORDS | st.sampled_from([" # + -\n", "\n", "; ", "\nx = ", "\nx **= ", "\nx: y = "])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(OPERANDS, SIGNS), max_size=8), OPERANDS)
+def test_a_plain_text_is_read_as_the_standard_reader_reads_it(parts: list[tuple[str, str]], last: str) -> None:
+    text = "".join(operand + sign for operand, sign in parts) + last + "\n"
+    assume(parse(text) is not None)
+    # A quote anywhere sends the whole text to the standard reader, and a comment has no lexemes.
+    assert list(lexemes(text)) == list(lexemes(f"{text}# it's\n"))
+
+
+def test_programs_of_every_level_are_read_as_the_standard_reader_reads_them() -> None:
+    for text in generate(400, seed=5).table["prompt"].to_pylist():
+        assert list(lexemes(text)) == list(lexemes(f"{text}# it's\n"))
 
 
 # Size, nesting, compression

@@ -77,11 +77,7 @@ def novice(programs) -> LoadedStudent:
     return untrained(character_tokenizer(texts_of(programs)))
 
 
-@pytest.fixture(scope="session")
-def expert() -> LoadedStudent:
-    """Trained on the programs and the oddities until it knows them."""
-    known = table_of(PROGRAMS + ODDITIES)
-    student = untrained(character_tokenizer(texts_of(known)))
+def train(student: LoadedStudent, known: pa.Table, steps: int) -> None:
     encoded = encode_table(student.tokenizer, known)
     ids = torch.zeros(len(encoded), int(np.diff(encoded.offsets).max()), dtype=torch.long)
     for row in range(len(encoded)):
@@ -90,10 +86,31 @@ def expert() -> LoadedStudent:
     labels = torch.where(ids == 0, -100, ids)
     optimizer = torch.optim.AdamW(student.model.parameters(), lr=1e-2, weight_decay=0)
     student.model.train()
-    for _ in range(150):
+    for _ in range(steps):
         loss = student.model(input_ids=ids, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     student.model.eval()
+
+
+@pytest.fixture(scope="session")
+def guesser() -> LoadedStudent:
+    """Trained until it writes one or two numbers and ends, though nothing tells it which numbers."""
+    random = np.random.default_rng(0)
+    answers = ["".join(f"# {number}\n" for number in random.integers(-9, 40, size=1 + row % 2)) for row in range(48)]
+    names = "abcdefgh"
+    prompts = [f"{names[row % 8]} = {row % 10}\nprint({row // 8})\n# output\n" for row in range(48)]
+    known = table_of(list(zip(prompts, answers, strict=True)))
+    student = untrained(character_tokenizer([*texts_of(known), "for .0123456789"]))
+    train(student, known, 40)
+    return student
+
+
+@pytest.fixture(scope="session")
+def expert() -> LoadedStudent:
+    """Trained on the programs and the oddities until it knows them."""
+    known = table_of(PROGRAMS + ODDITIES)
+    student = untrained(character_tokenizer(texts_of(known)))
+    train(student, known, 150)
     return student

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gradatim.errors import DataError
 from gradatim.evaluate import SUITES, summary
-from gradatim.evaluate.output import numbers_in
+from gradatim.evaluate.output import can_become, numbers_in
 from gradatim.stage import Counts
+from gradatim.student.decode import complete
 
 
 def ask(student, samples, seed=0, **options):
@@ -73,6 +78,82 @@ def test_numbers_keep_their_sign_fraction_and_exponent():
     assert numbers_in("# -5.3\n# 12 -0 1e-05\n#7") == ["-5.3", "12", "-0", "1e-05", "7"]
     assert numbers_in("5") != numbers_in("5.0")
     assert numbers_in("# output: none") == []
+
+
+@given(st.text("-0159.eE+ #\n", max_size=30), st.integers(0, 30))
+def test_a_text_can_always_become_what_it_becomes(text, end):
+    assert can_become(text[:end], numbers_in(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers", "possible"),
+    [
+        ("", ["5"], True),
+        ("# 1", ["12"], True),
+        ("# 12\n# ", ["12", "3"], True),
+        ("# 1.", ["1.5"], True),
+        ("# 2", ["12"], False),
+        ("# -1", ["12"], False),
+        ("# 12", ["1"], False),
+        ("# 1\n# 3", ["12", "3"], False),
+        ("# 12\n# 3\n# 4", ["12", "3"], False),
+    ],
+)
+def test_a_number_that_went_wrong_cannot_be_mended(text, numbers, possible):
+    assert can_become(text, numbers) is possible
+
+
+def own_words(student, protocol):
+    """360 programs whose true answer is what the student writes, nearly that, something else, or wider."""
+    names = "abcdefgh"
+    prompts = [f"{names[n % 8]} = {n % 10}\n{'print' if n % 5 else 'for '}({n // 10})\n# output\n" for n in range(360)]
+    greedy = protocol == "greedy"
+    limits = [80 if greedy else 30 if "for" in prompt else 20 for prompt in prompts]
+    stop = () if greedy else ("\n\n",)
+    found = complete(student.model, student.tokenizer, prompts, limits=limits, greedy=greedy, seed=4, stop=stop)
+    written = [replace(one, text=one.text[:limit]) for one, limit in zip(found, limits, strict=True)]
+    answers = []
+    for n, one in enumerate(written):
+        near = one.text[:-1] + "7" if n % 2 else one.text + " 7"
+        respaced = one.text.replace(" ", "  ")
+        answers.append((one.text, near, f"# {n}\n", respaced)[n % 4] or "# 1\n")
+    table = pa.table({"prompt": prompts, "answer": answers, "level": [f"{n:03}" for n in range(360)]})
+    return table, answers, written
+
+
+@pytest.mark.parametrize("protocol", ["greedy", "paper"])
+def test_verdicts_and_examples_are_those_of_texts_written_to_the_end(guesser, protocol):
+    table, answers, written = own_words(guesser, protocol)
+    if protocol == "greedy":
+        right = [one.finish == "eos" and one.text == answer for one, answer in zip(written, answers, strict=True)]
+    else:
+        right = [
+            bool(numbers_in(answer)) and numbers_in(one.text) == numbers_in(answer.split("\n\n")[0])
+            for one, answer in zip(written, answers, strict=True)
+        ]
+    assert 20 < sum(right) < 300
+    result = ask(guesser, table, seed=4, protocol=protocol)
+    assert [result.counts["level"][f"{n:03}"].passed for n in range(360)] == right
+    assert len(result.examples) == 12
+    for example in result.examples:
+        assert example["attempt"] == written[int(example["level"])].text
+
+
+def test_a_greedy_student_is_read_once_and_writes_for_the_examples_only(novice, programs):
+    widths = []
+    handle = novice.model.register_forward_pre_hook(
+        lambda _, __, given: widths.append(given["input_ids"].shape[1]), with_kwargs=True
+    )
+    steps = []
+    try:
+        for often in (8, 64):
+            widths.clear()
+            ask(novice, pa.concat_tables([programs] * often), batch=16)
+            assert sum(width > 1 for width in widths) == often // 2 + 1
+            steps.append(widths.count(1))
+    finally:
+        handle.remove()
+    assert steps[0] == steps[1]
 
 
 def test_what_cannot_be_asked_is_counted_and_named(expert, programs):

@@ -156,6 +156,77 @@ def test_right_drafts_are_read_in_one_pass_per_batch(gpt2, tokenizer):
     assert len(passes) == 2
 
 
+class Reads:
+    """How many tokens a model was given, and in how many passes."""
+
+    def __init__(self, model):
+        self.model, self.shapes = model, []
+
+    def __enter__(self):
+        note = lambda _, __, given: self.shapes.append(tuple(given["input_ids"].shape))  # noqa: E731
+        self.handle = self.model.register_forward_pre_hook(note, with_kwargs=True)
+        return self
+
+    def __exit__(self, *_):
+        self.handle.remove()
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_prompts_that_begin_one_text_are_read_once_and_answered_as_if_alone(model, tokenizer, greedy):
+    text = prompts_of_many_lengths()[1][:24] + "abc=1\n"
+    prompts = [text[:end] for end in (3, 9, 9, 17, 24)] + ["h" + text[:5], "ab", text[:9]]
+    drafts = [text[len(prompt) : end] for prompt, end in zip(prompts, (9, 17, 13, 24, 30), strict=False)] + ["", "", ""]
+    alone = [
+        complete(model, tokenizer, [prompt], limits=8, greedy=greedy, seed=3, places=[place])[0]
+        for place, prompt in enumerate(prompts)
+    ]
+    with Reads(model) as reads:
+        together = complete(model, tokenizer, prompts, limits=8, greedy=greedy, seed=3, drafts=drafts)
+    assert together == alone
+    if model.config.model_type != "mistral":  # a sliding window forgets, so its texts stand alone
+        assert reads.shapes[0] == (3, len(text))
+    for batch in (1, 2, 3):
+        assert complete(model, tokenizer, prompts, limits=8, greedy=greedy, seed=3, drafts=drafts, batch=batch) == alone
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_a_settled_text_is_the_beginning_of_the_whole_one(model, tokenizer, greedy):
+    prompts = prompts_of_many_lengths(27)
+    whole = complete(model, tokenizer, prompts, limits=12, greedy=greedy, seed=6)
+    # Some settle at once, some later, some never: whether the share stays small or not, texts are the same.
+    for drafts in (None, [one.text[: index % 7] for index, one in enumerate(whole)]):
+        for often in (2, 30):
+            found = complete(
+                model, tokenizer, prompts, limits=12, greedy=greedy, seed=6, drafts=drafts, batch=9,
+                settled=lambda index, text, often=often: index % often != 0 and len(text) > index % 5,
+            )  # fmt: skip
+            assert {"settled"} < {one.finish for one in found}
+            for index, (one, full) in enumerate(zip(found, whole, strict=True)):
+                if one.finish == "settled":
+                    assert index % often
+                    assert full.text.startswith(one.text)
+                    assert len(one.text) > index % 5
+                else:
+                    assert one == full
+
+
+def test_what_is_settled_at_once_costs_one_pass_and_keeps_nothing(gpt2, tokenizer):
+    with Reads(gpt2) as reads:
+        found = complete(gpt2, tokenizer, prompts_of_many_lengths(), limits=9, batch=12, settled=lambda *_: True)
+    assert len(reads.shapes) == 2
+    assert {one.finish for one in found} <= {"settled", "eos"}
+
+
+def test_a_place_tells_random_numbers_apart(gpt2, tokenizer):
+    prompts = prompts_of_many_lengths()
+    every = complete(gpt2, tokenizer, prompts, limits=10, greedy=False, seed=8)
+    some = [11, 3, 20]
+    again = complete(gpt2, tokenizer, [prompts[n] for n in some], limits=10, greedy=False, seed=8, places=some)
+    assert again == [every[n] for n in some]
+    with pytest.raises(ValueError, match="3 places do not fit"):
+        complete(gpt2, tokenizer, prompts, limits=10, places=some)
+
+
 def test_the_same_seed_gives_the_same_texts_and_another_others(gpt2, tokenizer):
     prompts = prompts_of_many_lengths()
     first, again, other = (complete(gpt2, tokenizer, prompts, limits=10, greedy=False, seed=seed) for seed in (1, 1, 2))

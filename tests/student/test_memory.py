@@ -29,6 +29,18 @@ def test_a_roomy_layer_holds_what_transformers_own_layer_holds():
         assert ours.get_mask_sizes(1) == theirs.get_mask_sizes(1)
 
 
+def test_one_row_can_become_several_that_go_on_apart():
+    torch.manual_seed(0)
+    ours, theirs = RoomyLayer(6), DynamicLayer()
+    for rows, columns, kept in ((2, 3, [1, 0, 1, 1, 0]), (5, 1, [4, 2, 3]), (3, 2, [0, 1, 2])):
+        keys, values = torch.randn(2, rows, 2, columns, 3)
+        for layer in (ours, theirs):
+            layer.update(keys, values)
+            layer.batch_select_indices(torch.tensor(kept))
+        assert torch.equal(ours.keys, theirs.keys)
+        assert torch.equal(ours.values, theirs.values)
+
+
 def test_a_row_that_stays_is_not_copied():
     layer = RoomyLayer(4)
     layer.update(torch.zeros(4, 1, 2, 1), torch.zeros(4, 1, 2, 1))

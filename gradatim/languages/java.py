@@ -1,0 +1,269 @@
+"""Java: javac's own compiler in a process that starts fast, then java; tests are a class ``Main`` that throws.
+
+Compiling is the cost (measured, short program: javac 0.6 s of CPU; as here 0.35 s): the compiler is called through
+``javax.tools`` with a class-data archive of itself, made once, and without the optimising compiler, which never pays
+off in a run this short. Classes come out as one file. Programs run the same way, with assertions on (``-ea``).
+
+The harness takes the token, then calls ``Main.main``, and writes the mark when it returned. The token is a local
+variable of a method of another class: no reflection reaches it. What it cannot guard, beyond what ``check`` says: a
+candidate may declare a class that hides one the tests mean, such as its own ``Arrays``.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import ToolchainMissing
+from ..sandbox.execution import Execution
+from ..sandbox.limits import MIB, Limits
+from .check import compile_limits, unusable
+from .compiled import compile_once, keep
+from .java_classes import COMPILE, RUN
+from .language import Built, Examined, Fault, Language, Program, Runner, Start
+from .toolchain import find, made_once, mounts, need, stored, tell_version
+
+__all__ = ["JAVA"]
+
+ADVICE = "apt-get install default-jdk-headless"
+SUPPORT, PROGRAM = "/support", "/program"
+FAST = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xshare:auto")
+
+BATCH = 16
+"""Programs that one process of the compiler compiles."""
+
+WARM_UP = """import java.util.*;
+class Solution {
+    List<String> f(int[] a) { return Collections.singletonList("sum " + Arrays.stream(a).map(x -> 2 * x).sum()); }
+}"""
+
+_PUBLIC = re.compile(r"^public\s+(?:final\s+|abstract\s+)*(?:class|interface|enum|record)\s+(\w+)", re.MULTILINE)
+_CLASS = re.compile(r"\b(?:class|interface|enum|record)\s+(\w+)|\bstatic\s+(?:final\s+)?void\s+(main)\s*\(")
+_DIAGNOSTIC = re.compile(
+    r"^[^:\n]+\.java:(?P<line>\d+): (?P<kind>error|warning): (?:\[(?P<rule>\w+)\] )?(?P<message>.*)$", re.MULTILINE
+)
+_COMMENTS = re.compile(r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"", re.DOTALL)
+
+
+def _grammar() -> Any:
+    import tree_sitter_java
+
+    return tree_sitter_java.language()
+
+
+def missing() -> str | None:
+    """None when a JDK is there, else the command that installs it. A runtime without compiler is not enough."""
+    return None if find("java") and find("javac") else ADVICE
+
+
+def version() -> str:
+    """The compiler's version."""
+    return tell_version((str(_javac()), "-version"))
+
+
+def _javac() -> Path:
+    return need("Java", find("javac") if find("java") else None, ADVICE)
+
+
+def _java() -> Path:
+    """The runtime that belongs to the compiler: another one could not read its classes."""
+    return _javac().with_name("java")
+
+
+def assemble(prompt: str, completion: str, tests: str, *, setup: str = "") -> Program:
+    """The prompt with what follows it, and the class ``Main`` with the tests.
+
+    Only the tests' class may be public in their file, so the candidate's are not.
+    """
+    code = re.sub(
+        r"^public\s+(?=(?:final\s+|abstract\s+)*(?:class|interface|enum|record)\b)",
+        "",
+        f"{setup}{prompt}{completion}",
+        flags=re.MULTILINE,
+    )
+    return Program(code, tests)
+
+
+def _file_name(source: str) -> str:
+    public = _PUBLIC.search(_COMMENTS.sub(" ", source))
+    return f"{public[1] if public else 'Program'}.java"
+
+
+def _main_class(source: str) -> str | None:
+    """The class that the last ``main`` stands in: the tests' comes after the candidate's."""
+    last, found = None, None
+    for each in _CLASS.finditer(_COMMENTS.sub(" ", source)):
+        if each[2]:
+            found = last
+        else:
+            last = each[1]
+    return found
+
+
+def runnable(code: str) -> bool:
+    """Whether ``code`` has a class with ``main``."""
+    return _main_class(code) is not None
+
+
+OPTIONS = ("-proc:none", "-g:none", "-nowarn", "-implicit:none", "-Xmaxerrs", "3")
+
+
+def build(sandbox: Runner, program: Program) -> Built:
+    """Class files in a folder of the cache, or the compiler's errors."""
+    if _main_class(program.text) is None:
+        return Built(None, (Fault(0, 0, "there is no class with a method main"),))
+
+    def run() -> Execution:
+        # What javac says is in a file of its own, so that programs compiled together do not mix.
+        done = _compile(sandbox, (program.text,), OPTIONS)
+        return replace(done, stderr=done.files.get("0.txt", done.stderr))
+
+    return compile_once(_key(program), run, ("0.zip",), _errors, lambda files: _classes(files["0.zip"]))
+
+
+def prepare(sandbox: Runner, programs: Sequence[Program]) -> None:
+    """Compile several programs in one process of the compiler, into the cache (measured: a quarter of the time each).
+
+    Those that do not compile, and all when the process is stopped, are left to ``build``, one by one.
+    """
+    new = {program.text: program for program in programs if stored("compiled", _key(program)) is None}
+    known = [program for text, program in new.items() if _main_class(text) is not None and not unusable(text)]
+    for first in range(0, len(known), BATCH):
+        batch = known[first : first + BATCH]
+        done = _compile(sandbox, tuple(program.text for program in batch), OPTIONS)
+        for index, program in enumerate(batch):
+            if packed := done.files.get(f"{index}.zip"):
+                keep(_key(program), _classes(packed))
+
+
+def _key(program: Program) -> tuple[str, ...]:
+    return ("Java", version(), COMPILE, *OPTIONS, program.text)
+
+
+def _compile(sandbox: Runner, sources: Sequence[str], options: tuple[str, ...]) -> Execution:
+    support = _support()
+    files = {f"{index}/{_file_name(source)}": source.encode() for index, source in enumerate(sources)}
+    command = [
+        str(_java()),
+        *FAST,
+        "-Xmx512m",
+        f"-XX:SharedArchiveFile={SUPPORT}/compile.jsa",
+        "-cp",
+        f"{SUPPORT}/compile.jar",
+    ]
+    return sandbox.run(
+        [*command, "GradatimCompile", *options, "--", *files],
+        files=files,
+        limits=fit(compile_limits()),
+        mounts={support: SUPPORT, **mounts(_java())},
+        collect=tuple(f"{index}.{kind}" for index in range(len(sources)) for kind in ("zip", "txt")),
+    )
+
+
+def _classes(packed: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(packed)) as file:
+        return {name: file.read(name) for name in file.namelist()}
+
+
+def start(built: Built, program: Program) -> Start:
+    """Run the class that holds ``main`` by way of the harness."""
+    if built.folder is None:
+        raise ValueError("a program that was not built cannot be started")
+    support, name = _support(), _main_class(program.text) or "Main"
+    path = f"{SUPPORT}/run.jar:{PROGRAM}"
+    command = (str(_java()), *FAST, "-Xmx640m", "-Xss16m", "-ea", "-cp", path, "GradatimRun", name)
+    return Start(command, mounts={built.folder: PROGRAM, support: SUPPORT, **mounts(_java())})
+
+
+def examine(sandbox: Runner, code: str) -> Examined:
+    """javac's errors and warnings (``-Xlint:all``)."""
+    done = _compile(sandbox, (code,), ("-proc:none", "-g:none", "-implicit:none", "-Xlint:all"))
+    told = done.files.get("0.txt", b"") or done.stderr
+    found = [(each["kind"], _fault(each)) for each in _DIAGNOSTIC.finditer(told.decode("utf-8", "replace"))]
+    errors = tuple(fault for kind, fault in found if kind == "error")
+    if not done.ok and not errors:
+        errors = _errors(told)
+    return Examined(errors, tuple(fault for kind, fault in found if kind == "warning"))
+
+
+def _errors(stderr: bytes) -> tuple[Fault, ...]:
+    text = stderr.decode("utf-8", "replace")
+    found = tuple(_fault(each) for each in _DIAGNOSTIC.finditer(text) if each["kind"] == "error")
+    return found or (Fault(0, 0, text.strip().split("\n")[0] or "the compiler failed without a word"),)
+
+
+def _fault(found: re.Match[str]) -> Fault:
+    return Fault(int(found["line"]), 0, found["message"], found["rule"] or found["kind"])
+
+
+def _support() -> Path:
+    """The two harness classes, and the archives that make them start fast."""
+
+    def fill(folder: Path) -> None:
+        for name, text in {"Compile": COMPILE, "Run": RUN}.items():
+            place = folder / name
+            place.mkdir()
+            (place / f"Gradatim{name}.java").write_text(text)
+            _make(folder, [str(_javac()), "-proc:none", "-d", name, f"{name}/Gradatim{name}.java"])
+            with zipfile.ZipFile(folder / f"{name.lower()}.jar", "w") as jar:
+                for compiled in sorted(place.glob("*.class")):
+                    jar.write(compiled, compiled.name)
+        (folder / "Warm.java").write_text(WARM_UP)
+        # Without a class path of its own the archive fits any: its users' begins with what it recorded, nothing.
+        warm = [
+            str(_java()),
+            *FAST,
+            "-XX:ArchiveClassesAtExit=compile.jsa",
+            "-m",
+            "jdk.compiler/com.sun.tools.javac.Main",
+        ]
+        _make(folder, [*warm, "-proc:none", "-d", "warm", "Warm.java"])
+
+    return made_once("support", ("Java", version(), COMPILE, RUN, WARM_UP, *FAST), fill)
+
+
+def _make(folder: Path, command: list[str]) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ToolchainMissing(
+            "the toolchain of Java cannot compile a small program", given=done.stderr[:300], hint=ADVICE
+        )
+
+
+def fit(limits: Limits) -> Limits:
+    """The virtual machine maps far more than it uses, and has threads of its own."""
+    return replace(
+        limits,
+        address_space=False,
+        processes=max(64, limits.processes),
+        memory_bytes=max(limits.memory_bytes, 768 * MIB),
+    )
+
+
+JAVA = Language(
+    name="java",
+    title="Java",
+    aliases=("jdk", "java8", "java11", "java17", "java21"),
+    suffix=".java",
+    grammar=_grammar,
+    openers=r"^(?:import\s+(?:static\s+)?[\w.]+|package\s+[\w.]+;|(?:public\s+|final\s+|abstract\s+)*(?:class|interface|enum|record)\s+\w"
+    r"|\s*(?:public|private|protected|static)\s+[\w<>\[\], ]+\()",
+    # Every repetition is bounded: a model writes what is searched.
+    definition=r"^[ \t]*(?!(?:return|new|else|throw)\b)\w[\w<>\[\],.? \t]{0,200}(?<=[ \t>\]])"
+    r"(\w{1,200})[ \t]{0,20}\([^;{}()]{0,2000}\)[^;{}()=]{0,200}\{",
+    missing=missing,
+    version=version,
+    assemble=assemble,
+    build=build,
+    prepare=prepare,
+    start=start,
+    examine=examine,
+    runnable=runnable,
+    fit=fit,
+)

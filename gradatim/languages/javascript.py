@@ -1,0 +1,165 @@
+"""JavaScript: node runs the candidate's code and then the tests, as two scripts.
+
+``console.assert`` only prints; here it makes the program fail, and a promise that nobody handles does too. The harness
+takes the token, makes ``console`` a constant of the global object, so that a candidate cannot put another in its place,
+and runs each script for itself: a candidate that ends in an open comment, block or ``if (false)`` cannot swallow the
+tests, and ``return`` at the top is an error. The mark is written when nothing is left to happen (node's
+``beforeExit``), so assertions in promises and timers count; ``process.exit(0)`` comes too early for it.
+
+Code with ``import`` or ``export`` is run as one module instead. ``require('js-md5')``, which one problem of HumanEval-X
+wants, is answered from node's own ``crypto``. What the harness cannot guard is in ``check``: node's inspector can look
+into any function, and built-in objects can be patched.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..sandbox.limits import Limits
+from .check import MARK, compile_limits
+from .language import Built, Examined, Fault, Language, Program, Runner, Start
+from .toolchain import find, mounts, need, tell_version
+
+__all__ = ["DEFINITION", "JAVASCRIPT", "assemble", "fit", "missing", "node", "node_version", "start_scripts"]
+
+ADVICE = "apt-get install nodejs"
+TITLE = "JavaScript"
+
+HARNESS = r"""
+'use strict';
+(() => {
+  const fs = require('node:fs'), vm = require('node:vm'), path = require('node:path');
+  const write = fs.writeFileSync, complain = fs.writeSync, crypto = require('node:crypto');
+  const scripts = process.argv.slice(2), own = require, run = vm.runInThisContext;
+  const token = fs.readFileSync(0, 'latin1'), work = process.cwd() + path.sep;
+  let failed = false, finished = false;
+  const fail = (word, what) => {
+    failed = true;
+    process.exitCode = 1;
+    let text = 'a value that cannot be shown';
+    try { text = String((what && what.stack) || what); } catch (error) {}
+    try { complain(2, word + ': ' + text.slice(0, 4000) + '\n'); } catch (error) {}
+  };
+  const assert = (claim, ...words) => {
+    if (!claim) fail('Assertion failed', words.join(' ') || new Error('console.assert'));
+  };
+  const fixed = (target, name, value) => {
+    Object.defineProperty(target, name, { value, writable: false, configurable: false });
+  };
+  fixed(console, 'assert', assert);
+  fixed(globalThis, 'console', console);
+  const md5 = (text) => crypto.createHash('md5').update(text).digest('hex');
+  const known = (name) => (name === 'js-md5' ? Object.assign(md5, { md5 }) : own(name));
+  const place = { module: { exports: {} }, __dirname: process.cwd(), __filename: work + scripts[0], require: known };
+  Object.assign(globalThis, place, { exports: place.module.exports });
+  process.on('unhandledRejection', (reason) => fail('Unhandled rejection', reason));
+  process.on('uncaughtException', (error) => fail('Uncaught', error));
+  process.on('beforeExit', (code) => {
+    if (finished && !failed && !code) write(work + 'MARK', token);
+  });
+  process.argv.length = 2;
+  if (scripts[0].endsWith('.mjs')) {
+    import(work + scripts[0]).then(() => { finished = true; }, (error) => fail('Uncaught', error));
+    return;
+  }
+  try {
+    for (const name of scripts) run(fs.readFileSync(work + name, 'utf8'), { filename: name });
+    finished = true;
+  } catch (error) { fail('Uncaught', error); }
+})();
+""".replace("MARK", MARK)
+
+DEFINITION = (
+    r"^[ \t]*(?:export\s+(?:default\s+)?)?(?:async\s+)?(?:function\s*\*?\s*(?P<name>\w+)\s*[<(]"
+    r"|(?:const|let|var)\s+(?P<value>\w+)[^=\n]*=\s*(?:async\s*)?(?:function\b|\(|\w+\s*=>))"
+)
+_MODULE = re.compile(r"^\s*(?:import\s+[\w{*'\"]|export\s+(?:default|const|let|function|async|class|\{))", re.MULTILINE)
+_SYNTAX = re.compile(r"(?P<line>\d+)\n(?:.*\n){0,8}?(?P<message>SyntaxError: .*)")
+
+
+def _grammar() -> Any:
+    import tree_sitter_javascript
+
+    return tree_sitter_javascript.language()
+
+
+def missing() -> str | None:
+    """None when node is there, else the command that installs it."""
+    return None if find("node") else ADVICE
+
+
+def node() -> Path:
+    """The interpreter."""
+    return need(TITLE, find("node"), ADVICE)
+
+
+def node_version() -> str:
+    """Node's version."""
+    return tell_version((str(node()), "--version"))
+
+
+def assemble(prompt: str, completion: str, tests: str, *, setup: str = "") -> Program:
+    """The prompt with what follows it, and the tests as a script of their own."""
+    return Program(f"{setup}{prompt}{completion}", tests)
+
+
+def build(sandbox: Runner, program: Program) -> Built:
+    """Nothing: node compiles as it runs, and tells a syntax error then."""
+    return Built()
+
+
+def start_scripts(scripts: dict[str, bytes]) -> Start:
+    """Run ``scripts`` in their order."""
+    command = (str(node()), "harness.js", *scripts)
+    return Start(command, {"harness.js": HARNESS.encode(), **scripts}, mounts(node()))
+
+
+def start(built: Built, program: Program) -> Start:
+    """Two scripts, or one module."""
+    if _MODULE.search(program.code):
+        return start_scripts({"program.mjs": program.text.encode()})
+    scripts = {"program.js": program.code.encode()}
+    return start_scripts({**scripts, "tests.js": program.tests.encode()} if program.tests else scripts)
+
+
+def examine(sandbox: Runner, code: str) -> Examined:
+    """node's own syntax check."""
+    name = "program.mjs" if _MODULE.search(code) else "program.js"
+    done = sandbox.run(
+        [str(node()), "--check", name], files={name: code.encode()}, limits=fit(compile_limits()), mounts=mounts(node())
+    )
+    if done.ok:
+        return Examined()
+    text = done.stderr.decode("utf-8", "replace")
+    found = _SYNTAX.search(text)
+    if found:
+        return Examined((Fault(int(found["line"]), 0, found["message"], "syntax"),))
+    return Examined((Fault(0, 0, text.strip().split("\n")[0] or "node refused it without a word"),))
+
+
+def fit(limits: Limits) -> Limits:
+    """node maps far more than it uses, and has a handful of threads."""
+    return replace(limits, address_space=False, processes=max(32, limits.processes))
+
+
+JAVASCRIPT = Language(
+    name="javascript",
+    title=TITLE,
+    aliases=("js", "node", "nodejs", "mjs", "cjs", "jsx", "ecmascript"),
+    suffix=".js",
+    grammar=_grammar,
+    openers=r"^(?:(?:export\s+)?(?:async\s+)?(?:const|let|var|function\*?|class)\s+[\w{\[]"
+    r"|import\s+[\w{*'\"]|/\*\*|'use strict')",
+    definition=DEFINITION,
+    missing=missing,
+    version=node_version,
+    assemble=assemble,
+    build=build,
+    start=start,
+    examine=examine,
+    runnable=lambda code: True,
+    fit=fit,
+)

@@ -1,0 +1,132 @@
+"""Python: parse, compile without executing, lint with pyflakes, and run plain programs.
+
+**Verdicts on untrusted Python are not made here** but by ``sandbox.PythonChecker``, whose tests run in a process that
+never executes the candidate's code. ``check`` of this language runs code and tests in one interpreter, for plain
+programs and for the other side of a comparison; its mark is the weakest of all languages, because Python lets any code
+look into any stack frame. The interpreter is the one that Gradatim runs on, without its packages.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import ToolchainMissing
+from .check import MARK, compile_limits
+from .language import Built, Examined, Fault, Language, Program, Runner, Start
+from .toolchain import SYSTEM
+
+__all__ = ["PYTHON"]
+
+HARNESS = """
+import os, sys
+def run(token, place):
+    names = {"__name__": "__main__", "__builtins__": __builtins__}
+    for name in sys.argv[1:]:
+        with open(name, encoding="utf-8") as file:
+            code = compile(file.read(), name, "exec")
+        exec(code, names)
+    with open(place, "wb") as file:
+        file.write(token)
+run(os.read(0, 64), os.path.abspath("MARK"))
+""".replace("MARK", MARK)
+
+EXAMINER = """
+import json, sys
+errors, warnings = [], []
+with open("program.py", encoding="utf-8") as file:
+    source = file.read()
+try:
+    compile(source, "program.py", "exec", dont_inherit=True)
+except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    place = getattr(error, "lineno", 0) or 0, getattr(error, "offset", 0) or 0
+    errors.append([*place, getattr(error, "msg", None) or str(error) or type(error).__name__, type(error).__name__])
+else:
+    sys.path.insert(0, sys.argv[1])
+    import ast
+    from pyflakes import checker
+    told = checker.Checker(ast.parse(source), "program.py").messages
+    for found in sorted(told, key=lambda each: (each.lineno, each.col)):
+        warnings.append([found.lineno, found.col + 1, found.message % found.message_args, type(found).__name__])
+print(json.dumps([errors, warnings]))
+"""
+
+
+def _grammar() -> Any:
+    import tree_sitter_python
+
+    return tree_sitter_python.language()
+
+
+def _interpreter() -> tuple[Path, dict[Path, str]]:
+    """The interpreter behind a virtual environment, and what of it has to be shown inside."""
+    path = Path(getattr(sys, "_base_executable", None) or sys.executable).resolve()
+    home = Path(sys.base_prefix).resolve()
+    return path, {} if f"{home}/".startswith(SYSTEM) else {home: str(home)}
+
+
+def version() -> str:
+    """The interpreter's version."""
+    return sys.version.split()[0]
+
+
+def assemble(prompt: str, completion: str, tests: str, *, setup: str = "") -> Program:
+    """The prompt with what follows it, and the tests."""
+    return Program(f"{setup}{prompt}{completion}", tests)
+
+
+def build(sandbox: Runner, program: Program) -> Built:
+    """Nothing: Python compiles as it runs, and tells a syntax error then."""
+    return Built()
+
+
+def start(built: Built, program: Program) -> Start:
+    """Run code and tests in one interpreter, without packages of the site."""
+    path, shown = _interpreter()
+    files = {"harness.py": HARNESS.encode(), "program.py": program.code.encode()}
+    if program.tests:
+        files["tests.py"] = program.tests.encode()
+    return Start((str(path), "-I", "-S", "-B", *files), files, shown)
+
+
+def examine(sandbox: Runner, code: str) -> Examined:
+    """What ``compile`` refuses, and what pyflakes finds. Both read the code behind the walls."""
+    found = importlib.util.find_spec("pyflakes")
+    if found is None or not found.submodule_search_locations:
+        raise ToolchainMissing(
+            "Python's linter is not installed", given="pyflakes", hint="pip install 'gradatim[languages]'"
+        )
+    path, shown = _interpreter()
+    done = sandbox.run(
+        [str(path), "-I", "-S", "-B", "-c", EXAMINER, "/lint"],
+        files={"program.py": code.encode()},
+        limits=compile_limits(),
+        mounts={**shown, Path(found.submodule_search_locations[0]): "/lint/pyflakes"},
+    )
+    if not done.ok:
+        return Examined((Fault(0, 0, f"Python could not read it: {done.ending} {done.code}"),))
+    errors, warnings = json.loads(done.stdout)
+    return Examined(tuple(Fault(*each) for each in errors), tuple(Fault(*each) for each in warnings))
+
+
+PYTHON = Language(
+    name="python",
+    title="Python",
+    aliases=("py", "python3", "py3", "python2", "ipython"),
+    suffix=".py",
+    grammar=_grammar,
+    openers=r"^(?:from\s+[\w.]+\s+import\s|import\s+[\w.]+\s*(?:,|as\b|#|$)|(?:async\s+)?def\s+\w+\s*[(\[]"
+    r"|class\s+\w+\s*[:(]|@\w|if __name__)",
+    definition=r"^(?:async\s+)?(?:def|class)\s+(?P<name>\w+)",
+    missing=lambda: None,
+    version=version,
+    assemble=assemble,
+    build=build,
+    start=start,
+    examine=examine,
+    runnable=lambda code: True,
+    refused=("print_statement", "exec_statement"),
+)

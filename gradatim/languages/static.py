@@ -1,0 +1,86 @@
+"""What can be told of a reply without any tests?
+
+Five questions, each asked only when the one before it was answered well: is there code, and all of it? does it parse?
+does it compile? does it run without an error? And what does the compiler or linter warn of? The answers are values a
+judge can weigh; no score is made of them here.
+
+``compiles`` and ``runs`` are None when they were not asked: because an earlier answer was no, or, for ``runs``, because
+the code has no beginning of its own (a C function without ``main``). Running proves little: code that only defines a
+function runs well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..sandbox.limits import Limits
+from ..sandbox.verdict import printable
+from .check import unusable
+from .language import Extracted, Fault, Program, Runner
+
+if TYPE_CHECKING:
+    from .language import Language
+
+__all__ = ["StaticView", "static_view"]
+
+
+@dataclass(frozen=True)
+class StaticView:
+    """What was found. ``errors``: the parser's or else the compiler's; ``warnings``: the linter's; with their places.
+
+    ``ending`` tells in words how the run ended when ``runs`` is False.
+    """
+
+    extracted: Extracted
+    complete: bool
+    parses: bool
+    compiles: bool | None = None
+    runs: bool | None = None
+    errors: tuple[Fault, ...] = ()
+    warnings: tuple[Fault, ...] = ()
+    ending: str = ""
+
+
+def static_view(language: Language, reply: str, sandbox: Runner, *, limits: Limits | None = None) -> StaticView:
+    """The view of a whole reply, prose and fences included.
+
+    Raises ``ToolchainMissing`` where the compiler, runtime or linter is not there: an answer that nobody looked for
+    would be a lie.
+    """
+    extracted = language.extract(reply)
+    complete = extracted.state in ("fenced", "bare")
+    if extracted.state == "none":
+        return StaticView(extracted, False, False)
+    code = extracted.code
+    reason = unusable(code)
+    fault = Fault(0, 0, reason) if reason else language.parses(code)
+    if fault is not None:
+        return StaticView(extracted, complete, False, errors=(fault,))
+    examined = language.examine(sandbox, code)
+    if examined.errors:
+        return StaticView(extracted, complete, True, False, None, examined.errors, examined.warnings)
+    if not language.runnable(code):
+        return StaticView(extracted, complete, True, True, None, (), examined.warnings)
+    ending = _run(language, sandbox, code, limits or Limits())
+    return StaticView(extracted, complete, True, True, not ending, (), examined.warnings, ending)
+
+
+def _run(language: Language, sandbox: Runner, code: str, limits: Limits) -> str:
+    """How the program ended, empty when it ended well."""
+    program = Program(code)
+    built = language.build(sandbox, program)
+    if built.faults or built.stopped:
+        return printable(f"does not link: {built.stopped or built.faults[0]}")
+    start = language.start(built, program)
+    done = sandbox.run(
+        start.command,
+        files=start.files,
+        limits=language.fit(limits),
+        mounts=start.mounts,
+        environment=start.environment,
+    )
+    if done.ok:
+        return ""
+    last = done.stderr.strip().split(b"\n")[-1]
+    return printable(f"{done.ending} {done.code}: ".encode() + last)

@@ -1,0 +1,16 @@
+"""What runs within the walls?
+
+The modules of this package need nothing but the standard library. The folder is mounted read-only into the walls
+and imported there as the top-level package ``inside``; on the host it is ``gradatim.sandbox.inside``, so that the
+tests reach it.
+
+    codec      values as plain bytes: no pickle, nothing is executed
+    peer       calls over a socket, in both directions
+    walls      what a forked child gives up before it runs foreign code
+    nest       the interpreter that forks once per candidate, in one sandbox
+    candidate  what a fork of the nest does: load the program, answer calls
+    tester     the trusted side: runs the tests in a second sandbox and decides the verdict
+
+Nothing here may import the rest of Gradatim, and nothing here is a defence against the candidate's own process: a
+candidate may change every module it finds in its interpreter and can spoil nothing but its own answers.
+"""

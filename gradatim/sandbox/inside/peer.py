@@ -1,0 +1,207 @@
+"""How do two processes call each other when one of them may be hostile?
+
+Both ends of a socket are a ``Peer``. ``ask`` sends a request and waits; while it waits it serves the other side's
+requests, so that a function handed over as an argument can be called back. A request names an operation; what is
+served is the table each side gives: the program serves ``load``, ``call``, ``get`` …; the tests serve ``call`` alone,
+of functions that they have handed over themselves.
+
+A request carries containers; the reply brings their new contents back when the call has changed them, so that the
+caller's own lists, dicts and sets change in place. Values without a plain form are lent: the other side holds a proxy
+(``make_proxy``), and sending the proxy back gives the owner its object.
+
+Trust: everything that arrives is a claim. A message that is too long or malformed raises ``Broken``.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .codec import (
+    MAX_BYTES,
+    Handle,
+    Malformed,
+    Unsendable,
+    decode,
+    decode_contents,
+    encode,
+    encode_contents,
+    exception_name,
+)
+
+__all__ = ["Broken", "Peer", "Raised", "Refused"]
+
+_HEAD = struct.Struct("<cII")
+"""Kind, length of the body, length of the changed contents."""
+
+REQUEST, VALUE, RAISED, REFUSED = b"Q", b"V", b"E", b"U"
+MAX_LENT = 100_000
+
+
+class Broken(Exception):
+    """The other side is gone, or what it sends makes no sense."""
+
+
+class Raised(Exception):
+    """The other side's call raised: the ``name`` of a builtin exception, its ``arguments``, ``text`` for people."""
+
+    def __init__(self, name: str, arguments: tuple[Any, ...], text: str) -> None:
+        super().__init__(text)
+        self.name, self.arguments, self.text = name, arguments, text
+
+
+class Refused(Exception):
+    """The answer, or an argument, cannot cross."""
+
+
+class Peer:
+    """One end. ``serves``: operation -> function of the request's arguments.
+
+    ``lend(value)`` tells the kind under which a value is lent and raises ``Unsendable`` for one that is not;
+    ``make_proxy(peer, handle)`` gives what stands for the other side's object.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        serves: Mapping[str, Callable[..., Any]],
+        lend: Callable[[Any], str],
+        make_proxy: Callable[[Peer, Handle], Any],
+    ) -> None:
+        self._connection = connection
+        self._serves = serves
+        self._lend = lend
+        self._make_proxy = make_proxy
+        self._lent: list[Any] = []
+        self._lent_numbers: dict[int, int] = {}
+        self._proxies: dict[int, Any] = {}
+        self._proxy_numbers: dict[int, int] = {}
+
+    def ask(self, operation: str, *arguments: Any) -> Any:
+        """What the other side answers. Raises ``Raised``, ``Refused`` or ``Broken``."""
+        try:
+            request, containers = encode((operation, *arguments), export=self._export)
+        except Unsendable as error:
+            raise Refused(f"an argument cannot be handed to the program: {error}") from None
+        self._send(REQUEST, request)
+        while True:
+            kind, body, contents = self._receive()
+            if kind == REQUEST:
+                self._serve(body)
+                continue
+            return self._answer(kind, body, contents, containers)
+
+    def serve_forever(self) -> None:
+        """Serve requests until the other side closes."""
+        while True:
+            kind, body, _ = self._receive()
+            if kind != REQUEST:
+                raise Broken("a reply that nobody waits for")
+            self._serve(body)
+
+    def lent(self, number: int) -> Any:
+        """The object lent under ``number``."""
+        return self._lent[number]
+
+    def _answer(self, kind: bytes, body: bytes, contents: bytes, containers: list[Any]) -> Any:
+        try:
+            value, known = decode(body, known=containers, resolve=self._resolve)
+            if contents:
+                decode_contents(contents, containers, known=known, resolve=self._resolve)
+            if kind == VALUE:
+                return value
+            if kind == REFUSED:
+                raise Refused(str(value))
+            name, arguments, text = value
+            raise Raised(str(name), tuple(arguments), str(text))
+        except (Malformed, ValueError, TypeError, OverflowError) as error:
+            raise Broken(f"a malformed reply: {error}") from None
+
+    def _serve(self, body: bytes) -> None:
+        try:
+            (operation, *arguments), containers = decode(body, resolve=self._resolve)
+            serve = self._serves[operation]
+        except (Malformed, LookupError, TypeError, ValueError) as error:
+            raise Broken(f"a malformed request: {error}") from None
+        before = encode_contents(containers, known=containers, export=self._export) if containers else b""
+        try:
+            kind, value = VALUE, serve(*arguments)
+        except BaseException as error:
+            kind, value = RAISED, _described(error)
+        try:
+            body, known = encode(value, known=containers, export=self._export)
+            after = encode_contents(containers, known=known, export=self._export) if containers else b""
+        except (Unsendable, RecursionError, MemoryError) as error:
+            kind, after = REFUSED, before
+            body, _ = encode(str(error) or type(error).__name__, known=containers)
+        self._send(kind, body, b"" if after == before else after)
+
+    def _export(self, value: Any) -> Handle:
+        name = type(value).__name__
+        number = self._proxy_numbers.get(id(value))
+        if number is not None:
+            return Handle(False, number, "", name)
+        kind = self._lend(value)
+        number = self._lent_numbers.get(id(value))
+        if number is None:
+            if len(self._lent) >= MAX_LENT:
+                raise Unsendable("too many objects")
+            number = self._lent_numbers[id(value)] = len(self._lent)
+            self._lent.append(value)
+        return Handle(True, number, kind, name)
+
+    def _resolve(self, handle: Handle) -> Any:
+        if not handle.mine:
+            return self._lent[handle.number]
+        if handle.number not in self._proxies:
+            if len(self._proxies) >= MAX_LENT:
+                raise Malformed("too many objects")
+            proxy = self._proxies[handle.number] = self._make_proxy(self, handle)
+            self._proxy_numbers[id(proxy)] = handle.number
+        return self._proxies[handle.number]
+
+    def _send(self, kind: bytes, body: bytes, contents: bytes = b"") -> None:
+        try:
+            self._connection.sendall(_HEAD.pack(kind, len(body), len(contents)) + body + contents)
+        except OSError as error:
+            raise Broken(GONE) from error
+
+    def _receive(self) -> tuple[bytes, bytes, bytes]:
+        kind, length, extra = _HEAD.unpack(self._exactly(_HEAD.size))
+        if kind not in (REQUEST, VALUE, RAISED, REFUSED) or max(length, extra) > MAX_BYTES:
+            raise Broken("a message that is none")
+        return kind, self._exactly(length), self._exactly(extra)
+
+    def _exactly(self, size: int) -> bytes:
+        parts = []
+        while size:
+            try:
+                part = self._connection.recv(min(size, 1 << 20))
+            except OSError as error:
+                raise Broken(GONE) from error
+            if not part:
+                raise Broken(GONE)
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+
+GONE = "the other side has gone"
+
+
+def _described(error: BaseException) -> tuple[str, tuple[Any, ...], str]:
+    """An exception as plain data; arguments that do not cross are left behind."""
+    kind = type(error)
+    name = exception_name(kind) if isinstance(error, Exception) else kind.__name__
+    try:
+        arguments = tuple(error.args)
+        encode(arguments)
+    except (Unsendable, RecursionError, MemoryError):
+        arguments = ()
+    try:
+        text = f"{kind.__name__}: {error}" if str(error) else kind.__name__
+    except BaseException:
+        text = kind.__name__
+    return name, arguments, text[:1000]

@@ -1,0 +1,271 @@
+"""``gradatim check``: the stable shape, what it says of bad input, and that a stopped one goes on."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradatim.sandbox.walls import find_walls
+
+ADD: dict[str, Any] = {
+    "task_id": "add",
+    "prompt": 'def add(a, b):\n    """The sum."""\n',
+    "entry_point": "add",
+    "test": "def check(candidate):\n    assert candidate(1, 2) == 3\n",
+}
+TWICE: dict[str, Any] = {"task_id": 7, "text": "Double it.", "test_list": ["assert twice(2) == 4"]}
+RIGHT, WRONG = "    return a + b\n", "    return a\n"
+
+
+@pytest.fixture
+def walls() -> None:
+    found = find_walls()
+    if not found.stand:
+        pytest.skip(f"no walls: {found.reason}; {found.advice}")
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """Two problems and five samples in the folder where the command runs."""
+    write(tmp_path / "p.jsonl", [ADD, TWICE])
+    rows = [
+        {"task_id": "add", "completion": RIGHT},
+        {"task_id": "add", "completion": WRONG},
+        {"task_id": "add", "reply": "```python\ndef add(a, b):\n    return b + a\n```"},
+        {"task_id": "add", "completion": "    while True: pass\n"},
+        {"task_id": 7, "solution": "def twice(n):\n    return n + n\n"},
+    ]
+    write(tmp_path / "s.jsonl", rows)
+    return tmp_path
+
+
+COMMAND = ("check", "s.jsonl", "--problems", "p.jsonl", "--seconds", "0.5")
+
+
+@pytest.mark.usefixtures("walls")
+def test_json_has_the_documented_shape(gradatim, files):
+    said = gradatim(*COMMAND, "--json")
+    assert said.status == 0, said.err
+    found = json.loads(said.out)
+    assert found["counts"] == {"passed": 3, "failed": 1, "timeout": 1, "invalid": 0, "total": 5}
+    assert set(found) == {"counts", "scores"}
+    assert set(found["scores"]) == {"pass@1"}
+    score = found["scores"]["pass@1"]
+    assert set(score) == {"value", "low", "high"}
+    assert score["value"] == 0.75  # the mean of 2/4 and 1/1
+    assert score["low"] < 0.75 < score["high"]
+
+
+@pytest.mark.usefixtures("walls")
+def test_several_k_are_told_with_what_they_leave_out(gradatim, files):
+    said = gradatim(*COMMAND, "--k", "1,2", "--k", 4)
+    assert said.status == 0
+    assert [line.split()[:2] for line in said.out.splitlines() if line.strip().startswith("pass@")] == [
+        ["pass@1", "75.0%"],
+        ["pass@2", "83.3%"],
+        ["pass@4", "100.0%"],
+    ]
+    assert "pass@2 leaves out 1 problems with fewer samples: Mbpp/7" in said.err
+    assert "3 passed, 1 failed, 1 timeout, 5 total" in said.out
+
+
+@pytest.mark.usefixtures("walls")
+def test_verdicts_are_kept_beside_the_samples_and_used_again(gradatim, files):
+    first = gradatim(*COMMAND, "--json")
+    kept = (files / "s.verdicts.jsonl").read_bytes()
+    rows = [json.loads(line) for line in kept.splitlines()]
+    assert [(row["task_id"], row["draw"], row["outcome"]) for row in rows] == [
+        ("add", 0, "passed"),
+        ("add", 1, "failed"),
+        ("add", 2, "passed"),
+        ("add", 3, "timeout"),
+        ("7", 0, "passed"),
+    ]
+    assert gradatim(*COMMAND, "--json").out == first.out
+    assert (files / "s.verdicts.jsonl").read_bytes() == kept
+    with open(files / "s.jsonl", "a") as file:
+        file.write(json.dumps({"task_id": "7", "completion": "twice = abs"}) + "\n")
+    assert json.loads(gradatim(*COMMAND, "--json").out)["counts"]["failed"] == 2
+    assert (files / "s.verdicts.jsonl").read_bytes().startswith(kept)
+
+
+@pytest.mark.usefixtures("walls")
+def test_what_cannot_be_used_is_named_and_counted(gradatim, tmp_path):
+    write(tmp_path / "p.jsonl", [ADD, {**ADD, "task_id": "half", "test": None}, ADD])
+    rows = [
+        {"task_id": "add", "completion": RIGHT},
+        {"task_id": "add", "completion": ""},
+        {"task_id": "add", "reply": "```python\ndef add(a, b):"},
+        {"task_id": "ad", "completion": RIGHT},
+        {"task_id": "add"},
+    ]
+    path = write(tmp_path / "s.jsonl", rows)
+    path.write_bytes(path.read_bytes() + b"\x00\xff\x1b[31mjunk\n")
+    said = gradatim("check", "s.jsonl", "--problems", "p.jsonl", "--json")
+    assert said.status == 0, said.err
+    found = json.loads(said.out)
+    assert found["counts"] == {"passed": 1, "failed": 0, "timeout": 0, "invalid": 5, "total": 6}
+    assert found["scores"]["pass@1"]["value"] == pytest.approx(1 / 3)  # the two answers that are none count
+    for words in (
+        "p.jsonl, row 2 (half): no field 'test'",
+        "p.jsonl, row 3 (add): a second problem",
+        "s.jsonl, line 5 (add): none of the fields",
+        "s.jsonl, line 6",
+        "add, draw 1: invalid: the completion is empty",
+        "add, draw 2: invalid: the reply's last block of code is not closed",
+        "ad, draw 0: invalid: there is no usable problem with this id; did you mean 'add'?",
+    ):
+        assert words in said.err
+    assert "\x1b" not in said.err
+    assert (tmp_path / "s.verdicts.rejected.jsonl").read_text().count("\n") == 4
+
+
+@pytest.mark.usefixtures("walls")
+def test_problems_without_samples_are_counted_and_packed_files_are_read(gradatim, files):
+    rows = [{"task_id": "add", "completion": RIGHT}]
+    (files / "one.jsonl.gz").write_bytes(gzip.compress(json.dumps(rows[0]).encode()))
+    (files / "p.json").write_text(json.dumps([ADD, TWICE]))
+    said = gradatim("check", "one.jsonl.gz", "--problems", "p.json", "--out", "sub/kept.jsonl")
+    assert said.status == 0
+    assert "1 of 2 problems have no samples" in said.err
+    assert (files / "sub" / "kept.jsonl").exists()
+
+
+MISTAKES = {
+    "no samples file": (["check", "gone.jsonl", "--problems", "p.jsonl"], ["gone.jsonl", "no such file"]),
+    "no problems file": (["check", "s.jsonl", "--problems", "gone.jsonl"], ["gone.jsonl", "no such file"]),
+    "an unknown name": (["check", "s.jsonl", "--problems", "humanevel"], ["did you mean 'humaneval'?"]),
+    "too large a k": (["check", "s.jsonl", "--problems", "p.jsonl", "--k", "10"], ["pass@10", "at most 4"]),
+    "a k that is none": (["check", "s.jsonl", "--problems", "p.jsonl", "--k", "all"], ["--k", "given: all"]),
+    "problems for samples": (["check", "p.jsonl", "--problems", "p.jsonl"], ["no line is a sample", "completion"]),
+    "samples for problems": (["check", "s.jsonl", "--problems", "s.jsonl"], ["no problem can be used"]),
+    "other problems": (["check", "s.jsonl", "--problems", "other.jsonl"], ["no sample is for one of the problems"]),
+    "no time": (["check", "s.jsonl", "--problems", "p.jsonl", "--seconds", "0"], ["cpu_seconds"]),
+    "verdicts into a device": (["check", "s.jsonl", "--problems", "p.jsonl", "--out", "/dev/full"], ["this is none"]),
+    "verdicts over samples": (["check", "s.jsonl", "--problems", "p.jsonl", "--out", "s.jsonl"], ["something else"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_line_and_changes_nothing(gradatim, files, arguments, words):
+    write(files / "other.jsonl", [{**ADD, "task_id": "other"}])
+    before = {path.name: path.read_bytes() for path in files.iterdir()}
+    said = gradatim(*arguments)
+    assert said.status == 2, said.err
+    assert said.err.count("\n") == 1
+    assert [word for word in words if word not in said.err] == []
+    assert {path.name: path.read_bytes() for path in files.iterdir()} == before
+
+
+@pytest.mark.usefixtures("walls")
+def test_tests_that_are_no_program_fail_the_work_and_are_tried_again(gradatim, files):
+    write(files / "p.jsonl", [{**ADD, "test": "def check(candidate:\n"}])
+    said = gradatim(*COMMAND)
+    assert said.status == 1
+    assert "4 of 5 samples could not be judged" in said.err
+    write(files / "p.jsonl", [ADD])
+    assert gradatim(*COMMAND, "--out", "again.jsonl").status == 0
+
+
+@pytest.mark.usefixtures("walls")
+def test_without_walls_the_command_is_refused_with_the_fix(gradatim, files, monkeypatch):
+    monkeypatch.setenv("PATH", str(files))  # no bwrap to be found
+    find_walls.cache_clear()
+    try:
+        said = gradatim(*COMMAND)
+    finally:
+        monkeypatch.undo()
+        find_walls.cache_clear()
+    assert said.status == 2
+    assert "bubblewrap" in said.err
+    assert "--unsafe" in said.err
+    assert not (files / "s.verdicts.jsonl").exists()
+
+
+@pytest.mark.usefixtures("walls")
+def test_a_model_is_evaluated_on_problems_and_goes_on_from_what_was_kept(gradatim, files, finished):
+    write(files / "tiny.jsonl", [{**ADD, "task_id": f"t{n}", "prompt": f"a = {n}\nprint(a)\n"} for n in range(3)])
+    command = ("evaluate", finished, "--suite", "functional", "--problems", "tiny.jsonl", "--keep", "kept", "--json")
+    said = gradatim(*command, "--set", "tokens=5")
+    assert said.status == 0, said.err
+    found = json.loads(said.out)
+    assert found["counts"]["total"] == 3
+    assert found["counts"]["passed"] == 0
+    assert set(found["scores"]) == {"accuracy", "pass@1"}
+    (folder,) = (files / "kept").iterdir()
+    samples = (folder / "samples.jsonl").read_bytes()
+    assert samples.count(b"\n") == 3
+    assert gradatim(*command, "--set", "tokens=5").out == said.out
+    assert (folder / "samples.jsonl").read_bytes() == samples
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--suite", "functional"], ["--data", "which samples"]),
+        (["--suite", "functional", "--problems", "p.jsonl", "--set", "tokens"], ["--set", "key=value"]),
+        (["--suite", "functional", "--problems", "p.jsonl", "--set", "tokens=[1"], ["--set", "YAML"]),
+        (["--suite", "functional", "--problems", "p.jsonl", "--set", "token=1"], ["did you mean 'tokens'?"]),
+        (["--suite", "output", "--problems", "p.jsonl"], ["no option 'problems'"]),
+    ],
+)
+def test_an_evaluation_that_cannot_be_is_told_without_loading_the_model(gradatim, files, arguments, words):
+    said = gradatim("evaluate", "nowhere", *arguments)
+    assert said.status == 2
+    assert said.err.count("\n") == 1
+    assert [word for word in words if word not in said.err] == []
+
+
+@pytest.mark.usefixtures("walls")
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(files):
+    rows = [{"task_id": "add", "completion": f"    for _ in range(10**6): pass\n    return -{n}\n"} for n in range(300)]
+    write(files / "s.jsonl", [*rows, {"task_id": "add", "completion": RIGHT}])
+    command = [sys.executable, "-m", "gradatim", "check", "s.jsonl", "--problems", "p.jsonl"]
+    process = subprocess.Popen(command, cwd=files, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    path, deadline = files / "s.verdicts.jsonl", time.monotonic() + 60
+    while not path.exists() or path.read_bytes().count(b"\n") < 5:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert "go on with: gradatim check s.jsonl --problems p.jsonl" in err
+    assert "Traceback" not in err
+    first = path.read_bytes()
+    assert 5 <= first.count(b"\n") < 301
+    # Only the last samples are left to do, so that going on does not take long.
+    lines = (files / "s.jsonl").read_text().splitlines(keepends=True)
+    done = first.count(b"\n")
+    (files / "s.jsonl").write_text("".join([*lines[:done], *lines[-1:]]))
+    again = subprocess.run([*command, "--json"], cwd=files, capture_output=True, text=True, timeout=60)
+    assert again.returncode == 0, again.stderr
+    assert path.read_bytes().startswith(first)
+    assert json.loads(again.stdout)["counts"] == {
+        "passed": 1, "failed": done, "timeout": 0, "invalid": 0, "total": done + 1,
+    }  # fmt: skip
+
+
+def test_check_is_light_until_programs_run():
+    code = (
+        "import sys\nfrom gradatim.cli.main import main\n"
+        "main(['check', '--help'])\nmain(['check', 'a', '--problems', 'b'])\n"
+        "heavy = ('torch', 'transformers', 'scipy', 'matplotlib')\n"
+        "print([name for name in heavy if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines()[-1] == "[]"

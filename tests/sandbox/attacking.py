@@ -1,0 +1,93 @@
+"""What attacks are run with, and what of the host is looked at before and after each of them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gradatim.sandbox.execution import Execution
+from gradatim.sandbox.limits import MIB, Limits
+from gradatim.sandbox.rights import spare_user
+from gradatim.sandbox.watch import descendants
+
+Attack = Callable[..., Execution]
+Build = Callable[[str, str, list[str]], Mapping[str, bytes]]
+
+NAMES = ("attack", "gradatim-orphan")
+ATTACKS = Path(__file__).with_name("attacks")
+SMALL = Limits(
+    cpu_seconds=0.5,
+    wall_seconds=20,
+    memory_bytes=96 * MIB,
+    file_bytes=2 * MIB,
+    folder_bytes=4 * MIB,
+    output_bytes=20_000,
+    open_files=32,
+    processes=12,
+)
+"""So small that an attack has used them up quickly."""
+
+RUNTIME = replace(
+    SMALL,
+    cpu_seconds=5,
+    memory_bytes=512 * MIB,
+    address_space=False,
+    open_files=256,
+    processes=64,
+    folder_bytes=24 * MIB,
+)
+"""What a runtime with threads and a large heap of its own needs to start."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """What an attack must leave as it was."""
+
+    processes: frozenset[str]
+    temporary: frozenset[str]
+    descriptors: int
+    canary: bytes
+
+
+def processes() -> frozenset[str]:
+    """Every process that this one's sandboxes can have left: below it, under their users, or with an attack's name."""
+    mine = set(descendants(os.getpid())) - {os.getpid()}
+    users = range(spare_user(os.getpid(), 0), spare_user(os.getpid(), 0) + 64) if os.geteuid() == 0 else range(0)
+    found = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):
+                name = (folder / "comm").read_text("utf-8", "replace").strip()
+                state = (folder / "stat").read_bytes().rpartition(b")")[2].split()[0]
+                ours = int(folder.name) in mine or folder.stat().st_uid in users or name in NAMES
+                if ours and state != b"Z":
+                    found.add(f"{folder.name} {name}")
+    return frozenset(found)
+
+
+def look(canary: Path) -> Host:
+    """The host now."""
+    return Host(
+        processes=processes(),
+        temporary=frozenset(name for name in os.listdir(tempfile.gettempdir()) if name.startswith("gradatim-")),
+        descriptors=len(os.listdir("/proc/self/fd")),
+        canary=canary.read_bytes(),
+    )
+
+
+def answers(execution: Execution) -> dict[str, str]:
+    """What an attack printed: on each line what it tried, and the word that answers."""
+    return dict(line.rsplit(" ", 1) for line in execution.stdout.decode().splitlines() if " " in line)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Wait for what must come to hold soon."""
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to hold within ten seconds"
+        time.sleep(0.02)

