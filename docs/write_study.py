@@ -1,0 +1,122 @@
+"""What did a study find, as a page of docs/results tells it?
+
+    python docs/write_study.py runs/paper-small docs/results/paper-small.md "TITLE WITH THE SCALE"
+
+Writes the page from the study's run folders: the comparison, accuracy by level and by band, the other measures, and the
+published figures beside ours where an arm has one. What explains the figures is written by hand between the notes'
+markers and kept when the page is written again; no figure outside them is typed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from statistics import fmean
+
+from gradatim.report import StudyData, collect, markdown_table, summarise
+from gradatim.report.statistics import t_interval
+from gradatim.report.summary import group_scores, groups
+
+START, END = "<!-- notes:start -->", "<!-- notes:end -->"
+PUBLISHED = {"baseline": 0.7458, "hybrid": 0.7923, "hard-only": 0.6178}
+"""Output prediction of arXiv 2407.10194, second-hand; hard-only probably on the hard subset (docs/methods.md)."""
+
+
+def share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def mean_and_interval(values: list[float]) -> str:
+    """The mean in percent, with Student's 95 % interval over seeds."""
+    if not values:
+        return "–"
+    interval = t_interval(values)
+    if interval is None:
+        return share(fmean(values))
+    return f"{share(fmean(values))} [{share(max(interval.low, 0.0))}, {share(min(interval.high, 1.0))}]"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def beside_the_paper(study: StudyData) -> str:
+    """Each arm under both protocols, with the published figure where there is one."""
+    rows = []
+    for row in summarise(study).rows:
+        shares = {}
+        for protocol in ("greedy", "paper"):
+            counts = [run.evaluation("output", protocol) for run in study.finished(row.arm)]
+            shares[protocol] = [each.counts["all"]["all"] for each in counts if each]
+        published = next((value for name, value in PUBLISHED.items() if row.arm == name), None)
+        ours = [mean_and_interval([c.passed / c.total for c in shares[protocol]]) for protocol in ("greedy", "paper")]
+        rows.append([row.title, share(published), ours[1], ours[0]])
+    return table(["arm", "published, sampled", "ours, sampled as published", "ours, greedy"], rows)
+
+
+def by_group(study: StudyData, group: str) -> str:
+    """Greedy outputs by level or band: the mean over seeds, in percent."""
+    values = groups(study, "output", "greedy").get(group, ())
+    found = group_scores(study, "output", "greedy", group)
+    rows = []
+    for row in summarise(study).rows:
+        cells = [[score.share for score in found[row.arm][value]] for value in values]
+        rows.append([row.title, *(share(fmean(cell)) if cell else "–" for cell in cells)])
+    return table([group, *values], rows)
+
+
+def measures(study: StudyData) -> str:
+    """Everything else that was asked, described and not tested."""
+    summary = summarise(study)
+    rows = [[m.name, *(share(m.means[row.arm]) for row in summary.rows)] for m in summary.measures]
+    return table(["mean over seeds", *(row.title for row in summary.rows)], rows)
+
+
+def made(folder: Path, study: StudyData) -> str:
+    """Where the figures come from."""
+    facts = [json.loads(path.read_text()) for path in sorted(folder.glob("*/seed-*/environment.json"))]
+    commits = ", ".join(sorted({f"`{fact['commit']}`" for fact in facts}))
+    processor = ", ".join(sorted({fact["processor"] for fact in facts}))
+    threads = ", ".join(sorted({str(fact["threads"]) for fact in facts}))
+    run = max(study.runs, key=lambda run: run.tokens)
+    tokens, parameters = run.tokens, run.stages[-1].fitted.parameters
+    minutes = fmean(sum(s.fitted.seconds for s in run.stages) for run in study.runs if run.finished) / 60
+    return (
+        f"{len(study.runs)} runs, seeds {', '.join(map(str, study.seeds))}; {tokens:,} tokens, {parameters:,} numbers"
+        f" each; {minutes:.1f} minutes of training a run; commit {commits}; {processor}, {threads} thread(s) a run."
+    )
+
+
+def main(arguments: list[str]) -> None:
+    """Write the page."""
+    folder, page, title = Path(arguments[0]), Path(arguments[1]), arguments[2]
+    study = collect([folder])
+    old = page.read_text() if page.exists() else ""
+    notes = old.partition(START)[2].partition(END)[0].strip() if START in old else ""
+    recipe = folder.name
+    parts = [
+        f"# {title}",
+        made(folder, study),
+        f"`gradatim study {recipe}/… --seeds {len(study.seeds)} --out runs/{recipe}`, then"
+        f' `python docs/write_study.py runs/{recipe} {page.as_posix()} "{title}"`.',
+        "## The comparison",
+        markdown_table(study).strip(),
+        "## Beside the paper",
+        "Percent of test programs whose output is right; in brackets Student's 95 % interval over seeds.",
+        beside_the_paper(study),
+        f"{START}\n{notes}\n{END}",
+        "## By level and by band",
+        "Whole outputs, greedy, percent, mean over seeds.",
+        by_group(study, "level"),
+        by_group(study, "band"),
+        "## Everything else that was asked",
+        measures(study),
+    ]
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("\n\n".join(parts) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
