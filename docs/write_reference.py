@@ -48,8 +48,9 @@ KEYS = {
     "budget.tokens": "How many predictions the run trains on, over all its stages.",
     "budget.steps": "The same in optimizer steps of full batches (`train.size` × `train.length`). Give one of both.",
     "student.preset": "What the student is made like.",
-    "student.tokenizer": "A token per character, or byte-level BPE trained on the training samples.",
-    "student.vocabulary": "Tokens of the BPE, 258 or more. Ignored for characters.",
+    "student.tokenizer": "A token per character; per digit, one-letter name and phrase between them (`lexical`); or "
+    "byte-level BPE. Vocabularies are made from the training samples.",
+    "student.vocabulary": "The most tokens of `lexical` and `bpe`. Ignored for characters.",
     "student.context": "The most tokens the student can look at.",
     "train.batching": "`windows`: random crops of the concatenated text (the paper). `packed`: whole samples, none "
     "cut; those longer than a line are left out and counted.",
@@ -75,7 +76,7 @@ KEYS = {
     "train.log_every": "Steps between two rows of `metrics.jsonl`.",
     "train.validate": "How often in a stage the validation loss is measured; 0 never.",
     "train.checkpoint_seconds": "Seconds between two checkpoints inside a stage.",
-    "evaluate.seed": "The suites' own seed: which samples a `limit` takes, and what the paper's protocol draws.",
+    "evaluate.seed": "The suites' own seed: which samples a `limit` takes, and what `paper` and `sampled` draw.",
     "evaluate.suites": "What is measured, a list. Each entry has `suite`, `stages` and the suite's options.",
     "evaluate.suites[].suite": "The suite's name.",
     "evaluate.suites[].stages": "After which stages it is asked.",

@@ -87,7 +87,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 @every_page
 def test_every_recipe_named_is_there(page: Path) -> None:
     kinds = {path.name for path in RECIPES.iterdir() if path.is_dir()} | {"demo"}
-    said = re.findall(rf"(?<![\w/-])({'|'.join(sorted(kinds))})/([a-z][a-z-]*)(?![\w/])", page.read_text("utf-8"))
+    said = re.findall(rf"(?<![\w/-])({'|'.join(sorted(kinds))})/([a-z][a-z0-9-]*)(?![\w/])", page.read_text("utf-8"))
     assert {f"{kind}/{name}" for kind, name in said} - set(names()) == set()
 
 
