@@ -20,7 +20,7 @@ demo: install
 	$(BIN)/gradatim study demo/baseline demo/sequential demo/incremental demo/hybrid --seeds 2 --out runs/demo
 
 test: install
-	$(BIN)/python -m pytest -n 2 -m 'not slow and not gpu'
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow and not gpu'
 
 lint: install
 	$(BIN)/ruff check .

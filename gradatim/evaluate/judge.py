@@ -13,12 +13,12 @@ import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
 
 from ..errors import ToolchainMissing, did_you_mean
-from ..languages import LANGUAGES
-from ..sandbox.checker import PythonChecker, PythonJob
+from ..languages import LANGUAGES, Program
+from ..sandbox.checker import PythonChecker, PythonJob, awaited
 from ..sandbox.command import Sandbox
 from ..sandbox.limits import Limits
 from ..sandbox.verdict import Verdict
@@ -34,7 +34,8 @@ PACKAGES = ("numpy",)
 """What the tests of known benchmarks import beside the standard library."""
 AHEAD = 2
 """Programs handed to the pool for each worker before the first of them is waited for."""
-
+TOGETHER = 16
+"""Programs that are prepared together: Java compiles so many in the time of four."""
 
 Reading = Callable[[Problem, Sample], Candidate | Verdict]
 """How a text becomes a program, or a verdict when it cannot."""
@@ -79,13 +80,21 @@ def judge(
     for language in groups:
         _need(language)
     events(Event("start", "check", 0, len(asked)))
-    parts: list[Iterable[Judged]] = [unfit]
+    done = 0
+
+    def advance() -> None:
+        events(Event("advance", "check", done, len(asked)))
+
+    parts = [(each for each in unfit)]
     for language, tasks in groups.items():
         trial = _python if language == "python" else _program
-        parts.append(trial(tasks, workers, limits, unsafe))
-    for done, judged in enumerate(chain.from_iterable(parts), start=1):
-        yield judged
-        events(Event("advance", "check", done, len(asked)))
+        parts.append(trial(tasks, workers, limits, unsafe, advance))
+    for part in parts:
+        with closing(part):  # at once when hearing of it stops the work
+            for judged in part:
+                yield judged
+                done += 1
+                advance()
     events(Event("finish", "check", len(asked), len(asked)))
 
 
@@ -121,7 +130,9 @@ def _need(language: str) -> None:
         raise ToolchainMissing(f"programs in {language} cannot be run here", hint=missing)
 
 
-def _python(tasks: Sequence[_Task], workers: int, limits: Limits | None, unsafe: bool) -> Iterator[Judged]:
+def _python(
+    tasks: Sequence[_Task], workers: int, limits: Limits | None, unsafe: bool, beat: Callable[[], None]
+) -> Generator[Judged, None, None]:
     jobs = (
         PythonJob(
             prompt=task.candidate.before,
@@ -132,30 +143,54 @@ def _python(tasks: Sequence[_Task], workers: int, limits: Limits | None, unsafe:
         for task in tasks
     )
     wanted = [name for name in PACKAGES if any(re.search(rf"\bimport {name}\b", task.problem.tests) for task in tasks)]
+
+    def heard(event: Event) -> None:
+        if event.kind == "advance":
+            beat()
+
     with PythonChecker(workers=workers, limits=limits, packages=wanted, unsafe=unsafe) as checker:
-        for task, verdict in zip(tasks, checker.check(jobs), strict=True):
+        for task, verdict in zip(tasks, checker.check(jobs, heard), strict=True):
             yield Judged(task.sample, verdict)
 
 
-def _program(tasks: Sequence[_Task], workers: int, limits: Limits | None, unsafe: bool) -> Iterator[Judged]:
+def _program(
+    tasks: Sequence[_Task], workers: int, limits: Limits | None, unsafe: bool, beat: Callable[[], None]
+) -> Generator[Judged, None, None]:
     language = LANGUAGES.get(tasks[0].problem.language)
 
-    def verdict_of(task: _Task) -> Verdict:
-        return language.check(sandbox, program_of(task.problem, task.candidate), limits=limits)
+    def verdict_of(program: Program, prepared: Future[None]) -> Verdict:
+        prepared.result()
+        return language.check(sandbox, program, limits=limits)
 
-    with Sandbox(unsafe=unsafe) as sandbox, ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers) as pool, Sandbox(unsafe=unsafe) as sandbox:
         waiting: deque[tuple[_Task, Future[Verdict]]] = deque()
         try:
-            for task in tasks:
-                waiting.append((task, pool.submit(verdict_of, task)))
+            for task, program, prepared in _prepared(tasks, lambda some: pool.submit(language.prepare, sandbox, some)):
+                waiting.append((task, pool.submit(verdict_of, program, prepared)))
                 if len(waiting) >= AHEAD * workers:
                     first, future = waiting.popleft()
-                    yield Judged(first.sample, future.result())
+                    yield Judged(first.sample, awaited(future, beat))
             for last, future in waiting:
-                yield Judged(last.sample, future.result())
+                yield Judged(last.sample, awaited(future, beat))
         finally:
-            for _, future in waiting:
-                future.cancel()
+            pool.shutdown(wait=False, cancel_futures=True)  # the sandbox, closed next, ends what already runs
+
+
+def _prepared(
+    tasks: Sequence[_Task], prepare: Callable[[Sequence[Program]], Future[None]]
+) -> Iterator[tuple[_Task, Program, Future[None]]]:
+    """Each task with its program and what to wait for before that is tried.
+
+    The pool takes its work in order, so nothing waits for what has not begun; the next programs are prepared by one
+    worker while another tries those before them.
+    """
+    behind: list[tuple[_Task, Program, Future[None]]] = []
+    for start in range(0, len(tasks), TOGETHER):
+        some = [(task, program_of(task.problem, task.candidate)) for task in tasks[start : start + TOGETHER]]
+        prepared = prepare([program for _, program in some])
+        yield from behind
+        behind = [(task, program, prepared) for task, program in some]
+    yield from behind
 
 
 def tallies(problems: Mapping[str, Problem], judged: Iterable[Judged]) -> dict[str, Tally]:

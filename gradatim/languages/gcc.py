@@ -68,6 +68,49 @@ int __wrap_main(int count, char **words, char **environment) {
 }
 """.replace("MARK", MARK)
 
+ASSERT = r"""
+#undef assert
+#undef __assert_fail
+#undef __builtin_FILE
+#undef __builtin_FUNCTION
+#undef __builtin_LINE
+#ifdef __cplusplus
+extern "C"
+#elif !defined static_assert
+#define static_assert _Static_assert
+#endif
+void __assert_fail(const char *, const char *, unsigned, const char *) __attribute__((noreturn));
+#ifdef NDEBUG
+#define assert(claim) ((void)0)
+#else
+#define assert(claim) \
+    ((claim) ? (void)0 : __assert_fail(#claim, __builtin_FILE(), __builtin_LINE(), __builtin_FUNCTION()))
+#endif
+"""
+"""In place of ``assert.h``, whose macro has words in it that a candidate could have given another meaning."""
+
+_WORDS = "break case char const continue do double else float for goto if int long main return short signed sizeof "
+_WORDS += "static static_cast struct switch unsigned void while NDEBUG"
+TESTS = (
+    "".join(f"#undef {word}\n" for word in _WORDS.split())
+    + r"""
+#ifdef __cplusplus
+#undef bool
+#undef true
+#undef false
+#elif defined bool
+#undef bool
+#undef true
+#undef false
+#define bool _Bool
+#define true 1
+#define false 0
+#endif
+#include <assert.h>
+"""
+)
+"""Between program and tests: from here on the words of the language mean what they mean, whatever was defined before."""
+
 _DIAGNOSTIC = re.compile(
     r"^(?P<file>[^:\n]+):(?P<line>\d+):(?:(?P<column>\d+):)? (?P<kind>warning|error|fatal error): "
     r"(?P<message>.*?)(?: \[(?P<rule>-W[\w=+-]+)\])?$",
@@ -98,7 +141,8 @@ class Gcc:
     def build(self, sandbox: Runner, program: Program) -> Built:
         """The executable ``program`` in a folder of the cache, or the compiler's errors."""
         support, source = self._support(), self._joined(program)
-        arguments = [*self.flags, "-w", "-fmax-errors=3", *self._included(), self.source, f"{SUPPORT}/mark.o"]
+        # The harness comes first, so that its turn before all constructors is the first of those too.
+        arguments = [*self.flags, "-w", "-fmax-errors=3", *self._included(), f"{SUPPORT}/mark.o", self.source]
         arguments += ["-Wl,--wrap=main", "-o", "program", "-lm", *(["-lcrypto"] if "openssl/" in source else [])]
         key = (self.title, self.version(), support.name, *arguments, source)
         return compile_once(
@@ -135,24 +179,27 @@ class Gcc:
         return need(self.title, find(self.compiler), self.advice)
 
     def _included(self) -> list[str]:
-        return ["-include", f"{SUPPORT}/headers.h"] if self.headers else []
+        return [f"-I{SUPPORT}", *(["-include", f"{SUPPORT}/headers.h"] if self.headers else [])]
 
     def _joined(self, program: Program) -> str:
-        # A candidate that turned assertions off, or redefined them, does not do so for the tests.
-        return f"{program.code}\n#undef NDEBUG\n#include <assert.h>\n{program.tests}" if program.tests else program.code
+        # A candidate that turned assertions off, or redefined them, does not do so for the tests; nor can its last line
+        # go on into the next: that one is empty.
+        return f"{program.code}\n\n#include <gradatim_tests.h>\n{program.tests}" if program.tests else program.code
 
     def _support(self) -> Path:
         headers = "".join(f"#include <{name}>\n" for name in self.headers)
 
         def fill(folder: Path) -> None:
             (folder / "mark.c").write_text(HARNESS)
+            (folder / "assert.h").write_text(ASSERT)
+            (folder / "gradatim_tests.h").write_text(TESTS)
             self._make(folder, find("gcc") or self._path(), ["-x", "c", "-O1", "-c", "mark.c", "-o", "mark.o"])
             if headers:
                 (folder / "headers.h").write_text(headers)
                 header = ["-x", "c++-header", *self.flags, "-w", "headers.h", "-o", "headers.h.gch"]
                 self._make(folder, self._path(), header)
 
-        return made_once("support", (self.title, self.version(), HARNESS, headers, *self.flags), fill)
+        return made_once("support", (self.title, self.version(), HARNESS, ASSERT, TESTS, headers, *self.flags), fill)
 
     def _make(self, folder: Path, compiler: Path, arguments: Sequence[str]) -> None:
         done = subprocess.run([str(compiler), *arguments], cwd=folder, capture_output=True, text=True, check=False)

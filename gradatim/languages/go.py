@@ -41,6 +41,11 @@ __all__ = ["GO"]
 ADVICE = "apt-get install golang-go"
 WORK, SUPPORT, PROGRAM, TOOLS = "/work", "/support", "/program", "/go"
 OWN_MAIN = "gradatimCandidateMain"
+PREDECLARED = (
+    "any append bool byte cap complex complex128 complex64 copy delete error false float32 float64 int int16 int32 "
+    "int64 int8 len make new nil panic real recover rune string true uint uint16 uint32 uint64 uint8"
+)
+"""What Go lets a package declare anew; all but ``min`` and ``max``, which older programs do bring."""
 
 _IMPORT = re.compile(
     r"^[ \t]*import\s*(?:\((?P<many>[^)]*)\)|(?P<one>(?:[\w.]+[ \t]+)?[\"`][^\"`\n]+[\"`]))[ \t]*;?[ \t]*$",
@@ -119,11 +124,20 @@ def build(sandbox: Runner, program: Program) -> Built:
     sources = {
         "program.go": _renamed(program.code),
         "tests.go": _renamed(program.tests),
-        "start.go": f'package main\n\nimport harness "{own}"\n\nfunc main() {{ {start} }}\n',
+        "start.go": f'package main\n\nimport harness "{own}"\n{_reserved(own, program.tests)}func main() {{ {start} }}\n',
     }
     files = {name: text.encode() for name, text in sources.items() if text}
     key: tuple[str | bytes, ...] = ("Go", version(), support.name, own, *files, *files.values())
     return compile_once(key, lambda: _compile(sandbox, support, files), ("program",), _faults)
+
+
+def _reserved(own: str, tests: str) -> str:
+    """Imports that keep the candidate from giving a meaning of its own to ``true`` and other words of the tests.
+
+    A name that one file imports under cannot be declared for the whole package.
+    """
+    used = sorted(set(re.findall(r"\w+", tests)) & set(PREDECLARED.split()))
+    return "".join(f'import {name} "{own}"\n' for name in used) + "".join(f"var _ {name}.Test\n" for name in used)
 
 
 def _renamed(code: str) -> str:

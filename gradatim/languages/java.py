@@ -5,8 +5,8 @@ Compiling is the cost (measured, short program: javac 0.6 s of CPU; as here 0.35
 off in a run this short. Classes come out as one file. Programs run the same way, with assertions on (``-ea``).
 
 The harness takes the token, then calls ``Main.main``, and writes the mark when it returned. The token is a local
-variable of a method of another class: no reflection reaches it. What it cannot guard, beyond what ``check`` says: a
-candidate may declare a class that hides one the tests mean, such as its own ``Arrays``.
+variable of a method of another class: no reflection reaches it. A candidate's class that would hide one of the tests',
+such as its own ``Arrays``, does not compile.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ ADVICE = "apt-get install default-jdk-headless"
 SUPPORT, PROGRAM = "/support", "/program"
 FAST = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xshare:auto")
 
+GUARDED = {
+    "java.util": "ArrayList Arrays Collections HashMap HashSet List Map Objects Optional Set",
+    "java.lang": "AssertionError Boolean Character Double Exception Float Integer Iterable Long Math Object "
+    "RuntimeException String System",
+}
 BATCH = 16
 """Programs that one process of the compiler compiles."""
 
@@ -79,15 +84,23 @@ def _java() -> Path:
 def assemble(prompt: str, completion: str, tests: str, *, setup: str = "") -> Program:
     """The prompt with what follows it, and the class ``Main`` with the tests.
 
-    Only the tests' class may be public in their file, so the candidate's are not.
+    Only the tests' class may be public in their file, so the candidate's are not. What the tests use of ``GUARDED`` is
+    imported by name: a class of the candidate's that would hide it does not compile then.
     """
+    imported = "".join(
+        f"import {package}.{name}; "
+        for package, names in GUARDED.items()
+        for name in names.split()
+        if re.search(rf"\b{name}\b", tests)
+    )
     code = re.sub(
         r"^public\s+(?=(?:final\s+|abstract\s+)*(?:class|interface|enum|record)\b)",
         "",
         f"{setup}{prompt}{completion}",
         flags=re.MULTILINE,
     )
-    return Program(code, tests)
+    packaged = re.match(r"(?:\s|//[^\n]*\n|/\*.*?\*/)*package\b", code, re.DOTALL)
+    return Program(code if packaged else imported + code, tests)
 
 
 def _file_name(source: str) -> str:

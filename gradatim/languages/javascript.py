@@ -8,7 +8,8 @@ tests, and ``return`` at the top is an error. The mark is written when nothing i
 
 Code with ``import`` or ``export`` is run as one module instead. ``require('js-md5')``, which one problem of HumanEval-X
 wants, is answered from node's own ``crypto``. What the harness cannot guard is in ``check``: node's inspector can look
-into any function, and built-in objects can be patched.
+into any function, and methods of values can be patched (``Array.prototype.every``); ``JSON``, ``Math`` and the
+functions of ``Object``, ``Number`` and ``Array`` cannot.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ __all__ = ["DEFINITION", "JAVASCRIPT", "assemble", "fit", "missing", "node", "no
 ADVICE = "apt-get install nodejs"
 TITLE = "JavaScript"
 
+FIXED = "console, JSON, Math, Object, Number, Array"
+"""Names that mean what they mean, whatever a candidate declares."""
+
 HARNESS = r"""
 'use strict';
 (() => {
   const fs = require('node:fs'), vm = require('node:vm'), path = require('node:path');
   const write = fs.writeFileSync, complain = fs.writeSync, crypto = require('node:crypto');
-  const scripts = process.argv.slice(2), own = require, run = vm.runInThisContext;
+  const scripts = process.argv.slice(2), own = require, call = Reflect.apply, Script = vm.Script.prototype;
   const token = fs.readFileSync(0, 'latin1'), work = process.cwd() + path.sep;
   let failed = false, finished = false;
   const fail = (word, what) => {
@@ -50,6 +54,16 @@ HARNESS = r"""
     Object.defineProperty(target, name, { value, writable: false, configurable: false });
   };
   fixed(console, 'assert', assert);
+  // What tests compare with: a candidate may add to these, not replace what is there.
+  for (const name of 'FIXED'.split(', ').slice(1)) {
+    for (const key of Reflect.ownKeys(globalThis[name])) {
+      if (key !== 'prototype') fixed(globalThis[name], key, globalThis[name][key]);
+    }
+    fixed(globalThis, name, globalThis[name]);
+  }
+  for (const kind of [Object, Array]) fixed(kind.prototype, 'toJSON', undefined);
+  for (const kind of [Script, Object.getPrototypeOf(Script)]) Object.freeze(kind);
+  const run = Script.runInThisContext;
   fixed(globalThis, 'console', console);
   const md5 = (text) => crypto.createHash('md5').update(text).digest('hex');
   const known = (name) => (name === 'js-md5' ? Object.assign(md5, { md5 }) : own(name));
@@ -66,11 +80,13 @@ HARNESS = r"""
     return;
   }
   try {
-    for (const name of scripts) run(fs.readFileSync(work + name, 'utf8'), { filename: name });
+    // All are read before the first can write another.
+    const texts = scripts.map((name) => fs.readFileSync(work + name, 'utf8'));
+    for (let at = 0; at < scripts.length; at++) call(run, new vm.Script(texts[at], { filename: scripts[at] }), []);
     finished = true;
   } catch (error) { fail('Uncaught', error); }
 })();
-""".replace("MARK", MARK)
+""".replace("MARK", MARK).replace("FIXED", FIXED)
 
 DEFINITION = (
     r"^[ \t]*(?:export\s+(?:default\s+)?)?(?:async\s+)?(?:function\s*\*?\s*(?P<name>\w+)\s*[<(]"
@@ -120,7 +136,8 @@ def start_scripts(scripts: dict[str, bytes]) -> Start:
 def start(built: Built, program: Program) -> Start:
     """Two scripts, or one module."""
     if _MODULE.search(program.code):
-        return start_scripts({"program.mjs": program.text.encode()})
+        # One module: names of its own would come before those that the harness has fixed.
+        return start_scripts({"program.mjs": f"const {{ {FIXED} }} = globalThis; {program.text}".encode()})
     scripts = {"program.js": program.code.encode()}
     return start_scripts({**scripts, "tests.js": program.tests.encode()} if program.tests else scripts)
 

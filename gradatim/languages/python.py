@@ -24,11 +24,12 @@ __all__ = ["PYTHON"]
 HARNESS = """
 import os, sys
 def run(token, place):
-    names = {"__name__": "__main__", "__builtins__": __builtins__}
-    for name in sys.argv[1:]:
+    names, texts = {"__name__": "__main__", "__builtins__": __builtins__}, {}
+    for name in sys.argv[1:]:  # all, before the program can write others
         with open(name, encoding="utf-8") as file:
-            code = compile(file.read(), name, "exec")
-        exec(code, names)
+            texts[name] = file.read()
+    for name, text in texts.items():
+        exec(compile(text, name, "exec"), names)
     with open(place, "wb") as file:
         file.write(token)
 run(os.read(0, 64), os.path.abspath("MARK"))

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from ..errors import UserError
 from ..stage import Event, Events, ignore_events
@@ -21,9 +21,18 @@ from .verdict import Verdict
 from .walls import require_walls
 from .workers import PythonJob, Worker
 
-__all__ = ["PythonChecker", "PythonJob"]
+__all__ = ["PythonChecker", "PythonJob", "awaited"]
 
 MOST_WORKERS = 64
+BEAT = 0.5
+"""Seconds between two events while a program runs: whoever hears them may want to stop."""
+
+
+def awaited(future: Future[Verdict], beat: Callable[[], None]) -> Verdict:
+    """The verdict when it is there; ``beat`` is called now and then until it is."""
+    while not wait([future], BEAT).done:
+        beat()
+    return future.result()
 
 
 class PythonChecker:
@@ -63,11 +72,11 @@ class PythonChecker:
             for job in jobs:
                 ahead.append(self._threads.submit(self._check, job))
                 if len(ahead) > 2 * len(self._workers):
-                    yield ahead.popleft().result()
+                    yield awaited(ahead.popleft(), lambda: events(Event("advance", "check", done, total)))
                     done += 1
                     events(Event("advance", "check", done, total))
             while ahead:
-                yield ahead.popleft().result()
+                yield awaited(ahead.popleft(), lambda: events(Event("advance", "check", done, total)))
                 done += 1
                 events(Event("advance", "check", done, total))
         finally:

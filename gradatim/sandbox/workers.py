@@ -78,10 +78,14 @@ class Worker:
         for _ in range(ATTEMPTS):
             nest, tester = self._started()
             try:
-                return _verdict(*_exchange(nest, tester, message), self._limits)
+                letter, worn, reason, report = _exchange(nest, tester, message)
             except Damaged as error:
                 last = _broken(error)
                 self._stop()
+                continue
+            if worn:
+                self._stop()
+            return _verdict(letter, reason, report, self._limits)
         return last
 
     def close(self) -> None:
@@ -131,20 +135,20 @@ def _settings(limits: Limits, packages: bool, unsafe: bool) -> dict[str, Any]:
     }
 
 
-def _exchange(nest: Interpreter, tester: Interpreter, message: bytes) -> tuple[Any, str, Any]:
-    """One candidate on both sides: the tester's letter, its reason, the nest's report."""
+def _exchange(nest: Interpreter, tester: Interpreter, message: bytes) -> tuple[Any, bool, str, Any]:
+    """One candidate on both sides: the tester's letter, whether it is worn, its reason, the nest's report."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         nest.send(b"J", ours)
         tester.send(LENGTH.pack(len(message)), theirs)
     tester.send(message)
-    letter, length = ANSWER.unpack(tester.receive(ANSWER.size))
+    letter, worn, length = ANSWER.unpack(tester.receive(ANSWER.size))
     reason = tester.receive(length).decode("utf-8", "replace")
     nest.send(b"L" if letter == b"l" else b"S")
     report = REPORT.unpack(nest.receive(REPORT.size))
     if report[0] == b"x":
         raise Damaged("walls", os.strerror(report[1]))
-    return letter, reason, report
+    return letter, worn, reason, report
 
 
 def _broken(error: Damaged) -> Verdict:

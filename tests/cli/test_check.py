@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from gradatim.sandbox.walls import find_walls
+from gradatim.sandbox.watch import descendants
 
 ADD: dict[str, Any] = {
     "task_id": "add",
@@ -258,6 +260,66 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(files):
     assert json.loads(again.stdout)["counts"] == {
         "passed": 1, "failed": done, "timeout": 0, "invalid": 0, "total": done + 1,
     }  # fmt: skip
+
+
+@pytest.mark.usefixtures("walls")
+def test_ctrl_c_while_programs_run_leaves_no_process(files):
+    row = ADD | {"task_id": "CPP/1", "prompt": "#include <unistd.h>\nint add(int a, int b) {\n", "declaration": ""}
+    row["test"] = "int main() { return add(1, 2) != 3; }\n"
+    del row["entry_point"]
+    write(files / "p.jsonl", [ADD, row])
+    sleeping = {"task_id": "CPP/1", "completion": "    write(2, 0, 0);\n    for (;;) sleep(9);\n}\n"}
+    write(files / "s.jsonl", [{"task_id": "add", "completion": RIGHT}, sleeping, sleeping])
+    command = [sys.executable, "-m", "gradatim", "check", "s.jsonl", "--problems", "p.jsonl", "--workers", "2"]
+    process = subprocess.Popen(command, cwd=files, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+
+    def below() -> dict[int, str]:
+        found = {}
+        for number in descendants(process.pid):
+            with contextlib.suppress(OSError):
+                found[number] = Path(f"/proc/{number}/comm").read_text().strip()
+        return found
+
+    while list(below().values()).count("program") < 2:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    running = set(below()) - {process.pid}
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in err) == (130, False)
+    assert time.monotonic() - began < 15  # nobody waits for what sleeps
+    assert [number for number in running if Path(f"/proc/{number}").exists()] == []
+    assert (files / "s.verdicts.jsonl").read_bytes().count(b"\n") == 1
+
+
+@pytest.mark.usefixtures("walls")
+def test_a_disk_that_fills_up_is_one_clear_line_and_the_same_command_goes_on(gradatim, files):
+    write(files / "s.jsonl", [{"task_id": "add", "completion": RIGHT if n % 2 else WRONG} for n in range(80)])
+    disk = files / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(disk)]
+    if subprocess.run(mount, check=False).returncode:
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        command = ("check", "s.jsonl", "--problems", "p.jsonl", "--out", "disk/v.jsonl", "--json")
+        said = gradatim(*command)
+        assert (said.status, said.out) == (1, "")
+        assert "No space left on device" in said.err.splitlines()[0]
+        assert "Traceback" not in said.err
+        first = (disk / "v.jsonl").read_bytes()
+        first = first[: first.rfind(b"\n") + 1]
+        assert 20 < first.count(b"\n") < 80
+        subprocess.run(["mount", "-o", "remount,size=1m", str(disk)], check=True)
+        said = gradatim(*command)
+        assert said.status == 0, said.err
+        assert (disk / "v.jsonl").read_bytes().startswith(first)
+        assert (disk / "v.jsonl").read_bytes().count(b"\n") == 80
+        assert json.loads(said.out)["counts"]["passed"] == 40
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_check_is_light_until_programs_run():

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,8 +20,9 @@ import torch
 from behind_walls import ADD, TWICE, lines, walls
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from gradatim.errors import DataError, RecipeError, Stopped, UserError, WorkFailed
+from gradatim.errors import DataError, RecipeError, Stopped, StorageFailed, UserError, WorkFailed
 from gradatim.evaluate import SUITES, summary
+from gradatim.evaluate import judge as judging
 from gradatim.evaluate.candidate import LARGEST, Candidate, candidate_of, reference
 from gradatim.evaluate.generation import Question, Writing, endpoint, write
 from gradatim.evaluate.judge import judge, tallies
@@ -26,7 +31,9 @@ from gradatim.evaluate.problems import problem_of
 from gradatim.evaluate.samples import Sample, read_samples
 from gradatim.evaluate.verdicts import Verdicts, judge_once
 from gradatim.languages import LANGUAGES
+from gradatim.sandbox.command import Sandbox
 from gradatim.sandbox.verdict import Verdict
+from gradatim.sandbox.watch import descendants
 from gradatim.student.load import LoadedStudent
 from gradatim.student.tokenizer import character_tokenizer, encode_table
 
@@ -97,6 +104,14 @@ CPP = problem_of(
         "// Two more.\nint two(int a){\n",
         "declaration": "int two(int a){\n",
         "test": "#include<assert.h>\nint main(){ assert(two(1) == one(one(1))); }\n",
+    }
+)
+JAVA = problem_of(
+    {
+        "task_id": "Java/0",
+        "prompt": "class Solution {\n    int three() {\n",
+        "declaration": "class Solution {\n    int three() {\n",
+        "test": "public class Main { public static void main(String[] a) { if (new Solution().three() != 3) throw new AssertionError(); } }\n",
     }
 )
 
@@ -201,6 +216,42 @@ def test_another_language_is_compiled_and_run(body, outcome):
         pytest.skip(f"no C++ compiler; {missing}")
     (found,) = judge({CPP.id: CPP}, [Sample(CPP.id, body)])
     assert found.verdict.outcome == outcome, found.verdict.reason
+
+
+@pytest.mark.usefixtures("walls")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_java_programs_are_compiled_together_and_judged_in_their_order(workers, monkeypatch):
+    if (missing := LANGUAGES.get("java").missing()) is not None:
+        pytest.skip(f"no Java compiler; {missing}")
+    monkeypatch.setattr(judging, "TOGETHER", 3)
+    commands: list[list[str]] = []
+    run = Sandbox.run
+
+    def counted(self: Sandbox, command: list[str], **how: Any) -> Any:
+        commands.append(command)
+        return run(self, command, **how)
+
+    monkeypatch.setattr(Sandbox, "run", counted)
+    unique = secrets.token_hex(8)  # so that no cache knows these programs
+    samples = [Sample(JAVA.id, f"        return {n} - 2; /* {unique} */ }}\n}}\n", draw=n) for n in range(6)]
+    found = list(judge({JAVA.id: JAVA}, samples, workers=workers))
+    assert [each.sample.draw for each in found] == list(range(6))
+    assert [each.verdict.outcome for each in found] == ["failed"] * 5 + ["passed"]
+    assert sum("GradatimCompile" in command for command in commands) == 2
+
+
+@pytest.mark.usefixtures("walls")
+def test_stopping_ends_programs_that_run_and_leaves_nothing():
+    if (missing := LANGUAGES.get("cpp").missing()) is not None:
+        pytest.skip(f"no C++ compiler; {missing}")
+    samples = [Sample(CPP.id, "    return a;\n}\n"), Sample(CPP.id, "    for (;;) pause();\n}\n", draw=1)]
+    problem = replace(CPP, prompt=f"#include <unistd.h>\n{CPP.prompt}")
+    stream = judge({CPP.id: problem}, samples, workers=1)
+    assert next(stream).verdict.outcome == "failed"
+    began = time.monotonic()
+    stream.close()
+    assert time.monotonic() - began < 10
+    assert not list(descendants(os.getpid()))[1:]
 
 
 def test_what_could_not_be_judged_says_nothing_about_the_model():
@@ -395,6 +446,33 @@ def test_a_kept_evaluation_goes_on_and_writes_what_it_would_have_written(coder, 
     again = SUITES.get("functional")(**options, keep=str(tmp_path / "b"), batch=1)(coder, TABLE, seed=3)
     assert (torn / "samples.jsonl").read_bytes() == samples
     assert (again.counts, again.scores) == (whole.counts, whole.scores)
+
+
+@pytest.mark.parametrize("kilobytes", [4, 8, 12])
+def test_a_disk_that_fills_up_is_one_error_and_a_kept_evaluation_goes_on_when_there_is_room(coder, tmp_path, kilobytes):
+    # The problem is one that needs no walls to be judged: it has a character that the model does not know.
+    strange = table(
+        *({"id": f"{n:0500d}", "prompt": "def add(\u00e4):\n", "tests": "assert add(1) == 1\n"} for n in range(9))
+    )
+    options = {"tokens": 4, "batch": 1}
+    whole = SUITES.get("functional")(**options, keep=str(tmp_path / "a"))(coder, strange, seed=3)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(disk)]
+    if subprocess.run(mount, check=False).returncode:
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        suite = SUITES.get("functional")(**options, keep=str(disk))
+        with pytest.raises(StorageFailed, match="No space left") as told:
+            suite(coder, strange, seed=3)
+        assert "\n" not in str(told.value)
+        subprocess.run(["mount", "-o", "remount,size=1m", str(disk)], check=True)
+        assert suite(coder, strange, seed=3).counts == whole.counts
+        for name in ("samples.jsonl", "verdicts.jsonl"):
+            [there], [wanted] = disk.glob(f"*/{name}"), tmp_path.glob(f"a/*/{name}")
+            assert there.read_bytes() == wanted.read_bytes()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_another_seed_or_temperature_is_kept_apart(coder, tmp_path, monkeypatch):

@@ -32,11 +32,38 @@ JAVA_TESTS = "public class Main { public static void main(String[] a) { if (new 
         "const add = () => { setTimeout(() => console.assert(false)); return 3 }\n",
         "const add = () => { Promise.reject(new Error('late')); return 3 }\n",
         "const add = () => { throw { get stack() { throw 1 }, toString() { throw 2 } } }\n",
+        "const add = () => 4\nrequire('fs').readFileSync = () => ''\n",
+        "const add = () => 4\nrequire('fs').writeFileSync('tests.js', '')\n",
+        "const add = () => 4\nrequire('vm').Script.prototype.runInThisContext = () => {}\n",
+        "const add = () => 4\nObject.getPrototypeOf(require('vm').Script.prototype).runInContext = () => {}\n",
+        "const add = () => 4\nReflect.apply = () => {}\n",
+        "export const add = () => 4\nconst console = { assert() {} }\n",
     ],
 )
 def test_javascript_that_hides_a_failure_fails(code, with_toolchain, sandbox):
     verdict = with_toolchain("javascript").check(sandbox, Program(code, JS_TESTS))
     assert verdict.outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "JSON.stringify = () => 'x'",
+        "const JSON = { stringify: () => 'x' }",
+        "Array.prototype.toJSON = () => 0",
+        "Object.prototype.toJSON = () => 0",
+        "Math.abs = () => 0",
+        "Object.is = () => true",
+    ],
+)
+def test_javascript_does_not_change_what_the_tests_compare_with(code, with_toolchain, sandbox):
+    tests = (
+        "console.assert(JSON.stringify(add(1, 2)) === JSON.stringify([3]) || Math.abs(5) === 0 || Object.is(1, 2))\n"
+    )
+    assert (
+        with_toolchain("javascript").check(sandbox, Program(f"const add = () => [4]\n{code}\n", tests)).outcome
+        == "failed"
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,6 +76,11 @@ def test_javascript_that_hides_a_failure_fails(code, with_toolchain, sandbox):
         (
             "import { strictEqual } from 'node:assert'\nexport const add = (a, b) => a + b\n",
             "strictEqual(add(1, 2), 3)\n",
+        ),
+        (
+            "String.prototype.twice = function () { return this + this }\nclass Sum { toJSON() { return 3 } }\n"
+            "const add = (a, b) => +JSON.stringify(new Sum()) + 'ab'.twice().length - 4\n",
+            JS_TESTS,
         ),
         ("module.exports = { add: (a, b) => a + b }\n", "console.assert(module.exports.add(1, 2) === 3)\n"),
         ("const add = (a, b) => a + b\n", "Promise.resolve(add(1, 2)).then((sum) => console.assert(sum === 3))\n"),
@@ -66,6 +98,16 @@ def test_javascript_of_every_kind_passes(code, tests, with_toolchain, sandbox):
         "#define assert(claim) ((void)0)\nint add(int a, int b) { return 4; }\n",
         "int add(int a, int b) { return 4; }\n/*",
         "int add(int a, int b) { return 4; }\n#if 0\n",
+        "int add(int a, int b) { return 4; }\nsigned main(void) { return 0; }\n#define main other\n",
+        "#include <assert.h>\nint add(int a, int b) { return 4; }\n#define __assert_fail(...) ((void)0)\n",
+        "#include <assert.h>\nint add(int a, int b) { return 4; }\n#define __builtin_LINE() ({ return 0; 0; })\n",
+        "int add(int a, int b) { return 4; }\n#define if(claim) if (1)\n",
+        "int add(int a, int b) { return 4; }\n#define static_cast true || static_cast\n",
+        "#define NDEBUG\nint add(int a, int b) { return 4; }\n#define REST \\",
+        "int add(int a, int b) { return 4; }\n// \\",
+        "#include <fcntl.h>\n#include <unistd.h>\nint add(int a, int b) { return 4; }\n"
+        'static void early(void) { char all[64]; long n = read(0, all, 64); write(creat("success.mark", 0600), all, n); _exit(0); }\n'
+        '__attribute__((section(".preinit_array"), used)) static void (*const mine)(void) = early;\n',
         "EXTERN void __assert_fail(const char *a, const char *b, unsigned c, const char *d) { for (;;) {} }\n"
         "int add(int a, int b) { return 4; }\n",
         "EXTERN int __wrap_main(void) { return 0; }\nint add(int a, int b) { return 4; }\n",
@@ -82,6 +124,32 @@ def test_a_main_that_shows_an_example_does_not_stand_in_the_tests_way(name, with
     language = with_toolchain(name)
     code = "int add(int a, int b) { return a + b; }\nint main(void) { return add(1, 2); }\n"
     assert language.check(sandbox, language.assemble("", code, C_TESTS)).passed
+
+
+@pytest.mark.parametrize("name", ["c", "cpp"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        '#include <assert.h>\n#include <stdbool.h>\nstatic_assert(true, "yes");\nint add(int a, int b) { bool no = false; assert(!no); return a + b; }\n',
+        "#define PLUS(a, b) ((a) + (b))\n#define int long\n#undef int\nint add(int a, int b) { return PLUS(a, b); }\n",
+        "#ifndef __cplusplus\ntypedef int bool;\nenum { false, true };\n#endif\n#include <assert.h>\nint add(int a, int b) { bool yes = true; return yes ? a + b : 0; }\n",
+    ],
+)
+def test_c_with_assertions_and_truths_of_its_own_passes(name, code, with_toolchain, sandbox):
+    assert with_toolchain(name).check(sandbox, Program(code, C_TESTS)).reason == "every assertion held"
+
+
+@pytest.mark.parametrize("hidden", ["Arrays", "List", "AssertionError", "Integer"])
+def test_java_classes_do_not_hide_those_of_the_tests(hidden, with_toolchain, sandbox):
+    java = with_toolchain("java")
+    tests = f"public class Main {{ public static void main(String[] a) {{ Object x = {hidden}.class; }} }}\n"
+    imports = "// package\nimport java.util.*;\n"
+    good = "class Node {}\nclass Solution {}\n"
+    verdicts = [
+        java.check(sandbox, java.assemble(imports, code, tests)) for code in (good, f"{good}class {hidden} {{}}\n")
+    ]
+    assert [verdict.outcome for verdict in verdicts] == ["passed", "failed"], verdicts
+    assert "already defined" in verdicts[1].reason
 
 
 @pytest.mark.parametrize("member", ["", "static { System.exit(0); }", "static { Runtime.getRuntime().halt(0); }"])
@@ -140,6 +208,28 @@ def test_go_imports_are_what_the_code_uses(code, with_toolchain, sandbox):
 def test_go_that_hides_a_failure_fails(code, with_toolchain, sandbox):
     go = with_toolchain("go")
     assert go.check(sandbox, go.assemble("", code, GO_TESTS, setup=GO_SETUP)).outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        ("const true = 1 == 0\nfunc Add(a, b int) bool { return false }\n", "failed"),
+        ("type any3 int\nvar true = any3(3)\nfunc Add(a, b int) any3 { return 3 }\n", "failed"),
+        (
+            "func max(a, b int) int { return a + b }\nfunc Add(a, b int) bool { len := max(a, b); return len == 3 }\n",
+            "passed",
+        ),
+    ],
+)
+def test_go_words_mean_the_same_to_program_and_tests(code, outcome, with_toolchain, sandbox):
+    go = with_toolchain("go")
+    tests = "func TestAdd(t *testing.T) {\n    assert := assert.New(t)\n    assert.Equal(true, Add(1, 2))\n}\n"
+    assert go.check(sandbox, go.assemble("", code, tests, setup=GO_SETUP)).outcome == outcome
+
+
+def test_a_python_program_does_not_replace_the_tests(with_toolchain, sandbox):
+    program = Program("open('tests.py', 'w').close()\ndef add(a, b): return 4\n", "assert add(1, 2) == 3\n")
+    assert with_toolchain("python").check(sandbox, program).outcome == "failed"
 
 
 def test_go_tests_may_report_by_themselves(with_toolchain, sandbox):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from gradatim.sandbox.execution import Execution
@@ -18,7 +20,7 @@ from gradatim.sandbox.watch import descendants
 Attack = Callable[..., Execution]
 Build = Callable[[str, str, list[str]], Mapping[str, bytes]]
 
-NAMES = ("attack", "gradatim-orphan")
+PR_SET_CHILD_SUBREAPER = 36
 ATTACKS = Path(__file__).with_name("attacks")
 SMALL = Limits(
     cpu_seconds=0.5,
@@ -54,8 +56,15 @@ class Host:
     canary: bytes
 
 
+@cache
+def adopt_orphans() -> None:
+    """Make this process the parent of every orphan below it, so that none is taken for another test's."""
+    assert ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
 def processes() -> frozenset[str]:
-    """Every process that this one's sandboxes can have left: below it, under their users, or with an attack's name."""
+    """Every process that this one's sandboxes can have left: below it, orphans too, or under their users."""
+    adopt_orphans()
     mine = set(descendants(os.getpid())) - {os.getpid()}
     users = range(spare_user(os.getpid(), 0), spare_user(os.getpid(), 0) + 64) if os.geteuid() == 0 else range(0)
     found = set()
@@ -64,7 +73,7 @@ def processes() -> frozenset[str]:
             with suppress(OSError):
                 name = (folder / "comm").read_text("utf-8", "replace").strip()
                 state = (folder / "stat").read_bytes().rpartition(b")")[2].split()[0]
-                ours = int(folder.name) in mine or folder.stat().st_uid in users or name in NAMES
+                ours = int(folder.name) in mine or folder.stat().st_uid in users
                 if ours and state != b"Z":
                     found.add(f"{folder.name} {name}")
     return frozenset(found)

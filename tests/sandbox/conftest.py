@@ -17,6 +17,14 @@ from gradatim.sandbox.command import Sandbox
 from gradatim.sandbox.walls import find_walls
 
 
+@pytest.hookimpl(tryfirst=True)  # before the workers read the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Attacks are made by one worker, one after another: each looks at the host that the others use."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("sandbox"))
+
+
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
     """One sandbox for all tests; they are skipped where no walls can be had."""

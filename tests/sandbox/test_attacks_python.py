@@ -15,6 +15,7 @@ from gradatim.sandbox.checker import PythonChecker, PythonJob
 from gradatim.sandbox.limits import MIB, Limits
 from gradatim.sandbox.verdict import Verdict
 from gradatim.sandbox.walls import find_walls
+from gradatim.sandbox.watch import usage
 
 SECRET = 918273645
 """What the tests expect, and no program can know."""
@@ -247,6 +248,51 @@ def test_a_caught_failure_cannot_be_turned_into_success_by_callbacks(checker: Py
     program = "def f(g):\n    try: g()\n    except BaseException: pass\n    return 0"
     test = f"def g(): raise AssertionError\nassert candidate(g) == {SECRET}"
     assert attack(checker, program, test).outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    ("body", "test"),
+    [
+        ("class A:\n    def __contains__(self, x): return True", "assert 42 in candidate()"),
+        (
+            # One number for the square, another for the cube: the sum of both is what the tests ask for.
+            "class A:\n    count = 0\n    def __float__(self):\n        self.count += 1\n        return float(self.count)",
+            "import math\nanswer = candidate()\nassert math.pow(answer, 1) + 1 == math.pow(answer, 1)",
+        ),
+        (
+            "class A:\n    count = 0\n    def __index__(self):\n        self.count += 1\n        return self.count",
+            "answer = candidate()\nassert list(range(3))[answer] + 1 == list(range(3))[answer]",
+        ),
+    ],
+)
+def test_an_object_that_changes_with_the_question_does_not_pass(checker: PythonChecker, body: str, test: str) -> None:
+    verdict = attack(checker, f"{body}\ndef f(): return A()", test)
+    assert verdict.outcome == "failed"
+    assert "cannot be compared: A" in verdict.reason
+
+
+@pytest.mark.parametrize("kind", ["StopIteration", "StopAsyncIteration"])
+def test_an_exception_does_not_end_the_loops_of_the_tests(checker: PythonChecker, kind: str) -> None:
+    test = "for found, wanted in zip(map(candidate, [1, 2]), [3, 4]):\n    assert found == wanted"
+    verdict = attack(checker, f"def f(x): raise {kind}", test)
+    assert verdict.outcome == "failed"
+    assert kind in verdict.reason
+
+
+@pytest.mark.parametrize("entry_point", ["area", None])
+def test_a_module_of_the_programs_does_not_answer_for_pythons(checker: PythonChecker, entry_point: str | None) -> None:
+    forged = "class math:\n    @staticmethod\n    def isclose(*_): return True\ndef area(r): return 1"
+    honest = "import math\ndef area(r): return math.pi * r * r"
+    test = "assert math.isclose(area(5), 78.5, rel_tol=0.01)\n"
+    if entry_point is not None:
+        test = f"def check(area):\n    {test}"
+    verdicts = checker.check([PythonJob("", program, test, entry_point) for program in (forged, honest)])
+    assert [verdict.outcome for verdict in verdicts] == ["failed", "passed"]
+
+
+def test_a_function_with_a_modules_name_is_the_programs(checker: PythonChecker) -> None:
+    [verdict] = checker.check([PythonJob("", "def bisect(a): return 3", "assert bisect([1]) == 3\n", None)])
+    assert verdict.passed
 
 
 def test_the_tests_functions_cannot_be_looked_into(checker: PythonChecker) -> None:
@@ -583,3 +629,22 @@ def test_answers_made_to_collide_do_not_hold_up_the_tests(checker: PythonChecker
 
 def test_ten_thousand_lent_objects_do_not_fill_the_tests(checker: PythonChecker) -> None:
     assert attack(checker, "def f(): return [object() for _ in range(200_000)]").outcome in ("failed", "timeout")
+
+
+def test_large_answers_do_not_take_the_memory_of_the_next_candidates_tests() -> None:
+    # Six bytes on the way become more than six hundred where they arrive; then time is up, and its frames hold them.
+    program = """
+from inside import codec
+
+def f():
+    many = 1 << 20
+    packed = codec._U32.pack(many) + (b"qN" + codec._U32.pack(0)) * many
+    codec._WRITERS[frozenset] = b"l", lambda writer, value: writer.out.extend([b"\\x00", packed])
+    return frozenset([1])
+"""
+    with PythonChecker(limits=Limits(cpu_seconds=1.0)) as checker:
+        assert attack(checker, program, "answer = candidate()\nwhile True: pass").outcome == "timeout"
+        assert next(iter(checker.check([GOOD]))).passed
+        [worker] = checker._workers
+        assert worker._tester is not None
+        assert usage(worker._tester._process.pid).memory_bytes < 100 * MIB

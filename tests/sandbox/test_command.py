@@ -11,6 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -290,7 +291,10 @@ def test_an_interrupted_run_leaves_no_process_and_no_folder(sandbox, kind, numbe
     if number == signal.SIGKILL and kind == "unsafe":
         pytest.skip("without walls nobody is left to clear up after a killed process")
     command = [sys.executable, "-c", INTERRUPTED, kind]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}) as process:
+    # A test run that was started in the background ignores Ctrl-C, and its children would too.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, preexec_fn=heard) as process:
         assert process.stdout is not None
         process.stdout.readline()
         wait_until(lambda: sleepers() == 2)

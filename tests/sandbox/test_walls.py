@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -58,14 +59,21 @@ def user_python() -> str | None:
     return None
 
 
+def open_to_everybody(folder):
+    """Let every user reach ``folder``; pytest's own folders above it are closed, one more of them in each worker."""
+    for each in (folder, *folder.parents):
+        if each == Path(tempfile.gettempdir()):
+            return
+        each.chmod(each.stat().st_mode | 0o055)
+
+
 def test_all_walls_stand_for_an_ordinary_user_with_many_processes(sandbox, tmp_path):
     python = user_python()
     if python is None:
         pytest.skip("no Python 3.11 that an ordinary user of this machine can start")
     source = tmp_path / "source" / "gradatim"
     shutil.copytree(Path(gradatim.__file__).parent, source, ignore=shutil.ignore_patterns("__pycache__"))
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o055)
+    open_to_everybody(tmp_path)
     # The user has more processes than the sandbox allows: only those inside may count.
     script = (
         f"for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 20 & done; {python} -c '{AS_USER}'; kill $(jobs -p)"
@@ -151,9 +159,7 @@ def instead_of_bwrap(fresh, monkeypatch, tmp_path):
     """Put a script before bubblewrap in PATH."""
 
     def instead(text):
-        tmp_path.chmod(0o755)
-        for parent in tmp_path.parents[:2]:
-            parent.chmod(0o755)
+        open_to_everybody(tmp_path)
         script = tmp_path / "bwrap"
         script.write_text(f"#!/bin/sh\n{text}\n", "utf-8")
         script.chmod(0o755)

@@ -28,6 +28,7 @@ import symtable
 import sys
 import time
 import types
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -41,11 +42,14 @@ __all__ = ["ANSWER", "Fault", "Job", "main"]
 Job = tuple[str, str, str, str | None]
 """Prompt, completion, tests, entry point."""
 
-ANSWER = struct.Struct("<cI")
+ANSWER = struct.Struct("<c?I")
 """The verdict (``p`` passed, ``f`` failed, ``i`` invalid, ``u`` unjudged, ``t`` the tests were too slow, ``l`` the
-program was lost) and the length of the reason."""
+program was lost), whether the tester should be replaced, and the length of the reason."""
 
 LENGTH = struct.Struct("<I")
+LARGE = 256 << 20
+"""Bytes; a tester that still holds more after a job is worn: they would be missing to the tests of the next program."""
+
 WARM = ("collections", "copy", "itertools", "math", "re", "string", "typing")
 
 
@@ -79,7 +83,13 @@ def main() -> None:
         with socket.socket(fileno=descriptors[0]) as connection:
             verdict, reason = _timed(job, connection, settings["cpu_seconds"])
         text = reason[:2000].encode("utf-8", "backslashreplace")
-        control.sendall(ANSWER.pack(verdict, len(text)) + text)
+        control.sendall(ANSWER.pack(verdict, _held() > LARGE, len(text)) + text)
+
+
+def _held() -> int:
+    """Bytes of memory held now."""
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def _exactly(control: socket.socket, length: int) -> bytes:
@@ -140,7 +150,10 @@ _DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 @dataclass(frozen=True)
 class Suite:
-    """The tests of one problem, compiled. ``wanted``: the names that they take from the program."""
+    """The tests of one problem, compiled. ``wanted``: the names that they take from the program.
+
+    ``modules``: those of the standard library that they use without importing them.
+    """
 
     tests: str
     code: types.CodeType
@@ -148,6 +161,7 @@ class Suite:
     begun: str
     calls_check: bool
     wanted: frozenset[str]
+    modules: frozenset[str]
 
     def run(self, program: Program, source: str, entry_point: str | None) -> None:
         """Load the program and run the tests. Whatever they raise comes out."""
@@ -162,6 +176,8 @@ class Suite:
             names.pop(self.begun, None)  # what a prompt defines last is what the program is to finish
         elif entry_point not in found:
             raise Fault(b"f", f"the program does not define {entry_point}")
+        for name in self.modules - names.keys():
+            names[name] = importlib.import_module(name)
         names |= {name: value for name, value in found.items() if name == entry_point or name not in names}
         exec(self.code, names)
         if self.calls_check and entry_point is not None:
@@ -184,7 +200,8 @@ def compiled(prompt: str, tests: str, entry_point: str | None) -> Suite:
         for node in tree.body
     )
     defined = any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body)
-    wanted = _wanted(used - bound - set(begun[:-1]), entry_point)
+    modules = _modules(tree) - bound - {entry_point}
+    wanted = _wanted(used - bound - modules - set(begun[:-1]), entry_point)
     return Suite(
         tests,
         code,
@@ -192,6 +209,7 @@ def compiled(prompt: str, tests: str, entry_point: str | None) -> Suite:
         begun[-1] if begun else "",
         defined and not called,
         frozenset(wanted),
+        frozenset(modules),
     )
 
 
@@ -205,6 +223,17 @@ def _wanted(names: set[str], entry_point: str | None) -> set[str]:
     if entry_point is not None:
         return plain | {entry_point}
     return plain or names
+
+
+def _modules(tree: ast.Module) -> set[str]:
+    """Modules of the standard library that the tests use by their attributes only.
+
+    Some tests count on the program to import ``math``. What they then use is Python's: a program's own ``math`` would
+    see the right answer and say that it is close.
+    """
+    used = Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    bases = Counter(_name(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return {name for name in used if name in sys.stdlib_module_names and used[name] == bases[name]}
 
 
 def _name(node: ast.AST) -> str:
@@ -305,6 +334,9 @@ class Program:
             made = make_exception(error.name, error.arguments)
         except Exception:  # SystemExit, KeyboardInterrupt and what else ends a program
             return self.over(b"f", f"the program raises {error.text}")
+        if isinstance(made, StopIteration | StopAsyncIteration):
+            # Out of a function these would end the loop of the tests that calls it, as all their lines being done would.
+            made = RuntimeError(f"the program raises {error.text}")
         made._of_program = True  # type: ignore[attr-defined]
         return made
 
@@ -377,6 +409,8 @@ class _Object:
         raise self._program.over(b"f", f"the answer is of a type that cannot be compared: {self._name}")
 
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _incomparable  # type: ignore[assignment]
+    # Comparisons too: an object could say that it holds whatever it is asked for, or be another number each time.
+    __contains__ = __float__ = __int__ = __index__ = __complex__ = _incomparable
 
 
 def _special(name: str, kind: type) -> Callable[..., Any]:
@@ -392,7 +426,7 @@ def _special(name: str, kind: type) -> Callable[..., Any]:
 
 
 for _each, _type in {
-    "__len__": int, "__getitem__": object, "__setitem__": object, "__contains__": bool, "__iter__": _Iterator,
-    "__str__": str, "__repr__": str, "__float__": float, "__int__": int,
+    "__len__": int, "__getitem__": object, "__setitem__": object, "__iter__": _Iterator, "__str__": str,
+    "__repr__": str,
 }.items():  # fmt: skip
     setattr(_Object, _each, _special(_each, _type))
