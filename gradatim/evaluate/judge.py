@@ -2,8 +2,9 @@
 
 ``judge`` turns samples into programs (``candidate``), has them tried behind walls, and yields one ``Judged`` for
 each: Python by warm workers whose checker never runs the candidate's code (``sandbox.PythonChecker``), the other
-languages by compiling and running program and tests together (``languages``). The order of results is the order of
-the samples, Python's first, and does not depend on which one ends first. ``verdicts`` keeps them.
+languages by running program and tests together (``languages``), compiled many at a time where that is faster. The order
+of results is the order of the samples, Python's first, and does not depend on which one ends first. While a program
+runs, events go on, so that whoever hears them can stop. ``verdicts`` keeps the results.
 Nothing is scored here (``passk`` does), and no candidate's code ever runs in this process.
 """
 

@@ -109,7 +109,7 @@ TESTS = (
 #include <assert.h>
 """
 )
-"""Between program and tests: from here on the words of the language mean what they mean, whatever was defined before."""
+"""Between program and tests: from here on the words of the language mean what they mean, whatever was defined."""
 
 _DIAGNOSTIC = re.compile(
     r"^(?P<file>[^:\n]+):(?P<line>\d+):(?:(?P<column>\d+):)? (?P<kind>warning|error|fatal error): "

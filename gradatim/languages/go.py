@@ -121,10 +121,11 @@ def build(sandbox: Runner, program: Program) -> Built:
     own = (support / "harness").read_text()
     called = ", ".join(f'harness.Test{{"{name}", {name}}}' for name in tests)
     start = f"harness.Tests({called})" if tests else f"harness.Main({OWN_MAIN})"
+    reserved = _reserved(own, program.tests)
     sources = {
         "program.go": _renamed(program.code),
         "tests.go": _renamed(program.tests),
-        "start.go": f'package main\n\nimport harness "{own}"\n{_reserved(own, program.tests)}func main() {{ {start} }}\n',
+        "start.go": f'package main\n\nimport harness "{own}"\n{reserved}func main() {{ {start} }}\n',
     }
     files = {name: text.encode() for name, text in sources.items() if text}
     key: tuple[str | bytes, ...] = ("Go", version(), support.name, own, *files, *files.values())

@@ -68,17 +68,21 @@ class PythonChecker:
         done = 0
         total = len(jobs) if isinstance(jobs, Sequence) else None
         events(Event("start", "check", total=total))
+
+        def advance() -> None:
+            events(Event("advance", "check", done, total))
+
         try:
             for job in jobs:
                 ahead.append(self._threads.submit(self._check, job))
                 if len(ahead) > 2 * len(self._workers):
-                    yield awaited(ahead.popleft(), lambda: events(Event("advance", "check", done, total)))
+                    yield awaited(ahead.popleft(), advance)
                     done += 1
-                    events(Event("advance", "check", done, total))
+                    advance()
             while ahead:
-                yield awaited(ahead.popleft(), lambda: events(Event("advance", "check", done, total)))
+                yield awaited(ahead.popleft(), advance)
                 done += 1
-                events(Event("advance", "check", done, total))
+                advance()
         finally:
             for each in ahead:
                 each.cancel()

@@ -111,7 +111,8 @@ JAVA = problem_of(
         "task_id": "Java/0",
         "prompt": "class Solution {\n    int three() {\n",
         "declaration": "class Solution {\n    int three() {\n",
-        "test": "public class Main { public static void main(String[] a) { if (new Solution().three() != 3) throw new AssertionError(); } }\n",
+        "test": "public class Main { public static void main(String[] a) {\n"
+        "if (new Solution().three() != 3) throw new AssertionError(); } }\n",
     }
 )
 

@@ -335,7 +335,7 @@ class Program:
         except Exception:  # SystemExit, KeyboardInterrupt and what else ends a program
             return self.over(b"f", f"the program raises {error.text}")
         if isinstance(made, StopIteration | StopAsyncIteration):
-            # Out of a function these would end the loop of the tests that calls it, as all their lines being done would.
+            # Out of a function these would end a loop of the tests as if all its turns were done.
             made = RuntimeError(f"the program raises {error.text}")
         made._of_program = True  # type: ignore[attr-defined]
         return made
