@@ -90,7 +90,7 @@ class Corpus:
     def tokens(self, model: ModelSettings) -> tuple[PreTrainedTokenizerFast, Encoded, Encoded]:
         """The tokenizer for these samples, and the training and validation samples as tokens."""
         from .student.lexical import lexical_tokenizer
-        from .student.tokenizer import Encoded, bpe_tokenizer, character_tokenizer, encode_table, texts_of
+        from .student.tokenizer import Encoded, bpe_tokenizer, character_tokenizer, encode_table, parts_of, texts_of
 
         kind = model.tokenizer + ("" if model.tokenizer == "character" else str(model.vocabulary))
         folder = self.folder / f"tokens-{kind}"
@@ -99,7 +99,8 @@ class Corpus:
         with _lock(self.folder):
             if not folder.exists():
                 # Characters come from every part: a test program must not fail for a letter training lacks.
-                texts = (text for part in ("train", "validation", "test") for text in texts_of(self.table(part)))
+                parts: tuple[Part, ...] = ("train", "validation", "test")
+                texts = (text for part in parts for text in parts_of(self.table(part)))
                 made = {
                     "character": lambda: character_tokenizer(texts),
                     "lexical": lambda: lexical_tokenizer(texts, model.vocabulary),

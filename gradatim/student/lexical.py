@@ -31,7 +31,8 @@ def lexical_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokeni
     """Digits, one-letter words and the phrases between them, at most ``vocabulary`` tokens.
 
     ``<pad>`` is 0, ``<eos>`` 1, then all characters sorted, then phrases, the most frequent first. The same texts give
-    the same tokenizer in any order. Raises ``DataError`` when there is no text, or more characters than room.
+    the same tokenizer in any order; prompts and answers belong into ``texts`` apart, as they are encoded, or the phrase
+    between them is never met. Raises ``DataError`` when there is no text, or more characters than room.
     """
     split = pre_tokenizers.Split(Regex(_ATOM), "isolated")
     pieces = Counter(piece for text in texts for piece, _ in split.pre_tokenize_str(text))

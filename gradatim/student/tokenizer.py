@@ -38,6 +38,7 @@ __all__ = [
     "character_codes",
     "character_tokenizer",
     "encode_table",
+    "parts_of",
     "spelt",
     "texts_of",
     "wrapped",
@@ -149,6 +150,13 @@ def texts_of(samples: pa.Table) -> Iterator[str]:
     """What a student learns from each sample, ``prompt + answer``, one at a time, for the makers above."""
     for batch in _columns(samples).to_batches(max_chunksize=_ROWS):
         yield from _joined(batch, "").to_pylist()
+
+
+def parts_of(samples: pa.Table) -> Iterator[str]:
+    """Prompts and answers one by one, apart, as ``encode_table`` encodes them."""
+    for batch in _columns(samples).to_batches(max_chunksize=_ROWS):
+        for name in ("prompt", "answer"):
+            yield from pc.fill_null(batch[name], "").to_pylist()
 
 
 @dataclass(frozen=True)
