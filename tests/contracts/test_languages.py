@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,28 +13,15 @@ from gradatim.languages.static import static_view
 from gradatim.sandbox.command import Sandbox
 from gradatim.sandbox.limits import Limits
 from gradatim.sandbox.verdict import Verdict
-from gradatim.sandbox.walls import find_walls
 
 COMPILED = ("c", "cpp", "go", "java", "typescript")
 SHORT = Limits(cpu_seconds=1.0)
 
 
-@pytest.fixture(scope="session")
-def sandbox() -> Iterator[Sandbox]:
-    walls = find_walls()
-    if not walls.stand:
-        pytest.skip(f"no walls: {walls.reason}; {walls.advice}")
-    with Sandbox() as sandbox:
-        yield sandbox
-
-
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of the tests' own, so that a program compiled by a former version is not taken for one of this."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.getbasetemp() / "cache-of-languages"
-        patch.setenv("GRADATIM_CACHE", str(folder))
-        yield folder
+def cache(compiled_here: Path) -> Path:
+    """Every test here compiles into the tests' own cache."""
+    return compiled_here
 
 
 @pytest.fixture(params=LANGUAGES.names())

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gradatim.languages import LANGUAGES, Language
-from gradatim.sandbox.command import Sandbox
-from gradatim.sandbox.walls import find_walls
-
-
-@pytest.fixture(scope="session")
-def sandbox() -> Iterator[Sandbox]:
-    """One sandbox for all tests; they are skipped where no walls can be had."""
-    walls = find_walls()
-    if not walls.stand:
-        pytest.skip(f"no walls: {walls.reason}; {walls.advice}")
-    with Sandbox() as sandbox:
-        yield sandbox
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of the tests' own, so that a program compiled by a former version is not taken for one of this."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.getbasetemp() / "cache-of-languages"
-        patch.setenv("GRADATIM_CACHE", str(folder))
-        yield folder
+def cache(compiled_here: Path) -> Path:
+    """Every test here compiles into the tests' own cache."""
+    return compiled_here
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ import pytest
 from attacking import ATTACKS, Build, Host, look
 
 from gradatim.sandbox.command import Sandbox
-from gradatim.sandbox.walls import find_walls
 
 
 @pytest.hookimpl(tryfirst=True)  # before the workers read the marks
@@ -23,16 +22,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.xdist_group("sandbox"))
-
-
-@pytest.fixture(scope="session")
-def sandbox() -> Iterator[Sandbox]:
-    """One sandbox for all tests; they are skipped where no walls can be had."""
-    walls = find_walls()
-    if not walls.stand:
-        pytest.skip(f"no walls: {walls.reason}; {walls.advice}")
-    with Sandbox() as sandbox:
-        yield sandbox
 
 
 @pytest.fixture
