@@ -7,6 +7,11 @@ Four functions do what the command line does; each is a few lines over the modul
     gradatim.run("curriculum/hybrid", folder)   train it, or go on where it stopped
     gradatim.evaluate(model, "test.parquet")    how good is a student?
 
+Two classes carry a curriculum into training loops that are not ours (see ``gradatim.integrate``):
+
+    gradatim.CurriculumSampler                  for PyTorch's DataLoader
+    gradatim.CurriculumMixin                    for transformers' Trainer and TRL's SFTTrainer
+
 ``import gradatim`` imports nothing else. Three of these functions share their name with the module they come from;
 here the function is meant, and ``from gradatim.run import run`` reaches into the module as usual.
 """
@@ -20,13 +25,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import evaluate, plan, run, score
+    from .integrate import CurriculumMixin as CurriculumMixin
+    from .integrate import CurriculumSampler as CurriculumSampler
 
 __all__ = ["evaluate", "plan", "run", "score"]
 
 
-def _function(name: str) -> property:
+def _function(name: str, module: str = ".api") -> property:
     def get(package: ModuleType) -> Any:
-        return getattr(importlib.import_module(".api", __name__), name)
+        return getattr(importlib.import_module(module, __name__), name)
 
     def keep(package: ModuleType, module: ModuleType) -> None:
         """The import system binds a submodule to its package, which would hide the function of that name."""
@@ -35,12 +42,14 @@ def _function(name: str) -> property:
 
 
 class _Package(ModuleType):
-    """This package with its functions fetched at first use; a module-level ``__getattr__`` would lose to submodules."""
+    """This package with its names fetched at first use; a module-level ``__getattr__`` would lose to submodules."""
 
     evaluate = _function("evaluate")
     plan = _function("plan")
     run = _function("run")
     score = _function("score")
+    CurriculumMixin = _function("CurriculumMixin", ".integrate")
+    CurriculumSampler = _function("CurriculumSampler", ".integrate")
 
 
 sys.modules[__name__].__class__ = _Package

@@ -3,7 +3,9 @@
 A corpus is a folder: the scored samples as ``train``, ``validation`` and ``test`` Parquet, ``facts.json`` with the
 counts of everything kept and dropped, and the samples as memory-mapped tokens with the tokenizer made for them. Its
 name is a hash of what it was made from, so arms and seeds of a study share one, on disk and in memory; a lock keeps
-two processes from making it at the same time. It does not know recipes: ``assemble`` says what it is made of.
+two processes from making it at the same time. A later cycle's corpus depends on what the student got wrong, so it lies
+in the folder of its run; what it holds out and its tokenizer are the first one's, whatever is drawn. It does not know
+recipes: ``assemble`` says what it is made of.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from .errors import RunFolderError
 from .record import read_json, storage_errors, write_folder, write_json
@@ -30,9 +32,24 @@ if TYPE_CHECKING:
     from .student.settings import ModelSettings
     from .student.tokenizer import Encoded
 
-__all__ = ["Corpus", "CorpusMaker", "SplitChoice", "key_of"]
+__all__ = ["Corpus", "CorpusMaker", "Deliver", "SplitChoice", "key_of"]
 
 Part = Literal["train", "validation", "test"]
+
+
+class Deliver(Protocol):
+    """Fills ``rejected``: an attempt of the student, a mutation, a mistake of the teacher."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether the student's attempts are wanted."""
+        ...
+
+    def __call__(
+        self, samples: pa.Table, cycle: int, attempts: Feedback, events: Events
+    ) -> tuple[pa.Table, dict[str, Any]]:
+        """The samples with faulty answers, and in plain counts where these came from."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -47,10 +64,11 @@ class SplitChoice:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A finished corpus folder; tables are read when asked for."""
+    """A finished corpus folder; tables are read when asked for. ``first`` is where a later cycle's tokenizer lies."""
 
     folder: Path
     facts: Mapping[str, Any]
+    first: Path | None = None
 
     def table(self, part: Part) -> pa.Table:
         """The samples of one part, in a fixed order."""
@@ -101,11 +119,14 @@ class Corpus:
                 # Characters come from every part: a test program must not fail for a letter training lacks.
                 parts: tuple[Part, ...] = ("train", "validation", "test")
                 texts = (text for part in parts for text in parts_of(self.table(part)))
-                made = {
+                known = (self.first or self.folder) / f"tokens-{kind}" / "tokenizer"
+                stored: Any = AutoTokenizer
+                made: Any = {
+                    "known": lambda: stored.from_pretrained(known),
                     "character": lambda: character_tokenizer(texts),
                     "lexical": lambda: lexical_tokenizer(texts, model.vocabulary),
                     "bpe": lambda: bpe_tokenizer(texts_of(self.table("train")), model.vocabulary),
-                }[model.tokenizer]()
+                }["known" if known.exists() else model.tokenizer]()
 
                 def fill(target: Path) -> None:
                     made.save_pretrained(target / "tokenizer")
@@ -119,29 +140,54 @@ class Corpus:
 
 @dataclass(frozen=True)
 class CorpusMaker:
-    """Draws, scores and splits samples. ``metrics`` are difficulty columns by name; ``key`` names what was asked."""
+    """Draws, scores and splits samples, and lays faulty answers beside the right ones.
+
+    ``metrics`` are difficulty columns by name; ``key`` names what was asked.
+    """
 
     source: Source
     metrics: Mapping[str, Difficulty]
     parts: SplitChoice
     key: str
     workers: int = 1
+    deliver: Deliver | None = None
 
-    def make(
-        self, store: Path, cycle: int = 0, feedback: Feedback | None = None, events: Events = ignore_events
-    ) -> Corpus:
-        """The corpus of a cycle under ``store``; made when it is not there yet."""
-        folder = store / (self.key if cycle == 0 else f"{self.key}-{cycle:02d}")
+    def make(self, store: Path, events: Events = ignore_events) -> Corpus:
+        """The first cycle's corpus under ``store``; made when it is not there yet."""
+        folder = store / self.key
         with _lock(folder):
             if not (folder / "facts.json").exists():
-                self._fill(folder, cycle, feedback or Feedback(), events)
+                from .table import split
+
+                samples, facts = self._scored(0, Feedback(), events)
+                parts = split(samples, **vars(self.parts))
+                train, delivered = self._delivered(parts.train, 0, Feedback(), events)
+                tables = {"train": train, "validation": parts.validation, "test": parts.test}
+                self._write(folder, tables, {**facts, "split": parts.facts, **delivered})
         return Corpus(folder, read_json(folder / "facts.json"))
 
-    def _fill(self, folder: Path, cycle: int, feedback: Feedback, events: Events) -> None:
+    def make_next(
+        self, folder: Path, first: Corpus, feedback: Feedback, ask: Callable[[pa.Table], Feedback], events: Events
+    ) -> Corpus:
+        """The corpus of the cycle after ``feedback``: all that is drawn is learnt, ``first`` has what is held out.
+
+        ``ask``: the student's attempts at samples before it has learnt them, called where ``deliver`` wants them.
+        """
+        with _lock(folder):
+            if not (folder / "facts.json").exists():
+                cycle = feedback.cycle + 1
+                samples, facts = self._scored(cycle, feedback, events)
+                attempts = ask(samples) if self.deliver is not None and self.deliver.asks else Feedback()
+                train, delivered = self._delivered(samples, cycle, attempts, events)
+                tables = {"train": train, "validation": first.table("validation"), "test": first.table("test")}
+                rows = {"train": {"all": train.num_rows}}
+                self._write(folder, tables, {**facts, "split": {"rows": rows}, **delivered})
+        return Corpus(folder, read_json(folder / "facts.json"), first.folder)
+
+    def _scored(self, cycle: int, feedback: Feedback, events: Events) -> tuple[pa.Table, dict[str, Any]]:
+        """The samples of a cycle with a column per metric, and what became of them."""
         import numpy as np
         import pyarrow as pa
-
-        from .table import split, write_table
 
         samples = self.source.draw(cycle, feedback)
         unscored: dict[str, int] = {}
@@ -153,15 +199,28 @@ class CorpusMaker:
             samples = samples.append_column(name, pa.array(scores))
             unscored[name] = int(np.isnan(scores).sum())
             events(Event("finish", f"score {name}"))
-        parts = split(samples, **vars(self.parts))
+        return samples, {"source": dict(getattr(self.source, "facts", {})), "unscored": unscored}
+
+    def _delivered(
+        self, samples: pa.Table, cycle: int, attempts: Feedback, events: Events
+    ) -> tuple[pa.Table, dict[str, Any]]:
+        """The samples with faulty answers beside the right ones, where the recipe asks for them."""
+        if self.deliver is None:
+            return samples, {}
+        table, facts = self.deliver(samples, cycle, attempts, events)
+        return table, {"delivery": facts}
+
+    def _write(self, folder: Path, tables: Mapping[str, pa.Table], facts: Mapping[str, Any]) -> None:
+        """All tables, then ``facts.json``, whose presence means that the corpus is whole."""
+        from .table import write_table
+
         with storage_errors(folder):
-            for name in ("train", "validation", "test"):
-                write_table(getattr(parts, name), folder / f"{name}.parquet")
+            for name, table in tables.items():
+                write_table(table, folder / f"{name}.parquet")
         report = getattr(self.source, "report", None)
         if report is not None:
             report.write_rejected(folder / "train.parquet")
-        drawn = getattr(self.source, "facts", {})
-        write_json(folder / "facts.json", {"source": drawn, "unscored": unscored, "split": parts.facts})
+        write_json(folder / "facts.json", facts)
 
 
 def key_of(asked: Mapping[str, Any], name: Callable[[Any], str] = str) -> str:

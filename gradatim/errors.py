@@ -14,7 +14,9 @@ and exits with the class's ``exit_code``; the library raises the exception. Noth
     │   └── WallsMissing         this machine cannot wall off untrusted programs
     ├── WorkFailed (1)           the work itself failed: what was done is kept
     │   ├── TrainingDiverged     the loss is NaN or exploded
-    │   └── StorageFailed        the disk is full or cannot be written
+    │   ├── StorageFailed        the disk is full or cannot be written
+    │   ├── TeacherFailed        the teacher's endpoint does not answer
+    │   └── BudgetReached        the teacher has used up what it may cost
     └── Stopped (130)            the user stopped the run: everything is saved
 """
 
@@ -24,12 +26,14 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "BudgetReached",
     "DataError",
     "GradatimError",
     "RecipeError",
     "RunFolderError",
     "Stopped",
     "StorageFailed",
+    "TeacherFailed",
     "ToolchainMissing",
     "TrainingDiverged",
     "UnknownPart",
@@ -112,6 +116,18 @@ class TrainingDiverged(WorkFailed):
 
 class StorageFailed(WorkFailed):
     """The disk is full or cannot be written."""
+
+
+class TeacherFailed(WorkFailed):
+    """The teacher's endpoint does not answer; every reply received is kept."""
+
+
+class BudgetReached(WorkFailed):
+    """The teacher may cost no more; ``tokens`` and ``money`` were spent, and every reply received is kept."""
+
+    def __init__(self, what: str, *, tokens: int, money: float, **parts: object) -> None:
+        self.tokens, self.money = tokens, money
+        super().__init__(what, **parts)  # type: ignore[arg-type]
 
 
 class Stopped(GradatimError):

@@ -48,7 +48,8 @@ class PlannedBand:
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One stage. ``tokens`` is its budget, ``steps`` that many full batches; the last four need the data.
+    """One stage of a cycle. ``tokens`` is its budget, ``steps`` that many full batches. What is said of samples needs the
+    data, which is known beforehand for the first cycle only.
 
     ``fractions``: {band: share of it}; ``ends``: {band: which part, where a part is taken}; ``bands``: {band:
     samples}; ``passes``: how often the budget goes through the stage's samples (character tokenizers only).
@@ -64,6 +65,7 @@ class PlannedStage:
     bands: Mapping[str, int] | None = None
     characters: int | None = None
     passes: float | None = None
+    cycle: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def plan_run(
         return _without_data(recipe)
     with contextlib.ExitStack() as stack:
         place = store if made and store is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        return _with_data(recipe, maker.make(place, events=events))
+        return _with_data(recipe, maker.make(place, events))
 
 
 def data_is_quick(recipe: Recipe) -> bool:
@@ -139,7 +141,8 @@ def _without_data(recipe: Recipe) -> RunPlan:
     cuts = recipe.difficulty.bands.thresholds
     edges = [None, *cuts, None] if cuts is not None else [None] * (len(names) + 1)
     bands = [PlannedBand(name, edges[i], edges[i + 1], None) for i, name in enumerate(names)]
-    stages = [_stage(recipe, spec) for spec in preview(assemble(recipe).schedule, names)]
+    cycles = enumerate(assemble(recipe).schedules)
+    stages = [_stage(recipe, cycle, spec) for cycle, schedule in cycles for spec in preview(schedule, names)]
     return _plan(recipe, bands, stages, None, None)
 
 
@@ -147,9 +150,11 @@ def _with_data(recipe: Recipe, corpus: Corpus) -> RunPlan:
     parts = assemble(recipe)
     bands, difficulty, lengths = parts.cut(corpus), corpus.difficulty("train", parts.metric), corpus.lengths()
     stages = []
-    for index, spec in enumerate(preview(parts.schedule, bands)):
+    for index, spec in enumerate(preview(parts.schedules[0], bands)):
         stage = realise(spec, bands, difficulty, seed=stage_seed(recipe.seed, 0, index), index=index)
         stages.append(_counted(recipe, stage, bands, lengths))
+    for cycle, schedule in enumerate(parts.schedules[1:], 1):  # their samples depend on what the student gets wrong
+        stages += [_stage(recipe, cycle, spec) for spec in preview(schedule, bands)]
     edges = [None, *bands.edges, None]
     planned = [
         PlannedBand(name, edges[i], edges[i + 1], size)
@@ -163,7 +168,7 @@ def _with_data(recipe: Recipe, corpus: Corpus) -> RunPlan:
     return _plan(recipe, planned, stages, size, facts)
 
 
-def _stage(recipe: Recipe, spec: StageSpec) -> PlannedStage:
+def _stage(recipe: Recipe, cycle: int, spec: StageSpec) -> PlannedStage:
     fractions = dict(zip(recipe.difficulty.bands.names, spec.fractions, strict=True))
     ends = zip(fractions, spec.ends, strict=True)
     return PlannedStage(
@@ -173,6 +178,7 @@ def _stage(recipe: Recipe, spec: StageSpec) -> PlannedStage:
         steps=_steps(recipe, spec.tokens),
         fractions=fractions,
         ends={name: end for name, end in ends if 0 < fractions[name] < 1},
+        cycle=cycle,
     )
 
 

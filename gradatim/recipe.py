@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from .errors import RecipeError, did_you_mean
 from .student.settings import ModelSettings, TrainSettings
 
-__all__ = ["RECIPES", "Recipe", "changed_keys", "dump", "find", "load", "names", "parse"]
+__all__ = ["RECIPES", "DeliverySection", "FeedbackSection", "Recipe", "changed_keys", "dump", "find", "load", "names", "parse"]
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -101,6 +101,59 @@ class SuiteSection(OpenSection):
     stages: Literal["all", "last"] = "all"
 
 
+class TeacherSection(OpenSection):
+    """Who answers, errs and asks where a recipe needs one; other keys are the teacher's options."""
+
+    name: str = "oracle"
+
+
+class DeliverySection(Section):
+    """Where faulty answers come from: shares by place. ``prove`` says how one that is right after all is found out."""
+
+    faulty: dict[Literal["student", "mutation", "teacher"], Annotated[float, Field(ge=0)]]
+    prove: Literal["output", "tests", "text"] = "output"
+
+    @model_validator(mode="after")
+    def _some(self) -> DeliverySection:
+        if not sum(self.faulty.values()):
+            raise ValueError("give at least one place of faulty answers a share above 0")
+        return self
+
+
+class JudgeSection(OpenSection):
+    """One view of an attempt and its weight among the views; other keys are the judge's options."""
+
+    judge: str
+    weight: float = Field(1.0, gt=0)
+
+
+class FeedbackSection(Section):
+    """What is asked after each cycle but the last, how, and from which score on a question is easy or hard.
+
+    A score lies in 0..1; below ``hard`` a question is hard, from ``easy`` on it is easy. ``questions`` are drawn from
+    the cycle's training samples; each is answered ``draws`` times with at most ``new_tokens`` tokens (by default what the
+    longest right answer needs), through the tokenizer's ``chat`` template or as plain text, up to one of ``stop``.
+    """
+
+    questions: int = Field(500, ge=1)
+    draws: int = Field(1, ge=1)
+    temperature: float = Field(0.0, ge=0)
+    new_tokens: int | None = Field(None, ge=1)
+    chat: bool = False
+    stop: tuple[str, ...] = ()
+    judges: tuple[JudgeSection, ...] = (JudgeSection(judge="output"),)
+    hard: float = Field(0.5, ge=0, le=1)
+    easy: float = Field(0.5, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _apart(self) -> FeedbackSection:
+        if self.hard > self.easy:
+            raise ValueError("hard must not lie above easy")
+        if not self.judges:
+            raise ValueError("give at least one judge")
+        return self
+
+
 class EvaluateSection(Section):
     """What is measured, on the fixed test set. ``seed`` is the suites' own, never the run's."""
 
@@ -109,13 +162,20 @@ class EvaluateSection(Section):
 
 
 class Recipe(Section):
-    """Everything that decides what a run does. ``seed`` is the run's; ``threads`` 0 takes all processors."""
+    """Everything that decides what a run does. ``seed`` is the run's; ``threads`` 0 takes all processors.
+
+    ``budget`` is the whole run's, parted evenly over ``cycles``.
+    """
 
     title: str = ""
     seed: int = Field(1, ge=0)
     threads: int = Field(0, ge=0)
     workers: int = Field(1, ge=1)
+    cycles: int = Field(1, ge=1)
     data: DataSection = DataSection()
+    teacher: TeacherSection | None = None
+    delivery: DeliverySection | None = None
+    feedback: FeedbackSection | None = None
     difficulty: DifficultySection = DifficultySection()
     schedule: ScheduleSection = ScheduleSection()
     budget: BudgetSection = BudgetSection(tokens=2_000_000)
@@ -234,7 +294,12 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 _ALTERNATIVES = {"thresholds": "quantiles", "quantiles": "thresholds", "tokens": "steps", "steps": "tokens"}
 """Keys of which one replaces the other: a recipe that says ``quantiles`` does not mean its parent's ``thresholds``."""
 
-_PARTS: dict[str, tuple[str, ...]] = {"data": ("seed", "split"), "difficulty": ("bands",), "schedule": ()}
+_PARTS: dict[str, tuple[str, ...]] = {
+    "data": ("seed", "split"),
+    "difficulty": ("bands",),
+    "schedule": (),
+    "teacher": (),
+}
 """Sections that name a part, and the keys in them that are not the part's options."""
 
 

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from .corpus import Corpus
 from .schedule import Bands
-from .stage import Counts, Fitted, StageResult, StageSpec, SuiteResult
+from .stage import BandProgress, Counts, Fitted, StageResult, StageSpec, SuiteResult
 
-__all__ = ["decode_fitted", "decode_stage", "decode_suite", "describe", "encode"]
+__all__ = ["decode_fitted", "decode_progress", "decode_spec", "decode_stage", "decode_suite", "describe", "encode"]
 
 
 def encode(result: Fitted | SuiteResult | StageResult) -> dict[str, Any]:
@@ -39,17 +39,34 @@ def decode_suite(value: Mapping[str, Any]) -> SuiteResult:
     return SuiteResult(**{**value, "counts": counts, "scores": scores})
 
 
-def decode_stage(value: Mapping[str, Any]) -> StageResult:
-    """The inverse of ``encode``."""
-    spec = StageSpec(
-        **{**value["spec"], "fractions": tuple(value["spec"]["fractions"]), "ends": tuple(value["spec"]["ends"])}
+def decode_spec(value: Mapping[str, Any]) -> StageSpec:
+    """The inverse of ``encode``; keys that an older result lacks have their defaults."""
+    mixture = value.get("mixture")
+    return StageSpec(
+        **{
+            **value,
+            "fractions": tuple(value["fractions"]),
+            "ends": tuple(value["ends"]),
+            "mixture": None if mixture is None else (tuple(mixture[0]), tuple(mixture[1])),
+        }
     )
+
+
+def decode_progress(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields ``progress`` and ``probed`` of a ``StageResult`` from what ``student.progress.measure`` recorded."""
+    progress = {name: BandProgress(**each) for name, each in value.get("progress", {}).items()}
+    return {"progress": progress, "probed": int(value.get("probed", 0))}
+
+
+def decode_stage(value: Mapping[str, Any]) -> StageResult:
+    """The inverse of ``encode``; keys that an older result lacks have their defaults."""
     return StageResult(
         **{
             **value,
-            "spec": spec,
+            "spec": decode_spec(value["spec"]),
             "fitted": decode_fitted(value["fitted"]),
             "evaluations": tuple(decode_suite(each) for each in value["evaluations"]),
+            **decode_progress(value),
         }
     )
 

@@ -2,8 +2,9 @@
 
 ``SOURCES`` holds the answers by name. A source has one method, ``draw(cycle, feedback)``, which gives the same
 table for the same arguments, and ``facts``: plain counts, filled by the last ``draw``, of what was kept and what
-was dropped and why. ``file`` reads people's own data; ``tinypy`` writes programs of the TinyPy grammar. Neither
-looks at the feedback: a curriculum has one cycle. What a source gives is not yet scored, split or ordered.
+was dropped and why. ``file`` reads people's own data; ``tinypy`` writes programs of the TinyPy grammar; neither looks
+at the feedback. ``taught`` does: a teacher writes its questions (``update``). What a source gives is not yet scored,
+split or ordered.
 """
 
 from __future__ import annotations
@@ -136,3 +137,43 @@ def tinypy(
 ) -> Source:
     """Random small Python programs of seven levels, followed by what they print"""
     return TinypySource(count, levels, digits, seed, dedupe, workers, events)
+
+
+@SOURCES.register("taught")
+@strict("source 'taught'")
+def taught(
+    *,
+    count: int,
+    new: int | None = None,
+    seeds: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    language: str | None = None,
+    ratio: dict[str, float] | None = None,
+    grade: Literal["feedback", "random"] = "feedback",
+    rounds: int = 3,
+    accumulate: bool = True,
+    limit: float = 0.7,
+    teacher: Any,
+    evaluation: Any = (),
+    seed: int = 0,
+    events: Events = ignore_events,
+) -> Source:
+    """Questions of a teacher: seeds first, then new ones from what the student gets wrong"""
+    from .update.taught import RATIO, Taught
+
+    table = FileSource(str(seeds), columns, None, language).draw(0, Feedback()) if seeds is not None else None
+    texts = evaluation() if callable(evaluation) else evaluation
+    return Taught(
+        teacher,
+        count,
+        new,
+        seed=seed,
+        seeds=table,
+        ratio=RATIO if ratio is None else ratio,
+        grade=grade,
+        rounds=rounds,
+        accumulate=accumulate,
+        limit=limit,
+        evaluation=texts,
+        events=events,
+    )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "BandProgress",
+    "By",
     "Counts",
     "Difficulty",
     "End",
@@ -26,6 +28,9 @@ __all__ = [
     "Events",
     "Feedback",
     "Fitted",
+    "Mixture",
+    "Needs",
+    "Probe",
     "Schedule",
     "Source",
     "Stage",
@@ -38,6 +43,7 @@ __all__ = [
 ]
 
 End = Literal["hardest", "easiest", "random"]
+By = Literal["difficulty", "loss", "pass_rate"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,17 @@ class StageSpec:
 
     ``fractions[i]`` in [0, 1] is the share of band i (easiest band first) that the stage uses; ``ends[i]`` says
     which part of the band that is. ``tokens`` is the budget: predictions that receive a gradient. ``order`` names
-    how the rows follow each other; ``objective`` replaces the recipe's objective when it is not None.
+    how the rows follow each other, with ``order_options``; ``objective`` replaces the recipe's objective when it is
+    not None.
+
+    Continuous curricula narrow or draw what the bands hold:
+
+    * ``mixture``: the bands' shares of the stage's tokens at its start and at its end, each adding up to 1; between
+      the two they move in a straight line. Only for bands whose fraction is not 0.
+    * ``low``, ``high``: only rows between these two quantiles of ``by``: the table's difficulty, or what the student
+      itself found hard when it was probed after the stage before (``loss``: nats per answer token; ``pass_rate``).
+    * ``frontier``: rows are drawn in proportion to p(1 - p), p = the student's chance of the whole answer, as probed.
+    * ``replay``: the share of the tokens that goes, evenly, to rows easier than those: below ``low``, or with p > 1/2.
     """
 
     name: str
@@ -55,6 +71,13 @@ class StageSpec:
     ends: tuple[End, ...] = ()
     order: str = "shuffled"
     objective: str | None = None
+    order_options: Mapping[str, Any] = field(default_factory=dict)
+    mixture: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    low: float = 0.0
+    high: float = 1.0
+    by: By = "difficulty"
+    frontier: bool = False
+    replay: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.fractions or any(not 0 <= share <= 1 for share in self.fractions):
@@ -67,13 +90,69 @@ class StageSpec:
             object.__setattr__(self, "ends", ("hardest",) * len(self.fractions))
         if len(self.ends) != len(self.fractions):
             raise ValueError(f"stage {self.name!r}: {len(self.ends)} ends for {len(self.fractions)} bands")
+        if not 0 <= self.low < self.high <= 1:
+            raise ValueError(f"stage {self.name!r}: 0 <= low < high <= 1, not {self.low} and {self.high}")
+        if not 0 <= self.replay < 1:
+            raise ValueError(f"stage {self.name!r}: replay must lie in [0, 1), not {self.replay}")
+        if self.draws and self.order != "shuffled":
+            raise ValueError(f"stage {self.name!r}: rows that are drawn have no order, not {self.order!r}")
+        if self.mixture is not None:
+            self._check_mixture(self.mixture)
+
+    def _check_mixture(self, mixture: tuple[tuple[float, ...], ...]) -> None:
+        if self.frontier or self.replay or (self.low, self.high) != (0, 1):
+            raise ValueError(f"stage {self.name!r}: a mixture goes with no quantiles, frontier or replay")
+        for weights in mixture:
+            if len(weights) != len(self.fractions) or min(weights) < 0 or abs(sum(weights) - 1) > 1e-6:
+                raise ValueError(f"stage {self.name!r}: a mixture is a share per band, adding up to 1, not {weights}")
+            if any(weight and not share for weight, share in zip(weights, self.fractions, strict=True)):
+                raise ValueError(f"stage {self.name!r}: a mixture of {weights} needs bands that are not used")
+
+    @property
+    def draws(self) -> bool:
+        """Whether rows are drawn with weights instead of being gone through in passes."""
+        return self.mixture is not None or self.frontier or self.replay > 0
+
+    @property
+    def probes(self) -> bool:
+        """Whether its rows depend on what the student was probed on after the stage before."""
+        return self.frontier or self.by != "difficulty"
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """How often each row of a stage comes up, aligned with ``Stage.rows``.
+
+    Row i belongs to group ``groups[i]`` (int64). A group gets the share ``start[g]`` of the tokens at the beginning of
+    the stage and ``end[g]`` at its end, moving in a straight line; each adds up to 1. Within a group rows come up in
+    proportion to ``weights`` (float64, positive).
+    """
+
+    groups: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float64]
+    start: tuple[float, ...]
+    end: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How hard the student found some rows of the cycle's training table, after a stage.
+
+    ``rows`` (int64, rising), ``loss`` (float64: nats of the whole answer with its end, a sum) and ``tokens`` (int64: of
+    that answer) have one length. ``exp(-loss)`` is the chance that the student, sampling, writes exactly the answer.
+    """
+
+    rows: npt.NDArray[np.int64]
+    loss: npt.NDArray[np.float64]
+    tokens: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Stage:
     """A stage with its data fixed: ``rows`` are indices into the cycle's table, in the order they are learnt.
 
-    ``shuffled`` stages are permuted anew at each pass by the batcher (seeded by ``seed``); others keep ``rows``.
+    ``shuffled`` stages are permuted anew at each pass by the batcher (seeded by ``seed``); others keep ``rows``, at
+    every pass or (``shuffled_in``) at the first alone. With a ``mixture`` rows are drawn, and there are no passes.
     ``first_token`` and ``run_tokens`` place the stage inside the run's whole budget, for learning-rate shapes that
     continue over stages.
     """
@@ -85,10 +164,15 @@ class Stage:
     first_token: int
     run_tokens: int
     cycle: int = 0
+    mixture: Mixture | None = None
 
     @property
     def shuffled(self) -> bool:
         return self.spec.order == "shuffled"
+
+    def shuffled_in(self, epoch: int) -> bool:
+        """Whether the rows are permuted in pass ``epoch`` (from 0)."""
+        return self.shuffled or (epoch > 0 and self.spec.order_options.get("passes") == "once")
 
 
 @dataclass(frozen=True)
@@ -136,10 +220,24 @@ class Fitted:
 
 
 @dataclass(frozen=True)
+class BandProgress:
+    """How the student does on one band of the fixed validation samples.
+
+    ``loss``: nats per token of their answers; ``right``: the share whose whole answer it would write, greedily;
+    ``samples``: how many there are.
+    """
+
+    loss: float
+    right: float
+    samples: int
+
+
+@dataclass(frozen=True)
 class StageResult:
     """What a finished stage leaves behind; written last, so that its presence means the stage is done.
 
-    ``composition`` is the number of samples per band.
+    ``composition`` is the number of samples per band. ``progress`` ({band: how the student does on it}) and ``probed``
+    (rows in the stage's ``Probe``) are there when the schedule needs them; a band without validation samples is not.
     """
 
     cycle: int
@@ -149,14 +247,22 @@ class StageResult:
     composition: Mapping[str, int]
     fitted: Fitted
     evaluations: Sequence[SuiteResult] = ()
+    progress: Mapping[str, BandProgress] = field(default_factory=dict)
+    probed: int = 0
 
 
 @dataclass(frozen=True)
 class Feedback:
-    """What the student got wrong in a cycle; empty before the first. Rows follow ``table``'s ids."""
+    """What the student got wrong in a cycle; empty before the first.
+
+    ``table`` has one row per attempt in the schema ``feedback.FEEDBACK``. ``known`` holds what is not new any more: every
+    sample of the cycles so far, those held out included; ``learnt`` is the part of it that was there to learn.
+    """
 
     cycle: int = -1
     table: pa.Table | None = None
+    known: pa.Table | None = None
+    learnt: pa.Table | None = None
 
 
 @dataclass(frozen=True)
@@ -193,8 +299,25 @@ class Difficulty(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What a schedule wants to know after each stage.
+
+    ``band_loss``: ``StageResult.progress``. ``sample_loss``: a ``Probe`` of ``probe`` rows drawn from the cycle's
+    training table, 0 for all of them; ``StageResult.probed`` says how many it has.
+    """
+
+    band_loss: bool = False
+    sample_loss: bool = False
+    probe: int = 0
+
+
 class Schedule(Protocol):
-    """Which stage comes next: a pure function of what has happened in this cycle."""
+    """Which stage comes next: a pure function of what has happened in this cycle.
+
+    A schedule that looks at what the student can do says so in an attribute ``needs``, see ``Needs``; where it has
+    none, nothing is measured. All that it may look at is recorded in the results, so a run that is resumed decides the same.
+    """
 
     def next(self, history: Sequence[StageResult]) -> StageSpec | None:
         """The next stage, or None when the cycle's stages are done."""

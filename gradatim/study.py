@@ -111,7 +111,7 @@ def study(plan: Plan, folder: Path, *, workers: int = 0, events: Events = ignore
                     hint="another folder with --out, or the recipe as it was",
                 )
         for recipe in plan.arms.values():
-            corpus_maker(recipe.model_copy(update={"workers": cores}), events).make(folder / "data", events=events)
+            corpus_maker(recipe.model_copy(update={"workers": cores}), events).make(folder / "data", events)
         waiting = {run: recipe for run, recipe in recipes.items() if not _finished(folder / run_folder(*run), recipe)}
         _carry_out(waiting, folder, min(workers, max(len(waiting), 1)), events, len(recipes))
 
@@ -164,7 +164,8 @@ def _differences(plan: Plan, arm: str) -> list[str]:
 def _restarts(recipe: Recipe) -> int:
     """How often the optimizer and the learning rate begin anew in a run, as far as is known beforehand."""
     empty = Bands(recipe.difficulty.bands.names, (), np.empty(0, np.int8))
-    return len(preview(assemble(recipe).schedule, empty)) - 1 if recipe.train.restart else 0
+    stages = sum(len(preview(schedule, empty)) for schedule in assemble(recipe).schedules)
+    return stages - 1 if recipe.train.restart else 0
 
 
 def _titles(plan: Plan) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,8 @@ from .options import Json, Workers, words
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ..report.correlation import Correlations
+    from ..stage import Difficulty
     from ..table import ReadReport
 
 __all__ = ["EXAMPLES", "score"]
@@ -20,6 +23,7 @@ __all__ = ["EXAMPLES", "score"]
 EXAMPLES = (
     "gradatim score programs.parquet --out scored.parquet --metric om,halstead",
     "gradatim score my_project/ --metric cyclomatic --hardest 10",
+    "gradatim score pairs.jsonl --metric loss,attention,size --model MODEL --correlate --out scored.parquet",
 )
 
 
@@ -34,13 +38,29 @@ def score(
         list[str] | None,
         typer.Option(help="Metrics, with commas or given many times (gradatim list difficulties). (default: om)"),
     ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="The model folder that loss, perplexity, attention and p_correct ask; p_correct takes many."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="METRIC.KEY=VALUE", help="An option of a metric; may be given many times."),
+    ] = None,
+    correlate: Annotated[bool, typer.Option("--correlate", help="Also show how the metrics' orders agree.")] = False,
+    passes: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --correlate: results by sample (id, and passed or verdict), to see what predicts them."
+        ),
+    ] = None,
     hardest: Annotated[int, typer.Option(min=0, help="Also show so many of the hardest samples.")] = 0,
     workers: Workers = 1,
     as_json: Json = False,
 ) -> None:
     """Give each sample a difficulty: one column per metric, higher is harder.
 
-    What cannot be read or parsed is reported and written beside OUT, never fatal.
+    What cannot be read or parsed is reported and written beside OUT, never fatal. What a model or a teacher was asked
+    is remembered, so the same command goes on where it was stopped.
     """
     from ..difficulty import score as score_table
     from .progress import watching
@@ -49,20 +69,65 @@ def score(
     metrics = list(dict.fromkeys(words(metric or ["om"])))
     if out is not None and out.suffix.lower() == ".txt":
         raise UserError("text has no place for a difficulty", where="--out", given=out, allowed=".parquet, .jsonl")
-    with watching() as events:
+    parts = _parts(metrics, words(model or []), changes or [])
+    if passes is not None and not correlate:
+        raise UserError("it says what the metrics are compared with", where="--passes", hint="--correlate")
+    with watching(resumable=any(hasattr(part, "causes") for part in parts.values())) as events:
         table, report = _read(samples)
-        scored, facts = score_table(table, metrics, workers=workers, events=events)
+        scored, facts = score_table(table, parts, workers=workers, events=events)
+        agreement = _agreement(scored, metrics, passes) if correlate else None
         rejected = _write(scored, report, out)
     facts |= {"path": str(out) if out else None, "rejected": len(report.rejected)}
     hard = {name: _hardest(scored, name, hardest) for name in metrics} if hardest else {}
     _tell_rejected(report, rejected)
     if as_json:
-        print_json({**facts, **({"hardest": hard} if hardest else {})})
+        print_json({**facts, **({"hardest": hard} if hardest else {}), **_plain(agreement)})
         return
-    for block in _tables(facts, hard):
+    for block in _tables(facts, hard, agreement):
         output().print(block)
     if out:
         output().print(f"{facts['rows']:,} samples in {out}", markup=False)
+
+
+def _parts(metrics: Sequence[str], models: Sequence[str], changes: Sequence[str]) -> dict[str, Difficulty]:
+    """The metrics with their options: a model goes to each of them that asks one."""
+    from ..difficulty import DIFFICULTIES
+    from ..options import option_names
+
+    options = _options(changes, metrics)
+    asking = [name for name in metrics if "model" in option_names(DIFFICULTIES.get(name, where="--metric"))]
+    if models and not asking:
+        raise UserError("none of the metrics asks a model", where="--model", given=", ".join(metrics))
+    for name in asking if models else []:
+        options[name].setdefault("model", models[0] if len(models) == 1 else list(models))
+    return {name: DIFFICULTIES.get(name)(**options[name]) for name in metrics}
+
+
+def _options(changes: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[str, Any]]:
+    import yaml
+
+    found: dict[str, dict[str, Any]] = {name: {} for name in metrics}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        name, _, option = key.strip().partition(".")
+        if not equals or not option or name not in found:
+            hint = f"--set {metrics[0]}.KEY=VALUE"
+            raise UserError("an option is written METRIC.KEY=VALUE", where="--set", given=change, hint=hint)
+        try:
+            found[name][option] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError("the value is not YAML", where=f"--set {key}", given=value) from error
+    return found
+
+
+def _agreement(scored: pa.Table, metrics: Sequence[str], passes: Path | None) -> Correlations:
+    from ..report.correlation import correlations, read_passes
+
+    return correlations(scored, metrics, None if passes is None else read_passes(passes))
+
+
+def _plain(agreement: Correlations | None) -> dict[str, Any]:
+    return {} if agreement is None else {"correlations": agreement.data()}
 
 
 def _read(path: Path) -> tuple[pa.Table, ReadReport]:
@@ -73,12 +138,34 @@ def _read(path: Path) -> tuple[pa.Table, ReadReport]:
 
     report = ReadReport(str(path))
     if not is_source_folder(path):
+        if _holds_choices(path):
+            return _read_choices(path, report), report
         return read_table(path, report=report), report
     table, facts = read_folder(path)
     report.kept = table.num_rows
     for kind in ("unreadable", "unparsable"):
         report.rejected += [Rejected(0, f"{kind}: {why}", name) for name, why in facts[kind].items()]
     return table, report
+
+
+def _holds_choices(path: Path) -> bool:
+    """Whether the rows are multiple-choice questions, as the suite ``choice`` reads them."""
+    from ..table.chunks import chunks_of, format_of
+
+    form = format_of(str(path))
+    first = next(chunks_of(str(path), form, 1, lambda *row: None), None) if form in ("jsonl", "parquet") else None
+    names = set(first.columns) if first else set()
+    return "question" in names and "prompt" not in names and bool(names & {"options", "choices", "A"})
+
+
+def _read_choices(path: Path, report: ReadReport) -> pa.Table:
+    from ..evaluate.choice import choices_table
+    from ..evaluate.questions import read_questions
+
+    asked = read_questions(path)
+    report.kept = len(asked.questions)
+    report.rejected += asked.rejected
+    return choices_table(asked)
 
 
 def _write(scored: pa.Table, report: ReadReport, out: Path | None) -> Path | None:
@@ -112,7 +199,8 @@ def _tell_rejected(report: ReadReport, beside: Path | None) -> None:
         typer.echo(f"gradatim: all {len(report.rejected):,} are written to {beside}", err=True)
 
 
-def _tables(facts: dict[str, Any], hard: dict[str, list[dict[str, Any]]]) -> list[Any]:
+def _tables(facts: dict[str, Any], hard: dict[str, list[dict[str, Any]]], agreement: Correlations | None) -> list[Any]:
+    from ..report.correlation import caption, rows_of
     from .show import table
 
     def figure(value: float | None) -> str | None:
@@ -122,9 +210,11 @@ def _tables(facts: dict[str, Any], hard: dict[str, list[dict[str, Any]]]) -> lis
         (name, each["scored"], each["unscored"], *(figure(each[key]) for key in ("least", "median", "most")))
         for name, each in facts["metrics"].items()
     ]
-    blocks = [table(("metric", "scored", "unscored", "least", "median", "most"), rows)]
+    blocks: list[Any] = [table(("metric", "scored", "unscored", "least", "median", "most"), rows)]
     blocks += [
         table((f"hardest by {name}", name), [(row["sample"], figure(row["difficulty"])) for row in found])
         for name, found in hard.items()
     ]
+    if agreement is not None:
+        blocks += [table(*rows_of(agreement)), caption(agreement)]
     return blocks

@@ -5,6 +5,9 @@
     halstead      the same idea over tokens: the better default
     size, nesting, rarity, compression, trace     length, depth, unfamiliar constructs, redundancy, steps executed
     composite     several of them in one figure
+    asked         what a model finds hard: loss, perplexity, attention, the probability of the right answer
+    judged        what a teacher finds hard, from 1 to 10
+    remembered    what was asked once is not asked again
     score         metrics as columns of a table
     folder        a folder of Python files as a table
 
@@ -37,3 +40,13 @@ for _name, _summary in {
     "trace": "Steps executed when a TinyPy program runs.",
 }.items():
     DIFFICULTIES.lazy(_name, f"{__name__}.{_name}:{_name}", _summary)
+
+for _name, _summary in {
+    "attention": "How evenly a model's attention is spread over what is before the answer (2405.07490); needs a model.",
+    "loss": "How surprised a model is by the answer, in nats per token; needs a model.",
+    "p_correct": "How unlikely the right answer is for one or several models; needs a model.",
+    "perplexity": "How surprised a model is by the answer, exp of the loss; needs a model.",
+}.items():
+    DIFFICULTIES.lazy(_name, f"{__name__}.asked:{_name}", _summary)
+
+DIFFICULTIES.lazy("judged", f"{__name__}.judged:judged", "How hard a teacher finds a sample, 1 to 10; needs a teacher.")

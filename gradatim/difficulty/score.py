@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, RecipeError
+from ..options import option_names
 from ..stage import Difficulty, Event, Events, ignore_events
-from .program import PerText, PerTree
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,8 @@ def score(
 
     ``metrics``: names of registered difficulties (with their default options), or {column: difficulty}. A column
     of that name is replaced. Facts: {"rows": n, "metrics": {name: {"scored", "unscored", "least", "median",
-    "most"}}}; the last three are None when nothing was scored. With ``workers`` > 1 a script needs the usual
+    "most"}}}; the last three are None when nothing was scored; "causes" counts why samples have no score where a metric
+    can tell. With ``workers`` > 1 a script needs the usual
     ``if __name__ == "__main__"``, since processes are spawned.
 
     Raises ``UnknownPart`` for a name that is not registered, ``RecipeError`` for a name that the table uses for
@@ -40,18 +41,14 @@ def score(
     import numpy as np
     import pyarrow as pa
 
-    from .rarity import Rarity
-
     parts = metrics if isinstance(metrics, Mapping) else _by_name(metrics)
     _check(samples, parts)
     facts: dict[str, Any] = {"rows": samples.num_rows, "metrics": {}}
     for name, part in parts.items():
         events(Event("start", f"score {name}", 0, samples.num_rows))
-        # Only our own row-wise parts can tell how far they are; the contract does not ask it of others.
-        if isinstance(part, (PerTree, PerText, Rarity)):
-            scores = part(samples, workers=workers, events=_renamed(events, f"score {name}"))
-        else:
-            scores = part(samples, workers=workers)
+        # Only some parts can tell how far they are; the contract does not ask it of others.
+        told: dict[str, Any] = {"events": _renamed(events, f"score {name}")} if "events" in option_names(part) else {}
+        scores = part(samples, workers=workers, **told)
         if scores.shape != (samples.num_rows,):
             raise DataError(f"the difficulty {name!r} gave {scores.shape} scores for {samples.num_rows} samples")
         column = pa.array(scores.astype(np.float64, copy=False))
@@ -60,6 +57,8 @@ def score(
         else:
             samples = samples.append_column(name, column)
         facts["metrics"][name] = _facts(scores)
+        if causes := getattr(part, "causes", None):
+            facts["metrics"][name]["causes"] = dict(sorted(causes.items()))
         events(Event("finish", f"score {name}", samples.num_rows, samples.num_rows))
     return samples, facts
 

@@ -3,8 +3,9 @@
 A *suite* asks a student about a fixed table and counts what it gets right: whole outputs (``output``), the next
 character after every prefix (``token``), the next line (``line``). Each of these has two protocols: ``greedy``, and
 ``paper``, which samples as 2407.10194 does. Two more ask about problems of a file: do the programs that a student
-writes pass their tests (``functional``), and can it tell what a function does (``cruxeval``). A suite is made by name
-with plain options and then called:
+writes pass their tests (``functional``), and can it tell what a function does (``cruxeval``). One compares
+the options of multiple-choice questions by how likely a model finds them (``choice``, whose file ``questions`` reads).
+A suite is made by name with plain options and then called:
 
     suite = SUITES.get("output")(protocol="greedy", limit=1000)
     result = suite(load_student(folder), samples, seed=0)
@@ -40,3 +41,4 @@ SUITES.lazy(
 SUITES.lazy(
     "cruxeval", "gradatim.evaluate.crux:cruxeval", "what a Python function returns, or for which input (CRUXEval)"
 )
+SUITES.lazy("choice", "gradatim.evaluate.choice:choice", "multiple-choice questions: which option is likeliest")

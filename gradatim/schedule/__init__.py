@@ -1,28 +1,39 @@
 """Which samples does each stage learn, in what order, and for how long?
 
 A difficulty column is cut into *bands*, easiest first (``bands``); a *schedule* says which share of which band
-each stage takes and how many tokens of the budget (``matrix``); ``realise`` turns one such ``StageSpec`` into row
-numbers in an *order*. ``gradatim plan`` walks all three without training: ``preview`` and ``stage_table``.
+each stage takes and how many tokens of the budget. The plain ones are a matrix (``matrix``); ``fade`` and ``pacing``
+move continuously; ``mastery``, ``self_paced``, ``frontier`` and ``bandit`` look at what the student can do by then
+(``adaptive``). ``realise`` turns one ``StageSpec`` into row numbers, arranged by an *order* (``orders``) or drawn with
+weights. ``gradatim plan`` walks all of it without training: ``preview`` and ``stage_table``.
 
 Everything here is pure: no files, no model, no hidden randomness. It does not score samples (``difficulty``), does
-not batch them (``student``) and does not say what happens between stages (``run``).
+not batch them or measure progress (``student``) and does not say what happens between stages (``run``).
 """
 
+from . import bandit, fade, frontier, mastery, pacing, self_paced  # noqa: F401  (they register themselves)
+from .adaptive import needs_of
 from .bands import PAPER_THRESHOLDS, Bands, check_cuts, make_bands
-from .matrix import SCHEDULES, Matrix, ScheduleFactory, preview, split_budget
-from .realise import ORDERS, Order, realise, stage_table
+from .matrix import SCHEDULES, Matrix, ScheduleFactory, split_budget
+from .orders import ORDERS, Arranged, Order, OrderFactory, category_codes
+from .realise import probe_rows, realise, stage_table
+from .walk import preview
 
 __all__ = [
     "ORDERS",
     "PAPER_THRESHOLDS",
     "SCHEDULES",
+    "Arranged",
     "Bands",
     "Matrix",
     "Order",
+    "OrderFactory",
     "ScheduleFactory",
+    "category_codes",
     "check_cuts",
     "make_bands",
+    "needs_of",
     "preview",
+    "probe_rows",
     "realise",
     "split_budget",
     "stage_table",

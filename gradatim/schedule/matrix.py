@@ -9,30 +9,28 @@ The plain schedules are a matrix: rows are stages, columns are bands (easiest fi
 The budget is split exactly: the stages' tokens add up to it. With three bands the shares are those of
 arXiv 2407.10194 (steps of 25/30/65 thousand for incremental, 20/30/70 for hybrid). A factory makes a schedule from
 the bands' names and the budget alone, so a plan can be drawn before any data is there. This module does not choose
-rows (``realise``).
+rows (``realise``), and how they follow each other is the same question for every matrix (``_ordered``).
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ..errors import RecipeError, did_you_mean
 from ..options import strict
 from ..registry import Registry
-from ..stage import End, Fitted, Schedule, StageResult, StageSpec
-from .bands import Bands
-from .realise import ORDERS
+from ..stage import End, Schedule, StageResult, StageSpec
+from .orders import make_order
 
-__all__ = ["SCHEDULES", "Matrix", "ScheduleFactory", "preview", "split_budget"]
+__all__ = ["SCHEDULES", "Matrix", "ScheduleFactory", "split_budget"]
 
 Shares = Sequence[float] | None
-
-MOST_STAGES = 1000
-"""``preview`` gives up here: a schedule that goes on for longer never ends."""
 
 
 class ScheduleFactory(Protocol):
@@ -55,6 +53,55 @@ class Matrix:
         return self.rows[len(history)] if len(history) < len(self.rows) else None
 
 
+def _ordered(name: str, factory: Callable[..., Matrix]) -> ScheduleFactory:
+    """``factory`` with two more options, and all of them checked.
+
+    ``order`` is an order's name, or a mapping of ``name`` and the order's own options; ``category`` is short for the
+    option that names the column of an order by categories.
+    """
+
+    @functools.wraps(factory)
+    def made(
+        bands: tuple[str, ...],
+        tokens: int,
+        *,
+        order: str | dict[str, Any] = "shuffled",
+        category: str | None = None,
+        **options: Any,
+    ) -> Matrix:
+        called, chosen = _order(order, category)
+        rows = factory(bands, tokens, **options).rows
+        return Matrix(tuple(replace(row, order=called, order_options=chosen) for row in rows))
+
+    own, added = inspect.signature(factory), inspect.signature(_order_options).parameters.values()
+    made.__signature__ = own.replace(parameters=[*own.parameters.values(), *added])  # type: ignore[attr-defined]
+    made.__annotations__ = {**factory.__annotations__, **_order_options.__annotations__}
+    return strict(f"the schedule {name!r}")(made)
+
+
+def _order_options(*, order: str | dict[str, Any] = "shuffled", category: str | None = None) -> None:
+    """The signature of what every matrix takes beside its own options."""
+
+
+def _order(order: str | dict[str, Any], category: str | None) -> tuple[str, dict[str, Any]]:
+    """The name of an order and its options, known to fit together."""
+    options = {"name": order} if isinstance(order, str) else dict(order)
+    called = str(options.pop("name", ""))
+    if category is not None:
+        options["category"] = category
+    make_order(called, options, "schedule.order")
+    return called, options
+
+
+def _schedule(name: str) -> Callable[[Callable[..., Matrix]], ScheduleFactory]:
+    """Decorator: a factory of matrices becomes a registered schedule that also takes an order."""
+
+    def add(factory: Callable[..., Matrix]) -> ScheduleFactory:
+        return SCHEDULES.register(name)(_ordered(name, factory))
+
+    return add
+
+
 def split_budget(tokens: int, shares: Sequence[float]) -> list[int]:
     """``tokens`` parted in proportion to ``shares``; whole numbers that add up to ``tokens`` exactly.
 
@@ -74,23 +121,10 @@ def split_budget(tokens: int, shares: Sequence[float]) -> list[int]:
 
 
 def _matrix(
-    names: Sequence[str],
-    fractions: Sequence[Sequence[float]],
-    budgets: Sequence[int],
-    order: str = "shuffled",
-    end: End = "hardest",
+    names: Sequence[str], fractions: Sequence[Sequence[float]], budgets: Sequence[int], end: End = "hardest"
 ) -> Matrix:
-    if order not in ORDERS:
-        raise RecipeError(
-            f"there is no order called {order!r}",
-            where="schedule.order",
-            allowed=", ".join(ORDERS.names()),
-            hint=did_you_mean(order, ORDERS.names()),
-        )
     rows = zip(names, fractions, budgets, strict=True)
-    return Matrix(
-        tuple(StageSpec(name, tuple(map(float, row)), part, (end,) * len(row), order) for name, row, part in rows)
-    )
+    return Matrix(tuple(StageSpec(name, tuple(map(float, row)), part, (end,) * len(row)) for name, row, part in rows))
 
 
 def _shares(given: Shares, default: Sequence[float]) -> list[float]:
@@ -122,11 +156,8 @@ def _stage_names(fractions: Sequence[Sequence[float]], bands: Sequence[str]) -> 
     return ["all" if len(some) == len(bands) > 1 else "+".join(some) for some in used]
 
 
-@SCHEDULES.register("baseline")
-@strict("the schedule 'baseline'")
-def baseline(
-    bands: tuple[str, ...], tokens: int, *, restarts: int = 1, shares: Shares = None, order: str = "shuffled"
-) -> Matrix:
+@_schedule("baseline")
+def baseline(bands: tuple[str, ...], tokens: int, *, restarts: int = 1, shares: Shares = None) -> Matrix:
     """Every band from the first step: no curriculum.
 
     ``restarts`` parts the budget into that many equal stages, ``shares`` into unequal ones: the control that has
@@ -137,39 +168,35 @@ def baseline(
         raise RecipeError("a baseline has at least 1 stage", where="schedule.restarts", given=count)
     budgets = split_budget(tokens, _shares(shares, [1.0] * count))
     names = ["all"] if count == 1 else [f"all-{stage + 1}" for stage in range(count)]
-    return _matrix(names, [[1.0] * len(bands)] * count, budgets, order)
+    return _matrix(names, [[1.0] * len(bands)] * count, budgets)
 
 
-@SCHEDULES.register("sequential")
-@strict("the schedule 'sequential'")
-def sequential(bands: tuple[str, ...], tokens: int, *, shares: Shares = None, order: str = "shuffled") -> Matrix:
+@_schedule("sequential")
+def sequential(bands: tuple[str, ...], tokens: int, *, shares: Shares = None) -> Matrix:
     """One band after the other, easiest first; equal shares of the budget."""
     rows = _triangle(len(bands), below=0.0)
-    return _matrix(bands, rows, split_budget(tokens, _shares(shares, [1.0] * len(bands))), order)
+    return _matrix(bands, rows, split_budget(tokens, _shares(shares, [1.0] * len(bands))))
 
 
-@SCHEDULES.register("reverse")
-@strict("the schedule 'reverse'")
-def reverse(bands: tuple[str, ...], tokens: int, *, shares: Shares = None, order: str = "shuffled") -> Matrix:
+@_schedule("reverse")
+def reverse(bands: tuple[str, ...], tokens: int, *, shares: Shares = None) -> Matrix:
     """One band after the other, hardest first: the control for the direction of a curriculum."""
     rows = _triangle(len(bands), below=0.0)[::-1]
-    return _matrix(bands[::-1], rows, split_budget(tokens, _shares(shares, [1.0] * len(bands))), order)
+    return _matrix(bands[::-1], rows, split_budget(tokens, _shares(shares, [1.0] * len(bands))))
 
 
-@SCHEDULES.register("incremental")
-@strict("the schedule 'incremental'")
-def incremental(bands: tuple[str, ...], tokens: int, *, shares: Shares = None, order: str = "shuffled") -> Matrix:
+@_schedule("incremental")
+def incremental(bands: tuple[str, ...], tokens: int, *, shares: Shares = None) -> Matrix:
     """Each stage adds the next harder band: easy, easy+medium, all.
 
     Shares: 25/30/65 for three bands (arXiv 2407.10194), else in proportion to the bands in each stage.
     """
     rows = _triangle(len(bands), below=1.0)
     budgets = split_budget(tokens, _shares(shares, _rising_shares(len(bands), (25, 30, 65))))
-    return _matrix(_stage_names(rows, bands), rows, budgets, order)
+    return _matrix(_stage_names(rows, bands), rows, budgets)
 
 
-@SCHEDULES.register("hybrid")
-@strict("the schedule 'hybrid'")
+@_schedule("hybrid")
 def hybrid(
     bands: tuple[str, ...],
     tokens: int,
@@ -177,7 +204,6 @@ def hybrid(
     replay: float = 0.5,
     end: End = "hardest",
     shares: Shares = None,
-    order: str = "shuffled",
 ) -> Matrix:
     """Each stage takes the next band whole and replays the hardest part of the bands before it.
 
@@ -189,12 +215,11 @@ def hybrid(
     rows = _triangle(len(bands), below=replay)
     budgets = split_budget(tokens, _shares(shares, _rising_shares(len(bands), (20, 30, 70))))
     names = [f"{band}+replay" if stage and replay else band for stage, band in enumerate(bands)]
-    return _matrix(names, rows, budgets, order, end)
+    return _matrix(names, rows, budgets, end)
 
 
-@SCHEDULES.register("only")
-@strict("the schedule 'only'")
-def only(bands: tuple[str, ...], tokens: int, *, band: str | None = None, order: str = "shuffled") -> Matrix:
+@_schedule("only")
+def only(bands: tuple[str, ...], tokens: int, *, band: str | None = None) -> Matrix:
     """One band alone for the whole budget; ``band`` is its name, the hardest when left out."""
     chosen = bands[-1] if band is None else band
     if chosen not in bands:
@@ -204,14 +229,11 @@ def only(bands: tuple[str, ...], tokens: int, *, band: str | None = None, order:
             allowed=", ".join(bands),
             hint=did_you_mean(chosen, bands),
         )
-    return _matrix([chosen], [[float(name == chosen) for name in bands]], split_budget(tokens, [1.0]), order)
+    return _matrix([chosen], [[float(name == chosen) for name in bands]], split_budget(tokens, [1.0]))
 
 
-@SCHEDULES.register("warmup")
-@strict("the schedule 'warmup'")
-def warmup(
-    bands: tuple[str, ...], tokens: int, *, share: float = 0.5, shares: Shares = None, order: str = "shuffled"
-) -> Matrix:
+@_schedule("warmup")
+def warmup(bands: tuple[str, ...], tokens: int, *, share: float = 0.5, shares: Shares = None) -> Matrix:
     """An incremental curriculum for a share of the budget, then every band shuffled (arXiv 2506.11300).
 
     The curriculum is the stages that do not have every band yet; ``shares`` parts ``share`` among them (default:
@@ -222,32 +244,4 @@ def warmup(
     rows = _triangle(len(bands), below=1.0)
     first = _shares(shares, list(_rising_shares(len(bands), (25, 30, 65)))[:-1])
     parts = [*(part / sum(first) * share for part in first), 1 - share] if first else [1.0]
-    return _matrix(_stage_names(rows, bands), rows, split_budget(tokens, parts), order)
-
-
-def preview(schedule: Schedule, bands: Bands | Sequence[str]) -> list[StageSpec]:
-    """The stages of ``schedule``, walked with placeholder results (loss NaN, no evaluations).
-
-    ``bands`` may be names alone when there is no data yet; every band then counts as empty.
-    Exact for schedules that do not look at results; for an adaptive one, what it does when nothing is known.
-    Raises ``RecipeError`` when it has not ended after 1000 stages.
-    """
-    names = bands.names if isinstance(bands, Bands) else tuple(bands)
-    sizes = bands.sizes if isinstance(bands, Bands) else (0,) * len(names)
-    history: list[StageResult] = []
-    while spec := schedule.next(history):
-        if len(history) >= MOST_STAGES:
-            raise RecipeError(f"the schedule has not ended after {MOST_STAGES} stages", where="schedule")
-        taken = [math.ceil(share * size) for share, size in zip(spec.fractions, sizes, strict=False)]
-        untrained = Fitted(steps=0, tokens=spec.tokens, parameters=0, dropped=0, loss=math.nan, seconds=0.0, weights="")
-        history.append(
-            StageResult(
-                cycle=0,
-                index=len(history),
-                spec=spec,
-                samples=sum(taken),
-                composition=dict(zip(names, taken, strict=False)),
-                fitted=untrained,
-            )
-        )
-    return [result.spec for result in history]
+    return _matrix(_stage_names(rows, bands), rows, split_budget(tokens, parts))

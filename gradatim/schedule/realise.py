@@ -1,20 +1,21 @@
-"""Which rows does a stage learn, and how do they follow each other?
+"""Which rows does a stage learn, how often, and how do they follow each other?
 
-``realise`` turns a ``StageSpec`` into a ``Stage``, whose rows are fixed by the seed alone; an *order* arranges
-them. ``stage_table`` says in plain numbers what stages hold. This module reads no samples: rows are positions in a
-table whose difficulties and bands it is given.
+``realise`` turns a ``StageSpec`` into a ``Stage``, whose rows are fixed by the seed alone: a fraction of each band,
+of those the rows between two quantiles where the specification asks for it; then either an *order* arranges them
+(``orders``) or a ``Mixture`` says with which weights they are drawn. ``stage_table`` says in plain numbers what stages
+hold. This module reads no samples: rows are positions in a table whose difficulties and bands it is given.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import DataError, RecipeError
-from ..registry import Registry
-from ..stage import End, Stage, StageSpec
+from ..stage import End, Mixture, Probe, Stage, StageSpec
 from .bands import Bands
+from .orders import Arranged, make_order
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,32 +25,7 @@ if TYPE_CHECKING:
 
     Rows: TypeAlias = npt.NDArray[np.int64]
 
-__all__ = ["ORDERS", "Order", "realise", "stage_table"]
-
-
-class Order(Protocol):
-    """How the rows of a stage follow each other."""
-
-    def __call__(self, rows: Rows, difficulty: Scores, rng: np.random.Generator, /) -> Rows:
-        """The same ``rows`` in the order they are learnt; ``difficulty`` is the whole table's."""
-        ...
-
-
-ORDERS: Registry[Order] = Registry("order")
-
-
-@ORDERS.register("shuffled")
-def shuffled(rows: Rows, difficulty: Scores, rng: np.random.Generator) -> Rows:
-    """In random order, drawn anew at each pass."""
-    return rng.permutation(rows)
-
-
-@ORDERS.register("sorted")
-def easy_first(rows: Rows, difficulty: Scores, rng: np.random.Generator) -> Rows:
-    """Easiest first, equal ones in random order; every pass alike."""
-    mixed = rng.permutation(rows)
-    rising: Rows = difficulty[mixed].argsort(kind="stable")
-    return mixed[rising]
+__all__ = ["probe_rows", "realise", "stage_table"]
 
 
 def realise(
@@ -61,22 +37,27 @@ def realise(
     index: int = 0,
     first_token: int = 0,
     run_tokens: int | None = None,
+    categories: Callable[[str], Rows] | None = None,
+    probe: Probe | None = None,
 ) -> Stage:
     """Choose the rows of a stage: ceil(fraction x size) of each band, from the end that the specification names.
 
     ``difficulty`` and ``bands`` describe the same table. Equal difficulties are common (most TinyPy programs share
     a handful of values), so ties at the cut are broken at random by ``seed``; the same arguments give the same
-    rows. ``run_tokens`` is the run's whole budget, this stage's end when left out.
+    rows. ``run_tokens`` is the run's whole budget, this stage's end when left out. ``categories`` gives the category of
+    each row of the table for a column's name (``category_codes``); orders that have none do not call it. ``probe`` is
+    what the student found hard after the stage before: a stage that asks for it takes rows of the probe alone.
 
-    Raises ``RecipeError`` when the specification is for another number of bands or an unknown order, ``DataError``
-    when the stage has no samples.
+    Raises ``RecipeError`` when the specification is for another number of bands or an unknown order, or when it needs a
+    probe or categories and there are none; ``DataError`` when the stage has no samples.
     """
     import numpy as np
 
+    where = f"stage {spec.name!r}"
     if len(spec.fractions) != len(bands.names) or len(difficulty) != len(bands.index):
         raise RecipeError(
             "the stage, the bands and the difficulties do not belong together",
-            where=f"stage {spec.name!r}",
+            where=where,
             given=f"{len(spec.fractions)} fractions for {len(bands.names)} bands, "
             f"{len(difficulty)} difficulties for {len(bands.index)} rows",
         )
@@ -86,12 +67,24 @@ def realise(
         for band, (share, end) in enumerate(zip(spec.fractions, spec.ends, strict=True))
         if share
     ]
-    rows = np.concatenate(chosen)
+    rows, mixture = _narrow(spec, np.concatenate(chosen), bands, difficulty, probe, seed)
     if not rows.size:
-        raise DataError("the stage has no samples", where=f"stage {spec.name!r}", given=f"band sizes {bands.sizes}")
-    order = ORDERS.get(spec.order, where=f"stage {spec.name!r}")
-    rows = order(rows, difficulty, np.random.default_rng([seed, 0]))
-    return Stage(spec, index, rows, seed, first_token, run_tokens or first_token + spec.tokens)
+        raise DataError("the stage has no samples", where=where, given=f"band sizes {bands.sizes}")
+    if mixture is None:
+        given = Arranged(difficulty, np.random.default_rng([seed, 0]), categories or _no_categories)
+        rows = make_order(spec.order, spec.order_options, where)(rows, given)
+    return Stage(spec, index, rows, seed, first_token, run_tokens or first_token + spec.tokens, mixture=mixture)
+
+
+def probe_rows(bands: Bands, count: int, seed: int) -> Rows:
+    """The rows of a probe: ``count`` of those in any band, drawn by ``seed``, rising; 0 takes all of them."""
+    import numpy as np
+
+    scored = np.flatnonzero(bands.index >= 0)
+    if not count or count >= scored.size:
+        return scored
+    # Far from the bands' generators, which are numbered from 0.
+    return np.sort(np.random.default_rng([seed, 1 << 20]).choice(scored, count, replace=False))
 
 
 def _take(rows: Rows, share: float, end: End, difficulty: Scores, rng: np.random.Generator) -> Rows:
@@ -103,6 +96,86 @@ def _take(rows: Rows, share: float, end: End, difficulty: Scores, rng: np.random
     if end != "random":
         mixed = mixed[difficulty[mixed].argsort(kind="stable")]
     return mixed[rows.size - count :] if end == "hardest" else mixed[:count]
+
+
+def _narrow(
+    spec: StageSpec, rows: Rows, bands: Bands, difficulty: Scores, probe: Probe | None, seed: int
+) -> tuple[Rows, Mixture | None]:
+    """What of ``rows`` a continuous curriculum leaves, and the weights with which they are drawn, if they are."""
+    import numpy as np
+
+    if spec.mixture is not None:
+        return rows, _mixture(bands.index[rows].astype(np.int64), *spec.mixture)
+    if not spec.probes and not spec.replay and (spec.low, spec.high) == (0, 1):
+        return rows, None
+    hardness, chance = difficulty, None
+    if spec.probes:
+        rows, hardness, chance = _probed(spec, rows, len(difficulty), probe)
+    if spec.frontier and chance is not None:
+        own = chance[rows]
+        return rows, _frontier(own, spec.replay)
+    mixed = np.random.default_rng([seed, 1 << 21]).permutation(rows)
+    rising = mixed[hardness[mixed].argsort(kind="stable")]
+    first, last = (math.ceil(edge * rising.size - 1e-9) for edge in (spec.low, spec.high))
+    first = min(first, max(last - 1, 0))  # a slice thinner than one row still holds one
+    if not spec.replay or not first:
+        return rising[first:last], None
+    groups = (np.arange(last) >= first).astype(np.int64)
+    return rising[:last], _mixture(groups, (spec.replay, 1 - spec.replay), (spec.replay, 1 - spec.replay))
+
+
+def _probed(
+    spec: StageSpec, rows: Rows, size: int, probe: Probe | None
+) -> tuple[Rows, Scores, npt.NDArray[np.float64]]:
+    """The rows that were probed, and of the whole table how hard each is and the chance of its answer (else NaN)."""
+    import numpy as np
+
+    if probe is None:
+        raise RecipeError(
+            "the stage needs the student's losses, and nobody measured them",
+            where=f"stage {spec.name!r}",
+            hint="a Probe of the stage before, from student.progress",
+        )
+    loss, chance = np.full(size, np.nan), np.full(size, np.nan)
+    # Rounding may leave a certain answer a loss below 0, and a chance above 1.
+    chance[probe.rows] = np.exp(-np.maximum(probe.loss, 0.0))
+    loss[probe.rows] = probe.loss / np.maximum(probe.tokens, 1)
+    known = rows[~np.isnan(loss[rows])]
+    return known, loss if spec.by == "loss" else -chance, chance
+
+
+def _frontier(chance: npt.NDArray[np.float64], replay: float) -> Mixture:
+    """p(1 - p) for every row; with ``replay`` also what the student has more likely right than not, evenly.
+
+    A row far from the frontier keeps a thousandth of the greatest weight: none is given up for good.
+    """
+    import numpy as np
+
+    weights = np.maximum(chance * (1 - chance), 0.25e-3)
+    right = chance > 0.5
+    if not replay or not right.any():
+        return _mixture(np.zeros(chance.size, dtype=np.int64), (1.0,), (1.0,), weights)
+    # The rows of the replay are a part of those at the frontier; each gets the sum of both weights.
+    weights = (1 - replay) * weights / weights.sum() + replay * right / right.sum()
+    return _mixture(np.zeros(chance.size, dtype=np.int64), (1.0,), (1.0,), weights)
+
+
+def _mixture(
+    groups: Rows, start: Sequence[float], end: Sequence[float], weights: npt.NDArray[np.float64] | None = None
+) -> Mixture:
+    """A mixture; the shares of groups without rows go to the others in proportion."""
+    import numpy as np
+
+    there = np.bincount(groups, minlength=len(start)) > 0
+    shares = [np.where(there, side, 0.0) for side in (start, end)]
+    if not all(side.sum() > 0 for side in shares):
+        raise DataError("the bands of the mixture hold no samples", where="stage", given=f"{start} to {end}")
+    first, last = (tuple(float(share) for share in side / side.sum()) for side in shares)
+    return Mixture(groups, np.ones(groups.size) if weights is None else weights, first, last)
+
+
+def _no_categories(column: str) -> Rows:
+    raise RecipeError("the order needs categories, and none are there", where="schedule.order", given=column)
 
 
 def stage_table(

@@ -4,6 +4,7 @@ Two ways to cut a stage's samples into batches of one fixed shape (``size`` line
 
 * ``windows``, the published protocol: crops of length + 1 tokens, cut at random anywhere in the concatenated text.
 * ``packed``: whole samples laid end to end in lines, none cut; with ``isolate`` a sample attends to itself only.
+  What else answers a prompt (``pairs``) lies in the same line, so that no step sees one answer without the other.
 
 A batcher is a pure function of a *position*, a small dict that a checkpoint stores: the batches after a position
 are the same whatever came before it and in whatever process. Nothing here knows of models or losses.
@@ -12,7 +13,7 @@ are the same whatever came before it and in whatever process. Nothing here knows
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from ..errors import DataError
 from ..stage import Stage
+from .pairs import Beside, Part
 from .tokenizer import Encoded
 
 __all__ = ["IGNORE", "Batch", "Batcher", "Packed", "Position", "Windows", "fitting_rows"]
@@ -37,12 +39,19 @@ class Batch:
 
     ``answer`` (bool, same shape) marks labels that belong to a sample's answer or its end. ``segments`` (int64, same
     shape) numbers the samples of a line from 0, or is None when places may attend across samples.
+
+    Where prompts may have a second answer, ``second`` (bool, same shape) marks the labels that belong to one, and
+    ``pairs`` (int64, same shape) has at the labels of both answers to one prompt the number of their pair, -1
+    elsewhere; ``rows[p]`` is the row of pair p. A second answer's prompt has no labels.
     """
 
     inputs: Ints
     labels: Ints
     answer: npt.NDArray[np.bool_]
     segments: Ints | None = None
+    second: npt.NDArray[np.bool_] | None = None
+    pairs: Ints | None = None
+    rows: Ints | None = None
 
     @property
     def tokens(self) -> int:
@@ -68,16 +77,19 @@ class Batcher(Protocol):
         ...
 
 
-def fitting_rows(encoded: Encoded, rows: Ints, length: int) -> tuple[Ints, int]:
-    """The rows whose sample, with its end, fits into ``length`` + 1 tokens, and how many do not."""
-    sizes = encoded.offsets[rows + 1] - encoded.offsets[rows]
+def fitting_rows(encoded: Encoded, rows: Ints, length: int, beside: Beside | None = None) -> tuple[Ints, int]:
+    """The rows whose sample, with its end, fits into ``length`` + 1 tokens, and how many do not.
+
+    With ``beside`` all answers to one prompt must fit together.
+    """
+    sizes = encoded.offsets[rows + 1] - encoded.offsets[rows] if beside is None else beside.sizes(rows)
     fits = sizes <= length + 1
     kept = rows[fits]
     if not len(kept):
         raise DataError(
-            "no sample of the stage fits into the context",
+            "no sample of the stage fits into the context" if beside is None else "no pair of answers fits into a line",
             where="train.length",
-            given=f"{length} tokens; the shortest sample has {int(sizes.min()) if len(sizes) else 0}",
+            given=f"{length} tokens; the shortest has {int(sizes.min()) if len(sizes) else 0}",
             hint="a larger train.length and student.context, or train.batching: windows, which cuts samples",
         )
     return kept, int(len(rows) - len(kept))
@@ -145,7 +157,7 @@ class Packed:
 
     A shuffled stage is permuted anew at each pass and packed best-fit, ``chunk`` samples at a time, so that few
     places stay empty; any other order is kept, each line being closed when the next sample does not fit.
-    Rows must fit (``fitting_rows``).
+    Rows must fit (``fitting_rows``). ``beside`` lays second answers to the same prompts into the same lines.
     """
 
     encoded: Encoded
@@ -155,6 +167,7 @@ class Packed:
     pad: int
     isolate: bool = False
     chunk: int = 4096
+    beside: Beside | None = None
 
     @property
     def start(self) -> Position:
@@ -199,7 +212,10 @@ class Packed:
         return np.random.default_rng([self.stage.seed, epoch, use])
 
     def _pack(self, rows: Ints, epoch: int, chunk: int) -> list[list[int]]:
-        sizes = (self.encoded.offsets[rows + 1] - self.encoded.offsets[rows]).tolist()
+        if self.beside is None:
+            sizes = (self.encoded.offsets[rows + 1] - self.encoded.offsets[rows]).tolist()
+        else:
+            sizes = self.beside.sizes(rows).tolist()
         if not self.stage.shuffled:
             return _next_fit(rows.tolist(), sizes, self.length + 1)
         lines = _best_fit(rows.tolist(), sizes, self.length + 1)
@@ -210,20 +226,41 @@ class Packed:
         tokens = np.full(shape, self.pad, dtype=np.int64)
         segments = np.full(shape, -1, dtype=np.int64)
         answer = np.zeros(shape, dtype=np.bool_)
+        second = np.zeros(shape, dtype=np.bool_)
+        pairs = np.full(shape, -1, dtype=np.int64)
+        rows: list[int] = []
         for at, line in enumerate(lines):
-            place = 0
-            for number, row in enumerate(line):
-                sample = self.encoded.sample(row)
-                stop = place + len(sample)
-                tokens[at, place:stop] = sample
-                segments[at, place:stop] = number
-                answer[at, place + int(self.encoded.answer_starts[row]) : stop] = True
-                place = stop
+            place = number = 0
+            for row in line:
+                parts = self._parts(row)
+                for sample, start, is_second in parts:
+                    stop = place + len(sample)
+                    tokens[at, place:stop] = sample
+                    segments[at, place:stop] = number
+                    answer[at, place + start : stop] = True
+                    if is_second:
+                        second[at, place:stop] = True
+                    if len(parts) == 2:
+                        pairs[at, place + start : stop] = len(rows)
+                    place, number = stop, number + 1
+                if len(parts) == 2:
+                    rows.append(row)
         known = segments[:, 1:] >= 0
         if self.isolate:  # nothing of its own comes before a sample's first token, so nothing predicts it
             known &= segments[:, 1:] == segments[:, :-1]
+        if self.beside is not None:
+            known &= answer[:, 1:] | ~second[:, 1:]
         labels = np.where(known, tokens[:, 1:], IGNORE)
-        return Batch(tokens[:, :-1], labels, answer[:, 1:], segments[:, :-1] if self.isolate else None)
+        plain = Batch(tokens[:, :-1], labels, answer[:, 1:], segments[:, :-1] if self.isolate else None)
+        if self.beside is None:
+            return plain
+        return replace(plain, second=second[:, 1:], pairs=pairs[:, 1:], rows=np.array(rows, dtype=np.int64))
+
+    def _parts(self, row: int) -> list[Part]:
+        """What lies in a line for one row."""
+        if self.beside is None:
+            return [(self.encoded.sample(row), int(self.encoded.answer_starts[row]), False)]
+        return self.beside.parts(row)
 
 
 def _next_fit(rows: list[int], sizes: list[int], room: int) -> list[list[int]]:

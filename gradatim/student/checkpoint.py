@@ -25,14 +25,17 @@ __all__ = ["State", "load", "load_optimizers", "save", "save_optimizers"]
 
 @dataclass(frozen=True)
 class State:
-    """Where training stands. ``position`` is the batcher's; ``loss`` the last logged mean."""
+    """Where training stands. ``position`` is the batcher's; ``loss`` the last logged mean.
+
+    ``pending``: sum and count of each column of the measure (``objective``) since then, one pair after the other.
+    """
 
     step: int
     tokens: int
     position: dict[str, int]
     loss: float
     seconds: float
-    pending: tuple[float, float] = (0.0, 0.0)
+    pending: tuple[float, ...] = (0.0, 0.0)
 
 
 def save(folder: Path, model: PreTrainedModel, optimizers: Optimizers, state: State) -> None:

@@ -1,9 +1,10 @@
 """How does a student learn one stage?
 
-``Learner.fit`` is the training loop: batches of one shape, a weighted cross-entropy, clipped gradients, one or two
-optimizers. It begins from the model the stage before left on disk, so that a run which goes on and a run which is
-resumed take the same road, and from a checkpoint of its own when it was killed. On the same processor and thread
-count the weights come out the same, bit for bit. It does not choose the data and does not evaluate.
+``Learner.fit`` is the training loop: batches of one shape, the sums of an objective's measure, clipped gradients, one
+or two optimizers. It begins from the model the stage before left on disk, so that a run which goes on and a run which
+is resumed take the same road, and from a checkpoint of its own when it was killed. On the same processor and thread
+count the weights come out the same, bit for bit. It does not choose the data, knows no loss (``objective``) and does
+not evaluate.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,16 +28,16 @@ from ..record import Metrics, write_folder
 from ..stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
 from . import checkpoint
 from .architecture import create, freeze, trainable_parameters
-from .batches import Batch, Batcher, Packed, Windows, fitting_rows
-from .hardware import attention, autocast, compute_type, device, quiet, reproducible
-from .objective import token_losses, token_weights
+from .batches import Batch, Packed, Position, Windows, fitting_rows
+from .forward import make_losses, tensors
+from .hardware import attention, device, quiet, reproducible
+from .objective import OBJECTIVES, Lesson, check_objective
 from .optim import make_optimizers, make_shape
+from .pairs import make_beside, paired_rows
 from .settings import ModelSettings, TrainSettings
 from .tokenizer import Encoded
 
 __all__ = ["Learner", "weights_digest"]
-
-LossAndWeight = Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,19 @@ class _Fit:
     def __init__(self, learner: Learner, stage: Stage, folder: Path, previous: Path | None, events: Events) -> None:
         self.learner, self.stage, self.folder, self.events = learner, stage, folder, events
         self.settings = learner.train
+        objective = stage.spec.objective or self.settings.objective
+        check_objective(objective, self.settings)
+        self.batcher, self.dropped = _batcher(learner, stage, objective, events)
         self.model = learner.initial(previous)
+        lesson = Lesson(
+            self.model, learner.tokenizer, self.settings, self.batcher, len(learner.samples), folder, events
+        )
+        # A measure may look at the student as the stage finds it, so a checkpoint is loaded afterwards.
+        self.measure = OBJECTIVES.get(objective)(lesson)
+        self.factors = torch.tensor([column.factor for column in self.measure.columns], device=device())
         self.optimizers = make_optimizers(self.model, self.settings.optimizer)
-        self.batcher, self.dropped = _batcher(learner, stage)
-        self.state = checkpoint.State(0, 0, self.batcher.start, 0.0, 0.0)
+        nothing = (0.0, 0.0) * len(self.measure.columns)
+        self.state = checkpoint.State(0, 0, self.batcher.start, 0.0, 0.0, nothing)
         self.resumed_at = 0
         found = checkpoint.load(folder / "checkpoint", self.model, self.optimizers)
         if found is not None:
@@ -98,9 +109,6 @@ class _Fit:
         elif previous is not None and not self.settings.restart:
             checkpoint.load_optimizers(previous / "optimizer", self.optimizers)
         learner.metrics.rewind(stage.cycle, stage.index, self.state.step)
-        objective = stage.spec.objective or self.settings.objective
-        self.other_weight = 0.0 if objective == "answer_only" else self.settings.other_weight
-        self.loss = _loss_function(self.model, self.settings, self.other_weight)
 
     def run(self) -> Fitted:
         budget = self.stage.spec.tokens
@@ -109,10 +117,10 @@ class _Fit:
         clock = self.saved = time.monotonic()
         before = self.state.seconds
         try:
-            for batch, position in self.batcher.stream(self.state.position):
+            for batches, position in self._batches():
                 if self.state.tokens >= budget:
                     break
-                self._step(batch, position, shape(self._progress()), before + time.monotonic() - clock)
+                self._step(batches, position, shape(self._progress()), before + time.monotonic() - clock)
                 self.events(Event("advance", self._task, min(self.state.tokens, budget), budget))
         except Stopped:
             self._save()
@@ -141,30 +149,53 @@ class _Fit:
             return self.state.tokens / self.stage.spec.tokens
         return (self.stage.first_token + self.state.tokens) / self.stage.run_tokens
 
-    def _step(self, batch: Batch, position: dict[str, int], factor: float, seconds: float) -> None:
-        loss, weight = self.loss(*_tensors(batch))
-        mean = loss / weight.clamp(min=1e-9)
-        value = float(mean.detach())
-        if not math.isfinite(value) or value > self._ceiling:
-            self._diverged(value)
+    def _batches(self) -> Iterator[tuple[Sequence[Batch], Position]]:
+        """The batches of each optimizer step, with the position after the last of them."""
+        stream = self.batcher.stream(self.state.position)
+        while some := list(islice(stream, self.settings.accumulate)):
+            yield [batch for batch, _ in some], some[-1][1]
+
+    def _step(self, batches: Sequence[Batch], position: Position, factor: float, seconds: float) -> None:
+        sums, counts = self._gradient(batches)
         # The loss has just judged the weights of the last step, so what is saved here is known to be good.
         if time.monotonic() - self.saved > self.settings.checkpoint_seconds and self.state.step:
             self._save()
-        mean.backward()  # type: ignore[no-untyped-call]
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip or math.inf))
         if not math.isfinite(norm):
             self._diverged(norm)
         self.optimizers.step(factor)
-        previous, sums = self.state.tokens, self.state.pending
+        previous, pending = self.state.tokens, self.state.pending
+        seen = [value for pair in zip(sums.tolist(), counts.tolist(), strict=True) for value in pair]
         self.state = checkpoint.State(
             self.state.step + 1,
-            previous + (batch.tokens if self.other_weight else batch.answer_tokens),
+            previous + sum(map(self.measure.learnt, batches)),
             position,
             self.state.loss,
             seconds,
-            (sums[0] + float(loss.detach()), sums[1] + float(weight)),
+            tuple(old + new for old, new in zip(pending, seen, strict=True)),
         )
         self._log(previous, factor, norm)
+
+    def _gradient(self, batches: Sequence[Batch]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Leave the gradient of the mean over all ``batches`` in the weights; the sums and counts of every column.
+
+        Counts need no model, so each batch is divided by those of all: the gradient is that of one large batch.
+        """
+        counts = torch.stack([self.measure.counts(batch) for batch in batches]).sum(dim=0)
+        sums = torch.zeros_like(counts)
+        for batch in batches:
+            own = self.measure.sums(batch)
+            loss = (own / counts.clamp(min=1e-9) * self.factors).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            sums += own.detach()
+        self._check(sums / counts.clamp(min=1e-9))
+        return sums, counts
+
+    def _check(self, means: torch.Tensor) -> None:
+        value = float((means * self.factors).sum())
+        bounded = [mean for mean, column in zip(means.tolist(), self.measure.columns, strict=True) if column.bounded]
+        if not math.isfinite(value) or max(bounded, default=0.0) > self._ceiling:
+            self._diverged(value)
 
     @property
     def _ceiling(self) -> float:
@@ -193,22 +224,30 @@ class _Fit:
         }
         done = self.state.tokens >= self.stage.spec.tokens
         if self.state.step % self.settings.log_every == 0 or done:
-            mean = self.state.pending[0] / max(self.state.pending[1], 1e-9)
-            self.state = replace(self.state, loss=mean, pending=(0.0, 0.0))
+            loss, told = self._means()
+            self.state = replace(self.state, loss=loss, pending=(0.0,) * len(self.state.pending))
             rate = self.settings.optimizer.learning_rate * factor
-            self.learner.metrics.append({**row, "loss": mean, "learning_rate": rate, "gradient_norm": norm})
+            self.learner.metrics.append({**row, "loss": loss, "learning_rate": rate, "gradient_norm": norm, **told})
         every = self.stage.spec.tokens / max(self.settings.validate, 1)
         if self.settings.validate and (int(previous / every) < int(self.state.tokens / every) or done):
             self.learner.metrics.append({**row, **self._validate()})
+
+    def _means(self) -> tuple[float, dict[str, float]]:
+        """The mean loss since the last row, and the columns that are told; one that counted nothing is left out."""
+        sums, counts = self.state.pending[::2], self.state.pending[1::2]
+        means = [total / max(count, 1e-9) for total, count in zip(sums, counts, strict=True)]
+        columns = list(zip(self.measure.columns, means, counts, strict=True))
+        told = {column.name: mean for column, mean, count in columns if column.name is not None and count}
+        return sum(column.factor * mean for column, mean, _ in columns), told
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         """Mean loss per token, of all tokens and of answers, over the fixed validation samples."""
         self.model.eval()
         sums = np.zeros(4)
-        loss = _plain_losses(self.model, self.settings)
+        loss = make_losses(self.model, self.settings)
         for batch in _validation_batches(self.learner, self.settings):
-            inputs, labels, answer, *context = _tensors(batch)
+            inputs, labels, answer, *context = tensors(batch)
             each = loss(inputs, labels, *context).double()
             real = labels != -100
             sums += [
@@ -257,13 +296,20 @@ def weights_digest(model: PreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-def _batcher(learner: Learner, stage: Stage) -> tuple[Batcher, int]:
+def _batcher(learner: Learner, stage: Stage, objective: str, events: Events) -> tuple[Windows | Packed, int]:
     """The stage's batches, and how many samples were too long for them."""
     settings = learner.train
     if settings.batching == "windows":
         return Windows(learner.samples, stage, settings.size, settings.length), 0
-    rows, dropped = fitting_rows(learner.samples, stage.rows, settings.length)
-    return _packed(learner, learner.samples, replace(stage, rows=rows), settings.isolate), dropped
+    rows, beside = stage.rows, make_beside(objective, settings, learner.samples)
+    if beside is not None and objective == "contrast":
+        rows = paired_rows(beside, rows)
+        if len(rows) < len(stage.rows):
+            text = f"{len(stage.rows) - len(rows)} of {len(stage.rows)} samples have no faulty answer and are left out"
+            events(Event("note", f"train {stage.spec.name}", text=text))
+    rows, dropped = fitting_rows(learner.samples, rows, settings.length, beside)
+    packed = _packed(learner, learner.samples, replace(stage, rows=rows), settings.isolate)
+    return replace(packed, beside=beside), dropped
 
 
 def _packed(learner: Learner, encoded: Encoded, stage: Stage, isolate: bool) -> Packed:
@@ -278,49 +324,3 @@ def _validation_batches(learner: Learner, settings: TrainSettings) -> Iterator[B
         return Windows(learner.validation, stage, settings.size, settings.length).one_pass()
     rows, _ = fitting_rows(learner.validation, stage.rows, settings.length)
     return _packed(learner, learner.validation, replace(stage, rows=rows), settings.isolate).one_pass()
-
-
-def _tensors(batch: Batch) -> tuple[torch.Tensor, ...]:
-    """Inputs, labels and answer mask, and with segments the positions and who may attend to whom."""
-    place = device()
-    tensors = [torch.from_numpy(part).to(place) for part in (batch.inputs, batch.labels, batch.answer)]
-    if batch.segments is not None:
-        segments = torch.from_numpy(batch.segments).to(place)
-        places = torch.arange(segments.shape[1], device=place)
-        opens = torch.ones_like(segments, dtype=torch.bool)
-        opens[:, 1:] = segments[:, 1:] != segments[:, :-1]
-        first = torch.where(opens, places, 0).cummax(dim=1).values
-        same = (segments[:, :, None] == segments[:, None, :]) & (places[:, None] >= places[None, :])
-        tensors += [places - first, same[:, None]]
-    return tuple(tensors)
-
-
-def _plain_losses(model: PreTrainedModel, settings: TrainSettings) -> Callable[..., torch.Tensor]:
-    kind = compute_type(settings.precision)
-    plain = attention(settings.length) == "eager"
-
-    def losses(inputs: torch.Tensor, labels: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
-        more = {}
-        if context:
-            positions, mask = context
-            if plain:  # plain attention adds its mask to the scores; the fused one takes truth values
-                mask = torch.zeros_like(mask, dtype=kind).masked_fill_(~mask, torch.finfo(kind).min)
-            more = {"position_ids": positions, "attention_mask": mask}
-        with autocast(settings.precision):
-            logits = model(input_ids=inputs, use_cache=False, **more).logits
-        return token_losses(logits, labels)
-
-    return losses
-
-
-def _loss_function(model: PreTrainedModel, settings: TrainSettings, other_weight: float) -> LossAndWeight:
-    """(inputs, labels, answer, …) -> (summed weighted loss, summed weight), compiled when the settings ask for it."""
-    losses = _plain_losses(model, settings)
-
-    def weighted(
-        inputs: torch.Tensor, labels: torch.Tensor, answer: torch.Tensor, *context: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        weights = token_weights(labels, answer, other_weight)
-        return (losses(inputs, labels, *context) * weights).sum(), weights.sum()
-
-    return torch.compile(weighted, dynamic=False) if settings.compile else weighted

@@ -16,7 +16,17 @@ Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 
-__all__ = ["ModelSettings", "OptimizerSettings", "ShapeSettings", "TrainSettings"]
+__all__ = [
+    "ContrastSettings",
+    "ModelSettings",
+    "ObjectiveName",
+    "OptimizerSettings",
+    "ShapeSettings",
+    "TeacherKLSettings",
+    "TrainSettings",
+]
+
+ObjectiveName = Literal["next_token", "answer_only", "contrast", "correct_and_fault", "teacher_kl"]
 
 
 @dataclass(frozen=True)
@@ -54,11 +64,47 @@ class ShapeSettings:
 
 
 @dataclass(frozen=True)
+class ContrastSettings:
+    """How right and faulty answers are told apart: -log sigmoid(``beta`` x lead - ``target``), lead = right - faulty.
+
+    ``reference``: the lead is measured from the student at the stage's start (DPO) or from nothing (SimPO, CPO).
+    ``normalise``: log-probabilities per token instead of summed; None is as published, summed for DPO and per token
+    for SimPO. ``beta`` None is 0.1 with a reference and 2 without. ``target`` is SimPO's gamma, the margin that is
+    asked for. ``weight`` is that of the contrast beside the supervised loss in ``objective: correct_and_fault``.
+    """
+
+    weight: Rate = 1.0
+    beta: Rate | None = None
+    reference: Literal["stage_start", "none"] = "stage_start"
+    normalise: bool | None = None
+    target: NotNegative = 0.0
+
+
+@dataclass(frozen=True)
+class TeacherKLSettings:
+    """How near the student's next-token distributions must come to those of the model in ``folder``.
+
+    ``interpolation`` is beta of the generalised Jensen-Shannon divergence (None: 0.5) or alpha of the skewed KL
+    divergences (None: 0.1; 0 is plain KL). ``weight`` is the divergence's share of the loss, the rest is
+    cross-entropy on right answers. ``temperature`` divides both models' logits. ``on``: whose answers are compared,
+    the table's (``teacher``), the student's own attempts (``student``; the table's where there is none), or both.
+    """
+
+    folder: str | None = None
+    divergence: Literal["jsd", "skewed_forward", "skewed_reverse"] = "jsd"
+    interpolation: Annotated[float, Field(ge=0, lt=1)] | None = None
+    weight: Annotated[float, Field(gt=0, le=1)] = 1.0
+    temperature: Rate = 1.0
+    on: Literal["teacher", "student", "both"] = "teacher"
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """How the student learns.
 
-    ``size`` lines of ``length`` predictions make a batch. ``other_weight`` is the loss weight of tokens outside the
-    answer (answers weigh 1; 0 is ``objective: answer_only``); tokens of weight 0 do not count for the budget.
+    ``size`` lines of ``length`` predictions make a batch, ``accumulate`` batches an optimizer step. ``other_weight``
+    is the loss weight of tokens outside the answer (answers weigh 1; 0 is ``objective: answer_only``); tokens of
+    weight 0 do not count for the budget. ``contrast`` and ``kl`` belong to the objectives that need them.
     ``restart``: optimizer and learning-rate shape begin anew at each stage (the paper) or continue over the run's
     budget. ``precision: auto`` takes bf16 where the processor multiplies it natively.
     """
@@ -67,8 +113,11 @@ class TrainSettings:
     size: Count = 64
     length: Count = 256
     isolate: bool = False
-    objective: Literal["next_token", "answer_only"] = "next_token"
+    objective: ObjectiveName = "next_token"
     other_weight: NotNegative = 1.0
+    contrast: ContrastSettings = field(default_factory=ContrastSettings)
+    kl: TeacherKLSettings = field(default_factory=TeacherKLSettings)
+    accumulate: Count = 1
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     shape: ShapeSettings = field(default_factory=ShapeSettings)
     restart: bool = True

@@ -32,6 +32,7 @@ from ..errors import DataError, StorageFailed
 __all__ = [
     "EOS",
     "PAD",
+    "Answers",
     "CharacterCodes",
     "Encoded",
     "bpe_tokenizer",
@@ -53,18 +54,40 @@ Offsets = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Answers:
+    """Further answers to a table's prompts: row i has ``tokens[offsets[i]:offsets[i + 1]]``, one ``<eos>`` last.
+
+    A row without such an answer has no token at all, not even ``<eos>``.
+    """
+
+    tokens: Tokens
+    offsets: Offsets
+
+    def sizes(self, rows: Offsets) -> Offsets:
+        """Tokens of each row's answer, 0 where there is none; shape of ``rows``."""
+        return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
+
+    def answer(self, row: int) -> Tokens:
+        """The tokens of one answer; a view."""
+        return self.tokens[self.offsets[row] : self.offsets[row + 1]]
+
+
+@dataclass(frozen=True)
 class Encoded:
     """A table as numbers.
 
     ``tokens`` (shape (total,), the smallest unsigned type that holds the vocabulary) is all samples end to end;
     sample i is ``tokens[offsets[i]:offsets[i + 1]]`` = prompt + answer + one ``<eos>``. ``offsets`` (n + 1,) and
     ``answer_starts`` (n,) are int64; ``answer_starts[i]`` is where the answer begins *within* sample i, and equals
-    the sample's length minus one when the answer is empty.
+    the sample's length minus one when the answer is empty. ``rejected`` (faulty answers) and ``attempt`` (what the
+    student wrote) are there when the table had such a column with anything in it.
     """
 
     tokens: Tokens
     offsets: Offsets
     answer_starts: Offsets
+    rejected: Answers | None = None
+    attempt: Answers | None = None
 
     def __len__(self) -> int:
         return len(self.answer_starts)
@@ -78,14 +101,22 @@ class Encoded:
         """What ``encode_table`` wrote to ``folder``, memory-mapped. Raises ``DataError`` when it is not whole."""
         try:
             tokens, offsets, starts = (np.load(_file(folder, name), mmap_mode="r") for name in _ARRAYS)
+            further = {
+                name: Answers(*(np.load(_file(folder, f"{name}_{part}"), mmap_mode="r") for part in _ARRAYS[:2]))
+                for name in _FURTHER
+                if _file(folder, f"{name}_offsets").exists()
+            }
         except (OSError, ValueError) as error:
             raise DataError("not a whole folder of encoded samples", where=folder, given=str(error)) from error
-        if len(offsets) != len(starts) + 1 or offsets[-1] != len(tokens):
+        parts = [(tokens, offsets), *((answers.tokens, answers.offsets) for answers in further.values())]
+        if any(len(ends) != len(starts) + 1 or ends[-1] != len(numbers) for numbers, ends in parts):
             raise DataError("the encoded samples do not fit together", where=folder, hint="encode the table again")
-        return cls(tokens, offsets, starts)
+        return cls(tokens, offsets, starts, **further)
 
 
 _ARRAYS = ("tokens", "offsets", "answer_starts")
+_FURTHER = ("rejected", "attempt")
+"""Columns with further answers to a prompt."""
 
 
 def character_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -153,10 +184,12 @@ def texts_of(samples: pa.Table) -> Iterator[str]:
 
 
 def parts_of(samples: pa.Table) -> Iterator[str]:
-    """Prompts and answers one by one, apart, as ``encode_table`` encodes them."""
+    """Prompts and answers one by one, apart, as ``encode_table`` encodes them; faulty answers and attempts too."""
     for batch in _columns(samples).to_batches(max_chunksize=_ROWS):
         for name in ("prompt", "answer"):
             yield from pc.fill_null(batch[name], "").to_pylist()
+    for name in _further(samples):
+        yield from (text for text in samples[name].to_pylist() if text is not None)
 
 
 @dataclass(frozen=True)
@@ -192,7 +225,9 @@ def encode_table(tokenizer: PreTrainedTokenizerFast, samples: pa.Table, path: Pa
 
     With ``path`` the arrays are written to that folder (``tokens.npy``, ``offsets.npy``, ``answer_starts.npy``,
     each by rename) and come back memory-mapped; what the folder held before is replaced. Prompt and answer are
-    encoded apart, so an answer's tokens are the same whether a student learns them or is asked for them.
+    encoded apart, so an answer's tokens are the same whether a student learns them or is asked for them. Where
+    ``rejected`` or ``attempt`` holds anything, those answers are encoded beside it (``rejected_tokens.npy``,
+    ``rejected_offsets.npy``).
 
     Raises ``DataError`` for an empty table, a missing column or a character that the tokenizer does not know, and
     ``StorageFailed`` when ``path`` cannot be written.
@@ -201,14 +236,21 @@ def encode_table(tokenizer: PreTrainedTokenizerFast, samples: pa.Table, path: Pa
         raise DataError("an empty table cannot be encoded", hint="a table with at least one sample")
     dtype = np.min_scalar_type(max(len(tokenizer) - 1, 0))
     chunks = _chunks(tokenizer, _columns(samples), dtype)
+    further = {name: _answers(tokenizer, samples[name], name, dtype) for name in _further(samples)}
     if path is None:
         tokens, lengths, starts = (list(parts) for parts in zip(*chunks, strict=True))
-        return Encoded(np.concatenate(tokens), _ends(lengths), np.concatenate(starts))
+        found = {name: _whole(parts) for name, parts in further.items()}
+        return Encoded(np.concatenate(tokens), _ends(lengths), np.concatenate(starts), **found)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lengths, starts = _write_tokens(path, dtype, chunks)
+        for name in _FURTHER:  # of another table, if this folder held one
+            _file(path, f"{name}_offsets").unlink(missing_ok=True)
+            _file(path, f"{name}_tokens").unlink(missing_ok=True)
+        lengths, starts = _write_tokens(path, "tokens", dtype, chunks)
         _write_array(path, "offsets", _ends(lengths))
         _write_array(path, "answer_starts", np.concatenate(starts))
+        for name, parts in further.items():
+            _write_array(path, f"{name}_offsets", _ends(_write_tokens(path, f"{name}_tokens", dtype, parts)[0]))
     except OSError as error:
         raise StorageFailed("the encoded samples cannot be written", where=path, given=str(error)) from error
     return Encoded.open(path)
@@ -219,6 +261,12 @@ def _columns(samples: pa.Table) -> pa.Table:
     if missing:
         raise DataError(f"there is no column {missing[0]!r}", given=", ".join(samples.column_names))
     return samples.select(["prompt", "answer"])
+
+
+def _further(samples: pa.Table) -> list[str]:
+    """The columns of further answers that hold anything."""
+    columns = [name for name in _FURTHER if name in samples.column_names]
+    return [name for name in columns if samples[name].null_count < samples.num_rows]
 
 
 def _joined(batch: pa.RecordBatch, end: str) -> pa.Array:
@@ -241,6 +289,28 @@ def _chunks(tokenizer: PreTrainedTokenizerFast, samples: pa.Table, dtype: npt.DT
             yield _by_character(codes, batch, int(tokenizer.eos_token_id), row, dtype)
         else:
             yield _by_tokenizer(tokenizer, batch, row, dtype)
+
+
+def _answers(
+    tokenizer: PreTrainedTokenizerFast, column: pa.ChunkedArray, name: str, dtype: npt.DTypeLike
+) -> Iterator[Chunk]:
+    """The answers of one column as ``_chunks`` gives samples; a missing one has no token."""
+    alone = pa.table({"prompt": pa.array([""] * len(column), pa.large_string()), "answer": column})
+    row = 0
+    try:
+        for tokens, lengths, starts in _chunks(tokenizer, alone, dtype):
+            there = column.slice(row, len(lengths)).is_valid().to_numpy()
+            row += len(lengths)
+            yield tokens[np.repeat(there, lengths)], np.where(there, lengths, 0), starts
+    except DataError as error:
+        raise DataError(
+            error.what, where=f"{error.where} of the column {name!r}", given=error.given, hint=error.hint
+        ) from error
+
+
+def _whole(chunks: Iterable[Chunk]) -> Answers:
+    tokens, lengths, _ = (list(parts) for parts in zip(*chunks, strict=True))
+    return Answers(np.concatenate(tokens), _ends(lengths))
 
 
 def _by_character(codes: CharacterCodes, batch: pa.RecordBatch, eos: int, first: int, dtype: npt.DTypeLike) -> Chunk:
@@ -317,12 +387,14 @@ def _file(folder: Path, name: str) -> Path:
     return folder / f"{name}.npy"
 
 
-def _write_tokens(folder: Path, dtype: npt.DTypeLike, chunks: Iterable[Chunk]) -> tuple[list[Offsets], list[Offsets]]:
-    """Append the chunks to ``tokens.npy`` as they come; the length in its header is written last."""
+def _write_tokens(
+    folder: Path, name: str, dtype: npt.DTypeLike, chunks: Iterable[Chunk]
+) -> tuple[list[Offsets], list[Offsets]]:
+    """Append the chunks to ``name``.npy as they come; the length in its header is written last."""
     total = 0
     lengths: list[Offsets] = []
     starts: list[Offsets] = []
-    unfinished = folder / ".tokens.npy"
+    unfinished = folder / f".{name}.npy"
     with open(unfinished, "wb") as file:
         _write_header(file, dtype, 0)
         for tokens, chunk_lengths, chunk_starts in chunks:
@@ -332,7 +404,7 @@ def _write_tokens(folder: Path, dtype: npt.DTypeLike, chunks: Iterable[Chunk]) -
             starts.append(chunk_starts)
         file.seek(0)
         _write_header(file, dtype, total)
-    os.replace(unfinished, _file(folder, "tokens"))
+    os.replace(unfinished, _file(folder, name))
     return lengths, starts
 
 

@@ -1,4 +1,8 @@
-"""The contract of every registered difficulty: one float64 per row, pure, the same on any number of processes."""
+"""The contract of every registered difficulty: one float64 per row, pure, the same on any number of processes.
+
+Those that look at the program alone, and those that ask a model or a teacher (at the end), share the part that is about
+the column; what is scored differs.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,15 @@ import pytest
 from gradatim.difficulty import DIFFICULTIES
 from gradatim.difficulty.program import CHUNK
 from gradatim.errors import RecipeError
+from gradatim.options import option_names
 from gradatim.programs import generate
 from gradatim.table import make_table
 
-EVERY = pytest.mark.parametrize("name", DIFFICULTIES.names())
+ASKING = [name for name in DIFFICULTIES.names() if {"model", "teacher"} & set(option_names(DIFFICULTIES.get(name)))]
+"""Difficulties that ask a model or a teacher, which an option names."""
+
+EVERY = pytest.mark.parametrize("name", [name for name in DIFFICULTIES.names() if name not in ASKING])
+EVERY_ASKING = pytest.mark.parametrize("name", ASKING)
 ANY_TEXT = {"size", "compression"}  # the metrics that do not ask that it is Python
 
 
@@ -116,3 +125,106 @@ def test_any_number_of_workers_gives_the_same_scores(name: str) -> None:
     many = few.take(np.arange(2 * CHUNK + 10) % few.num_rows)
     part = DIFFICULTIES.get(name)()
     assert same(part(many, workers=2), part(many, workers=1))
+
+
+@pytest.fixture(scope="module")
+def few() -> pa.Table:
+    return generate(40, seed=4).table
+
+
+@pytest.fixture(scope="module")
+def model(few: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a model that has learnt nothing, with a tokenizer for ``few``."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from gradatim.student.tokenizer import character_tokenizer, texts_of
+
+    torch.manual_seed(2)
+    folder = tmp_path_factory.mktemp("asked")
+    tokenizer = character_tokenizer(texts_of(few))
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=512,
+        initializer_range=0.3,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def asking(model: str, tmp_path, monkeypatch):
+    """Make a difficulty that asks, with nothing remembered at first."""
+    monkeypatch.setenv("GRADATIM_CACHE", str(tmp_path / "cache"))
+    reply = "<analysis>It depends.</analysis><difficulty>{}</difficulty>"
+    replies = {"while": reply.format(9), "for": reply.format(6), "if": reply.format(4), "=": reply.format(2)}
+    # The words of the packaged prompt must not decide: this one shows the program alone.
+    (tmp_path / "prompt.md").write_text("{question}")
+    options = {"replies": replies}
+
+    def make(name: str):
+        taught = "teacher" in option_names(DIFFICULTIES.get(name))
+        given = {"teacher": "scripted", "options": options, "prompt": str(tmp_path / "prompt.md")}
+        return DIFFICULTIES.get(name)(**(given if taught else {"model": model}))
+
+    return make
+
+
+@EVERY_ASKING
+def test_one_that_asks_scores_every_row_and_tells_them_apart(name: str, asking, few: pa.Table) -> None:
+    scores = asking(name)(few)
+    assert (scores.dtype, scores.shape) == (np.float64, (few.num_rows,))
+    assert np.isfinite(scores).all()
+    assert np.unique(scores).size > 1
+
+
+@EVERY_ASKING
+def test_one_that_asks_gives_the_same_in_any_order_and_process(name: str, asking, few: pa.Table) -> None:
+    scores = asking(name)(few)
+    turned = np.arange(few.num_rows)[::-1]
+    assert same(asking(name)(few.take(turned)), scores[turned])
+    assert same(pickle.loads(pickle.dumps(asking(name)))(few), scores)
+    assert same(asking(name)(few, workers=2), scores)
+
+
+@EVERY_ASKING
+def test_one_that_asks_gives_the_same_when_nothing_is_remembered(
+    name: str, asking, few: pa.Table, tmp_path, monkeypatch
+) -> None:
+    scores = asking(name)(few)
+    monkeypatch.setenv("GRADATIM_CACHE", str(tmp_path / "another"))
+    turned = np.arange(few.num_rows)[::-1]
+    assert np.allclose(asking(name)(few.take(turned)), scores[turned], rtol=1e-4)
+
+
+@EVERY_ASKING
+def test_one_that_asks_gives_an_empty_table_no_scores(name: str, asking, few: pa.Table) -> None:
+    assert asking(name)(few.slice(0, 0)).shape == (0,)
+
+
+@EVERY_ASKING
+def test_one_that_asks_refuses_unknown_options_and_says_what_it_lacks(name: str) -> None:
+    with pytest.raises(RecipeError, match="has no option 'nonsense'"):
+        DIFFICULTIES.get(name)(nonsense=1)
+    with pytest.raises(RecipeError, match="it needs a"):
+        DIFFICULTIES.get(name)()
+
+
+@EVERY_ASKING
+def test_the_identity_of_one_that_asks_is_not_the_path_of_its_model(name: str, asking, model: str) -> None:
+    told = asking(name).identity
+    assert told == asking(name).identity
+    assert model not in told
+
+
+@EVERY_ASKING
+def test_the_summary_of_one_that_asks_is_one_line_and_says_what_it_needs(name: str) -> None:
+    summary = next(entry.summary for entry in DIFFICULTIES if entry.name == name)
+    assert 10 < len(summary) < 110
+    assert "needs a" in summary

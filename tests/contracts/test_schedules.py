@@ -9,17 +9,33 @@ import numpy as np
 import pytest
 
 from gradatim.errors import RecipeError
-from gradatim.schedule import ORDERS, SCHEDULES, Bands, preview, realise
-from gradatim.stage import Fitted, StageResult
+from gradatim.results import decode_spec
+from gradatim.schedule import ORDERS, SCHEDULES, Arranged, Bands, needs_of, preview, realise
+from gradatim.stage import BandProgress, Fitted, Needs, Probe, Schedule, StageResult
 
 BANDS = {1: ("one",), 2: ("low", "high"), 3: ("easy", "medium", "hard"), 5: tuple("abcde")}
 EVERY = pytest.mark.parametrize("name", SCHEDULES.names())
 COUNTS = pytest.mark.parametrize("count", BANDS)
+ADAPTIVE_NAMES = ("bandit", "fade", "frontier", "mastery", "pacing", "self_paced")
+ADAPTIVE = pytest.mark.parametrize("name", ADAPTIVE_NAMES)
+MATRICES = pytest.mark.parametrize("name", [name for name in SCHEDULES.names() if name not in ADAPTIVE_NAMES])
 TOKENS = 1_000_003  # prime, so that no share divides it
 
 
 def bands_of(count: int, each: int = 7) -> Bands:
     return Bands(BANDS[count], tuple(map(float, range(1, count))), np.repeat(np.arange(count), each).astype(np.int8))
+
+
+def lived(schedule: Schedule, count: int, seed: int) -> list[StageResult]:
+    """A history of a student that gets better by chance, with all that schedules may need."""
+    rng = np.random.default_rng(seed)
+    history: list[StageResult] = []
+    while spec := schedule.next(history):
+        known = {name: BandProgress(float(rng.exponential()), float(rng.random()), 9) for name in BANDS[count]}
+        fitted = Fitted(3, spec.tokens, 9, 0, 1.5, 0.1, "00")
+        history.append(StageResult(0, len(history), spec, 10, {}, fitted, progress=known, probed=60))
+        assert schedule.next(history) == schedule.next(list(history))
+    return history
 
 
 @EVERY
@@ -73,8 +89,46 @@ def test_stage_names_are_unique_and_fit_in_a_folder_name(name: str) -> None:
 @EVERY
 def test_a_stage_survives_json(name: str) -> None:
     for spec in preview(SCHEDULES.get(name)(BANDS[3], TOKENS), bands_of(3)):
-        back = json.loads(json.dumps(asdict(spec)))
-        assert type(spec)(**{**back, "fractions": tuple(back["fractions"]), "ends": tuple(back["ends"])}) == spec
+        assert decode_spec(json.loads(json.dumps(asdict(spec)))) == spec
+
+
+@ADAPTIVE
+@COUNTS
+def test_what_the_student_does_never_changes_the_budget(name: str, count: int) -> None:
+    for seed, replay in ((1, 0.0), (2, 0.3)):
+        history = lived(SCHEDULES.get(name)(BANDS[count], TOKENS, replay=replay), count, seed)
+        assert sum(result.spec.tokens for result in history) == TOKENS
+        names = [result.spec.name for result in history]
+        assert len(set(names)) == len(names)
+
+
+@ADAPTIVE
+def test_every_stage_of_a_lived_history_can_be_realised(name: str) -> None:
+    bands = bands_of(3, each=40)
+    scores = np.random.default_rng(5).permutation(bands.index.size) + 100.0 * bands.index
+    rng = np.random.default_rng(6)
+    rows = np.sort(rng.permutation(bands.index.size)[:60])
+    probe = Probe(rows, rng.exponential(1.0, 60), rng.integers(1, 9, 60))
+    for replay in (0.0, 0.25):
+        for result in lived(SCHEDULES.get(name)(BANDS[3], TOKENS, replay=replay), 3, 4):
+            stage = realise(result.spec, bands, scores, seed=8, probe=probe)
+            assert stage.rows.size == np.unique(stage.rows).size > 0
+            assert (stage.mixture is not None) == result.spec.draws
+            if stage.mixture is not None:
+                assert stage.mixture.groups.shape == stage.mixture.weights.shape == stage.rows.shape
+                assert sum(stage.mixture.start) == pytest.approx(1)
+                assert (stage.mixture.weights > 0).all()
+
+
+@ADAPTIVE
+def test_a_schedule_that_looks_at_the_student_says_what_it_needs(name: str) -> None:
+    schedule = SCHEDULES.get(name)(BANDS[3], TOKENS)
+    blind = needs_of(schedule) == Needs()
+    known, unknown = lived(schedule, 3, 4), preview(schedule, bands_of(3))
+    if blind:
+        assert [result.spec for result in known] == unknown
+    else:
+        assert any(now.spec != then for now, then in zip(known, unknown, strict=False)) or len(known) != len(unknown)
 
 
 @EVERY
@@ -83,13 +137,32 @@ def test_an_unknown_option_is_a_mistake_in_the_recipe(name: str) -> None:
         SCHEDULES.get(name)(BANDS[3], TOKENS, nonsense=1)
 
 
-@EVERY
+@MATRICES
 def test_every_order_can_be_asked_for_and_an_unknown_one_is_refused(name: str) -> None:
     for order in ORDERS.names():
         specs = preview(SCHEDULES.get(name)(BANDS[3], TOKENS, order=order), bands_of(3))
         assert {spec.order for spec in specs} == {order}
     with pytest.raises(RecipeError, match="did you mean 'sorted'"):
         SCHEDULES.get(name)(BANDS[3], TOKENS, order="sortd")
+
+
+@MATRICES
+def test_an_order_takes_its_own_options_and_no_others(name: str) -> None:
+    factory = SCHEDULES.get(name)
+    (first, *_) = preview(factory(BANDS[3], TOKENS, order={"name": "sorted", "first": "hard"}), bands_of(3))
+    assert (first.order, first.order_options) == ("sorted", {"first": "hard"})
+    (first, *_) = preview(factory(BANDS[3], TOKENS, order="blocked", category="source"), bands_of(3))
+    assert first.order_options == {"category": "source"}
+    with pytest.raises(RecipeError, match="the order 'sorted' has no option 'category'"):
+        factory(BANDS[3], TOKENS, order="sorted", category="level")
+    with pytest.raises(RecipeError, match="the order 'folded' has no option 'first'"):
+        factory(BANDS[3], TOKENS, order={"name": "folded", "first": "easy"})
+
+
+@pytest.mark.parametrize("name", ADAPTIVE_NAMES)
+def test_a_schedule_that_draws_its_rows_takes_no_order(name: str) -> None:
+    with pytest.raises(RecipeError, match="has no option 'order'"):
+        SCHEDULES.get(name)(BANDS[3], TOKENS, order="sorted")
 
 
 @EVERY
@@ -101,7 +174,24 @@ def test_its_summary_is_one_line(name: str) -> None:
 @pytest.mark.parametrize("order", ORDERS.names())
 def test_an_order_keeps_every_row_and_depends_on_its_generator_alone(order: str) -> None:
     rows, scores = np.arange(50, 90), np.random.default_rng(1).integers(0, 4, 100).astype(float)
-    arrange = ORDERS.get(order)
-    first, again = (arrange(rows, scores, np.random.default_rng(7)) for _ in range(2))
+    codes = np.random.default_rng(2).integers(0, 5, 100)
+    arrange = ORDERS.get(order)()
+    first, again, other = (
+        arrange(rows, Arranged(scores, np.random.default_rng(k), lambda _: codes)) for k in (7, 7, 8)
+    )
     assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
     assert np.array_equal(np.sort(first), rows)
+    assert first.dtype == rows.dtype
+
+
+@pytest.mark.parametrize("order", ORDERS.names())
+def test_an_unknown_option_of_an_order_is_a_mistake_in_the_recipe(order: str) -> None:
+    with pytest.raises(RecipeError, match="has no option 'nonsense'"):
+        ORDERS.get(order)(nonsense=1)
+
+
+@pytest.mark.parametrize("order", ORDERS.names())
+def test_the_summary_of_an_order_is_one_line(order: str) -> None:
+    summary = next(entry.summary for entry in ORDERS if entry.name == order)
+    assert 10 < len(summary) < 120

@@ -22,6 +22,13 @@ WITH_PROBLEMS = [name for name in SUITES.names() if "problems" in option_names(S
 
 EVERY = pytest.mark.parametrize("suite", [name for name in SUITES.names() if name not in WITH_PROBLEMS])
 PROBLEMS = pytest.mark.parametrize("suite", WITH_PROBLEMS)
+RUNNING = pytest.mark.parametrize(
+    "suite", [name for name in WITH_PROBLEMS if "unsafe" in option_names(SUITES.get(name))]
+)
+"""Suites that run what was written; the others with problems read only what a model finds likely."""
+READING = pytest.mark.parametrize(
+    "suite", [name for name in WITH_PROBLEMS if "unsafe" not in option_names(SUITES.get(name))]
+)
 PROTOCOLS = pytest.mark.parametrize("protocol", ["greedy", "paper"])
 
 
@@ -129,6 +136,7 @@ PROBLEM_FILES = {
         for n in range(3)
     ],
     "cruxeval": [{"id": f"t{n}", "code": "def f(a): return a", "input": f"{n}", "output": f"{n}"} for n in range(3)],
+    "choice": [{"question": f"a = {n}", "options": ["1", "2 3"], "answer": n % 2} for n in range(3)],
 }
 """A plug-in with an option ``problems`` needs a file here to be asked about."""
 
@@ -149,7 +157,7 @@ def ask(tmp_path, student, samples):
     return ask
 
 
-@PROBLEMS
+@RUNNING
 @pytest.mark.parametrize("protocol", ["greedy", "sampled"])
 def test_a_suite_with_problems_gives_the_same_result_for_the_same_seed(suite, protocol, ask):
     one, two = (ask(suite, protocol=protocol) for _ in range(2))
@@ -157,7 +165,7 @@ def test_a_suite_with_problems_gives_the_same_result_for_the_same_seed(suite, pr
     assert (one.suite, one.protocol) == (suite, protocol)
 
 
-@PROBLEMS
+@RUNNING
 def test_a_suite_with_problems_counts_each_once_and_has_the_stable_shape(suite, ask):
     heard = []
     result = ask(suite, events=heard.append)
@@ -187,3 +195,29 @@ def test_a_suite_with_problems_tells_all_faults_of_its_options(suite):
 def test_a_suite_with_problems_names_a_file_that_is_not_there(suite, student, samples):
     with pytest.raises(DataError, match=r"nowhere\.jsonl"):
         SUITES.get(suite)(problems="nowhere.jsonl")(student, samples, seed=0)
+
+
+@READING
+def test_a_suite_that_reads_gives_the_same_result_and_the_stable_shape(suite, tmp_path, student, samples):
+    path = tmp_path / "problems.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in PROBLEM_FILES[suite]))
+    heard = []
+    made = SUITES.get(suite)(problems=str(path), batch=2)
+    student.model.train()
+    before = torch.get_rng_state()
+    one = made(student, samples.slice(0, 0), seed=5, events=heard.append)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert student.model.training
+    student.model.eval()
+    two = made(student, samples, seed=5)
+    assert (one.counts, one.scores, one.examples) == (two.counts, two.scores, two.examples)
+    assert one.suite == suite
+    for group in one.counts.values():
+        assert sum(part.total for part in group.values()) == 3
+        assert sum(part.passed for part in group.values()) == one.counts["all"]["all"].passed
+    again = decode_suite(json.loads(json.dumps(encode(one))))
+    assert (again.counts, dict(again.scores)) == (one.counts, one.scores)
+    assert {"value", "low", "high"} == set(json.loads(json.dumps(summary(one)))["scores"]["accuracy"])
+    assert (heard[0].kind, heard[-1].kind) == ("start", "finish")
+    assert heard[-1].done == heard[-1].total
+    assert len({event.task for event in heard}) == 1

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from gradatim.errors import RunFolderError, Stopped, TrainingDiverged
 from gradatim.record import Metrics
 from gradatim.stage import Event, Fitted, Stage, StageSpec, ignore_events
-from gradatim.student.learner import Learner, _plain_losses, _tensors, _validation_batches
+from gradatim.student.forward import make_losses, tensors
+from gradatim.student.learner import Learner, _validation_batches
 from gradatim.student.settings import ModelSettings, OptimizerSettings, ShapeSettings, TrainSettings
 from gradatim.student.tokenizer import character_tokenizer, encode_table, texts_of
 from gradatim.table import make_table
@@ -154,7 +155,7 @@ def test_an_exploding_loss_stops_the_stage_and_keeps_the_last_good_checkpoint(
     batch = next(_validation_batches(made, TRAIN))
     inputs, labels = torch.from_numpy(batch.inputs), torch.from_numpy(batch.labels)
     with torch.no_grad():
-        loss = float(_plain_losses(model, TRAIN)(inputs, labels).sum() / (labels != -100).sum())
+        loss = float(make_losses(model, TRAIN)(inputs, labels).sum() / (labels != -100).sum())
     assert loss < 3 * np.log(len(made.tokenizer)) + 3  # the kept weights are from before the explosion
 
 
@@ -207,8 +208,8 @@ def test_an_isolated_sample_sees_nothing_of_its_neighbours(samples: pa.Table, tm
     for rows in ([3, 7], [90, 7]):
         order = replace(stage(), spec=StageSpec("x", (1.0,), 1, order="sorted"), rows=np.array(rows))
         batch = next(Packed(made.samples, order, 1, 64, 0, isolate=True).one_pass())
-        each = _plain_losses(model, replace(TRAIN, isolate=True))(
-            *[t for t in _tensors(batch) if t.dtype != torch.bool][:2], *_tensors(batch)[3:]
+        each = make_losses(model, replace(TRAIN, isolate=True))(
+            *[t for t in tensors(batch) if t.dtype != torch.bool][:2], *tensors(batch)[3:]
         )
         start = int(made.samples.offsets[rows[0] + 1] - made.samples.offsets[rows[0]])
         losses.append(each[0, start:])

@@ -8,8 +8,6 @@ any program does.
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -19,30 +17,30 @@ from typing import Any
 from .codec import Handle, make_exception
 from .peer import Broken, Peer, Raised
 
-__all__ = ["serve"]
+__all__ = ["MODULE", "Program"]
 
 MODULE = "candidate"
 
 
-def serve(connection: socket.socket) -> None:
-    """Answer until the tests hang up."""
-    module = types.ModuleType(MODULE)
-    program = _Program(module)
-    operations = {name: getattr(program, name) for name in ("load", "call", "get", "set", "next", "special", "truth")}
-    program.peer = Peer(connection, operations, _kind, _proxy)
-    sys.modules[MODULE] = module
-    with contextlib.suppress(Broken):
-        program.peer.serve_forever()
+class Program:
+    """What answers the tests over the descriptor ``connection``; made in the nest, used in a fork of it.
 
+    The operations are its methods; ``target`` is the number of an object that was lent.
+    """
 
-class _Program:
-    """The operations; ``target`` is the number of an object that was lent."""
-
-    peer: Peer
-
-    def __init__(self, module: types.ModuleType) -> None:
-        self._module = module
+    def __init__(self, connection: int) -> None:
+        self._module = types.ModuleType(MODULE)
         self._raised: dict[int, Exception] = {}
+        names = ("load", "call", "get", "set", "next", "special", "truth")
+        self._peer = Peer(connection, {name: getattr(self, name) for name in names}, _kind, _proxy)
+
+    def serve(self) -> None:
+        """Answer until the tests hang up."""
+        sys.modules[MODULE] = self._module
+        try:
+            self._peer.serve_forever()
+        except Broken:
+            pass
 
     def load(self, source: str, names: tuple[str, ...]) -> tuple[str, Any]:
         """("ready", what the program has under ``names``), ("invalid", why) or ("failed", why)."""
@@ -93,7 +91,7 @@ class _Program:
         return tuple(items), len(items) < count
 
     def _find(self, target: int) -> Any:
-        return self.peer.lent(target)
+        return self._peer.lent(target)
 
 
 def _kind(value: Any) -> str:

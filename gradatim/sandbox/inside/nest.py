@@ -27,10 +27,12 @@ import struct
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from . import candidate, walls
-from .codec import decode
+from .codec import decode, encode
+from .peer import REQUEST, message
 
 __all__ = ["REPORT", "main", "receive_control", "receive_settings"]
 
@@ -39,9 +41,15 @@ REPORT = struct.Struct("<cidd")
 begun), the exit code, signal or errno, CPU seconds, wall seconds."""
 
 LENGTH = struct.Struct("<I")
-LOOK_EVERY = 0.05
-LAST_MOMENT = 0.2
-"""Seconds that a candidate which hung up has, to be seen dying."""
+LOOK_EVERY = 50
+LAST_MOMENT = 200
+"""Milliseconds that a candidate which hung up has, to be seen dying."""
+
+ANCILLARY = socket.CMSG_SPACE(4)
+READY, KILL = int(select.POLLIN), int(signal.SIGKILL)
+BEGUN = 1
+"""What a child leaves in the nest's counter before it runs foreign code; more is the errno that kept it from it."""
+
 WARM = (
     "bisect",
     "collections",
@@ -58,8 +66,28 @@ WARM = (
 )
 """What most programs import. Every module more makes every fork dearer: more pages to map and to copy."""
 
+REHEARSALS = 40
+REHEARSED = (
+    "from typing import List\n\n\ndef f(x, y):\n    return [each for each in x if each] + [y]\n",
+    "def f(x, y):\n    raise ValueError(f'{x} and {y}')\n",
+)
+
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class _Nest(NamedTuple):
+    """What every fork is made of. ``steps`` are a child's first, ``program`` serves then, on the last descriptor."""
+
+    control: socket.socket
+    poll: select.poll
+    processes: int
+    namespace: int
+    begun: int
+    highest: int
+    steps: tuple[walls.Step, ...]
+    program: candidate.Program
+    settings: dict[str, Any]
 
 
 def main() -> None:
@@ -67,19 +95,42 @@ def main() -> None:
     control = receive_control()
     settings = receive_settings(control)
     hooks = _warm(settings["packages"])
-    processes = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    own_namespace = walls.prepare(settings["walls"])
-    if settings["walls"]:
-        walls.limit_all(settings)  # without walls the number of processes would count all of the user's
+    _rehearse()
+    nest = _settle(control, settings, hooks)
     gc.collect()
     gc.freeze()
-    control.sendall(b"R")
+    nest.control.sendall(b"R")
     while True:
-        order, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        order, ancillary, _, _ = nest.control.recvmsg(1, ANCILLARY)
         if not order:
             return
-        if order == b"J" and descriptors:
-            control.sendall(_try(control, descriptors[0], own_namespace, processes, settings, hooks))
+        if order == b"J" and ancillary:
+            nest.control.sendall(_try(nest, int.from_bytes(ancillary[0][2], sys.byteorder)))
+
+
+def _settle(control: socket.socket, settings: dict[str, Any], hooks: list[dict[str, Any]]) -> _Nest:
+    """Put up the nest's own walls. Its descriptors lie behind all that a candidate may have."""
+    processes = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    namespace = walls.prepare(settings["walls"])
+    if settings["walls"]:
+        walls.limit_all(settings)  # without walls the number of processes would count all of the user's
+    begun = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    highest = min(settings["open_files"], resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 8) - 1
+    own = []
+    for given in (control.detach(), processes, begun, namespace):
+        own.append(-1 if given < 0 else fcntl.fcntl(given, fcntl.F_DUPFD_CLOEXEC, highest + 1))
+    os.closerange(3, highest + 1)
+    control = socket.socket(fileno=own[0])
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    steps = (
+        *walls.steps(settings, settings["walls"]),
+        *(partial(os.register_at_fork, **hook) for hook in hooks),
+        partial(os.eventfd_write, own[2], BEGUN),
+        partial(os.closerange, highest + 1, max(own) + 1),
+    )
+    program = candidate.Program(highest)
+    return _Nest(control, poll, own[1], own[3], own[2], highest, steps, program, settings)
 
 
 def receive_control() -> socket.socket:
@@ -131,103 +182,106 @@ def _warm(packages: str) -> list[dict[str, Any]]:
     return hooks
 
 
-def _try(
-    control: socket.socket,
-    connection: int,
-    own_namespace: int,
-    processes: int,
-    settings: Mapping[str, Any],
-    hooks: list[dict[str, Any]],
-) -> bytes:
+def _rehearse() -> None:
+    """Try programs of our own, here: what Python makes when it is first needed is then made once, not in every fork.
+
+    Compiling for the first time makes a type for each piece of Python's syntax; code that has run often is in its fast
+    form. Nothing of a candidate's is here yet.
+    """
+    for _ in range(REHEARSALS):
+        for source in REHEARSED:
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                for request in (("load", source, ("f",)), ("call", 0, ([1, 2], "x"), ())):
+                    ours.sendall(message(REQUEST, encode(request)[0]))
+                ours.shutdown(socket.SHUT_WR)
+                candidate.Program(theirs.fileno()).serve()
+    del sys.modules[candidate.MODULE]
+
+
+def _try(nest: _Nest, connection: int) -> bytes:
     """One candidate, from fork to the death of its last process; the report."""
     started = time.monotonic()
-    folder = "" if settings["walls"] else _fresh_folder()
-    begun, begin = os.pipe()
-    child = walls.fork_apart(own_namespace)
+    folder = "" if nest.settings["walls"] else _fresh_folder()
+    child = walls.fork_apart(nest.namespace)
     if child == 0:
-        _become_candidate(connection, begin, folder, settings, hooks)
+        _become_candidate(nest, connection, folder)
     os.close(connection)
-    os.close(begin)
     handle = os.pidfd_open(child)
     try:
-        ending = _watch(control, child, handle, processes, settings)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
+        nest.poll.register(handle, READY)
+        ending = _watch(nest, child, handle)
+        if ending != b"e":
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, KILL)
         _, status, used = os.wait4(child, 0)
     finally:
+        nest.poll.unregister(handle)
         os.close(handle)
-    told = os.read(begun, 4)
-    os.close(begun)
+    try:
+        told = os.eventfd_read(nest.begun)
+    except BlockingIOError:
+        told = 0
     if folder:
-        _sweep(folder, processes)
+        _sweep(folder, nest.processes)
     code = os.waitstatus_to_exitcode(status)
-    if told != b"ok" and not (ending == b"k" and not told):
-        ending, code = b"x", int.from_bytes(told, "little")
+    if told != BEGUN and not (ending == b"k" and not told):
+        ending, code = b"x", max(0, told - BEGUN)
     elif ending == b"e" and code < 0:
         ending = b"s"
     return REPORT.pack(ending, abs(code), used.ru_utime + used.ru_stime, time.monotonic() - started)
 
 
-def _become_candidate(
-    connection: int, begin: int, folder: str, settings: Mapping[str, Any], hooks: list[dict[str, Any]]
-) -> None:
+def _become_candidate(nest: _Nest, connection: int, folder: str) -> None:
     """The child: enclose, say so, then serve. Never returns."""
     code, said = 1, False
-    highest = min(settings["open_files"], resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 8) - 1
     try:
-        moved = [fcntl.fcntl(each, fcntl.F_DUPFD, highest + 1) for each in (begin, connection)]
-        os.dup2(moved[0], highest - 1, inheritable=False)
-        os.dup2(moved[1], highest, inheritable=False)
-        os.closerange(3, highest - 1)
-        os.closerange(highest + 1, 1 << 20)
-        walls.calm()
-        if settings["walls"]:
-            walls.enclose(settings["folder_bytes"])
-        else:
+        os.dup2(connection, nest.highest, False)
+        os.close(connection)
+        if folder:
             os.chdir(folder)
-        walls.limit(settings)
-        if settings["walls"]:
-            walls.renounce()
-        for hook in hooks:
-            os.register_at_fork(**hook)
-        os.write(highest - 1, b"ok")
-        os.close(highest - 1)
+        for step in nest.steps:
+            step()
         said = True
-        candidate.serve(socket.socket(fileno=highest))
+        nest.program.serve()
         code = 0
     except OSError as error:
         if not said:
-            os.write(highest - 1, (error.errno or 0).to_bytes(4, "little"))
+            os.eventfd_write(nest.begun, BEGUN + (error.errno or 0))
     finally:
         os._exit(code)
 
 
-def _watch(control: socket.socket, child: int, handle: int, processes: int, settings: Mapping[str, Any]) -> bytes:
+def _watch(nest: _Nest, child: int, handle: int) -> bytes:
     """Wait until the child ends (``e``), is to be stopped (``k``) or has used up what it may."""
+    settings = nest.settings
     deadline = time.monotonic() + settings["wall_seconds"]
-    poll, pidfd = select.poll(), select.poll()
-    poll.register(control, select.POLLIN)
-    poll.register(handle, select.POLLIN)
-    pidfd.register(handle, select.POLLIN)
     while True:
-        ready = {descriptor for descriptor, _ in poll.poll(LOOK_EVERY * 1000)}
+        ready = dict(nest.poll.poll(LOOK_EVERY))
         if handle in ready:
             return b"e"
-        if control.fileno() in ready:
-            order = control.recv(1)
+        if ready:
+            order = nest.control.recv(1)
             if not order:
-                os.kill(child, signal.SIGKILL)
+                os.kill(child, KILL)
                 os._exit(0)  # whoever gave orders is gone
-            if order == b"L" and pidfd.poll(LAST_MOMENT * 1000):
+            if order == b"L" and _ends(handle):
                 return b"e"
             return b"k"
-        cpu, memory = _usage(processes)
+        cpu, memory = _usage(nest.processes)
         if cpu > settings["cpu_seconds"]:
             return b"t"
         if memory > settings["memory_bytes"]:
             return b"m"
         if time.monotonic() > deadline:
             return b"w"
+
+
+def _ends(handle: int) -> bool:
+    """Whether a candidate that hung up is seen dying."""
+    poll = select.poll()
+    poll.register(handle, READY)
+    return bool(poll.poll(LAST_MOMENT))
 
 
 def _usage(processes: int) -> tuple[float, int]:

@@ -1,6 +1,6 @@
 """How do two processes call each other when one of them may be hostile?
 
-Both ends of a socket are a ``Peer``. ``ask`` sends a request and waits; while it waits it serves the other side's
+Both ends of a stream socket are a ``Peer``. ``ask`` sends a request and waits; while it waits it serves the other side's
 requests, so that a function handed over as an argument can be called back. A request names an operation; what is
 served is the table each side gives: the program serves ``load``, ``call``, ``get`` …; the tests serve ``call`` alone,
 of functions that they have handed over themselves.
@@ -14,7 +14,7 @@ Trust: everything that arrives is a claim. A message that is too long or malform
 
 from __future__ import annotations
 
-import socket
+import os
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -31,13 +31,21 @@ from .codec import (
     exception_name,
 )
 
-__all__ = ["Broken", "Peer", "Raised", "Refused"]
+__all__ = ["REQUEST", "Broken", "Peer", "Raised", "Refused", "message"]
 
 _HEAD = struct.Struct("<cII")
 """Kind, length of the body, length of the changed contents."""
 
 REQUEST, VALUE, RAISED, REFUSED = b"Q", b"V", b"E", b"U"
+KINDS = (REQUEST, VALUE, RAISED, REFUSED)
 MAX_LENT = 100_000
+FIRST, MORE = 4096, 1 << 20
+"""Bytes read at a time: most messages are short, and short reads touch little memory in a fresh fork."""
+
+
+def message(kind: bytes, body: bytes, contents: bytes = b"") -> bytes:
+    """What crosses the socket for one request or reply."""
+    return _HEAD.pack(kind, len(body), len(contents)) + body + contents
 
 
 class Broken(Exception):
@@ -57,7 +65,7 @@ class Refused(Exception):
 
 
 class Peer:
-    """One end. ``serves``: operation -> function of the request's arguments.
+    """One end, behind the descriptor ``connection``. ``serves``: operation -> function of the request's arguments.
 
     ``lend(value)`` tells the kind under which a value is lent and raises ``Unsendable`` for one that is not;
     ``make_proxy(peer, handle)`` gives what stands for the other side's object.
@@ -65,7 +73,7 @@ class Peer:
 
     def __init__(
         self,
-        connection: socket.socket,
+        connection: int,
         serves: Mapping[str, Callable[..., Any]],
         lend: Callable[[Any], str],
         make_proxy: Callable[[Peer, Handle], Any],
@@ -78,6 +86,7 @@ class Peer:
         self._lent_numbers: dict[int, int] = {}
         self._proxies: dict[int, Any] = {}
         self._proxy_numbers: dict[int, int] = {}
+        self._ahead = b""
 
     def ask(self, operation: str, *arguments: Any) -> Any:
         """What the other side answers. Raises ``Raised``, ``Refused`` or ``Broken``."""
@@ -163,29 +172,44 @@ class Peer:
         return self._proxies[handle.number]
 
     def _send(self, kind: bytes, body: bytes, contents: bytes = b"") -> None:
+        data = message(kind, body, contents)
         try:
-            self._connection.sendall(_HEAD.pack(kind, len(body), len(contents)) + body + contents)
+            sent = os.write(self._connection, data)
+            while sent < len(data):
+                data = data[sent:]
+                sent = os.write(self._connection, data)
         except OSError as error:
             raise Broken(GONE) from error
 
     def _receive(self) -> tuple[bytes, bytes, bytes]:
-        kind, length, extra = _HEAD.unpack(self._exactly(_HEAD.size))
-        if kind not in (REQUEST, VALUE, RAISED, REFUSED) or max(length, extra) > MAX_BYTES:
+        data = self._ahead
+        while len(data) < _HEAD.size:
+            data += self._read(FIRST)
+        kind, length, extra = _HEAD.unpack_from(data)
+        if kind not in KINDS or length > MAX_BYTES or extra > MAX_BYTES:
             raise Broken("a message that is none")
-        return kind, self._exactly(length), self._exactly(extra)
+        middle, end = _HEAD.size + length, _HEAD.size + length + extra
+        if len(data) < end:
+            data = self._rest(data, end)
+        self._ahead = data[end:]
+        return kind, data[_HEAD.size : middle], data[middle:end]
 
-    def _exactly(self, size: int) -> bytes:
-        parts = []
-        while size:
-            try:
-                part = self._connection.recv(min(size, 1 << 20))
-            except OSError as error:
-                raise Broken(GONE) from error
-            if not part:
-                raise Broken(GONE)
-            parts.append(part)
-            size -= len(part)
+    def _rest(self, data: bytes, size: int) -> bytes:
+        """``data`` and what follows, ``size`` bytes together."""
+        parts, missing = [data], size - len(data)
+        while missing:
+            parts.append(self._read(min(missing, MORE)))
+            missing -= len(parts[-1])
         return b"".join(parts)
+
+    def _read(self, most: int) -> bytes:
+        try:
+            part = os.read(self._connection, most)
+        except OSError as error:
+            raise Broken(GONE) from error
+        if not part:
+            raise Broken(GONE)
+        return part
 
 
 GONE = "the other side has gone"

@@ -19,6 +19,7 @@ import functools
 import gc
 import importlib
 import linecache
+import os
 import random
 import resource
 import signal
@@ -80,8 +81,10 @@ def main() -> None:
             return
         (length,) = LENGTH.unpack(head)
         job = decode(_exactly(control, length))[0]
-        with socket.socket(fileno=descriptors[0]) as connection:
-            verdict, reason = _timed(job, connection, settings["cpu_seconds"])
+        try:
+            verdict, reason = _timed(job, descriptors[0], settings["cpu_seconds"])
+        finally:
+            os.close(descriptors[0])
         text = reason[:2000].encode("utf-8", "backslashreplace")
         control.sendall(ANSWER.pack(verdict, _held() > LARGE, len(text)) + text)
 
@@ -103,7 +106,7 @@ def _exactly(control: socket.socket, length: int) -> bytes:
     return b"".join(parts)
 
 
-def _timed(job: Job, connection: socket.socket, cpu_seconds: float) -> tuple[bytes, str]:
+def _timed(job: Job, connection: int, cpu_seconds: float) -> tuple[bytes, str]:
     """``check``, started from the same state each time and ended when it has used up its CPU time.
 
     The signal ends Python code; a single long operation of the interpreter does not hear it. For that the kernel's
@@ -127,7 +130,7 @@ def _time_is_up(*_: object) -> NoReturn:
     raise Fault(b"t", "")
 
 
-def check(job: Job, connection: socket.socket) -> tuple[bytes, str]:
+def check(job: Job, connection: int) -> tuple[bytes, str]:
     """The verdict's letter and the reason."""
     prompt, completion, tests, entry_point = job
     program = Program(connection)
@@ -293,7 +296,7 @@ def _described(error: BaseException) -> str:
 class Program:
     """The candidate, seen from the tests. ``fault`` is what ended its part, once something has."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: int) -> None:
         self.fault: Fault | None = None
         self._functions: dict[int, Callable[..., Any]] = {}
         self._peer = Peer(connection, {"call": self._called_back}, _kind, self._proxy)

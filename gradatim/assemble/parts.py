@@ -1,8 +1,7 @@
-"""How do the names in a recipe become the parts of a run?
+"""What is every run made of: samples, bands, schedules, a student, suites?
 
-The only place that turns recipe names into objects; below it, parts take plain keyword arguments. ``check`` builds
-every part that needs no torch and tells all faults at once, so a recipe that is wrong stops before anything costly.
-Nothing here trains, draws or scores.
+``assemble`` builds it all; ``check`` builds every part that needs no torch and tells all faults at once. What a teacher
+and judges need is in ``teaching``.
 """
 
 from __future__ import annotations
@@ -11,22 +10,27 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .corpus import Corpus, CorpusMaker, SplitChoice, key_of
-from .difficulty import DIFFICULTIES
-from .errors import RecipeError, UserError
-from .evaluate import SUITES
-from .options import option_names
-from .recipe import Recipe
-from .record import Metrics
-from .schedule import SCHEDULES, Bands, check_cuts, make_bands
-from .source import SOURCES
-from .stage import Difficulty, Events, Schedule, Source, Student, Suite, ignore_events
-from .student.presets import PRESETS
+from ..corpus import Corpus, CorpusMaker, SplitChoice, key_of
+from ..difficulty import DIFFICULTIES
+from ..errors import RecipeError, UserError
+from ..evaluate import SUITES
+from ..options import option_names
+from ..recipe import Recipe
+from ..record import Metrics
+from ..schedule import SCHEDULES, Bands, check_cuts, make_bands, split_budget
+from ..source import SOURCES
+from ..stage import Difficulty, Events, Schedule, Source, Student, Suite, ignore_events
+from ..student.presets import PRESETS
+from .teaching import check_teaching, delivery, examined_with, judged, questions, teacher
 
-__all__ = ["Parts", "assemble", "check", "stage_seed"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Parts", "assemble", "check", "corpus_maker", "stage_seed"]
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,19 @@ class Parts:
     evaluation_seed: int
     tokens: int
     metric: str
-    cycles: int
     corpus: CorpusMaker
     cut: Callable[[Corpus], Bands]
-    schedule: Schedule
+    schedules: tuple[Schedule, ...]
     suites: tuple[NamedSuite, ...]
     student: Callable[[Corpus, Metrics], Student]
     load: Callable[[Path], Any]
+    questions: Callable[[pa.Table, int], pa.Table]
+    probe: Callable[[Any, pa.Table, int, Events], tuple[pa.Table, dict[str, Any]]]
+
+    @property
+    def cycles(self) -> int:
+        """How many rows the run's table has; each has a schedule of its own."""
+        return len(self.schedules)
 
 
 def assemble(recipe: Recipe, events: Events = ignore_events) -> Parts:
@@ -63,7 +73,6 @@ def assemble(recipe: Recipe, events: Events = ignore_events) -> Parts:
         evaluation_seed=recipe.evaluate.seed,
         tokens=recipe.tokens,
         metric=recipe.difficulty.metric,
-        cycles=1,
         corpus=corpus_maker(recipe, events),
         cut=lambda corpus: make_bands(
             corpus.difficulty("train", recipe.difficulty.metric),
@@ -71,10 +80,12 @@ def assemble(recipe: Recipe, events: Events = ignore_events) -> Parts:
             quantiles=bands.quantiles,
             names=bands.names,
         ),
-        schedule=_schedule(recipe),
+        schedules=_schedules(recipe),
         suites=tuple(_suites(recipe)),
         student=lambda corpus, metrics: _student(recipe, corpus, metrics),
         load=_load,
+        questions=partial(questions, recipe),
+        probe=partial(judged, recipe),
     )
 
 
@@ -84,11 +95,13 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
     parts: tuple[Callable[[], Any], ...] = (
         lambda: _source(recipe, ignore_events),
         lambda: _difficulty(recipe),
-        lambda: _schedule(recipe),
+        lambda: _schedules(recipe),
         lambda: PRESETS.get(recipe.student.preset, where="student.preset"),
         lambda: list(_suites(recipe)),
         lambda: _lengths(recipe),
         lambda: _cuts(recipe),
+        lambda: check_teaching(recipe),
+        lambda: teacher(recipe),
     )
     for part in parts:
         try:
@@ -109,23 +122,29 @@ def stage_seed(seed: int, cycle: int, stage: int) -> int:
 def corpus_maker(recipe: Recipe, events: Events = ignore_events) -> CorpusMaker:
     """What makes the recipe's samples. Workers and events change no sample, so the key leaves them out."""
     parts = recipe.data.split
-    asked = {
+    asked: dict[str, Any] = {
         "data": recipe.data.model_dump(mode="json"),
         "metric": [recipe.difficulty.metric, recipe.difficulty.options],
     }
+    for section in (recipe.teacher, recipe.delivery):  # named only where there is one: older corpora keep their names
+        if section is not None:
+            asked[type(section).__name__] = section.model_dump(mode="json")
     return CorpusMaker(
         source=_source(recipe, events),
         metrics={recipe.difficulty.metric: _difficulty(recipe)},
         parts=SplitChoice(parts.by, parts.validation, parts.test, recipe.data.seed),
         key=key_of(asked),
         workers=recipe.workers,
+        deliver=delivery(recipe),
     )
 
 
 def _source(recipe: Recipe, events: Events) -> Source:
     factory = SOURCES.get(recipe.data.source, where="data.source")
-    own = {"seed": recipe.data.seed, "workers": recipe.workers, "events": events}
+    own: dict[str, Any] = {"seed": recipe.data.seed, "workers": recipe.workers, "events": events}
     known = option_names(factory)
+    if "teacher" in known and recipe.teacher is not None:
+        own |= {"teacher": teacher(recipe, events), "evaluation": lambda: examined_with(recipe)}
     given = {**recipe.data.options, **{name: own[name] for name in own if name in known}}
     parameters = inspect.signature(factory).parameters
     missing = [name for name in known if name not in given and parameters[name].default is inspect.Parameter.empty]
@@ -146,9 +165,11 @@ def _difficulty(recipe: Recipe) -> Difficulty:
     return difficulty
 
 
-def _schedule(recipe: Recipe) -> Schedule:
+def _schedules(recipe: Recipe) -> tuple[Schedule, ...]:
+    """One for each cycle, with its share of the budget."""
     factory = SCHEDULES.get(recipe.schedule.name, where="schedule.name")
-    return factory(recipe.difficulty.bands.names, recipe.tokens, **recipe.schedule.options)
+    budgets = split_budget(recipe.tokens, [1.0] * recipe.cycles)
+    return tuple(factory(recipe.difficulty.bands.names, tokens, **recipe.schedule.options) for tokens in budgets)
 
 
 def _suites(recipe: Recipe) -> Iterator[NamedSuite]:
@@ -176,8 +197,8 @@ def _cuts(recipe: Recipe) -> None:
 
 
 def _student(recipe: Recipe, corpus: Corpus, metrics: Metrics) -> Student:
-    from .student.hardware import use_threads
-    from .student.learner import Learner
+    from ..student.hardware import use_threads
+    from ..student.learner import Learner
 
     use_threads(recipe.threads)
     tokenizer, samples, validation = corpus.tokens(recipe.student)
@@ -187,7 +208,7 @@ def _student(recipe: Recipe, corpus: Corpus, metrics: Metrics) -> Student:
 
 
 def _load(folder: Path) -> Any:
-    from .student.hardware import device
-    from .student.load import load_student
+    from ..student.hardware import device
+    from ..student.load import load_student
 
     return load_student(folder, device())

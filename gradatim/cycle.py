@@ -1,0 +1,151 @@
+"""What happens in one cycle of a run?
+
+A cycle is one row of the run's table: a corpus, the stages that the schedule makes of it, one after the other, and then
+the question what the student still gets wrong, from which the next cycle's corpus is made. Everything costly goes
+through ``record.once``. How cycles follow each other is ``run``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .assemble import Parts, stage_seed
+from .corpus import Corpus
+from .record import Record
+from .results import decode_fitted, decode_stage, decode_suite, describe, encode
+from .schedule import realise
+from .stage import Events, Feedback, Fitted, Stage, StageResult, Suite, SuiteResult
+from .table import write_table
+
+__all__ = ["Cycle"]
+
+
+class Cycle:
+    """One row of the table: a corpus, and the stages that the schedule makes of it. ``before``: the rows above."""
+
+    def __init__(
+        self, record: Record, parts: Parts, corpus: Corpus, number: int, before: Sequence[StageResult], events: Events
+    ) -> None:
+        self.record, self.parts, self.corpus, self.number, self.events = record, parts, corpus, number, events
+        self.before = tuple(before)
+        self.schedule = parts.schedules[number]
+        self.difficulty = corpus.difficulty("train", parts.metric)
+        self.bands = parts.cut(corpus)
+        self.key = f"cycle-{number:02d}"
+
+    def run(self) -> list[StageResult]:
+        """The schedule's stages, each learnt from where the one before it ended."""
+        self.record.once(
+            f"{self.key}/table.json", lambda: describe(self.corpus, self.bands, self.difficulty, self.parts.metric)
+        )
+        history: list[StageResult] = []
+        while stage := self.next_stage(history):
+            history.append(self.learn(stage, history))
+        self.last = history[-1]
+        return history
+
+    def next_stage(self, history: Sequence[StageResult]) -> Stage | None:
+        """What the schedule asks for after ``history``, with its rows chosen."""
+        spec = self.schedule.next(history)
+        if spec is None:
+            return None
+        index = len(history)
+        stage = realise(
+            spec,
+            self.bands,
+            self.difficulty,
+            seed=stage_seed(self.parts.seed, self.number, index),
+            index=index,
+            first_token=sum(done.spec.tokens for done in [*self.before, *history]),
+            run_tokens=self.parts.tokens,
+        )
+        return replace(stage, cycle=self.number)
+
+    def learn(self, stage: Stage, history: Sequence[StageResult]) -> StageResult:
+        """Train one stage, then examine the student: each is done once, and ``result.json`` is written last."""
+        key = _place(self.number, stage.index, stage.spec.name)
+
+        def make() -> dict[str, Any]:
+            fitted = decode_fitted(
+                self.record.once(f"{key}/fitted.json", lambda: encode(self.fit(stage, key, history)))
+            )
+            self.record.discard(f"{key}/checkpoint")
+            counts = {
+                name: int((self.bands.index[stage.rows] == band).sum()) for band, name in enumerate(self.bands.names)
+            }
+            result = StageResult(self.number, stage.index, stage.spec, len(stage.rows), counts, fitted)
+            last = self.schedule.next([*history, result]) is None
+            return encode(replace(result, evaluations=tuple(self.examine(key, last))))
+
+        return decode_stage(self.record.once(f"{key}/result.json", make))
+
+    def fit(self, stage: Stage, key: str, history: Sequence[StageResult]) -> Fitted:
+        """Train on the stage, from the model of the one before it."""
+        student = self.parts.student(self.corpus, self.record.metrics)
+        before = [*self.before, *history][-1:]
+        folder = self.record.folder
+        previous = [folder / _place(each.cycle, each.index, each.spec.name) for each in before]
+        return student.fit(stage, folder / key, previous[0] if previous else None, self.events)
+
+    def examine(self, key: str, last: bool) -> Iterator[SuiteResult]:
+        """Every suite that is due, on the fixed test set with the bands of this cycle."""
+        due = [each for each in self.parts.suites if last or not each.only_last]
+        if not due:
+            return
+        student = self.parts.load(self.record.folder / key / "model")
+        places = self.bands.place(self.corpus.difficulty("test", self.parts.metric))
+        names = [self.bands.names[place] if place >= 0 else None for place in places]
+        samples = self.corpus.table("test").append_column("band", pa.array(names, pa.string()))
+        seed, events = self.parts.evaluation_seed, self.events
+
+        def ask(suite: Suite) -> dict[str, Any]:
+            return encode(suite(student, samples, seed=seed, events=events))
+
+        for each in due:
+            yield decode_suite(self.record.once(f"{key}/evaluation-{each.label}.json", partial(ask, each.suite)))
+
+    def next_corpus(self, corpora: Sequence[Corpus]) -> Corpus:
+        """What there is to learn in the next cycle, after what the student gets wrong in this one.
+
+        ``corpora``: those of all cycles so far. Raises ``RanDry`` when there is nothing new.
+        """
+        place = self.record.folder / f"cycle-{self.number + 1:02d}" / "corpus"
+        return self.parts.corpus.make_next(place, corpora[0], self.feedback(corpora), self.attempts, self.events)
+
+    def feedback(self, corpora: Sequence[Corpus]) -> Feedback:
+        """What the student gets wrong now, of the questions it was taught in this cycle."""
+        table = self._judged(f"{self.key}/feedback", self.parts.questions(self.corpus.table("train"), self.number))
+        learnt = [corpus.table("train") for corpus in corpora]
+        held = [corpora[0].table(part) for part in ("validation", "test")]
+        known = pa.concat_tables([*learnt, *held], promote_options="default")
+        return Feedback(self.number, table, known, learnt=pa.concat_tables(learnt, promote_options="default"))
+
+    def attempts(self, samples: pa.Table) -> Feedback:
+        """The student's answers to samples that it will learn in the next cycle."""
+        return Feedback(self.number, self._judged(f"cycle-{self.number + 1:02d}/attempts", samples))
+
+    def _judged(self, key: str, questions: pa.Table) -> pa.Table:
+        """The student's attempts at ``questions`` under every judge, asked once."""
+
+        path = self.record.folder / f"{key}.parquet"
+
+        def make() -> dict[str, Any]:
+            model = self.record.folder / _place(self.number, self.last.index, self.last.spec.name) / "model"
+            seed = stage_seed(self.parts.seed, self.number, 1 << 21)
+            judged, facts = self.parts.probe(self.parts.load(model), questions, seed, self.events)
+            write_table(judged, path)
+            return facts
+
+        self.record.once(f"{key}.json", make)
+        return pq.read_table(path)
+
+
+def _place(cycle: int, index: int, name: str) -> str:
+    """The folder of a stage, below the run's."""
+    return f"cycle-{cycle:02d}/stage-{index:02d}-{name}"

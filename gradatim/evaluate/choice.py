@@ -1,0 +1,199 @@
+"""Which of several answers does a model find likeliest?
+
+Multiple-choice questions of a user's file. Nothing is written: each option is read after the question, and its
+log-likelihood compared, as lm-evaluation-harness does.
+
+    accuracy     the option with the greatest log-likelihood is the right one
+    acc_norm     the same with the log-likelihood divided by the option's length in characters
+    acc_bytes    the same with its length in bytes of UTF-8
+
+Of equals the first counts. ``protocol`` says how a question is put:
+
+    options      "Question: …\\nAnswer:", and each option after a space (as ARC is put)
+    continue     the question as it stands, and each option after a space (as HellaSwag is put)
+    letters      the question, the options listed as A. B. …, "Answer:", and the letters after a space (as MMLU is put)
+
+Where the question ends and the option begins is found as there: both are encoded as one text, spaces at the seam go to
+the option, and the tokens beyond those of the question alone are the option's. Two differences: there, a text that is
+too long loses its beginning, while here the question counts as ``too_long``; and a model without a start token is
+started with ``<eos>``.
+
+What a file of questions looks like is said in ``questions``. A row that is no question is named and counted as invalid;
+the others go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import RecipeError, UserError
+from ..options import strict
+from ..stage import Event, Events, Suite, SuiteResult, ignore_events
+from .attempts import Attempt, check_options, chosen, tally
+from .questions import ChoiceQuestion, QuestionSet, read_questions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..student.scorer import Continuation
+
+__all__ = ["choice", "choices_table", "put"]
+
+Put = Literal["options", "continue", "letters"]
+
+
+@strict("the suite 'choice'")
+def choice(
+    *, problems: str | None = None, protocol: Put = "options", limit: int | None = None, batch: int | None = None
+) -> Suite:
+    """Multiple-choice questions of a file, by the log-likelihood of the options."""
+    check_options("choice", limit=limit, batch=batch)
+    if problems is None:
+        raise RecipeError("it needs a file of questions", where="the suite 'choice'", hint="problems: FILE")
+    return Choice(problems, protocol, limit, batch)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The suite ``choice`` with its options; see the module."""
+
+    problems: str
+    protocol: Put
+    limit: int | None
+    batch: int | None
+
+    def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
+        """One attempt per question of the file, and one per row that is none; ``samples`` is not used.
+
+        Raises ``DataError`` for a file that is not there or has no question, ``UserError`` for a model that is not on
+        this machine: the probabilities of given texts are not to be had over HTTP.
+        """
+        import pyarrow as pa
+
+        if not hasattr(student, "model"):
+            raise UserError("the suite 'choice' looks into the model itself", where="model", allowed="a folder")
+        started = time.perf_counter()
+        asked = read_questions(self.problems)
+        for row in asked.rejected:
+            events(Event("note", "choice", text=f"{asked.source}, row {row.row} ({row.content}): {row.cause}"))
+        questions = [asked.questions[int(each)] for each in chosen(len(asked.questions), self.limit, seed)]
+        ends = self._answers(student, questions, events)
+        rejected = asked.rejected
+        attempts = [
+            *(_attempt(row, self.protocol, *both) for row, both in enumerate(zip(questions, ends, strict=True))),
+            *(Attempt(len(questions) + n, row.content, "", row.cause, invalid=1) for n, row in enumerate(rejected)),
+        ]
+        rows: dict[str, list[str | None]] = {
+            "id": [*(each.id for each in questions), *(f"row {row.row}" for row in rejected)],
+            "category": [*(each.category for each in questions), *(None for _ in rejected)],
+        }
+        if not any(rows["category"]):
+            del rows["category"]
+        judged = [(each, end) for each, end in zip(questions, ends, strict=True) if not isinstance(end, str)]
+        scores = {
+            "acc_norm": (_right(judged, len), len(attempts)),
+            "acc_bytes": (_right(judged, lambda option: len(option.encode("utf-8", "surrogatepass"))), len(attempts)),
+        }
+        return tally("choice", self.protocol, pa.table(rows), attempts, started=started, scores=scores)
+
+    def _answers(
+        self, student: Any, questions: Sequence[ChoiceQuestion], events: Events
+    ) -> list[tuple[float, ...] | str]:
+        """The log-likelihood of each option, or why a question cannot be asked."""
+        from ..student.scorer import log_likelihoods
+        from ..student.vocabulary import Vocabulary
+
+        vocabulary = Vocabulary(student.tokenizer)
+        ends: list[Any] = []
+        places: list[tuple[int, int]] = []
+        encoded: list[Continuation] = []
+        for number, each in enumerate(questions):
+            made = _encoded(student.model, vocabulary, *put(each, self.protocol))
+            ends.append(made if isinstance(made, str) else [0.0] * len(made))
+            if not isinstance(made, str):
+                places += [(number, option) for option in range(len(made))]
+                encoded += made
+        events(Event("start", "choice", 0, len(encoded)))
+        done = 0
+        for found in log_likelihoods(student.model, encoded, batch=self.batch):
+            for place, each_token in found.items():
+                number, option = places[place]
+                ends[number][option] = float(each_token.sum())
+            done += len(found)
+            events(Event("advance", "choice", done, len(encoded)))
+        events(Event("finish", "choice", len(encoded), len(encoded)))
+        return [end if isinstance(end, str) else tuple(end) for end in ends]
+
+
+def put(each: ChoiceQuestion, protocol: Put) -> tuple[str, tuple[str, ...]]:
+    """What the model is shown, and what it may go on with."""
+    if protocol == "continue":
+        return each.question, tuple(f" {option}" for option in each.options)
+    if protocol == "options":
+        return f"Question: {each.question}\nAnswer:", tuple(f" {option}" for option in each.options)
+    letters = ascii_uppercase[: len(each.options)]
+    listed = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, each.options, strict=True))
+    return f"{each.question.strip()}\n{listed}\nAnswer:", tuple(f" {letter}" for letter in letters)
+
+
+def _encoded(model: Any, vocabulary: Any, context: str, options: Sequence[str]) -> list[Continuation] | str:
+    from ..student.scorer import TOO_LONG, context_of, encode_together
+
+    made = []
+    for option in options:
+        each = encode_together(vocabulary, context, option)
+        if isinstance(each, str):
+            return each
+        # The last token is asked for, never read.
+        if len(each.tokens) - 1 > context_of(model):
+            return TOO_LONG
+        made.append(each)
+    return made
+
+
+def _attempt(row: int, protocol: Put, question: ChoiceQuestion, end: tuple[float, ...] | str) -> Attempt:
+    prompt, right = put(question, protocol)[0], question.options[question.right]
+    if isinstance(end, str):
+        from ..student.scorer import TOO_LONG
+
+        return Attempt(row, prompt, right, end, too_long=int(end == TOO_LONG), invalid=int(end != TOO_LONG))
+    taken = _best(end)
+    passed = int(taken == question.right)
+    return Attempt(row, prompt, right, question.options[taken], passed=passed, failed=1 - passed)
+
+
+def _best(values: Sequence[float]) -> int:
+    return max(range(len(values)), key=lambda place: values[place])
+
+
+def _right(judged: Sequence[tuple[ChoiceQuestion, tuple[float, ...]]], length: Callable[[str], int]) -> float:
+    """How many are right when each log-likelihood is divided by the option's length."""
+    return float(
+        sum(
+            _best([value / max(length(option), 1) for value, option in zip(end, each.options, strict=True)])
+            == each.right
+            for each, end in judged
+        )
+    )
+
+
+def choices_table(asked: QuestionSet, protocol: Put = "options") -> pa.Table:
+    """The questions as samples with a column ``options``, for difficulties: ``p_correct`` compares the options."""
+    import pyarrow as pa
+
+    from ..table import make_table
+
+    both = [put(each, protocol) for each in asked.questions]
+    made = make_table(
+        {
+            "id": [each.id for each in asked.questions],
+            "prompt": [prompt for prompt, _ in both],
+            "answer": [options[each.right] for each, (_, options) in zip(asked.questions, both, strict=True)],
+            "category": [each.category for each in asked.questions],
+        }
+    )
+    return made.append_column("options", pa.array([list(options) for _, options in both], pa.list_(pa.large_string())))

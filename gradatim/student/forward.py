@@ -1,0 +1,79 @@
+"""How does a batch go through a model?
+
+The one place that knows how lines, segments and masks become what a Hugging Face causal model is called with. It knows
+neither objectives nor optimizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from .batches import Batch
+from .hardware import attention, autocast, compute_type, device
+from .losses import token_losses
+from .settings import TrainSettings
+
+__all__ = ["Forward", "compiled", "labels_of", "make_logits", "make_losses", "tensors"]
+
+Forward = Callable[..., torch.Tensor]
+
+
+def labels_of(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels and answer mask on the device."""
+    place = device()
+    return torch.from_numpy(batch.labels).to(place), torch.from_numpy(batch.answer).to(place)
+
+
+def tensors(batch: Batch) -> tuple[torch.Tensor, ...]:
+    """Inputs, labels and answer mask, and with segments the positions and who may attend to whom."""
+    place = device()
+    parts = [torch.from_numpy(batch.inputs).to(place), *labels_of(batch)]
+    if batch.segments is not None:
+        segments = torch.from_numpy(batch.segments).to(place)
+        places = torch.arange(segments.shape[1], device=place)
+        opens = torch.ones_like(segments, dtype=torch.bool)
+        opens[:, 1:] = segments[:, 1:] != segments[:, :-1]
+        first = torch.where(opens, places, 0).cummax(dim=1).values
+        same = (segments[:, :, None] == segments[:, None, :]) & (places[:, None] >= places[None, :])
+        parts += [places - first, same[:, None]]
+    return tuple(parts)
+
+
+def make_logits(model: Any, settings: TrainSettings) -> Forward:
+    """(inputs, [positions, mask]) -> logits of shape (size, length, vocabulary)."""
+    kind = compute_type(settings.precision)
+    plain = attention(settings.length) == "eager"
+
+    def logits(inputs: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
+        more = {}
+        if context:
+            positions, mask = context
+            if plain:  # plain attention adds its mask to the scores; the fused one takes truth values
+                mask = torch.zeros_like(mask, dtype=kind).masked_fill_(~mask, torch.finfo(kind).min)
+            more = {"position_ids": positions, "attention_mask": mask}
+        with autocast(settings.precision):
+            made: torch.Tensor = model(input_ids=inputs, use_cache=False, **more).logits
+        return made
+
+    return logits
+
+
+def make_losses(model: Any, settings: TrainSettings) -> Forward:
+    """(inputs, labels, [positions, mask]) -> cross-entropy of each place, see ``token_losses``."""
+    logits = make_logits(model, settings)
+
+    def losses(inputs: torch.Tensor, labels: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
+        return token_losses(logits(inputs, *context), labels)
+
+    return losses
+
+
+def compiled(function: Forward, settings: TrainSettings) -> Forward:
+    """``function``, compiled when the settings ask for it."""
+    if not settings.compile:
+        return function
+    made: Forward = torch.compile(function, dynamic=False)
+    return made

@@ -1,0 +1,102 @@
+"""What does a teacher's reply say, read strictly?
+
+Each function gives what a reply holds, or None when it does not keep to the form that the prompt asked for: a fence
+that was never closed, code in another language or that does not parse, a part of the rubric that is missing or out of
+range, a score before its analysis. Nothing is repaired and nothing is guessed: what cannot be read is no answer and no
+score.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..table.text import MARK
+from .teacher import Grade
+
+if TYPE_CHECKING:
+    from ..languages import Language
+
+__all__ = ["RUBRIC", "read_code", "read_grade", "read_output", "read_program", "read_question"]
+
+RUBRIC: Mapping[str, float] = {
+    "basic functionality": 2,
+    "boundary checks": 1,
+    "requirement coverage": 1,
+    "readability and documentation": 1,
+    "coding practices": 1,
+}
+"""The parts of the 6-point rubric and the most that each can give (arXiv 2408.03680); half points occur."""
+
+_FENCED = re.compile(r"^(?P<fence>`{3,}|~{3,})[^`\n]*\n(?P<body>.*?)^(?P=fence)[ \t]*$", re.MULTILINE | re.DOTALL)
+_SCORE = re.compile(
+    r"^[ \t]*[-*]?[ \t]*\**(?P<part>[a-z][a-z ]*?)\**[ \t]*:[ \t]*\**[ \t]*(?P<points>\d+(?:\.\d+)?)"
+    r"(?:[ \t]*/[ \t]*(?P<most>\d+))?[ \t]*\**[ \t]*$",
+    re.MULTILINE | re.IGNORECASE,
+)
+
+
+def read_code(language: Language, text: str) -> str | None:
+    """The program in a closed fence, ended by a newline, when it parses as ``language``."""
+    found = language.extract(text)
+    if found.state != "fenced" or not found.code.strip() or language.parses(found.code) is not None:
+        return None
+    return found.code.strip("\n") + "\n"
+
+
+def read_program(language: Language, text: str) -> str | None:
+    """A program as the prompt of a sample whose answer is what it prints: with the line ``# output`` at its end."""
+    code = read_code(language, text)
+    return None if code is None or f"\n{MARK}" in code else code + MARK
+
+
+def read_output(text: str) -> str | None:
+    """Printed lines as an answer holds them: from the only fenced block, or a reply of nothing but commented lines."""
+    blocks = [found["body"] for found in _FENCED.finditer(text)]
+    lines = (blocks[0] if len(blocks) == 1 else "" if blocks else text).strip("\n").split("\n")
+    commented = all(line.startswith("# ") for line in lines)
+    if not commented and (not blocks or not all(line.strip() for line in lines)):
+        return None
+    return "".join(f"{line}\n" if commented else f"# {line}\n" for line in lines)
+
+
+def read_question(text: str) -> tuple[str, str | None] | None:
+    """The question between its tags, and the tests between theirs, None where there are none."""
+    question = _between("question", text)
+    if not question:
+        return None
+    tests = _between("tests", text)
+    if tests is None:
+        return None if "<tests>" in text else (question + "\n", None)
+    block = _FENCED.search(tests)
+    code = (block["body"] if block else tests).strip("\n")
+    return question + "\n", f"{code}\n" if code.strip() else None
+
+
+def _between(tag: str, text: str) -> str | None:
+    """What stands between ``<tag>`` and ``</tag>``; None when they are not there exactly once each."""
+    if text.count(f"<{tag}>") != 1 or text.count(f"</{tag}>") != 1:
+        return None
+    found = re.search(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+    return found[1].strip() if found else None
+
+
+def read_grade(text: str) -> Grade | None:
+    """The points between ``<scores>``, each part once, with the analysis that stands before them."""
+    scores, place = _between("scores", text), text.find("<scores>")
+    # The analysis may stand between tags of its own, or simply first.
+    analysis = re.sub(r"</?analysis>", "", text[: max(place, 0)]).strip()
+    if scores is None or not analysis:
+        return None
+    parts: dict[str, float] = {}
+    for found in _SCORE.finditer(scores):
+        part, points = " ".join(found["part"].lower().split()), float(found["points"])
+        most = RUBRIC.get(part)
+        told = float(found["most"]) if found["most"] else most
+        if most is None or told != most or part in parts or points > most or points * 2 != int(points * 2):
+            return None
+        parts[part] = points
+    if parts.keys() != RUBRIC.keys():
+        return None
+    return Grade(sum(parts.values()), {part: parts[part] for part in RUBRIC}, analysis)

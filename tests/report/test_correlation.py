@@ -1,0 +1,140 @@
+"""Rank correlations and what difficulties predict, against scipy and by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gradatim.errors import DataError
+from gradatim.report.correlation import correlations, figure, html_fragment, markdown, read_passes
+
+NAN = math.nan
+
+
+@pytest.fixture
+def table() -> pa.Table:
+    return pa.table(
+        {
+            "id": ["a", "b", "c", "d", "e"],
+            "om": [1.0, 2.0, 2.0, 5.0, NAN],
+            "loss": [0.1, 0.4, 0.3, 0.9, 0.2],
+            "back": [5.0, 4.0, 3.0, 1.0, 0.0],
+            "flat": [1.0] * 5,
+            "rare": [NAN, NAN, NAN, 1.0, 2.0],
+        }
+    )
+
+
+def test_correlations_are_those_of_scipy_with_ties():
+    from scipy.stats import spearmanr
+
+    generator = np.random.default_rng(0)
+    values = {name: generator.integers(0, 6, 40).astype(float) for name in "xyz"}
+    found = correlations(pa.table({"id": [str(n) for n in range(40)], **values}), list("xyz"))
+    for i, one in enumerate("xyz"):
+        for j, two in enumerate("xyz"):
+            assert found.rho[i][j] == pytest.approx(float(spearmanr(values[one], values[two]).statistic))
+
+
+def test_samples_that_one_metric_cannot_score_take_no_part(table):
+    found = correlations(table, ["om", "loss", "back"])
+    assert found.n == ((4, 4, 4), (4, 5, 5), (4, 5, 5))
+    assert found.rho[0][0] == 1.0
+    assert found.rho[0][2] == pytest.approx(-0.9486833)
+    assert found.rho[0][2] == found.rho[2][0]
+
+
+def test_what_cannot_be_told_is_none_and_no_number(table):
+    found = correlations(table, ["om", "flat", "rare"])
+    assert found.rho[1] == (None, None, None)  # a column without differences has no order
+    assert (found.rho[2][2], found.n[2][2]) == (None, 2)
+    assert json.loads(json.dumps(found.data(), allow_nan=False))["spearman"][1] == [None, None, None]
+
+
+def test_the_auc_counts_pairs_of_failed_and_passed_and_ties_as_half(table):
+    passed = {"a": True, "b": True, "c": False, "d": False, "e": True, "elsewhere": True}
+    found = correlations(table, ["om", "loss", "back", "flat"], passed).predictions
+    # om: c (2) against a (1), b (2): 1 + 1/2; d (5) against both: 2
+    assert (found["om"].auc, found["om"].passed, found["om"].failed) == (3.5 / 4, 2, 2)
+    assert found["loss"].auc == 5 / 6  # c (0.3) loses to b (0.4) alone
+    assert found["back"].auc == pytest.approx(2 / 6)
+    assert found["flat"].auc == 0.5
+
+
+def test_the_error_of_the_auc_is_hanley_and_mcneils():
+    """Their figures for 51 abnormal and 58 normal cases: an area of 0.893 has a standard error of 0.032."""
+    from gradatim.report import correlation
+
+    generator = np.random.default_rng(1)
+    failed, passed = generator.normal(1.76, 1, 51), generator.normal(0, 1, 58)
+    found = correlation._prediction(failed, passed)
+    a, f, p = found.auc, 51, 58
+    variance = (a * (1 - a) + (f - 1) * (a / (2 - a) - a * a) + (p - 1) * (2 * a * a / (1 + a) - a * a)) / (f * p)
+    assert found.error == pytest.approx(math.sqrt(variance))
+    assert 0.02 < found.error < 0.05
+
+
+def test_an_auc_without_both_kinds_is_none(table):
+    found = correlations(table, ["om"], dict.fromkeys("abcde", True)).predictions["om"]
+    assert (found.auc, found.error, found.passed, found.failed) == (None, None, 4, 0)
+
+
+def test_results_about_other_samples_are_refused(table):
+    with pytest.raises(DataError, match="none of these samples"):
+        correlations(table, ["om"], {"x": True})
+
+
+def test_columns_that_are_not_there_or_no_metric_are_told(table):
+    with pytest.raises(DataError, match="did you mean 'loss'"):
+        correlations(table, ["los"])
+    with pytest.raises(DataError, match="'id' is no metric"):
+        correlations(table, ["id"])
+
+
+def test_the_tables_show_signs_dashes_and_counts(table):
+    found = correlations(table, ["om", "back", "flat"], {"a": True, "d": False})
+    text = markdown(found)
+    assert "| metric | om | back | flat | samples | AUC | ± s.e. |" in text
+    assert "| om | +1.00 | −0.95 | – | 4 | 1.00 | 0.00 |" in text
+    assert "1 passed and 1 failed" in text
+    assert text.endswith("\n")
+
+
+def test_figures_of_zero_have_no_sign():
+    assert [figure(value) for value in (0.0, -0.001, 0.126, -1.0, None)] == ["0.00", "0.00", "+0.13", "−1.00", "–"]
+
+
+def test_a_name_in_the_page_is_escaped(table):
+    evil = table.rename_columns(["id", "<script>", "loss", "back", "flat", "rare"])
+    page = html_fragment(correlations(evil, ["<script>", "loss"]))
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert page.count("<tr>") == 3
+
+
+def test_passes_are_read_from_results_and_from_a_runs_feedback(tmp_path):
+    (tmp_path / "r.jsonl").write_text('{"id": "a", "passed": true}\n{"id": "b", "passed": false}\n')
+    assert read_passes(tmp_path / "r.jsonl") == {"a": True, "b": False}
+    rows = {
+        "id": ["a", "a", "a", "b", "b", "c"],
+        "verdict": ["passed", "failed", "passed", "passed", "timeout", "unjudged"],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "feedback.parquet")
+    assert read_passes(tmp_path / "feedback.parquet") == {"a": True, "b": False}  # half is not more than half
+
+
+def test_a_file_that_holds_no_results_is_refused_with_the_row(tmp_path):
+    (tmp_path / "r.jsonl").write_text('{"id": "a", "right": true}\n')
+    with pytest.raises(DataError, match="these are no results"):
+        read_passes(tmp_path / "r.jsonl")
+    (tmp_path / "r.jsonl").write_text('{"id": "a", "passed": true}\n{"id": "b", "passed": "yes"}\n')
+    with pytest.raises(DataError, match="row 2"):
+        read_passes(tmp_path / "r.jsonl")
+    (tmp_path / "r.jsonl").write_text('{"id": "a", "passed": true}\nno json\n')
+    with pytest.raises(DataError, match="row 2"):
+        read_passes(tmp_path / "r.jsonl")

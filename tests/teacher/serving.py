@@ -1,0 +1,132 @@
+"""A real HTTP server that speaks OpenAI's protocol on 127.0.0.1 and can misbehave in every way that servers do."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Action = Callable[["Handler", dict[str, Any]], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Plays the next of the server's actions, in the order of the requests; answers politely when there is none."""
+
+    protocol_version = "HTTP/1.1"
+    server: Serving
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.heard.append(body)
+            self.server.times.append(time.monotonic())
+            self.server.keys.append(self.headers.get("Authorization", ""))
+            self.server.at_once += 1
+            self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
+            action = self.server.actions.pop(0) if self.server.actions else self.server.otherwise
+        try:
+            action(self, body)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True  # the client has left, as it may
+        finally:
+            with self.server.lock:
+                self.server.at_once -= 1
+
+    def send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        with self.server.lock:
+            self.server.at_once -= 1  # the client may ask again as soon as it has read this
+        try:
+            self.send_response(status)
+            for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+        finally:
+            with self.server.lock:
+                self.server.at_once += 1
+
+    def log_message(self, *words: Any) -> None:
+        """Tests are quiet."""
+
+
+class Serving(ThreadingHTTPServer):
+    """The server, what it was asked, and what it shall do next."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.lock = threading.Lock()
+        self.heard: list[dict[str, Any]] = []
+        self.times: list[float] = []
+        self.keys: list[str] = []
+        self.at_once = self.most_at_once = 0
+        self.actions: list[Action] = []
+        self.otherwise: Action = echo
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def asked(self) -> list[str]:
+        """The last message of every request, in the order they came."""
+        return [body["messages"][-1]["content"] for body in self.heard]
+
+
+@contextmanager
+def serving() -> Iterator[Serving]:
+    with Serving() as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+
+
+def completion(text: str | None, finish: str = "stop", prompt: int = 10, written: int = 5, **message: Any) -> bytes:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text, **message}, "finish_reason": finish}
+    usage = {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
+    whole = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+    return json.dumps(whole).encode()
+
+
+def echo(handler: Handler, body: dict[str, Any]) -> None:
+    handler.send(200, completion("re: " + body["messages"][-1]["content"]))
+
+
+def says(text: str | None, finish: str = "stop", **message: Any) -> Action:
+    return lambda handler, body: handler.send(200, completion(text, finish, **message))
+
+
+def fails(status: int, message: str = "no", headers: dict[str, str] | None = None, **error: Any) -> Action:
+    told = json.dumps({"error": {"message": message, "type": "error", **error}}).encode()
+    return lambda handler, body: handler.send(status, told, headers)
+
+
+def sends(body: bytes) -> Action:
+    return lambda handler, asked: handler.send(200, body)
+
+
+def waits(seconds: float, then: Action = echo) -> Action:
+    def action(handler: Handler, body: dict[str, Any]) -> None:
+        time.sleep(seconds)
+        then(handler, body)
+
+    return action
+
+
+def hangs_up(handler: Handler, body: dict[str, Any]) -> None:
+    """The connection ends in the middle of the reply."""
+    whole = completion("half")
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(whole)))
+    handler.end_headers()
+    handler.wfile.write(whole[: len(whole) // 2])
+    handler.close_connection = True
