@@ -97,8 +97,8 @@ class _Finder:
                 for left, right in pairwise(values):
                     yield from self.between(left, right, op)
             case ast.Compare(left=left, ops=ops, comparators=rights):
-                for op, a, b in zip(ops, [left, *rights], rights, strict=False):
-                    yield from self.between(a, b, op)
+                for compared, a, b in zip(ops, [left, *rights], rights, strict=False):
+                    yield from self.between(a, b, compared)
             case ast.AugAssign(target=target, op=op, value=value):
                 yield from self.between(target, value, op, "=")
             case ast.UnaryOp(op=ast.Not()):
@@ -109,7 +109,7 @@ class _Finder:
                 yield from self.limits(arguments[:2])
             case ast.Slice(lower=lower, upper=upper):
                 yield from self.limits([each for each in (lower, upper) if each is not None])
-            case ast.Subscript(slice=index) if _integer(index) is not None or _stepped(index):
+            case ast.Subscript(slice=index) if _integer(index) is not None or _step(index) is not None:
                 yield from self.limits([index])
             case ast.Constant(value=value) if node not in self.bounds:
                 yield from self.constant(node, value)
@@ -142,13 +142,11 @@ class _Finder:
             start, end, value = self.start(node), self.end(node), _integer(node)
             if value is not None:
                 self.bounds.update(ast.walk(node))
-                yield from numbers(start, end, [v for v in (value - 1, value + 1) if v >= 0 or value < 0], "boundary")
-            elif isinstance(node, ast.BinOp) and _stepped(node):
-                step = node.right
-                self.bounds.add(step)
-                assert isinstance(step, ast.Constant)
-                yield from numbers(self.start(step), self.end(step), [step.value + 1], "boundary")
-                if step.value == 1:
+                yield from numbers(start, end, [v for v in (value - 1, value + 1) if value or v > 0], "boundary")
+            elif isinstance(node, ast.BinOp) and (step := _step(node)) is not None:
+                self.bounds.add(node.right)
+                yield from numbers(self.start(node.right), self.end(node.right), [step + 1], "boundary")
+                if step == 1:
                     yield Edit(self.end(node.left), end, b"", "boundary")
             elif not isinstance(node, ast.Starred):
                 text = self.text(node) if isinstance(node, _SIMPLE) else b"(" + self.text(node) + b")"
@@ -236,9 +234,9 @@ def _integer(node: ast.expr) -> int | None:
     return None
 
 
-def _stepped(node: ast.expr) -> bool:
-    """Whether this is something plus or minus a whole number."""
+def _step(node: ast.expr) -> int | None:
+    """The whole number that is added to something here, or taken from it."""
     match node:
-        case ast.BinOp(op=ast.Add() | ast.Sub(), right=ast.Constant(value=int() as value)):
-            return not isinstance(value, bool)
-    return False
+        case ast.BinOp(op=ast.Add() | ast.Sub(), right=ast.Constant() as right):
+            return _integer(right)
+    return None

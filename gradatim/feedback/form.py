@@ -1,9 +1,9 @@
 """Is what a student wrote the rest of a program, or a reply with a program in it?
 
 A table knows only prompts and what follows them. ``form_of`` tells by the texts: an attempt with a fence of backticks
-is a *reply*. Without one it is a *solution*, a whole program, when it parses alone and the prompt is in words, or begins
-a function that the attempt defines; a *completion* when the prompt is the beginning of a program; and otherwise a reply
-whose code stands bare between words.
+is a *reply*. Without one it is a *solution*, a whole program, when it parses alone and the prompt is in words, or
+begins a function that the attempt defines; a *completion* when the prompt is the beginning of a program; and otherwise
+a reply whose code stands bare between words.
 
 A prompt begins a program when it has no fence, its first line looks like code or a comment, and one of its lines can
 only be code (``Language.openers``). An attempt after ``# output`` is what a program prints and no program at all

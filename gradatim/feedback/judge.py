@@ -35,6 +35,7 @@ __all__ = [
     "distinct",
     "need_grader",
     "spread",
+    "taken",
     "unjudged",
 ]
 
@@ -135,6 +136,13 @@ def distinct(samples: pa.Table, attempts: Sequence[str]) -> tuple[list[int], lis
             first.append(row)
         place.append(seen[key])
     return first, place
+
+
+def taken(samples: pa.Table, rows: Sequence[int]) -> pa.Table:
+    """These rows of ``samples``; none of them as well, whose numbers Arrow could not tell the type of."""
+    import pyarrow as pa
+
+    return samples.take(pa.array(rows, pa.int64()))
 
 
 def spread(views: Mapping[int, View] | Sequence[View], place: Sequence[int]) -> list[View]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..errors import RecipeError
 from ..options import strict
 from ..stage import Event, Events, ignore_events
-from .judge import Grader, Points, View, distinct, need_grader, spread, unjudged
+from .judge import Grader, Points, View, distinct, need_grader, spread, taken, unjudged
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +53,7 @@ class Rubric:
         """One view per row; the same question and attempt is asked about once."""
         rows, place = distinct(samples, attempts)
         events(Event("start", "rubric", 0, len(rows)))
-        grades = self.grader.rubric(samples.take(rows), [attempts[row] for row in rows]) if rows else []
+        grades = self.grader.rubric(taken(samples, rows), [attempts[row] for row in rows]) if rows else []
         views = [view_of(grade, self.passing) for grade in grades]
         events(Event("finish", "rubric", len(rows), len(rows)))
         return spread(views, place)

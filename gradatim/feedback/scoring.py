@@ -23,7 +23,7 @@ import numpy as np
 from ..errors import DataError, RecipeError
 from ..options import strict
 from ..stage import Events, ignore_events
-from .judge import Grader, Judge, View, distinct, need_grader, spread, unjudged
+from .judge import Grader, Judge, View, distinct, need_grader, spread, taken, unjudged
 from .rubric import MOST, Rubric, check_passing
 from .scoring_model import Numbers, ScoringModel, part_of, train
 
@@ -92,12 +92,12 @@ class ScoringJudge:
         """One view per row: the teacher's where it was asked, the scoring model's elsewhere."""
         settings = self.settings
         rows, place = distinct(samples, attempts)
-        asked, texts = samples.take(rows), [attempts[row] for row in rows]
+        asked, texts = taken(samples, rows), [attempts[row] for row in rows]
         keys = asked.column("prompt").to_pylist()
         ours = set(part_of(keys, settings.share, self.seed))
         graded = [row for row, key in enumerate(keys) if key in ours]
         rubric: Judge = Rubric(settings.grader, settings.passing)
-        told = rubric(asked.take(graded), [texts[row] for row in graded], events=events)
+        told = rubric(taken(asked, graded), [texts[row] for row in graded], events=events)
         views = dict(zip(graded, told, strict=True))
         rest = [row for row in range(len(rows)) if row not in views]
         views |= self._rest(asked, texts, views, rest, keys)

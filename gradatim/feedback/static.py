@@ -25,7 +25,7 @@ from ..sandbox.command import Sandbox
 from ..sandbox.limits import Limits
 from ..stage import Event, Events, ignore_events
 from .form import asks_for_output, language_of, program_text
-from .judge import Grader, View, distinct, spread, unjudged
+from .judge import Grader, View, distinct, spread, taken, unjudged
 from .tests import NO_LANGUAGE, check_running
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Static:
         rows, place = distinct(samples, attempts)
         views: dict[int, View] = {}
         asked: dict[int, tuple[Language, str]] = {}
-        for number, (fields, row) in enumerate(zip(samples.take(rows).to_pylist(), rows, strict=True)):
+        for number, (fields, row) in enumerate(zip(taken(samples, rows).to_pylist(), rows, strict=True)):
             language = language_of(fields.get("language"))
             if asks_for_output(fields["prompt"]):
                 views[number] = unjudged(NO_PROGRAM)

@@ -25,7 +25,7 @@ from ..sandbox.limits import Limits
 from ..sandbox.verdict import Verdict
 from ..stage import Events, ignore_events
 from .form import begins_program, form_of, language_of
-from .judge import Grader, View, distinct, spread, unjudged
+from .judge import Grader, View, distinct, spread, taken, unjudged
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,7 +75,7 @@ class RunTests:
         views: dict[int, View] = {}
         problems: dict[str, Problem] = {}
         tried: list[Sample] = []
-        for number, (fields, row) in enumerate(zip(samples.take(rows).to_pylist(), rows, strict=True)):
+        for number, (fields, row) in enumerate(zip(taken(samples, rows).to_pylist(), rows, strict=True)):
             language = language_of(fields.get("language"))
             if not (fields.get("tests") or "").strip():
                 views[number] = unjudged(NO_TESTS)

@@ -146,9 +146,14 @@ def _prediction(failed: Figures, passed: Figures) -> Prediction:
     if not f or not p:
         return Prediction(None, None, p, f)
     auc = float(ranks(np.concatenate([failed, passed]))[:f].sum() - f * (f + 1) / 2) / (f * p)
-    both, other = auc / (2 - auc), 2 * auc * auc / (1 + auc)
-    variance = (auc * (1 - auc) + (f - 1) * (both - auc * auc) + (p - 1) * (other - auc * auc)) / (f * p)
-    return Prediction(auc, math.sqrt(max(variance, 0.0)), p, f)
+    return Prediction(auc, area_error(auc, f, p), p, f)
+
+
+def area_error(auc: float, failed: int, passed: int) -> float:
+    """The standard error of an area under the ROC curve, by Hanley and McNeil (1982)."""
+    two_failed, two_passed = auc / (2 - auc), 2 * auc * auc / (1 + auc)
+    sums = (failed - 1) * (two_failed - auc * auc) + (passed - 1) * (two_passed - auc * auc)
+    return math.sqrt(max((auc * (1 - auc) + sums) / (failed * passed), 0.0))
 
 
 def rows_of(found: Correlations) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

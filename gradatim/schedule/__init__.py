@@ -11,7 +11,7 @@ not batch them or measure progress (``student``) and does not say what happens b
 """
 
 from . import bandit, fade, frontier, mastery, pacing, self_paced  # noqa: F401  (they register themselves)
-from .adaptive import needs_of
+from .adaptive import needs_of, needs_whole_samples
 from .bands import PAPER_THRESHOLDS, Bands, check_cuts, make_bands
 from .matrix import SCHEDULES, Matrix, ScheduleFactory, split_budget
 from .orders import ORDERS, Arranged, Order, OrderFactory, category_codes
@@ -32,6 +32,7 @@ __all__ = [
     "check_cuts",
     "make_bands",
     "needs_of",
+    "needs_whole_samples",
     "preview",
     "probe_rows",
     "realise",

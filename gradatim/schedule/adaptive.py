@@ -14,14 +14,25 @@ from collections.abc import Sequence
 
 from ..errors import RecipeError
 from ..stage import Needs, Schedule, StageResult, StageSpec
+from .walk import preview
 
-__all__ = ["check_range", "focused", "met", "needs_of", "part_name", "with_replay"]
+__all__ = ["check_range", "focused", "met", "needs_of", "needs_whole_samples", "part_name", "with_replay"]
 
 
 def needs_of(schedule: Schedule) -> Needs:
     """What has to be measured after each stage of ``schedule``; nothing for one that does not say."""
     needs = getattr(schedule, "needs", None)
     return needs if isinstance(needs, Needs) else Needs()
+
+
+def needs_whole_samples(schedule: Schedule, bands: Sequence[str]) -> str | None:
+    """Why ``schedule`` cannot be learnt from crops at random places of a text, None when it can."""
+    for spec in [*preview(schedule, bands), *preview(schedule, bands, probed=1)]:
+        if spec.draws:
+            return f"the stage {spec.name!r} draws samples with weights"
+        if spec.order != "shuffled":
+            return f"the order {spec.order!r} is one of samples"
+    return None
 
 
 def check_range(name: str, value: float, low: float, high: float, *, open_at_high: bool = False) -> None:

@@ -19,10 +19,12 @@ MOST_STAGES = 1000
 """``preview`` gives up here: a schedule that goes on for longer never ends."""
 
 
-def preview(schedule: Schedule, bands: Bands | Sequence[str]) -> list[StageSpec]:
+def preview(schedule: Schedule, bands: Bands | Sequence[str], *, probed: int = 0) -> list[StageSpec]:
     """The stages of ``schedule``, walked with placeholder results (loss NaN, no evaluations).
 
-    ``bands`` may be names alone when there is no data yet; every band then counts as empty.
+    ``bands`` may be names alone when there is no data yet; every band then counts as empty. ``probed`` tells schedules
+    that so many rows were probed after each stage: their stages are then of the kind they have once that is so, and
+    cannot be realised.
     Exact for schedules that do not look at results; for an adaptive one, what it does when nothing is known.
     Raises ``RecipeError`` when it has not ended after 1000 stages.
     """
@@ -42,6 +44,7 @@ def preview(schedule: Schedule, bands: Bands | Sequence[str]) -> list[StageSpec]
                 samples=sum(taken),
                 composition=dict(zip(names, taken, strict=False)),
                 fitted=untrained,
+                probed=probed,
             )
         )
     return [result.spec for result in history]

@@ -11,7 +11,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gradatim.errors import RecipeError
-from gradatim.feedback import JUDGES, Judge
+from gradatim.feedback import JUDGES, Judge, View
 from gradatim.feedback.judge import NeedsStudent
 from gradatim.sandbox.walls import find_walls
 from gradatim.student.load import LoadedStudent
@@ -119,31 +119,40 @@ def both(example: Example) -> tuple[pa.Table, list[str]]:
     return pa.concat_tables([example.samples] * 2), example.right + example.wrong
 
 
+SEEN: dict[str, list[View]] = {}
+
+
+def seen(name: str, judge: Judge, both: tuple[pa.Table, list[str]]) -> list[View]:
+    """What the judge says of its examples, asked once for all tests: some judges start a program for each."""
+    if name not in SEEN:
+        SEEN[name] = judge(*both)
+    return SEEN[name]
+
+
 @EVERY
 class TestEveryJudge:
     def test_gives_one_view_per_attempt_and_tells_whether_it_proves(self, name, judge, both):
-        views = judge(*both)
+        views = seen(name, judge, both)
         assert len(views) == len(both[1])
         assert isinstance(judge.proves, bool)
         assert all(view.reason and "\n" not in view.reason for view in views)
 
     def test_scores_right_attempts_above_wrong_ones(self, name, judge, both):
-        scores = [view.score for view in judge(*both)]
+        scores = [view.score for view in seen(name, judge, both)]
         right, wrong = scores[: len(scores) // 2], scores[len(scores) // 2 :]
         assert None not in scores
-        assert min(right) > 0.6
-        assert sum(right) > sum(wrong)
+        assert sum(right) > 1.5 * sum(wrong)
         assert name == "scoring" or all(one >= other for one, other in zip(right, wrong, strict=True))
 
     def test_keeps_the_order(self, name, judge, both):
         samples, attempts = both
-        views = judge(samples, attempts)
+        views = seen(name, judge, both)
         backwards = judge(samples.take(list(range(len(attempts)))[::-1]), attempts[::-1])[::-1]
         assert [view.verdict for view in backwards] == [view.verdict for view in views]
         assert [view.score for view in backwards] == pytest.approx([view.score for view in views], abs=1e-4)
 
     def test_says_the_same_again(self, name, judge, both):
-        assert judge(*both) == judge(*both)
+        assert judge(*both) == seen(name, judge, both)
 
     def test_has_no_number_for_what_it_cannot_judge(self, name, judge, example, both):
         odd, attempt = example.unjudgeable

@@ -99,7 +99,7 @@ func chosen(xs []int, k int) int {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(PROGRAMS), st.integers(0, 9))
 def test_an_output_mutant_is_never_the_right_output_nor_one_before_it(sample, seed):
     right = commented(run_program(sample["prompt"]))
@@ -228,7 +228,7 @@ def test_what_has_no_right_code_has_no_mutants(prompt, answer, language):
     assert list(mutants(prompt, answer, language, seed=0)) == []
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_gives_mutants_or_none_and_no_error(text):
     for language in ("python", "c"):

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from gradatim.errors import DataError
 from gradatim.feedback import JUDGES
 from gradatim.feedback.probe import probe
-from gradatim.feedback.scoring import features, judge_with
+from gradatim.feedback.scoring import UNREADABLE, features, judge_with
 from gradatim.feedback.scoring_model import load_scoring_model, part_of, spearman, train
 from gradatim.student.load import LoadedStudent
 
@@ -124,7 +124,7 @@ def test_an_attempt_the_tokenizer_cannot_read_has_no_features_and_a_long_one_has
 
 def scored(student, samples, grader, **options):
     judge = JUDGES.get("scoring")(grader, **options)
-    return probe(student, samples, {"scoring": (judge, 1.0)}, draws=10, temperature=1.3, seed=0)
+    return probe(student, samples, {"scoring": (judge, 1.0)}, draws=8, temperature=1.3, seed=0)
 
 
 def test_it_judges_what_the_teacher_was_not_asked_and_its_agreement_is_told(student, samples):
@@ -133,7 +133,9 @@ def test_it_judges_what_the_teacher_was_not_asked_and_its_agreement_is_told(stud
     account = probed.facts["judges"]["scoring"]
     agreement = account["agreement"]
     assert account["graded"] == len(grader.asked) > agreement["trained"] > agreement["held_out"] > 5
-    assert account["judged"] == probed.table.num_rows
+    # At this temperature it may write a special token, whose spelling it cannot read again.
+    assert account["judged"] + account["unjudged"].get(UNREADABLE, 0) == probed.table.num_rows
+    assert account["judged"] > 0.95 * probed.table.num_rows
     assert agreement["spearman"] > 0.2
     ours = [row for row in probed.table.to_pylist() if row["reason"].startswith("the scoring model")]
     assert not {(row["answer"], row["attempt"]) for row in ours} & set(grader.asked)

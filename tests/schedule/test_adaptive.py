@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from gradatim.errors import RecipeError
-from gradatim.schedule import SCHEDULES, needs_of, preview
+from gradatim.schedule import SCHEDULES, needs_of, needs_whole_samples, preview
 from gradatim.stage import BandProgress, Fitted, Needs, Schedule, StageResult, StageSpec
 
 THREE = ("easy", "medium", "hard")
@@ -153,3 +153,26 @@ def test_the_frontier_is_known_after_the_first_part() -> None:
 def test_a_schedule_asks_for_what_it_looks_at(name: str, needs: Needs) -> None:
     options = {"probe": needs.probe} if needs.sample_loss else {}
     assert needs_of(SCHEDULES.get(name)(THREE, 120_000, **options)) == needs
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "why"),
+    [
+        ("hybrid", {}, None),
+        ("hybrid", {"order": "folded"}, "the order 'folded'"),
+        ("fade", {}, "with weights"),
+        ("pacing", {}, None),
+        ("pacing", {"replay": 0.1}, "with weights"),
+        ("mastery", {}, None),
+        ("mastery", {"replay": 0.1}, "with weights"),
+        ("bandit", {"replay": 0.1}, "with weights"),
+        ("self_paced", {}, None),
+        ("frontier", {}, "with weights"),
+    ],
+)
+def test_crops_of_the_text_do_for_what_neither_orders_nor_weighs_samples(
+    name: str, options: dict[str, object], why: str | None
+) -> None:
+    found = needs_whole_samples(SCHEDULES.get(name)(THREE, 120_000, **options), THREE)
+    assert (found is None) == (why is None)
+    assert why is None or why in found

@@ -114,7 +114,13 @@ def test_a_question_stands_between_its_tags_and_its_tests_between_theirs():
     tests = "assert f(1) == 2\n"
     assert read_question(f"{asked}<tests>\n{tests}</tests>") == ("Write f.\n", tests)
     assert read_question(f"{asked}<tests>\n```python\n{tests}```\n</tests>") == ("Write f.\n", tests)
-    for broken in ("Write f.", asked + asked, "<question></question>", f"{asked}<tests>\n{tests}", "<question>Write f."):
+    for broken in (
+        "Write f.",
+        asked + asked,
+        "<question></question>",
+        f"{asked}<tests>\n{tests}",
+        "<question>Write f.",
+    ):
         assert read_question(broken) is None
 
 
@@ -243,7 +249,12 @@ def test_all_faults_of_a_folder_of_prompts_are_told_at_once(tmp_path):
     with pytest.raises(RecipeError) as told:
         load_prompts(tmp_path)
     said = str(told.value)
-    for fault in ("{question} is missing", "no placeholder {qestion}", "no message for the user", "did you mean 'rubric'"):
+    for fault in (
+        "{question} is missing",
+        "no placeholder {qestion}",
+        "no message for the user",
+        "did you mean 'rubric'",
+    ):
         assert fault in said
     with pytest.raises(DataError, match="no such folder"):
         load_prompts(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""The exact teacher of TinyPy is always right, and its new questions are of their parents' kind and no twins of them."""
+"""The exact teacher of TinyPy is always right; its new questions are of their parents' kind and no twins of them."""
 
 from __future__ import annotations
 

@@ -243,6 +243,7 @@ def test_options_that_cannot_be_used_are_told(options, told):
         taught(**options)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 500), st.dictionaries(st.sampled_from(["hard", "easy", "middle"]), st.floats(0.1, 9), min_size=1))
 def test_questions_are_apportioned_to_the_last_one(count, ratio):
     groups = {name: None for name in ratio}
@@ -252,7 +253,7 @@ def test_questions_are_apportioned_to_the_last_one(count, ratio):
     assert all(abs(wanted[name] - count * ratio[name] / sum(ratio.values())) < 1 for name in ratio)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.integers(1, 20), st.integers(0, 5), st.lists(st.integers(1, 30), min_size=1, max_size=20))
 def test_a_lap_has_each_parent_once(parents, seed, sizes):
     following = laps(parents, seed)

@@ -66,7 +66,7 @@ WARM = (
 )
 """What most programs import. Every module more makes every fork dearer: more pages to map and to copy."""
 
-REHEARSALS = 40
+REHEARSALS = 12
 REHEARSED = (
     "from typing import List\n\n\ndef f(x, y):\n    return [each for each in x if each] + [y]\n",
     "def f(x, y):\n    raise ValueError(f'{x} and {y}')\n",
