@@ -23,7 +23,9 @@ def curriculum() -> CurriculumSampler:
     return CurriculumSampler(programs, "om", "hybrid", epochs=1, batch=16)
 
 
-model = LlamaForCausalLM(LlamaConfig(len(codes) + 1, 32, 64, num_hidden_layers=1, num_attention_heads=2))
+model = LlamaForCausalLM(
+    LlamaConfig(vocab_size=len(codes) + 1, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 sampler = curriculum()
 print(sampler)

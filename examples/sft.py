@@ -19,11 +19,11 @@ table = generate(300, levels=("1.1", "2.1", "2.2"), seed=1).table
 prompts, answers = table["prompt"].to_pylist(), table["answer"].to_pylist()
 dataset = Dataset.from_dict({"prompt": prompts, "completion": answers})
 tokenizer = character_tokenizer(prompts + answers)
-config = LlamaConfig(len(tokenizer), 32, 64, num_hidden_layers=1, num_attention_heads=2, pad_token_id=0)
+config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
 arguments = SFTConfig(
     sys.argv[1] if len(sys.argv) > 1 else "trained", num_train_epochs=1, per_device_train_batch_size=16, max_length=512,
     save_strategy="no", logging_steps=5, report_to="none", disable_tqdm=True, use_cpu=True, bf16=False,
-    gradient_checkpointing=False, dataloader_pin_memory=False,
+    dataloader_pin_memory=False,
 )  # fmt: skip
 trainer = CurriculumSFT(
     LlamaForCausalLM(config),

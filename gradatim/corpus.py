@@ -121,12 +121,13 @@ class Corpus:
                 texts = (text for part in parts for text in parts_of(self.table(part)))
                 known = (self.first or self.folder) / f"tokens-{kind}" / "tokenizer"
                 stored: Any = AutoTokenizer
-                made: Any = {
+                makers: dict[str, Callable[[], Any]] = {
                     "known": lambda: stored.from_pretrained(known),
                     "character": lambda: character_tokenizer(texts),
                     "lexical": lambda: lexical_tokenizer(texts, model.vocabulary),
                     "bpe": lambda: bpe_tokenizer(texts_of(self.table("train")), model.vocabulary),
-                }["known" if known.exists() else model.tokenizer]()
+                }
+                made = makers["known" if known.exists() else model.tokenizer]()
 
                 def fill(target: Path) -> None:
                     made.save_pretrained(target / "tokenizer")

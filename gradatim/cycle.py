@@ -138,9 +138,11 @@ class Cycle:
         def make() -> dict[str, Any]:
             model = self.record.folder / _place(self.number, self.last.index, self.last.spec.name) / "model"
             seed = stage_seed(self.parts.seed, self.number, 1 << 21)
-            judged, facts = self.parts.probe(self.parts.load(model), questions, seed, self.events)
-            write_table(judged, path)
-            return facts
+            found = self.parts.probe(self.parts.load(model), questions, seed, self.events)
+            write_table(found.table, path)
+            for name, learnt in found.models.items():
+                learnt.save(path.with_suffix("") / name)
+            return dict(found.facts)
 
         self.record.once(f"{key}.json", make)
         return pq.read_table(path)

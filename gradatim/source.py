@@ -155,6 +155,7 @@ def taught(
     limit: float = 0.7,
     teacher: Any,
     evaluation: Any = (),
+    right: Any = None,
     seed: int = 0,
     events: Events = ignore_events,
 ) -> Source:
@@ -175,5 +176,6 @@ def taught(
         accumulate=accumulate,
         limit=limit,
         evaluation=texts,
+        right=right,
         events=events,
     )

@@ -316,7 +316,7 @@ class Schedule(Protocol):
     """Which stage comes next: a pure function of what has happened in this cycle.
 
     A schedule that looks at what the student can do says so in an attribute ``needs``, see ``Needs``; where it has
-    none, nothing is measured. All that it may look at is recorded in the results, so a run that is resumed decides the same.
+    none, nothing is measured. All that it may look at is recorded in the results, so that a resumed run decides alike.
     """
 
     def next(self, history: Sequence[StageResult]) -> StageSpec | None:

@@ -25,10 +25,12 @@ from ..schedule import SCHEDULES, Bands, check_cuts, make_bands, split_budget
 from ..source import SOURCES
 from ..stage import Difficulty, Events, Schedule, Source, Student, Suite, ignore_events
 from ..student.presets import PRESETS
-from .teaching import check_teaching, delivery, examined_with, judged, questions, teacher
+from .teaching import check_teaching, delivery, examined_with, judged, questions, right, teacher
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from ..feedback import Probed
 
 __all__ = ["Parts", "assemble", "check", "corpus_maker", "stage_seed"]
 
@@ -57,7 +59,7 @@ class Parts:
     student: Callable[[Corpus, Metrics], Student]
     load: Callable[[Path], Any]
     questions: Callable[[pa.Table, int], pa.Table]
-    probe: Callable[[Any, pa.Table, int, Events], tuple[pa.Table, dict[str, Any]]]
+    probe: Callable[[Any, pa.Table, int, Events], Probed]
 
     @property
     def cycles(self) -> int:
@@ -144,7 +146,9 @@ def _source(recipe: Recipe, events: Events) -> Source:
     own: dict[str, Any] = {"seed": recipe.data.seed, "workers": recipe.workers, "events": events}
     known = option_names(factory)
     if "teacher" in known and recipe.teacher is not None:
-        own |= {"teacher": teacher(recipe, events), "evaluation": lambda: examined_with(recipe)}
+        own |= {"teacher": teacher(recipe, events), "evaluation": partial(examined_with, recipe)}
+        if recipe.delivery is not None and recipe.delivery.prove == "tests":
+            own["right"] = right(recipe, events)
     given = {**recipe.data.options, **{name: own[name] for name in own if name in known}}
     parameters = inspect.signature(factory).parameters
     missing = [name for name in known if name not in given and parameters[name].default is inspect.Parameter.empty]

@@ -8,9 +8,10 @@ or a teacher, and checked before, by their names and options.
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ..corpus import key_of
 from ..delivery import Right, deliver
 from ..errors import RecipeError
 from ..feedback import JUDGES
@@ -22,7 +23,9 @@ from ..teacher import TEACHERS, Teacher
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Delivery", "check_teaching", "delivery", "examined_with", "judged", "questions", "teacher"]
+    from ..feedback import Probed
+
+__all__ = ["Delivery", "check_teaching", "delivery", "examined_with", "judged", "questions", "right", "teacher"]
 
 
 def teacher(recipe: Recipe, events: Events = ignore_events) -> Teacher | None:
@@ -30,7 +33,9 @@ def teacher(recipe: Recipe, events: Events = ignore_events) -> Teacher | None:
     if recipe.teacher is None:
         return None
     factory = TEACHERS.get(recipe.teacher.name, where="teacher.name")
-    own = {"seed": recipe.data.seed, "events": events}
+    # An account is what a budget is counted against: one for each run, however often it is started.
+    account = key_of(recipe.model_dump(mode="json", exclude={"title", "workers", "threads"}))
+    own = {"seed": recipe.data.seed, "events": events, "account": account}
     known = option_names(factory)
     given = {**{name: own[name] for name in own if name in known}, **recipe.teacher.options}
     parameters = inspect.signature(factory).parameters
@@ -66,7 +71,7 @@ class Delivery:
             attempts,
             shares=shares,
             teacher=teacher(self.recipe, events) if shares.get("teacher") else None,
-            right=_right(self.recipe, self._section.prove, events),
+            right=right(self.recipe, events),
             seed=self.recipe.data.seed + cycle,
             events=events,
         )
@@ -83,6 +88,16 @@ def delivery(recipe: Recipe) -> Delivery | None:
     return Delivery(recipe) if recipe.delivery is not None else None
 
 
+def right(recipe: Recipe, events: Events = ignore_events) -> Right:
+    """How an answer proves right: by its text, and where the recipe says so by its sample's tests."""
+    from ..feedback.right import by_output, by_tests, first_told
+
+    prove = recipe.delivery.prove if recipe.delivery is not None else "output"
+    if prove == "tests":
+        return first_told(by_output(), by_tests(workers=recipe.workers, events=events))
+    return by_output() if prove == "output" else lambda samples, texts: [None] * len(texts)
+
+
 def questions(recipe: Recipe, samples: pa.Table, cycle: int) -> pa.Table:
     """The samples that a cycle's feedback asks about: a part of what was learnt, drawn by the data's seed."""
     import numpy as np
@@ -91,9 +106,7 @@ def questions(recipe: Recipe, samples: pa.Table, cycle: int) -> pa.Table:
     return samples.take(np.sort(chance.permutation(samples.num_rows)[: _feedback(recipe).questions]))
 
 
-def judged(
-    recipe: Recipe, student: Any, samples: pa.Table, seed: int, events: Events
-) -> tuple[pa.Table, dict[str, Any]]:
+def judged(recipe: Recipe, student: Any, samples: pa.Table, seed: int, events: Events) -> Probed:
     """The student's attempts at ``samples`` under every judge, and the counts; see ``feedback.probe``."""
     from ..feedback.combine import Thresholds
     from ..feedback.probe import probe
@@ -117,8 +130,7 @@ def judged(
         seed=seed,
         events=events,
     )
-    facts = found.facts if grader is None else {**found.facts, "teacher": grader.facts}
-    return found.table, facts
+    return found if grader is None else replace(found, facts={**found.facts, "teacher": dict(grader.facts)})
 
 
 def check_teaching(recipe: Recipe) -> None:
@@ -179,14 +191,3 @@ def _options_fit(name: str, options: dict[str, Any]) -> None:
             where="feedback.judges",
             allowed=", ".join(known) or "no options",
         )
-
-
-def _right(recipe: Recipe, prove: str, events: Events) -> Right:
-    """How a faulty answer that is right after all is found out."""
-    from ..feedback.right import by_output, by_tests
-
-    if prove == "tests":
-        return by_tests(workers=recipe.workers, events=events)
-    if prove == "output":
-        return by_output()
-    return lambda samples, texts: [None] * len(texts)

@@ -16,20 +16,28 @@ EXAMPLES = ("gradatim list", "gradatim list schedules", "gradatim list recipes -
 
 REGISTRIES = {
     "difficulties": ("gradatim.difficulty", "DIFFICULTIES"),
+    "judges": ("gradatim.feedback", "JUDGES"),
+    "languages": ("gradatim.languages", "LANGUAGES"),
+    "objectives": ("gradatim.student.objective", "OBJECTIVES"),
     "orders": ("gradatim.schedule", "ORDERS"),
     "presets": ("gradatim.student.presets", "PRESETS"),
     "schedules": ("gradatim.schedule", "SCHEDULES"),
     "sources": ("gradatim.source", "SOURCES"),
     "suites": ("gradatim.evaluate", "SUITES"),
+    "teachers": ("gradatim.teacher", "TEACHERS"),
 }
 KINDS = {
     "difficulties": "how hard a sample is: difficulty.metric",
+    "judges": "how an attempt is seen: feedback.judges",
+    "languages": "what programs may be written in",
+    "objectives": "what a wrong prediction is worth: train.objective",
     "orders": "how the samples of a stage follow each other: schedule.order",
     "presets": "what a student is made like: student.preset",
     "recipes": "what can be run by name",
     "schedules": "what is learnt when: schedule.name",
     "sources": "where samples come from: data.source",
     "suites": "what is measured: evaluate.suites",
+    "teachers": "who answers, errs and asks: teacher.name",
 }
 
 

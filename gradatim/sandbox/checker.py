@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from ..errors import UserError
 from ..stage import Event, Events, ignore_events
@@ -30,9 +30,13 @@ BEAT = 0.5
 
 def awaited(future: Future[Verdict], beat: Callable[[], None]) -> Verdict:
     """The verdict when it is there; ``beat`` is called now and then until it is."""
-    while not wait([future], BEAT).done:
-        beat()
-    return future.result()
+    while True:
+        try:
+            return future.result(BEAT)
+        except TimeoutError:
+            if future.done():  # it was the check's own
+                return future.result()
+            beat()
 
 
 class PythonChecker:

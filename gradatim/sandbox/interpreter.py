@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import os
 import platform
 import site
@@ -38,8 +39,11 @@ PATIENCE = 20.0
 HERE = Path(__file__).resolve().parent
 PYTHON, PACKAGES, OURS = "/python", "/packages", "/gradatim"
 START = "import sys; sys.path[:0] = [sys.argv[2]]; from inside.{0} import main; main()"
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1"}
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1", "LD_BIND_NOW": "1"}
+"""The last one has the linker look up every function once, at the start, and not again in each fork."""
 NEW_USER = 0x10000000
+INT = struct.Struct("@i")
+PORTION = 4096
 
 
 class Damaged(Exception):
@@ -57,8 +61,12 @@ class Interpreter:
         self, role: Role, settings: Mapping[str, Any], *, packages: Sequence[str], unsafe: bool, slot: int
     ) -> None:
         self._role = role
+        self._ahead = b""
         self._control, theirs = socket.socketpair()
-        self._control.settimeout(settings["tests_wall_seconds"] + PATIENCE)
+        # The kernel's own timeout: Python's would ask before each call whether it can be made.
+        patience = struct.pack("@ll", math.ceil(settings["tests_wall_seconds"] + PATIENCE), 0)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._control.setsockopt(socket.SOL_SOCKET, option, patience)
         with theirs:
             start = _start_bare if unsafe else _start_enclosed
             self._process = start(role, theirs.fileno(), packages, slot)
@@ -83,29 +91,30 @@ class Interpreter:
             hint="gradatim doctor",
         )
 
-    def send(self, data: bytes, descriptor: socket.socket | None = None) -> None:
+    def send(self, data: bytes, descriptor: int | None = None) -> None:
         """Send all of ``data``, with a descriptor beside its first byte when one is given. Raises ``Damaged``."""
         try:
             if descriptor is not None:
-                sent = socket.send_fds(self._control, [data], [descriptor.fileno()])
+                sent = self._control.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, INT.pack(descriptor))])
                 data = data[sent:]
-            self._control.sendall(data)
+            if data:
+                self._control.sendall(data)
         except OSError as error:
             raise Damaged(self._role, str(error)) from error
 
     def receive(self, size: int) -> bytes:
         """Exactly ``size`` bytes. Raises ``Damaged``."""
-        parts = []
-        while size:
+        data = self._ahead
+        while len(data) < size:
             try:
-                part = self._control.recv(size)
+                part = self._control.recv(PORTION)
             except OSError as error:
                 raise Damaged(self._role, str(error)) from error
             if not part:
                 raise Damaged(self._role, f"the {self._role} has gone")
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+            data += part
+        self._ahead = data[size:]
+        return data[:size]
 
     def kill(self) -> None:
         """End it; the kernel takes everything in its namespaces along."""

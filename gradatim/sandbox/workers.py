@@ -11,8 +11,8 @@ new one.
 
 from __future__ import annotations
 
+import _socket
 import os
-import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -137,11 +137,13 @@ def _settings(limits: Limits, packages: bool, unsafe: bool) -> dict[str, Any]:
 
 def _exchange(nest: Interpreter, tester: Interpreter, message: bytes) -> tuple[Any, bool, str, Any]:
     """One candidate on both sides: the tester's letter, whether it is worn, its reason, the nest's report."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        nest.send(b"J", ours)
-        tester.send(LENGTH.pack(len(message)), theirs)
-    tester.send(message)
+    ours, theirs = _socket.socketpair()  # without the layer that gives their numbers names
+    try:
+        nest.send(b"J", ours.fileno())
+        tester.send(LENGTH.pack(len(message)) + message, theirs.fileno())
+    finally:
+        ours.close()
+        theirs.close()
     letter, worn, length = ANSWER.unpack(tester.receive(ANSWER.size))
     reason = tester.receive(length).decode("utf-8", "replace")
     nest.send(b"L" if letter == b"l" else b"S")

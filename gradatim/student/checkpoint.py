@@ -3,6 +3,7 @@
 A checkpoint is a folder, ``checkpoint``, that holds everything the next step depends on: ``model.safetensors``,
 ``optimizer.safetensors``, ``random.safetensors`` and ``state.json``. It is written to a temporary folder, flushed
 and renamed, so a kill leaves the old one or the new one, never half of each. No pickles: nothing here can run code.
+Of a student that learns an adapter only the adapter is kept, with a fingerprint of the base that it belongs to.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from ..errors import RunFolderError
 from ..record import read_json, settle, write_folder, write_json
+from .lora import adapter_names, check_base, fingerprint
 from .optim import Optimizers
 
 __all__ = ["State", "load", "load_optimizers", "save", "save_optimizers"]
@@ -38,14 +40,18 @@ class State:
     pending: tuple[float, ...] = (0.0, 0.0)
 
 
-def save(folder: Path, model: PreTrainedModel, optimizers: Optimizers, state: State) -> None:
-    """Write the checkpoint ``folder``, replacing an older one."""
+def save(
+    folder: Path, model: PreTrainedModel, optimizers: Optimizers, state: State, chance: torch.Tensor | None = None
+) -> None:
+    """Write the checkpoint ``folder``, replacing an older one. ``chance``: the random state that the next step begins
+    with, the present one when left out."""
 
     def fill(target: Path) -> None:
         weights = {name: value.detach().cpu().contiguous() for name, value in _weights(model).items()}
-        save_file(weights, target / "model.safetensors")
+        base = {"base": fingerprint(model)} if adapter_names(model) is not None else None
+        save_file(weights, target / "model.safetensors", base)
         save_optimizers(optimizers, target)
-        save_file({"cpu": torch.get_rng_state()}, target / "random.safetensors")
+        save_file({"cpu": torch.get_rng_state() if chance is None else chance}, target / "random.safetensors")
         write_json(target / "state.json", asdict(state))
 
     write_folder(folder, fill)
@@ -78,6 +84,8 @@ def load(folder: Path, model: PreTrainedModel, optimizers: Optimizers) -> State 
     if not (folder / "state.json").exists():
         return None
     try:
+        with safe_open(folder / "model.safetensors", "pt") as file:
+            check_base(model, (file.metadata() or {}).get("base"), folder)
         weights = load_file(folder / "model.safetensors")
         model.load_state_dict(weights, strict=False)
         if differing := set(_weights(model)) ^ set(weights):
@@ -96,10 +104,16 @@ def load(folder: Path, model: PreTrainedModel, optimizers: Optimizers) -> State 
 
 
 def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Parameters and buffers by name, tied ones once: safetensors refuses tensors that share memory."""
+    """Parameters and buffers by name, tied ones once: safetensors refuses tensors that share memory.
+
+    Of a model with an adapter only what the adapter learns.
+    """
+    learnt = adapter_names(model)
     seen: set[int] = set()
     unique: dict[str, torch.Tensor] = {}
     for name, value in model.state_dict().items():
+        if learnt is not None and name not in learnt:
+            continue
         if value.data_ptr() not in seen or value.numel() == 0:
             seen.add(value.data_ptr())
             unique[name] = value

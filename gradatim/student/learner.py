@@ -21,7 +21,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..errors import Stopped, TrainingDiverged
 from ..record import Metrics, write_folder
@@ -31,9 +31,11 @@ from .architecture import create, freeze, trainable_parameters
 from .batches import Batch, Packed, Position, Windows, fitting_rows
 from .forward import make_losses, tensors
 from .hardware import attention, device, quiet, reproducible
+from .lora import adapter_names, save_adapter
 from .objective import OBJECTIVES, Lesson, check_objective
 from .optim import make_optimizers, make_shape
 from .pairs import make_beside, paired_rows
+from .pretrained import begin, reopen
 from .settings import ModelSettings, TrainSettings
 from .tokenizer import Encoded
 
@@ -54,17 +56,23 @@ class Learner:
 
     def fit(self, stage: Stage, folder: Path, previous: Path | None, events: Events = ignore_events) -> Fitted:
         """See ``stage.Student``. Raises ``TrainingDiverged`` with the last good checkpoint kept."""
+        if self.model.start == "base" and stage.index == 0:
+            previous = None
         try:
-            with reproducible():
+            # Dropout draws from the global state: that of a stage hangs on its seed, not on what was drawn before.
+            with reproducible(), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(stage.seed))
                 return _Fit(self, stage, folder, previous, events).run()
         finally:
             self.metrics.close()
 
     def initial(self, previous: Path | None) -> PreTrainedModel:
-        """The model a stage starts from: the one before it left, or new weights."""
+        """The model a stage starts from: the one before it left, the pretrained base, or new weights."""
+        model: PreTrainedModel
         if previous is not None:
-            with quiet():
-                model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(previous / "model", dtype=torch.float32)
+            model = reopen(previous / "model", self.model)
+        elif self.model.base is not None:
+            model = begin(self.model, self.tokenizer, seed=self.seed)
         else:
             special = {
                 "pad_token_id": int(self.tokenizer.pad_token_id),
@@ -77,7 +85,10 @@ class Learner:
                 special=special,
                 seed=self.seed,
             )
-        freeze(model)
+        if self.model.base is None:
+            freeze(model)
+        if self.model.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.set_attn_implementation(attention(self.train.length))
         on_device: Any = model.train()
         return cast(PreTrainedModel, on_device.to(device()))
@@ -156,10 +167,11 @@ class _Fit:
             yield [batch for batch, _ in some], some[-1][1]
 
     def _step(self, batches: Sequence[Batch], position: Position, factor: float, seconds: float) -> None:
+        chance = torch.get_rng_state()
         sums, counts = self._gradient(batches)
         # The loss has just judged the weights of the last step, so what is saved here is known to be good.
         if time.monotonic() - self.saved > self.settings.checkpoint_seconds and self.state.step:
-            self._save()
+            self._save(chance)
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip or math.inf))
         if not math.isfinite(norm):
             self._diverged(norm)
@@ -264,9 +276,9 @@ class _Fit:
             "validation_answer_loss": sums[2] / max(sums[3], 1),
         }
 
-    def _save(self) -> None:
+    def _save(self, chance: torch.Tensor | None = None) -> None:
         self.learner.metrics.close()
-        checkpoint.save(self.folder / "checkpoint", self.model, self.optimizers, self.state)
+        checkpoint.save(self.folder / "checkpoint", self.model, self.optimizers, self.state, chance)
         self.saved = time.monotonic()
 
     def _finish(self) -> str:
@@ -276,7 +288,10 @@ class _Fit:
 
         def fill(target: Path) -> None:
             with quiet():
-                self.model.save_pretrained(target)
+                if adapter_names(self.model) is None:
+                    self.model.save_pretrained(target)
+                else:
+                    save_adapter(self.model, target)
                 self.learner.tokenizer.save_pretrained(target)
 
         self.learner.metrics.close()
@@ -288,9 +303,12 @@ class _Fit:
 
 
 def weights_digest(model: PreTrainedModel) -> str:
-    """SHA-256 over every parameter's name and bytes, in the order of names."""
+    """SHA-256 over every parameter's name and bytes, in the order of names; with an adapter, over those of the adapter."""
     digest = hashlib.sha256()
+    learnt = adapter_names(model)
     for name, value in sorted(model.named_parameters()):
+        if learnt is not None and name not in learnt:
+            continue
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -1,8 +1,9 @@
 """How does a finished model folder become something that can be asked?
 
-A student at rest is a plain Hugging Face folder: weights, configuration and tokenizer. This module opens one from
-the local disk, for evaluation, for `gradatim sample` and as a base to train from. It fetches nothing from a
-network and does not make new students (``presets`` does).
+A student at rest is a plain Hugging Face folder: weights, configuration and tokenizer; or an adapter that names its
+base, which is then opened too, and the two are merged: what is examined is what `gradatim export --merge` writes. This
+module opens one from the local disk, for evaluation and for `gradatim sample`. It fetches nothing from a network and
+does not make new students (``presets`` and ``pretrained`` do).
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..errors import DataError
 from .hardware import quiet
+from .sizes import is_adapter
 
 __all__ = ["LoadedStudent", "load_student"]
 
@@ -31,7 +33,9 @@ class LoadedStudent:
 def load_student(folder: str | Path, device: str | torch.device = "cpu") -> LoadedStudent:
     """The model and tokenizer in ``folder``, in evaluation mode on ``device``.
 
-    Raises ``DataError`` when the folder is missing, is not a model folder, or its files are broken.
+    On a processor weights are computed with in 32 bits: in bf16 tokens are often equally likely, and which of them is
+    taken would hang on what else is in the batch. Raises ``DataError`` when the folder is missing, is not a model
+    folder, or its files are broken.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
@@ -41,8 +45,10 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> Load
     tokenizer: Any
     try:
         with quiet():
-            model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+            model = _opened(folder, torch.device(device))
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except DataError:
+        raise
     # Broken files surface as whatever the parser beneath happens to raise: json, safetensors, KeyError, ...
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
@@ -52,3 +58,15 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> Load
         sizes = f"{len(tokenizer)} tokens, {places} embeddings"
         raise DataError("the tokenizer has more tokens than the model", where=folder, given=sizes)
     return LoadedStudent(model.to(device).eval(), tokenizer)
+
+
+def _opened(folder: Path, device: torch.device) -> Any:
+    dtype: Any = torch.float32 if device.type == "cpu" else "auto"
+    if not is_adapter(folder):
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    from .lora import open_adapter
+
+    if dtype == "auto":
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        dtype = getattr(config, "dtype", None) or torch.float32
+    return open_adapter(folder, dtype=dtype).merge_and_unload()

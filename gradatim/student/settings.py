@@ -18,6 +18,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 __all__ = [
     "ContrastSettings",
+    "LoraSettings",
     "ModelSettings",
     "ObjectiveName",
     "OptimizerSettings",
@@ -30,16 +31,44 @@ ObjectiveName = Literal["next_token", "answer_only", "contrast", "correct_and_fa
 
 
 @dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adapters (arXiv 2106.09685): beside each of the ``targets`` a product of two matrices of ``rank``, scaled
+    by ``alpha / rank``; nothing else is learnt.
+
+    ``targets`` are the last parts of layers' names, such as ``q_proj``; ``all-linear`` is every one but the head.
+    """
+
+    rank: Count = 16
+    alpha: Rate = 32.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: tuple[str, ...] = ("all-linear",)
+
+
+@dataclass(frozen=True)
 class ModelSettings:
     """What the student is. ``context`` is in tokens; ``vocabulary`` is the most tokens of ``bpe`` and ``lexical``.
 
     ``lexical``: one token for each digit, one-letter name and phrase between them (``student.lexical``).
+
+    With ``base``, a pretrained model (a folder, a name on the hub, or a .gguf file), ``preset``, ``tokenizer`` and
+    ``vocabulary`` are not used: it is fine-tuned as a whole or by ``lora``. Its prompts are put through its tokenizer's
+    chat ``template``, with the ``system`` message, or stay plain; ``auto`` takes the template where there is one.
+    ``start``: a cycle's first stage goes on from the model of the cycle before, or begins from the base again.
+    ``dtype`` is that of the weights at work: bf16 halves the memory, and rounds what an optimizer adds to them; those
+    of an adapter are always fp32. ``gradient_checkpointing`` computes more and keeps less.
     """
 
     preset: str = "paper"
     tokenizer: Literal["character", "lexical", "bpe"] = "character"
     vocabulary: Annotated[int, Field(ge=258)] = 512
     context: Count = 256
+    base: str | None = None
+    lora: LoraSettings | None = None
+    template: Literal["auto", "chat", "plain"] = "auto"
+    system: str | None = None
+    start: Literal["continue", "base"] = "continue"
+    dtype: Literal["fp32", "bf16"] = "fp32"
+    gradient_checkpointing: bool = False
 
 
 @dataclass(frozen=True)

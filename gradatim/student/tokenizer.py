@@ -15,7 +15,7 @@ This module does not cut or drop long samples (that is the batcher's policy) and
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import DataError, StorageFailed
+from .form import shaper
 
 __all__ = [
     "EOS",
@@ -225,7 +226,8 @@ def encode_table(tokenizer: PreTrainedTokenizerFast, samples: pa.Table, path: Pa
 
     With ``path`` the arrays are written to that folder (``tokens.npy``, ``offsets.npy``, ``answer_starts.npy``,
     each by rename) and come back memory-mapped; what the folder held before is replaced. Prompt and answer are
-    encoded apart, so an answer's tokens are the same whether a student learns them or is asked for them. Where
+    encoded apart, so an answer's tokens are the same whether a student learns them or is asked for them; prompts in the
+    form that the tokenizer's student is asked in (``form``). Where
     ``rejected`` or ``attempt`` holds anything, those answers are encoded beside it (``rejected_tokens.npy``,
     ``rejected_offsets.npy``).
 
@@ -235,7 +237,7 @@ def encode_table(tokenizer: PreTrainedTokenizerFast, samples: pa.Table, path: Pa
     if not samples.num_rows:
         raise DataError("an empty table cannot be encoded", hint="a table with at least one sample")
     dtype = np.min_scalar_type(max(len(tokenizer) - 1, 0))
-    chunks = _chunks(tokenizer, _columns(samples), dtype)
+    chunks = _chunks(tokenizer, _columns(samples), dtype, shaper(tokenizer))
     further = {name: _answers(tokenizer, samples[name], name, dtype) for name in _further(samples)}
     if path is None:
         tokens, lengths, starts = (list(parts) for parts in zip(*chunks, strict=True))
@@ -279,8 +281,10 @@ def _joined(batch: pa.RecordBatch, end: str) -> pa.Array:
 Chunk = tuple[Tokens, Offsets, Offsets]
 
 
-def _chunks(tokenizer: PreTrainedTokenizerFast, samples: pa.Table, dtype: npt.DTypeLike) -> Iterator[Chunk]:
-    """(tokens, lengths, answer starts) of a few thousand samples at a time."""
+def _chunks(
+    tokenizer: PreTrainedTokenizerFast, samples: pa.Table, dtype: npt.DTypeLike, shape: Callable[[str], str] = str
+) -> Iterator[Chunk]:
+    """(tokens, lengths, answer starts) of a few thousand samples at a time, each prompt put into its ``shape``."""
     codes = character_codes(tokenizer)
     for row in range(0, samples.num_rows, _ROWS):
         # A table put together from many small pieces is made whole a few rows at a time.
@@ -288,7 +292,7 @@ def _chunks(tokenizer: PreTrainedTokenizerFast, samples: pa.Table, dtype: npt.DT
         if codes is not None:
             yield _by_character(codes, batch, int(tokenizer.eos_token_id), row, dtype)
         else:
-            yield _by_tokenizer(tokenizer, batch, row, dtype)
+            yield _by_tokenizer(tokenizer, batch, row, dtype, shape)
 
 
 def _answers(
@@ -346,10 +350,17 @@ def _unknown(text: str, within: int, row: int) -> DataError:
     )
 
 
-def _by_tokenizer(tokenizer: PreTrainedTokenizerFast, batch: pa.RecordBatch, first: int, dtype: npt.DTypeLike) -> Chunk:
+def _by_tokenizer(
+    tokenizer: PreTrainedTokenizerFast,
+    batch: pa.RecordBatch,
+    first: int,
+    dtype: npt.DTypeLike,
+    shape: Callable[[str], str],
+) -> Chunk:
     prompts, answers = (pc.fill_null(batch[name], "").to_pylist() for name in ("prompt", "answer"))
     _check_known(tokenizer, prompts, answers, first)
-    prompts, answers = (tokenizer(texts, add_special_tokens=False)["input_ids"] for texts in (prompts, answers))
+    texts_apart = (list(map(shape, prompts)), answers)
+    prompts, answers = (tokenizer(texts, add_special_tokens=False)["input_ids"] for texts in texts_apart)
     eos = [int(tokenizer.eos_token_id)]
     rows = [[*prompt, *answer, *eos] for prompt, answer in zip(prompts, answers, strict=True)]
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))

@@ -3,9 +3,10 @@
 Rows stream in batch by batch from any format of ``chunks``. A column mapping (ours -> theirs) says what the file's
 columns mean: ``{"prompt": "instruction", "answer": "output"}`` for pairs, ``{"answer": "code"}`` for code to
 complete (the prompt is then empty), ``rejected`` for the faulty answer of a pair. Without a mapping, columns of
-our names are taken as they are, and columns of floats as metrics. A row that cannot be used is never fatal: it
-goes into the ``ReadReport`` with its number, its cause and its content. A column that is missing or of the wrong
-type is fatal, and so is a file in which no row is left.
+our names are taken as they are, and columns of floats as metrics; rows of instruction data are recognised by their
+columns and become pairs (``instruction``). A row that cannot be used is never fatal: it goes into the ``ReadReport``
+with its number, its cause and its content. A column that is missing or of the wrong type is fatal, and so is a file in
+which no row is left.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import DataError, did_you_mean
-from .chunks import Chunk, chunks_of, format_of
+from .chunks import FORMATS, Chunk, chunks_of, format_of
+from .instruction import SHAPES, converted, shape_of
 from .schema import COLUMNS, LABELS, complete, fit, kind_of
 from .write import ROWS, replacing
 
@@ -97,7 +99,8 @@ def stream_table(
 
     ``path`` is a .parquet, .jsonl, .json (lines) or .txt file (the last three also .gz), a folder saved by the
     package ``datasets``, or ``hub:NAME`` (``hub:NAME:CONFIG``); ``#SPLIT`` after the last two names a split.
-    ``format`` (parquet, jsonl, text, datasets) overrules the ending. ``language`` is given to samples without one,
+    ``format`` (parquet, jsonl, text, datasets) overrules the ending; alpaca and chat say what the rows are, as their
+    columns do when there is no mapping. ``language`` is given to samples without one,
     before their ids are computed; text is Python unless it says otherwise. ``report`` hears what was kept,
     rejected and ignored.
 
@@ -106,7 +109,10 @@ def stream_table(
     """
     report = ReadReport() if report is None else report
     report.path, where = str(path), str(path)
-    format = format or format_of(where)
+    shape = format if format in SHAPES else None
+    asked, format = format, format_of(where) if format is None or shape else format
+    if format not in FORMATS:
+        raise _no_format(where, format)
     language = language or ("python" if format == "text" else None)
 
     def reject(row: int, cause: str, content: str) -> None:
@@ -114,6 +120,10 @@ def stream_table(
 
     mapping: dict[str, str] | None = None
     for chunk in chunks_of(where, format, batch, reject):
+        if mapping is None and columns is None and asked is None:
+            shape = shape_of(chunk.columns)
+        if shape is not None:
+            chunk = converted(chunk, shape, reject, where)
         if mapping is None:
             mapping = _mapping(columns, chunk, where)
             report.ignored = tuple(name for name in chunk.columns if name not in mapping.values())
@@ -123,6 +133,13 @@ def stream_table(
             yield kept
     if not report.kept:
         raise _nothing_left(report)
+
+
+def _no_format(where: str, format: str) -> DataError:
+    known = [*FORMATS, *SHAPES]
+    return DataError(
+        "there is no such format", where=where, given=format, allowed=", ".join(known), hint=did_you_mean(format, known)
+    )
 
 
 def _nothing_left(report: ReadReport) -> DataError:

@@ -24,10 +24,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from ..errors import RecipeError, TeacherFailed, UserError
@@ -35,6 +34,9 @@ from ..options import strict
 from ..stage import Event, Events, ignore_events
 from .allowance import Budget, Cost, Rates
 from .teacher import Received, Reply, Request, Teacher, ignore_reply
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 __all__ = ["ApiChat", "api"]
 
@@ -138,6 +140,8 @@ class ApiChat:
         """See the module. When ``events`` raises, what is under way still arrives and is handed to ``received``."""
         if not requests:
             return []
+        from concurrent.futures import ThreadPoolExecutor
+
         openai, secret = _package(self.base_url), self._secret()
         batch = _Batch(self, openai, secret, requests, received)
         client = self._client(openai, secret)
@@ -194,6 +198,8 @@ class _Batch:
         self.rejections: list[str] = []
 
     def run(self, client: Any, pool: ThreadPoolExecutor, events: Events) -> None:
+        from concurrent.futures import FIRST_COMPLETED, wait
+
         total = len(self.requests)
         events(Event("start", "ask the teacher", 0, total))
         waiting: set[Future[None]] = {pool.submit(self.one, client, place) for place in range(total)}

@@ -23,7 +23,7 @@ CONTEXT = 96
 QUESTIONS = [
     {
         "question": f"What is {a} + {b}?",
-        "options": [str(a + b), f"{a} and {b}", "nothing", f"é{a * b}"],
+        "options": [str(a + b), f"{a} and {b}", "nothing", f"{'é' * (4 + b)} {a}"],
         "answer": (a * b) % 4,
         "category": "odd" if a % 2 else "even",
     }
@@ -64,22 +64,32 @@ def likelihood(student, context: str, option: str) -> float:
     return total
 
 
-def test_accuracies_are_those_of_a_direct_computation(student, tmp_path):
-    found = asked(student, written(tmp_path / "q.jsonl", QUESTIONS))
-    right = {"accuracy": 0, "acc_norm": 0, "acc_bytes": 0}
-    for row in QUESTIONS:
+LENGTHS = {"accuracy": lambda option: 1, "acc_norm": len, "acc_bytes": lambda option: len(option.encode())}
+
+
+@pytest.fixture(scope="module")
+def best(student) -> dict[str, list[int]]:
+    """For each score, the option that a direct computation finds best for each question."""
+    found: dict[str, list[int]] = {name: [] for name in LENGTHS}
+    for row in QUESTIONS[::2]:
         sums = [likelihood(student, f"Question: {row['question']}\nAnswer:", f" {option}") for option in row["options"]]
-        lengths = {"accuracy": 1, "acc_norm": len, "acc_bytes": lambda option: len(option.encode())}
-        for name, length in lengths.items():
-            values = [
-                value / (length(option) if callable(length) else 1)
-                for value, option in zip(sums, row["options"], strict=True)
-            ]
-            right[name] += int(np.argmax(values)) == row["answer"]
-    assert found.counts["all"]["all"] == Counts(right["accuracy"], len(QUESTIONS))
-    assert dict(found.scores) == {name: (right[name], len(QUESTIONS)) for name in ("acc_norm", "acc_bytes")}
-    assert len(set(right.values())) > 1  # the three would tell each other apart
-    assert set(summary(found)["scores"]) == {"accuracy", "acc_norm", "acc_bytes"}
+        for name, length in LENGTHS.items():
+            found[name].append(
+                int(np.argmax([value / length(o) for value, o in zip(sums, row["options"], strict=True)]))
+            )
+    return found
+
+
+@pytest.mark.parametrize("truth", LENGTHS)
+def test_scores_are_those_of_a_direct_computation(truth, best, student, tmp_path):
+    """Were the best option by one score always right, that score would be whole, and the others what they agree on."""
+    rows = [{**row, "answer": right} for row, right in zip(QUESTIONS[::2], best[truth], strict=True)]
+    found = asked(student, written(tmp_path / "q.jsonl", rows))
+    agree = {name: sum(map(int.__eq__, taken, best[truth])) for name, taken in best.items()}
+    assert found.counts["all"]["all"] == Counts(agree["accuracy"], len(rows))
+    assert dict(found.scores) == {name: (agree[name], len(rows)) for name in ("acc_norm", "acc_bytes")}
+    assert set(summary(found)["scores"]) == set(LENGTHS)
+    assert sorted(agree.values())[1] < agree[truth] == len(rows)  # no other score would pass for this one
 
 
 @pytest.mark.parametrize("protocol", ["options", "continue", "letters"])

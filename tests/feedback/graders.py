@@ -17,7 +17,7 @@ class Points:
 
 
 class Grading:
-    """A grader that follows a rule: points for (answer, attempt), None for a reply that nobody can read."""
+    """Points by a rule of (answer, attempt), None for a reply that nobody can read; ``asked``: (prompt, attempt)."""
 
     def __init__(self, rule: Callable[[str, str], float | None]) -> None:
         self.rule = rule
@@ -25,5 +25,5 @@ class Grading:
 
     def rubric(self, samples: pa.Table, attempts: Sequence[str], *, draw: int = 0) -> list[Points | None]:
         pairs = list(zip(samples["answer"].to_pylist(), attempts, strict=True))
-        self.asked += pairs
+        self.asked += zip(samples["prompt"].to_pylist(), attempts, strict=True)
         return [None if (points := self.rule(*pair)) is None else Points(points) for pair in pairs]

@@ -124,12 +124,18 @@ def test_an_attempt_the_tokenizer_cannot_read_has_no_features_and_a_long_one_has
 
 def scored(student, samples, grader, **options):
     judge = JUDGES.get("scoring")(grader, **options)
-    return probe(student, samples, {"scoring": (judge, 1.0)}, draws=8, temperature=1.3, seed=0)
+    return probe(student, samples, {"scoring": (judge, 1.0)}, draws=6, temperature=1.3, seed=0)
 
 
-def test_it_judges_what_the_teacher_was_not_asked_and_its_agreement_is_told(student, samples):
+@pytest.fixture(scope="module")
+def once(student, samples):
+    """The grader that was asked, and the feedback."""
     grader = Grading(HALVES.rule)
-    probed = scored(student, samples, grader, share=0.6)
+    return grader, scored(student, samples, grader, share=0.6)
+
+
+def test_it_judges_what_the_teacher_was_not_asked_and_its_agreement_is_told(once):
+    grader, probed = once
     account = probed.facts["judges"]["scoring"]
     agreement = account["agreement"]
     assert account["graded"] == len(grader.asked) > agreement["trained"] > agreement["held_out"] > 5
@@ -138,7 +144,7 @@ def test_it_judges_what_the_teacher_was_not_asked_and_its_agreement_is_told(stud
     assert account["judged"] > 0.95 * probed.table.num_rows
     assert agreement["spearman"] > 0.2
     ours = [row for row in probed.table.to_pylist() if row["reason"].startswith("the scoring model")]
-    assert not {(row["answer"], row["attempt"]) for row in ours} & set(grader.asked)
+    assert not {row["prompt"] for row in ours} & {prompt for prompt, _ in grader.asked}
     right, wrong = (
         [row["score"] for row in ours if (row["attempt"] == row["answer"]) is good] for good in (True, False)
     )
@@ -146,8 +152,8 @@ def test_it_judges_what_the_teacher_was_not_asked_and_its_agreement_is_told(stud
     assert np.mean(right) > np.mean(wrong) + 0.05
 
 
-def test_the_same_seed_asks_the_teacher_the_same_and_scores_the_same(student, samples):
-    one, other = (scored(student, samples, HALVES, share=0.5) for _ in range(2))
+def test_the_same_seed_asks_the_teacher_the_same_and_scores_the_same(student, samples, once):
+    one, other = once[1], scored(student, samples, HALVES, share=0.6)
     assert repr(one.table.to_pylist()) == repr(other.table.to_pylist())  # a NaN equals nothing, its text does
     assert one.facts == other.facts
 
@@ -168,9 +174,8 @@ def test_a_model_that_does_not_agree_does_not_judge(student, samples):
     assert all("agrees too little" in cause for cause in account["unjudged"])
 
 
-def test_a_saved_model_scores_as_before_and_refuses_another_student(student, samples, tmp_path):
-    probed = scored(student, samples, HALVES, share=0.6)
-    model = probed.models["scoring"]
+def test_a_saved_model_scores_as_before_and_refuses_another_student(student, samples, once, tmp_path):
+    model = once[1].models["scoring"]
     model.save(tmp_path / "scoring")
     again = load_scoring_model(tmp_path / "scoring")
     attempts = samples["answer"].to_pylist()

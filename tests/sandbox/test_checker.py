@@ -62,7 +62,9 @@ def test_verdicts_come_in_the_order_of_the_jobs() -> None:
     with PythonChecker(workers=2, limits=LIMITS) as checker:
         found = [each.passed for each in checker.check(jobs, heard.append)]
     assert found == [True, False] * 6
-    assert [event.done for event in heard if event.kind == "advance"] == list(range(1, 13))
+    told = [event.done for event in heard if event.kind == "advance"]  # and now and then while a program runs
+    assert told == sorted(told)
+    assert set(told) - {0} == set(range(1, 13))
 
 
 def test_plain_asserts_find_the_functions_they_call(checker: PythonChecker) -> None:

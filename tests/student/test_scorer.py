@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -220,3 +222,29 @@ def test_the_probability_among_options_is_the_softmax_of_their_likelihoods(folde
     assert found[0] == pytest.approx(likely[1] / likely.sum(), abs=1e-5)
     assert found[1] == "the answer is not among the options"
     assert found[2] == TOO_LONG
+
+
+@pytest.mark.slow
+def test_a_pretrained_models_loss_is_the_one_that_transformers_computes():
+    folder = Path(os.environ.get("GRADATIM_MODELS", "")) / "smollm2-hf"
+    if not (folder / "config.json").is_file():
+        pytest.skip("no smollm2-hf in the folder that GRADATIM_MODELS names")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    rows = [
+        Asked("def add(a, b):\n", "    return a + b\n"),
+        Asked("The capital of France is", " Paris."),
+        Asked("The capital of France is", " potato."),
+    ]
+    found = gathered(read_folder(str(folder), "loss", rows))
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
+    for place, row in enumerate(rows):
+        before, after = tokenizer.encode(row.prompt), tokenizer.encode(row.answer)
+        labels = torch.tensor([[-100] * len(before) + after])
+        with torch.no_grad():
+            wanted = float(model(torch.tensor([before + after]), labels=labels).loss)
+        assert found[place] == pytest.approx(wanted, abs=2e-2 if model.dtype != torch.float32 else 1e-4)
+    assert found[1] < found[2]
+    spread = gathered(read_folder(str(folder), "attention", rows))
+    assert all(0 < spread[place] < 1 for place in range(3))

@@ -8,6 +8,7 @@ any program does.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -37,10 +38,8 @@ class Program:
     def serve(self) -> None:
         """Answer until the tests hang up."""
         sys.modules[MODULE] = self._module
-        try:
+        with contextlib.suppress(Broken):
             self._peer.serve_forever()
-        except Broken:
-            pass
 
     def load(self, source: str, names: tuple[str, ...]) -> tuple[str, Any]:
         """("ready", what the program has under ``names``), ("invalid", why) or ("failed", why)."""

@@ -17,15 +17,18 @@ crosses. This module does not know sockets.
 from __future__ import annotations
 
 import builtins
+import importlib
 import struct
+import sys
 from array import array
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal
-from fractions import Fraction
 from operator import itemgetter
-from typing import Any, NamedTuple
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from datetime import datetime, time, timedelta, timezone
 
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "Handle", "Malformed", "Unsendable", "decode", "decode_contents", "encode"]
 __all__ += ["encode_contents"]
@@ -141,6 +144,9 @@ class _Writer:
     def put(self, value: Any) -> None:
         kind: Any = type(value)
         writer = _WRITERS.get(kind)
+        if kind is FunctionType:  # what a program's answer to its loading is made of
+            self._lend(value)
+            return
         if writer is None:
             name = value.__name__ if isinstance(value, type) else None
             if name is not None and _TYPES.get(name) is value:
@@ -176,6 +182,9 @@ class _Writer:
         if scalar is not None:
             self.put(scalar)
             return
+        self._lend(value)
+
+    def _lend(self, value: Any) -> None:
         handle = self._export(value)
         self.out.append(b"p" if handle.mine else b"P")
         self.out.append(_U32.pack(handle.number))
@@ -233,9 +242,18 @@ def _plain_type(value: Any) -> type | None:
     for kind in type.mro(type(value)) if type(value) not in _WRITERS else (type(value),):
         if kind is tuple and isinstance(getattr(type(value), "_fields", None), tuple):
             return _Named
-        if kind in _WRITERS:
+        if kind in _WRITERS or _met_later(kind):
             return kind
     return None
+
+
+def _met_later(kind: Any) -> bool:
+    """Whether ``kind`` is a type of ``_LATER`` whose module this process has imported by now."""
+    for (module, name), writer in _LATER.items():
+        if getattr(sys.modules.get(module), name, None) is kind:
+            _WRITERS[kind] = writer
+            return True
+    return False
 
 
 class _Named:
@@ -346,16 +364,20 @@ _WRITERS: dict[Any, tuple[bytes, Put]] = {
     range: (b"r", lambda w, v: w.row(v.start, v.stop, v.step)),
     slice: (b"S", lambda w, v: w.row(v.start, v.stop, v.step)),
     array: (b"j", _put_array),
-    Fraction: (b"Q", lambda w, v: w.row(v.numerator, v.denominator)),
-    Decimal: (b"M", lambda w, v: w.text(Decimal.__str__(v))),
-    datetime: (b"A", _put_datetime),
-    date: (b"a", lambda w, v: w.row(v.year, v.month, v.day)),
-    time: (b"h", _put_time),
-    timedelta: (b"y", lambda w, v: w.row(v.days, v.seconds, v.microseconds)),
     _Named: (b"n", _put_named),
     BaseException: (b"X", _put_exception),
 }
-_SCALARS = {type(None), bool, int, float, complex, str, bytes, memoryview, type(...), Decimal}
+_LATER: dict[tuple[str, str], tuple[bytes, Put]] = {
+    ("fractions", "Fraction"): (b"Q", lambda w, v: w.row(v.numerator, v.denominator)),
+    ("decimal", "Decimal"): (b"M", lambda w, v: w.text(sys.modules["decimal"].Decimal.__str__(v))),
+    ("datetime", "datetime"): (b"A", _put_datetime),
+    ("datetime", "date"): (b"a", lambda w, v: w.row(v.year, v.month, v.day)),
+    ("datetime", "time"): (b"h", _put_time),
+    ("datetime", "timedelta"): (b"y", lambda w, v: w.row(v.days, v.seconds, v.microseconds)),
+}
+"""Types whose modules are large and seldom wanted: what the nest has imported is paid for by every fork."""
+
+_SCALARS = {type(None), bool, int, float, complex, str, bytes, memoryview, type(...)}
 _CONTAINERS = {list, dict, set, bytearray, deque, OrderedDict, Counter, defaultdict}
 
 
@@ -506,17 +528,27 @@ def _get_named(reader: _Reader) -> Any:
     return type(name, (tuple,), members)(value for _, value in read)
 
 
+def _made(module: str, name: str, *arguments: Any) -> Any:
+    return getattr(importlib.import_module(module), name)(*arguments)
+
+
 def _get_zone(reader: _Reader) -> timezone | None:
+    from datetime import timedelta, timezone
+
     seconds = reader.get()
     return None if seconds is None else timezone(timedelta(seconds=seconds))
 
 
 def _get_datetime(reader: _Reader) -> datetime:
+    from datetime import datetime
+
     year, month, day, hour, minute, second, microsecond, fold = (reader.get() for _ in range(8))
     return datetime(year, month, day, hour, minute, second, microsecond, _get_zone(reader), fold=fold)
 
 
 def _get_time(reader: _Reader) -> time:
+    from datetime import time
+
     hour, minute, second, microsecond, fold = (reader.get() for _ in range(5))
     return time(hour, minute, second, microsecond, _get_zone(reader), fold=fold)
 
@@ -563,12 +595,12 @@ _READERS: dict[bytes, Callable[[_Reader], Any]] = {
     b"r": lambda r: range(r.get(), r.get(), r.get()),
     b"S": lambda r: slice(r.get(), r.get(), r.get()),
     b"j": lambda r: array(r.text(), r.items()),
-    b"Q": lambda r: Fraction(r.get(), r.get()),
-    b"M": lambda r: Decimal(r.text()),
+    b"Q": lambda r: _made("fractions", "Fraction", r.get(), r.get()),
+    b"M": lambda r: _made("decimal", "Decimal", r.text()),
     b"A": _get_datetime,
-    b"a": lambda r: date(r.get(), r.get(), r.get()),
+    b"a": lambda r: _made("datetime", "date", r.get(), r.get(), r.get()),
     b"h": _get_time,
-    b"y": lambda r: timedelta(r.get(), r.get(), r.get()),
+    b"y": lambda r: _made("datetime", "timedelta", r.get(), r.get(), r.get()),
     b"n": _get_named,
     b"X": _get_exception,
     b"x": lambda r: _TYPES[r.text()],

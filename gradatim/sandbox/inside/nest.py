@@ -13,6 +13,7 @@ verdict.
 
 from __future__ import annotations
 
+import _socket
 import contextlib
 import fcntl
 import gc
@@ -20,13 +21,9 @@ import importlib
 import os
 import resource
 import select
-import shutil
-import signal
-import socket
 import struct
 import sys
 import time
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -45,8 +42,8 @@ LOOK_EVERY = 50
 LAST_MOMENT = 200
 """Milliseconds that a candidate which hung up has, to be seen dying."""
 
-ANCILLARY = socket.CMSG_SPACE(4)
-READY, KILL = int(select.POLLIN), int(signal.SIGKILL)
+ANCILLARY = _socket.CMSG_SPACE(4)
+READY, KILL = select.POLLIN, 9
 BEGUN = 1
 """What a child leaves in the nest's counter before it runs foreign code; more is the errno that kept it from it."""
 
@@ -79,7 +76,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class _Nest(NamedTuple):
     """What every fork is made of. ``steps`` are a child's first, ``program`` serves then, on the last descriptor."""
 
-    control: socket.socket
+    control: _socket.socket
     poll: select.poll
     processes: int
     namespace: int
@@ -94,9 +91,9 @@ def main() -> None:
     """Obey orders until the control socket closes. ``sys.argv[1]`` is its descriptor."""
     control = receive_control()
     settings = receive_settings(control)
-    hooks = _warm(settings["packages"])
+    _warm(settings["packages"])
     _rehearse()
-    nest = _settle(control, settings, hooks)
+    nest = _settle(control, settings)
     gc.collect()
     gc.freeze()
     nest.control.sendall(b"R")
@@ -108,7 +105,7 @@ def main() -> None:
             nest.control.sendall(_try(nest, int.from_bytes(ancillary[0][2], sys.byteorder)))
 
 
-def _settle(control: socket.socket, settings: dict[str, Any], hooks: list[dict[str, Any]]) -> _Nest:
+def _settle(control: _socket.socket, settings: dict[str, Any]) -> _Nest:
     """Put up the nest's own walls. Its descriptors lie behind all that a candidate may have."""
     processes = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     namespace = walls.prepare(settings["walls"])
@@ -120,12 +117,11 @@ def _settle(control: socket.socket, settings: dict[str, Any], hooks: list[dict[s
     for given in (control.detach(), processes, begun, namespace):
         own.append(-1 if given < 0 else fcntl.fcntl(given, fcntl.F_DUPFD_CLOEXEC, highest + 1))
     os.closerange(3, highest + 1)
-    control = socket.socket(fileno=own[0])
+    control = _socket.socket(fileno=own[0])
     poll = select.poll()
     poll.register(control, select.POLLIN)
     steps = (
         *walls.steps(settings, settings["walls"]),
-        *(partial(os.register_at_fork, **hook) for hook in hooks),
         partial(os.eventfd_write, own[2], BEGUN),
         partial(os.closerange, highest + 1, max(own) + 1),
     )
@@ -133,43 +129,31 @@ def _settle(control: socket.socket, settings: dict[str, Any], hooks: list[dict[s
     return _Nest(control, poll, own[1], own[3], own[2], highest, steps, program, settings)
 
 
-def receive_control() -> socket.socket:
+def receive_control() -> _socket.socket:
     """The control socket, moved to the lowest free descriptor: the host may have had thousands open."""
     given = int(sys.argv[1])
-    control = socket.socket(fileno=fcntl.fcntl(given, fcntl.F_DUPFD_CLOEXEC, 3))
+    control = _socket.socket(fileno=fcntl.fcntl(given, fcntl.F_DUPFD_CLOEXEC, 3))
     os.close(given)
     return control
 
 
-def receive_settings(control: socket.socket) -> dict[str, Any]:
+def receive_settings(control: _socket.socket) -> dict[str, Any]:
     """The first message: a dict behind its length."""
-    (length,) = LENGTH.unpack(control.recv(LENGTH.size, socket.MSG_WAITALL))
-    settings: dict[str, Any] = decode(control.recv(length, socket.MSG_WAITALL))[0]
+    (length,) = LENGTH.unpack(control.recv(LENGTH.size, _socket.MSG_WAITALL))
+    settings: dict[str, Any] = decode(control.recv(length, _socket.MSG_WAITALL))[0]
     return settings
 
 
-def _without_hooks() -> list[dict[str, Any]]:
-    """Import, and keep back what the modules want done after each fork.
-
-    ``random`` would draw a new seed, which is not wanted and touches memory. A candidate gets the hooks for forks of
-    its own.
-    """
-    hooks: list[dict[str, Any]] = []
-    register, os.register_at_fork = os.register_at_fork, lambda **each: hooks.append(each)
+def _warm(packages: str) -> None:
+    """Import what forks would import again and again, and calm what would reach outside."""
+    # ``random`` asks to be seeded anew after each fork: the same program shall give the same answers every time.
+    register, os.register_at_fork = os.register_at_fork, lambda **_: None
     try:
         for name in WARM:
             importlib.import_module(name)
     finally:
         os.register_at_fork = register
-    import random
-
-    random.seed(0)  # the same program gives the same answers every time
-    return hooks
-
-
-def _warm(packages: str) -> list[dict[str, Any]]:
-    """Import what forks would import again and again, and calm what would reach outside."""
-    hooks = _without_hooks()
+    sys.modules["random"].seed(0)
     if packages:
         sys.path.append(packages)
     sys.path[:] = [each for each in sys.path if each]
@@ -179,7 +163,6 @@ def _warm(packages: str) -> list[dict[str, Any]]:
     for number in range(3):
         os.dup2(null, number)
     os.close(null)
-    return hooks
 
 
 def _rehearse() -> None:
@@ -190,12 +173,15 @@ def _rehearse() -> None:
     """
     for _ in range(REHEARSALS):
         for source in REHEARSED:
-            ours, theirs = socket.socketpair()
-            with ours, theirs:
+            ours, theirs = _socket.socketpair()
+            try:
                 for request in (("load", source, ("f",)), ("call", 0, ([1, 2], "x"), ())):
                     ours.sendall(message(REQUEST, encode(request)[0]))
-                ours.shutdown(socket.SHUT_WR)
+                ours.shutdown(_socket.SHUT_WR)
                 candidate.Program(theirs.fileno()).serve()
+            finally:
+                ours.close()
+                theirs.close()
     del sys.modules[candidate.MODULE]
 
 
@@ -339,10 +325,12 @@ def _sweep(folder: str, processes: int) -> None:
         left = _family(processes)
         for process in left:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+                os.kill(process, KILL)
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG if not left else 0)[0]:
                 pass
         if not left:
             break
+    import shutil
+
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,6 @@
 """How do two processes call each other when one of them may be hostile?
 
-Both ends of a stream socket are a ``Peer``. ``ask`` sends a request and waits; while it waits it serves the other side's
+Both ends of a socket are a ``Peer``. ``ask`` sends a request and waits; while it waits it serves the other side's
 requests, so that a function handed over as an argument can be called back. A request names an operation; what is
 served is the table each side gives: the program serves ``load``, ``call``, ``get`` …; the tests serve ``call`` alone,
 of functions that they have handed over themselves.

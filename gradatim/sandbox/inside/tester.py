@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from .codec import Handle, Unsendable, decode, make_exception
-from .nest import receive_control, receive_settings
+from .nest import ANCILLARY, receive_control, receive_settings
 from .peer import Broken, Peer, Raised, Refused
 
 __all__ = ["ANSWER", "Fault", "Job", "main"]
@@ -48,6 +48,8 @@ ANSWER = struct.Struct("<c?I")
 program was lost), whether the tester should be replaced, and the length of the reason."""
 
 LENGTH = struct.Struct("<I")
+PORTION = 1 << 16
+PAGE = resource.getpagesize()
 LARGE = 256 << 20
 """Bytes; a tester that still holds more after a job is worn: they would be missing to the tests of the next program."""
 
@@ -72,32 +74,35 @@ def main() -> None:
         importlib.import_module(name)
     resource.setrlimit(resource.RLIMIT_AS, (settings["tests_memory_bytes"],) * 2)
     signal.signal(signal.SIGPROF, _time_is_up)
+    held = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
     gc.collect()
     gc.freeze()
     control.sendall(b"R")
+    _answer(control, held, settings["cpu_seconds"])
+
+
+def _answer(control: socket.socket, held: int, cpu_seconds: float) -> None:
+    """Take jobs, one after another."""
+    connection = -1
     while True:
-        head, descriptors, _, _ = socket.recv_fds(control, LENGTH.size, 1)
-        if not head or not descriptors:
+        data, ancillary, _, _ = control.recvmsg(PORTION, ANCILLARY)
+        if not data or not ancillary:
             return
-        (length,) = LENGTH.unpack(head)
-        job = decode(_exactly(control, length))[0]
-        try:
-            verdict, reason = _timed(job, descriptors[0], settings["cpu_seconds"])
-        finally:
-            os.close(descriptors[0])
+        if connection >= 0:  # not before: a program that is killed while it waits is cheaper than one that hears of it
+            os.close(connection)
+        connection = int.from_bytes(ancillary[0][2], sys.byteorder)
+        data += _exactly(control, LENGTH.size - len(data))
+        (length,) = LENGTH.unpack_from(data)
+        job = decode(data[LENGTH.size :] + _exactly(control, LENGTH.size + length - len(data)))[0]
+        verdict, reason = _timed(job, connection, cpu_seconds)
         text = reason[:2000].encode("utf-8", "backslashreplace")
-        control.sendall(ANSWER.pack(verdict, _held() > LARGE, len(text)) + text)
-
-
-def _held() -> int:
-    """Bytes of memory held now."""
-    with open("/proc/self/statm", "rb") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+        worn = int(os.pread(held, 100, 0).split()[1]) * PAGE > LARGE
+        control.sendall(ANSWER.pack(verdict, worn, len(text)) + text)
 
 
 def _exactly(control: socket.socket, length: int) -> bytes:
     parts = []
-    while length:
+    while length > 0:
         part = control.recv(min(length, 1 << 20))
         if not part:
             sys.exit(0)

@@ -2,8 +2,8 @@
 
 The nest is root of a user namespace of its own, with the one right to make namespaces and mounts there, and nothing
 outside. Each child has its own process namespace (``fork_apart``): it can neither see nor signal the nest, and when
-its first process dies the kernel kills all the others. By its ``steps`` the child takes a mount namespace of its own with
-a fresh work folder, sets its resource limits and gives up every right. What it has written vanishes with its
+its first process dies the kernel kills all the others. By its ``steps`` the child takes a mount namespace of its own
+with a fresh work folder, sets its resource limits and gives up every right. What it has written vanishes with its
 namespace. It inherits an empty ``/proc`` and the filter of system calls, which lets nobody make what outlives a
 process: shared memory, semaphores, queues.
 
@@ -95,8 +95,8 @@ class _Header(ctypes.Structure):
 def steps(limits: Mapping[str, Any], walls: bool) -> tuple[Step, ...]:
     """What a fresh child does first, in this order; ``walls`` False leaves out all that needs a right to be done.
 
-    A session of its own, so that its signals reach nobody else; a mount namespace with a work folder of its own; limits;
-    and no right any more, for good: without new privileges (``prepare``) no program that is started gives one back.
+    A session of its own, so that its signals reach nobody else; a mount namespace with a work folder of its own;
+    limits; no right any more, for good: without new privileges (``prepare``) no program that is started gives one back.
     """
     if not walls:
         return (os.setsid, *_limit(limits))

@@ -1,0 +1,161 @@
+"""In what form is a student asked?
+
+A model that was pretrained by others expects its questions in a form of its own: through its tokenizer's chat template,
+or as plain text, after the token that its texts begin with. A student is asked in the form in which it was taught, so
+that form is settled once, when its first samples are encoded, and travels with its tokenizer into every model folder:
+the key ``gradatim`` of ``tokenizer_config.json``, which nobody else reads. What a student writes is in no form: the
+answer's text, then the end token.
+
+Tokenizers made by Gradatim have neither template nor such a token: their prompts stay as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ..errors import DataError
+from ..stage import Event, Events
+from ..table.conversation import messages_of
+
+__all__ = ["Form", "form_of", "plainly", "prepared", "shaper", "templated", "token_key"]
+
+KEY = "gradatim"
+
+
+@dataclass(frozen=True)
+class Form:
+    """``system`` stands before a conversation that has no system message of its own."""
+
+    template: Literal["chat", "plain"] = "plain"
+    system: str | None = None
+
+
+def form_of(tokenizer: Any) -> Form:
+    """The form that the tokenizer's student was taught in; plain when nothing is said."""
+    said = getattr(tokenizer, "init_kwargs", {}).get(KEY)
+    return Form(**said) if isinstance(said, dict) else Form()
+
+
+def shaper(tokenizer: Any) -> Callable[[str], str]:
+    """Prompts in the form that the tokenizer's student was taught in."""
+    form = form_of(tokenizer)
+    return templated(tokenizer, form.system) if form.template == "chat" else plainly(tokenizer)
+
+
+def templated(tokenizer: Any, system: str | None = None) -> Callable[[str], str]:
+    """Prompts through the chat template, up to where the assistant's answer begins. ``DataError`` without a template."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise DataError("the model's tokenizer has no chat template", where="chat", hint="leave out chat")
+
+    def shape(prompt: str) -> str:
+        return _rendered(tokenizer, prompt, system)
+
+    return shape
+
+
+def plainly(tokenizer: Any) -> Callable[[str], str]:
+    """Prompts after the token that the model's texts began with in training, where there is one.
+
+    Messages of a conversation follow each other with a blank line between them, whoever's they are.
+    """
+    first: str | None = getattr(tokenizer, "bos_token", None)
+    begins = bool(first) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    before = first if begins and first else ""
+    return lambda prompt: before + "\n\n".join(text for _, text in messages_of(prompt))
+
+
+def _rendered(tokenizer: Any, prompt: str, system: str | None) -> str:
+    said = messages_of(prompt)
+    if system is not None and said[0][0] != "system":
+        said = [("system", system), *said]
+    messages = [{"role": role, "content": text} for role, text in said]
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    # Templates are little programs; what they raise when they refuse a role or an order is their own.
+    except Exception as error:
+        raise DataError(
+            "the chat template refuses a prompt",
+            where="student.template",
+            given=f"{' '.join(str(error).split())}: {prompt[:60]!r}",
+            hint="student.template: plain, or leave out student.system",
+        ) from error
+
+
+def prepared(tokenizer: Any, template: str, system: str | None, config: Any, where: str, events: Events) -> Any:
+    """``tokenizer`` ready to teach with: it has an end and a padding token, and knows its form.
+
+    ``config``: the model's, which may know an end where the tokenizer names none. What is chosen here is told as an
+    event. Raises ``DataError`` when there is no end token at all, or no template where ``chat`` is asked for.
+    """
+
+    def note(text: str) -> None:
+        events(Event("note", "student", text=text))
+
+    has_template = bool(getattr(tokenizer, "chat_template", None))
+    if template == "chat" and not has_template:
+        raise DataError(
+            "the base's tokenizer has no chat template", where="student.template", given=where,
+            hint="student.template: plain",
+        )  # fmt: skip
+    form = Form("chat" if template != "plain" and has_template else "plain", system)
+    if form.template == "plain" and system is not None:
+        raise DataError("plain prompts have no place for a system message", where="student.system", given=where)
+    if tokenizer.eos_token_id is None:
+        tokenizer.eos_token = _end_by_config(tokenizer, config, where)
+        note(f"the tokenizer names no end token: {tokenizer.eos_token!r}, the model's own, is taken")
+    if form.template == "chat":
+        closing = _closing(tokenizer)
+        if closing is not None and closing != tokenizer.eos_token:
+            note(f"answers end with {closing!r}, as the chat template says, not with {tokenizer.eos_token!r}")
+            tokenizer.eos_token = closing
+    if tokenizer.pad_token_id is None:
+        # Places that are filled up have no label and are looked at by nobody, so any token will do.
+        tokenizer.pad_token = tokenizer.eos_token
+        note(f"the tokenizer has no padding token: {tokenizer.eos_token!r} is taken")
+    tokenizer.init_kwargs[KEY] = asdict(form)
+    return tokenizer
+
+
+def _end_by_config(tokenizer: Any, config: Any, where: str) -> str:
+    said = getattr(config, "eos_token_id", None)
+    for number in [said] if isinstance(said, int) else said or []:
+        if 0 <= number < len(tokenizer):
+            return str(tokenizer.convert_ids_to_tokens(number))
+    raise DataError(
+        "the tokenizer has no end token, and the model's configuration names none",
+        where=where,
+        hint="name it: eos_token in tokenizer_config.json",
+    )
+
+
+def _closing(tokenizer: Any) -> str | None:
+    """The special token with which the template ends an answer; None when it ends in another way."""
+    mark = "answer"
+    messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": mark}]
+    try:
+        text = str(tokenizer.apply_chat_template(messages, tokenize=False))
+    except Exception:  # a template that cannot show an answer says nothing of its end
+        return None
+    rest = text[text.rindex(mark) + len(mark) :].lstrip() if mark in text else ""
+    return next((token for token in _special(tokenizer) if rest.startswith(token)), None)
+
+
+def _special(tokenizer: Any) -> list[str]:
+    """Special tokens, the longest first."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    names = {*tokenizer.all_special_tokens, *(each.content for each in added if each.special)}
+    return sorted(names, key=lambda name: (-len(name), name))
+
+
+def token_key(tokenizer: Any) -> str:
+    """A name for what this tokenizer makes of samples: its vocabulary, rules, template and form."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    digest = hashlib.blake2b(rules.encode(), digest_size=8)
+    said = [tokenizer.chat_template, tokenizer.eos_token_id, tokenizer.pad_token_id, asdict(form_of(tokenizer))]
+    digest.update(json.dumps(said, sort_keys=True, default=str).encode())
+    return digest.hexdigest()

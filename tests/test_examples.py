@@ -1,0 +1,79 @@
+"""The examples are short, and do what they say when they are run as a user would run them."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(name: str, folder: Path) -> str:
+    """What the example prints; it has no network."""
+    command = [sys.executable, str(EXAMPLES / name), str(folder / "trained")]
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "HF_DATASETS_CACHE": str(folder / "cache"),
+    }
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def statements(path: Path) -> int:
+    """Lines of code: neither blank, comment nor docstring."""
+    tree = ast.parse(path.read_text("utf-8"))
+    texts = {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    lines = enumerate(path.read_text("utf-8").splitlines(), start=1)
+    return sum(bool(line.strip()) and not line.strip().startswith("#") and at not in texts for at, line in lines)
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_has_about_thirty_lines_of_code(path):
+    assert statements(path) <= 32
+
+
+def test_the_loop_of_ones_own_stops_and_goes_on(tmp_path):
+    said = run("dataloader.py", tmp_path)
+    samples = int(re.search(r"of (\d+) samples", said)[1])
+    assert said.startswith("CurriculumSampler(easy ")
+    assert f"the last {samples - 160} of {samples} samples" in said
+    assert f"{samples // 16} steps, loss" in said
+
+
+@pytest.mark.slow
+def test_the_trainer_goes_on_from_its_last_checkpoint_when_it_is_run_again(tmp_path):
+    pytest.importorskip("accelerate")
+    said = run("trainer.py", tmp_path)
+    samples, steps = map(int, re.search(r"learnt (\d+) samples in (\d+) steps", said).groups())
+    assert samples == 16 * steps
+    for checkpoint in (tmp_path / "trained").glob("checkpoint-*"):
+        if checkpoint.name not in ("checkpoint-5", "checkpoint-10"):
+            checkpoint.rename(tmp_path / checkpoint.name)
+    again = run("trainer.py", tmp_path)
+    assert said.splitlines()[0] == again.splitlines()[0]
+    assert (said.count("'loss'"), again.count("'loss'")) == (steps // 5, steps // 5 - 2)
+    weights = [next(folder.glob(f"checkpoint-{steps}/model*")) for folder in (tmp_path, tmp_path / "trained")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.slow
+def test_the_fine_tuning_of_trl_follows_the_curriculum(tmp_path):
+    pytest.importorskip("trl")
+    said = run("sft.py", tmp_path)
+    samples, steps = map(int, re.search(r"learnt (\d+) samples in (\d+) steps", said).groups())
+    assert samples == 16 * steps
+    assert "medium+replay" in said
