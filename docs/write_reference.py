@@ -29,6 +29,28 @@ from gradatim.options import option_names
 from gradatim.recipe import MAY_CHANGE, RECIPES, Recipe, load, names
 
 KEYS = {
+    "cycles": "How often the student is taught; each cycle after the first comes from what it got wrong. The budget is "
+    "parted evenly.",
+    "teacher": "Who answers, errs, asks and grades: `{name: …}` with the teacher's options beside it; null: nobody.",
+    "delivery": "Faulty answers beside the right ones: `{faulty: {student, mutation, teacher}}` weighs the places they come "
+    "from; `prove` says how one that is right after all is found out: `output` (its text), `tests` (run in the sandbox), "
+    "`text`. null: none.",
+    "feedback": "What is asked after each cycle but the last: how many `questions`, `draws` of each at `temperature`, at "
+    "most `new_tokens` tokens, through the tokenizer's `chat` template or as plain text up to one of `stop`; the `judges`, "
+    "each `{judge: …, weight: …}` with its options; and the scores from which on a question is `easy`, below which it is "
+    "`hard`. null: these defaults.",
+    "train.contrast.weight": "Of the contrast in `correct_and_fault`.",
+    "train.contrast.beta": "Factor on the margin; null: 0.1 with a reference, 2 without.",
+    "train.contrast.reference": "The student at the stage's start (DPO), or none (SimPO).",
+    "train.contrast.normalise": "Log-probabilities per token; null: as published.",
+    "train.contrast.target": "The margin asked for (SimPO's gamma).",
+    "train.kl.folder": "The teacher's model; it has the student's tokenizer.",
+    "train.kl.divergence": "GKD's JSD, or DistiLLM's skewed KL.",
+    "train.kl.interpolation": "beta of JSD (null: 0.5), alpha of skewed KL (null: 0.1).",
+    "train.kl.weight": "The divergence's share; the rest is cross-entropy.",
+    "train.kl.temperature": "Divides both models' logits.",
+    "train.kl.on": "Whose answers are compared: the table's, the student's own attempts, or both.",
+    "train.accumulate": "Batches in an optimizer step.",
     "title": "What the run is called in reports.",
     "seed": "The run's own seed: first weights, which rows a stage takes, their order. A study counts up from it.",
     "threads": "Threads of the arithmetic; 0 takes all. The number changes the last bits, so it belongs to a run.",

@@ -105,29 +105,52 @@ class Corpus:
                 hint=f"remove {self.folder}: the same samples are made again",
             ) from error
 
-    def tokens(self, model: ModelSettings) -> tuple[PreTrainedTokenizerFast, Encoded, Encoded]:
-        """The tokenizer for these samples, and the training and validation samples as tokens."""
-        from .student.lexical import lexical_tokenizer
-        from .student.tokenizer import Encoded, bpe_tokenizer, character_tokenizer, encode_table, parts_of, texts_of
+    def tokens(
+        self, model: ModelSettings, events: Events = ignore_events
+    ) -> tuple[PreTrainedTokenizerFast, Encoded, Encoded]:
+        """The tokenizer for these samples, and the training and validation samples as tokens.
 
-        kind = model.tokenizer + ("" if model.tokenizer == "character" else str(model.vocabulary))
-        folder = self.folder / f"tokens-{kind}"
+        A pretrained student brings its own tokenizer; then the folder's name hangs on all that it makes of a text.
+        """
+        if model.base is not None:
+            from .student.form import token_key
+            from .student.pretrained import open_tokenizer
+
+            own = open_tokenizer(model, events)
+            return self._encoded(f"base-{token_key(own)}", lambda: own)
         from transformers import AutoTokenizer
 
+        from .student.lexical import lexical_tokenizer
+        from .student.tokenizer import bpe_tokenizer, character_tokenizer, parts_of, texts_of
+
+        kind = model.tokenizer + ("" if model.tokenizer == "character" else str(model.vocabulary))
+
+        def make() -> Any:
+            # Characters come from every part: a test program must not fail for a letter training lacks.
+            parts: tuple[Part, ...] = ("train", "validation", "test")
+            texts = (text for part in parts for text in parts_of(self.table(part)))
+            known = (self.first or self.folder) / f"tokens-{kind}" / "tokenizer"
+            stored: Any = AutoTokenizer
+            makers: dict[str, Callable[[], Any]] = {
+                "known": lambda: stored.from_pretrained(known),
+                "character": lambda: character_tokenizer(texts),
+                "lexical": lambda: lexical_tokenizer(texts, model.vocabulary),
+                "bpe": lambda: bpe_tokenizer(texts_of(self.table("train")), model.vocabulary),
+            }
+            return makers["known" if known.exists() else model.tokenizer]()
+
+        return self._encoded(kind, make)
+
+    def _encoded(self, kind: str, make: Callable[[], Any]) -> tuple[PreTrainedTokenizerFast, Encoded, Encoded]:
+        """What is kept under the name ``kind``; encoded by the tokenizer of ``make`` when it is not there yet."""
+        from transformers import AutoTokenizer
+
+        from .student.tokenizer import Encoded, encode_table
+
+        folder = self.folder / f"tokens-{kind}"
         with _lock(self.folder):
             if not folder.exists():
-                # Characters come from every part: a test program must not fail for a letter training lacks.
-                parts: tuple[Part, ...] = ("train", "validation", "test")
-                texts = (text for part in parts for text in parts_of(self.table(part)))
-                known = (self.first or self.folder) / f"tokens-{kind}" / "tokenizer"
-                stored: Any = AutoTokenizer
-                makers: dict[str, Callable[[], Any]] = {
-                    "known": lambda: stored.from_pretrained(known),
-                    "character": lambda: character_tokenizer(texts),
-                    "lexical": lambda: lexical_tokenizer(texts, model.vocabulary),
-                    "bpe": lambda: bpe_tokenizer(texts_of(self.table("train")), model.vocabulary),
-                }
-                made = makers["known" if known.exists() else model.tokenizer]()
+                made = make()
 
                 def fill(target: Path) -> None:
                     made.save_pretrained(target / "tokenizer")

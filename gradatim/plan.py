@@ -22,6 +22,7 @@ from .recipe import Recipe
 from .schedule import Bands, preview, realise, stage_table
 from .stage import Events, Stage, StageSpec, ignore_events
 from .student.presets import PRESETS
+from .student.sizes import size_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,7 +81,7 @@ class RunPlan:
     schedule: str
     metric: str
     preset: str
-    parameters: int
+    parameters: int | None
     tokens: int
     steps: int
     bands: tuple[PlannedBand, ...]
@@ -124,8 +125,14 @@ def data_is_quick(recipe: Recipe) -> bool:
     )
 
 
-def parameters(recipe: Recipe) -> int:
-    """How many numbers the student learns, embeddings counted once; see ``student.architecture``."""
+def parameters(recipe: Recipe) -> int | None:
+    """How many numbers the student learns, embeddings counted once; see ``student.architecture``.
+
+    None for a pretrained model that is not on this disk.
+    """
+    if recipe.student.base is not None:
+        size = size_of(recipe.student.base, recipe.student.lora)
+        return None if size is None else size.learnt
     shape = PRESETS.get(recipe.student.preset, where="student.preset")
     vocabulary = VOCABULARY if recipe.student.tokenizer == "character" else recipe.student.vocabulary
     square, inner = 4 * shape.width**2, shape.width * shape.mlp
@@ -186,7 +193,8 @@ def _counted(recipe: Recipe, stage: Stage, bands: Bands, lengths: np.ndarray[Any
     row = stage_table([stage], bands, lengths)[0]
     # One prediction for each character and one for the end of the sample.
     learnt = row["characters"] + row["samples"]
-    passes = row["tokens"] / learnt if recipe.student.tokenizer == "character" and learnt else None
+    by_character = recipe.student.tokenizer == "character" and recipe.student.base is None
+    passes = row["tokens"] / learnt if by_character and learnt else None
     return PlannedStage(**row, steps=_steps(recipe, row["tokens"]), passes=passes)
 
 
@@ -201,18 +209,24 @@ def _plan(
     data_bytes: int | None,
     data: Mapping[str, Any] | None,
 ) -> RunPlan:
-    weights = 4 * parameters(recipe)
+    learnt = parameters(recipe)
+    halved = recipe.student.dtype == "bf16" and recipe.student.lora is None
+    weights = None if learnt is None else learnt * (2 if halved else 4)
     return RunPlan(
         title=recipe.title,
         schedule=recipe.schedule.name,
         metric=recipe.difficulty.metric,
-        preset=recipe.student.preset,
-        parameters=parameters(recipe),
+        preset=recipe.student.base or recipe.student.preset,
+        parameters=learnt,
         tokens=recipe.tokens,
         steps=sum(stage.steps for stage in stages),
         bands=tuple(bands),
         stages=tuple(stages),
         # A checkpoint holds the weights and AdamW's two moments; only the running stage has one.
-        disk={"models": len(stages) * weights, "checkpoint": 3 * weights, "data": data_bytes},
+        disk={
+            "models": None if weights is None else len(stages) * weights,
+            "checkpoint": None if weights is None else 3 * weights,
+            "data": data_bytes,
+        },
         data=data,
     )

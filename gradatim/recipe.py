@@ -19,7 +19,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from .errors import RecipeError, did_you_mean
 from .student.settings import ModelSettings, TrainSettings
 
-__all__ = ["RECIPES", "DeliverySection", "FeedbackSection", "Recipe", "changed_keys", "dump", "find", "load", "names", "parse"]
+__all__ = [
+    "RECIPES",
+    "DeliverySection",
+    "FeedbackSection",
+    "Recipe",
+    "changed_keys",
+    "dump",
+    "find",
+    "load",
+    "names",
+    "parse",
+]
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -131,8 +142,8 @@ class FeedbackSection(Section):
     """What is asked after each cycle but the last, how, and from which score on a question is easy or hard.
 
     A score lies in 0..1; below ``hard`` a question is hard, from ``easy`` on it is easy. ``questions`` are drawn from
-    the cycle's training samples; each is answered ``draws`` times with at most ``new_tokens`` tokens (by default what the
-    longest right answer needs), through the tokenizer's ``chat`` template or as plain text, up to one of ``stop``.
+    the cycle's training samples; each is answered ``draws`` times with at most ``new_tokens`` tokens (by default what
+    the longest right answer needs), through the tokenizer's ``chat`` template or as plain text, up to one of ``stop``.
     """
 
     questions: int = Field(500, ge=1)
@@ -188,7 +199,7 @@ class Recipe(Section):
         """The run's budget in tokens."""
         if self.budget.tokens is not None:
             return self.budget.tokens
-        return (self.budget.steps or 0) * self.train.size * self.train.length
+        return (self.budget.steps or 0) * self.train.size * self.train.length * self.train.accumulate
 
 
 MAY_CHANGE = ("title", "workers", "train.checkpoint_seconds", "train.log_every", "train.validate")

@@ -255,8 +255,8 @@ class StageResult:
 class Feedback:
     """What the student got wrong in a cycle; empty before the first.
 
-    ``table`` has one row per attempt in the schema ``feedback.FEEDBACK``. ``known`` holds what is not new any more: every
-    sample of the cycles so far, those held out included; ``learnt`` is the part of it that was there to learn.
+    ``table`` has one row per attempt in the schema ``feedback.FEEDBACK``. ``known`` holds what is not new any more:
+    every sample of the cycles so far, those held out included; ``learnt`` is the part that was there to learn.
     """
 
     cycle: int = -1

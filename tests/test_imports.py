@@ -27,6 +27,7 @@ LAYERS = (
     "programs",
     "difficulty",
     "schedule",
+    "integrate",
     "student",
     "evaluate",
     "teacher",

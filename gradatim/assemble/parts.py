@@ -21,10 +21,12 @@ from ..evaluate import SUITES
 from ..options import option_names
 from ..recipe import Recipe
 from ..record import Metrics
-from ..schedule import SCHEDULES, Bands, check_cuts, make_bands, split_budget
+from ..schedule import SCHEDULES, Bands, check_cuts, make_bands, split_budget, stage_seed
 from ..source import SOURCES
 from ..stage import Difficulty, Events, Schedule, Source, Student, Suite, ignore_events
+from ..student.objective import check_objective
 from ..student.presets import PRESETS
+from ..student.sizes import is_hub_name
 from .teaching import check_teaching, delivery, examined_with, judged, questions, right, teacher
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ def assemble(recipe: Recipe, events: Events = ignore_events) -> Parts:
         ),
         schedules=_schedules(recipe),
         suites=tuple(_suites(recipe)),
-        student=lambda corpus, metrics: _student(recipe, corpus, metrics),
+        student=lambda corpus, metrics: _student(recipe, corpus, metrics, events),
         load=_load,
         questions=partial(questions, recipe),
         probe=partial(judged, recipe),
@@ -98,10 +100,11 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         lambda: _source(recipe, ignore_events),
         lambda: _difficulty(recipe),
         lambda: _schedules(recipe),
-        lambda: PRESETS.get(recipe.student.preset, where="student.preset"),
+        lambda: _base(recipe),
         lambda: list(_suites(recipe)),
         lambda: _lengths(recipe),
         lambda: _cuts(recipe),
+        lambda: check_objective(recipe.train.objective, recipe.train),
         lambda: check_teaching(recipe),
         lambda: teacher(recipe),
     )
@@ -112,13 +115,6 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
             faults.append(str(error))
     if faults:
         raise RecipeError("; ".join(faults), where=where, faults=faults)
-
-
-def stage_seed(seed: int, cycle: int, stage: int) -> int:
-    """The seed of one stage, from the run's seed, the cycle and the stage: never from what was drawn before."""
-    import numpy as np
-
-    return int(np.random.SeedSequence([seed, cycle, stage]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def corpus_maker(recipe: Recipe, events: Events = ignore_events) -> CorpusMaker:
@@ -195,17 +191,33 @@ def _lengths(recipe: Recipe) -> None:
         )
 
 
+def _base(recipe: Recipe) -> None:
+    """What can be said of the student without opening anything."""
+    student = recipe.student
+    if student.base is None:
+        PRESETS.get(student.preset, where="student.preset")
+        if student.lora is not None:
+            raise RecipeError("an adapter needs a pretrained model", where="student.lora", hint="student.base: FOLDER")
+    elif not (Path(student.base).exists() or is_hub_name(student.base)):
+        raise RecipeError(
+            "there is no such model",
+            where="student.base",
+            given=student.base,
+            allowed="a folder with config.json, a .gguf file, or a name on the hub such as OWNER/NAME",
+        )
+
+
 def _cuts(recipe: Recipe) -> None:
     bands = recipe.difficulty.bands
     check_cuts(bands.thresholds, bands.quantiles, bands.names)
 
 
-def _student(recipe: Recipe, corpus: Corpus, metrics: Metrics) -> Student:
+def _student(recipe: Recipe, corpus: Corpus, metrics: Metrics, events: Events) -> Student:
     from ..student.hardware import use_threads
     from ..student.learner import Learner
 
     use_threads(recipe.threads)
-    tokenizer, samples, validation = corpus.tokens(recipe.student)
+    tokenizer, samples, validation = corpus.tokens(recipe.student, events)
     return Learner(
         tokenizer, samples, validation, metrics, stage_seed(recipe.seed, 0, 1 << 20), recipe.student, recipe.train
     )

@@ -16,7 +16,7 @@ from ..delivery import Right, deliver
 from ..errors import RecipeError
 from ..feedback import JUDGES
 from ..options import option_names
-from ..recipe import DeliverySection, FeedbackSection, Recipe
+from ..recipe import FeedbackSection, Recipe
 from ..stage import Events, Feedback, ignore_events
 from ..teacher import TEACHERS, Teacher
 
@@ -48,22 +48,24 @@ def teacher(recipe: Recipe, events: Events = ignore_events) -> Teacher | None:
 
 @dataclass(frozen=True)
 class Delivery:
-    """Lays a faulty answer beside each right one, as the recipe's section ``delivery`` says; see ``corpus.Deliver``."""
+    """Lays a faulty answer, or the student's own attempt, beside each right one; see ``corpus.Deliver``."""
 
     recipe: Recipe
 
     @property
     def asks(self) -> bool:
-        """Whether the student's own attempts are wanted."""
-        return self._section.faulty.get("student", 0) > 0
+        """Whether the student's own attempts are wanted: as faulty answers, or to learn a teacher's view of them."""
+        return self._shares.get("student", 0) > 0 or _learns_attempts(self.recipe)
 
     def __call__(
         self, samples: pa.Table, cycle: int, attempts: Feedback, events: Events
     ) -> tuple[pa.Table, dict[str, Any]]:
         """See ``delivery.deliver``. A place that nothing can come from in this cycle has no share in it."""
-        shares = {str(place): share for place, share in self._section.faulty.items()}
-        if attempts.table is None and len(shares) > 1:
-            shares["student"] = 0.0  # before the first cycle nobody has tried anything
+        if _learns_attempts(self.recipe) and attempts.table is not None:
+            samples = _with_attempts(samples, attempts.table)
+        shares = self._shares
+        if attempts.table is None:  # before the first cycle nobody has tried anything
+            shares["student"] = 0.0
         if not sum(shares.values()):
             return samples, {"none": samples.num_rows}
         done = deliver(
@@ -78,14 +80,29 @@ class Delivery:
         return done.table, done.facts
 
     @property
-    def _section(self) -> DeliverySection:
-        assert self.recipe.delivery is not None
-        return self.recipe.delivery
+    def _shares(self) -> dict[str, float]:
+        section = self.recipe.delivery
+        return {} if section is None else {str(place): share for place, share in section.faulty.items()}
 
 
 def delivery(recipe: Recipe) -> Delivery | None:
-    """What fills ``rejected``, or None where the recipe has no such section."""
-    return Delivery(recipe) if recipe.delivery is not None else None
+    """What lays other answers beside the right ones, or None where the recipe wants none."""
+    return Delivery(recipe) if recipe.delivery is not None or _learns_attempts(recipe) else None
+
+
+def _learns_attempts(recipe: Recipe) -> bool:
+    return recipe.cycles > 1 and recipe.train.objective == "teacher_kl" and recipe.train.kl.on != "teacher"
+
+
+def _with_attempts(samples: pa.Table, attempts: pa.Table) -> pa.Table:
+    """The samples with a column ``attempt``: the student's first, null where it was not asked."""
+    import pyarrow as pa
+
+    first: dict[str, str] = {}
+    for name, attempt in zip(attempts["id"].to_pylist(), attempts["attempt"].to_pylist(), strict=True):
+        first.setdefault(name, attempt)
+    written = [first.get(name) or None for name in samples["id"].to_pylist()]
+    return samples.append_column("attempt", pa.array(written, pa.large_string()))
 
 
 def right(recipe: Recipe, events: Events = ignore_events) -> Right:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import GradatimError, Stopped
-from . import check, doctor, evaluate, generate, listing, plan, report, run, sample, score, study
+from . import check, doctor, evaluate, export, generate, listing, plan, report, run, sample, score, study
 
 __all__ = ["app", "main"]
 
@@ -48,6 +48,7 @@ _verb("evaluate", evaluate.evaluate, evaluate.EXAMPLES)
 _verb("check", check.check, check.EXAMPLES)
 _verb("sample", sample.sample, sample.EXAMPLES)
 _verb("report", report.report, report.EXAMPLES)
+_verb("export", export.export, export.EXAMPLES)
 _verb("doctor", doctor.doctor, doctor.EXAMPLES)
 _verb("list", listing.listing, listing.EXAMPLES)
 

@@ -66,9 +66,10 @@ def _print(made: RunPlan, console: Console) -> None:
     rows = [_row(stage, counted) for stage in made.stages]
     console.print(table([*columns, "tokens", "steps"], rows, left=len(made.bands) + 2))
     disk = [f"{name} {size(bytes_)}" for name, bytes_ in made.disk.items() if bytes_ is not None]
+    large = f"of about {made.parameters:,} numbers" if made.parameters is not None else "of unknown size until fetched"
     console.print(
-        f"{made.tokens:,} tokens in about {made.steps:,} steps; a {made.preset} student of about "
-        f"{made.parameters:,} numbers; disk: {', '.join(disk)}",
+        f"{made.tokens:,} tokens in about {made.steps:,} steps; a {made.preset} student {large}"
+        + (f"; disk: {', '.join(disk)}" if disk else ""),
         markup=False,
     )
     if made.data is not None:

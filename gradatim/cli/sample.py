@@ -64,12 +64,14 @@ def sample(
     with watching() as events:
         from ..api import open_model
         from ..student.decode import complete
+        from ..student.form import shaper
 
         asked = _questions(prompt, count if sampled or prompt is None else 1, words(level or ["all"]), seed)
         student = open_model(model)
+        shape = shaper(student.tokenizer)
         room = limit or max([len(truth or "") + MARGIN for _, truth in asked if truth is not None] or [200])
         texts = complete(
-            student.model, student.tokenizer, [text for text, _ in asked],
+            student.model, student.tokenizer, [shape(text) for text, _ in asked],
             limits=room, greedy=not sampled, seed=seed, events=events, task="sample",
         )  # fmt: skip
     found = [_judged(text, done.text, done.finish, truth) for (text, truth), done in zip(asked, texts, strict=True)]

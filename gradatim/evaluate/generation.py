@@ -13,14 +13,14 @@ Nothing is judged here.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import DataError, UserError, WorkFailed
+from ..errors import UserError, WorkFailed
 from ..stage import Event, Events, ignore_events
 from .samples import Sample
 
@@ -125,13 +125,15 @@ def _sample(question: Question, text: str, finish: str, chat: bool) -> Sample:
 def _written(student: Any, questions: Sequence[Question], how: Writing) -> Iterator[list[Sample]]:
     """By a local model. Questions of one way to stop go together, as the decoder takes one for all."""
     from ..student.decode import complete
+    from ..student.form import form_of, plainly, templated
 
-    shape = _template(student.tokenizer) if how.chat else _beginning(student.tokenizer)
+    tokenizer = student.tokenizer
+    shape = templated(tokenizer, form_of(tokenizer).system) if how.chat else plainly(tokenizer)
     with _at_temperature(student.model, how.temperature):
         for some in _alike(questions, how.batch or AT_ONCE.get(student.model.device.type, 64)):
             done = complete(
                 student.model,
-                student.tokenizer,
+                tokenizer,
                 [shape(question.prompt) for question in some],
                 limits=how.tokens,
                 greedy=how.temperature == 0,
@@ -153,24 +155,6 @@ def _alike(questions: Iterable[Question], most: int) -> Iterator[list[Question]]
         held.append(question)
     if held:
         yield held
-
-
-def _template(tokenizer: Any) -> Callable[[str], str]:
-    if not getattr(tokenizer, "chat_template", None):
-        raise DataError("the model's tokenizer has no chat template", where="chat", hint="leave out chat")
-
-    def shape(prompt: str) -> str:
-        said = [{"role": "user", "content": prompt}]
-        return str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
-
-    return shape
-
-
-def _beginning(tokenizer: Any) -> Callable[[str], str]:
-    """What stands before a prompt: the token that the model's texts began with in training, where there is one."""
-    first: str | None = getattr(tokenizer, "bos_token", None)
-    begins = bool(first) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
-    return (lambda prompt: f"{first}{prompt}") if begins else (lambda prompt: prompt)
 
 
 @contextmanager

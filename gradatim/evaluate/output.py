@@ -1,6 +1,7 @@
 """Does the student know what a program prints?
 
-The question is the prompt (for TinyPy the program and the line ``# output``), the answer what follows.
+The question is the prompt (for TinyPy the program and the line ``# output``), the answer what follows. A student that
+was taught through a chat template is asked through it (``student.form``).
 
 *greedy*: the likeliest text up to ``<eos>`` must be the answer, character for character. There is room for the
 longest true answer of the table, so a right student is never cut short.
@@ -70,6 +71,7 @@ class Output:
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``.
         """
         from ..student.decode import complete
+        from ..student.form import shaper
         from ..student.vocabulary import Vocabulary
 
         check_samples(samples)
@@ -78,6 +80,7 @@ class Output:
         asked = samples.take(rows)
         prompts, answers = text_column(asked, "prompt"), text_column(asked, "answer")
         limits = self._limits(prompts, answers, Vocabulary(student.tokenizer))
+        shaped = list(map(shaper(student.tokenizer), prompts))
         write = partial(
             complete,
             student.model,
@@ -88,7 +91,7 @@ class Output:
             batch=self.batch,
         )
         written = write(
-            prompts,
+            shaped,
             limits=limits,
             drafts=answers,
             settled=self._settled(prompts, answers),
@@ -98,7 +101,7 @@ class Output:
         attempts = [self._judge(*each) for each in zip(map(int, rows), prompts, answers, written, strict=True)]
         whole = [place for place in shown(attempts) if written[place].finish == "settled"]
         texts = write(
-            [prompts[place] for place in whole],
+            [shaped[place] for place in whole],
             limits=[limits[place] for place in whole],
             drafts=[answers[place] for place in whole],
             places=whole,

@@ -86,15 +86,16 @@ def probe(
 
     ``judges`` maps names to judges and weights. ``temperature`` 0 takes the likeliest token. ``new_tokens`` is the most
     tokens of an attempt, which is judged as it stands when it is cut there; when left out, those of the longest right
-    answer and a few more. ``chat``, ``stop`` and ``batch`` as in
-    ``evaluate.generation``. Raises ``DataError`` without questions, ``RecipeError`` for options that cannot work.
+    answer and a few more. ``chat``, ``stop`` and ``batch`` as in ``evaluate.generation``; a student that was taught
+    through its chat template is always asked through it. Raises ``DataError`` without questions, ``RecipeError`` for
+    options that cannot work.
     """
     limits = thresholds or Thresholds()
     _check(judges, draws, temperature, new_tokens)
     asked = _questions(samples)
     weights = {name: weight for name, (_, weight) in judges.items()}
     told = {name: _known(judge, student, seed) for name, (judge, _) in judges.items()}
-    how = Writing(new_tokens or _room(student, asked), temperature, chat, seed, batch)
+    how = Writing(new_tokens or _room(student, asked), temperature, chat or _taught_by_chat(student), seed, batch)
     written = _written(student, asked, draws, tuple(stop), how, events)
     rows = asked.take([number for number in range(asked.num_rows) for _ in range(draws)])
     views = {name: _views(judge, rows, written, events) for name, judge in told.items()}
@@ -146,6 +147,13 @@ def _questions(samples: pa.Table) -> pa.Table:
 
 def _known(judge: Judge | NeedsStudent, student: Any, seed: int) -> Judge:
     return judge.by(student, seed=seed) if isinstance(judge, NeedsStudent) else judge
+
+
+def _taught_by_chat(student: Any) -> bool:
+    """Whether the student was taught through a chat template: it is asked as it was taught."""
+    from ..student.form import form_of
+
+    return form_of(student.tokenizer).template == "chat"
 
 
 def _room(student: Any, asked: pa.Table) -> int:

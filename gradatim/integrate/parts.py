@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 from ..errors import DataError, RecipeError
-from ..schedule import Bands, needs_of, realise
+from ..schedule import Bands, needs_of, realise, stage_seed
 from ..stage import Needs, Schedule, Stage, StageResult, StageSpec
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Walk:
                 raise RecipeError(f"the schedule has not ended after {MOST_STAGES} stages", where="schedule")
             _check_obeyed(spec, self.name)
             index = len(history)
-            seed = _stage_seed(self.seed, index)
+            seed = stage_seed(self.seed, 0, index)
             stage = realise(spec, self.bands, self.difficulty, seed=seed, index=index, categories=categories)
             yield Part(stage, spec.tokens * self.batch if self.sizes is None else _paid(stage, self.sizes, self.batch))
             history.append(_trained_elsewhere(stage, self.name))
@@ -156,13 +156,6 @@ def _trained_elsewhere(stage: Stage, schedule: str) -> StageResult:
     fitted = _Unknown(schedule, tokens=stage.spec.tokens)
     others = {each.name: _Unknown(schedule) for each in dataclasses.fields(StageResult) if each.name not in told}
     return StageResult(**cast(Any, {**told, **others, "fitted": fitted}))
-
-
-def _stage_seed(seed: int, stage: int) -> int:
-    """The seed that a run gives to this stage of its first cycle."""
-    import numpy as np
-
-    return int(np.random.SeedSequence([seed, 0, stage]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _paid(stage: Stage, sizes: Sizes, batch: int) -> int:

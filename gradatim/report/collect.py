@@ -104,7 +104,14 @@ def _add_run(found: _Found, folder: Path, arm: str, seed: int, title: str = "") 
         )
     found.arms.setdefault(arm, Arm(arm, title or arm))
     found.seeds.setdefault(seed)
-    found.runs[arm, seed] = read_run(folder, arm, seed, found.notes)
+    first = not any(known == arm for known, _ in found.runs)  # one run of an arm gives the examples
+    run = found.runs[arm, seed] = read_run(folder, arm, seed, found.notes, lessons=first)
+    if run.dry is not None:
+        cycles = 1 + max((stage.cycle for stage in run.stages), default=0)
+        done = "1 cycle" if cycles == 1 else f"{cycles} cycles"
+        found.notes.append(
+            f"{found.arms[arm].title}, seed {seed}: ended after {done}, with less than its budget: {run.dry}."
+        )
 
 
 def _is_run(folder: Path) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .data import RunData, StudyData
-from .ink import LIGHT, WIDTH, canvas, dress, legend, percent_axis, styles, svg
+from .ink import LIGHT, WIDTH, canvas, dress, legend, percent_axis, styles, svg, token_axis
 from .summary import Summary, stage_scores
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def after_stages(study: StudyData, summary: Summary) -> str | None:
                     label=study.title_of(arm),
                 )  # fmt: skip
         axes.set(xlim=(0, None), xlabel="tokens learnt at the end of the stage", ylabel="test programs right")
-        _token_axis(axes)
+        token_axis(axes)
         percent_axis(axes)
         dress(axes)
         legend(axes, len(study.arms))
@@ -122,12 +122,16 @@ def _mean_curve(curves: Sequence[tuple[list[int], list[float]]]) -> tuple[list[f
 def _part_stages(axes: Axes, runs: Sequence[RunData], letters: int) -> None:
     """A line where each stage ends and above it the name, or the number where only that fits.
 
-    Taken from the run that got furthest; ``letters`` is how many fit across the whole panel.
+    Of several cycles the cycles are named, and a drawn-through line parts them. Taken from the run that got furthest;
+    ``letters`` is how many fit across the whole panel.
     """
     run = max(runs, key=lambda run: (len(run.stages), len(run.curve)))
-    budgets = [(stage.spec.name, stage.fitted.tokens) for stage in run.stages]
-    start, whole = 0, sum(tokens for _, tokens in budgets) or 1
-    for index, (name, tokens) in enumerate(budgets):
+    budgets = [(stage.spec.name, stage.fitted.tokens, stage.cycle) for stage in run.stages]
+    if len(run.last_stages) > 1:
+        _part_cycles(axes, budgets, letters)
+        return
+    start, whole = 0, sum(tokens for _, tokens, _ in budgets) or 1
+    for index, (name, tokens, _) in enumerate(budgets):
         if index:
             axes.axvline(start, color=LIGHT["muted"], linewidth=0.9, linestyle=(0, (2, 2)))
         label = name if len(name) <= letters * tokens / whole else str(index + 1)
@@ -138,6 +142,26 @@ def _part_stages(axes: Axes, runs: Sequence[RunData], letters: int) -> None:
         start += tokens
 
 
+def _part_cycles(axes: Axes, budgets: Sequence[tuple[str, int, int]], letters: int) -> None:
+    """Dotted lines between stages, drawn-through ones between cycles, whose names (or numbers) stand above."""
+    end, starts, ends = 0, dict[int, int](), dict[int, int]()
+    for _, tokens, cycle in budgets:
+        if end:
+            inside = cycle in starts
+            axes.axvline(
+                end, color=LIGHT["muted" if inside else "ink"], linewidth=0.9, linestyle=(0, (2, 2)) if inside else "-"
+            )
+        starts.setdefault(cycle, end)
+        end += tokens
+        ends[cycle] = end
+    for cycle, start in starts.items():
+        name = f"cycle {cycle}"
+        axes.text(
+            (start + ends[cycle]) / 2, 1.03, name if len(name) <= letters * (ends[cycle] - start) / end else str(cycle),
+            transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=8, color=LIGHT["muted"],
+        )  # fmt: skip
+
+
 def _loss_axes(axes: Axes) -> None:
     """A logarithmic loss over tokens; ticks once both are known."""
     axes.set_yscale("log")
@@ -145,7 +169,7 @@ def _loss_axes(axes: Axes) -> None:
     axes.set_yticks([], minor=True)
     ticks = _loss_ticks(*axes.get_ylim())
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    _token_axis(axes)
+    token_axis(axes)
     dress(axes)
 
 
@@ -160,14 +184,3 @@ def _loss_ticks(low: float, high: float) -> list[float]:
             break
         ticks = found
     return ticks
-
-
-def _token_axis(axes: Axes) -> None:
-    """One unit along the whole axis, however far it reaches."""
-
-    def label(value: float, _: float) -> str:
-        end = axes.get_xlim()[1]
-        size, sign = next(((s, sign) for s, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if end >= s), (1, ""))
-        return f"{value / size:g}\u00a0{sign}".rstrip() if value else "0"
-
-    axes.xaxis.set_major_formatter(label)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..stage import StageResult, SuiteResult
 
-__all__ = ["Arm", "Bands", "Histogram", "Point", "RunData", "StudyData", "TableFacts"]
+__all__ = ["Arm", "Bands", "CycleFacts", "Histogram", "Lesson", "Point", "RunData", "StudyData", "TableFacts"]
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,54 @@ class TableFacts:
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """What the student made of a question, and the new question that the next cycle has after it.
+
+    ``verdict``, ``reason`` and ``grade`` are the judges'; ``cycle`` is the one that the student was asked in.
+    """
+
+    cycle: int
+    question: str
+    answer: str
+    attempt: str
+    verdict: str
+    reason: str
+    grade: str
+    new_question: str
+    new_answer: str
+    level: str | None = None
+
+
+@dataclass(frozen=True)
+class CycleFacts:
+    """How one cycle was taught, in counts.
+
+    Its samples: ``rows``, ``new`` of them, ``refused`` by cause, ``dry`` (why there are fewer than wanted), ``faulty``
+    answers by where they came from (``none``: samples without one), ``thrown`` away by cause and place. What the
+    student was asked after it: questions by ``grades``, and by ``levels`` and grade; ``unjudged`` views by judge and
+    cause. ``teacher`` counts requests, tokens, cost by what they were for.
+    """
+
+    number: int
+    rows: int | None = None
+    new: int | None = None
+    refused: Mapping[str, int] = field(default_factory=dict)
+    dry: str | None = None
+    faulty: Mapping[str, int] = field(default_factory=dict)
+    thrown: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    grades: Mapping[str, int] = field(default_factory=dict)
+    levels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    unjudged: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    teacher: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    lessons: tuple[Lesson, ...] = ()
+
+
+@dataclass(frozen=True)
 class RunData:
-    """One arm trained with one seed; ``stages`` are those that are done, ``complete`` says that no more will come."""
+    """One arm trained with one seed; ``stages`` are those that are done, ``complete`` says that no more will come.
+
+    ``cycles`` tells how each cycle was taught, of a run that has more than one; ``dry`` why it ended before the last.
+    """
 
     arm: str
     seed: int
@@ -84,6 +130,13 @@ class RunData:
     tables: tuple[TableFacts, ...] = ()
     stages: tuple[StageResult, ...] = ()
     complete: bool = False
+    cycles: tuple[CycleFacts, ...] = ()
+    dry: str | None = None
+
+    @property
+    def last_stages(self) -> Mapping[int, int]:
+        """The place in ``stages`` of the last one of each cycle."""
+        return {stage.cycle: place for place, stage in enumerate(self.stages)}
 
     @property
     def finished(self) -> bool:
@@ -120,6 +173,11 @@ class StudyData:
     controls: tuple[str, ...] = ()
     restarts: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def several_cycles(self) -> bool:
+        """Whether some run has more than one cycle."""
+        return any(run.cycles for run in self.runs)
 
     def of(self, arm: str) -> tuple[RunData, ...]:
         """The runs of ``arm``, by seed."""

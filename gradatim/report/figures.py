@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .course import MANY
 from .data import RunData, StudyData
 from .ink import LIGHT, WIDTH, Style, band_colours, canvas, dress, legend, percent_axis, styles, svg
 from .statistics import ENOUGH_SEEDS, Interval, t_interval
@@ -24,7 +25,7 @@ from .wording import count, points
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["by_group", "composition", "differences", "histogram"]
+__all__ = ["by_group", "composition", "differences", "dots", "histogram", "marks"]
 
 
 def differences(study: StudyData, summary: Summary) -> str | None:
@@ -76,8 +77,8 @@ def by_group(study: StudyData, summary: Summary, group: str) -> str | None:
             axes.axvspan(place - 0.5, place + 0.5, color=LIGHT["grid"], alpha=0.4, linewidth=0)
         for index, arm in enumerate(arms):
             shift = (index - (len(arms) - 1) / 2) * step
-            marks = [m for at, value in enumerate(values) for m in _marks(at + shift, step, found[arm][value])]
-            _dots(axes, marks, look[arm])
+            seen = [m for at, value in enumerate(values) for m in marks(at + shift, step, found[arm][value])]
+            dots(axes, seen, look[arm])
             axes.plot([], [], look[arm].marker, color=look[arm].colour, label=study.title_of(arm))
         axes.set_xticks(range(len(values)), [_with_size(found, value) for value in values], color=LIGHT["ink"])
         axes.set(xlim=(-0.5, len(values) - 0.5), ylabel="test programs right", xlabel=group)
@@ -160,7 +161,7 @@ def _limits(seen: Sequence[float], intervals: Sequence[Interval | None]) -> tupl
     return low - margin, high + margin
 
 
-def _marks(middle: float, step: float, scores: Sequence[Score]) -> list[tuple[float, float, Interval | None]]:
+def marks(middle: float, step: float, scores: Sequence[Score]) -> list[tuple[float, float, Interval | None]]:
     """(place, share, interval) of the dots of one arm at one value: a dot per run, from five seeds on one."""
     shares = [score.share for score in scores]
     if len(scores) >= ENOUGH_SEEDS:
@@ -169,11 +170,12 @@ def _marks(middle: float, step: float, scores: Sequence[Score]) -> list[tuple[fl
     return list(zip(places, shares, [score.interval for score in scores], strict=True))
 
 
-def _dots(axes: Axes, marks: Sequence[tuple[float, float, Interval | None]], style: Style) -> None:
-    lines = [(place, 100 * max(0.0, i.low), 100 * min(1.0, i.high)) for place, _, i in marks if i]
+def dots(axes: Axes, seen: Sequence[tuple[float, float, Interval | None]], style: Style) -> None:
+    """Marks as dots with their intervals as lines."""
+    lines = [(place, 100 * max(0.0, i.low), 100 * min(1.0, i.high)) for place, _, i in seen if i]
     if lines:
         axes.vlines(*zip(*lines, strict=True), color=style.colour, linewidth=1.6, alpha=0.5)
-    places, shares = [place for place, *_ in marks], [100 * share for _, share, _ in marks]
+    places, shares = [place for place, *_ in seen], [100 * share for _, share, _ in seen]
     axes.plot(places, shares, style.marker, color=style.colour, markersize=4.5)
 
 
@@ -183,9 +185,15 @@ def _with_size(found: Mapping[str, Mapping[str, Sequence[Score]]], value: str) -
 
 
 def _stages(run: RunData) -> tuple[tuple[str, Mapping[str, int]], ...]:
-    """(label, samples by band) of each stage that is done."""
+    """(label, samples by band) of each stage that is done; none of a run whose ``course`` is drawn instead."""
+    if len(run.stages) > MANY:
+        return ()
+    several = len(run.last_stages) > 1
     return tuple(
-        (f"{stage.spec.name} · {count(stage.fitted.tokens)} tokens", stage.composition)
+        (
+            f"{f'cycle {stage.cycle} · ' if several else ''}{stage.spec.name} · {count(stage.fitted.tokens)} tokens",
+            stage.composition,
+        )
         for stage in run.stages
         if stage.composition
     )

@@ -34,6 +34,7 @@ __all__ = [
     "percent_axis",
     "styles",
     "svg",
+    "token_axis",
 ]
 
 LIGHT = {
@@ -159,6 +160,17 @@ def percent_axis(axes: Axes) -> None:
     low, high = axes.get_ylim()
     spare = max(0.0, 3 - (high - low)) / 2
     axes.set_ylim(max(-1.5, low - spare), min(101.5, high + spare))
+
+
+def token_axis(axes: Axes) -> None:
+    """One unit along the whole axis, however far it reaches."""
+
+    def label(value: float, _: float) -> str:
+        end = axes.get_xlim()[1]
+        size, sign = next(((s, sign) for s, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if end >= s), (1, ""))
+        return f"{value / size:g}\u00a0{sign}".rstrip() if value else "0"
+
+    axes.xaxis.set_major_formatter(label)
 
 
 def svg(figure: Figure, name: str) -> str:

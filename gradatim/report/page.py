@@ -16,8 +16,10 @@ from typing import Any
 
 from ..errors import UserError
 from ..record import write_atomically
-from . import curves, figures
+from . import curves, cycle_figures, figures
 from .collect import collect
+from .course import course
+from .cycles import ArmCycle, cycle_rows, lessons, level_rows, teacher_use
 from .data import RunData, StudyData
 from .ink import DARK, LIGHT, for_page, styles
 from .statistics import ENOUGH_SEEDS
@@ -58,13 +60,19 @@ def render(study: StudyData) -> str:
     here = files(__package__)
     template = environment.from_string((here / "report.html.j2").read_text("utf-8"))
     summary = summarise(study)
+    cycles = cycle_rows(study, summary)
     return template.render(
         study=study,
         summary=summary,
         headline=headline(summary),
         sizes=list(_sizes(study, summary)),
         styles=styles([arm.name for arm in study.arms], study.baseline),
-        drawings=_drawings(study, summary),
+        drawings=_drawings(study, summary, cycles),
+        cycles=cycles,
+        causes=_causes(cycles),
+        by_level=level_rows(study, summary),
+        teaching=teacher_use(study, summary),
+        lessons=lessons(study, summary),
         by_group=_group_tables(study, summary),
         predictions=[found for arm in _best_first(summary) if (found := _predictions(study, summary, arm))],
         facts=_facts(study),
@@ -100,7 +108,11 @@ def _sizes(study: StudyData, summary: Summary) -> Iterator[tuple[str, str]]:
     tokens = [run.tokens for run in study.runs if run.finished]
     seconds = sum(stage.fitted.seconds for run in study.runs for stage in run.stages)
     yield "arms × seeds", f"{len(study.arms)} × {len(study.seeds)}"
-    yield "samples to learn from", count(next((table.rows for table in tables if table.rows), None))
+    first = next((run.tables for run in study.runs if any(table.rows for table in run.tables)), ())
+    # Of a run with cycles there are more (or others) in each.
+    yield "samples to learn from", _range([table.rows for table in first if table.rows])
+    if study.several_cycles:
+        yield "cycles per run", _range([max(1, len(run.last_stages)) for run in study.runs])
     yield "test programs", count(tests or next((table.test_rows for table in tables if table.test_rows), None))
     guess = next((table for table in tables if table.guessed is not None and table.test_rows), None)
     if guess is not None:
@@ -124,7 +136,7 @@ def _range(values: list[int]) -> str:
     return f"{count(low)} to {count(high)}"
 
 
-def _drawings(study: StudyData, summary: Summary) -> dict[str, Any]:
+def _drawings(study: StudyData, summary: Summary, cycles: tuple[ArmCycle, ...]) -> dict[str, Any]:
     """Each figure that the study has something for, by name, ready for the page."""
     from markupsafe import Markup
 
@@ -136,9 +148,24 @@ def _drawings(study: StudyData, summary: Summary) -> dict[str, Any]:
         "band": (figures.by_group(study, summary, "band"), "Accuracy by band of difficulty"),
         "stages": (curves.after_stages(study, summary), "Accuracy after each stage"),
         "composition": (figures.composition(study), "Samples of each band in every stage"),
+        "course": (course(study), "Share of each band in every stage over the tokens learnt, and progress by band"),
+        "cycles": (cycle_figures.accuracy_by_cycle(study, cycles), "Accuracy after each cycle"),
+        "feedback": (cycle_figures.feedback_by_cycle(cycles), "Questions by grade after each cycle"),
+        "faulty": (cycle_figures.faulty_by_cycle(cycles), "Where faulty answers came from in each cycle"),
         "histogram": (figures.histogram(study), "Histogram of the samples' difficulty, with the bands"),
     }
     return {name: Markup(for_page(text, label)) for name, (text, label) in drawn.items() if text}
+
+
+def _causes(cycles: tuple[ArmCycle, ...]) -> list[tuple[str, int, str, str, float]]:
+    """(title, cycle, what, cause, how many): what was refused, thrown away or not judged, and why."""
+    kinds = (("new question refused", "refused"), ("faulty answer proved right", "thrown"), ("not judged", "unjudged"))
+    return [
+        (row.title, row.cycle, said, cause, number)
+        for row in cycles
+        for said, name in kinds
+        for cause, number in getattr(row, name).items()
+    ]
 
 
 def _group_tables(study: StudyData, summary: Summary) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..results import decode_stage
 from ..stage import StageResult
+from .cycle_facts import read_cycles
 from .data import Bands, Histogram, Point, RunData, TableFacts
 
 __all__ = ["UNREADABLE", "read_json", "read_run"]
@@ -22,11 +23,13 @@ __all__ = ["UNREADABLE", "read_json", "read_run"]
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
-def read_run(folder: Path, arm: str, seed: int, notes: list[str]) -> RunData:
-    """One run's folder; what cannot be read is named in ``notes`` and left out."""
+def read_run(folder: Path, arm: str, seed: int, notes: list[str], *, lessons: bool = True) -> RunData:
+    """One run's folder; what cannot be read is named in ``notes`` and left out. ``lessons``: open tables."""
     stages = tuple(_stages(folder, notes))
     environment = read_json(folder / "environment.json", notes)
     environment = environment if isinstance(environment, Mapping) else {}
+    finished = read_json(folder / "finished.json", notes)
+    dry = finished.get("dry") if isinstance(finished, Mapping) else None
     return RunData(
         arm=arm,
         seed=seed,
@@ -36,6 +39,9 @@ def read_run(folder: Path, arm: str, seed: int, notes: list[str]) -> RunData:
         tables=tuple(_table(path, notes) for path in sorted(folder.glob("cycle-*/table.json"))),
         stages=stages,
         complete=(folder / "finished.json").is_file(),
+        # Tables that cannot be read were told of above.
+        cycles=read_cycles(folder, lambda path: read_json(path, []), notes, lessons=lessons),
+        dry=None if dry is None else str(dry),
     )
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "Summary",
     "group_scores",
     "groups",
+    "score_of",
     "stage_scores",
     "summarise",
 ]
@@ -76,7 +77,10 @@ class Measure:
 
 @dataclass(frozen=True)
 class Summary:
-    """All that is compared. ``against`` maps each control to the differences of the arms from it."""
+    """All that is compared. ``against`` maps each control to the differences of the arms from it.
+
+    ``several_cycles``: whether what is compared is more than an order of the same samples.
+    """
 
     suite: str
     protocol: str
@@ -84,6 +88,7 @@ class Summary:
     against: Mapping[str, tuple[Difference, ...]]
     measures: tuple[Measure, ...]
     restarts: Mapping[str, int] = field(default_factory=dict)
+    several_cycles: bool = False
 
     def row(self, arm: str) -> ArmRow:
         """The row of ``arm``; ``KeyError`` when there is none."""
@@ -113,6 +118,7 @@ def summarise(study: StudyData) -> Summary:
         against={control: compare(shares, tested, control) for control in study.controls if tested},
         measures=tuple(_measures(study, order)),
         restarts=study.restarts,
+        several_cycles=study.several_cycles,
     )
 
 
@@ -145,10 +151,16 @@ def stage_scores(run: RunData, suite: str, protocol: str) -> tuple[tuple[int, Sc
     found, tokens = [], 0
     for index, stage in enumerate(run.stages):
         tokens += stage.fitted.tokens
-        counts = _counts(run.evaluation(suite, protocol, index), "all", "all")
-        if counts and counts.total:
-            found.append((tokens, Score(run.seed, counts.passed, counts.total)))
+        score = score_of(run.seed, run.evaluation(suite, protocol, index))
+        if score is not None:
+            found.append((tokens, score))
     return tuple(found)
+
+
+def score_of(seed: int, evaluation: SuiteResult | None) -> Score | None:
+    """The whole set's score; None when the suite was not asked or had no items."""
+    counts = _counts(evaluation, "all", "all")
+    return Score(seed, counts.passed, counts.total) if counts and counts.total else None
 
 
 def _row(study: StudyData, arm: str, scores: tuple[Score, ...], difference: Difference | None) -> ArmRow:

@@ -86,9 +86,12 @@ def headline(summary: Summary) -> Headline:
         return _helped(summary, better, worse)
     if worse:
         worst = min(worse, key=_mean)
-        sentence = f"The ordering hurt: {worst.title} scores {_beside(worst)}, and no arm is significantly better."
+        sentence = (
+            f"{_subject(summary)} hurt: {worst.title} scores {_beside(worst)}, and no arm is significantly better."
+        )
         return Headline("hurt", sentence, _others([row for row in worse if row is not worst]))
-    sentence = f"The ordering made no significant difference: the best arm, {best.title}, scores {_beside(best)}."
+    difference = "made no significant difference: the best arm"
+    sentence = f"{_subject(summary)} {difference}, {best.title}, scores {_beside(best)}."
     return Headline("undecided", sentence, ("That is no proof that there is none; see how wide the interval is.",))
 
 
@@ -98,7 +101,8 @@ def _too_few(summary: Summary, best: ArmRow) -> Headline:
     base = next(row for row in summary.rows if row.role == "baseline")
     lead = f"{best.title} is ahead in this study: it"
     if _mean(best) <= 0:
-        lead = f"No ordering beats the baseline in this study: the best, {best.title},"
+        other = "arm" if summary.several_cycles else "ordering"
+        lead = f"No {other} beats the baseline in this study: the best, {best.title},"
     claim = f"{len(seeds)} seeds are" if len(seeds) != 1 else "1 seed is"
     sentence = (
         f"{lead} {_does(summary)} {_over(best, seeds)} of the test programs, against {_over(base, seeds)} for "
@@ -119,11 +123,13 @@ def _helped(summary: Summary, better: Sequence[ArmRow], worse: Sequence[ArmRow])
             f"Its learning rate restarts {more} times more often than the baseline's, which alone may explain the "
             "gain: a baseline with as many restarts belongs in the study (schedule: baseline, restarts).",
         )
-        sentence = f"{best.title} scores {_beside(best)}, but the ordering is not shown to be the reason."
+        sentence = (
+            f"{best.title} scores {_beside(best)}, but {_subject(summary).lower()} is not shown to be the reason."
+        )
         return Headline("undecided", sentence, (*support, *lacking))
     if all(difference.significant() and (difference.mean or 0) > 0 for difference in control):
-        return Headline("helped", f"The ordering helped: {best.title} scores {_beside(best)}.", support)
-    sentence = f"{best.title} scores {_beside(best)}, but the ordering is not shown to be the reason."
+        return Headline("helped", f"{_subject(summary)} helped: {best.title} scores {_beside(best)}.", support)
+    sentence = f"{best.title} scores {_beside(best)}, but {_subject(summary).lower()} is not shown to be the reason."
     return Headline("undecided", sentence, support)
 
 
@@ -152,6 +158,11 @@ def _beside(row: ArmRow) -> str:
     way = "above" if mean >= 0 else "below"
     sure = f"95\u00a0%\u00a0interval {interval_of_points(found.interval)}, p = {p_value(found.p_holm)} after Holm"
     return f"{abs(100 * mean):.1f} points {way} the baseline ({sure.replace('p = <', 'p <')})"
+
+
+def _subject(summary: Summary) -> str:
+    """What arms differ in: with several cycles also in what they are taught."""
+    return "The way of teaching" if summary.several_cycles else "The ordering"
 
 
 def _does(summary: Summary) -> str:

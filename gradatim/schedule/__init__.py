@@ -15,7 +15,7 @@ from .adaptive import needs_of, needs_whole_samples
 from .bands import PAPER_THRESHOLDS, Bands, check_cuts, make_bands
 from .matrix import SCHEDULES, Matrix, ScheduleFactory, split_budget
 from .orders import ORDERS, Arranged, Order, OrderFactory, category_codes
-from .realise import probe_rows, realise, stage_table
+from .realise import probe_rows, realise, stage_seed, stage_table
 from .walk import preview
 
 __all__ = [
@@ -37,5 +37,6 @@ __all__ = [
     "probe_rows",
     "realise",
     "split_budget",
+    "stage_seed",
     "stage_table",
 ]

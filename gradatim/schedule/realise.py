@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Rows: TypeAlias = npt.NDArray[np.int64]
 
-__all__ = ["probe_rows", "realise", "stage_table"]
+__all__ = ["probe_rows", "realise", "stage_seed", "stage_table"]
 
 
 def realise(
@@ -208,3 +208,10 @@ def stage_table(
             }
         )
     return table
+
+
+def stage_seed(seed: int, cycle: int, stage: int) -> int:
+    """The seed of one stage, from the run's seed, the cycle and the stage: never from what was drawn before."""
+    import numpy as np
+
+    return int(np.random.SeedSequence([seed, cycle, stage]).generate_state(1, np.uint64)[0] >> np.uint64(1))

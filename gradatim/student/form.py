@@ -47,7 +47,7 @@ def shaper(tokenizer: Any) -> Callable[[str], str]:
 
 
 def templated(tokenizer: Any, system: str | None = None) -> Callable[[str], str]:
-    """Prompts through the chat template, up to where the assistant's answer begins. ``DataError`` without a template."""
+    """Prompts through the chat template, up to where an answer begins. ``DataError`` without a template."""
     if not getattr(tokenizer, "chat_template", None):
         raise DataError("the model's tokenizer has no chat template", where="chat", hint="leave out chat")
 

@@ -303,7 +303,7 @@ class _Fit:
 
 
 def weights_digest(model: PreTrainedModel) -> str:
-    """SHA-256 over every parameter's name and bytes, in the order of names; with an adapter, over those of the adapter."""
+    """SHA-256 over every parameter's name and bytes, in the order of names; with an adapter, of its own alone."""
     digest = hashlib.sha256()
     learnt = adapter_names(model)
     for name, value in sorted(model.named_parameters()):

@@ -8,7 +8,10 @@ alone. Its folder is a ``peft`` adapter that names its base, with the base's con
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +48,7 @@ def attach(model: Any, base: str, lora: LoraSettings, *, seed: int) -> Any:
         base_model_name_or_path=base,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
-    with torch.random.fork_rng(devices=[]):
+    with _without_a_word(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = peft.get_peft_model(model, config)
     config.base_model_name_or_path = base  # peft writes the model's own idea of where it came from
@@ -69,7 +72,7 @@ def open_adapter(folder: str | Path, *, dtype: torch.dtype, trainable: bool = Fa
             hint="put back the model as it was, or train the adapter anew",
         )  # fmt: skip
     try:
-        with quiet():
+        with _without_a_word():
             made = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, local_files_only=True)
     # Broken files surface as whatever the parser beneath happens to raise.
     except Exception as error:
@@ -80,7 +83,8 @@ def open_adapter(folder: str | Path, *, dtype: torch.dtype, trainable: bool = Fa
 
 def save_adapter(model: Any, folder: Path) -> None:
     """Write the adapter of ``model``, its base's configuration and fingerprint into ``folder``."""
-    model.save_pretrained(folder, save_embedding_layers=False)
+    with _without_a_word():
+        model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # a form with nothing filled in
     model.config.save_pretrained(folder)
     config = model.peft_config[model.active_adapter]
@@ -151,6 +155,14 @@ def _check_targets(model: Any, targets: tuple[str, ...]) -> None:
             allowed=", ".join(["all-linear", *there]),
             hint=did_you_mean(strangers[0], there),
         )
+
+
+@contextlib.contextmanager
+def _without_a_word() -> Iterator[None]:
+    """No progress bars, and not what peft says of its own use of transformers."""
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def _peft() -> Any:

@@ -1,6 +1,6 @@
 """How does somebody else's model become a student?
 
-A *base* is a folder in Hugging Face's layout, a model's name on the hub, or a .gguf file, whose weights are dequantised.
+A *base* is a folder in Hugging Face's layout, a model's name on the hub, or a .gguf file whose weights are dequantised.
 Its tokenizer comes with it. An adapter that Gradatim trained is a base too: it is opened on its own base and merged.
 Folders and files are opened from the disk alone; a name on the hub is looked for in the local cache and fetched unless
 this machine is offline (``HF_HUB_OFFLINE``). No code that comes with a model is run. Nothing here trains.
@@ -71,7 +71,7 @@ def open_base(base: str, *, dtype: torch.dtype) -> Any:
 
         return open_adapter(base, dtype=dtype).merge_and_unload()
     with _told(base, "the model cannot be opened"), quiet():
-        model = AutoModelForCausalLM.from_pretrained(**_arguments(base), dtype=dtype)
+        model: Any = AutoModelForCausalLM.from_pretrained(**_arguments(base), dtype=dtype)
     if base.endswith(".gguf"):
         # The loader marks what it dequantised as quantised, and such a model cannot be saved.
         model.hf_quantizer, model.is_quantized = None, False

@@ -154,11 +154,15 @@ def _spread(layers: Sequence[torch.Tensor], row: int, each: Continuation) -> flo
 def read_folder(
     folder: str, quantity: Quantity, asked: Sequence[Asked], *, batch: int | None = None
 ) -> Iterator[Mapping[int, float | str]]:
-    """What ``difficulty.asked.Scorer.read`` promises, by the model in ``folder``.
+    """What ``difficulty.asked.Scorer.read`` promises, by the model in ``folder``, computed in single precision.
+
+    In bf16, as many models are stored, the loss of a short answer moved by 0.03 nats with the company that it was read
+    in (SmolLM2-135M): not good enough to remember.
 
     Raises ``DataError`` when the folder is no whole model, or its tokenizer has no start for an empty prompt.
     """
     student = load_student(_with_tokenizer(Path(folder)), device())
+    student.model.float()
     vocabulary = Vocabulary(student.tokenizer)
     if quantity == "choice":
         yield from _choices(student.model, vocabulary, asked, batch)

@@ -32,8 +32,8 @@ ObjectiveName = Literal["next_token", "answer_only", "contrast", "correct_and_fa
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Low-rank adapters (arXiv 2106.09685): beside each of the ``targets`` a product of two matrices of ``rank``, scaled
-    by ``alpha / rank``; nothing else is learnt.
+    """Low-rank adapters (arXiv 2106.09685): beside each of the ``targets`` a product of two matrices of
+    that rank, scaled by ``alpha / rank``; nothing else is learnt.
 
     ``targets`` are the last parts of layers' names, such as ``q_proj``; ``all-linear`` is every one but the head.
     """

@@ -2,11 +2,11 @@
 
 Two shapes are known, by name (``format: alpaca``, ``format: chat``) or by their columns when no mapping is given:
 
-* *alpaca*: ``instruction``, ``input`` (may be empty or missing), ``output``. The prompt is the instruction and, a blank
-  line below, the input.
-* *chat*: ``messages``, a list of {role, content}, or ``conversations``, a list of {from, value} (human, gpt). The answer
-  is the last message of the assistant, what is said before it is the prompt (``conversation``), what comes after
-  it is left out.
+* *alpaca*: ``instruction``, ``input`` (may be empty or missing), ``output``. The prompt is the instruction and, a
+  blank line below, the input.
+* *chat*: ``messages``, a list of {role, content}, or ``conversations``, a list of {from, value} (human, gpt). The
+  answer is the last message of the assistant, what is said before it is the prompt (``conversation``), what comes
+  after it is left out.
 
 Other columns (language, tests, category, …) pass through. A row that has not this shape is rejected with its cause,
 like any row that ``read`` cannot use.

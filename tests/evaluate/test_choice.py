@@ -23,7 +23,7 @@ CONTEXT = 96
 QUESTIONS = [
     {
         "question": f"What is {a} + {b}?",
-        "options": [str(a + b), f"{a} and {b}", "nothing", f"{'é' * (4 + b)} {a}"],
+        "options": [str(a + b), f"{a}zqk{b}", "é" * (2 + b), f"üß{a}"],
         "answer": (a * b) % 4,
         "category": "odd" if a % 2 else "even",
     }

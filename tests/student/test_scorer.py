@@ -238,13 +238,14 @@ def test_a_pretrained_models_loss_is_the_one_that_transformers_computes():
     ]
     found = gathered(read_folder(str(folder), "loss", rows))
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval().float()
     for place, row in enumerate(rows):
         before, after = tokenizer.encode(row.prompt), tokenizer.encode(row.answer)
         labels = torch.tensor([[-100] * len(before) + after])
         with torch.no_grad():
             wanted = float(model(torch.tensor([before + after]), labels=labels).loss)
-        assert found[place] == pytest.approx(wanted, abs=2e-2 if model.dtype != torch.float32 else 1e-4)
+        assert found[place] == pytest.approx(wanted, abs=1e-4)
+        assert gathered(read_folder(str(folder), "loss", [row]))[0] == pytest.approx(found[place], abs=1e-4)
     assert found[1] < found[2]
     spread = gathered(read_folder(str(folder), "attention", rows))
     assert all(0 < spread[place] < 1 for place in range(3))

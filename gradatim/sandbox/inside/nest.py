@@ -43,6 +43,7 @@ LAST_MOMENT = 200
 """Milliseconds that a candidate which hung up has, to be seen dying."""
 
 ANCILLARY = _socket.CMSG_SPACE(4)
+MOST_DESCRIPTORS = 1 << 20
 READY, KILL = select.POLLIN, 9
 BEGUN = 1
 """What a child leaves in the nest's counter before it runs foreign code; more is the errno that kept it from it."""
@@ -117,13 +118,15 @@ def _settle(control: _socket.socket, settings: dict[str, Any]) -> _Nest:
     for given in (control.detach(), processes, begun, namespace):
         own.append(-1 if given < 0 else fcntl.fcntl(given, fcntl.F_DUPFD_CLOEXEC, highest + 1))
     os.closerange(3, highest + 1)
+    os.closerange(max(own) + 1, MOST_DESCRIPTORS)
     control = _socket.socket(fileno=own[0])
     poll = select.poll()
     poll.register(control, select.POLLIN)
-    steps = (
+    steps: tuple[walls.Step, ...] = (
         *walls.steps(settings, settings["walls"]),
         partial(os.eventfd_write, own[2], BEGUN),
-        partial(os.closerange, highest + 1, max(own) + 1),
+        partial(os.closerange, 3, highest),
+        partial(os.closerange, highest + 1, MOST_DESCRIPTORS),
     )
     program = candidate.Program(highest)
     return _Nest(control, poll, own[1], own[3], own[2], highest, steps, program, settings)
@@ -223,7 +226,6 @@ def _become_candidate(nest: _Nest, connection: int, folder: str) -> None:
     code, said = 1, False
     try:
         os.dup2(connection, nest.highest, False)
-        os.close(connection)
         if folder:
             os.chdir(folder)
         for step in nest.steps:

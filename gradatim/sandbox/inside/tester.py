@@ -13,6 +13,7 @@ last line of the tests has run.
 
 from __future__ import annotations
 
+import _socket
 import ast
 import builtins
 import functools
@@ -23,7 +24,6 @@ import os
 import random
 import resource
 import signal
-import socket
 import struct
 import symtable
 import sys
@@ -81,7 +81,7 @@ def main() -> None:
     _answer(control, held, settings["cpu_seconds"])
 
 
-def _answer(control: socket.socket, held: int, cpu_seconds: float) -> None:
+def _answer(control: _socket.socket, held: int, cpu_seconds: float) -> None:
     """Take jobs, one after another."""
     connection = -1
     while True:
@@ -100,7 +100,7 @@ def _answer(control: socket.socket, held: int, cpu_seconds: float) -> None:
         control.sendall(ANSWER.pack(verdict, worn, len(text)) + text)
 
 
-def _exactly(control: socket.socket, length: int) -> bytes:
+def _exactly(control: _socket.socket, length: int) -> bytes:
     parts = []
     while length > 0:
         part = control.recv(min(length, 1 << 20))

@@ -1,0 +1,72 @@
+"""How does a student leave Gradatim?
+
+A finished model folder is plain already, but for the student that learnt an adapter: ``export`` merges that into its
+base and writes one whole model, weights and tokenizer, that opens anywhere. Without ``merge`` a folder is copied.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import DataError, UserError
+from ..record import write_folder
+from .hardware import quiet
+from .sizes import is_adapter
+
+__all__ = ["Exported", "export"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: where, numbers in the model, and the base whose adapter was merged; None where none was."""
+
+    folder: str
+    parameters: int | None
+    merged: str | None
+
+
+def export(model: Path, out: Path, *, merge: bool = False) -> Exported:
+    """Write the model folder ``model`` to the new or empty folder ``out``.
+
+    ``merge`` puts an adapter into its base; weights keep the type that they were trained beside. Raises ``UserError``
+    when ``out`` holds anything, ``DataError`` when the model cannot be opened.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError("there is something already", where="--out", given=out, hint="a folder that is new or empty")
+    if not merge or not is_adapter(model):
+        write_folder(out, lambda target: _copied(model, target))
+        return Exported(str(out), None, None)
+    from .lora import open_adapter
+
+    base = json.loads((model / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path")
+    whole: Any = open_adapter(model, dtype=_dtype(model)).merge_and_unload()
+
+    def fill(target: Path) -> None:
+        with quiet():
+            whole.save_pretrained(target)
+        for file in model.iterdir():
+            if file.is_file() and not (target / file.name).exists() and not file.name.startswith(("adapter_", "base.")):
+                shutil.copy2(file, target / file.name)
+
+    write_folder(out, fill)
+    return Exported(str(out), sum(parameter.numel() for parameter in whole.parameters()), str(base))
+
+
+def _copied(model: Path, target: Path) -> None:
+    try:
+        shutil.copytree(model, target, dirs_exist_ok=True)
+    except OSError as error:
+        raise DataError("the model cannot be copied", where=model, given=error) from error
+
+
+def _dtype(folder: Path) -> torch.dtype:
+    """The type of the base's weights, as its configuration beside the adapter says."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    named = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
+    return named if isinstance(named, torch.dtype) else torch.float32
