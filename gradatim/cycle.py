@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from .assemble import Parts, stage_seed
 from .corpus import Corpus
 from .record import Record
-from .results import decode_fitted, decode_stage, decode_suite, describe, encode
-from .schedule import realise
-from .stage import Events, Feedback, Fitted, Stage, StageResult, Suite, SuiteResult
+from .results import decode_fitted, decode_progress, decode_stage, decode_suite, describe, encode
+from .schedule import category_codes, needs_of, realise
+from .stage import Events, Feedback, Fitted, Needs, Probe, Stage, StageResult, StageSpec, Suite, SuiteResult
 from .table import write_table
 
 __all__ = ["Cycle"]
@@ -64,8 +64,19 @@ class Cycle:
             index=index,
             first_token=sum(done.spec.tokens for done in [*self.before, *history]),
             run_tokens=self.parts.tokens,
+            categories=lambda column: category_codes(self.corpus.table("train"), column),
+            probe=self.probed(spec, history),
         )
         return replace(stage, cycle=self.number)
+
+    def probed(self, spec: StageSpec, history: Sequence[StageResult]) -> Probe | None:
+        """What the student found hard after the last stage, for a stage that goes by that."""
+        if not spec.probes:
+            return None
+        from .student.progress import load_probe
+
+        last = history[-1]
+        return load_probe(self.record.folder / _place(last.cycle, last.index, last.spec.name) / "probe.npz")
 
     def learn(self, stage: Stage, history: Sequence[StageResult]) -> StageResult:
         """Train one stage, then examine the student: each is done once, and ``result.json`` is written last."""
@@ -80,6 +91,7 @@ class Cycle:
                 name: int((self.bands.index[stage.rows] == band).sum()) for band, name in enumerate(self.bands.names)
             }
             result = StageResult(self.number, stage.index, stage.spec, len(stage.rows), counts, fitted)
+            result = replace(result, **self.measured(stage, key))
             last = self.schedule.next([*history, result]) is None
             return encode(replace(result, evaluations=tuple(self.examine(key, last))))
 
@@ -92,6 +104,23 @@ class Cycle:
         folder = self.record.folder
         previous = [folder / _place(each.cycle, each.index, each.spec.name) for each in before]
         return student.fit(stage, folder / key, previous[0] if previous else None, self.events)
+
+    def measured(self, stage: Stage, key: str) -> dict[str, Any]:
+        """What the schedule needs to know of the student as the stage left it."""
+        needs = needs_of(self.schedule)
+        if needs == Needs():
+            return {}
+
+        def ask() -> dict[str, Any]:
+            from .student.progress import measure
+
+            folder = self.record.folder / key
+            places = self.bands.place(self.corpus.difficulty("validation", self.parts.metric))
+            student, (samples, validation) = self.parts.load(folder / "model"), self.parts.encoded(self.corpus)
+            asked = (needs, student, samples, validation, self.bands, places)
+            return measure(*asked, seed=stage.seed, path=folder / "probe.npz", events=self.events)
+
+        return decode_progress(self.record.once(f"{key}/progress.json", ask))
 
     def examine(self, key: str, last: bool) -> Iterator[SuiteResult]:
         """Every suite that is due, on the fixed test set with the bands of this cycle."""

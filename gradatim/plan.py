@@ -3,7 +3,8 @@
 ``plan_run`` walks a recipe's schedule as ``run`` does, with the same seeds, but trains nothing. From the recipe alone
 it knows each stage's share of the bands, its tokens, steps and the disk the models need; with the corpus also how many
 samples and characters each stage has. It imports no torch and leaves nothing on the disk. For a schedule that looks
-at results, it shows what happens while nothing is known.
+at results, it shows what happens while nothing is known. Of a recipe with several cycles it tells what each will ask of
+the student and of the teacher (``forecast``), as if every question wanted can be had; no teacher is asked for a plan.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .assemble import assemble, check, corpus_maker, stage_seed
 from .corpus import Corpus
+from .errors import RecipeError
+from .forecast import PlannedCycle, plan_cycles, plan_teacher
 from .recipe import Recipe
-from .schedule import Bands, preview, realise, stage_table
+from .schedule import Bands, category_codes, preview, realise, stage_table
 from .stage import Events, Stage, StageSpec, ignore_events
 from .student.presets import PRESETS
 from .student.sizes import size_of
@@ -27,7 +31,7 @@ from .student.sizes import size_of
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["PlannedBand", "PlannedStage", "RunPlan", "data_is_quick", "parameters", "plan_run"]
+__all__ = ["PlannedBand", "PlannedCycle", "PlannedStage", "RunPlan", "data_is_quick", "parameters", "plan_run"]
 
 QUICK_SAMPLES = 20_000
 QUICK_BYTES = 16 << 20
@@ -49,8 +53,8 @@ class PlannedBand:
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One stage of a cycle. ``tokens`` is its budget, ``steps`` that many full batches. What is said of samples needs the
-    data, which is known beforehand for the first cycle only.
+    """One stage of a cycle. ``tokens`` is its budget, ``steps`` that many full batches. What is said of samples needs
+    the data, which is known beforehand for the first cycle only.
 
     ``fractions``: {band: share of it}; ``ends``: {band: which part, where a part is taken}; ``bands``: {band:
     samples}; ``passes``: how often the budget goes through the stage's samples (character tokenizers only).
@@ -74,7 +78,8 @@ class RunPlan:
     """What a run of the recipe will do. ``disk`` is in bytes: {"models", "checkpoint", "data"}, about.
 
     ``data`` is None when the data was not looked at, else {"train", "validation", "test": rows, "unscored": rows
-    without a difficulty, "facts": what the source kept and dropped}.
+    without a difficulty, "facts": what the source kept and dropped}. ``cycles`` and ``teacher`` are told of recipes
+    with a teacher or several cycles, see ``forecast``; empty and None for others.
     """
 
     title: str
@@ -88,6 +93,8 @@ class RunPlan:
     stages: tuple[PlannedStage, ...]
     disk: Mapping[str, int | None]
     data: Mapping[str, Any] | None
+    cycles: tuple[PlannedCycle, ...] = ()
+    teacher: Mapping[str, Any] | None = None
 
     def plain(self) -> dict[str, Any]:
         """The plan as JSON values: the stable shape of ``gradatim plan --json``."""
@@ -106,6 +113,13 @@ def plan_run(
     check(recipe)
     maker = corpus_maker(recipe, events)
     made = store is not None and (store / maker.key / "facts.json").exists()
+    if data and not made and _asks_a_teacher(recipe):
+        raise RecipeError(
+            "these samples are a teacher's, who is not asked for a plan",
+            where="--data",
+            given=f"teacher {recipe.teacher.name if recipe.teacher else None}",
+            hint="--no-data; once a run has made them, they are counted where --out names its folder",
+        )
     if data is False or (data is None and not made and not data_is_quick(recipe)):
         return _without_data(recipe)
     with contextlib.ExitStack() as stack:
@@ -116,13 +130,24 @@ def plan_run(
 def data_is_quick(recipe: Recipe) -> bool:
     """Whether the recipe's samples can be drawn and scored in a few seconds."""
     options = recipe.data.options
-    if recipe.data.source == "tinypy":
-        return int(options.get("count", QUICK_SAMPLES + 1)) <= QUICK_SAMPLES
+    if recipe.data.source == "tinypy" or (recipe.data.source == "taught" and not _asks_a_teacher(recipe)):
+        return int(options.get("count", QUICK_SAMPLES + 1)) <= QUICK_SAMPLES and _few_proofs(recipe)
     path = Path(str(options.get("path", "")))
     # A file that is not there is looked for at once, so that the plan says so.
     return recipe.data.source == "file" and (
         not path.exists() or (path.is_file() and path.stat().st_size <= QUICK_BYTES)
     )
+
+
+def _asks_a_teacher(recipe: Recipe) -> bool:
+    """Whether drawing the first cycle's samples would ask somebody else than the interpreter."""
+    wants = recipe.data.source == "taught" or bool(recipe.delivery and recipe.delivery.faulty.get("teacher"))
+    return wants and recipe.teacher is not None and recipe.teacher.name != "oracle"
+
+
+def _few_proofs(recipe: Recipe) -> bool:
+    """Whether delivery is quick too: programs that have to pass tests are run one by one."""
+    return recipe.delivery is None or recipe.delivery.prove != "tests"
 
 
 def parameters(recipe: Recipe) -> int | None:
@@ -150,15 +175,17 @@ def _without_data(recipe: Recipe) -> RunPlan:
     bands = [PlannedBand(name, edges[i], edges[i + 1], None) for i, name in enumerate(names)]
     cycles = enumerate(assemble(recipe).schedules)
     stages = [_stage(recipe, cycle, spec) for cycle, schedule in cycles for spec in preview(schedule, names)]
-    return _plan(recipe, bands, stages, None, None)
+    return _plan(recipe, bands, stages, None, None, None)
 
 
 def _with_data(recipe: Recipe, corpus: Corpus) -> RunPlan:
     parts = assemble(recipe)
     bands, difficulty, lengths = parts.cut(corpus), corpus.difficulty("train", parts.metric), corpus.lengths()
+    categories = partial(category_codes, corpus.table("train"))
     stages = []
     for index, spec in enumerate(preview(parts.schedules[0], bands)):
-        stage = realise(spec, bands, difficulty, seed=stage_seed(recipe.seed, 0, index), index=index)
+        seed = stage_seed(recipe.seed, 0, index)
+        stage = realise(spec, bands, difficulty, seed=seed, index=index, categories=categories)
         stages.append(_counted(recipe, stage, bands, lengths))
     for cycle, schedule in enumerate(parts.schedules[1:], 1):  # their samples depend on what the student gets wrong
         stages += [_stage(recipe, cycle, spec) for spec in preview(schedule, bands)]
@@ -172,7 +199,7 @@ def _with_data(recipe: Recipe, corpus: Corpus) -> RunPlan:
     size += int(lengths.sum()) + 16 * len(lengths)
     rows = {part: corpus.table(part).num_rows for part in ("train", "validation", "test")}  # type: ignore[arg-type]
     facts = {**rows, "unscored": bands.unscored, "facts": dict(corpus.facts)}
-    return _plan(recipe, planned, stages, size, facts)
+    return _plan(recipe, planned, stages, size, facts, corpus)
 
 
 def _stage(recipe: Recipe, cycle: int, spec: StageSpec) -> PlannedStage:
@@ -208,8 +235,10 @@ def _plan(
     stages: Sequence[PlannedStage],
     data_bytes: int | None,
     data: Mapping[str, Any] | None,
+    corpus: Corpus | None,
 ) -> RunPlan:
     learnt = parameters(recipe)
+    cycles = plan_cycles(recipe, None if data is None else data["train"])
     halved = recipe.student.dtype == "bf16" and recipe.student.lora is None
     weights = None if learnt is None else learnt * (2 if halved else 4)
     return RunPlan(
@@ -229,4 +258,6 @@ def _plan(
             "data": data_bytes,
         },
         data=data,
+        cycles=cycles,
+        teacher=plan_teacher(recipe, cycles, corpus),
     )

@@ -139,6 +139,12 @@ def tinypy(
     return TinypySource(count, levels, digits, seed, dedupe, workers, events)
 
 
+def _shipped(path: str | Path) -> str:
+    """``path``, or the file of this name that ships beside the recipes, such as ``distill/seeds.jsonl``."""
+    own = Path(__file__).parent / "recipes" / path
+    return str(own) if not Path(path).exists() and own.is_file() else str(path)
+
+
 @SOURCES.register("taught")
 @strict("source 'taught'")
 def taught(
@@ -162,7 +168,7 @@ def taught(
     """Questions of a teacher: seeds first, then new ones from what the student gets wrong"""
     from .update.taught import RATIO, Taught
 
-    table = FileSource(str(seeds), columns, None, language).draw(0, Feedback()) if seeds is not None else None
+    table = FileSource(_shipped(seeds), columns, None, language).draw(0, Feedback()) if seeds is not None else None
     texts = evaluation() if callable(evaluation) else evaluation
     return Taught(
         teacher,

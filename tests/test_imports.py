@@ -44,6 +44,7 @@ LAYERS = (
     "run",
     "study",
     "report",
+    "forecast",
     "plan",
     "api",
     "cli",

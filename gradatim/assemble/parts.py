@@ -21,7 +21,7 @@ from ..evaluate import SUITES
 from ..options import option_names
 from ..recipe import Recipe
 from ..record import Metrics
-from ..schedule import SCHEDULES, Bands, check_cuts, make_bands, split_budget, stage_seed
+from ..schedule import SCHEDULES, Bands, check_cuts, make_bands, needs_whole_samples, split_budget, stage_seed
 from ..source import SOURCES
 from ..stage import Difficulty, Events, Schedule, Source, Student, Suite, ignore_events
 from ..student.objective import check_objective
@@ -33,8 +33,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..feedback import Probed
+    from ..student.tokenizer import Encoded
 
 __all__ = ["Parts", "assemble", "check", "corpus_maker", "stage_seed"]
+
+
+LATER = ("new", "ratio", "grade", "rounds", "accumulate")
+"""Options of the source ``taught`` that only later cycles know."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Parts:
     suites: tuple[NamedSuite, ...]
     student: Callable[[Corpus, Metrics], Student]
     load: Callable[[Path], Any]
+    encoded: Callable[[Corpus], tuple[Encoded, Encoded]]
     questions: Callable[[pa.Table, int], pa.Table]
     probe: Callable[[Any, pa.Table, int, Events], Probed]
 
@@ -88,6 +94,7 @@ def assemble(recipe: Recipe, events: Events = ignore_events) -> Parts:
         suites=tuple(_suites(recipe)),
         student=lambda corpus, metrics: _student(recipe, corpus, metrics, events),
         load=_load,
+        encoded=lambda corpus: corpus.tokens(recipe.student, events)[1:],
         questions=partial(questions, recipe),
         probe=partial(judged, recipe),
     )
@@ -103,6 +110,7 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         lambda: _base(recipe),
         lambda: list(_suites(recipe)),
         lambda: _lengths(recipe),
+        lambda: _whole_samples(recipe),
         lambda: _cuts(recipe),
         lambda: check_objective(recipe.train.objective, recipe.train),
         lambda: check_teaching(recipe),
@@ -118,18 +126,21 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
 
 
 def corpus_maker(recipe: Recipe, events: Events = ignore_events) -> CorpusMaker:
-    """What makes the recipe's samples. Workers and events change no sample, so the key leaves them out."""
+    """What makes the recipe's samples. Workers, events and how later questions are had change none of the first cycle's:
+    they are not part of its key.
+    """
     parts = recipe.data.split
+    difficulty = _difficulty(recipe)
     asked: dict[str, Any] = {
-        "data": recipe.data.model_dump(mode="json"),
-        "metric": [recipe.difficulty.metric, recipe.difficulty.options],
+        "data": recipe.data.model_dump(mode="json", exclude=set(LATER) if recipe.data.source == "taught" else None),
+        "metric": [recipe.difficulty.metric, getattr(difficulty, "identity", recipe.difficulty.options)],
     }
     for section in (recipe.teacher, recipe.delivery):  # named only where there is one: older corpora keep their names
         if section is not None:
             asked[type(section).__name__] = section.model_dump(mode="json")
     return CorpusMaker(
         source=_source(recipe, events),
-        metrics={recipe.difficulty.metric: _difficulty(recipe)},
+        metrics={recipe.difficulty.metric: difficulty},
         parts=SplitChoice(parts.by, parts.validation, parts.test, recipe.data.seed),
         key=key_of(asked),
         workers=recipe.workers,
@@ -205,6 +216,12 @@ def _base(recipe: Recipe) -> None:
             given=student.base,
             allowed="a folder with config.json, a .gguf file, or a name on the hub such as OWNER/NAME",
         )
+
+
+def _whole_samples(recipe: Recipe) -> None:
+    why = needs_whole_samples(_schedules(recipe)[0], recipe.difficulty.bands.names)
+    if recipe.train.batching == "windows" and why is not None:
+        raise RecipeError(why, where="train.batching", given="windows: random crops of the text", allowed="packed")
 
 
 def _cuts(recipe: Recipe) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +13,7 @@ from .options import Changes, Json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..plan import PlannedStage, RunPlan
+    from ..plan import PlannedCycle, PlannedStage, RunPlan
 
 __all__ = ["EXAMPLES", "plan"]
 
@@ -37,7 +38,8 @@ def plan(
     """Show a recipe's stages, their data and their cost; nothing is trained.
 
     Shares, tokens and steps come from the recipe alone. Samples and characters need the data: it is drawn when it is
-    small or already there, or with --data; nothing stays on the disk.
+    small or already there, or with --data; nothing stays on the disk. Of several cycles it tells the questions of each,
+    what the student and the teacher are asked, and an estimate of tokens and cost; no teacher is asked for it.
     """
     from ..api import default_folder
     from ..plan import plan_run
@@ -61,10 +63,13 @@ def _print(made: RunPlan, console: Console) -> None:
     console.print(f"{made.title or 'recipe'}: schedule {made.schedule}, difficulty {made.metric}", markup=False)
     bands = [(band.name, _range(band.low, band.high), band.samples) for band in made.bands]
     console.print(table(("band", "difficulty", "samples"), bands, left=2))
-    columns = ["stage", *(band.name for band in made.bands), "order"]
+    several = len(made.cycles) > 1
+    columns = [*(["cycle"] if several else []), "stage", *(band.name for band in made.bands), "order"]
     columns += ["samples", "characters", "passes"] if counted else []
-    rows = [_row(stage, counted) for stage in made.stages]
-    console.print(table([*columns, "tokens", "steps"], rows, left=len(made.bands) + 2))
+    rows = [[*([stage.cycle] if several else []), *_row(stage, counted)] for stage in made.stages]
+    console.print(table([*columns, "tokens", "steps"], rows, left=len(made.bands) + 2 + several))
+    if made.cycles:
+        _print_cycles(made, console)
     disk = [f"{name} {size(bytes_)}" for name, bytes_ in made.disk.items() if bytes_ is not None]
     large = f"of about {made.parameters:,} numbers" if made.parameters is not None else "of unknown size until fetched"
     console.print(
@@ -77,6 +82,56 @@ def _print(made: RunPlan, console: Console) -> None:
         console.print(f"samples: {', '.join(parts)}; {made.data['unscored']:,} without a difficulty", markup=False)
     else:
         console.print("samples were not counted; --data draws and counts them", style="dim")
+
+
+def _print_cycles(made: RunPlan, console: Console) -> None:
+    """What each cycle asks of the student and of the teacher, and what that may cost."""
+    from .show import table
+
+    kinds = [
+        kind for kind in ("questions", "answers", "faults", "rubric") if any(c.requests.get(kind) for c in made.cycles)
+    ]
+    columns = ("cycle", "new questions", "of grade", "samples at most", "attempts before", "attempts after")
+    rows = [(*_cycle(cycle), *(cycle.requests.get(kind, 0) for kind in kinds)) for cycle in made.cycles]
+    console.print(table([*columns, *(f"teacher: {kind}" for kind in kinds)], rows))
+    if made.teacher is not None:
+        for line in _teacher(made.teacher):
+            console.print(line, markup=False)
+
+
+def _cycle(cycle: PlannedCycle) -> tuple[object, ...]:
+    grades = ", ".join(f"{number:,} {grade}" for grade, number in cycle.by_grade.items()) or None
+    return (cycle.cycle, cycle.questions, grades, cycle.samples, cycle.attempts, cycle.feedback)
+
+
+def _teacher(told: Mapping[str, Any]) -> Iterator[str]:
+    """The teacher's share of the plan, in lines."""
+    asked = sum(told["requests"].values())
+    if told["prompt_tokens"] is None:
+        yield f"teacher {told['name']}: asked {asked:,} times, writes no text, costs nothing"
+        return
+    yield (
+        f"teacher {told['name']}: about {asked:,} requests, {told['prompt_tokens']:,} prompt tokens (estimated), "
+        f"at most {told['completion_tokens']:,} reply tokens ({told['max_tokens']} each)"
+    )
+    if told["prices"] is not None:
+        yield f"cost: about {told['cost']:.4g} if every reply is as long as it may be, in the unit of the prices"
+    else:
+        yield "cost: nothing" if told["cost"] is not None else "cost: not known, since the recipe names no prices"
+    lengths = (
+        "measured on the samples" if told["characters"]["measured"] else "assumed, since no samples were looked at"
+    )
+    yield (
+        f"an estimate, with lengths of questions {lengths}; a reply that cannot be read and a question that is not "
+        "new are asked for again, and a reply that is kept already is not paid for again"
+    )
+    limits = [
+        f"{told[name]:,} {what}"
+        for name, what in (("budget_tokens", "tokens"), ("budget_money", "in money"))
+        if told.get(name)
+    ]
+    if limits:
+        yield f"the recipe allows the teacher at most {' and '.join(limits)}"
 
 
 def _row(stage: PlannedStage, counted: bool) -> list[object]:

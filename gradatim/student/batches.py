@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from ..errors import DataError
 from ..stage import Stage
+from .mixture import Draws
 from .pairs import Beside, Part
 from .tokenizer import Encoded
 
@@ -158,6 +159,7 @@ class Packed:
     A shuffled stage is permuted anew at each pass and packed best-fit, ``chunk`` samples at a time, so that few
     places stay empty; any other order is kept, each line being closed when the next sample does not fit.
     Rows must fit (``fitting_rows``). ``beside`` lays second answers to the same prompts into the same lines.
+    With ``draws`` a pass is a slice of the stage's mixture (``mixture``).
     """
 
     encoded: Encoded
@@ -168,6 +170,7 @@ class Packed:
     isolate: bool = False
     chunk: int = 4096
     beside: Beside | None = None
+    draws: Draws | None = None
 
     @property
     def start(self) -> Position:
@@ -203,7 +206,9 @@ class Packed:
             epoch, chunk = epoch + 1, 0
 
     def _epoch(self, epoch: int) -> Ints:
-        if not self.stage.shuffled:
+        if self.draws is not None:
+            return self.draws.slice(epoch)
+        if not self.stage.shuffled_in(epoch):
             return self.stage.rows
         return self._chance(epoch, 0).permutation(self.stage.rows)
 
@@ -216,7 +221,7 @@ class Packed:
             sizes = (self.encoded.offsets[rows + 1] - self.encoded.offsets[rows]).tolist()
         else:
             sizes = self.beside.sizes(rows).tolist()
-        if not self.stage.shuffled:
+        if not self.stage.shuffled_in(epoch):
             return _next_fit(rows.tolist(), sizes, self.length + 1)
         lines = _best_fit(rows.tolist(), sizes, self.length + 1)
         return [lines[at] for at in self._chance(epoch, chunk + 1).permutation(len(lines))]

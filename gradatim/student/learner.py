@@ -32,10 +32,11 @@ from .batches import Batch, Packed, Position, Windows, fitting_rows
 from .forward import make_losses, tensors
 from .hardware import attention, device, quiet, reproducible
 from .lora import adapter_names, save_adapter
+from .mixture import draws_of, refuse_windows
 from .objective import OBJECTIVES, Lesson, check_objective
 from .optim import make_optimizers, make_shape
 from .pairs import make_beside, paired_rows
-from .pretrained import begin, reopen
+from .pretrained import begin, compute_again, reopen
 from .settings import ModelSettings, TrainSettings
 from .tokenizer import Encoded
 
@@ -88,7 +89,7 @@ class Learner:
         if self.model.base is None:
             freeze(model)
         if self.model.gradient_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            compute_again(model)
         model.set_attn_implementation(attention(self.train.length))
         on_device: Any = model.train()
         return cast(PreTrainedModel, on_device.to(device()))
@@ -318,6 +319,7 @@ def _batcher(learner: Learner, stage: Stage, objective: str, events: Events) -> 
     """The stage's batches, and how many samples were too long for them."""
     settings = learner.train
     if settings.batching == "windows":
+        refuse_windows(stage)
         return Windows(learner.samples, stage, settings.size, settings.length), 0
     rows, beside = stage.rows, make_beside(objective, settings, learner.samples)
     if beside is not None and objective == "contrast":
@@ -327,7 +329,11 @@ def _batcher(learner: Learner, stage: Stage, objective: str, events: Events) -> 
             events(Event("note", f"train {stage.spec.name}", text=text))
     rows, dropped = fitting_rows(learner.samples, rows, settings.length, beside)
     packed = _packed(learner, learner.samples, replace(stage, rows=rows), settings.isolate)
-    return replace(packed, beside=beside), dropped
+    counted = learner.samples.offsets[rows + 1] - learner.samples.offsets[rows]
+    if objective == "answer_only" or not settings.other_weight:  # what the budget counts
+        counted = counted - learner.samples.answer_starts[rows]
+    draws = draws_of(stage, rows, counted, settings.size * settings.length)
+    return replace(packed, beside=beside, draws=draws), dropped
 
 
 def _packed(learner: Learner, encoded: Encoded, stage: Stage, isolate: bool) -> Packed:

@@ -24,7 +24,7 @@ from .hardware import quiet
 from .settings import ModelSettings
 from .sizes import is_adapter, is_hub_name
 
-__all__ = ["DTYPES", "begin", "open_base", "open_tokenizer", "place_of", "reopen"]
+__all__ = ["DTYPES", "begin", "compute_again", "open_base", "open_tokenizer", "place_of", "reopen"]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -61,6 +61,15 @@ def reopen(folder: Path, settings: ModelSettings) -> Any:
         return open_adapter(folder, dtype=dtype, trainable=True)
     with quiet():
         return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+
+
+def compute_again(model: Any) -> None:
+    """Gradient checkpointing: keep one activation a layer, and compute the others again where a gradient needs them."""
+    how = {"use_reentrant": False}
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(how)
+    else:  # an older name of the same
+        model.gradient_checkpointing_enable(how)
 
 
 def open_base(base: str, *, dtype: torch.dtype) -> Any:

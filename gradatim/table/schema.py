@@ -3,8 +3,8 @@
 Four kinds of column: *text* (what the model may read), *name* (ids), *label* (few distinct words; groups of a
 result) and *metric* (one float per difficulty metric, named after it; NaN where a sample has no figure). The
 columns of ``SCHEMA`` are always there, in its order; labels of ``LABELS`` beyond them, a student's ``attempt`` and
-metrics follow when there are any. ``fit`` is the one place that turns foreign values into a column. Files are the business of ``read``
-and ``write``.
+metrics follow when there are any. ``fit`` is the one place that turns foreign values into a column. Files are the
+business of ``read`` and ``write``.
 """
 
 from __future__ import annotations

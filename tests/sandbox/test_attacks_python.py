@@ -487,6 +487,11 @@ def test_other_processes_limits_and_priorities_cannot_be_changed(checker: Python
     assert told(checker, tried(body)) == "nothing"
 
 
+def test_of_the_nests_descriptors_none_is_left_open(checker: PythonChecker) -> None:
+    body = "got = []\nfor n in range(70000):\n    try: os.fstat(n); got.append(n)\n    except OSError: pass"
+    assert told(checker, tried(body)) == str([0, 1, 2, LIMITS.open_files - 1])
+
+
 def test_started_programs_do_not_inherit_the_channel(checker: PythonChecker) -> None:
     shell = 'for n in 3 4 5 6 7 8 9; do (eval \\": >&$n\\") 2>/dev/null && echo $n; done; echo end'
     body = f'import subprocess\ngot = subprocess.run(["/bin/sh", "-c", "{shell}"], capture_output=True, close_fds=False).stdout'

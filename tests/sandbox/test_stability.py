@@ -225,6 +225,19 @@ def python_below(process: int) -> int:
     return process
 
 
+def test_a_fork_touches_few_pages() -> None:
+    """What a check costs, as a number that does not depend on the load; before the nest was made lean it was 440."""
+    with PythonChecker() as checker:
+        jobs = [PythonJob("", "def f(x): return x + 1", "assert f(1) == 2", "f")] * 50
+        assert all(each.passed for each in checker.check(jobs))
+        nest = checker._workers[0]._nest
+        assert nest is not None
+        stat = Path(f"/proc/{python_below(nest._process.pid)}/stat")
+        before = int(stat.read_bytes().rpartition(b")")[2].split()[8])
+        assert all(each.passed for each in checker.check(jobs))
+        assert int(stat.read_bytes().rpartition(b")")[2].split()[8]) - before < 350 * len(jobs)
+
+
 def test_three_hundred_checks_leave_no_process_file_or_descriptor_and_memory_stays_flat() -> None:
     checks_leave_nothing_behind(300)
 

@@ -39,7 +39,9 @@ TRAIN = TrainSettings(
     shape=ShapeSettings(name="constant"),
     log_every=2,
     validate=1,
+    precision="fp32",
 )
+BF16 = replace(TRAIN, precision="bf16")
 LORA = LoraSettings(rank=4, alpha=8, dropout=0.1)
 
 
@@ -51,7 +53,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def samples() -> pa.Table:
-    programs = [(a, b) for a in range(8) for b in range(8)]
+    programs = [(a, b) for a in range(4) for b in range(4)]
     return make_table(
         {
             "prompt": [f"a = {a}\nb = {b}\nprint(a)\n# output\n" for a, b in programs],
@@ -67,8 +69,8 @@ def learner(samples: pa.Table, folder: Path, model: ModelSettings, train: TrainS
     return Learner(tokenizer, encoded, encoded, Metrics(folder / "metrics.jsonl"), 5, model, train)
 
 
-def stage(tokens: int = 400, index: int = 0, cycle: int = 0) -> Stage:
-    return Stage(StageSpec("all", (1.0,), tokens), index, np.arange(64), 11 + index, 0, tokens, cycle)
+def stage(tokens: int = 160, index: int = 0, cycle: int = 0) -> Stage:
+    return Stage(StageSpec("all", (1.0,), tokens), index, np.arange(16), 11 + index, 0, tokens, cycle)
 
 
 def fit(samples: pa.Table, folder: Path, model: ModelSettings, train: TrainSettings = TRAIN) -> Fitted:
@@ -91,13 +93,13 @@ def test_a_base_is_stopped_and_resumed_to_the_same_weights(
     def stop(event: Event) -> None:
         nonlocal steps
         steps += event.kind == "advance"
-        if steps == 3:
+        if steps == 2:
             raise Stopped("stopped")
 
     with pytest.raises(Stopped):
         learner(samples, tmp_path / "cut", model).fit(stage(), tmp_path / "cut" / "stage", None, stop)
     again = fit(samples, tmp_path / "cut", model)
-    assert (again.resumed_at, again.weights) == (3, whole.weights)
+    assert (again.resumed_at, again.weights) == (2, whole.weights)
     assert (tmp_path / "cut" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
     rows = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1]["validation_answer_loss"] < rows[0]["loss"] - 0.1
@@ -110,7 +112,7 @@ def test_a_killed_process_goes_on_with_the_same_dropout(
     whole = fit(samples, tmp_path / "whole", model)
 
     def die(event: Event) -> None:
-        if event.kind == "advance" and event.done > 250:
+        if event.kind == "advance" and event.done > 50:
             raise MemoryError("killed, so nothing is saved on the way out")
 
     with pytest.raises(MemoryError):
@@ -126,14 +128,14 @@ def test_only_the_answers_and_their_end_are_learnt_through_the_chat_template(
     model = settings(bases["llama"], system="Run it.")
     tokenizer = open_tokenizer(model)
     encoded = encode_table(tokenizer, samples)
-    start = int(encoded.answer_starts[9])
-    tokens = encoded.sample(9).tolist()
+    start = int(encoded.answer_starts[5])
+    tokens = encoded.sample(5).tolist()
     assert tokenizer.decode(tokens[:start]) == (
         "<|im_start|>system\nRun it.<|im_end|>\n<|im_start|>user\na = 1\nb = 1\nprint(a)\n# output\n<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
     assert tokenizer.decode(tokens[start:]) == "# 1\n<|im_end|>"
-    said = [{"role": "system", "content": "Run it."}, {"role": "user", "content": samples["prompt"][9].as_py()}]
+    said = [{"role": "system", "content": "Run it."}, {"role": "user", "content": samples["prompt"][5].as_py()}]
     said.append({"role": "assistant", "content": "# 1\n"})
     whole = tokenizer.apply_chat_template(said, tokenize=False)
     assert tokenizer(whole, add_special_tokens=False)["input_ids"][: len(tokens)] == tokens
@@ -169,7 +171,7 @@ def test_an_adapter_is_all_that_is_kept_and_all_that_changes(
 def test_the_next_stage_goes_on_from_the_adapter(bases: dict[str, Path], samples: pa.Table, tmp_path: Path) -> None:
     made = learner(samples, tmp_path, settings(bases["llama"], lora=LORA))
     made.fit(stage(), tmp_path / "one", None)
-    made.fit(stage(40, 1), tmp_path / "two", tmp_path / "one")
+    made.fit(stage(30, 1), tmp_path / "two", tmp_path / "one")
     first, second = (load_file(tmp_path / name / "model" / "adapter_model.safetensors") for name in ("one", "two"))
     apart = {name: float((first[name] - second[name]).norm() / first[name].norm()) for name in first}
     assert 0 < max(apart.values()) < 0.5
@@ -219,7 +221,7 @@ def test_gradient_checkpointing_changes_no_bit(bases: dict[str, Path], samples: 
 def test_weights_may_be_bf16_while_an_adapter_stays_fp32(
     bases: dict[str, Path], samples: pa.Table, tmp_path: Path, lora: LoraSettings | None
 ) -> None:
-    made = learner(samples, tmp_path, settings(bases["llama"], lora=lora, dtype="bf16"))
+    made = learner(samples, tmp_path, settings(bases["llama"], lora=lora, dtype="bf16"), BF16)
     kinds = {parameter.dtype for parameter in made.initial(None).parameters() if parameter.requires_grad}
     assert kinds == {torch.bfloat16 if lora is None else torch.float32}
     again = made.fit(stage(), tmp_path / "stage", None)
@@ -318,7 +320,7 @@ def test_samples_longer_than_a_line_are_counted_and_all_of_them_refused(
     bases: dict[str, Path], samples: pa.Table, tmp_path: Path
 ) -> None:
     long = make_table({"prompt": ["x = 1\n" * 60], "answer": ["# 1\n"]})
-    mixed = pa.concat_tables([samples.slice(0, 63), long])
+    mixed = pa.concat_tables([samples.slice(0, 15), long])
     assert fit(mixed, tmp_path / "some", settings(bases["llama"])).dropped == 1
     with pytest.raises(DataError, match="no sample of the stage fits"):
         fit(samples, tmp_path / "all", settings(bases["llama"]), replace(TRAIN, length=16))
