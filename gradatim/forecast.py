@@ -110,7 +110,7 @@ def plan_teacher(
     found = estimate(
         names, load_prompts(options.get("prompts")), lengths, max_tokens=int(options["max_tokens"]), prices=prices
     )
-    kept = {name: options[name] for name in ("model", "max_tokens", "budget_tokens", "budget_money") if name in options}
+    kept: dict[str, Any] = {name: options[name] for name in ("model", "max_tokens", "budget_tokens", "budget_money") if name in options}
     return {
         **told,
         **kept,

@@ -20,12 +20,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .assemble import assemble, check, corpus_maker
+from .assemble import assemble, check, corpus_maker, drawn
 from .claim import differences
 from .errors import GradatimError, RecipeError, RunFolderError, Stopped, WorkFailed
 from .recipe import Recipe, changed_keys
@@ -72,8 +73,8 @@ def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | Non
         raise RecipeError("the baseline is not an arm", where="--baseline", given=chosen, allowed=", ".join(recipes))
     reference = recipes[chosen]
     for arm, recipe in recipes.items():
-        for section in ("data", "evaluate", "seed"):
-            if getattr(recipe, section) != getattr(reference, section):
+        for section, asked in (("data", drawn), ("evaluate", attrgetter("evaluate")), ("seed", attrgetter("seed"))):
+            if asked(recipe) != asked(reference):
                 raise RecipeError(
                     f"the arms of a study share their {section}, or their results cannot be compared",
                     where=f"{arm}: {section}",
@@ -83,6 +84,8 @@ def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | Non
     first = reference.seed
     # A sorted baseline is an ordering of its own, not a control for one.
     shuffled = [arm for arm in plain if recipes[arm].schedule.options.get("order", "shuffled") == "shuffled"]
+    # Nor is one whose samples or objective differ: what it gains is its own.
+    shuffled = [arm for arm in shuffled if recipes[arm].cycles == 1 == reference.cycles]
     controls = tuple(arm for arm in shuffled if arm != chosen)
     return Plan(title or reference.title, dict(recipes), tuple(range(first, first + seeds)), chosen, controls)
 

@@ -6,6 +6,6 @@ every part that costs nothing and tells all faults at once, so a recipe that is 
 Nothing here trains, draws or scores.
 """
 
-from .parts import Parts, assemble, check, corpus_maker, stage_seed
+from .parts import Parts, assemble, check, corpus_maker, drawn, stage_seed
 
-__all__ = ["Parts", "assemble", "check", "corpus_maker", "stage_seed"]
+__all__ = ["Parts", "assemble", "check", "corpus_maker", "drawn", "stage_seed"]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..feedback import Probed
     from ..student.tokenizer import Encoded
 
-__all__ = ["Parts", "assemble", "check", "corpus_maker", "stage_seed"]
+__all__ = ["Parts", "assemble", "check", "corpus_maker", "drawn", "stage_seed"]
 
 
 LATER = ("new", "ratio", "grade", "rounds", "accumulate")
@@ -125,6 +125,12 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         raise RecipeError("; ".join(faults), where=where, faults=faults)
 
 
+def drawn(recipe: Recipe) -> dict[str, Any]:
+    """The section ``data`` as far as it decides the first cycle's samples, and with them what is held out."""
+    later = set(LATER) if recipe.data.source == "taught" else None
+    return recipe.data.model_dump(mode="json", exclude=later)
+
+
 def corpus_maker(recipe: Recipe, events: Events = ignore_events) -> CorpusMaker:
     """What makes the recipe's samples. Workers, events and how later questions are had change none of the first cycle's:
     they are not part of its key.
@@ -132,7 +138,7 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events) -> CorpusMaker:
     parts = recipe.data.split
     difficulty = _difficulty(recipe)
     asked: dict[str, Any] = {
-        "data": recipe.data.model_dump(mode="json", exclude=set(LATER) if recipe.data.source == "taught" else None),
+        "data": drawn(recipe),
         "metric": [recipe.difficulty.metric, getattr(difficulty, "identity", recipe.difficulty.options)],
     }
     for section in (recipe.teacher, recipe.delivery):  # named only where there is one: older corpora keep their names

