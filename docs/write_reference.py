@@ -74,6 +74,16 @@ KEYS = {
     "byte-level BPE. Vocabularies are made from the training samples.",
     "student.vocabulary": "The most tokens of `lexical` and `bpe`. Ignored for characters.",
     "student.context": "The most tokens the student can look at.",
+    "student.base": "A pretrained model instead of a preset: a folder, a name on the hub, or a .gguf file. `preset`, "
+    "`tokenizer` and `vocabulary` are then not used.",
+    "student.lora": "Learn an adapter beside a base that stands still (extra `lora`): `{rank: 16, alpha: 32, dropout: 0, "
+    "targets: [all-linear]}`, each with this default. Targets are the last parts of layers' names.",
+    "student.template": "How the base is asked: through its tokenizer's chat template, as plain text, or `auto`: "
+    "through the template where there is one.",
+    "student.system": "The system message that stands before every conversation without one of its own.",
+    "student.start": "What a cycle begins from: the model that the cycle before left, or the base again.",
+    "student.dtype": "Of the weights at work, those of an adapter apart, which are fp32.",
+    "student.gradient_checkpointing": "Keep fewer activations and compute them again: slower, in less memory.",
     "train.batching": "`windows`: random crops of the concatenated text (the paper). `packed`: whole samples, none "
     "cut; those longer than a line are left out and counted.",
     "train.size": "Lines in a batch.",
@@ -144,7 +154,8 @@ OPTIONS = {
     "sources.path": "The file: .parquet, .jsonl, .txt; `FOLDER#SPLIT` that `datasets` saved; `hub:NAME:CONFIG#SPLIT`.",
     "sources.columns": "What its columns are called, ours: theirs, such as `{prompt: instruction, answer: output}`. "
     "`answer` alone is code to complete.",
-    "sources.format": "`parquet`, `jsonl`, `text` or `datasets`, when the ending does not say.",
+    "sources.format": "`parquet`, `jsonl`, `text` or `datasets`, when the ending does not say; `alpaca` or `chat`, when the "
+    "columns do not say that these are instruction data.",
     "sources.language": "The language of samples that do not name one.",
     "sources.duplicates": "Keep them, or keep the first of equal texts or of equal ids.",
     "sources.count": "How many programs, spread evenly over the levels.",
@@ -360,7 +371,7 @@ def _shipped() -> Iterator[str]:
         options = ", ".join(f"{key} {_value(value)}" for key, value in recipe.schedule.options.items())
         schedule = recipe.schedule.name + (f" ({options})" if options else "")
         about = first.lstrip("# ").rstrip(":") if first.startswith("#") else recipe.title
-        yield f"| `{name}` | {about} | {schedule} | {recipe.student.preset} | {recipe.tokens:,} |"
+        yield f"| `{name}` | {about} | {schedule} | {recipe.student.base or recipe.student.preset} | {recipe.tokens:,} |"
     yield ""
 
 

@@ -110,7 +110,8 @@ def plan_teacher(
     found = estimate(
         names, load_prompts(options.get("prompts")), lengths, max_tokens=int(options["max_tokens"]), prices=prices
     )
-    kept: dict[str, Any] = {name: options[name] for name in ("model", "max_tokens", "budget_tokens", "budget_money") if name in options}
+    limits = ("model", "max_tokens", "budget_tokens", "budget_money")
+    kept: dict[str, Any] = {name: options[name] for name in limits if name in options}
     return {
         **told,
         **kept,
@@ -132,7 +133,7 @@ def _by_grade(recipe: Recipe, new: int) -> dict[str, int]:
     parts = {grade: int(share) for grade, share in exact.items()}
     for grade in sorted(exact, key=lambda grade: parts[grade] - exact[grade])[: new - sum(parts.values())]:
         parts[grade] += 1
-    return parts
+    return {grade: number for grade, number in parts.items() if number}
 
 
 def _requests(recipe: Recipe, cycle: PlannedCycle) -> dict[str, int]:

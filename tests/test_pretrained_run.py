@@ -1,4 +1,4 @@
-"""Runs of pretrained students, from the recipe to the report: killed and resumed, exported, asked as they were taught."""
+"""Runs of pretrained students: killed and resumed, exported, asked as they were taught."""
 
 from __future__ import annotations
 

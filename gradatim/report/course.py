@@ -9,12 +9,12 @@ Returns SVG text, or None when the study has nothing for it. Runs of few stages 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import TYPE_CHECKING
 
 from ..stage import StageResult
 from .data import RunData, StudyData
-from .ink import LIGHT, WIDTH, band_colours, canvas, dress, percent_axis, svg, token_axis
+from .ink import LIGHT, MARKERS, WIDTH, band_colours, canvas, dress, percent_axis, svg, token_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,16 +107,17 @@ def _areas(axes: Axes, run: RunData, names: Sequence[str], colours: Mapping[str,
 
 
 def _lines(axes: Axes, run: RunData, names: Sequence[str], colours: Mapping[str, str], what: str, title: str) -> None:
-    """How the student does on each band after each stage."""
+    """How the student does on each band after each stage; marks differ too, as the easiest band's colour is pale."""
     ends = _places(run)[1:]
     scale = 100 if what == "right" else 1
-    for name in names:
+    for name, marker in zip(names, cycle(MARKERS), strict=False):
         told = [
             (end, stage.progress[name]) for end, stage in zip(ends, run.stages, strict=True) if name in stage.progress
         ]
         axes.plot(
             [end for end, _ in told], [scale * getattr(each, what) for _, each in told],
-            color=colours[name], linewidth=1.6, marker="o", markersize=3,
+            color=colours[name], linewidth=1.6, marker=marker, markersize=4.5, markeredgecolor=LIGHT["muted"],
+            markeredgewidth=0.6, clip_on=False,
         )  # fmt: skip
     axes.set_title(title, loc="left", fontsize=9.5, color=LIGHT["muted"])
     axes.set_xlim(0, ends[-1])

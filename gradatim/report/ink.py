@@ -24,6 +24,7 @@ LayoutName = Literal["constrained"] | None
 __all__ = [
     "DARK",
     "LIGHT",
+    "MARKERS",
     "WIDTH",
     "Style",
     "band_colours",

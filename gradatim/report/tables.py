@@ -32,17 +32,17 @@ def markdown_table(study: StudyData) -> str:
     was asked, as Markdown that ends in a newline."""
     summary = summarise(study)
     said = headline(summary)
-    parts = [" ".join((said.sentence, *said.support)), _markdown(RESULT, [_result(row) for row in summary.rows])]
+    parts = [_safe(" ".join((said.sentence, *said.support))), _markdown(RESULT, [_result(row) for row in summary.rows])]
     if summary.against:
         parts += ["The same arms against the controls:", _markdown(CONTROL, _controls(study, summary))]
     parts.append(_footnote(summary))
     rows = cycle_rows(study, summary)
     if rows:
-        parts += ["Cycle by cycle:", _markdown(CYCLE, [_cycle(row) for row in rows]), _cycle_footnote(rows)]
+        parts += ["Cycle by cycle:", _markdown(CYCLE, [_cycle(row) for row in rows]), _safe(_cycle_footnote(rows))]
     if used := _teacher(study, summary):
         parts += ["What the teacher was asked:", _markdown(TEACHER, used)]
     if study.missing:
-        parts.append("Missing: " + "; ".join(study.missing) + ".")
+        parts.append(_safe("Missing: " + "; ".join(study.missing) + "."))
     return "\n\n".join(parts) + "\n"
 
 
@@ -62,7 +62,9 @@ def terminal_table(study: StudyData) -> RenderableType:
     if not rows:
         return table
     parts = [table]
-    told: list[tuple[str, tuple[str, ...], list[tuple[str, ...]], str]] = [("Cycle by cycle", CYCLE, [_cycle(row) for row in rows], _cycle_footnote(rows))]
+    told: list[tuple[str, tuple[str, ...], list[tuple[str, ...]], str]] = [
+        ("Cycle by cycle", CYCLE, [_cycle(row) for row in rows], _cycle_footnote(rows))
+    ]
     told += [("What the teacher was asked", TEACHER, used, "")] if (used := _teacher(study, summary)) else []
     for title, names, lines, below in told:
         parts.append(Table(title=title, title_justify="left", caption=escape(below) or None))
@@ -142,4 +144,9 @@ def _markdown(names: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").splitlines())
+    return _safe(text.replace("|", "\\|"))
+
+
+def _safe(text: str) -> str:
+    """One line, in which somebody's words open no tag."""
+    return " ".join(text.replace("<", "&lt;").splitlines())

@@ -41,19 +41,21 @@ def shape_of(columns: Mapping[str, Any]) -> str | None:
     return "alpaca" if {"instruction", "output"} <= set(columns) else None
 
 
-def converted(chunk: Chunk, shape: str, reject: Reject, where: str) -> Chunk:
+def converted(chunk: Chunk, shape: str, reject: Reject, where: str, *, first: bool = True) -> Chunk:
     """``chunk`` with columns ``prompt`` and ``answer`` in the place of the shape's own.
 
-    Rows that have not the shape are given to ``reject`` and left out. ``DataError`` when the columns are not there.
+    Rows that have not the shape are given to ``reject`` and left out. ``DataError`` when the ``first`` chunk of a file
+    has not the columns.
     """
     wanted = ("instruction", "output") if shape == "alpaca" else _MESSAGES
     there = [name for name in wanted if name in chunk.columns]
-    if not there or (shape == "alpaca" and len(there) < len(wanted)):
+    # In JSON lines a key may be missing from a whole chunk; then its rows are rejected.
+    if first and (not there or (shape == "alpaca" and len(there) < len(wanted))):
         raise DataError(
             f"these are no {shape} rows", where=where, given=", ".join(chunk.columns),
             allowed="instruction and output" if shape == "alpaca" else " or ".join(_MESSAGES),
         )  # fmt: skip
-    own = ("instruction", "input", "output") if shape == "alpaca" else (there[0],)
+    own = ("instruction", "input", "output") if shape == "alpaca" else tuple(there[:1])
     columns = {name: _plain(chunk.columns[name]) for name in own if name in chunk.columns}
     read: Callable[[dict[str, Any]], tuple[str, str]] = _alpaca if shape == "alpaca" else _chat
     kept, pairs = [], []
@@ -80,7 +82,7 @@ def _alpaca(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def _chat(row: dict[str, Any]) -> tuple[str, str]:
-    (said,) = row.values()
+    said = next(iter(row.values()), None)
     if not isinstance(said, list):
         raise ValueError("the conversation is no list of messages")
     messages = [_message(each) for each in said]

@@ -123,7 +123,7 @@ def stream_table(
         if mapping is None and columns is None and asked is None:
             shape = shape_of(chunk.columns)
         if shape is not None:
-            chunk = converted(chunk, shape, reject, where)
+            chunk = converted(chunk, shape, reject, where, first=mapping is None)
         if mapping is None:
             mapping = _mapping(columns, chunk, where)
             report.ignored = tuple(name for name in chunk.columns if name not in mapping.values())

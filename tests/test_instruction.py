@@ -1,0 +1,133 @@
+"""Instruction data of other people's make: rows become prompts and answers, and what has not their shape is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradatim.errors import DataError
+from gradatim.table import ReadReport, read_table, stream_table
+from gradatim.table.conversation import MARK, ROLES, messages_of, prompt_of
+
+ALPACA = [
+    {
+        "instruction": "Add two numbers.",
+        "input": "",
+        "output": "def add(a, b):\n    return a + b",
+        "language": "python",
+    },
+    {"instruction": "Sort this list.", "input": "[3, 1]", "output": "[1, 3]", "language": "python"},
+]
+CHAT = [
+    {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]},
+    {
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "one"},
+            {"role": "assistant", "content": "two"},
+            {"role": "user", "content": "three"},
+            {"role": "assistant", "content": "four"},
+            {"role": "user", "content": "thanks"},
+        ]
+    },
+]
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_an_input_stands_a_blank_line_below_its_instruction(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path / "a.jsonl", ALPACA))
+    assert table["prompt"].to_pylist() == ["Add two numbers.", "Sort this list.\n\n[3, 1]"]
+    assert table["answer"].to_pylist() == [row["output"] for row in ALPACA]
+    assert table["language"].to_pylist() == ["python", "python"]
+
+
+def test_the_last_message_of_the_assistant_is_the_answer_and_what_is_before_it_the_prompt(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path / "a.jsonl", CHAT))
+    assert table["answer"].to_pylist() == ["hello", "four"]
+    assert table["prompt"][0].as_py() == "hi"
+    assert messages_of(table["prompt"][1].as_py()) == [
+        ("system", "Be brief."),
+        ("user", "one"),
+        ("assistant", "two"),
+        ("user", "three"),
+    ]
+
+
+def test_conversations_of_humans_and_gpt_are_chats(tmp_path: Path) -> None:
+    rows = [{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]}]
+    table = read_table(written(tmp_path / "a.jsonl", rows))
+    assert (table["prompt"][0].as_py(), table["answer"][0].as_py()) == ("hi", "hello")
+
+
+def test_parquet_and_json_lines_give_the_same_samples(tmp_path: Path) -> None:
+    for rows in (ALPACA, CHAT):
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+        lines = written(tmp_path / "a.jsonl", rows)
+        assert read_table(tmp_path / "a.parquet").to_pylist() == read_table(lines).to_pylist()
+
+
+def test_a_mapping_or_an_answer_of_its_own_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", ALPACA)
+    mapped = read_table(path, columns={"prompt": "input", "answer": "instruction"})
+    assert mapped["answer"].to_pylist() == [row["instruction"] for row in ALPACA]
+    own = written(tmp_path / "b.jsonl", [{**CHAT[0], "prompt": "p", "answer": "a"}])
+    assert read_table(own)["answer"].to_pylist() == ["a"]
+    assert read_table(own, format="chat")["answer"].to_pylist() == ["hello"]
+
+
+def test_rows_without_the_shape_are_rejected_with_their_cause(tmp_path: Path) -> None:
+    broken: dict[str, Any] = {
+        "the conversation is no list of messages": {"messages": "hello"},
+        "no message is the assistant's": {"messages": [{"role": "user", "content": "hi"}]},
+        "nothing is asked before the answer": {"messages": [{"role": "assistant", "content": "hi"}]},
+        "a message has the unknown role 'tool'": {"messages": [{"role": "tool", "content": "x"}, *CHAT[0]["messages"]]},
+        "a message has no text": {"messages": [{"role": "user", "content": ["x"]}, *CHAT[0]["messages"]]},
+        "a message has no role": {"messages": ["x", *CHAT[0]["messages"]]},
+        "a message has the character U+001E": {
+            "messages": [{"role": "user", "content": f"a{MARK}b"}, *CHAT[0]["messages"]]
+        },
+    }
+    report = ReadReport()
+    table = read_table(written(tmp_path / "a.jsonl", [*broken.values(), CHAT[0]]), report=report)
+    assert table.num_rows == 1
+    assert {row.row: row.cause for row in report.rejected} == dict(enumerate(broken, start=1))
+    with pytest.raises(DataError, match="no list of messages"):
+        read_table(written(tmp_path / "b.jsonl", [{"messages": "hello"}]))
+
+
+def test_a_later_part_of_a_file_without_the_columns_is_rejected_row_by_row(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", [CHAT[0], CHAT[0], {"text": "x"}, {"text": "y"}])
+    report = ReadReport()
+    batches = list(stream_table(path, 2, report=report))
+    assert sum(batch.num_rows for batch in batches) == 2
+    assert [row.row for row in report.rejected] == [3, 4]
+
+
+def test_a_shape_that_a_file_has_not_is_told(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", ALPACA)
+    with pytest.raises(DataError, match="no chat rows"):
+        read_table(path, format="chat")
+    with pytest.raises(DataError, match="did you mean 'alpaca'"):
+        read_table(path, format="alpca")
+
+
+@given(st.lists(st.tuples(st.sampled_from(ROLES), st.text().filter(lambda text: MARK not in text)), min_size=1))
+def test_a_prompt_is_taken_apart_into_the_messages_it_was_made_of(messages: list[tuple[str, str]]) -> None:
+    assert messages_of(prompt_of(messages)) == messages
+
+
+@given(st.text())
+def test_any_other_text_is_one_message_of_the_user(text: str) -> None:
+    if not text.startswith(MARK):
+        assert messages_of(text) == [("user", text)]
