@@ -31,14 +31,24 @@ from gradatim.recipe import MAY_CHANGE, RECIPES, Recipe, load, names
 KEYS = {
     "cycles": "How often the student is taught; each cycle after the first comes from what it got wrong. The budget is "
     "parted evenly.",
-    "teacher": "Who answers, errs, asks and grades: `{name: …}` with the teacher's options beside it; null: nobody.",
-    "delivery": "Faulty answers beside the right ones: `{faulty: {student, mutation, teacher}}` weighs the places they come "
-    "from; `prove` says how one that is right after all is found out: `output` (its text), `tests` (run in the sandbox), "
-    "`text`. null: none.",
-    "feedback": "What is asked after each cycle but the last: how many `questions`, `draws` of each at `temperature`, at "
-    "most `new_tokens` tokens, through the tokenizer's `chat` template or as plain text up to one of `stop`; the `judges`, "
-    "each `{judge: …, weight: …}` with its options; and the scores from which on a question is `easy`, below which it is "
-    "`hard`. null: these defaults.",
+    "teacher.name": "Who answers, errs, asks and grades; the teacher's options stand beside it. Without the "
+    "section: nobody.",
+    "delivery.faulty": "Faulty answers beside the right ones: weights of the places they come from, `student`, "
+    "`mutation`, "
+    "`teacher`. Without the section: none.",
+    "delivery.prove": "How one that is right after all is found out: by its text, by its sample's tests, or not "
+    "at all.",
+    "feedback.questions": "Training samples that the student is asked about after each cycle but the last.",
+    "feedback.draws": "Attempts at each.",
+    "feedback.temperature": "0 takes the likeliest token.",
+    "feedback.new_tokens": "The longest attempt; left out: what the longest right answer needs.",
+    "feedback.chat": "Ask through the tokenizer's chat template.",
+    "feedback.stop": "Texts that end an attempt.",
+    "feedback.judges": "The views that are combined, each with its judge's options.",
+    "feedback.judges[].judge": "Who looks.",
+    "feedback.judges[].weight": "Its weight in the score.",
+    "feedback.hard": "Below this score a question is hard.",
+    "feedback.easy": "From this score on a question is easy.",
     "train.contrast.weight": "Of the contrast in `correct_and_fault`.",
     "train.contrast.beta": "Factor on the margin; null: 0.1 with a reference, 2 without.",
     "train.contrast.reference": "The student at the stage's start (DPO), or none (SimPO).",
@@ -76,8 +86,11 @@ KEYS = {
     "student.context": "The most tokens the student can look at.",
     "student.base": "A pretrained model instead of a preset: a folder, a name on the hub, or a .gguf file. `preset`, "
     "`tokenizer` and `vocabulary` are then not used.",
-    "student.lora": "Learn an adapter beside a base that stands still (extra `lora`): `{rank: 16, alpha: 32, dropout: 0, "
-    "targets: [all-linear]}`, each with this default. Targets are the last parts of layers' names.",
+    "student.lora.rank": "Learn an adapter beside a base that stands still (extra `lora`); without the section "
+    "all weights.",
+    "student.lora.alpha": "The adapter is scaled by alpha / rank.",
+    "student.lora.dropout": "The share of the adapter's inputs that is dropped while it learns.",
+    "student.lora.targets": "The last parts of the names of the layers that get one.",
     "student.template": "How the base is asked: through its tokenizer's chat template, as plain text, or `auto`: "
     "through the template where there is one.",
     "student.system": "The system message that stands before every conversation without one of its own.",
@@ -115,6 +128,36 @@ KEYS = {
 }
 
 OPTIONS = {
+    "teachers.levels": "TinyPy levels that seeds and new questions are drawn from.",
+    "teachers.digits": "The greatest literal.",
+    "teachers.base_url": "The endpoint, such as `https://HOST/v1`.",
+    "teachers.model": "The model's name there; of `local`, its folder.",
+    "teachers.key": "The environment variable that holds the key; null: the server wants none.",
+    "teachers.prompts": "A folder with prompt files of your own; those it lacks come from the package.",
+    "teachers.temperature": "Of new questions and faulty answers; right answers and grades are drawn at 0 first.",
+    "teachers.max_tokens": "The longest reply.",
+    "teachers.language": "The language of questions whose samples name none.",
+    "teachers.concurrency": "Requests under way at a time.",
+    "teachers.seconds": "How long a reply may take.",
+    "teachers.retries": "How often what stumbles is asked again.",
+    "teachers.requests_per_minute": "The endpoint's limit; null: none.",
+    "teachers.tokens_per_minute": "The endpoint's limit; null: none.",
+    "teachers.budget_tokens": "The most tokens this run may use, however often it is started; null: no limit.",
+    "teachers.budget_money": "The most it may cost, in the unit of `prices`; null: no limit.",
+    "teachers.prices": "Of a million prompt tokens and a million completion tokens.",
+    "teachers.seeded": "Send a seed with each request, so that draws differ on servers that keep to it.",
+    "teachers.limit_name": "What the endpoint calls the limit of a reply.",
+    "teachers.extra": "Further fields of each request.",
+    "teachers.cache": "Where replies are kept; null: the user's cache folder, or `GRADATIM_CACHE`.",
+    "teachers.batch": "Requests answered at a time; null: what suits the device.",
+    "teachers.replies": "A list, or a mapping from what a request holds to its reply.",
+    "judges.workers": "Programs run at a time.",
+    "judges.seconds": "CPU seconds of a program; null: the language's own limit.",
+    "judges.unsafe": "Run without walls where there are none. Only for programs you trust.",
+    "judges.passing": "Points of 6 from which on an attempt passes.",
+    "judges.share": "The share of the questions that the teacher grades itself.",
+    "judges.held_out": "The share of its grades that the model's agreement is measured on.",
+    "judges.least_agreement": "Spearman's correlation below which the model judges nothing.",
     "difficulties.model": "The model folder that is asked; `p_correct` takes a list.",
     "difficulties.batch": "Texts read at a time; left out: what suits the device.",
     "difficulties.teacher": "Who rates: a teacher that is a chat.",
@@ -127,12 +170,11 @@ OPTIONS = {
     "sources.rounds": "How many times as many as are wanted are asked for again when questions are refused.",
     "sources.accumulate": "Whether a cycle has the samples learnt before it too.",
     "sources.limit": "A question in words is refused when its ROUGE-L with a known one exceeds this.",
-    "sources.teacher": "The recipe's section `teacher`.",
-    "sources.evaluation": "The problems of the recipe's suites, which nothing taught may hold.",
-    "sources.right": "How answers are proved: the recipe's `delivery.prove`.",
-    "schedules.order": "How a stage's samples follow each other: an [order](#orders)'s name, or `{name: …}` with its options.",
+    "schedules.order": "How a stage's samples follow each other: an [order](#orders)'s name, or `{name: …}` "
+    "with its options.",
     "schedules.category": "The label column of an order by categories; short for the order's own option.",
-    "schedules.replay": "What is learnt again: of `hybrid` the part of each easier band; elsewhere the share of a stage's "
+    "schedules.replay": "What is learnt again: of `hybrid` the part of each easier band; elsewhere the share of "
+    "a stage's "
     "tokens that goes back to what is easier or was learnt before.",
     "schedules.milestones": "{share of the budget: a weight for each band}, from 0 to 1. Left out: see above.",
     "schedules.pace": "How the open share of the samples grows.",
@@ -154,7 +196,8 @@ OPTIONS = {
     "sources.path": "The file: .parquet, .jsonl, .txt; `FOLDER#SPLIT` that `datasets` saved; `hub:NAME:CONFIG#SPLIT`.",
     "sources.columns": "What its columns are called, ours: theirs, such as `{prompt: instruction, answer: output}`. "
     "`answer` alone is code to complete.",
-    "sources.format": "`parquet`, `jsonl`, `text` or `datasets`, when the ending does not say; `alpaca` or `chat`, when the "
+    "sources.format": "`parquet`, `jsonl`, `text` or `datasets`, when the ending does not say; `alpaca` or "
+    "`chat`, when the "
     "columns do not say that these are instruction data.",
     "sources.language": "The language of samples that do not name one.",
     "sources.duplicates": "Keep them, or keep the first of equal texts or of equal ids.",
@@ -200,11 +243,13 @@ PARTS = {
     "schedule.name": "schedules",
     "student.preset": "presets",
     "evaluate.suites[].suite": "suites",
+    "teacher.name": "teachers",
+    "feedback.judges[].judge": "judges",
 }
 """Keys whose values are names of a registry."""
 
-FILLED_IN = {"seed", "workers", "events"}
-"""Options of sources that come from other keys of the recipe."""
+FILLED_IN = {"seed", "workers", "events", "teacher", "evaluation", "right", "account"}
+"""Options of sources and teachers that come from other keys of the recipe."""
 
 RECIPES_TOP = """\
 # Recipes
@@ -280,7 +325,7 @@ def _keys() -> Iterator[str]:
     for key, node in found.items():
         part = PARTS.get(key)
         allowed = f"a name of [{part}](#{part})" if part else _allowed(node, schema)
-        default = node.get("default") if "[]" in key else defaults[key]
+        default = node.get("default") if "[]" in key else defaults.get(key, node.get("default"))
         required = "[]" in key and "default" not in node
         shown = "required" if required else _value(default)
         row = f"| `{key}` | {shown} | {allowed} | {KEYS[key]} |"
@@ -304,6 +349,10 @@ def _leaves(node: Mapping[str, Any], schema: Mapping[str, Any], prefix: str) -> 
 
 
 def _resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a reference refers to; of a section that may be left out, the section."""
+    choices = [each for each in node.get("anyOf", ()) if each.get("type") != "null"]
+    if len(choices) == 1 and "$ref" in choices[0]:
+        node = choices[0]
     reference = node.get("$ref")
     return schema["$defs"][reference.rpartition("/")[2]] if reference else node
 
@@ -319,7 +368,7 @@ def _values(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def _parts() -> Iterator[str]:
     """Each registry with its members and their options."""
     used: set[str] = set()
-    for kind in ("sources", "difficulties", "schedules", "orders", "presets", "suites"):
+    for kind in ("sources", "difficulties", "schedules", "orders", "presets", "teachers", "judges", "suites"):
         module, attribute = REGISTRIES[kind]
         registry = getattr(import_module(module), attribute)
         yield f"### {kind.capitalize()}\n"
@@ -328,9 +377,9 @@ def _parts() -> Iterator[str]:
             continue
         for entry in registry:
             factory = registry.get(entry.name)
-            text = entry.summary if kind == "orders" else inspect.getdoc(factory) or entry.summary
+            text = inspect.getdoc(factory) or entry.summary
             # Members without options of their own need no heading.
-            rows = [] if kind == "orders" else list(_options(kind, factory, used))
+            rows = list(_options(kind, factory, used))
             yield f"**`{entry.name}`** {text.replace('``', '`')}\n"
             if rows:
                 yield "\n".join(["| option | default | allowed | meaning |", "|---|---|---|---|", *rows, ""])
@@ -340,7 +389,7 @@ def _parts() -> Iterator[str]:
 def _options(kind: str, factory: Callable[..., Any], used: set[str]) -> Iterator[str]:
     hints, parameters = typing.get_type_hints(factory), inspect.signature(factory).parameters
     for name in option_names(factory):
-        if kind == "sources" and name in FILLED_IN:
+        if kind in ("sources", "teachers") and name in FILLED_IN:
             continue
         key = f"{kind}.{name}"
         used.add(key)
@@ -371,7 +420,8 @@ def _shipped() -> Iterator[str]:
         options = ", ".join(f"{key} {_value(value)}" for key, value in recipe.schedule.options.items())
         schedule = recipe.schedule.name + (f" ({options})" if options else "")
         about = first.lstrip("# ").rstrip(":") if first.startswith("#") else recipe.title
-        yield f"| `{name}` | {about} | {schedule} | {recipe.student.base or recipe.student.preset} | {recipe.tokens:,} |"
+        student = recipe.student.base or recipe.student.preset
+        yield f"| `{name}` | {about} | {schedule} | {student} | {recipe.tokens:,} |"
     yield ""
 
 
@@ -390,6 +440,8 @@ def _allowed(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         return "a list" if "properties" in inner else f"a list: {_allowed(inner, schema)}"
     if node.get("type") == "object":
         return "a mapping"
+    if "type" not in node:
+        return "anything"
     words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true, false"}
     least = node.get("minimum")
     return words[node["type"]] + (f" ≥ {least}" if least is not None else "")

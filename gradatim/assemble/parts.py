@@ -132,8 +132,8 @@ def drawn(recipe: Recipe) -> dict[str, Any]:
 
 
 def corpus_maker(recipe: Recipe, events: Events = ignore_events) -> CorpusMaker:
-    """What makes the recipe's samples. Workers, events and how later questions are had change none of the first cycle's:
-    they are not part of its key.
+    """What makes the recipe's samples. Workers, events and how later questions are had change none of the first
+    cycle's: they are not part of its key.
     """
     parts = recipe.data.split
     difficulty = _difficulty(recipe)
