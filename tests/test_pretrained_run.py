@@ -170,10 +170,10 @@ def test_a_real_model_learns_library_functions_is_killed_resumed_and_exported(
     path.write_text("".join(json.dumps(row) + "\n" for row in library_functions(120)))
     made = parse(
         {
-            "data": {"source": "file", "path": str(path), "split": {"by": "text", "validation": 16, "test": 8}},
+            "data": {"source": "file", "path": str(path), "split": {"by": "text", "validation": 4, "test": 4}},
             "difficulty": {"metric": "size", "bands": {"names": ["short", "long"]}},
             "schedule": {"name": "sequential"},
-            "budget": {"tokens": 3000},
+            "budget": {"tokens": 1200},
             "student": {"base": str(folder), "context": 256, "lora": lora, "template": "plain"},
             "train": {
                 "batching": "packed",
@@ -183,10 +183,10 @@ def test_a_real_model_learns_library_functions_is_killed_resumed_and_exported(
                 "objective": "answer_only",
                 "optimizer": {"learning_rate": 0.0003 if lora else 0.00003, "weight_decay": 0},
                 "shape": {"name": "constant"},
-                "validate": 2,
+                "validate": 1,
                 "log_every": 1,
             },
-            "evaluate": {"suites": [{"suite": "line", "protocol": "greedy", "limit": 4, "stages": "last"}]},
+            "evaluate": {"suites": [{"suite": "line", "protocol": "greedy", "limit": 2, "stages": "last"}]},
         }
     )
     whole = run(made, tmp_path / "whole")
@@ -195,24 +195,24 @@ def test_a_real_model_learns_library_functions_is_killed_resumed_and_exported(
     def stop(event: Event) -> None:
         nonlocal seen
         seen += event.kind == "advance" and event.task == "train long"
-        if seen == 2:
+        if seen == 1:
             raise Stopped("stopped")
 
     with pytest.raises(Stopped):
         run(made, tmp_path / "cut", events=stop)
     again = run(made, tmp_path / "cut")
-    assert again[-1].fitted.resumed_at == 2
+    assert again[-1].fitted.resumed_at == 1
     assert [stage.fitted.weights for stage in again] == [stage.fitted.weights for stage in whole]
     rows = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
     losses = [row["validation_answer_loss"] for row in rows if "validation_answer_loss" in row]
-    assert losses[-1] < losses[0]
+    assert losses[-1] < losses[0]  # after the short functions, and after the long ones
     from gradatim.api import model_folder
     from gradatim.student.export import export
 
     exported = export(model_folder(tmp_path / "whole"), tmp_path / "exported", merge=True)
     assert (exported.merged is None) == (lora is None)
     counts = [
-        evaluate(each, path, "line", protocol="greedy", limit=4).counts
+        evaluate(each, path, "line", protocol="greedy", limit=2).counts
         for each in (tmp_path / "whole", tmp_path / "exported")
     ]
     assert counts[0] == counts[1]

@@ -68,16 +68,17 @@ class Delivery:
             shares["student"] = 0.0
         if not sum(shares.values()):
             return samples, {"none": samples.num_rows}
+        asked = teacher(self.recipe, events) if shares.get("teacher") else None
         done = deliver(
             samples,
             attempts,
             shares=shares,
-            teacher=teacher(self.recipe, events) if shares.get("teacher") else None,
+            teacher=asked,
             right=right(self.recipe, events),
             seed=self.recipe.data.seed + cycle,
             events=events,
         )
-        return done.table, done.facts
+        return done.table, done.facts if asked is None else {**done.facts, "teacher": dict(asked.facts)}
 
     @property
     def _shares(self) -> dict[str, float]:

@@ -3,7 +3,7 @@
 A ``Chat`` turns requests into replies, in their order, and knows nothing of questions. A ``Teacher`` answers, errs,
 asks and grades; ``oracle`` does so by itself, ``language.LanguageTeacher`` through a chat. A ``Request`` with another
 ``draw`` is another request: asking again is a new draw, and the same request with the same draw means the same reply.
-This module holds no behaviour.
+This module asks nobody.
 """
 
 from __future__ import annotations
@@ -17,7 +17,18 @@ from ..stage import Events, ignore_events
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["GRADES", "Chat", "Grade", "Question", "Received", "Reply", "Request", "Teacher", "ignore_reply"]
+__all__ = [
+    "GRADES",
+    "Chat",
+    "Grade",
+    "Question",
+    "Received",
+    "Reply",
+    "Request",
+    "Teacher",
+    "ignore_reply",
+    "used_since",
+]
 
 GRADES = ("easy", "middle", "hard")
 """How a parent went, for which a new question can be asked."""
@@ -132,3 +143,17 @@ class Teacher(Protocol):
     def rubric(self, samples: pa.Table, attempts: Sequence[str], *, draw: int = 0) -> list[Grade | None]:
         """Points for each attempt. ``UserError`` where the teacher has no opinion, only the truth."""
         ...
+
+
+def used_since(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What a teacher's facts have grown by: requests, tokens and cost of one piece of work."""
+    grown: dict[str, Any] = {}
+    for name, value in after.items():
+        old = before.get(name)
+        if isinstance(value, Mapping):
+            grown[name] = used_since(old if isinstance(old, Mapping) else {}, value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            grown[name] = value - (old if isinstance(old, int | float) else 0)
+        else:
+            grown[name] = value
+    return grown

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +26,7 @@ from ..errors import DataError, RecipeError, did_you_mean
 from ..programs import commented, run_program
 from ..stage import Event, Events, Feedback, ignore_events
 from ..table import SCHEMA, dedupe, make_table
-from ..teacher.teacher import GRADES
+from ..teacher.teacher import GRADES, used_since
 from .novelty import OUTPUT, Contamination, Known, Refusals, refusal
 from .parents import apportion, graded, laps
 
@@ -103,6 +104,7 @@ class Taught:
         """
         self.facts.clear()
         self.facts.update(cycle=cycle, asked=0, learnt=0, dry=None)
+        before = deepcopy(dict(self.teacher.facts))
         refusals = Refusals()
         drawing = _Drawing(self, cycle, Contamination(self.evaluation), refusals)
         if cycle == 0:
@@ -110,6 +112,8 @@ class Taught:
         else:
             made = self._later(drawing, feedback)
         self.facts.update(new=made.num_rows, refused=refusals.facts())
+        if "requests" in self.teacher.facts:
+            self.facts["teacher"] = used_since(before, self.teacher.facts)
         if not made.num_rows and not (cycle and self.new == 0):
             raise self._nothing(cycle, refusals)
         learnt = self._learnt(feedback) if cycle and (self.accumulate or self.new == 0) else None

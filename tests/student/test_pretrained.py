@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -217,11 +218,12 @@ def test_gradient_checkpointing_changes_no_bit(bases: dict[str, Path], samples: 
     assert len(digests) == 1
 
 
+@pytest.mark.parametrize("train", [TRAIN, BF16])
 @pytest.mark.parametrize("lora", [None, LORA])
 def test_weights_may_be_bf16_while_an_adapter_stays_fp32(
-    bases: dict[str, Path], samples: pa.Table, tmp_path: Path, lora: LoraSettings | None
+    bases: dict[str, Path], samples: pa.Table, tmp_path: Path, lora: LoraSettings | None, train: TrainSettings
 ) -> None:
-    made = learner(samples, tmp_path, settings(bases["llama"], lora=lora, dtype="bf16"), BF16)
+    made = learner(samples, tmp_path, settings(bases["llama"], lora=lora, dtype="bf16"), train)
     kinds = {parameter.dtype for parameter in made.initial(None).parameters() if parameter.requires_grad}
     assert kinds == {torch.bfloat16 if lora is None else torch.float32}
     again = made.fit(stage(), tmp_path / "stage", None)
@@ -347,3 +349,11 @@ def test_names_on_the_hub_are_told_from_paths(tmp_path: Path) -> None:
     assert not is_hub_name("./gpt2")
     assert not is_hub_name("a/b/c")
     assert not is_hub_name(str(tmp_path))
+
+
+def test_a_missing_peft_is_told_with_what_to_install(
+    bases: dict[str, Path], samples: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(DataError, match=r"pip install 'gradatim\[lora\]'"):
+        fit(samples, tmp_path, settings(bases["llama"], lora=LORA))

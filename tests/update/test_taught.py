@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import ClassVar
 
 import pyarrow as pa
 import pytest
@@ -39,6 +40,8 @@ def forms(table):
 
 class Words:
     """A teacher of questions in words: ``write(parent, draw)`` is the prompt, ``answer(prompt)`` the answer."""
+
+    facts: ClassVar[dict[str, int]] = {}
 
     def __init__(self, write, answer=lambda prompt: "def f():\n    return 1\n"):
         self.write, self.answer, self.asked = write, answer, []
