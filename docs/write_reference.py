@@ -278,8 +278,8 @@ Results go to stdout, everything else to stderr. Work over two seconds shows how
 work failed, 2 your mistake (one line: where, what is wrong, what was given, what is allowed, what to try), 130
 stopped with everything saved. Nothing that was finished is lost, and the same command goes on.
 
-`generate`, `score`, `plan`, `run`, `evaluate`, `check`, `sample`, `export`, `doctor` and `list` print JSON of a stable shape
-with `--json`. `gradatim list KIND --json` is a list of `{"name", "summary"}`; `gradatim evaluate … --json` and
+`generate`, `score`, `plan`, `run`, `evaluate`, `check`, `sample`, `export`, `doctor` and `list` print JSON of a stable
+shape with `--json`. `gradatim list KIND --json` is a list of `{"name", "summary"}`; `gradatim evaluate … --json` and
 `gradatim check … --json` are `{"counts": {"passed", "failed", "timeout", "invalid", "total"}, "scores": {NAME:
 {"value", "low", "high"}}}`, with 95 % intervals over the samples asked, or the problems.
 """

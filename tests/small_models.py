@@ -34,7 +34,9 @@ def tokenizer(*, template: str | None = TEMPLATE, pad: str | None = "<|pad|>", e
     return made
 
 
-def base(folder: Path, family: str = "llama", *, seed: int = 0, vocabulary: int = 320, **named: Any) -> Path:
+def base(
+    folder: Path, family: str = "llama", *, seed: int = 0, vocabulary: int = 320, context: int = 128, **named: Any
+) -> Path:
     """A model folder with two layers of random weights; ``named`` goes to ``tokenizer``."""
     shape = {
         "vocab_size": vocabulary,
@@ -43,7 +45,7 @@ def base(folder: Path, family: str = "llama", *, seed: int = 0, vocabulary: int 
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "max_position_embeddings": 128,
+        "max_position_embeddings": context,
         "tie_word_embeddings": True,
         "bos_token_id": None,
         "eos_token_id": 2,

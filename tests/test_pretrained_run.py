@@ -115,6 +115,32 @@ def test_the_coder_recipes_are_checked_and_planned_without_weights(name: str, mo
     assert plan.parameters is None
 
 
+@pytest.mark.slow
+def test_the_coder_recipe_goes_through_two_cycles_with_an_adapter(sandbox: Any, tmp_path: Path) -> None:
+    changes = [
+        f"student.base={base(tmp_path / 'base', context=1024)}",
+        'teacher={name: scripted, replies: {"": null}}',
+        "data.new=0",  # the same questions again: the script knows no others
+        "data.count=12",
+        "feedback={questions: 4, new_tokens: 8, judges: [{judge: tests}]}",
+        "budget.tokens=700",
+        "student.dtype=fp32",
+        "student.gradient_checkpointing=false",
+        "train={precision: fp32, accumulate: 1, validate: 1}",
+        "evaluate={suites: [{suite: output, protocol: greedy, limit: 2}]}",
+        "threads=1",
+    ]
+    first, second = run(load("distill/coder", changes), tmp_path / "run")
+    assert (first.cycle, second.cycle) == (0, 1)
+    adapters = sorted(tmp_path.glob("run/cycle-*/stage-*/model/adapter_model.safetensors"))
+    assert len(adapters) == 2
+    attempts = json.loads((tmp_path / "run" / "cycle-00" / "feedback.json").read_text())
+    assert attempts["verdicts"]["passed"]["hard"] == 0
+    assert attempts["grades"]["hard"] == attempts["questions"] == 4  # random weights answer nothing rightly
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert any("contrast_loss" in row for row in rows if row["cycle"] == 1)
+
+
 def test_a_base_that_is_nowhere_is_told_before_anything_is_drawn(chats: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"student\.base: there is no such model"):
         check(recipe(tmp_path / "nowhere", chats))

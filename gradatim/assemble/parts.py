@@ -225,8 +225,14 @@ def _base(recipe: Recipe) -> None:
 
 
 def _whole_samples(recipe: Recipe) -> None:
-    why = needs_whole_samples(_schedules(recipe)[0], recipe.difficulty.bands.names)
-    if recipe.train.batching == "windows" and why is not None:
+    if recipe.train.batching != "windows":
+        return
+    try:
+        schedule = _schedules(recipe)[0]
+    except UserError:
+        return  # told on its own
+    why = needs_whole_samples(schedule, recipe.difficulty.bands.names)
+    if why is not None:
         raise RecipeError(why, where="train.batching", given="windows: random crops of the text", allowed="packed")
 
 
