@@ -22,6 +22,9 @@ SAMPLE = (0, 81)
 WRONG_REFERENCES = {"JavaScript/112", "JavaScript/155"}
 """Reference solutions that fail their own tests: ``console.assert`` only printed it where they were made."""
 
+BY_CHANCE = {"Go/95"}
+"""A reference that leaves a walk over a map early: which keys it has seen by then is chance, and so is its verdict."""
+
 Problem = dict[str, Any]
 
 
@@ -108,7 +111,8 @@ def check_all(name: str, language: Any, sandbox: Any, chosen: list[Problem]) -> 
     wrong = {each["task_id"]: program(language, each, CHANGES[name]) for each in chosen}
     language.prepare(sandbox, [*right.values(), *wrong.values()])
     verdicts = {task: language.check(sandbox, each) for task, each in right.items()}
-    assert {task for task, verdict in verdicts.items() if not verdict.passed} == WRONG_REFERENCES & set(right)
+    failed = {task for task, verdict in verdicts.items() if not verdict.passed}
+    assert failed - BY_CHANCE == WRONG_REFERENCES & set(right)
     verdicts = {task: language.check(sandbox, each) for task, each in wrong.items()}
     assert {task: each for task, each in verdicts.items() if each.outcome != "failed" or "compile" in each.reason} == {}
 
