@@ -42,8 +42,10 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def beside_the_paper(study: StudyData) -> str:
-    """Each arm under both protocols, with the published figure where there is one."""
+def beside_the_paper(study: StudyData) -> list[str]:
+    """Each arm under both protocols, with the published figure; nothing where no arm has one to stand beside."""
+    if not {"greedy", "paper"} <= {protocol for suite, protocol in study.evaluations() if suite == "output"}:
+        return []
     rows = []
     for row in summarise(study).rows:
         shares = {}
@@ -53,7 +55,11 @@ def beside_the_paper(study: StudyData) -> str:
         published = next((value for name, value in PUBLISHED.items() if row.arm == name), None)
         ours = [mean_and_interval([c.passed / c.total for c in shares[protocol]]) for protocol in ("greedy", "paper")]
         rows.append([row.title, share(published), ours[1], ours[0]])
-    return table(["arm", "published, sampled", "ours, sampled as published", "ours, greedy"], rows)
+    return [
+        "## Beside the paper",
+        "Percent of test programs whose output is right; in brackets Student's 95 % interval over seeds.",
+        table(["arm", "published, sampled", "ours, sampled as published", "ours, greedy"], rows),
+    ]
 
 
 def by_group(study: StudyData, group: str) -> str:
@@ -103,17 +109,15 @@ def main(arguments: list[str]) -> None:
         f' `python docs/write_study.py runs/{recipe} {page.as_posix()} "{title}"`.',
         "## The comparison",
         markdown_table(study).strip(),
-        "## Beside the paper",
-        "Percent of test programs whose output is right; in brackets Student's 95 % interval over seeds.",
-        beside_the_paper(study),
+        *beside_the_paper(study),
         f"{START}\n{notes}\n{END}",
         "## By level and by band",
         "Whole outputs, greedy, percent, mean over seeds.",
         by_group(study, "level"),
         by_group(study, "band"),
-        "## Everything else that was asked",
-        measures(study),
     ]
+    if summarise(study).measures:
+        parts += ["## Everything else that was asked", measures(study)]
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n\n".join(parts) + "\n")
 
