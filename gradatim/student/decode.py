@@ -23,7 +23,6 @@ Five properties, each held by a test:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -34,7 +33,7 @@ from transformers.cache_utils import Cache
 
 from ..stage import Event, Events, ignore_events
 from .memory import attends_everywhere, memory_for, without
-from .products import quick_products
+from .products import at_rest
 from .vocabulary import Vocabulary
 
 __all__ = ["Completion", "Finish", "Prediction", "Settled", "complete", "predict_next", "uniforms"]
@@ -119,7 +118,7 @@ def complete(
             done[index] = row
         else:
             rows.append(row)
-    with _at_rest(model):
+    with at_rest(model):
         events(Event("start", task, len(done), len(prompts)))
         for ended in decoder.work(rows, batch or _batch_size(model), mixed):
             done.update(ended)
@@ -154,7 +153,7 @@ def predict_next(
             done[index] = Prediction(0, _NOTHING, _NOTHING)
         else:
             rows.append(_Row(index, tokens, _NOTHING, len(tokens) - 1, "limit"))
-    with _at_rest(model):
+    with at_rest(model):
         events(Event("start", task, len(done), len(texts)))
         for group in _groups(_readings(rows, share=False), batch or _batch_size(model), True):
             done.update(_predict_group(model, [reading.rows[0] for reading in group], None if greedy else seed))
@@ -409,15 +408,3 @@ def _context(model: Any) -> int:
 
 def _batch_size(model: Any) -> int:
     return 64 if model.device.type == "cpu" else 512
-
-
-@contextmanager
-def _at_rest(model: Any) -> Iterator[None]:
-    """No gradients and no dropout while inside; the model's mode is restored on the way out."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), quick_products(model):
-            yield
-    finally:
-        model.train(training)

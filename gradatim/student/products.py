@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
-__all__ = ["quick_products"]
+__all__ = ["at_rest", "quick_products"]
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 
@@ -70,3 +70,15 @@ def _packed(module: Any) -> Product:
 
 _ROWS = 2048
 """For how many rows the weights are laid out: about what a batch of programs has. Any other number works too."""
+
+
+@contextmanager
+def at_rest(model: Any) -> Iterator[None]:
+    """No gradients and no dropout inside, products as above; the model's mode is restored on the way out."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), quick_products(model):
+            yield
+    finally:
+        model.train(training)

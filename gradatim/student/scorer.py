@@ -28,7 +28,7 @@ from ..difficulty.asked import Asked, Quantity
 from ..errors import DataError
 from .hardware import device
 from .load import load_student
-from .products import quick_products
+from .products import at_rest
 from .vocabulary import Vocabulary
 
 __all__ = [
@@ -101,7 +101,7 @@ def log_likelihoods(
     """
     # The last token is asked for, not read.
     lengths = [len(each.tokens) - 1 for each in asked]
-    with _at_rest(model):
+    with at_rest(model):
         for group in _groups(model, lengths, int(model.config.vocab_size), batch):
             logits = model(_padded(model, [asked[place].tokens[:-1] for place in group]), use_cache=False).logits
             yield {place: _of(logits[row], asked[place]) for row, place in enumerate(group)}
@@ -127,7 +127,7 @@ def attention_scores(
     lengths = [len(each.tokens) for each in asked]
     config = model.config
     shape = int(getattr(config, "num_hidden_layers", 1)) * int(getattr(config, "num_attention_heads", 1))
-    with _at_rest(model), _plain_attention(model):
+    with at_rest(model), _plain_attention(model):
         for group in _groups(model, lengths, shape * max(lengths, default=1), batch):
             tokens = _padded(model, [asked[place].tokens for place in group])
             layers = model(tokens, use_cache=False, output_attentions=True).attentions
@@ -263,18 +263,6 @@ def _padded(model: Any, rows: Sequence[Numbers]) -> torch.Tensor:
     for line, row in zip(made, rows, strict=True):
         line[: len(row)] = torch.from_numpy(row)
     return made.to(model.device)
-
-
-@contextmanager
-def _at_rest(model: Any) -> Iterator[None]:
-    """No gradients and no dropout inside; the model's mode is restored on the way out."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), quick_products(model):
-            yield
-    finally:
-        model.train(training)
 
 
 @contextmanager
