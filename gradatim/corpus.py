@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from .errors import RunFolderError
+from .errors import DataError, RunFolderError
 from .record import read_json, storage_errors, write_folder, write_json
 from .stage import Difficulty, Event, Events, Feedback, Source, ignore_events
 
@@ -118,26 +118,23 @@ class Corpus:
 
             own = open_tokenizer(model, events)
             return self._encoded(f"base-{token_key(own)}", lambda: own)
-        from transformers import AutoTokenizer
-
         from .student.lexical import lexical_tokenizer
         from .student.tokenizer import bpe_tokenizer, character_tokenizer, parts_of, texts_of
 
         kind = model.tokenizer + ("" if model.tokenizer == "character" else str(model.vocabulary))
 
         def make() -> Any:
+            if self.first is not None:  # the student knows no other tokens, even where that folder was lost
+                return Corpus(self.first, {}).tokens(model, events)[0]
             # Characters come from every part: a test program must not fail for a letter training lacks.
             parts: tuple[Part, ...] = ("train", "validation", "test")
             texts = (text for part in parts for text in parts_of(self.table(part)))
-            known = (self.first or self.folder) / f"tokens-{kind}" / "tokenizer"
-            stored: Any = AutoTokenizer
             makers: dict[str, Callable[[], Any]] = {
-                "known": lambda: stored.from_pretrained(known),
                 "character": lambda: character_tokenizer(texts),
                 "lexical": lambda: lexical_tokenizer(texts, model.vocabulary),
                 "bpe": lambda: bpe_tokenizer(texts_of(self.table("train")), model.vocabulary),
             }
-            return makers["known" if known.exists() else model.tokenizer]()
+            return makers[model.tokenizer]()
 
         return self._encoded(kind, make)
 
@@ -201,12 +198,39 @@ class CorpusMaker:
             if not (folder / "facts.json").exists():
                 cycle = feedback.cycle + 1
                 samples, facts = self._scored(cycle, feedback, events)
+                samples, held_out = self._without_held_out(samples, first)
                 attempts = ask(samples) if self.deliver is not None and self.deliver.asks else Feedback()
                 train, delivered = self._delivered(samples, cycle, attempts, events)
                 tables = {"train": train, "validation": first.table("validation"), "test": first.table("test")}
                 rows = {"train": {"all": train.num_rows}}
-                self._write(folder, tables, {**facts, "split": {"rows": rows}, **delivered})
+                self._write(folder, tables, {**facts, "split": {"rows": rows, "held_out": held_out}, **delivered})
         return Corpus(folder, read_json(folder / "facts.json"), first.folder)
+
+    def _without_held_out(self, samples: pa.Table, first: Corpus) -> tuple[pa.Table, int]:
+        """The samples that are not the same as one held out, in the split's sense, and how many are.
+
+        A source need not know what is held out: the grammar may write a test program again. Where samples are parted
+        at random, equal ones stand on both sides by choice.
+        """
+        if self.parts.by == "random":
+            return samples, 0
+        import pyarrow as pa
+
+        from .programs import canonical
+        from .table import questions
+
+        key: Callable[[str], str] = canonical if self.parts.by == "canonical" else str
+        held = [questions(first.table(part)).to_pylist() for part in ("validation", "test")]
+        known = {key(question) for part in held for question in part}
+        new = [key(question) not in known for question in questions(samples).to_pylist()]
+        if not any(new):
+            raise DataError(
+                "every sample of this cycle is held out",
+                where="data",
+                given=len(new),
+                hint="other levels, or one cycle",
+            )
+        return samples.filter(pa.array(new, pa.bool_())), new.count(False)
 
     def _scored(self, cycle: int, feedback: Feedback, events: Events) -> tuple[pa.Table, dict[str, Any]]:
         """The samples of a cycle with a column per metric, and what became of them."""

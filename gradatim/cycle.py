@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from .assemble import Parts, stage_seed
 from .corpus import Corpus
+from .errors import RunFolderError
 from .record import Record
 from .results import decode_fitted, decode_progress, decode_stage, decode_suite, describe, encode
 from .schedule import category_codes, needs_of, realise
@@ -157,24 +158,33 @@ class Cycle:
 
     def attempts(self, samples: pa.Table) -> Feedback:
         """The student's answers to samples that it will learn in the next cycle."""
-        return Feedback(self.number, self._judged(f"cycle-{self.number + 1:02d}/attempts", samples))
+        table = self._judged(f"cycle-{self.number + 1:02d}/attempts", samples, proved=True)
+        return Feedback(self.number, table)
 
-    def _judged(self, key: str, questions: pa.Table) -> pa.Table:
-        """The student's attempts at ``questions`` under every judge, asked once."""
+    def _judged(self, key: str, questions: pa.Table, proved: bool = False) -> pa.Table:
+        """The student's attempts at ``questions`` under every judge, or under those that prove; asked once."""
 
         path = self.record.folder / f"{key}.parquet"
 
         def make() -> dict[str, Any]:
             model = self.record.folder / _place(self.number, self.last.index, self.last.spec.name) / "model"
-            seed = stage_seed(self.parts.seed, self.number, 1 << 21)
-            found = self.parts.probe(self.parts.load(model), questions, seed, self.events)
+            seed = stage_seed(self.parts.seed, self.number, (1 << 21) + proved)
+            found = self.parts.probe(self.parts.load(model), questions, seed, self.events, proved=proved)
             write_table(found.table, path)
             for name, learnt in found.models.items():
                 learnt.save(path.with_suffix("") / name)
             return dict(found.facts)
 
         self.record.once(f"{key}.json", make)
-        return pq.read_table(path)
+        try:
+            return pq.read_table(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise RunFolderError(
+                "the student's attempts of this cycle are damaged",
+                where=path,
+                given=error,
+                hint=f"remove {path.with_suffix('.json')}: the student is asked again",
+            ) from error
 
 
 def _place(cycle: int, index: int, name: str) -> str:

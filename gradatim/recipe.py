@@ -20,9 +20,11 @@ from .errors import RecipeError, did_you_mean
 from .student.settings import ModelSettings, TrainSettings
 
 __all__ = [
+    "ALLOWANCE",
     "RECIPES",
     "DeliverySection",
     "FeedbackSection",
+    "JudgeSection",
     "Recipe",
     "changed_keys",
     "dump",
@@ -202,7 +204,25 @@ class Recipe(Section):
         return (self.budget.steps or 0) * self.train.size * self.train.length * self.train.accumulate
 
 
-MAY_CHANGE = ("title", "workers", "train.checkpoint_seconds", "train.log_every", "train.validate")
+ALLOWANCE = (
+    "budget_tokens",
+    "budget_money",
+    "concurrency",
+    "seconds",
+    "retries",
+    "requests_per_minute",
+    "tokens_per_minute",
+)
+"""Options of a teacher that say how much and how fast it may be asked; no reply hangs on them."""
+
+MAY_CHANGE = (
+    "title",
+    "workers",
+    "train.checkpoint_seconds",
+    "train.log_every",
+    "train.validate",
+    *(f"teacher.{name}" for name in ALLOWANCE),
+)
 """What a resumed run may say differently: nothing here changes a weight or a count. A study may also get more seeds
 and more arms."""
 

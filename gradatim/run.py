@@ -14,11 +14,13 @@ from .assemble import assemble, check
 from .claim import claim
 from .cycle import Cycle
 from .recipe import Recipe
-from .record import Record
+from .record import Record, read_json
 from .stage import Event, Events, StageResult, ignore_events
 from .update import RanDry
 
 __all__ = ["run"]
+
+FINISHED = "finished.json"
 
 
 def run(
@@ -37,16 +39,18 @@ def run(
         corpora = [parts.corpus.make(store or folder / "data", events)]
         stages: list[StageResult] = []
         end: dict[str, int | str] = {}
-        for number in range(parts.cycles):
+        # A run that ran dry stays ended: to ask again might bring what could not be had then.
+        cycles = read_json(folder / FINISHED)["cycles"] if record.done(FINISHED) else parts.cycles
+        for number in range(cycles):
             cycle = Cycle(record, parts, corpora[-1], number, stages, events)
             stages += cycle.run()
             end = {"cycles": number + 1, "stages": len(stages)}
-            if number + 1 < parts.cycles:
+            if number + 1 < cycles:
                 try:
                     corpora.append(cycle.next_corpus(corpora))
                 except RanDry as dry:
                     events(Event("note", "run", text=f"the run ends after cycle {number}: {dry}"))
                     end["dry"] = str(dry)
                     break
-        record.once("finished.json", lambda: end)
+        record.once(FINISHED, lambda: end)
         return stages

@@ -168,7 +168,8 @@ def taught(
     """Questions of a teacher: seeds first, then new ones from what the student gets wrong"""
     from .update.taught import RATIO, Taught
 
-    table = FileSource(_shipped(seeds), columns, None, language).draw(0, Feedback()) if seeds is not None else None
+    file = FileSource(_shipped(seeds), columns, None, language) if seeds is not None else None
+    table = file.draw(0, Feedback()) if file is not None else None
     texts = evaluation() if callable(evaluation) else evaluation
     return Taught(
         teacher,
@@ -176,6 +177,7 @@ def taught(
         new,
         seed=seed,
         seeds=table,
+        read=file.facts if file is not None else {},
         ratio=RATIO if ratio is None else ratio,
         grade=grade,
         rounds=rounds,

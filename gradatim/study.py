@@ -28,6 +28,7 @@ import numpy as np
 
 from .assemble import assemble, check, corpus_maker, drawn
 from .claim import differences
+from .corpus import Corpus
 from .errors import GradatimError, RecipeError, RunFolderError, Stopped, WorkFailed
 from .recipe import Recipe, changed_keys
 from .record import Record, read_json, write_json
@@ -113,10 +114,27 @@ def study(plan: Plan, folder: Path, *, workers: int = 0, events: Events = ignore
                     given="; ".join(changed),
                     hint="another folder with --out, or the recipe as it was",
                 )
-        for recipe in plan.arms.values():
-            corpus_maker(recipe.model_copy(update={"workers": cores}), events).make(folder / "data", events)
+        corpora = {
+            arm: corpus_maker(recipe.model_copy(update={"workers": cores}), events).make(folder / "data", events)
+            for arm, recipe in plan.arms.items()
+        }
+        _check_held_out(plan, corpora)
         waiting = {run: recipe for run, recipe in recipes.items() if not _finished(folder / run_folder(*run), recipe)}
         _carry_out(waiting, folder, min(workers, max(len(waiting), 1)), events, len(recipes))
+
+
+def _check_held_out(plan: Plan, corpora: Mapping[str, Corpus]) -> None:
+    """``RecipeError`` when an arm would be tested on other samples: what a teacher or a proof made hangs on more than
+    the section ``data``."""
+    asked = {arm: corpus.table("test").select(["prompt", "answer"]) for arm, corpus in corpora.items()}
+    for arm, samples in asked.items():
+        if not samples.equals(asked[plan.baseline]):
+            raise RecipeError(
+                "the arms of a study share their test set, or their results cannot be compared",
+                where=arm,
+                given=f"{samples.num_rows} test samples that are not those of {plan.baseline}",
+                hint="the same `teacher:` and the same `delivery.prove` in every recipe",
+            )
 
 
 def run_folder(arm: str, seed: int) -> str:

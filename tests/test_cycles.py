@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +20,15 @@ sys.path.insert(0, str(Path(__file__).parent / "teacher"))
 
 from serving import Handler, completion, serving
 
-from gradatim.errors import RecipeError
+from gradatim.assemble import assemble, corpus_maker
+from gradatim.assemble.teaching import teacher
+from gradatim.corpus import Corpus
+from gradatim.errors import RecipeError, RunFolderError
 from gradatim.programs import canonical, commented, generate, run_program
-from gradatim.recipe import Recipe, load
+from gradatim.recipe import Recipe, changed_keys, load
 from gradatim.run import run
+from gradatim.stage import Event, Feedback, ignore_events
+from gradatim.table import write_table
 
 SMALL = [
     "data.count=160",
@@ -151,6 +157,91 @@ def test_a_run_killed_in_every_phase_of_a_cycle_ends_with_the_same_bytes(whole: 
     assert fingerprint(folder) == fingerprint(whole)
 
 
+def test_no_later_cycle_learns_what_the_first_holds_out(tmp_path: Path) -> None:
+    again = load("smoke/baseline", ["cycles=2", "data.levels=['1.1']", "data.count=1500"])
+    maker = corpus_maker(again)
+    first = maker.make(tmp_path / "data")
+    held = {canonical(prompt) for part in ("validation", "test") for prompt in first.table(part)["prompt"].to_pylist()}
+    drawn = maker.source.draw(1, Feedback(0))["prompt"].to_pylist()
+    met = sum(canonical(prompt) in held for prompt in drawn)
+    assert met  # the grammar writes some of them again
+    later = maker.make_next(tmp_path / "next", first, Feedback(0), lambda samples: Feedback(), ignore_events)
+    learnt = later.table("train")["prompt"].to_pylist()
+    assert held.isdisjoint(canonical(prompt) for prompt in learnt)
+    assert later.facts["split"]["held_out"] == met == len(drawn) - len(learnt)
+
+
+def test_a_later_cycle_has_the_first_ones_tokens_even_where_these_were_lost(tmp_path: Path) -> None:
+    def corpus(name: str, levels: list[str], first: Path | None = None) -> Corpus:
+        for part in ("train", "validation", "test"):
+            write_table(generate(30, levels=levels, seed=5).table, tmp_path / name / f"{part}.parquet")
+        return Corpus(tmp_path / name, {}, first)
+
+    model = recipe("student.tokenizer=lexical").student
+    first = corpus("first", ["2.2"])
+    kept = first.tokens(model)[0].get_vocab()
+    shutil.rmtree(next(first.folder.glob("tokens-*")))
+    assert corpus("alone", ["1.1"]).tokens(model)[0].get_vocab() != kept
+    assert corpus("later", ["1.1"], first.folder).tokens(model)[0].get_vocab() == kept
+
+
+def test_damaged_feedback_is_told_in_one_line(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    (folder / "cycle-00/feedback.parquet").write_bytes(b"PAR1 cut short")
+    with pytest.raises(RunFolderError, match=r"feedback\.json: the student is asked again"):
+        run(recipe(), folder)
+
+
+API = "teacher={name: api, base_url: 'http://127.0.0.1:1/v1', model: m, key: null, budget_tokens: 9}"
+
+
+def test_a_budget_is_the_runs_however_it_is_resumed() -> None:
+    def account(*changes: str) -> str:
+        return teacher(recipe(API, *changes)).chat.account  # type: ignore[union-attr]
+
+    same = [
+        "title=other",
+        "workers=2",
+        "threads=2",
+        "train.log_every=7",
+        "train.validate=1",
+        "teacher.budget_tokens=99",
+    ]
+    assert {account(change) for change in same} == {account()}
+    assert len({account(), account("seed=2"), account("teacher.model=n"), account("train.size=8")}) == 4
+
+
+def test_one_teacher_serves_all_of_a_run_so_that_its_budget_is_one() -> None:
+    parts = assemble(recipe(API, "delivery={faulty: {teacher: 1}}", "feedback.judges=[{judge: rubric}]"))
+    source: Any = parts.corpus.source
+    deliver: Any = parts.corpus.deliver
+    judge: Any = parts.probe
+    assert source.teacher is deliver.shared is judge.args[1]
+
+
+def test_what_a_teacher_may_spend_names_no_other_corpus() -> None:
+    assert corpus_maker(recipe(API)).key == corpus_maker(recipe(API, "teacher.budget_tokens=99")).key
+    assert corpus_maker(recipe(API)).key != corpus_maker(recipe(API, "teacher.model=n")).key
+
+
+def test_a_moving_mixture_goes_with_faulty_answers(tmp_path: Path) -> None:
+    stages = run(recipe("cycles=1", "schedule={name: fade}", "budget.tokens=4000"), tmp_path / "run")
+    assert all(stage.spec.mixture is not None for stage in stages)
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert all(row["contrast_loss"] > 0 for row in rows if "contrast_loss" in row)
+    assert any("contrast_loss" in row for row in rows)
+
+
+def test_a_run_may_go_on_with_a_larger_budget_for_its_teacher() -> None:
+    before, after = (
+        recipe(f"teacher={{name: api, base_url: 'http://h/v1', model: m, budget_tokens: {tokens}}}")
+        for tokens in (1, 2)
+    )
+    assert changed_keys(before, after) == []
+    assert changed_keys(before, recipe("teacher={name: api, base_url: 'http://h/v1', model: n, budget_tokens: 1}"))
+
+
 def test_a_source_that_runs_dry_ends_the_run_well(tmp_path: Path) -> None:
     one = tmp_path / "one.jsonl"
     samples = generate(60, levels=["1.1"], seed=3).table
@@ -164,6 +255,9 @@ def test_a_source_that_runs_dry_ends_the_run_well(tmp_path: Path) -> None:
     stages = run(dry, tmp_path / "b")
     assert len(stages) == 1
     assert "dry" in json.loads((tmp_path / "b" / "finished.json").read_text())
+    told: list[Event] = []
+    assert len(run(dry, tmp_path / "b", events=told.append)) == 1
+    assert not [event for event in told if event.task.startswith("new ")]  # nobody is asked again
 
 
 def test_a_teacher_over_http_is_paid_once_however_often_the_run_is_killed(
@@ -224,6 +318,9 @@ def test_a_teacher_over_http_is_paid_once_however_often_the_run_is_killed(
         (["delivery={faulty: {student: 0, mutation: 0}}"], "share above 0"),
         (["teacher.name=orakel"], "oracle"),
         (["data.ratio={hrad: 1}"], "hard"),
+        (["feedback.judges=[{judge: rubric}]"], "oracle"),
+        (["feedback.judges=[{judge: tests, workers: 0}]"], "workers"),
+        (["feedback.draws=3"], "temperature"),
     ],
 )
 def test_what_a_recipe_of_cycles_says_wrong_is_told_before_anything_runs(

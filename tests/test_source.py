@@ -8,6 +8,7 @@ from gradatim.errors import DataError, RecipeError, UnknownPart
 from gradatim.source import SOURCES, cycle_seed
 from gradatim.stage import Feedback
 from gradatim.table import SCHEMA
+from gradatim.teacher import TEACHERS
 
 
 def test_a_file_source_counts_what_it_drops_and_why(tmp_path):
@@ -25,6 +26,17 @@ def test_a_file_source_counts_what_it_drops_and_why(tmp_path):
     beside = source.report.write_rejected(tmp_path / "table.parquet")
     assert beside is not None
     assert len(beside.read_text().splitlines()) == 2
+
+
+def test_what_is_not_used_of_a_file_of_seeds_is_counted(tmp_path):
+    path = tmp_path / "seeds.jsonl"
+    rows = [f'{{"prompt": "Question {n} of many", "answer": "a = {n}"}}\n' for n in (1, 2, 3, 3)]
+    path.write_text("".join(rows) + "oops\n")
+    teacher = TEACHERS.get("scripted")(replies={"": None})
+    source = SOURCES.get("taught")(count=2, seeds=path, teacher=teacher)
+    assert source.draw(0, Feedback()).num_rows == 2
+    told = source.facts["seeds"]
+    assert (told["given"], told["duplicates"], told["beyond"], told["rejected"]) == (4, 1, 1, {"not JSON": 1})
 
 
 def test_a_file_source_keeps_duplicates_unless_told(tmp_path):

@@ -64,6 +64,17 @@ def test_arms_must_share_their_data_and_test_set() -> None:
         plan_study(mixed, 2)
 
 
+def test_arms_whose_teachers_make_other_test_samples_are_refused(tmp_path: Path) -> None:
+    small = ["data.count=160", "data.split.test=20", "data.split.validation=20", "cycles=1"]
+    mixed = {
+        "one": load("smoke/distill-tinypy", small),
+        "other": load("smoke/distill-tinypy", [*small, "teacher.levels=['2.2']"]),
+    }
+    with pytest.raises(RecipeError, match="share their test set"):
+        study(plan_study(mixed, 1), tmp_path / "study", workers=1)
+    assert not list((tmp_path / "study").glob("one/*"))
+
+
 def test_the_baseline_with_restarts_is_a_control() -> None:
     mixed = arms("sequential", "baseline")
     mixed["restarts"] = load("smoke/baseline", [*SMALL, "schedule.restarts=3"])

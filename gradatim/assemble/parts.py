@@ -19,7 +19,7 @@ from ..difficulty import DIFFICULTIES
 from ..errors import RecipeError, UserError
 from ..evaluate import SUITES
 from ..options import option_names
-from ..recipe import Recipe
+from ..recipe import ALLOWANCE, Recipe
 from ..record import Metrics
 from ..schedule import SCHEDULES, Bands, check_cuts, make_bands, needs_whole_samples, split_budget, stage_seed
 from ..source import SOURCES
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from ..feedback import Probed
     from ..student.tokenizer import Encoded
+    from ..teacher import Teacher
 
 __all__ = ["Parts", "assemble", "check", "corpus_maker", "drawn", "stage_seed"]
 
@@ -67,7 +68,7 @@ class Parts:
     load: Callable[[Path], Any]
     encoded: Callable[[Corpus], tuple[Encoded, Encoded]]
     questions: Callable[[pa.Table, int], pa.Table]
-    probe: Callable[[Any, pa.Table, int, Events], Probed]
+    probe: Callable[..., Probed]
 
     @property
     def cycles(self) -> int:
@@ -78,12 +79,13 @@ class Parts:
 def assemble(recipe: Recipe, events: Events = ignore_events) -> Parts:
     """Every part of the recipe. Raises ``RecipeError`` or ``UnknownPart`` for the first part that cannot be built."""
     bands = recipe.difficulty.bands
+    shared = teacher(recipe, events)
     return Parts(
         seed=recipe.seed,
         evaluation_seed=recipe.evaluate.seed,
         tokens=recipe.tokens,
         metric=recipe.difficulty.metric,
-        corpus=corpus_maker(recipe, events),
+        corpus=corpus_maker(recipe, events, shared),
         cut=lambda corpus: make_bands(
             corpus.difficulty("train", recipe.difficulty.metric),
             thresholds=bands.thresholds,
@@ -96,7 +98,7 @@ def assemble(recipe: Recipe, events: Events = ignore_events) -> Parts:
         load=_load,
         encoded=lambda corpus: corpus.tokens(recipe.student, events)[1:],
         questions=partial(questions, recipe),
-        probe=partial(judged, recipe),
+        probe=partial(judged, recipe, shared),
     )
 
 
@@ -104,7 +106,7 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
     """Build every part that costs nothing and tell all faults at once, as one ``RecipeError``."""
     faults = []
     parts: tuple[Callable[[], Any], ...] = (
-        lambda: _source(recipe, ignore_events),
+        lambda: _source(recipe, ignore_events, teacher(recipe)),
         lambda: _difficulty(recipe),
         lambda: _schedules(recipe),
         lambda: _base(recipe),
@@ -131,10 +133,11 @@ def drawn(recipe: Recipe) -> dict[str, Any]:
     return recipe.data.model_dump(mode="json", exclude=later)
 
 
-def corpus_maker(recipe: Recipe, events: Events = ignore_events) -> CorpusMaker:
-    """What makes the recipe's samples. Workers, events and how later questions are had change none of the first
-    cycle's: they are not part of its key.
+def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher | None = None) -> CorpusMaker:
+    """What makes the recipe's samples. Workers, events, how later questions are had and what may be spent change none
+    of the first cycle's: they are not part of its key. ``shared``: the run's teacher, made here when left out.
     """
+    asking = shared or teacher(recipe, events)
     parts = recipe.data.split
     difficulty = _difficulty(recipe)
     asked: dict[str, Any] = {
@@ -143,23 +146,23 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events) -> CorpusMaker:
     }
     for section in (recipe.teacher, recipe.delivery):  # named only where there is one: older corpora keep their names
         if section is not None:
-            asked[type(section).__name__] = section.model_dump(mode="json")
+            asked[type(section).__name__] = section.model_dump(mode="json", exclude=set(ALLOWANCE))
     return CorpusMaker(
-        source=_source(recipe, events),
+        source=_source(recipe, events, asking),
         metrics={recipe.difficulty.metric: difficulty},
         parts=SplitChoice(parts.by, parts.validation, parts.test, recipe.data.seed),
         key=key_of(asked),
         workers=recipe.workers,
-        deliver=delivery(recipe),
+        deliver=delivery(recipe, asking),
     )
 
 
-def _source(recipe: Recipe, events: Events) -> Source:
+def _source(recipe: Recipe, events: Events, asking: Teacher | None) -> Source:
     factory = SOURCES.get(recipe.data.source, where="data.source")
     own: dict[str, Any] = {"seed": recipe.data.seed, "workers": recipe.workers, "events": events}
     known = option_names(factory)
-    if "teacher" in known and recipe.teacher is not None:
-        own |= {"teacher": teacher(recipe, events), "evaluation": partial(examined_with, recipe)}
+    if "teacher" in known and asking is not None:
+        own |= {"teacher": asking, "evaluation": partial(examined_with, recipe)}
         if recipe.delivery is not None and recipe.delivery.prove == "tests":
             own["right"] = right(recipe, events)
     given = {**recipe.data.options, **{name: own[name] for name in own if name in known}}

@@ -1,13 +1,14 @@
 """What do runs of several cycles add: who teaches, who judges, and where do faulty answers come from?
 
-A recipe's ``teacher``, ``delivery`` and ``feedback`` become objects here. One teacher serves all of a run; what it
-receives over a network is kept by itself, outside the run. Judges are made when a cycle ends, since some need a sandbox
-or a teacher, and checked before, by their names and options.
+A recipe's ``teacher``, ``delivery`` and ``feedback`` become objects here. One teacher serves all of a run, so that a
+budget is one and a model is loaded once; what it receives over a network is kept by itself, outside the run. Judges
+are made when a cycle ends, and once before, to see that they can be.
 """
 
 from __future__ import annotations
 
 import inspect
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +17,29 @@ from ..delivery import Right, deliver
 from ..errors import RecipeError
 from ..feedback import JUDGES
 from ..options import option_names
-from ..recipe import FeedbackSection, Recipe
+from ..recipe import MAY_CHANGE, FeedbackSection, JudgeSection, Recipe
 from ..stage import Events, Feedback, ignore_events
 from ..teacher import TEACHERS, Teacher
+from ..teacher.teacher import used_since
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..feedback import Probed
 
-__all__ = ["Delivery", "check_teaching", "delivery", "examined_with", "judged", "questions", "right", "teacher"]
+__all__ = [
+    "Delivery",
+    "check_teaching",
+    "delivery",
+    "examined_with",
+    "judged",
+    "questions",
+    "right",
+    "teacher",
+]
+
+OPINIONS = ("rubric", "scoring")
+"""Judges that ask the teacher for points."""
 
 
 def teacher(recipe: Recipe, events: Events = ignore_events) -> Teacher | None:
@@ -33,9 +47,7 @@ def teacher(recipe: Recipe, events: Events = ignore_events) -> Teacher | None:
     if recipe.teacher is None:
         return None
     factory = TEACHERS.get(recipe.teacher.name, where="teacher.name")
-    # An account is what a budget is counted against: one for each run, however often it is started.
-    account = key_of(recipe.model_dump(mode="json", exclude={"title", "workers", "threads"}))
-    own = {"seed": recipe.data.seed, "events": events, "account": account}
+    own = {"seed": recipe.data.seed, "events": events, "account": _account(recipe)}
     known = option_names(factory)
     given = {**{name: own[name] for name in own if name in known}, **recipe.teacher.options}
     parameters = inspect.signature(factory).parameters
@@ -46,11 +58,24 @@ def teacher(recipe: Recipe, events: Events = ignore_events) -> Teacher | None:
     return made
 
 
+def _account(recipe: Recipe) -> str:
+    """What a budget is counted against: one for each run, however often and with whatever allowance it is started."""
+    content = recipe.model_dump(mode="json")
+    for key in ("threads", *MAY_CHANGE):
+        *sections, last = key.split(".")
+        within = content
+        for section in sections:
+            within = within[section]
+        within.pop(last, None)
+    return key_of(content)
+
+
 @dataclass(frozen=True)
 class Delivery:
     """Lays a faulty answer, or the student's own attempt, beside each right one; see ``corpus.Deliver``."""
 
     recipe: Recipe
+    shared: Teacher | None = None
 
     @property
     def asks(self) -> bool:
@@ -68,7 +93,8 @@ class Delivery:
             shares["student"] = 0.0
         if not sum(shares.values()):
             return samples, {"none": samples.num_rows}
-        asked = teacher(self.recipe, events) if shares.get("teacher") else None
+        asked = self.shared if shares.get("teacher") else None
+        before = {} if asked is None else deepcopy(dict(asked.facts))
         done = deliver(
             samples,
             attempts,
@@ -78,7 +104,7 @@ class Delivery:
             seed=self.recipe.data.seed + cycle,
             events=events,
         )
-        return done.table, done.facts if asked is None else {**done.facts, "teacher": dict(asked.facts)}
+        return done.table, done.facts if asked is None else {**done.facts, "teacher": used_since(before, asked.facts)}
 
     @property
     def _shares(self) -> dict[str, float]:
@@ -86,9 +112,9 @@ class Delivery:
         return {} if section is None else {str(place): share for place, share in section.faulty.items()}
 
 
-def delivery(recipe: Recipe) -> Delivery | None:
+def delivery(recipe: Recipe, shared: Teacher | None = None) -> Delivery | None:
     """What lays other answers beside the right ones, or None where the recipe wants none."""
-    return Delivery(recipe) if recipe.delivery is not None or _learns_attempts(recipe) else None
+    return Delivery(recipe, shared) if recipe.delivery is not None or _learns_attempts(recipe) else None
 
 
 def _learns_attempts(recipe: Recipe) -> bool:
@@ -124,16 +150,32 @@ def questions(recipe: Recipe, samples: pa.Table, cycle: int) -> pa.Table:
     return samples.take(np.sort(chance.permutation(samples.num_rows)[: _feedback(recipe).questions]))
 
 
-def judged(recipe: Recipe, student: Any, samples: pa.Table, seed: int, events: Events) -> Probed:
-    """The student's attempts at ``samples`` under every judge, and the counts; see ``feedback.probe``."""
+def judged(
+    recipe: Recipe,
+    grader: Teacher | None,
+    student: Any,
+    samples: pa.Table,
+    seed: int,
+    events: Events,
+    *,
+    proved: bool = False,
+) -> Probed:
+    """The student's attempts at ``samples`` under every judge, and the counts; see ``feedback.probe``.
+
+    ``proved``: only whether they are right is wanted, so only what proves that is asked, and no teacher.
+    """
     from ..feedback.combine import Thresholds
     from ..feedback.probe import probe
 
     section = _feedback(recipe)
-    grader = teacher(recipe, events)
+    before = {} if grader is None else deepcopy(dict(grader.facts))
+    asked = section.judges
+    if proved:
+        by_tests = recipe.delivery is not None and recipe.delivery.prove == "tests"
+        asked = (JudgeSection(judge="output"), *([JudgeSection(judge="tests")] if by_tests else []))
     judges = {
         each.judge: (JUDGES.get(each.judge, where="feedback.judges")(grader, **each.options), each.weight)
-        for each in section.judges
+        for each in asked
     }
     found = probe(
         student,
@@ -148,18 +190,26 @@ def judged(recipe: Recipe, student: Any, samples: pa.Table, seed: int, events: E
         seed=seed,
         events=events,
     )
-    return found if grader is None else replace(found, facts={**found.facts, "teacher": dict(grader.facts)})
+    if grader is None:
+        return found
+    return replace(found, facts={**found.facts, "teacher": used_since(before, grader.facts)})
 
 
 def check_teaching(recipe: Recipe) -> None:
-    """Raises for a recipe whose cycles cannot be: unknown judges, no teacher where one is needed."""
+    """Raises for a recipe whose cycles cannot be: judges that cannot be made, no teacher where one is needed."""
     section = _feedback(recipe)
     names = [each.judge for each in section.judges]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise RecipeError("a judge is named twice", where="feedback.judges", given=", ".join(twice))
-    for each in section.judges:
-        _options_fit(each.judge, each.options)
+    _check_judges(recipe, section)
+    if section.draws > 1 and not section.temperature:
+        raise RecipeError(
+            "at temperature 0 all draws are one text",
+            where="feedback.draws",
+            given=section.draws,
+            allowed="1, or a feedback.temperature above 0",
+        )
     if recipe.data.source == "taught" and recipe.teacher is None:
         raise RecipeError("the source 'taught' needs a teacher", where="teacher", hint="teacher: {name: oracle}")
     if recipe.cycles > 1 and recipe.data.source == "file":
@@ -199,13 +249,14 @@ def _feedback(recipe: Recipe) -> FeedbackSection:
     return recipe.feedback or FeedbackSection()
 
 
-def _options_fit(name: str, options: dict[str, Any]) -> None:
-    """Whether the judge ``name`` has these options; it is not made, which may need a sandbox."""
-    known = option_names(JUDGES.get(name, where="feedback.judges"))
-    strangers = [option for option in options if option not in known]
-    if strangers:
-        raise RecipeError(
-            f"the judge {name!r} has no option {strangers[0]!r}",
-            where="feedback.judges",
-            allowed=", ".join(known) or "no options",
-        )
+def _check_judges(recipe: Recipe, section: FeedbackSection) -> None:
+    """Make every judge once, before a cycle is trained; what one needs of this machine is asked when it judges."""
+    grader = teacher(recipe)
+    for each in section.judges:
+        JUDGES.get(each.judge, where="feedback.judges")(grader, **each.options)
+        if each.judge in OPINIONS and recipe.teacher is not None and recipe.teacher.name == "oracle":
+            raise RecipeError(
+                f"the judge {each.judge!r} asks for points, and the teacher 'oracle' has no opinion",
+                where="feedback.judges",
+                hint="the judge output, or a teacher that is a language model",
+            )

@@ -27,6 +27,17 @@ from .settings import TrainSettings
 
 __all__ = ["Lanes", "parted"]
 
+_DROPPED = (
+    "activation_dropout",
+    "attention_dropout",
+    "attn_pdrop",
+    "dropout",
+    "embd_pdrop",
+    "hidden_dropout",
+    "resid_pdrop",
+)
+"""What configurations call the shares that are dropped by functions instead of layers."""
+
 Sums = Callable[[Batch], tuple[torch.Tensor, torch.Tensor]]
 """A batch's sums, and the loss that is differentiated."""
 
@@ -44,8 +55,7 @@ class Lanes:
         """As many lanes as torch has threads, where lanes can be."""
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         count = torch.get_num_threads()
-        drops = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
-        if count < 2 or device().type != "cpu" or train.compile or drops or train.size < 2 * count:
+        if count < 2 or device().type != "cpu" or train.compile or _drops(model) or train.size < 2 * count:
             return cls(parameters)
         return cls(parameters, count, ThreadPoolExecutor(count, "lane", torch.set_num_threads, (1,)))
 
@@ -63,17 +73,25 @@ class Lanes:
             own, loss = sums(part)
             return own.detach(), torch.autograd.grad(loss, self.parameters, allow_unused=True)
 
-        parts = [part for batch in batches for part in parted(batch, self.count)]
-        found = list(self.pool.map(one, parts))
-        for parameter, *gradients in zip(self.parameters, *(each for _, each in found), strict=True):
-            there = [gradient for gradient in gradients if gradient is not None]
-            parameter.grad = torch.stack(there).sum(dim=0) if there else None
-        return torch.stack([own for own, _ in found]).sum(dim=0)
+        told = []
+        for batch in batches:  # one after the other: no more gradients are held than there are lanes
+            for own, gradients in list(self.pool.map(one, parted(batch, self.count))):
+                told.append(own)
+                for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                    if gradient is not None:
+                        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        return torch.stack(told).sum(dim=0)
 
     def close(self) -> None:
         """Let the threads end."""
         if self.pool is not None:
             self.pool.shutdown()
+
+
+def _drops(model: Any) -> bool:
+    """Whether the model drops anything while it learns, by a layer or by a number in its configuration."""
+    layers = any(isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules())
+    return layers or any(getattr(getattr(model, "config", None), name, 0) for name in _DROPPED)
 
 
 def parted(batch: Batch, count: int) -> list[Batch]:

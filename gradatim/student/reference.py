@@ -42,8 +42,11 @@ def stage_start(lesson: Lesson, log_probabilities: Callable[[Batch], torch.Tenso
     rows = np.unique(paired_rows(batcher.beside, batcher.stage.rows))
     path = lesson.folder / REFERENCE
     if not path.exists():
-        stage = replace(batcher.stage, spec=replace(batcher.stage.spec, order="sorted"), rows=rows)
-        values = _compute(lesson, replace(batcher, stage=stage), log_probabilities)
+        # Every pair once, whatever the stage mixes or orders.
+        stage = replace(
+            batcher.stage, spec=replace(batcher.stage.spec, order="sorted", mixture=None), rows=rows, mixture=None
+        )
+        values = _compute(lesson, replace(batcher, stage=stage, draws=None), log_probabilities)
         write_atomically(path, save({"rows": rows, "log_probabilities": values[rows]}))
     sums = np.full((lesson.samples, 2), np.nan, dtype=np.float32)
     sums[rows] = _read(path, rows)

@@ -54,12 +54,13 @@ class Taught:
     from; with ``grade="random"`` parents are drawn whatever their grade. A refused question is asked for again, up to
     ``rounds`` times as many as are wanted. With ``accumulate`` a cycle has the samples learnt before it too. ``limit``
     is that of ROUGE-L, ``evaluation`` the texts of the problems that the student is examined with
-    (``novelty.problem_texts``).
+    (``novelty.problem_texts``). ``read`` tells what of the file of seeds could not be used.
 
-    ``facts`` of the last ``draw``: ``cycle``, ``rows``, ``new``, ``learnt`` (rows from former cycles), ``asked``,
-    ``refused`` by cause, and ``dry``, why there are fewer than wanted, or None. After the first cycle also, by grade,
-    ``parents`` (questions there were), ``wanted``, ``had``, and ``moved`` (of a grade without parents, so that others
-    have more).
+    ``facts`` of the last ``draw``: ``cycle``, ``kept``, ``new``, ``learnt`` (rows from former cycles), ``asked``,
+    ``refused`` by cause, and ``dry``, why there are fewer than wanted, or None. Of seeds that are given also ``seeds``:
+    how many there were, those whose id came before, those beyond ``count``, and what ``read`` tells.
+    After the first cycle also, by grade, ``parents`` (questions there were), ``wanted``, ``had``, and ``moved`` (of a
+    grade without parents, so that others have more).
     """
 
     teacher: Teacher
@@ -67,6 +68,7 @@ class Taught:
     new: int | None = None
     seed: int = 0
     seeds: pa.Table | None = field(default=None, repr=False)
+    read: Mapping[str, Any] = field(default_factory=dict, repr=False)
     ratio: Mapping[str, float] = field(default_factory=lambda: dict(RATIO))
     grade: Literal["feedback", "random"] = "feedback"
     rounds: int = 3
@@ -118,7 +120,7 @@ class Taught:
             raise self._nothing(cycle, refusals)
         learnt = self._learnt(feedback) if cycle and (self.accumulate or self.new == 0) else None
         parts = [made] if learnt is None else [learnt, made]
-        self.facts.update(learnt=0 if learnt is None else learnt.num_rows, rows=sum(part.num_rows for part in parts))
+        self.facts.update(learnt=0 if learnt is None else learnt.num_rows, kept=sum(part.num_rows for part in parts))
         return pa.concat_tables([part.cast(SCHEMA) for part in parts]).unify_dictionaries().combine_chunks()
 
     def _later(self, drawing: _Drawing, feedback: Feedback) -> pa.Table:
@@ -129,7 +131,8 @@ class Taught:
         wanted, moved = apportion(count, ratio, groups)
         self.facts.update(parents={name: group.num_rows for name, group in groups.items()}, wanted=wanted, moved=moved)
         known = feedback.known if feedback.known is not None else feedback.table
-        drawing.known = Known(_texts(known, "prompt") if known is not None else (), limit=self.limit)
+        # A sample that several cycles learnt is known once: every new question is compared with all of them.
+        drawing.known = Known(dict.fromkeys(_texts(known, "prompt") if known is not None else ()), limit=self.limit)
         made = [drawing.later(name, groups[name], number) for name, number in wanted.items() if number]
         had = {name: part.num_rows for name, part in zip((n for n in wanted if wanted[n]), made, strict=True)}
         self.facts.update(had=had)
@@ -180,7 +183,10 @@ class _Drawing:
             table = _table(questions)
         else:
             self._check_apart(table)
-            table = _chosen(dedupe(table.select(SCHEMA.names).cast(SCHEMA), "id").table, source.count, source.seed)
+            unique = dedupe(table.select(SCHEMA.names).cast(SCHEMA), "id")
+            given, table = table.num_rows, _chosen(unique.table, source.count, source.seed)
+            beyond = unique.table.num_rows - table.num_rows
+            source.facts["seeds"] = {**source.read, "given": given, "duplicates": unique.dropped, "beyond": beyond}
         table = self._kept(table, [self.evaluated.refuses(prompt) for prompt in _texts(table, "prompt")])
         return self._answered(table, draw=0)
 

@@ -10,7 +10,9 @@ import pytest
 from gradatim.cli.main import app, main
 from gradatim.errors import Stopped
 
-VERBS = ("generate", "score", "plan", "run", "study", "evaluate", "check", "sample", "report", "doctor", "list")
+VERBS = (
+    "generate", "score", "plan", "run", "study", "evaluate", "check", "sample", "report", "export", "doctor", "list",
+)  # fmt: skip
 
 
 def test_without_arguments_there_is_help_and_no_error(gradatim):

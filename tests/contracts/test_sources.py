@@ -11,13 +11,20 @@ import pytest
 from gradatim.source import SOURCES
 from gradatim.stage import Feedback
 from gradatim.table import LABELS, SCHEMA, make_table, texts, write_table
+from gradatim.teacher import TEACHERS
+
+ORACLE = TEACHERS.get("oracle")(levels=["1.1"])
 
 
 @pytest.fixture
 def options(tmp_path: Path) -> dict[str, dict[str, Any]]:
     """For each source, options with which it gives a small table. A new source adds its own."""
     write_table(make_table({"prompt": ["p", "q"], "answer": ["1", "2"], "om": [1.0, 2.0]}), tmp_path / "t.parquet")
-    return {"file": {"path": tmp_path / "t.parquet"}, "tinypy": {"count": 60, "seed": 3}}
+    return {
+        "file": {"path": tmp_path / "t.parquet"},
+        "tinypy": {"count": 60, "seed": 3},
+        "taught": {"count": 30, "teacher": ORACLE},
+    }
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in SOURCES])

@@ -96,3 +96,17 @@ def test_small_batches_and_compiled_steps_have_one_lane(two_threads, train):
 
 def test_dropout_has_one_lane(two_threads):
     assert Lanes.of(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout(0.1)), TRAIN).count == 1
+
+
+def test_dropout_that_only_the_configuration_tells_of_has_one_lane(two_threads):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {
+        "vocab_size": 8,
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+    }
+    assert Lanes.of(LlamaForCausalLM(LlamaConfig(**sizes, attention_dropout=0.2)), TRAIN).count == 1
+    assert Lanes.of(LlamaForCausalLM(LlamaConfig(**sizes)), TRAIN).count == 2

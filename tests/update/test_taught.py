@@ -68,7 +68,7 @@ def test_the_first_cycle_has_the_teachers_seeds_with_right_answers():
     source = taught()
     table = source.draw(0, Feedback())
     assert table.schema.equals(SCHEMA)
-    assert table.num_rows == source.facts["rows"] == source.facts["new"] == 40
+    assert table.num_rows == source.facts["kept"] == source.facts["new"] == 40
     for row in table.to_pylist():
         assert commented(run_program(row["prompt"])) == row["answer"]
         assert row["id"] == sample_id("python", row["prompt"])
