@@ -13,6 +13,7 @@ import importlib.util
 import math
 import os
 import platform
+import signal
 import site
 import socket
 import struct
@@ -82,7 +83,7 @@ class Interpreter:
             words = b"an unexpected message"
         except Damaged as error:
             words = str(error).encode()
-        self._process.kill()
+        self._end()
         _, said = self._process.communicate()
         said = b" ".join((said or b"").splitlines()[-3:]) or words
         raise WorkFailed(
@@ -121,11 +122,17 @@ class Interpreter:
         # Closing the socket makes both ends of every read return; the process itself may be deep in a sandbox.
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
-        self._process.kill()
+        self._end()
         self._process.wait()
         if self._process.stderr is not None:
             self._process.stderr.close()
         self._control.close()
+
+    def _end(self) -> None:
+        """Kill its whole group: bubblewrap that dies while it sets up leaves a child that would wait for ever."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def _start_bare(role: Role, control: int, packages: Sequence[str], slot: int) -> subprocess.Popen[bytes]:

@@ -120,7 +120,8 @@ class WalledTree:
             if self._handle is not None:
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
             elif self._process.returncode is None:
-                self._process.kill()
+                # Its group: what bubblewrap has begun with would wait for it for ever.
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Give the handle back."""
