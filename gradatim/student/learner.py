@@ -31,7 +31,6 @@ from .architecture import create, freeze, trainable_parameters
 from .batches import Batch, Packed, Position, Windows, fitting_rows
 from .forward import make_losses, tensors
 from .hardware import attention, device, quiet, reproducible
-from .lanes import Lanes
 from .lora import adapter_names, save_adapter
 from .mixture import draws_of, refuse_windows
 from .objective import OBJECTIVES, Lesson, check_objective
@@ -113,7 +112,6 @@ class _Fit:
         self.measure = OBJECTIVES.get(objective)(lesson)
         self.factors = torch.tensor([column.factor for column in self.measure.columns], device=device())
         self.optimizers = make_optimizers(self.model, self.settings.optimizer)
-        self.lanes = Lanes.of(self.model, self.settings)
         nothing = (0.0, 0.0) * len(self.measure.columns)
         self.state = checkpoint.State(0, 0, self.batcher.start, 0.0, 0.0, nothing)
         self.resumed_at = 0
@@ -139,8 +137,6 @@ class _Fit:
         except Stopped:
             self._save()
             raise
-        finally:
-            self.lanes.close()
         self._save()
         weights = self._finish()
         self.events(Event("finish", self._task, budget, budget))
@@ -199,12 +195,12 @@ class _Fit:
         Counts need no model, so each batch is divided by those of all: the gradient is that of one large batch.
         """
         counts = torch.stack([self.measure.counts(batch) for batch in batches]).sum(dim=0)
-
-        def summed(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        sums = torch.zeros_like(counts)
+        for batch in batches:
             own = self.measure.sums(batch)
-            return own, (own / counts.clamp(min=1e-9) * self.factors).sum()
-
-        sums = self.lanes.gradient(batches, summed)
+            loss = (own / counts.clamp(min=1e-9) * self.factors).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            sums += own.detach()
         self._check(sums / counts.clamp(min=1e-9))
         return sums, counts
 
