@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar, get_type_hints
 
 from .errors import RecipeError, did_you_mean
 
-__all__ = ["option_names", "strict"]
+__all__ = ["missing_options", "option_names", "strict"]
 
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
@@ -26,6 +26,13 @@ def option_names(factory: Callable[..., Any]) -> list[str]:
     """The options of ``factory``: its keyword-only parameters, in the order they are written."""
     parameters = inspect.signature(factory).parameters.values()
     return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+
+
+def missing_options(factory: Callable[..., Any], given: Mapping[str, Any]) -> list[str]:
+    """The options that ``factory`` cannot do without and ``given`` lacks."""
+    parameters = inspect.signature(factory).parameters
+    needed = [name for name in option_names(factory) if parameters[name].default is inspect.Parameter.empty]
+    return [name for name in needed if name not in given]
 
 
 def strict(part: str) -> Callable[[Callable[Given, Made]], Callable[Given, Made]]:

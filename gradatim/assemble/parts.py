@@ -6,7 +6,6 @@ and judges need is in ``teaching``.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from ..corpus import Corpus, CorpusMaker, SplitChoice, key_of
 from ..difficulty import DIFFICULTIES
 from ..errors import RecipeError, UserError
 from ..evaluate import SUITES
-from ..options import option_names
+from ..options import missing_options, option_names
 from ..recipe import ALLOWANCE, Recipe
 from ..record import Metrics
 from ..schedule import SCHEDULES, Bands, check_cuts, make_bands, needs_whole_samples, split_budget, stage_seed
@@ -104,7 +103,7 @@ def assemble(recipe: Recipe, events: Events = ignore_events) -> Parts:
 
 def check(recipe: Recipe, where: str = "recipe") -> None:
     """Build every part that costs nothing and tell all faults at once, as one ``RecipeError``."""
-    faults = []
+    faults: list[str] = []
     parts: tuple[Callable[[], Any], ...] = (
         lambda: _source(recipe, ignore_events, teacher(recipe)),
         lambda: _difficulty(recipe),
@@ -116,13 +115,13 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         lambda: _cuts(recipe),
         lambda: check_objective(recipe.train.objective, recipe.train),
         lambda: check_teaching(recipe),
-        lambda: teacher(recipe),
     )
     for part in parts:
         try:
             part()
         except UserError as error:
             faults.append(str(error))
+    faults = list(dict.fromkeys(faults))  # several parts may need the one that is at fault
     if faults:
         raise RecipeError("; ".join(faults), where=where, faults=faults)
 
@@ -166,9 +165,7 @@ def _source(recipe: Recipe, events: Events, asking: Teacher | None) -> Source:
         if recipe.delivery is not None and recipe.delivery.prove == "tests":
             own["right"] = right(recipe, events)
     given = {**recipe.data.options, **{name: own[name] for name in own if name in known}}
-    parameters = inspect.signature(factory).parameters
-    missing = [name for name in known if name not in given and parameters[name].default is inspect.Parameter.empty]
-    if missing:
+    if missing := missing_options(factory, given):
         raise RecipeError(
             f"the source {recipe.data.source!r} needs {', '.join(missing)}",
             where="data",
@@ -230,11 +227,7 @@ def _base(recipe: Recipe) -> None:
 def _whole_samples(recipe: Recipe) -> None:
     if recipe.train.batching != "windows":
         return
-    try:
-        schedule = _schedules(recipe)[0]
-    except UserError:
-        return  # told on its own
-    why = needs_whole_samples(schedule, recipe.difficulty.bands.names)
+    why = needs_whole_samples(_schedules(recipe)[0], recipe.difficulty.bands.names)
     if why is not None:
         raise RecipeError(why, where="train.batching", given="windows: random crops of the text", allowed="packed")
 

@@ -7,7 +7,6 @@ are made when a cycle ends, and once before, to see that they can be.
 
 from __future__ import annotations
 
-import inspect
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from ..corpus import key_of
 from ..delivery import Right, deliver
 from ..errors import RecipeError
 from ..feedback import JUDGES
-from ..options import option_names
+from ..options import missing_options, option_names
 from ..recipe import MAY_CHANGE, FeedbackSection, JudgeSection, Recipe
 from ..stage import Events, Feedback, ignore_events
 from ..teacher import TEACHERS, Teacher
@@ -50,9 +49,7 @@ def teacher(recipe: Recipe, events: Events = ignore_events) -> Teacher | None:
     own = {"seed": recipe.data.seed, "events": events, "account": _account(recipe)}
     known = option_names(factory)
     given = {**{name: own[name] for name in own if name in known}, **recipe.teacher.options}
-    parameters = inspect.signature(factory).parameters
-    missing = [name for name in known if name not in given and parameters[name].default is inspect.Parameter.empty]
-    if missing:
+    if missing := missing_options(factory, given):
         raise RecipeError(f"the teacher {recipe.teacher.name!r} needs {', '.join(missing)}", where="teacher")
     made: Teacher = factory(**given)
     return made
