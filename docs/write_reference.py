@@ -25,6 +25,7 @@ from pydantic import TypeAdapter
 
 from gradatim.cli.listing import REGISTRIES
 from gradatim.cli.main import app
+from gradatim.design import SCHEMA
 from gradatim.options import option_names
 from gradatim.recipe import MAY_CHANGE, RECIPES, Recipe, load, names
 
@@ -158,7 +159,9 @@ OPTIONS = {
     "judges.share": "The share of the questions that the teacher grades itself.",
     "judges.held_out": "The share of its grades that the model's agreement is measured on.",
     "judges.least_agreement": "Spearman's correlation below which the model judges nothing.",
-    "difficulties.model": "The model folder that is asked; `p_correct` takes a list.",
+    "difficulties.model": "The model that is asked: a folder, a .gguf file, or a name on the hub, which is fetched; "
+    "`p_correct` takes a list.",
+    "difficulties.chat": "Put prompts through the tokenizer's chat template.",
     "difficulties.batch": "Texts read at a time; left out: what suits the device.",
     "difficulties.teacher": "Who rates: a teacher that is a chat.",
     "difficulties.options": "The teacher's options.",
@@ -188,6 +191,10 @@ OPTIONS = {
     "schedules.gain": "The share by which the validation loss must fall in them.",
     "schedules.explore": "The weight of the bonus for bands that seldom had a turn.",
     "schedules.window": "How many of a band's last turns count.",
+    "schedules.objectives": "Objectives that the teacher may choose beside `train.objective`.",
+    "schedules.orders": "Orders that it may choose, as for `order`; a stage that names none has the first.",
+    "schedules.stages": "The most stages of a cycle.",
+    "schedules.revise": "Show it the student's progress before each later cycle and let it write the rest anew.",
     "orders.first": "Which end comes first.",
     "orders.passes": "Every pass alike, or sorted `once` and shuffled from the second pass on.",
     "orders.folds": "How many times from easy to hard.",
@@ -226,7 +233,8 @@ OPTIONS = {
     "suites.k": "The k of pass@k, each at most `samples`. Left out: 1.",
     "suites.temperature": "Of `sampled`; `greedy` takes the likeliest token.",
     "suites.tokens": "The most tokens of a text. Left out of `cruxeval`: 128, or 1024 with `reasoning`.",
-    "suites.chat": "Ask through the tokenizer's chat template, and look for the code in the reply.",
+    "suites.chat": "Ask through the tokenizer's chat template: `functional` and `cruxeval` look for the code in the "
+    "reply, `line` and `token` ask about answers alone, `choice` takes an option for the beginning of the reply.",
     "suites.stop": "Texts end before these; left out: where the language's function ends.",
     "suites.keep": "A folder for raw texts and verdicts, in which a stopped evaluation goes on. Left out: nothing is "
     "kept.",
@@ -269,6 +277,14 @@ name that does exist. A run folder belongs to its recipe: on resume only MAY_CHA
 `gradatim plan RECIPE` shows what a recipe would do.
 """
 
+DESIGN_TOP = """\
+## The form of a design
+
+What a teacher replies with when the schedule is `designed`, as a JSON Schema. The shares of all stages of all cycles
+that are left add up to 1, give or take a hundredth; names of bands, orders and objectives are those of the recipe. All
+faults of a reply are told at once, and mended once.
+"""
+
 CLI_TOP = """\
 # The command line
 
@@ -288,7 +304,7 @@ shape with `--json`. `gradatim list KIND --json` is a list of `{"name", "summary
 def recipes_page() -> str:
     """``docs/recipes.md``. ``SystemExit`` names keys and options without a meaning, and meanings without a key."""
     sections = [RECIPES_TOP.replace("MAY_CHANGE", _listed(MAY_CHANGE)), "## Keys\n", *_keys(), "## Parts\n", *_parts()]
-    return "\n".join([*sections, *_shipped()])
+    return "\n".join([*sections, DESIGN_TOP, _code(json.dumps(SCHEMA, indent=1), "json"), *_shipped()])
 
 
 def cli_page() -> str:

@@ -19,6 +19,7 @@ table = generate(300, levels=("1.1", "2.1", "2.2"), seed=1).table
 prompts, answers = table["prompt"].to_pylist(), table["answer"].to_pylist()
 dataset = Dataset.from_dict({"prompt": prompts, "completion": answers})
 tokenizer = character_tokenizer(prompts + answers)
+tokenizer.split_special_tokens = False  # TRL writes the end token into the text
 config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
 arguments = SFTConfig(
     sys.argv[1] if len(sys.argv) > 1 else "trained", num_train_epochs=1, per_device_train_batch_size=16, max_length=512,

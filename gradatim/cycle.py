@@ -1,8 +1,9 @@
 """What happens in one cycle of a run?
 
 A cycle is one row of the run's table: a corpus, the stages that the schedule makes of it, one after the other, and then
-the question what the student still gets wrong, from which the next cycle's corpus is made. Everything costly goes
-through ``record.once``. How cycles follow each other is ``run``'s.
+the question what the student still gets wrong, from which the next cycle's corpus is made. Where a teacher designs the
+schedule, it is asked before the first stage. Everything costly goes through ``record.once``. How cycles follow each
+other is ``run``'s.
 """
 
 from __future__ import annotations
@@ -17,11 +18,21 @@ import pyarrow.parquet as pq
 
 from .assemble import Parts, stage_seed
 from .corpus import Corpus
+from .design import Asked, Design
 from .errors import RunFolderError
-from .record import Record
-from .results import decode_fitted, decode_progress, decode_stage, decode_suite, describe, encode
-from .schedule import category_codes, needs_of, realise
-from .stage import Events, Feedback, Fitted, Needs, Probe, Stage, StageResult, StageSpec, Suite, SuiteResult
+from .record import Record, read_json, write_json
+from .results import (
+    decode_design,
+    decode_fitted,
+    decode_progress,
+    decode_stage,
+    decode_suite,
+    describe,
+    encode,
+    encode_design,
+)
+from .schedule import Designed, category_codes, needs_of, realise
+from .stage import Events, Feedback, Fitted, Needs, Probe, Schedule, Stage, StageResult, StageSpec, Suite, SuiteResult
 from .table import write_table
 
 __all__ = ["Cycle"]
@@ -35,7 +46,7 @@ class Cycle:
     ) -> None:
         self.record, self.parts, self.corpus, self.number, self.events = record, parts, corpus, number, events
         self.before = tuple(before)
-        self.schedule = parts.schedules[number]
+        self.schedule: Schedule = parts.schedules[number]
         self.difficulty = corpus.difficulty("train", parts.metric)
         self.bands = parts.cut(corpus)
         self.key = f"cycle-{number:02d}"
@@ -45,11 +56,57 @@ class Cycle:
         self.record.once(
             f"{self.key}/table.json", lambda: describe(self.corpus, self.bands, self.difficulty, self.parts.metric)
         )
+        if isinstance(self.schedule, Designed):
+            self.schedule = self.schedule.made(self.designed(self.schedule))
         history: list[StageResult] = []
         while stage := self.next_stage(history):
             history.append(self.learn(stage, history))
         self.last = history[-1]
         return history
+
+    def designed(self, schedule: Designed) -> tuple[StageSpec, ...]:
+        """The stages that a teacher wrote for this cycle: anew before it, or where it does not revise at the start."""
+        if self.number and not schedule.revise:
+            return self._design(0).cycles[self.number]
+        self.record.once(_design_of(self.number), lambda: encode_design(self.ask_for_design(schedule)))
+        return self._design(self.number).cycles[0]
+
+    def ask_for_design(self, schedule: Designed) -> Asked:
+        """The teacher's stages for this cycle and all after it. What cannot be used is kept too, before it is told:
+        the same command then asks another time, for another draw."""
+        path = self.record.folder / self.key / "design-unusable.json"
+        failed = read_json(path) if path.exists() else []
+        judged = self.record.folder / f"cycle-{self.number - 1:02d}" / "feedback.json"
+        asked = self.parts.design(
+            schedule,
+            self.corpus,
+            self.bands,
+            self.difficulty,
+            cycle=self.number,
+            so_far=self.before,
+            feedback=read_json(judged) if judged.exists() else None,
+            plan=self._design(self.number - 1).cycles[1:] if self.number else None,
+            draw=len(failed),
+        )
+        if asked.design is None:
+            write_json(path, [*failed, {"replies": asked.replies, "faults": asked.faults}])
+        return asked
+
+    def _design(self, cycle: int) -> Design:
+        """What was designed before ``cycle``, for it and all after it."""
+        path = self.record.folder / _design_of(cycle)
+        try:
+            design = decode_design(read_json(path))
+            if len(design.cycles) != self.parts.cycles - cycle:
+                raise ValueError(f"{len(design.cycles)} cycles")
+            return design
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise RunFolderError(
+                "the design of this run is damaged",
+                where=path,
+                given=repr(error),
+                hint="remove it: the teacher is asked again",
+            ) from error
 
     def next_stage(self, history: Sequence[StageResult]) -> Stage | None:
         """What the schedule asks for after ``history``, with its rows chosen."""
@@ -99,7 +156,15 @@ class Cycle:
         return decode_stage(self.record.once(f"{key}/result.json", make))
 
     def fit(self, stage: Stage, key: str, history: Sequence[StageResult]) -> Fitted:
-        """Train on the stage, from the model of the one before it."""
+        """Train on the stage, from the model of the one before it.
+
+        A stage ends with a whole step, beyond its budget by less than that; what those before it took too much is
+        taken off this one, so that a run of many stages keeps to its budget as one of a single stage does.
+        """
+        over = sum(each.fitted.tokens - each.spec.tokens for each in [*self.before, *history])
+        left = replace(stage.spec, tokens=max(stage.spec.tokens - over, 1))
+        stage = replace(stage, spec=left, first_token=stage.first_token + over)
+        self.parts.rest()
         student = self.parts.student(self.corpus, self.record.metrics)
         before = [*self.before, *history][-1:]
         folder = self.record.folder
@@ -185,6 +250,11 @@ class Cycle:
                 given=error,
                 hint=f"remove {path.with_suffix('.json')}: the student is asked again",
             ) from error
+
+
+def _design_of(cycle: int) -> str:
+    """The key of what a teacher designed before ``cycle``."""
+    return f"cycle-{cycle:02d}/design.json"
 
 
 def _place(cycle: int, index: int, name: str) -> str:

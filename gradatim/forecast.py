@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "PlannedCycle", "plan_cycles", "plan_teacher"]
 
-KINDS = ("questions", "answers", "faults", "rubric")
-"""What a teacher is asked for: new questions, right answers, faulty answers, points."""
+KINDS = ("questions", "answers", "faults", "rubric", "designs")
+"""What a teacher is asked for: new questions, right answers, faulty answers, points, the stages of a schedule."""
 QUICK_BYTES = 16 << 20
 
 
@@ -153,8 +153,14 @@ def _requests(recipe: Recipe, cycle: PlannedCycle) -> dict[str, int]:
         "answers": 0 if own and not given else unanswered,
         "faults": round(share * (cycle.samples or 0)),
         "rubric": round(_judged_by_teacher(recipe) * (cycle.attempts + cycle.feedback)),
+        "designs": int(recipe.schedule.name == "designed" and (not cycle.cycle or _revises(recipe))),
     }
     return {kind: number for kind, number in counts.items() if number}
+
+
+def _revises(recipe: Recipe) -> bool:
+    """Whether the teacher designs the rest anew before each later cycle."""
+    return bool(recipe.schedule.options.get("revise", True))
 
 
 def _judged_by_teacher(recipe: Recipe) -> float:
@@ -186,6 +192,7 @@ def _prompt_names(recipe: Recipe, cycles: tuple[PlannedCycle, ...], printed: boo
         numbers |= {
             "rubric": asked.get("rubric", 0),
             "question": cycle.requests.get("questions", 0) * (not cycle.cycle),
+            "design": asked.get("designs", 0),
         }
         for grade, number in grades.items():
             name = "new-output" if printed else f"new-{'middle' if grade == 'random' else grade}"

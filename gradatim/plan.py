@@ -4,7 +4,9 @@
 it knows each stage's share of the bands, its tokens, steps and the disk the models need; with the corpus also how many
 samples and characters each stage has. It imports no torch and leaves nothing on the disk. For a schedule that looks
 at results, it shows what happens while nothing is known. Of a recipe with several cycles it tells what each will ask of
-the student and of the teacher (``forecast``), as if every question wanted can be had; no teacher is asked for a plan.
+the student and of the teacher (``forecast``), as if every question wanted can be had; no teacher is asked for samples.
+One that designs the schedule is asked for that where the samples are looked at: its question is the one that the run
+asks first, so whose replies are kept is asked once for both.
 """
 
 from __future__ import annotations
@@ -18,13 +20,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .assemble import assemble, check, corpus_maker, stage_seed
+from .assemble import Parts, assemble, check, corpus_maker, stage_seed
 from .corpus import Corpus
 from .errors import RecipeError
 from .forecast import PlannedCycle, plan_cycles, plan_teacher
 from .recipe import Recipe
-from .schedule import Bands, category_codes, preview, realise, stage_table
-from .stage import Events, Stage, StageSpec, ignore_events
+from .schedule import Bands, Designed, category_codes, preview, realise, stage_table
+from .stage import Events, Schedule, Stage, StageSpec, ignore_events
 from .student.presets import PRESETS
 from .student.sizes import size_of
 
@@ -80,6 +82,10 @@ class RunPlan:
     ``data`` is None when the data was not looked at, else {"train", "validation", "test": rows, "unscored": rows
     without a difficulty, "facts": what the source kept and dropped}. ``cycles`` and ``teacher`` are told of recipes
     with a teacher or several cycles, see ``forecast``; empty and None for others.
+
+    ``design`` is told of a schedule that a teacher designs: {"asked": whether it was, "reason": its own words,
+    "requests": how many that took, "revises": whether it is asked again before each later cycle}. Where it was not
+    asked there are no stages yet.
     """
 
     title: str
@@ -95,6 +101,7 @@ class RunPlan:
     data: Mapping[str, Any] | None
     cycles: tuple[PlannedCycle, ...] = ()
     teacher: Mapping[str, Any] | None = None
+    design: Mapping[str, Any] | None = None
 
     def plain(self) -> dict[str, Any]:
         """The plan as JSON values: the stable shape of ``gradatim plan --json``."""
@@ -107,10 +114,13 @@ def plan_run(
     """The plan of ``recipe``; the samples are those a run would have, row for row.
 
     ``data``: whether to draw and score the samples; None does so when they are few (``data_is_quick``) or when
-    ``store``, where a run keeps its corpora, already has them. Raises ``RecipeError`` with every fault of the
-    recipe, and ``DataError`` when the data cannot be used.
+    ``store``, where a run keeps its corpora, already has them. A teacher that designs the schedule is then asked for
+    it. Raises ``RecipeError`` with every fault of the recipe or of the design, ``DataError`` when the data cannot be
+    used, and what a teacher raises that does not answer.
     """
     check(recipe)
+    if data is False:
+        return _without_data(recipe)
     maker = corpus_maker(recipe, events)
     made = store is not None and (store / maker.key / "facts.json").exists()
     if data and not made and _asks_a_teacher(recipe):
@@ -120,11 +130,11 @@ def plan_run(
             given=f"teacher {recipe.teacher.name if recipe.teacher else None}",
             hint="--no-data; once a run has made them, they are counted where --out names its folder",
         )
-    if data is False or (data is None and not made and not data_is_quick(recipe)):
+    if data is None and not made and not data_is_quick(recipe):
         return _without_data(recipe)
     with contextlib.ExitStack() as stack:
         place = store if made and store is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        return _with_data(recipe, maker.make(place, events))
+        return _with_data(recipe, maker.make(place, events), events)
 
 
 def data_is_quick(recipe: Recipe) -> bool:
@@ -173,21 +183,27 @@ def _without_data(recipe: Recipe) -> RunPlan:
     cuts = recipe.difficulty.bands.thresholds
     edges = [None, *cuts, None] if cuts is not None else [None] * (len(names) + 1)
     bands = [PlannedBand(name, edges[i], edges[i + 1], None) for i, name in enumerate(names)]
-    cycles = enumerate(assemble(recipe).schedules)
-    stages = [_stage(recipe, cycle, spec) for cycle, schedule in cycles for spec in preview(schedule, names)]
+    schedules = assemble(recipe).schedules
+    if any(isinstance(schedule, Designed) for schedule in schedules):
+        told = {"asked": False, "reason": None, "requests": None, "revises": _revises(recipe, schedules[0])}
+        return _plan(recipe, bands, [], None, None, None, told)
+    stages = [
+        _stage(recipe, cycle, spec) for cycle, schedule in enumerate(schedules) for spec in preview(schedule, names)
+    ]
     return _plan(recipe, bands, stages, None, None, None)
 
 
-def _with_data(recipe: Recipe, corpus: Corpus) -> RunPlan:
-    parts = assemble(recipe)
+def _with_data(recipe: Recipe, corpus: Corpus, events: Events) -> RunPlan:
+    parts = assemble(recipe, events)
     bands, difficulty, lengths = parts.cut(corpus), corpus.difficulty("train", parts.metric), corpus.lengths()
     categories = partial(category_codes, corpus.table("train"))
+    schedules, design = _designed(recipe, parts, corpus, bands, difficulty)
     stages = []
-    for index, spec in enumerate(preview(parts.schedules[0], bands)):
+    for index, spec in enumerate(preview(schedules[0], bands)):
         seed = stage_seed(recipe.seed, 0, index)
         stage = realise(spec, bands, difficulty, seed=seed, index=index, categories=categories)
         stages.append(_counted(recipe, stage, bands, lengths))
-    for cycle, schedule in enumerate(parts.schedules[1:], 1):  # their samples depend on what the student gets wrong
+    for cycle, schedule in enumerate(schedules[1:], 1):  # their samples depend on what the student gets wrong
         stages += [_stage(recipe, cycle, spec) for spec in preview(schedule, bands)]
     edges = [None, *bands.edges, None]
     planned = [
@@ -199,7 +215,24 @@ def _with_data(recipe: Recipe, corpus: Corpus) -> RunPlan:
     size += int(lengths.sum()) + 16 * len(lengths)
     rows = {part: corpus.table(part).num_rows for part in ("train", "validation", "test")}  # type: ignore[arg-type]
     facts = {**rows, "unscored": bands.unscored, "facts": dict(corpus.facts)}
-    return _plan(recipe, planned, stages, size, facts, corpus)
+    return _plan(recipe, planned, stages, size, facts, corpus, design)
+
+
+def _designed(
+    recipe: Recipe, parts: Parts, corpus: Corpus, bands: Bands, difficulty: np.ndarray[Any, np.dtype[np.float64]]
+) -> tuple[Sequence[Schedule], dict[str, Any] | None]:
+    """The schedule of each cycle; where a teacher designs them, as it would begin, and what it says to that."""
+    waiting = parts.schedules
+    if not isinstance(waiting[0], Designed):
+        return waiting, None
+    asked = parts.design(waiting[0], corpus, bands, difficulty)
+    design = asked.made()
+    told = {"asked": True, "reason": design.reason, "requests": len(asked.replies)}
+    return [waiting[0].made(stages) for stages in design.cycles], {**told, "revises": _revises(recipe, waiting[0])}
+
+
+def _revises(recipe: Recipe, schedule: Schedule) -> bool:
+    return isinstance(schedule, Designed) and schedule.revise and recipe.cycles > 1
 
 
 def _stage(recipe: Recipe, cycle: int, spec: StageSpec) -> PlannedStage:
@@ -226,7 +259,7 @@ def _counted(recipe: Recipe, stage: Stage, bands: Bands, lengths: np.ndarray[Any
 
 
 def _steps(recipe: Recipe, tokens: int) -> int:
-    return math.ceil(tokens / (recipe.train.size * recipe.train.length))
+    return math.ceil(tokens / (recipe.train.size * recipe.train.length * recipe.train.accumulate))
 
 
 def _plan(
@@ -236,6 +269,7 @@ def _plan(
     data_bytes: int | None,
     data: Mapping[str, Any] | None,
     corpus: Corpus | None,
+    design: Mapping[str, Any] | None = None,
 ) -> RunPlan:
     learnt = parameters(recipe)
     cycles = plan_cycles(recipe, None if data is None else data["train"])
@@ -248,16 +282,17 @@ def _plan(
         preset=recipe.student.base or recipe.student.preset,
         parameters=learnt,
         tokens=recipe.tokens,
-        steps=sum(stage.steps for stage in stages),
+        steps=sum(stage.steps for stage in stages) or _steps(recipe, recipe.tokens),
         bands=tuple(bands),
         stages=tuple(stages),
         # A checkpoint holds the weights and AdamW's two moments; only the running stage has one.
         disk={
-            "models": None if weights is None else len(stages) * weights,
+            "models": None if weights is None or not stages else len(stages) * weights,
             "checkpoint": None if weights is None else 3 * weights,
             "data": data_bytes,
         },
         data=data,
         cycles=cycles,
         teacher=plan_teacher(recipe, cycles, corpus),
+        design=design,
     )

@@ -14,10 +14,21 @@ import numpy as np
 import numpy.typing as npt
 
 from .corpus import Corpus
+from .design import Asked, Design
 from .schedule import Bands
 from .stage import BandProgress, Counts, Fitted, StageResult, StageSpec, SuiteResult
 
-__all__ = ["decode_fitted", "decode_progress", "decode_spec", "decode_stage", "decode_suite", "describe", "encode"]
+__all__ = [
+    "decode_design",
+    "decode_fitted",
+    "decode_progress",
+    "decode_spec",
+    "decode_stage",
+    "decode_suite",
+    "describe",
+    "encode",
+    "encode_design",
+]
 
 
 def encode(result: Fitted | SuiteResult | StageResult) -> dict[str, Any]:
@@ -69,6 +80,25 @@ def decode_stage(value: Mapping[str, Any]) -> StageResult:
             **decode_progress(value),
         }
     )
+
+
+def encode_design(asked: Asked) -> dict[str, Any]:
+    """A design with all that was said on the way to it: ``design.json``. Raises as ``Asked.made`` does."""
+    design = asked.made()
+    return {
+        "reason": design.reason,
+        "kept": design.kept,
+        "cycles": [{"stages": [asdict(spec) for spec in stages]} for stages in design.cycles],
+        "replies": list(asked.replies),
+        "faults": [list(each) for each in asked.faults],
+        "teacher": dict(asked.used),
+    }
+
+
+def decode_design(value: Mapping[str, Any]) -> Design:
+    """What was designed; the way to it stays where it is."""
+    cycles = tuple(tuple(decode_spec(spec) for spec in each["stages"]) for each in value["cycles"])
+    return Design(value["reason"], cycles, value["kept"])
 
 
 def describe(corpus: Corpus, bands: Bands, difficulty: npt.NDArray[np.float64], metric: str) -> dict[str, Any]:

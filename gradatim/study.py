@@ -26,13 +26,13 @@ from typing import Any
 
 import numpy as np
 
-from .assemble import assemble, check, corpus_maker, drawn
+from .assemble import assemble, check, corpus_maker, drawn, only_designs
 from .claim import differences
 from .corpus import Corpus
 from .errors import GradatimError, RecipeError, RunFolderError, Stopped, WorkFailed
 from .recipe import Recipe, changed_keys
 from .record import Record, read_json, write_json
-from .schedule import Bands, preview
+from .schedule import Bands, Designed, preview
 from .stage import Event, Events, ignore_events
 
 __all__ = ["Plan", "plan_study", "study"]
@@ -156,7 +156,7 @@ def _claim(record: Record, plan: Plan, threads: int) -> int:
         "controls": list(plan.controls),
         "threads": threads,
         "differences": {arm: _differences(plan, arm) for arm in plan.arms if _differences(plan, arm)},
-        "restarts": {arm: _restarts(recipe) for arm, recipe in plan.arms.items()},
+        "restarts": {arm: count for arm, recipe in plan.arms.items() if (count := _restarts(recipe)) is not None},
     }
     if path.exists():
         before = read_json(path)
@@ -179,14 +179,19 @@ def _claim(record: Record, plan: Plan, threads: int) -> int:
 def _differences(plan: Plan, arm: str) -> list[str]:
     """What an arm does otherwise than the baseline besides its schedule; a fair comparison has nothing here."""
     changed = changed_keys(plan.arms[plan.baseline], plan.arms[arm])
-    return [line for line in changed if not line.startswith("schedule.")]
+    own = ("schedule.", "teacher") if only_designs(plan.arms[arm]) else ("schedule.",)
+    return [line for line in changed if not line.startswith(own)]
 
 
-def _restarts(recipe: Recipe) -> int:
-    """How often the optimizer and the learning rate begin anew in a run, as far as is known beforehand."""
-    empty = Bands(recipe.difficulty.bands.names, (), np.empty(0, np.int8))
-    stages = sum(len(preview(schedule, empty)) for schedule in assemble(recipe).schedules)
-    return stages - 1 if recipe.train.restart else 0
+def _restarts(recipe: Recipe) -> int | None:
+    """How often the optimizer and the learning rate begin anew in a run, as far as is known beforehand; None where a
+    teacher has yet to write the stages."""
+    if not recipe.train.restart:
+        return 0
+    empty, schedules = Bands(recipe.difficulty.bands.names, (), np.empty(0, np.int8)), assemble(recipe).schedules
+    if any(isinstance(schedule, Designed) for schedule in schedules):
+        return None
+    return sum(len(preview(schedule, empty)) for schedule in schedules) - 1
 
 
 def _titles(plan: Plan) -> dict[str, str]:

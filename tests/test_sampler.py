@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import subprocess
@@ -180,9 +181,59 @@ def test_a_schedule_that_looks_at_results_unasked_is_refused_when_it_does(monkey
         sampler(schedule="by_loss")
 
 
-def test_a_schedule_that_draws_rows_with_weights_is_refused():
-    with pytest.raises(RecipeError, match="'fade' asks for what a sampler does not give: mixture"):
-        sampler(schedule="fade")
+def test_a_stage_with_an_objective_of_its_own_is_refused(monkeypatch):
+    class Contrasting:
+        def next(self, history):
+            return None if history else StageSpec("pairs", (1.0, 1.0, 1.0), 10, objective="contrast")
+
+    monkeypatch.setitem(SCHEDULES._entries, "pairs", Entry("pairs", "", lambda *_: Contrasting()))
+    with pytest.raises(RecipeError, match=r"stage 'pairs': .*'pairs' asks for what a sampler does not give: objective"):
+        sampler(schedule="pairs")
+
+
+DRAWN = [
+    pytest.param({"schedule": "fade"}, id="fade"),
+    pytest.param({"schedule": "fade", "options": {"replay": 0.2}}, id="fade with replay"),
+    pytest.param({"schedule": "pacing", "options": {"parts": 4, "replay": 0.25}}, id="pacing with replay"),
+]
+
+
+@pytest.mark.parametrize("given", DRAWN)
+@pytest.mark.parametrize("taken", [0, 1, 119, 1200, 2399, 2400])
+def test_rows_drawn_with_weights_go_on_from_any_position(given, taken):
+    curriculum, other = sampler(samples=2400, **given), sampler(samples=2400, **given)
+    whole, rows = list(sampler(samples=2400, **given)), iter(curriculum)
+    begun = [next(rows) for _ in range(taken)]
+    other.load_state_dict(json.loads(json.dumps(curriculum.state_dict())))
+    assert begun + list(other) == whole == list(other)
+    assert len(whole) == len(curriculum) == 2400
+
+
+def test_bands_fade_into_each_other_in_straight_lines():
+    curriculum = sampler(schedule="fade", samples=9600, options={"milestones": {0: (1, 0, 0), 1: (0, 0, 1)}})
+    hard = (DIFFICULTY[list(curriculum)] >= 4).reshape(10, 960).mean(axis=1)
+    assert hard == pytest.approx(np.arange(10) / 10 + 0.05, abs=0.02)
+    (row,) = curriculum.table()
+    assert (row["order"], row["samples"], row["distinct"], row["passes"]) == ("drawn", 9600, 40, 240.0)
+
+
+def test_a_budget_in_tokens_is_kept_by_rows_that_are_drawn_and_their_mixture_is_one_of_tokens():
+    lengths = np.where(DIFFICULTY >= 4, 9, 1)
+    half = {"milestones": {0: (1, 0, 1), 1: (1, 0, 1)}}
+    curriculum = sampler(schedule="fade", samples=None, tokens=18_000, lengths=lengths, options=half)
+    rows = list(curriculum)
+    spent = lengths[rows]
+    assert spent[:-1].sum() < 18_000 <= spent.sum()
+    assert spent[spent == 9].sum() == pytest.approx(9000, rel=0.02)
+
+
+def test_a_state_of_other_weights_is_refused():
+    first, other = (
+        sampler(schedule="fade", options={"milestones": {0: (1, weight), 1: (1, 1)}}, bands=("a", "b"))
+        for weight in (1, 2)
+    )
+    with pytest.raises(RecipeError, match=r"another curriculum; given: schedule .* order"):
+        first.load_state_dict(other.state_dict())
 
 
 def test_pacing_without_replay_opens_the_difficulty_from_below():
@@ -229,6 +280,26 @@ def test_a_loader_that_goes_on_from_a_position_gives_the_remaining_batches(worke
     assert [row for batch in whole for row in batch] == list(sampler())
 
 
+@pytest.mark.parametrize("schedule", ["hybrid", "fade"])
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata calls it
+def test_a_stateful_loader_of_torchdata_goes_on_with_exactly_the_remaining_batches(schedule, workers):
+    """Its state counts what was handed out, also where workers have read ahead."""
+    loaders = pytest.importorskip("torchdata.stateful_dataloader")
+
+    def loader() -> Any:
+        curriculum = sampler(schedule=schedule, samples=480)
+        return loaders.StatefulDataLoader(range(60), batch_size=16, sampler=curriculum, num_workers=workers)
+
+    first, second = loader(), loader()
+    batches = iter(first)
+    begun = [next(batches).tolist() for _ in range(11)]
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())) if not workers else first.state_dict())
+    rest = [batch.tolist() for batch in second]
+    assert [row for batch in begun + rest for row in batch] == list(sampler(schedule=schedule, samples=480))
+    assert len(rest) == 19
+
+
 def test_importing_the_sampler_imports_no_torch():
     code = (
         "import sys\nimport gradatim\ngradatim.CurriculumSampler, gradatim.CurriculumMixin\n"
@@ -258,31 +329,51 @@ def seen(monkeypatch) -> dict[str, list[int]]:
     return rows
 
 
-@pytest.mark.parametrize("order", ["sorted", "shuffled"])
-def test_our_own_batcher_one_sample_a_line_gives_the_order_of_the_sampler_row_by_row(order, seen):
+WALKED = [
+    pytest.param("hybrid", {"order": "sorted"}, id="sorted"),
+    pytest.param("hybrid", {"order": "shuffled"}, id="shuffled"),
+    pytest.param("fade", {}, id="fade"),
+    pytest.param("pacing", {"parts": 3, "replay": 0.25}, id="pacing with replay"),
+]
+
+
+@pytest.mark.parametrize(("schedule", "options"), WALKED)
+def test_our_own_batches_one_sample_a_line_give_the_order_of_the_sampler_row_by_row(
+    schedule, options, seen, tmp_path, monkeypatch
+):
+    from gradatim.record import Metrics
     from gradatim.schedule import make_bands, realise
+    from gradatim.student import learner
     from gradatim.student.batches import Packed
+    from gradatim.student.settings import ModelSettings, TrainSettings
     from gradatim.student.tokenizer import character_tokenizer, encode_table
 
+    monkeypatch.setattr(learner, "Packed", functools.partial(Packed, chunk=1))
+    budget = 120_000
     table = gradatim.score(generate(90, levels=("1.1", "2.1", "2.2"), seed=3).table, ["om"])
     scores = table["om"].to_numpy()
-    encoded = encode_table(character_tokenizer(table["prompt"].to_pylist() + table["answer"].to_pylist()), table)
+    tokenizer = character_tokenizer(table["prompt"].to_pylist() + table["answer"].to_pylist())
+    encoded = encode_table(tokenizer, table)
+    ours = learner.Learner(
+        tokenizer, encoded, encoded, Metrics(tmp_path / "metrics"), 0, ModelSettings(),
+        TrainSettings(batching="packed", size=1, length=300),
+    )  # fmt: skip
     bands = make_bands(scores)
-    schedule, history = SCHEDULES.get("hybrid")(bands.names, 50_000, order=order), []
-    while spec := schedule.next(history):
+    planned, history = SCHEDULES.get(schedule)(bands.names, budget, **options), []
+    while spec := planned.next(history):
         stage = realise(spec, bands, scores, seed=stage_seed(9, 0, len(history)), index=len(history))
-        tokens = 0
-        batcher = Packed(encoded, stage, size=1, length=500, pad=0, chunk=1)
+        tokens, (batcher, dropped) = 0, learner._batcher(ours, stage, "next_token", print)
+        assert not dropped
         for batch, _ in batcher.stream(batcher.start):
-            tokens += batch.tokens
+            tokens += batch.tokens + 1  # nothing predicts the first token of a line
             if tokens >= spec.tokens:
                 break
         history.append(spec)
-    lengths = np.diff(encoded.offsets) - 1
-    options = {"order": order}
-    curriculum = CurriculumSampler(table, "om", tokens=50_000, lengths=lengths, options=options, seed=9)
+    lengths = np.diff(encoded.offsets)
+    given = {"tokens": budget, "lengths": lengths, "options": options, "seed": 9}
+    curriculum = CurriculumSampler(table, "om", schedule, **given)
     assert list(curriculum) == [row for rows in seen.values() for row in rows]
-    assert list(seen) == ["easy", "medium+replay", "hard+replay"]
+    assert list(seen) == [part.stage.spec.name for part in curriculum.parts]
     assert all(row["passes"] > 1 for row in curriculum.table())
 
 

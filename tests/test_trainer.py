@@ -27,20 +27,34 @@ def flat(batches: list[list[int]]) -> list[int]:
     return [row for batch in batches for row in batch]
 
 
+CURRICULA = [
+    pytest.param({"options": {"order": "shuffled"}}, id="shuffled"),
+    pytest.param({"options": {"order": "sorted"}}, id="sorted"),
+    pytest.param({"schedule": "fade"}, id="fade"),
+]
+
+
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("order", ["shuffled", "sorted"])
-def test_the_trainer_learns_the_rows_in_the_order_of_the_sampler(order, way, tmp_path):
-    sampler = curriculum(options={"order": order})
+@pytest.mark.parametrize("given", CURRICULA)
+def test_the_trainer_learns_the_rows_in_the_order_of_the_sampler(given, way, tmp_path):
+    sampler = curriculum(**given)
     rows, _ = train(tmp_path, sampler, **way)
     assert flat(rows) == list(sampler)
     assert len(rows) == 18 * way.get("gradient_accumulation_steps", 1)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_run_that_was_broken_off_learns_exactly_the_rest_and_ends_with_the_same_weights(way, tmp_path):
-    whole, weights = train(tmp_path / "whole", curriculum(), **way)
-    begun, others = train(tmp_path / "broken", curriculum(), until=10, **way)
-    rest, resumed = train(tmp_path / "broken", curriculum(), resume=True, **way)
+BROKEN = [
+    pytest.param("hybrid", WAYS[0].values[0], id="hybrid-plain"),
+    pytest.param("hybrid", WAYS[1].values[0], id="hybrid-accumulated"),
+    pytest.param("fade", WAYS[1].values[0], id="fade-accumulated"),
+]
+
+
+@pytest.mark.parametrize(("schedule", "way"), BROKEN)
+def test_a_run_that_was_broken_off_learns_exactly_the_rest_and_ends_with_the_same_weights(schedule, way, tmp_path):
+    whole, weights = train(tmp_path / "whole", curriculum(schedule=schedule), **way)
+    begun, others = train(tmp_path / "broken", curriculum(schedule=schedule), until=10, **way)
+    rest, resumed = train(tmp_path / "broken", curriculum(schedule=schedule), resume=True, **way)
     at_checkpoint = 8 * len(whole) // 18
     assert flat(begun) == flat(whole)[: 10 * STEP]
     assert rest == whole[at_checkpoint:]

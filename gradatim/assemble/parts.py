@@ -20,12 +20,23 @@ from ..evaluate import SUITES
 from ..options import missing_options, option_names
 from ..recipe import ALLOWANCE, Recipe
 from ..record import Metrics
-from ..schedule import SCHEDULES, Bands, check_cuts, make_bands, needs_whole_samples, split_budget, stage_seed
+from ..schedule import (
+    SCHEDULES,
+    Bands,
+    Designed,
+    check_cuts,
+    make_bands,
+    needs_whole_samples,
+    split_budget,
+    stage_seed,
+)
 from ..source import SOURCES
 from ..stage import Difficulty, Events, Schedule, Source, Student, Suite, ignore_events
 from ..student.objective import check_objective
+from ..student.place import check_chat
 from ..student.presets import PRESETS
 from ..student.sizes import is_hub_name
+from .designing import Designing, check_designing, only_designs
 from .teaching import check_teaching, delivery, examined_with, judged, questions, right, teacher
 
 if TYPE_CHECKING:
@@ -53,7 +64,11 @@ class NamedSuite:
 
 @dataclass(frozen=True)
 class Parts:
-    """What one recipe is made of. ``metric`` is the difficulty column that bands are cut from."""
+    """What one recipe is made of.
+
+    ``metric`` is the difficulty column that bands are cut from; ``rest`` frees what a teacher holds in memory until
+    it is asked again.
+    """
 
     seed: int
     evaluation_seed: int
@@ -62,12 +77,14 @@ class Parts:
     corpus: CorpusMaker
     cut: Callable[[Corpus], Bands]
     schedules: tuple[Schedule, ...]
+    design: Designing
     suites: tuple[NamedSuite, ...]
     student: Callable[[Corpus, Metrics], Student]
     load: Callable[[Path], Any]
     encoded: Callable[[Corpus], tuple[Encoded, Encoded]]
     questions: Callable[[pa.Table, int], pa.Table]
     probe: Callable[..., Probed]
+    rest: Callable[[], None]
 
     @property
     def cycles(self) -> int:
@@ -92,12 +109,14 @@ def assemble(recipe: Recipe, events: Events = ignore_events) -> Parts:
             names=bands.names,
         ),
         schedules=_schedules(recipe),
+        design=Designing(recipe, shared),
         suites=tuple(_suites(recipe)),
         student=lambda corpus, metrics: _student(recipe, corpus, metrics, events),
         load=_load,
         encoded=lambda corpus: corpus.tokens(recipe.student, events)[1:],
         questions=partial(questions, recipe),
         probe=partial(judged, recipe, shared),
+        rest=getattr(shared, "release", lambda: None),
     )
 
 
@@ -115,6 +134,8 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         lambda: _cuts(recipe),
         lambda: check_objective(recipe.train.objective, recipe.train),
         lambda: check_teaching(recipe),
+        lambda: check_designing(recipe),
+        lambda: check_chat(recipe.student, _chats(recipe)),
     )
     for part in parts:
         try:
@@ -143,7 +164,8 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher
         "data": drawn(recipe),
         "metric": [recipe.difficulty.metric, getattr(difficulty, "identity", recipe.difficulty.options)],
     }
-    for section in (recipe.teacher, recipe.delivery):  # named only where there is one: older corpora keep their names
+    asker = None if only_designs(recipe) else recipe.teacher  # who only plans the stages changes no sample
+    for section in (asker, recipe.delivery):  # named only where there is one: older corpora keep their names
         if section is not None:
             asked[type(section).__name__] = section.model_dump(mode="json", exclude=set(ALLOWANCE))
     return CorpusMaker(
@@ -198,6 +220,13 @@ def _suites(recipe: Recipe) -> Iterator[NamedSuite]:
         yield NamedSuite(label, factory(**section.options), section.stages == "last")
 
 
+def _chats(recipe: Recipe) -> Iterator[str]:
+    """Where the recipe wants the student's chat form."""
+    if recipe.feedback is not None and recipe.feedback.chat:
+        yield "feedback.chat"
+    yield from (f"evaluate.suites: {each.suite}.chat" for each in recipe.evaluate.suites if each.options.get("chat"))
+
+
 def _lengths(recipe: Recipe) -> None:
     if recipe.train.length > recipe.student.context:
         raise RecipeError(
@@ -227,7 +256,11 @@ def _base(recipe: Recipe) -> None:
 def _whole_samples(recipe: Recipe) -> None:
     if recipe.train.batching != "windows":
         return
-    why = needs_whole_samples(_schedules(recipe)[0], recipe.difficulty.bands.names)
+    schedule = _schedules(recipe)[0]
+    if isinstance(schedule, Designed):
+        why = schedule.needs_whole_samples
+    else:
+        why = needs_whole_samples(schedule, recipe.difficulty.bands.names)
     if why is not None:
         raise RecipeError(why, where="train.batching", given="windows: random crops of the text", allowed="packed")
 

@@ -17,6 +17,7 @@ from ..errors import RecipeError
 from ..feedback import JUDGES
 from ..options import missing_options, option_names
 from ..recipe import MAY_CHANGE, FeedbackSection, JudgeSection, Recipe
+from ..source import cycle_seed
 from ..stage import Events, Feedback, ignore_events
 from ..teacher import TEACHERS, Teacher
 from ..teacher.teacher import used_since
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
     from ..feedback import Probed
 
 __all__ = [
+    "OPINIONS",
     "Delivery",
+    "check_faulty",
     "check_teaching",
     "delivery",
     "examined_with",
     "judged",
+    "objectives",
     "questions",
     "right",
     "teacher",
@@ -98,7 +102,7 @@ class Delivery:
             shares=shares,
             teacher=asked,
             right=right(self.recipe, events),
-            seed=self.recipe.data.seed + cycle,
+            seed=cycle_seed(self.recipe.data.seed, cycle),
             events=events,
         )
         return done.table, done.facts if asked is None else {**done.facts, "teacher": used_since(before, asked.facts)}
@@ -115,7 +119,14 @@ def delivery(recipe: Recipe, shared: Teacher | None = None) -> Delivery | None:
 
 
 def _learns_attempts(recipe: Recipe) -> bool:
-    return recipe.cycles > 1 and recipe.train.objective == "teacher_kl" and recipe.train.kl.on != "teacher"
+    return recipe.cycles > 1 and "teacher_kl" in objectives(recipe) and recipe.train.kl.on != "teacher"
+
+
+def objectives(recipe: Recipe) -> tuple[str, ...]:
+    """What the stages may learn by, the recipe's own objective first; more than that only where a teacher chooses."""
+    more = recipe.schedule.options.get("objectives") if recipe.schedule.name == "designed" else None
+    named = [each for each in more if isinstance(each, str)] if isinstance(more, list | tuple) else []
+    return tuple(dict.fromkeys([recipe.train.objective, *named]))
 
 
 def _with_attempts(samples: pa.Table, attempts: pa.Table) -> pa.Table:
@@ -218,13 +229,18 @@ def check_teaching(recipe: Recipe) -> None:
         )
     if recipe.delivery is not None and recipe.delivery.faulty.get("teacher") and recipe.teacher is None:
         raise RecipeError("faulty answers of a teacher need one", where="delivery.faulty", hint="name a teacher")
-    if recipe.train.objective in ("contrast", "correct_and_fault") and recipe.delivery is None:
+    check_faulty(recipe, recipe.train.objective, "train.objective")
+
+
+def check_faulty(recipe: Recipe, objective: str, where: str) -> None:
+    """Raises when ``objective`` learns from faulty answers and nothing gives any."""
+    if objective in ("contrast", "correct_and_fault") and recipe.delivery is None:
         gives = recipe.data.source == "file" or "seeds" in recipe.data.options
         if not gives:
             raise RecipeError(
                 "this objective learns from faulty answers, and nothing gives any",
-                where="train.objective",
-                given=recipe.train.objective,
+                where=where,
+                given=objective,
                 hint="delivery: {faulty: {mutation: 1}}",
             )
 

@@ -40,6 +40,8 @@ def plan(
     Shares, tokens and steps come from the recipe alone. Samples and characters need the data: it is drawn when it is
     small or already there, or with --data; nothing stays on the disk. Of several cycles it tells the questions of each,
     what the student and the teacher are asked, and an estimate of tokens and cost; no teacher is asked for it.
+    Where a teacher designs the schedule, that is asked for with the data: one request, at most two, and the run
+    pays nothing for them again where replies are kept. --no-data asks nobody.
     """
     from ..api import default_folder
     from ..plan import plan_run
@@ -67,7 +69,10 @@ def _print(made: RunPlan, console: Console) -> None:
     columns = [*(["cycle"] if several else []), "stage", *(band.name for band in made.bands), "order"]
     columns += ["samples", "characters", "passes"] if counted else []
     rows = [[*([stage.cycle] if several else []), *_row(stage, counted)] for stage in made.stages]
-    console.print(table([*columns, "tokens", "steps"], rows, left=len(made.bands) + 2 + several))
+    if rows:
+        console.print(table([*columns, "tokens", "steps"], rows, left=len(made.bands) + 2 + several))
+    for line in _design(made):
+        console.print(line, markup=False)
     if made.cycles:
         _print_cycles(made, console)
     disk = [f"{name} {size(bytes_)}" for name, bytes_ in made.disk.items() if bytes_ is not None]
@@ -89,7 +94,9 @@ def _print_cycles(made: RunPlan, console: Console) -> None:
     from .show import table
 
     kinds = [
-        kind for kind in ("questions", "answers", "faults", "rubric") if any(c.requests.get(kind) for c in made.cycles)
+        kind
+        for kind in ("questions", "answers", "faults", "rubric", "designs")
+        if any(cycle.requests.get(kind) for cycle in made.cycles)
     ]
     columns = ("cycle", "new questions", "of grade", "samples at most", "attempts before", "attempts after")
     rows = [(*_cycle(cycle), *(cycle.requests.get(kind, 0) for kind in kinds)) for cycle in made.cycles]
@@ -97,6 +104,23 @@ def _print_cycles(made: RunPlan, console: Console) -> None:
     if made.teacher is not None:
         for line in _teacher(made.teacher):
             console.print(line, markup=False)
+
+
+def _design(made: RunPlan) -> Iterator[str]:
+    """Who designs the stages, why so, and what asking costs; nothing where nobody does."""
+    design, asked = made.design, None if made.teacher is None else made.teacher["name"]
+    if design is None:
+        return
+    again = (
+        ", and as many before each later cycle, when it sees what the student has learnt" if design["revises"] else ""
+    )
+    if not design["asked"]:
+        yield f"stages: the teacher {asked} designs them once it sees the samples; --data asks it now"
+    else:
+        counted = "1 request" if design["requests"] == 1 else f"{design['requests']} requests"
+        yield f"stages: designed by the teacher {asked} ({counted}; replies that are kept cost a run nothing more)"
+        yield f"its reason: {design['reason']}"
+    yield f"to design takes 1 request, at most 2, before the first cycle{again}; they cost as others do"
 
 
 def _cycle(cycle: PlannedCycle) -> tuple[object, ...]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..report.correlation import Correlations
+    from ..report.passes import Passes
     from ..stage import Difficulty
     from ..table import ReadReport
 
@@ -24,6 +25,7 @@ EXAMPLES = (
     "gradatim score programs.parquet --out scored.parquet --metric om,halstead",
     "gradatim score my_project/ --metric cyclomatic --hardest 10",
     "gradatim score pairs.jsonl --metric loss,attention,size --model MODEL --correlate --out scored.parquet",
+    "gradatim score asked.parquet --metric om,size,nesting --correlate --passes runs/taught --report agree.html",
 )
 
 
@@ -40,7 +42,10 @@ def score(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="The model folder that loss, perplexity, attention and p_correct ask; p_correct takes many."),
+        typer.Option(
+            help="What loss, perplexity, attention and p_correct ask: a folder, a .gguf file or a name on the hub; "
+            "p_correct takes many."
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None,
@@ -50,8 +55,12 @@ def score(
     passes: Annotated[
         Path | None,
         typer.Option(
-            help="With --correlate: results by sample (id, and passed or verdict), to see what predicts them."
+            help="With --correlate: results by sample (a file with id, and passed or verdict; or a run), to see what "
+            "predicts them."
         ),
+    ] = None,
+    report_to: Annotated[
+        Path | None, typer.Option("--report", help="With --correlate: also write that as a page (.html) or text (.md).")
     ] = None,
     hardest: Annotated[int, typer.Option(min=0, help="Also show so many of the hardest samples.")] = 0,
     workers: Workers = 1,
@@ -70,13 +79,21 @@ def score(
     if out is not None and out.suffix.lower() == ".txt":
         raise UserError("text has no place for a difficulty", where="--out", given=out, allowed=".parquet, .jsonl")
     parts = _parts(metrics, words(model or []), changes or [])
-    if passes is not None and not correlate:
-        raise UserError("it says what the metrics are compared with", where="--passes", hint="--correlate")
+    for name, given in {"--passes": passes, "--report": report_to}.items():
+        if given is not None and not correlate:
+            raise UserError("it is about how the metrics agree", where=name, hint="--correlate")
+    if report_to is not None and report_to.suffix.lower() not in (".html", ".md"):
+        raise UserError(
+            "a report of correlations is a page or a text", where="--report", given=report_to, allowed=".html, .md"
+        )
+    who = _passes(passes)
     with watching(resumable=any(hasattr(part, "causes") for part in parts.values())) as events:
         table, report = _read(samples)
         scored, facts = score_table(table, parts, workers=workers, events=events)
-        agreement = _agreement(scored, metrics, passes) if correlate else None
+        agreement = _agreement(scored, metrics, who) if correlate else None
         rejected = _write(scored, report, out)
+    if agreement is not None and report_to is not None:
+        _report(agreement, report_to, samples, who)
     facts |= {"path": str(out) if out else None, "rejected": len(report.rejected)}
     hard = {name: _hardest(scored, name, hardest) for name in metrics} if hardest else {}
     _tell_rejected(report, rejected)
@@ -85,6 +102,10 @@ def score(
         return
     for block in _tables(facts, hard, agreement):
         output().print(block)
+    if agreement is not None and who is not None:
+        output().print(who.told, markup=False)
+    if report_to:
+        output().print(f"how they agree: {report_to}", markup=False)
     if out:
         output().print(f"{facts['rows']:,} samples in {out}", markup=False)
 
@@ -120,10 +141,22 @@ def _options(changes: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[s
     return found
 
 
-def _agreement(scored: pa.Table, metrics: Sequence[str], passes: Path | None) -> Correlations:
-    from ..report.correlation import correlations, read_passes
+def _passes(path: Path | None) -> Passes | None:
+    from ..report.passes import read_passes
 
-    return correlations(scored, metrics, None if passes is None else read_passes(passes))
+    return None if path is None else read_passes(path)
+
+
+def _agreement(scored: pa.Table, metrics: Sequence[str], passes: Passes | None) -> Correlations:
+    from ..report.correlation import correlations
+
+    return correlations(scored, metrics, None if passes is None else passes.by_id)
+
+
+def _report(agreement: Correlations, out: Path, samples: Path, passes: Passes | None) -> None:
+    from ..report.correlation import write_correlations
+
+    write_correlations(agreement, out, title=samples.name, passes="" if passes is None else passes.told)
 
 
 def _plain(agreement: Correlations | None) -> dict[str, Any]:

@@ -16,11 +16,14 @@ options' log-likelihoods, at the answer; elsewhere the answer's likelihood norma
 one model and no options it orders samples just as ``loss`` does; several models average probabilities.
 
 Prompt and answer are encoded apart, as students learn them, and an ``<eos>`` after the answer is not asked for; options
-are encoded together with the prompt, as the suite ``choice`` does. What cannot be scored is NaN, and ``causes`` counts
-why. Figures are remembered by the model's weights and the sample's text (see ``remembered``).
+are encoded together with the prompt, as the suite ``choice`` does. With ``chat`` the prompt goes through the
+tokenizer's chat template, and answer and options begin where that ends. What cannot be scored is NaN, and ``causes``
+counts why. Figures are remembered by the model's weights (an adapter's with those of its base) and the sample's text
+(see ``remembered``).
 
-``student`` comes after this layer, so the model is asked through a ``Scorer``: one that is handed in, or ``InFolder``,
-which finds what reads a model folder by name (``READERS``) at the first question. No tensors are seen here.
+A model is named as ``student.base`` is: a folder, a .gguf file or a name on the hub. ``student`` comes after this
+layer, so it is asked through a ``Scorer``: one that is handed in, or ``Named``, which finds what opens models by name
+(``MODELS``) at the first question. No tensors are seen here.
 """
 
 from __future__ import annotations
@@ -29,25 +32,24 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..errors import DataError, RecipeError, did_you_mean
+from ..errors import RecipeError
 from ..options import strict
 from ..registry import Registry
 from ..stage import Event, Events, ignore_events
 from .remembered import Remembered, digest_of, key_of
 
 __all__ = [
-    "READERS",
+    "MODELS",
     "Asked",
-    "InFolder",
     "Measure",
     "ModelDifficulty",
+    "Named",
     "Quantity",
     "Scorer",
     "attention",
@@ -85,28 +87,34 @@ class Scorer(Protocol):
         ...
 
 
-Reader = Callable[..., Iterator[Mapping[int, float | str]]]
-"""``reader(folder, quantity, asked, batch=None)``: what a ``Scorer`` reads, from the model in a folder."""
-
-READERS: Registry[Reader] = Registry("reader")
-READERS.lazy("folder", "gradatim.student.scorer:read_folder", "a model folder on this machine")
+MODELS: Registry[Callable[..., Any]] = Registry("work on a model", "works on models")
+MODELS.lazy("check", "gradatim.student.place:check_model", "see that a name may mean a model")
+MODELS.lazy("places", "gradatim.student.place:places_of", "where a model's weights lie, its base's included")
+MODELS.lazy("read", "gradatim.student.scorer:read_model", "what a ``Scorer`` reads, by the model of a name")
 
 
 @dataclass(frozen=True)
-class InFolder:
-    """The scorer of a model folder. The model is loaded when there is something to ask, and let go afterwards."""
+class Named:
+    """The scorer of a model by its name. It is loaded when there is something to ask, and let go afterwards."""
 
-    folder: str
+    name: str
     batch: int | None = None
+    chat: bool = False
 
     @property
     def identity(self) -> str:
-        """A digest of the weights, configuration and tokenizer; the batch changes only last bits."""
-        return digest_of(Path(self.folder))
+        """A digest of the weights, configuration and tokenizer, of an adapter's base too; a model on the hub is fetched
+        for it. The batch changes only last bits.
+        """
+        told = [digest_of(place, template=self.chat) for place in MODELS.get("places")(self.name)]
+        return "\0".join([*told, *(["chat"] if self.chat else [])])
 
     def read(self, quantity: Quantity, asked: Sequence[Asked]) -> Iterator[Mapping[int, float | str]]:
         """See ``Scorer``."""
-        return READERS.get("folder")(self.folder, quantity, asked, batch=self.batch)
+        found: Iterator[Mapping[int, float | str]] = MODELS.get("read")(
+            self.name, quantity, asked, batch=self.batch, chat=self.chat
+        )
+        return found
 
 
 @dataclass(frozen=True)
@@ -182,42 +190,40 @@ def _asked(samples: pa.Table, *, options: bool) -> list[Asked]:
     return [Asked(prompt, answer, tuple(choices or ())) for prompt, answer, choices in rows]
 
 
-def _made(measure: Measure, models: Sequence[str], batch: int | None) -> ModelDifficulty:
+def _made(measure: Measure, models: Sequence[str], batch: int | None, chat: bool) -> ModelDifficulty:
     if not models or not all(models):
         raise RecipeError(
             "it needs a model to ask",
             where=f"the difficulty {measure!r}",
-            allowed="a model folder",
-            hint="model: FOLDER" if measure != "p_correct" else "model: FOLDER, or a list of folders",
+            allowed="a folder, a .gguf file, or a name on the hub",
+            hint="model: FOLDER" if measure != "p_correct" else "model: FOLDER, or a list of them",
         )
     if batch is not None and batch < 1:
         raise RecipeError("batch must be 1 or more", where=f"the difficulty {measure!r}", given=batch)
-    for model in map(Path, models):
-        if not model.exists():
-            near = [other.name for other in model.parent.iterdir()] if model.parent.is_dir() else []
-            raise DataError("there is no such model folder", where=model, hint=did_you_mean(model.name, near))
-    return ModelDifficulty(measure, tuple(InFolder(model, batch) for model in models))
+    for model in models:
+        MODELS.get("check")(model)
+    return ModelDifficulty(measure, tuple(Named(model, batch, chat) for model in models))
 
 
 @strict("the difficulty 'loss'")
-def loss(*, model: str = "", batch: int | None = None) -> ModelDifficulty:
+def loss(*, model: str = "", batch: int | None = None, chat: bool = False) -> ModelDifficulty:
     """How surprised a model is by the answer: nats per token, after the prompt."""
-    return _made("loss", [model], batch)
+    return _made("loss", [model], batch, chat)
 
 
 @strict("the difficulty 'perplexity'")
-def perplexity(*, model: str = "", batch: int | None = None) -> ModelDifficulty:
+def perplexity(*, model: str = "", batch: int | None = None, chat: bool = False) -> ModelDifficulty:
     """How surprised a model is by the answer, as a perplexity: exp of the loss."""
-    return _made("perplexity", [model], batch)
+    return _made("perplexity", [model], batch, chat)
 
 
 @strict("the difficulty 'attention'")
-def attention(*, model: str = "", batch: int | None = None) -> ModelDifficulty:
+def attention(*, model: str = "", batch: int | None = None, chat: bool = False) -> ModelDifficulty:
     """How little a model's attention on the answer's tokens varies: minus the attention score of 2405.07490."""
-    return _made("attention", [model], batch)
+    return _made("attention", [model], batch, chat)
 
 
 @strict("the difficulty 'p_correct'")
-def p_correct(*, model: str | list[str] = "", batch: int | None = None) -> ModelDifficulty:
+def p_correct(*, model: str | list[str] = "", batch: int | None = None, chat: bool = False) -> ModelDifficulty:
     """How unlikely the right answer is for one or several models: 1 - its mean probability."""
-    return _made("p_correct", [model] if isinstance(model, str) else model, batch)
+    return _made("p_correct", [model] if isinstance(model, str) else model, batch, chat)

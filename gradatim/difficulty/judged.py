@@ -100,6 +100,7 @@ class Judged:
             request = TEACHING.get("request")
             asked = [request(messages=self._messages(*pair), max_tokens=MOST_TOKENS) for pair in todo.values()]
             self.chat.ask(asked, events, received)
+            getattr(self.chat, "release", lambda: None)()  # a model in this process gives its memory back
         self.causes.update(why.get(key, "the request was refused") for key in keys if key not in figures)
         for cause, count in sorted(self.causes.items()):
             events(Event("note", "judged", text=f"judged: {count:,} samples have no score: {cause}"))

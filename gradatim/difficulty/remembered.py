@@ -40,6 +40,7 @@ _CONFIGURATION = (
     "vocab.json",
     "vocab.txt",
 )
+_TEMPLATES = ("chat_template.jinja", "chat_template.json")
 FORM = "1"
 """Part of every identity; a change of what a quantity means or how it is computed takes a new one."""
 
@@ -53,16 +54,18 @@ def key_of(*parts: str) -> bytes:
     return told.digest()
 
 
-def digest_of(folder: Path) -> str:
-    """A digest of a model folder: its weights, configuration and tokenizer. Files are read once per process and state.
+def digest_of(place: Path, *, template: bool = False) -> str:
+    """A digest of a model's folder, or of its file: weights, configuration and tokenizer, and the chat ``template``.
 
-    What lies beside them (a card, an optimizer) does not count. Raises ``DataError`` when there is no folder.
+    Files are read once per process and state. What lies beside them (a card, an optimizer) does not count. Raises
+    ``DataError`` when there is nothing.
     """
-    if not folder.is_dir():
-        raise DataError("there is no such model folder", where=folder)
+    if not place.exists():
+        raise DataError("there is no such model folder", where=place)
+    counted = (*_CONFIGURATION, *(_TEMPLATES if template else ()))
     told = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and (path.name in _CONFIGURATION or path.suffix in _WEIGHTS):
+    for path in [place] if place.is_file() else sorted(place.iterdir()):
+        if path.is_file() and (path.name in counted or path.suffix in _WEIGHTS):
             state = path.stat()
             told.update(f"{path.name}\0{_file_digest(path, state.st_size, state.st_mtime_ns)}\n".encode())
     return told.hexdigest()

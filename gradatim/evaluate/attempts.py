@@ -23,6 +23,7 @@ __all__ = [
     "GROUPS",
     "Attempt",
     "Mode",
+    "check_chat",
     "check_options",
     "check_samples",
     "chosen",
@@ -75,6 +76,15 @@ def check_options(suite: str, **counts: int | None) -> None:
     faults = [f"{name}: must be 1 or more (given {count})" for name, count in given.items() if count < 1]
     if faults:
         raise RecipeError(f"the suite {suite!r}: " + "; ".join(faults), faults=faults)
+
+
+def check_chat(suite: str, chat: bool, text: str) -> None:
+    """Raises ``RecipeError`` for a chat about whole programs: the prompt is the user's, so nobody is asked about it."""
+    if chat and text == "all":
+        raise RecipeError(
+            "through a chat template only answers are asked about", where=f"the suite {suite!r}", given="text: all",
+            hint="leave out text, or chat",
+        )  # fmt: skip
 
 
 def check_samples(samples: pa.Table) -> None:

@@ -18,6 +18,9 @@ the option, and the tokens beyond those of the question alone are the option's. 
 too long loses its beginning, while here the question counts as ``too_long``; and a model without a start token is
 started with ``<eos>``.
 
+With ``chat`` the question goes through the tokenizer's chat template as the user's, and an option is the beginning of
+the reply: it has no space before it, and is encoded apart, since the template's mark ends what is given.
+
 What a file of questions looks like is said in ``questions``. A row that is no question is named and counted as invalid;
 the others go on.
 """
@@ -48,13 +51,18 @@ Put = Literal["options", "continue", "letters"]
 
 @strict("the suite 'choice'")
 def choice(
-    *, problems: str | None = None, protocol: Put = "options", limit: int | None = None, batch: int | None = None
+    *,
+    problems: str | None = None,
+    protocol: Put = "options",
+    chat: bool = False,
+    limit: int | None = None,
+    batch: int | None = None,
 ) -> Suite:
     """Multiple-choice questions of a file, by the log-likelihood of the options."""
     check_options("choice", limit=limit, batch=batch)
     if problems is None:
         raise RecipeError("it needs a file of questions", where="the suite 'choice'", hint="problems: FILE")
-    return Choice(problems, protocol, limit, batch)
+    return Choice(problems, protocol, chat, limit, batch)
 
 
 @dataclass(frozen=True)
@@ -63,14 +71,16 @@ class Choice:
 
     problems: str
     protocol: Put
+    chat: bool
     limit: int | None
     batch: int | None
 
     def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
         """One attempt per question of the file, and one per row that is none; ``samples`` is not used.
 
-        Raises ``DataError`` for a file that is not there or has no question, ``UserError`` for a model that is not on
-        this machine: the probabilities of given texts are not to be had over HTTP.
+        Raises ``DataError`` for a file that is not there or has no question and for a chat without a template,
+        ``UserError`` for a model that is not on this machine: the probabilities of given texts are not to be had over
+        HTTP.
         """
         import pyarrow as pa
 
@@ -104,15 +114,17 @@ class Choice:
         self, student: Any, questions: Sequence[ChoiceQuestion], events: Events
     ) -> list[tuple[float, ...] | str]:
         """The log-likelihood of each option, or why a question cannot be asked."""
+        from ..student.form import form_of, templated
         from ..student.scorer import log_likelihoods
         from ..student.vocabulary import Vocabulary
 
+        shape = templated(student.tokenizer, form_of(student.tokenizer).system) if self.chat else None
         vocabulary = Vocabulary(student.tokenizer)
         ends: list[Any] = []
         places: list[tuple[int, int]] = []
         encoded: list[Continuation] = []
         for number, each in enumerate(questions):
-            made = _encoded(student.model, vocabulary, *put(each, self.protocol))
+            made = _encoded(student.model, vocabulary, *put(each, self.protocol), shape=shape)
             ends.append(made if isinstance(made, str) else [0.0] * len(made))
             if not isinstance(made, str):
                 places += [(number, option) for option in range(len(made))]
@@ -140,12 +152,15 @@ def put(each: ChoiceQuestion, protocol: Put) -> tuple[str, tuple[str, ...]]:
     return f"{each.question.strip()}\n{listed}\nAnswer:", tuple(f" {letter}" for letter in letters)
 
 
-def _encoded(model: Any, vocabulary: Any, context: str, options: Sequence[str]) -> list[Continuation] | str:
-    from ..student.scorer import TOO_LONG, context_of, encode_together
+def _encoded(
+    model: Any, vocabulary: Any, context: str, options: Sequence[str], *, shape: Callable[[str], str] | None
+) -> list[Continuation] | str:
+    from ..student.scorer import TOO_LONG, context_of, encode_option
 
     made = []
+    given = context if shape is None else shape(context)
     for option in options:
-        each = encode_together(vocabulary, context, option)
+        each = encode_option(vocabulary, given, option, apart=shape is not None)
         if isinstance(each, str):
             return each
         # The last token is asked for, never read.

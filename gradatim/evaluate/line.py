@@ -4,6 +4,8 @@ For every line of a program after the first the student is given all true lines 
 characters as the true line has, newlines included if it comes to that: *greedy* the likeliest, *paper*
 (2407.10194) sampled at temperature 1. A line passes when it is exactly right; ``edit_similarity`` tells how near the
 others come. Empty lines are not asked: nothing would have to be written.
+
+With ``chat`` the prompt goes through the tokenizer's chat template, and the answer's lines are asked, the first too.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..options import strict
 from ..stage import Events, Suite, SuiteResult, ignore_events
-from .attempts import Attempt, Mode, check_options, check_samples, chosen, program_texts, tally
+from .attempts import Attempt, Mode, check_chat, check_options, check_samples, chosen, program_texts, tally, text_column
 from .similarity import edit_similarity
 
 if TYPE_CHECKING:
@@ -29,19 +31,22 @@ def line(
     *,
     protocol: Mode = "greedy",
     text: Literal["program", "all"] = "program",
+    chat: bool = False,
     limit: int | None = None,
     batch: int | None = None,
 ) -> Suite:
     """Next lines. ``text`` is the prompt (the answer where there is none), or ``all`` for both together;
-    ``limit`` asks about that many lines, chosen by the seed from all of them; ``batch`` as in ``complete``.
+    ``chat`` asks for the lines of answers alone, after prompts in the tokenizer's chat template; ``limit`` asks about
+    that many lines, chosen by the seed from all of them; ``batch`` as in ``complete``.
     """
     check_options("line", limit=limit, batch=batch)
-    return Line(protocol, text, limit, batch)
+    check_chat("line", chat, text)
+    return Line(protocol, text, chat, limit, batch)
 
 
 @dataclass(frozen=True)
 class Question:
-    """One line to be written: after ``prefix``, which ends with a newline, comes ``truth``."""
+    """One line to be written: after ``prefix``, the beginning of its text up to a newline, comes ``truth``."""
 
     row: int
     prefix: str
@@ -54,24 +59,32 @@ class Line:
 
     protocol: Mode
     text: Literal["program", "all"]
+    chat: bool
     limit: int | None
     batch: int | None
 
     def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
         """One attempt per line asked.
 
-        Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``.
+        Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``, and for a chat
+        without a template.
         """
         from ..student.decode import complete
+        from ..student.form import form_of, templated
 
         check_samples(samples)
         started = time.perf_counter()
-        every = list(_questions(program_texts(samples, self.text)))
+        before = [""] * samples.num_rows
+        if self.chat:
+            shape = templated(student.tokenizer, form_of(student.tokenizer).system)
+            before = list(map(shape, text_column(samples, "prompt")))
+        texts = text_column(samples, "answer") if self.chat else program_texts(samples, self.text)
+        every = list(_questions(texts, first=self.chat))
         asked = [every[place] for place in chosen(len(every), self.limit, seed)]
         written = complete(
             student.model,
             student.tokenizer,
-            [question.prefix for question in asked],
+            [before[question.row] + question.prefix for question in asked],
             limits=[len(question.truth) for question in asked],
             greedy=self.protocol == "greedy",
             seed=seed,
@@ -89,10 +102,11 @@ class Line:
         return tally("line", self.protocol, samples, attempts, started=started, scores=scores)
 
 
-def _questions(texts: Sequence[str]) -> Iterator[Question]:
+def _questions(texts: Sequence[str], *, first: bool = False) -> Iterator[Question]:
+    """The lines of each text after its first, or from its ``first`` on."""
     for row, text in enumerate(texts):
-        start = text.find("\n") + 1
-        while 0 < start < len(text):
+        start = 0 if first else text.find("\n") + 1 or len(text)
+        while start < len(text):
             end = text.find("\n", start)
             end = len(text) if end < 0 else end
             if end > start:

@@ -2,10 +2,11 @@
 
 Our runs count tokens; other trainers count samples, steps and epochs. The budget is given to the schedule in whichever
 unit it was told, the schedule parts it, and ``Part`` holds each stage with the samples that its share pays for. Stages
-and their seeds are those of a run (``schedule``, ``assemble``), so both learn the same rows in the same order.
+and their seeds are those of a run (``schedule``, ``assemble``), so both learn the same rows in the same order. Rows
+that a stage draws with weights are drawn as our own batches draw them (``student.mixture``).
 
 Nothing is trained here, so no result can be looked at: schedules that decide by results are refused, and so are stages
-that ask for more than going through rows in an order (rows drawn with weights, an objective of their own).
+that ask for more than a choice of rows (an objective of their own).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 from ..errors import DataError, RecipeError
@@ -24,12 +26,16 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from ..student.mixture import Draws
+
     Scores: TypeAlias = npt.NDArray[np.float64]
     Sizes: TypeAlias = npt.NDArray[np.int64]
 
-__all__ = ["Part", "Walk", "pass_rows", "sizes_of", "units"]
+__all__ = ["Part", "Walk", "sizes_of", "units"]
 
-OBEYED = frozenset(("name", "fractions", "tokens", "ends", "order", "order_options", "low", "high"))
+OBEYED = frozenset(
+    ("name", "fractions", "tokens", "ends", "order", "order_options", "low", "high", "mixture", "replay")
+)
 """What of a stage is obeyed; whatever else it sets is refused, not overlooked, also what schedules learn to ask for."""
 
 MOST_STAGES = 1000
@@ -38,19 +44,35 @@ INSTEAD = "`gradatim run`, or a schedule such as hybrid, sequential or increment
 
 @dataclass(frozen=True)
 class Part:
-    """A stage, and how many samples are drawn from it: passes through ``stage.rows``, the last perhaps cut short."""
+    """A stage, and how many samples are drawn from it: passes through ``stage.rows``, the last perhaps cut short.
+
+    With ``draws`` a pass is a slice of the stage's mixture, and may hold a row several times or not at all.
+    """
 
     stage: Stage
     samples: int
+    draws: Draws | None = None
 
+    def rows(self, number: int) -> Sizes:
+        """The rows of pass ``number`` (from 0) in order; a shuffled stage is permuted anew in each."""
+        import numpy as np
 
-def pass_rows(stage: Stage, number: int) -> npt.NDArray[np.int64]:
-    """The rows of a stage in the order of its pass ``number`` (from 0): permuted anew for a shuffled stage."""
-    import numpy as np
+        if self.draws is not None:
+            return self.draws.slice(number)
+        if not self.stage.shuffled_in(number):
+            return self.stage.rows
+        return np.random.default_rng([self.stage.seed, number, 0]).permutation(self.stage.rows)
 
-    if not stage.shuffled_in(number):
-        return stage.rows
-    return np.random.default_rng([stage.seed, number, 0]).permutation(stage.rows)
+    def after(self, place: int) -> Iterator[Sizes]:
+        """The rows from ``place`` on (from 0), a pass at a time and without end.
+
+        Nobody but a slice itself knows how many rows it holds, so those before ``place`` are drawn again.
+        """
+        first, place = (0, place) if self.draws is not None else divmod(place, len(self.stage.rows))
+        for number in count(first):
+            rows = self.rows(number)
+            yield rows[place:]
+            place = max(place - len(rows), 0)
 
 
 def units(scored: int, batch: int, *, tokens: int | None, steps: int | None, **others: float | None) -> int:
@@ -117,8 +139,21 @@ class Walk:
             index = len(history)
             seed = stage_seed(self.seed, 0, index)
             stage = realise(spec, self.bands, self.difficulty, seed=seed, index=index, categories=categories)
-            yield Part(stage, spec.tokens * self.batch if self.sizes is None else _paid(stage, self.sizes, self.batch))
+            part = Part(stage, spec.tokens * self.batch, self._draws(stage))
+            yield part if self.sizes is None else replace(part, samples=_paid(part, self.sizes, self.batch))
             history.append(_trained_elsewhere(stage, self.name))
+
+    def _draws(self, stage: Stage) -> Draws | None:
+        """How the stage's rows are drawn, when they are: a mixture is one of what the budget counts."""
+        import numpy as np
+
+        from ..student.mixture import draws_of
+
+        if self.sizes is None:
+            samples = replace(stage, spec=replace(stage.spec, tokens=stage.spec.tokens * self.batch))
+            return draws_of(samples, stage.rows, np.ones(stage.rows.size, dtype=np.int64), self.batch)
+        sizes = self.sizes[stage.rows]
+        return draws_of(stage, stage.rows, sizes, math.ceil(self.batch * sizes.mean()))
 
 
 def _check_obeyed(spec: StageSpec, name: str) -> None:
@@ -158,14 +193,20 @@ def _trained_elsewhere(stage: Stage, schedule: str) -> StageResult:
     return StageResult(**cast(Any, {**told, **others, "fitted": fitted}))
 
 
-def _paid(stage: Stage, sizes: Sizes, batch: int) -> int:
+def _paid(part: Part, sizes: Sizes, batch: int) -> int:
     """How many samples the stage's tokens pay for: up to the one that reaches the budget, in whole batches."""
     import numpy as np
 
-    passes, left = divmod(stage.spec.tokens, int(sizes[stage.rows].sum()))
-    samples = passes * len(stage.rows)
-    if left:
-        samples += int(np.searchsorted(sizes[pass_rows(stage, passes)].cumsum(), left)) + 1
+    left, samples = part.stage.spec.tokens, 0
+    if part.draws is None:  # each pass costs the same, so whole ones need not be walked
+        passes, left = divmod(left, int(sizes[part.stage.rows].sum()))
+        samples = passes * len(part.stage.rows)
+    for rows in part.after(samples):
+        if left <= 0:
+            break
+        paid = sizes[rows].cumsum()
+        samples += min(int(np.searchsorted(paid, left)) + 1, len(rows))
+        left -= int(paid[-1]) if len(rows) else 0
     return -(-samples // batch) * batch
 
 

@@ -8,12 +8,13 @@ stage, so that one optimizer and one learning-rate shape go through all of it:
 
 What comes at a position depends on the position alone, not on what was drawn before it, and it is what our own loop
 learns: stages chosen by ``schedule``, the seed of a stage made from the run's as ``assemble`` makes it, each pass of a
-stage walked as ``pass_rows`` says. The budget may be told in samples, epochs, steps or tokens; the schedule parts it.
-Our loop may regroup a *shuffled* pass by length when it packs several samples into a line; the sampler never does.
+stage walked as ``Part.rows`` says, and rows that are drawn with weights drawn alike. The budget may be told in samples,
+epochs, steps or tokens; the schedule parts it. Our loop may regroup a *shuffled* pass by length when it packs several
+samples into a line; the sampler never does. A mixture moves in steps, at least 32 of them unless a stage has fewer than
+128 batches: then how many, and so the order, depends on the batch.
 
 It is a sampler by its methods and needs no torch. It reads no results, so schedules that look at them are refused; so
-are stages that draw rows with weights instead of going through them, and stages with an objective of their own, since
-a sampler decides which samples are seen, not what is learnt from them.
+are stages with an objective of their own, since a sampler decides which samples are seen, not what is learnt from them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ..errors import RecipeError
 from ..schedule import SCHEDULES, Bands, make_bands, stage_table
 from ..stage import Event, Events, Stage, ignore_events
 from .columns import categories, difficulties
-from .parts import Part, Walk, pass_rows, sizes_of, units
+from .parts import Part, Walk, sizes_of, units
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,24 +119,26 @@ class CurriculumSampler:
     def _walk(self, position: int) -> Iterator[int]:
         while position < len(self):
             at = bisect.bisect_right(self._ends, position)
-            stage, end = self.parts[at].stage, self._ends[at]
-            number, place = divmod(position - (end - self.parts[at].samples), len(stage.rows))
-            for row in pass_rows(stage, number)[place : place + end - position]:
+            part, end = self.parts[at], self._ends[at]
+            for row in itertools.islice(_each(part.after(position - (end - part.samples))), end - position):
                 position += 1
                 self.position = position
-                yield int(row)
+                yield row
 
     def stage_at(self, position: int) -> Stage:
         """The stage that the sample at ``position`` (from 0) belongs to."""
         return self.parts[bisect.bisect_right(self._ends, position)].stage
 
     def table(self) -> list[dict[str, Any]]:
-        """One plain row per stage: ``stage``, ``order``, ``samples`` (drawn), ``distinct``, ``passes``, ``bands``."""
+        """One plain row per stage: ``stage``, ``order``, ``samples`` (drawn), ``distinct``, ``passes``, ``bands``.
+
+        ``order`` is "drawn" where rows are drawn with weights; ``passes`` is then the mean of how often one comes.
+        """
         rows = stage_table([part.stage for part in self.parts], self.bands)
         return [
             {
                 "stage": row["stage"],
-                "order": row["order"],
+                "order": row["order"] if part.draws is None else "drawn",
                 "samples": part.samples,
                 "distinct": row["samples"],
                 "passes": part.samples / row["samples"],
@@ -176,10 +179,19 @@ class CurriculumSampler:
             )
 
 
+def _each(blocks: Iterator[npt.NDArray[np.int64]]) -> Iterator[int]:
+    """The rows one by one."""
+    return itertools.chain.from_iterable(map(int, block) for block in blocks)
+
+
 def _digest(parts: Sequence[Part]) -> str:
     """What every position depends on."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(json.dumps([part.stage.seed, part.stage.shuffled, part.samples]).encode())
         digest.update(part.stage.rows.tobytes())
+        if part.draws is not None:
+            digest.update(
+                part.draws.first.tobytes() + part.draws.last.tobytes() + bytes(str(part.draws.slices), "ascii")
+            )
     return digest.hexdigest()[:16]

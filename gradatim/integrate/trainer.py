@@ -46,8 +46,8 @@ class CurriculumMixin:
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The trainer's loader, with the curriculum as its sampler."""
+        _check_arguments(self)  # first: packing also changes the rows
         _check_data(self)
-        _check_arguments(self)
         loader: DataLoader[Any] = super().get_train_dataloader()  # type: ignore[misc]
         _check_length(self, len(loader))
         return loader

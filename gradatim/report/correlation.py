@@ -4,10 +4,11 @@
 both can score. Where it is known which samples a student passed, each metric is also asked how well it tells failed
 from passed ones: the area under the ROC curve (AUC), the chance that of one failed and one passed sample the failed
 one is the harder (a tie counts half), with Hanley and McNeil's standard error (1982). 0.5 says nothing; less than 0.5
-means that the metric is the wrong way round for this student.
+means that the metric is the wrong way round for this student. Beside it stands the accuracy in each third of the
+samples, by that metric.
 
 A figure that cannot be had (under three samples, a column without differences, none passed or none failed) is None,
-never a number. Nothing here is computed from a model, and nothing is printed.
+never a number. Who passed is read in ``passes``; nothing here is computed from a model, and nothing is printed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError, did_you_mean
+from ..errors import DataError, UserError, did_you_mean
+from ..record import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +37,8 @@ __all__ = [
     "correlations",
     "html_fragment",
     "markdown",
-    "read_passes",
     "rows_of",
+    "write_correlations",
 ]
 
 LEAST = 3
@@ -44,15 +46,21 @@ LEAST = 3
 
 NONE = "–"
 
+THIRDS = ("easiest third", "middle", "hardest")
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """How well a metric tells failed samples from passed ones; ``auc`` is None without both kinds."""
+    """How well a metric tells failed samples from passed ones; ``auc`` is None without both kinds.
+
+    ``thirds``: (passed, all) of the easiest, the middle and the hardest third; samples of one difficulty stay together.
+    """
 
     auc: float | None
     error: float | None
     passed: int
     failed: int
+    thirds: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,10 +151,13 @@ def _prediction(failed: Figures, passed: Figures) -> Prediction:
 
     failed, passed = (each[~np.isnan(each)] for each in (failed, passed))
     f, p = len(failed), len(passed)
+    places = ranks(np.concatenate([failed, passed]))
+    third = np.minimum(3 * (places - 0.5) // max(f + p, 1), 2)
+    thirds = tuple((int((third[f:] == each).sum()), int((third == each).sum())) for each in range(3))
     if not f or not p:
-        return Prediction(None, None, p, f)
-    auc = float(ranks(np.concatenate([failed, passed]))[:f].sum() - f * (f + 1) / 2) / (f * p)
-    return Prediction(auc, area_error(auc, f, p), p, f)
+        return Prediction(None, None, p, f, thirds)
+    auc = float(places[:f].sum() - f * (f + 1) / 2) / (f * p)
+    return Prediction(auc, area_error(auc, f, p), p, f, thirds)
 
 
 def area_error(auc: float, failed: int, passed: int) -> float:
@@ -158,13 +169,14 @@ def area_error(auc: float, failed: int, passed: int) -> float:
 
 def rows_of(found: Correlations) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Column names and rows of text: the matrix, then the number of samples, then what each metric predicts."""
-    names = ("metric", *found.metrics, "samples", *(("AUC", "± s.e.") if found.predictions else ()))
+    names = ("metric", *found.metrics, "samples", *(("AUC", "± s.e.", *THIRDS) if found.predictions else ()))
     rows = []
     for i, name in enumerate(found.metrics):
         cells = [name, *map(figure, found.rho[i]), f"{found.n[i][i]:,}"]
         if found.predictions:
             each = found.predictions[name]
             cells += [figure(each.auc, signed=False), figure(each.error, signed=False)]
+            cells += [f"{passed / total:.0%}" if total else NONE for passed, total in each.thirds]
         rows.append(tuple(cells))
     return names, rows
 
@@ -185,7 +197,8 @@ def caption(found: Correlations) -> str:
     first = next(iter(found.predictions.values()))
     return (
         f"{said} AUC: the chance that a failed sample is harder than a passed one, 0.50 is chance "
-        f"({first.passed:,} passed and {first.failed:,} failed under {found.metrics[0]})."
+        f"({first.passed:,} passed and {first.failed:,} failed under {found.metrics[0]}). Then how many were passed of "
+        "each third of the samples by that metric."
     )
 
 
@@ -216,44 +229,42 @@ def html_fragment(found: Correlations) -> str:
     )
 
 
+def write_correlations(found: Correlations, out: Path | str, *, title: str, passes: str = "") -> Path:
+    """Write the table to ``out``: .html, a page that opens without a network, or .md; returns the path.
+
+    ``title`` says what was scored and ``passes`` who passed what. Raises ``UserError`` for another kind of file and
+    ``StorageFailed`` when the disk refuses.
+    """
+    out = Path(out)
+    heading = f"How the difficulties of {title} agree"
+    if out.suffix.lower() == ".html":
+        text = _page(heading, html_fragment(found), passes)
+    elif out.suffix.lower() == ".md":
+        text = "\n\n".join(part for part in (f"# {heading}", passes, markdown(found)) if part)
+    else:
+        raise UserError("a report of correlations is a page or a text", where=out, allowed=".html, .md")
+    write_atomically(out, text.encode())
+    return out
+
+
+def _page(heading: str, table: str, passes: str) -> str:
+    from importlib.resources import files
+
+    from .ink import DARK, LIGHT
+
+    light, dark = ("".join(f"--{name}: {colour};" for name, colour in each.items()) for each in (LIGHT, DARK))
+    style = (files(__package__) / "report.css").read_text("utf-8")
+    heading = html.escape(heading)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{heading} · Gradatim</title>\n<style>\n:root {{ {light} }}\n"
+        f"@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n{style}</style>\n</head>\n<body>\n"
+        f'<header class="top">\n<p class="brand">Gradatim <span>difficulties</span></p>\n<h1>{heading}</h1>\n'
+        f'<p class="lede">{html.escape(passes)}</p>\n</header>\n<main>\n<section>\n{table}</section>\n'
+        "</main>\n</body>\n</html>\n"
+    )
+
+
 def _class(place: int) -> str:
     return ' class="n"' if place else ""
-
-
-def read_passes(path: str | Path) -> dict[str, bool]:
-    """Which samples a student passed, by id, from a file of results (.parquet or .jsonl).
-
-    Its columns: ``id``, and ``passed`` (true or false) or ``verdict`` (as in a run's feedback: ``passed`` or not;
-    ``unjudged`` says nothing). A sample with several rows is passed when more than half of them are. Raises
-    ``DataError`` for a file that cannot be read or has not those columns, or a row with something else in them.
-    """
-    from ..table.chunks import chunks_of, format_of
-
-    where, counts = str(path), dict[str, list[int]]()
-    for chunk in chunks_of(where, format_of(where), 65_536, _refused(where)):
-        columns = {name: list(_plain(values)) for name, values in chunk.columns.items()}
-        kind = next((name for name in ("passed", "verdict") if name in columns), None)
-        if kind is None or "id" not in columns:
-            allowed = "id, and passed or verdict"
-            raise DataError("these are no results", where=where, given=", ".join(columns), allowed=allowed)
-        for number, name, verdict in zip(chunk.numbers, columns["id"], columns[kind], strict=True):
-            if verdict == "unjudged":
-                continue
-            if name is None or not isinstance(verdict, bool if kind == "passed" else str):
-                given = f"{kind} {verdict!r}"
-                raise DataError("this row is no result", where=f"{where}, row {number}", given=given)
-            told = counts.setdefault(str(name), [0, 0])
-            told[0] += verdict is True or verdict == "passed"
-            told[1] += 1
-    return {name: 2 * passed > total for name, (passed, total) in counts.items()}
-
-
-def _plain(values: Any) -> Any:
-    return values if isinstance(values, list) else values.to_pylist()
-
-
-def _refused(where: str) -> Any:
-    def refuse(row: int, cause: str, content: str) -> None:
-        raise DataError(cause, where=f"{where}, row {row}", given=repr(content[:60]))
-
-    return refuse

@@ -44,11 +44,11 @@ def read_cycles(folder: Path, read: Read, notes: list[str], *, lessons: bool) ->
         return ()
     found = []
     for number, place in enumerate(places):
-        table, feedback, attempts = (
-            _mapping(read(place / f"{name}.json")) for name in ("table", "feedback", "attempts")
+        table, feedback, attempts, design = (
+            _mapping(read(place / f"{name}.json")) for name in ("table", "feedback", "attempts", "design")
         )
         try:
-            made = _facts(number, table, feedback, attempts)
+            made = _facts(number, table, feedback, attempts, design)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             notes.append(f"{folder.name}/{place.name}: what is told of teaching is left out ({error!r}).")
             made = CycleFacts(number)
@@ -59,7 +59,11 @@ def read_cycles(folder: Path, read: Read, notes: list[str], *, lessons: bool) ->
 
 
 def _facts(
-    number: int, table: Mapping[str, Any], feedback: Mapping[str, Any], attempts: Mapping[str, Any]
+    number: int,
+    table: Mapping[str, Any],
+    feedback: Mapping[str, Any],
+    attempts: Mapping[str, Any],
+    design: Mapping[str, Any],
 ) -> CycleFacts:
     facts = _mapping(table.get("facts"))
     source, delivery = _mapping(facts.get("source")), _mapping(facts.get("delivery"))
@@ -76,16 +80,20 @@ def _facts(
         unjudged={
             str(name): _counts(judge.get("unjudged")) for name, judge in _mapping(feedback.get("judges")).items()
         },
-        teacher=_teacher(source, delivery, feedback, attempts),
+        teacher=_teacher(
+            {
+                "designing the stages": design,
+                "questions and answers": source,
+                "faulty answers": delivery,
+                "judging attempts before": attempts,
+                "judging feedback": feedback,
+            }
+        ),
     )
 
 
-def _teacher(
-    source: Mapping[str, Any], delivery: Mapping[str, Any], feedback: Mapping[str, Any], attempts: Mapping[str, Any]
-) -> dict[str, dict[str, float]]:
+def _teacher(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """What the teacher was asked for in a cycle; ``paid`` is what was asked for anew, not what the cache had."""
-    parts = {"questions and answers": source, "faulty answers": delivery}
-    parts |= {"judging attempts before": attempts, "judging feedback": feedback}
     found = {}
     for name, part in parts.items():
         told = _mapping(part.get("teacher"))

@@ -14,7 +14,19 @@ from typing import Any
 
 from ..stage import StageResult, SuiteResult
 
-__all__ = ["Arm", "Bands", "CycleFacts", "Histogram", "Lesson", "Point", "RunData", "StudyData", "TableFacts"]
+__all__ = [
+    "Arm",
+    "Bands",
+    "CycleFacts",
+    "Designed",
+    "DesignedStage",
+    "Histogram",
+    "Lesson",
+    "Point",
+    "RunData",
+    "StudyData",
+    "TableFacts",
+]
 
 
 @dataclass(frozen=True)
@@ -116,10 +128,36 @@ class CycleFacts:
 
 
 @dataclass(frozen=True)
+class DesignedStage:
+    """One stage that a teacher wrote. ``share`` is of the budget that was left; ``bands`` are in words."""
+
+    cycle: int
+    name: str
+    share: float
+    tokens: int
+    bands: str
+    order: str
+    objective: str | None
+
+
+@dataclass(frozen=True)
+class Designed:
+    """What a teacher wrote before ``cycle`` for it and all after it; ``kept``: the plan as it was. ``faults`` are those
+    of a reply before, which could not be used."""
+
+    cycle: int
+    reason: str
+    kept: bool
+    stages: tuple[DesignedStage, ...]
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class RunData:
     """One arm trained with one seed; ``stages`` are those that are done, ``complete`` says that no more will come.
 
-    ``cycles`` tells how each cycle was taught, of a run that has more than one; ``dry`` why it ended before the last.
+    ``cycles`` tells how each cycle was taught, of a run that has more than one; ``dry`` why it ended before the last;
+    ``designs`` what a teacher wrote who designed the schedule.
     """
 
     arm: str
@@ -132,6 +170,7 @@ class RunData:
     complete: bool = False
     cycles: tuple[CycleFacts, ...] = ()
     dry: str | None = None
+    designs: tuple[Designed, ...] = ()
 
     @property
     def last_stages(self) -> Mapping[int, int]:

@@ -21,6 +21,7 @@ from .collect import collect
 from .course import course
 from .cycles import ArmCycle, cycle_rows, lessons, level_rows, teacher_use
 from .data import RunData, StudyData
+from .designs import designs
 from .ink import DARK, LIGHT, for_page, styles
 from .statistics import ENOUGH_SEEDS
 from .summary import HEADLINE, Summary, group_scores, groups, summarise
@@ -73,6 +74,7 @@ def render(study: StudyData) -> str:
         by_level=level_rows(study, summary),
         teaching=teacher_use(study, summary),
         lessons=lessons(study, summary),
+        designs=designs(study),
         by_group=_group_tables(study, summary),
         predictions=[found for arm in _best_first(summary) if (found := _predictions(study, summary, arm))],
         facts=_facts(study),

@@ -17,6 +17,7 @@ from ..results import decode_stage
 from ..stage import StageResult
 from .cycle_facts import read_cycles
 from .data import Bands, Histogram, Point, RunData, TableFacts
+from .designs import read_designs
 
 __all__ = ["UNREADABLE", "read_json", "read_run"]
 
@@ -30,18 +31,21 @@ def read_run(folder: Path, arm: str, seed: int, notes: list[str], *, lessons: bo
     environment = environment if isinstance(environment, Mapping) else {}
     finished = read_json(folder / "finished.json", notes)
     dry = finished.get("dry") if isinstance(finished, Mapping) else None
+    tables = tuple(_table(path, notes) for path in sorted(folder.glob("cycle-*/table.json")))
+    names = next((table.bands.names for table in tables if table.bands), ())
     return RunData(
         arm=arm,
         seed=seed,
         recipe=_text(folder / "recipe.yaml", notes),
         environment=environment,
         curve=tuple(_curve(folder / "metrics.jsonl", notes)),
-        tables=tuple(_table(path, notes) for path in sorted(folder.glob("cycle-*/table.json"))),
+        tables=tables,
         stages=stages,
         complete=(folder / "finished.json").is_file(),
         # Tables that cannot be read were told of above.
         cycles=read_cycles(folder, lambda path: read_json(path, []), notes, lessons=lessons),
         dry=None if dry is None else str(dry),
+        designs=read_designs(folder, lambda path: read_json(path, notes), names, notes),
     )
 
 

@@ -3,8 +3,9 @@
 A difficulty column is cut into *bands*, easiest first (``bands``); a *schedule* says which share of which band
 each stage takes and how many tokens of the budget. The plain ones are a matrix (``matrix``); ``fade`` and ``pacing``
 move continuously; ``mastery``, ``self_paced``, ``frontier`` and ``bandit`` look at what the student can do by then
-(``adaptive``). ``realise`` turns one ``StageSpec`` into row numbers, arranged by an *order* (``orders``) or drawn with
-weights. ``gradatim plan`` walks all of it without training: ``preview`` and ``stage_table``.
+(``adaptive``); what is ``designed`` a teacher writes. ``realise`` turns one ``StageSpec`` into row numbers, arranged by
+an *order* (``orders``) or drawn with weights. ``gradatim plan`` walks all of it without training: ``preview`` and
+``stage_table``.
 
 Everything here is pure: no files, no model, no hidden randomness. It does not score samples (``difficulty``), does
 not batch them or measure progress (``student``) and does not say what happens between stages (``run``).
@@ -13,6 +14,7 @@ not batch them or measure progress (``student``) and does not say what happens b
 from . import bandit, fade, frontier, mastery, pacing, self_paced  # noqa: F401  (they register themselves)
 from .adaptive import needs_of, needs_whole_samples
 from .bands import PAPER_THRESHOLDS, Bands, check_cuts, make_bands
+from .designed import Designed
 from .matrix import SCHEDULES, Matrix, ScheduleFactory, split_budget
 from .orders import ORDERS, Arranged, Order, OrderFactory, category_codes
 from .realise import probe_rows, realise, stage_seed, stage_table
@@ -24,6 +26,7 @@ __all__ = [
     "SCHEDULES",
     "Arranged",
     "Bands",
+    "Designed",
     "Matrix",
     "Order",
     "OrderFactory",

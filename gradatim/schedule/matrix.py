@@ -25,10 +25,10 @@ from typing import Any, Protocol
 from ..errors import RecipeError, did_you_mean
 from ..options import strict
 from ..registry import Registry
-from ..stage import End, Schedule, StageResult, StageSpec
+from ..stage import End, Needs, Schedule, StageResult, StageSpec
 from .orders import make_order
 
-__all__ = ["SCHEDULES", "Matrix", "ScheduleFactory", "split_budget"]
+__all__ = ["SCHEDULES", "Matrix", "ScheduleFactory", "order_of", "split_budget"]
 
 Shares = Sequence[float] | None
 
@@ -42,11 +42,18 @@ class ScheduleFactory(Protocol):
 SCHEDULES: Registry[ScheduleFactory] = Registry("schedule")
 
 
+NOTHING = Needs()
+
+
 @dataclass(frozen=True)
 class Matrix:
-    """A schedule whose stages are fixed beforehand: the stage after n finished ones is row n."""
+    """A schedule whose stages are fixed beforehand: the stage after n finished ones is row n.
+
+    ``needs``: what somebody else wants measured after each stage; the matrix itself looks at nothing.
+    """
 
     rows: tuple[StageSpec, ...]
+    needs: Needs = NOTHING
 
     def next(self, history: Sequence[StageResult]) -> StageSpec | None:
         """Row ``len(history)``, or None past the last row."""
@@ -69,7 +76,7 @@ def _ordered(name: str, factory: Callable[..., Matrix]) -> ScheduleFactory:
         category: str | None = None,
         **options: Any,
     ) -> Matrix:
-        called, chosen = _order(order, category)
+        called, chosen = order_of(order, category)
         rows = factory(bands, tokens, **options).rows
         return Matrix(tuple(replace(row, order=called, order_options=chosen) for row in rows))
 
@@ -83,13 +90,15 @@ def _order_options(*, order: str | dict[str, Any] = "shuffled", category: str | 
     """The signature of what every matrix takes beside its own options."""
 
 
-def _order(order: str | dict[str, Any], category: str | None) -> tuple[str, dict[str, Any]]:
+def order_of(
+    order: str | dict[str, Any], category: str | None, where: str = "schedule.order"
+) -> tuple[str, dict[str, Any]]:
     """The name of an order and its options, known to fit together."""
     options = {"name": order} if isinstance(order, str) else dict(order)
     called = str(options.pop("name", ""))
     if category is not None:
         options["category"] = category
-    make_order(called, options, "schedule.order")
+    make_order(called, options, where)
     return called, options
 
 

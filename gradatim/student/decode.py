@@ -135,20 +135,28 @@ def predict_next(
     greedy: bool = True,
     seed: int = 0,
     batch: int | None = None,
+    given: Sequence[str] | None = None,
     events: Events = ignore_events,
     task: str = "predict",
 ) -> list[Prediction]:
     """One ``Prediction`` per text: the likeliest (or sampled, temperature 1) token after every true prefix.
 
-    No token is written, so the cost is one forward pass over the texts. Keywords as in ``complete``.
+    No token is written, so the cost is one forward pass over the texts. Keywords as in ``complete``. ``given``: what
+    stands before each text, encoded apart from it; nothing is asked about it, and the text's first token is.
     """
     vocabulary = Vocabulary(tokenizer)
     done: dict[int, Prediction] = {}
     rows: list[_Row] = []
+    before = [0] * len(texts)
     for index, text in enumerate(texts):
         tokens = vocabulary.encode(text)
+        if given is not None and tokens is not None:
+            first = vocabulary.encode(given[index]) if given[index] else vocabulary.start()
+            before[index] = 0 if first is None else len(first) - 1
+            tokens = None if first is None else np.concatenate([first, tokens])
         if tokens is None:
-            done[index] = Prediction(max(len(text) - 1, 0), _NOTHING, _NOTHING, "unknown_character")
+            unasked = len(text) if given is not None else max(len(text) - 1, 0)
+            done[index] = Prediction(unasked, _NOTHING, _NOTHING, "unknown_character")
         elif len(tokens) < 2:
             done[index] = Prediction(0, _NOTHING, _NOTHING)
         else:
@@ -159,7 +167,14 @@ def predict_next(
             done.update(_predict_group(model, [reading.rows[0] for reading in group], None if greedy else seed))
             events(Event("advance", task, len(done), len(texts)))
         events(Event("finish", task, len(done), len(texts)))
-    return [done[index] for index in range(len(texts))]
+    return [_beyond(done[index], before[index]) for index in range(len(texts))]
+
+
+def _beyond(found: Prediction, given: int) -> Prediction:
+    """What is left of a prediction when its first ``given`` places are not asked about."""
+    if not given or found.finish == "unknown_character":
+        return found
+    return Prediction(found.total - given, found.truth[given:], found.chosen[given:], found.finish)
 
 
 def uniforms(seed: int, index: int, count: int) -> Draws:

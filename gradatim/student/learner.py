@@ -29,6 +29,7 @@ from ..stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
 from . import checkpoint
 from .architecture import create, freeze, trainable_parameters
 from .batches import Batch, Packed, Position, Windows, fitting_rows
+from .counted import counted_tokens
 from .forward import make_losses, tensors
 from .hardware import attention, device, quiet, reproducible
 from .lora import adapter_names, save_adapter
@@ -329,9 +330,7 @@ def _batcher(learner: Learner, stage: Stage, objective: str, events: Events) -> 
             events(Event("note", f"train {stage.spec.name}", text=text))
     rows, dropped = fitting_rows(learner.samples, rows, settings.length, beside)
     packed = _packed(learner, learner.samples, replace(stage, rows=rows), settings.isolate)
-    counted = learner.samples.offsets[rows + 1] - learner.samples.offsets[rows]
-    if objective == "answer_only" or not settings.other_weight:  # what the budget counts
-        counted = counted - learner.samples.answer_starts[rows]
+    counted = counted_tokens(objective, settings, learner.samples, rows, beside)
     draws = draws_of(stage, rows, counted, settings.size * settings.length)
     return replace(packed, beside=beside, draws=draws), dropped
 

@@ -1,9 +1,10 @@
 """How does a finished model folder become something that can be asked?
 
 A student at rest is a plain Hugging Face folder: weights, configuration and tokenizer; or an adapter that names its
-base, which is then opened too, and the two are merged: what is examined is what `gradatim export --merge` writes. This
-module opens one from the local disk, for evaluation and for `gradatim sample`. It fetches nothing from a network and
-does not make new students (``presets`` and ``pretrained`` do).
+base, which is then opened too, and the two are merged: what is examined is what `gradatim export --merge` writes.
+``load_student`` opens one from the local disk, for evaluation and for `gradatim sample`, and fetches nothing from a
+network; ``load_model`` opens whatever a student may begin from, for those who ask it something before that. New
+students are made elsewhere (``presets`` and ``pretrained``).
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..errors import DataError
 from .hardware import quiet
+from .place import held
 from .sizes import is_adapter
 
-__all__ = ["LoadedStudent", "load_student"]
+__all__ = ["LoadedStudent", "load_model", "load_student"]
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,28 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> Load
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
         raise DataError("the model cannot be opened", where=folder, given=cause) from error
+    return _ready(model, tokenizer, folder, device)
+
+
+def load_model(name: str, device: str | torch.device = "cpu") -> LoadedStudent:
+    """The model that ``name`` means, as ``load_student`` gives it: a folder, a .gguf file or a name on the hub.
+
+    A name on the hub is fetched when it is not in the local cache. Raises ``DataError`` as ``load_student`` does.
+    """
+    place = held(name)
+    if place.is_dir():
+        return load_student(place, device)
+    from .pretrained import open_base, open_own_tokenizer
+
+    tokenizer = open_own_tokenizer(str(place), "model")
+    return _ready(open_base(str(place), dtype=torch.float32, where="model"), tokenizer, place, device)
+
+
+def _ready(model: Any, tokenizer: Any, place: Path, device: str | torch.device) -> LoadedStudent:
     places = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > places:
         sizes = f"{len(tokenizer)} tokens, {places} embeddings"
-        raise DataError("the tokenizer has more tokens than the model", where=folder, given=sizes)
+        raise DataError("the tokenizer has more tokens than the model", where=place, given=sizes)
     return LoadedStudent(model.to(device).eval(), tokenizer)
 
 

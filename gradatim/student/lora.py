@@ -21,6 +21,7 @@ from transformers.pytorch_utils import Conv1D
 from ..errors import DataError, RunFolderError, did_you_mean
 from ..record import read_json, write_json
 from .hardware import quiet
+from .place import base_below
 from .settings import LoraSettings
 
 __all__ = ["adapter_names", "attach", "check_base", "fingerprint", "open_adapter", "save_adapter"]
@@ -45,13 +46,13 @@ def attach(model: Any, base: str, lora: LoraSettings, *, seed: int) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=targets,
-        base_model_name_or_path=base,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
     with _without_a_word(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = peft.get_peft_model(model, config)
-    config.base_model_name_or_path = base  # peft writes the model's own idea of where it came from
+    # Only now: peft writes the model's own idea of where it came from, and warns when it was told another.
+    config.base_model_name_or_path = base
     return made
 
 
@@ -63,8 +64,8 @@ def open_adapter(folder: str | Path, *, dtype: torch.dtype, trainable: bool = Fa
     from .pretrained import open_base
 
     folder, peft = Path(folder), _peft()
-    base = _base_of(folder)
-    model = open_base(base, dtype=dtype)
+    base = base_below(folder)
+    model = open_base(base, dtype=dtype, where=f"the base of {folder}")
     said = read_json(folder / BASE).get("fingerprint") if (folder / BASE).is_file() else None
     if said is not None and said != fingerprint(model):
         raise DataError(
@@ -131,16 +132,6 @@ def _base_tensors(model: Any) -> dict[str, torch.Tensor]:
             continue
         found[name.removeprefix("base_model.model.").replace(".base_layer.", ".")] = value
     return found
-
-
-def _base_of(folder: Path) -> str:
-    try:
-        base = read_json(folder / "adapter_config.json")["base_model_name_or_path"]
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError("this adapter does not name its base", where=folder, given=error) from error
-    # A folder beside the adapter may be named from there, so that both can be moved together.
-    beside = folder / str(base)
-    return str(beside.resolve()) if not Path(str(base)).is_absolute() and beside.exists() else str(base)
 
 
 def _check_targets(model: Any, targets: tuple[str, ...]) -> None:

@@ -9,7 +9,6 @@ this machine is offline (``HF_HUB_OFFLINE``). No code that comes with a model is
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,20 @@ from ..errors import DataError
 from ..stage import Events, ignore_events
 from .form import prepared
 from .hardware import quiet
+from .place import ALLOWED, fetch_hint, is_offline
 from .settings import ModelSettings
 from .sizes import is_adapter, is_hub_name
 
-__all__ = ["DTYPES", "begin", "compute_again", "open_base", "open_tokenizer", "place_of", "reopen"]
+__all__ = [
+    "DTYPES",
+    "begin",
+    "compute_again",
+    "open_base",
+    "open_own_tokenizer",
+    "open_tokenizer",
+    "place_of",
+    "reopen",
+]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -72,14 +81,17 @@ def compute_again(model: Any) -> None:
         model.gradient_checkpointing_enable(how)
 
 
-def open_base(base: str, *, dtype: torch.dtype) -> Any:
-    """The causal model ``base``, its weights in ``dtype``, on the CPU. ``DataError`` says why it cannot be opened."""
-    _check_there(base)
+def open_base(base: str, *, dtype: torch.dtype, where: str = "student.base") -> Any:
+    """The causal model ``base``, its weights in ``dtype``, on the CPU. ``DataError`` says why it cannot be opened.
+
+    ``where`` is what errors call it.
+    """
+    _check_there(base, where)
     if is_adapter(base):
         from .lora import open_adapter
 
         return open_adapter(base, dtype=dtype).merge_and_unload()
-    with _told(base, "the model cannot be opened"), quiet():
+    with _told(base, "the model cannot be opened", where), quiet():
         model: Any = AutoModelForCausalLM.from_pretrained(**_arguments(base), dtype=dtype)
     if base.endswith(".gguf"):
         # The loader marks what it dequantised as quantised, and such a model cannot be saved.
@@ -92,11 +104,9 @@ def open_base(base: str, *, dtype: torch.dtype) -> Any:
 def open_tokenizer(model: ModelSettings, events: Events = ignore_events) -> Any:
     """The tokenizer of ``model.base``, ready to teach with; see ``form.prepared``. ``DataError`` when it has none."""
     base = str(model.base)
-    _check_there(base)
     # An adapter folder has a tokenizer of its own, the one it was trained with, and its base's configuration.
-    _check_tokenizer(base)
-    with _told(base, "the base's tokenizer cannot be opened"), quiet():
-        tokenizer = AutoTokenizer.from_pretrained(**_arguments(base))
+    tokenizer = open_own_tokenizer(base)
+    with _told(base, "the base's configuration cannot be opened"), quiet():
         config = AutoConfig.from_pretrained(**_arguments(base))
     places = getattr(config, "max_position_embeddings", None)
     if places is not None and places < model.context:
@@ -109,6 +119,14 @@ def open_tokenizer(model: ModelSettings, events: Events = ignore_events) -> Any:
     return prepared(tokenizer, model.template, model.system, config, base, events)
 
 
+def open_own_tokenizer(base: str, where: str = "student.base") -> Any:
+    """The tokenizer of ``base`` as it came. ``DataError`` when it has none."""
+    _check_there(base, where)
+    _check_tokenizer(base, where)
+    with _told(base, "the base's tokenizer cannot be opened", where), quiet():
+        return AutoTokenizer.from_pretrained(**_arguments(base))
+
+
 def place_of(base: str) -> str:
     """``base`` as an adapter names it: a hub's name as it is, a folder or file by its absolute path."""
     return str(Path(base).resolve()) if Path(base).exists() else base
@@ -118,48 +136,39 @@ def _arguments(base: str) -> dict[str, Any]:
     if base.endswith(".gguf"):
         file = Path(base)
         return {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "local_files_only": True}
-    return {"pretrained_model_name_or_path": base, "local_files_only": Path(base).exists() or _offline()}
+    return {"pretrained_model_name_or_path": base, "local_files_only": Path(base).exists() or is_offline()}
 
 
-def _offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
-
-
-def _check_there(base: str) -> None:
+def _check_there(base: str, where: str) -> None:
     path = Path(base)
     if base.endswith(".gguf"):
         if not path.is_file():
-            raise DataError("there is no such file", where="student.base", given=base)
+            raise DataError("there is no such file", where=where, given=base)
         try:
             import gguf  # noqa: F401
         except ImportError as error:
             hint = "pip install 'gradatim[gguf]'"
-            raise DataError("GGUF files are read by the package 'gguf'", where="student.base", hint=hint) from error
+            raise DataError("GGUF files are read by the package 'gguf'", where=where, hint=hint) from error
         with open(path, "rb") as file:
             start = file.read(4)
         if start != b"GGUF":
-            raise DataError("this is no GGUF file", where="student.base", given=base)
+            raise DataError("this is no GGUF file", where=where, given=base)
     elif path.is_dir():
         if not (path / "config.json").is_file():
-            raise DataError("not a model: the folder has no config.json", where="student.base", given=base)
+            raise DataError("not a model: the folder has no config.json", where=where, given=base)
     elif not is_hub_name(base):
-        raise DataError(
-            "there is no such model",
-            where="student.base",
-            given=base,
-            allowed="a folder with config.json, a .gguf file, or a name on the hub such as OWNER/NAME",
-        )
+        raise DataError("there is no such model", where=where, given=base, allowed=ALLOWED)
 
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
-def _check_tokenizer(base: str) -> None:
+def _check_tokenizer(base: str, where: str) -> None:
     folder = Path(base)
     if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
         raise DataError(
             "the model folder has no tokenizer",
-            where="student.base",
+            where=where,
             given=base,
             allowed=f"one of {', '.join(_TOKENIZER_FILES)}",
             hint=f"tokenizer.save_pretrained({str(folder)!r})",
@@ -167,7 +176,7 @@ def _check_tokenizer(base: str) -> None:
 
 
 @contextlib.contextmanager
-def _told(base: str, what: str) -> Iterator[None]:
+def _told(base: str, what: str, where: str = "student.base") -> Iterator[None]:
     """Whatever is raised inside, as one line that says what to do."""
     try:
         yield
@@ -179,6 +188,5 @@ def _told(base: str, what: str) -> Iterator[None]:
         hint = None
         if not Path(base).exists():
             what = "this model is not in the local cache and cannot be fetched"
-            where = "on a machine with a network" if _offline() else "once the network is there"
-            hint = f"`hf download {base}` {where}, or give its folder as student.base"
-        raise DataError(what, where=f"student.base: {base}", given=cause, hint=hint) from error
+            hint = f"{fetch_hint(base)}, or give its folder"
+        raise DataError(what, where=f"{where}: {base}", given=cause, hint=hint) from error

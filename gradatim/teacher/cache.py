@@ -10,7 +10,7 @@ The cache stands outside the runs: in the folder that is given, else in ``teache
 (``$GRADATIM_CACHE``). A cache that another recipe filled holds other keys and does no harm.
 
 With an ``account`` (a run's own name), replies are paid for on it, and what was paid on it before counts against the
-chat's budget: so a budget is the run's and not the process's, however often it is resumed.
+chat's budget where it has one: so a budget is the run's and not the process's, however often it is resumed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ..stage import Event, Events, ignore_events
-from .allowance import Cost
+from .account import paid_on
 from .store import Store
 from .teacher import Chat, Received, Reply, Request, ignore_reply
 
@@ -72,6 +72,10 @@ class Cached:
         """The chat's own."""
         return self.chat.cost(reply)
 
+    def release(self) -> None:
+        """Have the chat give back what it holds in memory, where it holds anything."""
+        getattr(self.chat, "release", lambda: None)()
+
     def ask(
         self, requests: Sequence[Request], events: Events = ignore_events, received: Received = ignore_reply
     ) -> list[Reply | None]:
@@ -110,11 +114,10 @@ class Cached:
         return min(2 * pause, WAIT[1])
 
     def _begin(self) -> None:
-        """Tell the chat what was spent on the account before, where it has a budget."""
-        begin = getattr(self.chat, "begin", None)
-        if not self._began and begin is not None:
-            paid = [entry for entry in self._store.entries() if entry.get("account") == self.account]
-            begin(Cost(sum(e["prompt_tokens"] for e in paid), sum(e["completion_tokens"] for e in paid)))
+        """Tell the chat what was spent on the account before, where a budget asks for it: nobody else need wait."""
+        chat: Any = self.chat
+        if not self._began and getattr(chat, "limited", False):
+            chat.begin(paid_on(self._store, self.account))
         self._began = True
 
     def _look_up(self, wanted: dict[str, Request], found: dict[str, Reply | None]) -> None:

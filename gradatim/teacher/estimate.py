@@ -22,6 +22,9 @@ CHARACTERS = 3.5
 """About so many characters make a token, in prompts that are half prose and half program."""
 FRAME = 8
 """Tokens of a request's frame: the roles and where messages begin and end."""
+DESIGN = 2_000.0
+"""Characters of what is known when a curriculum is designed, and as many of its form: always assumed, about what three
+bands and a few stages take."""
 _PLACEHOLDER = re.compile(r"\{[a-z_]+\}")
 
 
@@ -68,5 +71,6 @@ def estimate(
 def _characters(text: str, lengths: Lengths) -> float:
     """Of one filled prompt. An attempt is taken to be as long as a right answer; names of languages weigh little."""
     filled = {"question": lengths.question, "answer": lengths.answer, "attempt": lengths.answer, "tests": lengths.tests}
+    filled |= {"facts": DESIGN, "form": DESIGN}
     used = [name[1:-1] for name in _PLACEHOLDER.findall(text)]
     return len(_PLACEHOLDER.sub("", text)) + sum(filled.get(name, 8.0) for name in used)

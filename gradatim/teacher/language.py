@@ -62,6 +62,10 @@ class LanguageTeacher:
         """The chat's, and per prompt how often it was ``asked``, ``asked_again``, and ``unreadable`` for good."""
         return {**self.chat.facts, **{name: dict(sorted(counts.items())) for name, counts in self._counts.items()}}
 
+    def release(self) -> None:
+        """Have the chat give back what it holds in memory, where it holds anything."""
+        getattr(self.chat, "release", lambda: None)()
+
     def answers(self, questions: pa.Table, *, draw: int = 0) -> list[str | None]:
         """Programs, or printed lines, as the teacher believes them right."""
         return self._asked("answer", _rows(questions), self._answer, draw, steady=True)
@@ -94,6 +98,22 @@ class LanguageTeacher:
 
         rows = [{**row, "attempt": attempt} for row, attempt in zip(_rows(samples), attempts, strict=True)]
         return self._asked("rubric", rows, lambda row, text: read_grade(text), draw, steady=True)
+
+    def design(
+        self, facts: str, *, form: str, reply: str = "", faults: Sequence[str] = (), draw: int = 0
+    ) -> str | None:
+        """After the prompt ``design``, with faults after ``design-mend``. One request; who reads it asks again.
+
+        A reply that was cut off at ``max_tokens`` is given as it is: what it lacks is a fault like others.
+        """
+        name = "design-mend" if faults else "design"
+        listed = "\n".join(f"- {fault}" for fault in faults)
+        messages = self._prompts.messages(name, {"facts": facts, "form": form, "reply": reply, "faults": listed})
+        self._counts["asked_again" if faults else "asked"][name] += 1
+        temperature = self.temperature if draw else 0.0
+        request = Request(messages, 2 * draw + bool(faults), temperature, self.max_tokens)
+        (found,) = self.chat.ask([request], self.events)
+        return None if found is None or found.finish in REFUSED else found.text
 
     def _asked(
         self, purpose: str, rows: Sequence[Row], read: Reader[Made], draw: int, steady: bool = False

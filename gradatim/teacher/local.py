@@ -3,11 +3,14 @@
 A Hugging Face folder is opened at the first question and asked in batches by ``student.decode``: through the
 tokenizer's chat template where it has one, else with the messages as plain text, a blank line between them (a student
 that has no template reads nothing else than text). What it writes hangs on the seed, the request and its draw, not on
-what else is asked with it. A model costs time and no money; ``Cached`` remembers its replies all the same.
+what else is asked with it. A model costs time and no money; ``Cached`` remembers its replies all the same. It also
+costs memory, which the student that is trained between two pieces of work may need: ``release`` gives it back, and the
+next question opens the folder again.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 from collections import Counter
@@ -34,16 +37,29 @@ class LocalChat:
         if not (Path(folder) / "config.json").is_file():
             raise DataError("this is no model folder", where="teacher", given=folder, hint="a Hugging Face folder")
         self.folder, self.batch, self.seed = Path(folder), batch, seed
+        self._opened: Any = None
         self._counts: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
 
-    @cached_property
+    @property
     def student(self) -> Any:
-        """The opened model with its tokenizer; a judge or a divergence may want them too."""
-        from ..student.hardware import device
-        from ..student.load import load_student
+        """The model with its tokenizer, opened when it is not."""
+        if self._opened is None:
+            from ..student.hardware import device
+            from ..student.load import load_student
 
-        return load_student(self.folder, device())
+            self._opened = load_student(self.folder, device())
+        return self._opened
+
+    def release(self) -> None:
+        """Give the model's memory back; the next question opens it again, to the same replies. Safe to call twice."""
+        if self._opened is not None:
+            import torch
+
+            self._opened = None
+            gc.collect()  # a model may hold itself in a circle
+            if torch.accelerator.is_available():
+                torch.accelerator.memory.empty_cache()  # what torch keeps for itself is no use to other processes
 
     @cached_property
     def identity(self) -> str:

@@ -86,6 +86,16 @@ class Oracle:
             hint="the judge output, or a teacher that is a language model",
         )
 
+    def design(
+        self, facts: str, *, form: str, reply: str = "", faults: Sequence[str] = (), draw: int = 0
+    ) -> str | None:
+        """Not available: ``UserError``."""
+        raise UserError(
+            "the teacher 'oracle' knows what is right and has no opinion of a curriculum",
+            where="schedule.name: designed",
+            hint="a schedule that needs no teacher, or a teacher that is a language model",
+        )
+
     def _random(self, purpose: str, draw: int, id: str) -> Random:
         return Random(f"{self.seed}/{purpose}/{draw}/{id}")
 

@@ -35,6 +35,8 @@ PLACEHOLDERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "new-hard": _NEW,
     "new-output": (("question",), ("grade", "level", "language", "fence")),
     "rubric": (("question", "attempt"), ("answer", "tests", "language", "fence")),
+    "design": (("facts", "form"), ()),
+    "design-mend": (("facts", "form", "reply", "faults"), ()),
 }
 """For each prompt the placeholders that it must have and those that it may have."""
 

@@ -25,7 +25,7 @@ from typing import Any
 from ..errors import StorageFailed
 from ..record import storage_errors
 
-__all__ = ["Store"]
+__all__ = ["Store", "entry_of", "line_of"]
 
 VERSION = "1"
 _DIGEST = 64
@@ -52,9 +52,9 @@ class Store:
             if key not in self._places:
                 return None
             start, length = self._places[key]
-            with open(self._path(key), "rb") as file:
+            with open(self._path(key[:2]), "rb") as file:
                 file.seek(start)
-                entry = _entry(file.read(length))
+                entry = entry_of(file.read(length))
             if entry is None:  # damaged since it was found
                 del self._places[key]
                 self.damaged += 1
@@ -62,11 +62,10 @@ class Store:
 
     def put(self, key: str, entry: Mapping[str, Any]) -> None:
         """Keep ``entry``; it is on the disk when this returns. ``StorageFailed`` when it cannot be."""
-        text = json.dumps({**entry, "key": key}, ensure_ascii=True, allow_nan=False).encode()
-        line = _digest(text) + b" " + text + b"\n"
+        line = line_of({**entry, "key": key})
         with self._lock, _cache_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with open(self._path(key), "ab+", buffering=0) as file:
+            with open(self._path(key[:2]), "ab+", buffering=0) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 end = file.seek(0, os.SEEK_END)
                 if end:
@@ -77,15 +76,17 @@ class Store:
                     raise OSError(28, "an entry was cut short")
                 os.fsync(file.fileno())
 
-    def entries(self) -> Iterator[Mapping[str, Any]]:
-        """Every entry there is now, each key once."""
-        with self._lock, _cache_errors(self.folder):
-            for path in sorted(self.folder.glob("??.jsonl")):
-                self._catch_up(path.stem)
-        for key in sorted(self._places):
-            entry = self.get(key)
-            if entry is not None:
-                yield entry
+    def sizes(self) -> dict[str, int]:
+        """The bytes of each file there is now, by its two digits."""
+        with _cache_errors(self.folder):
+            return {path.stem: path.stat().st_size for path in sorted(self.folder.glob("??.jsonl"))}
+
+    def since(self, name: str, start: int) -> Iterator[tuple[Mapping[str, Any] | None, int]]:
+        """What was appended to a file after its first ``start`` bytes: entries, None for a damaged one, and where each
+        ends. Nothing is remembered of them."""
+        with _cache_errors(self.folder):
+            for line, place in self._lines(name, start):
+                yield entry_of(line), place + len(line)
 
     @contextlib.contextmanager
     def claim(self, keys: Sequence[str]) -> Iterator[list[str]]:
@@ -100,21 +101,26 @@ class Store:
 
     def _catch_up(self, name: str) -> None:
         """Read what was appended to a file since the last time, up to its last whole line."""
+        for line, start in self._lines(name, self._read.get(name, 0)):
+            entry = entry_of(line)
+            if entry is not None:
+                self._places.setdefault(entry["key"], (start, len(line)))
+            else:
+                self.damaged += 1
+            self._read[name] = start + len(line)
+
+    def _lines(self, name: str, start: int) -> Iterator[tuple[bytes, int]]:
+        """The whole lines of a file from ``start`` on, and where each begins."""
         with contextlib.suppress(FileNotFoundError), open(self._path(name), "rb") as file:
-            start = file.seek(self._read.get(name, 0))
+            file.seek(start)
             for line in file:
                 if not line.endswith(b"\n"):
                     return  # somebody is writing it, or was killed while doing so
-                entry = _entry(line)
-                if entry is not None:
-                    self._places.setdefault(entry["key"], (start, len(line)))
-                else:
-                    self.damaged += 1
+                yield line, start
                 start += len(line)
-                self._read[name] = start
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key[:2]}.jsonl"
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.jsonl"
 
     def _byte(self, key: str, kind: int) -> bool:
         """Lock or unlock the key's byte. Locks of the open file, not of the process: threads and stores differ too."""
@@ -159,7 +165,13 @@ def _digest(text: bytes) -> bytes:
     return hashlib.sha256(text).hexdigest().encode()
 
 
-def _entry(line: bytes) -> Mapping[str, Any] | None:
+def line_of(entry: Mapping[str, Any]) -> bytes:
+    """An entry as a line, its digest before it."""
+    text = json.dumps(entry, ensure_ascii=True, allow_nan=False).encode()
+    return _digest(text) + b" " + text + b"\n"
+
+
+def entry_of(line: bytes) -> Mapping[str, Any] | None:
     """The entry of a line; None when it is damaged."""
     line = line.rstrip(b"\n")
     if line[:_DIGEST] != _digest(line[_DIGEST + 1 :]):

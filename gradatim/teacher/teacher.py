@@ -144,6 +144,15 @@ class Teacher(Protocol):
         """Points for each attempt. ``UserError`` where the teacher has no opinion, only the truth."""
         ...
 
+    def design(
+        self, facts: str, *, form: str, reply: str = "", faults: Sequence[str] = (), draw: int = 0
+    ) -> str | None:
+        """A curriculum after ``facts`` in the ``form`` of a JSON Schema, as it was written; None: nothing came.
+
+        With ``faults`` it is asked to mend its ``reply``. ``UserError`` where the teacher has no opinion.
+        """
+        ...
+
 
 def used_since(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """What a teacher's facts have grown by: requests, tokens and cost of one piece of work."""

@@ -3,9 +3,8 @@
 The source ``taught``. The first cycle has seed questions, the teacher's own or a table that is handed in, answered by
 the teacher where the answer is missing. Each later cycle has new questions: parents are drawn from what the student
 was asked, so many of each grade as ``ratio`` says, and the teacher writes one of their kind for each. What is not new
-is refused (``novelty``) and asked for again, a few times over; then the source has run dry and says so. Answers are
-proved where they can be: a TinyPy program is run, others are put to ``right``. Every row knows its parent and the grade
-that it was written for.
+is refused (``novelty``) and asked for again, a few times over; then the source has run dry and says so. Every row knows
+its parent and the grade that it was written for. How one cycle asks and proves is ``drawing``'s.
 
 Which questions are graded how is decided in ``feedback``, which samples are held out by whoever makes the corpus: all
 that is known to it is not new here.
@@ -13,31 +12,27 @@ that is known to it is not new here.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import pyarrow as pa
 
 from ..errors import DataError, RecipeError, did_you_mean
-from ..programs import commented, run_program
-from ..stage import Event, Events, Feedback, ignore_events
-from ..table import SCHEMA, dedupe, make_table
+from ..stage import Events, Feedback, ignore_events
+from ..table import SCHEMA, dedupe
 from ..teacher.teacher import GRADES, used_since
-from .novelty import OUTPUT, Contamination, Known, Refusals, refusal
-from .parents import apportion, graded, laps
+from .drawing import Drawing, texts
+from .novelty import Contamination, Known, Refusals
+from .parents import apportion, graded
 
 if TYPE_CHECKING:
     from ..delivery import Right
-    from ..teacher import Question, Teacher
+    from ..teacher import Teacher
 
 __all__ = ["RanDry", "Taught"]
 
-DRAWS = 1_000
-"""Draws of the teacher that one cycle may use: the next cycle's begin after them, so that no reply comes twice."""
 RATIO: Mapping[str, float] = {"hard": 1.0, "easy": 1.0}
 
 
@@ -108,7 +103,7 @@ class Taught:
         self.facts.update(cycle=cycle, asked=0, learnt=0, dry=None)
         before = deepcopy(dict(self.teacher.facts))
         refusals = Refusals()
-        drawing = _Drawing(self, cycle, Contamination(self.evaluation), refusals)
+        drawing = Drawing(self, cycle, Contamination(self.evaluation), refusals)
         if cycle == 0:
             made = drawing.first()
         else:
@@ -123,7 +118,7 @@ class Taught:
         self.facts.update(learnt=0 if learnt is None else learnt.num_rows, kept=sum(part.num_rows for part in parts))
         return pa.concat_tables([part.cast(SCHEMA) for part in parts]).unify_dictionaries().combine_chunks()
 
-    def _later(self, drawing: _Drawing, feedback: Feedback) -> pa.Table:
+    def _later(self, drawing: Drawing, feedback: Feedback) -> pa.Table:
         """New questions from what the student got wrong and right."""
         groups = graded(feedback.table, self.grade)
         ratio = {"random": 1.0} if self.grade == "random" else self.ratio
@@ -132,7 +127,7 @@ class Taught:
         self.facts.update(parents={name: group.num_rows for name, group in groups.items()}, wanted=wanted, moved=moved)
         known = feedback.known if feedback.known is not None else feedback.table
         # A sample that several cycles learnt is known once: every new question is compared with all of them.
-        drawing.known = Known(dict.fromkeys(_texts(known, "prompt") if known is not None else ()), limit=self.limit)
+        drawing.known = Known(dict.fromkeys(texts(known, "prompt") if known is not None else ()), limit=self.limit)
         made = [drawing.later(name, groups[name], number) for name, number in wanted.items() if number]
         had = {name: part.num_rows for name, part in zip((n for n in wanted if wanted[n]), made, strict=True)}
         self.facts.update(had=had)
@@ -150,8 +145,8 @@ class Taught:
         table = dedupe(feedback.learnt.select(SCHEMA.names), "text").table
         given: dict[str, str | None] = {}
         if self.seeds is not None and "rejected" in self.seeds.column_names:
-            given = dict(zip(_texts(self.seeds, "id"), self.seeds["rejected"].to_pylist(), strict=True))
-        rejected = pa.array([given.get(id) for id in _texts(table, "id")], pa.large_string())
+            given = dict(zip(texts(self.seeds, "id"), self.seeds["rejected"].to_pylist(), strict=True))
+        rejected = pa.array([given.get(id) for id in texts(table, "id")], pa.large_string())
         return table.set_column(SCHEMA.get_field_index("rejected"), SCHEMA.field("rejected"), rejected)
 
     def _nothing(self, cycle: int, refusals: Refusals) -> DataError:
@@ -161,153 +156,3 @@ class Taught:
         reason = self.facts["dry"] or "no new question"
         self.facts["dry"] = reason
         return RanDry(f"the source has run dry in cycle {cycle}: {reason}", where="source taught", given=causes)
-
-
-@dataclass
-class _Drawing:
-    """One ``draw`` on its way."""
-
-    source: Taught
-    cycle: int
-    evaluated: Contamination
-    refusals: Refusals
-    known: Known = field(default_factory=Known)
-
-    def first(self) -> pa.Table:
-        """The seeds that are right and are no problems of the evaluation."""
-        source = self.source
-        table = source.seeds
-        if table is None:
-            questions = source.teacher.seeds(source.count, seed=source.seed)
-            source.facts["asked"] += len(questions)
-            table = _table(questions)
-        else:
-            self._check_apart(table)
-            unique = dedupe(table.select(SCHEMA.names).cast(SCHEMA), "id")
-            given, table = table.num_rows, _chosen(unique.table, source.count, source.seed)
-            beyond = unique.table.num_rows - table.num_rows
-            source.facts["seeds"] = {**source.read, "given": given, "duplicates": unique.dropped, "beyond": beyond}
-        table = self._kept(table, [self.evaluated.refuses(prompt) for prompt in _texts(table, "prompt")])
-        return self._answered(table, draw=0)
-
-    def later(self, grade: str, parents: pa.Table, number: int) -> pa.Table:
-        """Up to ``number`` new questions with their answers, each of the kind of one of ``parents``."""
-        source = self.source
-        asking = "middle" if grade == "random" else grade
-        following = laps(parents.num_rows, _seed(source.seed, self.cycle, grade))
-        left = number * (1 + source.rounds)
-        made: list[pa.Table] = [SCHEMA.empty_table()]
-        had = 0
-        source.events(Event("start", f"new {grade} questions", 0, number))
-        while had < number and left:
-            draw, rows = following(min(number - had, left))
-            draw += self.cycle * DRAWS
-            left -= len(rows)
-            source.facts["asked"] += len(rows)
-            some = parents.take(rows)
-            questions = source.teacher.questions(some, grade=asking, draw=draw)
-            fresh = self._fresh(zip(_texts(some, "id"), questions, strict=True))
-            made.append(self._answered(_table(*fresh, grade=grade), draw=draw))
-            had += made[-1].num_rows
-            source.events(Event("advance", f"new {grade} questions", had, number))
-        source.events(Event("finish", f"new {grade} questions", had, number))
-        return pa.concat_tables(made)
-
-    def _fresh(self, written: Iterator[tuple[str, Question | None]]) -> tuple[list[Question], list[str]]:
-        """The questions that may be asked, and their parents' ids; from now on they are known."""
-        questions, parents = [], []
-        for parent, question in written:
-            cause = "no_question" if question is None else refusal(question.prompt, self.known, self.evaluated)
-            if question is None or cause is not None:
-                self.refusals.count(cause or "no_question")
-                continue
-            self.known.add(question.prompt)
-            questions.append(question)
-            parents.append(parent)
-        return questions, parents
-
-    def _answered(self, table: pa.Table, draw: int) -> pa.Table:
-        """The rows that have an answer, and one that is not known to be wrong or the evaluation's."""
-        answers = _texts(table, "answer")
-        missing = [row for row, answer in enumerate(answers) if not answer]
-        if missing:
-            found = self.source.teacher.answers(table.take(missing), draw=draw)
-            for row, answer in zip(missing, found, strict=True):
-                answers[row] = answer or ""
-            column = SCHEMA.get_field_index("answer")
-            table = table.set_column(column, SCHEMA.field(column), pa.array(answers, pa.large_string()))
-        table = self._kept(table, [None if answer else "unanswered" for answer in answers])
-        return self._kept(table, self._wrong(table))
-
-    def _wrong(self, table: pa.Table) -> list[str | None]:
-        """Why the answer of each row cannot stand, None where nothing speaks against it."""
-        prompts, answers = _texts(table, "prompt"), _texts(table, "answer")
-        causes = [
-            _unproved(prompt, answer) if prompt.endswith(OUTPUT) else self.evaluated.refuses(answer)
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
-        others = [row for row, prompt in enumerate(prompts) if causes[row] is None and not prompt.endswith(OUTPUT)]
-        if others and self.source.right is not None:
-            verdicts = self.source.right(table.take(others), [answers[row] for row in others])
-            for row, verdict in zip(others, verdicts, strict=True):
-                causes[row] = "wrong_answer" if verdict is False else None
-        return causes
-
-    def _kept(self, table: pa.Table, causes: Sequence[str | None]) -> pa.Table:
-        """The rows without a cause against them; the others are counted."""
-        for cause in causes:
-            if cause is not None:
-                self.refusals.count(cause)
-        return table.filter(pa.array([cause is None for cause in causes], pa.bool_()))
-
-    def _check_apart(self, seeds: pa.Table) -> None:
-        """``DataError`` when half of the seeds or of the evaluation's texts are the same: it is the same file."""
-        same = sum(self.evaluated.holds(prompt) for prompt in _texts(seeds, "prompt"))
-        if same and 2 * same >= min(seeds.num_rows, len(self.evaluated)):
-            raise DataError(
-                "the seed questions are problems that the student is examined with",
-                where="source.seeds",
-                given=f"{same} of {seeds.num_rows} seeds are in the evaluation",
-                hint="other seeds, or another evaluation",
-            )
-
-
-def _seed(seed: int, cycle: int, grade: str) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{cycle}/{grade}".encode(), digest_size=8).digest(), "little")
-
-
-def _chosen(table: pa.Table, count: int, seed: int) -> pa.Table:
-    """``count`` rows of a larger table, drawn by ``seed``, in the table's order."""
-    if table.num_rows <= count:
-        return table
-    return table.take(np.sort(np.random.default_rng(seed).permutation(table.num_rows)[:count]))
-
-
-def _table(questions: Sequence[Question], parents: Sequence[str] | None = None, grade: str | None = None) -> pa.Table:
-    """The questions as samples; an answer that is not known is empty."""
-    return make_table(
-        {
-            "prompt": [each.prompt for each in questions],
-            "answer": [each.answer or "" for each in questions],
-            "tests": [each.tests for each in questions],
-            "level": [each.level for each in questions],
-            "category": [grade or each.category for each in questions],
-            "language": [each.language for each in questions],
-            "parent": parents if parents is not None else [None] * len(questions),
-            "source": ["taught"] * len(questions),
-        }
-    )
-
-
-def _texts(table: pa.Table, column: str) -> list[str]:
-    found: list[str] = table[column].to_pylist()
-    return found
-
-
-def _unproved(program: str, answer: str) -> str | None:
-    """Why ``answer`` is not what ``program`` prints: ``cannot_run`` or ``wrong_answer``; None when it is."""
-    try:
-        printed = commented(run_program(program))
-    except DataError:
-        return "cannot_run"
-    return None if printed == answer else "wrong_answer"

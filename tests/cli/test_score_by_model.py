@@ -56,6 +56,40 @@ def test_correlate_shows_the_matrix_and_what_predicts_passes(gradatim, tmp_path)
     assert gradatim("score", "a.parquet", "--passes", "r.jsonl").status == 2
 
 
+def test_the_results_of_a_finished_run_say_what_each_difficulty_predicts_on_a_page(gradatim, finished, tmp_path):
+    table = next(finished.glob("data/*/test*.parquet"))
+    asked = ["score", table, "--metric", "om,size", "--correlate", "--passes", finished]
+    told = json.loads(gradatim(*asked, "--report", "agree.html", "--json").out)["correlations"]["predictions"]
+    results = json.loads(sorted(finished.glob("cycle-00/stage-*/result.json"))[-1].read_text())
+    (examples,) = (each["examples"] for each in results["evaluations"] if each["suite"] == "output")
+    right = sum(each["passed"] for each in examples)
+    assert examples
+    assert {name: (each["passed"], each["failed"]) for name, each in told.items()} == dict.fromkeys(
+        ("om", "size"), (right, len(examples) - right)
+    )
+    page = (tmp_path / "agree.html").read_text()
+    assert "the suite output (greedy) kept" in page
+    assert '<th scope="row">size</th>' in page
+    said = gradatim(*asked, "--report", "agree.md")
+    assert "how they agree: agree.md" in said.out
+    assert "a few right and a few wrong ones" in " ".join(said.out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--report", "a.html"], "--report: it is about how the metrics agree; try: --correlate"),
+        (["--correlate", "--report", "a.txt"], "--report: a report of correlations is a page or a text"),
+        (["--correlate", "--passes", "."], "no run with results by sample"),
+        (["--correlate", "--passes", "nowhere.jsonl"], "nowhere.jsonl"),
+    ],
+)
+def test_what_cannot_be_reported_is_said_before_anything_is_scored(gradatim, arguments, said, tmp_path):
+    answer = gradatim("score", tmp_path / "nothing.parquet", *arguments)
+    assert answer.status == 2
+    assert said in answer.err
+
+
 def test_questions_with_options_are_scored_among_them(gradatim, model, tmp_path):
     rows = [{"question": f"a = {n}", "options": ["1", "2", "33"], "answer": n % 3} for n in range(6)]
     rows.append({"question": "a", "options": ["1"], "answer": 0})
@@ -70,7 +104,9 @@ def test_questions_with_options_are_scored_among_them(gradatim, model, tmp_path)
     ("arguments", "said"),
     [
         (["--metric", "loss"], "needs a model"),
-        (["--metric", "loss", "--model", "nowhere"], "no such model folder"),
+        (["--metric", "loss", "--model", "./nowhere"], "there is no such model"),
+        (["--metric", "loss", "--model", "nobody/nothing"], "not in the local cache and cannot be fetched"),
+        (["--metric", "loss", "--model", "nothing.gguf"], "there is no such model"),
         (["--metric", "size", "--model", "nowhere"], "none of the metrics asks a model"),
         (["--metric", "size", "--set", "unit=lines"], "METRIC.KEY=VALUE"),
         (["--metric", "size", "--set", "size.units=lines"], "did you mean 'unit'"),

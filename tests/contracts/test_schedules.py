@@ -10,16 +10,37 @@ import pytest
 
 from gradatim.errors import RecipeError
 from gradatim.results import decode_spec
-from gradatim.schedule import ORDERS, SCHEDULES, Arranged, Bands, needs_of, preview, realise
-from gradatim.stage import BandProgress, Fitted, Needs, Probe, Schedule, StageResult
+from gradatim.schedule import (
+    ORDERS,
+    SCHEDULES,
+    Arranged,
+    Bands,
+    Designed,
+    needs_of,
+    preview,
+    realise,
+    split_budget,
+)
+from gradatim.stage import BandProgress, Fitted, Needs, Probe, Schedule, StageResult, StageSpec
 
 BANDS = {1: ("one",), 2: ("low", "high"), 3: ("easy", "medium", "hard"), 5: tuple("abcde")}
 EVERY = pytest.mark.parametrize("name", SCHEDULES.names())
 COUNTS = pytest.mark.parametrize("count", BANDS)
 ADAPTIVE_NAMES = ("bandit", "fade", "frontier", "mastery", "pacing", "self_paced")
 ADAPTIVE = pytest.mark.parametrize("name", ADAPTIVE_NAMES)
-MATRICES = pytest.mark.parametrize("name", [name for name in SCHEDULES.names() if name not in ADAPTIVE_NAMES])
+OTHERS = (*ADAPTIVE_NAMES, "designed")
+MATRICES = pytest.mark.parametrize("name", [name for name in SCHEDULES.names() if name not in OTHERS])
 TOKENS = 1_000_003  # prime, so that no share divides it
+
+
+def made(name: str, bands: tuple[str, ...], tokens: int) -> Schedule:
+    """The schedule, ready to be walked: one that is designed has two stages then, as a teacher may write them."""
+    schedule = SCHEDULES.get(name)(bands, tokens)
+    if not isinstance(schedule, Designed):
+        return schedule
+    halves = split_budget(tokens, [1, 2])
+    first = StageSpec("first", (0.5,) * len(bands), halves[0], ("easiest",) * len(bands), "sorted", "answer_only")
+    return schedule.made([first, StageSpec("all", (1.0,) * len(bands), halves[1])])
 
 
 def bands_of(count: int, each: int = 7) -> Bands:
@@ -41,7 +62,7 @@ def lived(schedule: Schedule, count: int, seed: int) -> list[StageResult]:
 @EVERY
 @COUNTS
 def test_the_stages_spend_the_budget_to_the_token(name: str, count: int) -> None:
-    specs = preview(SCHEDULES.get(name)(BANDS[count], TOKENS), bands_of(count))
+    specs = preview(made(name, BANDS[count], TOKENS), bands_of(count))
     assert sum(spec.tokens for spec in specs) == TOKENS
     assert all(spec.tokens > 0 for spec in specs)
 
@@ -49,7 +70,7 @@ def test_the_stages_spend_the_budget_to_the_token(name: str, count: int) -> None
 @EVERY
 @COUNTS
 def test_every_stage_has_one_fraction_per_band_and_uses_some(name: str, count: int) -> None:
-    for spec in preview(SCHEDULES.get(name)(BANDS[count], TOKENS), bands_of(count)):
+    for spec in preview(made(name, BANDS[count], TOKENS), bands_of(count)):
         assert len(spec.fractions) == len(spec.ends) == count
         assert all(0 <= fraction <= 1 for fraction in spec.fractions)
         assert any(spec.fractions)
@@ -60,7 +81,7 @@ def test_every_stage_has_one_fraction_per_band_and_uses_some(name: str, count: i
 def test_every_stage_can_be_realised_and_holds_each_row_once(name: str, count: int) -> None:
     bands = bands_of(count)
     scores = bands.index.astype(float)
-    for spec in preview(SCHEDULES.get(name)(BANDS[count], TOKENS), bands):
+    for spec in preview(made(name, BANDS[count], TOKENS), bands):
         rows = realise(spec, bands, scores, seed=4).rows
         assert rows.dtype == np.int64
         assert rows.size == np.unique(rows).size > 0
@@ -68,7 +89,7 @@ def test_every_stage_can_be_realised_and_holds_each_row_once(name: str, count: i
 
 @EVERY
 def test_the_same_history_gives_the_same_stage(name: str) -> None:
-    schedule, twin = (SCHEDULES.get(name)(BANDS[3], TOKENS) for _ in range(2))
+    schedule, twin = (made(name, BANDS[3], TOKENS) for _ in range(2))
     specs = preview(schedule, bands_of(3))
     history = [
         StageResult(0, i, spec, 10, {"easy": 10}, Fitted(3, spec.tokens, 9, 0, 1.5, 0.1, "00"))
@@ -81,14 +102,14 @@ def test_the_same_history_gives_the_same_stage(name: str) -> None:
 
 @EVERY
 def test_stage_names_are_unique_and_fit_in_a_folder_name(name: str) -> None:
-    names = [spec.name for spec in preview(SCHEDULES.get(name)(BANDS[3], TOKENS), bands_of(3))]
+    names = [spec.name for spec in preview(made(name, BANDS[3], TOKENS), bands_of(3))]
     assert len(set(names)) == len(names)
     assert all(part and "/" not in part and not part.startswith(".") for part in names)
 
 
 @EVERY
 def test_a_stage_survives_json(name: str) -> None:
-    for spec in preview(SCHEDULES.get(name)(BANDS[3], TOKENS), bands_of(3)):
+    for spec in preview(made(name, BANDS[3], TOKENS), bands_of(3)):
         assert decode_spec(json.loads(json.dumps(asdict(spec)))) == spec
 
 
@@ -129,6 +150,14 @@ def test_a_schedule_that_looks_at_the_student_says_what_it_needs(name: str) -> N
         assert [result.spec for result in known] == unknown
     else:
         assert any(now.spec != then for now, then in zip(known, unknown, strict=False)) or len(known) != len(unknown)
+
+
+def test_a_schedule_that_nobody_has_designed_says_so() -> None:
+    waiting = SCHEDULES.get("designed")(BANDS[3], TOKENS)
+    with pytest.raises(RecipeError, match="has not been asked"):
+        waiting.next([])
+    assert isinstance(waiting, Designed)
+    assert needs_of(waiting.made([StageSpec("all", (1.0,) * 3, 5)])) == Needs(band_loss=True)
 
 
 @EVERY

@@ -26,6 +26,7 @@ SCRIPT = {
     "begins with": f"```python\n{PROGRAM}```",
     "learner say": "```\n-7\n```",
     "print?": "```\n4\n```",
+    "stage table": '{"reason": "all"}',
     "attempt": "It is fine.\n<scores>\nbasic functionality: 2\nboundary checks: 1\nrequirement coverage: 1\n"
     "readability and documentation: 0.5\ncoding practices: 1\n</scores>",
 }
@@ -175,6 +176,21 @@ def test_the_rubric_is_a_grade_of_six_points_or_unread_or_not_to_be_had(name, ma
     assert all(grade is None or (isinstance(grade, Grade) and 0 <= grade.points <= 6) for grade in grades)
     assert all(grade is None or sum(grade.parts.values()) == grade.points for grade in grades)
     assert name == "local" or all(grade is not None and grade.points == 5.5 for grade in grades)
+
+
+@EVERY
+def test_a_design_is_a_text_or_not_to_be_had_and_the_same_for_the_same_question(name, make):
+    asked = {"facts": "three bands", "form": '{"type": "object"}'}
+    if name == "oracle":
+        with pytest.raises(UserError, match="try: "):
+            make(name).design(**asked)
+        return
+    first, mended = make(name).design(**asked), make(name).design(**asked, reply="{}", faults=["no reason"])
+    assert (first, mended) == (make(name).design(**asked), make(name).design(**asked, reply="{}", faults=["no reason"]))
+    if name != "local":
+        assert first == mended == '{"reason": "all"}'
+    else:
+        assert first is None or isinstance(first, str)
 
 
 @EVERY

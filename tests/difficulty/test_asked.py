@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from gradatim.difficulty import DIFFICULTIES, score
-from gradatim.difficulty.asked import Asked, InFolder, ModelDifficulty
+from gradatim.difficulty.asked import Asked, ModelDifficulty, Named
 from gradatim.difficulty.judged import Judged, read_rating
 from gradatim.difficulty.remembered import RECORD_BYTES, Remembered, digest_of, key_of
 from gradatim.errors import DataError, RecipeError
@@ -151,7 +151,7 @@ def test_the_digest_of_a_model_follows_its_weights_and_tokenizer_and_nothing_els
     (tmp_path / "tokenizer.json").write_text("{}")
     first = digest_of(tmp_path)
     (tmp_path / "README.md").write_text("a card")
-    assert digest_of(tmp_path) == first == InFolder(str(tmp_path)).identity
+    assert digest_of(tmp_path) == first == Named(str(tmp_path)).identity
     (tmp_path / "tokenizer.json").write_text("{ }")
     second = digest_of(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"other weights")

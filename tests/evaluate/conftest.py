@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from small_students import one_thread, train, untrained
 
 from gradatim.student.load import LoadedStudent
-from gradatim.student.tokenizer import character_tokenizer, encode_table, texts_of
+from gradatim.student.tokenizer import character_tokenizer, texts_of
+
+__all__ = ["one_thread"]
 
 PROGRAMS = [
     ("a = 5\nprint(a)\n# output\n", "# 5\n"),
@@ -38,15 +37,6 @@ def table_of(samples: list[tuple[str, str]], **columns: pa.Array) -> pa.Table:
     return pa.table({"id": pa.array([f"id{n}" for n in range(len(samples))]), **texts, **columns})
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small run slower on two threads, and tests share the machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="session")
 def programs() -> pa.Table:
     return table_of(
@@ -63,35 +53,9 @@ def oddities() -> pa.Table:
     return table_of(ODDITIES)
 
 
-def untrained(tokenizer, context: int = 80) -> LoadedStudent:
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=len(tokenizer), n_positions=context, n_embd=48, n_layer=1, n_head=4,
-        bos_token_id=1, eos_token_id=1, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
-    )  # fmt: skip
-    return LoadedStudent(GPT2LMHeadModel(config).eval(), tokenizer)
-
-
 @pytest.fixture(scope="session")
 def novice(programs) -> LoadedStudent:
     return untrained(character_tokenizer(texts_of(programs)))
-
-
-def train(student: LoadedStudent, known: pa.Table, steps: int) -> None:
-    encoded = encode_table(student.tokenizer, known)
-    ids = torch.zeros(len(encoded), int(np.diff(encoded.offsets).max()), dtype=torch.long)
-    for row in range(len(encoded)):
-        sample = torch.from_numpy(encoded.sample(row).astype(np.int64))
-        ids[row, : len(sample)] = sample
-    labels = torch.where(ids == 0, -100, ids)
-    optimizer = torch.optim.AdamW(student.model.parameters(), lr=1e-2, weight_decay=0)
-    student.model.train()
-    for _ in range(steps):
-        loss = student.model(input_ids=ids, labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    student.model.eval()
 
 
 @pytest.fixture(scope="session")
@@ -102,15 +66,11 @@ def guesser() -> LoadedStudent:
     names = "abcdefgh"
     prompts = [f"{names[row % 8]} = {row % 10}\nprint({row // 8})\n# output\n" for row in range(48)]
     known = table_of(list(zip(prompts, answers, strict=True)))
-    student = untrained(character_tokenizer([*texts_of(known), "for .0123456789"]))
-    train(student, known, 40)
-    return student
+    return train(untrained(character_tokenizer([*texts_of(known), "for .0123456789"])), known, 40)
 
 
 @pytest.fixture(scope="session")
 def expert() -> LoadedStudent:
     """Trained on the programs and the oddities until it knows them."""
     known = table_of(PROGRAMS + ODDITIES)
-    student = untrained(character_tokenizer(texts_of(known)))
-    train(student, known, 150)
-    return student
+    return train(untrained(character_tokenizer(texts_of(known))), known, 150)

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 from graders import CONTEXT
-from transformers import GPT2Config, GPT2LMHeadModel
+from small_students import one_thread, train, untrained
 
 from gradatim.sandbox.walls import find_walls
 from gradatim.student.load import LoadedStudent
-from gradatim.student.tokenizer import character_tokenizer, encode_table, texts_of
+from gradatim.student.tokenizer import character_tokenizer, texts_of
 from gradatim.table import make_table
 
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small run slower on two threads, and tests share the machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread"]
 
 
 @pytest.fixture
@@ -52,32 +41,8 @@ def samples() -> pa.Table:
     return programs()
 
 
-def train(student: LoadedStudent, known: pa.Table, steps: int) -> None:
-    encoded = encode_table(student.tokenizer, known)
-    ids = torch.zeros(len(encoded), int(np.diff(encoded.offsets).max()), dtype=torch.long)
-    for row in range(len(encoded)):
-        sample = torch.from_numpy(encoded.sample(row).astype(np.int64))
-        ids[row, : len(sample)] = sample
-    labels = torch.where(ids == 0, -100, ids)
-    optimizer = torch.optim.AdamW(student.model.parameters(), lr=1e-2, weight_decay=0)
-    student.model.train()
-    for _ in range(steps):
-        loss = student.model(input_ids=ids, labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    student.model.eval()
-
-
 @pytest.fixture(scope="session")
 def student(samples: pa.Table) -> LoadedStudent:
     """Trained on the even rows until it knows most of them."""
-    torch.manual_seed(0)
-    tokenizer = character_tokenizer(texts_of(samples))
-    config = GPT2Config(
-        vocab_size=len(tokenizer), n_positions=CONTEXT, n_embd=48, n_layer=1, n_head=4,
-        bos_token_id=1, eos_token_id=1, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
-    )  # fmt: skip
-    student = LoadedStudent(GPT2LMHeadModel(config).eval(), tokenizer)
-    train(student, samples.take(list(range(0, samples.num_rows, 2))), 120)
-    return student
+    student = untrained(character_tokenizer(texts_of(samples)), CONTEXT)
+    return train(student, samples.take(list(range(0, samples.num_rows, 2))), 120)

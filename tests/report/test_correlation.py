@@ -10,8 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gradatim.errors import DataError
-from gradatim.report.correlation import area_error, correlations, figure, html_fragment, markdown, read_passes
+from gradatim.errors import DataError, UserError
+from gradatim.report.correlation import (
+    area_error,
+    correlations,
+    figure,
+    html_fragment,
+    markdown,
+    write_correlations,
+)
+from gradatim.report.passes import read_passes
 
 NAN = math.nan
 
@@ -77,6 +85,28 @@ def test_an_auc_without_both_kinds_is_none(table):
     assert (found.auc, found.error, found.passed, found.failed) == (None, None, 4, 0)
 
 
+def test_the_accuracy_in_thirds_falls_where_the_metric_predicts_it():
+    """Samples of one difficulty stay together; what nobody was asked about is in none of the thirds."""
+    table = pa.table({"id": list("abcdefghi"), "om": [1.0, 2, 3, 4, 5, 6, 7, 8, NAN], "two": [0.0] * 6 + [1.0] * 3})
+    passed = dict(zip("abcdef", [True, True, False, True, False, False], strict=True))
+    found = correlations(table, ["om", "two"], {**passed, "i": True}).predictions
+    assert found["om"].thirds == ((2, 2), (1, 2), (0, 2))
+    assert found["two"].thirds == ((0, 0), (3, 6), (1, 1))
+
+
+def test_the_report_is_a_page_or_a_text_that_says_who_passed(table, tmp_path):
+    found = correlations(table, ["om", "loss"], {"a": True, "d": False})
+    page = write_correlations(found, tmp_path / "a.html", title="<b>.parquet", passes="As r & s say.").read_text()
+    assert "How the difficulties of &lt;b&gt;.parquet agree" in page
+    assert "As r &amp; s say." in page
+    assert html_fragment(found) in page
+    assert "http" not in page
+    text = write_correlations(found, tmp_path / "a.md", title="a.parquet", passes="As r says.").read_text()
+    assert text == f"# How the difficulties of a.parquet agree\n\nAs r says.\n\n{markdown(found)}"
+    with pytest.raises(UserError, match=r"a\.txt: .*allowed: \.html, \.md"):
+        write_correlations(found, tmp_path / "a.txt", title="a")
+
+
 def test_results_about_other_samples_are_refused(table):
     with pytest.raises(DataError, match="none of these samples"):
         correlations(table, ["om"], {"x": True})
@@ -92,8 +122,8 @@ def test_columns_that_are_not_there_or_no_metric_are_told(table):
 def test_the_tables_show_signs_dashes_and_counts(table):
     found = correlations(table, ["om", "back", "flat"], {"a": True, "d": False})
     text = markdown(found)
-    assert "| metric | om | back | flat | samples | AUC | ± s.e. |" in text
-    assert "| om | +1.00 | −0.95 | – | 4 | 1.00 | 0.00 |" in text
+    assert "| metric | om | back | flat | samples | AUC | ± s.e. | easiest third | middle | hardest |" in text
+    assert "| om | +1.00 | −0.95 | – | 4 | 1.00 | 0.00 | 100% | – | 0% |" in text
     assert "1 passed and 1 failed" in text
     assert text.endswith("\n")
 
@@ -112,13 +142,13 @@ def test_a_name_in_the_page_is_escaped(table):
 
 def test_passes_are_read_from_results_and_from_a_runs_feedback(tmp_path):
     (tmp_path / "r.jsonl").write_text('{"id": "a", "passed": true}\n{"id": "b", "passed": false}\n')
-    assert read_passes(tmp_path / "r.jsonl") == {"a": True, "b": False}
+    assert read_passes(tmp_path / "r.jsonl").by_id == {"a": True, "b": False}
     rows = {
         "id": ["a", "a", "a", "b", "b", "c"],
         "verdict": ["passed", "failed", "passed", "passed", "timeout", "unjudged"],
     }
     pq.write_table(pa.table(rows), tmp_path / "feedback.parquet")
-    assert read_passes(tmp_path / "feedback.parquet") == {"a": True, "b": False}  # half is not more than half
+    assert read_passes(tmp_path / "feedback.parquet").by_id == {"a": True, "b": False}  # half is not more than half
 
 
 def test_a_file_that_holds_no_results_is_refused_with_the_row(tmp_path):
@@ -131,3 +161,16 @@ def test_a_file_that_holds_no_results_is_refused_with_the_row(tmp_path):
     (tmp_path / "r.jsonl").write_text('{"id": "a", "passed": true}\nno json\n')
     with pytest.raises(DataError, match="row 2"):
         read_passes(tmp_path / "r.jsonl")
+
+
+def test_a_run_tells_what_was_passed_by_its_last_feedback(tmp_path):
+    for cycle, verdict in (("cycle-00", "passed"), ("cycle-01", "failed")):
+        (tmp_path / cycle).mkdir()
+        pq.write_table(pa.table({"id": ["a"], "verdict": [verdict]}), tmp_path / cycle / "feedback.parquet")
+    found = read_passes(tmp_path)
+    assert (found.by_id, "cycle-01" in found.told) == ({"a": False}, True)
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no run with results by sample"):
+        read_passes(tmp_path)

@@ -24,7 +24,7 @@ from gradatim.student.scorer import (
     encode_apart,
     encode_together,
     log_likelihoods,
-    read_folder,
+    read_model,
 )
 from gradatim.student.tokenizer import bpe_tokenizer, character_tokenizer
 from gradatim.student.vocabulary import Vocabulary
@@ -178,20 +178,20 @@ def test_a_folder_is_read_and_each_misfit_says_why(folder, llama, tokenizer):
         Asked("a", "é"),
         Asked("a", ""),
     ]
-    found = gathered(read_folder(folder, "loss", rows))
+    found = gathered(read_model(folder, "loss", rows))
     each = encode_apart(Vocabulary(tokenizer), rows[0].prompt, rows[0].answer)
     assert found[0] == pytest.approx(-gathered(log_likelihoods(llama, [each]))[0].mean(), abs=1e-5)
     assert isinstance(found[1], float)  # context and one token more: the last is asked for, not read
     assert found[2] == TOO_LONG
     assert found[3] == UNKNOWN
     assert found[4] == "the answer is empty"
-    assert gathered(read_folder(folder, "attention", rows))[1] == TOO_LONG
+    assert gathered(read_model(folder, "attention", rows))[1] == TOO_LONG
 
 
 def test_a_folder_without_a_tokenizer_is_told_so(llama, tmp_path):
     llama.save_pretrained(tmp_path)
     with pytest.raises(DataError, match="has no tokenizer"):
-        list(read_folder(str(tmp_path), "loss", [Asked("a", "b")]))
+        list(read_model(str(tmp_path), "loss", [Asked("a", "b")]))
 
 
 def test_no_padding_token_is_needed(llama, tokenizer, tmp_path):
@@ -200,7 +200,7 @@ def test_no_padding_token_is_needed(llama, tokenizer, tmp_path):
     copy.pad_token = None
     copy.save_pretrained(tmp_path)
     rows = [Asked("a = 1\n", "# 1\n"), Asked("b", "# 23\n")]
-    assert all(isinstance(figure, float) for figure in gathered(read_folder(str(tmp_path), "loss", rows)).values())
+    assert all(isinstance(figure, float) for figure in gathered(read_model(str(tmp_path), "loss", rows)).values())
 
 
 def test_an_empty_prompt_needs_a_start_and_says_so(llama, tmp_path):
@@ -209,13 +209,13 @@ def test_an_empty_prompt_needs_a_start_and_says_so(llama, tmp_path):
     copy.eos_token = None
     copy.save_pretrained(tmp_path)
     with pytest.raises(DataError, match="end-of-text"):
-        list(read_folder(str(tmp_path), "loss", [Asked("", "a")]))
+        list(read_model(str(tmp_path), "loss", [Asked("", "a")]))
 
 
 def test_the_probability_among_options_is_the_softmax_of_their_likelihoods(folder, llama, tokenizer):
     options = (" 1", " 23", " 9 4")
     rows = [Asked("a =", " 23", options), Asked("a =", " 7", options), Asked("a" * CONTEXT, " 23", options)]
-    found = gathered(read_folder(folder, "choice", rows))
+    found = gathered(read_model(folder, "choice", rows))
     vocabulary = Vocabulary(tokenizer)
     sums = gathered(log_likelihoods(llama, [encode_together(vocabulary, "a =", option) for option in options]))
     likely = np.exp([float(sums[place].sum()) for place in range(3)])
@@ -236,7 +236,7 @@ def test_a_pretrained_models_loss_is_the_one_that_transformers_computes():
         Asked("The capital of France is", " Paris."),
         Asked("The capital of France is", " potato."),
     ]
-    found = gathered(read_folder(str(folder), "loss", rows))
+    found = gathered(read_model(str(folder), "loss", rows))
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval().float()
     for place, row in enumerate(rows):
@@ -245,7 +245,7 @@ def test_a_pretrained_models_loss_is_the_one_that_transformers_computes():
         with torch.no_grad():
             wanted = float(model(torch.tensor([before + after]), labels=labels).loss)
         assert found[place] == pytest.approx(wanted, abs=1e-4)
-        assert gathered(read_folder(str(folder), "loss", [row]))[0] == pytest.approx(found[place], abs=1e-4)
+        assert gathered(read_model(str(folder), "loss", [row]))[0] == pytest.approx(found[place], abs=1e-4)
     assert found[1] < found[2]
-    spread = gathered(read_folder(str(folder), "attention", rows))
+    spread = gathered(read_model(str(folder), "attention", rows))
     assert all(0 < spread[place] < 1 for place in range(3))

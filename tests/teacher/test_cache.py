@@ -17,10 +17,11 @@ from serving import echo, fails, says, waits
 
 from gradatim.errors import BudgetReached, StorageFailed, TeacherFailed, UserError
 from gradatim.teacher import TEACHERS, Request
-from gradatim.teacher.allowance import Budget
+from gradatim.teacher.account import paid_on
+from gradatim.teacher.allowance import Budget, Cost
 from gradatim.teacher.cache import Cached, request_key
 from gradatim.teacher.scripted import ScriptedChat
-from gradatim.teacher.store import Store
+from gradatim.teacher.store import Store, line_of
 
 SECRET = "sk-very-secret-0123456789"
 
@@ -287,6 +288,81 @@ def test_a_budget_is_the_accounts_over_all_its_processes(store, ask, server, cha
     assert len(server.heard) == 10
 
 
+@pytest.mark.parametrize("limited", [False, True])
+def test_only_a_budget_has_all_that_was_ever_paid_read(limited, store, ask, chat, server):
+    asked = ask("a", max_tokens=8)
+    other = next(name for name in ("00", "01") if not request_key(chat().identity, asked[0]).startswith(name))
+    (store / "1").mkdir(parents=True)
+    (store / "1" / f"{other}.jsonl").write_bytes(line_of({"key": other * 32, "account": "run", **PAID}))
+    made = Cached(chat(budget=Budget(tokens=1000 if limited else None)), store, account="run")
+    made.ask(asked)
+    assert (store / "1" / "accounts.json").exists() == limited
+    made.chat.budget.tokens = 0  # so that it tells what it knows to be spent
+    with pytest.raises(BudgetReached) as reached:
+        made.ask(ask("b", max_tokens=8))
+    assert reached.value.tokens == 15 + 40 * limited
+
+
+PAID = {"prompt_tokens": 30, "completion_tokens": 10}
+
+
+def filled(store: Path, *accounts: str, at: int = 0) -> Store:
+    """A store with one reply for each account, all of them in one file."""
+    made = Store(store)
+    for number, account in enumerate(accounts, at):
+        made.put(f"aa{number:062x}", {"account": account, **PAID})
+    return made
+
+
+def test_what_was_paid_is_summed_by_account_and_read_once(store):
+    made = filled(store, "one", "two", "", "one")
+    assert (paid_on(made, "one"), paid_on(made, "two"), paid_on(made, "new")) == (
+        Cost(60, 20),
+        Cost(30, 10),
+        Cost(0, 0),
+    )
+    path = store / "1" / "aa.jsonl"
+    path.write_bytes(b"x" * path.stat().st_size)  # who reads it again has lost what it said
+    filled(store, "one", "new", at=4)
+    assert (paid_on(made, "one"), paid_on(made, "new")) == (Cost(90, 30), Cost(30, 10))
+
+
+@pytest.mark.parametrize("harm", ["removed", "damaged", "emptied"])
+def test_sums_that_are_lost_are_made_anew(harm, store):
+    made = filled(store, "one", "one")
+    paid_on(made, "one")
+    sums = store / "1" / "accounts.json"
+    if harm == "removed":
+        sums.unlink()
+    else:
+        sums.write_bytes(sums.read_bytes().replace(b"60", b"6") if harm == "damaged" else b"")
+    assert paid_on(made, "one") == Cost(60, 20)
+
+
+def test_replies_that_were_taken_away_are_not_paid_any_more(store):
+    made = filled(store, "one", "one", "two")
+    paid_on(made, "one")
+    path = store / "1" / "aa.jsonl"
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+    assert (paid_on(made, "one"), paid_on(made, "two")) == (Cost(30, 10), Cost(0, 0))
+
+
+def test_a_reply_that_is_being_written_counts_when_it_is_whole(store):
+    made = filled(store, "one", "one")
+    path = store / "1" / "aa.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    assert paid_on(made, "one") == Cost(30, 10)
+    path.write_bytes(whole)
+    assert paid_on(made, "one") == Cost(60, 20)
+
+
+def test_sums_that_cannot_be_kept_are_right_all_the_same(store):
+    made = filled(store, "one")
+    (store / "1" / "accounts.json").mkdir()
+    assert paid_on(made, "one") == paid_on(made, "one") == Cost(30, 10)
+
+
 def test_the_cache_is_where_the_environment_says(tmp_path, ask, monkeypatch):
     monkeypatch.setenv("GRADATIM_CACHE", str(tmp_path / "all"))
     teacher = TEACHERS.get("api")(base_url="http://h/v1", model="m")
@@ -300,6 +376,6 @@ def test_a_store_of_many_entries_keeps_places_and_not_texts_in_memory(store):
     keys = [f"{number:064x}" for number in range(0, 400, 7)]
     for key in keys:
         written.put(key, {"text": "x" * 5000})
-    assert {entry["key"] for entry in read.entries()} == set(keys)
+    assert [(read.get(key) or {}).get("key") for key in keys] == keys
     held = [value for value in vars(read).values() if isinstance(value, dict)]
     assert sum(len(repr(each)) for each in held) < 100 * len(keys) + 4000

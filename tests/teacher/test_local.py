@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 from students import save_tiny_model
 
@@ -9,6 +11,7 @@ from gradatim.errors import DataError
 from gradatim.teacher import Request
 from gradatim.teacher.cache import Cached
 from gradatim.teacher.local import LocalChat
+from gradatim.teacher.scripted import ScriptedChat
 
 TEXTS = ["what is the sum of one and two? [user] [assistant] abcdefghijklmnopqrstuvwxyz\n\n" * 9]
 TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant] "
@@ -76,6 +79,26 @@ def test_its_replies_arrive_batch_by_batch_and_are_kept(folder, tmp_path):
     first, second = Cached(LocalChat(folder), tmp_path), Cached(LocalChat(folder), tmp_path)
     assert first.ask(requests(3)) == second.ask(requests(3))
     assert second.facts["paid"]["requests"] == 0
+
+
+def test_a_model_that_is_given_back_is_gone_and_opened_again_when_asked(folder, tmp_path):
+    chat = LocalChat(folder)
+    cached = Cached(chat, tmp_path)
+    cached.release()  # nothing is opened for it
+    first = chat.ask(requests(3))
+    weights = [weakref.ref(weight) for weight in chat.student.model.parameters()]
+    cached.release()
+    cached.release()
+    assert weights
+    assert [weight for weight in weights if weight() is not None] == []
+    assert chat.facts["requests"] == 3
+    assert chat.ask(requests(3)) == first == LocalChat(folder).ask(requests(3))
+
+
+def test_a_chat_that_holds_nothing_has_nothing_to_give_back(tmp_path):
+    cached = Cached(ScriptedChat(["yes", "no"]), tmp_path)
+    cached.release()
+    assert [reply.text for reply in cached.ask(requests(2))] == ["yes", "no"]
 
 
 def test_it_is_known_by_its_weights_and_not_by_its_place(folder, templated, tmp_path):

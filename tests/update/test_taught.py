@@ -16,6 +16,7 @@ from gradatim.stage import Feedback
 from gradatim.table import SCHEMA, make_table, sample_id
 from gradatim.teacher import TEACHERS, Question
 from gradatim.update import RanDry, Taught
+from gradatim.update.drawing import draw_of
 from gradatim.update.parents import apportion, laps
 
 LEVELS = ["1.2", "2.2", "3.2"]
@@ -178,6 +179,21 @@ def test_the_next_cycle_asks_with_draws_of_its_own():
     source.draw(1, feedback)
     source.draw(2, feedback)
     assert len(set(teacher.asked)) == len(teacher.asked) == 12
+
+
+def test_a_cycle_that_asks_a_lone_parent_over_and_over_takes_no_draw_of_the_next():
+    teacher = Words(lambda id, draw: None)
+    source = taught(teacher, 1, seeds=SEEDS, rounds=1001)
+    for cycle in (1, 2):
+        with pytest.raises(RanDry):
+            source.draw(cycle, feedback_on(SEEDS.slice(0, 1), ["hard"]))
+    assert len(set(teacher.asked)) == len(teacher.asked) == 2 * 1002
+    assert teacher.asked[:2] == [(SEEDS["id"][0].as_py(), 1000), (SEEDS["id"][0].as_py(), 1001)]
+
+
+@given(st.sets(st.tuples(st.integers(0, 999_999), st.integers(0, 1 << 40)), min_size=2, max_size=50))
+def test_no_two_laps_of_any_cycles_are_one_draw(laps):
+    assert len({draw_of(cycle, lap) for cycle, lap in laps}) == len(laps)
 
 
 def test_answers_that_are_missing_wrong_or_the_evaluations_are_left_out_and_counted():

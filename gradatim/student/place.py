@@ -1,0 +1,167 @@
+"""Where on this disk is the model that a name means, and what is known of it before it is opened?
+
+A name is what ``student.base`` takes: a folder, a .gguf file, or a name on the hub, whose files are looked for in the
+local cache and fetched unless this machine is offline. An adapter stands on a base, so its weights lie in two places.
+Whether its tokenizer has a chat template is read from small files. No torch here, and nothing is opened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..errors import DataError, RecipeError, did_you_mean
+from .settings import ModelSettings
+from .sizes import is_adapter, is_hub_name
+
+__all__ = [
+    "base_below",
+    "check_chat",
+    "check_model",
+    "fetch_hint",
+    "has_template",
+    "held",
+    "is_offline",
+    "places_of",
+]
+
+ALLOWED = "a folder with config.json, a .gguf file, or a name on the hub such as OWNER/NAME"
+WEIGHTS = "*.safetensors"
+OLDER_WEIGHTS = "*.bin"
+SMALL = ("*.json", "*.model", "*.txt", "*.jinja")
+
+
+def check_model(base: str) -> None:
+    """Raises ``DataError`` when ``base`` is neither there nor a name that the hub may know."""
+    path = Path(base)
+    if path.exists() or (not base.endswith(".gguf") and is_hub_name(base)):
+        return
+    near = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise DataError("there is no such model", where=base, allowed=ALLOWED, hint=did_you_mean(path.name, near))
+
+
+def held(base: str) -> Path:
+    """The folder or the .gguf file of ``base``; a name on the hub is fetched when it is not in the local cache.
+
+    Raises ``DataError`` when there is none and it cannot be had.
+    """
+    check_model(base)
+    if Path(base).exists():
+        return Path(base)
+    folder = _cached(base)
+    if folder is not None and any(_weights(folder)):
+        return folder
+    cause = None
+    try:
+        for kind in (WEIGHTS, OLDER_WEIGHTS):
+            folder = _fetched(base, kind)
+            if any(_weights(folder)):
+                return folder
+    # No network, no such name, no right to it: the client has an error of its own for each.
+    except Exception as error:
+        cause = error
+    raise DataError(
+        "this model is not in the local cache and cannot be fetched",
+        where=base,
+        given="no weights" if cause is None else " ".join(f"{type(cause).__name__}: {cause}".split())[:300],
+        hint=f"{fetch_hint(base)}, or give its folder",
+    ) from cause
+
+
+def places_of(base: str) -> list[Path]:
+    """Where the weights of ``base`` lie: its folder or file, and for an adapter those that it stands on as well."""
+    found: list[Path] = []
+    below: str | None = base
+    while below is not None:
+        place = held(below)
+        if place.resolve() in [known.resolve() for known in found]:
+            raise DataError("this adapter stands on itself", where=place)
+        found.append(place)
+        below = base_below(place) if is_adapter(place) else None
+    return found
+
+
+def base_below(folder: Path) -> str:
+    """What the adapter in ``folder`` was trained on, as ``student.base`` would name it."""
+    try:
+        base = json.loads((folder / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError("this adapter does not name its base", where=folder, given=error) from error
+    # A folder beside the adapter may be named from there, so that both can be moved together.
+    beside = folder / str(base)
+    return str(beside.resolve()) if not Path(str(base)).is_absolute() and beside.exists() else str(base)
+
+
+def has_template(base: str) -> bool | None:
+    """Whether the tokenizer of ``base`` has a chat template; None when that is not known before it is opened.
+
+    Of a name on the hub nothing is: the client that knows the local cache is slow to import, and checks are quick.
+    """
+    place = Path(base)
+    if not place.exists():
+        return None
+    if place.is_file():
+        return _gguf_has_template(place)
+    if any(
+        (place / name).exists() for name in ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
+    ):
+        return True
+    try:
+        return bool(json.loads((place / "tokenizer_config.json").read_text("utf-8")).get("chat_template"))
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def check_chat(student: ModelSettings, asked: Iterable[str]) -> None:
+    """Raises ``RecipeError`` when the keys in ``asked`` want a chat template and the student will have none.
+
+    Said as far as ``has_template`` knows it without opening the student.
+    """
+    keys = list(asked)
+    if not keys or (student.base is not None and has_template(student.base) is not False):
+        return
+    given = "a student of this package's own" if student.base is None else student.base
+    raise RecipeError(
+        "the student's tokenizer has no chat template", where=", ".join(keys), given=given, hint="leave out chat"
+    )
+
+
+def is_offline() -> bool:
+    """Whether this machine was told not to ask the hub."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+
+
+def fetch_hint(base: str) -> str:
+    """The command that brings a model from the hub, and where it helps."""
+    return f"`hf download {base}` {'on a machine with a network' if is_offline() else 'once the network is there'}"
+
+
+def _cached(base: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(base, local_files_only=True))
+    except Exception:  # not in the cache, or not such as the client knows
+        return None
+
+
+def _fetched(base: str, weights: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(base, allow_patterns=[*SMALL, weights]))
+
+
+def _weights(folder: Path) -> Iterator[Path]:
+    for pattern in (WEIGHTS, OLDER_WEIGHTS):
+        yield from folder.glob(pattern)
+
+
+def _gguf_has_template(file: Path) -> bool | None:
+    try:
+        import gguf
+
+        return "tokenizer.chat_template" in gguf.GGUFReader(file).fields
+    except Exception:  # the package is not there, or the file is broken: who opens it will say so
+        return None

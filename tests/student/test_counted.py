@@ -1,0 +1,149 @@
+"""What the budget counts of a row is what the measure learns of it, so that a mixture ends when the budget does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from gradatim.record import Metrics
+from gradatim.stage import Mixture, Stage, StageSpec, ignore_events
+from gradatim.student import learner
+from gradatim.student.batches import Batch, Packed
+from gradatim.student.counted import counted_tokens
+from gradatim.student.learner import Learner
+from gradatim.student.objective import OBJECTIVES, Lesson, Measure
+from gradatim.student.pairs import make_beside
+from gradatim.student.settings import ContrastSettings, ModelSettings, TeacherKLSettings, TrainSettings
+from gradatim.student.tokenizer import character_tokenizer, encode_table
+from gradatim.table import make_table
+
+ROWS = 24
+LENGTH = 63
+PLAIN = ContrastSettings(reference="none")
+
+
+def table() -> pa.Table:
+    """Short and long ones, in turns: the long have long faulty answers and attempts, every fourth has none; the first
+    has no prompt."""
+    prompts = ["", *(f"p({row})\n" for row in range(1, ROWS))]
+    others = [None if row % 4 == 3 else "# 1234567890\n" if row % 2 else "# 1\n" for row in range(ROWS)]
+    samples = make_table({"prompt": prompts, "answer": [f"# {row}\n" for row in range(ROWS)], "rejected": others})
+    return samples.append_column("attempt", pa.array(others, pa.large_string()))
+
+
+def made(folder: Path, objective: str, **options: Any) -> Learner:
+    tokenizer = character_tokenizer(["".join(map(chr, range(32, 127))) + "\n"])
+    encoded = encode_table(tokenizer, table())
+    train = TrainSettings(
+        batching="packed", size=2, length=LENGTH, objective=objective, contrast=PLAIN, validate=0,
+        **{"isolate": True, **options},
+    )  # fmt: skip
+    metrics = Metrics(folder / "metrics.jsonl")
+    return Learner(tokenizer, encoded, encoded, metrics, 5, ModelSettings(preset="tiny", context=64), train)
+
+
+def stage(tokens: int = 64, mixture: Mixture | None = None) -> Stage:
+    return Stage(StageSpec("all", (1.0,), tokens), 0, np.arange(ROWS), 11, 0, tokens, mixture=mixture)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model folder with the tokenizer of all of them."""
+    folder = tmp_path_factory.mktemp("teacher")
+    own = made(folder, "next_token")
+    own.initial(None).save_pretrained(folder)
+    own.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def measured(own: Learner, batcher: Packed) -> Measure:
+    lesson = Lesson(
+        own.initial(None), own.tokenizer, own.train, batcher, len(own.samples), Path("nowhere"), ignore_events
+    )
+    return OBJECTIVES.get(own.train.objective)(lesson)
+
+
+def kl(teacher: str, **options: Any) -> dict[str, Any]:
+    return {"kl": TeacherKLSettings(folder=teacher, **options)}
+
+
+ASKED = [
+    pytest.param("next_token", {}, id="next token"),
+    pytest.param("next_token", {"other_weight": 0.0}, id="next token of answers"),
+    pytest.param("answer_only", {}, id="answer only"),
+    pytest.param("contrast", {}, id="contrast"),
+    pytest.param("correct_and_fault", {}, id="correct and fault"),
+    pytest.param("correct_and_fault", {"other_weight": 0.0}, id="correct and fault of answers"),
+    *(
+        pytest.param("teacher_kl", {"on": on, "weight": weight, "other": other}, id=f"KL on {on}, {weight}, {other}")
+        for on in ("teacher", "student", "both")
+        for weight, other in ((1.0, 1.0), (0.5, 1.0), (0.5, 0.0))
+    ),
+]
+
+
+@pytest.mark.parametrize(("objective", "options"), ASKED)
+def test_each_row_counts_what_its_measure_learns_of_it(objective, options, teacher, tmp_path):
+    if objective == "teacher_kl":
+        on, weight, other = options.values()
+        options = {"other_weight": other, **kl(teacher, on=on, weight=weight)}
+    own = made(tmp_path, objective, **options)
+    beside = make_beside(objective, own.train, own.samples)
+    whole = Packed(own.samples, stage(), 1, LENGTH, 0, isolate=True, beside=beside)
+    measure = measured(own, whole)
+    alone = [replace(whole, stage=replace(stage(), rows=np.array([row]))) for row in range(ROWS)]
+    learnt = [sum(measure.learnt(batch) for batch in each.one_pass()) for each in alone]
+    assert counted_tokens(objective, own.train, own.samples, np.arange(ROWS), beside).tolist() == learnt
+    assert len(set(learnt)) > 1
+
+
+@pytest.mark.parametrize("objective", ["next_token", "answer_only"])
+def test_samples_that_see_each_other_count_whole_but_for_the_first_of_a_line(objective, tmp_path):
+    own = made(tmp_path, objective, isolate=False)
+    packed = Packed(own.samples, stage(), 1, LENGTH, 0)
+    measure = measured(own, packed)
+    batches = list(packed.one_pass())
+    counted = counted_tokens(objective, own.train, own.samples, np.arange(ROWS)).sum()
+    lost = len(batches) if objective == "next_token" else 1  # one line begins with an answer, that without a prompt
+    assert 0 <= counted - sum(map(measure.learnt, batches)) <= lost
+
+
+def spent(own: Learner, mixture: Mixture, tokens: int) -> Iterator[tuple[Batch, int, Packed, Measure]]:
+    """The batches of a stage until its budget is spent, each with the slice of the mixture it comes from."""
+    batcher, _ = learner._batcher(own, stage(tokens, mixture), own.train.objective, ignore_events)
+    assert isinstance(batcher, Packed)
+    measure = measured(own, batcher)
+    for batch, position in batcher.stream(batcher.start):
+        yield batch, position["epoch"], batcher, measure
+        tokens -= measure.learnt(batch)
+        if tokens <= 0:
+            return
+
+
+@pytest.mark.parametrize("objective", ["next_token", "answer_only", "contrast", "correct_and_fault"])
+def test_a_mixture_ends_when_the_budget_does(objective, tmp_path):
+    groups = np.arange(ROWS) % 2
+    mixture = Mixture(groups, np.ones(ROWS), (1.0, 0.0), (0.0, 1.0))
+    *_, (_, last, batcher, _) = spent(made(tmp_path, objective), mixture, 40_000)
+    assert batcher.draws is not None
+    assert batcher.draws.slices > 30
+    assert abs(last - (batcher.draws.slices - 1)) <= 1
+
+
+def test_shares_of_a_mixture_of_pairs_are_of_all_that_is_learnt(tmp_path):
+    groups = np.arange(ROWS) % 2
+    mixture = Mixture(groups, np.ones(ROWS), (0.5, 0.5), (0.5, 0.5))
+    own = made(tmp_path, "contrast")
+    tokens = np.zeros(2)
+    for batch, *_ in spent(own, mixture, 20_000):
+        assert batch.rows is not None
+        assert batch.pairs is not None
+        learnt = (batch.pairs >= 0) & (batch.labels != -100)
+        tokens += np.bincount(groups[batch.rows[batch.pairs[learnt]]], minlength=2)
+    assert tokens / tokens.sum() == pytest.approx([0.5, 0.5], abs=0.01)

@@ -1,0 +1,187 @@
+"""Where a model lies, by whatever name; and what a difficulty remembers of one that lies in two places."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_models import base, tokenizer
+
+from gradatim.difficulty import DIFFICULTIES
+from gradatim.errors import DataError, RecipeError
+from gradatim.student.hardware import quiet
+from gradatim.student.load import load_student
+from gradatim.student.place import base_below, check_chat, check_model, has_template, held, places_of
+from gradatim.student.settings import LoraSettings, ModelSettings
+from gradatim.table import make_table
+
+TABLE = make_table({"prompt": ["print(12 + 7)\n", "a = 3\n"], "answer": ["# 19\n", "print(a)\n"]})
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADATIM_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Path:
+    """A hub's local cache that holds OWNER/small, as its client lays it out."""
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    place = tmp_path / "hub" / "models--OWNER--small"
+    base(place / "snapshots" / ("0" * 40))
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text("0" * 40)
+    return place / "snapshots" / ("0" * 40)
+
+
+def adapter(folder: Path, on: Path, *, named: str | None = None) -> Path:
+    """An adapter whose matrices change something, with its tokenizer; ``named`` is what it calls its base."""
+    peft = pytest.importorskip("peft")
+    from gradatim.student.lora import attach, save_adapter
+    from gradatim.student.pretrained import open_base
+
+    model = attach(open_base(str(on), dtype=torch.float32), str(on), LoraSettings(rank=2), seed=1)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if ".lora_B." in name:
+                value.add_(0.05)
+    assert isinstance(model, peft.PeftModel)
+    folder.mkdir()
+    with quiet():
+        save_adapter(model, folder)
+    tokenizer().save_pretrained(folder)
+    if named is not None:
+        config = folder / "adapter_config.json"
+        config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": named}))
+    return folder
+
+
+def loss(model, **options) -> np.ndarray:
+    return DIFFICULTIES.get("loss")(model=str(model), **options)(TABLE)
+
+
+def test_a_model_on_the_hub_is_read_from_the_local_cache_and_remembered_as_its_folder(hub):
+    assert held("OWNER/small") == hub
+    assert loss("OWNER/small").tobytes() == loss(hub).tobytes()
+    named, folder = (DIFFICULTIES.get("loss")(model=str(model)) for model in ("OWNER/small", hub))
+    assert named.identity == folder.identity
+
+
+def test_a_name_that_the_cache_has_only_a_tokenizer_of_is_not_taken_for_the_model(hub):
+    (hub / "model.safetensors").unlink()
+    with pytest.raises(DataError, match="OWNER/small: this model is not in the local cache and cannot be fetched"):
+        held("OWNER/small")
+
+
+def test_a_gguf_file_is_asked_too_and_its_figures_hang_on_its_bytes(tmp_path):
+    gguf = pytest.importorskip("gguf")
+    from transformers import LlamaForCausalLM
+
+    folder = base(tmp_path / "whole")
+    file = written_gguf(gguf, LlamaForCausalLM.from_pretrained(folder), tmp_path / "model.gguf")
+    found = loss(file)
+    assert np.isfinite(found).all()
+    assert loss(file).tobytes() == found.tobytes()
+    first = DIFFICULTIES.get("loss")(model=str(file)).identity
+    file.write_bytes(file.read_bytes() + b"\0")
+    assert DIFFICULTIES.get("loss")(model=str(file)).identity != first
+
+
+def written_gguf(gguf, model, file: Path) -> Path:
+    """The model with a byte tokenizer as a GGUF file in fp32."""
+    config = model.config
+    writer = gguf.GGUFWriter(str(file), "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    made = tokenizer()
+    words = sorted(made.get_vocab().items(), key=lambda each: each[1])
+    tokens = [word for word, _ in words] + [f"<unused{number}>" for number in range(config.vocab_size - len(words))]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if token.startswith("<") and token.endswith(">") else 1 for token in tokens])
+    merges = json.loads(made.backend_tokenizer.to_str())["model"]["merges"]
+    writer.add_token_merges([" ".join(pair) if not isinstance(pair, str) else pair for pair in merges])
+    writer.add_eos_token_id(2)
+    names = {
+        "model.embed_tokens": "token_embd", "model.norm": "output_norm", "self_attn.q_proj": "attn_q",
+        "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+        "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+        "post_attention_layernorm": "ffn_norm", "input_layernorm": "attn_norm", "model.layers": "blk",
+    }  # fmt: skip
+    for name, value in model.state_dict().items():
+        if name == "lm_head.weight":
+            continue
+        for ours, theirs in names.items():
+            name = name.replace(ours, theirs)
+        writer.add_tensor(name, value.numpy().astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+def test_an_adapter_is_asked_on_its_base_and_remembered_by_the_weights_of_both(tmp_path):
+    below = base(tmp_path / "below")
+    other = base(tmp_path / "other", seed=5)
+    folder = adapter(tmp_path / "adapter", below)
+    assert places_of(str(folder)) == [folder, below]
+    found = loss(folder)
+    assert not np.allclose(found, loss(below), atol=1e-4)
+    first = DIFFICULTIES.get("loss")(model=str(folder)).identity
+    shutil.copy(other / "model.safetensors", below / "model.safetensors")
+    assert DIFFICULTIES.get("loss")(model=str(folder)).identity != first
+    with pytest.raises(DataError, match="the base is not the one that this adapter was trained on"):
+        loss(folder)  # asked anew, not answered from what is remembered of another base
+
+
+def test_an_adapter_may_stand_on_a_model_of_the_hub(tmp_path, hub):
+    folder = adapter(tmp_path / "adapter", hub, named="OWNER/small")
+    assert base_below(folder) == "OWNER/small"
+    assert places_of(str(folder)) == [folder, hub]
+
+
+def test_an_adapter_that_stands_on_itself_is_told(tmp_path):
+    folder = adapter(tmp_path / "adapter", base(tmp_path / "below"), named=str(tmp_path / "adapter"))
+    with pytest.raises(DataError, match="this adapter stands on itself"):
+        places_of(str(folder))
+
+
+def test_a_name_that_can_be_nothing_is_refused_before_anything_is_opened(tmp_path):
+    (tmp_path / "smol").mkdir()
+    with pytest.raises(DataError, match=r"there is no such model; allowed: .*hub.*; try: did you mean 'smol'"):
+        check_model(str(tmp_path / "smoll"))
+    with pytest.raises(DataError, match="there is no such model"):
+        check_model("model.gguf")
+    check_model("OWNER/NAME")
+
+
+def test_whether_there_is_a_chat_template_is_known_from_small_files(tmp_path):
+    assert has_template(str(base(tmp_path / "chat"))) is True
+    assert has_template(str(base(tmp_path / "plain", template=None))) is False
+    assert has_template("OWNER/small") is None
+    assert load_student(tmp_path / "chat").tokenizer.chat_template
+
+
+def test_a_chat_that_can_never_be_is_refused_without_opening_a_model(tmp_path):
+    plain = base(tmp_path / "plain", template=None)
+    (plain / "model.safetensors").unlink()
+    for student in (ModelSettings(), ModelSettings(base=str(plain))):
+        with pytest.raises(RecipeError, match=r"feedback\.chat: the student's tokenizer has no chat template"):
+            check_chat(student, ["feedback.chat"])
+        check_chat(student, [])
+    check_chat(ModelSettings(base=str(base(tmp_path / "chat"))), ["feedback.chat"])
+    check_chat(ModelSettings(base="OWNER/unknown"), ["feedback.chat"])
