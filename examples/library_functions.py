@@ -26,8 +26,8 @@ for file in sorted(LIBRARY.rglob("*.py")):
         if not isinstance(node, ast.FunctionDef):
             continue
         lines = textwrap.dedent("".join(written[node.lineno - 1 : node.end_lineno])).splitlines(keepends=True)
-        if len(lines) < 6 or not 200 <= len("".join(lines)) <= 500:
-            continue
+        if len(lines) < 6 or not 200 <= len("".join(lines)) <= 500 or not lines[0].startswith("def "):
+            continue  # text within it can keep a function from being moved to the margin
         first, rest = "".join(lines[: len(lines) // 2]), "".join(lines[len(lines) // 2 :])
         samples[first] = {"prompt": first, "answer": rest, "language": "python", "category": place.parts[0]}
 

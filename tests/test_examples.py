@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -52,6 +53,25 @@ def test_the_loop_of_ones_own_stops_and_goes_on(tmp_path):
     assert said.startswith("CurriculumSampler(easy ")
     assert f"the last {samples - 160} of {samples} samples" in said
     assert f"{samples // 16} steps, loss" in said
+
+
+def test_the_library_gives_functions_that_parse_and_can_be_planned_with(tmp_path):
+    from gradatim.plan import plan_run
+    from gradatim.recipe import load
+
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "library_functions.py"), "functions.jsonl", "300"], cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0
+    rows = [json.loads(line) for line in (tmp_path / "functions.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) == len({row["prompt"] for row in rows}) == 300
+    for row in rows:
+        assert isinstance(ast.parse(row["prompt"] + row["answer"]).body[0], ast.FunctionDef)
+        assert row["prompt"].endswith("\n")
+    settings = [f"data.path={tmp_path / 'functions.jsonl'}", f"student.base={tmp_path}"]
+    plan = plan_run(load("pretrained/hybrid", settings))
+    assert plan.data is not None
+    assert plan.data["train"] == 100
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from small_models import base
 from typer.testing import CliRunner
 
 from gradatim.api import evaluate
-from gradatim.assemble import check
+from gradatim.assemble import check, corpus_maker
 from gradatim.errors import RecipeError, Stopped
 from gradatim.plan import plan_run
 from gradatim.recipe import load, parse
@@ -80,6 +80,17 @@ def test_a_run_of_two_stages_on_a_base_is_resumed_to_the_same_weights(chats: Pat
     assert whole[-1].evaluations[0].counts["all"]["all"].total == 8
     example = whole[-1].evaluations[0].examples[0]
     assert "<|im_start|>" not in example["prompt"]  # asked through the template, shown as the question
+
+
+def test_a_difficulty_that_asks_a_model_asks_the_student_s_own_base(chats: Path, tmp_path: Path) -> None:
+    folder = base(tmp_path / "base")
+    content = recipe(folder, chats).model_dump(mode="json", exclude_unset=True)
+    corpora = []
+    for options in ({}, {"model": str(folder)}):
+        asked = parse({**content, "difficulty": {**content["difficulty"], "metric": "loss", **options}})
+        corpora.append(corpus_maker(asked).make(tmp_path / "data"))
+    assert corpora[0].difficulty("train", "loss").tolist() == corpora[1].difficulty("train", "loss").tolist()
+    assert min(corpora[0].difficulty("train", "loss")) > 0
 
 
 def test_the_command_line_exports_a_run_as_one_whole_model(chats: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def weights(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def wait_for(ready: Callable[[], bool], process: "subprocess.Popen[bytes]", seconds: float = 90) -> None:
+def wait_for(ready: Callable[[], bool], process: "subprocess.Popen[bytes]", seconds: float = 180) -> None:
     """Until ``ready``; the test fails when the process ends first or nothing comes."""
     end = time.monotonic() + seconds
     while not ready():

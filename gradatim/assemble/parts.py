@@ -198,9 +198,11 @@ def _source(recipe: Recipe, events: Events, asking: Teacher | None) -> Source:
 
 
 def _difficulty(recipe: Recipe) -> Difficulty:
-    difficulty: Difficulty = DIFFICULTIES.get(recipe.difficulty.metric, where="difficulty.metric")(
-        **recipe.difficulty.options
-    )
+    factory = DIFFICULTIES.get(recipe.difficulty.metric, where="difficulty.metric")
+    options = dict(recipe.difficulty.options)
+    if recipe.student.base is not None and "model" in option_names(factory):
+        options.setdefault("model", recipe.student.base)  # who is to learn is asked, unless the recipe names another
+    difficulty: Difficulty = factory(**options)
     return difficulty
 
 
