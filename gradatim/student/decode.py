@@ -36,7 +36,7 @@ from .memory import attends_everywhere, memory_for, without
 from .products import at_rest
 from .vocabulary import Vocabulary
 
-__all__ = ["Completion", "Finish", "Prediction", "Settled", "complete", "predict_next", "uniforms"]
+__all__ = ["Completion", "Finish", "Prediction", "Settled", "complete", "padded", "predict_next", "uniforms"]
 
 Finish = Literal["eos", "stop", "limit", "context", "settled", "too_long", "unknown_character"]
 """Why a text ended. ``context``: the model's positions ran out before the limit. ``settled``: the caller needed no
@@ -313,7 +313,7 @@ class _Decoder:
         # Only the columns where some row is written are turned into logits.
         columns = np.arange(starts.min(), last + 1)
         logits = self.model(
-            input_ids=_padded([reading.tokens for reading in readings]).to(self.model.device),
+            input_ids=padded([reading.tokens for reading in readings]).to(self.model.device),
             past_key_values=cache,
             use_cache=cache is not None,
             logits_to_keep=torch.from_numpy(columns).to(self.model.device),
@@ -342,7 +342,7 @@ class _Decoder:
 
 def _predict_group(model: Any, rows: list[_Row], seed: int | None) -> Iterator[tuple[int, Prediction]]:
     read = [row.prompt[:-1][: _context(model)] for row in rows]
-    logits = model(input_ids=_padded(read).to(model.device), use_cache=False).logits
+    logits = model(input_ids=padded(read).to(model.device), use_cache=False).logits
     draws = _draws([(row.index, row.limit) for row in rows], seed)[:, : logits.shape[1]]
     for row, tokens, chosen in zip(rows, read, _choose(logits, draws), strict=True):
         finish: Literal["done", "too_long"] = "done" if len(tokens) == row.limit else "too_long"
@@ -371,8 +371,11 @@ def _choose(logits: torch.Tensor, draws: Draws) -> Numbers:
     return np.asarray((climb <= level).sum(-1).clamp_(max=logits.shape[-1] - 1).numpy())
 
 
-def _padded(rows: Sequence[Numbers]) -> torch.Tensor:
-    """Shape (rows, longest), padded on the right with each row's first token, which is never looked at there."""
+def padded(rows: Sequence[Numbers]) -> torch.Tensor:
+    """Shape (rows, longest), filled up on the right with each row's first token, which is never looked at there.
+
+    Not with the pad token: transformers would warn that padding is not masked.
+    """
     ids = np.empty((len(rows), max(map(len, rows))), dtype=np.int64)
     for line, row in zip(ids, rows, strict=True):
         line[: len(row)], line[len(row) :] = row, row[0]

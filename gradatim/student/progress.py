@@ -174,11 +174,12 @@ def _read(
     for at, row in enumerate(rows):
         sample = samples.sample(int(row))
         first = max(int(samples.answer_starts[row]), 1)
-        inputs[at, : len(sample) - 1] = sample[:-1]
+        inputs[at, : len(sample) - 1], inputs[at, len(sample) - 1 :] = sample[:-1], sample[0]
         labels[at, first - 1 : len(sample) - 1] = sample[first:]
     place = student.model.device
     wanted = torch.from_numpy(labels).to(place)
-    # What fills a line up stands behind the sample, where causal attention does not look.
+    # What fills a line up stands behind the sample, where causal attention does not look. It is not the pad token:
+    # transformers warns of one without a mask.
     logits = student.model(input_ids=torch.from_numpy(inputs).to(place), use_cache=False).logits
     losses = token_losses(logits, wanted).double().sum(dim=1)
     right = ((logits.argmax(dim=-1) == wanted) | (wanted == IGNORE)).all(dim=1)

@@ -26,6 +26,7 @@ import torch
 
 from ..difficulty.asked import Asked, Quantity
 from ..errors import DataError
+from .decode import padded
 from .form import form_of, templated
 from .hardware import device
 from .load import load_model
@@ -115,7 +116,8 @@ def log_likelihoods(
     lengths = [len(each.tokens) - 1 for each in asked]
     with at_rest(model):
         for group in _groups(model, lengths, int(model.config.vocab_size), batch):
-            logits = model(_padded(model, [asked[place].tokens[:-1] for place in group]), use_cache=False).logits
+            tokens = padded([asked[place].tokens[:-1] for place in group]).to(model.device)
+            logits = model(tokens, use_cache=False).logits
             yield {place: _of(logits[row], asked[place]) for row, place in enumerate(group)}
 
 
@@ -141,7 +143,7 @@ def attention_scores(
     shape = int(getattr(config, "num_hidden_layers", 1)) * int(getattr(config, "num_attention_heads", 1))
     with at_rest(model), _plain_attention(model):
         for group in _groups(model, lengths, shape * max(lengths, default=1), batch):
-            tokens = _padded(model, [asked[place].tokens for place in group])
+            tokens = padded([asked[place].tokens for place in group]).to(model.device)
             layers = model(tokens, use_cache=False, output_attentions=True).attentions
             if not layers or any(weights is None for weights in layers):
                 raise DataError("the model does not tell its attention weights", given=type(model).__name__)
@@ -273,14 +275,6 @@ def _groups(model: Any, lengths: Sequence[int], width: int, batch: int | None) -
         count = max(1, min(most, numbers // (width * max(lengths[order[0]], 1))))
         yield order[:count]
         order = order[count:]
-
-
-def _padded(model: Any, rows: Sequence[Numbers]) -> torch.Tensor:
-    """The rows as one batch; what stands on the right of a row is read by nothing that is looked at."""
-    made = torch.zeros((len(rows), max(map(len, rows))), dtype=torch.long)
-    for line, row in zip(made, rows, strict=True):
-        line[: len(row)] = torch.from_numpy(row)
-    return made.to(model.device)
 
 
 @contextmanager

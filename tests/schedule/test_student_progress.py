@@ -67,6 +67,22 @@ def test_losses_and_right_answers_are_those_of_each_sample_by_itself(asked: tupl
     assert read.tokens.tolist() == [len(encoded.sample(row)) - encoded.answer_starts[row] for row in rows]
 
 
+def test_transformers_is_given_no_reason_to_warn_of_padding(asked: tuple[LoadedStudent, Encoded]) -> None:
+    student, encoded = asked
+    widths: set[int] = set()
+
+    def watched(model: torch.nn.Module, args: tuple[()], given: dict[str, torch.Tensor]) -> None:
+        widths.add(given["input_ids"].shape[1])
+        assert student.tokenizer.pad_token_id not in given["input_ids"][:, [0, -1]]  # what transformers looks at
+
+    handle = student.model.register_forward_pre_hook(watched, with_kwargs=True)
+    try:
+        read_answers(student, encoded, np.arange(len(encoded)))
+    finally:
+        handle.remove()
+    assert widths == {max(len(encoded.sample(row)) for row in range(len(encoded))) - 1}  # lengths differ in one batch
+
+
 def test_a_sample_longer_than_the_context_is_left_out(asked: tuple[LoadedStudent, Encoded]) -> None:
     student, _ = asked
     long = make_table({"prompt": ["a = 1\n" * 20, "a = 1\n"], "answer": ["# 1\n", "# 1\n"]})
