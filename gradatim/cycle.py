@@ -57,7 +57,10 @@ class Cycle:
             f"{self.key}/table.json", lambda: describe(self.corpus, self.bands, self.difficulty, self.parts.metric)
         )
         if isinstance(self.schedule, Designed):
-            self.schedule = self.schedule.made(self.designed(self.schedule))
+            stages = self.designed(self.schedule)
+            if self.number + 1 == self.parts.cycles:  # nobody revises after the last cycle
+                self.schedule = replace(self.schedule, needs=Needs())
+            self.schedule = self.schedule.made(stages)
         history: list[StageResult] = []
         while stage := self.next_stage(history):
             history.append(self.learn(stage, history))
@@ -89,7 +92,8 @@ class Cycle:
             draw=len(failed),
         )
         if asked.design is None:
-            write_json(path, [*failed, {"replies": asked.replies, "faults": asked.faults}])
+            took = {"replies": asked.replies, "faults": asked.faults, "teacher": dict(asked.used)}
+            write_json(path, [*failed, took])
         return asked
 
     def _design(self, cycle: int) -> Design:

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from .assemble import Parts, assemble, check, corpus_maker, stage_seed
 from .corpus import Corpus
+from .difficulty import DIFFICULTIES
 from .errors import RecipeError
 from .forecast import PlannedCycle, plan_cycles, plan_teacher
+from .options import option_names
 from .recipe import Recipe
 from .schedule import Bands, Designed, category_codes, preview, realise, stage_table
 from .stage import Events, Schedule, Stage, StageSpec, ignore_events
@@ -114,12 +116,14 @@ def plan_run(
     """The plan of ``recipe``; the samples are those a run would have, row for row.
 
     ``data``: whether to draw and score the samples; None does so when they are few (``data_is_quick``) or when
-    ``store``, where a run keeps its corpora, already has them. A teacher that designs the schedule is then asked for
+    ``store``, where a run keeps its corpora, already has them, and never where a model or a teacher is asked how hard
+    they are. A teacher that designs the schedule is then asked for
     it. Raises ``RecipeError`` with every fault of the recipe or of the design, ``DataError`` when the data cannot be
     used, and what a teacher raises that does not answer.
     """
     check(recipe)
-    if data is False:
+    # A model that is asked for difficulties may have to be fetched before so much as the corpus's name is known.
+    if data is False or (data is None and _asked_for_difficulty(recipe)):
         return _without_data(recipe)
     maker = corpus_maker(recipe, events)
     made = store is not None and (store / maker.key / "facts.json").exists()
@@ -138,7 +142,9 @@ def plan_run(
 
 
 def data_is_quick(recipe: Recipe) -> bool:
-    """Whether the recipe's samples can be drawn and scored in a few seconds."""
+    """Whether the recipe's samples can be drawn and scored in a few seconds, by nobody but this machine's processor."""
+    if _asked_for_difficulty(recipe):
+        return False
     options = recipe.data.options
     if recipe.data.source == "tinypy" or (recipe.data.source == "taught" and not _asks_a_teacher(recipe)):
         return int(options.get("count", QUICK_SAMPLES + 1)) <= QUICK_SAMPLES and _few_proofs(recipe)
@@ -151,8 +157,16 @@ def data_is_quick(recipe: Recipe) -> bool:
 
 def _asks_a_teacher(recipe: Recipe) -> bool:
     """Whether drawing the first cycle's samples would ask somebody else than the interpreter."""
+    if "teacher" in _asked_for_difficulty(recipe):
+        return True
     wants = recipe.data.source == "taught" or bool(recipe.delivery and recipe.delivery.faulty.get("teacher"))
     return wants and recipe.teacher is not None and recipe.teacher.name != "oracle"
+
+
+def _asked_for_difficulty(recipe: Recipe) -> set[str]:
+    """Who is asked how hard a sample is: a ``model``, a ``teacher``, or nobody."""
+    metric = DIFFICULTIES.get(recipe.difficulty.metric, where="difficulty.metric")
+    return {"model", "teacher"} & set(option_names(metric))
 
 
 def _few_proofs(recipe: Recipe) -> bool:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from gradatim.api import evaluate
 from gradatim.assemble import check, corpus_maker
-from gradatim.errors import RecipeError, Stopped
+from gradatim.errors import DataError, RecipeError, Stopped
 from gradatim.plan import plan_run
 from gradatim.recipe import load, parse
 from gradatim.run import run
@@ -91,6 +91,16 @@ def test_a_difficulty_that_asks_a_model_asks_the_student_s_own_base(chats: Path,
         corpora.append(corpus_maker(asked).make(tmp_path / "data"))
     assert corpora[0].difficulty("train", "loss").tolist() == corpora[1].difficulty("train", "loss").tolist()
     assert min(corpora[0].difficulty("train", "loss")) > 0
+
+
+def test_a_plan_fetches_and_asks_no_model_unless_it_is_told_to(chats: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    settings = ["student.base=OWNER/NOWHERE", f"data.path={chats}", "data.split={by: text, validation: 8, test: 8}"]
+    settings.append("difficulty.bands={names: [all], quantiles: null}")
+    assert plan_run(load("pretrained/length", settings)).data is not None
+    assert plan_run(load("pretrained/loss", settings)).data is None
+    with pytest.raises(DataError, match="OWNER/NOWHERE"):
+        plan_run(load("pretrained/loss", settings), data=True)
 
 
 def test_the_command_line_exports_a_run_as_one_whole_model(chats: Path, tmp_path: Path) -> None:

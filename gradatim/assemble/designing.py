@@ -73,6 +73,7 @@ class Designing:
             stages=schedule.stages,
             orders=schedule.orders,
             objectives=objectives(self.recipe),
+            least=self._setting()["tokens_in_a_step"],
             plan=None if plan is None else tuple(map(tuple, plan)),
         )
 

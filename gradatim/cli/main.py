@@ -107,5 +107,6 @@ def _told(error: BaseException, given: Sequence[str]) -> int:
 
 
 def _say(line: str, status: int) -> int:
-    print(f"gradatim: {line}", file=sys.stderr)
+    # Some words are a server's or a file's: what would steer the terminal is not shown.
+    print(f"gradatim: {''.join(each if each.isprintable() else ' ' for each in line)}", file=sys.stderr)
     return status

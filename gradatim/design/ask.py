@@ -24,7 +24,7 @@ MOST_TOLD = 30
 """Faults that one request names; who has made more has misread the form."""
 MOST_SHOWN = 20_000
 """Characters of its own reply that a teacher is shown; one that ran wild is not paid for in full again."""
-BY_NAME = ("asked", "asked_again", "unreadable", "failed")
+BY_NAME = ("asked", "asked_again", "unreadable", "failed", "retried")
 """Facts of a teacher that count by prompt or by cause."""
 NOTHING = ("no reply could be had, or an empty one",)
 
@@ -59,7 +59,7 @@ class Asked:
             f"the teacher's design cannot be used, and it was asked twice: {'; '.join(left[:MOST_TOLD])}",
             where="schedule.name: designed",
             faults=left,
-            hint="gradatim run, which asks anew each time; in another folder, a larger teacher.max_tokens",
+            hint="each further start of gradatim run asks anew; in another folder, a larger teacher.max_tokens",
         )
 
 
@@ -78,7 +78,7 @@ def ask_design(teacher: Designer, facts: str, terms: Terms, *, draw: int = 0) ->
             reply = teacher.design(
                 facts,
                 form=form,
-                reply=(replies[-1] or "(nothing)")[:MOST_SHOWN],
+                reply=_sendable((replies[-1] or "(nothing)")[:MOST_SHOWN]),
                 faults=_most(faults[-1]),
                 draw=draw,
             )
@@ -98,6 +98,11 @@ def _told(used: Mapping[str, Any]) -> dict[str, Any]:
         name: {key: count for key, count in value.items() if count} if name in BY_NAME else value
         for name, value in used.items()
     }
+
+
+def _sendable(text: str) -> str:
+    """Without halves of surrogate pairs, which JSON can escape and no request can carry."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _most(faults: Sequence[str]) -> tuple[str, ...]:

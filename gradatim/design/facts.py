@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["describe_samples", "tell"]
 
+MOST_OF_A_LABEL = 40
 MOST_LEVELS = 20
 """Levels that are told, the most frequent ones; labels of a user's own may be without number."""
 
@@ -53,7 +54,7 @@ def describe_samples(
     if bands.unscored:
         found["without_a_difficulty"] = bands.unscored
     counts = samples.column("level").value_counts().to_pylist() if "level" in samples.column_names else []
-    levels = {str(each["values"]): each["counts"] for each in counts if each["values"] is not None}
+    levels = {str(each["values"])[:MOST_OF_A_LABEL]: each["counts"] for each in counts if each["values"] is not None}
     kept = sorted(levels, key=lambda level: (-levels[level], level))[:MOST_LEVELS]
     return {**found, "levels": {level: levels[level] for level in sorted(kept)}} if levels else found
 
@@ -85,12 +86,20 @@ def tell(
     if so_far:
         told["stages_so_far"] = [_result(result, terms) for result in so_far]
     if feedback:
-        told["questions_after_the_last_cycle"] = {
-            name: feedback[name] for name in ("grades", "levels") if feedback.get(name)
-        }
+        told["questions_after_the_last_cycle"] = _asked_after(feedback)
     if terms.plan is not None:
         told["plan_for_the_rest"] = [{"stages": [_planned(spec, terms) for spec in stages]} for stages in terms.plan]
     return json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _asked_after(feedback: Mapping[str, Any]) -> dict[str, Any]:
+    """How the questions went, all together and by level; as many levels as are told of the samples, the largest."""
+    levels = sorted((feedback.get("levels") or {}).items(), key=lambda entry: (-sum(entry[1].values()), entry[0]))
+    told = {
+        "grades": feedback.get("grades"),
+        "levels": {str(name)[:MOST_OF_A_LABEL]: of for name, of in levels[:MOST_LEVELS]},
+    }
+    return {name: counts for name, counts in told.items() if counts}
 
 
 def _with_options(summary: str, options: Mapping[str, Any]) -> str:

@@ -92,7 +92,9 @@ class Terms:
 
     ``cycles`` are left, with ``tokens`` for all of them and at most ``stages`` stages in each. ``orders``: {name:
     options}; ``objectives``: names; of both the first is taken when a stage names none, and of the objectives it is
-    the recipe's own. ``plan``: the stages of the cycles that are left as they stand, None before the first design.
+    the recipe's own. ``least`` is the fewest tokens of a
+    stage, those of one step: no stage can train on fewer. ``plan``: the stages of the cycles that are left as they
+    stand, None before the first design.
     """
 
     bands: tuple[str, ...]
@@ -102,6 +104,7 @@ class Terms:
     orders: Mapping[str, Mapping[str, Any]]
     objectives: tuple[str, ...]
     plan: tuple[tuple[StageSpec, ...], ...] | None = None
+    least: int = 1
 
 
 @dataclass(frozen=True)

@@ -177,12 +177,21 @@ class _Reading:
             )
             return None
         try:
-            return split_budget(self.terms.tokens, shares)
+            parts = split_budget(self.terms.tokens, shares)
+            # A budget of few steps for all cannot give every stage one.
+            least = min(self.terms.least, self.terms.tokens // (4 * len(parts)))
+            if min(parts) < least:
+                self.faults.append(
+                    f"a share is too small: its stage would get {min(parts):,} of the {self.terms.tokens:,} tokens, "
+                    f"and one step of training takes {least:,}"
+                )
+                return None
+            return parts
         except RecipeError:
-            least = 1 / self.terms.tokens
+            one = 1 / self.terms.tokens
             self.faults.append(
                 f"a share is too small: its stage would get none of the {self.terms.tokens:,} tokens; a token is "
-                f"{least:.2g} of them"
+                f"{one:.2g} of them"
             )
             return None
 

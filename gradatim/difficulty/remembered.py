@@ -34,6 +34,7 @@ _CONFIGURATION = (
     "config.json",
     "merges.txt",
     "special_tokens_map.json",
+    "spiece.model",
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
@@ -41,6 +42,7 @@ _CONFIGURATION = (
     "vocab.txt",
 )
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
+_MORE_TEMPLATES = "additional_chat_templates"
 FORM = "1"
 """Part of every identity; a change of what a quantity means or how it is computed takes a new one."""
 
@@ -64,8 +66,9 @@ def digest_of(place: Path, *, template: bool = False) -> str:
         raise DataError("there is no such model folder", where=place)
     counted = (*_CONFIGURATION, *(_TEMPLATES if template else ()))
     told = hashlib.sha256()
-    for path in [place] if place.is_file() else sorted(place.iterdir()):
-        if path.is_file() and (path.name in counted or path.suffix in _WEIGHTS):
+    more = sorted((place / _MORE_TEMPLATES).glob("*")) if template else []
+    for path in [place] if place.is_file() else [*sorted(place.iterdir()), *more]:
+        if path.is_file() and (path.name in counted or path.suffix in _WEIGHTS or path in more):
             state = path.stat()
             told.update(f"{path.name}\0{_file_digest(path, state.st_size, state.st_mtime_ns)}\n".encode())
     return told.hexdigest()

@@ -62,6 +62,7 @@ def collect(folders: Path | str | Iterable[Path | str]) -> StudyData:
         found.baseline = "baseline"
         found.notes.append("No study.json names the baseline; the arm called “baseline” is taken for it.")
     _check_same_test(found)
+    _count_restarts(found)
     return StudyData(
         title=found.title or " and ".join(path.resolve().name for path in paths) or "nothing",
         arms=tuple(found.arms.values()),
@@ -72,6 +73,14 @@ def collect(folders: Path | str | Iterable[Path | str]) -> StudyData:
         restarts=found.restarts,
         notes=tuple(found.notes),
     )
+
+
+def _count_restarts(found: _Found) -> None:
+    """Of arms whose stages were not known beforehand, since a teacher wrote them: as often as a run has stages more."""
+    for arm in found.arms if found.restarts else ():
+        stages = [len(run.stages) for run in found.runs.values() if run.arm == arm]
+        if arm not in found.restarts and stages:
+            found.restarts[arm] = max(stages) - 1
 
 
 def _add_study(found: _Found, folder: Path) -> None:

@@ -47,8 +47,9 @@ def read_cycles(folder: Path, read: Read, notes: list[str], *, lessons: bool) ->
         table, feedback, attempts, design = (
             _mapping(read(place / f"{name}.json")) for name in ("table", "feedback", "attempts", "design")
         )
+        failed = read(place / "design-unusable.json")
         try:
-            made = _facts(number, table, feedback, attempts, design)
+            made = _facts(number, table, feedback, attempts, _with_failed(design, failed))
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             notes.append(f"{folder.name}/{place.name}: what is told of teaching is left out ({error!r}).")
             made = CycleFacts(number)
@@ -90,6 +91,18 @@ def _facts(
             }
         ),
     )
+
+
+def _with_failed(design: Mapping[str, Any], failed: Any) -> Mapping[str, Any]:
+    """What designing took, replies that nobody could use included."""
+    parts = [_mapping(_mapping(each).get("teacher")) for each in (failed if isinstance(failed, list) else ())]
+    told = _mapping(design.get("teacher"))
+    if not parts:
+        return design
+    every = [told, *parts]
+    summed: dict[str, Any] = {what: sum(_number(part.get(what)) for part in every) for what in TEACHING}
+    paid = sum(_number(_mapping(part.get("paid")).get("cost", part.get("cost"))) for part in every)
+    return {**design, "teacher": {**told, **summed, "paid": {"cost": paid}}}
 
 
 def _teacher(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -18,6 +18,8 @@ from .data import Designed, DesignedStage, StudyData
 __all__ = ["designs", "read_designs"]
 
 Read = Callable[[Path], Any]
+MOST_FAULTS = 30
+"""Faults of a reply that a page lists."""
 
 
 def read_designs(folder: Path, read: Read, names: Sequence[str], notes: list[str]) -> tuple[Designed, ...]:
@@ -51,6 +53,8 @@ def _designed(content: Mapping[str, Any], cycle: int, names: Sequence[str]) -> D
     tokens = sum(spec.tokens for stages in design.cycles for spec in stages)
     rows = [_row(cycle + later, spec, tokens, names) for later, stages in enumerate(design.cycles) for spec in stages]
     faults = tuple(str(fault) for reply in content.get("faults", ()) for fault in reply)
+    if len(faults) > MOST_FAULTS:
+        faults = (*faults[:MOST_FAULTS], f"and {len(faults) - MOST_FAULTS} more")
     return Designed(cycle, str(design.reason), design.kept, tuple(rows), faults)
 
 

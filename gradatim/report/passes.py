@@ -69,12 +69,12 @@ def _of_file(path: Path) -> dict[str, bool]:
 
     where, counts = str(path), dict[str, list[int]]()
     for chunk in chunks_of(where, format_of(where), 65_536, _refused(where)):
-        columns = {name: list(_plain(values)) for name, values in chunk.columns.items()}
-        kind = next((name for name in ("passed", "verdict") if name in columns), None)
-        if kind is None or "id" not in columns:
+        kind = next((name for name in ("passed", "verdict") if name in chunk.columns), None)
+        if kind is None or "id" not in chunk.columns:
             allowed = "id, and passed or verdict"
-            raise DataError("these are no results", where=where, given=", ".join(columns), allowed=allowed)
-        for number, name, verdict in zip(chunk.numbers, columns["id"], columns[kind], strict=True):
+            raise DataError("these are no results", where=where, given=", ".join(chunk.columns), allowed=allowed)
+        names, verdicts = _plain(chunk.columns["id"]), _plain(chunk.columns[kind])
+        for number, name, verdict in zip(chunk.numbers, names, verdicts, strict=True):
             if verdict == "unjudged":
                 continue
             if name is None or not isinstance(verdict, bool if kind == "passed" else str):

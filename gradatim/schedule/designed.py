@@ -84,4 +84,5 @@ def designed(
     for what, given in (("orders", [name for name, _ in known]), ("objectives", list(objectives))):
         if len(set(given)) != len(given):
             raise RecipeError("a name stands there twice", where=f"schedule.{what}", given=", ".join(given))
-    return Designed(bands, tokens, tuple(objectives), dict(known), stages, revise)
+    needs = NEEDS if revise else Needs()
+    return Designed(bands, tokens, tuple(objectives), dict(known), stages, revise, needs)

@@ -378,7 +378,7 @@ def padded(rows: Sequence[Numbers]) -> torch.Tensor:
     """
     ids = np.empty((len(rows), max(map(len, rows))), dtype=np.int64)
     for line, row in zip(ids, rows, strict=True):
-        line[: len(row)], line[len(row) :] = row, row[0]
+        line[: len(row)], line[len(row) :] = row, row[0] if len(row) else 0
     return torch.from_numpy(ids)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import DataError, RecipeError, did_you_mean
@@ -51,13 +51,13 @@ def held(base: str) -> Path:
     if Path(base).exists():
         return Path(base)
     folder = _cached(base)
-    if folder is not None and any(_weights(folder)):
+    if folder is not None:
         return folder
     cause = None
     try:
         for kind in (WEIGHTS, OLDER_WEIGHTS):
             folder = _fetched(base, kind)
-            if any(_weights(folder)):
+            if _is_whole(folder, kind):
                 return folder
     # No network, no such name, no right to it: the client has an error of its own for each.
     except Exception as error:
@@ -139,23 +139,37 @@ def fetch_hint(base: str) -> str:
 
 
 def _cached(base: str) -> Path | None:
+    """The folder of the local cache that holds what ``_fetched`` brings, whole; None when there is none.
+
+    It is asked for by the same patterns: the client takes a folder for complete only as far as these go.
+    """
     from huggingface_hub import snapshot_download
 
-    try:
-        return Path(snapshot_download(base, local_files_only=True))
-    except Exception:  # not in the cache, or not such as the client knows
-        return None
+    for kind in (WEIGHTS, OLDER_WEIGHTS):
+        try:
+            folder = Path(snapshot_download(base, allow_patterns=[*SMALL, kind], local_files_only=True))
+        except Exception:  # not in the cache, or not such as the client knows
+            continue
+        if _is_whole(folder, kind):
+            return folder
+    return None
+
+
+def _is_whole(folder: Path, kind: str) -> bool:
+    """Whether its weights are there, every part that an index names included."""
+    parts: set[str] = set()
+    for index in folder.glob(f"{kind}.index.json"):
+        try:
+            parts |= set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError):
+            return False
+    return any(folder.glob(kind)) and all((folder / part).is_file() for part in parts)
 
 
 def _fetched(base: str, weights: str) -> Path:
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(base, allow_patterns=[*SMALL, weights]))
-
-
-def _weights(folder: Path) -> Iterator[Path]:
-    for pattern in (WEIGHTS, OLDER_WEIGHTS):
-        yield from folder.glob(pattern)
 
 
 def _gguf_has_template(file: Path) -> bool | None:

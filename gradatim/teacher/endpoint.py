@@ -24,6 +24,8 @@ from .teacher import Reply, Request
 __all__ = ["Endpoint", "Rejected", "Stumble", "check_address", "load_package", "most_of", "number_of"]
 
 AGAIN = (408, 409, 425, 429)
+MOST_OF_A_WORD = 40
+"""Characters of the word by which a server says why it stopped."""
 
 
 class Stumble(Exception):
@@ -85,7 +87,8 @@ class Endpoint:
                 raise TypeError("content is no text")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             raise Stumble("broken reply", f"no chat completion: {self.clean(raw) or 'nothing'}") from None
-        finish = str(choice.get("finish_reason") or "stop")
+        text = text.encode("utf-8", "replace").decode()  # half of a surrogate pair could be sent to nobody again
+        finish = str(choice.get("finish_reason") or "stop")[:MOST_OF_A_WORD]
         if refusal:
             text, finish = str(refusal), "refusal"
         elif not text.strip() and finish in ("stop", "length"):

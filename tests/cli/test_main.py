@@ -57,6 +57,13 @@ def test_a_mistake_on_the_command_line_is_one_line_and_exit_2(gradatim, argument
     assert said.err.count("\n") == 1
 
 
+def test_what_steers_a_terminal_is_not_shown_in_an_error(gradatim):
+    said = gradatim("plan", "no\x1b]0;title\x07\u202esuch")
+    assert said.status == 2
+    assert not any(each in said.err for each in "\x1b\x07\u202e")
+    assert "title" in said.err
+
+
 def test_a_fault_of_ours_shows_its_traceback(gradatim, monkeypatch):
     def broken(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("oh")

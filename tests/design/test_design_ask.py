@@ -57,6 +57,12 @@ def test_faults_are_mended_once_with_the_reply_and_every_fault_in_view() -> None
     assert asked.used["asked_again"] == {"design-mend": 1}
 
 
+def test_half_of_a_surrogate_pair_in_a_reply_can_be_shown_to_the_teacher_again() -> None:
+    teacher, chat = teaching('{"reason": "\ud83d"}', GOOD)
+    assert ask_design(teacher, FACTS, TERMS).made().reason == "All."
+    assert all(text.encode() for _, text in chat.asked[1].messages)
+
+
 @pytest.mark.parametrize("second", [SHORT, "no JSON", "", None])
 def test_what_cannot_be_used_twice_is_an_error_with_its_faults_and_no_third_request(second: str | None) -> None:
     teacher, chat = teaching("nonsense", second, GOOD)

@@ -182,6 +182,21 @@ def test_a_share_that_is_worth_no_token_is_a_fault() -> None:
     assert "none of the 100 tokens" in faults[0]
 
 
+def test_a_stage_of_less_than_a_step_is_a_fault_since_no_student_can_learn_less() -> None:
+    def of(share: float, tokens: int) -> tuple[str, ...]:
+        stages = [
+            {"name": name, "share": each, "bands": {"easy": 1}} for name, each in (("a", share), ("b", 1 - share))
+        ]
+        terms = Terms(("easy",), 1, tokens, 8, {"shuffled": {}}, ("next_token",), least=768)
+        return read({"reason": "r", "cycles": [{"stages": stages}]}, terms)[1]
+
+    assert of(0.05, 10_000) == (
+        "a share is too small: its stage would get 500 of the 10,000 tokens, and one step of training takes 768",
+    )
+    assert of(0.1, 10_000) == ()
+    assert of(0.2, 1_000) == ()  # a budget of one step in all cannot give every stage one
+
+
 def test_a_plan_that_stands_can_be_kept_and_only_then() -> None:
     plan = read(GOOD)[0]
     assert plan is not None

@@ -79,6 +79,15 @@ def test_a_name_that_the_cache_has_only_a_tokenizer_of_is_not_taken_for_the_mode
         held("OWNER/small")
 
 
+def test_a_model_of_several_parts_needs_all_that_its_index_names(hub):
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
+    (hub / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(DataError, match="not in the local cache"):
+        held("OWNER/small")
+    shutil.copy(hub / "model.safetensors", hub / "model-2.safetensors")
+    assert held("OWNER/small") == hub
+
+
 def test_a_gguf_file_is_asked_too_and_its_figures_hang_on_its_bytes(tmp_path):
     gguf = pytest.importorskip("gguf")
     from transformers import LlamaForCausalLM

@@ -16,6 +16,7 @@ from gradatim.errors import BudgetReached, RecipeError, Stopped, StorageFailed, 
 from gradatim.teacher import TEACHERS, Request
 from gradatim.teacher.allowance import Budget, Cost, Rates
 from gradatim.teacher.api import ApiChat
+from gradatim.teacher.endpoint import Endpoint
 
 SECRET = "sk-very-secret-0123456789"
 
@@ -61,6 +62,14 @@ def test_tokens_and_cost_are_counted_as_the_server_tells_them(server, chat, ask)
     assert (facts["requests"], facts["prompt_tokens"], facts["completion_tokens"]) == (2, 20, 10)
     assert facts["cost"] == pytest.approx(20 * 100e-6 + 10 * 1000e-6)
     assert (facts["retries"], facts["failed"], facts["without_usage"]) == (0, {}, 0)
+
+
+def test_a_reply_is_text_that_can_be_sent_again_and_its_finish_is_a_word():
+    endpoint = Endpoint("http://127.0.0.1/v1", "m", None, None, None, 1, False, "max_tokens", {})
+    choice = {"message": {"content": "a \ud83d b"}, "finish_reason": "x" * 5000}
+    reply, _ = endpoint.read(json.dumps({"choices": [choice]}), Cost(1, 1))
+    assert reply.text.encode() == b"a ? b"
+    assert reply.finish == "x" * 40
 
 
 def test_a_reply_without_usage_counts_as_the_most_it_can_have_been(server, chat, ask):
