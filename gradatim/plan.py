@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .assemble import Parts, assemble, check, corpus_maker, stage_seed
+from .assemble import Parts, assemble, check, corpus_maker, schedules_of, stage_seed
 from .corpus import Corpus
 from .difficulty import DIFFICULTIES
 from .errors import RecipeError
@@ -197,7 +197,7 @@ def _without_data(recipe: Recipe) -> RunPlan:
     cuts = recipe.difficulty.bands.thresholds
     edges = [None, *cuts, None] if cuts is not None else [None] * (len(names) + 1)
     bands = [PlannedBand(name, edges[i], edges[i + 1], None) for i, name in enumerate(names)]
-    schedules = assemble(recipe).schedules
+    schedules = schedules_of(recipe)
     if any(isinstance(schedule, Designed) for schedule in schedules):
         told = {"asked": False, "reason": None, "requests": None, "revises": _revises(recipe, schedules[0])}
         return _plan(recipe, bands, [], None, None, None, told)

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from .assemble import assemble, check, corpus_maker, drawn, only_designs
+from .assemble import check, corpus_maker, drawn, only_designs, schedules_of
 from .claim import differences
 from .corpus import Corpus
 from .errors import GradatimError, RecipeError, RunFolderError, Stopped, WorkFailed
@@ -188,7 +188,7 @@ def _restarts(recipe: Recipe) -> int | None:
     teacher has yet to write the stages."""
     if not recipe.train.restart:
         return 0
-    empty, schedules = Bands(recipe.difficulty.bands.names, (), np.empty(0, np.int8)), assemble(recipe).schedules
+    empty, schedules = Bands(recipe.difficulty.bands.names, (), np.empty(0, np.int8)), schedules_of(recipe)
     if any(isinstance(schedule, Designed) for schedule in schedules):
         return None
     return sum(len(preview(schedule, empty)) for schedule in schedules) - 1

@@ -7,6 +7,6 @@ that is wrong stops before anything costly. Nothing here trains, draws or scores
 """
 
 from .designing import only_designs
-from .parts import Parts, assemble, check, corpus_maker, drawn, stage_seed
+from .parts import Parts, assemble, check, corpus_maker, drawn, schedules_of, stage_seed
 
-__all__ = ["Parts", "assemble", "check", "corpus_maker", "drawn", "only_designs", "stage_seed"]
+__all__ = ["Parts", "assemble", "check", "corpus_maker", "drawn", "only_designs", "schedules_of", "stage_seed"]

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from ..student.tokenizer import Encoded
     from ..teacher import Teacher
 
-__all__ = ["Parts", "assemble", "check", "corpus_maker", "drawn", "stage_seed"]
+__all__ = ["Parts", "assemble", "check", "corpus_maker", "drawn", "schedules_of", "stage_seed"]
 
 
 LATER = ("new", "ratio", "grade", "rounds", "accumulate")
@@ -108,7 +108,7 @@ def assemble(recipe: Recipe, events: Events = ignore_events) -> Parts:
             quantiles=bands.quantiles,
             names=bands.names,
         ),
-        schedules=_schedules(recipe),
+        schedules=schedules_of(recipe),
         design=Designing(recipe, shared),
         suites=tuple(_suites(recipe)),
         student=lambda corpus, metrics: _student(recipe, corpus, metrics, events),
@@ -126,7 +126,7 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
     parts: tuple[Callable[[], Any], ...] = (
         lambda: _source(recipe, ignore_events, teacher(recipe)),
         lambda: _difficulty(recipe),
-        lambda: _schedules(recipe),
+        lambda: schedules_of(recipe),
         lambda: _base(recipe),
         lambda: list(_suites(recipe)),
         lambda: _lengths(recipe),
@@ -206,7 +206,7 @@ def _difficulty(recipe: Recipe) -> Difficulty:
     return difficulty
 
 
-def _schedules(recipe: Recipe) -> tuple[Schedule, ...]:
+def schedules_of(recipe: Recipe) -> tuple[Schedule, ...]:
     """One for each cycle, with its share of the budget."""
     factory = SCHEDULES.get(recipe.schedule.name, where="schedule.name")
     budgets = split_budget(recipe.tokens, [1.0] * recipe.cycles)
@@ -258,7 +258,7 @@ def _base(recipe: Recipe) -> None:
 def _whole_samples(recipe: Recipe) -> None:
     if recipe.train.batching != "windows":
         return
-    schedule = _schedules(recipe)[0]
+    schedule = schedules_of(recipe)[0]
     if isinstance(schedule, Designed):
         why = schedule.needs_whole_samples
     else:
