@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from .errors import DataError, RunFolderError
-from .record import read_json, storage_errors, write_folder, write_json
+from .errors import DataError
+from .record import read_json, read_rows, storage_errors, write_folder, write_json
 from .stage import Difficulty, Event, Events, Feedback, Source, ignore_events
 
 if TYPE_CHECKING:
@@ -91,19 +91,8 @@ class Corpus:
         return np.asarray(both.to_numpy(), dtype=np.int64)
 
     def _read(self, part: Part, columns: list[str] | None = None) -> pa.Table:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        path = self.folder / f"{part}.parquet"
-        try:
-            return pq.read_table(path, columns=columns, memory_map=True)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise RunFolderError(
-                "these samples of the run are damaged",
-                where=path,
-                given=error,
-                hint=f"remove {self.folder}: the same samples are made again",
-            ) from error
+        hint = f"remove {self.folder}: the same samples are made again"
+        return read_rows(self.folder / f"{part}.parquet", "these samples of the run", hint, columns)
 
     def tokens(
         self, model: ModelSettings, events: Events = ignore_events

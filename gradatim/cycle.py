@@ -14,13 +14,12 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from .assemble import Parts, stage_seed
 from .corpus import Corpus
 from .design import Asked, Design
 from .errors import RunFolderError
-from .record import Record, read_json, write_json
+from .record import Record, read_json, read_rows, write_json
 from .results import (
     decode_design,
     decode_fitted,
@@ -245,15 +244,8 @@ class Cycle:
             return dict(found.facts)
 
         self.record.once(f"{key}.json", make)
-        try:
-            return pq.read_table(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise RunFolderError(
-                "the student's attempts of this cycle are damaged",
-                where=path,
-                given=error,
-                hint=f"remove {path.with_suffix('.json')}: the student is asked again",
-            ) from error
+        hint = f"remove {path.with_suffix('.json')}: the student is asked again"
+        return read_rows(path, "the student's attempts of this cycle", hint)
 
 
 def _design_of(cycle: int) -> str:

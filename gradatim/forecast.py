@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .corpus import Corpus
     from .teacher.estimate import Lengths
 
-__all__ = ["KINDS", "PlannedCycle", "plan_cycles", "plan_teacher"]
+__all__ = ["KINDS", "PlannedCycle", "plan_cycles", "plan_teacher", "revises"]
 
 KINDS = ("questions", "answers", "faults", "rubric", "designs")
 """What a teacher is asked for: new questions, right answers, faulty answers, points, the stages of a schedule."""
@@ -153,14 +153,14 @@ def _requests(recipe: Recipe, cycle: PlannedCycle) -> dict[str, int]:
         "answers": 0 if own and not given else unanswered,
         "faults": round(share * (cycle.samples or 0)),
         "rubric": round(_judged_by_teacher(recipe) * (cycle.attempts + cycle.feedback)),
-        "designs": int(recipe.schedule.name == "designed" and (not cycle.cycle or _revises(recipe))),
+        "designs": int(recipe.schedule.name == "designed" and (not cycle.cycle or revises(recipe))),
     }
     return {kind: number for kind, number in counts.items() if number}
 
 
-def _revises(recipe: Recipe) -> bool:
-    """Whether the teacher designs the rest anew before each later cycle."""
-    return bool(recipe.schedule.options.get("revise", True))
+def revises(recipe: Recipe) -> bool:
+    """Whether a teacher that designs the schedule writes the rest anew before each later cycle."""
+    return recipe.cycles > 1 and bool(recipe.schedule.options.get("revise", True))
 
 
 def _judged_by_teacher(recipe: Recipe) -> float:

@@ -24,7 +24,7 @@ from .assemble import Parts, assemble, check, corpus_maker, schedules_of, stage_
 from .corpus import Corpus
 from .difficulty import DIFFICULTIES
 from .errors import RecipeError
-from .forecast import PlannedCycle, plan_cycles, plan_teacher
+from .forecast import PlannedCycle, plan_cycles, plan_teacher, revises
 from .options import option_names
 from .recipe import Recipe
 from .schedule import Bands, Designed, category_codes, preview, realise, stage_table
@@ -117,9 +117,8 @@ def plan_run(
 
     ``data``: whether to draw and score the samples; None does so when they are few (``data_is_quick``) or when
     ``store``, where a run keeps its corpora, already has them, and never where a model or a teacher is asked how hard
-    they are. A teacher that designs the schedule is then asked for
-    it. Raises ``RecipeError`` with every fault of the recipe or of the design, ``DataError`` when the data cannot be
-    used, and what a teacher raises that does not answer.
+    they are. A teacher that designs the schedule is then asked for it. Raises ``RecipeError`` with every fault of the
+    recipe or of the design, ``DataError`` when the data cannot be used, and what a teacher raises that does not answer.
     """
     check(recipe)
     # A model that is asked for difficulties may have to be fetched before so much as the corpus's name is known.
@@ -199,7 +198,7 @@ def _without_data(recipe: Recipe) -> RunPlan:
     bands = [PlannedBand(name, edges[i], edges[i + 1], None) for i, name in enumerate(names)]
     schedules = schedules_of(recipe)
     if any(isinstance(schedule, Designed) for schedule in schedules):
-        told = {"asked": False, "reason": None, "requests": None, "revises": _revises(recipe, schedules[0])}
+        told = {"asked": False, "reason": None, "requests": None, "revises": revises(recipe)}
         return _plan(recipe, bands, [], None, None, None, told)
     stages = [
         _stage(recipe, cycle, spec) for cycle, schedule in enumerate(schedules) for spec in preview(schedule, names)
@@ -242,11 +241,7 @@ def _designed(
     asked = parts.design(waiting[0], corpus, bands, difficulty)
     design = asked.made()
     told = {"asked": True, "reason": design.reason, "requests": len(asked.replies)}
-    return [waiting[0].made(stages) for stages in design.cycles], {**told, "revises": _revises(recipe, waiting[0])}
-
-
-def _revises(recipe: Recipe, schedule: Schedule) -> bool:
-    return isinstance(schedule, Designed) and schedule.revise and recipe.cycles > 1
+    return [waiting[0].made(stages) for stages in design.cycles], {**told, "revises": revises(recipe)}
 
 
 def _stage(recipe: Recipe, cycle: int, spec: StageSpec) -> PlannedStage:

@@ -19,11 +19,14 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from .errors import RunFolderError, StorageFailed
 
-__all__ = ["Metrics", "Record", "read_json", "settle", "write_atomically", "write_folder", "write_json"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Metrics", "Record", "read_json", "read_rows", "settle", "write_atomically", "write_folder", "write_json"]
 
 
 ADVICE = {
@@ -134,6 +137,17 @@ def read_json(path: Path) -> Any:
         raise RunFolderError(
             "this file of the run is damaged", where=path, given=error, hint="remove it: its part is done again"
         ) from error
+
+
+def read_rows(path: Path, what: str, hint: str, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file of a run. ``RunFolderError`` says that ``what`` it holds are damaged, and ``hint``."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path, columns=columns, memory_map=True)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RunFolderError(f"{what} are damaged", where=path, given=error, hint=hint) from error
 
 
 _NOWHERE = (1 << 62, 0, 0)
