@@ -7,6 +7,9 @@ that they can be kept before the next are asked for; ``functional`` keeps them. 
 depends on the seed and the question's place, not on which others are asked with it, so an evaluation that is gone on
 with writes what it would have written. Whether a server keeps to the seed is the server's affair.
 
+Without a chat template a prompt ends where the problem's text ends, which for many tokenizers is inside a token (a
+line's end and the indentation behind it): ``heal`` in ``student.decode``.
+
 Nothing is judged here.
 """
 
@@ -139,6 +142,7 @@ def _written(student: Any, questions: Sequence[Question], how: Writing) -> Itera
                 greedy=how.temperature == 0,
                 seed=how.seed,
                 stop=() if how.chat else some[0].stop,
+                heal=not how.chat,
                 places=[question.number * DRAWS + question.draw for question in some],
                 batch=how.batch,
             )

@@ -3,7 +3,8 @@
 For every line of a program after the first the student is given all true lines before it and writes as many
 characters as the true line has, newlines included if it comes to that: *greedy* the likeliest, *paper*
 (2407.10194) sampled at temperature 1. A line passes when it is exactly right; ``edit_similarity`` tells how near the
-others come. Empty lines are not asked: nothing would have to be written.
+others come. Empty lines are not asked: nothing would have to be written. Where a token may reach over the end of a line
+the student is asked from that token's beginning on, and held to what is known of it (``heal`` in ``student.decode``).
 
 With ``chat`` the prompt goes through the tokenizer's chat template, and the answer's lines are asked, the first too.
 """
@@ -89,6 +90,8 @@ class Line:
             greedy=self.protocol == "greedy",
             seed=seed,
             drafts=[question.truth for question in asked],
+            settled=lambda place, text: len(text) >= len(asked[place].truth),
+            heal=True,
             batch=self.batch,
             events=events,
             task=f"line ({self.protocol})",

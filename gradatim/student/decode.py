@@ -4,7 +4,7 @@
 and values. ``predict_next`` writes nothing: one forward pass tells what the student would choose after every true
 prefix. Suites and `gradatim sample` stand on these two. Scoring what was written is not done here.
 
-Five properties, each held by a test:
+Six properties, each held by a test:
 
 - *Exact.* Greedy texts are those of a plain loop that reads the whole text again for every token.
 - *Independent.* A sampled text depends on the seed and the prompt's place in the list, not on the batch: the
@@ -16,6 +16,9 @@ Five properties, each held by a test:
   the draft: a student that is always right is examined in one forward pass per batch.
 - *A text is read once*, however many of the prompts and drafts are beginnings of it: the lines of a program that are
   asked one by one cost one pass over the program.
+- *A prompt may end inside a token.* With ``heal`` it is cut back to where the tokenizer would have cut, and the first
+  token is chosen among those that begin with what was cut off. Without, a line's end before an indented line would be
+  a place where a pretrained model never stood.
 - *Nothing is written that nobody reads.* ``settled`` may say that the rest of a text does not matter any more; the
   text so far is what it would have been.
 """
@@ -85,6 +88,7 @@ def complete(
     stop: Sequence[str] = (),
     drafts: Sequence[str] | None = None,
     settled: Settled | None = None,
+    heal: bool = False,
     places: Sequence[int] | None = None,
     batch: int | None = None,
     events: Events = ignore_events,
@@ -96,7 +100,8 @@ def complete(
     all, or one per prompt), or where the model's context ends. ``greedy`` takes the likeliest token, otherwise
     the whole distribution is sampled (temperature 1). ``drafts`` are guesses of the texts; see the module. An
     empty prompt stands for the start of a sample: the student is given one ``<eos>``. ``settled`` is asked about
-    every text as it grows, and may end it early. ``places`` (0, 1, 2, … unless given) tell the prompts' random numbers
+    every text as it grows, and may end it early. ``heal``: see the module; tokenizers of characters have nothing to
+    heal. ``places`` (0, 1, 2, … unless given) tell the prompts' random numbers
     apart: what was sampled at place 7 of a long list is sampled again by a list of one with ``places=[7]``. ``batch``
     is the most prompts at work at a time (64 on a CPU, 512 elsewhere). ``model`` is any Hugging Face causal model; its
     device and training mode are left as they were.
@@ -107,7 +112,7 @@ def complete(
     if not len(prompts) == len(limits) == len(drafts) == len(places):
         numbers = f"{len(prompts)} prompts, {len(limits)} limits, {len(drafts)} drafts and {len(places)} places"
         raise ValueError(f"{numbers} do not fit")
-    decoder = _Decoder(model, Vocabulary(tokenizer, stop), None if greedy else seed, places, settled)
+    decoder = _Decoder(model, Vocabulary(tokenizer, stop), None if greedy else seed, places, settled, heal)
     # Others would take padding and rejected drafts for past: prompts of one length at a time, and no drafts.
     mixed = attends_everywhere(model)
     done: dict[int, Completion] = {}
@@ -185,13 +190,17 @@ def uniforms(seed: int, index: int, count: int) -> Draws:
 
 @dataclass(frozen=True)
 class _Row:
-    """One prompt at work. ``limit`` is the most tokens it may write, ``ending`` what running into that means."""
+    """One prompt at work. ``limit`` is the most tokens it may write, ``ending`` what running into that means.
+
+    ``begins`` is the end of the prompt's text that the first token has to write again.
+    """
 
     index: int
     prompt: Numbers
     draft: Numbers
     limit: int
     ending: Literal["limit", "context"]
+    begins: str = ""
 
 
 @dataclass(frozen=True)
@@ -211,6 +220,7 @@ class _Decoder:
     seed: int | None
     places: Sequence[int]
     settled: Settled | None
+    heal: bool
 
     def admit(self, index: int, prompt: str, limit: int, draft: str) -> _Row | Completion:
         """The prompt ready to be read, or its completion when nothing can be written."""
@@ -222,11 +232,13 @@ class _Decoder:
             return Completion("", "too_long")
         if limit <= 0:
             return Completion("", "limit")
+        tokens, begins = self.vocabulary.cut(tokens) if self.heal else (tokens, "")
+        limit += bool(begins)
         # The last token that is written is never read, so it needs no position.
         room = min(limit, context - len(tokens) + 1)
-        guess = self.vocabulary.encode(draft)
+        guess = self.vocabulary.encode(begins + draft) if draft else _NOTHING
         guess = _NOTHING if guess is None else guess[: room - 1]
-        return _Row(index, tokens, guess, room, "limit" if room == limit else "context")
+        return _Row(index, tokens, guess, room, "limit" if room == limit else "context", begins)
 
     def work(self, rows: list[_Row], size: int, mixed: bool) -> Iterator[dict[int, Completion]]:
         """The completions of all rows, group by group.
@@ -290,13 +302,13 @@ class _Decoder:
 
     def _ending(self, row: _Row, tokens: list[int]) -> Completion | None:
         """The completion, or None while the row goes on."""
-        end = self.vocabulary.ending(tokens, row.limit)
+        end = self.vocabulary.ending(tokens, row.limit, row.begins)
         if end is not None:
             return Completion(end[0], row.ending if end[1] == "limit" else end[1])
         if self.settled is None:
             return None
         # A character may be spread over tokens, and half of one is not what was written.
-        text = self.vocabulary.text(tokens).rstrip("\ufffd")
+        text = self.vocabulary.text(tokens)[len(row.begins) :].rstrip("\ufffd")
         return Completion(text, "settled") if self.settled(row.index, text) else None
 
     def _draws_of(self, rows: list[_Row]) -> Draws:
@@ -321,8 +333,14 @@ class _Decoder:
         widest = max(len(row.draft) for row in rows) + 1
         places = np.minimum(starts[:, None] + np.arange(widest), last) - columns[0]
         lines, at = (torch.from_numpy(each).to(logits.device) for each in (_lines(readings)[:, None], places))
+        found = logits[lines, at]
+        for number, row in enumerate(rows):
+            if row.begins:
+                first = torch.full_like(found[number, 0], -torch.inf)
+                fitting = torch.from_numpy(self.vocabulary.beginning(row.begins)).to(found.device)
+                found[number, 0] = first.index_copy(0, fitting, found[number, 0, fitting])
         written = []
-        for row, chosen in zip(rows, _choose(logits[lines, at], draws[:, :widest]), strict=True):
+        for row, chosen in zip(rows, _choose(found, draws[:, :widest]), strict=True):
             agreed = int(np.cumprod(chosen[: len(row.draft)] == row.draft).sum())
             written.append(chosen[: agreed + 1].tolist())
         return written

@@ -7,7 +7,10 @@ says after each token whether the text has ended and how. It trains no tokenizer
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from functools import cached_property
+from itertools import takewhile
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +20,9 @@ from ..errors import DataError
 from .tokenizer import character_codes, spelt
 
 __all__ = ["Vocabulary"]
+
+_REACH = 8
+"""The most tokens at the end of a prompt that are looked at for being the beginning of one longer token."""
 
 
 class Vocabulary:
@@ -53,18 +59,49 @@ class Vocabulary:
         # A model may have more embeddings than the tokenizer has tokens (padded to a round number).
         return "".join(self._pieces[token] if token < len(self._pieces) else "\ufffd" for token in tokens)
 
-    def ending(self, tokens: Sequence[int], limit: int) -> tuple[str, Literal["eos", "stop", "limit"]] | None:
-        """The text and why it ended, or None while it has not."""
+    def cut(self, tokens: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], str]:
+        """``tokens`` without those at the end that could be the beginning of one longer token, and their text.
+
+        A text that ends with a line's end ends where many tokenizers never cut: ``"\\n    "`` is one token to them, and
+        a model has hardly seen ``"\\n"`` alone before an indented line. The first token is never taken away.
+        """
+        if self._codes is not None:  # a token is a character
+            return tokens, ""
+        numbers = tokens.tolist()
+        for start in range(max(1, len(numbers) - _REACH), len(numbers)):
+            text = self.text(numbers[start:])
+            after = bisect_right(self._in_order, (text, len(self._pieces)))
+            if after < len(self._in_order) and self._in_order[after][0].startswith(text):
+                return tokens[:start], text
+        return tokens, ""
+
+    def beginning(self, text: str) -> npt.NDArray[np.int64]:
+        """The tokens that begin with ``text`` or are it."""
+        after = self._in_order[bisect_left(self._in_order, (text, -1)) :]
+        return np.array(
+            [number for _, number in takewhile(lambda each: each[0].startswith(text), after)], dtype=np.int64
+        )
+
+    def ending(
+        self, tokens: Sequence[int], limit: int, begins: str = ""
+    ) -> tuple[str, Literal["eos", "stop", "limit"]] | None:
+        """The text after ``begins``, which it begins with, and why it ended; None while it has not."""
         eos = tokens.index(self._eos) if self._eos in tokens else None
         body = tokens[:eos]
+        given = len(begins)
         if not self._may_stop.isdisjoint(body):
             text = self.text(body)
-            found = [place for place in map(text.find, self._stop) if place >= 0]
+            found = [place for place in (text.find(stop, given) for stop in self._stop) if place >= 0]
             if found:
-                return text[: min(found)], "stop"
+                return text[given : min(found)], "stop"
         if eos is not None:
-            return self.text(body), "eos"
-        return (self.text(tokens), "limit") if len(tokens) >= limit else None
+            return self.text(body)[given:], "eos"
+        return (self.text(tokens)[given:], "limit") if len(tokens) >= limit else None
+
+    @cached_property
+    def _in_order(self) -> list[tuple[str, int]]:
+        """Every token's text and number, by text: what goes on from a text stands right behind it."""
+        return sorted((self.text([number]), number) for number in range(len(self._pieces)))
 
     def _tokens_that_may_end_a_stop(self) -> frozenset[int]:
         """Tokens that hold the last character of a stop: only after one of these is the text looked at."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 import torch
+from small_students import train, untrained
 
 from gradatim.evaluate import SUITES
+from gradatim.evaluate.generation import Question, Writing, write
 from gradatim.evaluate.similarity import edit_similarity
 from gradatim.stage import Counts
-from gradatim.student.tokenizer import texts_of
+from gradatim.student.tokenizer import bpe_tokenizer, texts_of
 
 
 def ask(suite, student, samples, seed=0, **options):
@@ -91,3 +93,26 @@ def test_a_limit_on_lines_chooses_by_the_seed(novice, programs):
     assert first.counts["all"]["all"].total == 4
     assert first.examples == again.examples
     assert first.examples != other.examples
+
+
+@pytest.fixture(scope="module")
+def indented():
+    """A program, and a student that knows it by heart, whose tokens join line ends and the indentation behind them."""
+    program = "def f(a):\n    return a\n    if b:\n        return 2\n"
+    samples = pa.table({"prompt": [program], "answer": [""]})
+    student = train(untrained(bpe_tokenizer([program] * 20, 300)), samples, 60)
+    tokens = map(student.tokenizer.decode, student.tokenizer(program)["input_ids"])
+    assert sum(text.startswith("\n ") for text in tokens) == 3
+    return program, samples, student
+
+
+def test_a_line_is_asked_where_the_tokenizer_would_have_cut(indented):
+    _, samples, student = indented
+    assert ask("line", student, samples).counts["all"]["all"] == Counts(3, 3)
+
+
+def test_a_problem_without_a_template_is_asked_where_the_tokenizer_would_have_cut(indented):
+    program, _, student = indented
+    header, _, body = program.partition("\n")
+    (some,) = write(student, [Question("f", header + "\n", 0, stop=("\n",))], Writing(tokens=20))
+    assert [each.text for each in some] == [body.partition("\n")[0]]

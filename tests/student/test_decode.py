@@ -274,6 +274,67 @@ def test_bpe_texts_stop_at_strings_that_cross_tokens():
     assert not any(one in completion.text for completion in cut for one in stop)
 
 
+INDENTED = "def f(a):\n    return a\n    if b:\n        return 2\n"
+
+
+@pytest.fixture(scope="module")
+def merging():
+    """A tokenizer with a token for a line's end and the indentation behind it, and a model that reads it."""
+    tokenizer = bpe_tokenizer([INDENTED] * 20, 300)
+    assert {"\n   ", "\n       "} <= {tokenizer.decode([number]) for number in range(len(tokenizer))}
+    return make("llama", len(tokenizer)), tokenizer
+
+
+def healed(model, tokenizer, kept: str, cut: str, limit: int, draws=None) -> str:
+    """The reference: after ``kept``, the likeliest token that begins with ``cut``, then a plain loop."""
+    numbers = tokenizer(kept)["input_ids"]
+    logits = model(torch.tensor([numbers]), use_cache=False).logits[0, -1].detach().clone()
+    logits[[not tokenizer.decode([number]).startswith(cut) for number in range(len(tokenizer))]] = -torch.inf
+    first = int(logits.argmax())
+    if draws is not None:
+        climb = np.cumsum(torch.softmax(logits.double(), -1).numpy())
+        first = int(np.searchsorted(climb, draws[0] * climb[-1], side="right"))
+    begun = kept + tokenizer.decode([first])
+    rest = None if draws is None else draws[1:]
+    assert len(tokenizer(begun)["input_ids"]) == len(numbers) + 1
+    return (begun + plainly(model, tokenizer, begun, limit, rest))[len(kept + cut) :]
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_a_prompt_that_ends_inside_a_token_is_cut_back_and_healed(merging, greedy):
+    model, tokenizer = merging
+    prompts = ["def f(a):\n", "    if b:\n", "return 2\n", "def f(a):\n    return a\n"]
+    drawn = [None if greedy else uniforms(5, place, 9) for place in range(len(prompts))]
+    expected = [
+        healed(model, tokenizer, prompt[:-1], "\n", 8, draws) for prompt, draws in zip(prompts, drawn, strict=True)
+    ]
+    options = {"limits": 8, "greedy": greedy, "seed": 5, "heal": True}
+    assert texts(complete(model, tokenizer, prompts, **options)) == expected
+    assert texts(complete(model, tokenizer, prompts, drafts=expected, batch=1, **options)) == expected
+    assert texts(complete(model, tokenizer, prompts, drafts=["    return a"] * 4, **options)) == expected
+    assert expected != texts(complete(model, tokenizer, prompts, **{**options, "heal": False}))
+
+
+def test_what_was_cut_off_counts_neither_for_stops_nor_for_what_is_settled(merging):
+    model, tokenizer = merging
+    prompts = ["def f(a):\n"]
+    (whole,) = complete(model, tokenizer, prompts, limits=8, heal=True)
+    (stopped,) = complete(model, tokenizer, prompts, limits=8, heal=True, stop=["\n"])
+    assert stopped.text == whole.text.partition("\n")[0]
+    seen = []
+    complete(model, tokenizer, prompts, limits=8, heal=True, settled=lambda _, text: bool(seen.append(text)))
+    assert seen
+    assert all(whole.text.startswith(text) for text in seen)
+
+
+def test_characters_and_whole_tokens_have_nothing_to_heal(gpt2, tokenizer, merging):
+    prompts = prompts_of_many_lengths()
+    options = {"limits": 10, "greedy": False, "seed": 2}
+    assert complete(gpt2, tokenizer, prompts, heal=True, **options) == complete(gpt2, tokenizer, prompts, **options)
+    whole = ["\n       ", "b"]  # nothing goes on from the first, and a first token stays
+    assert complete(*merging, whole, heal=True, **options) == complete(*merging, whole, **options)
+
+
 def test_a_text_ends_with_the_context_and_says_so(model, tokenizer):
     results = complete(
         model, tokenizer, ["a" * (CONTEXT - 2), "a" * CONTEXT, "a" * (CONTEXT + 1)], limits=30, greedy=False
