@@ -13,7 +13,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from .presets import PRESETS, Shape
 
@@ -30,7 +38,7 @@ def create(preset: str, *, vocabulary: int, context: int, special: dict[str, Any
         torch.manual_seed(seed)
         if shape.family == "gpt2":
             return _gpt2(shape, vocabulary, context, special)
-        return _llama(shape, vocabulary, context, special)
+        return _rotary(shape, vocabulary, context, special)
 
 
 def _gpt2(shape: Shape, vocabulary: int, context: int, special: dict[str, Any]) -> PreTrainedModel:
@@ -64,22 +72,35 @@ def freeze(model: PreTrainedModel) -> None:
                 parameter.requires_grad_(False)
 
 
-def _llama(shape: Shape, vocabulary: int, context: int, special: dict[str, Any]) -> PreTrainedModel:
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=vocabulary,
-            max_position_embeddings=context,
-            hidden_size=shape.width,
-            intermediate_size=shape.mlp,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.heads,
-            head_dim=shape.width // shape.heads,
-            tie_word_embeddings=True,
-            bos_token_id=special["eos_token_id"],
-            **special,
-        )
-    )
+def _rotary(shape: Shape, vocabulary: int, context: int, special: dict[str, Any]) -> PreTrainedModel:
+    """Llama, or Qwen3: the same with normalised queries and keys, and windows where the shape has one."""
+    common: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "max_position_embeddings": context,
+        "hidden_size": shape.width,
+        "intermediate_size": shape.mlp,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.heads,
+        "head_dim": shape.width // shape.heads,
+        "tie_word_embeddings": True,
+        "bos_token_id": special["eos_token_id"],
+        **special,
+    }
+    model: PreTrainedModel
+    if shape.family == "llama":
+        model = LlamaForCausalLM(LlamaConfig(**common))
+    else:
+        kinds = [
+            "sliding_attention" if shape.window and layer % 2 == 0 else "full_attention"
+            for layer in range(shape.layers)
+        ]
+        window: dict[str, Any] = {
+            "use_sliding_window": bool(shape.window),
+            "sliding_window": shape.window,
+            "layer_types": kinds,
+        }
+        model = Qwen3ForCausalLM(Qwen3Config(**common, **window))
     for name, parameter in model.named_parameters():
         if name.endswith(("o_proj.weight", "down_proj.weight")):
             torch.nn.init.zeros_(parameter)

@@ -35,7 +35,7 @@ import torch
 from transformers.cache_utils import Cache
 
 from ..stage import Event, Events, ignore_events
-from .memory import attends_everywhere, memory_for, without
+from .memory import additive, in_window, keeps_everything, memory_for, window_of, without
 from .products import at_rest
 from .vocabulary import Vocabulary
 
@@ -114,7 +114,7 @@ def complete(
         raise ValueError(f"{numbers} do not fit")
     decoder = _Decoder(model, Vocabulary(tokenizer, stop), None if greedy else seed, places, settled, heal)
     # Others would take padding and rejected drafts for past: prompts of one length at a time, and no drafts.
-    mixed = attends_everywhere(model)
+    mixed = keeps_everything(model)
     done: dict[int, Completion] = {}
     rows: list[_Row] = []
     for index, (prompt, limit, draft) in enumerate(zip(prompts, limits, drafts, strict=True)):
@@ -350,12 +350,24 @@ class _Decoder:
         device = self.model.device
         logits: torch.Tensor = self.model(
             input_ids=torch.tensor([[tokens[-1]] for tokens in written], device=device),
-            attention_mask=None if visible.all() else torch.from_numpy(visible).to(device),
+            attention_mask=None if visible.all() else self._mask(torch.from_numpy(visible).to(device)),
             position_ids=torch.from_numpy(position[:, None]).to(device),
             past_key_values=cache,
             use_cache=True,
         ).logits
         return logits
+
+    def _mask(self, visible: torch.Tensor) -> Any:
+        """``visible`` (rows, columns) as a model takes it: one mask for each kind of layer where layers have windows.
+
+        What is not visible lies between what is, so a window is not the last columns but the last visible ones.
+        """
+        window = window_of(self.model)
+        if not window:
+            return visible
+        kind = self.model.dtype
+        parts = {"full_attention": visible, "sliding_attention": in_window(visible, window)}
+        return {name: additive(part[:, None, None], kind) for name, part in parts.items()}
 
 
 def _predict_group(model: Any, rows: list[_Row], seed: int | None) -> Iterator[tuple[int, Prediction]]:

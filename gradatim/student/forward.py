@@ -14,6 +14,7 @@ import torch
 from .batches import Batch
 from .hardware import attention, autocast, compute_type, device
 from .losses import token_losses
+from .memory import additive, in_window, window_of
 from .settings import TrainSettings
 
 __all__ = ["Forward", "compiled", "labels_of", "make_logits", "make_losses", "tensors"]
@@ -46,14 +47,22 @@ def make_logits(model: Any, settings: TrainSettings) -> Forward:
     """(inputs, [positions, mask]) -> logits of shape (size, length, vocabulary)."""
     kind = compute_type(settings.precision)
     plain = attention(settings.length) == "eager"
+    window = window_of(model)
+
+    def shown(mask: torch.Tensor) -> torch.Tensor:
+        # Plain attention adds its mask to the scores; the fused one takes truth values.
+        return additive(mask, kind) if plain else mask
 
     def logits(inputs: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
-        more = {}
+        more: dict[str, Any] = {}
         if context:
             positions, mask = context
-            if plain:  # plain attention adds its mask to the scores; the fused one takes truth values
-                mask = torch.zeros_like(mask, dtype=kind).masked_fill_(~mask, torch.finfo(kind).min)
-            more = {"position_ids": positions, "attention_mask": mask}
+            more = {"position_ids": positions, "attention_mask": shown(mask)}
+            if window:
+                more["attention_mask"] = {
+                    "full_attention": shown(mask),
+                    "sliding_attention": shown(in_window(mask, window)),
+                }
         with autocast(settings.precision):
             made: torch.Tensor = model(input_ids=inputs, use_cache=False, **more).logits
         return made

@@ -14,7 +14,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
-__all__ = ["RoomyLayer", "attends_everywhere", "memory_for", "without"]
+__all__ = ["RoomyLayer", "additive", "in_window", "keeps_everything", "memory_for", "window_of", "without"]
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
@@ -70,15 +70,37 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
 def memory_for(model: Any, columns: int) -> Cache:
     """An empty cache for ``columns`` tokens; transformers' own for models that do not keep every column."""
-    if not attends_everywhere(model):
+    if not keeps_everything(model):
         return DynamicCache(config=model.config)
     return Cache(layers=[RoomyLayer(columns) for _ in range(model.config.num_hidden_layers)])
 
 
-def attends_everywhere(model: Any) -> bool:
-    """Whether every layer attends to the whole past: not so for sliding windows, recurrences and their mixtures."""
-    kinds = getattr(model.config, "layer_types", None) or ["full_attention"]
-    return set(kinds) == {"full_attention"} and not getattr(model.config, "sliding_window", None)
+def keeps_everything(model: Any) -> bool:
+    """Whether all keys and values may be kept and a mask tells each layer its part: not so for recurrences, nor for
+    windows of models that take one mask for all their layers.
+    """
+    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+    if kinds == {"full_attention"}:
+        return not getattr(model.config, "sliding_window", None)
+    return kinds <= {"full_attention", "sliding_attention"}
+
+
+def window_of(model: Any) -> int:
+    """How many tokens a layer with a window attends to, its own included; 0 for a model that has no such layer, or no
+    others: a mask for each kind of layer is what it takes then.
+    """
+    kinds = getattr(model.config, "layer_types", None) or []
+    return int(model.config.sliding_window) if "sliding_attention" in kinds else 0
+
+
+def in_window(visible: torch.Tensor, window: int) -> torch.Tensor:
+    """Of the columns that a query may look at (bool, shape (…, columns)), the last ``window`` ones."""
+    return visible & (visible.flip(-1).cumsum(-1).flip(-1) <= window)
+
+
+def additive(seen: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
+    """Who may attend to whom as a term of the scores: 0 where ``seen``, the least number of the type elsewhere."""
+    return torch.zeros_like(seen, dtype=kind).masked_fill_(~seen, torch.finfo(kind).min)
 
 
 def without(ended: list[bool]) -> list[int]:

@@ -15,13 +15,17 @@ __all__ = ["PRESETS", "Shape"]
 
 @dataclass(frozen=True)
 class Shape:
-    """One architecture as data. ``family`` is gpt2 or llama; ``mlp`` is the hidden width of the feed-forward part."""
+    """One architecture as data. ``family`` is gpt2, llama or qwen3; ``mlp`` is the width inside the feed-forward part.
+
+    With a ``window`` every other layer, the first among them, attends to so many tokens only, its own included.
+    """
 
     family: str
     width: int
     layers: int
     heads: int
     mlp: int
+    window: int = 0
 
 
 PRESETS: Registry[Shape] = Registry("preset")
@@ -34,6 +38,11 @@ PRESETS.constant(
     "modern",
     Shape("llama", 96, 4, 3, 256),
     "0.5M: RoPE, RMSNorm, SwiGLU, zero-initialised projections; small enough to see much in little time",
+)
+PRESETS.constant(
+    "windowed",
+    Shape("qwen3", 96, 4, 3, 256, 3),
+    "0.5M: modern with normalised queries and keys, every other layer looking three tokens back",
 )
 PRESETS.constant("small", Shape("gpt2", 64, 3, 2, 256), "0.16M: the parts of paper, for laptops and demonstrations")
 PRESETS.constant("tiny", Shape("llama", 32, 2, 2, 64), "0.02M: two layers of 32, for tests")

@@ -63,6 +63,13 @@ def make(family: str, size: int):
         model = GPT2LMHeadModel(config)
     elif family == "qwen3":
         model = Qwen3ForCausalLM(Qwen3Config(**shaped(size), max_position_embeddings=CONTEXT))
+    elif family == "windowed":
+        window = {
+            "use_sliding_window": True,
+            "sliding_window": 3,
+            "layer_types": ["sliding_attention", "full_attention"],
+        }
+        model = Qwen3ForCausalLM(Qwen3Config(**shaped(size), **window, max_position_embeddings=CONTEXT))
     elif family == "llama":
         model = LlamaForCausalLM(LlamaConfig(**shaped(size), max_position_embeddings=CONTEXT))
     else:
@@ -74,7 +81,7 @@ def make(family: str, size: int):
     return model.eval()
 
 
-@pytest.fixture(scope="module", params=["gpt2", "qwen3", "llama", "mistral"])
+@pytest.fixture(scope="module", params=["gpt2", "qwen3", "windowed", "llama", "mistral"])
 def model(request, tokenizer):
     return make(request.param, len(tokenizer))
 

@@ -197,23 +197,31 @@ def test_the_published_model_has_its_parameter_count_and_no_trained_bias(samples
     assert sum(value.numel() for value in model.parameters() if value.requires_grad) == published
 
 
-def test_an_isolated_sample_sees_nothing_of_its_neighbours(samples: pa.Table, tmp_path: Path) -> None:
+@pytest.mark.parametrize("preset", ["tiny", "windowed"])
+def test_an_isolated_sample_sees_nothing_of_its_neighbours(samples: pa.Table, tmp_path: Path, preset: str) -> None:
+    from gradatim.student.architecture import create
     from gradatim.student.batches import Packed
 
     made = learner(samples, tmp_path)
-    model = made.initial(None).eval()
+    special = {"pad_token_id": 0, "eos_token_id": 1}
+    model = create(preset, vocabulary=len(made.tokenizer), context=120, special=special, seed=0).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(1))
     losses = []
     for rows in ([3, 7], [90, 7]):
         order = replace(stage(), spec=StageSpec("x", (1.0,), 1, order="sorted"), rows=np.array(rows))
-        batch = next(Packed(made.samples, order, 1, 64, 0, isolate=True).one_pass())
-        each = make_losses(model, replace(TRAIN, isolate=True))(
+        batch = next(Packed(made.samples, order, 1, 120, 0, isolate=True).one_pass())
+        each = make_losses(model, replace(TRAIN, isolate=True, precision="fp32"))(
             *[t for t in tensors(batch) if t.dtype != torch.bool][:2], *tensors(batch)[3:]
         )
         start = int(made.samples.offsets[rows[0] + 1] - made.samples.offsets[rows[0]])
-        losses.append(each[0, start:])
+        losses.append(each[0, start:][: len(made.samples.sample(7)) - 1])
+        assert len(losses[-1]) == (losses[-1] > 0).sum()
     assert torch.allclose(losses[0], losses[1], atol=1e-6)
+    # And it is read as by the model alone, whose masks are transformers' own.
+    sample = torch.from_numpy(made.samples.sample(7).astype(np.int64))[None]
+    alone = torch.nn.functional.cross_entropy(model(sample[:, :-1]).logits[0], sample[0, 1:], reduction="none")
+    assert torch.allclose(losses[1], alone, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 from transformers.cache_utils import DynamicLayer
 
-from gradatim.student.memory import RoomyLayer, attends_everywhere, memory_for, without
+from gradatim.student.architecture import create
+from gradatim.student.memory import RoomyLayer, in_window, keeps_everything, memory_for, window_of, without
 
 SIZES = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "vocab_size": 9}
 
@@ -66,7 +67,25 @@ def test_rows_that_go_on_are_kept_and_only_gaps_are_filled(ended):
 def test_only_models_that_attend_everywhere_get_roomy_layers():
     plain = Qwen3ForCausalLM(Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=4, bos_token_id=1, eos_token_id=1))
     sliding = MistralForCausalLM(MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=4))
-    assert attends_everywhere(plain)
-    assert not attends_everywhere(sliding)
+    assert keeps_everything(plain)
+    assert not keeps_everything(sliding)
     assert [type(layer) for layer in memory_for(plain, 5).layers] == [RoomyLayer] * 3
     assert not any(isinstance(layer, RoomyLayer) for layer in memory_for(sliding, 5).layers)
+
+
+def test_a_window_ends_at_the_last_columns_that_may_be_seen():
+    visible = torch.tensor([[1, 1, 1, 0, 1, 0], [0, 0, 1, 1, 1, 1], [1, 0, 0, 0, 0, 0]], dtype=torch.bool)
+    seen = torch.tensor([[0, 1, 1, 0, 1, 0], [0, 0, 0, 1, 1, 1], [1, 0, 0, 0, 0, 0]], dtype=torch.bool)
+    assert torch.equal(in_window(visible, 3), seen)
+
+
+def test_layers_with_and_without_windows_keep_every_column():
+    window = {
+        "use_sliding_window": True,
+        "sliding_window": 3,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+    }
+    model = create("windowed", vocabulary=9, context=20, special={"pad_token_id": 0, "eos_token_id": 1}, seed=0)
+    assert {name: getattr(model.config, name) for name in window} == window
+    assert (keeps_everything(model), window_of(model)) == (True, 3)
+    assert {type(layer) for layer in memory_for(model, 5).layers} == {RoomyLayer}
