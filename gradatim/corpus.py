@@ -60,6 +60,7 @@ class SplitChoice:
     validation: int
     test: int
     seed: int
+    levels: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

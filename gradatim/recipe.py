@@ -58,11 +58,15 @@ class OpenSection(Section):
 
 
 class SplitSection(Section):
-    """How the samples are parted. ``canonical`` keeps renamed twins on one side; ``text`` is the paper's way."""
+    """How the samples are parted. ``canonical`` keeps renamed twins on one side; ``text`` is the paper's way.
+
+    ``levels``: those that validation and test come from; others are only learnt from.
+    """
 
     by: Literal["canonical", "text", "random"] = "canonical"
     validation: int = Field(500, ge=1)
     test: int = Field(1000, ge=1)
+    levels: list[str] | None = Field(None, min_length=1)
 
 
 class DataSection(OpenSection):

@@ -163,6 +163,32 @@ def test_several_answers_to_one_question_stay_together():
     assert not set(made.train["prompt"].to_pylist()) & set(made.test["prompt"].to_pylist())
 
 
+@pytest.mark.parametrize("by", ["canonical", "text", "random"])
+def test_levels_that_are_not_named_are_only_learnt_from(by):
+    table = programs(300)
+    made = split(table, validation=10, test=20, seed=1, by=by, levels=["2.1", "3.1"])
+    for part in (made.validation, made.test):
+        assert set(part["level"].to_pylist()) == {"2.1", "3.1"}
+    assert (made.validation.num_rows, made.test.num_rows) == (10, 20)
+    assert made.train["level"].to_pylist().count("1.1") == 180
+    assert rows(made.train, made.validation, made.test) == rows(table)
+
+
+def test_a_twin_of_what_is_only_learnt_from_is_learnt_from():
+    shared = "a = 1\nprint(a)\n"
+    others = [f"a = {number}\nprint(a)\n" for number in range(2, 9)]
+    level = ["0.1", "1.1"] + ["1.1"] * len(others)
+    table = make_table({"prompt": [shared, shared, *others], "answer": ["# 1\n"] * 9, "level": level})
+    for seed in range(8):
+        made = split(table, validation=1, test=6, seed=seed, levels=["1.1"])
+        assert made.train["prompt"].to_pylist() == [shared, shared]
+
+
+def test_a_level_that_is_not_there_cannot_be_held_out():
+    with pytest.raises(DataError, match=r"no such level.*2\.2.*1\.1, 2\.1, 3\.1"):
+        split(programs(60), validation=1, test=1, seed=0, levels=["1.1", "2.2"])
+
+
 def test_the_first_rows_of_the_test_set_are_a_sample_of_all_its_levels():
     made = split(programs(2000, names="abcdefghij", values=10**6), validation=0, test=200, seed=2)
     assert set(made.test["level"].to_pylist()[:40]) == {"1.1", "2.1", "3.1"}

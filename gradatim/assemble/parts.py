@@ -149,8 +149,11 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
 
 def drawn(recipe: Recipe) -> dict[str, Any]:
     """The section ``data`` as far as it decides the first cycle's samples, and with them what is held out."""
-    later = set(LATER) if recipe.data.source == "taught" else None
-    return recipe.data.model_dump(mode="json", exclude=later)
+    later = set(LATER) if recipe.data.source == "taught" else set()
+    asked = recipe.data.model_dump(mode="json", exclude=later)
+    if asked["split"]["levels"] is None:  # named only where there are some: older corpora keep their names
+        del asked["split"]["levels"]
+    return asked
 
 
 def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher | None = None) -> CorpusMaker:
@@ -171,7 +174,13 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher
     return CorpusMaker(
         source=_source(recipe, events, asking),
         metrics={recipe.difficulty.metric: difficulty},
-        parts=SplitChoice(parts.by, parts.validation, parts.test, recipe.data.seed),
+        parts=SplitChoice(
+            parts.by,
+            parts.validation,
+            parts.test,
+            recipe.data.seed,
+            tuple(parts.levels) if parts.levels else None,
+        ),
         key=key_of(asked),
         workers=recipe.workers,
         deliver=delivery(recipe, asking),

@@ -14,6 +14,8 @@ the published generator is silent or careless, this table chooses, and says so:
   loop bodies depend on the loop.
 * Level 3.1 has no operator at all, as in the published data; expressions inside loops begin with 3.2.
 * Every program prints something.
+
+Level 0.1 is not published: it is what comes before 1.1, and ``all`` does not mean it.
 """
 
 from __future__ import annotations
@@ -118,11 +120,12 @@ _ROWS = (
         bodies=("print step", "print step", "step print", "assign step", "assign print step"),
     ),
 )
-LEVELS = {row.name: row for row in _ROWS}
+_BEFORE = Level("0.1", "assignments of numbers, and one printed: what a name stands for", (1, 4), expressions=("v",))
+LEVELS = {row.name: row for row in (_BEFORE, *_ROWS)}
 
 
 def levels_named(wanted: Iterable[str | Level]) -> tuple[Level, ...]:
-    """The rows of ``wanted``, each once, in that order; ``all`` stands for every level, a ``Level`` for itself.
+    """The rows of ``wanted``, each once, in that order; ``all`` stands for the published, a ``Level`` for itself.
 
     Raises ``DataError`` when a name is unknown or nothing is wanted.
     """

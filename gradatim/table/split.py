@@ -62,6 +62,7 @@ def split(
     test: int,
     seed: int,
     by: SplitBy = "canonical",
+    levels: Sequence[str] | None = None,
     key: Key | None = None,
 ) -> Split:
     """``table`` divided so that ``test`` and ``validation`` rows are never in training.
@@ -70,10 +71,12 @@ def split(
     one it is ``programs.canonical``. For tables that are not programs, ``key=str`` makes twins of equal questions
     only. Each level gets a share of a set as large as its share of the table; a group of twins that would not fit
     into what is left of that share is passed over, so a set can come out smaller than asked: ``facts["short"]``
-    says where. Forms are compared by 64 bits of BLAKE2b: among 1.2
+    says where. ``levels`` names those that may be kept from training; the others are only learnt from, with whatever of
+    the named ones is a twin of theirs. Forms are compared by 64 bits of BLAKE2b: among 1.2
     million, two collide in one of 25 million splits, and then only share a side.
 
-    Raises ``DataError`` when the table has not more rows than both sets ask for, or a set gets none.
+    Raises ``DataError`` when the table has not more rows than both sets ask for, a set gets none, or ``levels`` names
+    one that the table has not.
     """
     _check(table, by, validation, test)
     if key is None:
@@ -81,9 +84,18 @@ def split(
     asked = questions(table)
     forms = _hashes(asked, seed, key)
     groups = forms if by == "canonical" else _hashes(asked, seed) if by == "text" else _apart(table, seed)
-    names, levels = _levels(table)
+    names, level_of = _levels(table)
+    open_levels = np.array([levels is None or name in levels for name in names])
+    if levels is not None and (unknown := sorted(set(levels) - set(names))):
+        raise DataError(
+            "the table has no such level",
+            where="split.levels",
+            given=unknown[0],
+            allowed=", ".join(names),
+            hint=did_you_mean(unknown[0], names),
+        )
     wanted = {_TEST: test, _VALIDATION: validation}
-    sides, short = _choose(groups, levels, len(names), wanted)
+    sides, short = _choose(groups, level_of, open_levels, wanted)
     for side, rows in wanted.items():
         if rows and not (sides == side).any():
             raise DataError(
@@ -95,7 +107,7 @@ def split(
     facts = {
         "by": by,
         "seed": seed,
-        **_count(sides, forms, levels, names),
+        **_count(sides, forms, level_of, names),
         "twins": {_SIDES[side]: int(twins[sides == side].sum()) for side in wanted},
         "short": {_SIDES[side]: {names[level]: n for level, n in short[side].items()} for side in wanted},
     }
@@ -147,17 +159,19 @@ def _levels(table: pa.Table) -> tuple[list[str], Rows]:
 
 
 def _choose(
-    groups: Hashes, levels: Rows, level_count: int, wanted: dict[int, int]
+    groups: Hashes, levels: Rows, open_levels: npt.NDArray[np.bool_], wanted: dict[int, int]
 ) -> tuple[npt.NDArray[np.int8], dict[int, dict[int, int]]]:
     """The side of each row, and by side and level how many rows are missing.
 
     Groups come in the order of their hashes, which the seed makes random. A group that spans levels counts for the
-    lowest of them.
+    lowest of them, one with a row of a level that is not open for none.
     """
+    level_count = len(open_levels)
     unique, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     home = np.full(len(unique), level_count, np.int64)
     np.minimum.at(home, inverse, levels)
-    held = np.bincount(home, weights=sizes, minlength=level_count).astype(np.int64)
+    home[inverse[~open_levels[levels]]] = level_count
+    held = np.bincount(home, weights=sizes, minlength=level_count)[:level_count].astype(np.int64)
     side = np.full(len(unique), _TRAIN, np.int8)
     short: dict[int, dict[int, int]] = {}
     for code, rows in wanted.items():
@@ -173,7 +187,7 @@ def _choose(
 
 def _shares(held: Rows, rows: int) -> list[int]:
     """``rows`` divided in proportion to ``held``, rounded by largest remainder; earlier levels win ties."""
-    total = int(held.sum())
+    total = max(int(held.sum()), 1)
     shares = [rows * int(count) // total for count in held]
     remainders = [rows * int(count) % total for count in held]
     for level in sorted(range(len(held)), key=lambda level: -remainders[level])[: rows - sum(shares)]:

@@ -20,6 +20,7 @@ from gradatim.programs import LEVELS, Generated, Level, generate, stream
 from gradatim.stage import Event
 from gradatim.table import SCHEMA, sample_id
 
+PUBLISHED = [name for name in LEVELS if name != "0.1"]
 TINY = replace(LEVELS["1.1"], name="tiny", initialisations=(1, 1), assignments=(0, 0), letters="ab")
 """A level with few distinct programs: `a = 4`, then a print of one operation."""
 
@@ -103,8 +104,8 @@ def test_rows_have_the_schema_and_their_content_ids(sample: Generated) -> None:
 
 def test_levels_share_evenly_and_are_interleaved(sample: Generated) -> None:
     levels = sample.table["level"].to_pylist()
-    assert {name: levels.count(name) for name in LEVELS} == dict.fromkeys(LEVELS, 1000)
-    assert set(levels[:7]) == set(LEVELS)
+    assert {name: levels.count(name) for name in PUBLISHED} == dict.fromkeys(PUBLISHED, 1000)
+    assert set(levels[:7]) == set(PUBLISHED)
     uneven = generate(10, levels=["1.1", "2.1", "4.1"]).facts
     assert [level.kept for level in uneven.levels.values()] == [4, 3, 3]
 
@@ -154,7 +155,7 @@ def test_programs_look_like_tinypy(digits: int) -> None:
 
 
 def test_each_level_holds_its_own_constructs(sample: Generated) -> None:
-    programs: dict[str, str] = dict.fromkeys(LEVELS, "")
+    programs: dict[str, str] = dict.fromkeys(PUBLISHED, "")
     for row in sample.table.to_pylist():
         programs[row["level"]] += row["prompt"]
     for name, words in {"2.1": "if", "2.2": "if and or not elif else", "3.1": "for", "4.1": "while"}.items():
@@ -185,8 +186,20 @@ def test_loops_run_two_or_three_times(sample: Generated) -> None:
         assert state["turns"] in (2, 3), row["prompt"]
 
 
+def test_what_comes_before_the_published_levels_looks_a_number_up() -> None:
+    newest = 0
+    for row in generate(500, levels=["0.1"]).table.to_pylist():
+        *lines, shown = row["prompt"].removesuffix("# output\n").splitlines()
+        known = dict(line.split(" = ") for line in lines)
+        name = shown.removeprefix("print(").removesuffix(")")
+        assert 1 <= len(known) == len(lines) <= 4
+        assert row["answer"] == f"# {int(known[name])}\n"
+        newest += name == list(known)[-1]
+    assert newest < 400  # the newest name is the likeliest, and not the answer
+
+
 def test_mean_lengths_are_near_the_published_ones(sample: Generated) -> None:
-    total: dict[str, list[int]] = {name: [] for name in LEVELS}
+    total: dict[str, list[int]] = {name: [] for name in PUBLISHED}
     for level, text in zip(sample.table["level"].to_pylist(), texts(sample.table), strict=True):
         total[level].append(len(text))
     mean = {name: sum(lengths) / len(lengths) for name, lengths in total.items()}
@@ -203,7 +216,7 @@ def test_mean_lengths_are_near_the_published_ones(sample: Generated) -> None:
         ({"count": 2.5}, "number of programs"),
         ({"digits": 8}, "whole numbers from 9 to 65535"),
         ({"workers": 0}, "workers"),
-        ({"levels": ["1.3"]}, "1.1, 1.2, 2.1, 2.2, 3.1, 3.2, 4.1, all"),
+        ({"levels": ["1.3"]}, "0.1, 1.1, 1.2, 2.1, 2.2, 3.1, 3.2, 4.1, all"),
         ({"levels": []}, "no TinyPy level"),
     ],
 )
