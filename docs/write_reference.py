@@ -72,6 +72,7 @@ KEYS = {
     "equal programs (`text`, the paper's way), or nothing (`random`).",
     "data.split.validation": "Samples kept for the validation loss.",
     "data.split.test": "Samples kept for the evaluation, the same for every run.",
+    "data.split.levels": "The levels that these come from; others are only learnt from. Left out: all.",
     "difficulty.metric": "How hard a sample is. The metric's options stand beside it.",
     "difficulty.bands.names": "The bands, easiest first.",
     "difficulty.bands.thresholds": "Where the bands are cut; one fewer than names. A value on a threshold is harder.",
