@@ -197,7 +197,7 @@ def test_the_published_model_has_its_parameter_count_and_no_trained_bias(samples
     assert sum(value.numel() for value in model.parameters() if value.requires_grad) == published
 
 
-@pytest.mark.parametrize("preset", ["tiny", "windowed"])
+@pytest.mark.parametrize("preset", ["tiny", "modern"])
 def test_an_isolated_sample_sees_nothing_of_its_neighbours(samples: pa.Table, tmp_path: Path, preset: str) -> None:
     from gradatim.student.architecture import create
     from gradatim.student.batches import Packed

@@ -85,7 +85,7 @@ def test_layers_with_and_without_windows_keep_every_column():
         "sliding_window": 3,
         "layer_types": ["sliding_attention", "full_attention"] * 2,
     }
-    model = create("windowed", vocabulary=9, context=20, special={"pad_token_id": 0, "eos_token_id": 1}, seed=0)
+    model = create("modern", vocabulary=9, context=20, special={"pad_token_id": 0, "eos_token_id": 1}, seed=0)
     assert {name: getattr(model.config, name) for name in window} == window
     assert (keeps_everything(model), window_of(model)) == (True, 3)
     assert {type(layer) for layer in memory_for(model, 5).layers} == {RoomyLayer}
