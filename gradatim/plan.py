@@ -187,7 +187,8 @@ def parameters(recipe: Recipe) -> int | None:
     if shape.family == "gpt2":
         layer = square + 2 * inner + 2 * shape.width
         return (vocabulary + recipe.student.context + 1) * shape.width + shape.layers * layer
-    layer = square + 3 * inner + 2 * shape.width
+    norms = 2 * (shape.width // shape.heads) if shape.family == "qwen3" else 0  # of queries and keys
+    layer = square + 3 * inner + 2 * shape.width + norms
     return (vocabulary + 1) * shape.width + shape.layers * layer
 
 
