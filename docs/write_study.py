@@ -111,11 +111,14 @@ def main(arguments: list[str]) -> None:
         markdown_table(study).strip(),
         *beside_the_paper(study),
         f"{START}\n{notes}\n{END}",
-        "## By level and by band",
-        "Whole outputs, greedy, percent, mean over seeds.",
-        by_group(study, "level"),
-        by_group(study, "band"),
     ]
+    if ("output", "greedy") in study.evaluations():
+        parts += [
+            "## By level and by band",
+            "Whole outputs, greedy, percent, mean over seeds.",
+            by_group(study, "level"),
+            by_group(study, "band"),
+        ]
     if summarise(study).measures:
         parts += ["## Everything else that was asked", measures(study)]
     page.parent.mkdir(parents=True, exist_ok=True)
