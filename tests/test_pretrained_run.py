@@ -208,11 +208,14 @@ def library_functions(count: int) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lora", [None, {"rank": 8, "alpha": 16}])
+@pytest.mark.parametrize(
+    ("name", "lora"),
+    [("smollm2-hf", None), ("smollm2-hf", {"rank": 8, "alpha": 16}), ("coder05-hf", {"rank": 8, "alpha": 16})],
+)
 def test_a_real_model_learns_library_functions_is_killed_resumed_and_exported(
-    tmp_path: Path, lora: dict[str, Any] | None
+    tmp_path: Path, name: str, lora: dict[str, Any] | None
 ) -> None:
-    folder = real_base("smollm2-hf")
+    folder = real_base(name)
     path = tmp_path / "functions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in library_functions(120)))
     made = parse(
