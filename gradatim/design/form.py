@@ -92,9 +92,8 @@ class Terms:
 
     ``cycles`` are left, with ``tokens`` for all of them and at most ``stages`` stages in each. ``orders``: {name:
     options}; ``objectives``: names; of both the first is taken when a stage names none, and of the objectives it is
-    the recipe's own. ``least`` is the fewest tokens of a
-    stage, those of one step: no stage can train on fewer. ``plan``: the stages of the cycles that are left as they
-    stand, None before the first design.
+    the recipe's own. ``least`` is the fewest tokens of a stage, those of one step: no stage can train on fewer.
+    ``plan``: the stages of the cycles that are left as they stand, None before the first design.
     """
 
     bands: tuple[str, ...]

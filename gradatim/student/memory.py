@@ -86,8 +86,8 @@ def keeps_everything(model: Any) -> bool:
 
 
 def window_of(model: Any) -> int:
-    """How many tokens a layer with a window attends to, its own included; 0 for a model that has no such layer, or no
-    others: a mask for each kind of layer is what it takes then.
+    """How many tokens a layer with a window attends to, its own included; 0 for a model without such layers. One that
+    has them takes a mask for each kind of layer.
     """
     kinds = getattr(model.config, "layer_types", None) or []
     return int(model.config.sliding_window) if "sliding_attention" in kinds else 0

@@ -77,10 +77,10 @@ class Vocabulary:
 
     def beginning(self, text: str) -> npt.NDArray[np.int64]:
         """The tokens that begin with ``text`` or are it."""
-        after = self._in_order[bisect_left(self._in_order, (text, -1)) :]
-        return np.array(
-            [number for _, number in takewhile(lambda each: each[0].startswith(text), after)], dtype=np.int64
-        )
+        order = self._in_order
+        places = range(bisect_left(order, (text, -1)), len(order))
+        found = takewhile(lambda place: order[place][0].startswith(text), places)
+        return np.array([order[place][1] for place in found], dtype=np.int64)
 
     def ending(
         self, tokens: Sequence[int], limit: int, begins: str = ""
