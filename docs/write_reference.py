@@ -213,6 +213,7 @@ OPTIONS = {
     "sources.levels": "`all`, or some of 1.1, 1.2, 2.1, 2.2, 3.1, 3.2, 4.1; also 0.1, look-ups, not in `all`.",
     "sources.digits": "The greatest literal, 9 to 65535: 9 in the paper, 255 in its sequel.",
     "sources.dedupe": "No program occurs twice.",
+    "difficulties.column": "The column with the number.",
     "difficulties.weights": "{metric: positive weight}; when left out: size, cyclomatic and rarity in equal parts.",
     "difficulties.scale": "How metrics are made comparable: standard deviations, or ranks.",
     "difficulties.unit": "What is counted.",

@@ -5,6 +5,7 @@
     halstead      the same idea over tokens: the better default
     size, nesting, rarity, compression, trace     length, depth, unfamiliar constructs, redundancy, steps executed
     composite     several of them in one figure
+    given         what the data says itself
     asked         what a model finds hard: loss, perplexity, attention, the probability of the right answer
     judged        what a teacher finds hard, from 1 to 10
     remembered    what was asked once is not asked again
@@ -32,6 +33,7 @@ for _name, _summary in {
     "composite": "Length, control flow and unfamiliarity (or any metrics) weighted into one figure.",
     "compression": "How little a program can be compressed: compressed size, alone or over its size.",
     "cyclomatic": "Independent paths: 1 + the decisions of the whole file, as radon counts them.",
+    "given": "The number that stands in a column of the data: your own label, or TinyPy's level.",
     "halstead": "Halstead difficulty over tokens: keywords, calls and assignments count as operators.",
     "nesting": "How deep blocks stand inside blocks.",
     "om": "The paper's Overall Metric: mean of cyclomatic complexity and Halstead difficulty, as in radon.",

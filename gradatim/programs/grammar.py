@@ -15,7 +15,8 @@ the published generator is silent or careless, this table chooses, and says so:
 * Level 3.1 has no operator at all, as in the published data; expressions inside loops begin with 3.2.
 * Every program prints something.
 
-Level 0.1 is not published: it is what comes before 1.1, and ``all`` does not mean it.
+Levels 0.1 to 0.3 are not published: each asks for one thing that the published ones take for granted (what a name
+stands for, which branch is taken, arithmetic in two steps). They are learnt from first, and ``all`` does not mean them.
 """
 
 from __future__ import annotations
@@ -120,8 +121,18 @@ _ROWS = (
         bodies=("print step", "print step", "step print", "assign step", "assign print step"),
     ),
 )
-_BEFORE = Level("0.1", "assignments of numbers, and one printed: what a name stands for", (1, 4), expressions=("v",))
-LEVELS = {row.name: row for row in (_BEFORE, *_ROWS)}
+_BEFORE = (
+    Level("0.1", "assignments of numbers, and one printed: what a name stands for", (1, 4), expressions=("v",)),
+    Level(
+        "0.2",
+        "one comparison, and one of two numbers printed: which branch is taken",
+        (1, 2),
+        prints=("t",),
+        blocks=("if else",),
+    ),
+    Level("0.3", "one number, and arithmetic in two steps printed", (1, 1), expressions=_BRACKETED),
+)
+LEVELS = {row.name: row for row in (*_BEFORE, *_ROWS)}
 
 
 def levels_named(wanted: Iterable[str | Level]) -> tuple[Level, ...]:

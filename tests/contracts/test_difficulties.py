@@ -27,6 +27,10 @@ ASKING = [name for name in DIFFICULTIES.names() if {"model", "teacher"} & set(op
 EVERY = pytest.mark.parametrize("name", [name for name in DIFFICULTIES.names() if name not in ASKING])
 EVERY_ASKING = pytest.mark.parametrize("name", ASKING)
 ANY_TEXT = {"size", "compression"}  # the metrics that do not ask that it is Python
+EVERY_READING = pytest.mark.parametrize(
+    "name", [name for name in DIFFICULTIES.names() if name not in {*ASKING, "given"}]
+)
+"""Those that read the program: `given` reads a number beside it."""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +74,7 @@ def test_what_the_program_prints_is_not_scored(name: str, tinypy: pa.Table) -> N
     assert same(DIFFICULTIES.get(name)()(other), DIFFICULTIES.get(name)()(tinypy))
 
 
-@EVERY
+@EVERY_READING
 def test_what_is_not_python_has_no_score_and_stops_nothing(name: str) -> None:
     deep = "(" * 5000 + ")" * 5000
     samples = make_table({"answer": ["a = 1\nprint(a)\n", "if if\n", "a\0b", deep, "\udc80"[:0] + "x = = 2"]})
@@ -82,7 +86,7 @@ def test_what_is_not_python_has_no_score_and_stops_nothing(name: str) -> None:
     assert np.isnan(scores[1:]).all() == (name not in ANY_TEXT)
 
 
-@EVERY
+@EVERY_READING
 def test_samples_in_another_language_are_not_read_as_python(name: str) -> None:
     samples = make_table({"answer": ["a = 1\n", "a = 1\n"], "language": ["ruby", "python"]})
     assert np.isnan(DIFFICULTIES.get(name)()(samples)).tolist() == [name not in ANY_TEXT, False]

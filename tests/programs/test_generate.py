@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +21,7 @@ from gradatim.programs import LEVELS, Generated, Level, generate, stream
 from gradatim.stage import Event
 from gradatim.table import SCHEMA, sample_id
 
-PUBLISHED = [name for name in LEVELS if name != "0.1"]
+PUBLISHED = [name for name in LEVELS if not name.startswith("0.")]
 TINY = replace(LEVELS["1.1"], name="tiny", initialisations=(1, 1), assignments=(0, 0), letters="ab")
 """A level with few distinct programs: `a = 4`, then a print of one operation."""
 
@@ -198,6 +199,25 @@ def test_what_comes_before_the_published_levels_looks_a_number_up() -> None:
     assert newest < 400  # the newest name is the likeliest, and not the answer
 
 
+def test_what_comes_before_branches_asks_which_of_two_is_printed() -> None:
+    shape = re.compile(r"(?:[a-z] = \d\n){1,2}if [a-z] \S+ \w :\n\tprint\(\w\)\nelse :\n\tprint\(\w\)\n# output\n")
+    taken = Counter()
+    for row in generate(500, levels=["0.2"]).table.to_pylist():
+        assert shape.fullmatch(row["prompt"]), row["prompt"]
+        first, second = re.findall(r"print\((\w)\)", row["prompt"])
+        known = dict(re.findall(r"(\w) = (\d)", row["prompt"]))
+        values = [known.get(word, word) for word in (first, second)]
+        if values[0] != values[1]:
+            taken[values.index(row["answer"].removeprefix("# ").strip())] += 1
+    assert min(taken.values()) > 150  # neither branch is the safe guess
+
+
+def test_what_comes_before_brackets_has_one_name_and_two_steps() -> None:
+    for row in generate(500, levels=["0.3"]).table.to_pylist():
+        assert re.fullmatch(r"[a-z] = \d\nprint\(.*\)\n# output\n", row["prompt"]), row["prompt"]
+        assert len(re.findall(r" [-+*/] ", row["prompt"])) >= 2
+
+
 def test_mean_lengths_are_near_the_published_ones(sample: Generated) -> None:
     total: dict[str, list[int]] = {name: [] for name in PUBLISHED}
     for level, text in zip(sample.table["level"].to_pylist(), texts(sample.table), strict=True):
@@ -216,7 +236,7 @@ def test_mean_lengths_are_near_the_published_ones(sample: Generated) -> None:
         ({"count": 2.5}, "number of programs"),
         ({"digits": 8}, "whole numbers from 9 to 65535"),
         ({"workers": 0}, "workers"),
-        ({"levels": ["1.3"]}, "0.1, 1.1, 1.2, 2.1, 2.2, 3.1, 3.2, 4.1, all"),
+        ({"levels": ["1.3"]}, "0.1, 0.2, 0.3, 1.1, 1.2, 2.1, 2.2, 3.1, 3.2, 4.1, all"),
         ({"levels": []}, "no TinyPy level"),
     ],
 )
