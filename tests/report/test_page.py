@@ -215,6 +215,18 @@ def test_an_attempt_of_nothing_is_said_in_words(tmp_path):
     assert "<small>only white space</small>" in page
 
 
+def test_examples_of_a_suite_without_levels_are_shown(tmp_path):
+    """Functional problems have neither a level nor a band."""
+    folder = make_run(tmp_path / "mine", "hybrid", 1)
+    path = next(folder.glob("cycle-00/stage-02*/result.json"))
+    content = json.loads(path.read_text())
+    for example in content["evaluations"][0]["examples"]:
+        del example["level"], example["band"]
+        example["prompt"] = "from HumanEval"
+    path.write_text(json.dumps(content))
+    assert "from HumanEval" in render(collect(folder))
+
+
 def test_importing_the_report_loads_no_heavy_library():
     code = "import sys, gradatim.report; print(sorted({'scipy', 'matplotlib', 'torch', 'jinja2'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
