@@ -13,8 +13,14 @@ read again for every new character, no keys and values kept, on all threads. Not
 the bare function of the weights without the layers of a library, it makes logits for the last place only, keeps no
 gradients, and (for ``right`` and ``half``) it stops where the answer ends. ``unstopped`` is what it does when it
 writes 20 characters (30 with a ``for``) whatever they are. Both roads draw the same random numbers, and their
-verdicts are compared. On one thread processor time is counted, which neighbours on a busy machine disturb less; on
-several it is the time that passes, and the machine must do nothing else:
+verdicts are compared.
+
+``lexical`` asks the same programs of a student of the same architecture that reads words instead of characters, as
+the recipes for accuracy do: half of its answers right or all of them, each as many tokens long as the true answer,
+beside the published road with as many characters. There are no verdicts to compare.
+
+On one thread processor time is counted, which neighbours on a busy machine disturb less; on several it is the time
+that passes, and the machine must do nothing else:
 
     python benchmarks/evaluate.py [--programs N] [--reference N] [--rounds N] [--threads N]
 """
@@ -27,6 +33,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +48,9 @@ from gradatim.evaluate.output import PAPER_LIMIT, PAPER_LIMIT_WITH_FOR, can_beco
 from gradatim.programs import generate
 from gradatim.student.architecture import create
 from gradatim.student.decode import complete, uniforms
+from gradatim.student.lexical import lexical_tokenizer
 from gradatim.student.load import LoadedStudent
-from gradatim.student.tokenizer import character_tokenizer, encode_table, texts_of
+from gradatim.student.tokenizer import character_tokenizer, encode_table, parts_of, texts_of
 
 ANSWER = 8
 """Tokens of the imitated right answer, its end included."""
@@ -177,6 +185,51 @@ def sometimes_right(
     }
 
 
+def in_words(
+    characters: LoadedStudent, samples: pa.Table, greedy: bool, few: int, rounds: int, every: int
+) -> dict[str, float]:
+    """The same architecture over lexical tokens beside the published road over characters, as ``sometimes_right``.
+
+    The two cannot come to the same texts, both being random; each is asked for answers as long as the true ones.
+    """
+    student = untrained(lexical_tokenizer(parts_of(samples), 512))
+    prompts, answers = samples["prompt"].to_pylist(), samples["answer"].to_pylist()
+    limits = [len(student.tokenizer(answer)["input_ids"]) for answer in answers]
+    own = [one.text for one in complete(student.model, student.tokenizer, prompts, limits=limits, greedy=greedy)]
+    truths = [f"# {place}\n" if every and place % every == 0 else text for place, text in enumerate(own)]
+
+    def settled(place: int, text: str) -> bool:
+        return not (truths[place].startswith(text) if greedy else can_become(text, numbers_in(truths[place])))
+
+    def ours() -> int:
+        asked = partial(complete, limits=limits, greedy=greedy, drafts=truths, settled=settled)
+        found = asked(student.model, student.tokenizer, prompts)
+        return sum(one.text == truth for one, truth in zip(found, truths, strict=True))
+
+    stopped, unstopped, fast = [], [], []
+    long = [PAPER_LIMIT_WITH_FOR if "for" in prompt.split() else PAPER_LIMIT for prompt in prompts[:few]]
+    for _ in range(rounds):
+        for times, ends in ((stopped, list(map(len, answers[:few]))), (unstopped, long)):
+            times.append(few / timed(lambda ends=ends: plainly(characters, prompts[:few], ends, greedy))[0])
+        seconds, right = timed(ours)
+        assert right >= sum(own == truth for own, truth in zip(own, truths, strict=True)), "a right answer was missed"
+        fast.append(len(prompts) / seconds)
+    return {
+        "parameters": student.model.num_parameters(),
+        "ours_per_s": round(max(fast), 1),
+        "ratio": round(statistics.median(a / b for a, b in zip(fast, stopped, strict=True)), 1),
+        "unstopped_ratio": round(statistics.median(a / b for a, b in zip(fast, unstopped, strict=True)), 1),
+    }
+
+
+def untrained(tokenizer: Any) -> LoadedStudent:
+    """The published architecture with random weights over the tokens of ``tokenizer``."""
+    special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    return LoadedStudent(
+        create("paper", vocabulary=len(tokenizer), context=256, special=special, seed=0).eval(), tokenizer
+    )
+
+
 def measure(student: LoadedStudent, samples: pa.Table, few: int, rounds: int) -> dict[str, Any]:
     """Both roads for the imitated students in both protocols, then what the other suites do in a second."""
     found: dict[str, Any] = {}
@@ -192,6 +245,9 @@ def measure(student: LoadedStudent, samples: pa.Table, few: int, rounds: int) ->
             part = samples.slice(0, 256 if name == "token" else 64)
             seconds, result = timed(lambda suite=suite, part=part: suite(student, part, seed=0))
             found[protocol][f"{name}_per_s"] = round(result.counts["all"]["all"].total / seconds, 1)
+        found[protocol]["lexical"] = {
+            name: in_words(student, samples, greedy, few, rounds, every) for name, every in (("half", 2), ("right", 0))
+        }
     characters = sum(map(len, texts_of(samples)))
     seconds, _ = timed(lambda: encode_table(student.tokenizer, samples))
     found["encode_characters_per_s"] = round(characters / seconds)
@@ -208,11 +264,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     samples = generate(given.programs, seed=1).table
-    tokenizer = character_tokenizer(texts_of(samples))
-    special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    model = create("paper", vocabulary=len(tokenizer), context=256, special=special, seed=0).eval()
-    student = LoadedStudent(model, tokenizer)
-    about = {"threads": given.threads, "programs": samples.num_rows, "parameters": model.num_parameters()}
+    student = untrained(character_tokenizer(texts_of(samples)))
+    about = {"threads": given.threads, "programs": samples.num_rows, "parameters": student.model.num_parameters()}
     print(json.dumps({**about, **measure(student, samples, given.reference, given.rounds)}, indent=1))
 
 
