@@ -7,12 +7,13 @@ neither objectives nor optimizers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
 from .batches import Batch
-from .hardware import attention, autocast, compute_type, device
+from .hardware import attention, compute_type, device
 from .losses import token_losses
 from .memory import additive, in_window, window_of
 from .settings import TrainSettings
@@ -48,6 +49,8 @@ def make_logits(model: Any, settings: TrainSettings) -> Forward:
     kind = compute_type(settings.precision)
     plain = attention(settings.length) == "eager"
     window = window_of(model)
+    # Known before a step is traced: what asks the machine inside of it cannot be compiled.
+    cast = partial(torch.autocast, device().type, dtype=torch.bfloat16, enabled=kind is torch.bfloat16)
 
     def shown(mask: torch.Tensor) -> torch.Tensor:
         # Plain attention adds its mask to the scores; the fused one takes truth values.
@@ -63,7 +66,7 @@ def make_logits(model: Any, settings: TrainSettings) -> Forward:
                     "full_attention": shown(mask),
                     "sliding_attention": shown(in_window(mask, window)),
                 }
-        with autocast(settings.precision):
+        with cast():
             made: torch.Tensor = model(input_ids=inputs, use_cache=False, **more).logits
         return made
 

@@ -16,7 +16,6 @@ import transformers
 
 __all__ = [
     "attention",
-    "autocast",
     "compute_type",
     "device",
     "environment",
@@ -55,13 +54,6 @@ def compute_type(precision: str) -> torch.dtype:
     if precision == "bf16" or (precision == "auto" and native_bf16()):
         return torch.bfloat16
     return torch.float32
-
-
-def autocast(precision: str) -> contextlib.AbstractContextManager[Any]:
-    """The autocast context of ``auto``, ``fp32`` or ``bf16``."""
-    if compute_type(precision) is torch.bfloat16:
-        return torch.autocast(device().type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
 
 
 def attention(length: int) -> str:

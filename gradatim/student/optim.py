@@ -15,6 +15,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from .muon import Muon
 from .settings import OptimizerSettings, ShapeSettings
 
 __all__ = ["Optimizers", "make_optimizers", "make_shape"]
@@ -92,7 +93,7 @@ def make_optimizers(model: nn.Module, settings: OptimizerSettings) -> Optimizers
     hidden = {name for name, parameter in named if parameter.ndim == 2 and not any(k in name for k in _EMBEDDINGS)}
     if settings.name == "adamw":
         return Optimizers((_adamw([parameter for _, parameter in named], settings),))
-    muon = torch.optim.Muon(
+    muon = Muon(
         [
             {
                 "params": [parameter for name, parameter in named if name in hidden],
