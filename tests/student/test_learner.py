@@ -224,6 +224,29 @@ def test_an_isolated_sample_sees_nothing_of_its_neighbours(samples: pa.Table, tm
     assert torch.allclose(losses[1], alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("preset", ["paper", "modern"])
+def test_a_step_is_one_graph_for_every_batch_and_stage(samples: pa.Table, tmp_path: Path, preset: str) -> None:
+    """Else a stage compiles again and again, until torch gives up and is slower than without."""
+    from gradatim.student.batches import Packed
+
+    made = learner(samples, tmp_path, replace(TRAIN, isolate=True), preset)
+    graphs = []
+
+    def counting(graph: torch.fx.GraphModule, inputs: object) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    torch.compiler.reset()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for _ in range(2):  # two stages
+            step = torch.compile(make_losses(made.initial(None), made.train), backend=counting, dynamic=False)
+            batches = Packed(made.samples, stage(), 4, 64, 0, isolate=True).one_pass()
+            for _ in range(3):
+                inputs, labels, _, *context = tensors(next(batches))
+                step(inputs, labels, *context)
+    assert len(graphs) == 1
+
+
 @pytest.mark.slow
 def test_compiled_training_repeats_its_bits_across_processes(samples: pa.Table, tmp_path: Path) -> None:
     pytest.importorskip("torch._inductor")
