@@ -7,7 +7,8 @@ clipping, optimizer. Two fits with budgets of N and 3N tokens are timed in turn,
 tokens over the difference of seconds, so that start, compilation and saving do not count.
 
 ``published``: the published trainer's work (1.08M GPT, windows of 64 × 256 characters, AdamW, fp32, torch's fused
-attention), eager and compiled. ``paper_here``: the same model and batches as Gradatim trains them on this machine.
+attention), eager and compiled. ``paper_here``: the same model and batches as Gradatim trains them on this machine,
+eager and compiled.
 ``fast``: the recipe ``curriculum/fast``. ``characters_per_s`` compares roads whose tokens differ: how much program
 text a second of training covers. ``of_peak``: floating-point work of the model's products, 6 per parameter outside
 the embeddings and token plus the attention's, over the best rate at which this machine multiplies bf16 matrices of
@@ -121,10 +122,14 @@ def main() -> None:
         found["published"] = rate(table, PAPER, WINDOWS, asked.tokens)
         if not asked.skip_compiled:
             found["published_compiled"] = rate(table, PAPER, replace(WINDOWS, compile=True), asked.tokens)
-    found["paper_here"] = rate(table, PAPER, replace(WINDOWS, precision="auto"), asked.tokens)
+    here = replace(WINDOWS, precision="auto")
+    found["paper_here"] = rate(table, PAPER, here, asked.tokens)
+    if not asked.skip_compiled:
+        found["paper_here_compiled"] = rate(table, PAPER, replace(here, compile=True), asked.tokens)
     found["fast"] = rate(table, fast.student, fast.train, 2 * asked.tokens)
-    best = max(found[name]["characters_per_s"] for name in ("published", "published_compiled") if name in found)
-    for name in ("paper_here", "fast"):
+    published = {"published", "published_compiled"} & found.keys()
+    best = max(found[name]["characters_per_s"] for name in published)
+    for name in {"paper_here", "paper_here_compiled", "fast"} & found.keys():
         found[name]["ratio"] = round(found[name]["characters_per_s"] / best, 2)
     print(json.dumps(found, indent=2))
 
