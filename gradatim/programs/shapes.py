@@ -44,6 +44,8 @@ def _compile(node: ast.expr, slots: Slots) -> Draw:
     match node:
         case ast.Name(id="v"):
             return _bare(slots.variable, slots)
+        case ast.Name(id="u"):
+            return _bare(slots.any_variable, slots)
         case ast.Name(id="t"):
             return _bare(slots.term, slots)
         case ast.Name(id="c"):

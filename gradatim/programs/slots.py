@@ -58,6 +58,10 @@ class Slots:
         share = self.random()
         return self.end - 1 - int(share * share * (self.end - self.first))
 
+    def any_variable(self) -> int:
+        """The slot of a variable, each equally likely."""
+        return self.first + int(self.random() * (self.end - self.first))
+
     def term(self) -> int:
         """The slot of a variable or literal."""
         if self.random() < _VARIABLE:

@@ -193,10 +193,10 @@ def test_what_comes_before_the_published_levels_looks_a_number_up() -> None:
         *lines, shown = row["prompt"].removesuffix("# output\n").splitlines()
         known = dict(line.split(" = ") for line in lines)
         name = shown.removeprefix("print(").removesuffix(")")
-        assert 1 <= len(known) == len(lines) <= 4
+        assert 2 <= len(known) == len(lines) <= 4
         assert row["answer"] == f"# {int(known[name])}\n"
         newest += name == list(known)[-1]
-    assert newest < 400  # the newest name is the likeliest, and not the answer
+    assert newest < 250  # no name is the safe guess
 
 
 def test_what_comes_before_branches_asks_which_of_two_is_printed() -> None:
