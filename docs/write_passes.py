@@ -84,7 +84,7 @@ def differences(models: list[Asked]) -> str:
         won, lost = found.differences.count(1.0), found.differences.count(-1.0)
         assert found.mean is not None
         told = "–" if found.interval is None else f"{100 * found.interval.low:+.1f} to {100 * found.interval.high:+.1f}"
-        p = "–" if found.p is None else f"{found.p:.3f}"
+        p = "–" if found.p is None else "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"
         rows.append([model.title, against.title, str(won), str(lost), f"{100 * found.mean:+.1f}", told, p])
     return table(["model", "against", "won", "lost", "points", "95 % interval", "p"], rows)
 
