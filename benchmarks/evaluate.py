@@ -127,7 +127,7 @@ def compared(
 def never_right(student: LoadedStudent, samples: pa.Table, greedy: bool, few: int, rounds: int) -> dict[str, float]:
     """The suite as it is. A sampled text of a random student may hold the right numbers: then both roads say so."""
     prompts, answers = samples["prompt"].to_pylist(), samples["answer"].to_pylist()
-    limits = [PAPER_LIMIT_WITH_FOR if "for" in prompt.split() else PAPER_LIMIT for prompt in prompts]
+    limits = published_limits(prompts)
     names = pa.array([f"{row:06}" for row in range(len(prompts))])
     table = pa.table({"prompt": samples["prompt"], "answer": samples["answer"], "level": names})
     suite = SUITES.get("output")(protocol="greedy" if greedy else "paper")
@@ -149,32 +149,38 @@ def right_numbers(text: str, answer: str) -> bool:
     return numbers_in(text) == numbers_in(answer)
 
 
-def sometimes_right(
-    student: LoadedStudent, samples: pa.Table, greedy: bool, few: int, rounds: int, every: int
-) -> dict[str, float]:
-    """Decoding with a part of the answers replaced by the student's own text: one of ``every`` is wrong, 0 for none.
+def imitated(
+    student: LoadedStudent, prompts: Sequence[str], limits: Sequence[int], greedy: bool, every: int
+) -> tuple[list[str], Callable[[], list[bool]]]:
+    """The truths of a student that is wrong about one of ``every`` programs (0: none), and our road to its verdicts.
 
-    The truth of a wrong one is some number. What ends a right answer is the number of its tokens.
+    What is right is the student's own text, what is wrong some number.
     """
-    prompts = samples["prompt"].to_pylist()
-    long = [PAPER_LIMIT_WITH_FOR if "for" in prompt.split() else PAPER_LIMIT for prompt in prompts]
-    limits = [ANSWER] * len(prompts)
-    own = [one.text for one in complete(student.model, student.tokenizer, prompts, limits=limits, greedy=greedy)]
+    write = partial(complete, student.model, student.tokenizer, prompts, limits=limits, greedy=greedy)
     wrong = {place for place in range(len(prompts)) if every and place % every == 0}
-    truths = [f"# {place}\n" if place in wrong else text for place, text in enumerate(own)]
-
-    def plain() -> list[bool]:
-        texts = plainly(student, prompts[:few], limits[:few], greedy)
-        return [text.split("<eos>")[0] == truth for text, truth in zip(texts, truths, strict=False)]
+    truths = [f"# {place}\n" if place in wrong else text.text for place, text in enumerate(write())]
 
     def settled(place: int, text: str) -> bool:
         return not (truths[place].startswith(text) if greedy else can_become(text, numbers_in(truths[place])))
 
     def ours() -> list[bool]:
-        found = complete(
-            student.model, student.tokenizer, prompts, limits=limits, greedy=greedy, drafts=truths, settled=settled
-        )
+        found = write(drafts=truths, settled=settled)
         return [one.text == truth for one, truth in zip(found, truths, strict=True)]
+
+    return truths, ours
+
+
+def sometimes_right(
+    student: LoadedStudent, samples: pa.Table, greedy: bool, few: int, rounds: int, every: int
+) -> dict[str, float]:
+    """Decoding as of a student that is sometimes right. What ends a right answer is the number of its tokens."""
+    prompts = samples["prompt"].to_pylist()
+    limits, long = [ANSWER] * len(prompts), published_limits(prompts)
+    truths, ours = imitated(student, prompts, limits, greedy, every)
+
+    def plain() -> list[bool]:
+        texts = plainly(student, prompts[:few], limits[:few], greedy)
+        return [text.split("<eos>")[0] == truth for text, truth in zip(texts, truths, strict=False)]
 
     found = compared(plain, ours, few, len(prompts), rounds)
     seconds, _ = timed(lambda: plainly(student, prompts[:few], long[:few], greedy))
@@ -183,6 +189,11 @@ def sometimes_right(
         "unstopped_per_s": round(few / seconds, 2),
         "unstopped_ratio": round(found["ours_per_s"] * seconds / few, 1),
     }
+
+
+def published_limits(prompts: Sequence[str]) -> list[int]:
+    """How many characters the published way writes after each program."""
+    return [PAPER_LIMIT_WITH_FOR if "for" in prompt.split() else PAPER_LIMIT for prompt in prompts]
 
 
 def in_words(
@@ -195,24 +206,16 @@ def in_words(
     student = untrained(lexical_tokenizer(parts_of(samples), 512))
     prompts, answers = samples["prompt"].to_pylist(), samples["answer"].to_pylist()
     limits = [len(student.tokenizer(answer)["input_ids"]) for answer in answers]
-    own = [one.text for one in complete(student.model, student.tokenizer, prompts, limits=limits, greedy=greedy)]
-    truths = [f"# {place}\n" if every and place % every == 0 else text for place, text in enumerate(own)]
-
-    def settled(place: int, text: str) -> bool:
-        return not (truths[place].startswith(text) if greedy else can_become(text, numbers_in(truths[place])))
-
-    def ours() -> int:
-        asked = partial(complete, limits=limits, greedy=greedy, drafts=truths, settled=settled)
-        found = asked(student.model, student.tokenizer, prompts)
-        return sum(one.text == truth for one, truth in zip(found, truths, strict=True))
-
+    _, ours = imitated(student, prompts, limits, greedy, every)
     stopped, unstopped, fast = [], [], []
-    long = [PAPER_LIMIT_WITH_FOR if "for" in prompt.split() else PAPER_LIMIT for prompt in prompts[:few]]
+    long = published_limits(prompts[:few])
     for _ in range(rounds):
         for times, ends in ((stopped, list(map(len, answers[:few]))), (unstopped, long)):
             times.append(few / timed(lambda ends=ends: plainly(characters, prompts[:few], ends, greedy))[0])
-        seconds, right = timed(ours)
-        assert right >= sum(own == truth for own, truth in zip(own, truths, strict=True)), "a right answer was missed"
+        seconds, verdicts = timed(ours)
+        assert all(right for place, right in enumerate(verdicts) if not every or place % every), (
+            "a right one was missed"
+        )
         fast.append(len(prompts) / seconds)
     return {
         "parameters": student.model.num_parameters(),

@@ -45,9 +45,9 @@ class Level:
     """One row of the grammar. Each tuple of shapes is drawn from uniformly; a shape given twice counts twice.
 
     ``initialisations`` and ``assignments`` are (least, most). ``expressions`` are what assignments compute and
-    ``prints`` what ``print`` shows: shapes where v is a variable (the newest likeliest), u
-    one of them (each as likely), t a term (variable or literal), o an operator.
-    ``conditions`` are shapes where c is a comparison. ``blocks`` are ``if``, ``if elif else``, …, ``for`` or
+    ``prints`` what ``print`` shows: shapes where v is a variable (the newest likeliest), u one of
+    them (each as likely), t a term (variable or literal), o an operator. ``conditions`` are shapes where c is a
+    comparison. ``blocks`` are ``if``, ``if elif else``, …, ``for`` or
     ``while``; ``bodies`` say what an indented suite holds (``print``, ``assign``; ``step`` is where a ``while``
     moves its counter). ``letters`` are the names variables may have.
     """
