@@ -210,7 +210,7 @@ OPTIONS = {
     "sources.language": "The language of samples that do not name one.",
     "sources.duplicates": "Keep them, or keep the first of equal texts or of equal ids.",
     "sources.count": "How many programs, spread evenly over the levels.",
-    "sources.levels": "`all`, or some of 1.1, 1.2, 2.1, 2.2, 3.1, 3.2, 4.1; also 0.1, look-ups, not in `all`.",
+    "sources.levels": "`all`, or some of 1.1, 1.2, 2.1, 2.2, 3.1, 3.2, 4.1; also 0.1 to 0.3, not in `all`.",
     "sources.digits": "The greatest literal, 9 to 65535: 9 in the paper, 255 in its sequel.",
     "sources.dedupe": "No program occurs twice.",
     "difficulties.column": "The column with the number.",
