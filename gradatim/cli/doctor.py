@@ -99,8 +99,9 @@ def _package(name: str, needed: bool = True) -> Finding:
 
 
 def _compiler() -> Finding:
-    found = next((path for name in ("g++", "c++", "clang++") if (path := shutil.which(name))), None)
-    if found:
+    from ..student.hardware import cpp_compiler
+
+    if found := cpp_compiler():
         return Finding("compiler", "good", f"{Path(found).name}, for torch.compile")
     return Finding("compiler", "slower", "none; torch.compile cannot be used", "apt install g++ (train.compile: true)")
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
+from ..errors import RecipeError
 from .batches import Batch
-from .hardware import attention, compute_type, device
+from .hardware import attention, compute_type, cpp_compiler, device
 from .losses import token_losses
 from .memory import additive, in_window, window_of
 from .settings import TrainSettings
@@ -84,8 +85,16 @@ def make_losses(model: Any, settings: TrainSettings) -> Forward:
 
 
 def compiled(function: Forward, settings: TrainSettings) -> Forward:
-    """``function``, compiled when the settings ask for it."""
+    """``function``, compiled when the settings ask for it; ``RecipeError`` where nothing can compile."""
     if not settings.compile:
         return function
+    if device().type == "cpu" and cpp_compiler() is None:
+        raise RecipeError(
+            "a compiled step needs a C++ compiler, and there is none",
+            where="train.compile",
+            given="true",
+            allowed="false, or true with g++ or clang++ on the PATH",
+            hint="apt install g++, or --set train.compile=false",
+        )
     made: Forward = torch.compile(function, dynamic=False)
     return made

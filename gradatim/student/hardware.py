@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -17,6 +18,7 @@ import transformers
 __all__ = [
     "attention",
     "compute_type",
+    "cpp_compiler",
     "device",
     "environment",
     "native_bf16",
@@ -54,6 +56,11 @@ def compute_type(precision: str) -> torch.dtype:
     if precision == "bf16" or (precision == "auto" and native_bf16()):
         return torch.bfloat16
     return torch.float32
+
+
+def cpp_compiler() -> str | None:
+    """The C++ compiler that ``torch.compile`` needs on a CPU; None where there is none."""
+    return next((path for name in ("g++", "c++", "clang++") if (path := shutil.which(name))), None)
 
 
 def attention(length: int) -> str:

@@ -2,8 +2,9 @@
 
 torch's Muon goes from matrix to matrix. A student of a million numbers has dozens of the same shape, too small to keep
 a processor busy one by one, so here those of one shape go through the Newton–Schulz steps together, tall ones lying on
-their side. State, settings and arithmetic are torch's (Jordan 2024; the rate's scale is that of arXiv 2502.16982); the
-order in which a product is summed is not, so figures agree to bf16's precision.
+their side. State, settings and arithmetic are torch's (Jordan 2024; the rate's scale is that of arXiv 2502.16982) but
+for two things: products are summed in another order, and where the processor only emulates bf16 they are taken in
+fp32, which takes a twenty-fifth of the time there (docs/log.md). So figures agree to bf16's precision.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from .hardware import compute_type
 
 __all__ = ["Muon", "orthogonal"]
 
@@ -48,13 +51,14 @@ class Muon(torch.optim.Muon):
 
 
 def orthogonal(matrices: list[torch.Tensor], settings: dict[str, Any]) -> list[torch.Tensor]:
-    """Each of the matrices, which have one shape or its transpose, with singular values near 1, in bf16.
+    """Each of the matrices, which have one shape or its transpose, with singular values near 1.
 
-    ``settings``: ``ns_coefficients``, ``ns_steps`` and ``eps``, as in torch.
+    bf16 where that is native, else fp32. ``settings``: ``ns_coefficients``, ``ns_steps`` and ``eps``, as in torch.
     """
     a, b, c = settings["ns_coefficients"]
     tall = [matrix.shape[0] > matrix.shape[1] for matrix in matrices]
-    x = torch.stack([matrix.mT if turn else matrix for matrix, turn in zip(matrices, tall, strict=True)]).bfloat16()
+    x = torch.stack([matrix.mT if turn else matrix for matrix, turn in zip(matrices, tall, strict=True)])
+    x = x.to(compute_type("auto"))
     x /= torch.linalg.matrix_norm(x, keepdim=True).clamp(min=settings["eps"])
     for _ in range(settings["ns_steps"]):
         gram = torch.bmm(x, x.mT)

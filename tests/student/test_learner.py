@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gradatim.errors import RunFolderError, Stopped, TrainingDiverged
+from gradatim.errors import RecipeError, RunFolderError, Stopped, TrainingDiverged
 from gradatim.record import Metrics
 from gradatim.stage import Event, Fitted, Stage, StageSpec, ignore_events
 from gradatim.student.forward import make_losses, tensors
@@ -245,6 +245,14 @@ def test_a_step_is_one_graph_for_every_batch_and_stage(samples: pa.Table, tmp_pa
                 inputs, labels, _, *context = tensors(next(batches))
                 step(inputs, labels, *context)
     assert len(graphs) == 1
+
+
+def test_without_a_compiler_a_compiled_step_is_refused(
+    samples: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RecipeError, match=r"train\.compile: .*C\+\+ compiler.*train\.compile=false"):
+        fit(samples, tmp_path, replace(TRAIN, compile=True), tokens=500)
 
 
 @pytest.mark.slow
