@@ -8,6 +8,7 @@
     blocks      a level's programs in numbered pieces, made by workers
     generate    many distinct ones, the same whatever the workers; the table and the counts
     interpret   what a given TinyPy program prints, safely
+    values      what it computes on its way, and where in its text
     canonical   the form that renamed twins share
 
 A sample's text is ``prompt + answer``: the program, the line ``# output``, then one ``# …`` line per printed line,
@@ -20,6 +21,7 @@ from .canonical import canonical
 from .generate import Facts, Generated, LevelFacts, ProgramStream, generate, stream
 from .grammar import LEVELS, Level
 from .interpret import commented, run_program
+from .values import Values, values_of
 
 __all__ = [
     "LEVELS",
@@ -28,9 +30,11 @@ __all__ = [
     "Level",
     "LevelFacts",
     "ProgramStream",
+    "Values",
     "canonical",
     "commented",
     "generate",
     "run_program",
     "stream",
+    "values_of",
 ]

@@ -43,8 +43,14 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 }
 
 
-def run_program(text: str, *, max_steps: int = 10_000) -> str:
+Saw = Callable[[ast.expr | ast.If, Any], None]
+
+
+def run_program(text: str, *, max_steps: int = 10_000, saw: Saw | None = None) -> str:
     """What CPython prints for the TinyPy program ``text``, each line ended by a newline; comments are ignored.
+
+    ``saw`` is told each expression with its value as soon as it is known, and each ``if`` and ``elif`` that is reached
+    with whether it holds.
 
     Raises ``DataError``, with the line, when the text is not TinyPy, when the program raises (division by zero, a
     name that is not defined), and when it takes more than ``max_steps`` statements and loop turns.
@@ -54,7 +60,7 @@ def run_program(text: str, *, max_steps: int = 10_000) -> str:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as fault:
         line = getattr(fault, "lineno", None)
         raise DataError(f"this is not a Python program: {fault}", where=_where(line)) from None
-    machine = _Machine(max_steps)
+    machine = _Machine(max_steps, saw)
     try:
         machine.run(tree.body)
     except (ArithmeticError, NameError, TypeError, ValueError, RecursionError) as failure:
@@ -79,7 +85,8 @@ def _where(line: int | None) -> str:
 class _Machine:
     """The state of a running program: its variables, what it printed, the steps left and the current line."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, saw: Saw | None) -> None:
+        self.saw = saw
         self.names: dict[str, Any] = {}
         self.printed: list[str] = []
         self.allowed = self.left = steps
@@ -103,7 +110,10 @@ class _Machine:
             case ast.Expr(value=ast.Call(func=ast.Name(id="print"), args=arguments, keywords=[])):
                 self.printed.append(" ".join([str(self.value(argument)) for argument in arguments]) + "\n")
             case ast.If(test=test, body=body, orelse=otherwise):
-                self.run(body if self.value(test) else otherwise)
+                holds = bool(self.value(test))
+                if self.saw is not None:
+                    self.saw(statement, holds)
+                self.run(body if holds else otherwise)
             case ast.While(test=test, body=body, orelse=otherwise):
                 while self.value(test):
                     self.step()
@@ -126,6 +136,12 @@ class _Machine:
                 self.refuse(statement)
 
     def value(self, node: ast.expr) -> Any:
+        value = self.computed(node)
+        if self.saw is not None:
+            self.saw(node, value)
+        return value
+
+    def computed(self, node: ast.expr) -> Any:
         match node:
             case ast.Constant(value=bool() | int() | float() as value):
                 return value

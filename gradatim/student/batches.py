@@ -34,7 +34,7 @@ Position = dict[str, int]
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """``inputs`` and ``labels`` are int64 of shape (size, length); ``labels[i, t]`` follows ``inputs[i, t]``.
 

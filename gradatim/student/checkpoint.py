@@ -15,14 +15,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as serialised
+from torch import nn
 from transformers import PreTrainedModel
 
 from ..errors import RunFolderError
-from ..record import read_json, settle, write_folder, write_json
+from ..record import read_json, settle, write_atomically, write_folder, write_json
 from .lora import adapter_names, check_base, fingerprint
 from .optim import Optimizers
 
-__all__ = ["State", "load", "load_optimizers", "save", "save_optimizers"]
+__all__ = ["State", "load", "load_optimizers", "save", "save_auxiliary", "save_optimizers"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ def save(
 def save_optimizers(optimizers: Optimizers, folder: Path) -> None:
     """Write the state of the optimizers into ``folder``."""
     save_file(optimizers.tensors(), folder / "optimizer.safetensors")
+
+
+def save_auxiliary(module: nn.Module, file: Path) -> None:
+    """Write what was learnt beside the student (``objective.Measure``) to ``file``."""
+    write_atomically(file, serialised({name: value.cpu().contiguous() for name, value in module.state_dict().items()}))
 
 
 def load_optimizers(folder: Path, optimizers: Optimizers) -> None:

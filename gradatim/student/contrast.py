@@ -37,6 +37,8 @@ def correct_and_fault(lesson: Lesson) -> Contrast:
 class Contrast:
     """The measure of both. ``factor`` weighs the preference; ``other_weight`` None leaves the cross-entropy out."""
 
+    auxiliary = None
+
     def __init__(self, lesson: Lesson, factor: float, other_weight: float | None) -> None:
         self.settings, self.other_weight = lesson.train.contrast, other_weight
         with_reference = self.settings.reference == "stage_start"

@@ -32,7 +32,8 @@ def counted_tokens(
     if train.isolate:  # nothing predicts the first token of a sample
         answer, second = answer - (prompt == 0), second - ((prompt == 0) & (second > 0))
         prompt = np.maximum(prompt - 1, 0)
-    supervised = objective in ("next_token", "correct_and_fault") or (objective == "teacher_kl" and train.kl.weight < 1)
+    texts = ("next_token", "traced", "correct_and_fault")
+    supervised = objective in texts or (objective == "teacher_kl" and train.kl.weight < 1)
     if not (supervised and train.other_weight):
         prompt = np.zeros_like(prompt)
     if beside is not None and beside.instead:

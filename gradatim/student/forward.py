@@ -19,7 +19,7 @@ from .losses import token_losses
 from .memory import additive, in_window, window_of
 from .settings import TrainSettings
 
-__all__ = ["Forward", "compiled", "labels_of", "make_logits", "make_losses", "tensors"]
+__all__ = ["Forward", "compiled", "labels_of", "make_logits", "make_losses", "make_outputs", "tensors"]
 
 Forward = Callable[..., torch.Tensor]
 
@@ -45,8 +45,10 @@ def tensors(batch: Batch) -> tuple[torch.Tensor, ...]:
     return tuple(parts)
 
 
-def make_logits(model: Any, settings: TrainSettings) -> Forward:
-    """(inputs, [positions, mask]) -> logits of shape (size, length, vocabulary)."""
+def make_outputs(model: Any, settings: TrainSettings, *, hidden: bool = False) -> Callable[..., Any]:
+    """(inputs, [positions, mask]) -> what the model's class gives: ``logits`` of shape (size, length, vocabulary), and
+    with ``hidden`` also ``hidden_states``, the embeddings and what each layer made of them (size, length, width).
+    """
     kind = compute_type(settings.precision)
     plain = attention(settings.length) == "eager"
     window = window_of(model)
@@ -57,18 +59,34 @@ def make_logits(model: Any, settings: TrainSettings) -> Forward:
         # Plain attention adds its mask to the scores; the fused one takes truth values.
         return additive(mask, kind) if plain else mask
 
-    def logits(inputs: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
-        more: dict[str, Any] = {}
+    if (
+        hidden
+    ):  # transformers puts its hooks into the layers at the first call, which must not be the one that is traced
+        with torch.no_grad():
+            model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device()), output_hidden_states=True)
+
+    def outputs(inputs: torch.Tensor, *context: torch.Tensor) -> Any:
+        more: dict[str, Any] = {"output_hidden_states": True} if hidden else {}
         if context:
             positions, mask = context
-            more = {"position_ids": positions, "attention_mask": shown(mask)}
+            more |= {"position_ids": positions, "attention_mask": shown(mask)}
             if window:
                 more["attention_mask"] = {
                     "full_attention": shown(mask),
                     "sliding_attention": shown(in_window(mask, window)),
                 }
         with cast():
-            made: torch.Tensor = model(input_ids=inputs, use_cache=False, **more).logits
+            return model(input_ids=inputs, use_cache=False, **more)
+
+    return outputs
+
+
+def make_logits(model: Any, settings: TrainSettings) -> Forward:
+    """(inputs, [positions, mask]) -> logits of shape (size, length, vocabulary)."""
+    outputs = make_outputs(model, settings)
+
+    def logits(inputs: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = outputs(inputs, *context).logits
         return made
 
     return logits

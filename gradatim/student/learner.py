@@ -107,10 +107,13 @@ class _Fit:
         self.batcher, self.dropped = _batcher(learner, stage, objective, events)
         self.model = learner.initial(previous)
         lesson = Lesson(
-            self.model, learner.tokenizer, self.settings, self.batcher, len(learner.samples), folder, events
+            self.model, learner.tokenizer, self.settings, self.batcher, len(learner.samples), folder, events, previous
         )
         # A measure may look at the student as the stage finds it, so a checkpoint is loaded afterwards.
         self.measure = OBJECTIVES.get(objective)(lesson)
+        self.parameters = trainable_parameters(self.model)
+        if self.measure.auxiliary is not None:
+            self.model.add_module("auxiliary", self.measure.auxiliary)
         self.factors = torch.tensor([column.factor for column in self.measure.columns], device=device())
         self.optimizers = make_optimizers(self.model, self.settings.optimizer)
         nothing = (0.0, 0.0) * len(self.measure.columns)
@@ -144,7 +147,7 @@ class _Fit:
         return Fitted(
             self.state.step,
             self.state.tokens,
-            trainable_parameters(self.model),
+            self.parameters,
             self.dropped,
             self.state.loss,
             round(before + time.monotonic() - clock, 3),
@@ -298,6 +301,9 @@ class _Fit:
 
         self.learner.metrics.close()
         self.model.eval()
+        if self.measure.auxiliary is not None:
+            del self.model.auxiliary
+            checkpoint.save_auxiliary(self.measure.auxiliary, self.folder / "auxiliary.safetensors")
         write_folder(self.folder / "model", fill)
         if not self.settings.restart:
             write_folder(self.folder / "optimizer", partial(checkpoint.save_optimizers, self.optimizers))

@@ -19,6 +19,7 @@ from .settings import TrainSettings
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from .batches import Batch, Packed, Windows
 
@@ -41,9 +42,11 @@ class Measure(Protocol):
     """The loss of one batch as sums and counts, so that several batches add up to one mean, exactly.
 
     The loss of some batches is the sum over ``columns`` of factor x sum / count, sums and counts over all batches.
+    ``auxiliary`` is what is learnt beside the student and does not belong to it, such as heads; stages hand it on.
     """
 
     columns: tuple[Column, ...]
+    auxiliary: nn.Module | None
 
     def learnt(self, batch: Batch) -> int:
         """How many predictions of the batch receive a gradient: what a budget counts."""
@@ -62,7 +65,8 @@ class Measure(Protocol):
 class Lesson:
     """What a measure is made of: the student as the stage found it, and what it is about to learn.
 
-    ``samples``: how many the encoded table has. ``folder``: the stage's, where what must not be made twice is kept.
+    ``samples``: how many the encoded table has. ``folder``: the stage's, where what must not be made twice is kept;
+    ``previous``: that of the stage before.
     """
 
     model: Any
@@ -72,6 +76,7 @@ class Lesson:
     samples: int
     folder: Path
     events: Events
+    previous: Path | None = None
 
 
 OBJECTIVES: Registry[Callable[[Lesson], Measure]] = Registry("objective")
@@ -81,6 +86,11 @@ OBJECTIVES.lazy(
     "cross-entropy of every token; those outside the answer weigh train.other_weight",
 )
 OBJECTIVES.lazy("answer_only", "gradatim.student.supervised:answer_only", "cross-entropy of the answers alone")
+OBJECTIVES.lazy(
+    "traced",
+    "gradatim.student.traced:traced",
+    "next_token + train.trace.weight x what a TinyPy program computes on its way, asked of inner layers",
+)
 OBJECTIVES.lazy(
     "contrast",
     "gradatim.student.contrast:contrast",
@@ -109,6 +119,11 @@ def check_objective(objective: str, train: TrainSettings) -> None:
         faults.append(
             "two answers to one prompt must not see each other: train.batching: packed and train.isolate: true are "
             f"needed (given {train.batching}, {str(train.isolate).lower()})"
+        )
+    if objective == "traced" and not (train.batching == "packed" and train.isolate):
+        faults.append(
+            "a program is read from its beginning: train.batching: packed and train.isolate: true are needed "
+            f"(given {train.batching}, {str(train.isolate).lower()})"
         )
     if objective == "teacher_kl" and kl.folder is None:
         faults.append("train.kl.folder must name the folder of the teacher's model")

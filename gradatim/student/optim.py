@@ -52,7 +52,7 @@ def _cosine(settings: ShapeSettings, progress: float) -> float:
 
 @dataclass(frozen=True)
 class Optimizers:
-    """One or two torch optimizers that step together; each parameter group keeps its own base rate."""
+    """Torch optimizers that step together; each parameter group keeps its own base rate."""
 
     parts: tuple[torch.optim.Optimizer, ...]
 
@@ -87,12 +87,21 @@ class Optimizers:
 def make_optimizers(model: nn.Module, settings: OptimizerSettings) -> Optimizers:
     """AdamW on everything, or Muon on the hidden matrices and AdamW on embeddings, norms and the head.
 
-    Weight decay falls on matrices only.
+    Weight decay falls on matrices only. What is learnt beside the student (``auxiliary``) has an AdamW of its own, the
+    last part, so that a stage with it and one without take over each other's state.
     """
-    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    every = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    beside = [parameter for name, parameter in every if name.startswith("auxiliary.")]
+    named = [(name, parameter) for name, parameter in every if not name.startswith("auxiliary.")]
+    own = _own(named, settings)
+    return Optimizers((*own, _adamw(beside, settings)) if beside else own)
+
+
+def _own(named: list[tuple[str, nn.Parameter]], settings: OptimizerSettings) -> tuple[torch.optim.Optimizer, ...]:
+    """The optimizers of the student itself."""
     hidden = {name for name, parameter in named if parameter.ndim == 2 and not any(k in name for k in _EMBEDDINGS)}
     if settings.name == "adamw":
-        return Optimizers((_adamw([parameter for _, parameter in named], settings),))
+        return (_adamw([parameter for _, parameter in named], settings),)
     muon = Muon(
         [
             {
@@ -106,7 +115,7 @@ def make_optimizers(model: nn.Module, settings: OptimizerSettings) -> Optimizers
         nesterov=True,
         adjust_lr_fn="match_rms_adamw",
     )
-    return Optimizers((muon, _adamw([parameter for name, parameter in named if name not in hidden], settings)))
+    return muon, _adamw([parameter for name, parameter in named if name not in hidden], settings)
 
 
 _EMBEDDINGS = ("embed", "wte", "wpe", "lm_head")

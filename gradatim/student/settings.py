@@ -24,10 +24,11 @@ __all__ = [
     "OptimizerSettings",
     "ShapeSettings",
     "TeacherKLSettings",
+    "TraceSettings",
     "TrainSettings",
 ]
 
-ObjectiveName = Literal["next_token", "answer_only", "contrast", "correct_and_fault", "teacher_kl"]
+ObjectiveName = Literal["next_token", "answer_only", "traced", "contrast", "correct_and_fault", "teacher_kl"]
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,26 @@ class TeacherKLSettings:
 
 
 @dataclass(frozen=True)
+class TraceSettings:
+    """What ``objective: traced`` asks inner layers for while a TinyPy program is read: the values of the names that
+    are read after ``operands`` layers, and those of what is computed after each of ``results``; None is a quarter of
+    the student's layers, and half and three quarters of them. ``weight`` is that of each time it is asked, beside the
+    loss of the tokens. ``values``: how many of the commonest values are told apart, the others are not asked for.
+    """
+
+    weight: Rate = 0.3
+    operands: Count | None = None
+    results: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    values: Annotated[int, Field(ge=2)] = 500
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """How the student learns.
 
     ``size`` lines of ``length`` predictions make a batch, ``accumulate`` batches an optimizer step. ``other_weight``
     is the loss weight of tokens outside the answer (answers weigh 1; 0 is ``objective: answer_only``); tokens of
-    weight 0 do not count for the budget. ``contrast`` and ``kl`` belong to the objectives that need them.
+    weight 0 do not count for the budget. ``trace``, ``contrast`` and ``kl`` belong to the objectives that need them.
     ``restart``: optimizer and learning-rate shape begin anew at each stage (the paper) or continue over the run's
     budget. ``precision: auto`` takes bf16 where the processor multiplies it natively.
     """
@@ -144,6 +159,7 @@ class TrainSettings:
     isolate: bool = False
     objective: ObjectiveName = "next_token"
     other_weight: NotNegative = 1.0
+    trace: TraceSettings = field(default_factory=TraceSettings)
     contrast: ContrastSettings = field(default_factory=ContrastSettings)
     kl: TeacherKLSettings = field(default_factory=TeacherKLSettings)
     accumulate: Count = 1

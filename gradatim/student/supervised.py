@@ -40,6 +40,7 @@ class Supervised:
     """The measure of ``next_token`` and ``answer_only``: one column, nats per weighted token."""
 
     columns = (Column(1.0),)
+    auxiliary = None
 
     def __init__(self, model: Any, settings: TrainSettings, other_weight: float) -> None:
         self.other_weight = other_weight

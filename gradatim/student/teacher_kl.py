@@ -40,6 +40,8 @@ def teacher_kl(lesson: Lesson) -> TeacherKL:
 class TeacherKL:
     """One column for the divergence, and one for cross-entropy where it has a share."""
 
+    auxiliary = None
+
     def __init__(self, lesson: Lesson) -> None:
         self.settings, self.other_weight = lesson.train.kl, lesson.train.other_weight
         own = self.settings.interpolation

@@ -1,0 +1,219 @@
+"""Being asked what a program computes on its way: it is learnt, by the layers that are asked, and no head stays."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from gradatim.errors import RecipeError, RunFolderError, Stopped
+from gradatim.programs import generate
+from gradatim.record import Metrics
+from gradatim.stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
+from gradatim.student.batches import IGNORE, Packed
+from gradatim.student.learner import Learner
+from gradatim.student.lexical import lexical_tokenizer
+from gradatim.student.objective import Lesson
+from gradatim.student.settings import (
+    ModelSettings,
+    ObjectiveName,
+    OptimizerSettings,
+    ShapeSettings,
+    TraceSettings,
+    TrainSettings,
+)
+from gradatim.student.tokenizer import character_tokenizer, encode_table, parts_of, texts_of
+from gradatim.student.traced import Marker, traced
+from gradatim.table import make_table
+
+TRAIN = TrainSettings(
+    batching="packed",
+    isolate=True,
+    objective="traced",
+    size=8,
+    length=64,
+    other_weight=0.1,
+    optimizer=OptimizerSettings(name="muon", learning_rate=4e-3, matrix_rate=5e-3),
+    shape=ShapeSettings(name="warmup_decay"),
+    log_every=5,
+    validate=1,
+)
+
+
+@pytest.fixture(scope="module")
+def programs() -> pa.Table:
+    return generate(600, levels=["1.1", "2.1"], seed=4).table
+
+
+def learner(table: pa.Table, folder: Path, train: TrainSettings = TRAIN) -> Learner:
+    tokenizer = lexical_tokenizer(parts_of(table), 512)
+    encoded = encode_table(tokenizer, table)
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = Metrics(folder / "metrics.jsonl")
+    return Learner(tokenizer, encoded, encoded, metrics, 5, ModelSettings(preset="tiny", context=64), train)
+
+
+def stage(tokens: int, index: int = 0, objective: ObjectiveName | None = None) -> Stage:
+    spec = StageSpec("all", (1.0,), tokens, objective=objective)
+    return Stage(spec, index, np.arange(600), 11, index * tokens, 3 * tokens)
+
+
+def fit(table: pa.Table, folder: Path, train: TrainSettings = TRAIN, events: Events = ignore_events) -> Fitted:
+    return learner(table, folder, train).fit(stage(6000), folder / "stage", None, events)
+
+
+def told(folder: Path, name: str) -> list[float]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row[name] for row in rows if name in row]
+
+
+def test_each_token_is_asked_for_what_is_known_there() -> None:
+    table = make_table(
+        {
+            "prompt": ["a = 3\nb = a - 5\nprint(b)\n# output\n", "c = 2\nprint(c)\n# output\n"],
+            "answer": ["# -2\n", "# 2\n"],
+        }
+    )
+    tokenizer = character_tokenizer(texts_of(table))
+    encoded = encode_table(tokenizer, table)
+    rows = Stage(StageSpec("all", (1.0,), 1, order="sorted"), 0, np.arange(2), 0, 0, 1)
+    batch = next(Packed(encoded, rows, 1, 80, 0, isolate=True).one_pass())
+    pieces = [tokenizer.decode([number]) for number in range(len(tokenizer))]
+    operands, results = Marker(pieces, ("-2", "3", "2")).marks(batch)[:, 0]
+    text = [pieces[number] for number in batch.inputs[0]]
+    (first, second, third), (only,) = np.flatnonzero(operands != IGNORE), np.flatnonzero(results != IGNORE)
+    assert [(text[at], int(operands[at])) for at in (first, second, third)] == [("a", 1), ("b", 0), ("c", 2)]
+    assert "".join(text[only - 4 : only + 1]) == "a - 5"
+    assert results[only] == 0
+    assert not (operands[batch.answer[0]] != IGNORE).any()
+
+
+def test_a_value_that_is_no_class_is_not_asked_for(programs: pa.Table) -> None:
+    made = learner(programs, Path())
+    pieces = [made.tokenizer.decode([number]) for number in range(len(made.tokenizer))]
+    batch = next(Packed(made.samples, stage(1), 8, 64, 0, isolate=True).one_pass())
+    every = Marker(pieces, [str(number) for number in range(-81, 82)]).marks(batch)
+    zeros = Marker(pieces, ["0"]).marks(batch)
+    assert 0 < (zeros != IGNORE).sum() < (every != IGNORE).sum()
+    assert set(zeros[zeros != IGNORE]) == {0}
+
+
+def test_what_inner_layers_are_asked_is_learnt(programs: pa.Table, tmp_path: Path) -> None:
+    learner(programs, tmp_path).fit(stage(60_000), tmp_path / "stage", None)
+    for name in ("operand_loss", "result_loss"):
+        losses = told(tmp_path, name)
+        assert losses[-1] < 0.6 * losses[0]
+
+
+def test_the_layers_that_are_asked_get_gradients_and_later_ones_none(programs: pa.Table, tmp_path: Path) -> None:
+    made = learner(programs, tmp_path, replace(TRAIN, trace=TraceSettings(operands=1, results=(1,))))
+    model = made.initial(None)
+    batcher = Packed(made.samples, stage(1), 8, 64, 0, isolate=True)
+    measure = traced(Lesson(model, made.tokenizer, made.train, batcher, 600, tmp_path, ignore_events))
+    torch.nn.init.normal_(measure.auxiliary.operands)
+    measure.sums(next(batcher.one_pass()))[1].backward()
+    first, second = (layer.mlp.down_proj.weight.grad for layer in model.model.layers)
+    assert first.abs().sum() > 0
+    assert second.abs().sum() == 0
+
+
+def test_a_stage_stopped_and_resumed_gives_the_same_weights_and_metrics(programs: pa.Table, tmp_path: Path) -> None:
+    whole = fit(programs, tmp_path / "whole")
+    steps = 0
+
+    def stop_at_fifth(event: Event) -> None:
+        nonlocal steps
+        steps += event.kind == "advance"
+        if steps == 5:
+            raise Stopped("stopped")
+
+    with pytest.raises(Stopped):
+        fit(programs, tmp_path / "cut", events=stop_at_fifth)
+    again = fit(programs, tmp_path / "cut")
+    assert again.resumed_at == 5
+    assert again.weights == whole.weights
+    heads = [load_file(tmp_path / name / "stage" / "auxiliary.safetensors") for name in ("whole", "cut")]
+    assert all(torch.equal(heads[0][name], heads[1][name]) for name in heads[0])
+    assert (tmp_path / "cut" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
+
+
+def test_nothing_of_the_heads_is_in_the_model(programs: pa.Table, tmp_path: Path) -> None:
+    fitted = fit(programs, tmp_path)
+    saved = load_file(tmp_path / "stage" / "model" / "model.safetensors")
+    plain = fit(programs, tmp_path / "plain", replace(TRAIN, objective="next_token"))
+    assert not [name for name in saved if "auxiliary" in name]
+    assert fitted.parameters == plain.parameters
+    AutoModelForCausalLM.from_pretrained(tmp_path / "stage" / "model")
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_heads_go_on_in_the_next_stage(programs: pa.Table, tmp_path: Path, restart: bool) -> None:
+    made = learner(programs, tmp_path, replace(TRAIN, restart=restart))
+    made.fit(stage(30_000), tmp_path / "one", None)
+    made.fit(stage(2_000, 1), tmp_path / "two", tmp_path / "one")
+    losses = told(tmp_path, "operand_loss")
+    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 1.3 * losses[-2]
+
+
+def test_stages_with_and_without_heads_may_follow_each_other(programs: pa.Table, tmp_path: Path) -> None:
+    made = learner(programs, tmp_path, replace(TRAIN, restart=False))
+    made.fit(stage(2_000), tmp_path / "one", None)
+    made.fit(stage(2_000, 1, "next_token"), tmp_path / "two", tmp_path / "one")
+    assert not (tmp_path / "two" / "auxiliary.safetensors").exists()
+    made.fit(stage(2_000, 2), tmp_path / "three", tmp_path / "two")
+    assert (tmp_path / "three" / "auxiliary.safetensors").exists()
+
+
+def test_damaged_heads_are_told(programs: pa.Table, tmp_path: Path) -> None:
+    made = learner(programs, tmp_path)
+    made.fit(stage(1_000), tmp_path / "one", None)
+    (tmp_path / "one" / "auxiliary.safetensors").write_bytes(b"damaged")
+    with pytest.raises(RunFolderError, match=r"auxiliary\.safetensors.*learnt again"):
+        made.fit(stage(1_000, 1), tmp_path / "two", tmp_path / "one")
+
+
+def test_other_texts_than_programs_are_refused(tmp_path: Path) -> None:
+    table = make_table({"prompt": ["What is 2 + 2?\n"] * 600, "answer": ["4\n"] * 600})
+    with pytest.raises(RecipeError, match=r"train\.objective: .*TinyPy.*next_token"):
+        fit(table, tmp_path)
+
+
+def test_a_layer_that_the_student_has_not_is_refused(programs: pa.Table, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"train\.trace: .*operands 1, results 2, 9.*1 to 2"):
+        fit(programs, tmp_path, replace(TRAIN, trace=TraceSettings(operands=1, results=(2, 9))))
+
+
+def test_windows_are_refused() -> None:
+    from gradatim.student.objective import check_objective
+
+    with pytest.raises(RecipeError, match=r"isolate: true are needed"):
+        check_objective("traced", replace(TRAIN, isolate=False))
+
+
+def test_a_step_is_one_graph_for_every_batch_and_stage(programs: pa.Table, tmp_path: Path) -> None:
+    made = learner(programs, tmp_path)
+    graphs = []
+
+    def counting(graph: torch.fx.GraphModule, inputs: object) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    def compiled(function: object, settings: TrainSettings) -> object:
+        return torch.compile(function, backend=counting, dynamic=False)
+
+    torch.compiler.reset()
+    with pytest.MonkeyPatch.context() as patch, torch._dynamo.config.patch(error_on_recompile=True):
+        patch.setattr("gradatim.student.traced.compiled", compiled)
+        for _ in range(2):  # two stages
+            batcher = Packed(made.samples, stage(1), 8, 64, 0, isolate=True)
+            lesson = Lesson(made.initial(None), made.tokenizer, made.train, batcher, 600, tmp_path, ignore_events)
+            measure, batches = traced(lesson), batcher.one_pass()
+            for _ in range(3):
+                measure.sums(next(batches))
+    assert len(graphs) == 1
