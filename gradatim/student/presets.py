@@ -36,13 +36,23 @@ PRESETS.constant(
 )
 PRESETS.constant(
     "modern",
+    Shape("qwen3", 96, 8, 3, 256, 3),
+    "0.9M: RoPE, SwiGLU, normalised queries and keys; every other layer sees three tokens: names find their values",
+)
+PRESETS.constant(
+    "modern-small",
+    Shape("qwen3", 64, 6, 2, 192, 3),
+    "0.3M: modern, narrower and less deep, for comparisons of many runs",
+)
+PRESETS.constant(
+    "shallow",
     Shape("qwen3", 96, 4, 3, 256, 3),
-    "0.5M: RoPE, SwiGLU, normalised queries and keys; every other layer sees three tokens: names find their values",
+    "0.5M: modern with four layers, as it was until values were asked of inner layers",
 )
 PRESETS.constant(
     "llama",
     Shape("llama", 96, 4, 3, 256),
-    "0.5M: modern without windows and normalised queries; what the published studies of cycles were run with",
+    "0.5M: shallow without windows and normalised queries; what the published studies of cycles were run with",
 )
 PRESETS.constant("small", Shape("gpt2", 64, 3, 2, 256), "0.16M: the parts of paper, for laptops and demonstrations")
 PRESETS.constant("tiny", Shape("llama", 32, 2, 2, 64), "0.02M: two layers of 32, for tests")
