@@ -2,10 +2,10 @@
 
 The answer's tokens say only where a program ends, so a student must guess what lies between: names stand for values,
 operations have results, a branch is taken or not. The objective ``traced`` tells it. While it reads a TinyPy prompt,
-two small heads on the states of inner layers (deep supervision: Lee et al., arXiv 1409.5185) are asked what
-``programs.values_of`` saw: the value of each name that is read, and the result of each operation and condition, as
-one class of the commonest values. The loss is that of ``next_token`` plus ``train.trace.weight`` x the mean
-cross-entropy of each. The heads are thrown away in the end: the student answers without them, in one go.
+two small heads on the states of inner layers (deep supervision: Lee et al., arXiv 1409.5185) are asked what ``marks``
+knows: the value of each name that is read, and the result of each operation and condition. The loss is that of
+``next_token`` plus ``train.trace.weight`` x the mean cross-entropy of each. The heads are thrown away in the end: the
+student answers without them, in one go.
 
 Nothing here runs a program that a model wrote; what is not TinyPy has no values and is learnt as text.
 """
@@ -13,38 +13,25 @@ Nothing here runs a program that a model wrote; what is not TinyPy has no values
 from __future__ import annotations
 
 import json
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from ..errors import DataError, RecipeError, RunFolderError
-from ..programs import Values, values_of
+from ..errors import RecipeError, RunFolderError
 from .batches import IGNORE, Batch, Packed
 from .forward import compiled, make_outputs, tensors
 from .hardware import compute_type, device
 from .losses import token_losses
+from .marks import Marker, commonest_values
 from .objective import Column, Lesson
 from .supervised import right_weights
-from .tokenizer import Encoded
 
-__all__ = ["Heads", "Marker", "Traced", "traced"]
-
-_SEEN = 20_000
-"""Samples whose values are counted, from the table's beginning: the classes do not depend on the stage."""
-
-Marks = npt.NDArray[np.int64]
+__all__ = ["Heads", "Traced", "traced"]
 
 
 def traced(lesson: Lesson) -> Traced:
@@ -55,15 +42,23 @@ def traced(lesson: Lesson) -> Traced:
     if before is not None and before.exists():
         heads = Heads.load(before)
     else:
-        classes = _commonest(lesson.batcher.encoded, pieces, lesson.train.trace.values)
+        classes = commonest_values(lesson.batcher.encoded, pieces, lesson.train.trace.values)
+        if not classes:
+            raise RecipeError(
+                "the objective traced needs TinyPy programs: none of the samples is one",
+                where="train.objective",
+                given="traced",
+                hint="train.objective: next_token",
+            )
         heads = Heads(lesson.model.config.hidden_size, classes)
-    return Traced(lesson, heads.to(device()), Marker(pieces, heads.classes))
+    marker = Marker(pieces, {value: number for number, value in enumerate(heads.classes)})
+    return Traced(lesson, heads.to(device()), marker)
 
 
 class Heads(nn.Module):
     """What asks a state for a value: one matrix (classes, width) for ``operands``, one for ``results``; zero at first.
 
-    ``classes`` are values as Python writes them, such as ``-3``, ``0.5`` and ``True``.
+    ``classes``: see ``marks``.
     """
 
     def __init__(self, width: int, classes: Sequence[str]) -> None:
@@ -89,69 +84,6 @@ class Heads(nn.Module):
                 hint="remove that stage's folder: it is learnt again",
             ) from error
         return heads
-
-
-@dataclass(frozen=True)
-class Marker:
-    """Tokens to marks. ``pieces``: the text of each token; ``classes``: see ``Heads``."""
-
-    pieces: Sequence[str]
-    classes: Sequence[str]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_number", {value: number for number, value in enumerate(self.classes)})
-
-    def marks(self, batch: Batch) -> Marks:
-        """For each input of the batch the class of its operand and of its result, shape (2, size, length); -100 for
-        none, which is also where a value is no class.
-        """
-        marks = np.full((2, *batch.inputs.shape), IGNORE, dtype=np.int64)
-        for line, start, stop in _prompts(batch):
-            values, ends = read(batch.inputs[line, start:stop], self.pieces)
-            for row, found in zip(marks, (values.operands, values.results), strict=True):
-                for place, value in found.items():
-                    at = start + bisect_right(ends, place)
-                    if row[line, at] == IGNORE:
-                        row[line, at] = self._number.get(str(value), IGNORE)  # type: ignore[attr-defined]
-        return marks
-
-
-def read(numbers: Sequence[int] | npt.NDArray[Any], pieces: Sequence[str]) -> tuple[Values, list[int]]:
-    """The values of the program that the tokens spell, none where it is not TinyPy; and where each token ends."""
-    words = [pieces[number] for number in numbers]
-    ends = list(accumulate(map(len, words)))
-    try:
-        return values_of("".join(words)), ends
-    except DataError:
-        return Values(), ends
-
-
-def _prompts(batch: Batch) -> Iterator[tuple[int, int, int]]:
-    """(line, first input, end) of each prompt in the batch's inputs."""
-    assert batch.segments is not None
-    for line, (segments, answer) in enumerate(zip(batch.segments, batch.answer, strict=True)):
-        edges = np.flatnonzero(np.diff(segments, prepend=-2, append=-2))
-        for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-            if segments[start] >= 0:
-                # ``answer`` is said of labels: the prompt's last token predicts the answer's first.
-                told = np.flatnonzero(answer[start:stop])
-                yield line, start, start + int(told[0]) + 1 if len(told) else stop
-
-
-def _commonest(encoded: Encoded, pieces: Sequence[str], most: int) -> tuple[str, ...]:
-    """The commonest values of the first samples as Python writes them, equally common ones by their text."""
-    counted: Counter[str] = Counter()
-    for row in range(min(_SEEN, len(encoded))):
-        values, _ = read(encoded.sample(row)[: int(encoded.answer_starts[row])], pieces)
-        counted.update(map(str, [*values.operands.values(), *values.results.values()]))
-    if not counted:
-        raise RecipeError(
-            "the objective traced needs TinyPy programs: none of the samples is one",
-            where="train.objective",
-            given="traced",
-            hint="train.objective: next_token",
-        )
-    return tuple(sorted(counted, key=lambda value: (-counted[value], value))[:most])
 
 
 class Traced:

@@ -67,12 +67,15 @@ def test_a_matrix_without_gradient_stays() -> None:
     assert torch.equal(weights[1], before)
 
 
+@pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("shape", [(20, 20), (20, 60), (60, 20)])
-def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
+def test_singular_values_come_near_one(shape: tuple[int, int], native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradatim.student.hardware.native_bf16", lambda: native)
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(5))
     settings = {"ns_coefficients": (3.4445, -4.775, 2.0315), "ns_steps": 5, "eps": 1e-7}
     (found,) = orthogonal([matrix], settings)
     assert found.shape == matrix.shape
+    assert found.dtype == (torch.bfloat16 if native else torch.float32)
     values = torch.linalg.svdvals(found.float())
     assert values.min() > 0.3
     assert values.max() < 1.5

@@ -18,6 +18,7 @@ from gradatim.stage import Event, Events, Fitted, Stage, StageSpec, ignore_event
 from gradatim.student.batches import IGNORE, Packed
 from gradatim.student.learner import Learner
 from gradatim.student.lexical import lexical_tokenizer
+from gradatim.student.marks import Marker
 from gradatim.student.objective import Lesson
 from gradatim.student.settings import (
     ModelSettings,
@@ -28,7 +29,7 @@ from gradatim.student.settings import (
     TrainSettings,
 )
 from gradatim.student.tokenizer import character_tokenizer, encode_table, parts_of, texts_of
-from gradatim.student.traced import Marker, traced
+from gradatim.student.traced import traced
 from gradatim.table import make_table
 
 TRAIN = TrainSettings(
@@ -84,7 +85,7 @@ def test_each_token_is_asked_for_what_is_known_there() -> None:
     rows = Stage(StageSpec("all", (1.0,), 1, order="sorted"), 0, np.arange(2), 0, 0, 1)
     batch = next(Packed(encoded, rows, 1, 80, 0, isolate=True).one_pass())
     pieces = [tokenizer.decode([number]) for number in range(len(tokenizer))]
-    operands, results = Marker(pieces, ("-2", "3", "2")).marks(batch)[:, 0]
+    operands, results = Marker(pieces, {"-2": 0, "3": 1, "2": 2}).marks(batch)[:, 0]
     text = [pieces[number] for number in batch.inputs[0]]
     (first, second, third), (only,) = np.flatnonzero(operands != IGNORE), np.flatnonzero(results != IGNORE)
     assert [(text[at], int(operands[at])) for at in (first, second, third)] == [("a", 1), ("b", 0), ("c", 2)]
@@ -97,8 +98,8 @@ def test_a_value_that_is_no_class_is_not_asked_for(programs: pa.Table) -> None:
     made = learner(programs, Path())
     pieces = [made.tokenizer.decode([number]) for number in range(len(made.tokenizer))]
     batch = next(Packed(made.samples, stage(1), 8, 64, 0, isolate=True).one_pass())
-    every = Marker(pieces, [str(number) for number in range(-81, 82)]).marks(batch)
-    zeros = Marker(pieces, ["0"]).marks(batch)
+    every = Marker(pieces, {str(number): number + 81 for number in range(-81, 82)}).marks(batch)
+    zeros = Marker(pieces, {"0": 0}).marks(batch)
     assert 0 < (zeros != IGNORE).sum() < (every != IGNORE).sum()
     assert set(zeros[zeros != IGNORE]) == {0}
 
