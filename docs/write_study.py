@@ -1,10 +1,11 @@
 """What did a study find, as a page of docs/results tells it?
 
-    python docs/write_study.py runs/paper-small docs/results/paper-small.md "TITLE WITH THE SCALE"
+    python docs/write_study.py runs/paper-small docs/results/paper-small.md "TITLE WITH THE SCALE" ["COMMAND"]
 
 Writes the page from the study's run folders: the comparison, accuracy by level and by band, the other measures, and the
-published figures beside ours where an arm has one. What explains the figures is written by hand between the notes'
-markers and kept when the page is written again; no figure outside them is typed.
+published figures beside ours where an arm has one. ``COMMAND`` made the study, where that was not all recipes of a
+folder named like the runs. What explains the figures is written by hand between the notes' markers and kept when the
+page is written again; no figure outside them is typed.
 """
 
 from __future__ import annotations
@@ -95,18 +96,22 @@ def made(folder: Path, study: StudyData) -> str:
     )
 
 
+def _command(folder: Path, study: StudyData) -> str:
+    return f"gradatim study {folder.name}/… --seeds {len(study.seeds)} --out runs/{folder.name}"
+
+
 def main(arguments: list[str]) -> None:
     """Write the page."""
     folder, page, title = Path(arguments[0]), Path(arguments[1]), arguments[2]
     study = collect([folder])
     old = page.read_text() if page.exists() else ""
     notes = old.partition(START)[2].partition(END)[0].strip() if START in old else ""
-    recipe = folder.name
+    command = arguments[3] if len(arguments) > 3 else _command(folder, study)
+    again = " ".join(f'"{word}"' if " " in word else word for word in arguments[2:])
     parts = [
         f"# {title}",
         made(folder, study),
-        f"`gradatim study {recipe}/… --seeds {len(study.seeds)} --out runs/{recipe}`, then"
-        f' `python docs/write_study.py runs/{recipe} {page.as_posix()} "{title}"`.',
+        f"`{command}`, then `python docs/write_study.py runs/{folder.name} {page.as_posix()} {again}`.",
         "## The comparison",
         markdown_table(study).strip(),
         *beside_the_paper(study),
