@@ -174,7 +174,7 @@ def _few_proofs(recipe: Recipe) -> bool:
 
 
 def parameters(recipe: Recipe) -> int | None:
-    """How many numbers the student learns, embeddings counted once; see ``student.architecture``.
+    """How many numbers the student learns, tied embeddings counted once; see ``student.architecture``.
 
     None for a pretrained model that is not on this disk.
     """
@@ -189,7 +189,7 @@ def parameters(recipe: Recipe) -> int | None:
         return (vocabulary + recipe.student.context + 1) * shape.width + shape.layers * layer
     norms = 2 * (shape.width // shape.heads) if shape.family == "qwen3" else 0  # of queries and keys
     layer = square + 3 * inner + 2 * shape.width + norms
-    return (vocabulary + 1) * shape.width + shape.layers * layer
+    return ((1 if shape.tied else 2) * vocabulary + 1) * shape.width + shape.layers * layer
 
 
 def _without_data(recipe: Recipe) -> RunPlan:

@@ -83,7 +83,7 @@ def _rotary(shape: Shape, vocabulary: int, context: int, special: dict[str, Any]
         "num_attention_heads": shape.heads,
         "num_key_value_heads": shape.heads,
         "head_dim": shape.width // shape.heads,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": shape.tied,
         "bos_token_id": special["eos_token_id"],
         **special,
     }

@@ -17,7 +17,9 @@ __all__ = ["PRESETS", "Shape"]
 class Shape:
     """One architecture as data. ``family`` is gpt2, llama or qwen3; ``mlp`` is the width inside the feed-forward part.
 
-    With a ``window`` every other layer, the first among them, attends to so many tokens only, its own included.
+    With a ``window`` every other layer, the first among them, attends to so many tokens only, its own included. When
+    ``tied``, one matrix reads tokens and writes them; what cannot be guessed then shakes the names that are read, and
+    they find their values late (docs/log.md).
     """
 
     family: str
@@ -26,6 +28,7 @@ class Shape:
     heads: int
     mlp: int
     window: int = 0
+    tied: bool = True
 
 
 PRESETS: Registry[Shape] = Registry("preset")
@@ -41,8 +44,8 @@ PRESETS.constant(
 )
 PRESETS.constant(
     "modern-small",
-    Shape("qwen3", 64, 6, 2, 192, 3),
-    "0.3M: modern, narrower and less deep, for comparisons of many runs",
+    Shape("qwen3", 64, 6, 2, 192, 3, tied=False),
+    "0.3M: modern, narrower, less deep and with a head of its own, for comparisons of many runs",
 )
 PRESETS.constant(
     "shallow",
