@@ -83,7 +83,7 @@ def test_layers_with_and_without_windows_keep_every_column():
     window = {
         "use_sliding_window": True,
         "sliding_window": 3,
-        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "layer_types": ["sliding_attention", "full_attention"] * 4,
     }
     model = create("modern", vocabulary=9, context=20, special={"pad_token_id": 0, "eos_token_id": 1}, seed=0)
     assert {name: getattr(model.config, name) for name in window} == window
