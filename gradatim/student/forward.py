@@ -63,7 +63,8 @@ def make_outputs(model: Any, settings: TrainSettings, *, hidden: bool = False) -
         hidden
     ):  # transformers puts its hooks into the layers at the first call, which must not be the one that is traced
         with torch.no_grad():
-            model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=device()), output_hidden_states=True)
+            one = torch.ones(1, 1, dtype=torch.long, device=device())
+            model(input_ids=one, attention_mask=one, use_cache=False, output_hidden_states=True)
 
     def outputs(inputs: torch.Tensor, *context: torch.Tensor) -> Any:
         more: dict[str, Any] = {"output_hidden_states": True} if hidden else {}
