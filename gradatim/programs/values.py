@@ -2,7 +2,7 @@
 
 A program that prints 12 has looked names up, added, compared and chosen a branch before. ``values_of`` runs it by the
 interpreter of this package and notes each of these at a character of the text, so that a student can be asked for them
-while it reads (``student.traced``). A place that is reached several times, in a loop, keeps its first value.
+while it reads (``student.marks``). A place that is reached several times, in a loop, keeps its first value.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ def values_of(text: str) -> Values:
         if isinstance(node, ast.Name):
             found.operands.setdefault(lines[node.lineno - 1] + node.col_offset, value)
         elif isinstance(node, ast.If):
-            found.results.setdefault(_after(node.test, ":"), value)
+            found.results.setdefault(after(node.test, ":"), value)
             if node.orelse and not (len(node.orelse) == 1 and isinstance(node.orelse[0], ast.If)):
-                found.results.setdefault(_after(node.body[-1], "else"), not value)
+                found.results.setdefault(after(node.body[-1], "else"), not value)
         elif isinstance(node, ast.BinOp | ast.Compare | ast.BoolOp | ast.UnaryOp):
-            found.results.setdefault(_end(node) - 1, value)
+            found.results.setdefault(end(node) - 1, value)
 
-    def _end(node: ast.expr | ast.stmt) -> int:
+    def end(node: ast.expr | ast.stmt) -> int:
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
         return lines[node.end_lineno - 1] + node.end_col_offset
 
-    def _after(node: ast.expr | ast.stmt, word: str) -> int:
-        return text.index(word, _end(node))
+    def after(node: ast.expr | ast.stmt, word: str) -> int:
+        return text.index(word, end(node))
 
     run_program(text, saw=saw)
     return found

@@ -59,9 +59,8 @@ def make_outputs(model: Any, settings: TrainSettings, *, hidden: bool = False) -
         # Plain attention adds its mask to the scores; the fused one takes truth values.
         return additive(mask, kind) if plain else mask
 
-    if (
-        hidden
-    ):  # transformers puts its hooks into the layers at the first call, which must not be the one that is traced
+    if hidden:
+        # transformers puts its hooks into the layers at the first such call, which must not be a compiled one.
         with torch.no_grad():
             one = torch.ones(1, 1, dtype=torch.long, device=device())
             model(input_ids=one, attention_mask=one, use_cache=False, output_hidden_states=True)

@@ -115,16 +115,15 @@ def check_objective(objective: str, train: TrainSettings) -> None:
         OBJECTIVES.get(objective, where=where)
     kl, faults = train.kl, []
     pairs = objective in ("contrast", "correct_and_fault") or (objective == "teacher_kl" and kl.on != "teacher")
-    if pairs and not (train.batching == "packed" and train.isolate):
-        faults.append(
-            "two answers to one prompt must not see each other: train.batching: packed and train.isolate: true are "
-            f"needed (given {train.batching}, {str(train.isolate).lower()})"
-        )
-    if objective == "traced" and not (train.batching == "packed" and train.isolate):
-        faults.append(
-            "a program is read from its beginning: train.batching: packed and train.isolate: true are needed "
-            f"(given {train.batching}, {str(train.isolate).lower()})"
-        )
+    alone = train.batching == "packed" and train.isolate
+    needed = (
+        "train.batching: packed and train.isolate: true are needed "
+        f"(given {train.batching}, {str(train.isolate).lower()})"
+    )
+    if pairs and not alone:
+        faults.append(f"two answers to one prompt must not see each other: {needed}")
+    if objective == "traced" and not alone:
+        faults.append(f"a program is read from its beginning: {needed}")
     if objective == "teacher_kl" and kl.folder is None:
         faults.append("train.kl.folder must name the folder of the teacher's model")
     if objective == "teacher_kl" and kl.divergence == "jsd" and kl.interpolation == 0:

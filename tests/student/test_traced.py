@@ -94,8 +94,8 @@ def test_each_token_is_asked_for_what_is_known_there() -> None:
     assert not (operands[batch.answer[0]] != IGNORE).any()
 
 
-def test_a_value_that_is_no_class_is_not_asked_for(programs: pa.Table) -> None:
-    made = learner(programs, Path())
+def test_a_value_that_is_no_class_is_not_asked_for(programs: pa.Table, tmp_path: Path) -> None:
+    made = learner(programs, tmp_path)
     pieces = [made.tokenizer.decode([number]) for number in range(len(made.tokenizer))]
     batch = next(Packed(made.samples, stage(1), 8, 64, 0, isolate=True).one_pass())
     every = Marker(pieces, {str(number): number + 81 for number in range(-81, 82)}).marks(batch)
