@@ -15,6 +15,9 @@ gradients, and (for ``right`` and ``half``) it stops where the answer ends. ``un
 writes 20 characters (30 with a ``for``) whatever they are. Both roads draw the same random numbers, and their
 verdicts are compared.
 
+``module`` is the loop as published code is run: the model's own module is called for every character and makes logits
+for every place, and nothing stops it before 20 or 30 characters.
+
 ``lexical`` asks the same programs of a student of the same architecture that reads words instead of characters, as
 the recipes for accuracy do: half of its answers right or all of them, each as many tokens long as the true answer,
 beside the published road with as many characters. There are no verdicts to compare.
@@ -81,9 +84,24 @@ def published(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     return logits
 
 
-def plainly(student: LoadedStudent, prompts: Sequence[str], limits: Sequence[int], greedy: bool) -> list[str]:
+def module(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The network as its library runs it, all logits made: tokens (n,) to logits after the last of them."""
+
+    def logits(numbers: torch.Tensor) -> torch.Tensor:
+        return model(input_ids=numbers[None], use_cache=False).logits[0, -1]
+
+    return logits
+
+
+def plainly(
+    student: LoadedStudent,
+    prompts: Sequence[str],
+    limits: Sequence[int],
+    greedy: bool,
+    network: Callable[[Any], Callable[[torch.Tensor], torch.Tensor]] = published,
+) -> list[str]:
     """The reference: one prompt at a time, no cache."""
-    texts, model = [], published(student.model)
+    texts, model = [], network(student.model)
     for place, (prompt, limit) in enumerate(zip(prompts, limits, strict=True)):
         numbers = torch.tensor(student.tokenizer(prompt)["input_ids"])
         start = len(numbers)
@@ -207,11 +225,17 @@ def in_words(
     prompts, answers = samples["prompt"].to_pylist(), samples["answer"].to_pylist()
     limits = [len(student.tokenizer(answer)["input_ids"]) for answer in answers]
     _, ours = imitated(student, prompts, limits, greedy, every)
-    stopped, unstopped, fast = [], [], []
-    long = published_limits(prompts[:few])
+    asked, long = prompts[:few], published_limits(prompts[:few])
+    roads = {
+        "": partial(plainly, characters, asked, list(map(len, answers[:few])), greedy),
+        "unstopped_": partial(plainly, characters, asked, long, greedy),
+        "module_": partial(plainly, characters, asked, long, greedy, module),
+    }
+    slow: dict[str, list[float]] = {name: [] for name in roads}
+    fast = []
     for _ in range(rounds):
-        for times, ends in ((stopped, list(map(len, answers[:few]))), (unstopped, long)):
-            times.append(few / timed(lambda ends=ends: plainly(characters, prompts[:few], ends, greedy))[0])
+        for name, road in roads.items():
+            slow[name].append(few / timed(road)[0])
         seconds, verdicts = timed(ours)
         assert all(right for place, right in enumerate(verdicts) if not every or place % every), (
             "a right one was missed"
@@ -220,8 +244,11 @@ def in_words(
     return {
         "parameters": student.model.num_parameters(),
         "ours_per_s": round(max(fast), 1),
-        "ratio": round(statistics.median(a / b for a, b in zip(fast, stopped, strict=True)), 1),
-        "unstopped_ratio": round(statistics.median(a / b for a, b in zip(fast, unstopped, strict=True)), 1),
+        **{
+            f"{name}ratio": round(statistics.median(a / b for a, b in zip(fast, times, strict=True)), 1)
+            for name, times in slow.items()
+        },
+        "module_per_s": round(max(slow["module_"]), 2),
     }
 
 
