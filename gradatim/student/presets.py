@@ -43,6 +43,11 @@ PRESETS.constant(
     "0.9M: RoPE, SwiGLU, normalised queries and keys; every other layer sees three tokens: names find their values",
 )
 PRESETS.constant(
+    "modern-untied",
+    Shape("qwen3", 96, 8, 3, 256, 3, tied=False),
+    "0.9M: modern with a head of its own: names find their values more surely",
+)
+PRESETS.constant(
     "modern-small",
     Shape("qwen3", 64, 6, 2, 192, 3, tied=False),
     "0.3M: modern, narrower, less deep and with a head of its own, for comparisons of many runs",
