@@ -61,10 +61,12 @@ class Matrix:
 
 
 def _ordered(name: str, factory: Callable[..., Matrix]) -> ScheduleFactory:
-    """``factory`` with two more options, and all of them checked.
+    """``factory`` with three more options, and all of them checked.
 
     ``order`` is an order's name, or a mapping of ``name`` and the order's own options; ``category`` is short for the
-    option that names the column of an order by categories.
+    option that names the column of an order by categories. ``introduction`` is a share of the budget for a stage on the
+    easiest band alone; the schedule then is made for the other bands and the rest of the budget, as if there were no more.
+    So every arm of a comparison, the baseline too, can begin with what a student must have learnt before it can be taught.
     """
 
     @functools.wraps(factory)
@@ -74,10 +76,11 @@ def _ordered(name: str, factory: Callable[..., Matrix]) -> ScheduleFactory:
         *,
         order: str | dict[str, Any] = "shuffled",
         category: str | None = None,
+        introduction: float = 0.0,
         **options: Any,
     ) -> Matrix:
         called, chosen = order_of(order, category)
-        rows = factory(bands, tokens, **options).rows
+        rows = _introduced(functools.partial(factory, **options), bands, tokens, introduction)
         return Matrix(tuple(replace(row, order=called, order_options=chosen) for row in rows))
 
     own, added = inspect.signature(factory), inspect.signature(_order_options).parameters.values()
@@ -86,7 +89,28 @@ def _ordered(name: str, factory: Callable[..., Matrix]) -> ScheduleFactory:
     return strict(f"the schedule {name!r}")(made)
 
 
-def _order_options(*, order: str | dict[str, Any] = "shuffled", category: str | None = None) -> None:
+def _introduced(
+    factory: Callable[[tuple[str, ...], int], Matrix], bands: tuple[str, ...], tokens: int, share: float
+) -> tuple[StageSpec, ...]:
+    """The stages of ``factory``, behind one on the easiest band where a share of the budget is given to it."""
+    if not share:
+        return factory(bands, tokens).rows
+    if not 0 < share < 1 or len(bands) < 2:
+        raise RecipeError(
+            "an introduction takes the easiest band, and leaves bands and budget to the schedule",
+            where="schedule.introduction",
+            given=f"{share} with {len(bands)} band(s)",
+            allowed="between 0 and 1, with two bands or more",
+        )
+    own, rest = split_budget(tokens, [share, 1 - share])
+    rows = factory(bands[1:], rest).rows
+    later = [replace(row, fractions=(0.0, *row.fractions), ends=("hardest", *row.ends)) for row in rows]
+    return (*_matrix(bands[:1], [[1.0, *([0.0] * (len(bands) - 1))]], [own]).rows, *later)
+
+
+def _order_options(
+    *, order: str | dict[str, Any] = "shuffled", category: str | None = None, introduction: float = 0.0
+) -> None:
     """The signature of what every matrix takes beside its own options."""
 
 
