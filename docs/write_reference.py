@@ -181,6 +181,8 @@ OPTIONS = {
     "schedules.order": "How a stage's samples follow each other: an [order](#orders)'s name, or `{name: …}` "
     "with its options.",
     "schedules.category": "The label column of an order by categories; short for the order's own option.",
+    "schedules.introduction": "A share of the budget for the easiest band alone, before the schedule of the other "
+    "bands begins: what every arm must have learnt first, the baseline too.",
     "schedules.replay": "What is learnt again: of `hybrid` the part of each easier band; elsewhere the share of "
     "a stage's "
     "tokens that goes back to what is easier or was learnt before.",

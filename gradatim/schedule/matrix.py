@@ -64,9 +64,9 @@ def _ordered(name: str, factory: Callable[..., Matrix]) -> ScheduleFactory:
     """``factory`` with three more options, and all of them checked.
 
     ``order`` is an order's name, or a mapping of ``name`` and the order's own options; ``category`` is short for the
-    option that names the column of an order by categories. ``introduction`` is a share of the budget for a stage on the
-    easiest band alone; the schedule then is made for the other bands and the rest of the budget, as if there were no more.
-    So every arm of a comparison, the baseline too, can begin with what a student must have learnt before it can be taught.
+    option that names the column of an order by categories. ``introduction`` is a share of the budget for a stage on
+    the easiest band alone; the schedule is made for the other bands and the rest of the budget, as if there were no
+    more. So every arm of a comparison, the baseline too, can begin with what must be learnt before the rest can be.
     """
 
     @functools.wraps(factory)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -45,6 +45,14 @@ def made(name: str, bands: tuple[str, ...], tokens: int) -> Schedule:
 
 def bands_of(count: int, each: int = 7) -> Bands:
     return Bands(BANDS[count], tuple(map(float, range(1, count))), np.repeat(np.arange(count), each).astype(np.int8))
+
+
+def walked(schedule: Schedule) -> list[StageSpec]:
+    """The stages of a schedule that looks at nothing but how many came before."""
+    history: list[StageResult] = []
+    while spec := schedule.next(history):
+        history.append(StageResult(0, len(history), spec, 10, {}, Fitted(3, spec.tokens, 9, 0, 1.5, 0.1, "00")))
+    return [result.spec for result in history]
 
 
 def lived(schedule: Schedule, count: int, seed: int) -> list[StageResult]:
@@ -186,6 +194,32 @@ def test_an_order_takes_its_own_options_and_no_others(name: str) -> None:
         factory(BANDS[3], TOKENS, order="sorted", category="level")
     with pytest.raises(RecipeError, match="the order 'folded' has no option 'first'"):
         factory(BANDS[3], TOKENS, order={"name": "folded", "first": "easy"})
+
+
+@MATRICES
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_an_introduction_comes_before_the_schedule_of_the_other_bands(name: str, count: int) -> None:
+    first, *later = preview(
+        SCHEDULES.get(name)(BANDS[count], TOKENS, introduction=0.1, order="sorted"), bands_of(count)
+    )
+    assert first.name == BANDS[count][0]
+    assert first.fractions == (1.0, *(0.0,) * (count - 1))
+    assert first.tokens == round(0.1 * TOKENS)
+    alone = SCHEDULES.get(name)(BANDS[count][1:], TOKENS - first.tokens, order="sorted")
+    assert [replace(spec, fractions=spec.fractions[1:], ends=spec.ends[1:]) for spec in later] == walked(alone)
+    assert {spec.fractions[0] for spec in later} == {0.0}
+    assert len({spec.name for spec in (first, *later)}) == len(later) + 1
+    rows = realise(later[-1], bands_of(count), bands_of(count).index.astype(float), seed=4).rows
+    assert rows.size
+    assert bands_of(count).index[rows].min() > 0
+
+
+@MATRICES
+@pytest.mark.parametrize(("share", "count"), [(0.1, 1), (1.0, 3), (-0.1, 3)])
+def test_an_introduction_that_leaves_nothing_is_refused(name: str, share: float, count: int) -> None:
+    with pytest.raises(RecipeError, match="leaves bands and budget") as refused:
+        SCHEDULES.get(name)(BANDS[count], TOKENS, introduction=share)
+    assert refused.value.where == "schedule.introduction"
 
 
 @pytest.mark.parametrize("name", ADAPTIVE_NAMES)
