@@ -11,8 +11,9 @@ attention), eager and compiled. ``paper_here``: the same model and batches as Gr
 eager and compiled.
 ``fast``: the recipe ``curriculum/fast``. ``characters_per_s`` compares roads whose tokens differ: how much program
 text a second of training covers. ``of_peak``: floating-point work of the model's products, 6 per parameter outside
-the embeddings and token plus the attention's, over the best rate at which this machine multiplies bf16 matrices of
-the model's shapes; padding and optimizer count as no work.
+the embeddings and token plus the attention's, over the best rate at which this machine multiplies matrices of the
+model's shapes, in the type that ``precision: auto`` trains in here (``peak_type``: bfloat16 where it is native, else
+float32); padding and optimizer count as no work.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from gradatim.recipe import load
 from gradatim.record import Metrics
 from gradatim.stage import Stage, StageSpec
 from gradatim.student import learner as learning
+from gradatim.student.hardware import compute_type
 from gradatim.student.learner import Learner
 from gradatim.student.lexical import lexical_tokenizer
 from gradatim.student.presets import PRESETS
@@ -86,11 +88,11 @@ _PEAK: list[float] = []
 
 
 def peak() -> float:
-    """Operations per second of bf16 products of the published model's shapes; the best of a few."""
+    """Operations per second of products of the published model's shapes in the type of training; the best of a few."""
     if not _PEAK:
-        rates = []
+        rates, kind = [], compute_type("auto")
         for inner, outer in ((120, 480), (480, 120), (120, 360)):
-            left, right = torch.randn(8192, inner).bfloat16(), torch.randn(inner, outer).bfloat16()
+            left, right = torch.randn(8192, inner, dtype=kind), torch.randn(inner, outer, dtype=kind)
             for _ in range(4):
                 start = time.perf_counter()
                 for _ in range(50):
@@ -117,7 +119,11 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     table = generate(40_000, levels=LEVELS, seed=1).table
     fast = load("curriculum/fast")
-    found: dict[str, Any] = {"threads": asked.threads, "peak_gflops": round(peak() / 1e9)}
+    found: dict[str, Any] = {
+        "threads": asked.threads,
+        "peak_gflops": round(peak() / 1e9),
+        "peak_type": str(compute_type("auto")).removeprefix("torch."),
+    }
     with fused_attention():
         found["published"] = rate(table, PAPER, WINDOWS, asked.tokens)
         if not asked.skip_compiled:
