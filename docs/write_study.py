@@ -1,4 +1,4 @@
-"""What did a study find, as a page of docs/results tells it?
+"""What did a study, or a single run, find, as a page of docs/results tells it?
 
     python docs/write_study.py runs/paper-small docs/results/paper-small.md "TITLE WITH THE SCALE" ["COMMAND"]
 
@@ -83,7 +83,8 @@ def measures(study: StudyData) -> str:
 
 def made(folder: Path, study: StudyData) -> str:
     """Where the figures come from."""
-    facts = [json.loads(path.read_text()) for path in sorted(folder.glob("*/seed-*/environment.json"))]
+    folders = [*sorted(folder.glob("*/seed-*")), folder]  # a study's, or a single run's
+    facts = [json.loads(file.read_text()) for each in folders if (file := each / "environment.json").exists()]
     commits = ", ".join(sorted({f"`{fact['commit']}`" for fact in facts}))
     processor = ", ".join(sorted({fact["processor"] for fact in facts}))
     threads = ", ".join(sorted({str(fact["threads"]) for fact in facts}))
@@ -91,8 +92,8 @@ def made(folder: Path, study: StudyData) -> str:
     tokens, parameters = run.tokens, run.stages[-1].fitted.parameters
     minutes = fmean(sum(s.fitted.seconds for s in run.stages) for run in study.runs if run.finished) / 60
     return (
-        f"{len(study.runs)} runs, seeds {', '.join(map(str, study.seeds))}; {tokens:,} tokens, {parameters:,} numbers"
-        f" each; {minutes:.1f} minutes of training a run; commit {commits}; {processor}, {threads} thread(s) a run."
+        f"{len(study.runs)} run(s), seed(s) {', '.join(map(str, study.seeds))}; {tokens:,} tokens, {parameters:,}"
+        f" numbers each; {minutes:.1f} minutes of training a run; commit {commits}; {processor}, {threads} thread(s) a run."
     )
 
 
