@@ -63,14 +63,14 @@ def beside_the_paper(study: StudyData) -> list[str]:
     ]
 
 
-def by_group(study: StudyData, group: str) -> str:
-    """Greedy outputs by level or band: the mean over seeds, in percent."""
-    values = groups(study, "output", "greedy").get(group, ())
-    found = group_scores(study, "output", "greedy", group)
+def by_group(study: StudyData, protocol: str, group: str) -> str:
+    """Outputs by level or band: the mean over seeds in percent, with its interval."""
+    values = groups(study, "output", protocol).get(group, ())
+    found = group_scores(study, "output", protocol, group)
     rows = []
     for row in summarise(study).rows:
         cells = [[score.share for score in found[row.arm][value]] for value in values]
-        rows.append([row.title, *(share(fmean(cell)) if cell else "–" for cell in cells)])
+        rows.append([row.title, *(mean_and_interval(cell) for cell in cells)])
     return table([group, *values], rows)
 
 
@@ -119,13 +119,15 @@ def main(arguments: list[str]) -> None:
         *beside_the_paper(study),
         f"{START}\n{notes}\n{END}",
     ]
-    if ("output", "greedy") in study.evaluations():
+    asked = [protocol for suite, protocol in study.evaluations() if suite == "output"]
+    if asked:
         parts += [
             "## By level and by band",
-            "Whole outputs, greedy, percent, mean over seeds.",
-            by_group(study, "level"),
-            by_group(study, "band"),
+            "Whole outputs, percent: mean over seeds, Student's 95 % interval in brackets.",
         ]
+    for protocol in sorted(asked):
+        parts.append({"greedy": "Greedy:", "paper": "Sampled as published:"}.get(protocol, f"{protocol}:"))
+        parts += [by_group(study, protocol, group) for group in ("level", "band")]
     if summarise(study).measures:
         parts += ["## Everything else that was asked", measures(study)]
     page.parent.mkdir(parents=True, exist_ok=True)
