@@ -24,6 +24,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("sandbox"))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A worker that has not taken the marks would run attacks beside others' attacks, and both would see it."""
+    ours = [item for item in session.items if Path(__file__).parent in item.path.parents]
+    if session.config.getoption("loadgroup", False) and not all(item.nodeid.endswith("@sandbox") for item in ours):
+        raise pytest.UsageError("pytest-xdist has not grouped the tests of the sandbox: does it fit this pytest?")
+
+
 @pytest.fixture
 def canary(tmp_path: Path) -> Path:
     """A file of the host that no attack may read or change. Anybody may, as far as its mode goes."""
