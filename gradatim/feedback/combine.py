@@ -55,6 +55,8 @@ def check_weights(weights: Mapping[str, float]) -> None:
 def combine(views: Mapping[str, View], weights: Mapping[str, float]) -> float | None:
     """The score of one attempt, None when no judge that counts could say."""
     said = [(view.score, weights[name]) for name, view in views.items() if view.score is not None and weights[name]]
+    heaviest = max((weight for _, weight in said), default=1.0)  # parts of it neither vanish nor overflow in a product
+    said = [(score, weight / heaviest) for score, weight in said]
     total = sum(weight for _, weight in said)
     # Rounding must not lift a mean of ones above one.
     return min(sum(score * weight for score, weight in said) / total, 1.0) if said else None

@@ -34,20 +34,28 @@ def canonical(text: str) -> str:
     """``text`` with its variables renamed to a, b, …, z, v26, v27, … in order of appearance.
 
     Applying it twice changes nothing, and any one-to-one renaming of the variables gives the same result.
-    Keywords, builtins, comments, strings and attributes are left alone. Never raises.
+    Keywords, builtins, comments, strings and attributes are left alone, and so is what stands right before a quote:
+    under another name it might become the string's prefix. Never raises.
 
     >>> canonical("k = 4\\nx = k + 3\\nprint(x)\\n# output\\n")
     'a = 4\\nb = a + 3\\nprint(b)\\n# output\\n'
     """
     pieces = _PIECE.split(text)
     found = pieces[1::2]
+    quoted = "'" in text or '"' in text
+    free = [piece for at, piece in enumerate(found) if not _before_quote(pieces, at)] if quoted else found
     renamed: dict[str, str] = {}
     names = 0
-    for piece in dict.fromkeys(found):  # each distinct piece once: programs repeat few of them many times
+    for piece in dict.fromkeys(free):  # each distinct piece once: programs repeat few of them many times
         if piece in _KEPT or not piece.isidentifier():
             renamed[piece] = piece
         else:
             renamed[piece] = ascii_lowercase[names] if names < 26 else f"v{names}"
             names += 1
-    pieces[1::2] = [renamed[piece] for piece in found]
+    pieces[1::2] = [piece if quoted and _before_quote(pieces, at) else renamed[piece] for at, piece in enumerate(found)]
     return "".join(pieces)
+
+
+def _before_quote(pieces: list[str], at: int) -> bool:
+    """Whether a quote follows the piece of that number at once; between two pieces stands what is none."""
+    return (pieces[2 * at + 2] or "".join(pieces[2 * at + 3 : 2 * at + 4]))[:1] in ("'", '"')

@@ -26,6 +26,10 @@ def test_a_judge_of_no_weight_is_seen_and_does_not_count():
     assert combine({"one": NONE, "two": FAILED}, {"one": 1, "two": 0}) is None
 
 
+def test_the_least_weight_there_is_counts_where_no_other_does():
+    assert combine({"one": View(0.5, "failed", "")}, {"one": 5e-324}) == 0.5
+
+
 @given(st.lists(st.tuples(ANY, st.floats(0, 1e6)), min_size=1, max_size=5))
 def test_a_score_stays_between_the_least_and_the_greatest(pairs):
     views = {str(number): view for number, (view, _) in enumerate(pairs)}

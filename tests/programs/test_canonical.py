@@ -34,6 +34,13 @@ def test_merging_two_variables_changes_the_form(letters: list[str]) -> None:
     assert canonical(PROGRAM.format(*merged)) != canonical(PROGRAM.format(*letters))
 
 
+@pytest.mark.parametrize("text", ["_=a''b", "x=a'' a", "c''+c", 'k"" + a"'])
+def test_what_stands_before_a_quote_never_becomes_its_prefix(text: str) -> None:
+    once = canonical(text)
+    assert canonical(once) == once
+    assert canonical("f = 3\nprint(f'{f}')\n") == "a = 3\nprint(f'{f}')\n"
+
+
 @given(st.text(alphabet=st.sampled_from("ab_1 e.'\"#\n\\frv26=+(print)é"), max_size=60) | st.text())
 def test_any_text_goes_through_and_a_second_time_changes_nothing(text: str) -> None:
     once = canonical(text)
