@@ -18,12 +18,13 @@ __all__ = ["canonical"]
 
 # What must be seen whole, so that a name is not found inside it. Blanks and operators lie between the pieces.
 _PIECE = re.compile(
-    r"""([^\W\d]\w*+(?!['"])             # a name or keyword; before a quote it is the string's prefix or a keyword
+    r"""([^\W\d]\w*+(?!['"])             # a name or keyword
     |\d[\w.]*+                         # a number with its fraction and exponent
     |\#[^\n]*+                         # a comment
     |\.\s*+\w*+                        # an attribute with its dot, or a fraction that starts with the dot
-    |[rbfuRBFU]{0,2}(?:'''[\s\S]*?'''|"{3}[\s\S]*?"{3}|'(?:\\.|[^'\\\n])*+'|"(?:\\.|[^"\\\n])*+")
-    |[^\W\d]\w*+)                      # a keyword right before a string
+    # a string with the word right before it: its prefix, a keyword, or what under another name might become its prefix
+    |(?:[^\W\d]\w*+)?(?:'''[\s\S]*?'''|"{3}[\s\S]*?"{3}|'(?:\\.|[^'\\\n])*+'|"(?:\\.|[^"\\\n])*+")
+    |[^\W\d]\w*+)                      # a word before a quote that begins no string
     """,
     re.VERBOSE,
 )
@@ -34,28 +35,21 @@ def canonical(text: str) -> str:
     """``text`` with its variables renamed to a, b, …, z, v26, v27, … in order of appearance.
 
     Applying it twice changes nothing, and any one-to-one renaming of the variables gives the same result.
-    Keywords, builtins, comments, strings and attributes are left alone, and so is what stands right before a quote:
-    under another name it might become the string's prefix. Never raises.
+    Keywords, builtins, comments, strings and attributes are left alone, and so is what stands right before a string.
+    Never raises.
 
     >>> canonical("k = 4\\nx = k + 3\\nprint(x)\\n# output\\n")
     'a = 4\\nb = a + 3\\nprint(b)\\n# output\\n'
     """
     pieces = _PIECE.split(text)
     found = pieces[1::2]
-    quoted = "'" in text or '"' in text
-    free = [piece for at, piece in enumerate(found) if not _before_quote(pieces, at)] if quoted else found
     renamed: dict[str, str] = {}
     names = 0
-    for piece in dict.fromkeys(free):  # each distinct piece once: programs repeat few of them many times
+    for piece in dict.fromkeys(found):  # each distinct piece once: programs repeat few of them many times
         if piece in _KEPT or not piece.isidentifier():
             renamed[piece] = piece
         else:
             renamed[piece] = ascii_lowercase[names] if names < 26 else f"v{names}"
             names += 1
-    pieces[1::2] = [piece if quoted and _before_quote(pieces, at) else renamed[piece] for at, piece in enumerate(found)]
+    pieces[1::2] = [renamed[piece] for piece in found]
     return "".join(pieces)
-
-
-def _before_quote(pieces: list[str], at: int) -> bool:
-    """Whether a quote follows the piece of that number at once; between two pieces stands what is none."""
-    return (pieces[2 * at + 2] or "".join(pieces[2 * at + 3 : 2 * at + 4]))[:1] in ("'", '"')

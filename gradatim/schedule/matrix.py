@@ -83,9 +83,9 @@ def _ordered(name: str, factory: Callable[..., Matrix]) -> ScheduleFactory:
         rows = _introduced(functools.partial(factory, **options), bands, tokens, introduction)
         return Matrix(tuple(replace(row, order=called, order_options=chosen) for row in rows))
 
-    own, added = inspect.signature(factory), inspect.signature(_order_options).parameters.values()
+    own, added = inspect.signature(factory), inspect.signature(_shared_options).parameters.values()
     made.__signature__ = own.replace(parameters=[*own.parameters.values(), *added])  # type: ignore[attr-defined]
-    made.__annotations__ = {**factory.__annotations__, **_order_options.__annotations__}
+    made.__annotations__ = {**factory.__annotations__, **_shared_options.__annotations__}
     return strict(f"the schedule {name!r}")(made)
 
 
@@ -103,12 +103,12 @@ def _introduced(
             allowed="between 0 and 1, with two bands or more",
         )
     own, rest = split_budget(tokens, [share, 1 - share])
-    rows = factory(bands[1:], rest).rows
-    later = [replace(row, fractions=(0.0, *row.fractions), ends=("hardest", *row.ends)) for row in rows]
-    return (*_matrix(bands[:1], [[1.0, *([0.0] * (len(bands) - 1))]], [own]).rows, *later)
+    first = StageSpec(bands[0], (1.0, *(0.0,) * (len(bands) - 1)), own)
+    later = factory(bands[1:], rest).rows
+    return (first, *(replace(row, fractions=(0.0, *row.fractions), ends=("hardest", *row.ends)) for row in later))
 
 
-def _order_options(
+def _shared_options(
     *, order: str | dict[str, Any] = "shuffled", category: str | None = None, introduction: float = 0.0
 ) -> None:
     """The signature of what every matrix takes beside its own options."""

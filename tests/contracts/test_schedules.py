@@ -47,14 +47,6 @@ def bands_of(count: int, each: int = 7) -> Bands:
     return Bands(BANDS[count], tuple(map(float, range(1, count))), np.repeat(np.arange(count), each).astype(np.int8))
 
 
-def walked(schedule: Schedule) -> list[StageSpec]:
-    """The stages of a schedule that looks at nothing but how many came before."""
-    history: list[StageResult] = []
-    while spec := schedule.next(history):
-        history.append(StageResult(0, len(history), spec, 10, {}, Fitted(3, spec.tokens, 9, 0, 1.5, 0.1, "00")))
-    return [result.spec for result in history]
-
-
 def lived(schedule: Schedule, count: int, seed: int) -> list[StageResult]:
     """A history of a student that gets better by chance, with all that schedules may need."""
     rng = np.random.default_rng(seed)
@@ -206,7 +198,7 @@ def test_an_introduction_comes_before_the_schedule_of_the_other_bands(name: str,
     assert first.fractions == (1.0, *(0.0,) * (count - 1))
     assert first.tokens == round(0.1 * TOKENS)
     alone = SCHEDULES.get(name)(BANDS[count][1:], TOKENS - first.tokens, order="sorted")
-    assert [replace(spec, fractions=spec.fractions[1:], ends=spec.ends[1:]) for spec in later] == walked(alone)
+    assert [replace(spec, fractions=spec.fractions[1:], ends=spec.ends[1:]) for spec in later] == list(alone.rows)
     assert {spec.fractions[0] for spec in later} == {0.0}
     assert len({spec.name for spec in (first, *later)}) == len(later) + 1
     rows = realise(later[-1], bands_of(count), bands_of(count).index.astype(float), seed=4).rows

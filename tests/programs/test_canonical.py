@@ -38,6 +38,9 @@ def test_merging_two_variables_changes_the_form(letters: list[str]) -> None:
 def test_what_stands_before_a_quote_never_becomes_its_prefix(text: str) -> None:
     once = canonical(text)
     assert canonical(once) == once
+
+
+def test_a_prefix_stays_where_a_variable_of_its_name_does_not() -> None:
     assert canonical("f = 3\nprint(f'{f}')\n") == "a = 3\nprint(f'{f}')\n"
 
 
