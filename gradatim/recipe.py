@@ -32,6 +32,7 @@ __all__ = [
     "load",
     "names",
     "parse",
+    "title",
 ]
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -234,6 +235,12 @@ and more arms."""
 def names() -> list[str]:
     """The names of the recipes that ship with Gradatim, such as ``curriculum/hybrid``."""
     return sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("*.yaml"))
+
+
+def title(name: str) -> str:
+    """The title of the shipped recipe ``name``, from its line ``title:`` alone; to list all, none is checked."""
+    lines = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    return next((str(yaml.load(line, _LOADER)["title"]) for line in lines if line.startswith("title:")), "")
 
 
 def find(name: str | Path) -> Path:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 from typing import Any, Generic, TypeVar
 
 from .errors import UnknownPart, did_you_mean
@@ -69,7 +70,7 @@ class Registry(Generic[Part]):
     def _read_plugins(self) -> None:
         if not self._plugins_read:
             self._plugins_read = True
-            for point in entry_points(group=f"gradatim.{self.plural}"):
+            for point in _installed().select(group=f"gradatim.{self.plural}"):
                 if point.name not in self._entries:
                     self.lazy(point.name, point.value, f"from the package {point.dist.name if point.dist else '?'}")
 
@@ -101,3 +102,9 @@ class Registry(Generic[Part]):
             self._entries[name] = entry
         part: Part = entry.part
         return part
+
+
+@cache
+def _installed() -> EntryPoints:
+    """What every installed package adds; read once, since that opens a file of each package."""
+    return entry_points()

@@ -167,9 +167,10 @@ def test_a_light_command_imports_no_heavy_package(arguments, tmp_path):
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-QUICK = ("numpy", "pyarrow", "multiprocessing", "concurrent.futures", "asyncio", "rich.progress", *HEAVY)
-"""What the verbs that only look something up wait for in vain: a plan without data is arithmetic on a recipe. Pydantic
-and PyYAML are not among them: they check and read the recipe, and typer itself imports pydantic."""
+QUICK = ("numpy", "pyarrow", "multiprocessing", "concurrent.futures", "asyncio", "rich.progress", *HEAVY, "gradatim.delivery")
+"""What the verbs that only look something up wait for in vain: a plan without data is arithmetic on a recipe, and lays
+no faulty answer. Pydantic and PyYAML are not among them: they check and read the recipe, and typer itself imports
+pydantic."""
 
 
 @pytest.mark.parametrize(
@@ -180,6 +181,7 @@ and PyYAML are not among them: they check and read the recipe, and typer itself 
         *((f"list {kind}", "") for kind in KINDS),
         ("plan curriculum/hybrid --no-data", "hard+replay"),
         ("plan paper/baseline --no-data --json", '"steps": 120000'),
+        ("plan curriculum/fast --no-data", "difficulty given"),
         ("plan smoke/baseline --no-data --set difficulty.metric=halstead", "difficulty halstead"),
         ("plan smoke/baseline --set schedule.name=hybird", ""),
     ],

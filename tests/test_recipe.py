@@ -7,7 +7,7 @@ import yaml
 
 from gradatim.assemble import check
 from gradatim.errors import RecipeError
-from gradatim.recipe import changed_keys, dump, find, load, names, parse
+from gradatim.recipe import changed_keys, dump, find, load, names, parse, title
 
 
 def test_dump_and_parse_are_inverse() -> None:
@@ -19,6 +19,10 @@ def test_every_shipped_recipe_is_valid() -> None:
     assert "smoke/baseline" in names()
     for name in names():
         check(load(name), name)
+
+
+def test_the_title_read_alone_is_the_title_of_the_recipe() -> None:
+    assert {name: title(name) for name in names()} == {name: load(name).title for name in names()}
 
 
 def test_a_recipe_is_found_by_name_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..corpus import key_of
-from ..delivery import Right, deliver
 from ..errors import RecipeError
 from ..feedback import JUDGES
 from ..options import missing_options, option_names
@@ -25,6 +24,7 @@ from ..teacher.teacher import used_since
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ..delivery import Right
     from ..feedback import Probed
 
 __all__ = [
@@ -87,6 +87,8 @@ class Delivery:
         self, samples: pa.Table, cycle: int, attempts: Feedback, events: Events
     ) -> tuple[pa.Table, dict[str, Any]]:
         """See ``delivery.deliver``. A place that nothing can come from in this cycle has no share in it."""
+        from ..delivery import deliver
+
         if _learns_attempts(self.recipe) and attempts.table is not None:
             samples = _with_attempts(samples, attempts.table)
         shares = self._shares

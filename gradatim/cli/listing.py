@@ -64,8 +64,8 @@ def listing(
 
 def _members(kind: str) -> list[tuple[str, str]]:
     if kind == "recipes":
-        from ..recipe import load, names
+        from ..recipe import names, title
 
-        return [(name, load(name).title) for name in names()]
+        return [(name, title(name)) for name in names()]
     module, attribute = REGISTRIES[kind]
     return [(entry.name, entry.summary) for entry in getattr(importlib.import_module(module), attribute)]

@@ -6,14 +6,17 @@ number (empty, "unknown") has no score, as elsewhere.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from ..errors import RecipeError
 from ..options import strict
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
 
 __all__ = ["given"]
 
@@ -33,6 +36,8 @@ class Given:
                 given=repr(self.column),
                 allowed=f"a column of numbers among {', '.join(samples.column_names)}",
             )
+        import numpy as np
+
         return np.array([_number(value) for value in samples.column(self.column).to_pylist()], np.float64)
 
 
@@ -41,7 +46,7 @@ def _number(value: object) -> float:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return float("nan")
-    return number if np.isfinite(number) else float("nan")
+    return number if math.isfinite(number) else float("nan")
 
 
 @strict("the difficulty 'given'")
