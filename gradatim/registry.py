@@ -12,7 +12,7 @@ import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoints, entry_points
+from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
 from .errors import UnknownPart, did_you_mean
@@ -105,6 +105,6 @@ class Registry(Generic[Part]):
 
 
 @cache
-def _installed() -> EntryPoints:
-    """What every installed package adds; read once, since that opens a file of each package."""
+def _installed() -> Any:
+    """What every installed package adds, to ``select`` from; read once, since that opens a file of each package."""
     return entry_points()

@@ -123,7 +123,7 @@ class Output:
         """The most tokens each attempt may have."""
         if self.protocol == "paper":
             return [_paper_limit(prompt) for prompt in prompts]
-        encoded = [vocabulary.encode(answer) for answer in answers]
+        encoded = vocabulary.encode_all(answers)
         longest = max((len(tokens) for tokens in encoded if tokens is not None), default=0)
         return [longest + 1 + MARGIN] * len(prompts)
 

@@ -117,8 +117,7 @@ def complete(
     mixed = keeps_everything(model)
     done: dict[int, Completion] = {}
     rows: list[_Row] = []
-    for index, (prompt, limit, draft) in enumerate(zip(prompts, limits, drafts, strict=True)):
-        row = decoder.admit(index, prompt, limit, draft if mixed else "")
+    for index, row in enumerate(decoder.admit(prompts, limits, drafts if mixed else [""] * len(prompts))):
         if isinstance(row, Completion):
             done[index] = row
         else:
@@ -153,10 +152,11 @@ def predict_next(
     done: dict[int, Prediction] = {}
     rows: list[_Row] = []
     before = [0] * len(texts)
-    for index, text in enumerate(texts):
-        tokens = vocabulary.encode(text)
-        if given is not None and tokens is not None:
-            first = vocabulary.encode(given[index]) if given[index] else vocabulary.start()
+    read = vocabulary.encode_all(texts)
+    openings = None if given is None else vocabulary.prompts(given)
+    for index, (text, tokens) in enumerate(zip(texts, read, strict=True)):
+        if openings is not None and tokens is not None:
+            first = openings[index]
             before[index] = 0 if first is None else len(first) - 1
             tokens = None if first is None else np.concatenate([first, tokens])
         if tokens is None:
@@ -168,7 +168,7 @@ def predict_next(
             rows.append(_Row(index, tokens, _NOTHING, len(tokens) - 1, "limit"))
     with at_rest(model):
         events(Event("start", task, len(done), len(texts)))
-        for group in _groups(_readings(rows, share=False), batch or _batch_size(model), True):
+        for group in _groups(_readings(rows, share=False), batch or _batch_size(model), True, even=True):
             done.update(_predict_group(model, [reading.rows[0] for reading in group], None if greedy else seed))
             events(Event("advance", task, len(done), len(texts)))
         events(Event("finish", task, len(done), len(texts)))
@@ -222,23 +222,28 @@ class _Decoder:
     settled: Settled | None
     heal: bool
 
-    def admit(self, index: int, prompt: str, limit: int, draft: str) -> _Row | Completion:
-        """The prompt ready to be read, or its completion when nothing can be written."""
-        tokens = self.vocabulary.encode(prompt) if prompt else self.vocabulary.start()
-        if tokens is None:
-            return Completion("", "unknown_character")
+    def admit(
+        self, prompts: Sequence[str], limits: Sequence[int], drafts: Sequence[str]
+    ) -> Iterator[_Row | Completion]:
+        """Each prompt ready to be read, or its completion when nothing can be written."""
         context = _context(self.model)
-        if len(tokens) > context:
-            return Completion("", "too_long")
-        if limit <= 0:
-            return Completion("", "limit")
-        tokens, begins = self.vocabulary.cut(tokens) if self.heal else (tokens, "")
-        limit += bool(begins)
-        # The last token that is written is never read, so it needs no position.
-        room = min(limit, context - len(tokens) + 1)
-        guess = self.vocabulary.encode(begins + draft) if draft else _NOTHING
-        guess = _NOTHING if guess is None else guess[: room - 1]
-        return _Row(index, tokens, guess, room, "limit" if room == limit else "context", begins)
+        whole = self.vocabulary.prompts(prompts)
+        cut = [self.vocabulary.cut(each) if self.heal and each is not None else (each, "") for each in whole]
+        begun = [begins + draft if draft else "" for (_, begins), draft in zip(cut, drafts, strict=True)]
+        guesses = self.vocabulary.encode_all(begun)
+        for index, (tokens, begins) in enumerate(cut):
+            given, guess, limit = whole[index], guesses[index], limits[index] + bool(begins)
+            if given is None or tokens is None:
+                yield Completion("", "unknown_character")
+            elif len(given) > context:
+                yield Completion("", "too_long")
+            elif limits[index] <= 0:
+                yield Completion("", "limit")
+            else:
+                # The last token that is written is never read, so it needs no position.
+                room = min(limit, context - len(tokens) + 1)
+                guess = _NOTHING if guess is None else guess[: room - 1]
+                yield _Row(index, tokens, guess, room, "limit" if room == limit else "context", begins)
 
     def work(self, rows: list[_Row], size: int, mixed: bool) -> Iterator[dict[int, Completion]]:
         """The completions of all rows, group by group.
@@ -249,8 +254,9 @@ class _Decoder:
         """
         open_rows: list[_Row] = []
         examined = 0
-        for group in _groups(_readings(rows, share=mixed), size, mixed):
-            if self.settled is None or not mixed or 4 * len(open_rows) > examined:
+        only_read = self.settled is not None and mixed
+        for group in _groups(_readings(rows, share=mixed), size, mixed, even=only_read):
+            if not only_read or 4 * len(open_rows) > examined:
                 yield dict(self.write(group))
                 continue
             ended = dict(self.examine(group))
@@ -433,21 +439,30 @@ def _readings(rows: list[_Row], *, share: bool) -> list[_Reading]:
     return sorted(readings, key=lambda reading: (-len(reading.tokens), reading.rows[0].index))
 
 
-def _groups(readings: list[_Reading], size: int, mixed: bool) -> Iterator[list[_Reading]]:
-    """Texts of about one length with at most ``size`` rows together; of exactly one length unless ``mixed``."""
+def _groups(readings: list[_Reading], size: int, mixed: bool, *, even: bool = False) -> Iterator[list[_Reading]]:
+    """Texts of about one length with at most ``size`` rows together; of exactly one length unless ``mixed``.
+
+    ``even``: for groups that are read in one pass and not written to. Those of long texts are smaller, down to a
+    quarter: such texts are few, so that as many as usual would differ much in length and be padded for nothing.
+    """
     group: list[_Reading] = []
     rows = 0
     for reading in readings:
         for start in range(0, len(reading.rows), size):
             part = reading.rows[start : start + size]
             alike = mixed or not group or len(group[0].tokens) == len(reading.tokens)
-            if group and (rows + len(part) > size or not alike):
+            enough = even and 4 * len(group) >= size and (len(group) + 1) * len(group[0].tokens) > _TOKENS * size
+            if group and (rows + len(part) > size or not alike or enough):
                 yield group
                 group, rows = [], 0
             group.append(_Reading(reading.tokens, part))
             rows += len(part)
     if group:
         yield group
+
+
+_TOKENS = 32
+"""How long the texts of a full group are, where groups are even; TinyPy's programs are about that (docs/log.md)."""
 
 
 def _context(model: Any) -> int:

@@ -20,6 +20,7 @@ from gradatim.errors import DataError
 from gradatim.stage import Event
 from gradatim.student.decode import complete, predict_next, uniforms
 from gradatim.student.load import load_student
+from gradatim.student.memory import keeps_everything
 from gradatim.student.tokenizer import bpe_tokenizer, character_tokenizer
 
 
@@ -218,10 +219,26 @@ def test_a_settled_text_is_the_beginning_of_the_whole_one(model, tokenizer, gree
 
 
 def test_what_is_settled_at_once_costs_one_pass_and_keeps_nothing(gpt2, tokenizer):
+    prompts = prompts_of_many_lengths()
     with Reads(gpt2) as reads:
-        found = complete(gpt2, tokenizer, prompts_of_many_lengths(), limits=9, batch=12, settled=lambda *_: True)
-    assert len(reads.shapes) == 2
+        found = complete(gpt2, tokenizer, prompts, limits=9, batch=12, settled=lambda *_: True)
+    assert sum(rows for rows, _ in reads.shapes) == len(prompts)
     assert {one.finish for one in found} <= {"settled", "eos"}
+
+
+def test_groups_of_long_texts_are_smaller_where_they_are_only_read(model, tokenizer):
+    """Down to a quarter of the rows, and never more rows than asked for."""
+    long, short = ["abcdefgh" * 5 + a + b for a in LETTERS[:5] for b in LETTERS[:4]], list(LETTERS[1:13])
+    read = {"prompts": long + short, "limits": 1, "batch": 8}
+    with Reads(model) as reads:
+        once = complete(model, tokenizer, **read, settled=lambda *_: True)
+    with Reads(model) as written:
+        whole = complete(model, tokenizer, **read)
+    assert [one.text for one in once] == [one.text for one in whole]
+    if not keeps_everything(model):
+        return
+    assert [rows for rows, _ in reads.shapes] == [6, 6, 6, 2 + 4, 8]
+    assert [rows for rows, width in written.shapes if width > 1] == [8, 8, 4 + 4]
 
 
 def test_a_place_tells_random_numbers_apart(gpt2, tokenizer):
