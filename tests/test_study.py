@@ -15,7 +15,7 @@ from gradatim.recipe import Recipe, load
 from gradatim.record import Record
 from gradatim.report import collect
 from gradatim.stage import Event
-from gradatim.study import plan_study, study
+from gradatim.study import plan_study, runs_at_once, study
 
 SMALL = ["data.count=400", "data.split.test=20", "data.split.validation=20", "budget.tokens=6000", "train.size=4"]
 
@@ -44,6 +44,23 @@ def test_a_study_stopped_in_the_middle_goes_on_and_does_not_repeat(tmp_path: Pat
     assert (kept["baseline"], kept["seeds"]) == ("baseline", [1, 2])
     corpora = {json.loads(path.read_text())["corpus"] for path in folder.glob("*/seed-*/cycle-00/table.json")}
     assert len(corpora) == 1
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "runs"),
+    [((0, 0), 2, 2), ((1, 1), 2, 2), ((2, 2), 2, 1), ((4,), 2, 1), ((1, 2), 4, 2), ((0, 3), 7, 2), ((1,), 96, 8)],
+)
+def test_runs_share_no_core_unless_asked_to(threads: tuple[int, ...], cores: int, runs: int) -> None:
+    recipes = [load("smoke/baseline", [f"threads={count}"]) for count in threads]
+    assert runs_at_once(recipes, cores) == runs
+
+
+def test_runs_that_take_all_cores_go_one_after_the_other(tmp_path: Path) -> None:
+    cores = len(os.sched_getaffinity(0))
+    recipe = load("smoke/baseline", [*SMALL, f"threads={cores}"])
+    study(plan_study({"baseline": recipe}, 2), tmp_path)
+    first, second = (tmp_path / "baseline" / f"seed-{seed}" for seed in (1, 2))
+    assert (first / "finished.json").stat().st_mtime_ns <= (second / "environment.json").stat().st_mtime_ns
 
 
 def test_one_failed_run_does_not_lose_the_others(tmp_path: Path) -> None:
