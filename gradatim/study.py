@@ -124,8 +124,10 @@ def study(plan: Plan, folder: Path, *, workers: int = 0, events: Events = ignore
 
 
 def runs_at_once(recipes: Iterable[Recipe], cores: int) -> int:
-    """As many as have a core for every thread that a recipe asks for, 8 at most. Threads that share a core wait for each
-    other after every product: two runs of two threads on two cores took twelve times as long as one after the other.
+    """As many as have a core for every thread that a recipe asks for, 8 at most.
+
+    Threads that share a core wait for each other after every product: two runs of two threads on two cores took twelve
+    times as long as one after the other.
     """
     threads = max((recipe.threads for recipe in recipes), default=0)
     return max(1, min(cores // max(threads, 1), 8))
