@@ -100,7 +100,7 @@ def test_the_stages_of_a_plan_spend_the_budget_with_and_without_data(schedule):
 
 
 @pytest.mark.parametrize(
-    "preset", ["paper", "modern", "modern-untied", "modern-small", "shallow", "llama", "small", "tiny"]
+    "preset", ["paper", "modern", "modern-small", "llama", "small", "tiny"]
 )
 def test_the_parameters_of_a_plan_are_those_of_the_model(preset):
     from gradatim.student.architecture import create, freeze, trainable_parameters

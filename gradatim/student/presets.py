@@ -39,28 +39,18 @@ PRESETS.constant(
 )
 PRESETS.constant(
     "modern",
-    Shape("qwen3", 96, 8, 3, 256, 3),
-    "0.9M: RoPE, SwiGLU, normalised queries and keys; every other layer sees three tokens: names find their values",
-)
-PRESETS.constant(
-    "modern-untied",
     Shape("qwen3", 96, 8, 3, 256, 3, tied=False),
-    "0.9M: modern with a head of its own: names find their values more surely",
+    "0.9M: RoPE, SwiGLU, normalised queries and keys, a head of its own; every other layer sees three tokens",
 )
 PRESETS.constant(
     "modern-small",
     Shape("qwen3", 64, 6, 2, 192, 3, tied=False),
-    "0.3M: modern, narrower, less deep and with a head of its own, for comparisons of many runs",
-)
-PRESETS.constant(
-    "shallow",
-    Shape("qwen3", 96, 4, 3, 256, 3),
-    "0.5M: modern with four layers, as it was until values were asked of inner layers",
+    "0.3M: modern, narrower and less deep, for comparisons of many runs",
 )
 PRESETS.constant(
     "llama",
     Shape("llama", 96, 4, 3, 256),
-    "0.5M: shallow without windows and normalised queries; what the published studies of cycles were run with",
+    "0.5M: four layers without windows and normalised queries; what the published studies of cycles were run with",
 )
 PRESETS.constant("small", Shape("gpt2", 64, 3, 2, 256), "0.16M: the parts of paper, for laptops and demonstrations")
 PRESETS.constant("tiny", Shape("llama", 32, 2, 2, 64), "0.02M: two layers of 32, for tests")
