@@ -86,7 +86,11 @@ def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | Non
     # A sorted baseline is an ordering of its own, not a control for one.
     shuffled = [arm for arm in plain if recipes[arm].schedule.options.get("order", "shuffled") == "shuffled"]
     # Nor is one whose samples or objective differ: what it gains is its own.
-    shuffled = [arm for arm in shuffled if recipes[arm].cycles == 1 == reference.cycles]
+    shuffled = [
+        arm
+        for arm in shuffled
+        if recipes[arm].cycles == 1 == reference.cycles and recipes[arm].train.objective == reference.train.objective
+    ]
     controls = tuple(arm for arm in shuffled if arm != chosen)
     return Plan(title or reference.title, dict(recipes), tuple(range(first, first + seeds)), chosen, controls)
 
@@ -98,9 +102,9 @@ def study(plan: Plan, folder: Path, *, workers: int = 0, events: Events = ignore
     runs failed, after the others are done.
     """
     cores = len(os.sched_getaffinity(0))
-    workers = workers or runs_at_once(plan.arms.values(), cores)
+    begun = workers or runs_at_once(plan.arms.values(), cores)
     with Record(folder) as record:
-        threads = _claim(record, plan, max(1, cores // workers))
+        threads = _claim(record, plan, max(1, cores // begun))
         recipes = {
             (arm, seed): plan.arms[arm].model_copy(update={"seed": seed, "threads": plan.arms[arm].threads or threads})
             for arm, seed in plan.runs()
@@ -114,6 +118,8 @@ def study(plan: Plan, folder: Path, *, workers: int = 0, events: Events = ignore
                     given="; ".join(changed),
                     hint="another folder with --out, or the recipe as it was",
                 )
+        # A study that goes on keeps the threads that it began with, perhaps on a machine with more cores.
+        workers = workers or runs_at_once(recipes.values(), cores)
         corpora = {
             arm: corpus_maker(recipe.model_copy(update={"workers": cores}), events).make(folder / "data", events)
             for arm, recipe in plan.arms.items()

@@ -99,9 +99,7 @@ def test_the_stages_of_a_plan_spend_the_budget_with_and_without_data(schedule):
     assert shown == [(each.stage, each.fractions, each.ends, each.tokens, each.steps) for each in having.stages]
 
 
-@pytest.mark.parametrize(
-    "preset", ["paper", "modern", "modern-small", "llama", "small", "tiny"]
-)
+@pytest.mark.parametrize("preset", ["paper", "modern", "modern-small", "llama", "small", "tiny"])
 def test_the_parameters_of_a_plan_are_those_of_the_model(preset):
     from gradatim.student.architecture import create, freeze, trainable_parameters
 

@@ -59,7 +59,26 @@ def test_runs_that_take_all_cores_go_one_after_the_other(tmp_path: Path) -> None
     cores = len(os.sched_getaffinity(0))
     recipe = load("smoke/baseline", [*SMALL, f"threads={cores}"])
     study(plan_study({"baseline": recipe}, 2), tmp_path)
-    first, second = (tmp_path / "baseline" / f"seed-{seed}" for seed in (1, 2))
+    assert_one_after_the_other(tmp_path / "baseline", 1, 2)
+
+
+def test_a_study_that_goes_on_with_the_threads_it_began_with_has_no_more_runs_than_cores_for_them(
+    tmp_path: Path,
+) -> None:
+    plan = plan_study({"baseline": load("smoke/baseline", [*SMALL, "threads=0"])}, 3)
+
+    def stop_after_one_run(event: Event) -> None:
+        if event.task == "runs" and event.kind == "advance" and event.done >= 1:
+            raise Stopped("stopped")
+
+    with pytest.raises(Stopped):
+        study(plan, tmp_path, workers=1, events=stop_after_one_run)  # which gives a run all cores
+    study(plan, tmp_path)
+    assert_one_after_the_other(tmp_path / "baseline", 2, 3)
+
+
+def assert_one_after_the_other(arm: Path, before: int, after: int) -> None:
+    first, second = (arm / f"seed-{seed}" for seed in (before, after))
     assert (first / "finished.json").stat().st_mtime_ns <= (second / "environment.json").stat().st_mtime_ns
 
 
@@ -98,6 +117,11 @@ def test_the_baseline_with_restarts_is_a_control() -> None:
     plan = plan_study(mixed, 3)
     assert (plan.baseline, plan.controls) == ("baseline", ("restarts",))
     assert plan.runs()[:3] == [("sequential", 1), ("baseline", 1), ("restarts", 1)]
+
+
+def test_a_baseline_with_another_objective_is_no_control() -> None:
+    plain, other = load("smoke/baseline"), load("smoke/baseline", ["train.objective=answer_only"])
+    assert plan_study({"plain": plain, "again": plain, "other": other}, 1).controls == ("again",)
 
 
 def test_a_folder_of_other_arms_is_refused(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ Six properties, each held by a test:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -166,9 +167,10 @@ def predict_next(
             done[index] = Prediction(0, _NOTHING, _NOTHING)
         else:
             rows.append(_Row(index, tokens, _NOTHING, len(tokens) - 1, "limit"))
+    size = batch or _batch_size(model)
     with at_rest(model):
         events(Event("start", task, len(done), len(texts)))
-        for group in _groups(_readings(rows, share=False), batch or _batch_size(model), True, even=True):
+        for group in _groups(_readings(rows, share=False), size, True, tokens=_read_at_once(model)):
             done.update(_predict_group(model, [reading.rows[0] for reading in group], None if greedy else seed))
             events(Event("advance", task, len(done), len(texts)))
         events(Event("finish", task, len(done), len(texts)))
@@ -252,19 +254,20 @@ class _Decoder:
         nothing: a group is examined first, and what has to go on is read again later, with what it wrote as its
         draft. Once more than a quarter has to, that does not pay any more.
         """
+        waiting = _readings(rows, share=mixed)
         open_rows: list[_Row] = []
-        examined = 0
-        only_read = self.settled is not None and mixed
-        for group in _groups(_readings(rows, share=mixed), size, mixed, even=only_read):
-            if not only_read or 4 * len(open_rows) > examined:
+        if self.settled is not None and mixed:
+            groups = deque(_groups(waiting, size, mixed, tokens=_read_at_once(self.model)))
+            examined = 0
+            while groups and 4 * len(open_rows) <= examined:
+                ended = dict(self.examine(groups.popleft()))
+                examined += len(ended)
+                open_rows += [end for end in ended.values() if isinstance(end, _Row)]
+                yield {index: end for index, end in ended.items() if isinstance(end, Completion)}
+            waiting = [reading for group in groups for reading in group]
+        for readings in (waiting, _readings(open_rows, share=mixed)):
+            for group in _groups(readings, size, mixed):
                 yield dict(self.write(group))
-                continue
-            ended = dict(self.examine(group))
-            examined += len(ended)
-            open_rows += [end for end in ended.values() if isinstance(end, _Row)]
-            yield {index: end for index, end in ended.items() if isinstance(end, Completion)}
-        for group in _groups(_readings(open_rows, share=mixed), size, mixed):
-            yield dict(self.write(group))
 
     def examine(self, readings: list[_Reading]) -> Iterator[tuple[int, Completion | _Row]]:
         """Read the texts and keep nothing: what has ended with that, and rows to go on from."""
@@ -439,11 +442,11 @@ def _readings(rows: list[_Row], *, share: bool) -> list[_Reading]:
     return sorted(readings, key=lambda reading: (-len(reading.tokens), reading.rows[0].index))
 
 
-def _groups(readings: list[_Reading], size: int, mixed: bool, *, even: bool = False) -> Iterator[list[_Reading]]:
+def _groups(readings: list[_Reading], size: int, mixed: bool, *, tokens: int | None = None) -> Iterator[list[_Reading]]:
     """Texts of about one length with at most ``size`` rows together; of exactly one length unless ``mixed``.
 
-    ``even``: for groups that are read in one pass and not written to. Those of long texts are smaller, down to a
-    quarter: such texts are few, so that as many as usual would differ much in length and be padded for nothing.
+    With ``tokens`` a group is also full when it has as many and a quarter of its rows: long texts differ much in
+    length, and many of them together are mostly padding.
     """
     group: list[_Reading] = []
     rows = 0
@@ -451,8 +454,8 @@ def _groups(readings: list[_Reading], size: int, mixed: bool, *, even: bool = Fa
         for start in range(0, len(reading.rows), size):
             part = reading.rows[start : start + size]
             alike = mixed or not group or len(group[0].tokens) == len(reading.tokens)
-            enough = even and 4 * len(group) >= size and (len(group) + 1) * len(group[0].tokens) > _TOKENS * size
-            if group and (rows + len(part) > size or not alike or enough):
+            full = tokens and 4 * len(group) >= size and (len(group) + 1) * len(group[0].tokens) > tokens
+            if group and (rows + len(part) > size or not alike or full):
                 yield group
                 group, rows = [], 0
             group.append(_Reading(reading.tokens, part))
@@ -461,13 +464,17 @@ def _groups(readings: list[_Reading], size: int, mixed: bool, *, even: bool = Fa
         yield group
 
 
-_TOKENS = 32
-"""How long the texts of a full group are, where groups are even; TinyPy's programs are about that (docs/log.md)."""
-
-
 def _context(model: Any) -> int:
     return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
 
 
 def _batch_size(model: Any) -> int:
     return 64 if model.device.type == "cpu" else 512
+
+
+def _read_at_once(model: Any) -> int | None:
+    """Tokens of a group that is read in one pass and not written to; a group that is written to costs by its steps.
+
+    Measured on a CPU (docs/log.md), where 64 programs of TinyPy in lexical tokens are some 1,700; elsewhere no limit.
+    """
+    return 2048 if model.device.type == "cpu" else None

@@ -89,6 +89,18 @@ def test_a_prompt_with_an_unknown_character_cannot_be_asked(tokenizer):
     assert Vocabulary(tokenizer).encode(PROGRAM).tolist() == tokenizer(PROGRAM)["input_ids"]
 
 
+def test_texts_that_cannot_be_encoded_leave_the_others_in_their_places(tokenizer):
+    texts = [PROGRAM, "a = é", "", "b = 12\n", "é", "print(b)\n"]
+    found = Vocabulary(tokenizer).encode_all(texts)
+    expected = [None if "é" in text else tokenizer(text)["input_ids"] for text in texts]
+    assert [None if tokens is None else tokens.tolist() for tokens in found] == expected
+    assert Vocabulary(tokenizer).encode_all([]) == []
+    assert [tokens.tolist() for tokens in Vocabulary(tokenizer).prompts(["", "a"])] == [
+        [tokenizer.eos_token_id],
+        tokenizer("a")["input_ids"],
+    ]
+
+
 def test_a_saved_tokenizer_opens_without_anything_of_ours(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     GPT2Config(vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=1).save_pretrained(tmp_path)
