@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import os
 import platform
 import shutil
 import subprocess
@@ -21,6 +23,7 @@ __all__ = [
     "cpp_compiler",
     "device",
     "environment",
+    "keep_memory",
     "native_bf16",
     "quiet",
     "reproducible",
@@ -105,6 +108,25 @@ def use_threads(count: int) -> None:
 def _own_threads() -> int:
     """What torch chose for this process before anybody asked for something else."""
     return torch.get_num_threads()
+
+
+@cache
+def keep_memory() -> bool:
+    """Keep the memory that tensors on a CPU have given back for the next ones; whether that could be asked for.
+
+    Otherwise glibc returns large blocks to the system, and every step takes the same memory anew, page by page: a tenth
+    of a small student's step and more (docs/log.md). The process stays as large as it has ever been. Elsewhere than on
+    glibc, or where the user has chosen (``MALLOC_…``, ``GLIBC_TUNABLES``), nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if platform.libc_ver()[0] == "glibc" else None
+    if mallopt is None or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return False
+    return all([mallopt(option, value) == 1 for option, value in _KEPT.items()])
+
+
+_KEPT = {-3: 1 << 25, -1: (1 << 31) - 1, -2: 1 << 26}
+"""M_MMAP_THRESHOLD, the most that glibc takes; M_TRIM_THRESHOLD, so that nothing is given back; M_TOP_PAD: the memory
+grows by 64 MiB at a time. Numbers of <malloc.h>."""
 
 
 def environment() -> dict[str, Any]:

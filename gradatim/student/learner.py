@@ -31,7 +31,7 @@ from .architecture import create, freeze, trainable_parameters
 from .batches import Batch, Packed, Position, Windows, fitting_rows
 from .counted import counted_tokens
 from .forward import make_losses, tensors
-from .hardware import attention, device, quiet, reproducible
+from .hardware import attention, device, keep_memory, quiet, reproducible
 from .lora import adapter_names, save_adapter
 from .mixture import draws_of, refuse_windows
 from .objective import OBJECTIVES, Lesson, check_objective
@@ -60,6 +60,7 @@ class Learner:
         """See ``stage.Student``. Raises ``TrainingDiverged`` with the last good checkpoint kept."""
         if self.model.start == "base" and stage.index == 0:
             previous = None
+        keep_memory()
         try:
             # Dropout draws from the global state: that of a stage hangs on its seed, not on what was drawn before.
             with reproducible(), torch.random.fork_rng(devices=[]):

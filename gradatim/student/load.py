@@ -17,7 +17,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..errors import DataError
-from .hardware import quiet
+from .hardware import keep_memory, quiet
 from .place import held
 from .sizes import is_adapter
 
@@ -39,6 +39,7 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> Load
     taken would hang on what else is in the batch. Raises ``DataError`` when the folder is missing, is not a model
     folder, or its files are broken.
     """
+    keep_memory()
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         state = "the folder has no config.json" if folder.is_dir() else "there is no such folder"
