@@ -48,7 +48,7 @@ def pooled(student: Any, prompts: Sequence[str], attempts: Sequence[str], batch:
 
 def _tokens(vocabulary: Any, student: Any, prompt: str, attempt: str) -> tuple[Tokens, int] | None:
     """All tokens, and how many of them are the prompt's."""
-    before, after = vocabulary.encode(prompt) if prompt else vocabulary.start(), vocabulary.encode(attempt)
+    (before,), after = vocabulary.prompts([prompt]), vocabulary.encode(attempt)
     if before is None or after is None:
         return None
     end = student.tokenizer.eos_token_id

@@ -72,7 +72,7 @@ def encode_apart(vocabulary: Vocabulary, context: str, continuation: str) -> Con
     """
     if not continuation:
         return NO_ANSWER
-    before = vocabulary.encode(context) if context else vocabulary.start()
+    (before,) = vocabulary.prompts([context])
     after = vocabulary.encode(continuation)
     if before is None or after is None:
         return UNKNOWN
