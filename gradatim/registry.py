@@ -15,7 +15,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
-from .errors import UnknownPart, did_you_mean
+from .errors import RecipeError, UnknownPart, did_you_mean
 
 __all__ = ["Entry", "Registry"]
 
@@ -33,10 +33,14 @@ class Entry:
 
 
 class Registry(Generic[Part]):
-    """Parts of one family. ``kind`` is the singular noun, ``plural`` the word `gradatim list` uses."""
+    """Parts of one family. ``kind`` is the singular noun, ``plural`` the word `gradatim list` uses.
 
-    def __init__(self, kind: str, plural: str | None = None) -> None:
+    ``methods``: callable attributes that every part of the family must have, checked when a part is first loaded.
+    """
+
+    def __init__(self, kind: str, plural: str | None = None, methods: tuple[str, ...] = ()) -> None:
         self.kind = kind
+        self.methods = methods
         self.plural = plural or kind + "s"
         self._entries: dict[str, Entry] = {}
         self._plugins_read = False
@@ -99,9 +103,20 @@ class Registry(Generic[Part]):
         if isinstance(entry.part, str):
             module, _, attribute = entry.part.partition(":")
             entry = Entry(name, entry.summary, getattr(importlib.import_module(module), attribute))
+            self._check(entry, where)
             self._entries[name] = entry
         part: Part = entry.part
         return part
+
+    def _check(self, entry: Entry, where: str | None) -> None:
+        missing = [method for method in self.methods if not callable(getattr(entry.part, method, None))]
+        if missing:
+            raise RecipeError(
+                f"the {self.kind} {entry.name!r} ({entry.summary}) lacks {', '.join(missing)}",
+                where=where,
+                given=repr(entry.part),
+                hint="CONTRIBUTING.md describes the contract of each family",
+            )
 
 
 @cache

@@ -18,6 +18,8 @@ from ..options import missing_options, option_names
 from ..recipe import MAY_CHANGE, FeedbackSection, JudgeSection, Recipe
 from ..source import cycle_seed
 from ..stage import Events, Feedback, ignore_events
+from ..student.objective import OBJECTIVES
+from ..student.settings import Requirements
 from ..teacher import TEACHERS, Teacher
 from ..teacher.teacher import used_since
 
@@ -62,6 +64,8 @@ def teacher(recipe: Recipe, events: Events = ignore_events) -> Teacher | None:
 def _account(recipe: Recipe) -> str:
     """What a budget is counted against: one for each run, however often and with whatever allowance it is started."""
     content = recipe.model_dump(mode="json")
+    if not content["train"]["objective_options"]:  # an option of later versions; earlier accounts keep their keys
+        del content["train"]["objective_options"]
     for key in ("threads", *MAY_CHANGE):
         *sections, last = key.split(".")
         within = content
@@ -121,7 +125,13 @@ def delivery(recipe: Recipe, shared: Teacher | None = None) -> Delivery | None:
 
 
 def _learns_attempts(recipe: Recipe) -> bool:
-    return recipe.cycles > 1 and "teacher_kl" in objectives(recipe) and recipe.train.kl.on != "teacher"
+    return recipe.cycles > 1 and any(
+        _requirements(recipe, name).second_answer == "attempt" for name in objectives(recipe)
+    )
+
+
+def _requirements(recipe: Recipe, objective: str) -> Requirements:
+    return OBJECTIVES.get(objective, where="train.objective").requirements(recipe.train)
 
 
 def objectives(recipe: Recipe) -> tuple[str, ...]:
@@ -235,12 +245,12 @@ def check_teaching(recipe: Recipe) -> None:
 
 
 def check_faulty(recipe: Recipe, objective: str, where: str) -> None:
-    """Raises when ``objective`` learns from faulty answers and nothing gives any."""
-    if objective in ("contrast", "correct_and_fault") and recipe.delivery is None:
+    """Raise ``RecipeError`` when ``objective`` needs rejected answers and the recipe has no source of them."""
+    if _requirements(recipe, objective).second_answer == "rejected" and recipe.delivery is None:
         gives = recipe.data.source == "file" or "seeds" in recipe.data.options
         if not gives:
             raise RecipeError(
-                "this objective learns from faulty answers, and nothing gives any",
+                "this objective needs rejected answers, and the recipe has no source of them",
                 where=where,
                 given=objective,
                 hint="delivery: {faulty: {mutation: 1}}",

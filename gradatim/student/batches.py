@@ -64,6 +64,10 @@ class Batch:
         """How many of them belong to answers."""
         return int(np.count_nonzero(self.answer & (self.labels != IGNORE)))
 
+    def loss_tokens(self, prompt_loss: bool) -> int:
+        """Tokens that have a loss, which the budget counts: all predictions, or those of answers alone."""
+        return self.tokens if prompt_loss else self.answer_tokens
+
 
 class Batcher(Protocol):
     """Batches without end, from any position."""

@@ -1,6 +1,6 @@
 """How does a student learn one stage?
 
-``Learner.fit`` is the training loop: batches of one shape, the sums of an objective's measure, clipped gradients, one
+``Learner.fit`` is the training loop: batches of one shape, the sums of a loss, clipped gradients, one
 or two optimizers. It begins from the model the stage before left on disk, so that a run which goes on and a run which
 is resumed take the same road, and from a checkpoint of its own when it was killed. On the same processor and thread
 count the weights come out the same, bit for bit. It does not choose the data, knows no loss (``objective``) and does
@@ -29,14 +29,13 @@ from ..stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
 from . import checkpoint
 from .architecture import create, freeze, trainable_parameters
 from .batches import Batch, Packed, Position, Windows, fitting_rows
-from .counted import counted_tokens
 from .forward import make_losses, tensors
 from .hardware import attention, device, keep_memory, quiet, reproducible
 from .lora import adapter_names, save_adapter
 from .mixture import draws_of, refuse_windows
-from .objective import OBJECTIVES, Lesson, check_objective
+from .objective import OBJECTIVES, LossContext, check_objective, make_loss
 from .optim import make_optimizers, make_shape
-from .pairs import make_beside, paired_rows
+from .pairs import make_beside, paired_rows, row_tokens
 from .pretrained import begin, compute_again, reopen
 from .settings import ModelSettings, TrainSettings
 from .tokenizer import Encoded
@@ -105,19 +104,20 @@ class _Fit:
         self.settings = learner.train
         objective = stage.spec.objective or self.settings.objective
         check_objective(objective, self.settings)
+        self.requirements = OBJECTIVES.get(objective).requirements(self.settings)
         self.batcher, self.dropped = _batcher(learner, stage, objective, events)
         self.model = learner.initial(previous)
-        lesson = Lesson(
+        context = LossContext(
             self.model, learner.tokenizer, self.settings, self.batcher, len(learner.samples), folder, events, previous
         )
-        # A measure may look at the student as the stage finds it, so a checkpoint is loaded afterwards.
-        self.measure = OBJECTIVES.get(objective)(lesson)
+        # A loss may read the model at the start of the stage (a reference model), so a checkpoint is loaded afterwards.
+        self.loss = make_loss(objective, context)
         self.parameters = trainable_parameters(self.model)
-        if self.measure.auxiliary is not None:
-            self.model.add_module("auxiliary", self.measure.auxiliary)
-        self.factors = torch.tensor([column.factor for column in self.measure.columns], device=device())
+        if self.loss.auxiliary is not None:
+            self.model.add_module("auxiliary", self.loss.auxiliary)
+        self.weights = torch.tensor([term.weight for term in self.loss.terms], device=device())
         self.optimizers = make_optimizers(self.model, self.settings.optimizer)
-        nothing = (0.0, 0.0) * len(self.measure.columns)
+        nothing = (0.0, 0.0) * len(self.loss.terms)
         self.state = checkpoint.State(0, 0, self.batcher.start, 0.0, 0.0, nothing)
         self.resumed_at = 0
         found = checkpoint.load(folder / "checkpoint", self.model, self.optimizers)
@@ -186,7 +186,7 @@ class _Fit:
         seen = [value for pair in zip(sums.tolist(), counts.tolist(), strict=True) for value in pair]
         self.state = checkpoint.State(
             self.state.step + 1,
-            previous + sum(map(self.measure.learnt, batches)),
+            previous + sum(batch.loss_tokens(self.requirements.prompt_loss) for batch in batches),
             position,
             self.state.loss,
             seconds,
@@ -195,23 +195,23 @@ class _Fit:
         self._log(previous, factor, norm)
 
     def _gradient(self, batches: Sequence[Batch]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Leave the gradient of the mean over all ``batches`` in the weights; the sums and counts of every column.
+        """Leave the gradient of the mean over all ``batches`` in the weights; the sums and counts of every term.
 
         Counts need no model, so each batch is divided by those of all: the gradient is that of one large batch.
         """
-        counts = torch.stack([self.measure.counts(batch) for batch in batches]).sum(dim=0)
+        counts = torch.stack([self.loss.counts(batch) for batch in batches]).sum(dim=0)
         sums = torch.zeros_like(counts)
         for batch in batches:
-            own = self.measure.sums(batch)
-            loss = (own / counts.clamp(min=1e-9) * self.factors).sum()
+            own = self.loss.sums(batch)
+            loss = (own / counts.clamp(min=1e-9) * self.weights).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             sums += own.detach()
         self._check(sums / counts.clamp(min=1e-9))
         return sums, counts
 
     def _check(self, means: torch.Tensor) -> None:
-        value = float((means * self.factors).sum())
-        bounded = [mean for mean, column in zip(means.tolist(), self.measure.columns, strict=True) if column.bounded]
+        value = float((means * self.weights).sum())
+        bounded = [mean for mean, term in zip(means.tolist(), self.loss.terms, strict=True) if term.bounded]
         if not math.isfinite(value) or max(bounded, default=0.0) > self._ceiling:
             self._diverged(value)
 
@@ -251,12 +251,12 @@ class _Fit:
             self.learner.metrics.append({**row, **self._validate()})
 
     def _means(self) -> tuple[float, dict[str, float]]:
-        """The mean loss since the last row, and the columns that are told; one that counted nothing is left out."""
+        """The mean loss since the last row, and that of each named term; a term without counts is left out."""
         sums, counts = self.state.pending[::2], self.state.pending[1::2]
         means = [total / max(count, 1e-9) for total, count in zip(sums, counts, strict=True)]
-        columns = list(zip(self.measure.columns, means, counts, strict=True))
-        told = {column.name: mean for column, mean, count in columns if column.name is not None and count}
-        return sum(column.factor * mean for column, mean, _ in columns), told
+        terms = list(zip(self.loss.terms, means, counts, strict=True))
+        named = {term.name: mean for term, mean, count in terms if term.name is not None and count}
+        return sum(term.weight * mean for term, mean, _ in terms), named
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
@@ -302,9 +302,9 @@ class _Fit:
 
         self.learner.metrics.close()
         self.model.eval()
-        if self.measure.auxiliary is not None:
+        if self.loss.auxiliary is not None:
             del self.model.auxiliary
-            checkpoint.save_auxiliary(self.measure.auxiliary, self.folder / "auxiliary.safetensors")
+            checkpoint.save_auxiliary(self.loss.auxiliary, self.folder / "auxiliary.safetensors")
         write_folder(self.folder / "model", fill)
         if not self.settings.restart:
             write_folder(self.folder / "optimizer", partial(checkpoint.save_optimizers, self.optimizers))
@@ -329,16 +329,17 @@ def _batcher(learner: Learner, stage: Stage, objective: str, events: Events) -> 
     if settings.batching == "windows":
         refuse_windows(stage)
         return Windows(learner.samples, stage, settings.size, settings.length), 0
-    rows, beside = stage.rows, make_beside(objective, settings, learner.samples)
-    if beside is not None and objective == "contrast":
+    requirements = OBJECTIVES.get(objective).requirements(settings)
+    rows, beside = stage.rows, make_beside(objective, requirements, learner.samples)
+    if beside is not None and requirements.pairs_only:
         rows = paired_rows(beside, rows)
         if len(rows) < len(stage.rows):
-            text = f"{len(stage.rows) - len(rows)} of {len(stage.rows)} samples have no faulty answer and are left out"
+            text = f"{len(stage.rows) - len(rows)} of {len(stage.rows)} samples have no second answer and are left out"
             events(Event("note", f"train {stage.spec.name}", text=text))
     rows, dropped = fitting_rows(learner.samples, rows, settings.length, beside)
     packed = _packed(learner, learner.samples, replace(stage, rows=rows), settings.isolate)
-    counted = counted_tokens(objective, settings, learner.samples, rows, beside)
-    draws = draws_of(stage, rows, counted, settings.size * settings.length)
+    tokens = row_tokens(requirements, settings, learner.samples, rows, beside)
+    draws = draws_of(stage, rows, tokens, settings.size * settings.length)
     return replace(packed, beside=beside, draws=draws), dropped
 
 

@@ -1,8 +1,9 @@
-"""What counts as a wrong prediction?
+"""Training objectives: the contract of a loss, the registry, and the check of a recipe's settings.
 
-An objective turns a batch into sums of losses and the numbers to divide them by. ``OBJECTIVES`` names the ways there
-are; each is a maker that takes a ``Lesson`` and gives a ``Measure``, in a module of its own, imported at first use.
-This module imports no torch, so that recipes are checked and listed quickly. Nothing here knows of optimizers.
+A loss is one class in one file. Its static methods state the data that it needs and the settings that it accepts; they
+import no torch, so that recipes are checked and listed quickly. Its instance turns batches into sums and counts. A loss
+of another package is registered under the entry point group ``gradatim.objectives`` and takes its own options from
+``train.objective_options``.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import RecipeError
+from ..options import missing_options, option_names
 from ..registry import Registry
 from ..stage import Events
-from .settings import TrainSettings
+from .settings import Requirements, TrainSettings
 
 if TYPE_CHECKING:
     import torch
@@ -23,50 +25,27 @@ if TYPE_CHECKING:
 
     from .batches import Batch, Packed, Windows
 
-__all__ = ["OBJECTIVES", "Column", "Lesson", "Measure", "check_objective"]
+__all__ = ["OBJECTIVES", "Loss", "LossContext", "Term", "check_objective", "make_loss"]
 
 
 @dataclass(frozen=True)
-class Column:
-    """One sum of a measure: its share of the loss (0: only told) and its name in ``metrics.jsonl`` (None: not told).
+class Term:
+    """One term of a loss: its weight (0: logged only) and its name in ``metrics.jsonl`` (None: not logged).
 
-    ``bounded``: the mean is in nats per token, so one far above guessing means that training exploded.
+    ``bounded``: the mean is in nats per token, so a mean far above guessing means that training diverged.
     """
 
-    factor: float
+    weight: float
     name: str | None = None
     bounded: bool = True
 
 
-class Measure(Protocol):
-    """The loss of one batch as sums and counts, so that several batches add up to one mean, exactly.
-
-    The loss of some batches is the sum over ``columns`` of factor x sum / count, sums and counts over all batches.
-    ``auxiliary`` is what is learnt beside the student and does not belong to it, such as heads; stages hand it on.
-    """
-
-    columns: tuple[Column, ...]
-    auxiliary: nn.Module | None
-
-    def learnt(self, batch: Batch) -> int:
-        """How many predictions of the batch receive a gradient: what a budget counts."""
-        ...
-
-    def counts(self, batch: Batch) -> torch.Tensor:
-        """What each column's sum is divided by, fp32, shape (columns,); asks no model."""
-        ...
-
-    def sums(self, batch: Batch) -> torch.Tensor:
-        """Each column's sum over the batch, fp32, shape (columns,); with a gradient where the factor is not 0."""
-        ...
-
-
 @dataclass(frozen=True)
-class Lesson:
-    """What a measure is made of: the student as the stage found it, and what it is about to learn.
+class LossContext:
+    """The arguments of a loss: the model at the start of the stage, and the stage's data.
 
-    ``samples``: how many the encoded table has. ``folder``: the stage's, where what must not be made twice is kept;
-    ``previous``: that of the stage before.
+    ``samples``: rows of the encoded table. ``folder``: the stage's folder, for files that must not be made twice;
+    ``previous``: the folder of the stage before.
     """
 
     model: Any
@@ -79,54 +58,91 @@ class Lesson:
     previous: Path | None = None
 
 
-OBJECTIVES: Registry[Callable[[Lesson], Measure]] = Registry("objective")
+class Loss(Protocol):
+    """The loss of a batch as sums and counts, so that several batches add up to one mean exactly.
+
+    The loss of a set of batches is the sum over ``terms`` of weight x sum / count, sums and counts over all batches.
+    ``auxiliary`` holds modules that are trained with the student and are in no saved model, such as prediction heads;
+    the next stage loads them. Subclasses implement ``__init__(context, **options)``, ``counts`` and ``sums``.
+    """
+
+    terms: tuple[Term, ...]
+    auxiliary: nn.Module | None = None
+
+    @staticmethod
+    def requirements(train: TrainSettings) -> Requirements:
+        """The data that this loss needs under ``train``."""
+        return Requirements(prompt_loss=train.other_weight > 0)
+
+    @staticmethod
+    def faults(train: TrainSettings) -> list[str]:
+        """One line for each setting that this loss does not accept."""
+        return []
+
+    def counts(self, batch: Batch) -> torch.Tensor:
+        """The denominator of each term, fp32, shape (terms,); needs no forward pass."""
+        ...
+
+    def sums(self, batch: Batch) -> torch.Tensor:
+        """The numerator of each term over the batch, fp32, shape (terms,); differentiable where the weight is not 0."""
+        ...
+
+
+OBJECTIVES: Registry[type[Loss]] = Registry("objective", methods=("requirements", "faults", "counts", "sums"))
 OBJECTIVES.lazy(
     "next_token",
-    "gradatim.student.supervised:next_token",
-    "cross-entropy of every token; those outside the answer weigh train.other_weight",
+    "gradatim.student.cross_entropy:NextToken",
+    "cross-entropy of all tokens; prompt tokens are weighted by train.other_weight",
 )
-OBJECTIVES.lazy("answer_only", "gradatim.student.supervised:answer_only", "cross-entropy of the answers alone")
+OBJECTIVES.lazy("answer_only", "gradatim.student.cross_entropy:AnswerOnly", "cross-entropy of the answer tokens alone")
 OBJECTIVES.lazy(
     "traced",
-    "gradatim.student.traced:traced",
-    "next_token + train.trace.weight x what a TinyPy program computes on its way, asked of inner layers",
+    "gradatim.student.trace_loss:TraceLoss",
+    "next_token + train.trace.weight x auxiliary loss on the intermediate values of TinyPy programs",
 )
 OBJECTIVES.lazy(
     "contrast",
-    "gradatim.student.contrast:contrast",
-    "right against faulty answers: DPO (arXiv 2305.18290), or SimPO without a reference (arXiv 2405.14734)",
+    "gradatim.student.preference:Preference",
+    "preference loss of chosen and rejected answers: DPO (arXiv 2305.18290) or SimPO (arXiv 2405.14734)",
 )
 OBJECTIVES.lazy(
     "correct_and_fault",
-    "gradatim.student.contrast:correct_and_fault",
-    "cross-entropy of right answers + train.contrast.weight x contrast where there is a faulty one",
+    "gradatim.student.preference:SupervisedPreference",
+    "cross-entropy of chosen answers + train.contrast.weight x preference loss of pairs",
 )
 OBJECTIVES.lazy(
     "teacher_kl",
-    "gradatim.student.teacher_kl:teacher_kl",
-    "near a teacher's distributions: JSD of GKD (arXiv 2306.13649), skewed KL of DistiLLM (arXiv 2402.03898)",
+    "gradatim.student.distillation:Distillation",
+    "divergence from a teacher's distributions: GKD (arXiv 2306.13649), DistiLLM (arXiv 2402.03898)",
 )
 
 
 def check_objective(objective: str, train: TrainSettings) -> None:
-    """Whether the settings fit the objective. ``RecipeError`` holds every fault; ``UnknownPart`` for another name."""
+    """Check the settings against the loss. ``RecipeError`` holds every fault; ``UnknownPart`` for an unknown name."""
     where = "train.objective"
-    if objective not in OBJECTIVES:
-        OBJECTIVES.get(objective, where=where)
-    kl, faults = train.kl, []
-    pairs = objective in ("contrast", "correct_and_fault") or (objective == "teacher_kl" and kl.on != "teacher")
-    alone = train.batching == "packed" and train.isolate
-    needed = (
-        "train.batching: packed and train.isolate: true are needed "
-        f"(given {train.batching}, {str(train.isolate).lower()})"
-    )
-    if pairs and not alone:
-        faults.append(f"two answers to one prompt must not see each other: {needed}")
-    if objective == "traced" and not alone:
-        faults.append(f"a program is read from its beginning: {needed}")
-    if objective == "teacher_kl" and kl.folder is None:
-        faults.append("train.kl.folder must name the folder of the teacher's model")
-    if objective == "teacher_kl" and kl.divergence == "jsd" and kl.interpolation == 0:
-        faults.append("train.kl.interpolation must lie between 0 and 1 for jsd: at 0 it is 0 for every student")
+    loss = OBJECTIVES.get(objective, where=where)
+    faults = loss.faults(train)
+    if loss.requirements(train).isolated_samples and not (train.batching == "packed" and train.isolate):
+        faults = [
+            "samples of one line must not attend to each other: train.batching: packed and train.isolate: true are "
+            f"needed (given {train.batching}, {str(train.isolate).lower()})",
+            *faults,
+        ]
+    faults += _option_faults(loss, train)
     if faults:
         raise RecipeError("; ".join(faults), where=f"{where}: {objective}", faults=faults)
+
+
+def _option_faults(loss: type[Loss], train: TrainSettings) -> list[str]:
+    known, options = option_names(loss), train.objective_options
+    unknown = [name for name in options if name not in known]
+    faults = [
+        f"train.objective_options: no option {name!r} (allowed: {', '.join(known) or 'none'})" for name in unknown
+    ]
+    return faults + [f"train.objective_options: {name} is missing" for name in missing_options(loss, options)]
+
+
+def make_loss(objective: str, context: LossContext) -> Loss:
+    """The loss of a stage, with the recipe's ``train.objective_options``."""
+    factory: Callable[..., Loss] = OBJECTIVES.get(objective)
+    return factory(context, **context.train.objective_options)

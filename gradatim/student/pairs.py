@@ -1,8 +1,7 @@
-"""What else answers a prompt, and how do both answers come to lie beside each other?
+"""Second answers to a prompt, laid out in the same line as the first.
 
-Contrast needs the right and the faulty answer to one prompt in one step, and distillation on the student's own texts
-needs its attempts. ``Beside`` says for each row which samples ``batches.Packed`` lays into a line, one after the other;
-``make_beside`` which of an objective's answers they are. Nothing here knows of losses.
+A preference loss needs the chosen and the rejected answer to one prompt in one step, and distillation on the student's
+own text needs its attempts. ``Beside`` gives the segments that ``batches.Packed`` lays out for each row.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from .settings import TrainSettings
+from .settings import Requirements, TrainSettings
 from .tokenizer import Answers, Encoded, Tokens
 
-__all__ = ["Beside", "Part", "make_beside", "paired_rows"]
+__all__ = ["Beside", "Part", "make_beside", "paired_rows", "row_tokens"]
 
 Ints = npt.NDArray[np.int64]
 Part = tuple[Tokens, int, bool]
@@ -50,28 +49,48 @@ class Beside:
         return [second] if self.instead else [(sample, start, False), second]
 
 
-def make_beside(objective: str, train: TrainSettings, samples: Encoded) -> Beside | None:
-    """What lies beside the right answers under ``objective``; None when they are alone.
+def make_beside(objective: str, requirements: Requirements, samples: Encoded) -> Beside | None:
+    """The second answers that a loss needs; None when it needs none or the table has none.
 
-    Raises ``DataError`` when the objective is the contrast alone and there is no faulty answer.
+    Raises ``DataError`` when the loss learns from pairs alone and the table has none.
     """
-    if objective == "contrast" and samples.rejected is None:
-        raise DataError(
-            "the objective 'contrast' needs faulty answers, and no sample has one",
-            where="the column 'rejected'",
-            hint="a delivery of faulty answers, or the objective correct_and_fault, which learns the others too",
-        )
-    if objective in ("contrast", "correct_and_fault") and samples.rejected is not None:
-        return Beside(samples, samples.rejected)
-    if objective == "teacher_kl" and train.kl.on != "teacher" and samples.attempt is not None:
-        # Right answers are still needed where part of the loss is cross-entropy.
-        return Beside(samples, samples.attempt, instead=train.kl.on == "student" and train.kl.weight == 1)
-    return None
+    column = requirements.second_answer
+    answers = None if column is None else samples.rejected if column == "rejected" else samples.attempt
+    if answers is None:
+        if requirements.pairs_only:
+            raise DataError(
+                f"the objective {objective!r} needs pairs of answers, and no sample has a second answer",
+                where=f"the column {column!r}",
+                hint="delivery: {faulty: {mutation: 1}}, or the objective correct_and_fault, which also learns "
+                "samples without a rejected answer",
+            )
+        return None
+    return Beside(samples, answers, instead=requirements.replaces_first)
 
 
 def paired_rows(beside: Beside, rows: Ints) -> Ints:
     """Those of ``rows`` that have a second answer, in their order. ``DataError`` when none has."""
     kept = rows[beside.answers.sizes(rows) > 0]
     if not len(kept):
-        raise DataError("no sample of the stage has a faulty answer", where="the column 'rejected'", given=len(rows))
+        raise DataError("no sample of the stage has a rejected answer", where="the column 'rejected'", given=len(rows))
     return np.asarray(kept)
+
+
+def row_tokens(
+    requirements: Requirements, train: TrainSettings, encoded: Encoded, rows: Ints, beside: Beside | None = None
+) -> Ints:
+    """Loss tokens of each of ``rows``, all its answers together, shape of ``rows``; what ``Batch.loss_tokens`` counts.
+
+    Where samples attend to each other (no ``isolate``), the first sample of a line has one token less.
+    """
+    prompt = encoded.answer_starts[rows]
+    answer = encoded.offsets[rows + 1] - encoded.offsets[rows] - prompt
+    second = np.zeros_like(answer) if beside is None else beside.answers.sizes(rows)
+    if train.isolate:  # nothing predicts the first token of a sample
+        answer, second = answer - (prompt == 0), second - ((prompt == 0) & (second > 0))
+        prompt = np.maximum(prompt - 1, 0)
+    if not requirements.prompt_loss:
+        prompt = np.zeros_like(prompt)
+    if requirements.replaces_first:
+        answer = np.where(second > 0, 0, answer)
+    return np.asarray(prompt + answer + second)

@@ -21,7 +21,7 @@ from ..errors import RunFolderError
 from ..record import write_atomically
 from ..stage import Event
 from .batches import Batch, Packed
-from .objective import Lesson
+from .objective import LossContext
 from .pairs import paired_rows
 
 __all__ = ["REFERENCE", "stage_start"]
@@ -30,42 +30,42 @@ REFERENCE = "reference.safetensors"
 Sums = npt.NDArray[np.float32]
 
 
-def stage_start(lesson: Lesson, log_probabilities: Callable[[Batch], torch.Tensor]) -> Sums:
+def stage_start(context: LossContext, log_probabilities: Callable[[Batch], torch.Tensor]) -> Sums:
     """Summed log-probabilities of both answers, fp32, shape (samples, 2); NaN for rows without a pair in the stage.
 
     ``log_probabilities`` gives those of a batch's pairs, shape (pairs, 2), under the weights the student has now.
     Raises ``RunFolderError`` when the recorded file is damaged or of other rows.
     """
-    batcher = lesson.batcher
+    batcher = context.batcher
     assert isinstance(batcher, Packed)
     assert batcher.beside is not None
     rows = np.unique(paired_rows(batcher.beside, batcher.stage.rows))
-    path = lesson.folder / REFERENCE
+    path = context.folder / REFERENCE
     if not path.exists():
         # Every pair once, whatever the stage mixes or orders.
         stage = replace(
             batcher.stage, spec=replace(batcher.stage.spec, order="sorted", mixture=None), rows=rows, mixture=None
         )
-        values = _compute(lesson, replace(batcher, stage=stage, draws=None), log_probabilities)
+        values = _compute(context, replace(batcher, stage=stage, draws=None), log_probabilities)
         write_atomically(path, save({"rows": rows, "log_probabilities": values[rows]}))
-    sums = np.full((lesson.samples, 2), np.nan, dtype=np.float32)
+    sums = np.full((context.samples, 2), np.nan, dtype=np.float32)
     sums[rows] = _read(path, rows)
     return sums
 
 
-def _compute(lesson: Lesson, batcher: Packed, log_probabilities: Callable[[Batch], torch.Tensor]) -> Sums:
+def _compute(context: LossContext, batcher: Packed, log_probabilities: Callable[[Batch], torch.Tensor]) -> Sums:
     task = f"reference {batcher.stage.spec.name}"
-    sums, done, total = np.full((lesson.samples, 2), np.nan, dtype=np.float32), 0, len(batcher.stage.rows)
-    lesson.events(Event("start", task, 0, total))
-    lesson.model.eval()
+    sums, done, total = np.full((context.samples, 2), np.nan, dtype=np.float32), 0, len(batcher.stage.rows)
+    context.events(Event("start", task, 0, total))
+    context.model.eval()
     with torch.no_grad():
         for batch in batcher.one_pass():
             if batch.rows is not None and len(batch.rows):
                 sums[batch.rows] = log_probabilities(batch).cpu().numpy()
                 done += len(batch.rows)
-                lesson.events(Event("advance", task, done, total))
-    lesson.model.train()
-    lesson.events(Event("finish", task, total, total))
+                context.events(Event("advance", task, done, total))
+    context.model.train()
+    context.events(Event("finish", task, total, total))
     return sums
 
 

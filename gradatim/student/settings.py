@@ -6,8 +6,9 @@ recipe's sections ``student`` and ``train``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -20,15 +21,13 @@ __all__ = [
     "ContrastSettings",
     "LoraSettings",
     "ModelSettings",
-    "ObjectiveName",
     "OptimizerSettings",
+    "Requirements",
     "ShapeSettings",
     "TeacherKLSettings",
     "TraceSettings",
     "TrainSettings",
 ]
-
-ObjectiveName = Literal["next_token", "answer_only", "traced", "contrast", "correct_and_fault", "teacher_kl"]
 
 
 @dataclass(frozen=True)
@@ -143,12 +142,30 @@ class TraceSettings:
 
 
 @dataclass(frozen=True)
+class Requirements:
+    """The data that a loss needs.
+
+    ``second_answer``: the column with a second answer to the prompt, laid out in the same line as the first.
+    ``replaces_first``: rows that have a second answer are learnt from that one alone. ``pairs_only``: rows without a
+    second answer are left out, and a table without any is an error. ``isolated_samples``: batches must be packed, with
+    attention inside a sample only. ``prompt_loss``: prompt tokens have a loss, so they count for the budget.
+    """
+
+    second_answer: Literal["rejected", "attempt"] | None = None
+    replaces_first: bool = False
+    pairs_only: bool = False
+    isolated_samples: bool = False
+    prompt_loss: bool = True
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """How the student learns.
 
     ``size`` lines of ``length`` predictions make a batch, ``accumulate`` batches an optimizer step. ``other_weight``
     is the loss weight of tokens outside the answer (answers weigh 1; 0 is ``objective: answer_only``); tokens of
-    weight 0 do not count for the budget. ``trace``, ``contrast`` and ``kl`` belong to the objectives that need them.
+    weight 0 do not count for the budget. ``trace``, ``contrast`` and ``kl`` belong to the objectives that need them;
+    ``objective_options`` are those of an objective from another package.
     ``restart``: optimizer and learning-rate shape begin anew at each stage (the paper) or continue over the run's
     budget. ``precision: auto`` takes bf16 where the processor multiplies it natively.
     """
@@ -157,7 +174,8 @@ class TrainSettings:
     size: Count = 64
     length: Count = 256
     isolate: bool = False
-    objective: ObjectiveName = "next_token"
+    objective: str = "next_token"
+    objective_options: Mapping[str, Any] = field(default_factory=dict)
     other_weight: NotNegative = 1.0
     trace: TraceSettings = field(default_factory=TraceSettings)
     contrast: ContrastSettings = field(default_factory=ContrastSettings)

@@ -1,4 +1,4 @@
-"""What the budget counts of a row is what the measure learns of it, so that a mixture ends when the budget does."""
+"""The loss tokens of a row, a batch and a gradient are the same number, so that a mixture ends with the budget."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from gradatim.record import Metrics
 from gradatim.stage import Mixture, Stage, StageSpec, ignore_events
 from gradatim.student import learner
 from gradatim.student.batches import Batch, Packed
-from gradatim.student.counted import counted_tokens
 from gradatim.student.learner import Learner
-from gradatim.student.objective import OBJECTIVES, Lesson, Measure
-from gradatim.student.pairs import make_beside
-from gradatim.student.settings import ContrastSettings, ModelSettings, TeacherKLSettings, TrainSettings
+from gradatim.student.objective import OBJECTIVES, Loss, LossContext, make_loss
+from gradatim.student.pairs import make_beside, paired_rows, row_tokens
+from gradatim.student.settings import ContrastSettings, ModelSettings, Requirements, TeacherKLSettings, TrainSettings
 from gradatim.student.tokenizer import character_tokenizer, encode_table
 from gradatim.table import make_table
 
@@ -62,11 +62,31 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def measured(own: Learner, batcher: Packed) -> Measure:
-    lesson = Lesson(
-        own.initial(None), own.tokenizer, own.train, batcher, len(own.samples), Path("nowhere"), ignore_events
-    )
-    return OBJECTIVES.get(own.train.objective)(lesson)
+def loss_of(own: Learner, batcher: Packed) -> tuple[Loss, Any]:
+    """The loss of ``own`` on a new model, and that model."""
+    model = own.initial(None)
+    context = LossContext(model, own.tokenizer, own.train, batcher, len(own.samples), Path("nowhere"), ignore_events)
+    loss = make_loss(own.train.objective, context)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # away from the teacher, which has the same initial weights
+        for weights in model.parameters():
+            weights += 0.1 * torch.randn(weights.shape, generator=generator)
+    return loss, model
+
+
+def requirements_of(own: Learner) -> Requirements:
+    return OBJECTIVES.get(own.train.objective).requirements(own.train)
+
+
+def tokens_with_gradient(loss: Loss, model: Any, batch: Batch) -> int:
+    """The predictions of the batch whose logits receive a gradient."""
+    kept = []
+    hook = model.register_forward_hook(lambda module, given, output: kept.append(output.logits))
+    terms = loss.sums(batch) / loss.counts(batch).clamp(min=1)
+    total = sum(term.weight * value for term, value in zip(loss.terms, terms, strict=True) if term.weight)
+    hook.remove()
+    (gradient,) = torch.autograd.grad(total, kept[-1])
+    return int((gradient.abs().sum(dim=-1) > 0).sum())
 
 
 def kl(teacher: str, **options: Any) -> dict[str, Any]:
@@ -89,39 +109,44 @@ ASKED = [
 
 
 @pytest.mark.parametrize(("objective", "options"), ASKED)
-def test_each_row_counts_what_its_measure_learns_of_it(objective, options, teacher, tmp_path):
+def test_the_loss_tokens_of_a_row_are_those_of_its_batch_and_those_with_a_gradient(
+    objective, options, teacher, tmp_path
+):
     if objective == "teacher_kl":
         on, weight, other = options.values()
         options = {"other_weight": other, **kl(teacher, on=on, weight=weight)}
     own = made(tmp_path, objective, **options)
-    beside = make_beside(objective, own.train, own.samples)
+    needs = requirements_of(own)
+    beside = make_beside(objective, needs, own.samples)
+    rows = np.arange(ROWS) if not needs.pairs_only or beside is None else paired_rows(beside, np.arange(ROWS))
     whole = Packed(own.samples, stage(), 1, LENGTH, 0, isolate=True, beside=beside)
-    measure = measured(own, whole)
-    alone = [replace(whole, stage=replace(stage(), rows=np.array([row]))) for row in range(ROWS)]
-    learnt = [sum(measure.learnt(batch) for batch in each.one_pass()) for each in alone]
-    assert counted_tokens(objective, own.train, own.samples, np.arange(ROWS), beside).tolist() == learnt
-    assert len(set(learnt)) > 1
+    loss, model = loss_of(own, whole)
+    batches = [list(replace(whole, stage=replace(stage(), rows=np.array([row]))).one_pass()) for row in rows]
+    tokens = [sum(batch.loss_tokens(needs.prompt_loss) for batch in some) for some in batches]
+    assert row_tokens(needs, own.train, own.samples, rows, beside).tolist() == tokens
+    assert [sum(tokens_with_gradient(loss, model, batch) for batch in some) for some in batches[:8]] == tokens[:8]
+    assert len(set(tokens)) > 1
 
 
 @pytest.mark.parametrize("objective", ["next_token", "answer_only"])
 def test_samples_that_see_each_other_count_whole_but_for_the_first_of_a_line(objective, tmp_path):
     own = made(tmp_path, objective, isolate=False)
     packed = Packed(own.samples, stage(), 1, LENGTH, 0)
-    measure = measured(own, packed)
+    needs = requirements_of(own)
     batches = list(packed.one_pass())
-    counted = counted_tokens(objective, own.train, own.samples, np.arange(ROWS)).sum()
+    counted = row_tokens(needs, own.train, own.samples, np.arange(ROWS)).sum()
     lost = len(batches) if objective == "next_token" else 1  # one line begins with an answer, that without a prompt
-    assert 0 <= counted - sum(map(measure.learnt, batches)) <= lost
+    assert 0 <= counted - sum(batch.loss_tokens(needs.prompt_loss) for batch in batches) <= lost
 
 
-def spent(own: Learner, mixture: Mixture, tokens: int) -> Iterator[tuple[Batch, int, Packed, Measure]]:
+def spent(own: Learner, mixture: Mixture, tokens: int) -> Iterator[tuple[Batch, int, Packed]]:
     """The batches of a stage until its budget is spent, each with the slice of the mixture it comes from."""
     batcher, _ = learner._batcher(own, stage(tokens, mixture), own.train.objective, ignore_events)
     assert isinstance(batcher, Packed)
-    measure = measured(own, batcher)
+    prompt_loss = requirements_of(own).prompt_loss
     for batch, position in batcher.stream(batcher.start):
-        yield batch, position["epoch"], batcher, measure
-        tokens -= measure.learnt(batch)
+        yield batch, position["epoch"], batcher
+        tokens -= batch.loss_tokens(prompt_loss)
         if tokens <= 0:
             return
 
@@ -130,7 +155,7 @@ def spent(own: Learner, mixture: Mixture, tokens: int) -> Iterator[tuple[Batch, 
 def test_a_mixture_ends_when_the_budget_does(objective, tmp_path):
     groups = np.arange(ROWS) % 2
     mixture = Mixture(groups, np.ones(ROWS), (1.0, 0.0), (0.0, 1.0))
-    *_, (_, last, batcher, _) = spent(made(tmp_path, objective), mixture, 40_000)
+    *_, (_, last, batcher) = spent(made(tmp_path, objective), mixture, 40_000)
     assert batcher.draws is not None
     assert batcher.draws.slices > 30
     assert abs(last - (batcher.draws.slices - 1)) <= 1

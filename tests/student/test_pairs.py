@@ -270,7 +270,7 @@ def test_the_contrast_leaves_samples_without_a_faulty_answer_out_and_says_so(tmp
     heard: list[Event] = []
     learner(tmp_path, table()).fit(stage(40), tmp_path / "stage", None, heard.append)
     assert [event.text for event in heard if event.kind == "note"] == [
-        "10 of 40 samples have no faulty answer and are left out"
+        "10 of 40 samples have no second answer and are left out"
     ]
 
 

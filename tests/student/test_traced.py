@@ -19,17 +19,16 @@ from gradatim.student.batches import IGNORE, Packed
 from gradatim.student.learner import Learner
 from gradatim.student.lexical import lexical_tokenizer
 from gradatim.student.marks import Marker
-from gradatim.student.objective import Lesson
+from gradatim.student.objective import LossContext
 from gradatim.student.settings import (
     ModelSettings,
-    ObjectiveName,
     OptimizerSettings,
     ShapeSettings,
     TraceSettings,
     TrainSettings,
 )
 from gradatim.student.tokenizer import character_tokenizer, encode_table, parts_of, texts_of
-from gradatim.student.traced import traced
+from gradatim.student.trace_loss import TraceLoss
 from gradatim.table import make_table
 
 TRAIN = TrainSettings(
@@ -59,7 +58,7 @@ def learner(table: pa.Table, folder: Path, train: TrainSettings = TRAIN) -> Lear
     return Learner(tokenizer, encoded, encoded, metrics, 5, ModelSettings(preset="tiny", context=64), train)
 
 
-def stage(tokens: int, index: int = 0, objective: ObjectiveName | None = None) -> Stage:
+def stage(tokens: int, index: int = 0, objective: str | None = None) -> Stage:
     spec = StageSpec("all", (1.0,), tokens, objective=objective)
     return Stage(spec, index, np.arange(600), 11, index * tokens, 3 * tokens)
 
@@ -115,9 +114,9 @@ def test_the_layers_that_are_asked_get_gradients_and_later_ones_none(programs: p
     made = learner(programs, tmp_path, replace(TRAIN, trace=TraceSettings(operands=1, results=(1,))))
     model = made.initial(None)
     batcher = Packed(made.samples, stage(1), 8, 64, 0, isolate=True)
-    measure = traced(Lesson(model, made.tokenizer, made.train, batcher, 600, tmp_path, ignore_events))
-    torch.nn.init.normal_(measure.auxiliary.operands)
-    measure.sums(next(batcher.one_pass()))[1].backward()
+    loss = TraceLoss(LossContext(model, made.tokenizer, made.train, batcher, 600, tmp_path, ignore_events))
+    torch.nn.init.normal_(loss.auxiliary.operands)
+    loss.sums(next(batcher.one_pass()))[1].backward()
     first, second = (layer.mlp.down_proj.weight.grad for layer in model.model.layers)
     assert first.abs().sum() > 0
     assert second.abs().sum() == 0
@@ -171,11 +170,11 @@ def test_stages_with_and_without_heads_may_follow_each_other(programs: pa.Table,
     assert (tmp_path / "three" / "auxiliary.safetensors").exists()
 
 
-def test_damaged_heads_are_told(programs: pa.Table, tmp_path: Path) -> None:
+def test_damaged_heads_are_reported(programs: pa.Table, tmp_path: Path) -> None:
     made = learner(programs, tmp_path)
     made.fit(stage(1_000), tmp_path / "one", None)
     (tmp_path / "one" / "auxiliary.safetensors").write_bytes(b"damaged")
-    with pytest.raises(RunFolderError, match=r"auxiliary\.safetensors.*learnt again"):
+    with pytest.raises(RunFolderError, match=r"auxiliary\.safetensors.*trained again"):
         made.fit(stage(1_000, 1), tmp_path / "two", tmp_path / "one")
 
 
@@ -210,11 +209,11 @@ def test_a_step_is_one_graph_for_every_batch_and_stage(programs: pa.Table, tmp_p
 
     torch.compiler.reset()
     with pytest.MonkeyPatch.context() as patch, torch._dynamo.config.patch(error_on_recompile=True):
-        patch.setattr("gradatim.student.traced.compiled", compiled)
+        patch.setattr("gradatim.student.forward.compiled", compiled)
         for _ in range(2):  # two stages
             batcher = Packed(made.samples, stage(1), 8, 64, 0, isolate=True)
-            lesson = Lesson(made.initial(None), made.tokenizer, made.train, batcher, 600, tmp_path, ignore_events)
-            measure, batches = traced(lesson), batcher.one_pass()
+            context = LossContext(made.initial(None), made.tokenizer, made.train, batcher, 600, tmp_path, ignore_events)
+            loss, batches = TraceLoss(context), batcher.one_pass()
             for _ in range(3):
-                measure.sums(next(batches))
+                loss.sums(next(batches))
     assert len(graphs) == 1

@@ -1,0 +1,119 @@
+"""The contract of every registered training objective, and of one that an outside package registers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gradatim.student.objective import OBJECTIVES
+from gradatim.student.settings import ContrastSettings, Requirements, TeacherKLSettings, TrainSettings
+
+SETTINGS = (
+    TrainSettings(),
+    TrainSettings(other_weight=0.0),
+    TrainSettings(contrast=ContrastSettings(reference="none")),
+    TrainSettings(kl=TeacherKLSettings(folder="teacher", on="student", weight=0.5)),
+)
+
+OUTSIDE = '''\
+"""Label smoothing: cross-entropy against a mixture of the label and the uniform distribution."""
+
+import torch
+
+from gradatim.student.forward import labels_of, make_logits, tensors
+from gradatim.student.objective import Loss, Term
+
+
+class Smoothed(Loss):
+    """Cross-entropy with label smoothing over all tokens."""
+
+    terms = (Term(1.0, "smoothed_loss"),)
+
+    def __init__(self, context, *, smoothing: float = 0.1):
+        self.smoothing = smoothing
+        self.logits = make_logits(context.model, context.train)
+
+    @staticmethod
+    def faults(train):
+        return [] if train.other_weight == 1 else ["label smoothing is of all tokens: train.other_weight must be 1"]
+
+    def counts(self, batch):
+        return (labels_of(batch)[0] != -100).sum().float().reshape(1)
+
+    def sums(self, batch):
+        inputs, labels, _, *attention = tensors(batch)
+        return torch.nn.functional.cross_entropy(
+            self.logits(inputs, *attention).flatten(0, 1).float(),
+            labels.flatten(),
+            ignore_index=-100,
+            label_smoothing=self.smoothing,
+            reduction="sum",
+        ).reshape(1)
+'''
+
+
+@pytest.mark.parametrize("name", OBJECTIVES.names())
+def test_every_objective_states_its_requirements_for_all_settings(name: str) -> None:
+    loss = OBJECTIVES.get(name)
+    assert all(callable(getattr(loss, method)) for method in OBJECTIVES.methods)
+    assert next(entry.summary for entry in OBJECTIVES if entry.name == name)
+    for settings in SETTINGS:
+        requirements = loss.requirements(settings)
+        assert isinstance(requirements, Requirements)
+        assert not (requirements.pairs_only or requirements.replaces_first) or requirements.second_answer
+        assert all(isinstance(fault, str) for fault in loss.faults(settings))
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment with a package installed that registers the objective ``smoothed`` by entry points."""
+    folder = tmp_path_factory.mktemp("outside")
+    (folder / "smoothing.py").write_text(OUTSIDE, encoding="utf-8")
+    metadata = folder / "smoothing-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: smoothing\nVersion: 1.0\n", encoding="utf-8")
+    entry_points = "[gradatim.objectives]\nsmoothed = smoothing:Smoothed\nbroken = smoothing:OUTSIDE\n"
+    (metadata / "entry_points.txt").write_text(entry_points, encoding="utf-8")
+    (folder / "smoothing.py").write_text(OUTSIDE + "\n\nOUTSIDE = object()\n", encoding="utf-8")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+
+
+def gradatim(environment: dict[str, str], *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gradatim", *words]
+    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def test_an_objective_of_another_package_is_listed_planned_and_trained(outside: dict[str, str], tmp_path: Path) -> None:
+    assert "smoothed" in gradatim(outside, "list", "objectives", cwd=tmp_path).stdout
+    changes = (
+        "train.objective=smoothed",
+        "train.objective_options.smoothing=0.2",
+        "train.other_weight=1",
+        "data.count=600",
+        "budget.tokens=2000",
+    )
+    done = gradatim(
+        outside, "run", "smoke/baseline", *(f"--set={change}" for change in changes), "--out", "run", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"smoothed_loss"' in (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8")
+
+
+def test_every_fault_of_an_outside_objective_is_in_one_line(outside: dict[str, str], tmp_path: Path) -> None:
+    words = ["train.objective=smoothed", "train.objective_options.smooth=1"]
+    done = gradatim(outside, "plan", "smoke/baseline", *(f"--set={word}" for word in words), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "train.other_weight must be 1" in done.stderr
+    assert "no option 'smooth' (allowed: smoothing)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_part_that_lacks_its_contract_is_refused_when_it_is_loaded(outside: dict[str, str], tmp_path: Path) -> None:
+    done = gradatim(outside, "plan", "smoke/baseline", "--set=train.objective=broken", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "the objective 'broken' (from the package smoothing) lacks requirements, faults, counts, sums" in done.stderr
+    assert "Traceback" not in done.stderr
