@@ -21,7 +21,7 @@ __all__ = ["Candidate", "candidate_of", "fault_of", "program_of", "reference"]
 
 
 _C_LIKE = (
-    r"^[ \t]{0,40}[\w:<>\[\],.?&* \t]{0,200}[ \t&*>\]](?!(?:if|for|while|switch|catch|return|else|new)\b)(\w{1,100})"
+    r"^[ \t]{0,40}+[\w:<>\[\],.?&* \t]{0,200}[ \t&*>\]](?!(?:if|for|while|switch|catch|return|else|new)\b)(\w{1,100})"
     r"[ \t]{0,9}\([^;{}()]{0,1000}\)[^;{}()=]{0,200}\{"
 )
 """Where C, C++ and Java define a function. Every span is bounded, so that no text makes the search slow."""

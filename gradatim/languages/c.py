@@ -50,7 +50,7 @@ C = Language(
     suffix=".c",
     grammar=_grammar,
     openers=r"^(?:#\s*(?:include|define)\b"
-    r"|(?:static |unsigned |const |struct |enum |typedef )*\w+[ *]+\**\w+\s*\([^;]*$)",
+    r"|(?:static |unsigned |const |struct |enum |typedef )*\w+[ *]++\w+\s*+\([^;]*+$)",
     definition=DEFINITION,
     missing=_GCC.missing,
     version=_GCC.version,

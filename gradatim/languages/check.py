@@ -42,7 +42,8 @@ LONGEST = 4 << 20
 """Bytes of source that are compiled."""
 
 _TELLING = re.compile(
-    r"\b\w*(?:Error|Exception)\b(?: \[\w+\])?:|^[\w.]*(?:Error|Exception)$|[Aa]ssertion .*failed|^panic:|^fatal error:"
+    r"\b\w*(?:Error|Exception)\b(?: \[\w+\])?:|^[\w.]*(?:Error|Exception)$|[Aa]ssertion .{0,1000}failed"
+    r"|^panic:|^fatal error:"
 )
 
 

@@ -25,12 +25,18 @@ if TYPE_CHECKING:
 
 __all__ = ["extract"]
 
+LONGEST = 1 << 20
+"""Characters of a reply that are searched: a thousand times what an answer needs."""
 TAIL_TRIES = 12
 """How many paragraphs after bare code are tried as prose."""
+TAIL_CHARACTERS = 1 << 17
+"""Characters that are parsed for it, all tries together."""
 
 
 def extract(language: Language, reply: str, entry_point: str | None = None) -> Extracted:
     """The program in ``reply``; ``Extracted.state`` says how it was found."""
+    if len(reply) > LONGEST:
+        return Extracted("", "none", 0)
     reply = strip_thinking(reply.replace("\r\n", "\n"))
     blocks = fenced_blocks(reply)
     if not blocks:
@@ -70,10 +76,14 @@ def _bare(language: Language, reply: str) -> Extracted:
     if start is None:
         return Extracted("", "none", 0)
     code = lines[start:]
-    kept = code
+    kept, parsed = code, 0
     for _ in range(TAIL_TRIES):
-        if language.parses(_joined(kept)) is None:
-            return Extracted(_joined(kept), "bare", 1)
+        text = _joined(kept)
+        parsed += len(text)
+        if parsed > TAIL_CHARACTERS:
+            break
+        if language.parses(text) is None:
+            return Extracted(text, "bare", 1)
         blank = next((index for index in reversed(range(1, len(kept))) if not kept[index].strip()), None)
         if blank is None:
             break

@@ -112,7 +112,7 @@ TESTS = (
 """Between program and tests: from here on the words of the language mean what they mean, whatever was defined."""
 
 _DIAGNOSTIC = re.compile(
-    r"^(?P<file>[^:\n]+):(?P<line>\d+):(?:(?P<column>\d+):)? (?P<kind>warning|error|fatal error): "
+    r"^(?P<file>[^:\n]+):(?P<line>\d{1,9}):(?:(?P<column>\d{1,9}):)? (?P<kind>warning|error|fatal error): "
     r"(?P<message>.*?)(?: \[(?P<rule>-W[\w=+-]+)\])?$",
     re.MULTILINE,
 )

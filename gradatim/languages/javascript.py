@@ -89,11 +89,13 @@ HARNESS = r"""
 """.replace("MARK", MARK).replace("FIXED", FIXED)
 
 DEFINITION = (
-    r"^[ \t]*(?:export\s+(?:default\s+)?)?(?:async\s+)?(?:function\s*\*?\s*(?P<name>\w+)\s*[<(]"
-    r"|(?:const|let|var)\s+(?P<value>\w+)[^=\n]*=\s*(?:async\s*)?(?:function\b|\(|\w+\s*=>))"
+    r"^[ \t]*(?:export\s+(?:default\s+)?)?(?:async\s+)?(?:function\s*+\*?\s*+(?P<name>\w++)\s*+[<(]"
+    r"|(?:const|let|var)\s++(?P<value>\w++)[^=\n]*+=\s*+(?:async\s*+)?(?:function\b|\(|\w++\s*+=>))"
 )
-_MODULE = re.compile(r"^\s*(?:import\s+[\w{*'\"]|export\s+(?:default|const|let|function|async|class|\{))", re.MULTILINE)
-_SYNTAX = re.compile(r"(?P<line>\d+)\n(?:.*\n){0,8}?(?P<message>SyntaxError: .*)")
+_MODULE = re.compile(
+    r"^[ \t]*+(?:import\s+[\w{*'\"]|export\s+(?:default|const|let|function|async|class|\{))", re.MULTILINE
+)
+_SYNTAX = re.compile(r"(?<!\d)(?P<line>\d{1,9}+)\n(?:.*\n){0,8}?(?P<message>SyntaxError: .*)")
 
 
 def _grammar() -> Any:
