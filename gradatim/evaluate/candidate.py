@@ -69,7 +69,8 @@ def candidate_of(problem: Problem, sample: Sample) -> Candidate | Verdict:
 def program_of(problem: Problem, candidate: Candidate) -> Program:
     """The whole program in a language other than Python, tests included."""
     language = LANGUAGES.get(problem.language)
-    return language.assemble(candidate.before, candidate.code, problem.tests, setup=problem.setup)
+    whole = {"wanted": problem.prompt} if language.name in ("c", "cpp") and not problem.whole else {}
+    return language.assemble(candidate.before, candidate.code, problem.tests, setup=problem.setup, **whole)
 
 
 def reference(problem: Problem) -> Sample | None:

@@ -21,8 +21,8 @@ __all__ = ["LONGEST", "first_fault"]
 LONGEST = 1 << 20
 """Bytes of code that are parsed: more is a fault. Programs that answer a question are a thousand times shorter."""
 STEPS = 20_000
-"""Reports of progress after which the parser is stopped; a program of ``LONGEST`` bytes needs fewer. Recovery from errors
-takes far longer for a byte than a program does, and grows faster than the text."""
+"""Reports of progress after which the parser is stopped; a program of ``LONGEST`` bytes needs fewer. Recovery from
+errors takes far longer for a byte than a program does, and grows faster than the text."""
 
 
 def first_fault(language: Language, code: str) -> Fault | None:

@@ -1,7 +1,7 @@
 """Which Java classes of ours stand beside a candidate's?
 
-``RUN`` is the harness that calls ``main`` and writes the mark; ``GUARD`` keeps the program from reading the token out of
-the process: by ``Unsafe``, reflection into the platform, live stack frames, heap dumps, ``/proc`` or another process.
+``RUN`` is the harness that calls ``main`` and writes the mark; ``GUARD`` keeps the program from reading the token out
+of the process: by ``Unsafe``, reflection into the platform, live stack frames, heap dumps, ``/proc`` or another process.
 ``COMPILE`` calls javac for several sources, one after
 the other, and writes for each an archive of its classes and a file with what javac said. The name of a source's file
 suits any public class. ``java`` compiles all, once.
@@ -51,7 +51,8 @@ import java.security.ProtectionDomain;
 @SuppressWarnings("removal")
 final class GradatimGuard extends SecurityManager {
     private static final String[] PACKAGES = {
-        "sun.misc", "sun.reflect", "jdk.internal", "com.sun.management", "com.sun.tools", "java.lang.management", "java.lang.instrument",
+        "sun.misc", "sun.reflect", "jdk.internal", "com.sun.management", "com.sun.tools",
+        "java.lang.management", "java.lang.instrument",
         "javax.management", "jdk.jfr",
     };
     private static final String[] RIGHTS = {
@@ -87,8 +88,7 @@ final class GradatimGuard extends SecurityManager {
 
     @Override public void checkPackageAccess(String name) {
         for (String each : PACKAGES) {
-            boolean inside = name.startsWith(each) && (name.length() == each.length() || name.charAt(each.length()) == '.');
-            if (inside) throw new SecurityException(name);
+            if (name.equals(each) || name.startsWith(each + ".")) throw new SecurityException(name);
         }
     }
 
