@@ -1,8 +1,8 @@
 """What stands beside and between a C or C++ program and its tests.
 
 ``HARNESS`` takes the token and writes the mark. ``ASSERT`` is in place of ``assert.h``. ``TESTS`` comes before the
-tests and ``COMPARING`` after their headers: the words of the language and what tests compare with have their own meaning
-from there on. ``undefined`` takes away
+tests and ``COMPARING`` after their headers: the words of the language and what tests compare with have their own
+meaning from there on. ``undefined`` takes away
 every macro that a candidate defined, pushed and popped ones too: a name that is undefined too often does no harm, so
 the word ``define`` is searched wherever it stands, comments and conditions included.
 """
@@ -80,8 +80,8 @@ for a ``__assert_fail`` that came to be another function, and returns."""
 
 _WORDS = (
     """
-auto break case char class const constexpr continue decltype do double else enum extern float for goto if inline int long
-main namespace operator return short signed sizeof static static_cast std struct switch template typedef typename union
+auto break case char class const constexpr continue decltype do double else enum extern float for goto if inline int
+long main namespace operator return short signed sizeof static static_cast std struct switch template typedef typename union
 unsigned using void volatile while NDEBUG
 """.split()
     + [word for name in COMPARED for word in (name, f"gradatim_{name}")]
@@ -150,8 +150,8 @@ static int gradatim_abs(int a) { return a < 0 ? -a : a; }
 static double gradatim_fabs(double a) { return __builtin_fabs(a); }
 #endif
 """ + "".join(f"#define {name} gradatim_{name}\n" for name in COMPARED)
-"""After the last header of the tests: what they compare with, in their own unit, so that no function or macro of a candidate
-replaces it."""
+"""After the last header of the tests: what they compare with, in their own unit, so that no function or macro of a
+candidate replaces it."""
 
 CONSTANTS = {
     "INT_MAX": "__INT_MAX__",

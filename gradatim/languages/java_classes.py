@@ -1,7 +1,7 @@
 """Which Java classes of ours stand beside a candidate's?
 
 ``RUN`` is the harness that calls ``main`` and writes the mark; ``GUARD`` keeps the program from reading the token out
-of the process: by ``Unsafe``, reflection into the platform, live stack frames, heap dumps, ``/proc`` or another process.
+of the process: by ``Unsafe``, reflection into the platform, live stack frames, heap dumps, ``/proc`` or a child.
 ``COMPILE`` calls javac for several sources, one after
 the other, and writes for each an archive of its classes and a file with what javac said. The name of a source's file
 suits any public class. ``java`` compiles all, once.

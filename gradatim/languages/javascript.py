@@ -2,15 +2,16 @@
 
 ``console.assert`` only prints; here it makes the program fail, and a promise that nobody handles does too. The harness
 takes the token, makes ``console`` a constant of the global object, so that a candidate cannot put another in its place,
-and runs each script for itself: a candidate that ends in an open comment, block or ``if (false)`` cannot swallow the
-tests, and ``return`` at the top is an error. Both are compiled before either runs. The mark is written when nothing is left to happen (node's
-``beforeExit``), so assertions in promises and timers count; ``process.exit(0)`` comes too early for it.
+compiles both scripts, and runs each for itself: a candidate that ends in an open comment, block or ``if (false)`` cannot
+swallow the tests, ``return`` at the top is an error, and nothing that it replaces compiles or runs them. The mark is
+written when nothing is left to happen (node's ``beforeExit``), so assertions in promises and timers count;
+``process.exit(0)`` comes too early for it.
 
 Code with ``import`` or ``export`` is run as one module instead. ``require('js-md5')``, which one problem of HumanEval-X
 wants, is answered from node's own ``crypto``. Modules that look into closures, the heap or other processes are refused.
-Methods of values (``Array.prototype.every``), ``JSON``, ``Math`` and the functions of ``Object``, ``Number`` and ``Array``
-cannot be replaced. What the harness cannot guard: iterators (``Array.prototype[Symbol.iterator]``), the import of node's
-inspector by a module, and ``/proc/self/mem``.
+Methods of values (``Array.prototype.every``), ``JSON``, ``Math`` and the functions of ``Object``, ``Number`` and
+``Array`` cannot be replaced. The harness cannot guard iterators (``Array.prototype[Symbol.iterator]``), the import of
+node's inspector by a module, and ``/proc/self/mem``.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ FIXED = "console, JSON, Math, Object, Number, Array"
 
 REFUSED = "child_process cluster inspector inspector/promises module repl trace_events v8 vm wasi worker_threads"
 
-HARNESS = r"""
+HARNESS = (
+    r"""
 'use strict';
 (() => {
   const fs = require('node:fs'), vm = require('node:vm'), path = require('node:path');
@@ -64,8 +66,8 @@ HARNESS = r"""
     fixed(globalThis, name, globalThis[name]);
   }
   for (const kind of [Object, Array]) fixed(kind.prototype, 'toJSON', undefined);
-  // Methods of values: to set one sets it for that object alone. As accessors, since the engine slows down where methods of
-  // arrays are read-only; nor does it bear a change of their iterators, so what symbols name is left.
+  // Methods of values: to set one sets it for that object alone. As accessors, since the engine slows down where
+  // methods of arrays are read-only; nor does it bear a change of their iterators, so what symbols name is left.
   const kept = (target, key, value) => {
     const set = function (other) {
       if (this !== target) define(this, key, { value: other, writable: true, enumerable: true, configurable: true });
@@ -74,9 +76,9 @@ HARNESS = r"""
   };
   for (const { prototype } of [Array, BigInt, Boolean, Date, Map, Number, Object, Promise, RegExp, Set, String]) {
     for (const key of Object.getOwnPropertyNames(prototype)) {
-      const method = Object.getOwnPropertyDescriptor(prototype, key);
-      if (method.get && key !== '__proto__') define(prototype, key, { configurable: false });
-      else if (!/^(constructor|toJSON)$/.test(key) && typeof method.value === 'function') kept(prototype, key, method.value);
+      const { get, value } = Object.getOwnPropertyDescriptor(prototype, key);
+      if (get && key !== '__proto__') define(prototype, key, { configurable: false });
+      else if (!/^(constructor|toJSON)$/.test(key) && typeof value === 'function') kept(prototype, key, value);
     }
   }
   for (const name of ['apply', 'bind', 'call']) fixed(Function.prototype, name, Function.prototype[name]);
@@ -113,7 +115,10 @@ HARNESS = r"""
     finished = true;
   } catch (error) { fail('Uncaught', error); }
 })();
-""".replace("MARK", MARK).replace("FIXED", FIXED).replace("REFUSED", REFUSED)
+""".replace("MARK", MARK)
+    .replace("FIXED", FIXED)
+    .replace("REFUSED", REFUSED)
+)
 
 DEFINITION = (
     r"^[ \t]*(?:export\s+(?:default\s+)?)?(?:async\s+)?(?:function\s*+\*?\s*+(?P<name>\w++)\s*+[<(]"

@@ -1,5 +1,7 @@
 """One sample's trouble is one sample's verdict: no name in a program ends a check, and what was judged is kept."""
 
+# ruff: noqa: E501 - programs are written as they are
+
 from __future__ import annotations
 
 from contextlib import closing
@@ -20,8 +22,7 @@ SUM = "int add(int a, int b) { return a + b; }"
 JAVA = {
     "a name of 260 letters": f"class {LONG} {{}}\nclass Solution {{ {SUM} }}\n",
     "a public name of 260 letters": f"public class {LONG} {{}}\nclass Solution {{ {SUM} }}\n",
-    "nested names of 320 bytes": "class Solution { %s class %s { class %s { class %s {} } } }\n"
-    % (SUM, "B" * 100, "C" * 100, "D" * 100),
+    "nested names of 320 bytes": f"class Solution {{ {SUM} class {'B' * 100} {{ class {'C' * 100} {{ class {'D' * 100} {{}} }} }} }}\n",
     "names beyond ASCII": f"class {'é' * 200} {{}}\nclass Solution {{ {SUM} class {'ü' * 120} {{}} }}\n",
     "a comment within the head": f"public /* of all */ final // one\n class Solution {{ {SUM} }}\n",
     "an indented public class": f"  @Deprecated public class Solution {{ {SUM} }}\n",
