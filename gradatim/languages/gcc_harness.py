@@ -78,16 +78,12 @@ void __assert_fail(const char *, const char *, unsigned, const char *);
 for a ``__assert_fail`` that came to be another function, and returns."""
 
 
-_WORDS = (
-    """
-auto break case char class const constexpr continue decltype do double else enum extern float for goto if inline int
-long main namespace operator return short signed sizeof static static_cast std struct switch template typedef typename union
-unsigned using void volatile while NDEBUG
-""".split()
-    + [word for name in COMPARED for word in (name, f"gradatim_{name}")]
-)
+_WORDS = "auto break case char class const constexpr continue decltype do double else enum extern float for goto if "
+_WORDS += "inline int long main namespace operator return short signed sizeof static static_cast std struct switch "
+_WORDS += "template typedef typename union unsigned using void volatile while NDEBUG "
+_WORDS += " ".join(f"{name} gradatim_{name}" for name in COMPARED)
 TESTS = (
-    "".join(f"#undef {word}\n" for word in _WORDS)
+    "".join(f"#undef {word}\n" for word in _WORDS.split())
     + r"""
 #ifdef __cplusplus
 #undef bool

@@ -1,11 +1,11 @@
 """JavaScript: node runs the candidate's code and then the tests, as two scripts.
 
 ``console.assert`` only prints; here it makes the program fail, and a promise that nobody handles does too. The harness
-takes the token, makes ``console`` a constant of the global object, so that a candidate cannot put another in its place,
-compiles both scripts, and runs each for itself: a candidate that ends in an open comment, block or ``if (false)`` cannot
-swallow the tests, ``return`` at the top is an error, and nothing that it replaces compiles or runs them. The mark is
-written when nothing is left to happen (node's ``beforeExit``), so assertions in promises and timers count;
-``process.exit(0)`` comes too early for it.
+takes the token, makes ``console`` a constant of the global object, so that a candidate cannot put another in its
+place, compiles both scripts, and runs each for itself: a candidate that ends in an open comment, block or
+``if (false)`` cannot swallow the tests, ``return`` at the top is an error, and nothing that it replaces compiles or
+runs them. The mark is written when nothing is left to happen (node's ``beforeExit``), so assertions in promises and
+timers count; ``process.exit(0)`` comes too early for it.
 
 Code with ``import`` or ``export`` is run as one module instead. ``require('js-md5')``, which one problem of HumanEval-X
 wants, is answered from node's own ``crypto``. Modules that look into closures, the heap or other processes are refused.
