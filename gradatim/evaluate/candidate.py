@@ -21,7 +21,7 @@ __all__ = ["Candidate", "candidate_of", "fault_of", "program_of", "reference"]
 
 
 _C_LIKE = (
-    r"^[ \t]{0,40}[\w:<>\[\],.?&* \t]{0,200}[ \t&*>\]](?!(?:if|for|while|switch|catch|return|else|new)\b)(\w{1,100})"
+    r"^[ \t]{0,40}+[\w:<>\[\],.?&* \t]{0,200}[ \t&*>\]](?!(?:if|for|while|switch|catch|return|else|new)\b)(\w{1,100})"
     r"[ \t]{0,9}\([^;{}()]{0,1000}\)[^;{}()=]{0,200}\{"
 )
 """Where C, C++ and Java define a function. Every span is bounded, so that no text makes the search slow."""
@@ -69,7 +69,8 @@ def candidate_of(problem: Problem, sample: Sample) -> Candidate | Verdict:
 def program_of(problem: Problem, candidate: Candidate) -> Program:
     """The whole program in a language other than Python, tests included."""
     language = LANGUAGES.get(problem.language)
-    return language.assemble(candidate.before, candidate.code, problem.tests, setup=problem.setup)
+    whole = {"wanted": problem.prompt} if language.name in ("c", "cpp") and not problem.whole else {}
+    return language.assemble(candidate.before, candidate.code, problem.tests, setup=problem.setup, **whole)
 
 
 def reference(problem: Problem) -> Sample | None:

@@ -19,6 +19,7 @@ from ..errors import UnknownPart
 from ..evaluate.samples import Form
 from ..languages import Language, named
 from ..languages.check import unusable
+from ..languages.thinking import strip_thinking
 
 __all__ = ["asks_for_output", "begins_program", "form_of", "language_of", "program_text"]
 
@@ -50,7 +51,7 @@ def begins_program(prompt: str, language: Language) -> bool:
 
 def form_of(prompt: str, attempt: str, language: Language) -> Form:
     """``reply``, ``solution`` or ``completion``; see the module."""
-    if _FENCE.search(attempt):
+    if _FENCE.search(attempt) or strip_thinking(attempt) != attempt:
         return "reply"
     whole = not unusable(attempt) and language.parses(attempt) is None
     if not begins_program(prompt, language):

@@ -1,13 +1,15 @@
 """Which languages can a candidate be written in, and what can be done with code in each?
 
     language      what a language is: names, grammar, toolchain; ``Program``, ``Fault``, ``Extracted``
+    thinking      a model's thinking, taken out of its reply
+    fences        fenced blocks, as CommonMark has them
     extract       the code in a model's reply
     grammar       does it parse (tree-sitter)
     toolchain     compilers, runtimes, and the cache of what they made
     compiled      a program is compiled once
     check         compile, run, judge; the success mark and the risk that remains
     static        what can be told without tests: complete, parses, compiles, runs, warnings
-    c, cpp (gcc), go, java, javascript, python, typescript (javascript)     one language each
+    c, cpp (gcc, gcc_harness), go, java, javascript, python, typescript (javascript)     one language each
 
 ``LANGUAGES.get("cpp")`` is a ``Language``; ``named("c++")`` finds one by any of its names. This package runs nothing
 without a sandbox, and installs nothing: ``Language.missing()`` tells the command that would.

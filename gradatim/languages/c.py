@@ -15,6 +15,10 @@ DEFINITION = (
     r"(?P<name>\w{1,200})[ \t]{0,20}\([^;{}()]{0,2000}\)[ \t\r\n]{0,200}(?:const[ \t]{0,20})?\{"
 )
 """A type, a name, parameters and an open brace. Every repetition is bounded: a model writes what is searched."""
+_DEFINITION = re.compile(DEFINITION, re.MULTILINE)
+_COMMENT = re.compile(r"//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)")
+_DECLARING = re.compile(r"\s*+(?:$|#|using\b[^;{}]*+;\s*+$)")
+_LOCAL = re.compile(r"(?:static|inline|template|constexpr|auto)\b")
 _MAIN = re.compile(r"^[ \t]*(?:int|auto|void)\s+main\s*\(", re.MULTILINE)
 CALL = "gradatim_candidate_main"
 
@@ -30,15 +34,35 @@ def runnable(code: str) -> bool:
     return _MAIN.search(code) is not None
 
 
-def assemble(prompt: str, completion: str, tests: str, *, setup: str = "") -> Program:
+def assemble(prompt: str, completion: str, tests: str, *, setup: str = "", wanted: str = "") -> Program:
     """The prompt, what follows it, and tests with ``main``.
 
     A ``main`` that the candidate wrote as an example goes by another name, so that the tests' is the only one.
+    ``wanted``: the whole prompt of the problem, where ``prompt`` is a part of it only.
     """
-    code = f"{setup}{prompt}{completion}"
+    code, given = f"{setup}{prompt}{completion}", len(setup) + len(prompt)
     if runnable(completion) and runnable(tests):
-        code = f"#define main {CALL}\n{code}\n#undef main\n"
-    return Program(code, tests)
+        begin = f"#define main {CALL}\n"
+        code, given = f"{begin}{code}\n#undef main\n", given + len(begin)
+    return Program(code, tests, given, declaration(f"{setup}{wanted or prompt}", code))
+
+
+def declaration(prompt: str, code: str) -> str:
+    """What the prompt says before its last function, and that function's declaration; empty where it says more.
+
+    Only includes, ``using``, comments and macros may come before the function: anything else would be defined twice.
+    The program must define the function with the very words of the prompt.
+    """
+    found = list(_DEFINITION.finditer(prompt))
+    if len(found) != 1 or _COMMENT.sub("", prompt[found[0].end() :]).strip():
+        return ""
+    head, signature = prompt[: found[0].start()], found[0][0].rstrip("{").strip()
+    plain = _COMMENT.sub("", head).replace("\\\n", " ")
+    if not all(_DECLARING.match(line) for line in plain.split("\n")) or _LOCAL.match(signature):
+        return ""
+    words = signature.split()
+    same = any(each[0].rstrip("{").split() == words for each in _DEFINITION.finditer(code))
+    return f"{head}\n{signature};" if same else ""
 
 
 _GCC = Gcc("C", "gcc", "program.c", ("-std=gnu17", "-O1"), "apt-get install gcc libc6-dev")
@@ -50,7 +74,7 @@ C = Language(
     suffix=".c",
     grammar=_grammar,
     openers=r"^(?:#\s*(?:include|define)\b"
-    r"|(?:static |unsigned |const |struct |enum |typedef )*\w+[ *]+\**\w+\s*\([^;]*$)",
+    r"|(?:static |unsigned |const |struct |enum |typedef )*\w+[ *]++\w+\s*+\([^;]*+$)",
     definition=DEFINITION,
     missing=_GCC.missing,
     version=_GCC.version,

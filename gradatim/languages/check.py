@@ -7,9 +7,9 @@ before any code of the candidate runs, keeps it where the candidate's code has n
 file ``MARK`` once everything up to the last assertion went well. A program that ends early leaves no mark.
 
 **The risk that remains.** Candidate and tests share a process, and no mark can change that. A candidate that searches
-its own memory, stack frames or ``/proc/self`` for the token, gets at stdin before the harness (in C, by the code that a
-linker runs first, or a ``read`` of its own), overwrites the harness, or makes every comparison of the tests come out
-true (an object equal to everything, a patched method of all arrays) can still pass unjustly. Code that models write
+its own memory or ``/proc/self/mem`` for the token (in Java a guard refuses it), gets at stdin before the harness (in C,
+by the code that a linker runs first, or a ``read`` of its own), overwrites the harness, or makes every comparison of
+the tests come out true (an object equal to everything) can still pass unjustly. Code that models write
 to solve a problem does not do this; code that was rewarded for passing
 may learn to. Where that matters use Python, whose tests run in another process (``sandbox.PythonChecker``), and read
 what passed. The walls hold either way: a forged mark harms the score, not the machine.
@@ -42,7 +42,8 @@ LONGEST = 4 << 20
 """Bytes of source that are compiled."""
 
 _TELLING = re.compile(
-    r"\b\w*(?:Error|Exception)\b(?: \[\w+\])?:|^[\w.]*(?:Error|Exception)$|[Aa]ssertion .*failed|^panic:|^fatal error:"
+    r"\b\w*(?:Error|Exception)\b(?: \[\w+\])?:|^[\w.]*(?:Error|Exception)$|[Aa]ssertion .{0,1000}failed"
+    r"|^panic:|^fatal error:"
 )
 
 

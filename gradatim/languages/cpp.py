@@ -33,7 +33,7 @@ CPP = Language(
     suffix=".cpp",
     grammar=_grammar,
     openers=r"^(?:#\s*(?:include|define)\b|using namespace |template\s*<|class \w+|struct \w+"
-    r"|(?:static |unsigned |const |inline )*[\w:<>,]+[ *&]+[*&]*\w+\s*\([^;]*$)",
+    r"|(?:static |unsigned |const |inline )*[\w:<>,]++[ *&]++\w+\s*+\([^;]*+$)",
     definition=DEFINITION,
     missing=_GCC.missing,
     version=_GCC.version,

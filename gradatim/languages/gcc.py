@@ -6,23 +6,25 @@ tests' own ``main`` needs no change and the mark is written after it returned 0.
 
 The harness takes the token before any constructor, and defines ``__assert_fail`` itself: a candidate that brings its
 own, to make ``assert`` do nothing, does not link. What it cannot guard is in ``check``: the candidate can read this
-process's memory.
+process's memory. Tests are a translation unit of their own where the prompt says enough for it (``Program.declared``);
+where they share the candidate's, every macro that it defined is undefined first (``gcc_harness``).
 
-``mark.o`` and the header are made outside the walls, from the texts below only; nothing untrusted is compiled there.
+``mark.o`` and the header are made outside the walls, from our own texts only; nothing untrusted is compiled there.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ToolchainMissing
 from ..sandbox.execution import Execution
-from .check import MARK, compile_limits
+from .check import compile_limits
 from .compiled import compile_once
+from .gcc_harness import ASSERT, COMPARING, HARNESS, TESTS, undefined
 from .language import Built, Examined, Fault, Program, Runner, Start
 from .toolchain import find, made_once, mounts, need, tell_version
 
@@ -31,91 +33,12 @@ __all__ = ["Gcc", "diagnostics"]
 SUPPORT, PROGRAM = "/support", "/program"
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TMPDIR": "/work"}
 
-HARNESS = r"""
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
-static char token[64];
-static ssize_t length;
-static int place;
-
-static void take(void) {
-    length = read(0, token, sizeof token);
-    place = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-}
-__attribute__((section(".preinit_array"), used)) static void (*const first)(void) = take;
-
-void __assert_fail(const char *claim, const char *file, unsigned line, const char *function) {
-    fflush(stdout);
-    dprintf(2, "%s:%u: %s: Assertion `%s' failed.\n", file, line, function ? function : "", claim);
-    kill(getpid(), SIGABRT);
-    _exit(134);
-}
-
-int __real_main(int, char **, char **);
-
-int __wrap_main(int count, char **words, char **environment) {
-    int code = __real_main(count, words, environment);
-    if (code == 0) {
-        int file = openat(place, "MARK", O_WRONLY | O_CREAT | O_TRUNC, 0600);
-        if (file < 0 || write(file, token, length) != length || close(file)) return 111;
-    }
-    return code;
-}
-""".replace("MARK", MARK)
-
-ASSERT = r"""
-#undef assert
-#undef __assert_fail
-#undef __builtin_FILE
-#undef __builtin_FUNCTION
-#undef __builtin_LINE
-#ifdef __cplusplus
-extern "C"
-#elif !defined static_assert
-#define static_assert _Static_assert
-#endif
-void __assert_fail(const char *, const char *, unsigned, const char *) __attribute__((noreturn));
-#ifdef NDEBUG
-#define assert(claim) ((void)0)
-#else
-#define assert(claim) \
-    ((claim) ? (void)0 : __assert_fail(#claim, __builtin_FILE(), __builtin_LINE(), __builtin_FUNCTION()))
-#endif
-"""
-"""In place of ``assert.h``, whose macro has words in it that a candidate could have given another meaning."""
-
-_WORDS = "break case char const continue do double else float for goto if int long main return short signed sizeof "
-_WORDS += "static static_cast struct switch unsigned void while NDEBUG"
-TESTS = (
-    "".join(f"#undef {word}\n" for word in _WORDS.split())
-    + r"""
-#ifdef __cplusplus
-#undef bool
-#undef true
-#undef false
-#elif defined bool
-#undef bool
-#undef true
-#undef false
-#define bool _Bool
-#define true 1
-#define false 0
-#endif
-#include <assert.h>
-"""
-)
-"""Between program and tests: from here on the words of the language mean what they mean, whatever was defined."""
-
 _DIAGNOSTIC = re.compile(
-    r"^(?P<file>[^:\n]+):(?P<line>\d+):(?:(?P<column>\d+):)? (?P<kind>warning|error|fatal error): "
+    r"^(?P<file>[^:\n]+):(?P<line>\d{1,9}):(?:(?P<column>\d{1,9}):)? (?P<kind>warning|error|fatal error): "
     r"(?P<message>.*?)(?: \[(?P<rule>-W[\w=+-]+)\])?$",
     re.MULTILINE,
 )
+_INCLUDE = re.compile(r"^[ \t]*+#[ \t]*+include\b[^\n]*\n", re.MULTILINE)
 _LINKER = re.compile(r"undefined reference to .*|multiple definition of [^;]*", re.MULTILINE)
 
 
@@ -140,13 +63,13 @@ class Gcc:
 
     def build(self, sandbox: Runner, program: Program) -> Built:
         """The executable ``program`` in a folder of the cache, or the compiler's errors."""
-        support, source = self._support(), self._joined(program)
+        support, sources = self._support(), self._sources(program)
         # The harness comes first, so that its turn before all constructors is the first of those too.
-        arguments = [*self.flags, "-w", "-fmax-errors=3", *self._included(), f"{SUPPORT}/mark.o", self.source]
-        arguments += ["-Wl,--wrap=main", "-o", "program", "-lm", *(["-lcrypto"] if "openssl/" in source else [])]
-        key = (self.title, self.version(), support.name, *arguments, source)
+        arguments = [*self.flags, "-w", "-fmax-errors=3", *self._included(), f"{SUPPORT}/mark.o", *sources]
+        arguments += ["-Wl,--wrap=main", "-o", "program", "-lm", *(["-lcrypto"] if "openssl/" in program.code else [])]
+        key = (self.title, self.version(), support.name, *arguments, *sources.values())
         return compile_once(
-            key, lambda: self._run(sandbox, arguments, source, support, ("program",)), ("program",), diagnostics
+            key, lambda: self._run(sandbox, arguments, sources, support, ("program",)), ("program",), diagnostics
         )
 
     def start(self, built: Built, program: Program) -> Start:
@@ -158,17 +81,22 @@ class Gcc:
     def examine(self, sandbox: Runner, code: str) -> Examined:
         """The compiler's errors and its warnings (``-Wall -Wextra``); nothing is linked or run."""
         arguments = [*self.flags, "-fsyntax-only", "-Wall", "-Wextra", *self._included(), self.source]
-        done = self._run(sandbox, arguments, code, self._support(), ())
+        done = self._run(sandbox, arguments, {self.source: code}, self._support(), ())
         errors = () if done.ok else diagnostics(done.stderr)
         return Examined(errors, diagnostics(done.stderr, ("warning",)) if b"warning" in done.stderr else ())
 
     def _run(
-        self, sandbox: Runner, arguments: Sequence[str], source: str, support: Path, collect: tuple[str, ...]
+        self,
+        sandbox: Runner,
+        arguments: Sequence[str],
+        sources: Mapping[str, str],
+        support: Path,
+        collect: tuple[str, ...],
     ) -> Execution:
         path = self._path()
         return sandbox.run(
             [str(path), *arguments],
-            files={self.source: source.encode()},
+            files={name: text.encode() for name, text in sources.items()},
             limits=compile_limits(),
             mounts={support: SUPPORT, **mounts(path)},
             environment=ENVIRONMENT,
@@ -181,10 +109,19 @@ class Gcc:
     def _included(self) -> list[str]:
         return [f"-I{SUPPORT}", *(["-include", f"{SUPPORT}/headers.h"] if self.headers else [])]
 
-    def _joined(self, program: Program) -> str:
+    def _sources(self, program: Program) -> dict[str, str]:
+        """Program and tests, as two units where the tests need no more of the program than a declaration."""
+        if not program.tests:
+            return {self.source: program.code}
+        end = max((found.end() for found in _INCLUDE.finditer(program.tests)), default=0)
+        headers, rest = program.tests[:end], program.tests[end:]
+        tests = f"#include <gradatim_tests.h>\n{headers}#include <gradatim_compare.h>\n{rest}"
+        if program.declared:
+            suffix = self.source.rpartition(".")[2]
+            return {self.source: program.code, f"tests.{suffix}": f"{program.declared}\n{tests}"}
         # A candidate that turned assertions off, or redefined them, does not do so for the tests; nor can its last line
         # go on into the next: that one is empty.
-        return f"{program.code}\n\n#include <gradatim_tests.h>\n{program.tests}" if program.tests else program.code
+        return {self.source: f"{program.code}\n\n{undefined(program.code[program.given :])}{tests}"}
 
     def _support(self) -> Path:
         headers = "".join(f"#include <{name}>\n" for name in self.headers)
@@ -193,13 +130,16 @@ class Gcc:
             (folder / "mark.c").write_text(HARNESS)
             (folder / "assert.h").write_text(ASSERT)
             (folder / "gradatim_tests.h").write_text(TESTS)
+            (folder / "gradatim_compare.h").write_text(COMPARING)
             self._make(folder, find("gcc") or self._path(), ["-x", "c", "-O1", "-c", "mark.c", "-o", "mark.o"])
             if headers:
                 (folder / "headers.h").write_text(headers)
                 header = ["-x", "c++-header", *self.flags, "-w", "headers.h", "-o", "headers.h.gch"]
                 self._make(folder, self._path(), header)
 
-        return made_once("support", (self.title, self.version(), HARNESS, ASSERT, TESTS, headers, *self.flags), fill)
+        return made_once(
+            "support", (self.title, self.version(), HARNESS, ASSERT, TESTS, COMPARING, headers, *self.flags), fill
+        )
 
     def _make(self, folder: Path, compiler: Path, arguments: Sequence[str]) -> None:
         done = subprocess.run([str(compiler), *arguments], cwd=folder, capture_output=True, text=True, check=False)

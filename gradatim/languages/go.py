@@ -47,15 +47,20 @@ PREDECLARED = (
 )
 """What Go lets a package declare anew; all but ``min`` and ``max``, which older programs do bring."""
 
+# A model writes what is searched: no part of these patterns can give back what it took, so each place is read once.
+_COMMENT = r"//[^\n]*+|/\*[^*]{0,500}\*/"
+_NAMED = r"(?:[\w.]++[ \t]++)?(?:\"[^\"\n]++\"|`[^`\n]++`)"
 _IMPORT = re.compile(
-    r"^[ \t]*import\s*(?:\((?P<many>[^)]*)\)|(?P<one>(?:[\w.]+[ \t]+)?[\"`][^\"`\n]+[\"`]))[ \t]*;?[ \t]*$",
+    rf"^[ \t]*+import\s*+(?:\((?P<many>(?:\s++|;|{_COMMENT}|{_NAMED})*+)\)|(?P<one>{_NAMED}))"
+    rf"(?:[ \t]++|;|{_COMMENT})*+$",
     re.MULTILINE,
 )
-_SPEC = re.compile(r"(?:(?P<name>[\w.]+)[ \t]+)?[\"`](?P<path>[^\"`\n]+)[\"`]")
-_PACKAGE = re.compile(r"^[ \t]*package[ \t]+\w+[ \t]*;?[ \t]*$", re.MULTILINE)
-_TEST = re.compile(r"^func[ \t]+(Test\w*)[ \t]*\([ \t]*\w+[ \t]+\*testing\.T[ \t]*\)", re.MULTILINE)
-_MAIN = re.compile(r"^func[ \t]+main[ \t]*\([ \t]*\)", re.MULTILINE)
-_DIAGNOSTIC = re.compile(r"^[^:\n]*\.go:(?P<line>\d+):(?:(?P<column>\d+):)? (?P<message>.*)$", re.MULTILINE)
+_SPEC = re.compile(rf"{_COMMENT}|(?:(?<![\w.])(?P<name>[\w.]++)[ \t]++)?[\"`](?P<path>[^\"`\n]++)[\"`]")
+_PACKAGE = re.compile(r"^[ \t]*+package[ \t]++\w++[ \t]*+(?:;[ \t]*+)?$", re.MULTILINE)
+_USED = re.compile(r"(?<![\w.])(\w++)\.[A-Z]")
+_TEST = re.compile(r"^func[ \t]++(Test\w*+)[ \t]*+\([ \t]*+\w++[ \t]++\*testing\.T[ \t]*+\)", re.MULTILINE)
+_MAIN = re.compile(r"^func[ \t]++main[ \t]*+\([ \t]*+\)", re.MULTILINE)
+_DIAGNOSTIC = re.compile(r"^[^:\n]*\.go:(?P<line>\d{1,9}):(?:(?P<column>\d{1,9}):)? (?P<message>.*)$", re.MULTILINE)
 
 
 def _grammar() -> Any:
@@ -92,19 +97,17 @@ def _file(setup: str, text: str) -> str:
     specs = {}
     for each in _IMPORT.finditer(text):
         for spec in _SPEC.finditer(each["many"] or each["one"]):
-            specs[spec["name"] or spec["path"].rpartition("/")[2]] = spec[0]
+            if spec["path"]:
+                specs[spec["name"] or spec["path"].rpartition("/")[2]] = spec[0]
     body = _IMPORT.sub("", text)
-    used = {name: spec for name, spec in specs.items() if name in ("_", ".") or _uses(body, name)}
+    wanted = {"_", ".", *_USED.findall(body)}
+    used = {name: spec for name, spec in specs.items() if name in wanted}
     for path in STANDARD.split():
         name = path.rpartition("/")[2]
-        if name not in specs and _uses(body, name):
+        if name not in specs and name in wanted:
             used[name] = f'"{path}"'
     imports = "".join(f"import {spec}\n" for spec in used.values())
     return f"package main\n\n{imports}\n{body.strip()}\n"
-
-
-def _uses(body: str, name: str) -> bool:
-    return re.search(rf"(?<![\w.]){re.escape(name)}\.[A-Z]", body) is not None
 
 
 def runnable(code: str) -> bool:
@@ -263,7 +266,7 @@ GO = Language(
     suffix=".go",
     grammar=_grammar,
     openers=r"^(?:package\s+\w+|import\s*[(\"]|func\s+[\w(]|type\s+\w+\s|var\s+\w|const\s+[\w(])",
-    definition=r"^func[ \t]+(?:\([^)]*\)[ \t]*)?(\w+)[ \t]*[(\[]",
+    definition=r"^func[ \t]++(?:\([^()]{0,500}\)[ \t]*+)?(\w++)[ \t]*+[(\[]",
     missing=missing,
     version=version,
     assemble=assemble,

@@ -20,6 +20,9 @@ __all__ = ["LONGEST", "first_fault"]
 
 LONGEST = 1 << 20
 """Bytes of code that are parsed: more is a fault. Programs that answer a question are a thousand times shorter."""
+STEPS = 20_000
+"""Reports of progress after which the parser is stopped; a program of ``LONGEST`` bytes needs fewer. Recovery from
+errors takes far longer for a byte than a program does, and grows faster than the text."""
 
 
 def first_fault(language: Language, code: str) -> Fault | None:
@@ -32,7 +35,9 @@ def first_fault(language: Language, code: str) -> Fault | None:
         return _at(code, code.index("\0"), "a NUL byte is not code")
     if len(source) > LONGEST:
         return Fault(0, 0, f"{len(source)} bytes of code; at most {LONGEST} are read")
-    tree = _parser(language).parse(source)
+    tree = _tree(language, source)
+    if tree is None:
+        return Fault(0, 0, "the grammar needs too many steps to recover from its errors", "steps")
     node = _first_wrong(tree.root_node, frozenset(language.refused))
     if node is None:
         return None
@@ -74,9 +79,23 @@ def _grammar(name: str, load: Any) -> Any:
         ) from error
 
 
-def _parser(language: Language) -> Any:
+def _tree(language: Language, source: bytes) -> Any:
+    """The tree of ``source``; None when it needs more than ``STEPS``. Counted, not timed: the same on any machine."""
     grammar = _grammar(language.name, language.grammar)
     import tree_sitter
 
+    steps = 0
+
+    def stop(*progress: object) -> bool:
+        nonlocal steps
+        steps += 1
+        return steps > STEPS
+
     # A parser holds state: one each time, because checks run in several threads and making one costs microseconds.
-    return tree_sitter.Parser(grammar)
+    parser = tree_sitter.Parser(grammar)
+    try:
+        return parser.parse(lambda offset, point: source[offset : offset + 4096], progress_callback=stop)
+    except ValueError:  # the parser was stopped
+        return None
+    except TypeError:  # tree-sitter 0.24 reports no progress
+        return parser.parse(source)

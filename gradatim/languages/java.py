@@ -2,16 +2,17 @@
 
 Compiling is the cost (measured, short program: javac 0.6 s of CPU; as here 0.35 s): the compiler is called through
 ``javax.tools`` with a class-data archive of itself, made once, and without the optimising compiler, which never pays
-off in a run this short. Classes come out as one file. Programs run the same way, with assertions on (``-ea``).
+off in a run this short. Classes come out as one archive, which is what runs: a file's name never comes from a program,
+whose names may be longer than a file's. Programs run the same way, with assertions on (``-ea``).
 
 The harness takes the token, then calls ``Main.main``, and writes the mark when it returned. The token is a local
-variable of a method of another class: no reflection reaches it. A candidate's class that would hide one of the tests',
+variable of a method of another class, and a guard (a security manager, which runtimes up to 23 have) refuses what leads
+into the process's memory. A candidate's class that would hide one of the tests',
 such as its own ``Arrays``, does not compile.
 """
 
 from __future__ import annotations
 
-import io
 import re
 import subprocess
 import zipfile
@@ -25,7 +26,7 @@ from ..sandbox.execution import Execution
 from ..sandbox.limits import MIB, Limits
 from .check import compile_limits, unusable
 from .compiled import compile_once, keep
-from .java_classes import COMPILE, RUN
+from .java_classes import COMPILE, GUARD, RUN
 from .language import Built, Examined, Fault, Language, Program, Runner, Start
 from .toolchain import find, made_once, mounts, need, stored, tell_version
 
@@ -33,6 +34,7 @@ __all__ = ["JAVA"]
 
 ADVICE = "apt-get install default-jdk-headless"
 SUPPORT, PROGRAM = "/support", "/program"
+CLASSES = "classes.jar"
 FAST = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xshare:auto")
 
 GUARDED = {
@@ -48,12 +50,16 @@ class Solution {
     List<String> f(int[] a) { return Collections.singletonList("sum " + Arrays.stream(a).map(x -> 2 * x).sum()); }
 }"""
 
-_PUBLIC = re.compile(r"^public\s+(?:final\s+|abstract\s+)*(?:class|interface|enum|record)\s+(\w+)", re.MULTILINE)
-_CLASS = re.compile(r"\b(?:class|interface|enum|record)\s+(\w+)|\bstatic\s+(?:final\s+)?void\s+(main)\s*\(")
+_CLASS = re.compile(r"\b(?:class|interface|enum|record)\s++(\w++)|\bstatic\s++(?:final\s++)?void\s++(main)\s*+\(")
 _DIAGNOSTIC = re.compile(
-    r"^[^:\n]+\.java:(?P<line>\d+): (?P<kind>error|warning): (?:\[(?P<rule>\w+)\] )?(?P<message>.*)$", re.MULTILINE
+    r"^[^:\n]+\.java:(?P<line>\d{1,9}): (?P<kind>error|warning): (?:\[(?P<rule>\w+)\] )?(?P<message>.*)$", re.MULTILINE
 )
-_COMMENTS = re.compile(r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"", re.DOTALL)
+_SKIPPED = re.compile(
+    r"//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)|\"{3}(?:[^\"\\]|\\[\s\S]|\"(?!\"\"))*+(?:\"{3})?"
+    r"|\"(?:[^\"\\\n]|\\.)*+\"?|'(?:[^'\\\n]|\\.)*+'?"
+)
+"""Comments, text blocks, strings and characters. One that is left open reaches as far as it can, so that each place of
+a text is read once."""
 
 
 def _grammar() -> Any:
@@ -84,8 +90,8 @@ def _java() -> Path:
 def assemble(prompt: str, completion: str, tests: str, *, setup: str = "") -> Program:
     """The prompt with what follows it, and the class ``Main`` with the tests.
 
-    Only the tests' class may be public in their file, so the candidate's are not. What the tests use of ``GUARDED`` is
-    imported by name: a class of the candidate's that would hide it does not compile then.
+    What the tests use of ``GUARDED`` is imported by name: a class of the candidate's that would hide it does not
+    compile then. Any number of classes may be public: the compiler is told that the file's name suits each.
     """
     imported = "".join(
         f"import {package}.{name}; "
@@ -93,25 +99,20 @@ def assemble(prompt: str, completion: str, tests: str, *, setup: str = "") -> Pr
         for name in names.split()
         if re.search(rf"\b{name}\b", tests)
     )
-    code = re.sub(
-        r"^public\s+(?=(?:final\s+|abstract\s+)*(?:class|interface|enum|record)\b)",
-        "",
-        f"{setup}{prompt}{completion}",
-        flags=re.MULTILINE,
-    )
-    packaged = re.match(r"(?:\s|//[^\n]*\n|/\*.*?\*/)*package\b", code, re.DOTALL)
+    code = f"{setup}{prompt}{completion}"
+    packaged = re.match(r"\s*+package\b", _SKIPPED.sub(" ", code))
     return Program(code if packaged else imported + code, tests)
 
 
-def _file_name(source: str) -> str:
-    public = _PUBLIC.search(_COMMENTS.sub(" ", source))
-    return f"{public[1] if public else 'Program'}.java"
+def _main_class(program: Program) -> str | None:
+    """The class with ``main`` that is started: the tests' if they have one."""
+    return _last_main(program.tests) or _last_main(program.code)
 
 
-def _main_class(source: str) -> str | None:
-    """The class that the last ``main`` stands in: the tests' comes after the candidate's."""
+def _last_main(source: str) -> str | None:
+    """The class that the last ``main`` of ``source`` stands in."""
     last, found = None, None
-    for each in _CLASS.finditer(_COMMENTS.sub(" ", source)):
+    for each in _CLASS.finditer(_SKIPPED.sub(" ", source)):
         if each[2]:
             found = last
         else:
@@ -121,15 +122,15 @@ def _main_class(source: str) -> str | None:
 
 def runnable(code: str) -> bool:
     """Whether ``code`` has a class with ``main``."""
-    return _main_class(code) is not None
+    return _last_main(code) is not None
 
 
 OPTIONS = ("-proc:none", "-g:none", "-nowarn", "-implicit:none", "-Xmaxerrs", "3")
 
 
 def build(sandbox: Runner, program: Program) -> Built:
-    """Class files in a folder of the cache, or the compiler's errors."""
-    if _main_class(program.text) is None:
+    """An archive of classes in a folder of the cache, or the compiler's errors."""
+    if _main_class(program) is None:
         return Built(None, (Fault(0, 0, "there is no class with a method main"),))
 
     def run() -> Execution:
@@ -137,7 +138,7 @@ def build(sandbox: Runner, program: Program) -> Built:
         done = _compile(sandbox, (program.text,), OPTIONS)
         return replace(done, stderr=done.files.get("0.txt", done.stderr))
 
-    return compile_once(_key(program), run, ("0.zip",), _errors, lambda files: _classes(files["0.zip"]))
+    return compile_once(_key(program), run, ("0.jar",), _errors, lambda files: {CLASSES: files["0.jar"]})
 
 
 def prepare(sandbox: Runner, programs: Sequence[Program]) -> None:
@@ -146,13 +147,13 @@ def prepare(sandbox: Runner, programs: Sequence[Program]) -> None:
     Those that do not compile, and all when the process is stopped, are left to ``build``, one by one.
     """
     new = {program.text: program for program in programs if stored("compiled", _key(program)) is None}
-    known = [program for text, program in new.items() if _main_class(text) is not None and not unusable(text)]
+    known = [program for text, program in new.items() if _main_class(program) is not None and not unusable(text)]
     for first in range(0, len(known), BATCH):
         batch = known[first : first + BATCH]
         done = _compile(sandbox, tuple(program.text for program in batch), OPTIONS)
         for index, program in enumerate(batch):
-            if packed := done.files.get(f"{index}.zip"):
-                keep(_key(program), _classes(packed))
+            if packed := done.files.get(f"{index}.jar"):
+                keep(_key(program), {CLASSES: packed})
 
 
 def _key(program: Program) -> tuple[str, ...]:
@@ -161,7 +162,7 @@ def _key(program: Program) -> tuple[str, ...]:
 
 def _compile(sandbox: Runner, sources: Sequence[str], options: tuple[str, ...]) -> Execution:
     support = _support()
-    files = {f"{index}/{_file_name(source)}": source.encode() for index, source in enumerate(sources)}
+    files = {f"{index}.java": source.encode() for index, source in enumerate(sources)}
     command = [
         str(_java()),
         *FAST,
@@ -175,23 +176,26 @@ def _compile(sandbox: Runner, sources: Sequence[str], options: tuple[str, ...]) 
         files=files,
         limits=fit(compile_limits()),
         mounts={support: SUPPORT, **mounts(_java())},
-        collect=tuple(f"{index}.{kind}" for index in range(len(sources)) for kind in ("zip", "txt")),
+        collect=tuple(f"{index}.{kind}" for index in range(len(sources)) for kind in ("jar", "txt")),
     )
-
-
-def _classes(packed: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(packed)) as file:
-        return {name: file.read(name) for name in file.namelist()}
 
 
 def start(built: Built, program: Program) -> Start:
     """Run the class that holds ``main`` by way of the harness."""
     if built.folder is None:
         raise ValueError("a program that was not built cannot be started")
-    support, name = _support(), _main_class(program.text) or "Main"
-    path = f"{SUPPORT}/run.jar:{PROGRAM}"
-    command = (str(_java()), *FAST, "-Xmx640m", "-Xss16m", "-ea", "-cp", path, "GradatimRun", name)
+    support, name = _support(), _main_class(program) or "Main"
+    path = f"{SUPPORT}/run.jar:{PROGRAM}/{CLASSES}"
+    command = (str(_java()), *FAST, *_guarded(), "-Xmx640m", "-Xss16m", "-ea", "-cp", path, "GradatimRun", name)
     return Start(command, mounts={built.folder: PROGRAM, support: SUPPORT, **mounts(_java())})
+
+
+def _guarded() -> tuple[str, ...]:
+    """Options for the guard. The runtimes 18-23 want to be told that there may be a security manager, and those from
+    24 on have none."""
+    first = version().split(".")[0]
+    allow = ("-Djava.security.manager=allow",) if first.isdecimal() and 18 <= int(first) < 24 else ()
+    return ("-XX:+DisableAttachMechanism", *allow)
 
 
 def examine(sandbox: Runner, code: str) -> Examined:
@@ -219,11 +223,13 @@ def _support() -> Path:
     """The two harness classes, and the archives that make them start fast."""
 
     def fill(folder: Path) -> None:
-        for name, text in {"Compile": COMPILE, "Run": RUN}.items():
+        for name, texts in {"Compile": {"Compile": COMPILE}, "Run": {"Run": RUN, "Guard": GUARD}}.items():
             place = folder / name
             place.mkdir()
-            (place / f"Gradatim{name}.java").write_text(text)
-            _make(folder, [str(_javac()), "-proc:none", "-d", name, f"{name}/Gradatim{name}.java"])
+            for each, text in texts.items():
+                (place / f"Gradatim{each}.java").write_text(text)
+            sources = [f"{name}/Gradatim{each}.java" for each in texts]
+            _make(folder, [str(_javac()), "-proc:none", "-nowarn", "-d", name, *sources])
             with zipfile.ZipFile(folder / f"{name.lower()}.jar", "w") as jar:
                 for compiled in sorted(place.glob("*.class")):
                     jar.write(compiled, compiled.name)
@@ -238,7 +244,7 @@ def _support() -> Path:
         ]
         _make(folder, [*warm, "-proc:none", "-d", "warm", "Warm.java"])
 
-    return made_once("support", ("Java", version(), COMPILE, RUN, WARM_UP, *FAST), fill)
+    return made_once("support", ("Java", version(), COMPILE, RUN, GUARD, WARM_UP, *FAST), fill)
 
 
 def _make(folder: Path, command: list[str]) -> None:
@@ -266,7 +272,7 @@ JAVA = Language(
     suffix=".java",
     grammar=_grammar,
     openers=r"^(?:import\s+(?:static\s+)?[\w.]+|package\s+[\w.]+;|(?:public\s+|final\s+|abstract\s+)*(?:class|interface|enum|record)\s+\w"
-    r"|\s*(?:public|private|protected|static)\s+[\w<>\[\], ]+\()",
+    r"|\s*+(?:public|private|protected|static)\s++[\w<>\[\], ]++\()",
     # Every repetition is bounded: a model writes what is searched.
     definition=r"^[ \t]*(?!(?:return|new|else|throw)\b)\w[\w<>\[\],.? \t]{0,200}(?<=[ \t>\]])"
     r"(\w{1,200})[ \t]{0,20}\([^;{}()]{0,2000}\)[^;{}()=]{0,200}\{",

@@ -1,15 +1,17 @@
 """JavaScript: node runs the candidate's code and then the tests, as two scripts.
 
 ``console.assert`` only prints; here it makes the program fail, and a promise that nobody handles does too. The harness
-takes the token, makes ``console`` a constant of the global object, so that a candidate cannot put another in its place,
-and runs each script for itself: a candidate that ends in an open comment, block or ``if (false)`` cannot swallow the
-tests, and ``return`` at the top is an error. The mark is written when nothing is left to happen (node's
-``beforeExit``), so assertions in promises and timers count; ``process.exit(0)`` comes too early for it.
+takes the token, makes ``console`` a constant of the global object, so that a candidate cannot put another in its
+place, compiles both scripts, and runs each for itself: a candidate that ends in an open comment, block or
+``if (false)`` cannot swallow the tests, ``return`` at the top is an error, and nothing that it replaces compiles or
+runs them. The mark is written when nothing is left to happen (node's ``beforeExit``), so assertions in promises and
+timers count; ``process.exit(0)`` comes too early for it.
 
 Code with ``import`` or ``export`` is run as one module instead. ``require('js-md5')``, which one problem of HumanEval-X
-wants, is answered from node's own ``crypto``. What the harness cannot guard is in ``check``: node's inspector can look
-into any function, and methods of values can be patched (``Array.prototype.every``); ``JSON``, ``Math`` and the
-functions of ``Object``, ``Number`` and ``Array`` cannot.
+wants, is answered from node's own ``crypto``. Modules that look into closures, the heap or other processes are refused.
+Methods of values (``Array.prototype.every``), ``JSON``, ``Math`` and the functions of ``Object``, ``Number`` and
+``Array`` cannot be replaced. The harness cannot guard iterators (``Array.prototype[Symbol.iterator]``), the import of
+node's inspector by a module, and ``/proc/self/mem``.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ TITLE = "JavaScript"
 FIXED = "console, JSON, Math, Object, Number, Array"
 """Names that mean what they mean, whatever a candidate declares."""
 
-HARNESS = r"""
+REFUSED = "child_process cluster inspector inspector/promises module repl trace_events v8 vm wasi worker_threads"
+
+HARNESS = (
+    r"""
 'use strict';
 (() => {
   const fs = require('node:fs'), vm = require('node:vm'), path = require('node:path');
@@ -50,9 +55,8 @@ HARNESS = r"""
   const assert = (claim, ...words) => {
     if (!claim) fail('Assertion failed', words.join(' ') || new Error('console.assert'));
   };
-  const fixed = (target, name, value) => {
-    Object.defineProperty(target, name, { value, writable: false, configurable: false });
-  };
+  const define = Object.defineProperty;
+  const fixed = (target, name, value) => define(target, name, { value, writable: false, configurable: false });
   fixed(console, 'assert', assert);
   // What tests compare with: a candidate may add to these, not replace what is there.
   for (const name of 'FIXED'.split(', ').slice(1)) {
@@ -62,11 +66,36 @@ HARNESS = r"""
     fixed(globalThis, name, globalThis[name]);
   }
   for (const kind of [Object, Array]) fixed(kind.prototype, 'toJSON', undefined);
+  // Methods of values: to set one sets it for that object alone. As accessors, since the engine slows down where
+  // methods of arrays are read-only; nor does it bear a change of their iterators, so what symbols name is left.
+  const kept = (target, key, value) => {
+    const set = function (other) {
+      if (this !== target) define(this, key, { value: other, writable: true, enumerable: true, configurable: true });
+    };
+    define(target, key, { get: () => value, set, configurable: false });
+  };
+  for (const { prototype } of [Array, BigInt, Boolean, Date, Map, Number, Object, Promise, RegExp, Set, String]) {
+    for (const key of Object.getOwnPropertyNames(prototype)) {
+      const { get, value } = Object.getOwnPropertyDescriptor(prototype, key);
+      if (get && key !== '__proto__') define(prototype, key, { configurable: false });
+      else if (!/^(constructor|toJSON)$/.test(key) && typeof value === 'function') kept(prototype, key, value);
+    }
+  }
+  for (const name of ['apply', 'bind', 'call']) fixed(Function.prototype, name, Function.prototype[name]);
   for (const kind of [Script, Object.getPrototypeOf(Script)]) Object.freeze(kind);
   const run = Script.runInThisContext;
   fixed(globalThis, 'console', console);
   const md5 = (text) => crypto.createHash('md5').update(text).digest('hex');
-  const known = (name) => (name === 'js-md5' ? Object.assign(md5, { md5 }) : own(name));
+  // What looks into closures, the heap or other processes, and the ways round this list.
+  const refused = new Set('REFUSED'.split(' '));
+  const known = (name) => {
+    const plain = String(name);
+    if (refused.has(plain.replace(/^node:/, ''))) throw new Error(`the module ${plain} is not available here`);
+    return plain === 'js-md5' ? Object.assign(md5, { md5 }) : own(plain);
+  };
+  for (const name of ['_linkedBinding', 'binding', 'dlopen', 'getBuiltinModule', 'mainModule']) {
+    fixed(process, name, undefined);
+  }
   const place = { module: { exports: {} }, __dirname: process.cwd(), __filename: work + scripts[0], require: known };
   Object.assign(globalThis, place, { exports: place.module.exports });
   process.on('unhandledRejection', (reason) => fail('Unhandled rejection', reason));
@@ -80,20 +109,25 @@ HARNESS = r"""
     return;
   }
   try {
-    // All are read before the first can write another.
-    const texts = scripts.map((name) => fs.readFileSync(work + name, 'utf8'));
-    for (let at = 0; at < scripts.length; at++) call(run, new vm.Script(texts[at], { filename: scripts[at] }), []);
+    // All are read and compiled before the first can write another, or replace what compiles.
+    const compiled = scripts.map((name) => new vm.Script(fs.readFileSync(work + name, 'utf8'), { filename: name }));
+    for (let at = 0; at < scripts.length; at++) call(run, compiled[at], []);
     finished = true;
   } catch (error) { fail('Uncaught', error); }
 })();
-""".replace("MARK", MARK).replace("FIXED", FIXED)
+""".replace("MARK", MARK)
+    .replace("FIXED", FIXED)
+    .replace("REFUSED", REFUSED)
+)
 
 DEFINITION = (
-    r"^[ \t]*(?:export\s+(?:default\s+)?)?(?:async\s+)?(?:function\s*\*?\s*(?P<name>\w+)\s*[<(]"
-    r"|(?:const|let|var)\s+(?P<value>\w+)[^=\n]*=\s*(?:async\s*)?(?:function\b|\(|\w+\s*=>))"
+    r"^[ \t]*(?:export\s+(?:default\s+)?)?(?:async\s+)?(?:function\s*+\*?\s*+(?P<name>\w++)\s*+[<(]"
+    r"|(?:const|let|var)\s++(?P<value>\w++)[^=\n]*+=\s*+(?:async\s*+)?(?:function\b|\(|\w++\s*+=>))"
 )
-_MODULE = re.compile(r"^\s*(?:import\s+[\w{*'\"]|export\s+(?:default|const|let|function|async|class|\{))", re.MULTILINE)
-_SYNTAX = re.compile(r"(?P<line>\d+)\n(?:.*\n){0,8}?(?P<message>SyntaxError: .*)")
+_MODULE = re.compile(
+    r"^[ \t]*+(?:import\s+[\w{*'\"]|export\s+(?:default|const|let|function|async|class|\{))", re.MULTILINE
+)
+_SYNTAX = re.compile(r"(?<!\d)(?P<line>\d{1,9}+)\n(?:.*\n){0,8}?(?P<message>SyntaxError: .*)")
 
 
 def _grammar() -> Any:

@@ -70,10 +70,16 @@ class Fault:
 
 @dataclass(frozen=True)
 class Program:
-    """The candidate's ``code`` and the trusted ``tests`` that follow it; tests may be empty."""
+    """The candidate's ``code`` and the trusted ``tests`` that follow it; tests may be empty.
+
+    ``given``: characters at the beginning of ``code`` that are the problem's own. ``declared``: what a unit of the
+    tests alone begins with, where they can be compiled apart; empty where they cannot.
+    """
 
     code: str
     tests: str = ""
+    given: int = 0
+    declared: str = ""
 
     @property
     def text(self) -> str:

@@ -52,7 +52,7 @@ else:
     told = checker.Checker(ast.parse(source), "program.py").messages
     for found in sorted(told, key=lambda each: (each.lineno, each.col)):
         warnings.append([found.lineno, found.col + 1, found.message % found.message_args, type(found).__name__])
-print(json.dumps([errors, warnings]))
+print(json.dumps([errors, [[line, column, text[:1000], rule] for line, column, text, rule in warnings[:500]]]))
 """
 
 

@@ -37,7 +37,7 @@ NO_LIBRARY = "".join(f"interface {name} {{}}\n" for name in NEEDED.split()).enco
 NODE_NAMES = b'declare var require: any, module: any, exports: any, process: any, Buffer: any;\ndeclare module "*";\n'
 
 _DIAGNOSTIC = re.compile(
-    r"^[\w.]+\((?P<line>\d+),(?P<column>\d+)\): error (?P<rule>TS\d+): (?P<message>.*)$", re.MULTILINE
+    r"^[\w.]+\((?P<line>\d{1,9}),(?P<column>\d{1,9})\): error (?P<rule>TS\d{1,9}): (?P<message>.*)$", re.MULTILINE
 )
 
 

@@ -23,8 +23,8 @@ _PIECE = re.compile(
     |\#[^\n]*+                         # a comment
     |\.\s*+\w*+                        # an attribute with its dot, or a fraction that starts with the dot
     # a string with the word right before it: its prefix, a keyword, or what under another name might become its prefix
-    |(?:[^\W\d]\w*+)?(?:'''[\s\S]*?'''|"{3}[\s\S]*?"{3}|'(?:\\.|[^'\\\n])*+'|"(?:\\.|[^"\\\n])*+")
-    |[^\W\d]\w*+)                      # a word before a quote that begins no string
+    |(?:[^\W\d]\w*+)?(?:'''[\s\S]*?'''|"{3}[\s\S]*?"{3}|'(?:\\[\s\S]|[^'\\\n])*+'?|"(?:\\[\s\S]|[^"\\\n])*+"?)
+    )
     """,
     re.VERBOSE,
 )

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ..languages.fences import fenced_blocks
 from ..table.text import MARK
 from .teacher import Grade
 
@@ -29,10 +30,9 @@ RUBRIC: Mapping[str, float] = {
 }
 """The parts of the 6-point rubric and the most that each can give (arXiv 2408.03680); half points occur."""
 
-_FENCED = re.compile(r"^(?P<fence>`{3,}|~{3,})[^`\n]*\n(?P<body>.*?)^(?P=fence)[ \t]*$", re.MULTILINE | re.DOTALL)
 _SCORE = re.compile(
-    r"^[ \t]*[-*]?[ \t]*\**(?P<part>[a-z][a-z ]*?)\**[ \t]*:[ \t]*\**[ \t]*(?P<points>\d+(?:\.\d+)?)"
-    r"(?:[ \t]*/[ \t]*(?P<most>\d+))?[ \t]*\**[ \t]*$",
+    r"^[ \t]*+[-*]?[ \t]*+\**+(?P<part>[a-z]++(?: ++[a-z]++)*+) *+\**+[ \t]*+:[ \t]*+\**+[ \t]*+"
+    r"(?P<points>\d{1,9}+(?:\.\d{1,9}+)?)(?:[ \t]*+/[ \t]*+(?P<most>\d{1,9}+))?[ \t]*+\**+[ \t]*+$",
     re.MULTILINE | re.IGNORECASE,
 )
 
@@ -53,7 +53,7 @@ def read_program(language: Language, text: str) -> str | None:
 
 def read_output(text: str) -> str | None:
     """Printed lines as an answer holds them: from the only fenced block, or a reply of nothing but commented lines."""
-    blocks = [found["body"] for found in _FENCED.finditer(text)]
+    blocks = [block.code for block in fenced_blocks(text) if block.closed]
     lines = (blocks[0] if len(blocks) == 1 else "" if blocks else text).strip("\n").split("\n")
     commented = all(line.startswith("# ") for line in lines)
     if not commented and (not blocks or not all(line.strip() for line in lines)):
@@ -69,8 +69,7 @@ def read_question(text: str) -> tuple[str, str | None] | None:
     tests = _between("tests", text)
     if tests is None:
         return None if "<tests>" in text else (question + "\n", None)
-    block = _FENCED.search(tests)
-    code = (block["body"] if block else tests).strip("\n")
+    code = next((block.code for block in fenced_blocks(tests) if block.closed), tests).strip("\n")
     return question + "\n", f"{code}\n" if code.strip() else None
 
 

@@ -1,0 +1,148 @@
+"""Every extractor and source scanner reads long repeats of any delimiter in linear time."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from gradatim.difficulty.halstead import _PLAIN
+from gradatim.difficulty.judged import read_rating
+from gradatim.evaluate import candidate, crux
+from gradatim.evaluate.output import numbers_in
+from gradatim.feedback import form
+from gradatim.languages import LANGUAGES, check, extract, gcc, gcc_harness, go, java, javascript, typescript
+from gradatim.languages.c import declaration
+from gradatim.languages.fences import fenced_blocks
+from gradatim.languages.thinking import strip_thinking
+from gradatim.programs.canonical import canonical
+from gradatim.table.conversation import messages_of
+from gradatim.table.text import divide
+from gradatim.teacher import reading
+
+SIZE = 4_000
+QUICK = 0.03
+"""Seconds that 2 * SIZE characters may take without a look at the ratio: a quadratic scanner takes far more."""
+RATIO = 3.0
+"""The most that twice the text may take: 2 is linear, 4 quadratic."""
+
+UNITS = (
+    *"\"'`#\\()[]{}<>;,.:=&*-+0a_ \t\n|~é",
+    *('"""', "'''", "/*", "/**/", "*/ ", "//", "=> ", "'\\", '"\\', "\\\n", " \n", "\r\n"),
+    *("a ", "a\n", "* ", "& ", "- ", "\x1e", "a.A", "a: 1", "**a**: 1/2\n"),
+    *("```", "```\n", "~~~ ", "~~~\n", "```python\n", "- ```\n", "1. ", "> ", "    ```\n", "```markdown\n"),
+    *("<think>", "</think>", "<think>\n", "\n</think>\n", "<|channel|>", "<|channel|>a<|message|>", "<|end|>"),
+    *("import ", "import (", "import (\n", 'import "a"\n', "import ( //", "import ( /*\n", "package ", "package a\n"),
+    *("public ", "public\n", "static ", "static void main(", "class ", "class\n", "void ", "final "),
+    *("func ", "func (\n", "func TestA(", "def ", "def f(", "function ", "const a", "const ", "export ", "async "),
+    *("int f(", "int f() {\n", "#define ", "define/*", "define /**/", "#include ", "require(", "template<", "using "),
+    *("<question>", "<tests>", "<scores>", "</scores>", "<analysis>", "<difficulty>", "[ANSWER]", "[/ANSWER]"),
+    *("Assertion ", "aError", "a:1: error: [", " [-W", "a.go:1:", "1 SyntaxError: ", "multiple definition of "),
+)
+PREFIXES = ("", "const 'a")
+
+
+SCANNERS: dict[str, Callable[[str], object]] = {
+    "extract": lambda text: LANGUAGES.get("python").extract(f"```python\n{text}", "f"),
+    "strip_thinking": strip_thinking,
+    "fenced_blocks": fenced_blocks,
+    "c: declaration": lambda text: declaration(text, "int f(int a) {"),
+    "c: undefined": gcc_harness.undefined,
+    "c: headers of tests": gcc._INCLUDE.findall,
+    "c: diagnostics": lambda text: gcc.diagnostics(text.encode()),
+    "candidate: header": candidate._HEADER.findall,
+    "canonical": canonical,
+    "check: telling line": lambda text: check._telling(text.encode()),
+    "crux: answer": lambda text: crux.answer_in(text, "output", begun=True),
+    "divide": divide,
+    "form: fences": lambda text: form._FENCE.search(text),
+    "go: diagnostics": lambda text: go._faults(text.encode()),
+    "go: main": go._renamed,
+    "go: tests": go._TEST.findall,
+    "java: class of main": java._last_main,
+    "java: diagnostics": lambda text: java._errors(text.encode()),
+    "javascript: module": lambda text: javascript._MODULE.search(text),
+    "javascript: diagnostics": lambda text: javascript._SYNTAX.search(text),
+    "lexemes": _PLAIN.findall,
+    "messages": messages_of,
+    "numbers": numbers_in,
+    "read_grade": lambda text: reading.read_grade(f"good <scores>{text}</scores>"),
+    "read_output": reading.read_output,
+    "read_question": lambda text: reading.read_question(f"<question>a</question><tests>{text}</tests>"),
+    "read_rating": read_rating,
+    "typescript: diagnostics": lambda text: typescript._faults(text.encode()),
+}
+for _entry in LANGUAGES:
+    _language = LANGUAGES.get(_entry.name)
+    SCANNERS |= {
+        f"{_entry.name}: defined": _language.defined,
+        f"{_entry.name}: runnable": _language.runnable,
+        f"{_entry.name}: opener": re.compile(_language.openers).match,
+    }
+    if _entry.name not in ("python", "typescript"):
+        SCANNERS[f"{_entry.name}: assemble"] = lambda text, join=_language.assemble: join("", text, "assert(List);")
+        SCANNERS[f"{_entry.name}: placed"] = lambda text, language=_language: candidate._defined(language, text)
+
+
+@contextmanager
+def stopped_after(seconds: float) -> Iterator[None]:
+    def stop(*signal_and_frame: object) -> None:
+        raise TimeoutError
+
+    former = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+
+
+def seconds(scan: Callable[[str], object], text: str, tries: int = 1) -> float:
+    best = 60.0
+    for _ in range(tries):
+        start = time.perf_counter()
+        with stopped_after(10):
+            scan(text)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def is_linear(scan: Callable[[str], object], prefix: str, unit: str) -> bool:
+    text = prefix + unit * (2 * SIZE // len(unit))
+    if seconds(scan, text) < QUICK or seconds(scan, text, 3) < QUICK:
+        return True
+    return seconds(scan, text, 3) < RATIO * seconds(scan, prefix + unit * (SIZE // len(unit)), 3)
+
+
+@pytest.mark.parametrize("name", SCANNERS)
+def test_repeats_of_a_delimiter_are_scanned_in_linear_time(name):
+    scan = SCANNERS[name]
+    assert [(prefix, unit) for unit in UNITS for prefix in PREFIXES if not is_linear(scan, prefix, unit)] == []
+
+
+def test_the_measure_sees_a_quadratic_scanner():
+    scan = re.compile(r"^\s*(?:import\b)", re.MULTILINE).search
+    assert not is_linear(scan, "", " \n")
+
+
+@pytest.mark.parametrize("text", ["a " * 300_000, "'" * 600_000, "(" * 600_000, "/*" * 300_000])
+def test_a_parser_that_recovers_from_endless_errors_is_stopped(text, monkeypatch):
+    monkeypatch.setattr("gradatim.languages.grammar.STEPS", 200)
+    fault = LANGUAGES.get("c").parses(text)
+    assert fault is not None
+    assert fault.rule == "steps"
+
+
+def test_the_largest_program_is_within_the_steps_of_the_parser():
+    line = "def f(a, b):\n    return [a + b * 2 for a in range(b) if a % 2 == 0]\n"
+    assert LANGUAGES.get("python").parses(line * (200_000 // len(line))) is None
+
+
+def test_a_reply_beyond_every_answer_is_not_searched():
+    found = LANGUAGES.get("python").extract("```python\n1\n```\n" + "a" * extract.LONGEST)
+    assert (found.state, found.code) == ("none", "")
