@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .allowance import Cost
+from ..client.allowance import Cost
 from .store import Store, entry_of, line_of
 
 __all__ = ["paid_on"]

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from serving import echo, fails, says, waits
 
+from gradatim.client.allowance import Budget, Cost
 from gradatim.errors import BudgetReached, StorageFailed, TeacherFailed, UserError
 from gradatim.teacher import TEACHERS, Request
 from gradatim.teacher.account import paid_on
-from gradatim.teacher.allowance import Budget, Cost
 from gradatim.teacher.cache import Cached, request_key
 from gradatim.teacher.scripted import ScriptedChat
 from gradatim.teacher.store import Store, line_of
