@@ -99,9 +99,8 @@ class Endpoint:
                 raise self._timeout() from None
             except openai.APIStatusError as error:
                 answer, refused = error.response, error.status_code
-            except openai.APIConnectionError as error:
-                cause = error.__cause__ or error
-                raise self._timeout() if exchange.expired else self._broken(cause) from None
+            except (TooLarge, BadBody, openai.APIConnectionError) as error:
+                raise self._timeout() if exchange.expired else self._broken(error.__cause__ or error) from None
             if exchange.expired:  # a body that ends with its connection looks whole
                 raise self._timeout()
         content_type = answer.headers.get("content-type", "")
@@ -210,8 +209,9 @@ def check_address(base_url: str) -> None:
         plain = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
         plain = plain and base_url.isprintable() and " " not in base_url
         secret = "@" in parts.netloc or parts.query
+        _ = parts.port  # raises for what is no port
     except ValueError:
-        plain, secret = None, "?"
+        plain, secret = None, "@" in base_url
     if secret:
         raise RecipeError("an address with secrets in it is not taken", where="teacher.base_url", allowed=allowed)
     if not plain:

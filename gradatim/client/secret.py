@@ -60,8 +60,9 @@ def _forms(secret: str) -> Iterator[str]:
         yield "".join(_character_pattern(character, any_case) for character in text)
     yield f"(?i:{secret.encode().hex()})"
     for code in _base64_codes(secret.encode()):
-        yield re.escape(code)
-        yield re.escape(code.translate(str.maketrans("+/", "-_")))
+        for variant in (code, code.translate(str.maketrans("+/", "-_"))):
+            # The characters beside it can hold some bits of the key too.
+            yield f"[A-Za-z0-9+/_-]?{re.escape(variant)}[A-Za-z0-9+/_-]?={{0,2}}"
 
 
 def _character_pattern(character: str, any_case: bool) -> str:

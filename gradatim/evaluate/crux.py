@@ -93,12 +93,14 @@ def cruxeval(
     workers: int = 1,
     seconds: float | None = None,
     unsafe: bool = False,
+    server: dict[str, Any] | None = None,
 ) -> Suite:
     """What a function returns, or which input gives an output (CRUXEval): for pretrained models."""
     room = tokens if tokens is not None else (1024 if reasoning else 128)
     drawing = Drawing(
-        protocol, samples, tuple(k or [1]), temperature, room, chat, keep, limit, batch, workers, seconds, unsafe
-    )
+        protocol, samples, tuple(k or [1]), temperature, room, chat, keep, limit, batch, workers, seconds, unsafe,
+        server,
+    )  # fmt: skip
     return Crux(problems, direction, reasoning, drawing.checked("cruxeval"))
 
 
