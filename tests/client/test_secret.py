@@ -51,6 +51,9 @@ FORMS = {
     "half escaped": lambda key: key[:5] + escaped(key[5:9]) + urllib.parse.quote(key[9:], safe=""),
 }
 
+ALONE = [form for form in FORMS if not form.startswith("base64 of")]
+"""The forms of nothing but the key; the others share characters with what stands beside it."""
+
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("key", [SECRET, ODD], ids=["usual", "odd"])
@@ -83,9 +86,9 @@ def test_removal_takes_a_time_linear_in_the_text(part):
         text = part * (size // len(part))
         times = []
         for _ in range(3):
-            begun = time.perf_counter()
+            begun = time.process_time()
             redactor.text(text)
-            times.append(time.perf_counter() - begun)
+            times.append(time.process_time() - begun)
         return min(times)
 
     assert seconds(160_000) < 64 * max(seconds(10_000), 0.0005)  # 16 is linear, 256 quadratic
@@ -105,12 +108,10 @@ def test_the_key_is_in_no_reply_that_is_kept(form, server, chat, ask, tmp_path):
         assert SECRET not in text
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ALONE)
 @pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500])
 def test_the_key_is_in_no_error_that_is_shown(form, status, server, chat, ask):
     repeated = FORMS[form](SECRET)
-    if form.startswith("base64 of"):
-        pytest.skip("shares its characters with what stands beside it")
     server.otherwise = fails(status, f"bad {repeated}" + "x" * 150 + repeated, code=f"c {repeated}")
     with pytest.raises(GradatimError) as told:
         chat(retries=0).ask(ask("a"))
