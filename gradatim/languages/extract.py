@@ -1,7 +1,7 @@
 """Where in a model's reply is the program?
 
-Fenced blocks first, as CommonMark has them: three or more backticks or tildes, the language after them, closed by a
-fence of the same kind that is at least as long. A block counts when its fence names the language or nothing, blocks
+Thinking is taken out first (``thinking``): a draft in it is no answer. Then fenced blocks, read as CommonMark has them
+(``fences``). A block counts when its fence names the language or nothing, blocks
 that name it before those that name nothing. Of several, the first that defines the entry point is taken, or the
 longest when none does or no entry point is given: replies mostly show the solution once and short examples beside it.
 A last block that is never closed was cut off: it is ``incomplete`` unless a closed block was chosen.
@@ -13,33 +13,26 @@ it are dropped while that makes it parse. A reply that is neither is ``none``. N
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .fences import Block, fenced_blocks
 from .language import Extracted
+from .thinking import strip_thinking
 
 if TYPE_CHECKING:
     from .language import Language
 
 __all__ = ["extract"]
 
-_FENCE = re.compile(r"^[ \t]*(?:(?:[-*+]|\d+[.)])[ \t]+)?(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$")
 TAIL_TRIES = 12
 """How many paragraphs after bare code are tried as prose."""
 
 
-@dataclass(frozen=True)
-class _Block:
-    label: str
-    code: str
-    closed: bool
-
-
 def extract(language: Language, reply: str, entry_point: str | None = None) -> Extracted:
     """The program in ``reply``; ``Extracted.state`` says how it was found."""
-    reply = reply.replace("\r\n", "\n")
-    blocks = list(_blocks(reply))
+    reply = strip_thinking(reply.replace("\r\n", "\n"))
+    blocks = fenced_blocks(reply)
     if not blocks:
         return _bare(language, reply)
     named = [block for block in blocks if block.label in (language.name, *language.aliases)]
@@ -55,39 +48,15 @@ def extract(language: Language, reply: str, entry_point: str | None = None) -> E
     return Extracted(chosen.code, "fenced" if chosen.closed else "incomplete", len(fitting))
 
 
-def _blocks(reply: str) -> Iterator[_Block]:
-    fence, label, indent = "", "", 0
-    lines: list[str] = []
-    for line in reply.split("\n"):
-        found = _FENCE.match(line)
-        if not fence:
-            if found:
-                fence, label = found["fence"], _label(found["info"])
-                indent, lines = found.start("fence"), []
-        elif found and found["fence"].startswith(fence) and not found["info"].strip():
-            yield _Block(label, _joined(lines), closed=True)
-            fence = ""
-        else:
-            lines.append(line[indent:] if not line[:indent].strip() else line)
-    if fence:
-        yield _Block(label, _joined(lines), closed=False)
-
-
-def _label(info: str) -> str:
-    """``c++`` of ``C++ title=…``, of ``{.c++}`` and of ``c++:file.cpp``."""
-    words = info.strip().strip("{}").strip().lstrip(".").lower().split()
-    return re.split(r"[:,{]", words[0])[0] if words else ""
-
-
 def _joined(lines: Sequence[str]) -> str:
     return "".join(line + "\n" for line in lines)
 
 
-def _defines(language: Language, block: _Block, entry_point: str) -> bool:
+def _defines(language: Language, block: Block, entry_point: str) -> bool:
     return entry_point in language.defined(block.code)
 
 
-def _chosen(language: Language, blocks: Sequence[_Block], entry_point: str | None) -> _Block:
+def _chosen(language: Language, blocks: Sequence[Block], entry_point: str | None) -> Block:
     for block in blocks:
         if entry_point and _defines(language, block, entry_point):
             return block

@@ -36,13 +36,23 @@ class Block:
 
 @dataclass
 class _Open:
-    """The block that is being read. ``base`` is the column that closing fences are measured from."""
+    """The block that is being read. ``indent``: the column of its fence; ``base``: the column that closing fences are
+    measured from; ``cut``: columns that its lines lose, None before the first line of code."""
 
     marks: str
     label: str
     indent: int
     base: int
+    cut: int | None = None
     lines: list[str] = field(default_factory=list)
+
+    def add(self, line: str) -> None:
+        """Add a line of code. Code that begins left of its fence keeps its own indentation."""
+        if line.strip():
+            column = _indent(line)
+            self.base = min(self.base, column)
+            self.cut = min(self.indent, column) if self.cut is None else self.cut
+        self.lines.append(_dedented(line, self.cut or 0))
 
 
 class FenceReader:
@@ -67,9 +77,7 @@ class FenceReader:
             self.blocks.append(_block(self._block, closed=True))
             self._block = None
         else:
-            self._block.lines.append(_dedented(line, self._block.indent))
-            if line.strip():
-                self._block.base = min(self._block.base, _indent(line))
+            self._block.add(line)
 
     def finish(self) -> list[Block]:
         """All blocks, a last one that no fence closed included."""

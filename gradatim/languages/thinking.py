@@ -138,7 +138,7 @@ class _Line:
 
     def __init__(self, text: str, start: int, same: _Line | None = None) -> None:
         self.start = start
-        self.end = same.end if same is not None and start <= same.end else _line_end(text, start)
+        self.end: int = same.end if same is not None and start <= same.end else _line_end(text, start)
         self.content = _content(text, start)
         self.fence = text.startswith(("```", "~~~"), self.content)
 
