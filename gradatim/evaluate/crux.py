@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError
+from ..languages.thinking import strip_thinking
 from ..options import strict
 from ..sandbox.verdict import Verdict
 from ..stage import Events, Suite, SuiteResult, ignore_events
@@ -246,7 +247,8 @@ def _candidate(problem: Problem, sample: Sample, direction: Direction, *, begun:
     fault = fault_of(sample)
     if fault is not None:
         return Verdict("invalid", fault)
-    answer = answer_in(sample.text, direction, begun=begun)
+    text = strip_thinking(sample.text) if sample.form == "reply" else sample.text
+    answer = answer_in(text, direction, begun=begun)
     if answer is None:
         return Verdict("invalid", "there is no answer that is an expression")
     if direction == "output":

@@ -109,16 +109,20 @@ def _sample(question: Question, text: str, finish: str, chat: bool) -> Sample:
 def _written(student: Any, questions: Sequence[Question], how: Writing) -> Iterator[list[Sample]]:
     """By a local model. Questions of one way to stop go together, as the decoder takes one for all."""
     from ..student.decode import complete
-    from ..student.form import form_of, plainly, templated
+    from ..student.form import form_of, is_taught, plainly, templated
+    from ..student.open_thinking import opening
 
     tokenizer = student.tokenizer
-    shape = templated(tokenizer, form_of(tokenizer).system) if how.chat else plainly(tokenizer)
+    # A student is asked as it was taught, behind any thinking; a model of others may think first.
+    system, thinking = form_of(tokenizer).system, not is_taught(tokenizer)
+    shape = templated(tokenizer, system, thinking=thinking) if how.chat else plainly(tokenizer)
     with _at_temperature(student.model, how.temperature):
         for some in _alike(questions, how.batch or AT_ONCE.get(student.model.device.type, 64)):
+            prompts = [shape(question.prompt) for question in some]
             done = complete(
                 student.model,
                 tokenizer,
-                [shape(question.prompt) for question in some],
+                prompts,
                 limits=how.tokens,
                 greedy=how.temperature == 0,
                 seed=how.seed,
@@ -127,7 +131,12 @@ def _written(student: Any, questions: Sequence[Question], how: Writing) -> Itera
                 places=[question.number * DRAWS + question.draw for question in some],
                 batch=how.batch,
             )
-            yield [_sample(each, text.text, text.finish, how.chat) for each, text in zip(some, done, strict=True)]
+            # With the tag that the prompt opened, readers tell thinking that was cut off from an answer.
+            begun = [opening(prompt) if how.chat else "" for prompt in prompts]
+            yield [
+                _sample(each, before + text.text, text.finish, how.chat)
+                for each, before, text in zip(some, begun, done, strict=True)
+            ]
 
 
 def _alike(questions: Iterable[Question], most: int) -> Iterator[list[Question]]:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from serving import Serving, completion, echo, fails, hangs_up, says, sends, server, waits  # noqa: F401
-from typer.testing import CliRunner
+from serving import Serving, completion, echo, fails, hangs_up, says, sends, waits
 
+from gradatim.cli.main import main
 from gradatim.errors import GradatimError, RecipeError, Stopped, UserError, WorkFailed
 from gradatim.evaluate import SUITES
 from gradatim.evaluate.generation import Question, Writing, endpoint, write
@@ -24,7 +24,7 @@ def text_completion(text: Any, finish: str = "stop") -> bytes:
 
 
 @pytest.fixture
-def place(server: Serving, monkeypatch: pytest.MonkeyPatch):  # noqa: F811
+def place(server: Serving, monkeypatch: pytest.MonkeyPatch):
     """The server as an endpoint that is asked in a hurry, one request at a time."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     made = endpoint(server.url + "#m")
@@ -68,7 +68,7 @@ NO_REPLY = {
 
 @pytest.mark.parametrize("chat", [True, False], ids=["chat", "completion"])
 @pytest.mark.parametrize("kind", NO_REPLY)
-def test_what_is_no_reply_is_asked_for_again_and_never_an_answer(kind, chat, server, place):  # noqa: F811
+def test_what_is_no_reply_is_asked_for_again_and_never_an_answer(kind, chat, server, place):
     server.actions = [NO_REPLY[kind]]
     assert written(place, "a", "b", chat=chat) == ([("a", "re: a"), ("b", "re: b")], None)
     server.otherwise = NO_REPLY[kind]
@@ -78,7 +78,7 @@ def test_what_is_no_reply_is_asked_for_again_and_never_an_answer(kind, chat, ser
     assert "\n" not in str(error)
 
 
-def test_one_question_that_is_never_answered_leaves_the_others_and_no_score(server, place):  # noqa: F811
+def test_one_question_that_is_never_answered_leaves_the_others_and_no_score(server, place):
     def poisoned(handler, body):
         (fails(400, "too long") if body["prompt"] == "b" else echo)(handler, body)
 
@@ -90,7 +90,7 @@ def test_one_question_that_is_never_answered_leaves_the_others_and_no_score(serv
     assert "400: too long" in str(error)
 
 
-def test_an_empty_reply_is_an_answer(server, place):  # noqa: F811
+def test_an_empty_reply_is_an_answer(server, place):
     server.actions = [sends(text_completion("")), sends(text_completion("x", "length"))]
     (one, two) = [each for some in write(place, questions("a", "b"), Writing()) for each in some]
     assert (one.text, one.finish, two.text, two.finish) == ("", "stop", "x", "limit")
@@ -106,12 +106,12 @@ def test_an_empty_reply_is_an_answer(server, place):  # noqa: F811
         ({"content": "answer", "reasoning_content": "```python\nwrong\n```"}, "stop", "answer"),
     ],
 )
-def test_a_reply_that_says_why_it_has_no_text_is_an_answer(message, finish, text, server, place):  # noqa: F811
+def test_a_reply_that_says_why_it_has_no_text_is_an_answer(message, finish, text, server, place):
     server.actions = [sends(json.dumps({"choices": [{"message": message, "finish_reason": finish}]}).encode())]
     assert written(place, "a", chat=True) == ([("a", text)], None)
 
 
-def test_a_byte_now_and_then_is_held_to_the_deadline_of_the_whole(server, place):  # noqa: F811
+def test_a_byte_now_and_then_is_held_to_the_deadline_of_the_whole(server, place):
     import time
 
     def drip(handler, body):
@@ -128,7 +128,7 @@ def test_a_byte_now_and_then_is_held_to_the_deadline_of_the_whole(server, place)
     assert time.monotonic() - begun < 3
 
 
-def test_what_was_received_is_handed_on_when_the_server_goes_down_or_the_user_stops(server, place):  # noqa: F811
+def test_what_was_received_is_handed_on_when_the_server_goes_down_or_the_user_stops(server, place):
     server.actions = [echo, echo]
     server.otherwise = fails(503)
     samples, error = written(place, "a", "b", "c", "d")
@@ -145,7 +145,7 @@ def test_what_was_received_is_handed_on_when_the_server_goes_down_or_the_user_st
     assert samples[:1] == [("a", "re: a")]
 
 
-def test_the_key_of_the_environment_is_sent_and_removed_from_what_comes_back(server, place, monkeypatch):  # noqa: F811
+def test_the_key_of_the_environment_is_sent_and_removed_from_what_comes_back(server, place, monkeypatch):
     secret = "sk-another-secret-0123456789"
     monkeypatch.setenv("OPENAI_API_KEY", secret)
     quoted = secret.replace("-", "%2D")
@@ -158,7 +158,7 @@ def test_the_key_of_the_environment_is_sent_and_removed_from_what_comes_back(ser
     assert quoted not in str(told.value)
 
 
-def test_the_quirks_of_newer_servers_are_options_and_found_out_without_them(server, place):  # noqa: F811
+def test_the_quirks_of_newer_servers_are_options_and_found_out_without_them(server, place):
     def new(handler, body):
         wrong = next((name for name in ("max_tokens", "temperature", "seed") if name in body), None)
         (echo if wrong is None else fails(400, f"Unsupported parameter: '{wrong}'", param=wrong))(handler, body)
@@ -220,9 +220,7 @@ PROBLEM = {
 }
 
 
-def test_the_command_ends_with_one_line_and_no_score_and_goes_on_with_what_is_missing(server, tmp_path, monkeypatch):  # noqa: F811
-    from gradatim.cli.main import app
-
+def test_the_command_ends_with_one_line_and_goes_on_with_what_is_missing(server, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     file = tmp_path / "p.jsonl"
     file.write_text("".join(json.dumps({**PROBLEM, "task_id": name}) + "\n" for name in "abc"))
@@ -230,20 +228,22 @@ def test_the_command_ends_with_one_line_and_no_score_and_goes_on_with_what_is_mi
     def evaluate():
         command = ["evaluate", f"{server.url}#m", "--suite", "functional", "--problems", str(file), "--json"]
         keep = ["--keep", str(tmp_path / "kept"), "--set", "server.retries=0", "--set", "server.concurrency=1"]
-        return CliRunner().invoke(app, [*command, *keep])
+        status = main([*command, *keep])
+        return status, *capsys.readouterr()
 
     server.actions = [sends(text_completion("    return a + b\n")), sends(b'{"choices": []}')]
-    first = evaluate()
-    assert first.exit_code == 1, first.output
-    assert "pass@" not in first.output
+    status, out, err = evaluate()
+    assert (status, out) == (1, "")
+    assert "Traceback" not in err
+    assert "without choices" in err
     (kept,) = (tmp_path / "kept").glob("*/samples.jsonl")
     assert [each.text for each in read_samples(kept).samples] == ["    return a + b\n"]
     server.otherwise = sends(text_completion("    return a + b\n"))
     heard = len(server.heard)
-    second = evaluate()
-    assert second.exit_code == 0, second.output
+    status, out, err = evaluate()
+    assert status == 0, err
     assert len(server.heard) - heard == 2
-    assert json.loads(second.stdout)["scores"]["pass@1"]["value"] == 1.0
+    assert json.loads(out)["scores"]["pass@1"]["value"] == 1.0
 
 
 def test_an_option_of_an_option_is_set_by_its_path():
