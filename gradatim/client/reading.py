@@ -18,7 +18,7 @@ from .allowance import Cost
 from .messages import Reply
 from .secret import Redactor
 
-__all__ = ["Unreadable", "decode", "error_of", "parse", "reply_of"]
+__all__ = ["MOST_TOKENS", "Unreadable", "decode", "error_of", "parse", "reply_of"]
 
 DEEPEST = 100
 """Nesting of a body's values; a chat completion with all its details has less than 10."""
