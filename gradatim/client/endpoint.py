@@ -206,12 +206,12 @@ def check_address(base_url: str) -> None:
     allowed = "https://HOST/v1, without a user, a password or a query"
     try:
         parts = urlsplit(base_url)
-        plain = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
-        plain = plain and base_url.isprintable() and " " not in base_url
-        secret = "@" in parts.netloc or parts.query
+        whole = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+        plain = bool(whole) and base_url.isprintable() and " " not in base_url
+        secret = "@" in parts.netloc or bool(parts.query)
         _ = parts.port  # raises for what is no port
     except ValueError:
-        plain, secret = None, "@" in base_url
+        plain, secret = False, "@" in base_url
     if secret:
         raise RecipeError("an address with secrets in it is not taken", where="teacher.base_url", allowed=allowed)
     if not plain:

@@ -114,12 +114,7 @@ def reply_of(value: Any, raw: str, redactor: Redactor, *, chat: bool, most: Cost
     choice = _choice(value)
     finish = choice.get("finish_reason")
     finish = redactor.text(finish)[:MOST_OF_A_WORD] if isinstance(finish, str) and finish else "stop"
-    if chat:
-        text, refusal = _message(choice, finish, strict)
-    else:
-        text, refusal = choice.get("text"), ""
-        if not isinstance(text, str):
-            raise Unreadable("a completion without text")
+    text, refusal = _message(choice, finish, strict) if chat else (_completed(choice), "")
     if refusal:
         text, finish = refusal, "refusal"
     elif not text.strip() and finish in ("stop", "length"):
@@ -159,6 +154,14 @@ def _message(choice: Mapping[str, Any], finish: str, strict: bool) -> tuple[str,
     if not isinstance(content, str):
         raise Unreadable(f"content that is no text: {json.dumps(content)[:200]}")
     return content, refusal
+
+
+def _completed(choice: Mapping[str, Any]) -> str:
+    """The text of a completion of a prompt."""
+    text = choice.get("text")
+    if not isinstance(text, str):
+        raise Unreadable("a completion without text")
+    return text
 
 
 def _part(part: Any) -> str:
