@@ -55,7 +55,7 @@ class Writing:
     """How texts are written: at most ``tokens`` each; ``temperature`` 0 takes the likeliest token each time.
 
     ``chat`` puts the question through the chat template and makes samples *replies*. ``batch`` is how many are written
-    at a time (requests of one group, for an endpoint). ``server``: options of an endpoint, see ``remote``.
+    at a time (requests, for an endpoint; left out: its ``concurrency``). ``server``: options of an endpoint.
     """
 
     tokens: int = 512

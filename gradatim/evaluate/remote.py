@@ -8,8 +8,8 @@ and no score, after handing on every text that did come.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..client.allowance import Budget, Rates
@@ -18,9 +18,6 @@ from ..client.parameters import LimitName, Parameters
 from ..errors import TeacherFailed, UserError, WorkFailed
 from ..options import strict
 from ..stage import Event, Events
-
-if TYPE_CHECKING:
-    from ..client.sending import Sending
 
 __all__ = ["Endpoint", "endpoint", "generate", "server_options"]
 
@@ -112,31 +109,35 @@ def generate(
     When something fails or ``events`` raises, what was received is handed on first. ``UserError`` for a missing
     package, a refused key and an unknown model; ``WorkFailed`` when the server does not answer, or not all requests.
     """
-    sender, missing = _Sender(place), _Missing()
+    sender, missing = _Sender(place if group is None else replace(place, concurrency=group)), _Missing()
     size = group or GROUP * place.concurrency
     for first in range(0, len(requests), size):
         some = requests[first : first + size]
         received: dict[int, Reply] = {}
-        sending = sender.sending(some, received)
-
-        def listen(event: Event, before: int = first) -> None:
-            if event.kind == "note":
-                events(event)
-            elif event.kind == "advance":
-                events(Event("advance", "write", before + event.done, len(requests)))
-
         failure: BaseException | None = None
         try:
-            sending.run(min(place.concurrency, size), listen)
+            missing.reasons += sender.send(some, received, _shifted(events, first, len(requests)))
         except BaseException as error:
             failure = error
-        missing.count(len(some) - len(received), sending.rejections)
+        missing.number += len(some) - len(received)
         yield [(first + number, reply) for number, reply in sorted(received.items())]
         if isinstance(failure, TeacherFailed):
             raise WorkFailed(failure.what, where=failure.where, given=failure.given, hint=AGAIN) from None
         if failure is not None:
             raise failure
     missing.check(place, len(requests))
+
+
+def _shifted(events: Events, before: int, total: int) -> Events:
+    """A listener to one group that reports its progress as that of all requests."""
+
+    def listen(event: Event) -> None:
+        if event.kind == "note":
+            events(event)
+        elif event.kind == "advance":
+            events(Event("advance", "write", before + event.done, total))
+
+    return listen
 
 
 class _Sender:
@@ -163,26 +164,25 @@ class _Sender:
             place.extra,
             strict=True,
         )
+        self.concurrency = place.concurrency
         self.patience, self.tally = Patience(place.retries, place.first_wait, 120.0), Tally()
 
-    def sending(self, requests: Sequence[Generation], received: dict[int, Reply]) -> Sending:
-        """One group on its way; replies go into ``received``."""
+    def send(self, requests: Sequence[Generation], received: dict[int, Reply], events: Events) -> list[str]:
+        """Send one group; replies go into ``received``. The server's reasons for requests that it rejected."""
         from ..client.sending import Sending
 
         shared: dict[str, Any] = {"rates": Rates(), "budget": Budget(), "tally": self.tally}
-        return Sending(self.server, requests, received.__setitem__, patience=self.patience, label="write", **shared)
+        sending = Sending(self.server, requests, received.__setitem__, patience=self.patience, label="write", **shared)
+        sending.run(self.concurrency, events)
+        return sending.rejections
 
 
 class _Missing:
-    """Requests without a reply, and the first reason that the server gave."""
+    """Requests without a reply, and the reasons that the server gave."""
 
     def __init__(self) -> None:
-        self.number, self.reason = 0, "no reply that can be read"
-
-    def count(self, number: int, rejections: Sequence[str]) -> None:
-        self.number += number
-        if rejections:
-            self.reason = rejections[0]
+        self.number = 0
+        self.reasons: list[str] = []
 
     def check(self, place: Endpoint, total: int) -> None:
         """``WorkFailed`` where a reply is missing: a score over the others would say something else."""
@@ -190,6 +190,6 @@ class _Missing:
             raise WorkFailed(
                 f"{self.number} of {total} texts did not come, so there is no score",
                 where=place.base_url,
-                given=self.reason,
+                given=self.reasons[0] if self.reasons else "no reply that can be read",
                 hint=AGAIN,
             )
