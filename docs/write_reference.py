@@ -145,7 +145,7 @@ OPTIONS = {
     "teachers.max_tokens": "The longest reply.",
     "teachers.language": "The language of questions whose samples name none.",
     "teachers.concurrency": "Requests under way at a time.",
-    "teachers.seconds": "How long a reply may take.",
+    "teachers.seconds": "The deadline of a request: within it the whole reply is there.",
     "teachers.retries": "How often what stumbles is asked again.",
     "teachers.requests_per_minute": "The endpoint's limit; null: none.",
     "teachers.tokens_per_minute": "The endpoint's limit; null: none.",
@@ -154,6 +154,7 @@ OPTIONS = {
     "teachers.prices": "Of a million prompt tokens and a million completion tokens.",
     "teachers.seeded": "Send a seed with each request, so that draws differ on servers that keep to it.",
     "teachers.limit_name": "What the endpoint calls the limit of a reply.",
+    "teachers.send_temperature": "Send the temperature; false for servers that take none but their own.",
     "teachers.extra": "Further fields of each request.",
     "teachers.cache": "Where replies are kept; null: the user's cache folder, or `GRADATIM_CACHE`.",
     "teachers.batch": "Requests answered at a time; null: what suits the device.",
@@ -250,6 +251,9 @@ OPTIONS = {
     "suites.workers": "Programs run at a time. Changes no result.",
     "suites.seconds": "CPU time of one program; left out: 3 in Python, 10 in other languages.",
     "suites.unsafe": "Run programs without walls where there are none: they can then do whatever you can.",
+    "suites.server": "Options of a model named `http://HOST/v1#NAME`: `concurrency`, `retries`, `seconds` (the deadline "
+    "of a request), `key` (the environment variable), `limit_name`, `seeded`, `send_temperature`, `extra`; as of the "
+    "teacher `api`.",
     "suites.direction": "Ask for the output of an input, or for an input that gives an output.",
     "suites.reasoning": "Let the model think before it answers.",
 }

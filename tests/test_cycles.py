@@ -15,9 +15,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "teacher"))
-
 from serving import Handler, completion, serving
 
 from gradatim.assemble import assemble, corpus_maker

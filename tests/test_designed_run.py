@@ -18,9 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "teacher"))
-
 from serving import Handler, Serving, completion, serving
 
 from gradatim.assemble import check, corpus_maker

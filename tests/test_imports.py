@@ -29,6 +29,7 @@ LAYERS = (
     "schedule",
     "student",
     "integrate",
+    "client",
     "evaluate",
     "teacher",
     "design",

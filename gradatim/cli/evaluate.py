@@ -75,13 +75,20 @@ def evaluate(
 def _options(changes: Sequence[str]) -> dict[str, Any]:
     import yaml
 
-    found = {}
+    found: dict[str, Any] = {}
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:
             raise UserError("an option is written key=value", where="--set", given=change, hint="--set samples=10")
         try:
-            found[key.strip()] = yaml.safe_load(value)
+            outer, _, inner = key.strip().partition(".")
+            read = yaml.safe_load(value)
+            if not inner:
+                found[outer] = read
+            elif isinstance(found.setdefault(outer, {}), dict):
+                found[outer][inner] = read
+            else:
+                raise UserError("this option has no options of its own", where="--set", given=change)
         except yaml.YAMLError as error:
             raise UserError("the value is not YAML", where=f"--set {key}", given=value) from error
     return found

@@ -17,6 +17,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from ..errors import DataError, UnknownPart
 from ..languages import Language, named
@@ -27,6 +28,8 @@ from .python_code import python_edits
 __all__ = ["OUTPUT", "Mutant", "mutants", "same_text"]
 
 OUTPUT = "# output\n"
+_TRIED = 500
+"""Edits of one answer that are tried; each is parsed or run as a whole, so a long text would take quadratic time."""
 _STEPS = 1_000
 """Statements that a changed program may take: a mistake in a ``while`` often makes it endless."""
 
@@ -85,7 +88,7 @@ def _outputs(prompt: str, generator: random.Random) -> Iterator[tuple[Kind, str]
     except DataError:
         return  # not TinyPy, or it has no output: there is no right answer to spoil
     source = prompt.encode()
-    for edit in _in_turns(python_edits(prompt), generator):
+    for edit in islice(_in_turns(_edits(named("python"), prompt), generator), _TRIED):
         try:
             printed = run_program(apply(source, edit).decode(), max_steps=_STEPS)
         except DataError:
@@ -103,7 +106,7 @@ def _codes(prompt: str, answer: str, language: Language, generator: random.Rando
             continue
         source, first = (before + code).encode(), len(before.encode())
         found = [edit for edit in _edits(language, before + code) if edit.start >= first]
-        for edit in _in_turns(found, generator):
+        for edit in islice(_in_turns(found, generator), _TRIED):
             changed = apply(source, edit)
             # Python's trees tell edits that change nothing; the others' are only asked whether they parse.
             if parsed(changed.decode()) not in (None, right):
@@ -135,13 +138,18 @@ def _python_tree(code: str) -> str | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as a literal compared by `is`, which a mutant may do
             tree = ast.parse(code)
+        # Here too: a tree can be too deep for what walks it by recursion, and an integer have too many digits.
+        return ast.dump(tree) if tree.body else None
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    return ast.dump(tree) if tree.body else None
 
 
 def _edits(language: Language, code: str) -> Sequence[Edit]:
-    return python_edits(code) if language.name == "python" else tree_edits(language, code)
+    """The edits of a code; none for one that is nested too deeply."""
+    try:
+        return python_edits(code) if language.name == "python" else tree_edits(language, code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ()
 
 
 def _in_turns(edits: Sequence[Edit], generator: random.Random) -> Iterator[Edit]:

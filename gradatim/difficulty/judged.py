@@ -88,8 +88,10 @@ class Judged:
         todo = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in figures}
         order, why = list(todo), dict[bytes, str]()
 
+        from ..languages.thinking import strip_thinking
+
         def received(place: int, reply: Any) -> None:
-            rating = read_rating(reply.text)
+            rating = read_rating(strip_thinking(reply.text))
             if rating is None:
                 why[order[place]] = f"the reply cannot be read ({reply.finish})"
                 return
@@ -120,7 +122,8 @@ def read_rating(text: str) -> float | None:
     analysed = re.sub(r"</?analysis>", "", text[: text.find("<difficulty>")]).strip() if found else ""
     if len(found) != 1 or text.count("<difficulty>") != 1 or not analysed:
         return None
-    rating = int(found[0])
+    # A number of thousands of digits is none that Python converts.
+    rating = int(found[0]) if len(found[0]) <= len(str(HIGHEST)) else HIGHEST + 1
     return float(rating) if LOWEST <= rating <= HIGHEST else None
 
 

@@ -27,11 +27,11 @@ def steps(tree: ast.Module, limit: int) -> float:
 
     ``tree`` is changed on the way.
     """
-    tree.body = [_START, *_counted(tree.body), _TELL]
     try:
+        tree.body = [_START, *_counted(tree.body), _TELL]
         # The counter's own statements run too: one for each step, the first and the last.
         printed = run_program(ast.unparse(tree), max_steps=2 * limit + 2 + limit)
-    except (DataError, RecursionError):
+    except (DataError, RecursionError, ValueError):
         return math.nan
     taken = int(printed.splitlines()[-1])
     return float(taken) if taken <= limit else math.nan

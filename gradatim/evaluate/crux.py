@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError
+from ..languages.thinking import strip_thinking
 from ..options import strict
 from ..sandbox.verdict import Verdict
 from ..stage import Events, Suite, SuiteResult, ignore_events
@@ -93,12 +94,14 @@ def cruxeval(
     workers: int = 1,
     seconds: float | None = None,
     unsafe: bool = False,
+    server: dict[str, Any] | None = None,
 ) -> Suite:
     """What a function returns, or which input gives an output (CRUXEval): for pretrained models."""
     room = tokens if tokens is not None else (1024 if reasoning else 128)
     drawing = Drawing(
-        protocol, samples, tuple(k or [1]), temperature, room, chat, keep, limit, batch, workers, seconds, unsafe
-    )
+        protocol, samples, tuple(k or [1]), temperature, room, chat, keep, limit, batch, workers, seconds, unsafe,
+        server,
+    )  # fmt: skip
     return Crux(problems, direction, reasoning, drawing.checked("cruxeval"))
 
 
@@ -244,7 +247,8 @@ def _candidate(problem: Problem, sample: Sample, direction: Direction, *, begun:
     fault = fault_of(sample)
     if fault is not None:
         return Verdict("invalid", fault)
-    answer = answer_in(sample.text, direction, begun=begun)
+    text = strip_thinking(sample.text) if sample.form == "reply" else sample.text
+    answer = answer_in(text, direction, begun=begun)
     if answer is None:
         return Verdict("invalid", "there is no answer that is an expression")
     if direction == "output":

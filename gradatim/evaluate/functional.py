@@ -37,6 +37,7 @@ from .generation import Question, Writing, identity, write
 from .judge import Judged, tallies
 from .passk import estimate
 from .problems import Problem, ProblemSet, read_problems
+from .remote import server_options
 from .samples import Sample, read_samples
 from .verdicts import cut_torn, judge_once
 
@@ -70,6 +71,8 @@ Reply with the whole program in one fenced block of code.
 
 _GROUPS = ("level", "band", "twin")
 _SHOWN = 6
+_SPEED = ("concurrency", "retries", "seconds", "key")
+"""Options of ``server`` that do not change what a model writes."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Drawing:
     workers: int = 1
     seconds: float | None = None
     unsafe: bool = False
+    server: dict[str, Any] | None = None
 
     def checked(self, suite: str) -> Drawing:
         """This, or a ``RecipeError`` with every value that does not fit."""
@@ -105,6 +109,8 @@ class Drawing:
             faults.append(f"samples: greedy writes one text a problem (given {self.samples}); protocol: sampled")
         if not self.k or any(not 1 <= k <= self.samples for k in self.k):
             faults.append(f"k: each must lie in 1 … samples = {self.samples} (given {list(self.k)})")
+        if self.server is not None:
+            server_options(**self.server)
         if faults:
             raise RecipeError(f"the suite {suite!r}: " + "; ".join(faults), faults=faults)
         return self
@@ -116,7 +122,7 @@ class Drawing:
     def writing(self, seed: int) -> Writing:
         """How the model is to write."""
         temperature = self.temperature if self.protocol == "sampled" else 0.0
-        return Writing(self.tokens, temperature, self.chat, seed, self.batch)
+        return Writing(self.tokens, temperature, self.chat, seed, self.batch, self.server)
 
 
 @strict("the suite 'functional'")
@@ -136,11 +142,13 @@ def functional(
     workers: int = 1,
     seconds: float | None = None,
     unsafe: bool = False,
+    server: dict[str, Any] | None = None,
 ) -> Suite:
     """Programs that pass their tests: pass@k, run behind walls. See ``evaluate.problems`` for the files it reads."""
     drawing = Drawing(
-        protocol, samples, tuple(k or [1]), temperature, tokens, chat, keep, limit, batch, workers, seconds, unsafe
-    )
+        protocol, samples, tuple(k or [1]), temperature, tokens, chat, keep, limit, batch, workers, seconds, unsafe,
+        server,
+    )  # fmt: skip
     return Functional(problems, None if stop is None else tuple(stop), drawing.checked("functional"))
 
 
@@ -253,6 +261,9 @@ def _folder(
     asked = hashlib.sha256(json.dumps([[asdict(each) for each in questions], _plain(problems)]).encode()).hexdigest()
     free = ("keep", "batch", "workers", "unsafe", "limit")
     said = {name: value for name, value in asdict(drawing).items() if name not in free}
+    server = {name: value for name, value in (said.pop("server") or {}).items() if name not in _SPEED}
+    if server:  # left out where it is empty, so that folders of versions without this option go on
+        said["server"] = server
     settings = {"suite": suite, "model": identity(student), "seed": seed, "questions": asked, **said}
     name = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
     record = stack.enter_context(Record(Path(drawing.keep) / name))

@@ -1,8 +1,8 @@
 """What does a model write for each question?
 
 A *question* is one text to be written: a problem's prompt and the number of the draw. It is answered by a local model
-(``student.decode.complete``, many at a time) or by an ``Endpoint``, any server that speaks OpenAI's protocol, through
-the package ``openai`` (extra ``api``). Samples come back raw, a handful at a time, in the order of the questions, so
+(``student.decode.complete``, many at a time) or by an ``Endpoint``, any server that speaks OpenAI's protocol
+(``remote``). Samples come back raw, a handful at a time, in the order of the questions, so
 that they can be kept before the next are asked for; ``functional`` keeps them. What a local model writes
 depends on the seed and the question's place, not on which others are asked with it, so an evaluation that is gone on
 with writes what it would have written. Whether a server keeps to the seed is the server's affair.
@@ -15,16 +15,15 @@ Nothing is judged here.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
-from ..errors import UserError, WorkFailed
+from ..client.messages import Generation, Reply
+from ..errors import UserError
 from ..stage import Event, Events, ignore_events
+from .remote import Endpoint, endpoint, generate, server_options
 from .samples import Sample
 
 __all__ = ["Endpoint", "Question", "Writing", "endpoint", "identity", "write"]
@@ -33,7 +32,6 @@ AT_ONCE = {"cpu": 64, "cuda": 256}
 """Texts that a local model writes before they are handed on, unless ``batch`` says: what a stop may lose."""
 DRAWS = 1 << 20
 """Places kept apart for the draws of one problem."""
-KEY = "OPENAI_API_KEY"
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Writing:
     """How texts are written: at most ``tokens`` each; ``temperature`` 0 takes the likeliest token each time.
 
     ``chat`` puts the question through the chat template and makes samples *replies*. ``batch`` is how many are written
-    at a time (requests, for an endpoint).
+    at a time (requests, for an endpoint; left out: its ``concurrency``). ``server``: options of an endpoint.
     """
 
     tokens: int = 512
@@ -65,30 +63,7 @@ class Writing:
     chat: bool = False
     seed: int = 0
     batch: int | None = None
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A model behind an OpenAI-compatible server. The key comes from the environment only (``OPENAI_API_KEY``).
-
-    ``retries`` and ``seconds`` (of one request) are the client's.
-    """
-
-    base_url: str
-    model: str
-    concurrency: int = 8
-    retries: int = 5
-    seconds: float = 600.0
-
-
-def endpoint(address: str) -> Endpoint | None:
-    """The endpoint that ``http://HOST/v1#MODEL`` means; None for what is no address. ``UserError`` without a model."""
-    if not address.startswith(("http://", "https://")):
-        return None
-    base, _, model = address.partition("#")
-    if not model or not urlsplit(base).hostname:
-        raise UserError("an endpoint is written with its model", given=address, allowed="http://HOST:PORT/v1#MODEL")
-    return Endpoint(base, model)
+    server: Mapping[str, Any] | None = None
 
 
 def identity(student: Any) -> str:
@@ -106,9 +81,15 @@ def write(
     """The samples of ``questions``, in their order, some at a time.
 
     ``student`` has ``model`` and ``tokenizer``, or is an ``Endpoint``. Raises ``DataError`` for a chat without a
-    template, ``UserError`` when the package ``openai`` is missing, ``WorkFailed`` when the server does not answer.
+    template, ``UserError`` when the package ``openai`` is missing, ``WorkFailed`` when the server does not answer all.
     """
-    texts = _asked(student, questions, how) if isinstance(student, Endpoint) else _written(student, questions, how)
+    if isinstance(student, Endpoint):
+        texts = _asked(student, questions, how, events)
+    elif how.server is not None:
+        hint = "leave it out, or name a model as http://HOST/v1#NAME"
+        raise UserError("the model is no endpoint", where="the option 'server'", hint=hint)
+    else:
+        texts = _written(student, questions, how)
     events(Event("start", "write", 0, len(questions)))
     done = 0
     for some in texts:
@@ -128,16 +109,20 @@ def _sample(question: Question, text: str, finish: str, chat: bool) -> Sample:
 def _written(student: Any, questions: Sequence[Question], how: Writing) -> Iterator[list[Sample]]:
     """By a local model. Questions of one way to stop go together, as the decoder takes one for all."""
     from ..student.decode import complete
-    from ..student.form import form_of, plainly, templated
+    from ..student.form import form_of, is_taught, plainly, templated
+    from ..student.open_thinking import opening
 
     tokenizer = student.tokenizer
-    shape = templated(tokenizer, form_of(tokenizer).system) if how.chat else plainly(tokenizer)
+    # A student is asked as it was taught, behind any thinking; a model of others may think first.
+    system, thinking = form_of(tokenizer).system, not is_taught(tokenizer)
+    shape = templated(tokenizer, system, thinking=thinking) if how.chat else plainly(tokenizer)
     with _at_temperature(student.model, how.temperature):
         for some in _alike(questions, how.batch or AT_ONCE.get(student.model.device.type, 64)):
+            prompts = [shape(question.prompt) for question in some]
             done = complete(
                 student.model,
                 tokenizer,
-                [shape(question.prompt) for question in some],
+                prompts,
                 limits=how.tokens,
                 greedy=how.temperature == 0,
                 seed=how.seed,
@@ -146,7 +131,12 @@ def _written(student: Any, questions: Sequence[Question], how: Writing) -> Itera
                 places=[question.number * DRAWS + question.draw for question in some],
                 batch=how.batch,
             )
-            yield [_sample(each, text.text, text.finish, how.chat) for each, text in zip(some, done, strict=True)]
+            # With the tag that the prompt opened, readers tell thinking that was cut off from an answer.
+            begun = [opening(prompt) if how.chat else "" for prompt in prompts]
+            yield [
+                _sample(each, before + text.text, text.finish, how.chat)
+                for each, before, text in zip(some, begun, done, strict=True)
+            ]
 
 
 def _alike(questions: Iterable[Question], most: int) -> Iterator[list[Question]]:
@@ -179,49 +169,25 @@ def _at_temperature(model: Any, temperature: float) -> Iterator[None]:
         hook.remove()
 
 
-def _asked(place: Endpoint, questions: Sequence[Question], how: Writing) -> Iterator[list[Sample]]:
+def _asked(place: Endpoint, questions: Sequence[Question], how: Writing, events: Events) -> Iterator[list[Sample]]:
     """By a server, several requests at a time."""
-    try:
-        import openai
-    except ImportError as error:
-        raise UserError(
-            "endpoints are asked through the package 'openai'", where=place.base_url, hint="pip install 'gradatim[api]'"
-        ) from error
-    # Servers of one's own mostly want no key, but the client wants one.
-    key = os.environ.get(KEY) or "none"
-    at_once = how.batch or place.concurrency
-    with (
-        openai.OpenAI(base_url=place.base_url, api_key=key, max_retries=place.retries, timeout=place.seconds) as client,
-        ThreadPoolExecutor(at_once) as pool,
-    ):
-        for first in range(0, len(questions), at_once):
-            some = questions[first : first + at_once]
-            try:
-                yield list(pool.map(lambda question: _request(client, place.model, question, how), some))
-            except openai.AuthenticationError as error:
-                raise UserError("the server refuses the key", where=place.base_url, hint=f"set {KEY}") from error
-            except openai.APIError as error:
-                raise WorkFailed(
-                    "the server does not answer as it should",
-                    where=place.base_url,
-                    given=error.message,
-                    hint="see to the server, then run the same command again",
-                ) from error
+    place = replace(place, **server_options(**how.server)) if how.server else place
+    requests = [_request(question, how) for question in questions]
+    for some in generate(place, requests, how.batch, events):
+        yield [_received(questions[number], reply, how) for number, reply in some]
 
 
-def _request(client: Any, model: str, question: Question, how: Writing) -> Sample:
-    same = {"model": model, "temperature": how.temperature, "max_tokens": how.tokens}
+def _request(question: Question, how: Writing) -> Generation:
     # Every draw a seed of its own; many servers keep to it, some ignore it.
-    same["seed"] = (how.seed * 1_000_003 + question.number * 1009 + question.draw) % (1 << 31)
-    if how.chat:
-        answer = client.chat.completions.create(messages=[{"role": "user", "content": question.prompt}], **same)
-        text = answer.choices[0].message.content if answer.choices else None
-    else:
-        # OpenAI's own server takes four; the others are looked for here.
-        answer = client.completions.create(prompt=question.prompt, stop=list(question.stop[:4]) or None, **same)
-        text = _cut(answer.choices[0].text, question.stop) if answer.choices else None
-    finish = answer.choices[0].finish_reason if answer.choices else ""
-    return _sample(question, text or "", {"length": "limit"}.get(finish, finish or ""), how.chat)
+    seed = (how.seed * 1_000_003 + question.number * 1009 + question.draw) % (1 << 31)
+    stop = () if how.chat else question.stop
+    return Generation(question.prompt, how.chat, seed, how.temperature, how.tokens, stop)
+
+
+def _received(question: Question, reply: Reply, how: Writing) -> Sample:
+    text = reply.text if how.chat else _cut(reply.text, question.stop)
+    finish = {"length": "limit", "empty": "stop"}.get(reply.finish, reply.finish)
+    return _sample(question, text, finish, how.chat)
 
 
 def _cut(text: str, stop: Sequence[str]) -> str:

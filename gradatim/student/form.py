@@ -20,8 +20,9 @@ from typing import Any, Literal
 from ..errors import DataError
 from ..stage import Event, Events
 from ..table.conversation import messages_of
+from .open_thinking import closing, opens_thinking
 
-__all__ = ["Form", "form_of", "plainly", "prepared", "shaper", "templated", "token_key"]
+__all__ = ["Form", "form_of", "is_taught", "plainly", "prepared", "shaper", "templated", "token_key"]
 
 KEY = "gradatim"
 
@@ -40,19 +41,28 @@ def form_of(tokenizer: Any) -> Form:
     return Form(**said) if isinstance(said, dict) else Form()
 
 
+def is_taught(tokenizer: Any) -> bool:
+    """Whether the tokenizer carries the form in which its student was taught."""
+    return isinstance(getattr(tokenizer, "init_kwargs", {}).get(KEY), dict)
+
+
 def shaper(tokenizer: Any) -> Callable[[str], str]:
     """Prompts in the form that the tokenizer's student was taught in."""
     form = form_of(tokenizer)
     return templated(tokenizer, form.system) if form.template == "chat" else plainly(tokenizer)
 
 
-def templated(tokenizer: Any, system: str | None = None) -> Callable[[str], str]:
-    """Prompts through the chat template, up to where an answer begins. ``DataError`` without a template."""
+def templated(tokenizer: Any, system: str | None = None, *, thinking: bool = False) -> Callable[[str], str]:
+    """Prompts through the chat template, up to where an answer begins. ``DataError`` without a template.
+
+    A block of thinking that the template opens is closed, so that the answer stands behind it, unless ``thinking``.
+    """
     if not getattr(tokenizer, "chat_template", None):
         raise DataError("the model's tokenizer has no chat template", where="chat", hint="leave out chat")
 
     def shape(prompt: str) -> str:
-        return _rendered(tokenizer, prompt, system)
+        text = _rendered(tokenizer, prompt, system)
+        return text if thinking else text + closing(text)
 
     return shape
 
@@ -112,6 +122,8 @@ def prepared(tokenizer: Any, template: str, system: str | None, config: Any, whe
         if closing is not None and closing != tokenizer.eos_token:
             note(f"answers end with {closing!r}, as the chat template says, not with {tokenizer.eos_token!r}")
             tokenizer.eos_token = closing
+    if form.template == "chat" and (tag := opens_thinking(tokenizer)):
+        note(f"the chat template opens {tag}: answers are taught, and asked for, behind an empty block of thinking")
     if tokenizer.pad_token_id is None:
         # Places that are filled up have no label and are looked at by nobody, so any token will do.
         tokenizer.pad_token = tokenizer.eos_token
@@ -157,5 +169,6 @@ def token_key(tokenizer: Any) -> str:
     rules = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     digest = hashlib.blake2b(rules.encode(), digest_size=8)
     said = [tokenizer.chat_template, tokenizer.eos_token_id, tokenizer.pad_token_id, asdict(form_of(tokenizer))]
+    said += ["closed thinking"] if opens_thinking(tokenizer) else []
     digest.update(json.dumps(said, sort_keys=True, default=str).encode())
     return digest.hexdigest()

@@ -5,9 +5,8 @@
     language   a teacher made of any chat: prompts go out, replies are read strictly
     reading    what its replies say, read strictly
     prompt_files   the words it asks with (prompts/*.md), which a user can copy and replace
-    api        a chat: any OpenAI-compatible endpoint, with limits and a budget (endpoint: one attempt and what came of
-               it; sending: many at a time, and again)
-    allowance  how much may be asked for: rates and the budget (account: what was spent before)
+    api        a chat: any OpenAI-compatible endpoint, through ``client``, with rate limits and a budget
+    account    what was spent before on the account of a run
     local      a chat: a Hugging Face model in this process
     scripted   a chat: replies written beforehand, for tests and documents
     cache      a chat around another: no received reply is ever paid for twice (store: where they lie)

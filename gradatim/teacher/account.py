@@ -12,14 +12,16 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .allowance import Cost
+from ..client.allowance import Cost
+from ..client.reading import MOST_TOKENS
 from .store import Store, entry_of, line_of
 
-__all__ = ["paid_on"]
+__all__ = ["has_token_counts", "paid_on"]
 
 
 @dataclass
@@ -28,6 +30,12 @@ class _Sums:
 
     read: dict[str, int] = field(default_factory=dict)
     paid: dict[str, list[int]] = field(default_factory=dict)
+
+
+def has_token_counts(entry: Mapping[str, Any]) -> bool:
+    """Whether the token counts of a stored reply are possible ones; older versions stored what the server said."""
+    counts = [entry.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    return all(isinstance(count, int) and 0 <= count <= MOST_TOKENS for count in counts)
 
 
 def paid_on(store: Store, account: str) -> Cost:
@@ -49,7 +57,7 @@ def _read_on(sums: _Sums, store: Store, sizes: dict[str, int]) -> bool:
             continue
         for entry, end in store.since(name, before.get(name, 0)):
             sums.read[name] = end
-            if entry is not None and entry.get("account"):
+            if entry is not None and entry.get("account") and has_token_counts(entry):
                 paid = sums.paid.setdefault(entry["account"], [0, 0])
                 paid[0] += entry["prompt_tokens"]
                 paid[1] += entry["completion_tokens"]
@@ -62,7 +70,9 @@ def _load(path: Path) -> _Sums:
         kept: Any = entry_of(path.read_bytes())
     except OSError:
         kept = None
-    return _Sums() if kept is None else _Sums(kept["read"], kept["paid"])
+    if kept is None or any(count > MOST_TOKENS**2 for paid in kept["paid"].values() for count in paid):
+        return _Sums()
+    return _Sums(kept["read"], kept["paid"])
 
 
 def _save(path: Path, sums: _Sums) -> None:

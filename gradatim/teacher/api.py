@@ -11,26 +11,27 @@ server's fault (5xx), a timeout, a cut connection, a body that is no chat comple
 
 A refusal or an empty text is a reply like others: it was paid for, and whether it can be used is its reader's to say.
 The key is read from the environment variable that the recipe names when something is asked, and taken out of every text
-that the server sends. ``endpoint`` makes one attempt, ``sending`` many at a time and again. Nothing is kept here;
-``cache`` does that.
+that the server sends. In ``client``, ``endpoint`` makes one attempt, ``sending`` many at a time and again. Nothing is
+kept here; ``cache`` does that.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from ..errors import RecipeError, UserError
+from ..client.allowance import Budget, Cost, Rates
+from ..client.endpoint import Endpoint, check_address, load_package, read_key
+from ..client.exchange import open_client
+from ..client.parameters import LimitName, Parameters
+from ..client.sending import Patience, Sending, Tally
+from ..errors import RecipeError
 from ..options import strict
 from ..stage import Events, ignore_events
-from .allowance import Budget, Cost, Rates
-from .endpoint import Endpoint, check_address, load_package
-from .sending import Patience, Sending, Tally
 from .teacher import Received, Reply, Request, Teacher, ignore_reply
 
 __all__ = ["ApiChat", "api"]
@@ -41,9 +42,11 @@ class ApiChat:
     """The model ``model`` at ``base_url`` (``https://HOST/v1``).
 
     ``key`` is the name of the environment variable that holds the key, None where the server wants none. ``seconds`` is
-    the timeout of one request; ``retries`` come after ``first_wait`` seconds, twice that, four times …, at most
-    ``longest_wait``. ``extra`` goes into every request's body. ``seeded``: send a seed, another for each draw.
-    ``limit_name``: how the server calls the most tokens of a reply.
+    the deadline of one request, until the whole reply is there; ``retries`` come after ``first_wait`` seconds, twice
+    that, four times …, at most ``longest_wait``. ``extra`` goes into every request's body. ``seeded``: send a seed,
+    another for each draw. ``limit_name``: how the server calls the most tokens of a reply. ``send_temperature``: send
+    the temperature. A server that refuses one of these three parameters by name gets no more of it, which an event of
+    kind ``note`` reports.
     """
 
     base_url: str
@@ -55,7 +58,8 @@ class ApiChat:
     first_wait: float = 1.0
     longest_wait: float = 120.0
     seeded: bool = True
-    limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    limit_name: LimitName = "max_tokens"
+    send_temperature: bool = True
     extra: Mapping[str, Any] = field(default_factory=dict)
     rates: Rates = field(default_factory=Rates, repr=False)
     budget: Budget = field(default_factory=Budget, repr=False)
@@ -75,6 +79,7 @@ class ApiChat:
             raise RecipeError("the server cannot be asked that way", where="teacher", given=given)
         self._made: tuple[int, Any] | None = None
         self._tally = Tally()
+        self._parameters = Parameters(self.limit_name, temperature=self.send_temperature, seed=self.seeded)
 
     @property
     def identity(self) -> str:
@@ -121,40 +126,24 @@ class ApiChat:
 
     def _endpoint(self) -> Endpoint:
         """The server as this call sees it: the key is read anew each time."""
-        openai, secret = load_package(self.base_url), self._secret()
+        openai, secret = load_package(self.base_url), read_key(self.key, self.base_url)
         return Endpoint(
             self.base_url,
             self.model,
+            self._client(openai, secret),
             self.key,
             secret,
-            self._client(openai, secret),
-            seconds=self.seconds,
-            seeded=self.seeded,
-            limit_name=self.limit_name,
-            extra=self.extra,
+            self.seconds,
+            self._parameters,
+            self.extra,
         )
 
     def _client(self, openai: Any, secret: str | None) -> Any:
         """The client, made once for an address and a key: making one takes a tenth of a second."""
-        wanted = (self.base_url, secret)
-        if self._made is None or self._made[0] != hash(wanted):
-            # Servers of one's own mostly want no key, but the client wants one. Retries are ours: they are counted.
-            settings: dict[str, Any] = {"api_key": secret or "none", "max_retries": 0, "timeout": self.seconds}
-            self._made = (hash(wanted), openai.OpenAI(base_url=self.base_url, **settings))
+        wanted = hash((self.base_url, secret))
+        if self._made is None or self._made[0] != wanted:
+            self._made = (wanted, open_client(openai, self.base_url, secret, self.seconds))
         return self._made[1]
-
-    def _secret(self) -> str | None:
-        if self.key is None:
-            return None
-        secret = os.environ.get(self.key, "").strip()
-        if not secret:
-            hint = f"export {self.key}=…, or key: null for a server that wants none"
-            raise UserError(
-                "there is no key for this endpoint", where=self.base_url, given=f"{self.key} unset", hint=hint
-            )
-        if not secret.isascii() or not secret.isprintable() or " " in secret:
-            raise UserError("this environment variable does not hold a key", where=self.base_url, given=self.key)
-        return secret
 
 
 @strict("teacher 'api'")
@@ -176,7 +165,8 @@ def api(
     budget_money: float | None = None,
     prices: tuple[float, float] | None = None,
     seeded: bool = True,
-    limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens",
+    limit_name: LimitName = "max_tokens",
+    send_temperature: bool = True,
     extra: dict[str, Any] | None = None,
     cache: str | Path | None = None,
     account: str = "",
@@ -195,6 +185,7 @@ def api(
         retries,
         seeded=seeded,
         limit_name=limit_name,
+        send_temperature=send_temperature,
         extra=extra or {},
         rates=Rates(requests_per_minute, tokens_per_minute),
         budget=Budget(budget_tokens, budget_money, prices),

@@ -19,12 +19,12 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..stage import Event, Events, ignore_events
-from .account import paid_on
+from .account import has_token_counts, paid_on
 from .store import Store
 from .teacher import Chat, Received, Reply, Request, ignore_reply
 
@@ -41,6 +41,11 @@ def request_key(identity: str, request: Request) -> str:
     return hashlib.sha256(told.encode()).hexdigest()
 
 
+def _is_reply(entry: Mapping[str, Any]) -> bool:
+    """Whether a stored entry can be used; one that cannot is asked for anew."""
+    return has_token_counts(entry) and all(isinstance(entry.get(name), str) for name in ("text", "finish", "raw"))
+
+
 class Cached:
     """``chat`` with a memory in ``folder``. A chat itself."""
 
@@ -48,7 +53,7 @@ class Cached:
         from ..languages.toolchain import cache_folder
 
         self.chat, self.account = chat, account
-        self._store = Store(Path(folder) if folder is not None else cache_folder() / "teacher")
+        self._store = Store(Path(folder) if folder is not None else cache_folder() / "teacher", _is_reply)
         self._counts: Counter[str] = Counter()
         self._cost = 0.0
         self._began = not account

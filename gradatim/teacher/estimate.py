@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .allowance import Budget, Cost
+from ..client.allowance import Budget, Cost
 from .prompt_files import Prompts
 
 __all__ = ["CHARACTERS", "Estimate", "Lengths", "estimate"]

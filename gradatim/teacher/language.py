@@ -106,6 +106,8 @@ class LanguageTeacher:
 
         A reply that was cut off at ``max_tokens`` is given as it is: what it lacks is a fault like others.
         """
+        from ..languages.thinking import strip_thinking
+
         name = "design-mend" if faults else "design"
         listed = "\n".join(f"- {fault}" for fault in faults)
         messages = self._prompts.messages(name, {"facts": facts, "form": form, "reply": reply, "faults": listed})
@@ -113,12 +115,14 @@ class LanguageTeacher:
         temperature = self.temperature if draw else 0.0
         request = Request(messages, 2 * draw + bool(faults), temperature, self.max_tokens)
         (found,) = self.chat.ask([request], self.events)
-        return None if found is None or found.finish in REFUSED else found.text
+        return None if found is None or found.finish in REFUSED else strip_thinking(found.text)
 
     def _asked(
         self, purpose: str, rows: Sequence[Row], read: Reader[Made], draw: int, steady: bool = False
     ) -> list[Made | None]:
         """What ``read`` makes of the replies, a row each; what it cannot read is asked for once more."""
+        from ..languages.thinking import strip_thinking
+
         names = [self._prompt_name(purpose, row) for row in rows]
         messages = [self._prompts.messages(name, self._values(row)) for name, row in zip(names, rows, strict=True)]
         made: list[Made | None] = [None] * len(rows)
@@ -133,7 +137,9 @@ class LanguageTeacher:
             for place, reply in zip(left, self.chat.ask(requests, self.events), strict=True):
                 if reply is None:
                     continue  # refused for good: another draw of it would be as well
-                made[place] = read(rows[place], reply.text) if _whole(reply) else None
+                # A draft in the model's thinking is not what it answers.
+                text = strip_thinking(reply.text) if _whole(reply) else ""
+                made[place] = read(rows[place], text) if text.strip() else None
                 if made[place] is None:
                     unread.append(place)
             left = unread

@@ -18,7 +18,7 @@ import json
 import os
 import struct
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,15 @@ _DIGEST = 64
 
 
 class Store:
-    """Entries (JSON objects) by key (hexadecimal digits, at least sixteen). Safe for threads and for processes."""
+    """Entries (JSON objects) by key (hexadecimal digits, at least sixteen). Safe for threads and for processes.
 
-    def __init__(self, folder: Path) -> None:
+    An entry that ``valid`` refuses counts as damaged: a later one with its key takes its place.
+    """
+
+    def __init__(self, folder: Path, valid: Callable[[Mapping[str, Any]], bool] = lambda entry: True) -> None:
         # A later form of the lines would have a folder of its own, so that old and new programs can share the cache.
         self.folder = folder / VERSION
+        self._valid = valid
         self.damaged = 0
         self._places: dict[str, tuple[int, int]] = {}
         self._read: dict[str, int] = {}
@@ -55,9 +59,10 @@ class Store:
             with open(self._path(key[:2]), "rb") as file:
                 file.seek(start)
                 entry = entry_of(file.read(length))
-            if entry is None:  # damaged since it was found
+            if entry is None or not self._valid(entry):  # damaged since it was found
                 del self._places[key]
                 self.damaged += 1
+                return None
             return entry
 
     def put(self, key: str, entry: Mapping[str, Any]) -> None:
@@ -103,7 +108,7 @@ class Store:
         """Read what was appended to a file since the last time, up to its last whole line."""
         for line, start in self._lines(name, self._read.get(name, 0)):
             entry = entry_of(line)
-            if entry is not None:
+            if entry is not None and self._valid(entry):
                 self._places.setdefault(entry["key"], (start, len(line)))
             else:
                 self.damaged += 1
@@ -176,5 +181,8 @@ def entry_of(line: bytes) -> Mapping[str, Any] | None:
     line = line.rstrip(b"\n")
     if line[:_DIGEST] != _digest(line[_DIGEST + 1 :]):
         return None
-    entry: Mapping[str, Any] = json.loads(line[_DIGEST + 1 :])
-    return entry
+    try:
+        entry = json.loads(line[_DIGEST + 1 :])
+    except (ValueError, RecursionError):  # an integer of too many digits, which an older version stored
+        return None
+    return entry if isinstance(entry, dict) else None

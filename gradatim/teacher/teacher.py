@@ -8,10 +8,11 @@ This module asks nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..client.messages import Received, Reply, Request, ignore_reply
 from ..stage import Events, ignore_events
 
 if TYPE_CHECKING:
@@ -32,36 +33,6 @@ __all__ = [
 
 GRADES = ("easy", "middle", "hard")
 """How a parent went, for which a new question can be asked."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked: (role, text) pairs, the number of the draw, and how the reply is written."""
-
-    messages: tuple[tuple[str, str], ...]
-    draw: int = 0
-    temperature: float = 0.0
-    max_tokens: int = 512
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back. ``finish``: ``stop``, ``length``, ``refusal``, ``empty``, or the model's own word. ``raw`` is the
-    whole body that an endpoint sent."""
-
-    text: str
-    finish: str
-    prompt_tokens: int
-    completion_tokens: int
-    raw: str = field(default="", compare=False, repr=False)
-
-
-Received = Callable[[int, Reply], None]
-"""Told the place of a request and its reply the moment that it arrives; called by one thread at a time."""
-
-
-def ignore_reply(place: int, reply: Reply) -> None:
-    """The default receiver: keeps nothing."""
 
 
 class Chat(Protocol):

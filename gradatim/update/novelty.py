@@ -13,6 +13,7 @@ trigrams), or be its program with other names. Refusals are counted by cause in 
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import warnings
 from array import array
@@ -172,8 +173,9 @@ class Contamination:
             size = min(LONG, len(text))
             self._lengths.add(size)
             self._runs.update(_runs(text, size))
-        if (form := _form(problem)) is not None:
-            self._forms.add(form)
+        with contextlib.suppress(_Unreadable):  # its words still count
+            if (form := _form(problem)) is not None:
+                self._forms.add(form)
         shingles = frozenset(_runs(text, 3))
         for shingle in shingles:
             self._holders[shingle].append(len(self._shingles))
@@ -184,11 +186,15 @@ class Contamination:
         return words(text) in self._wholes
 
     def refuses(self, text: str) -> str | None:
-        """``same_problem``, ``problem_words`` (a run of 13, or a shorter problem), ``near_problem`` or None."""
+        """``same_problem``, ``problem_words`` (a run of 13, or a shorter problem), ``near_problem`` or None;
+        ``unreadable_program`` for one that cannot be compared, as it is nested too deeply."""
         found = words(text)
         if not found or not self._shingles:
             return None
-        form = _form(text)
+        try:
+            form = _form(text)
+        except _Unreadable:
+            return "unreadable_program"
         if found in self._wholes or (form is not None and form in self._forms):
             return "same_problem"
         if any(not self._runs.isdisjoint(_runs(found, size)) for size in self._lengths if size <= len(found)):
@@ -208,14 +214,27 @@ def _runs(text: Words, size: int) -> Iterable[Words]:
     return (text[start : start + size] for start in range(len(text) - size + 1))
 
 
+class _Unreadable(Exception):
+    """A program that Python's own tools cannot write out again: nested too deeply, an integer of too many digits."""
+
+
 def _form(text: str) -> str | None:
     """What a Python program shares with its twins, whatever their names, layout and words; None for what is none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what its author should hear is not our business
             tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError):
         return None
+    except (RecursionError, MemoryError):
+        raise _Unreadable from None
+    try:
+        return _form_of(tree, text)
+    except (ValueError, RecursionError, MemoryError):
+        raise _Unreadable from None
+
+
+def _form_of(tree: ast.Module, text: str) -> str | None:
     # A lone word or text parses too and is no program.
     if all(isinstance(each, ast.Expr) for each in tree.body):
         return None

@@ -5,15 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import ssl
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "teacher"))
-
 from serving import Handler, Serving, completion, serving
 
 from gradatim.errors import RecipeError

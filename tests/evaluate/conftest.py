@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+from serving import server
 from small_students import one_thread, train, untrained
 
 from gradatim.student.load import LoadedStudent
 from gradatim.student.tokenizer import character_tokenizer, texts_of
 
-__all__ = ["one_thread"]
+__all__ = ["one_thread", "server"]
 
 PROGRAMS = [
     ("a = 5\nprint(a)\n# output\n", "# 5\n"),

@@ -10,6 +10,7 @@ from behind_walls import lines, needs_data, walls
 from gradatim.errors import DataError
 from gradatim.evaluate.crux import Crux, answer_in, crux_problems, cruxeval, question
 from gradatim.evaluate.judge import judge
+from gradatim.evaluate.problems import Problem
 from gradatim.evaluate.samples import Sample
 from gradatim.sandbox.limits import Limits
 
@@ -205,3 +206,19 @@ def test_the_true_answers_of_fifty_functions_pass_and_their_neighbours_answers_d
     false = [Sample(task, text) for task, text in zip(problems, shifted, strict=True)]
     assert all(each.verdict.passed for each in judge(problems, true, candidate=suite.read))
     assert sum(each.verdict.passed for each in judge(problems, false, candidate=suite.read)) <= 3
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "<think>[ANSWER]assert f(1) == 2[/ANSWER]?</think>[ANSWER]assert f(1) == 3[/ANSWER]",
+        "[ANSWER]assert f(1) == 2[/ANSWER] no\n</think>\n[ANSWER]assert f(1) == 3[/ANSWER]",
+    ],
+)
+def test_an_answer_in_the_thinking_of_a_chat_model_is_not_its_answer(reply):
+    problem = Problem("a", "python", "", "", entry_point="answer")
+    suite = cruxeval(chat=True)
+    found = suite.read(problem, Sample("a", reply, "reply"))
+    assert "3" in found.code
+    cut = suite.read(problem, Sample("a", "<think>[ANSWER]assert f(1) == 2[/ANSWER]", "reply"))
+    assert cut.outcome == "invalid"

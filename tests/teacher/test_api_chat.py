@@ -12,11 +12,11 @@ import traceback
 import pytest
 from serving import completion, echo, fails, hangs_up, says, sends, waits
 
+from gradatim.client.allowance import Budget, Cost, Rates
+from gradatim.client.endpoint import Endpoint
 from gradatim.errors import BudgetReached, RecipeError, Stopped, StorageFailed, TeacherFailed, UserError
 from gradatim.teacher import TEACHERS, Request
-from gradatim.teacher.allowance import Budget, Cost, Rates
 from gradatim.teacher.api import ApiChat
-from gradatim.teacher.endpoint import Endpoint
 
 SECRET = "sk-very-secret-0123456789"
 
@@ -65,9 +65,10 @@ def test_tokens_and_cost_are_counted_as_the_server_tells_them(server, chat, ask)
 
 
 def test_a_reply_is_text_that_can_be_sent_again_and_its_finish_is_a_word():
-    endpoint = Endpoint("http://127.0.0.1/v1", "m", None, None, None, 1, False, "max_tokens", {})
+    endpoint = Endpoint("http://127.0.0.1/v1", "m", None)
     choice = {"message": {"content": "a \ud83d b"}, "finish_reason": "x" * 5000}
-    reply, _ = endpoint.read(json.dumps({"choices": [choice]}), Cost(1, 1))
+    body = json.dumps({"choices": [choice]}).encode()
+    reply, _ = endpoint.read(body, "application/json", Request((("user", "a"),)))
     assert reply.text.encode() == b"a ? b"
     assert reply.finish == "x" * 40
 

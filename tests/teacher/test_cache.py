@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from serving import echo, fails, says, waits
 
+from gradatim.client.allowance import Budget, Cost
 from gradatim.errors import BudgetReached, StorageFailed, TeacherFailed, UserError
 from gradatim.teacher import TEACHERS, Request
 from gradatim.teacher.account import paid_on
-from gradatim.teacher.allowance import Budget, Cost
 from gradatim.teacher.cache import Cached, request_key
 from gradatim.teacher.scripted import ScriptedChat
 from gradatim.teacher.store import Store, line_of
@@ -379,3 +379,45 @@ def test_a_store_of_many_entries_keeps_places_and_not_texts_in_memory(store):
     assert [(read.get(key) or {}).get("key") for key in keys] == keys
     held = [value for value in vars(read).values() if isinstance(value, dict)]
     assert sum(len(repr(each)) for each in held) < 100 * len(keys) + 4000
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"prompt_tokens": 10**3999},
+        {"completion_tokens": 10**12},
+        {"prompt_tokens": -1},
+        {"prompt_tokens": None},
+        {"text": None},
+        {"raw": {"a": 1}},
+    ],
+)
+def test_an_entry_of_an_older_version_that_cannot_be_used_is_asked_for_anew(stored, store, ask):
+    (request,) = ask("a")
+    key = request_key(ScriptedChat(words).identity, request)
+    entry = {"text": "old", "finish": "stop", "prompt_tokens": 1, "completion_tokens": 1, "raw": "", **stored}
+    Store(store).put(key, {**entry, "account": "run"})
+    chat = ScriptedChat(words)
+    made = Cached(chat, store, account="run")
+    assert texts(made.ask([request])) == ["a 0"]
+    assert made.facts["damaged"] == 1
+    assert texts(Cached(chat, store).ask([request])) == ["a 0"]  # what was asked anew is kept
+    assert len(chat.asked) == 1
+    assert paid_on(Store(store), "run").tokens < 10**9
+
+
+def test_replies_of_an_older_version_are_used(store, ask):
+    (request,) = ask("a")
+    entry = {"text": "old", "finish": "stop", "prompt_tokens": 1, "completion_tokens": 2, "raw": "{}"}
+    Store(store).put(request_key(ScriptedChat(words).identity, request), {**entry, "identity": "x"})
+    chat = ScriptedChat(words)
+    assert texts(Cached(chat, store).ask([request])) == ["old"]
+    assert chat.asked == []
+
+
+def test_sums_of_an_older_version_with_impossible_figures_are_made_anew(store):
+    made = filled(store, "one")
+    paid_on(made, "one")
+    sums = store / "1" / "accounts.json"
+    sums.write_bytes(line_of({"read": made.sizes(), "paid": {"one": [10**3999, 1]}}))
+    assert paid_on(made, "one") == Cost(30, 10)

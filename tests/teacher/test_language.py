@@ -270,3 +270,46 @@ def test_a_script_that_is_used_up_or_has_no_word_is_told(samples):
     for replies in ([], {"nothing": "x"}):
         with pytest.raises(DataError, match="script"):
             scripted(replies=replies).answers(samples)
+
+
+OTHER = "def add(a, b):\n    return a * b\n"
+DRAFTS = {
+    "think": "<think>\nMaybe:\n{draft}\nNo, wrong.\n</think>\n\n{answer}",
+    "only the closing tag": "Maybe:\n{draft}\nNo, wrong.\n</think>\n\n{answer}",
+    "thinking": "<thinking>\n{draft}\n</thinking>\n{answer}",
+    "reasoning": "<reasoning>{draft}</reasoning>\n{answer}",
+    "harmony": "<|channel|>analysis<|message|>\n{draft}\n<|end|><|start|>assistant<|channel|>final<|message|>{answer}",
+    "two thoughts": "<think>\n{draft}\n</think>\n<think>\n{draft}\n</think>\n{answer}",
+}
+
+
+@pytest.mark.parametrize("form", DRAFTS)
+def test_a_draft_in_the_thinking_is_never_the_answer(form, samples, printing):
+    def reply(draft: str, answer: str) -> str:
+        return DRAFTS[form].format(draft=draft, answer=answer)
+
+    def teacher(*replies: str) -> LanguageTeacher:
+        return LanguageTeacher(ScriptedChat(list(replies)))
+
+    assert teacher(reply(fenced(OTHER), fenced(CODE))).answers(samples) == [CODE]
+    assert teacher(reply(fenced(OTHER), fenced(WRONG))).faults(samples) == [WRONG]
+    assert teacher(reply("```\n4\n```", "```\n3\n```")).answers(printing) == ["# 3\n"]
+    (question,) = teacher(reply("<question>\nA draft.\n</question>", "<question>\nWrite sub.\n</question>")).questions(
+        samples, grade="hard"
+    )
+    assert question.prompt == "Write sub.\n"
+    low = SCORES.replace(": 2", ": 0")
+    (grade,) = teacher(reply(graded(low), graded(SCORES))).rubric(samples, [CODE])
+    assert grade == read_grade(graded(SCORES))
+    assert teacher(reply('{"reason": "draft"}', '{"reason": "answer"}')).design("f", form="{}").strip() == (
+        '{"reason": "answer"}'
+    )
+
+
+@pytest.mark.parametrize("thinking", ["<think>\n{draft}\n", "<think>\n{draft}\n</think>\n", "<think>{draft}</think>"])
+def test_a_reply_of_nothing_but_thinking_is_no_answer(thinking, samples):
+    chat = ScriptedChat([thinking.format(draft=fenced(CODE))] * 2)
+    teacher = LanguageTeacher(chat)
+    assert teacher.answers(samples) == [None]
+    assert teacher.facts["unreadable"] == {"answer": 1}
+    assert len(chat.asked) == 2

@@ -1,8 +1,11 @@
-"""A real HTTP server that speaks OpenAI's protocol on 127.0.0.1 and can misbehave in every way that servers do."""
+"""A real HTTP server that speaks OpenAI's protocol on 127.0.0.1 and can misbehave in every way that servers do; and the
+fixtures that start it and ask it."""
 
 from __future__ import annotations
 
+import functools
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +13,13 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+
+from gradatim.teacher import Request
+from gradatim.teacher.api import ApiChat
+
+SECRET = "sk-very-secret-0123456789"
+CONTEXT = functools.cache(ssl.create_default_context)
 Action = Callable[["Handler", dict[str, Any]], None]
 
 
@@ -76,8 +86,39 @@ class Serving(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/v1"
 
     def asked(self) -> list[str]:
-        """The last message of every request, in the order they came."""
-        return [body["messages"][-1]["content"] for body in self.heard]
+        """The last message or the prompt of every request, in the order they came."""
+        return [body["prompt"] if "prompt" in body else body["messages"][-1]["content"] for body in self.heard]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
+    pytest.importorskip("openai", reason="endpoints need the extra 'api'")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TEACHER_KEY", SECRET)
+    # Every client reads all certificates, which takes longer than a test; here nothing is encrypted.
+    monkeypatch.setattr(ssl, "create_default_context", CONTEXT)
+    with serving() as made:
+        yield made
+
+
+@pytest.fixture
+def chat(server: Serving) -> Callable[..., ApiChat]:
+    """A chat with the server, in a hurry."""
+
+    def make(**options: Any) -> ApiChat:
+        quick = {"key": "TEACHER_KEY", "first_wait": 0.002, "concurrency": 1, "retries": 2, "seconds": 5.0}
+        return ApiChat(server.url, "m", **{**quick, **options})
+
+    return make
+
+
+@pytest.fixture
+def ask() -> Callable[..., list[Request]]:
+    def make(*texts: str, draw: int = 0, **options: Any) -> list[Request]:
+        return [Request((("user", text),), draw, **options) for text in texts]
+
+    return make
 
 
 @contextmanager
@@ -98,7 +139,11 @@ def completion(text: str | None, finish: str = "stop", prompt: int = 10, written
 
 
 def echo(handler: Handler, body: dict[str, Any]) -> None:
-    handler.send(200, completion("re: " + body["messages"][-1]["content"]))
+    if "prompt" in body:
+        choice = {"index": 0, "text": "re: " + body["prompt"], "finish_reason": "stop"}
+        handler.send(200, json.dumps({"object": "text_completion", "choices": [choice]}).encode())
+    else:
+        handler.send(200, completion("re: " + body["messages"][-1]["content"]))
 
 
 def says(text: str | None, finish: str = "stop", **message: Any) -> Action:
@@ -110,8 +155,21 @@ def fails(status: int, message: str = "no", headers: dict[str, str] | None = Non
     return lambda handler, body: handler.send(status, told, headers)
 
 
-def sends(body: bytes) -> Action:
-    return lambda handler, asked: handler.send(200, body)
+def sends(body: bytes, headers: dict[str, str] | None = None) -> Action:
+    return lambda handler, asked: handler.send(200, body, headers)
+
+
+def writes(*parts: bytes, pause: float = 0.0, repeat: int = 1) -> Action:
+    """Raw bytes of a response, headers too, with a pause after each part; the connection ends behind them."""
+
+    def action(handler: Handler, body: dict[str, Any]) -> None:
+        handler.close_connection = True
+        for _ in range(repeat):
+            for part in parts:
+                handler.wfile.write(part)
+                time.sleep(pause)
+
+    return action
 
 
 def waits(seconds: float, then: Action = echo) -> Action:

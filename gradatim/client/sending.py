@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import TeacherFailed
 from ..stage import Event, Events
 from .allowance import Budget, Cost, Rates
-from .endpoint import Endpoint, Rejected, Stumble, most_of, number_of
-from .teacher import Received, Reply, Request
+from .endpoint import Endpoint, Rejected, Stumble, most_of
+from .messages import Query, Received, Reply, request_number
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -90,16 +90,18 @@ class Sending:
     def __init__(
         self,
         endpoint: Endpoint,
-        requests: Sequence[Request],
+        requests: Sequence[Query],
         received: Received,
         *,
         patience: Patience,
         rates: Rates,
         budget: Budget,
         tally: Tally,
+        label: str = "ask the teacher",
     ) -> None:
         self.endpoint, self.requests, self.received = endpoint, requests, received
         self.patience, self.rates, self.budget, self.tally = patience, rates, budget, tally
+        self.label = label
         self.stop = threading.Event()
         self.lock = threading.Lock()
         self.fatal: BaseException | None = None
@@ -121,15 +123,17 @@ class Sending:
         from concurrent.futures import FIRST_COMPLETED, wait
 
         total = len(self.requests)
-        events(Event("start", "ask the teacher", 0, total))
+        events(Event("start", self.label, 0, total))
         waiting: set[Future[None]] = {pool.submit(self._one, place) for place in range(total)}
         while waiting:
             # Woken now and then without news, so that a listener can stop the work.
             _, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            for note in self.endpoint.parameters.take_notes():
+                events(Event("note", self.label, text=note))
             if not self.stop.is_set():
-                events(Event("advance", "ask the teacher", total - len(waiting), total))
+                events(Event("advance", self.label, total - len(waiting), total))
         if self.fatal is None:
-            events(Event("finish", "ask the teacher", total, total))
+            events(Event("finish", self.label, total, total))
 
     def _result(self) -> list[Reply | None]:
         if self.fatal is not None:
@@ -139,7 +143,7 @@ class Sending:
                 "the endpoint refuses every request",
                 where=self.endpoint.base_url,
                 given=self.rejections[0],
-                hint="see whether it knows the options of the recipe (seeded, limit_name, extra)",
+                hint="see whether it takes the options given (seeded, send_temperature, limit_name, extra)",
             )
         return self.replies
 
@@ -212,11 +216,11 @@ class Sending:
             hint = f"set requests_per_minute or a smaller concurrency; {hint}"
         return TeacherFailed(what, where=self.endpoint.base_url, given=f"{fault.cause}: {fault.said}", hint=hint)
 
-    def _pause(self, fault: Stumble, request: Request, attempt: int) -> None:
+    def _pause(self, fault: Stumble, request: Query, attempt: int) -> None:
         self.tally.retried(fault.cause)
         if fault.after:
             self.rates.hold(fault.after)
             return
         # Spread by a share that hangs on the request, so that those that stumbled together do not come back together.
-        share = 0.5 + number_of(request, attempt) / 2**32
+        share = 0.5 + request_number(request, attempt) / 2**32
         self.stop.wait(min(self.patience.first_wait * 2**attempt, self.patience.longest_wait) * share)

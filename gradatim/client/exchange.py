@@ -1,0 +1,168 @@
+"""One HTTP exchange with a total deadline and a size limit.
+
+A timeout of httpx bounds a single read or write, so a server that sends a byte now and then holds a request for ever,
+in the headers as well as in the body. An ``Exchange`` shuts the connection down when its time is over, wherever the
+request is then: connecting by TLS, sending, waiting, reading, following a redirect. The body is read chunk by chunk and
+decompressed here with a limit, as a small compressed body can stand for gigabytes.
+
+All of it goes through httpx's public extension points: event hooks of a client and the extension ``trace`` of a
+request. Only the resolution of a host's name and the attempts to connect have timeouts of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import socket
+import threading
+import zlib
+from collections.abc import Iterable
+from contextvars import ContextVar
+from typing import Any
+
+__all__ = ["BadBody", "Exchange", "TooLarge", "open_client", "reply_limit"]
+
+_CURRENT: ContextVar[Exchange] = ContextVar("exchange")
+_HEADERS = 1 << 18
+"""Most bytes of all headers of an exchange."""
+
+
+class BadBody(Exception):
+    """A body that cannot be decompressed."""
+
+
+class TooLarge(Exception):
+    """A response larger than the limit."""
+
+
+def reply_limit(max_tokens: int) -> int:
+    """Most bytes of a response, before and after decompression: room for 20 alternatives with each token."""
+    return (1 << 20) + 2048 * max_tokens
+
+
+class Exchange:
+    """A context in which one request is sent by a client of ``open_client``. ``expired`` after the deadline."""
+
+    def __init__(self, seconds: float, limit: int) -> None:
+        self.limit, self.expired = limit, False
+        self._read = 0
+        self._sockets: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(seconds, self._expire)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Exchange:
+        self._token = _CURRENT.set(self)
+        self._timer.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._timer.cancel()
+        _CURRENT.reset(self._token)
+        with self._lock:
+            while self._sockets:
+                self._sockets.pop().close()
+
+    def _expire(self) -> None:
+        with self._lock:
+            self.expired = True
+            for each in self._sockets:
+                _shut_down(each)
+
+    def trace(self, event: str, info: dict[str, Any]) -> None:
+        """The extension ``trace`` of the request: notes each new connection."""
+        if not event.endswith(("connect_tcp.complete", "connect_unix_socket.complete")):
+            return
+        connection = info["return_value"].get_extra_info("socket")
+        if connection is None:
+            return
+        # A duplicate stays valid when TLS takes the connection's own descriptor over.
+        copy = connection.dup()
+        with self._lock:
+            self._sockets.append(copy)
+            if self.expired:
+                _shut_down(copy)
+
+    def receive(self, response: Any) -> None:
+        """Read the body of ``response``, decompress it, and put it in the place of the stream."""
+        encodings = response.headers.get("content-encoding", "").lower().replace(" ", "").split(",")
+        encodings = [each for each in encodings if each not in ("", "identity")]
+        stream = response.stream
+        try:
+            if sum(len(name) + len(value) for name, value in response.headers.raw) > _HEADERS:
+                raise TooLarge(f"headers of more than {_HEADERS} bytes")
+            body = _decompressed(self._chunks(stream), encodings, self.limit)
+        finally:
+            stream.close()
+        for name in ("content-encoding", "content-length"):
+            if name in response.headers:
+                del response.headers[name]
+        response.stream = _library(type(response)).ByteStream(body)
+        # The package openai decodes errors by the charset that the server names, which may be any codec of Python.
+        response.encoding = "utf-8"
+
+    def _chunks(self, stream: Iterable[bytes]) -> Iterable[bytes]:
+        for chunk in stream:
+            self._read += len(chunk)
+            if self._read > self.limit:
+                raise TooLarge(f"a response of more than {self.limit} bytes")
+            yield chunk
+
+
+def open_client(openai: Any, base_url: str, secret: str | None, seconds: float) -> Any:
+    """A client of the package ``openai`` whose requests are sent within an ``Exchange``, without retries.
+
+    Connections are not kept: the one of a request that begins is then always known, and a new one costs little
+    beside the time that a model takes to write.
+    """
+    http_client = openai.DefaultHttpxClient(
+        event_hooks={"request": [_begin], "response": [_receive]},
+        headers={"Accept-Encoding": "gzip, deflate"},
+        limits=_library(openai.DefaultHttpxClient.__base__).Limits(max_keepalive_connections=0),
+        max_redirects=5,
+        timeout=seconds,
+    )
+    # Servers of one's own mostly want no key, but the package wants one.
+    key = secret or "none"
+    return openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=seconds, http_client=http_client)
+
+
+def _library(kind: type) -> Any:
+    """The HTTP library that ``kind`` belongs to: httpx, or httpx2 under newer versions of ``openai``."""
+    return importlib.import_module(kind.__module__.partition(".")[0])
+
+
+def _begin(request: Any) -> None:
+    request.extensions = {**request.extensions, "trace": _CURRENT.get().trace}
+
+
+def _receive(response: Any) -> None:
+    _CURRENT.get().receive(response)
+
+
+def _shut_down(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _decompressed(chunks: Iterable[bytes], encodings: list[str], limit: int) -> bytes:
+    """The body of at most ``limit`` bytes."""
+    if not encodings:
+        return b"".join(chunks)
+    if encodings not in (["gzip"], ["x-gzip"], ["deflate"]):
+        for _ in chunks:  # so that the limit holds here too
+            pass
+        raise BadBody(f"content-encoding {', '.join(encodings)[:40]!r}, which the request did not allow")
+    packed = b"".join(chunks)
+    # A zlib header is two bytes with a checksum; some servers send deflate without it.
+    wrapped = encodings != ["deflate"] or (len(packed) > 1 and int.from_bytes(packed[:2], "big") % 31 == 0)
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS + 32 if wrapped else -zlib.MAX_WBITS)
+    try:
+        body = unpacker.decompress(packed, limit + 1)
+    except zlib.error as error:
+        raise BadBody(f"the body is no {encodings[0]}: {error}") from None
+    if len(body) > limit:
+        raise TooLarge(f"a response of more than {limit} bytes after decompression")
+    if not unpacker.eof:
+        raise BadBody(f"the {encodings[0]} body ends early")
+    return body
