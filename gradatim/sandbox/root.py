@@ -21,7 +21,7 @@ DEVICES = ("null", "full", "random", "urandom")
 """No ``/dev/zero``: mapped as shared it is memory that is counted for no process."""
 
 COVERED = ("/proc/cmdline",)
-"""Files of /proc that tell of the host; a device file on a mount without devices covers each, so it cannot be opened."""
+"""Files of /proc that tell of the host. A device file on a mount without devices covers each: it cannot be opened."""
 
 
 @functools.cache

@@ -187,7 +187,10 @@ def program(machine: str | None = None, *, file_times: bool = False) -> bytes:
     steps += [(EQUAL, numbers[column], label, "") for numbers, label in looked_at.items()]
     listed = {"forbidden": NUMBERS, "absent": ABSENT, "granted": {} if file_times else FILE_TIMES}
     steps += [
-        (EQUAL, row[column], label, "") for label, rows in listed.items() for row in rows.values() if row[column] != NONE
+        (EQUAL, row[column], label, "")
+        for label, rows in listed.items()
+        for row in rows.values()
+        if row[column] != NONE
     ]
     return _assemble([*steps, (RETURN, ALLOW, "", "")], _blocks())
 

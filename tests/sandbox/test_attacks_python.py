@@ -386,11 +386,15 @@ def test_times_of_a_shared_device_do_not_change(checker: PythonChecker, name: st
     assert told(checker, tried(f"os.utime('/dev/{name}')")).startswith("OSError [Errno 30]")
     after = os.stat(f"/dev/{name}")
     assert (after.st_mtime_ns, after.st_atime_ns) == (before.st_mtime_ns, before.st_atime_ns)
-    assert told(checker, tried("open('own', 'w').close(); os.utime('own', (5, 5)); got = os.stat('own').st_mtime")) == "5.0"
+    assert (
+        told(checker, tried("open('own', 'w').close(); os.utime('own', (5, 5)); got = os.stat('own').st_mtime"))
+        == "5.0"
+    )
 
 
 @pytest.mark.parametrize(
-    "call", ["inotify_init1", "io_setup", "cachestat", "mincore", "move_pages", "mbind", "statmount", "listmount", "newer"]
+    "call",
+    ["inotify_init1", "io_setup", "cachestat", "mincore", "move_pages", "mbind", "statmount", "listmount", "newer"],
 )
 def test_calls_about_what_all_sandboxes_share_are_not_answered(checker: PythonChecker, call: str) -> None:
     column = seccomp.ARCHITECTURES[platform.machine()][1]

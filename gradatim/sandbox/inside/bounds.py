@@ -11,7 +11,7 @@ import functools
 __all__ = ["SIGNALS", "socket_bytes"]
 
 SIGNALS = 1024
-"""Queued signals and timers of a sandbox: each is memory of the kernel, counted for the user and not for the process."""
+"""Queued signals and timers of a sandbox: each is memory of the kernel that counts for the user only."""
 
 
 @functools.cache

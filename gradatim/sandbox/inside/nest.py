@@ -318,7 +318,7 @@ def _sockets(counter: int) -> int:
 
 
 def _await_no_sockets(nest: _Nest) -> None:
-    """Wait until the kernel has collected sockets that were sent into each other; their names would outlive a candidate.
+    """Wait until the kernel has collected sockets that were sent into each other: their names outlive a candidate.
 
     Where that does not happen the nest ends, and with it the namespace.
     """
