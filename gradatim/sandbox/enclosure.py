@@ -5,13 +5,15 @@ be read and holds little more than ``/usr``, a work folder that is a file system
 no environment, no new rights, the filter of ``seccomp``. Files for the work folder travel through descriptors, so the
 host's disk never holds them. The command is not the first process of its process namespace, because the kernel hides
 many signals from that one: a few lines of shell are, which set the resource limits (inside, where a process limit
-counts this program only) and wait. When that first process ends, the kernel kills whatever else is there.
+counts this program only) and wait. When that first process ends, the kernel kills whatever else is there. Its memory
+cannot be read or written from inside, although it has the program's user: its shell is a copy without read permission.
 
 ``enclose`` starts nothing; ``supervise`` does, for programs that end, and ``workers`` for interpreters that stay.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import shlex
@@ -22,6 +24,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import UserError, WorkFailed
 from . import seccomp
+from .inside.bounds import SIGNALS
 from .limits import STACK_BYTES, Limits
 from .rights import drop_rights, reachable
 from .root import WORK, minimal_root
@@ -32,6 +35,10 @@ ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": WORK, "TMPDIR": W
 NAMESPACES = ("user", "ipc", "pid", "net", "uts", "cgroup")
 INSIDE_UID = "1000"
 PAGE = 4096
+SHELL, FIRST = "/bin/sh", "/first"
+BEGIN = f'echo 1000 >/proc/self/oom_score_adj; exec {FIRST} "$@"'
+"""Before the first process's own lines, because it may not write to its own files of /proc."""
+
 PASSWD = f"sandbox:x:{INSIDE_UID}:{INSIDE_UID}::{WORK}:/bin/sh\n".encode()
 
 
@@ -112,10 +119,8 @@ def enclose(
         "--args",
         described,
         "--",
-        "/bin/sh",
-        "-c",
-        init,
-        "init",
+        *(SHELL, "-c", BEGIN, "begin"),
+        *("-c", init, "init"),
         *command,
     )
     kept = (each for each in (*keep_fds, status_fd, collect_fd) if each is not None)
@@ -138,9 +143,11 @@ def initial(
         "exec 3>&2 2>/dev/null",
         # The kernel shields the first process from all signals of the others but those that a shell listens to.
         "trap : INT TERM HUP QUIT",
-        "echo 1000 >/proc/self/oom_score_adj",
         "ulimit -c 0",
         f"ulimit -s {STACK_BYTES >> 10}",
+        # No locked memory; few queued signals, where the shell has a letter for them.
+        "ulimit -l 0",
+        f"ulimit -i {SIGNALS}",
     ]
     if per_process:
         # One second more than asked for: the watch decides, and this ends what hides from it.
@@ -196,6 +203,8 @@ def _arguments(
     arguments += ["--die-with-parent", "--new-session", "--as-pid-1", "--clearenv"]
     arguments += ["--seccomp", handed.add("seccomp", seccomp.program()), *minimal_root()]
     arguments += ["--file", handed.add("passwd", PASSWD), "/etc/passwd"]
+    # The kernel protects the memory of a process whose program cannot be read, also from processes of the same user.
+    arguments += ["--perms", "0111", "--file", handed.add("shell", _shell()), FIRST]
     for source, place in mounts:
         arguments += ["--ro-bind", source, place]
     # What the program is given does not count as written by it; a page each for the names.
@@ -206,6 +215,12 @@ def _arguments(
     for name, value in {**ENVIRONMENT, **environment}.items():
         arguments += ["--setenv", name, value]
     return [*arguments, "--remount-ro", "/", "--chdir", WORK]
+
+
+@functools.cache
+def _shell() -> bytes:
+    """The shell's program, for a copy that can be executed but not read."""
+    return Path(SHELL).read_bytes()
 
 
 class _Handed:

@@ -17,7 +17,11 @@ WORK = "/work"
 ETC = ("ld.so.cache", "alternatives", "java-*")
 """The library index, and what Debian's compilers and Java are links to."""
 
-DEVICES = ("null", "zero", "full", "random", "urandom")
+DEVICES = ("null", "full", "random", "urandom")
+"""No ``/dev/zero``: mapped as shared it is memory that is counted for no process."""
+
+COVERED = ("/proc/cmdline",)
+"""Files of /proc that tell of the host. A device file on a mount without devices covers each: it cannot be opened."""
 
 
 @functools.cache
@@ -39,4 +43,7 @@ def minimal_root() -> tuple[str, ...]:
     arguments += ["--symlink", "/proc/self/fd", "/dev/fd"]
     # What libraries expect to write to is the work folder by other names: one file system, one limit.
     arguments += ["--symlink", WORK, "/dev/shm", "--symlink", WORK, "/tmp"]
-    return (*arguments, "--proc", "/proc")
+    arguments += ["--proc", "/proc"]
+    for path in COVERED:
+        arguments += ["--ro-bind", "/dev/null", path]
+    return tuple(arguments)

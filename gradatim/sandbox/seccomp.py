@@ -5,7 +5,14 @@ packed here by hand, because the rule is short and a library would be one more t
 what has let programs out of sandboxes, or look at and disturb others: tracing, mounting, new namespaces, the kernel's
 keys, its own programs and modules, io_uring, and sockets of every family but AF_UNIX (so not even the loopback).
 A refused call returns an error, as it would from an older kernel or without rights; only a call made for another
-architecture, which would slip past the numbers, kills the process.
+architecture, which would slip past the numbers, kills the process. A call that is newer than this list returns ENOSYS.
+
+The filter also closes the kernel objects that two sandboxes reach through the same file, device or counter: locks,
+leases and notifications on shared inodes, hints stored in an inode, pages moved between memory nodes, counters of
+the machine. Locks are *granted without effect*: the work folder belongs to one program, so a single process sees what
+it would see of a lock without a rival, while no lock ever exists that another sandbox could see. The disposition of
+SIGCHLD is kept at its default in the same way: a parent that ignores it would have its children removed without
+their CPU time being added to any process.
 
 It is the third wall, behind namespaces and resource limits, and not meant to hold alone.
 """
@@ -86,6 +93,14 @@ NUMBERS = {
     "mq_open": (240, 180),
     "memfd_secret": (447, 447),
 }
+FILE_TIMES = {
+    # On a device node they need no more than the right to write, and every sandbox has the same node.
+    "utime": (132, NONE),
+    "utimes": (235, NONE),
+    "futimesat": (261, NONE),
+    "utimensat": (280, 88),
+}
+"""Granted without effect unless the devices are mounted read-only (``program``)."""
 ABSENT = {
     # Answered as by a kernel without them, so that libraries take their other way: glibc then calls ``clone``, whose
     # flags can be read here, and files without a name, which no limit counts, are made in the work folder instead.
@@ -94,17 +109,55 @@ ABSENT = {
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
     "memfd_create": (319, 279),
+    # Events of shared files, and requests counted for the whole machine.
+    "inotify_init": (253, NONE),
+    "inotify_init1": (294, 26),
+    "io_setup": (206, 0),
+    # The state of shared pages: which are in memory, and on which node.
+    "mincore": (27, 232),
+    "cachestat": (451, 451),
+    "get_mempolicy": (239, 236),
+    "set_mempolicy": (238, 237),
+    "mbind": (237, 235),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
+    "set_mempolicy_home_node": (450, 450),
+    # Paths of the host behind the mounts.
+    "statmount": (457, 457),
+    "listmount": (458, 458),
+    # Rule sets, which no limit counts.
+    "landlock_create_ruleset": (444, 444),
 }
+NEWER = 463
+"""The first call number that this list has not been compared with; the same on both architectures."""
+
 CLONE, SOCKET, SOCKETPAIR, IOCTL = (56, 220), (41, 198), (53, 199), (16, 29)
+FCNTL, FLOCK, MMAP, SIGACTION, SETSOCKOPT = (72, 25), (73, 32), (9, 222), (13, 134), (54, 208)
 NAMESPACE_FLAGS = 0x7E020000
 AF_UNIX = 1
-TERMINAL_REQUESTS = (0x5412, 0x541C)
-"""TIOCSTI and TIOCLINUX: they put words into a terminal as if its user had typed them."""
+REQUESTS = (0x5412, 0x541C, 0xC0506617)
+"""TIOCSTI and TIOCLINUX put words into a terminal as if its user had typed them; FS_IOC_ADD_ENCRYPTION_KEY leaves a key
+with a file system."""
 
-LOAD, EQUAL, SET, AT_LEAST, RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
+LOCKS = (6, 7, 37, 38)
+"""F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW."""
+
+SHARED_STATE = (5, 36, 1024, 1025, 1026, 1035, 1036, 1037, 1038)
+"""F_GETLK, F_OFD_GETLK; F_SETLEASE, F_GETLEASE, F_NOTIFY; the four hints of a file's lifetime, kept in its inode."""
+
+MAP_SHARED_ANONYMOUS, MAP_KIND, MAP_HUGETLB = 0x21, 0x2F, 0x40000
+"""Shared memory without a file is held also by a process that has it no longer in its page tables, and the pool of
+huge pages belongs to the machine: neither is counted for a process."""
+
+SIGCHLD, SOL_SOCKET = 17, 1
+BUFFER_SIZES = (7, 8)
+"""SO_SNDBUF, SO_RCVBUF: the kernel's memory that each socket may hold."""
+
+LOAD, EQUAL, SET, AT_LEAST, MASK, RETURN = 0x20, 0x15, 0x45, 0x35, 0x54, 0x06
 ALLOW, ERROR, KILL = 0x7FFF0000, 0x00050000, 0x80000000
-NUMBER, ARCHITECTURE, FIRST, SECOND = 0, 4, 16, 24
-"""Offsets into the kernel's ``seccomp_data``: call number, architecture, low half of the first and second argument."""
+NUMBER, ARCHITECTURE, FIRST, SECOND, SECOND_HIGH, THIRD, FOURTH = 0, 4, 16, 24, 28, 32, 40
+"""Offsets into the kernel's ``seccomp_data``: call number, architecture, low halves of the arguments, and the high half
+of the second."""
 
 X32 = 0x40000000
 """x86-64 has a second set of call numbers with this bit set."""
@@ -114,38 +167,79 @@ Step = tuple[int, int, str, str]
 
 
 @functools.cache
-def program(machine: str | None = None) -> bytes:
-    """The filter for ``machine`` (this one when None); ``KeyError`` for one that is not in ``ARCHITECTURES``."""
+def program(machine: str | None = None, *, file_times: bool = False) -> bytes:
+    """The filter for ``machine`` (this one when None); ``KeyError`` for one that is not in ``ARCHITECTURES``.
+
+    ``file_times`` lets file times be set, for sandboxes whose device nodes are mounted read-only.
+    """
     audit, column = ARCHITECTURES[machine or platform.machine()]
     steps: list[Step] = [
         (LOAD, ARCHITECTURE, "", ""),
         (EQUAL, audit, "", "kill"),
         (LOAD, NUMBER, "", ""),
         (AT_LEAST, X32, "kill", ""),
+        (AT_LEAST, NEWER, "absent", ""),
     ]
-    steps += [(EQUAL, row[column], "forbidden", "") for row in NUMBERS.values() if row[column] != NONE]
-    steps += [(EQUAL, row[column], "absent", "") for row in ABSENT.values()]
+    looked_at = {
+        MMAP: "mmap", FCNTL: "fcntl", IOCTL: "ioctl", SIGACTION: "sigaction", CLONE: "clone", SOCKET: "socket",
+        SOCKETPAIR: "socket", SETSOCKOPT: "setsockopt", FLOCK: "granted",
+    }  # fmt: skip
+    steps += [(EQUAL, numbers[column], label, "") for numbers, label in looked_at.items()]
+    listed = {"forbidden": NUMBERS, "absent": ABSENT, "granted": {} if file_times else FILE_TIMES}
     steps += [
-        (EQUAL, CLONE[column], "clone", ""),
-        (EQUAL, SOCKET[column], "socket", ""),
-        (EQUAL, SOCKETPAIR[column], "socket", ""),
-        (EQUAL, IOCTL[column], "ioctl", "allow"),
+        (EQUAL, row[column], label, "")
+        for label, rows in listed.items()
+        for row in rows.values()
+        if row[column] != NONE
     ]
-    blocks: dict[str, list[Step]] = {
-        "clone": [(LOAD, FIRST, "", ""), (SET, NAMESPACE_FLAGS, "forbidden", "allow")],
-        "socket": [(LOAD, FIRST, "", ""), (EQUAL, AF_UNIX, "allow", "family")],
+    return _assemble([*steps, (RETURN, ALLOW, "", "")], _blocks())
+
+
+def _blocks() -> dict[str, list[Step]]:
+    """What is decided by arguments, and the answers. A label is laid out behind all that jump to it."""
+    return {
+        "mmap": [
+            (LOAD, FOURTH, "", ""),
+            (SET, MAP_HUGETLB, "forbidden", ""),
+            (MASK, MAP_KIND, "", ""),
+            (EQUAL, MAP_SHARED_ANONYMOUS, "forbidden", "allow"),
+        ],
+        "fcntl": [
+            (LOAD, SECOND, "", ""),
+            *((EQUAL, command, "granted", "") for command in LOCKS),
+            *((EQUAL, command, "forbidden", "") for command in SHARED_STATE),
+            (RETURN, ALLOW, "", ""),
+        ],
         "ioctl": [
             (LOAD, SECOND, "", ""),
-            (EQUAL, TERMINAL_REQUESTS[0], "forbidden", ""),
-            (EQUAL, TERMINAL_REQUESTS[1], "forbidden", "allow"),
+            *((EQUAL, request, "forbidden", "") for request in REQUESTS),
+            (RETURN, ALLOW, "", ""),
+        ],
+        # An address of zero only asks; its low half alone may be zero in an address of something.
+        "sigaction": [
+            (LOAD, FIRST, "", ""),
+            (EQUAL, SIGCHLD, "", "allow"),
+            (LOAD, SECOND, "", ""),
+            (EQUAL, 0, "", "granted"),
+            (LOAD, SECOND_HIGH, "", ""),
+            (EQUAL, 0, "allow", "granted"),
+        ],
+        "clone": [(LOAD, FIRST, "", ""), (SET, NAMESPACE_FLAGS, "forbidden", "allow")],
+        "socket": [(LOAD, FIRST, "", ""), (EQUAL, AF_UNIX, "allow", "family")],
+        "setsockopt": [
+            (LOAD, SECOND, "", ""),
+            (EQUAL, SOL_SOCKET, "", "allow"),
+            (LOAD, THIRD, "", ""),
+            *((EQUAL, option, "granted", "") for option in BUFFER_SIZES),
+            (RETURN, ALLOW, "", ""),
         ],
         "allow": [(RETURN, ALLOW, "", "")],
+        "granted": [(RETURN, ERROR, "", "")],
         "forbidden": [(RETURN, ERROR | errno.EPERM, "", "")],
         "absent": [(RETURN, ERROR | errno.ENOSYS, "", "")],
         "family": [(RETURN, ERROR | errno.EAFNOSUPPORT, "", "")],
         "kill": [(RETURN, KILL, "", "")],
     }
-    return _assemble(steps, blocks)
 
 
 def _assemble(steps: list[Step], blocks: dict[str, list[Step]]) -> bytes:

@@ -12,6 +12,7 @@ import functools
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -26,8 +27,11 @@ __all__ = ["Walls", "advice", "find_walls", "require_walls"]
 
 PROBE = """
 test ! -e /root && test ! -e /home && test ! -e /etc/shadow || echo root
-touch /usr/probe 2>/dev/null && echo read-only
-touch probe || echo folder
+(: >/usr/probe) 2>/dev/null && echo read-only
+(: >probe) || echo folder
+before=$(stat -c %Y%y /dev/null); touch /dev/null; test "$before" = "$(stat -c %Y%y /dev/null)" || echo devices
+(: </proc/cmdline) 2>/dev/null && echo boot-parameters
+(: <>/proc/1/mem) 2>/dev/null && echo first-process
 test "$(id -u)" = 1000 || echo user
 test "$(ls /proc | grep -c '^[0-9]')" -lt 8 || echo processes
 grep -q '^NoNewPrivs:.*1' /proc/self/status || echo privileges
@@ -78,6 +82,13 @@ def find_walls() -> Walls:
 
 def require_walls() -> None:
     """``WallsMissing`` with the reason and what to do, unless all walls stand."""
+    if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+        # Every process below would inherit it, and what its children used would be counted for none.
+        raise WallsMissing(
+            "untrusted programs are not run: this process ignores SIGCHLD, so their CPU time cannot be counted",
+            where="sandbox",
+            hint="start gradatim from a shell or service that does not ignore SIGCHLD",
+        )
     walls = find_walls()
     if not walls.stand:
         raise WallsMissing(

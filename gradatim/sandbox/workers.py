@@ -165,6 +165,9 @@ def _broken(error: Damaged) -> Verdict:
 def _verdict(letter: bytes, reason: str, report: tuple[bytes, int, float, float], limits: Limits) -> Verdict:
     """What the tester says, and where the program was lost, how the nest saw it end."""
     ending, code, cpu, _ = report
+    if letter == b"p" and cpu > limits.cpu_seconds:
+        # Children that came and went between two looks at the tree are in the total all the same.
+        return Verdict("timeout", f"the program used more than {limits.cpu_seconds:g} s of CPU time", cpu)
     if letter == b"p":
         return Verdict("passed", reason, cpu)
     if letter == b"t":

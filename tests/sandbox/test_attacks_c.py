@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -65,6 +66,44 @@ def test_memory_that_no_limit_counts_is_not_given(attack):
     assert answers(attack("unnamed-memory")) == {"memfd": "ENOSYS", "shmget": "EPERM"}
 
 
+def test_memory_that_is_counted_for_no_process_is_not_given(attack):
+    assert answers(attack("uncounted-memory")) == {"shared": "EPERM", "huge": "EPERM", "zero": "ENOENT"}
+
+
+def test_buffers_of_sockets_count_as_memory(attack):
+    execution = attack("socket-buffers", limits=replace(SMALL, memory_bytes=64 * MIB, cpu_seconds=5))
+    assert execution.ending == "memory"
+
+
+def test_page_tables_count_as_memory(attack):
+    execution = attack("page-tables", limits=replace(SMALL, address_space=False, memory_bytes=64 * MIB, cpu_seconds=5))
+    assert execution.ending == "memory"
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/usr/bin/env"])
+def test_nothing_is_told_or_left_by_a_shared_file(attack, path):
+    before = os.stat(path)
+    with open(path, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        told = answers(attack("shared-objects", path))
+    granted, refused = {"flock", "lock", "description-lock", "times"}, {"query", "description-query", "lease", "hint"}
+    assert {told[each] for each in granted} == {"done"}
+    assert {told[each] for each in refused | {"notification"}} == {"EPERM"}
+    assert told["inotify"] == "ENOSYS"
+    after = os.stat(path)
+    assert (after.st_mtime_ns, after.st_atime_ns) == (before.st_mtime_ns, before.st_atime_ns)
+
+
+def test_the_first_process_is_not_read_or_written(attack):
+    told = answers(attack("first-process"))
+    assert told.pop("mode") == "EROFS"
+    assert set(told.values()) == {"EACCES"}
+
+
+def test_paths_and_boot_parameters_of_the_host_are_not_told(attack):
+    assert answers(attack("host-paths")) == {"boot": "EACCES", "statmount": "ENOSYS", "listmount": "ENOSYS"}
+
+
 def test_many_files_do_not_fill_the_disk(attack):
     execution = attack("disk")
     assert answers(execution) == {"disk": "ENOSPC"}
@@ -104,6 +143,13 @@ def test_children_do_not_each_get_the_cpu_time_of_the_whole(attack):
     execution = attack("spin-in-children")
     assert execution.ending == "timeout"
     assert execution.cpu_seconds < 2 * SMALL.cpu_seconds
+
+
+@pytest.mark.parametrize("how", ["ignored", "not-waited-for", "orphans"])
+def test_cpu_time_of_children_that_nobody_waits_for_counts(attack, how):
+    execution = attack("children-without-parents", how)
+    assert execution.ending == "timeout"
+    assert execution.cpu_seconds < 3 * SMALL.cpu_seconds
 
 
 def test_ignored_signals_do_not_save_a_program(attack):

@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import platform
 import socket
+import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from attacking import Host, look, wait_until
 
+from gradatim.sandbox import seccomp
 from gradatim.sandbox.checker import PythonChecker, PythonJob
 from gradatim.sandbox.inside.tester import LARGE
 from gradatim.sandbox.limits import MIB, Limits
@@ -304,6 +309,112 @@ def test_the_tests_functions_cannot_be_looked_into(checker: PythonChecker) -> No
     assert "check" not in found.reason.partition(" · ")[0]
 
 
+# Talking to another candidate. The test itself stands for a candidate in another sandbox of the same machine.
+
+SHARED = ("/dev/null", "/usr/bin/env")
+"""A device and a file that every sandbox sees."""
+
+ASKED = """import fcntl, struct
+place = os.open({path!r}, os.O_RDWR if 'dev' in {path!r} else os.O_RDONLY)
+{ask}"""
+
+
+def test_status_flags_do_not_outlive_a_candidate(checker: PythonChecker) -> None:
+    flags = "import fcntl\ngot = [fcntl.fcntl(each, fcntl.F_GETFL) for each in range(3)]"
+    change = "\nfor each in range(3): fcntl.fcntl(each, fcntl.F_SETFL, os.O_APPEND | os.O_NONBLOCK)"
+    first = told(checker, tried(flags + change))
+    assert told(checker, tried(flags)) == first
+
+
+def test_an_owner_of_descriptors_does_not_outlive_a_candidate(checker: PythonChecker) -> None:
+    owner = "import fcntl\ngot = [(fcntl.fcntl(each, fcntl.F_GETOWN), fcntl.fcntl(each, 11)) for each in range(3)]"
+    change = "\nfor each in range(3): fcntl.fcntl(each, fcntl.F_SETOWN, os.getpid()); fcntl.fcntl(each, 10, 12)"
+    first = told(checker, tried(owner + change))
+    assert told(checker, tried(owner)) == first == "[(0, 0), (0, 0), (0, 0)]"
+
+
+@pytest.mark.parametrize("path", SHARED)
+@pytest.mark.parametrize(
+    ("ask", "answer"),
+    [
+        ("fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)", "nothing"),
+        ("fcntl.fcntl(place, 37, struct.pack('hhqqi4x', 1, 0, 0, 0, 0))", "nothing"),
+        ("got = fcntl.fcntl(place, fcntl.F_GETLK, struct.pack('hhqqi4x', 1, 0, 0, 0, 0))", "PermissionError"),
+        ("got = fcntl.fcntl(place, 36, struct.pack('hhqqi4x', 1, 0, 0, 0, 0))", "PermissionError"),
+    ],
+    ids=["flock", "description-lock", "query", "description-query"],
+)
+def test_locks_of_others_are_not_seen(checker: PythonChecker, path: str, ask: str, answer: str) -> None:
+    program = tried(ASKED.format(path=path, ask=ask))
+    with open(path, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        fcntl.fcntl(held, 37, struct.pack("hhqqi4x", 0, 0, 0, 0, 0))
+        with_lock = told(checker, program)
+    assert with_lock.startswith(answer)
+    assert told(checker, program) == with_lock
+
+
+@pytest.mark.parametrize("path", SHARED)
+def test_locks_of_a_candidate_are_not_seen_and_not_left(checker: PythonChecker, path: str) -> None:
+    lock = "fcntl.flock({0}, fcntl.LOCK_EX)\nfcntl.fcntl({0}, 37, struct.pack('hhqqi4x', 0, 0, 5, 1, 0))"
+    assert told(checker, tried(ASKED.format(path=path, ask=lock.format("place")))) == "nothing"
+    assert told(checker, tried("import fcntl, struct\n" + lock.format(0))) == "nothing"
+    with open(path, "r+b" if "dev" in path else "rb", buffering=0) as free:
+        fcntl.flock(free, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        seen = fcntl.fcntl(free, 36, struct.pack("hhqqi4x", 1, 0, 0, 0, 0))
+        assert struct.unpack("hhqqi4x", seen)[0] == fcntl.F_UNLCK
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        "fcntl.fcntl(place, fcntl.F_SETLEASE, fcntl.F_RDLCK)",
+        "fcntl.fcntl(os.open('/usr', os.O_RDONLY), fcntl.F_NOTIFY, fcntl.DN_ACCESS)",
+        "fcntl.fcntl(place, 1036, struct.pack('Q', 3))",
+        "fcntl.fcntl(place, 1035, bytes(8))",
+        "fcntl.ioctl(place, 0xC0506617, bytes(80))",
+    ],
+    ids=["lease", "notification", "lifetime-hint", "read-hint", "encryption-key"],
+)
+def test_nothing_is_kept_with_a_shared_file(checker: PythonChecker, ask: str) -> None:
+    assert told(checker, tried(ASKED.format(path="/usr/bin/env", ask=ask))).startswith("PermissionError [Errno 1]")
+
+
+@pytest.mark.parametrize("name", ["null", "full", "random", "urandom"])
+def test_times_of_a_shared_device_do_not_change(checker: PythonChecker, name: str) -> None:
+    before = os.stat(f"/dev/{name}")
+    assert told(checker, tried(f"os.utime('/dev/{name}')")).startswith("OSError [Errno 30]")
+    after = os.stat(f"/dev/{name}")
+    assert (after.st_mtime_ns, after.st_atime_ns) == (before.st_mtime_ns, before.st_atime_ns)
+    assert (
+        told(checker, tried("open('own', 'w').close(); os.utime('own', (5, 5)); got = os.stat('own').st_mtime"))
+        == "5.0"
+    )
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["inotify_init1", "io_setup", "cachestat", "mincore", "move_pages", "mbind", "statmount", "listmount", "newer"],
+)
+def test_calls_about_what_all_sandboxes_share_are_not_answered(checker: PythonChecker, call: str) -> None:
+    column = seccomp.ARCHITECTURES[platform.machine()][1]
+    number = seccomp.NEWER + 3 if call == "newer" else seccomp.ABSENT[call][column]
+    body = f"import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\ngot = libc.syscall({number}, 0, 0, 0, 0, 0), ctypes.get_errno()"
+    assert told(checker, tried(body)) == "(-1, 38)"
+
+
+def test_a_socket_name_does_not_outlive_a_candidate(checker: PythonChecker) -> None:
+    # Sent into itself, a socket is not closed with the process; the kernel finds it later.
+    body = """import socket
+own = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+own.bind(b'\\0left')
+own.connect(b'\\0left')
+socket.send_fds(own, [b'x'], [own.fileno()])
+got = 'bound'"""
+    for _ in range(3):
+        assert told(checker, tried(body)) == "bound"
+
+
 # Files.
 
 
@@ -547,6 +658,58 @@ def test_a_file_does_not_grow_past_its_limit(checker: PythonChecker) -> None:
     assert said.startswith("OSError [Errno 27]")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import mmap\ngot = mmap.mmap(-1, 1 << 20)",
+        "import mmap\ngot = mmap.mmap(-1, 1 << 20, 0x40022)",
+        "import mmap\ngot = mmap.mmap(os.open('/dev/zero', os.O_RDWR), 1 << 20)",
+    ],
+    ids=["shared", "huge-pages", "zero"],
+)
+def test_memory_that_is_counted_for_no_process_is_not_given(checker: PythonChecker, body: str) -> None:
+    assert told(checker, tried(body)).startswith(("PermissionError", "FileNotFoundError"))
+
+
+@pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM", "SOCK_SEQPACKET"])
+def test_buffers_of_sockets_count_as_memory(kind: str) -> None:
+    program = f"""
+import os, socket, time
+
+def fill():
+    kept = []
+    for _ in range(13):
+        pair = socket.socketpair(socket.AF_UNIX, socket.{kind})
+        kept += pair
+        for each in pair:
+            each.setblocking(False)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)
+            try:
+                while True: each.send(bytes(1 << 15))
+            except BlockingIOError: pass
+    time.sleep(30)
+
+def f():
+    for _ in range(10):
+        if os.fork() == 0:
+            try: fill()
+            finally: os._exit(0)
+        time.sleep(0.02)
+    fill()
+"""
+    with PythonChecker(limits=replace(LIMITS, memory_bytes=96 * MIB, cpu_seconds=2.0)) as small:
+        found = attack(small, program)
+    assert (found.outcome, "bytes of memory" in found.reason) == ("failed", True)
+
+
+def test_timers_do_not_fill_the_kernel(checker: PythonChecker) -> None:
+    body = """import ctypes
+made, timer = 0, ctypes.c_void_p()
+while made < 5000 and ctypes.CDLL(None).timer_create(1, None, ctypes.byref(timer)) == 0: made += 1
+got = made"""
+    assert int(told(checker, tried(body))) <= 1024
+
+
 @pytest.mark.parametrize("text", ["'x' * 1000 + '\\n'", "'x' * 100_000"], ids=["lines", "no-newline"])
 def test_endless_output_does_not_stall_or_fill(checker: PythonChecker, text: str) -> None:
     found = attack(checker, f"def f():\n    while True: print({text}, end='', flush=True)")
@@ -579,6 +742,61 @@ def test_cpu_time_of_children_counts(checker: PythonChecker) -> None:
     program = "import os, time\ndef f():\n    for _ in range(3):\n        if os.fork() == 0:\n            while True: pass\n    time.sleep(60)"
     found = attack(checker, program)
     assert (found.outcome, "CPU time" in found.reason) == ("timeout", True)
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+        "ctypes.CDLL(None).sigaction(17, struct.pack('Q128xi4xQ', 0, 2, 0), None)",
+        "pass",
+    ],
+    ids=["ignored", "not-waited-for", "orphans"],
+)
+def test_cpu_time_of_children_that_nobody_waits_for_counts(checker: PythonChecker, prepare: str) -> None:
+    orphans = prepare == "pass"
+    program = f"""
+import ctypes, os, signal, struct, time
+
+def burn():
+    end = time.process_time() + 0.03
+    while time.process_time() < end: pass
+    os._exit(0)
+
+def f():
+    {prepare}
+    for _ in range(40):
+        child = os.fork()
+        if child == 0:
+            if {orphans} and os.fork(): os._exit(0)
+            burn()
+        try:
+            while os.wait()[0] == child or not {orphans}: pass
+        except ChildProcessError: pass
+    return {SECRET}
+"""
+    found = attack(checker, program)
+    assert (found.outcome, "CPU time" in found.reason) == ("timeout", True)
+    assert found.cpu_seconds < 1
+
+
+def test_children_of_a_parent_that_dies_at_once_count(checker: PythonChecker) -> None:
+    program = f"""
+import os, time
+
+def f():
+    for _ in range(30):
+        if os.fork() == 0:
+            for _ in range(2):
+                if os.fork() == 0:
+                    end = time.process_time() + 0.03
+                    while time.process_time() < end: pass
+                    break
+            os._exit(0)
+        for _ in range(3): os.wait()
+    return {SECRET}
+"""
+    assert attack(checker, program).outcome == "timeout"
 
 
 def test_a_stopped_program_is_ended(impatient: PythonChecker) -> None:

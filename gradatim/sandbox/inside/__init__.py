@@ -6,6 +6,7 @@ tests reach it.
 
     codec      values as plain bytes: no pickle, nothing is executed
     peer       calls over a socket, in both directions
+    bounds     what a program may hold in the kernel where no limit counts it
     walls      what a forked child gives up before it runs foreign code
     nest       the interpreter that forks once per candidate, in one sandbox
     candidate  what a fork of the nest does: load the program, answer calls

@@ -28,6 +28,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from . import candidate, walls
+from .bounds import socket_bytes
 from .codec import decode, encode
 from .peer import REQUEST, message
 
@@ -39,6 +40,9 @@ begun), the exit code, signal or errno, CPU seconds, wall seconds."""
 
 LENGTH = struct.Struct("<I")
 LOOK_EVERY = 50
+COLLECTED = 2.0
+"""Seconds that the kernel may take to collect what a candidate has left unreachable."""
+
 LAST_MOMENT = 200
 """Milliseconds that a candidate which hung up has, to be seen dying."""
 
@@ -80,6 +84,7 @@ class _Nest(NamedTuple):
     control: _socket.socket
     poll: select.poll
     processes: int
+    sockets: int
     namespace: int
     begun: int
     highest: int
@@ -109,13 +114,15 @@ def main() -> None:
 def _settle(control: _socket.socket, settings: dict[str, Any]) -> _Nest:
     """Put up the nest's own walls. Its descriptors lie behind all that a candidate may have."""
     processes = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sockets = _socket_counter() if settings["walls"] else -1  # without walls the namespace is the host's
     namespace = walls.prepare(settings["walls"])
     if settings["walls"]:
         walls.limit_all(settings)  # without walls the number of processes would count all of the user's
+    socket_bytes()  # measured once, here
     begun = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     highest = min(settings["open_files"], resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 8) - 1
     own = []
-    for given in (control.detach(), processes, begun, namespace):
+    for given in (control.detach(), processes, begun, namespace, sockets):
         own.append(-1 if given < 0 else fcntl.fcntl(given, fcntl.F_DUPFD_CLOEXEC, highest + 1))
     os.closerange(3, highest + 1)
     os.closerange(max(own) + 1, MOST_DESCRIPTORS)
@@ -129,7 +136,15 @@ def _settle(control: _socket.socket, settings: dict[str, Any]) -> _Nest:
         partial(os.closerange, highest + 1, MOST_DESCRIPTORS),
     )
     program = candidate.Program(highest)
-    return _Nest(control, poll, own[1], own[3], own[2], highest, steps, program, settings)
+    return _Nest(control, poll, own[1], own[4], own[3], own[2], highest, steps, program, settings)
+
+
+def _socket_counter() -> int:
+    """A descriptor of the namespace's socket counter; -1 where there is none."""
+    try:
+        return os.open("/proc/self/net/sockstat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def receive_control() -> _socket.socket:
@@ -207,6 +222,7 @@ def _try(nest: _Nest, connection: int) -> bytes:
     finally:
         nest.poll.unregister(handle)
         os.close(handle)
+    _await_no_sockets(nest)
     try:
         told = os.eventfd_read(nest.begun)
     except BlockingIOError:
@@ -256,7 +272,7 @@ def _watch(nest: _Nest, child: int, handle: int) -> bytes:
             if order == b"L" and _ends(handle):
                 return b"e"
             return b"k"
-        cpu, memory = _usage(nest.processes)
+        cpu, memory = _usage(nest.processes, nest.sockets)
         if cpu > settings["cpu_seconds"]:
             return b"t"
         if memory > settings["memory_bytes"]:
@@ -272,8 +288,12 @@ def _ends(handle: int) -> bool:
     return bool(poll.poll(LAST_MOMENT))
 
 
-def _usage(processes: int) -> tuple[float, int]:
-    """CPU seconds and bytes of memory of the candidate and all that it has started, living or waited for."""
+def _usage(processes: int, sockets: int) -> tuple[float, int]:
+    """CPU seconds and bytes of memory of the candidate and all that it has started, living or waited for.
+
+    Buffers of sockets are the kernel's memory, which no process has in its own figures: each socket counts with what
+    it can hold.
+    """
     ticks, pages = 0, 0
     for process in _family(processes):
         try:
@@ -283,7 +303,32 @@ def _usage(processes: int) -> tuple[float, int]:
             continue  # it has just ended
         ticks += sum(map(int, fields[11:15]))
         pages += resident - shared
-    return ticks / _TICK, pages * _PAGE
+    return ticks / _TICK, pages * _PAGE + _sockets(sockets) * socket_bytes()
+
+
+def _sockets(counter: int) -> int:
+    """The sockets of the network namespace, which the candidate has to itself; 0 where the kernel does not count them.
+
+    Sockets that were sent over others and not received are among them, although no process has a descriptor of them.
+    """
+    if counter < 0:
+        return 0
+    first_line = os.pread(counter, 64, 0).partition(b"\n")[0]
+    return int(first_line.rpartition(b" ")[2])
+
+
+def _await_no_sockets(nest: _Nest) -> None:
+    """Wait until the kernel has collected sockets that were sent into each other: their names outlive a candidate.
+
+    Where that does not happen the nest ends, and with it the namespace.
+    """
+    deadline = time.monotonic() + COLLECTED
+    while _sockets(nest.sockets):
+        for each in _socket.socketpair():
+            each.close()  # closing any socket starts the collection
+        if time.monotonic() > deadline:
+            os._exit(1)
+        time.sleep(0.001)
 
 
 def _family(processes: int) -> list[int]:

@@ -23,10 +23,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from .bounds import SIGNALS
+
 __all__ = ["Step", "fork_apart", "limit_all", "prepare", "steps"]
 
 NEWNS, NEWPID = 0x00020000, 0x20000000
 NOSUID, NODEV, NOEXEC, READ_ONLY, REC, PRIVATE = 2, 4, 8, 1, 1 << 14, 1 << 18
+REMOUNT, BIND = 1 << 5, 1 << 12
 SET_DUMPABLE, SET_NO_NEW_PRIVS, SET_CHILD_SUBREAPER = 4, 38, 36
 CAP_AMBIENT, CAP_AMBIENT_CLEAR_ALL, CAPABILITY_VERSION = 47, 4, 0x20080522
 
@@ -64,10 +67,27 @@ def prepare(walls: bool) -> int:
         return -1
     _mount(None, b"/", None, REC | PRIVATE, None)
     _prctl(CAP_AMBIENT, CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    for device in os.scandir("/dev"):
+        if not device.is_symlink():
+            _close_to_changes(device.path)
     own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     # Covered for the nest too, which looks at it through the descriptor that it has opened before.
     _mount(b"tmpfs", b"/proc", b"tmpfs", NOSUID | NODEV | NOEXEC | READ_ONLY, b"size=0,nr_inodes=1")
     return own_namespace
+
+
+def _close_to_changes(path: str) -> None:
+    """Mount ``path`` read-only. A device can still be written to, but its times, which all sandboxes see, are fixed."""
+    kept = os.statvfs(path).f_flag & (NOSUID | NODEV | NOEXEC)
+    _mount(None, path.encode(), None, REMOUNT | BIND | READ_ONLY | kept, None)
+
+
+def fresh_streams() -> None:
+    """New descriptors 0 to 2. Those of the nest have status flags, an owner and locks that outlive a candidate."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    os.close(null)
 
 
 def fork_apart(own_namespace: int) -> int:
@@ -99,12 +119,13 @@ def steps(limits: Mapping[str, Any], walls: bool) -> tuple[Step, ...]:
     limits; no right any more, for good: without new privileges (``prepare``) no program that is started gives one back.
     """
     if not walls:
-        return (os.setsid, *_limit(limits))
+        return (os.setsid, fresh_streams, *_limit(limits))
     inodes = max(64, limits["folder_bytes"] // 4096)
     options = f"size={limits['folder_bytes']},nr_inodes={inodes},mode=0700".encode()
     version, none = _Header(CAPABILITY_VERSION, 0), (_Capabilities * 2)()
     return (
         os.setsid,
+        fresh_streams,
         partial(_unshare, NEWNS),
         partial(_mount, b"tmpfs", WORK, b"tmpfs", NOSUID | NODEV, options),
         partial(os.chdir, WORK),
@@ -125,6 +146,7 @@ def limit_all(limits: Mapping[str, Any]) -> None:
     """Resource limits that the nest sets for itself and every child inherits."""
     _set_limit(resource.RLIMIT_FSIZE, limits["file_bytes"])
     _set_limit(resource.RLIMIT_NPROC, limits["processes"] + OTHERS)
+    _set_limit(resource.RLIMIT_SIGPENDING, SIGNALS)
     for each in (resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE):
         _set_limit(each, 0)
 

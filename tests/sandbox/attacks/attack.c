@@ -8,8 +8,11 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -23,6 +26,7 @@
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void tell(const char *what, long result) {
@@ -219,6 +223,93 @@ static void refused_calls(void) {
     tell("priority", setpriority(PRIO_PROCESS, 0, -20));
 }
 
+static void burn(void) {
+    struct timespec used;
+    do clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    while (used.tv_nsec < 30000000);
+    _exit(0);
+}
+
+static void children_without_parents(const char *how) {
+    struct sigaction ignored = {.sa_handler = SIG_IGN}, unwaited = {.sa_handler = SIG_DFL, .sa_flags = SA_NOCLDWAIT};
+    int orphans = !strcmp(how, "orphans");
+    if (!strcmp(how, "ignored")) sigaction(SIGCHLD, &ignored, NULL);
+    if (!strcmp(how, "not-waited-for")) sigaction(SIGCHLD, &unwaited, NULL);
+    for (int round = 0; round < 60; round++) {
+        pid_t child = fork();
+        if (child == 0) {
+            if (orphans && fork()) _exit(0);
+            burn();
+        }
+        waitpid(child, NULL, 0);
+        if (orphans) usleep(35000);
+    }
+}
+
+static void socket_buffers(void) {
+    static char block[1 << 15];
+    int most = 1 << 22;
+    for (int child = 0; child < 10; child++)
+        if (fork() == 0)
+            for (;;) {
+                int pair[2];
+                if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) < 0) pause();
+                for (int end = 0; end < 2; end++) {
+                    setsockopt(pair[end], SOL_SOCKET, SO_SNDBUF, &most, sizeof most);
+                    while (write(pair[end], block, sizeof block) > 0) continue;
+                }
+            }
+    pause();
+}
+
+static void page_tables(void) {
+    /* One page of zeros is read in every two megabytes: nothing is resident, but each needs a table of its own. */
+    for (;;) {
+        char *block = mmap(NULL, 1L << 37, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (block == MAP_FAILED) exit(7);
+        for (long at = 0; at < 1L << 37; at += 1 << 21) *(volatile char *)(block + at);
+    }
+}
+
+static void uncounted_memory(void) {
+    tell("shared", (long)mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+    tell("huge", (long)mmap(NULL, 1 << 21, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0));
+    tell("zero", open("/dev/zero", O_RDWR));
+}
+
+static void first_process(void) {
+    char byte;
+    tell("mem", open("/proc/1/mem", O_RDWR));
+    tell("maps", open("/proc/1/maps", O_RDONLY));
+    tell("environ", open("/proc/1/environ", O_RDONLY));
+    tell("descriptors", readlink("/proc/1/fd/0", &byte, 1));
+    tell("shell", open("/first", O_RDONLY));
+    tell("mode", chmod("/first", 0755));
+}
+
+static void host_paths(void) {
+    tell("boot", open("/proc/cmdline", O_RDONLY));
+    tell("statmount", syscall(457, NULL, NULL, 0, 0));
+    tell("listmount", syscall(458, NULL, NULL, 0, 0));
+}
+
+static void shared_objects(const char *path) {
+    struct flock lock = {.l_type = F_WRLCK}, other = {.l_type = F_WRLCK};
+    int file = open(path, O_RDWR);
+    uint64_t hint = 3;
+    if (file < 0) file = open(path, O_RDONLY);
+    tell("flock", flock(file, LOCK_EX | LOCK_NB));
+    tell("lock", fcntl(file, F_SETLK, &lock));
+    tell("description-lock", fcntl(file, F_OFD_SETLK, &lock));
+    tell("query", fcntl(file, F_GETLK, &other));
+    tell("description-query", fcntl(file, F_OFD_GETLK, &other));
+    tell("lease", fcntl(file, F_SETLEASE, F_RDLCK));
+    tell("notification", fcntl(open("/usr", O_RDONLY), F_NOTIFY, DN_ACCESS));
+    tell("hint", fcntl(file, F_SET_RW_HINT, &hint));
+    tell("inotify", inotify_init1(0));
+    tell("times", utimensat(AT_FDCWD, path, NULL, 0));
+}
+
 static void raise_limits(void) {
     int kinds[] = {RLIMIT_CPU, RLIMIT_AS, RLIMIT_FSIZE, RLIMIT_NOFILE, RLIMIT_NPROC};
     for (int each = 0; each < 5; each++) {
@@ -283,6 +374,13 @@ int main(int count, char **words) {
     else if (!strcmp(what, "read-stdin")) { char text[100]; tell("terminal", open("/dev/tty", O_RDWR)); printf("%ld\n", (long)read(0, text, sizeof text)); }
     else if (!strcmp(what, "close-all")) for (int file = 0; file < 64; file++) close(file);
     else if (!strcmp(what, "kill-group")) kill(0, SIGKILL);
+    else if (!strcmp(what, "children-without-parents")) children_without_parents(more);
+    else if (!strcmp(what, "socket-buffers")) socket_buffers();
+    else if (!strcmp(what, "page-tables")) page_tables();
+    else if (!strcmp(what, "uncounted-memory")) uncounted_memory();
+    else if (!strcmp(what, "first-process")) first_process();
+    else if (!strcmp(what, "host-paths")) host_paths();
+    else if (!strcmp(what, "shared-objects")) shared_objects(more);
     else if (!strcmp(what, "abort")) abort();
     else return 99;
     return 0;

@@ -1,5 +1,5 @@
 // What a hostile or careless JavaScript program may try; the first argument says what. It prints what it got.
-const { execFileSync, spawn } = require("child_process");
+const { spawn } = require("child_process");
 const fs = require("fs");
 const net = require("net");
 
@@ -46,7 +46,7 @@ const attacks = {
     tell("all", () => process.kill(-1, "SIGKILL"));
   },
   folder: () => {
-    tell("rm", () => execFileSync("/bin/rm", ["-rf", "/work/attack.js"]));
+    tell("rm", () => fs.rmSync("/work/attack.js"));
     tell("rmdir", () => fs.rmdirSync("/work"));
   },
 };
