@@ -31,7 +31,7 @@ from .codec import (
     exception_name,
 )
 
-__all__ = ["REQUEST", "Broken", "Peer", "Raised", "Refused", "message"]
+__all__ = ["REQUEST", "Broken", "Gone", "Peer", "Raised", "Refused", "Unsent", "message"]
 
 _HEAD = struct.Struct("<cII")
 """Kind, length of the body, length of the changed contents."""
@@ -52,6 +52,13 @@ class Broken(Exception):
     """The other side is gone, or what it sends makes no sense."""
 
 
+class Gone(Broken):
+    """The other side has closed the connection."""
+
+    def __init__(self) -> None:
+        super().__init__("the other side has gone")
+
+
 class Raised(Exception):
     """The other side's call raised: the ``name`` of a builtin exception, its ``arguments``, ``text`` for people."""
 
@@ -61,7 +68,11 @@ class Raised(Exception):
 
 
 class Refused(Exception):
-    """The answer, or an argument, cannot cross."""
+    """The other side says that its answer cannot cross."""
+
+
+class Unsent(Exception):
+    """This side could not encode its own request. No message of the other side raises it."""
 
 
 class Peer:
@@ -89,11 +100,11 @@ class Peer:
         self._ahead = b""
 
     def ask(self, operation: str, *arguments: Any) -> Any:
-        """What the other side answers. Raises ``Raised``, ``Refused`` or ``Broken``."""
+        """What the other side answers. Raises ``Unsent``, ``Raised``, ``Refused`` or ``Broken``."""
         try:
             request, containers = encode((operation, *arguments), export=self._export)
-        except Unsendable as error:
-            raise Refused(f"an argument cannot be handed to the program: {error}") from None
+        except (Unsendable, RecursionError, MemoryError) as error:
+            raise Unsent(str(error) or type(error).__name__) from None
         self._send(REQUEST, request)
         while True:
             kind, body, contents = self._receive()
@@ -179,7 +190,7 @@ class Peer:
                 data = data[sent:]
                 sent = os.write(self._connection, data)
         except OSError as error:
-            raise Broken(GONE) from error
+            raise Gone from error
 
     def _receive(self) -> tuple[bytes, bytes, bytes]:
         data = self._ahead
@@ -206,13 +217,10 @@ class Peer:
         try:
             part = os.read(self._connection, most)
         except OSError as error:
-            raise Broken(GONE) from error
+            raise Gone from error
         if not part:
-            raise Broken(GONE)
+            raise Gone
         return part
-
-
-GONE = "the other side has gone"
 
 
 def _described(error: BaseException) -> tuple[str, tuple[Any, ...], str]:

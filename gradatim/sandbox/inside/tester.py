@@ -36,7 +36,7 @@ from typing import Any, NoReturn
 
 from .codec import Handle, Unsendable, decode, make_exception
 from .nest import ANCILLARY, receive_control, receive_settings
-from .peer import Broken, Peer, Raised, Refused
+from .peer import Broken, Gone, Peer, Raised, Refused, Unsent
 
 __all__ = ["ANSWER", "Fault", "Job", "main"]
 
@@ -177,7 +177,9 @@ class Suite:
         names: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
         try:
             exec(self.helpers, names)
-        except Exception as error:
+        except Fault:
+            raise
+        except BaseException as error:
             raise Fault(b"u", f"the prompt cannot be run: {type(error).__name__}: {error}") from None
         found = program.load(source, self.wanted)
         if entry_point is None:
@@ -299,10 +301,16 @@ def _described(error: BaseException) -> str:
 
 
 class Program:
-    """The candidate, seen from the tests. ``fault`` is what ended its part, once something has."""
+    """The candidate, seen from the tests. ``fault`` is what ended its part, once something has.
+
+    ``_informed``: whether anything that the program chose has reached the tests. Until then an argument that cannot be
+    encoded is the tests' own fault (``unjudged``). Afterwards the argument may be of the program's making, so the
+    program fails: no program may choose to be left out of the score.
+    """
 
     def __init__(self, connection: int) -> None:
         self.fault: Fault | None = None
+        self._informed = False
         self._functions: dict[int, Callable[..., Any]] = {}
         self._peer = Peer(connection, {"call": self._called_back}, _kind, self._proxy)
 
@@ -310,7 +318,9 @@ class Program:
         """Run the program; those of ``names`` that it defines, as plain values or proxies."""
         match self.ask("load", source, tuple(sorted(names))):
             case ("ready", dict(values)):
-                return {name: values[name] for name in names if name in values}
+                found = {name: values[name] for name in names if name in values}
+                self._informed = len(found) < len(names) or any(type(each) is not _Object for each in found.values())
+                return found
             case ("invalid", str(reason)):
                 raise Fault(b"i", f"the program does not compile: {reason}")
             case ("failed", str(reason)):
@@ -322,15 +332,21 @@ class Program:
         if self.fault is not None:
             raise self.fault
         try:
-            return self._peer.ask(operation, *arguments)
+            answer = self._peer.ask(operation, *arguments)
+        except Gone as error:
+            raise self.over(b"l", f"the program broke the protocol: {error}") from None
         except Broken as error:
-            lost = "has gone" in str(error)
-            raise self.over(b"l" if lost else b"f", f"the program broke the protocol: {error}") from None
+            raise self.over(b"f", f"the program broke the protocol: {error}") from None
+        except Unsent as error:
+            reason = f"an argument cannot be handed to the program: {error}"
+            raise self.over(b"f" if self._informed else b"u", reason) from None
         except Refused as error:
-            mine = "argument" in str(error)
-            raise self.over(b"u" if mine else b"f", f"{'' if mine else 'the answer cannot cross: '}{error}") from None
+            raise self.over(b"f", f"the answer cannot cross: {error}") from None
         except Raised as error:
+            self._informed = True
             raise self._exception(error) from None
+        self._informed = True
+        return answer
 
     def over(self, verdict: bytes, reason: str) -> Fault:
         """Remember why the check is over."""
@@ -350,6 +366,7 @@ class Program:
 
     def _called_back(self, number: int, arguments: tuple[Any, ...], named: tuple[tuple[str, Any], ...]) -> Any:
         """The program calls a function that the tests have handed over."""
+        self._informed = True
         return self._peer.lent(number)(*arguments, **dict(named))
 
     def _proxy(self, peer: Peer, handle: Handle) -> Any:
