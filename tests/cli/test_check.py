@@ -121,11 +121,12 @@ def test_what_cannot_be_used_is_named_and_counted(gradatim, tmp_path):
     assert said.status == 0, said.err
     found = json.loads(said.out)
     assert found["counts"] == {"passed": 1, "failed": 0, "timeout": 0, "invalid": 5, "total": 6}
-    assert found["scores"]["pass@1"]["value"] == pytest.approx(1 / 3)  # the two answers that are none count
+    assert found["scores"]["pass@1"]["value"] == 1 / 4  # the three answers that are none count
     for words in (
         "p.jsonl, row 2 (half): no field 'test'",
         "p.jsonl, row 3 (add): a second problem",
-        "s.jsonl, line 5 (add): none of the fields",
+        "add, draw 3: invalid: there is no text: none of the fields completion, reply, solution",
+        "2 of 4 samples have no text and count as not passed: 1 empty, 1 missing",
         "s.jsonl, line 6",
         "add, draw 1: invalid: the completion is empty",
         "add, draw 2: invalid: the reply's last block of code is not closed",
@@ -133,7 +134,7 @@ def test_what_cannot_be_used_is_named_and_counted(gradatim, tmp_path):
     ):
         assert words in said.err
     assert "\x1b" not in said.err
-    assert (tmp_path / "s.verdicts.rejected.jsonl").read_text().count("\n") == 4
+    assert (tmp_path / "s.verdicts.rejected.jsonl").read_text().count("\n") == 3
 
 
 @pytest.mark.usefixtures("walls")
