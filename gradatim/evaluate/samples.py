@@ -4,8 +4,8 @@ One JSON object a line: ``task_id``; the text, as ``completion`` (what follows t
 ``reply`` (what a chat model said, with its code in fences) or ``solution`` (a whole program, EvalPlus's); and
 ``draw``, the number of the sample among those of its problem. Without ``draw`` the order of the lines counts. Samples
 are kept raw: nothing is cut or repaired here. A line that names a problem and holds no text (missing, null, not a
-string, more than one) is a sample too, with the cause: left out, it would raise the score of the others. Which program a sample makes
-is decided in ``candidate``, whether that program is right in ``judge``.
+string, more than one) is a sample too, with the cause: left out, it would raise the score of the others. Which program
+a sample makes is decided in ``candidate``, whether that program is right in ``judge``.
 """
 
 from __future__ import annotations
