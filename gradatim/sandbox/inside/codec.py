@@ -403,7 +403,8 @@ def _type_name(kind: type) -> str:
     if _TYPES.get(kind.__name__) is kind:
         return kind.__name__
     name: str = f"{kind.__module__}.{kind.__name__}"
-    return name if further.named_type(name, load=False) is kind else ""
+    known: bool = further.named_type(name, load=False) is kind
+    return name if known else ""
 
 
 def _type_of(name: str) -> Any:

@@ -21,7 +21,7 @@ from .operations import COMPARISONS, OPERATORS, UNARY
 if TYPE_CHECKING:
     from .program import Program
 
-__all__ = ["Items", "Object", "awaited", "name_object", "number_of", "streamed"]
+__all__ = ["REPORTING", "Items", "Object", "awaited", "name_object", "number_of", "streamed"]
 
 READABLE = frozenset(
     ("__name__", "__qualname__", "__doc__", "__annotations__", "__defaults__", "__dict__", "__module__")

@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from .objects import REPORTING
 from .program import TESTS, Fault, Program
 
 __all__ = ["Suite", "compiled"]
@@ -178,6 +179,8 @@ def _classes(tree: ast.Module, wanted: set[str], entry_point: str | None, define
 def _used_as_object(node: ast.AST, made: dict[str, set[str]]) -> set[str]:
     """Names of what makes the objects that one node of the tests uses as such."""
     match node:
+        case ast.Attribute(attr=attribute) if attribute in REPORTING:
+            return set()  # a plain answer has it too
         case ast.Attribute(value=ast.Name(id=name)):
             return {name} | made.get(name, set())
         case ast.Attribute(value=value) | ast.withitem(context_expr=value):
