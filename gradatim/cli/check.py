@@ -149,6 +149,11 @@ def _tell(
         _say(line)
     if len(lines) > NAMED:
         _say(f"… and {len(lines) - NAMED:,} more")
+    known = [each.sample for each in judged if problem_for(asked.problems, each.sample.task)]
+    absent = Counter(each.absence or "empty" for each in known if not each.text.strip())
+    if absent:
+        causes = ", ".join(f"{count:,} {cause}" for cause, count in absent.most_common())
+        _say(f"{absent.total():,} of {len(known):,} samples have no text and count as not passed: {causes}")
     if beside is not None:
         _say(f"rows that are no samples or problems are written to {beside}")
     answered = {problem.id for each in judged if (problem := problem_for(asked.problems, each.sample.task))}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ..languages import LANGUAGES, Language, Program
 from ..sandbox.verdict import Verdict
 from .problems import Problem
-from .samples import Sample
+from .samples import Absence, Sample
 
 __all__ = ["Candidate", "candidate_of", "fault_of", "program_of", "reference"]
 
@@ -28,6 +28,14 @@ _C_LIKE = (
 
 LARGEST = 1 << 20
 """Characters of a sample that is tried: a thousand times what a solution needs, and no burden to any parser."""
+
+
+ABSENCES: dict[Absence, str] = {
+    "missing": "there is no text: none of the fields completion, reply, solution",
+    "null": "there is no text: the {form} is null",
+    "not a string": "there is no text: the {form} is not a string",
+    "more than one": "there is more than one of the fields completion, reply, solution",
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,8 @@ def reference(problem: Problem) -> Sample | None:
 
 def fault_of(sample: Sample) -> str | None:
     """Why a sample's text cannot be tried, whatever the problem is."""
+    if sample.absence is not None:
+        return ABSENCES[sample.absence].format(form=sample.form)
     if sample.finish == "too_long":
         return "the model was not asked: the prompt is longer than its context"
     if sample.finish == "unknown_character":

@@ -3,8 +3,9 @@
 One JSON object a line: ``task_id``; the text, as ``completion`` (what follows the prompt, HumanEval's own format),
 ``reply`` (what a chat model said, with its code in fences) or ``solution`` (a whole program, EvalPlus's); and
 ``draw``, the number of the sample among those of its problem. Without ``draw`` the order of the lines counts. Samples
-are kept raw: nothing is cut or repaired here. Which program a sample makes is decided in ``candidate``, whether that
-program is right in ``judge``.
+are kept raw: nothing is cut or repaired here. A line that names a problem and holds no text (missing, null, not a
+string, more than one) is a sample too, with the cause: left out, it would raise the score of the others. Which program
+a sample makes is decided in ``candidate``, whether that program is right in ``judge``.
 """
 
 from __future__ import annotations
@@ -19,20 +20,25 @@ from ..errors import DataError
 from ..table.read import Rejected
 from .rows import read_rows, shown
 
-__all__ = ["Form", "Sample", "SampleSet", "read_samples", "sample_of"]
+__all__ = ["Absence", "Form", "Sample", "SampleSet", "read_samples", "sample_of"]
 
 Form = Literal["completion", "reply", "solution"]
+Absence = Literal["missing", "null", "not a string", "more than one"]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One text for the problem ``task``. ``finish`` is why the model stopped writing, where that is known."""
+    """One text for the problem ``task``. ``finish`` is why the model stopped writing, where that is known.
+
+    ``absence`` is why ``text`` is empty, where the line had no text that can be used.
+    """
 
     task: str
     text: str
     form: Form = "completion"
     draw: int = 0
     finish: str = ""
+    absence: Absence | None = None
 
     @property
     def row(self) -> dict[str, Any]:
@@ -58,12 +64,15 @@ def read_samples(path: str | Path) -> SampleSet:
     samples: list[Sample] = []
     rejected: list[Rejected] = []
     seen: set[tuple[str, int]] = set()
+    textless: list[Rejected] = []  # rows that name a task in a file of which no row has a text field
+    fields_present = False
     counted: Counter[str] = Counter()
     for row in read_rows(Path(path)):
         if isinstance(row, Rejected):
             rejected.append(row)
             continue
         number, fields = row
+        fields_present = fields_present or any(form in fields for form in get_args(Form))
         try:
             sample = sample_of(fields, counted)
             if (sample.task, sample.draw) in seen:
@@ -73,8 +82,10 @@ def read_samples(path: str | Path) -> SampleSet:
             continue
         seen.add((sample.task, sample.draw))
         samples.append(sample)
-    if not samples:
-        first = rejected[0] if rejected else None
+        if not fields_present:
+            textless.append(Rejected(number, "none of the fields completion, reply, solution", shown(sample.task)))
+    if not samples or not fields_present:
+        first = next(iter([*textless, *rejected]), None)
         raise DataError(
             f"no line is a sample; the first: {first.cause}" if first else "the file has no samples",
             where=f"{path}, line {first.row}" if first else path,
@@ -85,24 +96,32 @@ def read_samples(path: str | Path) -> SampleSet:
 
 
 def sample_of(row: Mapping[str, Any], counted: Counter[str]) -> Sample:
-    """The sample that one row describes; ``counted`` numbers those that say no draw.
+    """The sample that one row describes; ``counted`` numbers those without a draw.
 
-    Raises ``ValueError`` with the reason when the row describes none.
+    A row without a usable text is a sample with an ``absence``. Raises ``ValueError`` with the reason when the row has
+    no task or no possible draw.
     """
     task = row.get("task_id")
     if isinstance(task, bool) or not isinstance(task, str | int) or task == "":
         raise ValueError("no field 'task_id'")
-    forms: list[Form] = [form for form in get_args(Form) if row.get(form) is not None]
-    if len(forms) != 1:
-        many = "more than one" if forms else "none"
-        raise ValueError(f"{many} of the fields completion, reply, solution")
-    form, text, draw = forms[0], row[forms[0]], row.get("draw")
-    if not isinstance(text, str):
-        raise ValueError(f"{form!r} is not text")
+    form, text, absence = _text(row)
+    draw = row.get("draw")
     if draw is None:
         draw = counted[str(task)]
     elif isinstance(draw, bool) or not isinstance(draw, int) or draw < 0:
         raise ValueError("'draw' is not a whole number")
     counted[str(task)] = max(counted[str(task)], draw + 1)
     finish = row.get("finish")
-    return Sample(str(task), text, form, draw, finish if isinstance(finish, str) else "")
+    return Sample(str(task), text, form, draw, finish if isinstance(finish, str) else "", absence)
+
+
+def _text(row: Mapping[str, Any]) -> tuple[Form, str, Absence | None]:
+    """The form, the text and, where there is no text that can be used, why."""
+    present: list[Form] = [form for form in get_args(Form) if form in row]
+    given = [form for form in present if row[form] is not None]
+    if not given:
+        return (present or ["completion"])[0], "", "null" if present else "missing"
+    if len(given) > 1:
+        return given[0], "", "more than one"
+    text = row[given[0]]
+    return (given[0], text, None) if isinstance(text, str) else (given[0], "", "not a string")

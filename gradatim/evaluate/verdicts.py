@@ -66,6 +66,8 @@ def cut_torn(path: Path) -> None:
 def key_of(problem: Problem | None, sample: Sample, limits: Limits | None) -> str:
     """16 hex digits that change with anything a verdict depends on."""
     said = [None if problem is None else asdict(problem), sample.form, sample.text, sample.finish]
+    if sample.absence is not None:
+        said.append(sample.absence)
     said.append(None if limits is None else asdict(limits))
     return hashlib.blake2b(json.dumps(said).encode(), digest_size=8).hexdigest()
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from gradatim.sandbox.inside.codec import MAX_DEPTH
 from gradatim.sandbox.walls import find_walls
 from gradatim.sandbox.watch import descendants
 
@@ -120,11 +121,12 @@ def test_what_cannot_be_used_is_named_and_counted(gradatim, tmp_path):
     assert said.status == 0, said.err
     found = json.loads(said.out)
     assert found["counts"] == {"passed": 1, "failed": 0, "timeout": 0, "invalid": 5, "total": 6}
-    assert found["scores"]["pass@1"]["value"] == pytest.approx(1 / 3)  # the two answers that are none count
+    assert found["scores"]["pass@1"]["value"] == 1 / 4  # the three answers that are none count
     for words in (
         "p.jsonl, row 2 (half): no field 'test'",
         "p.jsonl, row 3 (add): a second problem",
-        "s.jsonl, line 5 (add): none of the fields",
+        "add, draw 3: invalid: there is no text: none of the fields completion, reply, solution",
+        "2 of 4 samples have no text and count as not passed: 1 empty, 1 missing",
         "s.jsonl, line 6",
         "add, draw 1: invalid: the completion is empty",
         "add, draw 2: invalid: the reply's last block of code is not closed",
@@ -132,7 +134,34 @@ def test_what_cannot_be_used_is_named_and_counted(gradatim, tmp_path):
     ):
         assert words in said.err
     assert "\x1b" not in said.err
-    assert (tmp_path / "s.verdicts.rejected.jsonl").read_text().count("\n") == 4
+    assert (tmp_path / "s.verdicts.rejected.jsonl").read_text().count("\n") == 3
+
+
+@pytest.mark.usefixtures("walls")
+def test_one_right_sample_and_three_that_cannot_be_sent_back_are_a_quarter_at_the_first_run(gradatim, tmp_path):
+    problem = {
+        "task_id": "same",
+        "prompt": "def same(x):\n",
+        "entry_point": "same",
+        "test": "def check(candidate):\n    x = [1]\n    assert candidate(candidate(x)) == [1] and x == [1]\n",
+    }
+    bodies = [
+        "    return x\n",
+        "    raise TypeError('an argument cannot be handed to the program')\n",
+        f"    for _ in range({MAX_DEPTH - 1}): x = [x]\n    return x\n",
+        "    x.append('x' * (31 << 20))\n    return [x, 'x' * (1 << 19)]\n",
+    ]
+    (tmp_path / "p.jsonl").write_text(json.dumps(problem) + "\n")
+    rows = (json.dumps({"task_id": "same", "completion": body}) + "\n" for body in bodies)
+    (tmp_path / "s.jsonl").write_text("".join(rows))
+    said = gradatim("check", "s.jsonl", "--problems", "p.jsonl", "--json")
+    assert said.status == 0, said.err
+    found = json.loads(said.out)
+    assert found["counts"] == {"passed": 1, "failed": 3, "timeout": 0, "invalid": 0, "total": 4}
+    assert found["scores"]["pass@1"]["value"] == 0.25
+    kept = (tmp_path / "s.verdicts.jsonl").read_bytes()
+    assert gradatim("check", "s.jsonl", "--problems", "p.jsonl", "--json").out == said.out
+    assert (tmp_path / "s.verdicts.jsonl").read_bytes() == kept
 
 
 @pytest.mark.usefixtures("walls")

@@ -10,8 +10,11 @@ import pytest
 from behind_walls import ADD, DATA, TWICE, lines, needs_data
 
 from gradatim.errors import DataError
+from gradatim.evaluate.judge import judge, tallies
+from gradatim.evaluate.passk import Tally
 from gradatim.evaluate.problems import problem_of, read_problems
 from gradatim.evaluate.samples import read_samples
+from gradatim.evaluate.verdicts import key_of
 
 PLUS = {name: ADD[name] for name in ("prompt", "entry_point", "canonical_solution")} | {
     "task_id": "HumanEval/1000",
@@ -216,9 +219,6 @@ def test_lines_that_are_no_samples_are_named_with_their_number(tmp_path):
     path = tmp_path / "s.jsonl"
     rows = [
         {"task_id": "a", "completion": "1", "draw": 0},
-        {"task_id": "a"},
-        {"task_id": "a", "completion": "1", "reply": "2"},
-        {"task_id": "a", "completion": 5},
         {"completion": "1"},
         {"task_id": "a", "completion": "2", "draw": 0},
         {"task_id": "a", "completion": "2", "draw": -1},
@@ -228,13 +228,54 @@ def test_lines_that_are_no_samples_are_named_with_their_number(tmp_path):
     found = read_samples(path)
     assert len(found.samples) == 1
     assert [(each.row, each.cause.split(";")[0]) for each in found.rejected] == [
-        (2, "none of the fields completion, reply, solution"),
-        (3, "more than one of the fields completion, reply, solution"),
-        (4, "'completion' is not text"),
-        (5, "no field 'task_id'"),
-        (6, "a second sample for draw 0 of a"),
-        (7, "'draw' is not a whole number"),
-        (8, "not UTF-8"),
-        (9, "not JSON"),
+        (2, "no field 'task_id'"),
+        (3, "a second sample for draw 0 of a"),
+        (4, "'draw' is not a whole number"),
+        (5, "not UTF-8"),
+        (6, "not JSON"),
     ]
     assert all(each.content.isprintable() for each in found.rejected)
+
+
+TEXTLESS = [
+    ({"task_id": "add"}, "missing", "there is no text: none of the fields completion, reply, solution"),
+    ({"task_id": "add", "completion": None}, "null", "there is no text: the completion is null"),
+    ({"task_id": "add", "reply": None, "solution": None}, "null", "there is no text: the reply is null"),
+    ({"task_id": "add", "solution": 5}, "not a string", "there is no text: the solution is not a string"),
+    (
+        {"task_id": "add", "completion": ["return a"]},
+        "not a string",
+        "there is no text: the completion is not a string",
+    ),
+    ({"task_id": "add", "completion": "1", "reply": "2"}, "more than one", "there is more than one of the fields"),
+    ({"task_id": "add", "completion": ""}, None, "the completion is empty"),
+    ({"task_id": "add", "reply": " \n"}, None, "the reply is empty"),
+]
+
+
+def test_a_sample_without_text_is_a_sample_that_does_not_pass(tmp_path):
+    problems = read_problems(lines(tmp_path / "p.jsonl", [ADD])).problems
+    found = read_samples(lines(tmp_path / "s.jsonl", [row for row, _, _ in TEXTLESS]))
+    assert found.rejected == ()
+    assert [(each.task, each.draw, each.absence) for each in found.samples] == [
+        ("add", draw, absence) for draw, (_, absence, _) in enumerate(TEXTLESS)
+    ]
+    judged = list(judge(problems, found.samples))
+    assert [each.verdict.outcome for each in judged] == ["invalid"] * len(TEXTLESS)
+    assert [words in each.verdict.reason for each, (_, _, words) in zip(judged, TEXTLESS, strict=True)] == [True] * 8
+    assert tallies(problems, judged) == {"add": Tally(len(TEXTLESS), 0)}
+
+
+def test_a_sample_without_text_has_a_verdict_of_its_own_kind(tmp_path):
+    missing, null, empty = (
+        read_samples(lines(tmp_path / "s.jsonl", [{"task_id": "add", "reply": "x"}, row])).samples[1]
+        for row in ({"task_id": "add"}, {"task_id": "add", "completion": None}, {"task_id": "add", "completion": ""})
+    )
+    assert len({key_of(None, each, None) for each in (missing, null, empty)}) == 3
+
+
+def test_a_file_of_which_no_row_has_a_text_field_is_no_file_of_samples(tmp_path):
+    with pytest.raises(DataError, match="line 1: no line is a sample; the first: none of the fields"):
+        read_samples(lines(tmp_path / "s.jsonl", [ADD, TWICE]))
+    nulls = lines(tmp_path / "nulls.jsonl", [{"task_id": "add", "completion": None}] * 2)
+    assert [each.draw for each in read_samples(nulls).samples] == [0, 1]

@@ -192,7 +192,7 @@ def test_too_deep_is_refused_on_both_sides() -> None:
     with pytest.raises(Unsendable, match="deep"):
         encode(deep)
     with pytest.raises(Malformed, match="deep"):
-        decode((b"t" + struct.pack("<I", 1)) * 5000 + b"N")
+        decode((b"t" + struct.pack("<I", 1)) * 2 * MAX_DEPTH + b"N")
 
 
 def test_too_long_is_refused() -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from .codec import (
     MAX_BYTES,
@@ -26,12 +26,14 @@ from .codec import (
     Unsendable,
     decode,
     decode_contents,
+    description_of,
     encode,
     encode_contents,
-    exception_name,
+    is_plain,
 )
+from .exceptions import Description, describe, kinds_of
 
-__all__ = ["REQUEST", "Broken", "Peer", "Raised", "Refused", "message"]
+__all__ = ["EXCEPTION", "REQUEST", "Broken", "Gone", "Peer", "Raised", "Refused", "Unsent", "message"]
 
 _HEAD = struct.Struct("<cII")
 """Kind, length of the body, length of the changed contents."""
@@ -39,6 +41,8 @@ _HEAD = struct.Struct("<cII")
 REQUEST, VALUE, RAISED, REFUSED = b"Q", b"V", b"E", b"U"
 KINDS = (REQUEST, VALUE, RAISED, REFUSED)
 MAX_LENT = 100_000
+EXCEPTION = "exception"
+"""The kind of an exception class that is lent; its name then holds those of the classes it extends."""
 FIRST, MORE = 4096, 1 << 20
 """Bytes read at a time: most messages are short, and short reads touch little memory in a fresh fork."""
 
@@ -52,23 +56,44 @@ class Broken(Exception):
     """The other side is gone, or what it sends makes no sense."""
 
 
-class Raised(Exception):
-    """The other side's call raised: the ``name`` of a builtin exception, its ``arguments``, ``text`` for people."""
+class Gone(Broken):
+    """The other side has closed the connection."""
 
-    def __init__(self, name: str, arguments: tuple[Any, ...], text: str) -> None:
-        super().__init__(text)
-        self.name, self.arguments, self.text = name, arguments, text
+    def __init__(self) -> None:
+        super().__init__("the other side has gone")
+
+
+class Raised(Exception):
+    """The other side's call raised the exception described."""
+
+    def __init__(self, description: Description) -> None:
+        super().__init__(description.told)
+        self.description = description
 
 
 class Refused(Exception):
-    """The answer, or an argument, cannot cross."""
+    """The other side says that its answer cannot cross."""
+
+
+class Unsent(Exception):
+    """This side could not encode its own request. No message of the other side raises it."""
+
+
+class Classes(Protocol):
+    """Classes that both sides know by name; ``codec.Links`` has the meaning of each method."""
+
+    def record_name(self, value: Any) -> str | None: ...
+
+    def record_type(self, name: str) -> type | None: ...
+
+    def exception_type(self, name: str) -> type | None: ...
 
 
 class Peer:
     """One end, behind the descriptor ``connection``. ``serves``: operation -> function of the request's arguments.
 
     ``lend(value)`` tells the kind under which a value is lent and raises ``Unsendable`` for one that is not;
-    ``make_proxy(peer, handle)`` gives what stands for the other side's object.
+    ``make_proxy(peer, handle)`` gives what stands for the other side's object; ``classes`` are those that both know.
     """
 
     def __init__(
@@ -77,11 +102,15 @@ class Peer:
         serves: Mapping[str, Callable[..., Any]],
         lend: Callable[[Any], str],
         make_proxy: Callable[[Peer, Handle], Any],
+        classes: Classes,
     ) -> None:
         self._connection = connection
         self._serves = serves
         self._lend = lend
         self._make_proxy = make_proxy
+        self.record_name, self.record_type = classes.record_name, classes.record_type
+        self.exception_type = classes.exception_type
+        self._held: dict[int, Any] = {}
         self._lent: list[Any] = []
         self._lent_numbers: dict[int, int] = {}
         self._proxies: dict[int, Any] = {}
@@ -89,11 +118,11 @@ class Peer:
         self._ahead = b""
 
     def ask(self, operation: str, *arguments: Any) -> Any:
-        """What the other side answers. Raises ``Raised``, ``Refused`` or ``Broken``."""
+        """What the other side answers. Raises ``Unsent``, ``Raised``, ``Refused`` or ``Broken``."""
         try:
-            request, containers = encode((operation, *arguments), export=self._export)
-        except Unsendable as error:
-            raise Refused(f"an argument cannot be handed to the program: {error}") from None
+            request, containers = encode((operation, *arguments), export=self._export, links=self)
+        except (Unsendable, RecursionError, MemoryError) as error:
+            raise Unsent(str(error) or type(error).__name__) from None
         self._send(REQUEST, request)
         while True:
             kind, body, contents = self._receive()
@@ -110,49 +139,60 @@ class Peer:
                 raise Broken("a reply that nobody waits for")
             self._serve(body)
 
+    def hold(self, value: Any) -> None:
+        """Lend ``value`` from now on, although it extends a plain type and could cross as that."""
+        self._held[id(value)] = value
+
+    def held(self, value: Any) -> Handle | None:
+        """The handle of a value that is lent although it could cross as a plain one."""
+        return self._export(value, "plain") if id(value) in self._held else None
+
     def lent(self, number: int) -> Any:
         """The object lent under ``number``."""
         return self._lent[number]
 
     def _answer(self, kind: bytes, body: bytes, contents: bytes, containers: list[Any]) -> Any:
         try:
-            value, known = decode(body, known=containers, resolve=self._resolve)
+            value, known = decode(body, known=containers, resolve=self._resolve, links=self)
             if contents:
-                decode_contents(contents, containers, known=known, resolve=self._resolve)
+                decode_contents(contents, containers, known=known, resolve=self._resolve, links=self)
             if kind == VALUE:
                 return value
             if kind == REFUSED:
                 raise Refused(str(value))
-            name, arguments, text = value
-            raise Raised(str(name), tuple(arguments), str(text))
+            raise Raised(description_of(value))
         except (Malformed, ValueError, TypeError, OverflowError) as error:
             raise Broken(f"a malformed reply: {error}") from None
 
     def _serve(self, body: bytes) -> None:
         try:
-            (operation, *arguments), containers = decode(body, resolve=self._resolve)
+            (operation, *arguments), containers = decode(body, resolve=self._resolve, links=self)
             serve = self._serves[operation]
         except (Malformed, LookupError, TypeError, ValueError) as error:
             raise Broken(f"a malformed request: {error}") from None
-        before = encode_contents(containers, known=containers, export=self._export) if containers else b""
+        before = encode_contents(containers, known=containers, export=self._export, links=self) if containers else b""
         try:
             kind, value = VALUE, serve(*arguments)
         except BaseException as error:
-            kind, value = RAISED, _described(error)
+            kind, value = RAISED, describe(error, is_plain)
         try:
-            body, known = encode(value, known=containers, export=self._export)
-            after = encode_contents(containers, known=known, export=self._export) if containers else b""
-        except (Unsendable, RecursionError, MemoryError) as error:
+            body, known = encode(value, known=containers, export=self._export, links=self)
+            after = encode_contents(containers, known=known, export=self._export, links=self) if containers else b""
+        except Exception as error:
             kind, after = REFUSED, before
             body, _ = encode(str(error) or type(error).__name__, known=containers)
         self._send(kind, body, b"" if after == before else after)
 
-    def _export(self, value: Any) -> Handle:
+    def _export(self, value: Any, kind: str = "") -> Handle:
         name = type(value).__name__
         number = self._proxy_numbers.get(id(value))
         if number is not None:
             return Handle(False, number, "", name)
-        kind = self._lend(value)
+        kind = kind or self._lend(value)
+        if kind == EXCEPTION:
+            name = " ".join(kinds_of(value))
+        elif kind == "function" and type(own := getattr(value, "__name__", None)) is str:
+            name = own
         number = self._lent_numbers.get(id(value))
         if number is None:
             if len(self._lent) >= MAX_LENT:
@@ -179,7 +219,7 @@ class Peer:
                 data = data[sent:]
                 sent = os.write(self._connection, data)
         except OSError as error:
-            raise Broken(GONE) from error
+            raise Gone from error
 
     def _receive(self) -> tuple[bytes, bytes, bytes]:
         data = self._ahead
@@ -206,26 +246,7 @@ class Peer:
         try:
             part = os.read(self._connection, most)
         except OSError as error:
-            raise Broken(GONE) from error
+            raise Gone from error
         if not part:
-            raise Broken(GONE)
+            raise Gone
         return part
-
-
-GONE = "the other side has gone"
-
-
-def _described(error: BaseException) -> tuple[str, tuple[Any, ...], str]:
-    """An exception as plain data; arguments that do not cross are left behind."""
-    kind = type(error)
-    name = exception_name(kind) if isinstance(error, Exception) else kind.__name__
-    try:
-        arguments = tuple(error.args)
-        encode(arguments)
-    except (Unsendable, RecursionError, MemoryError):
-        arguments = ()
-    try:
-        text = f"{kind.__name__}: {error}" if str(error) else kind.__name__
-    except BaseException:
-        text = kind.__name__
-    return name, arguments, text[:1000]
