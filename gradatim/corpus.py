@@ -175,7 +175,7 @@ class CorpusMaker:
                 train, delivered = self._delivered(parts.train, 0, Feedback(), events)
                 tables = {"train": train, "validation": parts.validation, "test": parts.test}
                 self._write(folder, tables, {**facts, "split": parts.facts, **delivered})
-        return Corpus(folder, read_json(folder / "facts.json"))
+        return Corpus(folder, read_json(folder / "facts.json", dict))
 
     def make_next(
         self, folder: Path, first: Corpus, feedback: Feedback, ask: Callable[[pa.Table], Feedback], events: Events
@@ -194,7 +194,7 @@ class CorpusMaker:
                 tables = {"train": train, "validation": first.table("validation"), "test": first.table("test")}
                 rows = {"train": {"all": train.num_rows}}
                 self._write(folder, tables, {**facts, "split": {"rows": rows, "held_out": held_out}, **delivered})
-        return Corpus(folder, read_json(folder / "facts.json"), first.folder)
+        return Corpus(folder, read_json(folder / "facts.json", dict), first.folder)
 
     def _without_held_out(self, samples: pa.Table, first: Corpus) -> tuple[pa.Table, int]:
         """The samples that are not the same as one held out, in the split's sense, and how many are.

@@ -61,19 +61,22 @@ def check(
     same command goes on. What cannot be used is named, counted as invalid and, where it is no sample at all, written
     beside the verdicts.
     """
+    from ..evaluate.benchmarks import locate
     from ..evaluate.judge import tallies
     from ..evaluate.passk import estimate
     from ..evaluate.problems import read_problems
     from ..evaluate.samples import read_samples
     from ..evaluate.verdicts import judge_once
     from ..sandbox.limits import Limits
+    from .output import check_verdicts_file
     from .progress import watching
     from .show import output, print_json
 
     wanted = _numbers(k or ["1"])
+    place = out or samples.with_name(f"{samples.name.removesuffix('.gz').removesuffix('.jsonl')}.verdicts.jsonl")
     asked, written = read_problems(problems), read_samples(samples)
     _enough(asked, written, wanted)
-    place = out or samples.with_name(f"{samples.name.removesuffix('.gz').removesuffix('.jsonl')}.verdicts.jsonl")
+    check_verdicts_file(place, "--out", [samples, *locate(problems)])
     limits = None if seconds is None else Limits(cpu_seconds=seconds)
     rejected = _write_rejected(asked, written, place)
     with watching(resumable=True) as events:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UserError
+from ..files import check_output_folder
+from ..parsing import parse_yaml
 from .options import Json
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ def evaluate(
     options |= {"keep": None if keep is None else str(keep), **_options(changes or [])}
     if data is None and problems is None and suite != "cruxeval":
         raise UserError("which samples is it asked about?", where="--data", allowed="a file", hint="--data FILE")
+    if keep is not None:
+        check_output_folder(keep, "--keep")
     with watching(resumable=keep is not None) as events:
         from ..api import evaluate as ask
         from ..evaluate import summary
@@ -73,17 +77,15 @@ def evaluate(
 
 
 def _options(changes: Sequence[str]) -> dict[str, Any]:
-    import yaml
-
     found = {}
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:
             raise UserError("an option is written key=value", where="--set", given=change, hint="--set samples=10")
         try:
-            found[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError("the value is not YAML", where=f"--set {key}", given=value) from error
+            found[key.strip()] = parse_yaml(value)
+        except ValueError as error:
+            raise UserError("the value is not YAML", where=f"--set {key[:100]}", given=error) from error
     return found
 
 

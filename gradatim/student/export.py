@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from ..errors import DataError, UserError
-from ..record import write_folder
+from ..errors import DataError
+from ..files import check_new_folder
+from ..record import write_new_folder
 from .hardware import quiet
 from .sizes import is_adapter
 
@@ -37,10 +38,9 @@ def export(model: Path, out: Path, *, merge: bool = False) -> Exported:
     ``merge`` puts an adapter into its base; weights keep the type that they were trained beside. Raises ``UserError``
     when ``out`` holds anything, ``DataError`` when the model cannot be opened.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError("there is something already", where="--out", given=out, hint="a folder that is new or empty")
+    check_new_folder(out, "--out", [model])
     if not merge or not is_adapter(model):
-        write_folder(out, lambda target: _copied(model, target))
+        write_new_folder(out, lambda target: _copied(model, target))
         return Exported(str(out), None, None)
     from .lora import open_adapter
 
@@ -54,7 +54,7 @@ def export(model: Path, out: Path, *, merge: bool = False) -> Exported:
             if file.is_file() and not (target / file.name).exists() and not file.name.startswith(("adapter_", "base.")):
                 shutil.copy2(file, target / file.name)
 
-    write_folder(out, fill)
+    write_new_folder(out, fill)
     return Exported(str(out), sum(parameter.numel() for parameter in whole.parameters()), str(base))
 
 
