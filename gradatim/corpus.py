@@ -130,8 +130,7 @@ class Corpus:
 
     def _encoded(self, kind: str, make: Callable[[], Any]) -> tuple[PreTrainedTokenizerFast, Encoded, Encoded]:
         """What is kept under the name ``kind``; encoded by the tokenizer of ``make`` when it is not there yet."""
-        from transformers import AutoTokenizer
-
+        from .student.opening import open_tokenizer_of
         from .student.tokenizer import Encoded, encode_table
 
         folder = self.folder / f"tokens-{kind}"
@@ -145,7 +144,7 @@ class Corpus:
                     encode_table(made, self.table("validation"), target / "validation")
 
                 write_folder(folder, fill)
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder / "tokenizer")
+        tokenizer: Any = open_tokenizer_of(folder / "tokenizer", local_files_only=True)
         return tokenizer, Encoded.open(folder / "train"), Encoded.open(folder / "validation")
 
 

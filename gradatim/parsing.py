@@ -22,11 +22,16 @@ MOST_CHARACTERS = 4 << 20
 """Characters of a YAML text."""
 
 
-def parse_json(content: bytes | str) -> Any:
-    """The value of a JSON text in UTF-8, its numbers finite and below 2^64. ``ValueError`` for everything else."""
+def parse_json(content: bytes | str, *, large: bool = False) -> Any:
+    """The value of a JSON text in UTF-8, its numbers finite. ``ValueError`` for everything else.
+
+    Whole numbers lie below 2^64, or, where ``large`` ones are allowed, have up to 100 digits.
+    """
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
-        value = json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=_refused)
+        value = json.loads(
+            text, parse_int=_large_integer if large else _integer, parse_float=_finite, parse_constant=_refused
+        )
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 (byte {error.start})") from None
     except json.JSONDecodeError as error:
@@ -40,6 +45,12 @@ def parse_json(content: bytes | str) -> Any:
 
 def _integer(text: str) -> int:
     if len(text) > 20 or abs(int(text)) >> 64:
+        raise ValueError("a number is too large")
+    return int(text)
+
+
+def _large_integer(text: str) -> int:
+    if len(text) > 100:
         raise ValueError("a number is too large")
     return int(text)
 

@@ -6,7 +6,6 @@ base and writes one whole model, weights and tokenizer, that opens anywhere. Wit
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,8 @@ from ..errors import DataError
 from ..files import check_new_folder
 from ..record import write_new_folder
 from .hardware import quiet
+from .model_files import read_model_json
+from .place import base_below
 from .sizes import is_adapter
 
 __all__ = ["Exported", "export"]
@@ -44,7 +45,7 @@ def export(model: Path, out: Path, *, merge: bool = False) -> Exported:
         return Exported(str(out), None, None)
     from .lora import open_adapter
 
-    base = json.loads((model / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path")
+    base = base_below(model)
     whole: Any = open_adapter(model, dtype=_dtype(model)).merge_and_unload()
 
     def fill(target: Path) -> None:
@@ -67,6 +68,9 @@ def _copied(model: Path, target: Path) -> None:
 
 def _dtype(folder: Path) -> torch.dtype:
     """The type of the base's weights, as its configuration beside the adapter says."""
-    config = json.loads((folder / "config.json").read_text("utf-8"))
+    try:
+        config = read_model_json(folder / "config.json")
+    except (OSError, ValueError) as error:
+        raise DataError("the model cannot be opened", where=folder, given=error) from error
     named = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
     return named if isinstance(named, torch.dtype) else torch.float32
