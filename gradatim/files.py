@@ -23,11 +23,12 @@ from .errors import DataError, StorageFailed, UserError
 
 __all__ = [
     "LARGEST_LINE",
+    "Input",
+    "check_input",
     "check_new_folder",
     "check_not_input",
     "check_output",
     "check_output_folder",
-    "lines_of",
     "open_input",
     "read_input",
     "replacing",
@@ -35,6 +36,7 @@ __all__ = [
     "unpacked",
 ]
 
+GZIP = b"\x1f\x8b"
 LARGEST_CONTENT = 4 << 30
 """Bytes of a file that is held in memory as a whole."""
 LARGEST_LINE = 256 << 20
@@ -53,51 +55,75 @@ _KINDS = (
 )
 
 
-def open_input(path: str | os.PathLike[str], where: object = None) -> BinaryIO:
+class Input(io.BufferedReader):
+    """A file, or what it unpacks to. Its lines are at most ``LARGEST_LINE`` long; ``where`` is what errors call it."""
+
+    def __init__(self, raw: io.RawIOBase, where: object) -> None:
+        super().__init__(raw, 1 << 17)
+        self.where = where
+
+    def __next__(self) -> bytes:
+        line = self.readline(LARGEST_LINE)
+        if not line:
+            raise StopIteration
+        if len(line) == LARGEST_LINE:
+            raise DataError("a line is too long", where=self.where, allowed=f"{LARGEST_LINE:,} bytes")
+        return line
+
+
+def open_input(path: str | os.PathLike[str], where: object = None) -> Input:
     """The regular file ``path``, open for reading. ``DataError`` for everything else; ``OSError`` when it cannot be.
 
     ``where`` is what errors call it.
     """
-    _check_regular(os.stat(path), path, where)
+    check_input(path, where)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe may have taken its name meanwhile
     try:
-        _check_regular(os.fstat(descriptor), path, where)
-        return open(descriptor, "rb")
+        _check_regular(os.fstat(descriptor), where or path)
+        return Input(io.FileIO(descriptor), where or path)
     except BaseException:
         os.close(descriptor)
         raise
 
 
-def _check_regular(state: os.stat_result, path: str | os.PathLike[str], where: object) -> None:
+def check_input(path: str | os.PathLike[str], where: object = None) -> None:
+    """``DataError`` when ``path`` is no regular file, for readers that open it themselves; ``OSError`` without one."""
+    _check_regular(os.stat(path), where or path)
+
+
+def _check_regular(state: os.stat_result, where: object) -> None:
     if stat.S_ISREG(state.st_mode):
         return
     kind = next((name for test, name in _KINDS if test(state.st_mode)), "no regular file")
-    raise DataError(
-        f"this is {kind}", where=where or path, allowed="a regular file", hint="write its content to a file"
-    )
+    raise DataError(f"this is {kind}", where=where, allowed="a regular file", hint="write its content to a file")
 
 
-def read_input(path: str | os.PathLike[str], most: int = LARGEST_CONTENT, where: object = None) -> bytes:
-    """The content of the regular file ``path``, at most ``most`` bytes. ``DataError`` and ``OSError`` as above."""
-    with open_input(path, where) as file:
+def read_input(path: str | os.PathLike[str], most: int = LARGEST_CONTENT, *, unpack: bool = False) -> bytes:
+    """The content of the regular file ``path``, at most ``most`` bytes. ``DataError`` and ``OSError`` as above.
+
+    ``unpack``: what it unpacks to, where it begins as gzip files do.
+    """
+    with open_input(path) as file:
         size = os.fstat(file.fileno()).st_size
-        content = file.read(most + 1) if size <= most else b""
-    if size > most or len(content) > most:
-        raise DataError("the file is too large", where=where or path, given=f"{size:,} bytes", allowed=f"{most:,}")
-    return content
+        if size <= most:
+            packed = unpack and file.peek(2)[:2] == GZIP
+            content = (unpacked(file) if packed else file).read(most + 1)
+            if len(content) <= most:
+                return content
+    raise DataError("the file is too large", where=path, given=f"{size:,} bytes", allowed=f"{most:,}")
 
 
-def unpacked(file: BinaryIO, where: object) -> BinaryIO:
+def unpacked(file: Input) -> Input:
     """What the gzip file ``file`` unpacks to. Reading more than its size allows is a ``DataError``."""
     packed = os.fstat(file.fileno()).st_size
-    return io.BufferedReader(_Unpacked(file, max(LARGEST_UNPACKED, LARGEST_RATIO * packed), where), 1 << 17)
+    return Input(_Unpacked(file, max(LARGEST_UNPACKED, LARGEST_RATIO * packed)), file.where)
 
 
 class _Unpacked(io.RawIOBase):
     """A gzip stream that refuses to go on past ``most`` bytes."""
 
-    def __init__(self, file: BinaryIO, most: int, where: object) -> None:
-        self._stream, self._left, self._most, self._where = gzip.GzipFile(fileobj=file, mode="rb"), most, most, where
+    def __init__(self, file: Input, most: int) -> None:
+        self._stream, self._left, self._most, self._where = gzip.GzipFile(fileobj=file), most, most, file.where
 
     def readable(self) -> bool:
         return True
@@ -113,14 +139,6 @@ class _Unpacked(io.RawIOBase):
                 hint="unpack it, if it is right",
             )
         return count
-
-
-def lines_of(file: BinaryIO, where: object) -> Iterable[bytes]:
-    """The lines of ``file`` with their ends; ``DataError`` for one longer than ``LARGEST_LINE``."""
-    for number, line in enumerate(iter(lambda: file.readline(LARGEST_LINE), b""), start=1):
-        if len(line) == LARGEST_LINE:
-            raise DataError("the line is too long", where=f"{where}, line {number}", allowed=f"{LARGEST_LINE:,} bytes")
-        yield line
 
 
 @contextlib.contextmanager

@@ -11,8 +11,9 @@ import json
 import math
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
-__all__ = ["DEEPEST", "parse_json", "parse_yaml"]
+__all__ = ["DEEPEST", "is_address", "parse_json", "parse_yaml"]
 
 DEEPEST = 64
 """Lists and mappings inside each other; the deepest file of this package has 8."""
@@ -143,3 +144,17 @@ def _yaml_fault(error: Exception) -> str:
     problem = re.sub(r"'[^']*'|\"[^\"]*\"", "…", str(getattr(error, "problem", None) or "not YAML"))
     mark = getattr(error, "problem_mark", None)
     return problem if mark is None else f"{problem} (line {mark.line + 1}, column {mark.column + 1})"
+
+
+def is_address(text: str) -> bool:
+    """Whether ``text`` is the address of an HTTP server: a host, a port that can be one, and no hidden characters.
+
+    ``urlsplit`` passes over line ends, which a header or a request line would not survive.
+    """
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+        (host or "").encode("idna")
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(host) and text.isprintable() and " " not in text

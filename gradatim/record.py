@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from .errors import RunFolderError, StorageFailed
-from .files import read_input
+from .files import check_input, read_input
 from .parsing import parse_json
 
 if TYPE_CHECKING:
@@ -200,6 +200,7 @@ def read_rows(path: Path, what: str, hint: str, columns: list[str] | None = None
     import pyarrow.parquet as pq
 
     try:
+        check_input(path)
         return pq.read_table(path, columns=columns, memory_map=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise RunFolderError(f"{what} are damaged", where=path, given=error, hint=hint) from error

@@ -140,9 +140,10 @@ def _tell(
 ) -> None:
     """Name on stderr what could not be used, and what the scores leave out."""
     from ..evaluate.judge import problem_for
+    from ..evaluate.rows import told
 
-    lines = [f"{asked.source}, row {row.row} ({row.content}): {row.cause}" for row in asked.rejected]
-    lines += [f"{written.source}, line {row.row} ({row.content}): {row.cause}" for row in written.rejected]
+    lines = [f"{asked.source}, row {row.row}{told(row)}: {row.cause}" for row in asked.rejected]
+    lines += [f"{written.source}, line {row.row}{told(row)}: {row.cause}" for row in written.rejected]
     lines += [
         f"{each.sample.task}, draw {each.sample.draw}: {each.verdict.outcome}: {each.verdict.reason}"
         for each in judged

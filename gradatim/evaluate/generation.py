@@ -21,9 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from ..errors import UserError, WorkFailed
+from ..parsing import is_address
 from ..stage import Event, Events, ignore_events
 from .samples import Sample
 
@@ -86,7 +86,7 @@ def endpoint(address: str) -> Endpoint | None:
     if not address.startswith(("http://", "https://")):
         return None
     base, _, model = address.partition("#")
-    if not model or not urlsplit(base).hostname:
+    if not model or not is_address(base):
         raise UserError("an endpoint is written with its model", given=address, allowed="http://HOST:PORT/v1#MODEL")
     return Endpoint(base, model)
 

@@ -24,13 +24,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import DataError, did_you_mean
-from ..files import lines_of, open_input
+from ..files import open_input
 from .chunks import FORMATS, Chunk, chunks_of, format_of
 from .instruction import SHAPES, converted, shape_of
 from .schema import COLUMNS, LABELS, complete, fit, kind_of
 from .write import ROWS, replacing
 
-__all__ = ["ReadReport", "Rejected", "is_rejected_file", "read_table", "rejected_file", "stream_table"]
+__all__ = ["UNPARSED", "ReadReport", "Rejected", "is_rejected_file", "read_table", "rejected_file", "stream_table"]
+
+
+UNPARSED = ("not UTF-8", "not JSON", "not a JSON object")
+"""Causes that make a file one of another kind, perhaps: its lines are not repeated on the terminal."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def is_rejected_file(path: Path) -> bool:
     """Whether ``path`` holds rejected rows, by its first line; an empty file holds nothing else."""
     try:
         with open_input(path) as file:
-            first = next(iter(lines_of(file, path)), b"")
+            first = next(file, b"")
         if not first:
             return True
         row = json.loads(first)
@@ -174,7 +178,7 @@ def _nothing_left(report: ReadReport) -> DataError:
     return DataError(
         f"no row can be used; the first is rejected: {first.cause}",
         where=f"{report.path}, row {first.row}",
-        given=repr(first.content[:60]),
+        given=None if first.cause in UNPARSED else repr(first.content[:60]),
         allowed="one JSON object on each line" if array else None,
         hint="jq -c '.[]' turns an array into lines" if array else None,
     )

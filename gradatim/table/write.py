@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DataError
-from ..files import lines_of, open_input, replacing
+from ..files import open_input, replacing
 from .schema import COLUMNS, type_of
 from .text import divide, sample_blocks, sample_lines
 
@@ -76,10 +76,10 @@ def is_written(path: Path) -> bool:
         if suffix == ".parquet":
             return pq.ParquetFile(file).schema_arrow.names[: len(COLUMNS)] == list(COLUMNS)
         if suffix == ".txt":
-            _, block = next(sample_blocks(lines_of(file, path)), (0, b""))
+            _, block = next(sample_blocks(file), (0, b""))
             parts = divide(block.decode())
             return parts is not None and all(line.startswith("#") for line in parts[1].splitlines())
-        row = json.loads(next(iter(lines_of(file, path)), b"null"))
+        row = json.loads(next(file, b"null"))
         return isinstance(row, dict) and list(row)[: len(COLUMNS)] == list(COLUMNS)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import RecipeError, TeacherFailed, UserError
+from ..parsing import is_address
 from .allowance import Cost
 from .teacher import Reply, Request
 
@@ -166,7 +167,7 @@ def check_address(base_url: str) -> None:
         plain, secret = None, "?"
     if secret:
         raise RecipeError("an address with secrets in it is not taken", where="teacher.base_url", allowed=allowed)
-    if not plain:
+    if not plain or not is_address(base_url):
         raise RecipeError("this is no address", where="teacher.base_url", given=base_url, allowed=allowed)
 
 
