@@ -114,7 +114,7 @@ def _check_events(events: Any) -> None:
     from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
     open_nodes: list[tuple[str | None, int]] = []  # anchor, and the values counted before the node
-    sizes: dict[str, int] = {}
+    sizes: dict[str | None, int] = {}
     count = 0
     for event in events:
         if isinstance(event, CollectionStartEvent):

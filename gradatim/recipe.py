@@ -436,7 +436,7 @@ def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
 
 def _fault(error: Any) -> str:
     """One fault as a line: key, what is wrong, what was given, and the nearest key when it is unknown."""
-    key = ".".join(str(part) for part in error["loc"]) or "recipe"
+    key = _short(".".join(str(part) for part in error["loc"]), 100) or "recipe"
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _known_keys(error["loc"][:-1])
         hint = did_you_mean(str(error["loc"][-1]), known) or f"known keys: {', '.join(known)}"

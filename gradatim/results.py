@@ -40,14 +40,14 @@ def encode(result: Fitted | SuiteResult | StageResult) -> dict[str, Any]:
 
 def decode_fitted(value: Mapping[str, Any]) -> Fitted:
     """The inverse of ``encode``. Like all decoding here, ``ValueError`` when the value has another shape."""
-    fitted = _adapter(Fitted).validate_python(value)
+    fitted: Fitted = _adapter(Fitted).validate_python(value)
     _check_counts(fitted.steps, fitted.tokens, fitted.parameters, fitted.dropped)
     return fitted
 
 
 def decode_suite(value: Mapping[str, Any]) -> SuiteResult:
     """The inverse of ``encode``."""
-    suite = _adapter(SuiteResult).validate_python(value)
+    suite: SuiteResult = _adapter(SuiteResult).validate_python(value)
     for members in suite.counts.values():
         for each in members.values():
             _check_counts(each.passed, each.total - each.passed)
@@ -59,7 +59,7 @@ def decode_suite(value: Mapping[str, Any]) -> SuiteResult:
 
 def decode_spec(value: Mapping[str, Any]) -> StageSpec:
     """The inverse of ``encode``; keys that an older result lacks have their defaults."""
-    spec = _adapter(StageSpec).validate_python(value)
+    spec: StageSpec = _adapter(StageSpec).validate_python(value)
     _check_counts(spec.tokens)
     return spec
 

@@ -12,7 +12,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from ..errors import UserError, WorkFailed
 
@@ -39,12 +39,13 @@ def open_streams() -> frozenset[int]:
         os.set_inheritable(number, True)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            mode = "r" if number == 0 else "w"
-            setattr(sys, name, open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
+            kind: Literal["r", "w"] = "r" if number == 0 else "w"
+            stream = open(number, kind, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+    for each in (sys.stdout, sys.stderr):
         # A name that is no UTF-8, or a letter that an old terminal has not, is shown escaped.
-        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
-            stream.reconfigure(errors="backslashreplace")
+        if isinstance(each, io.TextIOWrapper) and each.errors in ("strict", "surrogateescape"):
+            each.reconfigure(errors="backslashreplace")
     return closed
 
 

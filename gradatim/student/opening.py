@@ -68,7 +68,7 @@ def _refused(name: str | Path, how: dict[str, Any]) -> Iterator[None]:
 
 
 def _check_hub(name: str, local: bool) -> None:
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     try:
         file = cached_file(name, "config.json", local_files_only=local)

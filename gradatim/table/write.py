@@ -74,7 +74,7 @@ def is_written(path: Path) -> bool:
     suffix = path.suffix.lower()
     with open_input(path) as file:
         if suffix == ".parquet":
-            return pq.ParquetFile(file).schema_arrow.names[: len(COLUMNS)] == list(COLUMNS)
+            return list(pq.ParquetFile(file).schema_arrow.names[: len(COLUMNS)]) == list(COLUMNS)
         if suffix == ".txt":
             _, block = next(sample_blocks(file), (0, b""))
             parts = divide(block.decode())
