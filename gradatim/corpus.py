@@ -130,8 +130,7 @@ class Corpus:
 
     def _encoded(self, kind: str, make: Callable[[], Any]) -> tuple[PreTrainedTokenizerFast, Encoded, Encoded]:
         """What is kept under the name ``kind``; encoded by the tokenizer of ``make`` when it is not there yet."""
-        from transformers import AutoTokenizer
-
+        from .student.opening import open_tokenizer_of
         from .student.tokenizer import Encoded, encode_table
 
         folder = self.folder / f"tokens-{kind}"
@@ -145,7 +144,7 @@ class Corpus:
                     encode_table(made, self.table("validation"), target / "validation")
 
                 write_folder(folder, fill)
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder / "tokenizer")
+        tokenizer: Any = open_tokenizer_of(folder / "tokenizer", local_files_only=True)
         return tokenizer, Encoded.open(folder / "train"), Encoded.open(folder / "validation")
 
 
@@ -175,7 +174,7 @@ class CorpusMaker:
                 train, delivered = self._delivered(parts.train, 0, Feedback(), events)
                 tables = {"train": train, "validation": parts.validation, "test": parts.test}
                 self._write(folder, tables, {**facts, "split": parts.facts, **delivered})
-        return Corpus(folder, read_json(folder / "facts.json"))
+        return Corpus(folder, read_json(folder / "facts.json", dict))
 
     def make_next(
         self, folder: Path, first: Corpus, feedback: Feedback, ask: Callable[[pa.Table], Feedback], events: Events
@@ -194,7 +193,7 @@ class CorpusMaker:
                 tables = {"train": train, "validation": first.table("validation"), "test": first.table("test")}
                 rows = {"train": {"all": train.num_rows}}
                 self._write(folder, tables, {**facts, "split": {"rows": rows, "held_out": held_out}, **delivered})
-        return Corpus(folder, read_json(folder / "facts.json"), first.folder)
+        return Corpus(folder, read_json(folder / "facts.json", dict), first.folder)
 
     def _without_held_out(self, samples: pa.Table, first: Corpus) -> tuple[pa.Table, int]:
         """The samples that are not the same as one held out, in the split's sense, and how many are.

@@ -19,7 +19,9 @@ from .assemble import Parts, stage_seed
 from .corpus import Corpus
 from .design import Asked, Design
 from .errors import RunFolderError
-from .record import Record, read_json, read_rows, write_json
+from .files import read_input
+from .parsing import parse_json
+from .record import MISSHAPEN, Record, fault_of, read_json, read_rows, write_json
 from .results import (
     decode_design,
     decode_fitted,
@@ -77,7 +79,7 @@ class Cycle:
         """The teacher's stages for this cycle and all after it. What cannot be used is kept too, before it is told:
         the same command then asks another time, for another draw."""
         path = self.record.folder / self.key / "design-unusable.json"
-        failed = read_json(path) if path.exists() else []
+        failed = read_json(path, _listed) if path.exists() else []
         judged = self.record.folder / f"cycle-{self.number - 1:02d}" / "feedback.json"
         asked = self.parts.design(
             schedule,
@@ -99,15 +101,15 @@ class Cycle:
         """What was designed before ``cycle``, for it and all after it."""
         path = self.record.folder / _design_of(cycle)
         try:
-            design = decode_design(read_json(path))
+            design = decode_design(parse_json(read_input(path)))
             if len(design.cycles) != self.parts.cycles - cycle:
                 raise ValueError(f"{len(design.cycles)} cycles")
             return design
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except (*MISSHAPEN, OSError) as error:
             raise RunFolderError(
                 "the design of this run is damaged",
                 where=path,
-                given=repr(error),
+                given=error.strerror if isinstance(error, OSError) else fault_of(error),
                 hint="remove it: the teacher is asked again",
             ) from error
 
@@ -144,8 +146,8 @@ class Cycle:
         key = _place(self.number, stage.index, stage.spec.name)
 
         def make() -> dict[str, Any]:
-            fitted = decode_fitted(
-                self.record.once(f"{key}/fitted.json", lambda: encode(self.fit(stage, key, history)))
+            fitted = self.record.once(
+                f"{key}/fitted.json", lambda: encode(self.fit(stage, key, history)), decode_fitted
             )
             self.record.discard(f"{key}/checkpoint")
             counts = {
@@ -156,7 +158,8 @@ class Cycle:
             last = self.schedule.next([*history, result]) is None
             return encode(replace(result, evaluations=tuple(self.examine(key, last))))
 
-        return decode_stage(self.record.once(f"{key}/result.json", make))
+        result: StageResult = self.record.once(f"{key}/result.json", make, decode_stage)
+        return result
 
     def fit(self, stage: Stage, key: str, history: Sequence[StageResult]) -> Fitted:
         """Train on the stage, from the model of the one before it.
@@ -189,7 +192,8 @@ class Cycle:
             asked = (needs, student, samples, validation, self.bands, places)
             return measure(*asked, seed=stage.seed, path=folder / "probe.npz", events=self.events)
 
-        return decode_progress(self.record.once(f"{key}/progress.json", ask))
+        measured: dict[str, Any] = self.record.once(f"{key}/progress.json", ask, decode_progress)
+        return measured
 
     def examine(self, key: str, last: bool) -> Iterator[SuiteResult]:
         """Every suite that is due, on the fixed test set with the bands of this cycle."""
@@ -206,7 +210,7 @@ class Cycle:
             return encode(suite(student, samples, seed=seed, events=events))
 
         for each in due:
-            yield decode_suite(self.record.once(f"{key}/evaluation-{each.label}.json", partial(ask, each.suite)))
+            yield self.record.once(f"{key}/evaluation-{each.label}.json", partial(ask, each.suite), decode_suite)
 
     def next_corpus(self, corpora: Sequence[Corpus]) -> Corpus:
         """What there is to learn in the next cycle, after what the student gets wrong in this one.
@@ -246,6 +250,12 @@ class Cycle:
         self.record.once(f"{key}.json", make)
         hint = f"remove {path.with_suffix('.json')}: the student is asked again"
         return read_rows(path, "the student's attempts of this cycle", hint)
+
+
+def _listed(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError
+    return value
 
 
 def _design_of(cycle: int) -> str:

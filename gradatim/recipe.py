@@ -8,6 +8,7 @@ beside its name. A ``Recipe`` does not go below ``assemble``: parts take plain k
 
 from __future__ import annotations
 
+import reprlib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .errors import RecipeError, did_you_mean
+from .errors import DataError, RecipeError, did_you_mean
+from .files import read_input
+from .parsing import DEEPEST, parse_yaml
 from .student.settings import ModelSettings, TrainSettings
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "Recipe",
     "changed_keys",
     "dump",
+    "files_of",
     "find",
     "load",
     "names",
@@ -36,9 +40,12 @@ __all__ = [
 ]
 
 RECIPES = Path(__file__).parent / "recipes"
-
-# libyaml where PyYAML was built with it, as its wheels are: it reads a recipe ten times as fast, to the same values.
-_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MOST_CYCLES = 10_000
+LARGEST_RECIPE = 1 << 20
+"""Bytes of a recipe file."""
+LARGEST_NUMBER = (1 << 63) - 1
+"""What counts, seeds and rows are stored in."""
+ENDINGS = (".yaml", ".yml")
 
 
 class Section(BaseModel):
@@ -81,7 +88,7 @@ class DataSection(OpenSection):
 class BandsSection(Section):
     """Where the difficulty is cut: ``thresholds`` or ``quantiles``; neither makes bands as equal as ties allow."""
 
-    names: tuple[str, ...] = ("easy", "medium", "hard")
+    names: tuple[str, ...] = Field(("easy", "medium", "hard"), min_length=1)
     thresholds: tuple[float, ...] | None = None
     quantiles: tuple[float, ...] | None = None
 
@@ -189,7 +196,7 @@ class Recipe(Section):
     seed: int = Field(1, ge=0)
     threads: int = Field(0, ge=0)
     workers: int = Field(1, ge=1)
-    cycles: int = Field(1, ge=1)
+    cycles: int = Field(1, ge=1, le=MOST_CYCLES)
     data: DataSection = DataSection()
     teacher: TeacherSection | None = None
     delivery: DeliverySection | None = None
@@ -240,23 +247,30 @@ def names() -> list[str]:
 def title(name: str) -> str:
     """The title of the shipped recipe ``name``, from its line ``title:`` alone; to list all, none is checked."""
     lines = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    return next((str(yaml.load(line, _LOADER)["title"]) for line in lines if line.startswith("title:")), "")
+    return next((str(parse_yaml(line)["title"]) for line in lines if line.startswith("title:")), "")
 
 
 def find(name: str | Path) -> Path:
     """The file of a recipe given by path or by name; ``RecipeError`` when there is none."""
     for path in (Path(name), RECIPES / f"{name}.yaml", RECIPES / str(name)):
-        if path.is_file():
+        if _is_file(path):
             return path
     # "recipes/smoke/x.yaml" names a packaged recipe from any folder, not only from a checkout.
     tail = str(name).removeprefix("recipes/").removesuffix(".yaml")
-    if (RECIPES / f"{tail}.yaml").is_file():
+    if _is_file(RECIPES / f"{tail}.yaml"):
         return RECIPES / f"{tail}.yaml"
     raise RecipeError(
         "there is no such recipe, neither a file nor a name",
-        given=name,
+        given=_short(str(name)),
         hint=did_you_mean(tail, names()) or "gradatim list recipes",
     )
+
+
+def files_of(name: str | Path) -> list[Path]:
+    """The files that a recipe given by path or by name is read from: its own, and the one that it extends."""
+    path = find(name)
+    content = _read(path)
+    return [path, _parent(path, content["extends"])] if "extends" in content else [path]
 
 
 def load(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
@@ -264,14 +278,14 @@ def load(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
     path = find(name)
     content = _read(path)
     if "extends" in content:
-        parent = _parent(path, str(content.pop("extends")))
+        parent = _parent(path, content.pop("extends"))
         below = _read(parent)
         if "extends" in below:
             raise RecipeError(
                 "a recipe extends one level only",
                 where=path,
-                given=f"extends: a recipe that itself extends {below['extends']!r}",
-                hint=f"extend {below['extends']!r} and repeat the few lines of {parent}",
+                given=f"extends: a recipe that itself extends {_short(below['extends'])}",
+                hint=f"extend {_short(below['extends'])} and repeat the few lines of {parent}",
             )
         content = _merged(below, content)
     for change in changes:
@@ -279,13 +293,20 @@ def load(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
     return parse(content, str(name))
 
 
-def parse(content: Mapping[str, Any], where: str = "recipe") -> Recipe:
+def parse(content: Any, where: str = "recipe") -> Recipe:
     """Check a recipe given as plain values. ``RecipeError`` holds every fault."""
+    faults = [
+        f"{key}: a number is too large (allowed up to {LARGEST_NUMBER:,})"
+        for key, value in _numbers(content)
+        if not -LARGEST_NUMBER <= value <= LARGEST_NUMBER
+    ]
     try:
-        return Recipe.model_validate(content)
+        if not faults:
+            return Recipe.model_validate(content)
     except ValidationError as error:
         faults = [_fault(each) for each in error.errors()]
         raise RecipeError("; ".join(faults), where=where, faults=faults) from error
+    raise RecipeError("; ".join(faults), where=where, faults=faults)
 
 
 def dump(recipe: Recipe) -> str:
@@ -301,21 +322,49 @@ def changed_keys(old: Recipe, new: Recipe) -> list[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """The keys and values of a recipe file. Errors repeat nothing of a file that is no recipe."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError("this is not YAML", where=path, given=" ".join(str(error).split())) from error
+        content = parse_yaml(read_input(path, LARGEST_RECIPE))
+    except DataError as error:
+        raise RecipeError(error.what, where=path, given=error.given, allowed=error.allowed) from error
+    except ValueError as error:
+        raise RecipeError("this is not YAML", where=path, given=error) from error
+    except OSError as error:
+        raise RecipeError("the recipe cannot be read", where=path, given=error.strerror) from error
     if not isinstance(content, dict):
         raise RecipeError("a recipe is a mapping of keys to values", where=path, given=type(content).__name__)
+    known = ("extends", *Recipe.model_fields)
+    if content and not any(key in known or did_you_mean(str(key), known) for key in content):
+        raise RecipeError("this is no recipe: it has no key of one", where=path, allowed=", ".join(known))
     return content
 
 
-def _parent(path: Path, name: str) -> Path:
-    beside = path.parent / name
-    for candidate in (beside, beside.with_suffix(".yaml")):
-        if candidate.is_file() and candidate.resolve() != path.resolve():
+def _parent(path: Path, name: Any) -> Path:
+    """The recipe that ``path`` extends: a .yaml file beside it or in a folder named from there, or a shipped recipe."""
+    if not isinstance(name, str) or not name.strip():
+        raise RecipeError("a recipe extends another by its name or file", where=f"{path}: extends", given=_short(name))
+    ended = name if name.endswith(ENDINGS) else f"{name}.yaml"
+    for candidate in (path.parent / ended, Path(ended)):
+        if _is_file(candidate) and candidate.resolve() != path.resolve():
             return candidate
-    return find(name)
+    tail = name.removeprefix("recipes/").removesuffix(".yaml")
+    if tail in names():
+        return RECIPES / f"{tail}.yaml"
+    raise RecipeError(
+        "there is no such recipe to extend",
+        where=f"{path}: extends",
+        given=_short(name),
+        allowed="a .yaml file, or a name",
+        hint=did_you_mean(tail, names()) or "gradatim list recipes",
+    )
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; also for names that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -349,25 +398,52 @@ def _change(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise RecipeError("a change is written key=value", where="--set", given=text, hint="--set schedule.replay=0.25")
+    parts = key.strip().split(".")
     try:
-        nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError("the value is not YAML", where=f"--set {key}", given=value) from error
-    for part in reversed(key.strip().split(".")):
+        nested: Any = parse_yaml(value)
+        if len(parts) > DEEPEST:
+            raise ValueError(f"the key has more than {DEEPEST} parts")
+    except ValueError as error:
+        raise RecipeError(
+            "the value is not YAML", where=f"--set {_short(key, 100)}", given=f"{_short(value, 100)}: {error}"
+        ) from error
+    for part in reversed(parts):
         nested = {part: nested}
     return typing.cast(dict[str, Any], nested)
 
 
+def _short(value: Any, most: int = 60) -> str:
+    """``value`` in few characters: text as it is, everything else as its repr."""
+    text = value if isinstance(value, str) else _REPR.repr(value)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
+
+
+def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
+    """Every whole number with the key that it stands under."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _numbers(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _numbers(inner, key)
+    elif isinstance(value, int):
+        yield key, value
+
+
 def _fault(error: Any) -> str:
     """One fault as a line: key, what is wrong, what was given, and the nearest key when it is unknown."""
-    key = ".".join(str(part) for part in error["loc"]) or "recipe"
+    key = _short(".".join(str(part) for part in error["loc"]), 100) or "recipe"
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _known_keys(error["loc"][:-1])
         hint = did_you_mean(str(error["loc"][-1]), known) or f"known keys: {', '.join(known)}"
         return f"{key}: unknown key ({hint})"
     given = error["input"] if not isinstance(error["input"], Mapping) else "a mapping"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{key}: {message[0].lower()}{message[1:]} (given {given!r})"
+    return f"{key}: {message[0].lower()}{message[1:]} (given {_REPR.repr(given)})"
 
 
 def _known_keys(location: Sequence[Any]) -> list[str]:

@@ -16,17 +16,32 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from .errors import RunFolderError, StorageFailed
+from .files import check_input, read_input
+from .parsing import parse_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Metrics", "Record", "read_json", "read_rows", "settle", "write_atomically", "write_folder", "write_json"]
+__all__ = [
+    "MISSHAPEN",
+    "Metrics",
+    "Record",
+    "fault_of",
+    "read_json",
+    "read_rows",
+    "settle",
+    "write_atomically",
+    "write_folder",
+    "write_json",
+    "write_new_folder",
+]
 
 
 ADVICE = {
@@ -109,6 +124,27 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def write_new_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Let ``fill`` write into a temporary folder and rename it to ``path``, which is not there or empty.
+
+    For places that a user names: the temporary name is one that nothing else has.
+    """
+    path = Path(os.path.realpath(path))
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        temporary.mkdir()
+        try:
+            fill(temporary)
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            os.replace(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        _sync(path.parent)
+
+
 def settle(path: Path) -> Path:
     """Undo what a kill inside ``write_folder`` left: the old folder comes back unless the new one is there.
 
@@ -129,14 +165,33 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; ``RunFolderError`` names the file when it is not JSON."""
+def read_json(path: Path, decode: Callable[[Any], Any] | None = None) -> Any:
+    """Read a JSON file, its value put through ``decode``; ``RunFolderError`` names the file when it is damaged.
+
+    Damaged is what is no JSON, and what ``decode`` cannot take: another type, a key that is missing.
+    """
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        value = parse_json(read_input(path))
+        return value if decode is None else decode(value)
+    except (*MISSHAPEN, OSError) as error:
         raise RunFolderError(
-            "this file of the run is damaged", where=path, given=error, hint="remove it: its part is done again"
+            "this file of the run is damaged",
+            where=path,
+            given=error.strerror if isinstance(error, OSError) else fault_of(error),
+            hint="remove it: its part is done again",
         ) from error
+
+
+def fault_of(error: Exception) -> str:
+    """What a value's shape has against it, in a few words that repeat nothing of it."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        first = error.errors(include_input=False, include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'the value'}: {first['msg'].lower()}"
+    if isinstance(error, KeyError):
+        return f"no key {error}"
+    return str(error) if type(error) is ValueError else "another shape than it was written in"
 
 
 def read_rows(path: Path, what: str, hint: str, columns: list[str] | None = None) -> pa.Table:
@@ -145,10 +200,14 @@ def read_rows(path: Path, what: str, hint: str, columns: list[str] | None = None
     import pyarrow.parquet as pq
 
     try:
+        check_input(path)
         return pq.read_table(path, columns=columns, memory_map=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise RunFolderError(f"{what} are damaged", where=path, given=error, hint=hint) from error
 
+
+MISSHAPEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What decoding a value of another shape may raise."""
 
 _NOWHERE = (1 << 62, 0, 0)
 """After every place there is."""
@@ -193,7 +252,7 @@ class Metrics:
     def rows(self) -> list[dict[str, Any]]:
         """Every whole row."""
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith(b"\n")]
+        return [parse_json(line) for line in lines if line.endswith(b"\n")]
 
     def close(self) -> None:
         """Flush to the disk and let go of the file."""
@@ -206,10 +265,28 @@ class Metrics:
     @staticmethod
     def _place(line: bytes) -> tuple[int, int, int]:
         try:
-            row = json.loads(line)
-            return row["cycle"], row["stage"], row["step"]
-        except (ValueError, KeyError, TypeError):
+            row = parse_json(line)
+            return int(row["cycle"]), int(row["stage"]), int(row["step"])
+        except MISSHAPEN:
             return _NOWHERE  # a row that a full disk cut short: what follows it is made again
+
+
+def _open_lock(path: Path) -> IO[bytes]:
+    """The lock file, made where it is missing; not through a link, and no pipe or device."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        return open(descriptor, "a+b")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _holder(lock: IO[bytes]) -> str | None:
+    """The number of the process that wrote the lock, empty for a fresh one; None when it holds something else."""
+    lock.seek(0)
+    content = lock.read(32)
+    return content.decode("ascii") if not content or content.isdigit() else None
 
 
 class Record:
@@ -219,12 +296,11 @@ class Record:
         self.folder = folder
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = open(folder / ".lock", "a+")  # noqa: SIM115 - held until close
+            self._lock = _open_lock(folder / ".lock")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "unknown"
+            holder = _holder(self._lock) or "unknown"
             self._lock.close()
             raise RunFolderError(
                 "another process is using this run folder",
@@ -232,19 +308,27 @@ class Record:
                 given=f"process {holder}",
                 hint="wait for it to end, stop it, or choose another folder with --out",
             ) from error
+        if _holder(self._lock) is None:
+            self._lock.close()
+            raise RunFolderError(
+                "the lock in this folder is another program's", where=folder / ".lock", hint="another folder with --out"
+            )
         self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
+        self._lock.write(str(os.getpid()).encode())
         self._lock.flush()
         self.metrics = Metrics(folder / "metrics.jsonl")
 
-    def once(self, key: str, make: Callable[[], Any]) -> Any:
-        """The JSON value recorded under ``key``; made by ``make()`` and recorded when it is not there yet."""
+    def once(self, key: str, make: Callable[[], Any], decode: Callable[[Any], Any] | None = None) -> Any:
+        """The JSON value recorded under ``key``; made by ``make()`` and recorded when it is not there yet.
+
+        With ``decode``, what it gives of the value; a recorded one that it cannot take is a ``RunFolderError``.
+        """
         path = self.folder / key
         if path.exists():
-            return read_json(path)
+            return read_json(path, decode)
         value = make()
         write_json(path, value)
-        return value
+        return value if decode is None else decode(value)
 
     def discard(self, key: str) -> None:
         """Remove a folder that only mattered until something else was recorded."""

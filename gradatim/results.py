@@ -6,6 +6,8 @@ the counts that a report draws. Results hold counts, not percentages. Nothing he
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +18,7 @@ import numpy.typing as npt
 from .corpus import Corpus
 from .design import Asked, Design
 from .schedule import Bands
-from .stage import BandProgress, Counts, Fitted, StageResult, StageSpec, SuiteResult
+from .stage import BandProgress, Fitted, StageResult, StageSpec, SuiteResult
 
 __all__ = [
     "decode_design",
@@ -37,41 +39,40 @@ def encode(result: Fitted | SuiteResult | StageResult) -> dict[str, Any]:
 
 
 def decode_fitted(value: Mapping[str, Any]) -> Fitted:
-    """The inverse of ``encode``."""
-    return Fitted(**value)
+    """The inverse of ``encode``. Like all decoding here, ``ValueError`` when the value has another shape."""
+    fitted: Fitted = _adapter(Fitted).validate_python(value)
+    _check_counts(fitted.steps, fitted.tokens, fitted.parameters, fitted.dropped)
+    return fitted
 
 
 def decode_suite(value: Mapping[str, Any]) -> SuiteResult:
     """The inverse of ``encode``."""
-    counts = {
-        group: {name: Counts(**each) for name, each in members.items()} for group, members in value["counts"].items()
-    }
-    scores = {name: (float(total), int(count)) for name, (total, count) in value["scores"].items()}
-    return SuiteResult(**{**value, "counts": counts, "scores": scores})
+    suite: SuiteResult = _adapter(SuiteResult).validate_python(value)
+    for members in suite.counts.values():
+        for each in members.values():
+            _check_counts(each.passed, each.total - each.passed)
+    for total, count in suite.scores.values():
+        if not (count >= 0 and math.isfinite(total)):
+            raise ValueError("a score is out of its range")
+    return suite
 
 
 def decode_spec(value: Mapping[str, Any]) -> StageSpec:
     """The inverse of ``encode``; keys that an older result lacks have their defaults."""
-    mixture = value.get("mixture")
-    return StageSpec(
-        **{
-            **value,
-            "fractions": tuple(value["fractions"]),
-            "ends": tuple(value["ends"]),
-            "mixture": None if mixture is None else (tuple(mixture[0]), tuple(mixture[1])),
-        }
-    )
+    spec: StageSpec = _adapter(StageSpec).validate_python(value)
+    _check_counts(spec.tokens)
+    return spec
 
 
 def decode_progress(value: Mapping[str, Any]) -> dict[str, Any]:
     """The fields ``progress`` and ``probed`` of a ``StageResult`` from what ``student.progress.measure`` recorded."""
-    progress = {name: BandProgress(**each) for name, each in value.get("progress", {}).items()}
+    progress = {name: _adapter(BandProgress).validate_python(each) for name, each in value.get("progress", {}).items()}
     return {"progress": progress, "probed": int(value.get("probed", 0))}
 
 
 def decode_stage(value: Mapping[str, Any]) -> StageResult:
     """The inverse of ``encode``; keys that an older result lacks have their defaults."""
-    return StageResult(
+    stage = StageResult(
         **{
             **value,
             "spec": decode_spec(value["spec"]),
@@ -80,6 +81,22 @@ def decode_stage(value: Mapping[str, Any]) -> StageResult:
             **decode_progress(value),
         }
     )
+    _check_counts(*_adapter(list[int]).validate_python([stage.cycle, stage.index, stage.samples]))
+    _check_counts(*_adapter(dict[str, int]).validate_python(stage.composition).values())
+    return stage
+
+
+@functools.cache
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _check_counts(*counts: int) -> None:
+    """``ValueError`` for what cannot have been counted."""
+    if any(not 0 <= count < 1 << 63 for count in counts):
+        raise ValueError("a count is out of its range")
 
 
 def encode_design(asked: Asked) -> dict[str, Any]:

@@ -9,11 +9,12 @@ walks through what is done and goes on where it stopped.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from .assemble import assemble, check
-from .claim import claim
+from .claim import check_run_folder, claim
 from .cycle import Cycle
-from .recipe import Recipe
+from .recipe import MOST_CYCLES, Recipe
 from .record import Record, read_json
 from .stage import Event, Events, StageResult, ignore_events
 from .update import RanDry
@@ -33,6 +34,7 @@ def run(
     no new question for a cycle, the run ends well after the one before.
     """
     check(recipe)
+    check_run_folder(folder)
     with Record(folder) as record:
         claim(record, recipe, events)
         parts = assemble(recipe, events)
@@ -40,7 +42,7 @@ def run(
         stages: list[StageResult] = []
         end: dict[str, int | str] = {}
         # A run that ran dry stays ended: to ask again might bring what could not be had then.
-        cycles = read_json(folder / FINISHED)["cycles"] if record.done(FINISHED) else parts.cycles
+        cycles = read_json(folder / FINISHED, _cycles) if record.done(FINISHED) else parts.cycles
         for number in range(cycles):
             cycle = Cycle(record, parts, corpora[-1], number, stages, events)
             stages += cycle.run()
@@ -54,3 +56,11 @@ def run(
                     break
         record.once(FINISHED, lambda: end)
         return stages
+
+
+def _cycles(end: Any) -> int:
+    """The cycles that a finished run had."""
+    cycles = end["cycles"]
+    if not isinstance(cycles, int) or not 1 <= cycles <= MOST_CYCLES:
+        raise ValueError("cycles: not a number of cycles")
+    return cycles

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from .assemble import check, corpus_maker, drawn, only_designs, schedules_of
-from .claim import differences
+from .claim import check_run_folder, differences, study_arms
 from .corpus import Corpus
 from .errors import GradatimError, RecipeError, RunFolderError, Stopped, WorkFailed
 from .recipe import Recipe, changed_keys
@@ -103,6 +103,7 @@ def study(plan: Plan, folder: Path, *, workers: int = 0, events: Events = ignore
     """
     cores = len(os.sched_getaffinity(0))
     begun = workers or runs_at_once(plan.arms.values(), cores)
+    check_run_folder(folder)
     with Record(folder) as record:
         threads = _claim(record, plan, max(1, cores // begun))
         recipes = {
@@ -175,9 +176,9 @@ def _claim(record: Record, plan: Plan, threads: int) -> int:
         "restarts": {arm: count for arm, recipe in plan.arms.items() if (count := _restarts(recipe)) is not None},
     }
     if path.exists():
-        before = read_json(path)
-        now["threads"] = before.get("threads", threads)
-        lost = [each["name"] for each in before["arms"] if each["name"] not in plan.arms]
+        arms, seeds, threads = read_json(path, _kept)
+        now["threads"] = threads or now["threads"]
+        lost = [arm for arm in arms if arm not in plan.arms]
         if lost:
             raise RunFolderError(
                 "this folder holds a study with other arms",
@@ -185,11 +186,20 @@ def _claim(record: Record, plan: Plan, threads: int) -> int:
                 given=f"without {', '.join(lost)}",
                 hint="name all arms of the study, or choose another folder with --out",
             )
-        now["seeds"] = sorted({*before["seeds"], *plan.seeds})
+        now["seeds"] = sorted({*seeds, *plan.seeds})
     elif (record.folder / "recipe.yaml").exists():
         raise RunFolderError("this folder holds a single run", where=record.folder, hint="another folder with --out")
     write_json(path, now)
     return int(now["threads"])
+
+
+def _kept(before: Any) -> tuple[list[str], list[int], int]:
+    """The arms, the seeds and the threads of each run that a ``study.json`` names; 0 threads where it names none."""
+    threads = before.get("threads", 0)
+    seeds = before["seeds"]
+    if not all(isinstance(each, int) for each in (threads, *seeds)):
+        raise TypeError
+    return study_arms(before), seeds, threads
 
 
 def _differences(plan: Plan, arm: str) -> list[str]:

@@ -17,6 +17,8 @@ PACKAGE = Path(gradatim.__file__).parent
 
 LAYERS = (
     "errors",
+    "files",
+    "parsing",
     "registry",
     "options",
     "record",

@@ -61,19 +61,22 @@ def check(
     same command goes on. What cannot be used is named, counted as invalid and, where it is no sample at all, written
     beside the verdicts.
     """
+    from ..evaluate.benchmarks import locate
     from ..evaluate.judge import tallies
     from ..evaluate.passk import estimate
     from ..evaluate.problems import read_problems
     from ..evaluate.samples import read_samples
     from ..evaluate.verdicts import judge_once
     from ..sandbox.limits import Limits
+    from .output import check_verdicts_file
     from .progress import watching
     from .show import output, print_json
 
     wanted = _numbers(k or ["1"])
+    place = out or samples.with_name(f"{samples.name.removesuffix('.gz').removesuffix('.jsonl')}.verdicts.jsonl")
     asked, written = read_problems(problems), read_samples(samples)
     _enough(asked, written, wanted)
-    place = out or samples.with_name(f"{samples.name.removesuffix('.gz').removesuffix('.jsonl')}.verdicts.jsonl")
+    check_verdicts_file(place, "--out", [samples, *locate(problems)])
     limits = None if seconds is None else Limits(cpu_seconds=seconds)
     rejected = _write_rejected(asked, written, place)
     with watching(resumable=True) as events:
@@ -137,9 +140,10 @@ def _tell(
 ) -> None:
     """Name on stderr what could not be used, and what the scores leave out."""
     from ..evaluate.judge import problem_for
+    from ..evaluate.rows import told
 
-    lines = [f"{asked.source}, row {row.row} ({row.content}): {row.cause}" for row in asked.rejected]
-    lines += [f"{written.source}, line {row.row} ({row.content}): {row.cause}" for row in written.rejected]
+    lines = [f"{asked.source}, row {row.row}{told(row)}: {row.cause}" for row in asked.rejected]
+    lines += [f"{written.source}, line {row.row}{told(row)}: {row.cause}" for row in written.rejected]
     lines += [
         f"{each.sample.task}, draw {each.sample.draw}: {each.verdict.outcome}: {each.verdict.reason}"
         for each in judged

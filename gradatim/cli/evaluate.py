@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UserError
+from ..files import check_output_folder
+from ..parsing import parse_yaml
 from .options import Json
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ def evaluate(
     options |= {"keep": None if keep is None else str(keep), **_options(changes or [])}
     if data is None and problems is None and suite != "cruxeval":
         raise UserError("which samples is it asked about?", where="--data", allowed="a file", hint="--data FILE")
+    if keep is not None:
+        check_output_folder(keep, "--keep")
     with watching(resumable=keep is not None) as events:
         from ..api import evaluate as ask
         from ..evaluate import summary
@@ -73,25 +77,23 @@ def evaluate(
 
 
 def _options(changes: Sequence[str]) -> dict[str, Any]:
-    import yaml
-
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for change in changes:
         key, equals, value = change.partition("=")
         if not equals:
             raise UserError("an option is written key=value", where="--set", given=change, hint="--set samples=10")
         try:
             outer, _, inner = key.strip().partition(".")
-            read = yaml.safe_load(value)
+            option = parse_yaml(value)
             if not inner:
-                found[outer] = read
-            elif isinstance(found.setdefault(outer, {}), dict):
-                found[outer][inner] = read
+                options[outer] = option
+            elif isinstance(options.setdefault(outer, {}), dict):
+                options[outer][inner] = option
             else:
                 raise UserError("this option has no options of its own", where="--set", given=change)
-        except yaml.YAMLError as error:
-            raise UserError("the value is not YAML", where=f"--set {key}", given=value) from error
-    return found
+        except ValueError as error:
+            raise UserError("the value is not YAML", where=f"--set {key[:100]}", given=error) from error
+    return options
 
 
 def _tables(result: SuiteResult) -> list[Any]:

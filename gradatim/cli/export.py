@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..files import check_new_folder
 from .options import Json
 
 __all__ = ["EXAMPLES", "export"]
@@ -35,7 +36,9 @@ def export(
         from ..api import model_folder
         from ..student.export import export as write
 
-        found = write(model_folder(model), out, merge=merge)
+        source = model_folder(model)
+        check_new_folder(out, "--out", [source])
+        found = write(source, out, merge=merge)
     if as_json:
         print_json(asdict(found))
         return

@@ -36,10 +36,14 @@ def generate(
     """
     from ..programs import stream
     from ..table import SCHEMA, write_stream
+    from ..table.write import check_format
+    from .output import check_samples_file
     from .progress import watching
     from .show import output, print_json, table
 
     levels = tuple(words(level or ["all"]))
+    check_format(out)
+    check_samples_file(out, "OUT")
     with watching() as events:
         programs = stream(count, levels=levels, digits=digits, seed=seed, dedupe=dedupe, workers=workers, events=events)
         write_stream(programs, out, schema=SCHEMA)

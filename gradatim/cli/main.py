@@ -16,8 +16,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import GradatimError, Stopped
+from ..errors import GradatimError, Stopped, UserError
 from . import check, doctor, evaluate, export, generate, listing, plan, report, run, sample, score, study
+from .streams import ReaderGone, careful_streams, check_output_stream, open_streams
 
 __all__ = ["app", "main"]
 
@@ -70,12 +71,27 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line ``arguments`` (those of this process when left out) and return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        status: Any = app(given, prog_name="gradatim", standalone_mode=False)
-        sys.stdout.flush()
-        return status if isinstance(status, int) else 0
-    except BaseException as error:
-        return _told(error, given)
+    closed = open_streams()
+    with careful_streams():
+        try:
+            check_output_stream(closed)
+            _check_arguments(given)
+            status: Any = app(given, prog_name="gradatim", standalone_mode=False)
+            sys.stdout.flush()
+            return status if isinstance(status, int) else 0
+        except BaseException as error:
+            return _told(error, given)
+
+
+def _check_arguments(given: Sequence[str]) -> None:
+    """Refuse what is no UTF-8: such a name can be opened, but not be written into results."""
+    for word in given:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                "a name is not UTF-8", given=word.encode("utf-8", "backslashreplace").decode(), hint="rename it"
+            ) from None
 
 
 def _told(error: BaseException, given: Sequence[str]) -> int:
@@ -89,10 +105,10 @@ def _told(error: BaseException, given: Sequence[str]) -> int:
             return _say(str(error), error.exit_code)
         case KeyboardInterrupt() | typer.Abort():
             return _say("stopped", Stopped.exit_code)
-        case BrokenPipeError():
-            # Whoever read our output has enough; Python would complain again when it flushes at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        case ReaderGone():  # the reader has enough
             return 0
+        case MemoryError():
+            return _say("there is not enough memory", 1)
         case OSError(filename=str() | os.PathLike() as path, strerror=str() as why):
             return _say(f"{os.fspath(path)}: {why}", 1)
         case _ if isinstance(error, CommandLineError):
@@ -108,5 +124,5 @@ def _told(error: BaseException, given: Sequence[str]) -> int:
 
 def _say(line: str, status: int) -> int:
     # Some words are a server's or a file's: what would steer the terminal is not shown.
-    print(f"gradatim: {''.join(each if each.isprintable() else ' ' for each in line)}", file=sys.stderr)
+    print(f"gradatim: {''.join(each if each.isprintable() else ' ' for each in line)}", file=sys.stderr, flush=True)
     return status

@@ -30,9 +30,12 @@ def report(
     Reads the folders and changes nothing in them, so a run still at work can be looked at.
     """
     from ..report import collect, markdown_table, write_report
+    from .output import check_page
     from .run import print_report
 
     page = out or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
+    if not markdown or out is not None:
+        check_page(page, "--out")
     if not markdown:
         print_report(folders, page)
         return

@@ -41,7 +41,8 @@ def run(
     """
     from ..api import default_folder
     from ..assemble import check
-    from ..recipe import load
+    from ..recipe import files_of, load
+    from .output import check_run_output
     from .show import print_json
 
     if out is not None and len(recipes) > 1:
@@ -49,6 +50,8 @@ def run(
     asked = {name: load(name, changes or ()) for name in recipes}
     for name, recipe in asked.items():
         check(recipe, name)
+    for name in asked:
+        check_run_output(out or default_folder(name), "--out", files_of(name))
     done = [_one(recipe, out or default_folder(name), as_json) for name, recipe in asked.items()]
     if as_json:
         print_json(done)

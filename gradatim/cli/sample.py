@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import DataError
+from ..errors import DataError, UserError
 from .options import Json, words
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ EXAMPLES = (
 )
 OUTPUT = "# output\n"
 MARGIN = 16
+LARGEST_PROMPT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def sample(
     from .show import output, print_json
 
     if prompt == "-":
-        prompt = sys.stdin.read()
+        prompt = _read_prompt()
     with watching() as events:
         from ..api import open_model
         from ..student.decode import complete
@@ -80,6 +81,20 @@ def sample(
         return
     for each in found:
         _print(each, output())
+
+
+def _read_prompt() -> str:
+    """The text on standard input; ``UserError`` when it is no text, or has no end in sight."""
+    try:
+        text = sys.stdin.read(LARGEST_PROMPT + 1)
+        text.encode()  # in some locales what is no UTF-8 becomes halves of surrogates
+    except UnicodeError as error:
+        raise UserError("the prompt is not UTF-8", where="stdin") from error
+    except OSError as error:
+        raise UserError("the prompt cannot be read", where="stdin", given=error.strerror) from error
+    if len(text) > LARGEST_PROMPT:
+        raise UserError("the prompt is too long", where="stdin", allowed=f"{LARGEST_PROMPT:,} characters")
+    return text
 
 
 def _questions(prompt: str | None, count: int, levels: list[str], seed: int) -> list[tuple[str, str | None]]:

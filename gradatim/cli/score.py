@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UserError
+from ..parsing import parse_yaml
 from .options import Json, Workers, words
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def score(
     is remembered, so the same command goes on where it was stopped.
     """
     from ..difficulty import score as score_table
+    from ..table.write import check_format
+    from .output import check_page, check_samples_file
     from .progress import watching
     from .show import output, print_json
 
@@ -86,6 +89,12 @@ def score(
         raise UserError(
             "a report of correlations is a page or a text", where="--report", given=report_to, allowed=".html, .md"
         )
+    inputs = [samples, passes, *(model or [])]
+    if out is not None:
+        check_format(out)
+        check_samples_file(out, "--out", inputs, rejected=True)
+    if report_to is not None:
+        check_page(report_to, "--report", inputs)
     who = _passes(passes)
     with watching(resumable=any(hasattr(part, "causes") for part in parts.values())) as events:
         table, report = _read(samples)
@@ -125,8 +134,6 @@ def _parts(metrics: Sequence[str], models: Sequence[str], changes: Sequence[str]
 
 
 def _options(changes: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[str, Any]]:
-    import yaml
-
     found: dict[str, dict[str, Any]] = {name: {} for name in metrics}
     for change in changes:
         key, equals, value = change.partition("=")
@@ -135,9 +142,9 @@ def _options(changes: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[s
             hint = f"--set {metrics[0]}.KEY=VALUE"
             raise UserError("an option is written METRIC.KEY=VALUE", where="--set", given=change, hint=hint)
         try:
-            found[name][option] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError("the value is not YAML", where=f"--set {key}", given=value) from error
+            found[name][option] = parse_yaml(value)
+        except ValueError as error:
+            raise UserError("the value is not YAML", where=f"--set {key[:100]}", given=error) from error
     return found
 
 

@@ -34,13 +34,15 @@ def study(
     All arms share the data and the test set; an arm is named after its recipe. The same command again goes on where
     it stopped, and more seeds or arms may be added. Ends with the result table and report.html.
     """
-    from ..recipe import load
+    from ..recipe import files_of, load
     from ..study import plan_study
+    from .output import check_run_output
     from .progress import watching
     from .run import print_report
 
     arms = {arm: load(name, changes or ()) for arm, name in _arms(recipes).items()}
     plan = plan_study(arms, seeds, baseline=baseline, title=out.name)
+    check_run_output(out, "--out", [file for name in recipes for file in files_of(name)])
     try:
         with watching(resumable=True) as events:
             from ..study import study as carry_out

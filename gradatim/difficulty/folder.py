@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
+from ..files import check_input
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,10 +39,15 @@ def read_folder(path: str | os.PathLike[str]) -> tuple[pa.Table, dict[str, Any]]
     sources: dict[str, str] = {}
     unreadable: dict[str, str] = {}
     unparsable: dict[str, str] = {}
-    for name in names:
+    for path in names:
+        name = path.encode("utf-8", "backslashreplace").decode()  # a table holds UTF-8 alone
         try:
-            with tokenize.open(root / name) as file:
+            check_input(root / path)
+            with tokenize.open(root / path) as file:
                 sources[name] = file.read()
+        except DataError as fault:
+            unreadable[name] = fault.what
+            continue
         except (OSError, SyntaxError, UnicodeError) as fault:
             unreadable[name] = str(fault)
             continue

@@ -27,6 +27,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import DataError, RecipeError
+from ..files import read_input
 from ..options import strict
 from ..registry import Registry
 from ..stage import Event, Events, ignore_events
@@ -143,7 +144,7 @@ def judged(*, teacher: str = "", options: Mapping[str, Any] | None = None, promp
 def _prompt(given: str | None) -> str:
     path = PACKAGED if given is None else Path(given)
     try:
-        text = path.read_text("utf-8")
+        text = read_input(path, 1 << 20).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("the prompt cannot be read", where=path, given=error) from error
     if "{question}" not in _PARTED.split(text, maxsplit=1)[-1]:

@@ -38,6 +38,7 @@ from ..options import strict
 from ..stage import Event, Events, Suite, SuiteResult, ignore_events
 from .attempts import Attempt, check_options, chosen, tally
 from .questions import ChoiceQuestion, QuestionSet, read_questions
+from .rows import told
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,7 +90,7 @@ class Choice:
         started = time.perf_counter()
         asked = read_questions(self.problems)
         for row in asked.rejected:
-            events(Event("note", "choice", text=f"{asked.source}, row {row.row} ({row.content}): {row.cause}"))
+            events(Event("note", "choice", text=f"{asked.source}, row {row.row}{told(row)}: {row.cause}"))
         questions = [asked.questions[int(each)] for each in chosen(len(asked.questions), self.limit, seed)]
         ends = self._answers(student, questions, events)
         rejected = asked.rejected

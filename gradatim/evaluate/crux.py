@@ -147,7 +147,7 @@ def crux_problems(source: str | Path, direction: Direction) -> ProblemSet:
                 raise ValueError(f"a second function with the id {problem.id}; the first is used")
             problems[problem.id] = problem
         except ValueError as error:
-            rejected.append(Rejected(number, str(error), shown(fields.get("id", fields))))
+            rejected.append(Rejected(number, str(error), shown(fields.get("id", list(fields)))))
     if not problems:
         first = rejected[0] if rejected else None
         raise DataError(

@@ -38,6 +38,7 @@ from .judge import Judged, tallies
 from .passk import estimate
 from .problems import Problem, ProblemSet, read_problems
 from .remote import server_options
+from .rows import told
 from .samples import Sample, read_samples
 from .verdicts import cut_torn, judge_once
 
@@ -201,7 +202,7 @@ def measure(
     """
     started = time.perf_counter()
     for row in asked.rejected:
-        events(Event("note", "write", text=f"{asked.source}, row {row.row} ({row.content}): {row.cause}"))
+        events(Event("note", "write", text=f"{asked.source}, row {row.row}{told(row)}: {row.cause}"))
     ids = list(asked.problems)
     picked = [int(each) for each in chosen(len(ids), drawing.limit, seed)]
     problems = {ids[number]: asked.problems[ids[number]] for number in picked}

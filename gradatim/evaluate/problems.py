@@ -27,7 +27,7 @@ from typing import Any
 from ..errors import DataError
 from ..table.read import Rejected
 from .benchmarks import locate
-from .rows import read_rows, shown
+from .rows import read_rows, shown, told
 
 __all__ = ["Problem", "ProblemSet", "problem_of", "read_problems"]
 
@@ -93,7 +93,7 @@ def read_problems(source: str | Path) -> ProblemSet:
                     raise ValueError(f"a second problem with the id {problem.id}; the first is used")
                 problems[problem.id] = problem
             except ValueError as error:
-                rejected.append(Rejected(number, str(error), place + shown(fields.get("task_id", fields))))
+                rejected.append(Rejected(number, str(error), place + shown(fields.get("task_id", list(fields)))))
     if not problems:
         raise _none(str(source), rejected)
     return ProblemSet(str(source), problems, tuple(rejected))
@@ -275,6 +275,6 @@ def _none(source: str, rejected: list[Rejected]) -> DataError:
     return DataError(
         f"no problem can be used; the first row: {first.cause}",
         where=f"{source}, row {first.row}",
-        given=first.content,
+        given=told(first).strip(" ()") or None,
         allowed="HumanEval, HumanEval+, HumanEval-X, MBPP and MBPP+ rows",
     )

@@ -15,6 +15,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from ..errors import DataError, did_you_mean
+from ..files import check_input
 from ..table.read import Rejected
 from .rows import read_rows, shown
 
@@ -53,7 +54,7 @@ def read_questions(source: str | Path) -> QuestionSet:
         try:
             questions.append(_question(number, fields))
         except ValueError as error:
-            rejected.append(Rejected(number, str(error), shown(fields.get("question") or fields)))
+            rejected.append(Rejected(number, str(error), shown(fields.get("question") or list(fields))))
     if not questions:
         first = rejected[0] if rejected else None
         raise DataError(
@@ -75,6 +76,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
         near = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError("there is no such file", where=path, hint=did_you_mean(path.name, near))
     try:
+        check_input(path)
         file = pq.ParquetFile(path)
         number = 0
         for batch in file.iter_batches(4096):

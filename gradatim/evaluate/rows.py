@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, did_you_mean
-from ..table.read import Rejected
+from ..files import read_input
+from ..table.read import UNPARSED, Rejected
 
-__all__ = ["read_rows", "shown"]
+__all__ = ["read_rows", "shown", "told"]
 
-_GZIP = b"\x1f\x8b"
 _SHOWN = 80
 
 
@@ -44,6 +44,11 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
             yield Rejected(number, "not a JSON object", shown(value))
 
 
+def told(row: Rejected) -> str:
+    """What tells a rejected row from others, in brackets: nothing of a line that is no JSON, whose file may be any."""
+    return "" if row.cause.removeprefix("problem: ") in UNPARSED else f" ({row.content})"
+
+
 def shown(value: object) -> str:
     """A short account of ``value`` on one line that is safe to print."""
     text = value if isinstance(value, str) else repr(value)
@@ -57,9 +62,8 @@ def _content(path: Path) -> bytes:
         what = "this is a folder" if path.is_dir() else "there is no such file"
         raise DataError(what, where=path, hint=did_you_mean(path.name, near))
     try:
-        data = path.read_bytes()
         # By its first bytes, not by its name: what a browser has unpacked keeps the ending.
-        return gzip.decompress(data) if data.startswith(_GZIP) else data
+        return read_input(path, unpack=True)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError("this is not a whole gzip file", where=path, given=error) from error
     except OSError as error:

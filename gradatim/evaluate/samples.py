@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 
 from ..errors import DataError
 from ..table.read import Rejected
-from .rows import read_rows, shown
+from .rows import read_rows, shown, told
 
 __all__ = ["Absence", "Form", "Sample", "SampleSet", "read_samples", "sample_of"]
 
@@ -78,7 +78,7 @@ def read_samples(path: str | Path) -> SampleSet:
             if (sample.task, sample.draw) in seen:
                 raise ValueError(f"a second sample for draw {sample.draw} of {shown(sample.task)}; the first is used")
         except ValueError as error:
-            rejected.append(Rejected(number, str(error), shown(fields.get("task_id", fields))))
+            rejected.append(Rejected(number, str(error), shown(fields.get("task_id", list(fields)))))
             continue
         seen.add((sample.task, sample.draw))
         samples.append(sample)
@@ -89,7 +89,7 @@ def read_samples(path: str | Path) -> SampleSet:
         raise DataError(
             f"no line is a sample; the first: {first.cause}" if first else "the file has no samples",
             where=f"{path}, line {first.row}" if first else path,
-            given=first.content if first else None,
+            given=told(first).strip(" ()") or None if first else None,
             allowed='{"task_id": …, "completion": …} on each line',
         )
     return SampleSet(str(path), tuple(samples), tuple(rejected))

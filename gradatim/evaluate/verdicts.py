@@ -10,14 +10,17 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
 from ..errors import DataError
-from ..record import Metrics, storage_errors
+from ..files import read_input
+from ..parsing import parse_json
+from ..record import MISSHAPEN, Metrics, storage_errors
 from ..sandbox.limits import Limits
 from ..sandbox.verdict import Outcome, Verdict
 from .candidate import candidate_of
@@ -26,7 +29,7 @@ from .problems import Problem
 from .rows import shown
 from .samples import Sample
 
-__all__ = ["Verdicts", "cut_torn", "judge_once", "key_of"]
+__all__ = ["Verdicts", "check_verdicts", "cut_torn", "judge_once", "key_of"]
 
 
 def judge_once(
@@ -55,7 +58,7 @@ def judge_once(
 
 
 def cut_torn(path: Path) -> None:
-    """Cut off a last line that a killed process left without its end."""
+    """Cut off a last line that a killed process left without its end. For files of this package alone."""
     if not path.exists():
         return
     with storage_errors(path), open(path, "r+b") as file:
@@ -85,8 +88,7 @@ class Verdicts:
         self._known: dict[tuple[str, int], tuple[str, Verdict]] = {}
 
     def __enter__(self) -> Verdicts:
-        if self.path.exists() and not self.path.is_file():
-            raise DataError("verdicts are kept in a file, and this is none", where=self.path, hint="--out another path")
+        check_verdicts(self.path)
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path, "ab")
@@ -130,19 +132,47 @@ class Verdicts:
         self._metrics.append({"task_id": sample.task, "draw": sample.draw, **asdict(verdict), "key": key})
 
     def _read(self) -> None:
-        """Learn what is there, the last word on each sample."""
+        """Take what is there, the last verdict on each sample; only then cut off a torn line."""
+        for sample, known in _kept(self.path, self.path.read_bytes()):
+            self._known[sample] = known
         cut_torn(self.path)
-        for number, line in enumerate(self.path.read_bytes().split(b"\n")[:-1], start=1):
-            try:
-                row = json.loads(line)
-                verdict = Verdict(row["outcome"], row["reason"], row["cpu_seconds"])
-                if verdict.outcome not in get_args(Outcome):
-                    raise ValueError(verdict.outcome)
-                self._known[row["task_id"], row["draw"]] = (row["key"], verdict)
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(
-                    "this file holds something else than verdicts",
-                    where=f"{self.path}, line {number}",
-                    given=shown(line.decode(errors="replace")),
-                    hint="--out another file",
-                ) from error
+
+
+def check_verdicts(path: Path) -> None:
+    """Raise ``DataError`` when ``path`` is there and holds something else than verdicts. Changes nothing."""
+    if not path.exists():
+        return
+    try:
+        for _ in _kept(path, read_input(path)):
+            pass
+    except OSError as error:
+        raise DataError("the file cannot be read", where=path, given=error.strerror, hint=_ANOTHER) from error
+
+
+def _kept(path: Path, content: bytes) -> Iterator[tuple[tuple[str, int], tuple[str, Verdict]]]:
+    """The verdicts of a file's whole lines by task and draw. Raises ``DataError`` for a line that is none.
+
+    A last line without its end is passed over where ``Verdicts.add`` can have begun it.
+    """
+    *lines, torn = content.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = parse_json(line)
+            verdict = Verdict(row["outcome"], str(row["reason"]), float(row["cpu_seconds"]))
+            if verdict.outcome not in get_args(Outcome):
+                raise ValueError
+            yield (str(row["task_id"]), int(row["draw"])), (str(row["key"]), verdict)
+        except MISSHAPEN as error:
+            raise _no_verdicts(path, number) from error
+    if torn and not _TORN.match(torn) and not (lines and _BEGUN.startswith(torn[: len(_BEGUN)])):
+        raise _no_verdicts(path, len(lines) + 1)
+
+
+_ANOTHER = "--out another file"
+_BEGUN = b'{"task_id": "'
+_TORN = re.compile(rb'\{"task_id": "(?:[^"\\]|\\.)*", "draw": \d+, "outcome": "')
+"""How a line begins that ``Verdicts.add`` writes, up to where no other file of samples does."""
+
+
+def _no_verdicts(path: Path, line: int) -> DataError:
+    return DataError("this file holds something else than verdicts", where=f"{path}, line {line}", hint=_ANOTHER)

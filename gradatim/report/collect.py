@@ -9,14 +9,19 @@ an error. It computes no statistics.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import Annotated
 
-import yaml
+from pydantic import BaseModel, Field, ValidationError
 
 from ..errors import DataError, RunFolderError
+from ..files import read_input
+from ..parsing import parse_yaml
+from ..recipe import LARGEST_RECIPE
+from ..record import fault_of
 from ..stage import Counts
 from .data import Arm, RunData, StudyData
 from .run_folder import UNREADABLE, read_json, read_run
@@ -64,7 +69,7 @@ def collect(folders: Path | str | Iterable[Path | str]) -> StudyData:
     _check_same_test(found)
     _count_restarts(found)
     return StudyData(
-        title=found.title or " and ".join(path.resolve().name for path in paths) or "nothing",
+        title=found.title or " and ".join(_name(path.resolve()) for path in paths) or "nothing",
         arms=tuple(found.arms.values()),
         seeds=tuple(sorted(found.seeds)),
         runs=tuple(found.runs.values()),
@@ -84,26 +89,47 @@ def _count_restarts(found: _Found) -> None:
 
 
 def _add_study(found: _Found, folder: Path) -> None:
-    study = read_json(folder / "study.json", found.notes)
-    if not isinstance(study, Mapping):
-        raise DataError("study.json cannot be read", where=folder, hint="start the same `gradatim study` again")
-    found.title = found.title or str(study.get("title") or folder.resolve().name)
-    baseline = study.get("baseline")
+    try:
+        study = _Study.model_validate(read_json(folder / "study.json", found.notes))
+    except ValidationError as error:
+        raise DataError(
+            "study.json cannot be read",
+            where=folder,
+            given=fault_of(error),
+            hint="start the same `gradatim study` again",
+        ) from error
+    found.title = found.title or study.title or _name(folder.resolve())
+    baseline = study.baseline
     if found.baseline and baseline and baseline != found.baseline:
         raise DataError("these studies have different baselines", where=folder, given=baseline, allowed=found.baseline)
     found.baseline = found.baseline or baseline
-    found.controls.update(dict.fromkeys(study.get("controls") or ()))
-    found.restarts.update({str(arm): int(count) for arm, count in (study.get("restarts") or {}).items()})
-    for arm, changed in (study.get("differences") or {}).items():
+    found.controls.update(dict.fromkeys(study.controls))
+    found.restarts.update(study.restarts)
+    for arm, changed in study.differences.items():
         found.notes.append(f"{arm} differs from {baseline} in more than its schedule: {'; '.join(map(str, changed))}.")
-    seeds = [int(seed) for seed in study.get("seeds") or ()]
-    found.seeds.update(dict.fromkeys(seeds))
-    for arm in study.get("arms") or ():
-        name = str(arm["name"])
-        found.arms.setdefault(name, Arm(name, str(arm.get("title") or name)))
-        for seed in seeds:
-            if (run := folder / name / f"seed-{seed}").is_dir():
-                _add_run(found, run, name, seed)
+    found.seeds.update(dict.fromkeys(study.seeds))
+    for each in study.arms:
+        found.arms.setdefault(each.name, Arm(each.name, each.title or each.name))
+        for seed in study.seeds:
+            if (run := folder / each.name / f"seed-{seed}").is_dir():
+                _add_run(found, run, each.name, seed)
+
+
+class _StudyArm(BaseModel):
+    name: Annotated[str, Field(pattern=r"^[^/\x00]*[^/\x00.][^/\x00]*$")]
+    title: str | None = None
+
+
+class _Study(BaseModel):
+    """The content of ``study.json``."""
+
+    title: str | None = None
+    baseline: str | None = None
+    controls: list[str] = []
+    restarts: dict[str, Annotated[int, Field(ge=0)]] = {}
+    differences: dict[str, list[str]] = {}
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=10_000)] = []
+    arms: list[_StudyArm] = []
 
 
 def _add_run(found: _Found, folder: Path, arm: str, seed: int, title: str = "") -> None:
@@ -131,16 +157,22 @@ def _is_run(folder: Path) -> bool:
 def _who(folder: Path, notes: list[str]) -> tuple[str, int, str]:
     """Arm, seed and title of a run named alone: from ``<arm>/seed-<n>`` where it is so called, and its recipe."""
     folder = folder.resolve()
+    name = _name(folder)
     try:
-        recipe = yaml.safe_load((folder / "recipe.yaml").read_text("utf-8"))
+        recipe = parse_yaml(read_input(folder / "recipe.yaml", LARGEST_RECIPE))
         seed, title = int(recipe["seed"]), str(recipe.get("title") or "")
-    except (*UNREADABLE, yaml.YAMLError):
+    except UNREADABLE:
         seed, title = None, ""
-    if match := re.fullmatch(r"seed-(\d+)", folder.name):
-        return folder.parent.name, int(match[1]), title
+    if match := re.fullmatch(r"seed-(\d{1,18})", folder.name):
+        return _name(folder.parent), int(match[1]), title
     if seed is None:
-        notes.append(f"{folder.name}: nothing tells the seed of this run; it is shown as 0.")
-    return folder.name, seed or 0, title
+        notes.append(f"{name}: nothing tells the seed of this run; it is shown as 0.")
+    return name, seed or 0, title
+
+
+def _name(folder: Path) -> str:
+    """The name of a folder as text; what is no UTF-8 in it is escaped."""
+    return folder.name.encode("utf-8", "backslashreplace").decode()
 
 
 def _check_same_test(found: _Found) -> None:

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, UserError, did_you_mean
-from ..record import write_atomically
+from ..files import replacing
+from .mark import GENERATOR, TITLE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -236,14 +237,15 @@ def write_correlations(found: Correlations, out: Path | str, *, title: str, pass
     ``StorageFailed`` when the disk refuses.
     """
     out = Path(out)
-    heading = f"How the difficulties of {title} agree"
+    heading = f"{TITLE.removeprefix('# ')}{title} agree"
     if out.suffix.lower() == ".html":
         text = _page(heading, html_fragment(found), passes)
     elif out.suffix.lower() == ".md":
         text = "\n\n".join(part for part in (f"# {heading}", passes, markdown(found)) if part)
     else:
         raise UserError("a report of correlations is a page or a text", where=out, allowed=".html, .md")
-    write_atomically(out, text.encode())
+    with replacing(out) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
     return out
 
 
@@ -257,6 +259,7 @@ def _page(heading: str, table: str, passes: str) -> str:
     heading = html.escape(heading)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"{GENERATOR}\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{heading} · Gradatim</title>\n<style>\n:root {{ {light} }}\n"
         f"@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n{style}</style>\n</head>\n<body>\n"

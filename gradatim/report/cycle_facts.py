@@ -8,11 +8,14 @@ not there is left empty; what cannot be read is named in ``notes``. It adds noth
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import DataError
+from ..files import read_input
+from ..parsing import parse_json
+from ..record import MISSHAPEN, fault_of
 from .data import CycleFacts, Lesson
 
 if TYPE_CHECKING:
@@ -50,8 +53,8 @@ def read_cycles(folder: Path, read: Read, notes: list[str], *, lessons: bool) ->
         failed = read(place / "design-unusable.json")
         try:
             made = _facts(number, table, feedback, attempts, _with_failed(design, failed))
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            notes.append(f"{folder.name}/{place.name}: what is told of teaching is left out ({error!r}).")
+        except MISSHAPEN as error:
+            notes.append(f"{folder.name}/{place.name}: what is told of teaching is left out ({fault_of(error)}).")
             made = CycleFacts(number)
         following = places[number + 1] if number + 1 < len(places) else None
         some = tuple(_lessons(number, place, following, notes)) if lessons and following is not None else ()
@@ -127,7 +130,7 @@ def _lessons(number: int, place: Path, following: Path, notes: list[str]) -> Ite
         ):
             return
         yield from _chosen(number, _rows(asked_at), _new_rows(new_at, following))
-    except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's errors are among them
+    except (DataError, OSError, *MISSHAPEN) as error:  # pyarrow's errors are among them
         notes.append(f"{place.parent.name}/{place.name}: no examples can be read ({type(error).__name__}).")
 
 
@@ -142,7 +145,7 @@ def _new_rows(path: Path, cycle: Path) -> pa.Table:
     """The samples written for that cycle: they stand behind those that were learnt before."""
     import pyarrow.parquet as pq
 
-    told = json.loads((cycle / "table.json").read_text("utf-8"))
+    told = _mapping(parse_json(read_input(cycle / "table.json")))
     learnt = int(_mapping(_mapping(told.get("facts")).get("source")).get("learnt") or 0)
     return pq.read_table(path, columns=["parent", "prompt", "answer"]).slice(learnt)
 

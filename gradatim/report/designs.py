@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..record import MISSHAPEN, fault_of
 from ..results import decode_design
 from ..stage import StageSpec
 from .data import Designed, DesignedStage, StudyData
@@ -31,10 +32,9 @@ def read_designs(folder: Path, read: Read, names: Sequence[str], notes: list[str
             continue
         try:
             found.append(_designed(content, int(path.parent.name.rpartition("-")[2]), names))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            notes.append(
-                f"{path.parent.name}/design.json does not have the shape of a design and is left out ({error!r})."
-            )
+        except MISSHAPEN as error:
+            what = f"{path.parent.name}/design.json does not have the shape of a design and is left out"
+            notes.append(f"{what} ({fault_of(error)}).")
     return tuple(found)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..record import write_atomically
+from ..files import replacing
 from . import curves, cycle_figures, figures
 from .collect import collect
 from .course import course
@@ -41,7 +41,9 @@ def write_report(folders: Path | str | Iterable[Path | str], out: Path | str) ->
     out = Path(out)
     if out.is_dir():
         raise UserError("the report is a file, and this is a folder", where=out, hint=f"{out / 'report.html'}")
-    write_atomically(out, render(collect(folders)).encode())
+    page = render(collect(folders)).encode("utf-8", "backslashreplace")
+    with replacing(out) as file:
+        file.write(page)
     return out
 
 

@@ -91,7 +91,10 @@ def _plain(values: Any) -> Any:
 
 
 def _refused(where: str) -> Any:
+    from ..table.read import UNPARSED
+
     def refuse(row: int, cause: str, content: str) -> None:
-        raise DataError(cause, where=f"{where}, row {row}", given=repr(content[:60]))
+        given = None if cause in UNPARSED else repr(content[:60])
+        raise DataError(cause, where=f"{where}, row {row}", given=given)
 
     return refuse

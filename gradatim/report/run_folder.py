@@ -7,12 +7,15 @@ which runs make a study is ``collect``'s matter.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import DataError
+from ..files import read_input
+from ..parsing import parse_json
+from ..record import MISSHAPEN, fault_of
 from ..results import decode_stage
 from ..stage import StageResult
 from .cycle_facts import read_cycles
@@ -21,7 +24,7 @@ from .designs import read_designs
 
 __all__ = ["UNREADABLE", "read_json", "read_run"]
 
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+UNREADABLE = (DataError, OSError, *MISSHAPEN)
 
 
 def read_run(folder: Path, arm: str, seed: int, notes: list[str], *, lessons: bool = True) -> RunData:
@@ -52,22 +55,33 @@ def read_run(folder: Path, arm: str, seed: int, notes: list[str], *, lessons: bo
 def read_json(path: Path, notes: list[str]) -> Any:
     """The file's content; None with a note when it cannot be read, without one when it is not there (yet)."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        return parse_json(read_input(path))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        notes.append(f"{_place(path)} cannot be read and is left out ({error}).")
+    except (DataError, OSError, ValueError) as error:
+        notes.append(f"{_place(path)} cannot be read and is left out ({_why(error)}).")
         return None
 
 
 def _text(path: Path, notes: list[str]) -> str:
     try:
-        return path.read_text("utf-8")
+        return read_input(path).decode("utf-8")
     except FileNotFoundError:
         return ""
-    except (OSError, ValueError) as error:
-        notes.append(f"{_place(path)} cannot be read and is left out ({error}).")
+    except (DataError, OSError, ValueError) as error:
+        notes.append(f"{_place(path)} cannot be read and is left out ({_why(error)}).")
         return ""
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case DataError():
+            return error.what
+        case OSError(strerror=str() as why):
+            return why
+        case UnicodeDecodeError():
+            return "not UTF-8"
+    return fault_of(error)
 
 
 def _place(path: Path) -> str:
@@ -80,7 +94,7 @@ def _curve(path: Path, notes: list[str]) -> Iterator[Point]:
     lines = _text(path, notes).splitlines()
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             yield Point(
                 run_tokens=int(row["run_tokens"]),
                 cycle=int(row.get("cycle", 0)),
@@ -112,7 +126,7 @@ def _table(path: Path, notes: list[str]) -> TableFacts:
             facts={**more, **(content.get("facts") or {})},
         )
     except UNREADABLE as error:
-        notes.append(f"{_place(path)} does not have the shape of a table's facts and is left out ({error!r}).")
+        notes.append(f"{_place(path)} does not have the shape of a table's facts and is left out ({fault_of(error)}).")
         return TableFacts()
 
 
@@ -143,7 +157,7 @@ def _stages(folder: Path, notes: list[str]) -> Iterator[StageResult]:
         try:
             yield decode_stage(content)
         except UNREADABLE as error:
-            notes.append(f"{_place(path)} does not have the shape of a result and is left out ({error!r}).")
+            notes.append(f"{_place(path)} does not have the shape of a result and is left out ({fault_of(error)}).")
 
 
 def _integers(content: Mapping[Any, Any] | None) -> dict[str, int]:

@@ -99,7 +99,7 @@ def load(folder: Path, model: PreTrainedModel, optimizers: Optimizers) -> State 
             raise KeyError(min(differing))
         optimizers.load(load_file(folder / "optimizer.safetensors"))
         torch.set_rng_state(load_file(folder / "random.safetensors")["cpu"])
-        values: dict[str, Any] = read_json(folder / "state.json")
+        state: State = read_json(folder / "state.json", _state)
     except (SafetensorError, RuntimeError, KeyError, OSError) as error:
         raise RunFolderError(
             "this checkpoint is damaged or of another model",
@@ -107,7 +107,13 @@ def load(folder: Path, model: PreTrainedModel, optimizers: Optimizers) -> State 
             given=error,
             hint="remove the folder: the stage starts again from its beginning",
         ) from error
-    return State(**{**values, "pending": tuple(values["pending"])})
+    return state
+
+
+def _state(values: Any) -> State:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(State).validate_python(values)
 
 
 def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:

@@ -6,7 +6,6 @@ base and writes one whole model, weights and tokenizer, that opens anywhere. Wit
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,12 @@ from typing import Any
 
 import torch
 
-from ..errors import DataError, UserError
-from ..record import write_folder
+from ..errors import DataError
+from ..files import check_new_folder
+from ..record import write_new_folder
 from .hardware import quiet
+from .model_files import read_model_json
+from .place import base_below
 from .sizes import is_adapter
 
 __all__ = ["Exported", "export"]
@@ -37,14 +39,13 @@ def export(model: Path, out: Path, *, merge: bool = False) -> Exported:
     ``merge`` puts an adapter into its base; weights keep the type that they were trained beside. Raises ``UserError``
     when ``out`` holds anything, ``DataError`` when the model cannot be opened.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError("there is something already", where="--out", given=out, hint="a folder that is new or empty")
+    check_new_folder(out, "--out", [model])
     if not merge or not is_adapter(model):
-        write_folder(out, lambda target: _copied(model, target))
+        write_new_folder(out, lambda target: _copied(model, target))
         return Exported(str(out), None, None)
     from .lora import open_adapter
 
-    base = json.loads((model / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path")
+    base = base_below(model)
     whole: Any = open_adapter(model, dtype=_dtype(model)).merge_and_unload()
 
     def fill(target: Path) -> None:
@@ -54,7 +55,7 @@ def export(model: Path, out: Path, *, merge: bool = False) -> Exported:
             if file.is_file() and not (target / file.name).exists() and not file.name.startswith(("adapter_", "base.")):
                 shutil.copy2(file, target / file.name)
 
-    write_folder(out, fill)
+    write_new_folder(out, fill)
     return Exported(str(out), sum(parameter.numel() for parameter in whole.parameters()), str(base))
 
 
@@ -67,6 +68,9 @@ def _copied(model: Path, target: Path) -> None:
 
 def _dtype(folder: Path) -> torch.dtype:
     """The type of the base's weights, as its configuration beside the adapter says."""
-    config = json.loads((folder / "config.json").read_text("utf-8"))
+    try:
+        config = read_model_json(folder / "config.json")
+    except (OSError, ValueError) as error:
+        raise DataError("the model cannot be opened", where=folder, given=error) from error
     named = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
     return named if isinstance(named, torch.dtype) else torch.float32

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..errors import DataError
 from .hardware import keep_memory, quiet
+from .opening import open_config, open_tokenizer_of, open_weights
 from .place import held
 from .sizes import is_adapter
 
@@ -49,7 +49,7 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> Load
     try:
         with quiet():
             model = _opened(folder, torch.device(device))
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = open_tokenizer_of(folder, local_files_only=True)
     except DataError:
         raise
     # Broken files surface as whatever the parser beneath happens to raise: json, safetensors, KeyError, ...
@@ -84,10 +84,10 @@ def _ready(model: Any, tokenizer: Any, place: Path, device: str | torch.device) 
 def _opened(folder: Path, device: torch.device) -> Any:
     dtype: Any = torch.float32 if device.type == "cpu" else "auto"
     if not is_adapter(folder):
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        return open_weights(folder, dtype=dtype, local_files_only=True)
     from .lora import open_adapter
 
     if dtype == "auto":
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = open_config(folder, local_files_only=True)
         dtype = getattr(config, "dtype", None) or torch.float32
     return open_adapter(folder, dtype=dtype).merge_and_unload()

@@ -21,7 +21,8 @@ from transformers.pytorch_utils import Conv1D
 from ..errors import DataError, RunFolderError, did_you_mean
 from ..record import read_json, write_json
 from .hardware import quiet
-from .place import base_below
+from .opening import open_peft
+from .place import base_below, check_chain
 from .settings import LoraSettings
 
 __all__ = ["adapter_names", "attach", "check_base", "fingerprint", "open_adapter", "save_adapter"]
@@ -63,10 +64,12 @@ def open_adapter(folder: str | Path, *, dtype: torch.dtype, trainable: bool = Fa
     """
     from .pretrained import open_base
 
-    folder, peft = Path(folder), _peft()
+    folder = Path(folder)
+    _peft()
+    check_chain(folder)
     base = base_below(folder)
     model = open_base(base, dtype=dtype, where=f"the base of {folder}")
-    said = read_json(folder / BASE).get("fingerprint") if (folder / BASE).is_file() else None
+    said = read_json(folder / BASE, dict).get("fingerprint") if (folder / BASE).is_file() else None
     if said is not None and said != fingerprint(model):
         raise DataError(
             "the base is not the one that this adapter was trained on", where=folder, given=base,
@@ -74,7 +77,9 @@ def open_adapter(folder: str | Path, *, dtype: torch.dtype, trainable: bool = Fa
         )  # fmt: skip
     try:
         with _without_a_word():
-            made = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, local_files_only=True)
+            made = open_peft(model, folder, trainable=trainable)
+    except DataError:
+        raise
     # Broken files surface as whatever the parser beneath happens to raise.
     except Exception as error:
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -7,17 +7,18 @@ Whether its tokenizer has a chat template is read from small files. No torch her
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import DataError, RecipeError, did_you_mean
+from .model_files import read_model_json
 from .settings import ModelSettings
 from .sizes import is_adapter, is_hub_name
 
 __all__ = [
     "base_below",
+    "check_chain",
     "check_chat",
     "check_model",
     "fetch_hint",
@@ -86,12 +87,25 @@ def places_of(base: str) -> list[Path]:
 def base_below(folder: Path) -> str:
     """What the adapter in ``folder`` was trained on, as ``student.base`` would name it."""
     try:
-        base = json.loads((folder / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        base = read_model_json(folder / "adapter_config.json")["base_model_name_or_path"]
+        if not isinstance(base, str):
+            raise ValueError("base_model_name_or_path is no text")
+    except (OSError, KeyError, ValueError) as error:
         raise DataError("this adapter does not name its base", where=folder, given=error) from error
     # A folder beside the adapter may be named from there, so that both can be moved together.
     beside = folder / str(base)
     return str(beside.resolve()) if not Path(str(base)).is_absolute() and beside.exists() else str(base)
+
+
+def check_chain(folder: Path) -> None:
+    """Raises ``DataError`` when the adapter in ``folder`` stands on itself, over however many others."""
+    known: list[Path] = []
+    below = folder
+    while is_adapter(below):
+        if below.resolve() in known:
+            raise DataError("this adapter stands on itself", where=folder)
+        known.append(below.resolve())
+        below = Path(base_below(below))
 
 
 def has_template(base: str) -> bool | None:
@@ -109,8 +123,8 @@ def has_template(base: str) -> bool | None:
     ):
         return True
     try:
-        return bool(json.loads((place / "tokenizer_config.json").read_text("utf-8")).get("chat_template"))
-    except (OSError, ValueError, AttributeError):
+        return bool(read_model_json(place / "tokenizer_config.json").get("chat_template"))
+    except (OSError, ValueError):
         return None
 
 
@@ -160,8 +174,8 @@ def _is_whole(folder: Path, kind: str) -> bool:
     parts: set[str] = set()
     for index in folder.glob(f"{kind}.index.json"):
         try:
-            parts |= set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-        except (OSError, ValueError, KeyError, AttributeError):
+            parts |= set(read_model_json(index)["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError, TypeError):
             return False
     return any(folder.glob(kind)) and all((folder / part).is_file() for part in parts)
 

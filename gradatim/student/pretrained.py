@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 
 from ..errors import DataError
 from ..stage import Events, ignore_events
 from .form import prepared
 from .hardware import quiet
+from .opening import open_config, open_tokenizer_of, open_weights
 from .place import ALLOWED, fetch_hint, is_offline
 from .settings import ModelSettings
 from .sizes import is_adapter, is_hub_name
@@ -69,7 +70,7 @@ def reopen(folder: Path, settings: ModelSettings) -> Any:
 
         return open_adapter(folder, dtype=dtype, trainable=True)
     with quiet():
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        return open_weights(folder, dtype=dtype, local_files_only=True)
 
 
 def compute_again(model: Any) -> None:
@@ -92,7 +93,7 @@ def open_base(base: str, *, dtype: torch.dtype, where: str = "student.base") -> 
 
         return open_adapter(base, dtype=dtype).merge_and_unload()
     with _told(base, "the model cannot be opened", where), quiet():
-        model: Any = AutoModelForCausalLM.from_pretrained(**_arguments(base), dtype=dtype)
+        model: Any = open_weights(**_arguments(base), dtype=dtype)
     if base.endswith(".gguf"):
         # The loader marks what it dequantised as quantised, and such a model cannot be saved.
         model.hf_quantizer, model.is_quantized = None, False
@@ -107,7 +108,7 @@ def open_tokenizer(model: ModelSettings, events: Events = ignore_events) -> Any:
     # An adapter folder has a tokenizer of its own, the one it was trained with, and its base's configuration.
     tokenizer = open_own_tokenizer(base)
     with _told(base, "the base's configuration cannot be opened"), quiet():
-        config = AutoConfig.from_pretrained(**_arguments(base))
+        config = open_config(**_arguments(base))
     places = getattr(config, "max_position_embeddings", None)
     if places is not None and places < model.context:
         raise DataError(
@@ -124,7 +125,7 @@ def open_own_tokenizer(base: str, where: str = "student.base") -> Any:
     _check_there(base, where)
     _check_tokenizer(base, where)
     with _told(base, "the base's tokenizer cannot be opened", where), quiet():
-        return AutoTokenizer.from_pretrained(**_arguments(base))
+        return open_tokenizer_of(**_arguments(base))
 
 
 def place_of(base: str) -> str:
@@ -135,8 +136,8 @@ def place_of(base: str) -> str:
 def _arguments(base: str) -> dict[str, Any]:
     if base.endswith(".gguf"):
         file = Path(base)
-        return {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name, "local_files_only": True}
-    return {"pretrained_model_name_or_path": base, "local_files_only": Path(base).exists() or is_offline()}
+        return {"name": str(file.parent), "gguf_file": file.name, "local_files_only": True}
+    return {"name": base, "local_files_only": Path(base).exists() or is_offline()}
 
 
 def _check_there(base: str, where: str) -> None:

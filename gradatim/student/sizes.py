@@ -6,18 +6,22 @@ all their tensors, and so does a GGUF file. Of a model on the hub nothing is kno
 
 from __future__ import annotations
 
-import json
 import math
+import os
 import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..parsing import parse_json
+from .model_files import read_model_json
 from .settings import LoraSettings
 
 __all__ = ["Size", "is_adapter", "is_hub_name", "size_of"]
 
+LARGEST_HEADER = 100_000_000
+"""Bytes; what the format's own library allows."""
 _HEAD = ("lm_head", "output.weight", "embed", "wte", "wpe", "token_embd")
 _LAYER = re.compile(r"(?:layers|blk|h|block)\.\d+\.")
 
@@ -40,14 +44,18 @@ def is_adapter(base: str | Path) -> bool:
     return (Path(base) / "adapter_config.json").is_file()
 
 
-def size_of(base: str, lora: LoraSettings | None) -> Size | None:
-    """About how large the base is, and how much of it is learnt; None when that is not known before it is opened."""
+def size_of(base: str, lora: LoraSettings | None, above: tuple[str, ...] = ()) -> Size | None:
+    """About how large the base is, and how much of it is learnt; None when that is not known before it is opened.
+
+    ``above``: the adapters that stand on it.
+    """
     try:
         if is_adapter(base):
-            below = json.loads((Path(base) / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
-            return size_of(below, lora) if below != base else None
+            below = read_model_json(Path(base) / "adapter_config.json")["base_model_name_or_path"]
+            known = (*above, os.path.realpath(base))
+            return size_of(str(below), lora, known) if os.path.realpath(str(below)) not in known else None
         shapes = list(_gguf(Path(base)) if base.endswith(".gguf") else _safetensors(Path(base)))
-    except (OSError, ValueError, KeyError, struct.error, ImportError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, ImportError):
         return None
     if not shapes:
         return None
@@ -67,7 +75,9 @@ def _safetensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     for path in sorted(folder.glob("*.safetensors")):
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
+            if length > LARGEST_HEADER:
+                raise ValueError("the header is too long")
+            header = parse_json(file.read(length))
         yield from ((name, tuple(each["shape"])) for name, each in header.items() if name != "__metadata__")
 
 

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DataError, did_you_mean
+from ..files import Input, check_input, open_input, unpacked
 from .text import divide, sample_blocks
 
 __all__ = ["FORMATS", "Chunk", "Reject", "chunks_of", "format_of"]
@@ -73,11 +74,11 @@ def chunks_of(path: str, format: str, rows: int, reject: Reject) -> Iterator[Chu
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[Iterable[bytes]]:
+def _opened(path: str) -> Iterator[Input]:
     """``path`` for reading, unpacked when it ends in .gz."""
     try:
-        with gzip.open(path, "rb") if path.lower().endswith(".gz") else open(path, "rb") as file:
-            yield file
+        with open_input(path) as file:
+            yield unpacked(file) if path.lower().endswith(".gz") else file
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError("this is not a whole gzip file", where=path, given=error) from error
     except OSError as error:
@@ -141,6 +142,7 @@ def _divided(path: str, lines: Iterable[bytes], reject: Reject) -> Iterator[tupl
 def _parquet(path: str, rows: int, reject: Reject) -> Iterator[Chunk]:
     first = 1
     try:
+        check_input(path)
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(rows):
                 batch.validate(full=True)  # Parquet's own checks do not see text that is not UTF-8
@@ -177,7 +179,8 @@ def _dataset(path: str) -> Any:
             found = datasets.load_dataset(name, config or None)
         else:
             found = datasets.load_from_disk(place)
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    # A dataset with a script of its own is a RuntimeError: such scripts are not run.
+    except (OSError, ValueError, KeyError, RuntimeError, pa.ArrowException) as error:
         raise DataError("the dataset cannot be read", where=path, given=error) from error
     if isinstance(found, datasets.Dataset) and not part:
         return found

@@ -24,12 +24,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import DataError, did_you_mean
+from ..files import open_input
 from .chunks import FORMATS, Chunk, chunks_of, format_of
 from .instruction import SHAPES, converted, shape_of
 from .schema import COLUMNS, LABELS, complete, fit, kind_of
 from .write import ROWS, replacing
 
-__all__ = ["ReadReport", "Rejected", "read_table", "stream_table"]
+__all__ = ["UNPARSED", "ReadReport", "Rejected", "is_rejected_file", "read_table", "rejected_file", "stream_table"]
+
+
+UNPARSED = ("not UTF-8", "not JSON", "not a JSON object")
+"""Causes that make a file one of another kind, perhaps: its lines are not repeated on the terminal."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,14 @@ class ReadReport:
         """Write the rejected rows beside ``output``, as NAME.rejected.jsonl; return that path.
 
         Each line has the keys row, cause and content. Without rejected rows nothing is written, an older file of
-        that name is removed, and None is returned. Raises ``StorageFailed`` when the folder is not writable.
+        that name is removed, and None is returned. A file that is no such list is neither replaced nor removed:
+        ``DataError``. Raises ``StorageFailed`` when the folder is not writable.
         """
-        beside = Path(output).with_suffix(".rejected.jsonl")
+        beside = rejected_file(output)
+        if beside.exists() and not is_rejected_file(beside):
+            if not self.rejected:
+                return None
+            raise DataError("this file does not hold rejected rows, so it is not replaced", where=beside)
         if not self.rejected:
             beside.unlink(missing_ok=True)
             return None
@@ -71,6 +81,24 @@ class ReadReport:
                 line = {"row": row.row, "cause": row.cause, "content": row.content}
                 file.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
         return beside
+
+
+def rejected_file(output: Path | str) -> Path:
+    """Where the rejected rows of ``output`` are written."""
+    return Path(output).with_suffix(".rejected.jsonl")
+
+
+def is_rejected_file(path: Path) -> bool:
+    """Whether ``path`` holds rejected rows, by its first line; an empty file holds nothing else."""
+    try:
+        with open_input(path) as file:
+            first = next(file, b"")
+        if not first:
+            return True
+        row = json.loads(first)
+    except (DataError, OSError, ValueError):
+        return False
+    return isinstance(row, dict) and list(row) == ["row", "cause", "content"]
 
 
 def read_table(
@@ -150,7 +178,7 @@ def _nothing_left(report: ReadReport) -> DataError:
     return DataError(
         f"no row can be used; the first is rejected: {first.cause}",
         where=f"{report.path}, row {first.row}",
-        given=repr(first.content[:60]),
+        given=None if first.cause in UNPARSED else repr(first.content[:60]),
         allowed="one JSON object on each line" if array else None,
         hint="jq -c '.[]' turns an array into lines" if array else None,
     )

@@ -8,10 +8,8 @@ under another name, flushed to the disk, and renamed: a reader sees the old file
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -20,11 +18,12 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import DataError, StorageFailed
-from .schema import type_of
-from .text import sample_lines
+from ..errors import DataError
+from ..files import open_input, replacing
+from .schema import COLUMNS, type_of
+from .text import divide, sample_blocks, sample_lines
 
-__all__ = ["ROWS", "replacing", "write_stream", "write_table"]
+__all__ = ["ROWS", "check_format", "is_written", "replacing", "write_stream", "write_table"]
 
 ROWS = 65_536  # samples in a row group, and in a batch unless the caller says otherwise
 
@@ -45,9 +44,8 @@ def write_stream(
     untouched.
     """
     path = Path(path)
-    writer = _WRITERS.get(path.suffix.lower())
-    if writer is None:
-        raise DataError("no format has this ending", where=path, given=path.suffix or "none", allowed=_endings())
+    check_format(path)
+    writer = _WRITERS[path.suffix.lower()]
     stream = iter(batches)
     if schema is None:
         first = next(stream, None)
@@ -58,36 +56,31 @@ def write_stream(
         return writer(file, _regrouped(stream, schema, path), schema, path)
 
 
+def check_format(path: Path) -> None:
+    """Raise ``DataError`` when no format has the ending of ``path``."""
+    if path.suffix.lower() not in _WRITERS:
+        raise DataError("no format has this ending", where=path, given=path.suffix or "none", allowed=_endings())
+
+
 def _endings() -> str:
     return ", ".join(_WRITERS)
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file whose content takes the place of ``path`` when the block ends well, and vanishes otherwise."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise StorageFailed("the file cannot be written", where=path, given=error.strerror or error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+def is_written(path: Path) -> bool:
+    """Whether ``path`` holds samples as they are written here: their columns begin with the schema's, in its order.
 
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    Of text the first sample must be a program, the line ``# output`` and comments alone.
+    """
+    suffix = path.suffix.lower()
+    with open_input(path) as file:
+        if suffix == ".parquet":
+            return list(pq.ParquetFile(file).schema_arrow.names[: len(COLUMNS)]) == list(COLUMNS)
+        if suffix == ".txt":
+            _, block = next(sample_blocks(file), (0, b""))
+            parts = divide(block.decode())
+            return parts is not None and all(line.startswith("#") for line in parts[1].splitlines())
+        row = json.loads(next(file, b"null"))
+        return isinstance(row, dict) and list(row)[: len(COLUMNS)] == list(COLUMNS)
 
 
 def _regrouped(batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema, path: Path) -> Iterator[pa.RecordBatch]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError, RecipeError, did_you_mean
+from ..files import read_input
 
 __all__ = ["PLACEHOLDERS", "Prompts", "load_prompts"]
 
@@ -71,8 +72,8 @@ def load_prompts(folder: str | Path | None = None) -> Prompts:
     texts: dict[str, str] = {}
     for name, path in found.items():
         try:
-            texts[name] = path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            texts[name] = read_input(path, 1 << 20).decode("utf-8")
+        except (DataError, OSError, UnicodeDecodeError) as error:
             faults.append(f"{path}: cannot be read: {error}")
             continue
         faults += [f"{path}: {fault}" for fault in _faults(name, texts[name])]

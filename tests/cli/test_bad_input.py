@@ -127,10 +127,10 @@ def test_a_level_that_runs_dry_leaves_no_half_of_a_file(gradatim, tmp_path, monk
 
 
 @pytest.mark.parametrize("arguments", [("run", "smoke/baseline", "--out"), ("generate", "--count", "3")])
-def test_a_place_that_cannot_be_written_is_the_works_failure(gradatim, tmp_path, arguments):
+def test_a_place_that_cannot_be_written_is_told_before_the_work(gradatim, tmp_path, arguments):
     (tmp_path / "file").write_text("in the way")
     said = gradatim(*arguments, "file/run.txt")
-    assert_one_line(said, 1, ["file/run.txt", "cannot"])
+    assert_one_line(said, 2, ["file/run.txt", "cannot", "try: "])
 
 
 def test_a_folder_of_another_recipe_is_refused_and_the_difference_shown(gradatim, tmp_path, finished):

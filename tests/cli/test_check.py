@@ -185,7 +185,10 @@ MISTAKES = {
     "samples for problems": (["check", "s.jsonl", "--problems", "s.jsonl"], ["no problem can be used"]),
     "other problems": (["check", "s.jsonl", "--problems", "other.jsonl"], ["no sample is for one of the problems"]),
     "no time": (["check", "s.jsonl", "--problems", "p.jsonl", "--seconds", "0"], ["cpu_seconds"]),
-    "verdicts into a device": (["check", "s.jsonl", "--problems", "p.jsonl", "--out", "/dev/full"], ["this is none"]),
+    "verdicts into a device": (
+        ["check", "s.jsonl", "--problems", "p.jsonl", "--out", "/dev/full"],
+        ["this is a device"],
+    ),
     "verdicts over samples": (["check", "s.jsonl", "--problems", "p.jsonl", "--out", "s.jsonl"], ["something else"]),
 }
 
