@@ -36,6 +36,7 @@ LAYERS = (
     "feedback",
     "update",
     "source",
+    "origin",
     "corpus",
     "results",
     "recipe",
