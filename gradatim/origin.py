@@ -1,9 +1,9 @@
 """Was a corpus made from the data file as it is now?
 
 Beside the samples of a corpus lies ``origin.json``, the fingerprint of the file that they were read from (see
-``table.fingerprint``). A run that goes on uses the samples as they were made; when the file has been changed since, that
-is refused unless the recipe says ``data.on_change: keep``. Corpora of former versions have no fingerprint; of these
-a file that is newer than its samples is only reported.
+``table.fingerprint``). A run that goes on uses the samples as they were made; when the file has been changed since,
+that is refused unless the recipe says ``data.on_change: keep``. Corpora of former versions have no fingerprint; of
+these a file that is newer than its samples is only reported.
 """
 
 from __future__ import annotations
@@ -42,9 +42,7 @@ def check_origin(corpus: Path, path: str | None, on_change: OnChange, events: Ev
             raise _changed(path, kept, corpus)
         _note(events, f"{path} has been changed since its samples were made: they are used as they were")
     elif max((modified for _, modified, _ in stamps(path)), default=0) > (corpus / "facts.json").stat().st_mtime_ns:
-        _note(
-            events, f"{path} is newer than its samples in {corpus}, which hold no digest of it: they may be older data"
-        )
+        _note(events, f"{path} is newer than its samples in {corpus}, which keep no digest: they may be older data")
 
 
 def check_drawn(first: Path, origin: Mapping[str, Any]) -> None:
@@ -71,7 +69,7 @@ def _changed(path: str, kept: Mapping[str, Any], corpus: Path) -> DataError:
         where=path,
         given=_shown(fingerprint(path)),
         allowed=f"{_shown(kept)}, as in {corpus}",
-        hint="another --out for a run on the data as it is now, or --set data.on_change=keep to go on with the old samples",
+        hint="another --out for the data as it is now, or --set data.on_change=keep to go on with the old samples",
     )
 
 

@@ -362,7 +362,7 @@ def write_bytes(path: Path, content: bytes) -> Path:
     [
         ("t.parquet", b"PAR1 this is none PAR1", "not a readable Parquet file"),
         ("t.parquet", b"", "not a readable Parquet file"),
-        ("t.xlsx", b"a,b\n", "no format has this ending; given: .xlsx; allowed: .parquet, .jsonl, .json, .csv, .tsv, .txt"),
+        ("t.xlsx", b"a,b\n", "given: .xlsx; allowed: .parquet, .jsonl, .json, .csv, .tsv, .txt"),
         ("t.csv", b"a,b\n", "the file has no samples"),
         ("t", b"a", "given: none"),
         ("t.jsonl", b"", "the file has no samples"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UserError
-from .options import Json
+from .options import Columns, Json, mapping_of
 
 if TYPE_CHECKING:
     from ..stage import SuiteResult
@@ -29,7 +29,8 @@ def evaluate(
         str,
         typer.Argument(metavar="MODEL", help="A model folder, a run folder (its last model), or http://HOST/v1#NAME."),
     ],
-    data: Annotated[Path | None, typer.Option(help="The samples to ask about: .parquet, .jsonl or .txt.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The samples to ask about: .parquet, .jsonl, .csv or .txt.")] = None,
+    columns: Columns = None,
     suite: Annotated[str, typer.Option(help="What is asked (gradatim list suites).")] = "output",
     protocol: Annotated[
         str | None, typer.Option(help="greedy, or sampled: paper for most suites. (default: greedy)")
@@ -64,7 +65,7 @@ def evaluate(
         from ..evaluate import summary
 
         given = {name: value for name, value in options.items() if value is not None}
-        result = ask(model, data, suite, seed=seed, events=events, **given)
+        result = ask(model, data, suite, seed=seed, columns=mapping_of(columns), events=events, **given)
     if as_json:
         print_json(summary(result))
         return

@@ -28,7 +28,7 @@ class Given:
     column: str
 
     def __call__(self, samples: pa.Table, *, workers: int = 1) -> npt.NDArray[np.float64]:
-        """``RecipeError`` when the samples have no such column; with a mapping, only columns that it names are there."""
+        """``RecipeError`` when the samples have no such column; a mapping leaves only those that it names."""
         if self.column not in samples.column_names:
             raise RecipeError(
                 "the data has no such column",

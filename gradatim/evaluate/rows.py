@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import DataError, did_you_mean
 from ..table.read import Rejected
 
-__all__ = ["read_rows", "shown"]
+__all__ = ["read_lists", "read_rows", "shown"]
 
 _GZIP = b"\x1f\x8b"
 _SHOWN = 80
@@ -42,6 +42,16 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
             yield Rejected(number, value.cause, value.content)
         elif value is not None:
             yield Rejected(number, "not a JSON object", shown(value))
+
+
+def read_lists(path: Path) -> list[list[Any]] | None:
+    """The items of a JSON array whose items are all lists themselves; None for any other file."""
+    content = _content(path)
+    start = content.lstrip()
+    if start[:1] != b"[" or start[1:].lstrip()[:1] != b"[":
+        return None
+    items = _array(content)
+    return items if items is not None and all(isinstance(item, list) for item in items) else None
 
 
 def shown(value: object) -> str:

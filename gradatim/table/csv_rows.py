@@ -1,9 +1,10 @@
 """Which rows does a table of delimited text hold (.csv, .tsv)?
 
-The first line names the columns. The delimiter is the one of comma, semicolon and tab that this line has most of, since
-spreadsheets write the three under one ending. Quoting is that of RFC 4180; a value may hold line breaks. An empty cell
-is a missing value. A row with more or fewer cells than the header, with a quote that is never closed, or with bytes that
-are no UTF-8 is rejected by the number of its first line. Nothing is converted: every value is text (``Chunk.untyped``).
+The first line names the columns. The delimiter is the one of comma, semicolon and tab that this line has most of,
+since spreadsheets write the three under one ending. Quoting is that of RFC 4180; a value may hold line breaks. An empty
+cell is a missing value. A row with more or fewer cells than the header, with a quote that is never closed, or with
+bytes that are no UTF-8 is rejected by the number of its first line. Nothing is converted: every value is text
+(``Chunk.untyped``).
 
 The standard library's reader is used: Arrow's drops everything after an open quote without an error.
 """
@@ -40,7 +41,7 @@ def csv_rows(path: str, rows: int, reject: Reject) -> Iterator[Chunk]:
 
 
 class _Decoded:
-    """Lines of text, the last of them and how many were read; bytes that are no UTF-8 become halves of surrogate pairs."""
+    """Lines of text, and how many were read; a byte that is no UTF-8 becomes half a surrogate pair."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         self.lines, self.number = iter(lines), 0

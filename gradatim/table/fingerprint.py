@@ -1,9 +1,9 @@
 """Is a data file still the one that samples were read from?
 
-The content decides, by its SHA-256; for a folder that ``datasets`` saved, the names and contents of its Arrow files. Size
-and times are compared first, so that a large file that nobody has touched is not read again. A file that had been written
-less than ``SETTLED`` seconds before has no times kept: another write within the clock's grain would go unseen. What lies
-on the hub has no fingerprint.
+The content decides, by its SHA-256; for a folder that ``datasets`` saved, the names and contents of its Arrow files.
+Size and times are compared first, so that a large file that is untouched is not read again. No times are kept of a file
+that had been written less than ``SETTLED`` seconds before: another write within the clock's grain would go unseen.
+What lies on the hub has no fingerprint.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """What do the messages of somebody else's conversation say, and which parts of them are no text?
 
 A message is {role, content} or ShareGPT's {from, value}. ``developer`` is OpenAI's later name for ``system``; a
-content may be a list of parts, whose texts are joined as chat templates join them. What a prompt or an answer cannot hold
-is a ``ValueError`` with the cause: tool calls, tool definitions, images. What is left out of a row that is used
-otherwise goes into ``remarks``, one sentence for each kind, so that the reader of the file can count the rows.
+content may be a list of parts, whose texts are joined as chat templates join them. A ``ValueError`` gives the cause for
+a row that no prompt and answer can hold: tool calls, tool definitions, images. The parts that are left out of a row
+that is used otherwise go into ``remarks``, one sentence for each kind, so that the reader of the file can count the
+rows.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Rows stream in batch by batch from any format of ``chunks``. A column mapping (o
 columns mean: ``{"prompt": "instruction", "answer": "output"}`` for pairs, ``{"answer": "code"}`` for code to
 complete (the prompt is then empty), ``rejected`` for the faulty answer of a pair, ``system`` and ``history`` for what
 stands before the question. Without a mapping, columns of our names are taken as they are, and columns of numbers as
-metrics; rows of instruction data are recognised by their columns and become pairs (``instruction``). A row that cannot be used is never fatal: it goes into the ``ReadReport``
-with its number, its cause and its content. A column that is missing or of the wrong type is fatal, and so is a file in
-which no row is left.
+metrics; rows of instruction data are recognised by their columns and become pairs (``instruction``). A row that cannot
+be used is never fatal: it goes into the ``ReadReport`` with its number, its cause and its content. A column that is
+missing or of the wrong type is fatal, and so is a file in which no row is left.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ import pyarrow.compute as pc
 from ..errors import DataError, did_you_mean
 from .chunks import FORMATS, Chunk, Reject, chunks_of, format_of
 from .instruction import CONTEXT, SHAPES, converted, own_columns, shape_of, with_context
+from .mapping import is_metric, mapping_of, typed
 from .report import ReadReport, Rejected
-from .schema import COLUMNS, LABELS, complete, fit, kind_of
+from .schema import COLUMNS, complete, fit, kind_of
 from .write import ROWS
 
 __all__ = ["ReadReport", "Rejected", "read_table", "stream_table"]
@@ -60,9 +61,9 @@ def stream_table(
 
     ``path`` is a .parquet, .jsonl, .json (lines or an array), .csv, .tsv or .txt file (all but the first also .gz), a
     folder saved by the package ``datasets``, or ``hub:NAME`` (``hub:NAME:CONFIG``); ``#SPLIT`` after the last two names
-    a split. ``format`` (parquet, jsonl, csv, text, datasets) overrules the ending; alpaca and chat say what the rows are, as their
-    columns do when there is no mapping. ``language`` is given to samples without one,
-    before their ids are computed; text is Python unless it says otherwise. ``report`` hears what was kept,
+    a split. ``format`` (parquet, jsonl, csv, text, datasets) overrules the ending; alpaca and chat say what the rows
+    are, as their columns do when there is no mapping. ``language`` is given to samples without one, before their ids
+    are computed; text is Python unless it says otherwise. ``report`` hears what was kept,
     rejected and ignored.
 
     Raises ``DataError`` when the file is missing or unreadable, a column is missing or of the wrong type, or no
@@ -86,7 +87,7 @@ def stream_table(
         given = chunk.columns
         chunk, used = _shaped(chunk, shape, columns, reject, report, first=mapping is None)
         if mapping is None:
-            mapping = _mapping(columns, chunk, [*given, *chunk.columns], where)
+            mapping = mapping_of(columns, chunk, [*given, *chunk.columns], where)
         elif columns is None:  # in JSON lines a key may come late
             mapping |= {name: name for name in chunk.columns if name in COLUMNS}
         kept_as = set(mapping.values()) - ({"prompt"} if shape else set())  # a shape makes its own prompts
@@ -114,7 +115,7 @@ def _shaped(
         own = own_columns(chunk.columns, shape)
         return converted(chunk, shape, reject, report.path, remarks=report.remarks, first=first), set(own)
     if columns is None:
-        names = {name: name for name in CONTEXT if name in chunk.columns and not _is_metric(name, chunk)}
+        names = {name: name for name in CONTEXT if name in chunk.columns and not is_metric(name, chunk)}
     else:
         names = {ours: theirs for ours, theirs in columns.items() if ours in CONTEXT and theirs in chunk.columns}
     prompt = "prompt" if columns is None else columns.get("prompt", "prompt")
@@ -137,62 +138,6 @@ def _nothing_left(report: ReadReport) -> DataError:
         where=f"{report.path}, row {first.row}",
         given=repr(first.content[:60]),
     )
-
-
-def _mapping(columns: Mapping[str, str] | None, chunk: Chunk, there: list[str], where: str) -> dict[str, str]:
-    """Ours -> theirs for the columns to take; a ``DataError`` for one that is not ``there``."""
-    there = list(dict.fromkeys(there))
-    if columns is None:
-        taken = {name: name for name in chunk.columns if name in COLUMNS or name in LABELS or _is_metric(name, chunk)}
-        if "answer" not in taken:
-            raise DataError(
-                "there is no column 'answer'",
-                where=where,
-                given=", ".join(there),
-                hint=did_you_mean("answer", there)
-                or "name it in a column mapping, such as answer: COLUMN under data.columns, or --columns answer=COLUMN",
-            )
-        return taken
-    if "answer" not in columns:
-        raise DataError(
-            "the column mapping must name the answer",
-            where=where,
-            given=dict(columns),
-            allowed="answer: COLUMN, …",
-        )
-    named = {ours: theirs for ours, theirs in columns.items() if ours not in CONTEXT}
-    if len(named) < len(columns):  # a question is made of what stands before it where the file has none
-        named.setdefault("prompt", "prompt")
-    for ours, theirs in {**columns, **named}.items():
-        if theirs not in there:
-            raise DataError(
-                f"there is no column {theirs!r} to take as {ours!r}",
-                where=where,
-                allowed=", ".join(there),
-                hint=did_you_mean(theirs, there),
-            )
-    return named
-
-
-def _is_metric(name: str, chunk: Chunk) -> bool:
-    """Whether a column that nobody named looks like a metric: numbers, in CSV texts that are numbers."""
-    values = chunk.columns[name]
-    if kind_of(name) != "metric":
-        return False
-    if not isinstance(values, list):
-        return bool(pa.types.is_floating(values.type) or pa.types.is_integer(values.type))
-    there = [value for value in values if value is not None]
-    if chunk.untyped:
-        there = [_number(value) for value in there]
-    return bool(there) and {type(value) for value in there} <= {float, int}
-
-
-def _number(text: Any) -> Any:
-    """The number that a cell of CSV spells, else the cell."""
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return text
 
 
 def _conform(
@@ -235,7 +180,7 @@ def _fitted(
         values = chunk.columns.get(theirs)  # in JSON lines a key may be missing from a whole chunk
         metric = kind_of(ours) == "metric"
         if chunk.untyped and isinstance(values, list):
-            values = _typed(ours, values)
+            values = typed(ours, values)
         try:
             fitted[ours], misfits = fit(ours, [None] * len(chunk.numbers) if values is None else values)
         except DataError as error:
@@ -247,13 +192,6 @@ def _fitted(
         for row in misfits:
             causes.setdefault(row, f"{ours} is no {'number' if metric else 'text'}")
     return fitted, causes
-
-
-def _typed(name: str, values: list[Any]) -> list[Any]:
-    """Cells of CSV as the column ``name`` takes them: an empty prompt is one, numbers are read where they are meant."""
-    if name == "prompt":
-        return ["" if value is None else value for value in values]
-    return [_number(value) for value in values] if kind_of(name) == "metric" else values
 
 
 def _unusable(fitted: Mapping[str, pa.Array]) -> dict[str, npt.NDArray[np.bool_]]:

@@ -50,7 +50,11 @@ class ReadReport:
             first = min(row.row for row in self.rejected)
             total = self.kept + len(self.rejected)
             lines.append(f"{len(self.rejected):,} of {total:,} rows cannot be used, the first is row {first}: {causes}")
-        lines += [f"{remark}: {count:,} rows" for remark, count in sorted(self.remarks.items())]
+        return [*(f"{self.path}: {line}" for line in lines), *self.remarked()]
+
+    def remarked(self) -> list[str]:
+        """One line for each part of the rows, and for the columns, that nothing is read from."""
+        lines = [f"{remark}: {count:,} rows" for remark, count in sorted(self.remarks.items())]
         if self.ignored:
             lines.append(f"columns that are not used: {', '.join(self.ignored)}")
         return [f"{self.path}: {line}" for line in lines]
