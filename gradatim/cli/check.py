@@ -34,7 +34,7 @@ def check(
         Path,
         typer.Argument(
             metavar="SAMPLES",
-            help='JSON lines: {"task_id", "completion"}, or "reply", or "solution"; or an array of lists of programs.',
+            help='JSON lines: {"task_id", "completion"}, or "reply", or "solution"; or one array of lists of programs.',
         ),
     ],
     problems: Annotated[

@@ -172,7 +172,7 @@ def _plain(agreement: Correlations | None) -> dict[str, Any]:
 
 
 def _read(path: Path, told: Mapping[str, Any]) -> tuple[pa.Table, ReadReport]:
-    """The samples; ``told``: the mapping, format and language of a file, which is read as it says of itself otherwise."""
+    """The samples; ``told``: column mapping, format and language of a file, where they were given."""
     from ..api import is_source_folder
     from ..difficulty import read_folder
     from ..table import ReadReport, read_table

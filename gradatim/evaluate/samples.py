@@ -54,8 +54,8 @@ class SampleSet:
 def read_samples(path: str | Path, tasks: Sequence[str] | None = None) -> SampleSet:
     """All samples of a .jsonl, .jsonl.gz or .json file.
 
-    ``tasks``: the problems' ids in order, for a file of lists; empty when the order has gaps. Raises ``DataError`` when the file is not there,
-    unreadable, or has not one sample.
+    ``tasks``: the problems' ids in order, for a file of lists; empty when the order has gaps. Raises ``DataError``
+    when the file is not there, unreadable, or has not one sample.
     """
     if tasks is not None and (lists := read_lists(Path(path))):
         return _by_place(path, lists, tasks)

@@ -26,7 +26,8 @@ __all__ = ["categories", "difficulties"]
 def difficulties(data: Sized, difficulty: Any, events: Events = ignore_events) -> npt.NDArray[np.float64]:
     """float64, shape (len(data),): ``difficulty`` itself, or what the metric of that name finds.
 
-    NaN for a row whose answer or prompt is missing. ``events``: a note says how many rows a metric cannot score, and why.
+    NaN for a row whose answer or prompt is missing. ``events``: a note gives the number of rows that a metric cannot
+    score, and the causes.
     """
     import numpy as np
 

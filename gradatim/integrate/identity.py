@@ -1,10 +1,11 @@
 """Is this the data that a curriculum was made for?
 
 Two datasets of one length look alike to a sampler, which hands out row numbers. ``digests`` gives a digest for each
-column, so that data can be compared with what a checkpoint or a trainer holds. Tables, ``datasets.Dataset`` and arrays are
-digested whole, up to ``MOST_BYTES``; rows of lists up to ``MOST_ROWS``; beyond that, and for datasets that compute their
-rows, a sample of them at even distances, the first and the last among them. What comes out otherwise each time it is
-read (augmentation) and values without a plain form have no digest, nor has a plain range, which holds no data.
+column, so that data can be compared with what a checkpoint or a trainer holds. Tables, ``datasets.Dataset`` and arrays
+are digested whole, up to ``MOST_BYTES``; rows of lists up to ``MOST_ROWS``; beyond that, and for datasets that compute
+their rows, a sample of them at even distances, the first and the last among them. A column that is another at each
+reading (augmentation) has no digest, nor has a plain range, which holds no data; a value without a plain form counts by
+its type.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import pyarrow as pa
 
 __all__ = ["UNNAMED", "differing", "digests"]
@@ -103,9 +102,9 @@ def _of_table(data: Any) -> dict[str, str]:
 def _blocks(data: Any) -> Iterator[pa.Table]:
     """Tables of ``BLOCK`` rows: all of them, or as many at even distances as ``MOST_BYTES`` allow."""
     arrow = data if hasattr(data, "schema") else data.with_format("arrow")
-    size = getattr(data, "nbytes", None) or getattr(getattr(data, "data", None), "nbytes", 0)
+    size = int(getattr(data, "nbytes", None) or getattr(getattr(data, "data", None), "nbytes", 0) or 1)
     blocks = -(-len(data) // BLOCK)
-    for block in _spread(blocks, max(2, int(blocks * min(1.0, MOST_BYTES / max(size, 1))))):
+    for block in _spread(blocks, max(2, int(blocks * min(1.0, MOST_BYTES / size)))):
         start = block * BLOCK
         stop = min(start + BLOCK, len(data))
         yield arrow.slice(start, stop - start) if hasattr(data, "schema") else arrow[start:stop]

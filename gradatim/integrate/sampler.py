@@ -57,9 +57,9 @@ class CurriculumSampler:
     less than another.
 
     Resume: ``state_dict()`` holds the position and what the order was made from; after ``load_state_dict`` the next
-    pass gives exactly the rest. A state of other data is refused, by a digest of each column (``identity``); what a
-    ``DataLoader`` reads is its own business, and no sampler can see it. Loaders that read ahead (``num_workers`` > 0) have taken more than was learnt: say
-    ``state_dict(position=steps * batch)``. Raises ``RecipeError`` and ``DataError``.
+    pass gives exactly the rest. A state of other data is refused, by a digest of each column (``identity``); the data
+    that a ``DataLoader`` reads is not seen here. Loaders that read ahead (``num_workers`` > 0) have taken more than was
+    learnt: say ``state_dict(position=steps * batch)``. Raises ``RecipeError`` and ``DataError``.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Which column of a file is which of ours?
 
-``mapping_of`` checks a mapping (ours -> theirs), or makes one of the columns that have our names and those that look like
-metrics. CSV has no types: ``typed`` reads numbers where a column is to hold some.
+``mapping_of`` checks a mapping (ours -> theirs), or makes one of the columns that have our names and those that look
+like metrics. CSV has no types: ``typed`` reads numbers where a column is to hold some.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ import gzip
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from io import BufferedReader
+from typing import Any
 
 import pyarrow as pa
 
@@ -35,7 +36,7 @@ class Chunk:
 
 
 @contextlib.contextmanager
-def opened(path: str) -> Iterator[IO[bytes]]:
+def opened(path: str) -> Iterator[gzip.GzipFile | BufferedReader]:
     """``path`` for reading, unpacked when it ends in .gz."""
     try:
         with gzip.open(path, "rb") if path.lower().endswith(".gz") else open(path, "rb") as file:

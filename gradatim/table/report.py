@@ -54,7 +54,7 @@ class ReadReport:
 
     def remarked(self) -> list[str]:
         """One line for each part of the rows, and for the columns, that nothing is read from."""
-        lines = [f"{remark}: {count:,} rows" for remark, count in sorted(self.remarks.items())]
+        lines = [f"{remark}: in {count:,} of {self.kept:,} rows" for remark, count in sorted(self.remarks.items())]
         if self.ignored:
             lines.append(f"columns that are not used: {', '.join(self.ignored)}")
         return [f"{self.path}: {line}" for line in lines]
