@@ -17,6 +17,7 @@ from gradatim.table.conversation import messages_of
 ASK = {"role": "user", "content": "one"}
 SAY = {"role": "assistant", "content": "two"}
 SHAREGPT = [{"from": "human", "value": "one"}, {"from": "gpt", "value": "two"}]
+TOOLS, PAIR = "the row defines tools, which a prompt cannot hold", "a turn of history is no pair of question and answer"
 TOOL = {"type": "function", "function": {"name": "add"}}
 
 
@@ -102,11 +103,11 @@ def test_a_system_message_that_comes_late_in_the_file_is_read_too(tmp_path):
 @pytest.mark.parametrize(
     ("row", "cause"),
     [
-        ({"instruction": "a", "output": "b", "tools": [TOOL]}, "the row defines tools, which a prompt cannot hold"),
+        ({"instruction": "a", "output": "b", "tools": [TOOL]}, TOOLS),
         ({"instruction": "a", "output": "b", "system": 5}, "system is no text"),
         ({"instruction": "a", "output": "b", "history": "earlier"}, "history is no list of turns"),
-        ({"instruction": "a", "output": "b", "history": [["a"]]}, "a turn of history is no pair of question and answer"),
-        ({"prompt": "a", "answer": "b", "tools": json.dumps([TOOL])}, "the row defines tools, which a prompt cannot hold"),
+        ({"instruction": "a", "output": "b", "history": [["a"]]}, PAIR),
+        ({"prompt": "a", "answer": "b", "tools": json.dumps([TOOL])}, TOOLS),
         ({"messages": [ASK, SAY], "functions": [TOOL]}, "the row defines functions, which a prompt cannot hold"),
         ({"messages": [ASK, SAY], "history": [["a", "b"]]}, "history stands beside a whole conversation"),
         (
@@ -122,14 +123,17 @@ def test_a_system_message_that_comes_late_in_the_file_is_read_too(tmp_path):
             "a message has function_call, which no text can hold",
         ),
         ({"messages": [ASK, {"role": "function", "content": "3"}, SAY]}, "a message has the unknown role 'function'"),
-        ({"conversations": [{"from": "observation", "value": "3"}, *SHAREGPT]}, "a message has the unknown role 'observation'"),
+        (
+            {"conversations": [{"from": "observation", "value": "3"}, *SHAREGPT]},
+            "a message has the unknown role 'observation'",
+        ),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, SAY]},
             "a message has a part of the type 'image_url', which is no text",
         ),
         ({"messages": [ASK, {**SAY, "weight": 0}]}, "every answer has the weight 0"),
     ],
-)  # fmt: skip
+)
 def test_a_part_that_no_text_can_hold_rejects_its_row_and_no_other(tmp_path, row, cause):
     good = {**row, **{name: None for name in ("tools", "functions", "system", "history") if name in row}}
     good |= {"messages": [ASK, SAY]} if "messages" in row else {}

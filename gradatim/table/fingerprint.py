@@ -41,7 +41,7 @@ def fingerprint(path: str) -> dict[str, Any]:
             digest.update(f"{file.relative_to(place).as_posix()}\0".encode("utf-8", "surrogateescape"))
         digest.update(_digest(file))
     found = stamps(path)
-    newest = max((modified for _, modified, _ in found), default=0)
+    newest = max((moment for each in found for moment in each[1:]), default=0)
     return {
         "path": path,
         "bytes": sum(size for size, _, _ in found),

@@ -238,3 +238,30 @@ def test_lines_that_are_no_samples_are_named_with_their_number(tmp_path):
         (9, "not JSON"),
     ]
     assert all(each.content.isprintable() for each in found.rejected)
+
+
+def test_lists_of_programs_stand_for_the_problems_in_their_order(tmp_path):
+    path = tmp_path / "generations.json"
+    path.write_text(json.dumps([["def a(): pass", None], ["def b(): pass"], []]))
+    found = read_samples(path, ["a", "b", "c"])
+    assert [(each.task, each.draw, each.form, each.text) for each in found.samples] == [
+        ("a", 0, "solution", "def a(): pass"),
+        ("a", 1, "solution", ""),
+        ("b", 0, "solution", "def b(): pass"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "tasks", "words"),
+    [
+        ([["x"], ["y"]], ["a"], "more lists of samples than problems; given: 2 lists for 1 problems"),
+        ([["x"]], [], "some of the problems cannot be used"),
+        ([[], []], ["a", "b"], "no list holds a sample"),
+        ([["x"], "y"], ["a", "b"], "not a JSON object"),
+    ],
+)
+def test_lists_that_cannot_stand_for_the_problems_are_told(tmp_path, content, tasks, words):
+    path = tmp_path / "generations.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=words):
+        read_samples(path, tasks)
