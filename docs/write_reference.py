@@ -209,10 +209,11 @@ OPTIONS = {
     "orders.folds": "How many times from easy to hard.",
     "orders.category": "The label column that categories come from.",
     "orders.parts": "Into how many parts each category is cut.",
-    "sources.path": "The file: .parquet, .jsonl, .json, .csv, .txt; `FOLDER#SPLIT` that `datasets` saved; `hub:NAME:CONFIG#SPLIT`.",
+    "sources.path": "The file: .parquet, .jsonl, .json, .csv, .txt; `FOLDER#SPLIT` that `datasets` saved; "
+    "`hub:NAME:CONFIG#SPLIT`.",
     "sources.columns": "What its columns are called, ours: theirs, such as `{prompt: instruction, answer: output}`. "
-    "`answer` alone is code to complete; `system` and `history` stand before the prompt. `gradatim score` takes the same "
-    "as `--columns`.",
+    "`answer` alone is code to complete; `system` and `history` stand before the prompt. `gradatim score` "
+    "takes the same as `--columns`.",
     "sources.format": "`parquet`, `jsonl`, `csv`, `text` or `datasets`, when the ending does not say; `alpaca` or "
     "`chat`, when the "
     "columns do not say that these are instruction data.",

@@ -65,12 +65,14 @@ def conversation(said: Any, row: Mapping[str, Any], remarks: set[str]) -> tuple[
 
 def _before(messages: list[Message], row: Mapping[str, Any]) -> list[Message]:
     """The messages with what stands in columns of their own before them."""
-    first = context(row)
+    first = context(row) if len(row) > 1 else []
+    if not first:
+        return messages
     if any(role != "system" for role, _ in first):
         raise ValueError("history stands beside a whole conversation")
-    if first and messages[:1] == first:
+    if messages[:1] == first:
         return messages
-    if first and messages and messages[0][0] == "system":
+    if messages and messages[0][0] == "system":
         raise ValueError("the column system and the first message are two system messages")
     return [*first, *messages]
 
@@ -116,15 +118,17 @@ def _message(each: Any, remarks: set[str]) -> tuple[str, str | None]:
     """Role and text of one message; None when it has no content."""
     if not isinstance(each, Mapping):
         raise ValueError("a message has no role")
-    role = each.get("role") if each.get("role") is not None else each.get("from")
+    role = each["role"] if each.get("role") is not None else each.get("from")
     if not isinstance(role, str):
         raise ValueError("a message has no role")
-    for name in _CALLS:
-        if present(each.get(name)):
-            raise ValueError(f"a message has {name}, which no text can hold")
-    remarks.update(f"the field {name!r} of messages is not read" for name in each.keys() - _READ if present(each[name]))
-    content = each.get("content") if each.get("content") is not None else each.get("value")
-    return _ROLES.get(role.lower(), role.lower()), _text(content)
+    for name in sorted(each.keys() - _READ):
+        if present(each[name]):
+            if name in _CALLS:
+                raise ValueError(f"a message has {name}, which no text can hold")
+            remarks.add(f"the field {name!r} of messages is not read")
+    content = each["content"] if each.get("content") is not None else each.get("value")
+    role = role.lower()
+    return _ROLES.get(role, role), content if isinstance(content, str) else _text(content)
 
 
 def _text(content: Any) -> str | None:
