@@ -111,10 +111,12 @@ def category_codes(samples: pa.Table, column: str) -> Rows:
 
 
 def _whole_numbers(samples: pa.Table, column: str) -> pa.Array | None:
-    """A metric column as texts when all its figures are whole; None for any other column."""
+    """A column of the data's own as texts when all its numbers are whole; None for any other, and for a difficulty."""
     import pyarrow as pa
 
-    if column not in samples.schema.names or samples.schema.field(column).type != pa.float64():
+    from ..difficulty import DIFFICULTIES
+
+    if column in DIFFICULTIES or column not in samples.schema.names or samples.schema.field(column).type != pa.float64():
         return None
     values = [None if value is None or value != value else value for value in samples.column(column).to_pylist()]
     known = [value for value in values if value is not None]
