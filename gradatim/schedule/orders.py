@@ -116,7 +116,8 @@ def _whole_numbers(samples: pa.Table, column: str) -> pa.Array | None:
 
     from ..difficulty import DIFFICULTIES
 
-    if column in DIFFICULTIES or column not in samples.schema.names or samples.schema.field(column).type != pa.float64():
+    own = column in samples.schema.names and column not in DIFFICULTIES
+    if not own or samples.schema.field(column).type != pa.float64():
         return None
     values = [None if value is None or value != value else value for value in samples.column(column).to_pylist()]
     known = [value for value in values if value is not None]
