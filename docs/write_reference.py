@@ -77,6 +77,8 @@ KEYS = {
     "data.split.validation": "Samples kept for the validation loss.",
     "data.split.test": "Samples kept for the evaluation, the same for every run.",
     "data.split.levels": "The levels that these come from; others are only learnt from. Left out: all.",
+    "data.on_change": "When the data file has been changed since the run's samples were made from it: refuse to go on, "
+    "or `keep` the samples as they were. May differ on resume.",
     "difficulty.metric": "How hard a sample is. The metric's options stand beside it.",
     "difficulty.bands.names": "The bands, easiest first.",
     "difficulty.bands.thresholds": "Where the bands are cut; one fewer than names. A value on a threshold is harder.",
@@ -209,10 +211,12 @@ OPTIONS = {
     "orders.folds": "How many times from easy to hard.",
     "orders.category": "The label column that categories come from.",
     "orders.parts": "Into how many parts each category is cut.",
-    "sources.path": "The file: .parquet, .jsonl, .txt; `FOLDER#SPLIT` that `datasets` saved; `hub:NAME:CONFIG#SPLIT`.",
+    "sources.path": "The file: .parquet, .jsonl, .json, .csv, .txt; `FOLDER#SPLIT` that `datasets` saved; "
+    "`hub:NAME:CONFIG#SPLIT`.",
     "sources.columns": "What its columns are called, ours: theirs, such as `{prompt: instruction, answer: output}`. "
-    "`answer` alone is code to complete.",
-    "sources.format": "`parquet`, `jsonl`, `text` or `datasets`, when the ending does not say; `alpaca` or "
+    "`answer` alone is code to complete; `system` and `history` stand before the prompt. `gradatim score` "
+    "takes the same as `--columns`.",
+    "sources.format": "`parquet`, `jsonl`, `csv`, `text` or `datasets`, when the ending does not say; `alpaca` or "
     "`chat`, when the "
     "columns do not say that these are instruction data.",
     "sources.language": "The language of samples that do not name one.",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import DataError, RecipeError, UserError
-from .stage import Events, ignore_events
+from .stage import Event, Events, ignore_events
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,12 +28,14 @@ def score(
     samples: pa.Table | str | Path,
     metrics: Sequence[str] | Mapping[str, Difficulty] = ("om",),
     *,
+    columns: Mapping[str, str] | None = None,
     workers: int = 1,
     events: Events = ignore_events,
 ) -> pa.Table:
     """The samples with one float64 column per metric; higher is harder, NaN cannot be scored.
 
-    ``samples``: a table, a file (.parquet, .jsonl, .txt) or a folder of Python files. ``metrics``: names (`gradatim
+    ``samples``: a table, a file (.parquet, .jsonl, .csv, .txt) or a folder of Python files; ``columns``: what a file's
+    columns are called, ours: theirs. ``metrics``: names (`gradatim
     list difficulties`), or {column: difficulty}. Raises ``DataError`` for data that cannot be used and
     ``UnknownPart`` for a metric that is not there.
 
@@ -45,11 +47,10 @@ def score(
     """
     from .difficulty import read_folder
     from .difficulty import score as score_table
-    from .table import read_table
 
     if isinstance(samples, str | Path):
         folder = Path(samples)
-        samples = read_folder(folder)[0] if is_source_folder(folder) else read_table(samples)
+        samples = read_folder(folder)[0] if is_source_folder(folder) else _table(samples, columns, events)
     return score_table(samples, metrics, workers=workers, events=events)[0]
 
 
@@ -100,6 +101,7 @@ def evaluate(
     suite: str = "output",
     *,
     seed: int = 0,
+    columns: Mapping[str, str] | None = None,
     events: Events = ignore_events,
     **options: Any,
 ) -> SuiteResult:
@@ -107,20 +109,21 @@ def evaluate(
 
     ``model``: a model folder, a run folder (its last finished model), an object with ``model`` and ``tokenizer``, or,
     for suites that only read what was written (those with an option ``problems``), ``http://HOST/v1#NAME``: a model
-    behind an OpenAI-compatible server. ``samples`` may be None for suites that have problems of their own. ``suite``
+    behind an OpenAI-compatible server. ``samples`` may be None for suites that have problems of their own; ``columns``
+    says what the columns of a file are called, ours: theirs. ``suite``
     and ``options`` as in a recipe (`gradatim list suites`). Raises ``DataError`` for a model or file that cannot be
     used, ``UnknownPart`` and ``RecipeError`` for a suite or option that is not there.
     """
     from .evaluate import SUITES
     from .evaluate.generation import Endpoint, endpoint
     from .options import option_names
-    from .table import make_table, read_table
+    from .table import make_table
 
     factory = SUITES.get(suite, where="suite")
     asked = factory(**options)
     if samples is None:
         samples = make_table({"answer": []})
-    table = read_table(samples) if isinstance(samples, str | Path) else samples
+    table = _table(samples, columns, events) if isinstance(samples, str | Path) else samples
     student = endpoint(model) if isinstance(model, str) else model
     if isinstance(student, Endpoint) and "problems" not in option_names(factory):
         raise UserError(
@@ -176,3 +179,14 @@ def _recipe(recipe: str | Path | Recipe, changes: Sequence[str]) -> Recipe:
     from .recipe import load
 
     return load(recipe, changes) if isinstance(recipe, str | Path) else recipe
+
+
+def _table(path: str | Path, columns: Mapping[str, str] | None, events: Events) -> pa.Table:
+    """The samples of a file; ``events`` hears which of its rows and columns are not used."""
+    from .table import ReadReport, read_table
+
+    report = ReadReport()
+    table = read_table(path, columns=columns, report=report)
+    for line in report.notes():
+        events(Event("note", "data", text=line))
+    return table

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from .errors import DataError
+from .origin import ORIGIN, OnChange, check_drawn, check_origin
 from .record import read_json, read_rows, storage_errors, write_folder, write_json
 from .stage import Difficulty, Event, Events, Feedback, Source, ignore_events
 
@@ -152,7 +153,8 @@ class Corpus:
 class CorpusMaker:
     """Draws, scores and splits samples, and lays faulty answers beside the right ones.
 
-    ``metrics`` are difficulty columns by name; ``key`` names what was asked.
+    ``metrics`` are difficulty columns by name; ``key`` names what was asked. ``on_change``: what to do when a corpus is
+    there and the data file has been changed since.
     """
 
     source: Source
@@ -161,19 +163,25 @@ class CorpusMaker:
     key: str
     workers: int = 1
     deliver: Deliver | None = None
+    on_change: OnChange = "refuse"
 
     def make(self, store: Path, events: Events = ignore_events) -> Corpus:
-        """The first cycle's corpus under ``store``; made when it is not there yet."""
+        """The first cycle's corpus under ``store``; made when it is not there yet.
+
+        ``DataError`` when it was made from a data file that has been changed since, unless ``on_change`` is ``keep``.
+        """
         folder = store / self.key
         with _lock(folder):
-            if not (folder / "facts.json").exists():
+            if (folder / "facts.json").exists():
+                check_origin(folder, self._path(), self.on_change, events)
+            else:
                 from .table import split
 
                 samples, facts = self._scored(0, Feedback(), events)
                 parts = split(samples, **vars(self.parts))
                 train, delivered = self._delivered(parts.train, 0, Feedback(), events)
                 tables = {"train": train, "validation": parts.validation, "test": parts.test}
-                self._write(folder, tables, {**facts, "split": parts.facts, **delivered})
+                self._write(folder, tables, {**facts, "split": parts.facts, **delivered}, 0)
         return Corpus(folder, read_json(folder / "facts.json", dict))
 
     def make_next(
@@ -187,13 +195,26 @@ class CorpusMaker:
             if not (folder / "facts.json").exists():
                 cycle = feedback.cycle + 1
                 samples, facts = self._scored(cycle, feedback, events)
+                if self._rereads:
+                    check_drawn(first.folder, self.source.origin)  # type: ignore[attr-defined]
                 samples, held_out = self._without_held_out(samples, first)
                 attempts = ask(samples) if self.deliver is not None and self.deliver.asks else Feedback()
                 train, delivered = self._delivered(samples, cycle, attempts, events)
                 tables = {"train": train, "validation": first.table("validation"), "test": first.table("test")}
                 rows = {"train": {"all": train.num_rows}}
-                self._write(folder, tables, {**facts, "split": {"rows": rows, "held_out": held_out}, **delivered})
+                facts |= {"split": {"rows": rows, "held_out": held_out}, **delivered}
+                self._write(folder, tables, facts, cycle)
         return Corpus(folder, read_json(folder / "facts.json", dict), first.folder)
+
+    @property
+    def _rereads(self) -> bool:
+        """Whether each cycle's samples are read from the data file anew."""
+        return bool(getattr(self.source, "rereads", False))
+
+    def _path(self) -> str | None:
+        """The data file that the source reads, where it reads one."""
+        path = getattr(self.source, "path", None) or getattr(self.source, "origin", {}).get("path")
+        return None if path is None else str(path)
 
     def _without_held_out(self, samples: pa.Table, first: Corpus) -> tuple[pa.Table, int]:
         """The samples that are not the same as one held out, in the split's sense, and how many are.
@@ -226,11 +247,18 @@ class CorpusMaker:
         import numpy as np
         import pyarrow as pa
 
+        from .difficulty import unscored_note
+
         samples = self.source.draw(cycle, feedback)
+        if cycle == 0 and (report := getattr(self.source, "report", None)) is not None:
+            for line in report.notes():
+                events(Event("note", "data", text=line))
         unscored: dict[str, int] = {}
         for name, difficulty in self.metrics.items():
             events(Event("start", f"score {name}"))
             scores = difficulty(samples, workers=self.workers)
+            if note := unscored_note(name, difficulty, samples, scores, "are not learnt"):
+                events(Event("note", f"score {name}", text=note))
             if name in samples.column_names:
                 samples = samples.drop_columns([name])
             samples = samples.append_column(name, pa.array(scores))
@@ -247,7 +275,7 @@ class CorpusMaker:
         table, facts = self.deliver(samples, cycle, attempts, events)
         return table, {"delivery": facts}
 
-    def _write(self, folder: Path, tables: Mapping[str, pa.Table], facts: Mapping[str, Any]) -> None:
+    def _write(self, folder: Path, tables: Mapping[str, pa.Table], facts: Mapping[str, Any], cycle: int) -> None:
         """All tables, then ``facts.json``, whose presence means that the corpus is whole."""
         from .table import write_table
 
@@ -255,8 +283,10 @@ class CorpusMaker:
             for name, table in tables.items():
                 write_table(table, folder / f"{name}.parquet")
         report = getattr(self.source, "report", None)
-        if report is not None:
+        if report is not None and (cycle == 0 or self._rereads):
             report.write_rejected(folder / "train.parquet")
+        if origin := getattr(self.source, "origin", None):
+            write_json(folder / ORIGIN, dict(origin))
         write_json(folder / "facts.json", facts)
 
 

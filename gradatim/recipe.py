@@ -78,11 +78,15 @@ class SplitSection(Section):
 
 
 class DataSection(OpenSection):
-    """What there is to learn. ``seed`` fixes it; ``split`` parts it; other keys are the source's options."""
+    """What there is to learn. ``seed`` fixes it; ``split`` parts it; other keys are the source's options.
+
+    ``on_change``: whether a run goes on with the samples it has when their data file has been changed since.
+    """
 
     source: str = "tinypy"
     seed: int = Field(0, ge=0)
     split: SplitSection = SplitSection()
+    on_change: Literal["refuse", "keep"] = "refuse"
 
 
 class BandsSection(Section):
@@ -233,6 +237,7 @@ MAY_CHANGE = (
     "train.checkpoint_seconds",
     "train.log_every",
     "train.validate",
+    "data.on_change",
     *(f"teacher.{name}" for name in ALLOWANCE),
 )
 """What a resumed run may say differently: nothing here changes a weight or a count. A study may also get more seeds

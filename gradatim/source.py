@@ -13,8 +13,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from .errors import DataError
 from .options import strict
 from .registry import Registry
 from .stage import Events, Feedback, Source, ignore_events
@@ -44,7 +45,13 @@ def _no_rows_yet() -> ReadReport:
 
 @dataclass(frozen=True)
 class FileSource:
-    """The samples of a file or dataset, the same in every cycle. ``report`` names each row that was not used."""
+    """The samples of a file or dataset, the same in every cycle. ``report`` names each row that was not used.
+
+    ``origin``: the fingerprint of the file as the last ``draw`` read it.
+    """
+
+    rereads: ClassVar[bool] = True
+    """Every cycle reads the file anew, so that it must not change between them."""
 
     path: str
     columns: Mapping[str, str] | None = None
@@ -53,13 +60,18 @@ class FileSource:
     duplicates: Literal["keep", "text", "id"] = "keep"
     report: ReadReport = field(default_factory=_no_rows_yet, init=False, compare=False, repr=False)
     facts: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    origin: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def draw(self, cycle: int, feedback: Feedback) -> pa.Table:
         """Read the file; see ``table.stream_table`` for the formats and the errors."""
         from .table import ReadReport, dedupe, read_table
+        from .table.fingerprint import fingerprint, stamps
 
-        report = ReadReport()
+        report, before = ReadReport(), stamps(self.path)
         table = read_table(self.path, columns=self.columns, format=self.format, language=self.language, report=report)
+        self.origin.update(fingerprint(self.path))
+        if stamps(self.path) != before:
+            raise DataError("the file was changed while it was read", where=self.path, hint="the same command again")
         unique = dedupe(table, self.duplicates) if self.duplicates != "keep" else None
         self.report.__dict__.update(vars(report))
         self.facts.update({**report.facts, "duplicates": unique.dropped if unique else 0})
@@ -119,7 +131,7 @@ def file(
     language: str | None = None,
     duplicates: Literal["keep", "text", "id"] = "keep",
 ) -> Source:
-    """Your own data: .parquet, .jsonl, .txt, or a dataset, with a column mapping (ours: theirs)"""
+    """Your own data: .parquet, .jsonl, .csv, .txt, or a dataset, with a column mapping (ours: theirs)"""
     return FileSource(str(path), columns, format, language, duplicates)
 
 
@@ -143,6 +155,14 @@ def _shipped(path: str | Path) -> str:
     """``path``, or the file of this name that ships beside the recipes, such as ``distill/seeds.jsonl``."""
     own = Path(__file__).parent / "recipes" / path
     return str(own) if not Path(path).exists() and own.is_file() else str(path)
+
+
+def _of_seeds(report: ReadReport) -> ReadReport:
+    """The report on a file of seeds, which need no answers."""
+    from .table.read import EMPTY
+
+    report.remarks.pop(EMPTY, None)
+    return report
 
 
 @SOURCES.register("taught")
@@ -178,6 +198,8 @@ def taught(
         seed=seed,
         seeds=table,
         read=file.facts if file is not None else {},
+        report=_of_seeds(file.report) if file is not None else None,
+        origin=file.origin if file is not None else {},
         ratio=RATIO if ratio is None else ratio,
         grade=grade,
         rounds=rounds,

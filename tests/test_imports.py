@@ -39,6 +39,7 @@ LAYERS = (
     "feedback",
     "update",
     "source",
+    "origin",
     "corpus",
     "results",
     "recipe",

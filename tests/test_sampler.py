@@ -403,3 +403,102 @@ def test_a_run_sees_the_rows_in_the_order_of_the_sampler(order, seen, tmp_path: 
             assert ours[:both] == theirs[:both]
         for number in range(both // size):
             assert sorted(ours[number * size :][:size]) == sorted(theirs[number * size :][:size])
+
+
+# Which data is it?
+
+TEXTS = [f"x = {row}\n" for row in range(60)]
+
+
+def as_table(texts: list[str]) -> Any:
+    import pyarrow as pa
+
+    return pa.table({"answer": texts})
+
+
+def as_dataset(texts: list[str]) -> Any:
+    datasets = pytest.importorskip("datasets")
+    return datasets.Dataset.from_dict({"answer": texts})
+
+
+class Computed:
+    """A dataset that makes its rows when they are asked for."""
+
+    def __init__(self, texts: list[str], noisy: bool = False) -> None:
+        self.texts, self.noisy, self.reads = texts, noisy, 0
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        self.reads += 1
+        return {"answer": self.texts[row], **({"noise": self.reads} if self.noisy else {})}
+
+
+KINDS = {
+    "strings": list,
+    "rows": lambda texts: [{"answer": text} for text in texts],
+    "arrays": lambda texts: np.array([len(text) * 1000 + int(text[4:]) for text in texts]),
+    "table": as_table,
+    "dataset": as_dataset,
+    "computed": Computed,
+    "computed with noise": functools.partial(Computed, noisy=True),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_of_other_data_of_the_same_length_is_refused_in_one_line(kind):
+    data = KINDS[kind](TEXTS)
+    state = json.loads(json.dumps(sampler(data=data).state_dict(position=41)))
+    other = sampler(data=KINDS[kind]([*TEXTS[:-1], "x = 7\n"]))
+    with pytest.raises(RecipeError, match="made with another curriculum; given: the data's column '") as caught:
+        other.load_state_dict(state)
+    assert "\n" not in str(caught.value)
+    same = sampler(data=KINDS[kind](list(TEXTS)))
+    same.load_state_dict(state)
+    assert list(same) == list(sampler())[41:]
+
+
+def test_a_table_in_other_chunks_or_from_another_reader_is_the_same_data():
+    import pyarrow as pa
+
+    table = as_table(TEXTS)
+    parts = pa.concat_tables([table.slice(0, 7), table.slice(7)])
+    large = table.cast(pa.schema([("answer", pa.large_string())]))
+    assert sampler(data=table).data == sampler(data=parts).data == sampler(data=large).data
+    assert sampler(data=as_dataset(TEXTS)).data == sampler(data=table).data
+
+
+def test_a_column_more_is_the_same_data_and_a_column_less_is_not():
+    less, more = [{"a": row} for row in range(60)], [{"a": row, "b": row} for row in range(60)]
+    sampler(data=more).load_state_dict(sampler(data=less).state_dict())
+    with pytest.raises(RecipeError, match="the data's column 'b'"):
+        sampler(data=less).load_state_dict(sampler(data=more).state_dict())
+
+
+def test_a_state_of_a_former_version_is_still_taken():
+    state = sampler(data=TEXTS).state_dict(position=3)
+    del state["data"]
+    sampler(data=TEXTS).load_state_dict(state)
+
+
+def test_large_data_is_sampled_from_end_to_end(monkeypatch):
+    monkeypatch.setattr("gradatim.integrate.identity.MOST_ROWS", 10)
+    rows = [{"a": row} for row in range(60)]
+    assert sampler(data=rows).data != sampler(data=[*rows[:-1], {"a": 0}]).data
+    monkeypatch.setattr("gradatim.integrate.identity.MOST_BYTES", 100)
+    monkeypatch.setattr("gradatim.integrate.identity.BLOCK", 4)
+    table, other = as_table(TEXTS), as_table([*TEXTS[:-1], "x"])
+    assert sampler(data=table).data != sampler(data=other).data
+
+
+def test_a_metric_leaves_out_rows_without_an_answer_and_says_so():
+    heard: list[Event] = []
+    data: list[dict[str, Any]] = [{"prompt": "p", "answer": text} for text in TEXTS]
+    data[3], data[4], data[5] = {"prompt": "p"}, {"prompt": "p", "answer": None}, {"prompt": None, "answer": "x = 1\n"}
+    data[6] = {"prompt": "p", "answer": "in words"}
+    curriculum = sampler(data=data, difficulty="om", schedule="baseline", events=heard.append, bands=("all",))
+    assert not set(curriculum) & {3, 4, 5, 6}
+    assert curriculum.unscored == 4
+    assert len(heard) == 1
+    assert "4 of 60 samples have no 'om' and are left out" in heard[0].text

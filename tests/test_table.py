@@ -256,9 +256,9 @@ def test_a_mapping_of_the_answer_alone_is_code_to_complete(tmp_path):
     assert len(set(table["id"].to_pylist())) == 2
 
 
-def test_a_mapped_number_is_a_metric_and_unnamed_floats_are_too(tmp_path):
+def test_a_mapped_number_is_a_metric_and_unnamed_numbers_are_too(tmp_path):
     path = json_lines(tmp_path / "t.jsonl", {"answer": "a", "om": 2.5, "n": 3}, {"answer": "b", "n": 4})
-    assert read_table(path).schema.names == [*COLUMNS, "om"]
+    assert read_table(path).schema.names == [*COLUMNS, "om", "n"]
     assert read_table(path, columns={"answer": "answer", "size": "n"})["size"].to_pylist() == [3.0, 4.0]
 
 
@@ -362,12 +362,13 @@ def write_bytes(path: Path, content: bytes) -> Path:
     [
         ("t.parquet", b"PAR1 this is none PAR1", "not a readable Parquet file"),
         ("t.parquet", b"", "not a readable Parquet file"),
-        ("t.csv", b"a,b\n", "no format has this ending; given: .csv; allowed: .parquet, .jsonl, .json, .txt"),
+        ("t.xlsx", b"a,b\n", "given: .xlsx; allowed: .parquet, .jsonl, .json, .csv, .tsv, .txt"),
+        ("t.csv", b"a,b\n", "the file has no samples"),
         ("t", b"a", "given: none"),
         ("t.jsonl", b"", "the file has no samples"),
         ("t.txt", b"\n\n\n", "the file has no samples"),
         ("t.jsonl", b"nonsense\n", "t.jsonl, row 1: no row can be used; the first is rejected: not JSON"),
-        ("t.json", b'[{"answer": "a"}]', "one JSON object on each line; try: jq"),
+        ("t.json", b'[{"answer": "a"},\n{"answer"', "this JSON array is not whole"),
         ("t.jsonl", '{"answer": "a"}\n'.encode("utf-16"), "not UTF-8"),
         ("t.txt", b"print(1)\r\n# output\r\n# 1\r\n", "line 1: the lines end as on Windows"),
         ("t.jsonl", b'{"text": "a"}\n', "no column 'answer'; given: text; try: name it in a column mapping"),

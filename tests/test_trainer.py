@@ -158,3 +158,35 @@ def test_two_processes_fill_up_only_a_last_batch_that_is_not_whole(tmp_path):
     learnt = dealt(two_processes(tmp_path, "--samples", "139", "--step", "1"))
     order = list(curriculum(steps=None, samples=139, batch=1))
     assert learnt == [*order, order[0]]
+
+
+def changed(rows: list[dict[str, list[int]]], row: int) -> list[dict[str, list[int]]]:
+    other = [dict(each) for each in rows]
+    other[row]["labels"] = [0, *other[row]["labels"][1:]]
+    return other
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (changed(dataset(), ROWS - 1), "another content of 'labels' in as many rows"),
+        (dataset()[::-1], "another content of 'input_ids', 'labels'"),
+        ([{"text": str(row)} for row in range(ROWS)], "another content of 'input_ids', 'labels'"),
+    ],
+)
+def test_another_dataset_of_the_same_length_is_refused_in_one_line(data, says, tmp_path):
+    with pytest.raises(DataError, match=f"not the one that the curriculum was made for; given: {says}") as caught:
+        trainer(tmp_path, curriculum(), data)
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_that_were_tokenized_beforehand_and_a_curriculum_over_numbers_alone_are_taken(tmp_path):
+    trainer(tmp_path, curriculum(data=[{"answer": f"x = {row}"} for row in range(ROWS)]))
+    trainer(tmp_path, curriculum(data=range(ROWS)))
+
+
+def test_a_checkpoint_is_not_gone_on_with_on_other_data(tmp_path):
+    train(tmp_path, curriculum(), until=5)
+    other = changed(dataset(), 40)
+    with pytest.raises(RecipeError, match="another curriculum; given: the data's column 'labels'"):
+        train(tmp_path, curriculum(data=other), resume=True, data=other)

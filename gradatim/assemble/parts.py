@@ -150,7 +150,7 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
 def drawn(recipe: Recipe) -> dict[str, Any]:
     """The section ``data`` as far as it decides the first cycle's samples, and with them what is held out."""
     later = set(LATER) if recipe.data.source == "taught" else set()
-    asked = recipe.data.model_dump(mode="json", exclude=later)
+    asked = recipe.data.model_dump(mode="json", exclude={*later, "on_change"})
     if asked["split"]["levels"] is None:  # named only where there are some: older corpora keep their names
         del asked["split"]["levels"]
     return asked
@@ -184,6 +184,7 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher
         key=key_of(asked),
         workers=recipe.workers,
         deliver=delivery(recipe, asking),
+        on_change=recipe.data.on_change,
     )
 
 

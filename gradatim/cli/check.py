@@ -32,7 +32,10 @@ NAMED = 10
 def check(
     samples: Annotated[
         Path,
-        typer.Argument(metavar="SAMPLES", help='JSON lines: {"task_id", "completion"}, or "reply", or "solution".'),
+        typer.Argument(
+            metavar="SAMPLES",
+            help='JSON lines: {"task_id", "completion"}, or "reply", or "solution"; or one array of lists of programs.',
+        ),
     ],
     problems: Annotated[
         str,
@@ -74,7 +77,8 @@ def check(
 
     wanted = _numbers(k or ["1"])
     place = out or samples.with_name(f"{samples.name.removesuffix('.gz').removesuffix('.jsonl')}.verdicts.jsonl")
-    asked, written = read_problems(problems), read_samples(samples)
+    asked = read_problems(problems)
+    written = read_samples(samples, [] if asked.rejected else list(asked.problems))
     _enough(asked, written, wanted)
     check_verdicts_file(place, "--out", [samples, *locate(problems)])
     limits = None if seconds is None else Limits(cpu_seconds=seconds)

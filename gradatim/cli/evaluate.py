@@ -11,7 +11,7 @@ import typer
 from ..errors import UserError
 from ..files import check_output_folder
 from ..parsing import parse_yaml
-from .options import Json
+from .options import Columns, Json, mapping_of
 
 if TYPE_CHECKING:
     from ..stage import SuiteResult
@@ -31,7 +31,8 @@ def evaluate(
         str,
         typer.Argument(metavar="MODEL", help="A model folder, a run folder (its last model), or http://HOST/v1#NAME."),
     ],
-    data: Annotated[Path | None, typer.Option(help="The samples to ask about: .parquet, .jsonl or .txt.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The samples to ask about: .parquet, .jsonl, .csv or .txt.")] = None,
+    columns: Columns = None,
     suite: Annotated[str, typer.Option(help="What is asked (gradatim list suites).")] = "output",
     protocol: Annotated[
         str | None, typer.Option(help="greedy, or sampled: paper for most suites. (default: greedy)")
@@ -68,7 +69,7 @@ def evaluate(
         from ..evaluate import summary
 
         given = {name: value for name, value in options.items() if value is not None}
-        result = ask(model, data, suite, seed=seed, events=events, **given)
+        result = ask(model, data, suite, seed=seed, columns=mapping_of(columns), events=events, **given)
     if as_json:
         print_json(summary(result))
         return

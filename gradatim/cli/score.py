@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UserError
 from ..parsing import parse_yaml
-from .options import Json, Workers, words
+from .options import Columns, Json, Workers, mapping_of, words
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,6 +24,7 @@ __all__ = ["EXAMPLES", "score"]
 
 EXAMPLES = (
     "gradatim score programs.parquet --out scored.parquet --metric om,halstead",
+    "gradatim score alpaca.csv --columns prompt=instruction,answer=output",
     "gradatim score my_project/ --metric cyclomatic --hardest 10",
     "gradatim score pairs.jsonl --metric loss,attention,size --model MODEL --correlate --out scored.parquet",
     "gradatim score asked.parquet --metric om,size,nesting --correlate --passes runs/taught --report agree.html",
@@ -32,7 +33,7 @@ EXAMPLES = (
 
 def score(
     samples: Annotated[
-        Path, typer.Argument(metavar="IN", help="A .parquet, .jsonl or .txt file, or a folder of .py files.")
+        Path, typer.Argument(metavar="IN", help="A .parquet, .jsonl, .csv or .txt file, or a folder of .py files.")
     ],
     out: Annotated[
         Path | None, typer.Option(help="The file to write: .parquet or .jsonl, with a column per metric.")
@@ -63,6 +64,12 @@ def score(
     report_to: Annotated[
         Path | None, typer.Option("--report", help="With --correlate: also write that as a page (.html) or text (.md).")
     ] = None,
+    columns: Columns = None,
+    format: Annotated[
+        str | None,
+        typer.Option(help="parquet, jsonl, csv, text or datasets, when the ending does not say; alpaca or chat."),
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="The language of samples that do not name one.")] = None,
     hardest: Annotated[int, typer.Option(min=0, help="Also show so many of the hardest samples.")] = 0,
     workers: Workers = 1,
     as_json: Json = False,
@@ -96,8 +103,9 @@ def score(
     if report_to is not None:
         check_page(report_to, "--report", inputs)
     who = _passes(passes)
+    told = {"columns": mapping_of(columns), "format": format, "language": language}
     with watching(resumable=any(hasattr(part, "causes") for part in parts.values())) as events:
-        table, report = _read(samples)
+        table, report = _read(samples, told)
         scored, facts = score_table(table, parts, workers=workers, events=events)
         agreement = _agreement(scored, metrics, who) if correlate else None
         rejected = _write(scored, report, out)
@@ -170,7 +178,8 @@ def _plain(agreement: Correlations | None) -> dict[str, Any]:
     return {} if agreement is None else {"correlations": agreement.data()}
 
 
-def _read(path: Path) -> tuple[pa.Table, ReadReport]:
+def _read(path: Path, told: Mapping[str, Any]) -> tuple[pa.Table, ReadReport]:
+    """The samples; ``told``: column mapping, format and language of a file, where they were given."""
     from ..api import is_source_folder
     from ..difficulty import read_folder
     from ..table import ReadReport, read_table
@@ -178,9 +187,11 @@ def _read(path: Path) -> tuple[pa.Table, ReadReport]:
 
     report = ReadReport(str(path))
     if not is_source_folder(path):
-        if _holds_choices(path):
+        if not any(told.values()) and _holds_choices(path):
             return _read_choices(path, report), report
-        return read_table(path, report=report), report
+        return read_table(path, report=report, **told), report
+    if given := [name for name, value in told.items() if value]:
+        raise UserError("a folder of .py files has no columns", where=f"--{given[0]}", given=path)
     table, facts = read_folder(path)
     report.kept = table.num_rows
     for kind in ("unreadable", "unparsable"):
@@ -232,6 +243,8 @@ def _tell_rejected(report: ReadReport, beside: Path | None) -> None:
     for row in report.rejected[:10]:
         place = f"row {row.row}" if row.row else row.content
         typer.echo(f"gradatim: {report.path}: {place}: {row.cause}", err=True)
+    for line in report.remarked():
+        typer.echo(f"gradatim: {line}", err=True)
     more = len(report.rejected) - 10
     if more > 0:
         typer.echo(f"gradatim: … and {more:,} more", err=True)

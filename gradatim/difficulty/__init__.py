@@ -23,9 +23,9 @@ from collections.abc import Callable
 from ..registry import Registry
 from ..stage import Difficulty
 from .folder import read_folder
-from .score import score
+from .score import score, unscored_note
 
-__all__ = ["DIFFICULTIES", "read_folder", "score"]
+__all__ = ["DIFFICULTIES", "read_folder", "score", "unscored_note"]
 
 DIFFICULTIES: Registry[Callable[..., Difficulty]] = Registry("difficulty", "difficulties")
 

@@ -35,6 +35,11 @@ class Composite:
     parts: tuple[tuple[float, Difficulty], ...]
     scale: Scale
 
+    @property
+    def reads_programs(self) -> bool:
+        """Whether a part of it needs a program to read."""
+        return any(getattr(part, "reads_programs", False) for _, part in self.parts)
+
     def __call__(self, samples: pa.Table, *, workers: int = 1) -> npt.NDArray[np.float64]:
         total = sum(weight for weight, _ in self.parts)
         scores = np.zeros(samples.num_rows)

@@ -28,13 +28,14 @@ class Given:
     column: str
 
     def __call__(self, samples: pa.Table, *, workers: int = 1) -> npt.NDArray[np.float64]:
-        """``RecipeError`` when the samples have no such column."""
+        """``RecipeError`` when the samples have no such column; a mapping leaves only those that it names."""
         if self.column not in samples.column_names:
             raise RecipeError(
                 "the data has no such column",
                 where="difficulty.column",
                 given=repr(self.column),
                 allowed=f"a column of numbers among {', '.join(samples.column_names)}",
+                hint=f"name it in the column mapping: data.columns.{self.column}: {self.column}",
             )
         import numpy as np
 

@@ -13,14 +13,16 @@ import ast
 import functools
 import gc
 import math
+import re
 import signal
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar
 
+from ..errors import UserError
 from ..stage import Event, Events, ignore_events
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ __all__ = [
     "PerTree",
     "Rows",
     "chunk_map",
+    "fenced_program",
     "is_python",
     "parse",
     "scored_text",
@@ -47,6 +50,9 @@ __all__ = [
 
 OUTPUT_LINE = "# output"
 """The last line of a TinyPy prompt; what the program prints follows it, as comments."""
+
+_FENCE = re.compile(r"^[ \t>]*(?:[-*+][ \t]+|\d{1,9}[.)][ \t]+)?(?:```|~~~)", re.MULTILINE)
+"""The beginning of a line that may open a fenced block; ``languages.extract`` decides."""
 
 CHUNK = 4096
 """Rows per task: large enough to hide the cost of sending them, small enough to share out evenly."""
@@ -70,13 +76,39 @@ def scored_text(prompt: str, answer: str, language: str | None = "python") -> st
     - The prompt is blank, or the language is not Python: the answer.
     - Otherwise prompt and answer together when they parse (the beginning of a program and its continuation), else
       the answer alone (a question in plain words and its solution).
+
+    Of an answer in prose with its program in a fence (a chat's) that program is taken, see ``fenced_program``.
     """
     if not is_python(language):
-        return answer
+        return fenced_program(answer, language)
     head = prompt.rstrip()
     if head.endswith(OUTPUT_LINE) and head[-len(OUTPUT_LINE) - 1 : -len(OUTPUT_LINE)] in ("", "\n"):
         return head[: -len(OUTPUT_LINE)]
-    return prompt + answer if head and parse(prompt + answer) is not None else answer
+    return prompt + answer if head and parse(prompt + answer) is not None else fenced_program(answer, language)
+
+
+def fenced_program(answer: str, language: str | None) -> str:
+    """The program in the fenced blocks of ``answer``; the answer itself where it is a program, or has no such block.
+
+    A language that is not known here, and a sample that names none and whose blocks are not Python's, keep the answer.
+    """
+    if ("```" not in answer and "~~~" not in answer) or not _FENCE.search(answer):
+        return answer
+    if is_python(language) and parse(answer) is not None:  # the fence stands in a docstring
+        return answer
+    block = _fenced_block(answer, language or "python")
+    return answer if block is None else block
+
+
+def _fenced_block(answer: str, language: str) -> str | None:
+    from ..languages import named
+    from ..languages.extract import extract
+
+    try:
+        block = extract(named(language), answer)
+    except UserError:  # no such language, or its grammar is not installed
+        return None
+    return block.code if block.state in ("fenced", "incomplete") and block.code.strip() else None
 
 
 def is_python(language: str | None) -> bool:
@@ -117,6 +149,8 @@ class PerTree:
     find it; it returns NaN for a program it cannot score.
     """
 
+    reads_programs: ClassVar[bool] = True
+
     measure: Callable[[ast.Module], float]
 
     def __call__(self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events) -> Scores:
@@ -129,6 +163,8 @@ class PerText:
 
     ``python``: samples in another language have no score; else any text will do.
     """
+
+    reads_programs: ClassVar[bool] = True
 
     measure: Callable[[str], float]
     python: bool = False

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,8 @@ def _count(rows: Rows) -> _Counted:
 @dataclass(frozen=True)
 class Rarity:
     """Surprisal of each program's constructs among those of all the programs it is scored with."""
+
+    reads_programs: ClassVar[bool] = True
 
     of: Literal["mean", "sum"]
 

@@ -1,11 +1,12 @@
 """How do metrics become columns of a table?
 
-``score`` appends one float column per metric, named after it, and says how many samples each could not score.
-Nothing is dropped here: an unscored sample keeps its row, with NaN.
+``score`` appends one float column per metric, named after it, and says how many samples each could not score;
+``unscored_note`` says why, in one line for people. Nothing is dropped here: an unscored sample keeps its row, with NaN.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
-__all__ = ["score"]
+__all__ = ["score", "unscored_note"]
+
+EXAMINED = 1000
+"""Samples without a score that are looked at for the cause; more of them have the same causes."""
 
 
 def score(
@@ -56,11 +60,51 @@ def score(
             samples = samples.set_column(samples.column_names.index(name), name, column)
         else:
             samples = samples.append_column(name, column)
+        if note := unscored_note(name, part, samples, scores, "are empty in its column"):
+            events(Event("note", f"score {name}", text=note))
         facts["metrics"][name] = _facts(scores)
         if causes := getattr(part, "causes", None):
             facts["metrics"][name]["causes"] = dict(sorted(causes.items()))
         events(Event("finish", f"score {name}", samples.num_rows, samples.num_rows))
     return samples, facts
+
+
+def unscored_note(
+    name: str, part: Difficulty, samples: pa.Table, scores: np.ndarray[Any, np.dtype[np.float64]], effect: str
+) -> str | None:
+    """How many samples have no score, why, what that means for them (``effect``) and what to try; None when all have
+    one."""
+    import numpy as np
+
+    rows = np.flatnonzero(np.isnan(scores))
+    if not rows.size:
+        return None
+    causes = getattr(part, "causes", None) or _causes(name, part, samples, rows)
+    told = ", ".join(f"{count:,} {cause}" for cause, count in sorted(causes.items(), key=lambda each: -each[1])[:4])
+    static = "do not parse" in told or "are in another language" in told
+    advice = "; try a metric that needs no Python program: size, compression, loss or given" if static else ""
+    return f"{rows.size:,} of {len(scores):,} samples have no {name!r} and {effect}: {told}{advice}"
+
+
+def _causes(name: str, part: Difficulty, samples: pa.Table, rows: np.ndarray[Any, Any]) -> Mapping[str, int]:
+    """The causes that the samples' texts show; of many rows a part is looked at, and the cause says of how many."""
+    from .program import is_python, parse, scored_text
+
+    if not getattr(part, "reads_programs", False):
+        return {"give no figure": len(rows)}
+    some = samples.take(rows[:EXAMINED])
+    languages = some["language"].to_pylist() if "language" in some.column_names else [None] * some.num_rows
+    causes: Counter[str] = Counter()
+    for prompt, answer, language in zip(some["prompt"].to_pylist(), some["answer"].to_pylist(), languages, strict=True):
+        if not is_python(language):
+            causes[f"are in another language ({language})"] += 1
+        elif parse(scored_text(prompt, answer, language)) is None:
+            causes["do not parse as Python"] += 1
+        else:
+            causes["give no figure"] += 1
+    if len(rows) <= EXAMINED:
+        return causes
+    return {f"{cause} (of the first {EXAMINED:,})": count for cause, count in causes.items()}
 
 
 def _by_name(names: Sequence[str]) -> dict[str, Difficulty]:

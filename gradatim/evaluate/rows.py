@@ -19,7 +19,7 @@ from ..errors import DataError, did_you_mean
 from ..files import read_input
 from ..table.read import UNPARSED, Rejected
 
-__all__ = ["read_rows", "shown", "told"]
+__all__ = ["read_lists", "read_rows", "shown", "told"]
 
 _SHOWN = 80
 
@@ -47,6 +47,16 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
 def told(row: Rejected) -> str:
     """What tells a rejected row from others, in brackets: nothing of a line that is no JSON, whose file may be any."""
     return "" if row.cause.removeprefix("problem: ") in UNPARSED else f" ({row.content})"
+
+
+def read_lists(path: Path) -> list[list[Any]] | None:
+    """The items of a JSON array whose items are all lists themselves; None for any other file."""
+    content = _content(path)
+    start = content.lstrip()
+    if start[:1] != b"[" or start[1:].lstrip()[:1] != b"[":
+        return None
+    items = _array(content)
+    return items if items is not None and all(isinstance(item, list) for item in items) else None
 
 
 def shown(value: object) -> str:

@@ -2,7 +2,8 @@
 
 One JSON object a line: ``task_id``; the text, as ``completion`` (what follows the prompt, HumanEval's own format),
 ``reply`` (what a chat model said, with its code in fences) or ``solution`` (a whole program, EvalPlus's); and
-``draw``, the number of the sample among those of its problem. Without ``draw`` the order of the lines counts. Samples
+``draw``, the number of the sample among those of its problem. Without ``draw`` the order of the lines counts. Or one
+JSON array of lists, as bigcode's evaluation harness writes it: list i holds whole programs for problem i. Samples
 are kept raw: nothing is cut or repaired here. A line that names a problem and holds no text (missing, null, not a
 string, more than one) is a sample too, with the cause: left out, it would raise the score of the others. Which program
 a sample makes is decided in ``candidate``, whether that program is right in ``judge``.
@@ -11,14 +12,14 @@ a sample makes is decided in ``candidate``, whether that program is right in ``j
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..errors import DataError
 from ..table.read import Rejected
-from .rows import read_rows, shown, told
+from .rows import read_lists, read_rows, shown, told
 
 __all__ = ["Absence", "Form", "Sample", "SampleSet", "read_samples", "sample_of"]
 
@@ -56,11 +57,14 @@ class SampleSet:
     rejected: tuple[Rejected, ...] = ()
 
 
-def read_samples(path: str | Path) -> SampleSet:
+def read_samples(path: str | Path, tasks: Sequence[str] | None = None) -> SampleSet:
     """All samples of a .jsonl, .jsonl.gz or .json file.
 
-    Raises ``DataError`` when the file is not there, unreadable, or has not one sample.
+    ``tasks``: the problems' ids in order, for a file of lists; empty when the order has gaps. Raises ``DataError``
+    when the file is not there, unreadable, or has not one sample.
     """
+    if tasks is not None and (lists := read_lists(Path(path))):
+        return _by_place(path, lists, tasks)
     samples: list[Sample] = []
     rejected: list[Rejected] = []
     seen: set[tuple[str, int]] = set()
@@ -93,6 +97,36 @@ def read_samples(path: str | Path) -> SampleSet:
             allowed='{"task_id": …, "completion": …} on each line',
         )
     return SampleSet(str(path), tuple(samples), tuple(rejected))
+
+
+def _by_place(path: str | Path, lists: Sequence[Sequence[Any]], tasks: Sequence[str]) -> SampleSet:
+    """The samples of one list for each problem. More lists than problems belong to other problems."""
+    if not tasks:
+        raise DataError(
+            "lists of samples stand for the problems by their order, and some of the problems cannot be used",
+            where=path,
+            hint='{"task_id": …, "solution": …} on each line',
+        )
+    if len(lists) > len(tasks):
+        raise DataError(
+            "there are more lists of samples than problems",
+            where=path,
+            given=f"{len(lists)} lists for {len(tasks)} problems",
+            hint="the problems that the samples were written for, in their order",
+        )
+    samples = tuple(
+        # An item without text is an empty program: it has not passed, and pass@k counts it.
+        Sample(task, text if isinstance(text, str) else "", "solution", draw, absence=_absence_of(text))
+        for task, texts in zip(tasks, lists, strict=False)
+        for draw, text in enumerate(texts)
+    )
+    if not samples:
+        raise DataError("no list holds a sample", where=path, allowed="a list of texts for each problem")
+    return SampleSet(str(path), samples)
+
+
+def _absence_of(text: object) -> Absence | None:
+    return None if isinstance(text, str) else "null" if text is None else "not a string"
 
 
 def sample_of(row: Mapping[str, Any], counted: Counter[str]) -> Sample:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sized
 from typing import TYPE_CHECKING, Any
 
-from ..difficulty import DIFFICULTIES, score
+from ..difficulty import DIFFICULTIES, score, unscored_note
 from ..errors import DataError
+from ..stage import Event, Events, ignore_events
 from ..table import make_table
 
 if TYPE_CHECKING:
@@ -22,14 +23,22 @@ if TYPE_CHECKING:
 __all__ = ["categories", "difficulties"]
 
 
-def difficulties(data: Sized, difficulty: Any) -> npt.NDArray[np.float64]:
-    """float64, shape (len(data),): ``difficulty`` itself, or what the metric of that name finds."""
+def difficulties(data: Sized, difficulty: Any, events: Events = ignore_events) -> npt.NDArray[np.float64]:
+    """float64, shape (len(data),): ``difficulty`` itself, or what the metric of that name finds.
+
+    NaN for a row whose answer or prompt is missing. ``events``: a note gives the number of rows that a metric cannot
+    score, and the causes.
+    """
     import numpy as np
 
     if isinstance(difficulty, str):
         named = {difficulty: DIFFICULTIES.get(difficulty, where="difficulty")()}
-        scored = score(_texts(data), named)[0]
-        return np.asarray(scored[difficulty].to_numpy(), dtype=np.float64)
+        table, missing = _texts(data)
+        scores = np.array(score(table, named)[0][difficulty].to_numpy(), dtype=np.float64)
+        scores[missing] = np.nan
+        if note := unscored_note(difficulty, named[difficulty], table, scores, "are left out"):
+            events(Event("note", "curriculum", text=note))
+        return scores
     scores = np.asarray(difficulty, dtype=np.float64)
     if scores.shape != (len(data),):
         raise DataError(
@@ -57,8 +66,10 @@ def categories(data: Any, column: str) -> npt.NDArray[np.int64]:
     return numbers.astype(np.int64)
 
 
-def _texts(data: Any) -> pa.Table:
-    """A table of prompts and answers."""
+def _texts(data: Any) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
+    """A table of prompts and answers, and which rows lack one of them: they have empty texts in the table."""
+    import numpy as np
+
     names = _names(data)
     answer = next((name for name in ("answer", "completion", "text") if name in names), None)
     if answer is None and not (len(data) and isinstance(data[0], str)):
@@ -69,10 +80,14 @@ def _texts(data: Any) -> pa.Table:
             allowed="strings, or columns prompt and answer (or completion), or text",
             hint="one number per row instead of a metric's name",
         )
-    if answer is None:
-        return make_table({"answer": list(data)})
-    prompted = {"prompt": _column(data, "prompt")} if "prompt" in names and answer != "text" else {}
-    return make_table({**prompted, "answer": _column(data, answer)})
+    columns = {"answer": list(data) if answer is None else _column(data, answer)}
+    if answer not in (None, "text") and "prompt" in names:
+        columns["prompt"] = _column(data, "prompt")
+    missing = np.zeros(len(data), bool)
+    for name, values in columns.items():
+        missing |= np.fromiter((value is None for value in values), bool, len(values))
+        columns[name] = ["" if value is None else value for value in values]
+    return make_table(columns), missing
 
 
 def _names(data: Any) -> list[str]:
@@ -86,4 +101,4 @@ def _column(data: Any, name: str) -> list[Any]:
     if hasattr(data, "column_names"):
         column = data[name]
         return list(column.to_pylist() if hasattr(column, "to_pylist") else column)
-    return [data[at][name] for at in range(len(data))]
+    return [data[at].get(name) for at in range(len(data))]

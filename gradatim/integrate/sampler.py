@@ -31,6 +31,7 @@ from ..errors import RecipeError
 from ..schedule import SCHEDULES, Bands, make_bands, stage_table
 from ..stage import Event, Events, Stage, ignore_events
 from .columns import categories, difficulties
+from .identity import differing, digests
 from .parts import Part, Walk, sizes_of, units
 
 if TYPE_CHECKING:
@@ -56,8 +57,9 @@ class CurriculumSampler:
     less than another.
 
     Resume: ``state_dict()`` holds the position and what the order was made from; after ``load_state_dict`` the next
-    pass gives exactly the rest. Loaders that read ahead (``num_workers`` > 0) have taken more than was learnt: say
-    ``state_dict(position=steps * batch)``. Raises ``RecipeError`` and ``DataError``.
+    pass gives exactly the rest. A state of other data is refused, by a digest of each column (``identity``); the data
+    that a ``DataLoader`` reads is not seen here. Loaders that read ahead (``num_workers`` > 0) have taken more than was
+    learnt: say ``state_dict(position=steps * batch)``. Raises ``RecipeError`` and ``DataError``.
     """
 
     def __init__(
@@ -79,10 +81,10 @@ class CurriculumSampler:
         seed: int = 0,
         events: Events = ignore_events,
     ) -> None:
-        scores = difficulties(data, difficulty)
+        scores = difficulties(data, difficulty, events)
         self.bands: Bands = make_bands(scores, thresholds=thresholds, quantiles=quantiles, names=bands)
         self.rows, self.unscored, self.batch = len(data), self.bands.unscored, batch
-        if self.unscored:
+        if self.unscored and not isinstance(difficulty, str):  # a metric has said so itself
             events(
                 Event("note", "curriculum", text=f"{self.unscored} of {self.rows} rows have no difficulty: left out")
             )
@@ -100,6 +102,7 @@ class CurriculumSampler:
             "samples": len(self),
             "order": _digest(self.parts),
         }
+        self.data = digests(data)
         self.position = self._next = 0
 
     def __len__(self) -> int:
@@ -152,7 +155,7 @@ class CurriculumSampler:
 
     def state_dict(self, position: int | None = None) -> dict[str, Any]:
         """The position (how many samples were handed out, unless told) and what the order was made from; plain JSON."""
-        return {"position": self.position if position is None else position, **self.identity}
+        return {"position": self.position if position is None else position, **self.identity, "data": dict(self.data)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next pass begin at the position of ``state``; ``RecipeError`` for that of another curriculum."""
@@ -170,6 +173,8 @@ class CurriculumSampler:
         differs = [
             f"{name} {given[name]} (here {value})" for name, value in self.identity.items() if given[name] != value
         ]
+        other = differing(state.get("data") or {}, self.data)  # a state of a former version has no digests
+        differs += [f"the data's column {name!r}" for name in other]
         if differs:
             raise RecipeError(
                 "the checkpoint was made with another curriculum",

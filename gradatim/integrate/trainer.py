@@ -12,14 +12,20 @@ accumulation are the trainer's too: it deals out the one order batch by batch.
 A checkpoint keeps, in ``trainer_state.json``, the curriculum's ``state_dict``; a run that goes on from it checks that
 before it skips what was learnt. Settings under which the order would be lost (packing, shuffling, a dataset that was
 filtered, ``ignore_data_skip``) are refused when training begins, never silently overruled.
+
+The dataset that the trainer is given is compared with the curriculum's data, column by column, before the trainer
+prepares it. A dataset that shares no column with that data and holds tokens (``input_ids``) was prepared beforehand:
+then there is nothing to compare but the number of rows.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sized
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, RecipeError
+from .identity import UNNAMED, differing, digests
 from .sampler import CurriculumSampler
 
 if TYPE_CHECKING:
@@ -36,11 +42,13 @@ class CurriculumMixin:
     """In front of a ``Trainer``: ``class Mine(CurriculumMixin, Trainer)``; takes ``curriculum`` besides its arguments.
 
     The curriculum is one pass, so ``num_train_epochs`` is 1, or ``max_steps`` exactly what the pass makes; its length
-    is said by the sampler. Raises ``RecipeError`` and ``DataError`` from ``train()``, before anything is learnt.
+    is said by the sampler. Raises ``DataError`` for a dataset that is not the curriculum's; ``RecipeError`` and
+    ``DataError`` from ``train()``, before anything is learnt.
     """
 
     def __init__(self, *args: Any, curriculum: CurriculumSampler, **kwargs: Any) -> None:
         self.curriculum = curriculum
+        _check_rows(_given_dataset(super().__init__, args, kwargs), curriculum)
         super().__init__(*args, **kwargs)
         self.add_callback(_remember(self))  # type: ignore[attr-defined]
 
@@ -55,6 +63,34 @@ class CurriculumMixin:
     def _get_train_sampler(self, train_dataset: Any = None) -> CurriculumSampler:
         """The hook by which a ``Trainer`` asks for its sampler."""
         return self.curriculum
+
+
+def _given_dataset(begin: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The argument ``train_dataset`` of a trainer's constructor, by place or by name."""
+    if "train_dataset" in kwargs or not args:
+        return kwargs.get("train_dataset")
+    names = list(inspect.signature(begin).parameters)
+    place = names.index("train_dataset") if "train_dataset" in names else len(args)
+    return args[place] if place < len(args) else None
+
+
+def _check_rows(data: Any, curriculum: CurriculumSampler) -> None:
+    """The rows are those that the curriculum was made for, as far as both say what they hold."""
+    if not isinstance(data, Sized) or not hasattr(data, "__getitem__") or len(data) != curriculum.rows:
+        return  # refused when training begins, see ``_check_data``
+    here = digests(data)
+    shared = {name: digest for name, digest in curriculum.data.items() if name in here}
+    if shared or "input_ids" in here or UNNAMED in here or UNNAMED in curriculum.data:
+        other = differing(shared, here)
+    else:
+        other = differing(curriculum.data, here)
+    if other:
+        raise DataError(
+            "the trainer's dataset is not the one that the curriculum was made for",
+            where="train_dataset",
+            given=f"another content of {', '.join(map(repr, other))} in as many rows",
+            hint="CurriculumSampler of this very dataset, with one number per row as its difficulty",
+        )
 
 
 def _check_data(trainer: Any) -> None:

@@ -78,7 +78,8 @@ def make_order(name: str, options: Mapping[str, Any], where: str) -> Order:
 def category_codes(samples: pa.Table, column: str) -> Rows:
     """The category of each sample as a number, from the label ``column``; samples without one are a category too.
 
-    Raises ``DataError`` when there is no such column, or only one category in it.
+    A column of whole numbers that is no label of ours is one all the same: numbers are read as metrics where nobody
+    says what they are. Raises ``DataError`` when there is no such column, or only one category in it.
     """
     import numpy as np
     import pyarrow as pa
@@ -87,12 +88,15 @@ def category_codes(samples: pa.Table, column: str) -> Rows:
 
     filled = [name for name in LABELS if name in samples.schema.names]
     filled = [name for name in filled if samples.column(name).null_count < samples.num_rows]
+    if column not in filled and (numbers := _whole_numbers(samples, column)) is not None:
+        samples = samples.drop_columns([column]).append_column(column, numbers)
+        filled.append(column)
     if column not in filled:
         raise DataError(
             f"no sample has a {column!r}, which the order takes its categories from",
             where="schedule.category",
             allowed=", ".join(filled) or "no label column has values here",
-            hint=did_you_mean(column, filled),
+            hint=did_you_mean(column, filled) or f"name it in the column mapping: data.columns.category: {column}",
         )
     values = samples.column(column).cast(pa.string()).to_pylist()
     codes = {value: code for code, value in enumerate(sorted({str(value) for value in values}))}
@@ -104,6 +108,22 @@ def category_codes(samples: pa.Table, column: str) -> Rows:
             hint=next((f"category: {name}" for name in filled if name != column), None),
         )
     return np.array([codes[str(value)] for value in values], dtype=np.int64)
+
+
+def _whole_numbers(samples: pa.Table, column: str) -> pa.Array | None:
+    """A column of the data's own as texts when all its numbers are whole; None for any other, and for a difficulty."""
+    import pyarrow as pa
+
+    from ..difficulty import DIFFICULTIES
+
+    own = column in samples.schema.names and column not in DIFFICULTIES
+    if not own or samples.schema.field(column).type != pa.float64():
+        return None
+    values = [None if value is None or value != value else value for value in samples.column(column).to_pylist()]
+    known = [value for value in values if value is not None]
+    if not known or not all(value.is_integer() for value in known):
+        return None
+    return pa.array([None if value is None else str(int(value)) for value in values], pa.string())
 
 
 @ORDERS.register("shuffled")

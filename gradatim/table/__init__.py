@@ -3,7 +3,8 @@
 A table is an Arrow table whose rows are samples. Everything the rest of the project asks of one is here:
 
     schema   the columns, their types and the content id; ``make_table`` builds a table from plain columns
-    read     Parquet, JSON lines, TinyPy text and ``datasets`` in, with a column mapping and a report on the rows
+    read     Parquet, JSON, CSV, TinyPy text and ``datasets`` in, with a column mapping and a report on the rows
+    fingerprint  is a data file still the one that was read?
     write    the same formats out, whole or not at all
     split    training, validation and test sets that share no program; ``dedupe`` before that
 

@@ -1,19 +1,14 @@
 """Which rows does a file hold, before anybody says what they mean?
 
 Every format becomes a stream of chunks: the rows' numbers and their columns under the file's own names, as Arrow
-arrays (Parquet, ``datasets``) or as plain lists (JSON lines, text). Lines that are not rows at all are handed to
+arrays (Parquet, ``datasets``) or as plain lists (JSON, CSV, text). Lines that are not rows at all are handed to
 ``reject``. What cannot be opened is a ``DataError``. Which column means what, and which rows are fit, is decided
 in ``read``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import json
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,20 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DataError, did_you_mean
-from ..files import Input, check_input, open_input, unpacked
+from ..files import check_input
+from .csv_rows import csv_rows
+from .json_rows import json_rows
+from .opened import Chunk, Reject, opened
 from .text import divide, sample_blocks
 
 __all__ = ["FORMATS", "Chunk", "Reject", "chunks_of", "format_of"]
-
-Reject = Callable[[int, str, str], None]  # row number, cause, content
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Some rows of a file: ``numbers`` count from 1 (lines in text and JSON lines, else rows)."""
-
-    numbers: Sequence[int]
-    columns: dict[str, list[Any] | pa.Array | pa.ChunkedArray]
 
 
 def format_of(path: str) -> str:
@@ -73,46 +61,8 @@ def chunks_of(path: str, format: str, rows: int, reject: Reject) -> Iterator[Chu
     yield from FORMATS[format](path, rows, reject)
 
 
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[Input]:
-    """``path`` for reading, unpacked when it ends in .gz."""
-    try:
-        with open_input(path) as file:
-            yield unpacked(file) if path.lower().endswith(".gz") else file
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError("this is not a whole gzip file", where=path, given=error) from error
-    except OSError as error:
-        raise DataError("the file cannot be read", where=path, given=error.strerror or error) from error
-
-
-def _json_lines(path: str, rows: int, reject: Reject) -> Iterator[Chunk]:
-    with _opened(path) as file:
-        found = _objects(file, reject)
-        while some := list(islice(found, rows)):
-            names = dict.fromkeys(name for _, row in some for name in row)
-            columns = {name: [row.get(name) for _, row in some] for name in names}
-            yield Chunk([number for number, _ in some], dict(columns))
-
-
-def _objects(lines: Iterable[bytes], reject: Reject) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-        except UnicodeDecodeError:
-            reject(number, "not UTF-8", line.decode("utf-8", "backslashreplace").rstrip("\n"))
-        except (ValueError, RecursionError):
-            reject(number, "not JSON", line.decode().rstrip("\n"))
-        else:
-            if isinstance(row, dict):
-                yield number, row
-            else:
-                reject(number, "not a JSON object", line.decode().rstrip("\n"))
-
-
 def _text(path: str, rows: int, reject: Reject) -> Iterator[Chunk]:
-    with _opened(path) as file:
+    with opened(path) as file:
         found = _divided(path, file, reject)
         while some := list(islice(found, rows)):
             numbers, prompts, answers = (list(column) for column in zip(*some, strict=True))
@@ -146,7 +96,7 @@ def _parquet(path: str, rows: int, reject: Reject) -> Iterator[Chunk]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(rows):
                 batch.validate(full=True)  # Parquet's own checks do not see text that is not UTF-8
-                yield _arrow_chunk(first, batch)
+                yield _arrow_chunk(path, first, batch)
                 first += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         place = f"{path}, after row {first - 1}" if first > 1 else path
@@ -156,12 +106,16 @@ def _parquet(path: str, rows: int, reject: Reject) -> Iterator[Chunk]:
 def _datasets(path: str, rows: int, reject: Reject) -> Iterator[Chunk]:
     first = 1
     for table in _dataset(path).with_format("arrow").iter(batch_size=rows):
-        yield _arrow_chunk(first, table)
+        yield _arrow_chunk(path, first, table)
         first += table.num_rows
 
 
-def _arrow_chunk(first: int, rows: pa.Table | pa.RecordBatch) -> Chunk:
-    return Chunk(range(first, first + rows.num_rows), dict(zip(rows.schema.names, rows.columns, strict=True)))
+def _arrow_chunk(path: str, first: int, rows: pa.Table | pa.RecordBatch) -> Chunk:
+    names = rows.schema.names
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise DataError("two columns have the same name", where=path, given=", ".join(twice))
+    return Chunk(range(first, first + rows.num_rows), dict(zip(names, rows.columns, strict=True)))
 
 
 def _dataset(path: str) -> Any:
@@ -201,8 +155,16 @@ def _dataset(path: str) -> Any:
 
 FORMATS: dict[str, Callable[[str, int, Reject], Iterator[Chunk]]] = {
     "parquet": _parquet,
-    "jsonl": _json_lines,
+    "jsonl": json_rows,
+    "csv": csv_rows,
     "text": _text,
     "datasets": _datasets,
 }
-_ENDINGS = {".parquet": "parquet", ".jsonl": "jsonl", ".json": "jsonl", ".txt": "text"}
+_ENDINGS = {
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "text",
+}

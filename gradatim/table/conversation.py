@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["MARK", "ROLES", "messages_of", "prompt_of"]
+__all__ = ["MARK", "ROLES", "Message", "messages_of", "prompt_of"]
 
 MARK = "\x1e"
 ROLES = ("system", "user", "assistant")

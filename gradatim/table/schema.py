@@ -10,6 +10,7 @@ business of ``read`` and ``write``.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -152,7 +153,8 @@ def _with_ids(columns: Mapping[str, pa.Array]) -> pa.Array:
 def fit(name: str, values: Values) -> tuple[pa.Array, list[int]]:
     """``values`` as the column ``name``, and the rows (ascending) whose value does not fit and became null.
 
-    Whole numbers fit names and labels as their digits, since levels and ids are often written so. An Arrow column
+    Whole numbers fit names and labels as their digits, since levels and ids are often written so; other numbers fit
+    labels. An Arrow column
     fits as a whole or raises ``DataError``: its type already speaks for every row.
     """
     kind = kind_of(name)
@@ -181,8 +183,26 @@ def _taken(value: Any, kind: Kind) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return _UNFIT
     if kind == "metric":
-        return float(value)
+        return _float(value)
+    if kind == "label" and isinstance(value, float):
+        return _digits(value)
     return str(value) if kind != "text" and isinstance(value, int) else _UNFIT
+
+
+def _float(value: float) -> Any:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond every float
+        return _UNFIT
+
+
+def _digits(value: float) -> Any:
+    """A number as a label: 1.1 is "1.1", 3.0 is "3", since whole numbers with gaps come as floats; NaN is missing."""
+    if math.isnan(value):
+        return None
+    if math.isinf(value):
+        return _UNFIT
+    return str(int(value)) if value.is_integer() else repr(value)
 
 
 def _has_surrogate(text: str) -> bool:
@@ -199,10 +219,15 @@ def _fit_arrow(name: str, values: pa.Array | pa.ChunkedArray) -> pa.Array:
     words = pa.types.is_string(held) or pa.types.is_large_string(held) or held == pa.string_view()
     whole = pa.types.is_integer(held)
     fits = pa.types.is_null(held) or (words and kind != "metric") or (whole and kind != "text")
-    if not fits and not (kind == "metric" and pa.types.is_floating(held)):
+    floats = pa.types.is_floating(held) and kind in ("metric", "label")
+    if not fits and not floats:
         known = did_you_mean(name, (*COLUMNS, *LABELS)) if kind == "metric" else None
         raise DataError(f"the column {name!r} has the wrong type", given=str(held), allowed=_MEANING[kind], hint=known)
-    return _encoded(array.cast(_plain(kind)), kind)
+    if floats and kind == "label":
+        labels = (None if value is None else _digits(value) for value in array.to_pylist())
+        return _encoded(pa.array([None if label is _UNFIT else label for label in labels], pa.string()), kind)
+    # Whole numbers beyond 2^53 lose their last digits as floats, which is no reason to refuse the file.
+    return _encoded(array.cast(_plain(kind), safe=kind != "metric"), kind)
 
 
 def _plain(kind: Kind) -> pa.DataType:

@@ -29,6 +29,7 @@ from .parents import apportion, graded
 
 if TYPE_CHECKING:
     from ..delivery import Right
+    from ..table import ReadReport
     from ..teacher import Teacher
 
 __all__ = ["RanDry", "Taught"]
@@ -49,7 +50,8 @@ class Taught:
     from; with ``grade="random"`` parents are drawn whatever their grade. A refused question is asked for again, up to
     ``rounds`` times as many as are wanted. With ``accumulate`` a cycle has the samples learnt before it too. ``limit``
     is that of ROUGE-L, ``evaluation`` the texts of the problems that the student is examined with
-    (``novelty.problem_texts``). ``read`` tells what of the file of seeds could not be used.
+    (``novelty.problem_texts``). ``read`` tells what of the file of seeds could not be used, ``report``
+    names its rows, and ``origin`` is the file's fingerprint.
 
     ``facts`` of the last ``draw``: ``cycle``, ``kept``, ``new``, ``learnt`` (rows from former cycles), ``asked``,
     ``refused`` by cause, and ``dry``, why there are fewer than wanted, or None. Of seeds that are given also ``seeds``:
@@ -64,6 +66,8 @@ class Taught:
     seed: int = 0
     seeds: pa.Table | None = field(default=None, repr=False)
     read: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    report: ReadReport | None = field(default=None, compare=False, repr=False)
+    origin: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     ratio: Mapping[str, float] = field(default_factory=lambda: dict(RATIO))
     grade: Literal["feedback", "random"] = "feedback"
     rounds: int = 3

@@ -76,7 +76,7 @@ BAD_FILES = {
     "missing.parquet": (None, "no such file"),
     "empty.jsonl": (b"", "no samples"),
     "torn.parquet": (b"PAR1 and then nothing", "torn.parquet"),
-    "table.csv": (b"a,b\n", "no format has this ending"),
+    "table.xlsx": (b"a,b\n", "no format has this ending"),
     "rows.jsonl": (b'{"prompt": "a"}\n', "answer"),
 }
 

@@ -363,3 +363,15 @@ def test_check_is_light_until_programs_run():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+@pytest.mark.usefixtures("walls")
+def test_lists_of_programs_are_checked_against_the_problems_in_order(gradatim, files):
+    whole = ADD["prompt"]
+    (files / "g.json").write_text(
+        json.dumps([[whole + RIGHT, whole + WRONG, None], ["def twice(n):\n    return 2 * n\n"]])
+    )
+    said = gradatim("check", "g.json", "--problems", "p.jsonl", "--json")
+    assert said.status == 0, said.err
+    counts = json.loads(said.out)["counts"]
+    assert (counts["passed"], counts["failed"] + counts["invalid"], counts["total"]) == (2, 2, 4)

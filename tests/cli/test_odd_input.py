@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gradatim.teacher.endpoint import check_address
 
 from gradatim.errors import DataError, RecipeError, UserError
 from gradatim.evaluate.generation import endpoint
@@ -21,7 +22,6 @@ from gradatim.files import open_input, read_input
 from gradatim.parsing import parse_json, parse_yaml
 from gradatim.recipe import load
 from gradatim.table import read_table
-from gradatim.teacher.endpoint import check_address
 
 SECRET = "hunter2"
 SHADOW = f"root:${SECRET}:19700:0:99999:7:::\ndaemon:*:19700:0:99999:7:::\n"

@@ -279,3 +279,30 @@ def test_a_file_of_which_no_row_has_a_text_field_is_no_file_of_samples(tmp_path)
         read_samples(lines(tmp_path / "s.jsonl", [ADD, TWICE]))
     nulls = lines(tmp_path / "nulls.jsonl", [{"task_id": "add", "completion": None}] * 2)
     assert [each.draw for each in read_samples(nulls).samples] == [0, 1]
+
+
+def test_lists_of_programs_stand_for_the_problems_in_their_order(tmp_path):
+    path = tmp_path / "generations.json"
+    path.write_text(json.dumps([["def a(): pass", None], ["def b(): pass"], []]))
+    found = read_samples(path, ["a", "b", "c"])
+    assert [(each.task, each.draw, each.form, each.text) for each in found.samples] == [
+        ("a", 0, "solution", "def a(): pass"),
+        ("a", 1, "solution", ""),
+        ("b", 0, "solution", "def b(): pass"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "tasks", "words"),
+    [
+        ([["x"], ["y"]], ["a"], "more lists of samples than problems; given: 2 lists for 1 problems"),
+        ([["x"]], [], "some of the problems cannot be used"),
+        ([[], []], ["a", "b"], "no list holds a sample"),
+        ([["x"], "y"], ["a", "b"], "not a JSON object"),
+    ],
+)
+def test_lists_that_cannot_stand_for_the_problems_are_told(tmp_path, content, tasks, words):
+    path = tmp_path / "generations.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=words):
+        read_samples(path, tasks)

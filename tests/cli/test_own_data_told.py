@@ -1,0 +1,138 @@
+"""Rows, columns and figures of people's own data that are not used: the terminal says so where it happens."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+PROGRAM = "def f(x):\n    return x + 1\n"
+PROSE = "Sure! Here is the function:\n\n```python\n" + PROGRAM + "```\n\nIt adds one to its argument."
+RECIPE = """
+data: {source: file, path: PATH, split: {by: text, validation: 4, test: 4}}
+difficulty: {metric: om, bands: {names: [all]}}
+budget: {steps: 1}
+"""
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def recipe(folder: Path, rows: list[dict[str, Any]]) -> str:
+    """The name of a recipe about ``rows``."""
+    write(folder / "rows.jsonl", rows)
+    (folder / "mine.yaml").write_text(RECIPE.replace("PATH", "rows.jsonl"))
+    return "mine.yaml"
+
+
+def chat(number: int, answer: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": f"task {number}"}, {"role": "assistant", "content": answer}]}
+
+
+def told(text: str) -> str:
+    """What a command said, without its line breaks."""
+    return " ".join(text.split())
+
+
+def test_chat_answers_without_a_program_are_said_with_count_cause_and_advice(gradatim, tmp_path):
+    rows = [chat(n, PROSE.replace("+ 1", f"+ {n}")) for n in range(12)]
+    rows += [chat(n, "I cannot help with that.") for n in range(12, 19)] + [
+        {**chat(n, "x"), "language": "go"} for n in (20, 21)
+    ]
+    said = gradatim("plan", recipe(tmp_path, rows))
+    assert said.status == 0
+    line = (
+        "gradatim: 9 of 21 samples have no 'om' and are not learnt: 7 do not parse as Python, "
+        "2 are in another language (go); try a metric that needs no Python program: size, compression, loss or given"
+    )
+    assert line in told(said.err)
+
+
+def test_score_says_it_too(gradatim, tmp_path):
+    write(tmp_path / "rows.jsonl", [chat(1, PROSE), chat(2, "No."), chat(3, "```java\nint x;\n```")])
+    said = gradatim("score", "rows.jsonl", "--out", "out.parquet")
+    assert "2 of 3 samples have no 'om' and are empty in its column: 2 do not parse as Python" in told(said.err)
+    assert pq.read_table(tmp_path / "out.parquet")["om"].to_pylist()[0] == 0.75
+
+
+def test_rows_without_an_answer_and_parts_that_are_not_read_are_said_when_the_samples_are_made(gradatim, tmp_path):
+    rows: list[dict[str, Any]] = [{"prompt": f"p{n}", "answer": f"x = {n}\n", "note": "n"} for n in range(12)]
+    rows += [{"prompt": "p", "answer": None}, {"prompt": "q"}, {"prompt": "r", "answer": "1", "tools": [{"name": "f"}]}]
+    said = gradatim("plan", recipe(tmp_path, rows))
+    assert said.status == 0
+    assert (
+        "rows.jsonl: 3 of 15 rows cannot be used, the first is row 13: the answer is null 2, "
+        "the row defines tools, which a prompt cannot hold 1" in told(said.err)
+    )
+    assert "rows.jsonl: columns that are not used: note" in told(said.err)
+
+
+def test_evaluate_and_score_name_columns_and_rows_that_are_not_used(gradatim, tmp_path):
+    write(
+        tmp_path / "rows.jsonl", [{"prompt": "p", "answer": "a = 1", "persona": "x"}, {"prompt": "q", "answer": None}]
+    )
+    said = gradatim("score", "rows.jsonl")
+    assert "row 2: the answer is null" in said.err
+    assert "columns that are not used: persona" in told(said.err)
+
+
+def test_an_edited_file_is_refused_by_run_and_plan_in_one_line(gradatim, tmp_path):
+    from gradatim.assemble import corpus_maker
+    from gradatim.recipe import load
+
+    rows = [{"prompt": f"p{n}", "answer": f"x = {n}\n"} for n in range(12)]
+    name = recipe(tmp_path, rows)
+    corpus_maker(load(name)).make(Path("runs/mine/data"))
+    write(tmp_path / "rows.jsonl", rows[1:])
+    for verb in ("plan", "run"):
+        said = gradatim(verb, name)
+        assert said.status == 2
+        assert "rows.jsonl: the data file has been changed since the run's samples were made" in told(said.err)
+        assert said.err.count("gradatim:") == 1
+    said = gradatim("plan", name, "--set", "data.on_change=keep")
+    assert said.status == 0
+    assert "has been changed since its samples were made: they are used as they were" in told(said.err)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".json"])
+def test_score_takes_the_column_mapping_of_a_recipe(gradatim, tmp_path, ending):
+    rows = [{"q": "Add one.", "a": PROGRAM}, {"q": "Add two.", "a": "x = 1\n"}]
+    path = tmp_path / f"rows{ending}"
+    if ending == ".csv":
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, ["q", "a"])
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        path.write_text(json.dumps(rows) if ending == ".json" else "".join(json.dumps(row) + "\n" for row in rows))
+    said = gradatim("score", path.name)
+    assert said.status == 2
+    assert "--columns answer=COLUMN" in told(said.err)
+    said = gradatim("score", path.name, "--columns", "prompt=q,answer=a", "--out", "out.parquet")
+    assert said.status == 0
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table["prompt"].to_pylist() == ["Add one.", "Add two."]
+    assert table["om"].to_pylist() == [0.75, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("answer", "a column mapping is written OURS=THEIRS; given: answer"),
+        ("answer=", "written OURS=THEIRS"),
+        ("answer=a,answer=b", "a column is named twice; given: answer=b"),
+        ("answer=b", "there is no column 'b' to take as 'answer'; allowed: a"),
+        ("prompt=a", "the column mapping must name the answer"),
+    ],
+)
+def test_a_mapping_that_cannot_be_used_is_told(gradatim, tmp_path, given, words):
+    write(tmp_path / "rows.jsonl", [{"a": "x = 1"}])
+    said = gradatim("score", "rows.jsonl", "--columns", given)
+    assert said.status == 2
+    assert words in told(said.err)
