@@ -18,7 +18,7 @@ ETC = ("ld.so.cache", "alternatives", "java-*")
 """The library index, and what Debian's compilers and Java are links to."""
 
 DEVICES = ("null", "full", "random", "urandom")
-"""No ``/dev/zero``: mapped as shared it is memory that is counted for no process."""
+"""No ``/dev/zero``: mapped as shared it is memory that is counted for no process. ``/dev/full`` reads as zeros, too."""
 
 COVERED = ("/proc/cmdline",)
 """Files of /proc that tell of the host. A device file on a mount without devices covers each: it cannot be opened."""
@@ -44,6 +44,6 @@ def minimal_root() -> tuple[str, ...]:
     # What libraries expect to write to is the work folder by other names: one file system, one limit.
     arguments += ["--symlink", WORK, "/dev/shm", "--symlink", WORK, "/tmp"]
     arguments += ["--proc", "/proc"]
-    for path in COVERED:
-        arguments += ["--ro-bind", "/dev/null", path]
+    for covered in COVERED:
+        arguments += ["--ro-bind", "/dev/null", covered]
     return tuple(arguments)

@@ -70,7 +70,7 @@ def test_the_words_of_the_first_shell_are_not_the_programs(either):
 def test_asked_files_come_back_and_others_do_not(either):
     execution = shell(
         either,
-        "mkdir d; printf one > d/a; printf two > b; mkdir c; head -c 3000000 /dev/zero > big 2>&1; exit 0",
+        "mkdir d; printf one > d/a; printf two > b; mkdir c; head -c 3000000 /dev/full > big 2>&1; exit 0",
         collect=["d/a", "missing", "c", "big"],
         limits=replace(SMALL, file_bytes=1 * MIB),
     )
@@ -102,15 +102,15 @@ def test_without_walls_places_are_replaced_in_commands(tmp_path):
 
 
 def test_outputs_are_kept_up_to_their_limit_each(either):
-    text = "head -c 50000 /dev/zero; head -c 50000 /dev/zero >&2; exit 0"
+    text = "head -c 50000 /dev/full; head -c 50000 /dev/full >&2; exit 0"
     execution = shell(either, text, limits=replace(SMALL, output_bytes=1000))
     assert (len(execution.stdout), len(execution.stderr), execution.cut, execution.ok) == (1000, 1000, True, True)
-    assert not shell(either, "head -c 1000 /dev/zero", limits=replace(SMALL, output_bytes=1000)).cut
+    assert not shell(either, "head -c 1000 /dev/full", limits=replace(SMALL, output_bytes=1000)).cut
 
 
 def test_a_large_output_is_not_slow(either):
     limits = Limits(cpu_seconds=10, output_bytes=60 * MIB)
-    execution = shell(either, "head -c 50000000 /dev/zero", limits=limits)
+    execution = shell(either, "head -c 50000000 /dev/full", limits=limits)
     assert (len(execution.stdout), execution.ok) == (50_000_000, True)
     assert execution.wall_seconds < 10
 
@@ -207,7 +207,7 @@ def test_sources_with_nul_bytes_and_ten_megabytes_are_just_files(either):
 
 
 def test_a_full_work_folder_is_the_programs_problem(sandbox):
-    text = "cat /dev/zero > a; cat /dev/zero > b; cat /dev/zero > c; echo still here"
+    text = "cat /dev/full > a; cat /dev/full > b; cat /dev/full > c; echo still here"
     execution = shell(sandbox, text, limits=replace(SMALL, folder_bytes=1 * MIB, cpu_seconds=5))
     assert execution.stdout == b"still here\n"
     assert b"No space left" in execution.stderr
