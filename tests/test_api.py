@@ -14,7 +14,7 @@ import pytest
 import gradatim
 from gradatim import api
 from gradatim.errors import DataError, RecipeError, Stopped
-from gradatim.plan import data_is_quick, parameters, plan_run
+from gradatim.plan import parameters, plan_run
 from gradatim.programs import generate
 from gradatim.recipe import Recipe, load
 from gradatim.stage import Event
@@ -70,7 +70,7 @@ def test_a_folder_that_datasets_saved_is_not_taken_for_source_files(tmp_path):
 
 
 def test_plan_is_exact_where_the_run_can_be_compared(finished):
-    planned = gradatim.plan("smoke/baseline", changes=SMALL)
+    planned = gradatim.plan("smoke/baseline", changes=SMALL, data=True)
     result = json.loads(next(finished.glob("cycle-00/stage-*/result.json")).read_text())
     table = json.loads((finished / "cycle-00" / "table.json").read_text())
     assert [planned.stages[0].samples, dict(planned.stages[0].bands or {})] == [
@@ -87,7 +87,7 @@ def test_plan_reads_the_corpus_that_a_run_has_made(finished):
     recipe = load("smoke/baseline", SMALL)
     planned = plan_run(recipe, store=finished / "data", events=heard.append)
     assert heard == []
-    assert planned == plan_run(recipe)
+    assert planned == plan_run(recipe, data=True)
 
 
 @pytest.mark.parametrize("schedule", ["baseline", "sequential", "incremental", "hybrid", "reverse", "only", "warmup"])
@@ -109,13 +109,14 @@ def test_the_parameters_of_a_plan_are_those_of_the_model(preset):
     assert parameters(recipe) == trainable_parameters(model)
 
 
-def test_only_small_data_is_quick(tmp_path):
-    assert data_is_quick(load("smoke/baseline"))
-    assert not data_is_quick(load("smoke/baseline", ("data.count=1000000",)))
-    (tmp_path / "big.jsonl").touch()
-    with open(tmp_path / "big.jsonl", "wb") as file:
-        file.truncate(1 << 30)
-    assert not data_is_quick(Recipe.model_validate({"data": {"source": "file", "path": str(tmp_path / "big.jsonl")}}))
+def test_a_plan_draws_no_samples_unless_it_is_told_to(tmp_path):
+    heard: list[Event] = []
+    (tmp_path / "own.jsonl").write_text('{"answer": "a = 1"}\n')
+    own = Recipe.model_validate({"data": {"source": "file", "path": str(tmp_path / "own.jsonl")}})
+    for recipe in (load("smoke/baseline"), own):
+        for store in (None, tmp_path / "missing", tmp_path):
+            assert plan_run(recipe, store=store, events=heard.append).data is None
+    assert heard == []
 
 
 def test_run_goes_on_where_events_stopped_it(tmp_path):
