@@ -174,6 +174,9 @@ def parameters(recipe: Recipe) -> int | None:
     shape = PRESETS.get(recipe.student.preset, where="student.preset")
     vocabulary = VOCABULARY if recipe.student.tokenizer == "character" else recipe.student.vocabulary
     square, inner = 4 * shape.width**2, shape.width * shape.mlp
+    if shape.family == "gpt":  # a bias after attention and of the head, which is a matrix of its own
+        layer = square + 2 * inner + 3 * shape.width
+        return (2 * vocabulary + recipe.student.context + 1) * shape.width + vocabulary + shape.layers * layer
     if shape.family == "gpt2":
         layer = square + 2 * inner + 2 * shape.width
         return (vocabulary + recipe.student.context + 1) * shape.width + shape.layers * layer

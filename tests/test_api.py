@@ -14,7 +14,7 @@ import pytest
 import gradatim
 from gradatim import api
 from gradatim.errors import DataError, RecipeError, Stopped
-from gradatim.plan import parameters, plan_run
+from gradatim.plan import VOCABULARY, parameters, plan_run
 from gradatim.programs import generate
 from gradatim.recipe import Recipe, load
 from gradatim.stage import Event
@@ -99,12 +99,12 @@ def test_the_stages_of_a_plan_spend_the_budget_with_and_without_data(schedule):
     assert shown == [(each.stage, each.fractions, each.ends, each.tokens, each.steps) for each in having.stages]
 
 
-@pytest.mark.parametrize("preset", ["paper", "modern", "modern-small", "llama", "small", "tiny"])
+@pytest.mark.parametrize("preset", ["paper", "gpt2-tied", "modern", "modern-small", "llama", "small", "tiny"])
 def test_the_parameters_of_a_plan_are_those_of_the_model(preset):
     from gradatim.student.architecture import create, freeze, trainable_parameters
 
-    recipe = load("smoke/baseline", (f"student.preset={preset}", "student.tokenizer=bpe", "student.vocabulary=300"))
-    model = create(preset, vocabulary=300, context=192, special={"pad_token_id": 0, "eos_token_id": 1}, seed=0)
+    recipe = load("smoke/baseline", (f"student.preset={preset}",))
+    model = create(preset, vocabulary=VOCABULARY, context=192, special={"pad_token_id": 0, "eos_token_id": 1}, seed=0)
     freeze(model)
     assert parameters(recipe) == trainable_parameters(model)
 

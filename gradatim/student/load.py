@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from ..errors import DataError
 from .hardware import keep_memory, quiet
 from .place import held
+from .published import open_causal
 from .sizes import is_adapter
 
 __all__ = ["LoadedStudent", "load_model", "load_student"]
@@ -84,7 +85,7 @@ def _ready(model: Any, tokenizer: Any, place: Path, device: str | torch.device) 
 def _opened(folder: Path, device: torch.device) -> Any:
     dtype: Any = torch.float32 if device.type == "cpu" else "auto"
     if not is_adapter(folder):
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        return open_causal(folder, dtype=dtype, local_files_only=True)
     from .lora import open_adapter
 
     if dtype == "auto":

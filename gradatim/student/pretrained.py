@@ -21,6 +21,7 @@ from ..stage import Events, ignore_events
 from .form import prepared
 from .hardware import quiet
 from .place import ALLOWED, fetch_hint, is_offline
+from .published import open_causal
 from .settings import ModelSettings
 from .sizes import is_adapter, is_hub_name
 
@@ -69,7 +70,7 @@ def reopen(folder: Path, settings: ModelSettings) -> Any:
 
         return open_adapter(folder, dtype=dtype, trainable=True)
     with quiet():
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        return open_causal(folder, dtype=dtype, local_files_only=True)
 
 
 def compute_again(model: Any) -> None:
