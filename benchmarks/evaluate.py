@@ -47,7 +47,7 @@ import torch
 from torch.nn import functional
 
 from gradatim.evaluate import SUITES
-from gradatim.evaluate.output import PAPER_LIMIT, PAPER_LIMIT_WITH_FOR, can_become, numbers_in
+from gradatim.evaluate.output import can_become, paper_limit, values_in
 from gradatim.programs import generate
 from gradatim.student.architecture import create
 from gradatim.student.decode import complete, uniforms
@@ -60,26 +60,27 @@ ANSWER = 8
 
 
 def published(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The published network as a plain function: tokens (n,) to logits after the last of them. It has no biases."""
+    """The published network as a plain function: tokens (n,) to logits after the last of them."""
     body, heads = model.transformer, model.config.n_head
     blocks = []
     for block in body.h:
         products = [block.attn.c_attn, block.attn.c_proj, block.mlp.c_fc, block.mlp.c_proj]
-        norms = (block.ln_1.weight.detach(), block.ln_2.weight.detach())
+        norms = (block.ln_1.weight.detach(), block.ln_2.weight.detach(), block.attn.c_proj.bias.detach())
         blocks.append((*norms, *(product.weight.detach().t().contiguous() for product in products)))
+    head, bias = model.lm_head.weight.detach(), None if model.lm_head.bias is None else model.lm_head.bias.detach()
     tokens, positions, last = (part.weight.detach() for part in (body.wte, body.wpe, body.ln_f))
     width = tokens.shape[1]
 
     def logits(numbers: torch.Tensor) -> torch.Tensor:
         x = tokens[numbers] + positions[: len(numbers)]
-        for norm_1, norm_2, attend, mix, widen, narrow in blocks:
+        for norm_1, norm_2, shift, attend, mix, widen, narrow in blocks:
             three = functional.linear(functional.layer_norm(x, (width,), norm_1), attend)
             query, key, value = three.view(1, len(numbers), 3, heads, -1).permute(2, 0, 3, 1, 4)
             seen = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
-            x = x + functional.linear(seen.transpose(1, 2).reshape(len(numbers), width), mix)
+            x = x + functional.linear(seen.transpose(1, 2).reshape(len(numbers), width), mix, shift)
             wide = functional.gelu(functional.linear(functional.layer_norm(x, (width,), norm_2), widen))
             x = x + functional.linear(wide, narrow)
-        return functional.linear(functional.layer_norm(x[-1], (width,), last), tokens)
+        return functional.linear(functional.layer_norm(x[-1], (width,), last), head, bias)
 
     return logits
 
@@ -164,7 +165,7 @@ def never_right(student: LoadedStudent, samples: pa.Table, greedy: bool, few: in
 
 def right_numbers(text: str, answer: str) -> bool:
     text = text.split("<eos>")[0].split("\n\n")[0]
-    return numbers_in(text) == numbers_in(answer)
+    return values_in(text) == values_in(answer)
 
 
 def imitated(
@@ -179,7 +180,7 @@ def imitated(
     truths = [f"# {place}\n" if place in wrong else text.text for place, text in enumerate(write())]
 
     def settled(place: int, text: str) -> bool:
-        return not (truths[place].startswith(text) if greedy else can_become(text, numbers_in(truths[place])))
+        return not (truths[place].startswith(text) if greedy else can_become(text, values_in(truths[place])))
 
     def ours() -> list[bool]:
         found = write(drafts=truths, settled=settled)
@@ -211,7 +212,7 @@ def sometimes_right(
 
 def published_limits(prompts: Sequence[str]) -> list[int]:
     """How many characters the published way writes after each program."""
-    return [PAPER_LIMIT_WITH_FOR if "for" in prompt.split() else PAPER_LIMIT for prompt in prompts]
+    return [paper_limit(prompt) for prompt in prompts]
 
 
 def in_words(
@@ -253,10 +254,11 @@ def in_words(
 
 
 def untrained(tokenizer: Any) -> LoadedStudent:
-    """The published architecture with random weights over the tokens of ``tokenizer``."""
+    """The published architecture with random weights over the tokens of ``tokenizer``; tied, where these are many."""
     special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    preset = "paper" if len(tokenizer) <= 120 else "gpt2-tied"
     return LoadedStudent(
-        create("paper", vocabulary=len(tokenizer), context=256, special=special, seed=0).eval(), tokenizer
+        create(preset, vocabulary=len(tokenizer), context=256, special=special, seed=0).eval(), tokenizer
     )
 
 

@@ -15,6 +15,7 @@ import argparse
 import io
 import itertools
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -25,6 +26,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+COMMAND_PROGRAMS = 16_000
+"""Programs for a whole command: enough that its start is not all of it."""
 
 STORED = Path(__file__).with_name("ratios.json")
 
@@ -41,7 +45,7 @@ def yardstick(rounds: int = 200_000) -> int:
     return len(words)
 
 
-def om_beside_radon() -> Roads:
+def om_beside_radon(programs: int = 300) -> Roads:
     """The Overall Metric beside radon's two halves of it."""
     from radon.metrics import h_visit
     from radon.visitors import ComplexityVisitor
@@ -50,7 +54,7 @@ def om_beside_radon() -> Roads:
     from gradatim.difficulty.program import scored_text
     from gradatim.programs import generate
 
-    table = generate(300, seed=1).table
+    table = generate(programs, seed=1).table
     texts = list(map(scored_text, table["prompt"].to_pylist(), table["answer"].to_pylist()))
     om = DIFFICULTIES.get("om")()
 
@@ -58,6 +62,36 @@ def om_beside_radon() -> Roads:
         return [ComplexityVisitor.from_code(text).total_complexity + h_visit(text).total.difficulty for text in texts]
 
     return radon, lambda: om(table), time.process_time
+
+
+def score_command_beside_radon() -> Roads:
+    """``gradatim score`` of a Parquet file to another, from the start of Python, beside radon's loop over the texts.
+
+    In processor time, that of children included: the command may share its work among processes, and neighbours count
+    little. The start weighs heavier here than in a large file; ``benchmarks/score.py --command`` measures that.
+    """
+    import tempfile
+
+    from gradatim.programs import generate
+    from gradatim.table import write_table
+
+    radon, _, _ = om_beside_radon(COMMAND_PROGRAMS)
+    folder = tempfile.TemporaryDirectory()  # held by the road below, removed with it
+    write_table(generate(COMMAND_PROGRAMS, seed=1).table, Path(folder.name, "in.parquet"))
+    command = [sys.executable, "-m", "gradatim", "score", str(Path(folder.name, "in.parquet"))]
+
+    def score() -> object:
+        return subprocess.run(
+            [*command, "--out", str(Path(folder.name, "out.parquet"))], check=True, capture_output=True
+        )
+
+    return radon, score, all_processor_time
+
+
+def all_processor_time() -> float:
+    """Seconds of all processors that this process and its finished children took, in user and system mode."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def halstead_beside_tokenize() -> Roads:
@@ -172,6 +206,7 @@ CHECKS: dict[str, Callable[[], Roads]] = {
     check.__name__: check
     for check in (
         om_beside_radon,
+        score_command_beside_radon,
         halstead_beside_tokenize,
         canonical_beside_tokenize,
         generator,

@@ -50,7 +50,12 @@ from gradatim.student.tokenizer import character_tokenizer, encode_table, parts_
 
 LEVELS = ["1.1", "1.2", "2.1", "2.2", "3.1", "3.2"]
 PAPER = ModelSettings("paper", "character", context=256)
-WINDOWS = TrainSettings(precision="fp32", validate=0, optimizer=OptimizerSettings())
+WINDOWS = TrainSettings(
+    precision="fp32",
+    validate=0,
+    clip=0,
+    optimizer=OptimizerSettings(betas=(0.9, 0.999), weight_decay=0.01, weight_decay_on="all"),
+)
 
 
 def rate(table: pa.Table, model: ModelSettings, train: TrainSettings, tokens: int) -> dict[str, float]:
@@ -79,7 +84,7 @@ def rate(table: pa.Table, model: ModelSettings, train: TrainSettings, tokens: in
 def work(model: ModelSettings, train: TrainSettings, vocabulary: int) -> float:
     """Floating-point operations of the products for one token, forward and backward."""
     shape = PRESETS.get(model.preset)
-    inner = (2 if shape.family == "gpt2" else 3) * shape.width * shape.mlp
+    inner = (2 if shape.family in ("gpt", "gpt2") else 3) * shape.width * shape.mlp
     products = shape.layers * (4 * shape.width**2 + inner) + vocabulary * shape.width
     return 6 * products + 12 * shape.layers * shape.width * train.length
 

@@ -116,7 +116,8 @@ KEYS = {
     "train.optimizer.name": "AdamW on everything, or Muon on the hidden matrices and AdamW on the rest.",
     "train.optimizer.learning_rate": "AdamW's.",
     "train.optimizer.matrix_rate": "Muon's, on its own scale.",
-    "train.optimizer.weight_decay": "On matrices only.",
+    "train.optimizer.weight_decay": "On what `weight_decay_on` names.",
+    "train.optimizer.weight_decay_on": "Matrices and embeddings alone, or all that AdamW learns, as torch does.",
     "train.optimizer.betas": "AdamW's two averages.",
     "train.shape.name": "The learning rate over a stage or run. `paper_steps`: ×0.1 at 70, 80 and 90 %. "
     "`warmup_decay`: linear up, constant, linear down. `cosine`: linear up, half a cosine down.",

@@ -35,11 +35,7 @@ from .student.sizes import size_of
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["PlannedBand", "PlannedCycle", "PlannedStage", "RunPlan", "data_is_quick", "parameters", "plan_run"]
-
-QUICK_SAMPLES = 20_000
-QUICK_BYTES = 16 << 20
-"""Data up to these sizes is drawn for a plan without being asked: it takes a few seconds."""
+__all__ = ["PlannedBand", "PlannedCycle", "PlannedStage", "RunPlan", "parameters", "plan_run"]
 
 VOCABULARY = 100
 """About as many different characters as programs have; exact for a model's size but for a per cent or two."""
@@ -115,14 +111,17 @@ def plan_run(
 ) -> RunPlan:
     """The plan of ``recipe``; the samples are those a run would have, row for row.
 
-    ``data``: whether to draw and score the samples; None does so when they are few (``data_is_quick``) or when
-    ``store``, where a run keeps its corpora, already has them, and never where a model or a teacher is asked how hard
-    they are. A teacher that designs the schedule is then asked for it. Raises ``RecipeError`` with every fault of the
-    recipe or of the design, ``DataError`` when the data cannot be used, and what a teacher raises that does not answer.
+    ``data``: whether to draw and score the samples; None counts them only where ``store``, the folder in which a run
+    keeps its corpora, already has them, and never where a model or a teacher is asked how hard they are. A teacher that
+    designs the schedule is then asked for it. Raises ``RecipeError`` with every fault of the recipe or of the design,
+    ``DataError`` when the data cannot be used, and what a teacher raises that does not answer.
     """
     check(recipe)
-    # A model that is asked for difficulties may have to be fetched before so much as the corpus's name is known.
-    if data is False or (data is None and _asked_for_difficulty(recipe)):
+    _check_file(recipe)
+    # Of a corpus so much as the name takes the packages that read tables, and a model that is asked for difficulties
+    # may have to be fetched for it: neither happens where there is nothing to look up.
+    stored = store is not None and store.is_dir() and not _asked_for_difficulty(recipe)
+    if data is False or (data is None and not stored):
         return _without_data(recipe)
     maker = corpus_maker(recipe, events)
     made = store is not None and (store / maker.key / "facts.json").exists()
@@ -133,25 +132,21 @@ def plan_run(
             given=f"teacher {recipe.teacher.name if recipe.teacher else None}",
             hint="--no-data; once a run has made them, they are counted where --out names its folder",
         )
-    if data is None and not made and not data_is_quick(recipe):
+    if data is None and not made:
         return _without_data(recipe)
     with contextlib.ExitStack() as stack:
         place = store if made and store is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         return _with_data(recipe, maker.make(place, events), events)
 
 
-def data_is_quick(recipe: Recipe) -> bool:
-    """Whether the recipe's samples can be drawn and scored in a few seconds, by nobody but this machine's processor."""
-    if _asked_for_difficulty(recipe):
-        return False
-    options = recipe.data.options
-    if recipe.data.source == "tinypy" or (recipe.data.source == "taught" and not _asks_a_teacher(recipe)):
-        return int(options.get("count", QUICK_SAMPLES + 1)) <= QUICK_SAMPLES and _few_proofs(recipe)
-    path = Path(str(options.get("path", "")))
-    # A file that is not there is looked for at once, so that the plan says so.
-    return recipe.data.source == "file" and (
-        not path.exists() or (path.is_file() and path.stat().st_size <= QUICK_BYTES)
-    )
+def _check_file(recipe: Recipe) -> None:
+    """Raise the reader's own error for a data file that is missing: the one fault of data that costs no look inside."""
+    path = str(recipe.data.options.get("path", ""))
+    local = recipe.data.source == "file" and not path.startswith("hub:")
+    if local and not (Path(path).exists() or Path(path.partition("#")[0]).exists()):
+        from .table.chunks import format_of  # not above: it imports pyarrow
+
+        format_of(path)
 
 
 def _asks_a_teacher(recipe: Recipe) -> bool:
@@ -168,11 +163,6 @@ def _asked_for_difficulty(recipe: Recipe) -> set[str]:
     return {"model", "teacher"} & set(option_names(metric))
 
 
-def _few_proofs(recipe: Recipe) -> bool:
-    """Whether delivery is quick too: programs that have to pass tests are run one by one."""
-    return recipe.delivery is None or recipe.delivery.prove != "tests"
-
-
 def parameters(recipe: Recipe) -> int | None:
     """How many numbers the student learns, tied embeddings counted once; see ``student.architecture``.
 
@@ -184,6 +174,9 @@ def parameters(recipe: Recipe) -> int | None:
     shape = PRESETS.get(recipe.student.preset, where="student.preset")
     vocabulary = VOCABULARY if recipe.student.tokenizer == "character" else recipe.student.vocabulary
     square, inner = 4 * shape.width**2, shape.width * shape.mlp
+    if shape.family == "gpt":  # a bias after attention and of the head, which is a matrix of its own
+        layer = square + 2 * inner + 3 * shape.width
+        return (2 * vocabulary + recipe.student.context + 1) * shape.width + vocabulary + shape.layers * layer
     if shape.family == "gpt2":
         layer = square + 2 * inner + 2 * shape.width
         return (vocabulary + recipe.student.context + 1) * shape.width + shape.layers * layer

@@ -14,7 +14,7 @@ import pytest
 import gradatim
 from gradatim import api
 from gradatim.errors import DataError, RecipeError, Stopped
-from gradatim.plan import data_is_quick, parameters, plan_run
+from gradatim.plan import VOCABULARY, parameters, plan_run
 from gradatim.programs import generate
 from gradatim.recipe import Recipe, load
 from gradatim.stage import Event
@@ -70,7 +70,7 @@ def test_a_folder_that_datasets_saved_is_not_taken_for_source_files(tmp_path):
 
 
 def test_plan_is_exact_where_the_run_can_be_compared(finished):
-    planned = gradatim.plan("smoke/baseline", changes=SMALL)
+    planned = gradatim.plan("smoke/baseline", changes=SMALL, data=True)
     result = json.loads(next(finished.glob("cycle-00/stage-*/result.json")).read_text())
     table = json.loads((finished / "cycle-00" / "table.json").read_text())
     assert [planned.stages[0].samples, dict(planned.stages[0].bands or {})] == [
@@ -87,7 +87,7 @@ def test_plan_reads_the_corpus_that_a_run_has_made(finished):
     recipe = load("smoke/baseline", SMALL)
     planned = plan_run(recipe, store=finished / "data", events=heard.append)
     assert heard == []
-    assert planned == plan_run(recipe)
+    assert planned == plan_run(recipe, data=True)
 
 
 @pytest.mark.parametrize("schedule", ["baseline", "sequential", "incremental", "hybrid", "reverse", "only", "warmup"])
@@ -99,23 +99,24 @@ def test_the_stages_of_a_plan_spend_the_budget_with_and_without_data(schedule):
     assert shown == [(each.stage, each.fractions, each.ends, each.tokens, each.steps) for each in having.stages]
 
 
-@pytest.mark.parametrize("preset", ["paper", "modern", "modern-small", "llama", "small", "tiny"])
+@pytest.mark.parametrize("preset", ["paper", "gpt2-tied", "modern", "modern-small", "llama", "small", "tiny"])
 def test_the_parameters_of_a_plan_are_those_of_the_model(preset):
     from gradatim.student.architecture import create, freeze, trainable_parameters
 
-    recipe = load("smoke/baseline", (f"student.preset={preset}", "student.tokenizer=bpe", "student.vocabulary=300"))
-    model = create(preset, vocabulary=300, context=192, special={"pad_token_id": 0, "eos_token_id": 1}, seed=0)
+    recipe = load("smoke/baseline", (f"student.preset={preset}",))
+    model = create(preset, vocabulary=VOCABULARY, context=192, special={"pad_token_id": 0, "eos_token_id": 1}, seed=0)
     freeze(model)
     assert parameters(recipe) == trainable_parameters(model)
 
 
-def test_only_small_data_is_quick(tmp_path):
-    assert data_is_quick(load("smoke/baseline"))
-    assert not data_is_quick(load("smoke/baseline", ("data.count=1000000",)))
-    (tmp_path / "big.jsonl").touch()
-    with open(tmp_path / "big.jsonl", "wb") as file:
-        file.truncate(1 << 30)
-    assert not data_is_quick(Recipe.model_validate({"data": {"source": "file", "path": str(tmp_path / "big.jsonl")}}))
+def test_a_plan_draws_no_samples_unless_it_is_told_to(tmp_path):
+    heard: list[Event] = []
+    (tmp_path / "own.jsonl").write_text('{"answer": "a = 1"}\n')
+    own = Recipe.model_validate({"data": {"source": "file", "path": str(tmp_path / "own.jsonl")}})
+    for recipe in (load("smoke/baseline"), own):
+        for store in (None, tmp_path / "missing", tmp_path):
+            assert plan_run(recipe, store=store, events=heard.append).data is None
+    assert heard == []
 
 
 def test_run_goes_on_where_events_stopped_it(tmp_path):

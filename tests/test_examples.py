@@ -69,7 +69,7 @@ def test_the_library_gives_functions_that_parse_and_can_be_planned_with(tmp_path
         assert isinstance(ast.parse(row["prompt"] + row["answer"]).body[0], ast.FunctionDef)
         assert row["prompt"].endswith("\n")
     settings = [f"data.path={tmp_path / 'functions.jsonl'}", f"student.base={tmp_path}"]
-    plan = plan_run(load("pretrained/hybrid", settings))
+    plan = plan_run(load("pretrained/hybrid", settings), data=True)
     assert plan.data is not None
     assert plan.data["train"] == 100
 

@@ -8,7 +8,7 @@ import pytest
 
 from gradatim.errors import RecipeError
 from gradatim.forecast import plan_cycles, plan_teacher
-from gradatim.plan import data_is_quick, plan_run
+from gradatim.plan import plan_run
 from gradatim.recipe import load, parse
 from gradatim.teacher.estimate import CHARACTERS, FRAME, Lengths, estimate
 from gradatim.teacher.prompt_files import load_prompts
@@ -115,7 +115,6 @@ def test_a_cost_is_told_only_where_prices_are():
 
 def test_a_plan_asks_no_endpoint_and_needs_no_key():
     recipe = parse(API)
-    assert not data_is_quick(recipe)
     plan = plan_run(recipe)
     assert plan.data is None
     assert plan.teacher is not None

@@ -97,8 +97,9 @@ def test_a_plan_fetches_and_asks_no_model_unless_it_is_told_to(chats: Path, monk
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     settings = ["student.base=OWNER/NOWHERE", f"data.path={chats}", "data.split={by: text, validation: 8, test: 8}"]
     settings.append("difficulty.bands={names: [all], quantiles: null}")
-    assert plan_run(load("pretrained/length", settings)).data is not None
-    assert plan_run(load("pretrained/loss", settings)).data is None
+    assert plan_run(load("pretrained/length", settings), data=True).data is not None
+    for store in (None, chats.parent):
+        assert plan_run(load("pretrained/loss", settings), store=store).data is None
     with pytest.raises(DataError, match="OWNER/NOWHERE"):
         plan_run(load("pretrained/loss", settings), data=True)
 

@@ -253,7 +253,14 @@ def _base(recipe: Recipe) -> None:
     """What can be said of the student without opening anything."""
     student = recipe.student
     if student.base is None:
-        PRESETS.get(student.preset, where="student.preset")
+        shape = PRESETS.get(student.preset, where="student.preset")
+        if shape.family == "gpt" and student.tokenizer == "bpe":
+            raise RecipeError(
+                "this preset is a model of characters",
+                where="student.tokenizer",
+                given=f"bpe with the preset {student.preset}",
+                hint="student.tokenizer: character, or student.preset: gpt2-tied",
+            )
         if student.lora is not None:
             raise RecipeError("an adapter needs a pretrained model", where="student.lora", hint="student.base: FOLDER")
     elif not (Path(student.base).exists() or is_hub_name(student.base)):

@@ -29,7 +29,7 @@ def plan(
     data: Annotated[
         bool | None,
         typer.Option(
-            "--data/--no-data", help="Draw and score the samples to count them. (default: when that is quick)"
+            "--data/--no-data", help="Draw and score the samples to count them. (default: where a run has done so)"
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder; samples already drawn there are read.")] = None,
@@ -37,9 +37,9 @@ def plan(
 ) -> None:
     """Show a recipe's stages, their data and their cost; nothing is trained.
 
-    Shares, tokens and steps come from the recipe alone. Samples and characters need the data: it is drawn when it is
-    small or already there, or with --data; nothing stays on the disk. Of several cycles it tells the questions of each,
-    what the student and the teacher are asked, and an estimate of tokens and cost; no teacher is asked for it.
+    Shares, tokens and steps come from the recipe alone. Samples and characters need the data: it is drawn with --data,
+    or read where a run has already drawn it; nothing stays on the disk. Of several cycles it tells the questions of
+    each, what the student and the teacher are asked, and an estimate of tokens and cost; no teacher is asked for it.
     Where a teacher designs the schedule, that is asked for with the data: one request, at most two, and the run
     pays nothing for them again where replies are kept. --no-data asks nobody.
     """

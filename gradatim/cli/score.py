@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ import typer
 
 from ..errors import UserError
 from ..parsing import parse_yaml
-from .options import Columns, Json, Workers, mapping_of, words
+from .options import Columns, Json, mapping_of, words
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,6 +30,9 @@ EXAMPLES = (
     "gradatim score pairs.jsonl --metric loss,attention,size --model MODEL --correlate --out scored.parquet",
     "gradatim score asked.parquet --metric om,size,nesting --correlate --passes runs/taught --report agree.html",
 )
+
+ROWS_PER_WORKER = 25_000
+"""A process takes as long to start as ``om`` takes for some ten thousand programs."""
 
 
 def score(
@@ -71,7 +75,9 @@ def score(
     ] = None,
     language: Annotated[str | None, typer.Option(help="The language of samples that do not name one.")] = None,
     hardest: Annotated[int, typer.Option(min=0, help="Also show so many of the hardest samples.")] = 0,
-    workers: Workers = 1,
+    workers: Annotated[
+        int, typer.Option(min=0, help="How many processes share the work; 0: as many as pay on this machine.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Give each sample a difficulty: one column per metric, higher is harder.
@@ -106,7 +112,7 @@ def score(
     told = {"columns": mapping_of(columns), "format": format, "language": language}
     with watching(resumable=any(hasattr(part, "causes") for part in parts.values())) as events:
         table, report = _read(samples, told)
-        scored, facts = score_table(table, parts, workers=workers, events=events)
+        scored, facts = score_table(table, parts, workers=workers or _workers(table.num_rows), events=events)
         agreement = _agreement(scored, metrics, who) if correlate else None
         rejected = _write(scored, report, out)
     if agreement is not None and report_to is not None:
@@ -125,6 +131,12 @@ def score(
         output().print(f"how they agree: {report_to}", markup=False)
     if out:
         output().print(f"{facts['rows']:,} samples in {out}", markup=False)
+
+
+def _workers(rows: int) -> int:
+    """As many processes as there are processors, if each has enough rows to be worth its start."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(usable, rows // ROWS_PER_WORKER))
 
 
 def _parts(metrics: Sequence[str], models: Sequence[str], changes: Sequence[str]) -> dict[str, Difficulty]:
@@ -157,9 +169,11 @@ def _options(changes: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[s
 
 
 def _passes(path: Path | None) -> Passes | None:
+    if path is None:
+        return None
     from ..report.passes import read_passes
 
-    return None if path is None else read_passes(path)
+    return read_passes(path)
 
 
 def _agreement(scored: pa.Table, metrics: Sequence[str], passes: Passes | None) -> Correlations:
@@ -253,7 +267,6 @@ def _tell_rejected(report: ReadReport, beside: Path | None) -> None:
 
 
 def _tables(facts: dict[str, Any], hard: dict[str, list[dict[str, Any]]], agreement: Correlations | None) -> list[Any]:
-    from ..report.correlation import caption, rows_of
     from .show import table
 
     def figure(value: float | None) -> str | None:
@@ -269,5 +282,7 @@ def _tables(facts: dict[str, Any], hard: dict[str, list[dict[str, Any]]], agreem
         for name, found in hard.items()
     ]
     if agreement is not None:
+        from ..report.correlation import caption, rows_of
+
         blocks += [table(*rows_of(agreement)), caption(agreement)]
     return blocks

@@ -54,7 +54,7 @@ OUTPUT_LINE = "# output"
 _FENCE = re.compile(r"^[ \t>]*(?:[-*+][ \t]+|\d{1,9}[.)][ \t]+)?(?:```|~~~)", re.MULTILINE)
 """The beginning of a line that may open a fenced block; ``languages.extract`` decides."""
 
-CHUNK = 4096
+CHUNK = 2048
 """Rows per task: large enough to hide the cost of sending them, small enough to share out evenly."""
 
 Result = TypeVar("Result")
@@ -64,7 +64,9 @@ Rows: TypeAlias = Sequence[tuple[str, str, str | None]]  # prompt, answer, langu
 def parse(text: str) -> ast.Module | None:
     """The tree of a Python program, None when it cannot be had: a fault, a NUL byte, nesting too deep."""
     try:
-        return ast.parse(text)
+        # What ast.parse does, without its checks of arguments that are not given.
+        tree: ast.Module = compile(text, "<unknown>", "exec", ast.PyCF_ONLY_AST)
+        return tree
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
@@ -180,36 +182,49 @@ def chunk_map(
 ) -> Iterator[Result]:
     """``measure`` of each chunk of rows, in order. ``events`` hears of each finished chunk, in rows.
 
-    Processes are spawned, never forked (a fork copies locks that threads hold), and only when there is more than
-    one chunk; few chunks wait at a time, so memory does not grow with the table.
+    With ``workers`` this process measures too, beside ``workers`` - 1 others: nothing waits while they start, which
+    takes as long as some ten thousand programs. They are spawned, never forked (a fork copies locks that threads hold),
+    and only when there is more than one chunk; few results wait at a time, so memory does not grow with the table.
     """
     starts = range(0, samples.num_rows, CHUNK)
-    if workers <= 1 or len(starts) <= 1:
-        for start in starts:
-            yield measure(_rows(samples, start))
-            events(Event("advance", "score", min(start + CHUNK, samples.num_rows), samples.num_rows))
-        return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
+    results = _alone(measure, samples, starts) if min(workers, len(starts)) <= 1 else _shared(measure, samples, workers)
+    for end, result in zip((min(start + CHUNK, samples.num_rows) for start in starts), results, strict=True):
+        yield result
+        events(Event("advance", "score", end, samples.num_rows))
 
-    context = multiprocessing.get_context("spawn")
+
+def _alone(measure: Callable[[Rows], Result], samples: pa.Table, starts: range) -> Iterator[Result]:
+    return (measure(_rows(samples, start)) for start in starts)
+
+
+def _shared(measure: Callable[[Rows], Result], samples: pa.Table, workers: int) -> Iterator[Result]:
+    """``measure`` of each chunk of rows, in order, by this process and up to ``workers`` - 1 others."""
+    import multiprocessing
+    from concurrent.futures import Future, ProcessPoolExecutor
+
+    starts = range(0, samples.num_rows, CHUNK)
+    others = min(workers, len(starts)) - 1
     # Ctrl-C is the parent's to answer; a worker that heard it too would print a traceback of its own.
     deaf = (signal.SIGINT, signal.SIG_IGN)
-    with ProcessPoolExecutor(min(workers, len(starts)), context, signal.signal, deaf) as pool:
+    with ProcessPoolExecutor(others, multiprocessing.get_context("spawn"), signal.signal, deaf) as pool:
         waiting: deque[Future[Result]] = deque()
-        done = 0
-        for start in [*starts, *[None] * (3 * workers)]:
-            if start is not None:
-                waiting.append(pool.submit(measure, _rows(samples, start)))
-            if waiting and (start is None or len(waiting) > 3 * workers):
+        for start in starts:
+            rows = _rows(samples, start)
+            if sum(not result.done() for result in waiting) < 2 * others:  # one at work, one at hand for each of them
+                waiting.append(pool.submit(measure, rows))
+            else:
+                waiting.append(Future())
+                waiting[-1].set_result(measure(rows))
+            while waiting and (waiting[0].done() or len(waiting) > 8 * workers):
                 yield waiting.popleft().result()
-                done += CHUNK
-                events(Event("advance", "score", min(done, samples.num_rows), samples.num_rows))
+        yield from (result.result() for result in waiting)
 
 
 def _rows(samples: pa.Table, start: int) -> Rows:
     part = samples.slice(start, CHUNK)
-    languages = part["language"].to_pylist() if "language" in part.column_names else [None] * part.num_rows
+    languages: list[str | None] = [None] * part.num_rows
+    if "language" in part.column_names:  # as plain text: of a dictionary each value would be looked up in Python
+        languages = part["language"].cast("string").to_pylist()
     return list(zip(part["prompt"].to_pylist(), part["answer"].to_pylist(), languages, strict=True))
 
 

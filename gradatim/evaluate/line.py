@@ -3,8 +3,10 @@
 For every line of a program after the first the student is given all true lines before it and writes as many
 characters as the true line has, newlines included if it comes to that: *greedy* the likeliest, *paper*
 (2407.10194) sampled at temperature 1. A line passes when it is exactly right; ``edit_similarity`` tells how near the
-others come. Empty lines are not asked: nothing would have to be written. Where a token may reach over the end of a line
-the student is asked from that token's beginning on, and held to what is known of it (``heal`` in ``student.decode``).
+others come, and with *paper* ``fuzzy_ratio`` does by the authors' measure (``similarity``). The authors ask for the
+lines of the whole snippet, its output included: ``text: all``. Empty lines are not asked: nothing would have to be
+written. Where a token may reach over the end of a line the student is asked from that token's beginning on, and held to
+what is known of it (``heal`` in ``student.decode``).
 
 With ``chat`` the prompt goes through the tokenizer's chat template, and the answer's lines are asked, the first too.
 """
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..options import strict
 from ..stage import Events, Suite, SuiteResult, ignore_events
 from .attempts import Attempt, Mode, check_chat, check_options, check_samples, chosen, program_texts, tally, text_column
-from .similarity import edit_similarity
+from .similarity import edit_similarity, fuzzy_ratio
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,12 +98,16 @@ class Line:
             events=events,
             task=f"line ({self.protocol})",
         )
-        attempts, similar = [], 0.0
+        attempts, similar, fuzzy = [], 0.0, 0.0
         for question, found in zip(asked, written, strict=True):
             attempt = _judge(question, found)
-            similar += edit_similarity(attempt.attempt, question.truth) if attempt.passed + attempt.failed else 0.0
+            if attempt.passed + attempt.failed:
+                similar += edit_similarity(attempt.attempt, question.truth)
+                fuzzy += fuzzy_ratio(attempt.attempt, question.truth) if self.protocol == "paper" else 0.0
             attempts.append(attempt)
         scores = {"edit_similarity": (similar, len(asked))}
+        if self.protocol == "paper":
+            scores["fuzzy_ratio"] = (fuzzy, len(asked))
         return tally("line", self.protocol, samples, attempts, started=started, scores=scores)
 
 

@@ -4,7 +4,8 @@ Nothing needs to be written: one forward pass over a program gives the student's
 takes the likeliest token, *paper* (2407.10194) samples at temperature 1. Counts are characters (tokens, when the
 tokenizer is not one of characters); the first of a program has no prefix and is not asked. Random programs hold much
 that nobody can foresee, so the best possible share is far below 1, and neighbouring characters are not independent:
-the interval is about characters of these programs, no more.
+the interval is about characters of these programs, no more. The authors go over the whole snippet, its output included:
+``text: all``.
 
 With ``chat`` the prompt goes through the tokenizer's chat template, and the answer is asked about, its first token too.
 """

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from ..errors import DataError
 from .model_files import check_model_file, check_model_folder
+from .published import open_causal
 
 __all__ = ["open_config", "open_peft", "open_tokenizer_of", "open_weights"]
 
@@ -34,7 +35,7 @@ def open_tokenizer_of(name: str | Path, **how: Any) -> Any:
 def open_weights(name: str | Path, **how: Any) -> Any:
     """The causal model itself. Pickled weights are read as tensors alone."""
     with _refused(name, how):
-        return AutoModelForCausalLM.from_pretrained(name, trust_remote_code=False, weights_only=True, **how)
+        return open_causal(name, trust_remote_code=False, weights_only=True, **how)
 
 
 def open_peft(model: Any, folder: Path, *, trainable: bool) -> Any:

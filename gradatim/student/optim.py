@@ -87,8 +87,9 @@ class Optimizers:
 def make_optimizers(model: nn.Module, settings: OptimizerSettings) -> Optimizers:
     """AdamW on everything, or Muon on the hidden matrices and AdamW on embeddings, norms and the head.
 
-    Weight decay falls on matrices only. What is learnt beside the student (``auxiliary``) has an AdamW of its own, the
-    last part, so that a stage with it and one without take over each other's state.
+    Weight decay falls on matrices only, unless ``weight_decay_on`` says ``all``. What is learnt beside the student
+    (``auxiliary``) has an AdamW of its own, the last part, so that a stage with it and one without take over each
+    other's state.
     """
     every = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     beside = [parameter for name, parameter in every if name.startswith("auxiliary.")]
@@ -124,6 +125,7 @@ _EMBEDDINGS = ("embed", "wte", "wpe", "lm_head")
 def _adamw(parameters: Iterable[nn.Parameter], settings: OptimizerSettings) -> torch.optim.AdamW:
     parameters = list(parameters)
     rate = settings.learning_rate
+    beside = settings.weight_decay if settings.weight_decay_on == "all" else 0.0
     return torch.optim.AdamW(
         [
             {
@@ -133,7 +135,7 @@ def _adamw(parameters: Iterable[nn.Parameter], settings: OptimizerSettings) -> t
             },
             {
                 "params": [parameter for parameter in parameters if parameter.ndim < 2],
-                "weight_decay": 0.0,
+                "weight_decay": beside,
                 "base_rate": rate,
             },
         ],

@@ -15,7 +15,8 @@ __all__ = ["PRESETS", "Shape"]
 
 @dataclass(frozen=True)
 class Shape:
-    """One architecture as data. ``family`` is gpt2, llama or qwen3; ``mlp`` is the width inside the feed-forward part.
+    """One architecture as data. ``family`` is gpt (the published model), gpt2, llama or qwen3; ``mlp`` is the width
+    inside the feed-forward part.
 
     With a ``window`` every other layer, the first among them, attends to so many tokens only, its own included. When
     ``tied``, one matrix reads tokens and writes them; what cannot be guessed then shakes the names that are read, and
@@ -34,8 +35,13 @@ class Shape:
 PRESETS: Registry[Shape] = Registry("preset")
 PRESETS.constant(
     "paper",
+    Shape("gpt", 120, 6, 6, 480, tied=False),
+    "1.08M: the published GPT of characters; a head of its own with a bias, torch's first weights (arXiv 2407.10194)",
+)
+PRESETS.constant(
+    "gpt2-tied",
     Shape("gpt2", 120, 6, 6, 480),
-    "1.08M: the published GPT; learned positions, GELU, LayerNorm without bias (arXiv 2407.10194)",
+    "1.08M: the size of paper as GPT-2: tied embeddings, no bias, weights from N(0, 0.02); paper's earlier meaning",
 )
 PRESETS.constant(
     "modern",
@@ -52,5 +58,5 @@ PRESETS.constant(
     Shape("llama", 96, 4, 3, 256),
     "0.5M: four layers without windows and normalised queries; what the published studies of cycles were run with",
 )
-PRESETS.constant("small", Shape("gpt2", 64, 3, 2, 256), "0.16M: the parts of paper, for laptops and demonstrations")
+PRESETS.constant("small", Shape("gpt2", 64, 3, 2, 256), "0.16M: gpt2-tied, smaller, for laptops and demonstrations")
 PRESETS.constant("tiny", Shape("llama", 32, 2, 2, 64), "0.02M: two layers of 32, for tests")

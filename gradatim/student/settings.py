@@ -58,7 +58,7 @@ class ModelSettings:
     of an adapter are always fp32. ``gradient_checkpointing`` computes more and keeps less.
     """
 
-    preset: str = "paper"
+    preset: str = "gpt2-tied"
     tokenizer: Literal["character", "lexical", "bpe"] = "character"
     vocabulary: Annotated[int, Field(ge=258)] = 512
     context: Count = 256
@@ -73,13 +73,17 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """``learning_rate`` is AdamW's; ``matrix_rate`` is Muon's, on its own scale (update RMS matched to AdamW's)."""
+    """``learning_rate`` is AdamW's; ``matrix_rate`` is Muon's, on its own scale (update RMS matched to AdamW's).
+
+    ``weight_decay_on``: matrices and embeddings alone, or ``all`` parameters that AdamW learns, as torch's default is.
+    """
 
     name: Literal["adamw", "muon"] = "adamw"
     learning_rate: Rate = 1e-3
     matrix_rate: Rate = 5e-3
     weight_decay: NotNegative = 0.1
     betas: tuple[Share, Share] = (0.9, 0.99)
+    weight_decay_on: Literal["matrices", "all"] = "matrices"
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def test_the_estimate_is_near_what_is_asked(server: Serving) -> None:
 
 
 def test_the_command_shows_the_stages_the_reason_and_what_asking_takes(gradatim) -> None:
-    shown = gradatim("plan", "smoke/designed")
+    shown = gradatim("plan", "smoke/designed", "--data")
     assert shown.status == 0
     for words in (
         "50% easiest (215)",
@@ -117,13 +117,17 @@ def test_the_command_shows_the_stages_the_reason_and_what_asking_takes(gradatim)
 
 
 def test_the_words_of_a_teacher_are_shown_and_not_obeyed(gradatim) -> None:
-    shown = gradatim("plan", "smoke/designed", "--set", "cycles=1", "--set", f"teacher.replies={json.dumps([GOOD])}")
+    shown = gradatim(
+        "plan", "smoke/designed", "--data", "--set", "cycles=1", "--set", f"teacher.replies={json.dumps([GOOD])}"
+    )
     assert "its reason: Start [red]small[/red] [31mnow." in shown.out
     assert "\x1b" not in shown.out
 
 
 def test_a_plan_as_json_has_its_design_and_others_have_none(gradatim) -> None:
-    designed, plain = (json.loads(gradatim("plan", f"smoke/{name}", "--json").out) for name in ("designed", "hybrid"))
+    designed, plain = (
+        json.loads(gradatim("plan", f"smoke/{name}", "--data", "--json").out) for name in ("designed", "hybrid")
+    )
     assert list(designed) == list(plain)
     assert plain["design"] is None
     assert designed["design"]["reason"] == "A short start with easy samples, then all of them."

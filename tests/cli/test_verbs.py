@@ -48,14 +48,14 @@ def test_score_of_a_folder_names_what_cannot_be_parsed_and_the_hardest_files(gra
 def test_plan_counts_the_samples_that_the_run_learns(gradatim, finished):
     settings = ["data.count=300", "data.split.test=20", "data.split.validation=20", "budget.tokens=6000"]
     changes = [part for each in settings for part in ("--set", each)]
-    planned = json.loads(gradatim("plan", "smoke/baseline", *changes, "--json").out)
+    planned = json.loads(gradatim("plan", "smoke/baseline", *changes, "--data", "--json").out)
     learnt = json.loads(next(finished.glob("cycle-00/stage-00-*/result.json")).read_text())
     assert planned["stages"][0]["bands"] == learnt["composition"]
     assert planned["stages"][0]["samples"] == learnt["samples"]
 
 
 def test_plan_leaves_nothing_behind(gradatim, tmp_path):
-    assert gradatim("plan", "smoke/baseline").status == 0
+    assert gradatim("plan", "smoke/baseline", "--data").status == 0
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,7 +9,7 @@ from small_students import train, untrained
 
 from gradatim.evaluate import SUITES
 from gradatim.evaluate.generation import Question, Writing, write
-from gradatim.evaluate.similarity import edit_similarity
+from gradatim.evaluate.similarity import edit_similarity, fuzzy_ratio
 from gradatim.stage import Counts
 from gradatim.student.tokenizer import bpe_tokenizer, texts_of
 
@@ -78,6 +78,8 @@ def test_a_line_is_as_long_as_the_true_one_and_its_similarity_is_summed(novice, 
         assert all(len(one["attempt"].replace("<pad>", "0")) <= len(one["expected"]) for one in shown)
         total = sum(edit_similarity(one["attempt"], one["expected"]) for one in shown)
         assert result.scores["edit_similarity"] == (pytest.approx(total), 6)
+        fuzzy = sum(fuzzy_ratio(one["attempt"], one["expected"]) for one in shown)
+        assert result.scores.get("fuzzy_ratio") == (None if protocol == "greedy" else (pytest.approx(fuzzy), 6))
 
 
 def test_a_known_line_is_written_exactly(expert, programs):

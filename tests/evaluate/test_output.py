@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gradatim.errors import DataError
 from gradatim.evaluate import SUITES, summary
-from gradatim.evaluate.output import can_become, numbers_in
+from gradatim.evaluate.output import can_become, numbers_in, paper_limit, values_in
+from gradatim.programs import generate
 from gradatim.stage import Counts
 from gradatim.student.decode import complete
 
@@ -52,7 +53,15 @@ def test_the_same_seed_gives_the_same_result_whatever_the_batch(expert, programs
 
 @pytest.mark.parametrize(
     ("truth", "greedy", "paper"),
-    [("# 5\n", 1, 1), ("#  5\n", 0, 1), ("# 5", 0, 1), ("# -5\n", 0, 0), ("# 5.0\n", 0, 0), ("# 5\n# 5\n", 0, 0)],
+    [
+        ("# 5\n", 1, 1),
+        ("#  5\n", 0, 1),
+        ("# 5", 0, 1),
+        ("# -5\n", 0, 0),
+        ("# 5.0\n", 0, 1),
+        ("# 5.1\n", 0, 0),
+        ("# 5\n# 5\n", 0, 0),
+    ],
 )
 def test_greedy_asks_for_the_whole_output_and_the_paper_for_its_numbers(expert, programs, truth, greedy, paper):
     question = with_answer(programs.slice(0, 1), truth)  # the expert writes "# 5\n"
@@ -60,12 +69,18 @@ def test_greedy_asks_for_the_whole_output_and_the_paper_for_its_numbers(expert, 
     assert ask(expert, question, protocol="paper").counts["all"]["all"].passed == paper
 
 
-def test_the_paper_reads_twenty_characters_and_thirty_with_a_for(expert, oddities):
+def test_the_papers_twenty_or_thirty_characters_begin_with_the_newline_after_the_program(expert, oddities):
+    assert [paper_limit(text) for text in ("a\n# output\n", "for a\n# output\n", "a\n# output", "form\n")] == [
+        19,
+        29,
+        20,
+        19,
+    ]
     long = oddities.slice(0, 2)
     assert ask(expert, long).counts["all"]["all"] == Counts(2, 2)
     result = ask(expert, long, protocol="paper")
     attempts = {example["id"]: (example["passed"], len(example["attempt"])) for example in result.examples}
-    assert attempts == {"id0": (False, 20), "id1": (True, 28)}
+    assert attempts == {"id0": (False, 19), "id1": (True, 28)}
 
 
 def test_the_paper_reads_up_to_the_first_blank_line(expert, oddities):
@@ -74,29 +89,44 @@ def test_the_paper_reads_up_to_the_first_blank_line(expert, oddities):
     assert ask(expert, question).counts["all"]["all"] == Counts(0, 1)
 
 
+def test_a_perfect_student_is_cut_where_outputs_are_long():
+    """What the protocol can give at most; the issue's measurement on the published data is 97.5 %."""
+    table = generate(2000, levels=["1.1", "1.2", "2.1", "2.2", "3.1", "3.2"], seed=3).table
+    pairs = list(zip(table["prompt"].to_pylist(), table["answer"].to_pylist(), strict=True))
+    right = sum(values_in(answer[: paper_limit(prompt)]) == values_in(answer) for prompt, answer in pairs)
+    assert 0.96 < right / len(pairs) < 0.99
+
+
 def test_numbers_keep_their_sign_fraction_and_exponent():
     assert numbers_in("# -5.3\n# 12 -0 1e-05\n#7") == ["-5.3", "12", "-0", "1e-05", "7"]
     assert numbers_in("5") != numbers_in("5.0")
+    assert values_in("5 -5.30 1e1") == values_in("5.0 -5.3 10") == [5.0, -5.3, 10.0]
     assert numbers_in("# output: none") == []
 
 
 @given(st.text("-0159.eE+ #\n", max_size=30), st.integers(0, 30))
+@example("# 9.99999999999999999999", 3)
+@example("# 0.9e1", 5)
+@example("# 12e-1", 4)
 def test_a_text_can_always_become_what_it_becomes(text, end):
-    assert can_become(text[:end], numbers_in(text))
+    assert can_become(text[:end], values_in(text))
 
 
 @pytest.mark.parametrize(
     ("text", "numbers", "possible"),
     [
-        ("", ["5"], True),
-        ("# 1", ["12"], True),
-        ("# 12\n# ", ["12", "3"], True),
-        ("# 1.", ["1.5"], True),
-        ("# 2", ["12"], False),
-        ("# -1", ["12"], False),
-        ("# 12", ["1"], False),
-        ("# 1\n# 3", ["12", "3"], False),
-        ("# 12\n# 3\n# 4", ["12", "3"], False),
+        ("", [5], True),
+        ("# 1", [12], True),
+        ("# 12\n# ", [12, 3], True),
+        ("# 1.", [1.5], True),
+        ("# 4.0", [4], True),
+        ("# 4.0\n", [4], True),
+        ("# 3", [4], True),  # 3.99999999999999999 is 4.0
+        ("# 2", [12], False),
+        ("# -1", [12], False),
+        ("# 12\n", [1], False),
+        ("# 1\n# 3", [12, 3], False),
+        ("# 12\n# 3\n# 4", [12, 3], False),
     ],
 )
 def test_a_number_that_went_wrong_cannot_be_mended(text, numbers, possible):
@@ -108,7 +138,7 @@ def own_words(student, protocol):
     names = "abcdefgh"
     prompts = [f"{names[n % 8]} = {n % 10}\n{'print' if n % 5 else 'for '}({n // 10})\n# output\n" for n in range(360)]
     greedy = protocol == "greedy"
-    limits = [80 if greedy else 30 if "for" in prompt else 20 for prompt in prompts]
+    limits = [80 if greedy else 29 if "for" in prompt else 19 for prompt in prompts]
     stop = () if greedy else ("\n\n",)
     found = complete(student.model, student.tokenizer, prompts, limits=limits, greedy=greedy, seed=4, stop=stop)
     written = [replace(one, text=one.text[:limit]) for one, limit in zip(found, limits, strict=True)]
@@ -128,15 +158,15 @@ def test_verdicts_and_examples_are_those_of_texts_written_to_the_end(guesser, pr
         right = [one.finish == "eos" and one.text == answer for one, answer in zip(written, answers, strict=True)]
     else:
         right = [
-            bool(numbers_in(answer)) and numbers_in(one.text) == numbers_in(answer.split("\n\n")[0])
+            bool(numbers_in(answer)) and values_in(one.text) == values_in(answer.split("\n\n")[0])
             for one, answer in zip(written, answers, strict=True)
         ]
     assert 20 < sum(right) < 300
     result = ask(guesser, table, seed=4, protocol=protocol)
     assert [result.counts["level"][f"{n:03}"].passed for n in range(360)] == right
     assert len(result.examples) == 12
-    for example in result.examples:
-        assert example["attempt"] == written[int(example["level"])].text
+    for shown in result.examples:
+        assert shown["attempt"] == written[int(shown["level"])].text
 
 
 def test_a_greedy_student_is_read_once_and_writes_for_the_examples_only(novice, programs):

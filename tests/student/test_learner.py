@@ -76,7 +76,7 @@ def test_the_loss_falls(samples: pa.Table, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("batching", ["windows", "packed"])
-@pytest.mark.parametrize("preset", ["paper", "tiny"])
+@pytest.mark.parametrize("preset", ["paper", "gpt2-tied", "tiny"])
 def test_the_same_stage_gives_the_same_weights(samples: pa.Table, tmp_path: Path, batching: str, preset: str) -> None:
     train = replace(TRAIN, batching=batching)
     digests = {
@@ -185,8 +185,8 @@ assert not any(name.startswith("gradatim") for name in sys.modules)
     assert done.returncode == 0, done.stderr
 
 
-def test_the_published_model_has_its_parameter_count_and_no_trained_bias(samples: pa.Table, tmp_path: Path) -> None:
-    made = learner(samples, tmp_path, preset="paper")
+def test_the_tied_model_has_its_parameter_count_and_no_trained_bias(samples: pa.Table, tmp_path: Path) -> None:
+    made = learner(samples, tmp_path, preset="gpt2-tied")
     made.fit(stage(600), tmp_path / "stage", None)
     model = made.initial(tmp_path / "stage")
     biases = [value for name, value in model.named_parameters() if name.endswith(".bias")]

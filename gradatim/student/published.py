@@ -1,0 +1,104 @@
+"""The published GPT (arXiv 2407.10194) as a Hugging Face model.
+
+Its authors' module is a decoder of pre-norm blocks with learned positions, exact GELU, an MLP of four times the width,
+LayerNorm without bias and no dropout. Only two kinds of layers carry a bias: the projection after attention and the
+head, which is a matrix of its own. Queries, keys, values, the MLP and the norms have none. First weights are torch's
+defaults. ``GPT2LMHeadModel`` computes the same but for the head's bias, and has more biases, which stay zero here and
+are not trained.
+
+A saved folder is a plain GPT-2 all the same: a bias of the last norm with the same effect stands in for the head's
+(``W β = b`` has an exact solution, since there are no more tokens than dimensions), so that any program opens it and
+gets the same logits. The head's own bias lies beside it (``head.safetensors``), which ``open_causal`` reads back, so
+that training goes on with the very same numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers.pytorch_utils import Conv1D
+
+__all__ = ["PublishedGPT", "open_causal"]
+
+HEAD = "head.safetensors"
+BIAS = "lm_head.bias"
+
+
+class PublishedGPT(GPT2LMHeadModel):  # type: ignore[misc]
+    """GPT-2 with a head of its own that has a bias; see the module."""
+
+    _keys_to_ignore_on_load_missing = (r"lm_head\.bias",)
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__(config)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=True)
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *arguments: Any, **options: Any) -> PublishedGPT:
+        """Open a folder with the bias of its head where that lies beside, else as the plain GPT-2 that it is."""
+        model = cast(PublishedGPT, super().from_pretrained(folder, *arguments, **options))
+        beside = Path(folder) / HEAD
+        with torch.no_grad():
+            model.lm_head.bias.zero_()
+            if beside.is_file():
+                model.lm_head.bias.copy_(load_file(beside)[BIAS])
+                model.transformer.ln_f.bias.zero_()
+        return model
+
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
+        """Write a folder of a plain GPT-2 with the same logits, and beside it the head's bias."""
+        state = {name: value for name, value in self.state_dict().items() if name != BIAS}
+        state["transformer.ln_f.bias"] = self._norm_bias()
+        super().save_pretrained(save_directory, state_dict=state, **options)
+        self.config.architectures = [GPT2LMHeadModel.__name__]
+        self.config.save_pretrained(save_directory)
+        save_file({BIAS: self.lm_head.bias.detach().cpu().contiguous()}, Path(save_directory) / HEAD)
+
+    def _norm_bias(self) -> torch.Tensor:
+        """The bias of the last norm, on top of its own, that adds the head's bias to the logits."""
+        head, own = self.lm_head, self.transformer.ln_f.bias.detach()
+        matrix, bias = (value.detach().double().cpu() for value in (head.weight, head.bias))
+        found = torch.linalg.lstsq(matrix, bias[:, None], driver="gelsd").solution[:, 0]
+        return own + found.to(own.device, own.dtype)
+
+    def reset_as_torch(self) -> None:
+        """Draw new weights as torch's own layers do: linear ones uniform in ±1/√inputs, embeddings from N(0, 1)."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Embedding | nn.Linear):
+                module.reset_parameters()
+            elif isinstance(module, Conv1D):  # transformers' linear layer, its matrix the other way round
+                bound = 1 / math.sqrt(module.weight.shape[0])
+                nn.init.uniform_(module.weight, -bound, bound)
+                if self.is_trained(f"{name}.bias"):
+                    nn.init.uniform_(module.bias, -bound, bound)
+                else:
+                    nn.init.zeros_(module.bias)
+
+    @staticmethod
+    def is_trained(name: str) -> bool:
+        """Whether the published model has the parameter ``name``; the others of GPT-2 are biases that stay zero."""
+        return not name.endswith(".bias") or name.endswith("attn.c_proj.bias") or name == BIAS
+
+
+def open_causal(folder: str | Path, **options: Any) -> Any:
+    """The causal model in ``folder`` or of that name on the hub, as ``AutoModelForCausalLM`` opens it."""
+    if _is_published(Path(folder)):
+        return PublishedGPT.from_pretrained(folder, **options)
+    return AutoModelForCausalLM.from_pretrained(folder, **options)
+
+
+def _is_published(folder: Path) -> bool:
+    try:
+        return (folder / HEAD).is_file() and json.loads((folder / "config.json").read_text("utf-8"))[
+            "head_bias"
+        ] is True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # whatever is wrong with it is told by the one who opens it
