@@ -39,7 +39,10 @@ def _wrapped(backend: Tokenizer, template: str | None, **named: Any) -> Any:
 
 
 def _sentencepiece(special: list[str], prefix: str) -> Tokenizer:
-    """``prefix``: a normalizer puts the space before a text, or ``Metaspace`` with that scheme, or nothing."""
+    """``prefix``: a normalizer puts the space before a text, or ``Metaspace`` with that scheme, or nothing.
+
+    Lines are parted by a token of a byte, as in the real ones.
+    """
     backend, trainer = _bpe(special, 160)
     trimmed = [] if prefix == "no" else [decoders.Strip(" ", 1, 0)]
     if prefix in ("first", "always"):
@@ -50,7 +53,7 @@ def _sentencepiece(special: list[str], prefix: str) -> Tokenizer:
     backend.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *trimmed]
     )
-    backend.train_from_iterator(TEXT, trainer)
+    backend.train_from_iterator([row for text in TEXT for row in text.splitlines()], trainer)
     rules = json.loads(backend.to_str())
     vocabulary = rules["model"]["vocab"]
     vocabulary |= {piece: len(vocabulary) + number for number, piece in enumerate(BYTES)}
@@ -135,4 +138,4 @@ def wordpiece() -> Any:
 LOSSLESS: dict[str, Callable[[], Any]] = {
     made.__name__: made for made in (llama2, codellama, zephyr, gemma, unigram, gpt2, qwen, roberta)
 }
-"""Tokenizers that keep every character of a text; ``unigram`` only of those that it was trained on, but for line ends."""
+"""Tokenizers that keep every character of a text; ``unigram`` those that it was trained on, without line ends."""

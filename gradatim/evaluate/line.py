@@ -87,8 +87,8 @@ class Line:
             student.tokenizer,
             [question.prefix for question in asked],
             given=None if before is None else [before[question.row] for question in asked],
-            # A character may take as many tokens as it has bytes.
-            limits=[len(question.truth.encode("utf-8", "surrogatepass")) for question in asked],
+            # A character may take as many tokens as it has bytes, and a text that begins may have a token before it.
+            limits=[len(question.truth.encode("utf-8", "surrogatepass")) + self.chat for question in asked],
             greedy=self.protocol == "greedy",
             seed=seed,
             drafts=[question.truth for question in asked],

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -71,13 +71,15 @@ class Prediction:
 
     ``total`` is how many such prefixes there are. ``truth`` and ``chosen`` (shape (m,), token numbers) are the
     true and the chosen next tokens of the first m of them: m < total when the text outgrows the model's context,
-    and 0 when it cannot be encoded; ``finish`` says which.
+    and 0 when it cannot be encoded; ``finish`` says which. ``before`` is the token before the first true one, which
+    says how they are decoded.
     """
 
     total: int
     truth: Numbers
     chosen: Numbers
     finish: Literal["done", "too_long", "unknown_character"] = "done"
+    before: Numbers = field(default_factory=lambda: _NOTHING)
 
 
 def complete(
@@ -187,7 +189,8 @@ def _beyond(found: Prediction, given: int) -> Prediction:
     """What is left of a prediction when its first ``given`` places are not asked about."""
     if not given or found.finish == "unknown_character":
         return found
-    return Prediction(found.total - given, found.truth[given:], found.chosen[given:], found.finish)
+    before = found.truth[given - 1 : given]
+    return Prediction(found.total - given, found.truth[given:], found.chosen[given:], found.finish, before)
 
 
 def uniforms(seed: int, index: int, count: int) -> Draws:
@@ -399,7 +402,7 @@ def _predict_group(model: Any, rows: list[_Row], seed: int | None) -> Iterator[t
     for row, tokens, chosen in zip(rows, read, _choose(logits, draws), strict=True):
         finish: Literal["done", "too_long"] = "done" if len(tokens) == row.limit else "too_long"
         truth = row.prompt[1 : len(tokens) + 1]
-        yield row.index, Prediction(row.limit, truth, chosen[: len(tokens)], finish)
+        yield row.index, Prediction(row.limit, truth, chosen[: len(tokens)], finish, row.prompt[:1])
 
 
 def _draws(asked: Sequence[tuple[int, int]], seed: int | None) -> Draws:

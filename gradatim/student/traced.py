@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -30,14 +31,15 @@ from .losses import token_losses
 from .marks import Marker, commonest_values
 from .objective import Column, Lesson
 from .supervised import right_weights
+from .text_codec import codec_of
 
-__all__ = ["Heads", "Traced", "traced"]
+__all__ = ["Heads", "Traced", "pieces_of", "traced"]
 
 
 def traced(lesson: Lesson) -> Traced:
     """The measure, with heads as the stage before left them, or new ones. ``RecipeError`` without TinyPy programs."""
     assert isinstance(lesson.batcher, Packed)  # check_objective
-    pieces = [lesson.tokenizer.decode([number]) for number in range(len(lesson.tokenizer))]
+    pieces = pieces_of(lesson.tokenizer)
     before = None if lesson.previous is None else lesson.previous / "auxiliary.safetensors"
     if before is not None and before.exists():
         heads = Heads.load(before)
@@ -53,6 +55,11 @@ def traced(lesson: Lesson) -> Traced:
         heads = Heads(lesson.model.config.hidden_size, classes)
     marker = Marker(pieces, {value: number for number, value in enumerate(heads.classes)})
     return Traced(lesson, heads.to(device()), marker)
+
+
+def pieces_of(tokenizer: Any) -> list[str]:
+    """The text of each token inside a text; the first of a text may have a space before it."""
+    return codec_of(tokenizer).pieces
 
 
 class Heads(nn.Module):
