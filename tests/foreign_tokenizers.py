@@ -44,6 +44,9 @@ def _sentencepiece(special: list[str], prefix: str) -> Tokenizer:
     Lines are parted by a token of a byte, as in the real ones.
     """
     backend, trainer = _bpe(special, 160)
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")  # pieces hold a space in front, if any
+    backend.train_from_iterator([row for text in TEXT for row in text.splitlines()], trainer)
+    backend.pre_tokenizer = None
     trimmed = [] if prefix == "no" else [decoders.Strip(" ", 1, 0)]
     if prefix in ("first", "always"):
         backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prefix, split=prefix == "always")
@@ -53,7 +56,6 @@ def _sentencepiece(special: list[str], prefix: str) -> Tokenizer:
     backend.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *trimmed]
     )
-    backend.train_from_iterator([row for text in TEXT for row in text.splitlines()], trainer)
     rules = json.loads(backend.to_str())
     vocabulary = rules["model"]["vocab"]
     vocabulary |= {piece: len(vocabulary) + number for number, piece in enumerate(BYTES)}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from foreign_tokenizers import codellama, gemma, gpt2, llama2, qwen, roberta, zephyr
+from foreign_tokenizers import codellama, gemma, llama2, qwen, roberta, zephyr
 from small_students import one_thread, train, untrained
 
 from gradatim.evaluate.generation import Question, Writing, write
@@ -35,7 +35,7 @@ ANSWERS = [
     ("question: </s>", "  <|im_end|> is text </s>"),
     ("ret", "urn b"),
 ]
-KINDS: list[Callable[[], Any]] = [llama2, codellama, gemma, roberta]
+KINDS: list[Callable[[], Any]] = [llama2, roberta]
 
 
 def table(rows: list[tuple[str, str]]) -> pa.Table:
@@ -64,7 +64,7 @@ def answering(request: pytest.FixtureRequest) -> LoadedStudent:
     return taught(settled(request.param()), ANSWERS)
 
 
-@pytest.fixture(scope="module", params=[llama2, codellama, gpt2], ids=lambda make: make.__name__)
+@pytest.fixture(scope="module", params=[codellama, gemma], ids=lambda make: make.__name__)
 def reciting(request: pytest.FixtureRequest) -> LoadedStudent:
     return taught(settled(request.param()), [("", program) for program in PROGRAMS])
 
@@ -116,7 +116,8 @@ def test_a_prompt_that_ends_inside_a_token_is_gone_on_with(reciting: LoadedStude
     """With the space or line end that the prompt has, once."""
     model, tokenizer = reciting.model, reciting.tokenizer
     text = PROGRAMS[0]
-    inside = [cut for cut in range(6, len(text)) if text[cut - 1] in " \n" and text[cut] != " "]
+    ends = [cut for cut in range(6, len(text)) if text[cut - 1] in " \n"]
+    inside = [cut for cut in ends if text[cut - 1] == "\n" or " " not in (text[cut - 2], text[cut])]
     found = complete(model, tokenizer, [text[:cut] for cut in inside], limits=60, heal=True)
     wrong = [(text[:cut], one.text) for one, cut in zip(found, inside, strict=True) if one.text != text[cut:]]
     assert len(inside) == 5
