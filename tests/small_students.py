@@ -37,10 +37,10 @@ def train(student: LoadedStudent, known: pa.Table, steps: int) -> LoadedStudent:
     """``student`` after ``steps`` steps on all of ``known`` at once; 120 to 150 are enough to know it."""
     encoded = encode_table(student.tokenizer, known)
     ids = torch.zeros(len(encoded), int(np.diff(encoded.offsets).max()), dtype=torch.long)
+    labels = torch.full_like(ids, -100)
     for row in range(len(encoded)):
         sample = torch.from_numpy(encoded.sample(row).astype(np.int64))
-        ids[row, : len(sample)] = sample
-    labels = torch.where(ids == 0, -100, ids)
+        ids[row, : len(sample)] = labels[row, : len(sample)] = sample
     optimizer = torch.optim.AdamW(student.model.parameters(), lr=1e-2, weight_decay=0)
     student.model.train()
     for _ in range(steps):

@@ -77,7 +77,7 @@ class Line:
 
         check_samples(samples)
         started = time.perf_counter()
-        before = [""] * samples.num_rows
+        before = None
         if self.chat:
             shape = templated(student.tokenizer, form_of(student.tokenizer).system)
             before = list(map(shape, text_column(samples, "prompt")))
@@ -87,8 +87,10 @@ class Line:
         written = complete(
             student.model,
             student.tokenizer,
-            [before[question.row] + question.prefix for question in asked],
-            limits=[len(question.truth) for question in asked],
+            [question.prefix for question in asked],
+            given=None if before is None else [before[question.row] for question in asked],
+            # A character may take as many tokens as it has bytes, and a text that begins may have a token before it.
+            limits=[len(question.truth.encode("utf-8", "surrogatepass")) + self.chat for question in asked],
             greedy=self.protocol == "greedy",
             seed=seed,
             drafts=[question.truth for question in asked],

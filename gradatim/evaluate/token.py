@@ -90,8 +90,10 @@ class Token:
             passed = int((found.truth == found.chosen).sum())
             unasked = found.total - len(found.chosen)
             invalid = unasked if found.finish == "unknown_character" else 0
-            said = vocabulary.text(found.chosen.tolist())
-            said = said if self.chat else prompt + said
+            said = vocabulary.text(found.chosen.tolist(), found.before)
+            if not self.chat and len(found.before):
+                prompt = vocabulary.text(found.before.tolist())
+                said = prompt + said
             failed = len(found.chosen) - passed
             attempts.append(Attempt(row, prompt, text, said, passed, failed, unasked - invalid, invalid))
         return tally("token", self.protocol, samples, attempts, started=started)

@@ -48,9 +48,10 @@ def pooled(student: Any, prompts: Sequence[str], attempts: Sequence[str], batch:
 
 def _tokens(vocabulary: Any, student: Any, prompt: str, attempt: str) -> tuple[Tokens, int] | None:
     """All tokens, and how many of them are the prompt's."""
-    (before,), after = vocabulary.prompts([prompt]), vocabulary.encode(attempt)
-    if before is None or after is None:
+    (pair,) = vocabulary.pairs([prompt], [attempt])
+    if pair is None:
         return None
+    before, after = pair[0][: pair[1]], pair[0][pair[1] :]
     end = student.tokenizer.eos_token_id
     after = after if end is None else np.append(after, end)
     context = int(getattr(student.model.config, "max_position_embeddings", None) or 2**31)

@@ -19,6 +19,8 @@ Six properties, each held by a test:
 - *A prompt may end inside a token.* With ``heal`` it is cut back to where the tokenizer would have cut, and the first
   token is chosen among those that begin with what was cut off. Without, a line's end before an indented line would be
   a place where a pretrained model never stood.
+- *A completion is a part of a text.* It is decoded behind the prompt's tokens, and neither gains nor loses a space
+  (``text_codec``).
 - *Nothing is written that nobody reads.* ``settled`` may say that the rest of a text does not matter any more; the
   text so far is what it would have been.
 """
@@ -27,7 +29,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -69,13 +71,15 @@ class Prediction:
 
     ``total`` is how many such prefixes there are. ``truth`` and ``chosen`` (shape (m,), token numbers) are the
     true and the chosen next tokens of the first m of them: m < total when the text outgrows the model's context,
-    and 0 when it cannot be encoded; ``finish`` says which.
+    and 0 when it cannot be encoded; ``finish`` says which. ``before`` is the token before the first true one, which
+    says how they are decoded.
     """
 
     total: int
     truth: Numbers
     chosen: Numbers
     finish: Literal["done", "too_long", "unknown_character"] = "done"
+    before: Numbers = field(default_factory=lambda: _NOTHING)
 
 
 def complete(
@@ -90,6 +94,7 @@ def complete(
     drafts: Sequence[str] | None = None,
     settled: Settled | None = None,
     heal: bool = False,
+    given: Sequence[str] | None = None,
     places: Sequence[int] | None = None,
     batch: int | None = None,
     events: Events = ignore_events,
@@ -102,7 +107,8 @@ def complete(
     the whole distribution is sampled (temperature 1). ``drafts`` are guesses of the texts; see the module. An
     empty prompt stands for the start of a sample: the student is given one ``<eos>``. ``settled`` is asked about
     every text as it grows, and may end it early. ``heal``: see the module; tokenizers of characters have nothing to
-    heal. ``places`` (0, 1, 2, … unless given) tell the prompts' random numbers
+    heal. ``given``: what stands before each prompt (a rendered chat template); its tokens are those that it has alone,
+    so nothing is cut back into it. ``places`` (0, 1, 2, … unless given) tell the prompts' random numbers
     apart: what was sampled at place 7 of a long list is sampled again by a list of one with ``places=[7]``. ``batch``
     is the most prompts at work at a time (64 on a CPU, 512 elsewhere). ``model`` is any Hugging Face causal model; its
     device and training mode are left as they were.
@@ -110,6 +116,8 @@ def complete(
     limits = [limits] * len(prompts) if isinstance(limits, int) else limits
     drafts = [""] * len(prompts) if drafts is None else drafts
     places = range(len(prompts)) if places is None else places
+    if given is not None and len(given) != len(prompts):
+        raise ValueError(f"{len(prompts)} prompts and {len(given)} texts before them do not fit")
     if not len(prompts) == len(limits) == len(drafts) == len(places):
         numbers = f"{len(prompts)} prompts, {len(limits)} limits, {len(drafts)} drafts and {len(places)} places"
         raise ValueError(f"{numbers} do not fit")
@@ -118,7 +126,8 @@ def complete(
     mixed = keeps_everything(model)
     done: dict[int, Completion] = {}
     rows: list[_Row] = []
-    for index, row in enumerate(decoder.admit(prompts, limits, drafts if mixed else [""] * len(prompts))):
+    whole = decoder.whole(prompts, given)
+    for index, row in enumerate(decoder.admit(whole, limits, drafts if mixed else [""] * len(prompts))):
         if isinstance(row, Completion):
             done[index] = row
         else:
@@ -153,13 +162,12 @@ def predict_next(
     done: dict[int, Prediction] = {}
     rows: list[_Row] = []
     before = [0] * len(texts)
-    read = vocabulary.encode_all(texts)
-    openings = None if given is None else vocabulary.prompts(given)
+    pairs = None if given is None else vocabulary.pairs(given, texts)
+    read = vocabulary.encode_all(texts) if pairs is None else [None if pair is None else pair[0] for pair in pairs]
     for index, (text, tokens) in enumerate(zip(texts, read, strict=True)):
-        if openings is not None and tokens is not None:
-            first = openings[index]
-            before[index] = 0 if first is None else len(first) - 1
-            tokens = None if first is None else np.concatenate([first, tokens])
+        if pairs is not None:
+            pair = pairs[index]
+            before[index] = 0 if pair is None else pair[1] - 1
         if tokens is None:
             unasked = len(text) if given is not None else max(len(text) - 1, 0)
             done[index] = Prediction(unasked, _NOTHING, _NOTHING, "unknown_character")
@@ -181,7 +189,8 @@ def _beyond(found: Prediction, given: int) -> Prediction:
     """What is left of a prediction when its first ``given`` places are not asked about."""
     if not given or found.finish == "unknown_character":
         return found
-    return Prediction(found.total - given, found.truth[given:], found.chosen[given:], found.finish)
+    before = found.truth[given - 1 : given]
+    return Prediction(found.total - given, found.truth[given:], found.chosen[given:], found.finish, before)
 
 
 def uniforms(seed: int, index: int, count: int) -> Draws:
@@ -224,17 +233,24 @@ class _Decoder:
     settled: Settled | None
     heal: bool
 
+    def whole(self, prompts: Sequence[str], given: Sequence[str] | None) -> list[tuple[Numbers | None, int]]:
+        """The tokens of each prompt, and how many of them stay as they are."""
+        if given is None:
+            return [(tokens, 1) for tokens in self.vocabulary.prompts(prompts)]
+        return [(None, 1) if pair is None else pair for pair in self.vocabulary.pairs(given, prompts)]
+
     def admit(
-        self, prompts: Sequence[str], limits: Sequence[int], drafts: Sequence[str]
+        self, whole: Sequence[tuple[Numbers | None, int]], limits: Sequence[int], drafts: Sequence[str]
     ) -> Iterator[_Row | Completion]:
         """Each prompt ready to be read, or its completion when nothing can be written."""
         context = _context(self.model)
-        whole = self.vocabulary.prompts(prompts)
-        cut = [self.vocabulary.cut(each) if self.heal and each is not None else (each, "") for each in whole]
+        heal = self.vocabulary.cut
+        cut = [heal(each, fixed) if self.heal and each is not None else (each, "") for each, fixed in whole]
         begun = [begins + draft if draft else "" for (_, begins), draft in zip(cut, drafts, strict=True)]
-        guesses = self.vocabulary.encode_all(begun)
+        kept = [_NOTHING if tokens is None else tokens for tokens, _ in cut]
+        guesses = self.vocabulary.continuations(kept, begun)
         for index, (tokens, begins) in enumerate(cut):
-            given, guess, limit = whole[index], guesses[index], limits[index] + bool(begins)
+            given, guess, limit = whole[index][0], guesses[index], limits[index] + bool(begins)
             if given is None or tokens is None:
                 yield Completion("", "unknown_character")
             elif len(given) > context:
@@ -311,13 +327,13 @@ class _Decoder:
 
     def _ending(self, row: _Row, tokens: list[int]) -> Completion | None:
         """The completion, or None while the row goes on."""
-        end = self.vocabulary.ending(tokens, row.limit, row.begins)
+        end = self.vocabulary.ending(tokens, row.limit, row.begins, row.prompt)
         if end is not None:
             return Completion(end[0], row.ending if end[1] == "limit" else end[1])
         if self.settled is None:
             return None
         # A character may be spread over tokens, and half of one is not what was written.
-        text = self.vocabulary.text(tokens)[len(row.begins) :].rstrip("\ufffd")
+        text = self.vocabulary.text(tokens, row.prompt)[len(row.begins) :].rstrip("\ufffd")
         return Completion(text, "settled") if self.settled(row.index, text) else None
 
     def _draws_of(self, rows: list[_Row]) -> Draws:
@@ -386,7 +402,7 @@ def _predict_group(model: Any, rows: list[_Row], seed: int | None) -> Iterator[t
     for row, tokens, chosen in zip(rows, read, _choose(logits, draws), strict=True):
         finish: Literal["done", "too_long"] = "done" if len(tokens) == row.limit else "too_long"
         truth = row.prompt[1 : len(tokens) + 1]
-        yield row.index, Prediction(row.limit, truth, chosen[: len(tokens)], finish)
+        yield row.index, Prediction(row.limit, truth, chosen[: len(tokens)], finish, row.prompt[:1])
 
 
 def _draws(asked: Sequence[tuple[int, int]], seed: int | None) -> Draws:

@@ -21,10 +21,13 @@ from ..errors import DataError
 from ..stage import Event, Events
 from ..table.conversation import messages_of
 from .open_thinking import closing, opens_thinking
+from .prompt_text import PromptText, Renderer, renderer
 
 __all__ = ["Form", "form_of", "is_taught", "plainly", "prepared", "shaper", "templated", "token_key"]
 
 KEY = "gradatim"
+CODEC = 2
+"""Part of every ``token_key``; a change of the tokens that a text is encoded as takes a new number."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,10 @@ def templated(tokenizer: Any, system: str | None = None, *, thinking: bool = Fal
     if not getattr(tokenizer, "chat_template", None):
         raise DataError("the model's tokenizer has no chat template", where="chat", hint="leave out chat")
 
-    def shape(prompt: str) -> str:
-        text = _rendered(tokenizer, prompt, system)
+    render = renderer(tokenizer)
+
+    def shape(prompt: str) -> PromptText:
+        text = _rendered(render, prompt, system)
         return text if thinking else text + closing(text)
 
     return shape
@@ -74,17 +79,19 @@ def plainly(tokenizer: Any) -> Callable[[str], str]:
     """
     first: str | None = getattr(tokenizer, "bos_token", None)
     begins = bool(first) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
-    before = first if begins and first else ""
-    return lambda prompt: before + "\n\n".join(text for _, text in messages_of(prompt))
+    if not (begins and first):
+        return lambda prompt: "\n\n".join(text for _, text in messages_of(prompt))
+    controls, start = [(0, len(first))], len(first)
+    return lambda prompt: PromptText(first + "\n\n".join(text for _, text in messages_of(prompt)), controls, start)
 
 
-def _rendered(tokenizer: Any, prompt: str, system: str | None) -> str:
+def _rendered(render: Renderer, prompt: str, system: str | None) -> PromptText:
     said = messages_of(prompt)
     if system is not None and said[0][0] != "system":
         said = [("system", system), *said]
     messages = [{"role": role, "content": text} for role, text in said]
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        return render(messages)
     # Templates are little programs; what they raise when they refuse a role or an order is their own.
     except Exception as error:
         raise DataError(
@@ -168,7 +175,7 @@ def token_key(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     digest = hashlib.blake2b(rules.encode(), digest_size=8)
-    said = [tokenizer.chat_template, tokenizer.eos_token_id, tokenizer.pad_token_id, asdict(form_of(tokenizer))]
+    said = [tokenizer.chat_template, tokenizer.eos_token_id, tokenizer.pad_token_id, asdict(form_of(tokenizer)), CODEC]
     said += ["closed thinking"] if opens_thinking(tokenizer) else []
     digest.update(json.dumps(said, sort_keys=True, default=str).encode())
     return digest.hexdigest()

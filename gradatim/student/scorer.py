@@ -66,21 +66,19 @@ class Continuation:
 
 
 def encode_apart(vocabulary: Vocabulary, context: str, continuation: str) -> Continuation | str:
-    """Context and continuation encoded one by one, as students learn prompts and answers; a text says why not.
+    """The continuation as it goes on after the context's own tokens, as students learn answers; a text says why not.
 
     An empty context is one ``<eos>``; ``DataError`` when the tokenizer has none.
     """
     if not continuation:
         return NO_ANSWER
-    (before,) = vocabulary.prompts([context])
-    after = vocabulary.encode(continuation)
-    if before is None or after is None:
-        return UNKNOWN
-    return Continuation(np.concatenate([before, after]), len(before))
+    (pair,) = vocabulary.pairs([context], [continuation])
+    return UNKNOWN if pair is None else Continuation(*pair)
 
 
 def encode_together(vocabulary: Vocabulary, context: str, continuation: str) -> Continuation | str:
-    """Both encoded as one text and cut where the context alone would end, as lm-evaluation-harness does.
+    """Both encoded as one text and cut where the context alone would end, as lm-evaluation-harness does; a token over
+    the seam is asked about.
 
     Spaces at the end of the context go to the continuation first: most vocabularies have a space at the beginning of a
     word, not at the end of the one before. A text says why not; errors as those of ``encode_apart``.
@@ -89,11 +87,12 @@ def encode_together(vocabulary: Vocabulary, context: str, continuation: str) -> 
     continuation, context = context[len(kept) :] + continuation, kept
     if not context:
         return encode_apart(vocabulary, context, continuation)
-    before, whole = vocabulary.encode(context), vocabulary.encode(context + continuation)
-    if before is None or whole is None:
+    pair = vocabulary.joined(context, continuation)
+    if pair is None:
         return UNKNOWN
-    # A token over the seam may leave the continuation none of its own.
-    return Continuation(whole, len(before)) if len(whole) > len(before) else SWALLOWED
+    tokens, start = pair
+    # A token over the seam may leave nothing before it.
+    return Continuation(tokens, start) if 0 < start < len(tokens) else SWALLOWED
 
 
 def encode_option(vocabulary: Vocabulary, context: str, option: str, *, apart: bool) -> Continuation | str:

@@ -29,6 +29,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ..errors import DataError, StorageFailed
 from .form import shaper
+from .text_codec import codec_of
 
 __all__ = [
     "EOS",
@@ -185,7 +186,7 @@ def texts_of(samples: pa.Table) -> Iterator[str]:
 
 
 def parts_of(samples: pa.Table) -> Iterator[str]:
-    """Prompts and answers one by one, apart, as ``encode_table`` encodes them; faulty answers and attempts too."""
+    """Prompts and answers one by one, apart, as own tokenizers encode them; faulty answers and attempts too."""
     for batch in _columns(samples).to_batches(max_chunksize=_ROWS):
         for name in ("prompt", "answer"):
             yield from pc.fill_null(batch[name], "").to_pylist()
@@ -225,9 +226,9 @@ def encode_table(tokenizer: PreTrainedTokenizerFast, samples: pa.Table, path: Pa
     """Every sample of ``samples`` (columns ``prompt`` and ``answer``) as tokens, in the table's order.
 
     With ``path`` the arrays are written to that folder (``tokens.npy``, ``offsets.npy``, ``answer_starts.npy``,
-    each by rename) and come back memory-mapped; what the folder held before is replaced. Prompt and answer are
-    encoded apart, so an answer's tokens are the same whether a student learns them or is asked for them; prompts in the
-    form that the tokenizer's student is asked in (``form``). Where
+    each by rename) and come back memory-mapped; what the folder held before is replaced. A prompt has the tokens that
+    it has when a student is asked, in the form that its tokenizer says (``form``); an answer goes on after it without
+    the loss or gain of a space, and special tokens that either spells are text (``text_codec``). Where
     ``rejected`` or ``attempt`` holds anything, those answers are encoded beside it (``rejected_tokens.npy``,
     ``rejected_offsets.npy``).
 
@@ -237,8 +238,9 @@ def encode_table(tokenizer: PreTrainedTokenizerFast, samples: pa.Table, path: Pa
     if not samples.num_rows:
         raise DataError("an empty table cannot be encoded", hint="a table with at least one sample")
     dtype = np.min_scalar_type(max(len(tokenizer) - 1, 0))
-    chunks = _chunks(tokenizer, _columns(samples), dtype, shaper(tokenizer))
-    further = {name: _answers(tokenizer, samples[name], name, dtype) for name in _further(samples)}
+    shape = shaper(tokenizer)
+    chunks = _chunks(tokenizer, _columns(samples), dtype, shape)
+    further = {name: _answers(tokenizer, samples, name, dtype, shape) for name in _further(samples)}
     if path is None:
         tokens, lengths, starts = (list(parts) for parts in zip(*chunks, strict=True))
         found = {name: _whole(parts) for name, parts in further.items()}
@@ -296,15 +298,25 @@ def _chunks(
 
 
 def _answers(
-    tokenizer: PreTrainedTokenizerFast, column: pa.ChunkedArray, name: str, dtype: npt.DTypeLike
+    tokenizer: PreTrainedTokenizerFast,
+    samples: pa.Table,
+    name: str,
+    dtype: npt.DTypeLike,
+    shape: Callable[[str], str],
 ) -> Iterator[Chunk]:
     """The answers of one column as ``_chunks`` gives samples; a missing one has no token."""
-    alone = pa.table({"prompt": pa.array([""] * len(column), pa.large_string()), "answer": column})
+    column, bound = samples[name], codec_of(tokenizer).bound
+    prompts = samples["prompt"] if bound else pa.array([""] * len(column), pa.large_string())
+    alone = pa.table({"prompt": prompts, "answer": column})
     row = 0
     try:
-        for tokens, lengths, starts in _chunks(tokenizer, alone, dtype):
+        for tokens, lengths, starts in _chunks(tokenizer, alone, dtype, shape if bound else str):
             there = column.slice(row, len(lengths)).is_valid().to_numpy()
             row += len(lengths)
+            if bound:  # the prompt was there only for what an answer's tokens are after it
+                first = np.cumsum(lengths) - lengths
+                tokens = tokens[np.arange(len(tokens)) >= np.repeat(first + starts, lengths)]
+                lengths, starts = lengths - starts, np.zeros_like(starts)
             yield tokens[np.repeat(there, lengths)], np.where(there, lengths, 0), starts
     except DataError as error:
         raise DataError(
@@ -359,12 +371,11 @@ def _by_tokenizer(
 ) -> Chunk:
     prompts, answers = (pc.fill_null(batch[name], "").to_pylist() for name in ("prompt", "answer"))
     _check_known(tokenizer, prompts, answers, first)
-    texts_apart = (list(map(shape, prompts)), answers)
-    prompts, answers = (tokenizer(texts, add_special_tokens=False)["input_ids"] for texts in texts_apart)
-    eos = [int(tokenizer.eos_token_id)]
-    rows = [[*prompt, *answer, *eos] for prompt, answer in zip(prompts, answers, strict=True)]
+    pairs = codec_of(tokenizer).pairs(list(map(shape, prompts)), answers)
+    eos = int(tokenizer.eos_token_id)
+    rows = [[*tokens, eos] for tokens, _ in pairs]
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-    starts = np.fromiter(map(len, prompts), dtype=np.int64, count=len(rows))
+    starts = np.fromiter((start for _, start in pairs), dtype=np.int64, count=len(rows))
     tokens = np.fromiter((number for row in rows for number in row), dtype=dtype, count=int(lengths.sum()))
     return tokens, lengths, starts
 
@@ -374,7 +385,10 @@ def spelt(tokenizer: Any) -> frozenset[str] | None:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or not isinstance(backend.model, models.WordLevel | models.WordPiece):
         return None
-    return frozenset(token for token in tokenizer.get_vocab() if len(token) == 1)
+    vocabulary = tokenizer.get_vocab()
+    if backend.model.unk_token in vocabulary:
+        return None
+    return frozenset(token for token in vocabulary if len(token) == 1)
 
 
 def _check_known(tokenizer: Any, prompts: Sequence[str], answers: Sequence[str], first: int) -> None:

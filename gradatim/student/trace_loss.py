@@ -87,10 +87,11 @@ def _heads(context: LossContext) -> tuple[Heads, Marker]:
     from .batches import Packed
     from .hardware import device
     from .marks import Marker, commonest_values
+    from .text_codec import codec_of
     from .trace_heads import Heads
 
     assert isinstance(context.batcher, Packed)  # Requirements.isolated_samples
-    pieces = [context.tokenizer.decode([number]) for number in range(len(context.tokenizer))]
+    pieces = codec_of(context.tokenizer).pieces
     saved = None if context.previous is None else context.previous / "auxiliary.safetensors"
     if saved is not None and saved.exists():
         heads = Heads.load(saved)

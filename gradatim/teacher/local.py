@@ -105,9 +105,11 @@ class LocalChat:
     def _write(self, requests: Sequence[Request]) -> list[Reply | None]:
         from ..evaluate.generation import _at_temperature
         from ..student.decode import complete
+        from ..student.vocabulary import Vocabulary
 
         model, tokenizer = self.student.model, self.student.tokenizer
-        prompts = [self._prompt(request) for request in requests]
+        vocabulary = Vocabulary(tokenizer)
+        prompts = self._prompts(requests)
         temperature = requests[0].temperature
         with _at_temperature(model, temperature):
             done = complete(
@@ -120,23 +122,33 @@ class LocalChat:
                 places=[_place(request) for request in requests],
                 batch=self.batch,
             )
-        return [self._reply(prompt, each) for prompt, each in zip(prompts, done, strict=True)]
+        written = [each.text for each in done]
+        asked, answered = (
+            map(_length, texts) for texts in (vocabulary.prompts(prompts), vocabulary.encode_all(written))
+        )
+        return [self._reply(*each) for each in zip(done, asked, answered, strict=True)]
 
-    def _prompt(self, request: Request) -> str:
+    def _prompts(self, requests: Sequence[Request]) -> list[str]:
+        """Through the chat template where there is one; what a message spells of its control tokens stays text."""
+        from ..student.prompt_text import renderer
+
         tokenizer = self.student.tokenizer
         if not getattr(tokenizer, "chat_template", None):
-            return "\n\n".join(text for _, text in request.messages)
-        said = [{"role": role, "content": text} for role, text in request.messages]
-        return str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
+            return ["\n\n".join(text for _, text in request.messages) for request in requests]
+        render = renderer(tokenizer)
+        return [render([{"role": role, "content": text} for role, text in each.messages]) for each in requests]
 
-    def _reply(self, prompt: str, written: Any) -> Reply | None:
+    def _reply(self, written: Any, asked: int, answered: int) -> Reply | None:
         if written.finish not in FINISH:
             self._failed[written.finish] += 1
             return None
-        asked, answered = (len(self.student.tokenizer(text)["input_ids"]) for text in (prompt, written.text))
         self._counts.update(requests=1, prompt_tokens=asked, completion_tokens=answered)
         finish = FINISH[written.finish] if written.text.strip() else "empty"
         return Reply(written.text, finish, asked, answered)
+
+
+def _length(tokens: Any) -> int:
+    return 0 if tokens is None else len(tokens)
 
 
 def _place(request: Request) -> int:

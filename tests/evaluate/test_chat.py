@@ -87,14 +87,20 @@ def test_what_does_not_fit_behind_a_long_prompt_stays_in_the_total(student):
 def test_line_asks_for_every_line_of_the_answer_after_the_rendered_prompt(student, monkeypatch):
     import gradatim.student.decode as decode
 
-    heard: list[str] = []
+    heard: list[tuple[str, str]] = []
     complete = decode.complete
-    monkeypatch.setattr(decode, "complete", lambda *given, **how: heard.extend(given[2]) or complete(*given, **how))
+
+    def listening(model, tokenizer, prompts, **how):
+        heard.extend(zip(how["given"], prompts, strict=True))
+        return complete(model, tokenizer, prompts, **how)
+
+    monkeypatch.setattr(decode, "complete", listening)
     found = asked(student, "line", chat=True)
     shape = templated(student.tokenizer)
     one, two = map(shape, SAMPLES["prompt"])
-    assert heard == [one, one + "# 19\n", two, two + "print(a)\n\n"]
+    assert heard == [(one, ""), (one, "# 19\n"), (two, ""), (two, "print(a)\n\n")]
     assert found.counts["all"]["all"].total == 4
+    monkeypatch.undo()
     assert asked(student, "line", make_table(SAMPLES)).counts["all"]["all"].total == 0  # prompts of one line
 
 

@@ -51,8 +51,8 @@ def test_temperature_zero_is_the_same_for_every_draw(folder):
 
 def test_the_chat_template_is_used_where_there_is_one(folder, templated):
     request = Request((("system", "sum"), ("user", "one")), max_tokens=4)
-    assert LocalChat(templated)._prompt(request) == "[system] sum\n[user] one\n[assistant] "
-    assert LocalChat(folder)._prompt(request) == "sum\n\none"
+    assert LocalChat(templated)._prompts([request])[0] == "[system] sum\n[user] one\n[assistant] "
+    assert LocalChat(folder)._prompts([request])[0] == "sum\n\none"
     assert LocalChat(templated).ask([request]) != LocalChat(folder).ask([request])
 
 
