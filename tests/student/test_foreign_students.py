@@ -20,7 +20,6 @@ from gradatim.student.decode import complete
 from gradatim.student.form import prepared, shaper
 from gradatim.student.load import LoadedStudent
 from gradatim.student.text_codec import codec_of
-from gradatim.student.trace_loss import pieces_of
 
 __all__ = ["one_thread"]
 
@@ -153,7 +152,7 @@ def test_an_attempt_is_read_with_the_tokens_that_were_written(answering: LoadedS
 
 def test_a_program_is_put_together_from_the_pieces_of_its_tokens(answering: LoadedStudent) -> None:
     tokenizer = answering.tokenizer
-    pieces = pieces_of(tokenizer)
+    pieces = codec_of(tokenizer).pieces
     for text in ("x = 1\nreturn b", "def add(a, b):\n    return a + b\n"):
         (tokens,) = codec_of(tokenizer).encode([text])
         assert "".join(pieces[number] for number in tokens).removeprefix(" ") == text
