@@ -121,6 +121,8 @@ def _signal_name(number: int) -> str:
 
 def _telling(stderr: bytes) -> str:
     """The line of stderr that says most, led by a colon."""
-    lines = [line.strip() for line in stderr[:20_000].decode("utf-8", "replace").splitlines() if line.strip()]
+    text = stderr[:20_000].decode("utf-8", "replace")
+    # Java's runtime warns that its security manager, which the harness sets, will be removed.
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("WARNING: ")]
     chosen = next((line for line in lines if _TELLING.search(line)), lines[-1] if lines else "")
     return f": {chosen}" if chosen else ""
