@@ -10,8 +10,9 @@ are met, on both sides alike. A second meeting is a reference to that number: sh
 and a callee can send back what became of its arguments (``encode_contents``), which ``decode_contents`` pours into
 the caller's own objects.
 
-A value of any other type is handed to ``export``, which may lend it out as a ``Handle``; the type's name is all that
-crosses. This module does not know sockets.
+Instances of classes that both sides have by one name (``Links``) cross as their state and are containers too. A value
+of any other type is handed to ``export``, which may lend it out as a ``Handle``; the type's name is all that crosses.
+Values that nest deeper than the interpreter recurses by default are read and written with a higher limit.
 """
 
 from __future__ import annotations
@@ -400,11 +401,11 @@ def _met_later(kind: Any) -> bool:
 
 def _type_name(kind: type) -> str:
     """The name under which a type crosses; empty for one that does not."""
-    if _TYPES.get(kind.__name__) is kind:
-        return kind.__name__
-    name: str = f"{kind.__module__}.{kind.__name__}"
-    known: bool = further.named_type(name, load=False) is kind
-    return name if known else ""
+    name: str = kind.__name__
+    if _TYPES.get(name) is kind:
+        return name
+    dotted = f"{kind.__module__}.{name}"
+    return dotted if further.named_type(dotted, load=False) is kind else ""
 
 
 def _type_of(name: str) -> Any:
