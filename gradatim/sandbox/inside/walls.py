@@ -82,12 +82,14 @@ def _close_to_changes(path: str) -> None:
     _mount(None, path.encode(), None, REMOUNT | BIND | READ_ONLY | kept, None)
 
 
-def fresh_streams() -> None:
-    """New descriptors 0 to 2. Those of the nest have status flags, an owner and locks that outlive a candidate."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for number in range(3):
-        os.dup2(null, number)
-    os.close(null)
+FRESH_STREAMS: tuple[Step, ...] = (
+    partial(os.closerange, 0, 3),
+    partial(os.open, os.devnull, os.O_RDWR),
+    partial(os.set_inheritable, 0, True),
+    partial(os.dup2, 0, 1),
+    partial(os.dup2, 0, 2),
+)
+"""New descriptors 0 to 2. Those of the nest have status flags, an owner and locks that outlive a candidate."""
 
 
 def fork_apart(own_namespace: int) -> int:
@@ -119,13 +121,13 @@ def steps(limits: Mapping[str, Any], walls: bool) -> tuple[Step, ...]:
     limits; no right any more, for good: without new privileges (``prepare``) no program that is started gives one back.
     """
     if not walls:
-        return (os.setsid, fresh_streams, *_limit(limits))
+        return (os.setsid, *FRESH_STREAMS, *_limit(limits))
     inodes = max(64, limits["folder_bytes"] // 4096)
     options = f"size={limits['folder_bytes']},nr_inodes={inodes},mode=0700".encode()
     version, none = _Header(CAPABILITY_VERSION, 0), (_Capabilities * 2)()
     return (
         os.setsid,
-        fresh_streams,
+        *FRESH_STREAMS,
         partial(_unshare, NEWNS),
         partial(_mount, b"tmpfs", WORK, b"tmpfs", NOSUID | NODEV, options),
         partial(os.chdir, WORK),
