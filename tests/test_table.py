@@ -33,6 +33,7 @@ from gradatim.table import (
     write_stream,
     write_table,
 )
+from gradatim.table.read import Rejected
 
 WORDS = st.text(st.characters(codec="utf-8"), max_size=12)
 FULL = WORDS.filter(lambda text: text.strip() != "")
@@ -327,9 +328,19 @@ def test_bad_rows_are_counted_named_and_written_beside_the_output(tmp_path):
 
 
 def test_without_rejected_rows_an_old_list_of_them_goes(tmp_path):
-    (tmp_path / "out.rejected.jsonl").write_text("old")
+    beside = tmp_path / "out.rejected.jsonl"
+    beside.write_text('{"row": 1, "cause": "not JSON", "content": "old"}\n')
     assert ReadReport().write_rejected(tmp_path / "out.parquet") is None
-    assert not (tmp_path / "out.rejected.jsonl").exists()
+    assert not beside.exists()
+
+
+def test_a_file_of_that_name_that_lists_no_rejected_rows_stays(tmp_path):
+    beside = tmp_path / "out.rejected.jsonl"
+    beside.write_text("my own notes")
+    assert ReadReport().write_rejected(tmp_path / "out.parquet") is None
+    with pytest.raises(DataError, match="not replaced"):
+        ReadReport(rejected=[Rejected(1, "not JSON", "x")]).write_rejected(tmp_path / "out.parquet")
+    assert beside.read_text() == "my own notes"
 
 
 def test_null_rows_of_parquet_are_rejected_by_row_number(tmp_path):

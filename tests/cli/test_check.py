@@ -189,7 +189,10 @@ MISTAKES = {
         ["check", "s.jsonl", "--problems", "p.jsonl", "--out", "/dev/full"],
         ["this is a device"],
     ),
-    "verdicts over samples": (["check", "s.jsonl", "--problems", "p.jsonl", "--out", "s.jsonl"], ["something else"]),
+    "verdicts over samples": (
+        ["check", "s.jsonl", "--problems", "p.jsonl", "--out", "s.jsonl"],
+        ["read by the same command"],
+    ),
 }
 
 

@@ -166,7 +166,7 @@ def test_a_folder_is_no_place_for_a_page(small, tmp_path):
 
 def test_a_disk_that_refuses_is_told_in_one_line(small, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageFailed, match="cannot write"):
+    with pytest.raises(StorageFailed, match="cannot be written"):
         write_report(small, tmp_path / "file" / "report.html")
 
 
