@@ -93,6 +93,10 @@ MODELS.lazy("places", "gradatim.student.place:places_of", "where a model's weigh
 MODELS.lazy("read", "gradatim.student.scorer:read_model", "what a ``Scorer`` reads, by the model of a name")
 
 
+TOKENS = "tokens 2"
+"""Part of a model's identity; a change of the tokens that a text is read as takes a new one."""
+
+
 @dataclass(frozen=True)
 class Named:
     """The scorer of a model by its name. It is loaded when there is something to ask, and let go afterwards."""
@@ -107,7 +111,7 @@ class Named:
         for it. The batch changes only last bits.
         """
         told = [digest_of(place, template=self.chat) for place in MODELS.get("places")(self.name)]
-        return "\0".join([*told, *(["chat"] if self.chat else [])])
+        return "\0".join([TOKENS, *told, *(["chat"] if self.chat else [])])
 
     def read(self, quantity: Quantity, asked: Sequence[Asked]) -> Iterator[Mapping[int, float | str]]:
         """See ``Scorer``."""

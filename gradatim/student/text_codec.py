@@ -24,16 +24,20 @@ from functools import cached_property, lru_cache
 from string import ascii_letters, digits
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from .prompt_text import PromptText, control_tokens
 from .tokenizer_rules import marks_words, parts_of_rules, prefix_of, renamed_copy, spares_spaces
 
-__all__ = ["TextCodec", "Tokens", "codec_of"]
+__all__ = ["LOOK_BACK", "TextCodec", "Tokens", "codec_of"]
 
 Tokens = list[int]
 _TAIL = 4
 """Tokens of the text before that a text is decoded behind."""
+LOOK_BACK = 32
+"""The most, where the last ones are parts of a character."""
 _SPACED = frozenset(("WordPiece", "BPEDecoder", "CTC"))
 """Decoders that put the spaces between words themselves."""
 
@@ -105,13 +109,14 @@ class TextCodec:
         text = self._decoded(tokens)
         return text[len(self._leftover) :] if self._leftover and text.startswith(self._leftover) else text
 
-    def text_after(self, before: Sequence[int], tokens: Sequence[int]) -> str:
-        """The text of ``tokens`` as it goes on after the tokens ``before``."""
+    def text_after(self, before: Sequence[int] | npt.NDArray[np.int64], tokens: Sequence[int]) -> str:
+        """The text of ``tokens`` as it goes on after the tokens ``before``; the last ``LOOK_BACK`` of these will do."""
         if self._direct and not self._leftover:
             return self._decoded(tokens)
-        if self.begins_anew(before):
+        last = [int(number) for number in before[-LOOK_BACK:]]
+        if self.begins_anew(last):
             return self.text(tokens)
-        tail = self._tail(tuple(before[-8 * _TAIL :]))
+        tail = self._tail(tuple(last))
         return self._decoded([*tail, *tokens])[len(self._decoded(tail)) :]
 
     @cached_property

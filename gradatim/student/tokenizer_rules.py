@@ -71,11 +71,11 @@ def renamed_copy(backend: Any, aliases: Mapping[str, str], *, prefix: bool) -> T
     if not prefix:
         rules["normalizer"] = _without_prepend(rules["normalizer"])
         for part in _nested(rules["pre_tokenizer"]):
-            part |= {"Metaspace": {"prepend_scheme": "never"}, "ByteLevel": {"add_prefix_space": False}}.get(
-                part["type"], {}
-            )
             if part["type"] == "Metaspace":
                 part.pop("add_prefix_space", None)
+                part["prepend_scheme"] = "never"
+            elif part["type"] == "ByteLevel":
+                part["add_prefix_space"] = False
     return Tokenizer.from_str(json.dumps(rules))
 
 

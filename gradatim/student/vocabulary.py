@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ..errors import DataError
 from .prompt_text import PromptText
-from .text_codec import codec_of
+from .text_codec import LOOK_BACK, codec_of
 from .tokenizer import character_codes, spelt
 
 __all__ = ["Vocabulary"]
@@ -112,7 +112,7 @@ class Vocabulary:
         Special tokens are spelt out, so that writing one is seen to be wrong.
         """
         if self._codes is None:
-            return self._codec.text(tokens) if before is None else self._codec.text_after(before, tokens)
+            return self._codec.text(tokens) if before is None else self._codec.text_after(before[-LOOK_BACK:], tokens)
         # A model may have more embeddings than the tokenizer has tokens (padded to a round number).
         return "".join(self._pieces[token] if token < len(self._pieces) else "\ufffd" for token in tokens)
 
