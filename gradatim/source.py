@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -37,12 +38,6 @@ def cycle_seed(seed: int, cycle: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{cycle}".encode(), digest_size=7).digest(), "little")
 
 
-def _no_rows_yet() -> ReadReport:
-    from .table import ReadReport
-
-    return ReadReport()
-
-
 @dataclass(frozen=True)
 class FileSource:
     """The samples of a file or dataset, the same in every cycle. ``report`` names each row that was not used.
@@ -58,9 +53,15 @@ class FileSource:
     format: str | None = None
     language: str | None = None
     duplicates: Literal["keep", "text", "id"] = "keep"
-    report: ReadReport = field(default_factory=_no_rows_yet, init=False, compare=False, repr=False)
     facts: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
     origin: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    @cached_property
+    def report(self) -> ReadReport:
+        """The report on the rows, empty before the first ``draw``. Made at first use: a plan reads no table."""
+        from .table import ReadReport
+
+        return ReadReport()
 
     def draw(self, cycle: int, feedback: Feedback) -> pa.Table:
         """Read the file; see ``table.stream_table`` for the formats and the errors."""

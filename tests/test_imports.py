@@ -184,9 +184,13 @@ pydantic."""
         ("list", "curriculum/hybrid"),
         *((f"list {kind}", "") for kind in KINDS),
         ("plan curriculum/hybrid --no-data", "hard+replay"),
+        ("plan smoke/hybrid", "samples were not counted"),
         ("plan paper/baseline --no-data --json", '"steps": 120000'),
         ("plan curriculum/fast --no-data", "difficulty given"),
-        ("plan smoke/baseline --no-data --set difficulty.metric=halstead", "difficulty halstead"),
+        *(
+            (f"plan smoke/baseline --no-data --set difficulty.metric={metric}", f"difficulty {metric}")
+            for metric in ("halstead", "composite", "rarity")
+        ),
         ("plan smoke/baseline --set schedule.name=hybird", ""),
     ],
 )
@@ -199,6 +203,32 @@ def test_a_verb_that_looks_something_up_waits_for_no_table(arguments, said, tmp_
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stderr.splitlines()[-1] == "[]"
     assert said in done.stdout
+
+
+def test_a_plan_of_a_shipped_recipe_waits_for_no_table_unless_its_source_is_taught(tmp_path):
+    """Every recipe in one process, so what one loads is told at its name.
+
+    Recipes whose questions come from a teacher or from seeds make that source, to check it and to count requests, which
+    takes the packages that read tables.
+    """
+    (tmp_path / "functions.jsonl").write_text('{"answer": "a = 1"}\n')  # what pretrained/… expects beside it
+    code = f"""
+import contextlib, io, sys
+from gradatim.cli.main import main
+from gradatim.recipe import load, names
+quick, planned, loaded = {(*QUICK, "pandas", "gradatim.delivery")!r}, [], {{}}
+for name in names():
+    if load(name).data.source != "taught":
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert main(["plan", name]) == 0, name
+        planned.append(name.split("/")[0])
+        if new := [each for each in quick if each in sys.modules and each not in sum(loaded.values(), [])]:
+            loaded[name] = new
+print(sorted(set(planned)), loaded)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    kinds = "adaptive curriculum demo order paper paper-modern paper-small pretrained smoke"
+    assert done.stdout == f"{kinds.split()} {{}}\n", done.stderr
 
 
 def test_importing_the_package_imports_nothing_else():

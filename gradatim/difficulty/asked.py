@@ -32,17 +32,20 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from ..errors import RecipeError
 from ..options import strict
 from ..registry import Registry
 from ..stage import Event, Events, ignore_events
 from .remembered import Remembered, digest_of, key_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    Figures = npt.NDArray[np.float64]
 
 __all__ = [
     "MODELS",
@@ -62,8 +65,6 @@ Quantity = Literal["loss", "attention", "choice"]
 """What a scorer measures: ``loss`` and ``attention`` as above, ``choice``: the answer's probability among options."""
 
 Measure = Literal["loss", "perplexity", "attention", "p_correct"]
-
-Figures = npt.NDArray[np.float64]
 
 
 class Asked(NamedTuple):
@@ -139,6 +140,8 @@ class ModelDifficulty:
 
     def __call__(self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events) -> Figures:
         """One float per row. ``workers`` has no say: a model uses the threads of its own library."""
+        import numpy as np
+
         self.causes.clear()
         rows = _asked(samples, options=self.measure == "p_correct")
         parts = [self._by(scorer, rows, events) for scorer in self.scorers]
@@ -148,6 +151,8 @@ class ModelDifficulty:
         return 1 - figures if self.measure == "p_correct" else figures
 
     def _by(self, scorer: Scorer, rows: Sequence[Asked], events: Events) -> Figures:
+        import numpy as np
+
         if self.measure == "attention":
             return -self._figures(scorer, "attention", rows, events)
         if self.measure != "p_correct":
@@ -163,6 +168,8 @@ class ModelDifficulty:
 
     def _figures(self, scorer: Scorer, quantity: Quantity, rows: Sequence[Asked], events: Events) -> Figures:
         """What the scorer says of each row, NaN where it says nothing; only what is not remembered is asked."""
+        import numpy as np
+
         if not rows:
             return np.empty(0)
         kept = Remembered(scorer.identity, quantity)

@@ -12,15 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import RecipeError
 from ..options import strict
 from ..stage import Difficulty
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
 
 __all__ = ["composite", "standardised"]
 
@@ -41,6 +42,8 @@ class Composite:
         return any(getattr(part, "reads_programs", False) for _, part in self.parts)
 
     def __call__(self, samples: pa.Table, *, workers: int = 1) -> npt.NDArray[np.float64]:
+        import numpy as np
+
         total = sum(weight for weight, _ in self.parts)
         scores = np.zeros(samples.num_rows)
         for weight, part in self.parts:
@@ -50,6 +53,8 @@ class Composite:
 
 def standardised(scores: npt.NDArray[np.float64], scale: Scale) -> npt.NDArray[np.float64]:
     """``scores`` on a common scale; NaN stays NaN and takes no part; equal scores everywhere become the middle."""
+    import numpy as np
+
     known = scores[~np.isnan(scores)]
     if not known.size:
         return scores

@@ -20,11 +20,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import DataError, RecipeError
 from ..files import read_input
@@ -32,6 +28,11 @@ from ..options import strict
 from ..registry import Registry
 from ..stage import Event, Events, ignore_events
 from .remembered import Remembered, key_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
 
 __all__ = ["Judged", "judged", "read_rating"]
 
@@ -80,6 +81,8 @@ class Judged:
 
         Raises what the chat raises; what had arrived by then is remembered.
         """
+        import numpy as np
+
         self.causes.clear()
         columns = ([value or "" for value in samples[name].to_pylist()] for name in ("prompt", "answer"))
         pairs: list[tuple[str, str]] = list(zip(*columns, strict=True))

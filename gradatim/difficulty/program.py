@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar, cast
 
 from ..errors import UserError
 from ..stage import Event, Events, ignore_events
@@ -65,8 +65,7 @@ def parse(text: str) -> ast.Module | None:
     """The tree of a Python program, None when it cannot be had: a fault, a NUL byte, nesting too deep."""
     try:
         # What ast.parse does, without its checks of arguments that are not given.
-        tree: ast.Module = compile(text, "<unknown>", "exec", ast.PyCF_ONLY_AST)
-        return tree
+        return cast(ast.Module, compile(text, "<unknown>", "exec", ast.PyCF_ONLY_AST))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 

@@ -11,15 +11,16 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from ..options import strict
 from ..stage import Events, ignore_events
 from .program import Rows, chunk_map, trees
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
 
 __all__ = ["constructs", "rarity"]
 
@@ -52,6 +53,8 @@ def constructs(tree: ast.Module) -> list[str]:
 
 
 def _count(rows: Rows) -> _Counted:
+    import numpy as np
+
     spellings: dict[str, int] = {}
     numbers: list[int] = []
     lengths: list[int] = []
@@ -73,6 +76,8 @@ class Rarity:
     def __call__(
         self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
     ) -> npt.NDArray[np.float64]:
+        import numpy as np
+
         chunks = list(chunk_map(_count, samples, workers, events))
         if not chunks:
             return np.empty(0)
@@ -87,6 +92,8 @@ class Rarity:
 
 def _merged(chunks: Sequence[_Counted]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Every occurrence numbered alike in all chunks, and the surprisal in bits of each number."""
+    import numpy as np
+
     known: dict[str, int] = {}
     parts = []
     for chunk in chunks:

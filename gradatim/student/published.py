@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -34,17 +34,19 @@ BIAS = "lm_head.bias"
 class PublishedGPT(GPT2LMHeadModel):  # type: ignore[misc]
     """GPT-2 with a head of its own that has a bias; see the module."""
 
-    _keys_to_ignore_on_load_missing = (r"lm_head\.bias",)
+    _keys_to_ignore_on_load_missing = [r"lm_head\.bias"]  # noqa: RUF012 - transformers reads it from the class
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__(config)
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=True)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *arguments: Any, **options: Any) -> PublishedGPT:
+    def from_pretrained(  # type: ignore[override]
+        cls, folder: str | Path, *arguments: Any, **options: Any
+    ) -> PublishedGPT:
         """Open a folder with the bias of its head where that lies beside, else as the plain GPT-2 that it is."""
-        model = cast(PublishedGPT, super().from_pretrained(folder, *arguments, **options))
+        model = super().from_pretrained(folder, *arguments, **options)
         beside = Path(folder) / HEAD
         with torch.no_grad():
             model.lm_head.bias.zero_()
@@ -53,7 +55,7 @@ class PublishedGPT(GPT2LMHeadModel):  # type: ignore[misc]
                 model.transformer.ln_f.bias.zero_()
         return model
 
-    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # type: ignore[override]
         """Write a folder of a plain GPT-2 with the same logits, and beside it the head's bias."""
         state = {name: value for name, value in self.state_dict().items() if name != BIAS}
         state["transformer.ln_f.bias"] = self._norm_bias()
@@ -64,10 +66,11 @@ class PublishedGPT(GPT2LMHeadModel):  # type: ignore[misc]
 
     def _norm_bias(self) -> torch.Tensor:
         """The bias of the last norm, on top of its own, that adds the head's bias to the logits."""
-        head, own = self.lm_head, self.transformer.ln_f.bias.detach()
-        matrix, bias = (value.detach().double().cpu() for value in (head.weight, head.bias))
-        found = torch.linalg.lstsq(matrix, bias[:, None], driver="gelsd").solution[:, 0]
-        return own + found.to(own.device, own.dtype)
+        own: torch.Tensor = self.transformer.ln_f.bias.detach()
+        matrix, bias = (value.detach().double().cpu() for value in (self.lm_head.weight, self.lm_head.bias))
+        solved = torch.linalg.lstsq(matrix, bias[:, None], driver="gelsd").solution[:, 0]
+        bias_of_norm: torch.Tensor = own + solved.to(own.device, own.dtype)
+        return bias_of_norm
 
     def reset_as_torch(self) -> None:
         """Draw new weights as torch's own layers do: linear ones uniform in ±1/√inputs, embeddings from N(0, 1)."""
