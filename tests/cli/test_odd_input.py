@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gradatim.teacher.endpoint import check_address
+from gradatim.client.endpoint import check_address
 
 from gradatim.errors import DataError, RecipeError, UserError
 from gradatim.evaluate.generation import endpoint
