@@ -46,14 +46,13 @@ import pyarrow as pa
 import torch
 from torch.nn import functional
 
-from gradatim.evaluate import SUITES
-from gradatim.evaluate.output import can_become, paper_limit, values_in
+from gradatim.evaluation import SUITES
+from gradatim.evaluation.output import can_become, paper_limit, values_in
+from gradatim.inference.decode import complete, uniforms
+from gradatim.model.architecture import create
+from gradatim.model.load import LoadedStudent
+from gradatim.model.tokenizer import character_tokenizer, encode_table, lexical_tokenizer, parts_of, texts_of
 from gradatim.programs import generate
-from gradatim.student.architecture import create
-from gradatim.student.decode import complete, uniforms
-from gradatim.student.lexical import lexical_tokenizer
-from gradatim.student.load import LoadedStudent
-from gradatim.student.tokenizer import character_tokenizer, encode_table, parts_of, texts_of
 
 ANSWER = 8
 """Tokens of the imitated right answer, its end included."""

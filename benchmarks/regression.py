@@ -51,7 +51,7 @@ def om_beside_radon(programs: int = 300) -> Roads:
     from radon.visitors import ComplexityVisitor
 
     from gradatim.difficulty import DIFFICULTIES
-    from gradatim.difficulty.program import scored_text
+    from gradatim.difficulty.python_source import scored_text
     from gradatim.programs import generate
 
     table = generate(programs, seed=1).table
@@ -147,8 +147,8 @@ def plan_beside_its_imports() -> Roads:
 
 def batched_evaluation() -> Roads:
     """48 prompts answered together by the smallest student, beside one at a time by the same function."""
-    from gradatim.student.architecture import create
-    from gradatim.student.decode import complete
+    from gradatim.inference.decode import complete
+    from gradatim.model.architecture import create
 
     samples, tokenizer, special = _samples(48)
     model = create("tiny", vocabulary=len(tokenizer), context=256, special=special, seed=0).eval()
@@ -165,10 +165,10 @@ def step_beside_its_batch() -> Roads:
     import numpy as np
     import torch
 
+    from gradatim.model.architecture import create
+    from gradatim.model.tokenizer import encode_table
     from gradatim.stage import Stage, StageSpec
-    from gradatim.student.architecture import create
-    from gradatim.student.batches import IGNORE, Packed
-    from gradatim.student.tokenizer import encode_table
+    from gradatim.training.batches import IGNORE, Packed
 
     samples, tokenizer, special = _samples(4000)
     encoded = encode_table(tokenizer, samples)
@@ -194,8 +194,8 @@ def step_beside_its_batch() -> Roads:
 
 def _samples(count: int) -> tuple[Any, Any, dict[str, int]]:
     """Programs, a tokenizer for them, and what a model must know of it."""
+    from gradatim.model.tokenizer import character_tokenizer, texts_of
     from gradatim.programs import generate
-    from gradatim.student.tokenizer import character_tokenizer, texts_of
 
     samples = generate(count, seed=1).table
     tokenizer = character_tokenizer(texts_of(samples))

@@ -32,7 +32,7 @@ from radon.metrics import h_visit
 from radon.visitors import ComplexityVisitor
 
 from gradatim.difficulty import DIFFICULTIES
-from gradatim.difficulty.program import scored_text
+from gradatim.difficulty.python_source import scored_text
 from gradatim.programs import generate
 from gradatim.table import read_table, write_table
 

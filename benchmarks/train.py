@@ -36,17 +36,16 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from gradatim.model.hardware import compute_type
+from gradatim.model.presets import PRESETS
+from gradatim.model.settings import ModelSettings, OptimizerSettings, TrainSettings
+from gradatim.model.tokenizer import character_tokenizer, encode_table, lexical_tokenizer, parts_of, texts_of
 from gradatim.programs import generate
 from gradatim.recipe import load
 from gradatim.record import Metrics
 from gradatim.stage import Stage, StageSpec
-from gradatim.student import learner as learning
-from gradatim.student.hardware import compute_type
-from gradatim.student.learner import Learner
-from gradatim.student.lexical import lexical_tokenizer
-from gradatim.student.presets import PRESETS
-from gradatim.student.settings import ModelSettings, OptimizerSettings, TrainSettings
-from gradatim.student.tokenizer import character_tokenizer, encode_table, parts_of, texts_of
+from gradatim.training import trainer as learning
+from gradatim.training.trainer import Learner
 
 LEVELS = ["1.1", "1.2", "2.1", "2.2", "3.1", "3.2"]
 PAPER = ModelSettings("paper", "character", context=256)

@@ -23,7 +23,7 @@ from typing import Any
 import typer
 from pydantic import TypeAdapter
 
-from gradatim.cli.listing import REGISTRIES
+from gradatim.cli.list import REGISTRIES
 from gradatim.cli.main import app
 from gradatim.design import SCHEMA
 from gradatim.options import option_names
@@ -256,9 +256,9 @@ OPTIONS = {
     "suites.workers": "Programs run at a time. Changes no result.",
     "suites.seconds": "CPU time of one program; left out: 3 in Python, 10 in other languages.",
     "suites.unsafe": "Run programs without walls where there are none: they can then do whatever you can.",
-    "suites.server": "Options of a model named `http://HOST/v1#NAME`: `concurrency`, `retries`, `seconds` (the deadline "
-    "of a request), `key` (the environment variable), `limit_name`, `seeded`, `send_temperature`, `extra`; as of the "
-    "teacher `api`.",
+    "suites.server": "Options of a model named `http://HOST/v1#NAME`: `concurrency`, `retries`, `seconds` (the "
+    "deadline of a request), `key` (the environment variable), `limit_name`, `seeded`, `send_temperature`, "
+    "`extra`; as of the teacher `api`.",
     "suites.direction": "Ask for the output of an input, or for an input that gives an output.",
     "suites.reasoning": "Let the model think before it answers.",
 }

@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from gradatim.report import collect, markdown_table
+from gradatim.reporting import collect, markdown_table
 
 README = Path(__file__).parent.parent / "README.md"
 START, END = "<!-- results:start -->", "<!-- results:end -->"

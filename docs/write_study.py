@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 from statistics import fmean
 
-from gradatim.report import StudyData, collect, markdown_table, summarise
-from gradatim.report.statistics import t_interval
-from gradatim.report.summary import group_scores, groups
+from gradatim.reporting import StudyData, collect, markdown_table, summarise
+from gradatim.reporting.statistics import t_interval
+from gradatim.reporting.summary import group_scores, groups
 
 START, END = "<!-- notes:start -->", "<!-- notes:end -->"
 PUBLISHED = {"baseline": 0.7458, "hybrid": 0.7923, "hard-only": 0.6178}

@@ -7,8 +7,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 
 from gradatim import CurriculumMixin, CurriculumSampler
+from gradatim.model.tokenizer import character_tokenizer
 from gradatim.programs import generate
-from gradatim.student.tokenizer import character_tokenizer
 
 
 class CurriculumSFT(CurriculumMixin, SFTTrainer):

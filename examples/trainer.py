@@ -6,8 +6,8 @@ from pathlib import Path
 from transformers import DataCollatorForLanguageModeling, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
 from gradatim import CurriculumMixin, CurriculumSampler
+from gradatim.model.tokenizer import character_tokenizer
 from gradatim.programs import generate
-from gradatim.student.tokenizer import character_tokenizer
 
 
 class CurriculumTrainer(CurriculumMixin, Trainer):

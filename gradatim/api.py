@@ -114,8 +114,8 @@ def evaluate(
     and ``options`` as in a recipe (`gradatim list suites`). Raises ``DataError`` for a model or file that cannot be
     used, ``UnknownPart`` and ``RecipeError`` for a suite or option that is not there.
     """
-    from .evaluate import SUITES
-    from .evaluate.generation import Endpoint, endpoint
+    from .evaluation import SUITES
+    from .evaluation.generation import Endpoint, endpoint
     from .options import option_names
     from .table import make_table
 
@@ -146,8 +146,8 @@ def default_folder(recipe: str | Path) -> Path:
 
 def open_model(path: str | Path) -> Any:
     """The model that ``path`` names, with its tokenizer; on the accelerator when there is one."""
-    from .student.hardware import device
-    from .student.load import load_student
+    from .model.hardware import device
+    from .model.load import load_student
 
     return load_student(model_folder(path), device())
 

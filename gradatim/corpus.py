@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedTokenizerFast
 
-    from .student.settings import ModelSettings
-    from .student.tokenizer import Encoded
+    from .model.settings import ModelSettings
+    from .model.tokenizer import Encoded
 
 __all__ = ["Corpus", "CorpusMaker", "Deliver", "SplitChoice", "key_of"]
 
@@ -104,13 +104,12 @@ class Corpus:
         A pretrained student brings its own tokenizer; then the folder's name hangs on all that it makes of a text.
         """
         if model.base is not None:
-            from .student.form import token_key
-            from .student.pretrained import open_tokenizer
+            from .model.load import open_tokenizer
+            from .model.prompt_format import token_key
 
             own = open_tokenizer(model, events)
             return self._encoded(f"base-{token_key(own)}", lambda: own)
-        from .student.lexical import lexical_tokenizer
-        from .student.tokenizer import bpe_tokenizer, character_tokenizer, parts_of, texts_of
+        from .model.tokenizer import bpe_tokenizer, character_tokenizer, lexical_tokenizer, parts_of, texts_of
 
         kind = model.tokenizer + ("" if model.tokenizer == "character" else str(model.vocabulary))
 
@@ -131,8 +130,8 @@ class Corpus:
 
     def _encoded(self, kind: str, make: Callable[[], Any]) -> tuple[PreTrainedTokenizerFast, Encoded, Encoded]:
         """What is kept under the name ``kind``; encoded by the tokenizer of ``make`` when it is not there yet."""
-        from .student.opening import open_tokenizer_of
-        from .student.tokenizer import Encoded, encode_table
+        from .model.opening import open_tokenizer_of
+        from .model.tokenizer import Encoded, encode_table
 
         folder = self.folder / f"tokens-{kind}"
         with _lock(self.folder):

@@ -136,7 +136,7 @@ class Cycle:
         """What the student found hard after the last stage, for a stage that goes by that."""
         if not spec.probes:
             return None
-        from .student.progress import load_probe
+        from .inference.probe import load_probe
 
         last = history[-1]
         return load_probe(self.record.folder / _place(last.cycle, last.index, last.spec.name) / "probe.npz")
@@ -184,7 +184,7 @@ class Cycle:
             return {}
 
         def ask() -> dict[str, Any]:
-            from .student.progress import measure
+            from .inference.probe import measure
 
             folder = self.record.folder / key
             places = self.bands.place(self.corpus.difficulty("validation", self.parts.metric))

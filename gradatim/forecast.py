@@ -100,7 +100,7 @@ def plan_teacher(
     if "max_tokens" not in options:  # it writes no text: nothing is counted in tokens, nothing paid
         return {**told, "prompt_tokens": None, "completion_tokens": None, "cost": 0.0}
     from .teacher.estimate import estimate
-    from .teacher.prompt_files import load_prompts
+    from .teacher.prompts import load_prompts
 
     lengths, printed = _lengths(recipe, corpus)
     names = _prompt_names(recipe, cycles, printed)

@@ -25,12 +25,12 @@ from .corpus import Corpus
 from .difficulty import DIFFICULTIES
 from .errors import RecipeError
 from .forecast import PlannedCycle, plan_cycles, plan_teacher, revises
+from .model.hub import size_of
+from .model.presets import PRESETS
 from .options import option_names
 from .recipe import Recipe
 from .schedule import Bands, Designed, category_codes, preview, realise, stage_table
 from .stage import Events, Schedule, Stage, StageSpec, ignore_events
-from .student.presets import PRESETS
-from .student.sizes import size_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,7 +144,7 @@ def _check_file(recipe: Recipe) -> None:
     path = str(recipe.data.options.get("path", ""))
     local = recipe.data.source == "file" and not path.startswith("hub:")
     if local and not (Path(path).exists() or Path(path.partition("#")[0]).exists()):
-        from .table.chunks import format_of  # not above: it imports pyarrow
+        from .table.formats import format_of
 
         format_of(path)
 

@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from .errors import DataError, RecipeError, did_you_mean
 from .files import read_input
+from .model.settings import ModelSettings, TrainSettings
 from .parsing import DEEPEST, parse_yaml
-from .student.settings import ModelSettings, TrainSettings
 
 __all__ = [
     "ALLOWANCE",

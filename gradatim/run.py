@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from .assemble import assemble, check
-from .claim import check_run_folder, claim
 from .cycle import Cycle
+from .distillation import RanDry
 from .recipe import MOST_CYCLES, Recipe
 from .record import Record, read_json
+from .run_lock import check_run_folder, claim
 from .stage import Event, Events, StageResult, ignore_events
-from .update import RanDry
 
 __all__ = ["run"]
 

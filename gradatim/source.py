@@ -65,8 +65,8 @@ class FileSource:
 
     def draw(self, cycle: int, feedback: Feedback) -> pa.Table:
         """Read the file; see ``table.stream_table`` for the formats and the errors."""
+        from .origin import fingerprint, stamps
         from .table import ReadReport, dedupe, read_table
-        from .table.fingerprint import fingerprint, stamps
 
         report, before = ReadReport(), stamps(self.path)
         table = read_table(self.path, columns=self.columns, format=self.format, language=self.language, report=report)
@@ -187,7 +187,7 @@ def taught(
     events: Events = ignore_events,
 ) -> Source:
     """Questions of a teacher: seeds first, then new ones from what the student gets wrong"""
-    from .update.taught import RATIO, Taught
+    from .distillation.questions import RATIO, Taught
 
     file = FileSource(_shipped(seeds), columns, None, language) if seeds is not None else None
     table = file.draw(0, Feedback()) if file is not None else None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gradatim.sandbox.command import Sandbox
-from gradatim.sandbox.walls import find_walls
+from gradatim.sandbox.preflight import find_walls
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

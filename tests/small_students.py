@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from gradatim.student.load import LoadedStudent
-from gradatim.student.tokenizer import encode_table
+from gradatim.model.load import LoadedStudent
+from gradatim.model.tokenizer import encode_table
 
 
 @pytest.fixture(scope="session", autouse=True)

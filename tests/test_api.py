@@ -36,7 +36,7 @@ def test_the_examples_in_the_docstrings_are_true():
 
 
 @pytest.mark.parametrize(
-    "first", ["import gradatim.run", "from gradatim.evaluate import SUITES", "import gradatim.plan"]
+    "first", ["import gradatim.run", "from gradatim.evaluation import SUITES", "import gradatim.plan"]
 )
 def test_a_function_wins_over_the_submodule_of_its_name_whatever_was_imported_first(first):
     code = (
@@ -101,7 +101,7 @@ def test_the_stages_of_a_plan_spend_the_budget_with_and_without_data(schedule):
 
 @pytest.mark.parametrize("preset", ["paper", "gpt2-tied", "modern", "modern-small", "llama", "small", "tiny"])
 def test_the_parameters_of_a_plan_are_those_of_the_model(preset):
-    from gradatim.student.architecture import create, freeze, trainable_parameters
+    from gradatim.model.architecture import create, freeze, trainable_parameters
 
     recipe = load("smoke/baseline", (f"student.preset={preset}",))
     model = create(preset, vocabulary=VOCABULARY, context=192, special={"pad_token_id": 0, "eos_token_id": 1}, seed=0)

@@ -12,7 +12,7 @@ import pytest
 
 from gradatim.errors import DataError
 from gradatim.table import ReadReport, read_table, stream_table
-from gradatim.table.conversation import messages_of
+from gradatim.table.instruction import messages_of
 
 ASK = {"role": "user", "content": "one"}
 SAY = {"role": "assistant", "content": "two"}

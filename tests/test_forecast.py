@@ -11,7 +11,7 @@ from gradatim.forecast import plan_cycles, plan_teacher
 from gradatim.plan import plan_run
 from gradatim.recipe import load, parse
 from gradatim.teacher.estimate import CHARACTERS, FRAME, Lengths, estimate
-from gradatim.teacher.prompt_files import load_prompts
+from gradatim.teacher.prompts import load_prompts
 
 API = {
     "cycles": 3,

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 import gradatim
-from gradatim.cli.listing import KINDS
+from gradatim.cli.list import KINDS
 
 PACKAGE = Path(gradatim.__file__).parent
 
 LAYERS = (
+    "lazy",
     "errors",
     "files",
     "parsing",
@@ -29,26 +30,26 @@ LAYERS = (
     "programs",
     "difficulty",
     "schedule",
-    "student",
+    "model",
+    "training",
+    "inference",
     "integrate",
     "client",
-    "evaluate",
+    "evaluation",
     "teacher",
     "design",
-    "delivery",
-    "feedback",
-    "update",
-    "source",
+    "distillation",
     "origin",
+    "source",
     "corpus",
     "results",
     "recipe",
     "assemble",
-    "claim",
+    "run_lock",
     "cycle",
     "run",
     "study",
-    "report",
+    "reporting",
     "forecast",
     "plan",
     "api",
@@ -67,7 +68,7 @@ HEAVY = ("torch", "transformers", "scipy", "matplotlib")
 
 
 def layer_of(path: Path) -> str:
-    """The first name below the package: ``student`` for ``student/decode.py``."""
+    """The first name below the package: ``student`` for ``inference/decode.py``."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -135,11 +136,11 @@ def test_the_layer_test_sees_an_import_from_below(tmp_path, monkeypatch):
     assert [name for _, name in imported_layers(wrong)] == ["run", "cli", "api"]
 
 
-def test_only_students_import_heavy_packages_when_they_are_imported():
+def test_only_models_import_heavy_packages_when_they_are_imported():
     heavy = {
         str(path.relative_to(PACKAGE))
         for path in modules()
-        if layer_of(path) not in ("student", "evaluate")
+        if layer_of(path) not in ("model", "training", "inference", "evaluation")
         for _, name in module_level_imports(path)
         if name in HEAVY
     }
@@ -198,7 +199,8 @@ def test_a_verb_that_looks_something_up_waits_for_no_table(arguments, said, tmp_
     code = (
         "import sys\nfrom gradatim.cli.main import main\n"
         f"status = main({arguments.split()!r})\n"
-        f"print([name for name in {(*QUICK, 'gradatim.delivery')!r} if name in sys.modules], file=sys.stderr)\n"
+        f"quick = {(*QUICK, 'gradatim.distillation.edits')!r}\n"
+        "print([name for name in quick if name in sys.modules], file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stderr.splitlines()[-1] == "[]"
@@ -216,7 +218,7 @@ def test_a_plan_of_a_shipped_recipe_waits_for_no_table_unless_its_source_is_taug
 import contextlib, io, sys
 from gradatim.cli.main import main
 from gradatim.recipe import load, names
-quick, planned, loaded = {(*QUICK, "pandas", "gradatim.delivery")!r}, [], {{}}
+quick, planned, loaded = {(*QUICK, "pandas", "gradatim.distillation.edits")!r}, [], {{}}
 for name in names():
     if load(name).data.source != "taught":
         with contextlib.redirect_stdout(io.StringIO()):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gradatim.errors import DataError
 from gradatim.table import ReadReport, read_table, stream_table
-from gradatim.table.conversation import MARK, ROLES, messages_of, prompt_of
+from gradatim.table.instruction import MARK, ROLES, messages_of, prompt_of
 
 ALPACA = [
     {

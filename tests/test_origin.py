@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from gradatim.assemble import corpus_maker
-from gradatim.claim import differences
 from gradatim.corpus import Corpus
 from gradatim.errors import DataError
+from gradatim.origin import fingerprint, is_unchanged
 from gradatim.recipe import changed_keys, dump, parse
+from gradatim.run_lock import differences
 from gradatim.source import SOURCES
 from gradatim.stage import Event, Feedback
-from gradatim.table.fingerprint import fingerprint, is_unchanged
 
 ROWS = [{"prompt": f"How much is {a} plus 1?", "answer": f"{a + 1}"} for a in range(30)]
 
@@ -99,9 +99,9 @@ def test_a_file_that_was_only_touched_copied_or_put_back_is_the_same(tmp_path):
 def test_a_large_file_that_nobody_touched_is_not_read_again(tmp_path, monkeypatch):
     path = write(tmp_path / "rows.jsonl")
     os.utime(path, (time.time() - 3600,) * 2)
-    monkeypatch.setattr("gradatim.table.fingerprint.SETTLED", -1e6)  # as if the entry, too, were old
+    monkeypatch.setattr("gradatim.origin.SETTLED", -1e6)  # as if the entry, too, were old
     kept = json.loads(json.dumps(fingerprint(str(path))))
-    monkeypatch.setattr("gradatim.table.fingerprint._digest", lambda file: pytest.fail("read again"))
+    monkeypatch.setattr("gradatim.origin._digest", lambda file: pytest.fail("read again"))
     assert is_unchanged(kept, str(path))
 
 

@@ -171,7 +171,7 @@ def test_a_base_that_is_nowhere_is_told_before_anything_is_drawn(chats: Path, tm
 
 
 def test_the_shipped_seeds_pass_their_own_tests(sandbox: Any) -> None:
-    from gradatim.feedback.right import by_tests
+    from gradatim.distillation.verify import by_tests
     from gradatim.recipe import RECIPES
     from gradatim.table import read_table
 
@@ -258,7 +258,7 @@ def test_a_real_model_learns_library_functions_is_killed_resumed_and_exported(
     losses = [row["validation_answer_loss"] for row in rows if "validation_answer_loss" in row]
     assert losses[-1] < losses[0]  # after the short functions, and after the long ones
     from gradatim.api import model_folder
-    from gradatim.student.export import export
+    from gradatim.model.merge import export
 
     exported = export(model_folder(tmp_path / "whole"), tmp_path / "exported", merge=True)
     assert (exported.merged is None) == (lora is None)
@@ -273,8 +273,8 @@ def test_a_real_model_learns_library_functions_is_killed_resumed_and_exported(
 def test_a_gguf_file_is_the_model_that_its_hugging_face_folder_is() -> None:
     import torch
 
-    from gradatim.student.pretrained import open_base, open_tokenizer
-    from gradatim.student.settings import ModelSettings
+    from gradatim.model.load import open_base, open_tokenizer
+    from gradatim.model.settings import ModelSettings
 
     pytest.importorskip("gguf")
     folder, file = real_base("smollm2-hf"), real_base("smollm2/model.gguf")

@@ -316,7 +316,7 @@ def test_a_stage_has_the_seed_that_a_run_gives_it():
 @pytest.fixture
 def seen(monkeypatch) -> dict[str, list[int]]:
     """The rows that our own batcher hands to training, by stage, in order."""
-    from gradatim.student.batches import Packed
+    from gradatim.training.batches import Packed
 
     rows: dict[str, list[int]] = {}
     batch = Packed._batch
@@ -341,12 +341,12 @@ WALKED = [
 def test_our_own_batches_one_sample_a_line_give_the_order_of_the_sampler_row_by_row(
     schedule, options, seen, tmp_path, monkeypatch
 ):
+    from gradatim.model.settings import ModelSettings, TrainSettings
+    from gradatim.model.tokenizer import character_tokenizer, encode_table
     from gradatim.record import Metrics
     from gradatim.schedule import make_bands, realise
-    from gradatim.student import learner
-    from gradatim.student.batches import Packed
-    from gradatim.student.settings import ModelSettings, TrainSettings
-    from gradatim.student.tokenizer import character_tokenizer, encode_table
+    from gradatim.training import trainer as learner
+    from gradatim.training.batches import Packed
 
     monkeypatch.setattr(learner, "Packed", functools.partial(Packed, chunk=1))
     budget = 120_000
@@ -383,7 +383,7 @@ def test_a_run_sees_the_rows_in_the_order_of_the_sampler(order, seen, tmp_path: 
     """A kept order is the same row by row, up to where the loop's last batch ends. A shuffled pass is regrouped by
     length when several samples share a line: then the rows of each pass are the same.
     """
-    from gradatim.student.tokenizer import Encoded
+    from gradatim.model.tokenizer import Encoded
     from gradatim.table import read_table
 
     changes = ["data.count=400", "data.split.test=20", "data.split.validation=20", "budget.tokens=40000"]
@@ -483,11 +483,11 @@ def test_a_state_of_a_former_version_is_still_taken():
 
 
 def test_large_data_is_sampled_from_end_to_end(monkeypatch):
-    monkeypatch.setattr("gradatim.integrate.identity.MOST_ROWS", 10)
+    monkeypatch.setattr("gradatim.integrate.columns.MOST_ROWS", 10)
     rows = [{"a": row} for row in range(60)]
     assert sampler(data=rows).data != sampler(data=[*rows[:-1], {"a": 0}]).data
-    monkeypatch.setattr("gradatim.integrate.identity.MOST_BYTES", 100)
-    monkeypatch.setattr("gradatim.integrate.identity.BLOCK", 4)
+    monkeypatch.setattr("gradatim.integrate.columns.MOST_BYTES", 100)
+    monkeypatch.setattr("gradatim.integrate.columns.BLOCK", 4)
     table, other = as_table(TEXTS), as_table([*TEXTS[:-1], "x"])
     assert sampler(data=table).data != sampler(data=other).data
 

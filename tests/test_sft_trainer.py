@@ -16,7 +16,7 @@ from trl import SFTConfig, SFTTrainer
 
 from gradatim import CurriculumMixin, CurriculumSampler
 from gradatim.errors import DataError, RecipeError
-from gradatim.student.tokenizer import character_tokenizer
+from gradatim.model.tokenizer import character_tokenizer
 
 # TRL sets an old name of transformers itself.
 pytestmark = pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")

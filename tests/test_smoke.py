@@ -35,4 +35,4 @@ def test_the_wheel_carries_recipes_and_the_page_template(tmp_path: Path) -> None
     inside = set(zipfile.ZipFile(wheel).namelist())
     expected = {f"gradatim/recipes/{path.relative_to(RECIPES)}" for path in RECIPES.rglob("*.yaml")}
     assert expected <= inside
-    assert {"gradatim/report/report.html.j2", "gradatim/report/report.css", "gradatim/py.typed"} <= inside
+    assert {"gradatim/reporting/report.html.j2", "gradatim/reporting/report.css", "gradatim/py.typed"} <= inside

@@ -13,7 +13,7 @@ import pytest
 from gradatim.errors import RecipeError, RunFolderError, Stopped, WorkFailed
 from gradatim.recipe import Recipe, load
 from gradatim.record import Record
-from gradatim.report import collect
+from gradatim.reporting import collect
 from gradatim.stage import Event
 from gradatim.study import plan_study, runs_at_once, study
 

@@ -17,8 +17,8 @@ from ..recipe import Recipe
 from ..schedule import Designed
 from ..source import SOURCES
 from ..stage import StageResult, StageSpec
-from ..student.objective import check_objective
 from ..teacher import Teacher
+from ..training.objective import check_objective
 from .teaching import OPINIONS, check_faulty, objectives
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from ..errors import UserError, WorkFailed
 from .options import Json, Workers, words
 
 if TYPE_CHECKING:
-    from ..evaluate.judge import Judged
-    from ..evaluate.passk import Estimate
-    from ..evaluate.problems import Problem, ProblemSet
-    from ..evaluate.samples import SampleSet
+    from ..evaluation.intervals import Estimate
+    from ..evaluation.problems import Problem, ProblemSet
+    from ..evaluation.samples import SampleSet
+    from ..evaluation.verdicts import Judged
 
 __all__ = ["EXAMPLES", "check"]
 
@@ -64,16 +64,13 @@ def check(
     same command goes on. What cannot be used is named, counted as invalid and, where it is no sample at all, written
     beside the verdicts.
     """
-    from ..evaluate.benchmarks import locate
-    from ..evaluate.judge import tallies
-    from ..evaluate.passk import estimate
-    from ..evaluate.problems import read_problems
-    from ..evaluate.samples import read_samples
-    from ..evaluate.verdicts import judge_once
+    from ..evaluation.intervals import estimate
+    from ..evaluation.problems import locate, read_problems
+    from ..evaluation.samples import read_samples
+    from ..evaluation.verdicts import judge_once, tallies
     from ..sandbox.limits import Limits
-    from .output import check_verdicts_file
+    from .output import check_verdicts_file, output, print_json
     from .progress import watching
-    from .show import output, print_json
 
     wanted = _numbers(k or ["1"])
     place = out or samples.with_name(f"{samples.name.removesuffix('.gz').removesuffix('.jsonl')}.verdicts.jsonl")
@@ -115,7 +112,7 @@ def _numbers(given: Sequence[str]) -> list[int]:
 
 def _enough(asked: ProblemSet, written: SampleSet, wanted: Sequence[int]) -> None:
     """Refuse a k that no problem has the samples for, before anything runs."""
-    from ..evaluate.judge import problem_for
+    from ..evaluation.verdicts import problem_for
 
     drawn = Counter(problem.id for each in written.samples if (problem := problem_for(asked.problems, each.task)))
     if not drawn:
@@ -143,8 +140,8 @@ def _tell(
     asked: ProblemSet, written: SampleSet, judged: Sequence[Judged], found: Sequence[Estimate], beside: Path | None
 ) -> None:
     """Name on stderr what could not be used, and what the scores leave out."""
-    from ..evaluate.judge import problem_for
-    from ..evaluate.rows import told
+    from ..evaluation.samples import told
+    from ..evaluation.verdicts import problem_for
 
     lines = [f"{asked.source}, row {row.row}{told(row)}: {row.cause}" for row in asked.rejected]
     lines += [f"{written.source}, line {row.row}{told(row)}: {row.cause}" for row in written.rejected]
@@ -191,8 +188,8 @@ def _counts(written: SampleSet, judged: Sequence[Judged]) -> dict[str, int]:
 def _tables(
     problems: Mapping[str, Problem], judged: Sequence[Judged], found: Sequence[Estimate], counts: Mapping[str, int]
 ) -> list[Any]:
-    from ..evaluate.judge import problem_for
-    from .show import table
+    from ..evaluation.verdicts import problem_for
+    from .output import table
 
     rows = [
         (f"pass@{each.k}", f"{each.value:.1%}", f"{each.low:.1%} to {each.high:.1%}", each.problems) for each in found

@@ -42,7 +42,7 @@ def doctor(as_json: Json = False) -> None:
 
     Exit code 1 when something that training needs is missing.
     """
-    from .show import output, print_json
+    from .output import output, print_json
 
     findings = list(_findings())
     if as_json:
@@ -76,7 +76,7 @@ def _torch() -> Iterator[Finding]:
     try:
         import torch
 
-        from ..student.hardware import device, environment, native_bf16
+        from ..model.hardware import device, environment, native_bf16
     except ImportError as error:
         yield Finding("torch", "missing", str(error), "pip install torch; see https://pytorch.org/get-started for GPUs")
         return
@@ -99,7 +99,7 @@ def _package(name: str, needed: bool = True) -> Finding:
 
 
 def _compiler() -> Finding:
-    from ..student.hardware import cpp_compiler
+    from ..model.hardware import cpp_compiler
 
     if found := cpp_compiler():
         return Finding("compiler", "good", f"{Path(found).name}, for torch.compile")
@@ -108,7 +108,7 @@ def _compiler() -> Finding:
 
 def _walls() -> Finding:
     from ..sandbox.cgroup import find_cgroup
-    from ..sandbox.walls import find_walls
+    from ..sandbox.preflight import find_walls
 
     walls = find_walls()
     if walls.stand:

@@ -55,8 +55,8 @@ def evaluate(
 
     Intervals are Wilson's at 95 %: how sure the figure is for this one model, were it asked about other samples.
     """
+    from .output import output, print_json
     from .progress import watching
-    from .show import output, print_json
 
     options: dict[str, Any] = {"protocol": protocol, "limit": limit, "problems": problems}
     options |= {"keep": None if keep is None else str(keep), **_options(changes or [])}
@@ -66,7 +66,7 @@ def evaluate(
         check_output_folder(keep, "--keep")
     with watching(resumable=keep is not None) as events:
         from ..api import evaluate as ask
-        from ..evaluate import summary
+        from ..evaluation import summary
 
         given = {name: value for name, value in options.items() if value is not None}
         result = ask(model, data, suite, seed=seed, columns=mapping_of(columns), events=events, **given)
@@ -98,8 +98,8 @@ def _options(changes: Sequence[str]) -> dict[str, Any]:
 
 
 def _tables(result: SuiteResult) -> list[Any]:
-    from ..evaluate import summary, wilson
-    from .show import table
+    from ..evaluation import summary, wilson
+    from .output import table
 
     found = summary(result)
     scores = [

@@ -29,12 +29,12 @@ def export(
 
     Without --merge, a student that learnt an adapter is written as that: it needs its base beside it.
     """
+    from .output import output, print_json
     from .progress import watching
-    from .show import output, print_json
 
     with watching():
         from ..api import model_folder
-        from ..student.export import export as write
+        from ..model.merge import export as write
 
         source = model_folder(model)
         check_new_folder(out, "--out", [source])

@@ -37,9 +37,8 @@ def generate(
     from ..programs import stream
     from ..table import SCHEMA, write_stream
     from ..table.write import check_format
-    from .output import check_samples_file
+    from .output import check_samples_file, output, print_json, table
     from .progress import watching
-    from .show import output, print_json, table
 
     levels = tuple(words(level or ["all"]))
     check_format(out)

@@ -17,7 +17,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import GradatimError, Stopped, UserError
-from . import check, doctor, evaluate, export, generate, listing, plan, report, run, sample, score, study
+from . import check, doctor, evaluate, export, generate, plan, report, run, sample, score, study
+from . import list as listing
 from .streams import ReaderGone, careful_streams, check_output_stream, open_streams
 
 __all__ = ["app", "main"]

@@ -46,8 +46,8 @@ def plan(
     from ..api import default_folder
     from ..plan import plan_run
     from ..recipe import load
+    from .output import output, print_json
     from .progress import watching
-    from .show import output, print_json
 
     asked = load(recipe, changes or ())
     with watching() as events:
@@ -59,7 +59,7 @@ def plan(
 
 
 def _print(made: RunPlan, console: Console) -> None:
-    from .show import size, table
+    from .output import size, table
 
     counted = made.data is not None
     console.print(f"{made.title or 'recipe'}: schedule {made.schedule}, difficulty {made.metric}", markup=False)
@@ -91,7 +91,7 @@ def _print(made: RunPlan, console: Console) -> None:
 
 def _print_cycles(made: RunPlan, console: Console) -> None:
     """What each cycle asks of the student and of the teacher, and what that may cost."""
-    from .show import table
+    from .output import table
 
     kinds = [
         kind

@@ -29,7 +29,7 @@ def report(
 
     Reads the folders and changes nothing in them, so a run still at work can be looked at.
     """
-    from ..report import collect, markdown_table, write_report
+    from ..reporting import collect, markdown_table, write_report
     from .output import check_page
     from .run import print_report
 

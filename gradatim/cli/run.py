@@ -42,8 +42,7 @@ def run(
     from ..api import default_folder
     from ..assemble import check
     from ..recipe import files_of, load
-    from .output import check_run_output
-    from .show import print_json
+    from .output import check_run_output, print_json
 
     if out is not None and len(recipes) > 1:
         raise UserError("one folder holds one run", where="--out", given=f"{len(recipes)} recipes")
@@ -62,7 +61,7 @@ def _one(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
     from .progress import watching
 
     with watching(resumable=True) as events:
-        from ..evaluate import summary
+        from ..evaluation import summary
         from ..run import run as run_recipe
 
         stages = run_recipe(recipe, folder, events=events)
@@ -86,8 +85,8 @@ def _one(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
 
 def print_report(folders: list[Path], page: Path, quiet: bool = False) -> Path:
     """Write the page of ``folders`` and print the result table; returns the page's path."""
-    from ..report import collect, terminal_table, write_report
-    from .show import output
+    from ..reporting import collect, terminal_table, write_report
+    from .output import output
 
     path = write_report(folders, page)
     if not quiet:

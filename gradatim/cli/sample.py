@@ -57,15 +57,15 @@ def sample(
     A prompt that is a whole TinyPy program is run, and the student is asked what it prints; any other prompt is
     continued. Nothing is run but TinyPy, in an interpreter of its own.
     """
+    from .output import output, print_json
     from .progress import watching
-    from .show import output, print_json
 
     if prompt == "-":
         prompt = _read_prompt()
     with watching() as events:
         from ..api import open_model
-        from ..student.decode import complete
-        from ..student.form import shaper
+        from ..inference.decode import complete
+        from ..model.prompt_format import shaper
 
         asked = _questions(prompt, count if sampled or prompt is None else 1, words(level or ["all"]), seed)
         student = open_model(model)

@@ -16,8 +16,8 @@ from .options import Columns, Json, mapping_of, words
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ..report.correlation import Correlations
-    from ..report.passes import Passes
+    from ..reporting.correlation import Correlations
+    from ..reporting.results_by_sample import Passes
     from ..stage import Difficulty
     from ..table import ReadReport
 
@@ -87,9 +87,8 @@ def score(
     """
     from ..difficulty import score as score_table
     from ..table.write import check_format
-    from .output import check_page, check_samples_file
+    from .output import check_page, check_samples_file, output, print_json
     from .progress import watching
-    from .show import output, print_json
 
     metrics = list(dict.fromkeys(words(metric or ["om"])))
     if out is not None and out.suffix.lower() == ".txt":
@@ -171,19 +170,19 @@ def _options(changes: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[s
 def _passes(path: Path | None) -> Passes | None:
     if path is None:
         return None
-    from ..report.passes import read_passes
+    from ..reporting.results_by_sample import read_passes
 
     return read_passes(path)
 
 
 def _agreement(scored: pa.Table, metrics: Sequence[str], passes: Passes | None) -> Correlations:
-    from ..report.correlation import correlations
+    from ..reporting.correlation import correlations
 
     return correlations(scored, metrics, None if passes is None else passes.by_id)
 
 
 def _report(agreement: Correlations, out: Path, samples: Path, passes: Passes | None) -> None:
-    from ..report.correlation import write_correlations
+    from ..reporting.correlation import write_correlations
 
     write_correlations(agreement, out, title=samples.name, passes="" if passes is None else passes.told)
 
@@ -215,7 +214,7 @@ def _read(path: Path, told: Mapping[str, Any]) -> tuple[pa.Table, ReadReport]:
 
 def _holds_choices(path: Path) -> bool:
     """Whether the rows are multiple-choice questions, as the suite ``choice`` reads them."""
-    from ..table.chunks import chunks_of, format_of
+    from ..table.formats import chunks_of, format_of
 
     form = format_of(str(path))
     first = next(chunks_of(str(path), form, 1, lambda *row: None), None) if form in ("jsonl", "parquet") else None
@@ -224,8 +223,7 @@ def _holds_choices(path: Path) -> bool:
 
 
 def _read_choices(path: Path, report: ReadReport) -> pa.Table:
-    from ..evaluate.choice import choices_table
-    from ..evaluate.questions import read_questions
+    from ..evaluation.choice import choices_table, read_questions
 
     asked = read_questions(path)
     report.kept = len(asked.questions)
@@ -267,7 +265,7 @@ def _tell_rejected(report: ReadReport, beside: Path | None) -> None:
 
 
 def _tables(facts: dict[str, Any], hard: dict[str, list[dict[str, Any]]], agreement: Correlations | None) -> list[Any]:
-    from .show import table
+    from .output import table
 
     def figure(value: float | None) -> str | None:
         return None if value is None else f"{value:g}"
@@ -282,7 +280,7 @@ def _tables(facts: dict[str, Any], hard: dict[str, list[dict[str, Any]]], agreem
         for name, found in hard.items()
     ]
     if agreement is not None:
-        from ..report.correlation import caption, rows_of
+        from ..reporting.correlation import caption, rows_of
 
         blocks += [table(*rows_of(agreement)), caption(agreement)]
     return blocks

@@ -10,9 +10,8 @@ nothing of the test set: who designs with it in view would fit the curriculum to
 and where the answer is kept, is the matter of ``assemble`` and ``cycle``.
 """
 
-from .ask import Asked, ask_design
-from .facts import describe_samples, tell
-from .form import SCHEMA, Design, Terms, schema_for
-from .reading import read_design
+from .prompt import describe_samples, tell
+from .request import Asked, ask_design
+from .schema import SCHEMA, Design, Terms, read_design, schema_for
 
 __all__ = ["SCHEMA", "Asked", "Design", "Terms", "ask_design", "describe_samples", "read_design", "schema_for", "tell"]

@@ -29,6 +29,13 @@ __all__ = ["DIFFICULTIES", "read_folder", "score", "unscored_note"]
 
 DIFFICULTIES: Registry[Callable[..., Difficulty]] = Registry("difficulty", "difficulties")
 
+_MODULES = {
+    "composite": "composite",
+    **dict.fromkeys(("cyclomatic", "halstead", "om"), "complexity"),
+    **dict.fromkeys(("compression", "given", "nesting", "rarity", "size"), "surface"),
+    "trace": "trace",
+}
+
 for _name, _summary in {
     "composite": "Length, control flow and unfamiliarity (or any metrics) weighted into one figure.",
     "compression": "How little a program can be compressed: compressed size, alone or over its size.",
@@ -41,7 +48,7 @@ for _name, _summary in {
     "size": "Length in characters, tokens or lines.",
     "trace": "Steps executed when a TinyPy program runs.",
 }.items():
-    DIFFICULTIES.lazy(_name, f"{__name__}.{_name}:{_name}", _summary)
+    DIFFICULTIES.lazy(_name, f"{__name__}.{_MODULES[_name]}:{_name}", _summary)
 
 for _name, _summary in {
     "attention": "How evenly a model's attention is spread over what is before the answer (2405.07490); needs a model.",
@@ -49,6 +56,8 @@ for _name, _summary in {
     "p_correct": "How unlikely the right answer is for one or several models; needs a model.",
     "perplexity": "How surprised a model is by the answer, exp of the loss; needs a model.",
 }.items():
-    DIFFICULTIES.lazy(_name, f"{__name__}.asked:{_name}", _summary)
+    DIFFICULTIES.lazy(_name, f"{__name__}.model_based:{_name}", _summary)
 
-DIFFICULTIES.lazy("judged", f"{__name__}.judged:judged", "How hard a teacher finds a sample, 1 to 10; needs a teacher.")
+DIFFICULTIES.lazy(
+    "judged", f"{__name__}.teacher_rating:judged", "How hard a teacher finds a sample, 1 to 10; needs a teacher."
+)

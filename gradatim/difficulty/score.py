@@ -88,7 +88,7 @@ def unscored_note(
 
 def _causes(name: str, part: Difficulty, samples: pa.Table, rows: np.ndarray[Any, Any]) -> Mapping[str, int]:
     """The causes that the samples' texts show; of many rows a part is looked at, and the cause says of how many."""
-    from .program import is_python, parse, scored_text
+    from .python_source import is_python, parse, scored_text
 
     if not getattr(part, "reads_programs", False):
         return {"give no figure": len(rows)}

@@ -14,7 +14,7 @@ import math
 from ..errors import DataError, RecipeError
 from ..options import strict
 from ..programs import run_program
-from .program import PerTree
+from .python_source import PerTree
 
 __all__ = ["steps", "trace"]
 

@@ -3,11 +3,22 @@
 ``difficulties`` takes numbers as they are, or has a metric score the texts it finds in the rows; ``categories`` numbers
 the values of a column, for orders that go by them. Row i of the result is row i of the data, whatever could not be
 scored (NaN). Nothing is dropped here and nothing tokenized.
+
+Is this the data that a curriculum was made for?
+
+Two datasets of one length look alike to a sampler, which hands out row numbers. ``digests`` gives a digest for each
+column, so that data can be compared with what a checkpoint or a trainer holds. Tables, ``datasets.Dataset`` and arrays
+are digested whole, up to ``MOST_BYTES``; rows of lists up to ``MOST_ROWS``; beyond that, and for datasets that compute
+their rows, a sample of them at even distances, the first and the last among them. A column that is another at each
+reading (augmentation) has no digest, nor has a plain range, which holds no data; a value without a plain form counts by
+its type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 from ..difficulty import DIFFICULTIES, score, unscored_note
@@ -20,7 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-__all__ = ["categories", "difficulties"]
+__all__ = ["UNNAMED", "categories", "differing", "difficulties", "digests"]
 
 
 def difficulties(data: Sized, difficulty: Any, events: Events = ignore_events) -> npt.NDArray[np.float64]:
@@ -102,3 +113,116 @@ def _column(data: Any, name: str) -> list[Any]:
         column = data[name]
         return list(column.to_pylist() if hasattr(column, "to_pylist") else column)
     return [data[at].get(name) for at in range(len(data))]
+
+
+MOST_BYTES = 1 << 28
+MOST_ROWS = 16_384
+COMPUTED = 64
+"""Rows of a dataset that computes them, since one may take as long as it likes."""
+BLOCK = 4096
+
+UNNAMED = "rows"
+"""The name of rows that have no columns."""
+
+
+def digests(data: Any) -> dict[str, str]:
+    """By column, a digest of its values; rows without columns are one column ``UNNAMED``."""
+    if isinstance(data, range):
+        return {}
+    if hasattr(data, "column_names"):
+        return _of_table(data)
+    if hasattr(data, "dtype") and hasattr(data, "shape"):
+        return _of_array(data)
+    if isinstance(data, list | tuple):
+        return _of_rows(data, _spread(len(data), MOST_ROWS))
+    rows = _spread(len(data), COMPUTED)
+    first, second = _of_rows(data, rows), _of_rows(data, rows)
+    return {name: digest for name, digest in first.items() if second.get(name) == digest}
+
+
+def differing(kept: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    """The columns of ``kept`` that differ ``here``, or are missing; none when one of the two has no digest at all."""
+    return [name for name in kept if kept[name] != here.get(name)] if here else []
+
+
+def _spread(count: int, most: int) -> Sequence[int]:
+    """Up to ``most`` places among ``count``, at even distances, from the first to the last."""
+    if count <= most:
+        return range(count)
+    return sorted({place * (count - 1) // (most - 1) for place in range(most)})
+
+
+def _of_rows(data: Any, rows: Sequence[int]) -> dict[str, str]:
+    columns: dict[str, Any] = {}
+    for place in rows:
+        row = data[place]
+        for name, value in row.items() if isinstance(row, Mapping) else ((UNNAMED, row),):
+            line = f"{place}\0{_plain(value)}\n".encode("utf-8", "replace")
+            columns.setdefault(str(name), hashlib.sha256()).update(line)
+    return {name: digest.hexdigest()[:16] for name, digest in columns.items()}
+
+
+def _plain(value: Any) -> str:
+    try:
+        return json.dumps(value, sort_keys=True, default=_listed)
+    except (TypeError, ValueError, RecursionError):
+        return type(value).__name__
+
+
+def _listed(value: Any) -> Any:
+    """Arrays and tensors as lists; of anything else its type, since its text may be another each time."""
+    return value.tolist() if hasattr(value, "tolist") else type(value).__name__
+
+
+def _of_array(data: Any) -> dict[str, str]:
+    import numpy as np
+
+    if not isinstance(data, np.ndarray):  # a tensor, perhaps on another device
+        data = np.array(data.tolist())
+    if data.dtype.hasobject:
+        return _of_rows(data, _spread(len(data), MOST_ROWS))
+    step = max(1, data.nbytes // MOST_BYTES)
+    return {UNNAMED: _sha([str((data.dtype, data.shape)).encode(), np.ascontiguousarray(data[::step]).tobytes()])}
+
+
+def _of_table(data: Any) -> dict[str, str]:
+    found: dict[str, Any] = {name: hashlib.sha256() for name in data.column_names}
+    for table in _blocks(data):
+        for name in found:
+            for part in _buffers(table.column(name)):
+                found[name].update(part)
+    return {name: digest.hexdigest()[:16] for name, digest in found.items()}
+
+
+def _blocks(data: Any) -> Iterator[pa.Table]:
+    """Tables of ``BLOCK`` rows: all of them, or as many at even distances as ``MOST_BYTES`` allow."""
+    arrow = data if hasattr(data, "schema") else data.with_format("arrow")
+    size = int(getattr(data, "nbytes", None) or getattr(getattr(data, "data", None), "nbytes", 0) or 1)
+    blocks = -(-len(data) // BLOCK)
+    for block in _spread(blocks, max(2, int(blocks * min(1.0, MOST_BYTES / size)))):
+        start = block * BLOCK
+        stop = min(start + BLOCK, len(data))
+        yield arrow.slice(start, stop - start) if hasattr(data, "schema") else arrow[start:stop]
+
+
+def _buffers(column: pa.ChunkedArray) -> Iterator[bytes]:
+    """The values in a form that depends on neither chunks nor offsets, nor on how strings are kept."""
+    import pyarrow as pa
+
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_string(array.type) or pa.types.is_string_view(array.type):
+        array = array.cast(pa.large_string())
+    batch = pa.record_batch([array], names=["values"])
+    yield bytes(batch.serialize())
+    yield str(array.type).encode()
+
+
+def _sha(parts: Sequence[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from ..student.mixture import Draws
+    from ..training.weighted_sampling import Draws
 
     Scores: TypeAlias = npt.NDArray[np.float64]
     Sizes: TypeAlias = npt.NDArray[np.int64]
@@ -147,7 +147,7 @@ class Walk:
         """How the stage's rows are drawn, when they are: a mixture is one of what the budget counts."""
         import numpy as np
 
-        from ..student.mixture import draws_of
+        from ..training.weighted_sampling import draws_of
 
         if self.sizes is None:
             samples = replace(stage, spec=replace(stage.spec, tokens=stage.spec.tokens * self.batch))

@@ -30,8 +30,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RecipeError
 from ..schedule import SCHEDULES, Bands, make_bands, stage_table
 from ..stage import Event, Events, Stage, ignore_events
-from .columns import categories, difficulties
-from .identity import differing, digests
+from .columns import categories, differing, difficulties, digests
 from .parts import Part, Walk, sizes_of, units
 
 if TYPE_CHECKING:

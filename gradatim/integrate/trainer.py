@@ -25,7 +25,7 @@ from collections.abc import Sized
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, RecipeError
-from .identity import UNNAMED, differing, digests
+from .columns import UNNAMED, differing, digests
 from .sampler import CurriculumSampler
 
 if TYPE_CHECKING:

@@ -33,7 +33,8 @@ for _name, _attribute, _summary in (
     ("python", "PYTHON", "Python; verdicts on untrusted code are the PythonChecker's."),
     ("typescript", "TYPESCRIPT", "tsc, then node; types are not checked before running."),
 ):
-    LANGUAGES.lazy(_name, f"{__name__}.{_name}:{_attribute}", _summary)
+    _module = "gcc" if _name in ("c", "cpp") else _name
+    LANGUAGES.lazy(_name, f"{__name__}.{_module}:{_attribute}", _summary)
 
 
 def named(name: str, where: str | None = None) -> Language:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from .check import MARK
+from .language import MARK
 
 __all__ = ["ASSERT", "COMPARING", "HARNESS", "TESTS", "undefined"]
 

@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..sandbox.limits import Limits
-from .check import MARK, compile_limits
-from .language import Built, Examined, Fault, Language, Program, Runner, Start
+from .language import MARK, Built, Examined, Fault, Language, Program, Runner, Start, compile_limits
 from .toolchain import find, mounts, need, tell_version
 
 __all__ = ["DEFINITION", "JAVASCRIPT", "assemble", "fit", "missing", "node", "node_version", "start_scripts"]

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ToolchainMissing
-from .check import MARK, compile_limits
-from .language import Built, Examined, Fault, Language, Program, Runner, Start
+from .language import MARK, Built, Examined, Fault, Language, Program, Runner, Start, compile_limits
 from .toolchain import SYSTEM
 
 __all__ = ["PYTHON"]

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..sandbox.limits import Limits
 from ..sandbox.verdict import printable
-from .check import unusable
-from .language import Extracted, Fault, Program, Runner
+from .language import Extracted, Fault, Program, Runner, unusable
 
 if TYPE_CHECKING:
     from .language import Language

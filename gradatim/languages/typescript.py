@@ -16,11 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..sandbox.execution import Execution
-from .check import compile_limits
-from .compiled import compile_once
+from ..sandbox.verdict import Execution
+from .gcc import compile_once
 from .javascript import DEFINITION, assemble, fit, node, node_version, start_scripts
-from .language import Built, Examined, Fault, Language, Program, Runner, Start
+from .language import Built, Examined, Fault, Language, Program, Runner, Start, compile_limits
 from .toolchain import find, mounts, need, tell_version
 
 __all__ = ["TYPESCRIPT", "compiler_folder"]

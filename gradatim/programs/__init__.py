@@ -1,27 +1,25 @@
-"""Which programs does a student learn first? TinyPy: random small Python programs by level, with what they print.
+"""TinyPy: random small Python programs by level, with their output (arXiv 2407.10194).
 
-    grammar     what a level is: data, one row each
-    slots       where a program's literals and variables live while it is drawn
-    shapes      expressions and conditions: text, and the value it has
-    loops       the loops that may be drawn
-    draw        one random program and its output
-    blocks      a level's programs in numbered pieces, made by workers
-    generate    many distinct ones, the same whatever the workers; the table and the counts
-    interpret   what a given TinyPy program prints, safely
-    values      what it computes on its way, and where in its text
-    canonical   the form that renamed twins share
+    grammar          the levels as data, and the expressions, conditions and variables of a program
+    generator        one random program and its output; many distinct ones, the same for any number of workers
+    interpret        the output of a TinyPy program, and the intermediate values with their positions in the text
+    canonical_form   the form shared by programs that differ in variable names only (alpha-equivalence)
 
-A sample's text is ``prompt + answer``: the program, the line ``# output``, then one ``# …`` line per printed line,
+The text of a sample is ``prompt + answer``: the program, the line ``# output``, then one ``# …`` line per printed line,
 each line ended by a newline. Samples are joined by one blank line, that is by one further newline.
 """
 
 from __future__ import annotations
 
-from .canonical import canonical
-from .generate import Facts, Generated, LevelFacts, ProgramStream, generate, stream
-from .grammar import LEVELS, Level
-from .interpret import commented, run_program
-from .values import Values, values_of
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .canonical_form import canonical
+    from .generator import Facts, Generated, LevelFacts, ProgramStream, generate, stream
+    from .grammar import LEVELS, Level
+    from .interpret import Values, commented, run_program, values_of
 
 __all__ = [
     "LEVELS",
@@ -38,3 +36,13 @@ __all__ = [
     "stream",
     "values_of",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "canonical_form": ("canonical",),
+        "generator": ("Facts", "Generated", "LevelFacts", "ProgramStream", "generate", "stream"),
+        "grammar": ("LEVELS", "Level"),
+        "interpret": ("Values", "commented", "run_program", "values_of"),
+    },
+)

@@ -17,17 +17,62 @@ the published generator is silent or careless, this table chooses, and says so:
 
 Levels 0.1 to 0.3 are not published: each asks for one thing that the published ones take for granted (what a name
 stands for, which branch is taken, arithmetic in two steps). They are learnt from first, and ``all`` does not mean them.
+
+How does a shape of the grammar, such as ``(t o t) o t``, become text and its value?
+
+``compile_shape`` turns a shape into a function that draws it, once per drawer, so that no shape is looked at while
+programs are drawn. What is drawn is a pair: the text, and a function that computes the value the text has *now*,
+with Python's own operators, stopping ``and`` and ``or`` where Python stops. It is called as often as the text is
+executed: not at all in a branch not taken, once per turn in a loop. Shapes are read with Python's own parser.
+
+Where do the numbers of a program live while it is drawn, and how is one picked?
+
+Literals and variables share one list of *slots*: slot i ≤ digits holds the literal i, the slots after that hold
+the program's variables, oldest first. A term is then just a slot, whose text is in ``words`` and whose value is
+in ``values``, and nothing that draws or computes has to ask which of the two it is. No grammar here.
+
+Which loops may be drawn: those whose numbers lie in 0..digits and that run as often as the grammar says.
+
+They are few, so they are listed once per ``digits`` and drawn by picking from the list: no loop is ever empty or
+endless, and none has to be thrown away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import ast
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from random import Random
 from string import ascii_lowercase
+from typing import Any, TypeVar
 
 from ..errors import DataError, did_you_mean
 
-__all__ = ["COMPARISONS", "LEVELS", "OPERATORS", "REPETITIONS", "STEPS", "Level", "levels_named"]
+__all__ = [
+    "COMPARE",
+    "COMPARISONS",
+    "DIGITS",
+    "LEVELS",
+    "OPERATORS",
+    "REPETITIONS",
+    "STEPS",
+    "Counting",
+    "Draw",
+    "Drawn",
+    "Level",
+    "Slots",
+    "Thunk",
+    "compile_shape",
+    "countings",
+    "levels_named",
+    "ranges",
+]
+
+DIGITS = (9, 65535)
+"""Bounds of the largest literal: 9 lets every loop of the grammar count, 65535 keeps the drawing tables small."""
+
 
 OPERATORS = "+++---***/"  # each equally likely
 COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
@@ -160,3 +205,241 @@ def levels_named(wanted: Iterable[str | Level]) -> tuple[Level, ...]:
     if not rows:
         raise DataError("no TinyPy level is asked for", allowed=", ".join([*LEVELS, "all"]))
     return tuple(rows.values())
+
+
+Thunk = Callable[[], Any]
+Drawn = tuple[str, Thunk]
+Draw = Callable[[], Drawn]
+
+_APPLY = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+COMPARE = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+_OPERATORS = tuple((f" {symbol} ", _APPLY[symbol]) for symbol in OPERATORS)
+_COMPARISONS = tuple((f" {symbol} ", COMPARE[symbol]) for symbol in COMPARISONS)
+
+
+def compile_shape(shape: str, slots: Slots) -> Draw:
+    """A function that draws ``shape`` from ``slots``; ``ValueError`` when it is not a shape of the grammar."""
+    return _compile(ast.parse(shape.replace(" o ", " + "), mode="eval").body, slots)
+
+
+def _compile(node: ast.expr, slots: Slots) -> Draw:
+    match node:
+        case ast.Name(id="v"):
+            return _bare(slots.variable, slots)
+        case ast.Name(id="u"):
+            return _bare(slots.any_variable, slots)
+        case ast.Name(id="t"):
+            return _bare(slots.term, slots)
+        case ast.Name(id="c"):
+            return _comparison(slots)
+        case ast.BinOp(left=ast.Name(id="t"), right=ast.Name(id="t")):
+            return _operation(slots)
+        case ast.BinOp(left=left, right=right):
+            return _nested(_inner(left, slots), _inner(right, slots), slots)
+        case ast.BoolOp(op=ast.Or(), values=[left, right]):
+            return _either(_compile(left, slots), _compile(right, slots))
+        case ast.BoolOp(op=ast.And(), values=[ast.Name() | ast.UnaryOp() as left, ast.Name() | ast.UnaryOp() as right]):
+            return _both(_compile(left, slots), _compile(right, slots))
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return _negation(_compile(operand, slots), bracket=isinstance(operand, ast.BoolOp))
+    raise ValueError(f"not a shape of the grammar: {ast.unparse(node)}")
+
+
+def _bare(pick: Callable[[], int], slots: Slots) -> Draw:
+    words, values = slots.words, slots.values
+
+    def draw() -> Drawn:
+        slot = pick()
+        return words[slot], lambda: values[slot]
+
+    return draw
+
+
+def _operation(slots: Slots) -> Draw:
+    words, values, random, count, first = slots.words, slots.values, slots.random, len(_OPERATORS), slots.first
+    variable, term = slots.variable, slots.term
+
+    def draw() -> Drawn:
+        left, right = term(), term()
+        if left < first and right < first:  # `3 + 4` would not depend on the program
+            right = variable()
+        sign, apply = _OPERATORS[int(random() * count)]
+        return words[left] + sign + words[right], lambda: apply(values[left], values[right])
+
+    return draw
+
+
+def _comparison(slots: Slots) -> Draw:
+    words, values, random, count = slots.words, slots.values, slots.random, len(_COMPARISONS)
+    variable, term, literal = slots.variable, slots.term, slots.literal
+
+    def draw() -> Drawn:
+        left, right = variable(), term()
+        if right == left:  # `a < a` asks nothing
+            right = literal()
+        sign, holds = _COMPARISONS[int(random() * count)]
+        return words[left] + sign + words[right], lambda: holds(values[left], values[right])
+
+    return draw
+
+
+def _nested(draw_left: Draw, draw_right: Draw, slots: Slots) -> Draw:
+    random, count = slots.random, len(_OPERATORS)
+
+    def draw() -> Drawn:
+        left, left_value = draw_left()
+        sign, apply = _OPERATORS[int(random() * count)]
+        right, right_value = draw_right()
+        return left + sign + right, lambda: apply(left_value(), right_value())
+
+    return draw
+
+
+def _inner(node: ast.expr, slots: Slots) -> Draw:
+    """A part of an operation; one that is an operation itself gets its brackets back."""
+    inner = _compile(node, slots)
+    if not isinstance(node, ast.BinOp):
+        return inner
+
+    def draw() -> Drawn:
+        text, value = inner()
+        return f"({text})", value
+
+    return draw
+
+
+def _either(draw_left: Draw, draw_right: Draw) -> Draw:
+    def draw() -> Drawn:
+        left, left_holds = draw_left()
+        right, right_holds = draw_right()
+        return f"{left} or {right}", lambda: left_holds() or right_holds()
+
+    return draw
+
+
+def _both(draw_left: Draw, draw_right: Draw) -> Draw:
+    def draw() -> Drawn:
+        left, left_holds = draw_left()
+        right, right_holds = draw_right()
+        return f"{left} and {right}", lambda: left_holds() and right_holds()
+
+    return draw
+
+
+def _negation(draw_inner: Draw, *, bracket: bool) -> Draw:
+    def draw() -> Drawn:
+        text, holds = draw_inner()
+        return f"not ({text})" if bracket else f"not {text}", lambda: not holds()
+
+    return draw
+
+
+Option = TypeVar("Option")
+_VARIABLE = 0.6  # how often a term is a variable
+
+
+class Slots:
+    """The slots of one program at a time, and the randomness that everything drawn for it uses.
+
+    ``first`` is the slot of the oldest variable, ``end`` one more than that of the newest. Lists are never
+    replaced, so that functions may keep them. ``int(random() * n)`` is the fastest uniform draw, the same on
+    every platform.
+    """
+
+    __slots__ = ("_letters", "end", "first", "random", "values", "words")
+
+    def __init__(self, digits: int, letters: str, seed: str) -> None:
+        self.random = Random(seed).random
+        self._letters = list(letters)
+        self.first = self.end = digits + 1
+        self.values: list[Any] = [*range(digits + 1), *[0] * len(letters)]
+        self.words: list[str] = [*map(str, range(digits + 1)), *[""] * len(letters)]
+
+    def forget(self) -> None:
+        """Make room for the next program: no variables."""
+        self.end = self.first
+
+    def new(self, value: Any) -> int:
+        """The slot of a new variable that holds ``value``, its letter drawn from those that are left."""
+        slot, letters = self.end, self._letters
+        used = slot - self.first
+        other = used + int(self.random() * (len(letters) - used))
+        letters[used], letters[other] = letters[other], letters[used]
+        self.words[slot] = letters[used]
+        self.values[slot] = value
+        self.end = slot + 1
+        return slot
+
+    def literal(self) -> int:
+        """The slot of a literal; the slot is its value."""
+        return int(self.random() * self.first)
+
+    def variable(self) -> int:
+        """The slot of a variable, the newest most likely: what was just made is there to be used."""
+        share = self.random()
+        return self.end - 1 - int(share * share * (self.end - self.first))
+
+    def any_variable(self) -> int:
+        """The slot of a variable, each equally likely."""
+        return self.first + int(self.random() * (self.end - self.first))
+
+    def term(self) -> int:
+        """The slot of a variable or literal."""
+        if self.random() < _VARIABLE:
+            share = self.random()
+            return self.end - 1 - int(share * share * (self.end - self.first))
+        return int(self.random() * self.first)
+
+    def choice(self, options: Sequence[Option]) -> Option:
+        """One of ``options``, each equally likely."""
+        return options[int(self.random() * len(options))]
+
+    def between(self, least: int, most: int) -> int:
+        """A whole number from ``least`` to ``most``, both included."""
+        return least + int(self.random() * (most - least + 1))
+
+
+Counting = tuple[str, int, int]
+_REACH = max(STEPS) * max(REPETITIONS)
+
+
+@cache
+def ranges(digits: int) -> list[tuple[str, range]]:
+    """Every ``range(…)`` of the grammar as text, with its values; a step of 1 is not written."""
+    return [
+        (f"range({start}, {stop}{f', {step}' if step > 1 else ''})", turns)
+        for step in STEPS
+        for start in range(digits + 1)
+        for stop in range(start + 1, min(start + _REACH, digits) + 1)
+        if len(turns := range(start, stop, step)) in REPETITIONS
+    ]
+
+
+@cache
+def countings(digits: int) -> list[list[Counting]]:
+    """For each start 0..digits, every (comparison, bound, signed step) of a ``while`` that repeats rightly."""
+    return [
+        [
+            (sign, bound, move)
+            for move in [direction * step for direction in (1, -1) for step in STEPS]
+            for sign in (("<", "<=", "!=") if move > 0 else (">", ">=", "!="))
+            for bound in range(max(0, start - _REACH), min(digits, start + _REACH) + 1)
+            if _turns(start, COMPARE[sign], bound, move) in REPETITIONS
+        ]
+        for start in range(digits + 1)
+    ]
+
+
+def _turns(start: int, holds: Callable[[int, int], bool], bound: int, move: int) -> int:
+    """How often the loop runs; it is left when it has run once too often."""
+    turns = 0
+    while turns <= max(REPETITIONS) and holds(start, bound):
+        start, turns = start + move, turns + 1
+    return turns

@@ -17,8 +17,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from ..errors import UserError
 from ..stage import Event, Events, ignore_events
 from .limits import Limits
+from .preflight import require_walls
 from .verdict import Verdict
-from .walls import require_walls
 from .workers import PythonJob, Worker
 
 __all__ = ["PythonChecker", "PythonJob", "awaited"]

@@ -14,15 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import Stopped, UserError
-from .bare import run_bare
+from .bwrap import check_command, check_name
 from .cgroup import find_cgroup
-from .enclosure import check_command, check_name
-from .execution import Execution, Invocation
 from .limits import Limits
+from .preflight import require_walls
 from .rights import SLOTS
+from .runners import run_bare, run_walled
 from .supervise import Tree
-from .walled import run_walled
-from .walls import require_walls
+from .verdict import Execution, Invocation
 
 __all__ = ["Sandbox"]
 

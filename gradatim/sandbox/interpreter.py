@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from ..errors import UserError, WorkFailed
 from . import seccomp
-from .enclosure import enclose
+from .bwrap import enclose
 from .inside.codec import encode
 from .inside.nest import LENGTH
 from .limits import MIB, Limits

@@ -17,8 +17,8 @@ from .bands import PAPER_THRESHOLDS, Bands, check_cuts, make_bands
 from .designed import Designed
 from .matrix import SCHEDULES, Matrix, ScheduleFactory, split_budget
 from .orders import ORDERS, Arranged, Order, OrderFactory, category_codes
-from .realise import probe_rows, realise, stage_seed, stage_table
-from .walk import preview
+from .preview import preview
+from .select_rows import probe_rows, realise, stage_seed, stage_table
 
 __all__ = [
     "ORDERS",

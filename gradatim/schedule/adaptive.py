@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from ..errors import RecipeError
 from ..stage import Needs, Schedule, StageResult, StageSpec
-from .walk import preview
+from .preview import preview
 
 __all__ = ["check_range", "focused", "met", "needs_of", "needs_whole_samples", "part_name", "with_replay"]
 

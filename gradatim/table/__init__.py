@@ -1,24 +1,27 @@
-"""What does a sample look like, at rest and on its way in and out?
+"""Tables of samples: Arrow tables whose rows are samples, and the files that they are read from and written to.
 
-A table is an Arrow table whose rows are samples. Everything the rest of the project asks of one is here:
+    schema        the columns, their types and the content id; ``make_table`` builds a table from plain columns
+    formats       Parquet, JSON, CSV, TinyPy text and ``datasets``, in chunks of rows
+    read          those files with a column mapping; ``report`` counts the rows that are not used
+    instruction   rows of conversations and instructions as prompt and answer
+    splits        training, validation and test sets that share no program; ``dedupe`` before that
+    write         the same formats, written whole or not at all
 
-    schema   the columns, their types and the content id; ``make_table`` builds a table from plain columns
-    read     Parquet, JSON, CSV, TinyPy text and ``datasets`` in, with a column mapping and a report on the rows
-    fingerprint  is a data file still the one that was read?
-    write    the same formats out, whole or not at all
-    split    training, validation and test sets that share no program; ``dedupe`` before that
-
-``read`` and ``write`` pass batches on, so a table need not fit in memory on its way through. Nothing here scores,
-bands or tokenizes samples, and nothing runs them.
+``read`` and ``write`` pass batches on, so a table may be larger than memory.
 """
 
 from __future__ import annotations
 
-from .dedupe import Deduped, dedupe
-from .read import ReadReport, Rejected, read_table, stream_table
-from .schema import COLUMNS, LABELS, SCHEMA, make_table, questions, sample_id, texts
-from .split import Split, SplitBy, split
-from .write import write_stream, write_table
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .read import read_table, stream_table
+    from .report import ReadReport, Rejected
+    from .schema import COLUMNS, LABELS, SCHEMA, make_table, questions, sample_id, texts
+    from .splits import Deduped, Split, SplitBy, dedupe, split
+    from .write import write_stream, write_table
 
 __all__ = [
     "COLUMNS",
@@ -40,3 +43,14 @@ __all__ = [
     "write_stream",
     "write_table",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "read": ("read_table", "stream_table"),
+        "report": ("ReadReport", "Rejected"),
+        "schema": ("COLUMNS", "LABELS", "SCHEMA", "make_table", "questions", "sample_id", "texts"),
+        "splits": ("Deduped", "Split", "SplitBy", "dedupe", "split"),
+        "write": ("write_stream", "write_table"),
+    },
+)

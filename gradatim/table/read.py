@@ -1,4 +1,9 @@
-"""What samples does a file hold, and which of its rows could not be used?
+"""Which column of a file is which of ours?
+
+``mapping_of`` checks a mapping (ours -> theirs), or makes one of the columns that have our names and those that look
+like metrics. CSV has no types: ``typed`` reads numbers where a column is to hold some.
+
+What samples does a file hold, and which of its rows could not be used?
 
 Rows stream in batch by batch from any format of ``chunks``. A column mapping (ours -> theirs) says what the file's
 columns mean: ``{"prompt": "instruction", "answer": "output"}`` for pairs, ``{"answer": "code"}`` for code to
@@ -22,14 +27,87 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import DataError, did_you_mean
-from .chunks import FORMATS, Chunk, Reject, chunks_of, format_of
+from .formats import FORMATS, Chunk, Reject, chunks_of, format_of
 from .instruction import CONTEXT, SHAPES, converted, own_columns, shape_of, with_context
-from .mapping import is_metric, mapping_of, typed
 from .report import UNPARSED, ReadReport, Rejected, is_rejected_file, rejected_file
-from .schema import COLUMNS, complete, fit, kind_of
+from .schema import COLUMNS, LABELS, complete, fit, kind_of
 from .write import ROWS
 
-__all__ = ["UNPARSED", "ReadReport", "Rejected", "is_rejected_file", "read_table", "rejected_file", "stream_table"]
+__all__ = [
+    "UNPARSED",
+    "ReadReport",
+    "Rejected",
+    "is_metric",
+    "is_rejected_file",
+    "mapping_of",
+    "read_table",
+    "rejected_file",
+    "stream_table",
+    "typed",
+]
+
+
+def mapping_of(columns: Mapping[str, str] | None, chunk: Chunk, there: list[str], where: str) -> dict[str, str]:
+    """Ours -> theirs for the columns to take; a ``DataError`` for one that is not ``there``."""
+    there = list(dict.fromkeys(there))
+    if columns is None:
+        taken = {name: name for name in chunk.columns if name in COLUMNS or name in LABELS or is_metric(name, chunk)}
+        if "answer" not in taken:
+            raise DataError(
+                "there is no column 'answer'",
+                where=where,
+                given=", ".join(there),
+                hint=did_you_mean("answer", there)
+                or "name it in a column mapping, such as answer: COLUMN under data.columns, or --columns answer=COLUMN",
+            )
+        return taken
+    if "answer" not in columns:
+        raise DataError(
+            "the column mapping must name the answer",
+            where=where,
+            given=dict(columns),
+            allowed="answer: COLUMN, …",
+        )
+    named = {ours: theirs for ours, theirs in columns.items() if ours not in CONTEXT}
+    if len(named) < len(columns):  # a question is made of what stands before it where the file has none
+        named.setdefault("prompt", "prompt")
+    for ours, theirs in {**columns, **named}.items():
+        if theirs not in there:
+            raise DataError(
+                f"there is no column {theirs!r} to take as {ours!r}",
+                where=where,
+                allowed=", ".join(there),
+                hint=did_you_mean(theirs, there),
+            )
+    return named
+
+
+def is_metric(name: str, chunk: Chunk) -> bool:
+    """Whether a column that nobody named looks like a metric: numbers, in CSV texts that are numbers."""
+    values = chunk.columns[name]
+    if kind_of(name) != "metric":
+        return False
+    if not isinstance(values, list):
+        return bool(pa.types.is_floating(values.type) or pa.types.is_integer(values.type))
+    there = [value for value in values if value is not None]
+    if chunk.untyped:
+        there = [_number(value) for value in there]
+    return bool(there) and {type(value) for value in there} <= {float, int}
+
+
+def _number(text: Any) -> Any:
+    """The number that a cell of CSV spells, else the cell."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return text
+
+
+def typed(name: str, values: list[Any]) -> list[Any]:
+    """Cells of CSV as the column ``name`` takes them: an empty prompt is one, numbers are read where they are meant."""
+    if name == "prompt":
+        return ["" if value is None else value for value in values]
+    return [_number(value) for value in values] if kind_of(name) == "metric" else values
 
 
 EMPTY = "the answer is empty"

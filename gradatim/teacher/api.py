@@ -24,11 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..client.allowance import Budget, Cost, Rates
-from ..client.endpoint import Endpoint, check_address, load_package, read_key
+from ..client.endpoint import Endpoint, LimitName, Parameters, check_address, load_package, read_key
 from ..client.exchange import open_client
-from ..client.parameters import LimitName, Parameters
-from ..client.sending import Patience, Sending, Tally
+from ..client.messages import Budget, Cost, Rates
+from ..client.requests import Patience, Sending, Tally
 from ..errors import RecipeError
 from ..options import strict
 from ..stage import Events, ignore_events
@@ -173,8 +172,8 @@ def api(
     events: Events = ignore_events,
 ) -> Teacher:
     """Any OpenAI-compatible endpoint, with rate limits and a budget"""
-    from .cache import Cached
-    from .language import LanguageTeacher
+    from .llm_teacher import LanguageTeacher
+    from .reply_store import Cached
 
     chat = ApiChat(
         base_url,

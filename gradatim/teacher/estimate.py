@@ -13,8 +13,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..client.allowance import Budget, Cost
-from .prompt_files import Prompts
+from ..client.messages import Budget, Cost
+from .prompts import Prompts
 
 __all__ = ["CHARACTERS", "Estimate", "Lengths", "estimate"]
 

@@ -45,8 +45,8 @@ class LocalChat:
     def student(self) -> Any:
         """The model with its tokenizer, opened when it is not."""
         if self._opened is None:
-            from ..student.hardware import device
-            from ..student.load import load_student
+            from ..model.hardware import device
+            from ..model.load import load_student
 
             self._opened = load_student(self.folder, device())
         return self._opened
@@ -64,7 +64,7 @@ class LocalChat:
     @cached_property
     def identity(self) -> str:
         """By the weights, wherever they lie, and the seed."""
-        from ..student.learner import weights_digest
+        from ..training.trainer import weights_digest
 
         return f"local:{weights_digest(self.student.model)}:{self.seed}"
 
@@ -103,9 +103,9 @@ class LocalChat:
             yield from (places[first : first + self.batch] for first in range(0, len(places), self.batch))
 
     def _write(self, requests: Sequence[Request]) -> list[Reply | None]:
-        from ..evaluate.generation import _at_temperature
-        from ..student.decode import complete
-        from ..student.vocabulary import Vocabulary
+        from ..evaluation.generation import _at_temperature
+        from ..inference.decode import complete
+        from ..model.vocabulary import Vocabulary
 
         model, tokenizer = self.student.model, self.student.tokenizer
         vocabulary = Vocabulary(tokenizer)
@@ -130,7 +130,7 @@ class LocalChat:
 
     def _prompts(self, requests: Sequence[Request]) -> list[str]:
         """Through the chat template where there is one; what a message spells of its control tokens stays text."""
-        from ..student.prompt_text import renderer
+        from ..model.prompt_format import renderer
 
         tokenizer = self.student.tokenizer
         if not getattr(tokenizer, "chat_template", None):
@@ -172,8 +172,8 @@ def local(
     events: Events = ignore_events,
 ) -> Teacher:
     """A Hugging Face model in this process"""
-    from .cache import Cached
-    from .language import LanguageTeacher
+    from .llm_teacher import LanguageTeacher
+    from .reply_store import Cached
 
     chat = Cached(LocalChat(model, batch=batch, seed=seed), cache, account=account)
     return LanguageTeacher(

@@ -35,8 +35,7 @@ class Oracle:
     """The exact teacher. ``levels`` and ``digits`` are what ``seeds`` and new questions are drawn from."""
 
     def __init__(self, *, levels: str | Sequence[str] = ("all",), digits: int = 9, seed: int = 0) -> None:
-        from ..programs.generate import DIGITS
-        from ..programs.grammar import levels_named
+        from ..programs.grammar import DIGITS, levels_named
 
         if not DIGITS[0] <= digits <= DIGITS[1]:
             raise DataError(
@@ -104,7 +103,7 @@ class Oracle:
         return made
 
     def _fault(self, prompt: str, random: Random) -> str | None:
-        from .kin import slips
+        from .variations import slips
 
         right = _printed(prompt)
         if right is None:
@@ -114,7 +113,7 @@ class Oracle:
 
     def _question(self, parent: str, level: str | None, random: Random) -> Question | None:
         from ..programs import canonical
-        from .kin import kin
+        from .variations import kin
 
         known = canonical(parent)
         if _printed(parent) is not None:
@@ -128,7 +127,7 @@ class Oracle:
     def _redrawn(self, known: str, level: str | None, random: Random) -> Question | None:
         """Another program of the level; None where the level is not known."""
         from ..programs import LEVELS, canonical
-        from ..programs.draw import Drawer
+        from ..programs.generator import Drawer
 
         if level not in LEVELS:
             return None

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from gradatim.sandbox.inside.codec import MAX_DEPTH
-from gradatim.sandbox.walls import find_walls
-from gradatim.sandbox.watch import descendants
+from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.supervise import descendants
 
 ADD: dict[str, Any] = {
     "task_id": "add",

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gradatim.languages import LANGUAGES
-from gradatim.sandbox import walls
+from gradatim.sandbox import preflight as walls
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import pytest
 from gradatim.errors import GradatimError
 from gradatim.recipe import _flat, load
 from gradatim.record import read_json
-from gradatim.report import collect, terminal_table
-from gradatim.report.page import render
+from gradatim.reporting import collect, terminal_table
+from gradatim.reporting.html import render
 from gradatim.results import decode_fitted, decode_stage, decode_suite
 from gradatim.schedule import SCHEDULES
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gradatim.client.endpoint import check_address
 
+from gradatim.client.endpoint import check_address
 from gradatim.errors import DataError, RecipeError, UserError
-from gradatim.evaluate.generation import endpoint
-from gradatim.evaluate.rows import read_rows
+from gradatim.evaluation.generation import endpoint
+from gradatim.evaluation.samples import read_rows
 from gradatim.files import open_input, read_input
 from gradatim.parsing import parse_json, parse_yaml
 from gradatim.recipe import load

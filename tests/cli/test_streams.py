@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gradatim.sandbox.walls import find_walls
+from gradatim.sandbox.preflight import find_walls
 
 GRADATIM = f"{sys.executable} -m gradatim"
 LIST = f"{GRADATIM} list schedules"

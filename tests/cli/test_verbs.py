@@ -7,7 +7,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from gradatim.cli.listing import KINDS
+from gradatim.cli.list import KINDS
 from gradatim.cli.study import _arms
 from gradatim.recipe import load
 from gradatim.study import _titles, plan_study

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from serving import completion, says, sends
 
-from gradatim.client.parameters import Parameters
+from gradatim.client.endpoint import Parameters
 from gradatim.errors import TeacherFailed
-from gradatim.teacher.cache import Cached
+from gradatim.teacher.reply_store import Cached
 
 
 def with_usage(prompt: str, written: str = "5") -> bytes:

@@ -12,9 +12,9 @@ import urllib.parse
 import pytest
 from serving import SECRET, completion, fails, says, sends
 
-from gradatim.client.secret import Redactor
+from gradatim.client.exchange import Redactor
 from gradatim.errors import GradatimError
-from gradatim.teacher.cache import Cached
+from gradatim.teacher.reply_store import Cached
 
 ODD = "k/ey+with=odd&chars_<0>.~x\"'\\%z"
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from gradatim.difficulty import DIFFICULTIES
-from gradatim.difficulty.program import CHUNK
+from gradatim.difficulty.python_source import CHUNK
 from gradatim.errors import RecipeError
 from gradatim.options import option_names
 from gradatim.programs import generate
@@ -142,7 +142,7 @@ def model(few: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> str:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from gradatim.student.tokenizer import character_tokenizer, texts_of
+    from gradatim.model.tokenizer import character_tokenizer, texts_of
 
     torch.manual_seed(2)
     folder = tmp_path_factory.mktemp("asked")

@@ -10,16 +10,16 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from gradatim.distillation import JUDGES, Judge, View
+from gradatim.distillation.judge import NeedsStudent
 from gradatim.errors import RecipeError
-from gradatim.feedback import JUDGES, Judge, View
-from gradatim.feedback.judge import NeedsStudent
-from gradatim.sandbox.walls import find_walls
-from gradatim.student.load import LoadedStudent
-from gradatim.student.tokenizer import character_tokenizer
+from gradatim.model.load import LoadedStudent
+from gradatim.model.tokenizer import character_tokenizer
+from gradatim.sandbox.preflight import find_walls
 from gradatim.table import make_table
 from gradatim.teacher import Request
-from gradatim.teacher.language import LanguageTeacher
-from gradatim.teacher.scripted import ScriptedChat
+from gradatim.teacher.llm_teacher import LanguageTeacher
+from gradatim.teacher.replay import ScriptedChat
 
 GARBLED = "I would rather not give points."
 POINTS = """\

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gradatim.student.objective import OBJECTIVES
-from gradatim.student.settings import ContrastSettings, Requirements, TeacherKLSettings, TrainSettings
+from gradatim.model.settings import ContrastSettings, Requirements, TeacherKLSettings, TrainSettings
+from gradatim.training.objective import OBJECTIVES
 
 SETTINGS = (
     TrainSettings(),
@@ -24,8 +24,8 @@ OUTSIDE = '''\
 
 import torch
 
-from gradatim.student.forward import labels_of, make_logits, tensors
-from gradatim.student.objective import Loss, Term
+from gradatim.training.forward import labels_of, make_logits, tensors
+from gradatim.training.objective import Loss, Term
 
 
 class Smoothed(Loss):

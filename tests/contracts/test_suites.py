@@ -10,12 +10,12 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gradatim.errors import DataError, RecipeError, UnknownPart
-from gradatim.evaluate import SUITES, summary
+from gradatim.evaluation import SUITES, summary
+from gradatim.model.load import LoadedStudent
+from gradatim.model.tokenizer import character_tokenizer, texts_of
 from gradatim.options import option_names
 from gradatim.results import decode_suite, encode
-from gradatim.sandbox.walls import find_walls
-from gradatim.student.load import LoadedStudent
-from gradatim.student.tokenizer import character_tokenizer, texts_of
+from gradatim.sandbox.preflight import find_walls
 
 WITH_PROBLEMS = [name for name in SUITES.names() if "problems" in option_names(SUITES.get(name))]
 """Suites that bring their questions from a file of problems; the others ask about the samples they are handed."""

@@ -16,10 +16,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from gradatim.errors import RecipeError, UserError
+from gradatim.model.tokenizer import bpe_tokenizer
 from gradatim.programs import generate
-from gradatim.student.tokenizer import bpe_tokenizer
 from gradatim.teacher import TEACHERS, Grade, Question
-from gradatim.teacher.prompt_files import PACKAGED
+from gradatim.teacher.prompts import PACKAGED
 
 PROGRAM = "b = 3\nprint(b + 1)\n"
 SCRIPT = {

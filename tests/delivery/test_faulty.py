@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradatim.delivery import deliver
+from gradatim.distillation import deliver
 from gradatim.errors import DataError, RecipeError
 from gradatim.programs import commented, generate, run_program
 from gradatim.stage import Feedback

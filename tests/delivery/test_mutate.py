@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradatim.delivery import KINDS, mutants
-from gradatim.delivery.mutate import same_text
-from gradatim.delivery.python_code import python_edits
+from gradatim.distillation import KINDS, mutants
+from gradatim.distillation.mutations import same_text
+from gradatim.distillation.python_mutations import python_edits
 from gradatim.languages import named
 from gradatim.programs import commented, generate, run_program
 

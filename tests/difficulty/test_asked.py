@@ -12,13 +12,13 @@ import pyarrow as pa
 import pytest
 
 from gradatim.difficulty import DIFFICULTIES, score
-from gradatim.difficulty.asked import Asked, ModelDifficulty, Named
-from gradatim.difficulty.judged import Judged, read_rating
-from gradatim.difficulty.remembered import RECORD_BYTES, Remembered, digest_of, key_of
+from gradatim.difficulty.cache import RECORD_BYTES, Remembered, digest_of, key_of
+from gradatim.difficulty.model_based import Asked, ModelDifficulty, Named
+from gradatim.difficulty.teacher_rating import Judged, read_rating
 from gradatim.errors import DataError, RecipeError
 from gradatim.table import make_table
 from gradatim.teacher import Request
-from gradatim.teacher.scripted import ScriptedChat
+from gradatim.teacher.replay import ScriptedChat
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from gradatim.difficulty import DIFFICULTIES, score, unscored_note
-from gradatim.difficulty.program import fenced_program, scored_text
+from gradatim.difficulty.python_source import fenced_program, scored_text
 from gradatim.stage import Event
 from gradatim.table import make_table
 

@@ -11,9 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gradatim.difficulty import DIFFICULTIES
+from gradatim.difficulty.complexity import lexemes
 from gradatim.difficulty.composite import standardised
-from gradatim.difficulty.halstead import lexemes
-from gradatim.difficulty.program import parse, scored_text
+from gradatim.difficulty.python_source import parse, scored_text
 from gradatim.errors import RecipeError, UnknownPart
 from gradatim.programs import generate
 from gradatim.table import make_table

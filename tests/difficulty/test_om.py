@@ -13,8 +13,8 @@ import pytest
 from radon.metrics import h_visit_ast
 from radon.visitors import ComplexityVisitor
 
-from gradatim.difficulty.om import figures, overall_metric
-from gradatim.difficulty.program import scored_text
+from gradatim.difficulty.complexity import figures, overall_metric
+from gradatim.difficulty.python_source import scored_text
 from gradatim.programs import generate
 
 

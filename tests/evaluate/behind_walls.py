@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gradatim.sandbox.walls import find_walls
+from gradatim.sandbox.preflight import find_walls
 
 DATA = os.environ.get("GRADATIM_DATA", "")
 

@@ -8,8 +8,8 @@ import pytest
 from serving import server
 from small_students import one_thread, train, untrained
 
-from gradatim.student.load import LoadedStudent
-from gradatim.student.tokenizer import character_tokenizer, texts_of
+from gradatim.model.load import LoadedStudent
+from gradatim.model.tokenizer import character_tokenizer, texts_of
 
 __all__ = ["one_thread", "server"]
 

@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterator
 from copy import deepcopy
 
-from gradatim.evaluate.problems import Problem
-from gradatim.evaluate.samples import Sample
+from gradatim.evaluation.problems import Problem
+from gradatim.evaluation.samples import Sample
 
 __all__ = ["mixed", "wrong"]
 

@@ -10,10 +10,10 @@ import pytest
 from behind_walls import walls
 from mutants import mixed, wrong
 
-from gradatim.evaluate.candidate import reference
-from gradatim.evaluate.judge import judge
-from gradatim.evaluate.problems import Problem, read_problems
-from gradatim.evaluate.samples import Sample
+from gradatim.evaluation.problems import Problem, read_problems
+from gradatim.evaluation.program import reference
+from gradatim.evaluation.samples import Sample
+from gradatim.evaluation.verdicts import judge
 
 __all__ = ["walls"]  # a fixture
 

@@ -11,12 +11,12 @@ import torch
 from small_models import base
 
 from gradatim.difficulty import DIFFICULTIES
-from gradatim.difficulty.asked import Asked
+from gradatim.difficulty.model_based import Asked
 from gradatim.errors import DataError, RecipeError
-from gradatim.evaluate import SUITES
-from gradatim.student.form import templated
-from gradatim.student.load import LoadedStudent, load_student
-from gradatim.student.scorer import read_model
+from gradatim.evaluation import SUITES
+from gradatim.inference.loglikelihood import read_model
+from gradatim.model.load import LoadedStudent, load_student
+from gradatim.model.prompt_format import templated
 from gradatim.table import make_table
 
 SAMPLES = {"prompt": ["print(12 + 7)", "a = 3"], "answer": ["# 19\nb = 5\n", "print(a)\n\n# 3"]}
@@ -85,7 +85,7 @@ def test_what_does_not_fit_behind_a_long_prompt_stays_in_the_total(student):
 
 
 def test_line_asks_for_every_line_of_the_answer_after_the_rendered_prompt(student, monkeypatch):
-    import gradatim.student.decode as decode
+    import gradatim.inference.decode as decode
 
     heard: list[tuple[str, str]] = []
     complete = decode.complete

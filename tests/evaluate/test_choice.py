@@ -12,12 +12,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from gradatim.errors import DataError, RecipeError, UserError
-from gradatim.evaluate import SUITES, summary
-from gradatim.evaluate.choice import choices_table, put
-from gradatim.evaluate.questions import ChoiceQuestion, read_questions
+from gradatim.evaluation import SUITES, summary
+from gradatim.evaluation.choice import ChoiceQuestion, choices_table, put, read_questions
+from gradatim.model.load import LoadedStudent
+from gradatim.model.tokenizer import bpe_tokenizer
 from gradatim.stage import Counts
-from gradatim.student.load import LoadedStudent
-from gradatim.student.tokenizer import bpe_tokenizer
 
 CONTEXT = 96
 QUESTIONS = [

@@ -7,11 +7,11 @@ import pytest
 import torch
 from small_students import train, untrained
 
-from gradatim.evaluate import SUITES
-from gradatim.evaluate.generation import Question, Writing, write
-from gradatim.evaluate.similarity import edit_similarity, fuzzy_ratio
+from gradatim.evaluation import SUITES
+from gradatim.evaluation.completion import edit_similarity, fuzzy_ratio
+from gradatim.evaluation.generation import Question, Writing, write
+from gradatim.model.tokenizer import bpe_tokenizer, texts_of
 from gradatim.stage import Counts
-from gradatim.student.tokenizer import bpe_tokenizer, texts_of
 
 
 def ask(suite, student, samples, seed=0, **options):

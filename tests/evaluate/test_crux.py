@@ -8,10 +8,10 @@ import pytest
 from behind_walls import lines, needs_data, walls
 
 from gradatim.errors import DataError
-from gradatim.evaluate.crux import Crux, answer_in, crux_problems, cruxeval, question
-from gradatim.evaluate.judge import judge
-from gradatim.evaluate.problems import Problem
-from gradatim.evaluate.samples import Sample
+from gradatim.evaluation.cruxeval import Crux, answer_in, crux_problems, cruxeval, question
+from gradatim.evaluation.problems import Problem
+from gradatim.evaluation.samples import Sample
+from gradatim.evaluation.verdicts import judge
 from gradatim.sandbox.limits import Limits
 
 __all__ = ["walls"]  # a fixture
@@ -92,7 +92,7 @@ def test_a_question_shows_the_function_once_and_hides_what_is_asked(tmp_path, di
 
 
 def test_the_examples_of_the_questions_are_true(tmp_path):
-    from gradatim.evaluate.crux import _EXAMPLES
+    from gradatim.evaluation.cruxeval import _EXAMPLES
 
     for code, given, returned, _, _ in _EXAMPLES:
         space: dict[str, Any] = {}

@@ -21,21 +21,20 @@ from behind_walls import ADD, TWICE, lines, walls
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from gradatim.errors import DataError, RecipeError, Stopped, StorageFailed, UserError, WorkFailed
-from gradatim.evaluate import SUITES, summary
-from gradatim.evaluate import judge as judging
-from gradatim.evaluate.candidate import LARGEST, Candidate, candidate_of, reference
-from gradatim.evaluate.generation import Question, Writing, endpoint, write
-from gradatim.evaluate.judge import judge, tallies
-from gradatim.evaluate.passk import Tally
-from gradatim.evaluate.problems import problem_of
-from gradatim.evaluate.samples import Sample, read_samples
-from gradatim.evaluate.verdicts import Verdicts, judge_once
+from gradatim.evaluation import SUITES, summary
+from gradatim.evaluation import verdicts as judging
+from gradatim.evaluation.generation import Question, Writing, endpoint, write
+from gradatim.evaluation.intervals import Tally
+from gradatim.evaluation.problems import problem_of
+from gradatim.evaluation.program import LARGEST, Candidate, candidate_of, reference
+from gradatim.evaluation.samples import Sample, read_samples
+from gradatim.evaluation.verdicts import Verdicts, judge, judge_once, tallies
 from gradatim.languages import LANGUAGES
+from gradatim.model.load import LoadedStudent
+from gradatim.model.tokenizer import character_tokenizer, encode_table
 from gradatim.sandbox.command import Sandbox
+from gradatim.sandbox.supervise import descendants
 from gradatim.sandbox.verdict import Verdict
-from gradatim.sandbox.watch import descendants
-from gradatim.student.load import LoadedStudent
-from gradatim.student.tokenizer import character_tokenizer, encode_table
 
 __all__ = ["walls"]  # a fixture
 
@@ -257,7 +256,7 @@ def test_stopping_ends_programs_that_run_and_leaves_nothing():
 
 
 def test_what_could_not_be_judged_says_nothing_about_the_model():
-    from gradatim.evaluate.judge import Judged
+    from gradatim.evaluation.verdicts import Judged
 
     found = [
         Judged(Sample("add", "", draw=0), Verdict("passed", "")),
@@ -308,7 +307,7 @@ def test_what_is_judged_before_a_stop_is_not_judged_again(tmp_path):
 
 def kept(path: Path, sample: Sample, outcome: str, key: str = "k") -> None:
     with Verdicts(path) as verdicts:
-        from gradatim.evaluate.judge import Judged
+        from gradatim.evaluation.verdicts import Judged
 
         verdicts.add(Judged(sample, Verdict(outcome, "why", 0.5)), key)  # type: ignore[arg-type]
 
@@ -323,7 +322,7 @@ def test_a_verdict_of_another_text_is_never_taken_for_this_one(tmp_path):
 def test_a_key_changes_with_all_that_a_verdict_depends_on(change):
     from dataclasses import replace
 
-    from gradatim.evaluate.verdicts import key_of
+    from gradatim.evaluation.verdicts import key_of
     from gradatim.sandbox.limits import Limits
 
     problem, sample, limits = PROBLEMS["add"], RIGHT, None
@@ -478,7 +477,7 @@ def test_a_disk_that_fills_up_is_one_error_and_a_kept_evaluation_goes_on_when_th
 
 
 def test_another_seed_or_temperature_is_kept_apart(coder, tmp_path, monkeypatch):
-    from gradatim.evaluate import functional
+    from gradatim.evaluation import functional
 
     monkeypatch.setattr(
         functional, "judge_once", lambda path, problems, texts, **how: (_ for _ in ()).throw(Stopped(""))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from gradatim.evaluate import summary, wilson
+from gradatim.evaluation import summary, wilson
 from gradatim.stage import Counts, SuiteResult
 
 
@@ -54,7 +54,7 @@ def test_a_summary_has_the_stable_shape_and_its_counts_add_up():
 
 def test_naming_the_suites_imports_nothing_heavy():
     script = (
-        "import sys; from gradatim.evaluate import SUITES; SUITES.names()\n"
+        "import sys; from gradatim.evaluation import SUITES; SUITES.names()\n"
         "own = {'choice': {'problems': 'questions.jsonl'}}\n"
         "[SUITES.get(name)(**own.get(name, {'protocol': 'greedy'})) for name in SUITES.names()]\n"
         "heavy = {'torch', 'transformers', 'scipy', 'matplotlib'} & set(sys.modules)\n"

@@ -10,11 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gradatim.errors import DataError
-from gradatim.evaluate import SUITES, summary
-from gradatim.evaluate.output import can_become, numbers_in, paper_limit, values_in
+from gradatim.evaluation import SUITES, summary
+from gradatim.evaluation.output import can_become, numbers_in, paper_limit, values_in
+from gradatim.inference.decode import complete
 from gradatim.programs import generate
 from gradatim.stage import Counts
-from gradatim.student.decode import complete
 
 
 def ask(student, samples, seed=0, **options):

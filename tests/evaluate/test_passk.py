@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradatim.errors import UserError
-from gradatim.evaluate import wilson
-from gradatim.evaluate.passk import Estimate, Tally, estimate, pass_at_k
+from gradatim.evaluation import wilson
+from gradatim.evaluation.intervals import Estimate, Tally, estimate, pass_at_k
 
 
 def tallies(*pairs: tuple[int, int]) -> dict[str, Tally]:

@@ -10,11 +10,10 @@ import pytest
 from behind_walls import ADD, DATA, TWICE, lines, needs_data
 
 from gradatim.errors import DataError
-from gradatim.evaluate.judge import judge, tallies
-from gradatim.evaluate.passk import Tally
-from gradatim.evaluate.problems import problem_of, read_problems
-from gradatim.evaluate.samples import read_samples
-from gradatim.evaluate.verdicts import key_of
+from gradatim.evaluation.intervals import Tally
+from gradatim.evaluation.problems import problem_of, read_problems
+from gradatim.evaluation.samples import read_samples
+from gradatim.evaluation.verdicts import judge, key_of, tallies
 
 PLUS = {name: ADD[name] for name in ("prompt", "entry_point", "canonical_solution")} | {
     "task_id": "HumanEval/1000",

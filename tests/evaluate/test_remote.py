@@ -11,9 +11,9 @@ from serving import Serving, completion, echo, fails, hangs_up, says, sends, wai
 
 from gradatim.cli.main import main
 from gradatim.errors import GradatimError, RecipeError, Stopped, UserError, WorkFailed
-from gradatim.evaluate import SUITES
-from gradatim.evaluate.generation import Question, Writing, endpoint, write
-from gradatim.evaluate.samples import read_samples
+from gradatim.evaluation import SUITES
+from gradatim.evaluation.generation import Question, Writing, endpoint, write
+from gradatim.evaluation.samples import read_samples
 from gradatim.table import make_table
 
 NOTHING = make_table({"answer": []})

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradatim.evaluate.similarity import edit_distance, edit_similarity, fuzzy_ratio
+from gradatim.evaluation.completion import edit_distance, edit_similarity, fuzzy_ratio
 
 WORDS = st.text(alphabet="abc=", max_size=90)
 

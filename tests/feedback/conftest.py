@@ -7,9 +7,9 @@ import pytest
 from graders import CONTEXT
 from small_students import one_thread, train, untrained
 
-from gradatim.sandbox.walls import find_walls
-from gradatim.student.load import LoadedStudent
-from gradatim.student.tokenizer import character_tokenizer, texts_of
+from gradatim.model.load import LoadedStudent
+from gradatim.model.tokenizer import character_tokenizer, texts_of
+from gradatim.sandbox.preflight import find_walls
 from gradatim.table import make_table
 
 __all__ = ["one_thread"]

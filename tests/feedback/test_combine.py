@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradatim.distillation import View
+from gradatim.distillation.grades import Thresholds, check_weights, combine, grades, mean_of, verdict_of
+from gradatim.distillation.judge import unjudged
 from gradatim.errors import RecipeError
-from gradatim.feedback import View
-from gradatim.feedback.combine import Thresholds, check_weights, combine, grades, mean_of, verdict_of
-from gradatim.feedback.judge import unjudged
 
 PASSED, FAILED, NONE = View(1.0, "passed"), View(0.0, "failed"), unjudged("cannot say")
 ANY = st.one_of(st.just(NONE), st.floats(0, 1).map(lambda score: View(score, "passed" if score > 0.5 else "failed")))

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from graders import CONTEXT, Grading
 
+from gradatim.distillation import FEEDBACK, JUDGES
+from gradatim.distillation.attempts import probe
+from gradatim.distillation.grades import Thresholds
 from gradatim.errors import DataError, RecipeError
-from gradatim.evaluate import SUITES
-from gradatim.feedback import FEEDBACK, JUDGES
-from gradatim.feedback.combine import Thresholds
-from gradatim.feedback.probe import probe
+from gradatim.evaluation import SUITES
 from gradatim.table import make_table
 
 

@@ -9,12 +9,19 @@ import pytest
 from graders import Grading
 from scipy.stats import spearmanr
 
+from gradatim.distillation import JUDGES
+from gradatim.distillation.attempts import probe
+from gradatim.distillation.scoring_judge import (
+    UNREADABLE,
+    features,
+    judge_with,
+    load_scoring_model,
+    part_of,
+    spearman,
+    train,
+)
 from gradatim.errors import DataError
-from gradatim.feedback import JUDGES
-from gradatim.feedback.probe import probe
-from gradatim.feedback.scoring import UNREADABLE, features, judge_with
-from gradatim.feedback.scoring_model import load_scoring_model, part_of, spearman, train
-from gradatim.student.load import LoadedStudent
+from gradatim.model.load import LoadedStudent
 
 HALVES = Grading(lambda answer, attempt: 6.0 if attempt == answer else 1.0)
 
@@ -57,7 +64,7 @@ def test_fewer_rows_than_features_are_enough_for_the_closed_form():
 
 
 def test_the_leave_one_out_error_is_that_of_fitting_again():
-    from gradatim.feedback import scoring_model
+    from gradatim.distillation import scoring_judge as scoring_model
 
     inputs, scores, _ = made(rows=25, width=9, noise=0.3)
     strengths = scoring_model.STRENGTHS

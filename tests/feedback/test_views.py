@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from graders import Grading
 
+from gradatim.distillation import JUDGES, View
+from gradatim.distillation.answer_kind import asks_for_output, begins_program, form_of, program_text
+from gradatim.distillation.static_judge import score_of
+from gradatim.distillation.verify import by_output, by_tests, first_told, proof
 from gradatim.errors import RecipeError
-from gradatim.feedback import JUDGES, View
-from gradatim.feedback.form import asks_for_output, begins_program, form_of, program_text
-from gradatim.feedback.right import by_output, by_tests, first_told, proof
-from gradatim.feedback.static import score_of
 from gradatim.languages import LANGUAGES
 from gradatim.languages.language import Extracted, Fault
 from gradatim.languages.static import StaticView

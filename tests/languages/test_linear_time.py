@@ -10,19 +10,21 @@ from contextlib import contextmanager
 
 import pytest
 
-from gradatim.difficulty.halstead import _PLAIN
-from gradatim.difficulty.judged import read_rating
-from gradatim.evaluate import candidate, crux
-from gradatim.evaluate.output import numbers_in
-from gradatim.feedback import form
-from gradatim.languages import LANGUAGES, check, extract, gcc, gcc_harness, go, java, javascript, typescript
-from gradatim.languages.c import declaration
-from gradatim.languages.fences import fenced_blocks
-from gradatim.languages.thinking import strip_thinking
-from gradatim.programs.canonical import canonical
-from gradatim.table.conversation import messages_of
+from gradatim.difficulty.complexity import _PLAIN_OPERATORS as _PLAIN
+from gradatim.difficulty.teacher_rating import read_rating
+from gradatim.distillation import answer_kind as form
+from gradatim.evaluation import cruxeval as crux
+from gradatim.evaluation import program as candidate
+from gradatim.evaluation.output import numbers_in
+from gradatim.languages import LANGUAGES, gcc, gcc_harness, go, java, javascript, typescript
+from gradatim.languages import language as check
+from gradatim.languages import language as extract
+from gradatim.languages.gcc import declaration
+from gradatim.languages.thinking import fenced_blocks, strip_thinking
+from gradatim.programs.canonical_form import canonical
+from gradatim.table.instruction import messages_of
 from gradatim.table.text import divide
-from gradatim.teacher import reading
+from gradatim.teacher import prompts as reading
 
 SIZE = 4_000
 QUICK = 0.03
@@ -132,7 +134,7 @@ def test_the_measure_sees_a_quadratic_scanner():
 
 @pytest.mark.parametrize("text", ["a " * 300_000, "'" * 600_000, "(" * 600_000, "/*" * 300_000])
 def test_a_parser_that_recovers_from_endless_errors_is_stopped(text, monkeypatch):
-    monkeypatch.setattr("gradatim.languages.grammar.STEPS", 200)
+    monkeypatch.setattr("gradatim.languages.language.STEPS", 200)
     fault = LANGUAGES.get("c").parses(text)
     assert fault is not None
     assert fault.rule == "steps"

@@ -8,9 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from gradatim.evaluate.judge import judge
-from gradatim.evaluate.problems import Problem
-from gradatim.evaluate.samples import Sample
+from gradatim.evaluation.problems import Problem
+from gradatim.evaluation.samples import Sample
+from gradatim.evaluation.verdicts import judge
 from gradatim.languages import Program
 
 LONG = "A" * 260

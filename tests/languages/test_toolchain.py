@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from gradatim.errors import StorageFailed, ToolchainMissing
-from gradatim.languages.compiled import compile_once
+from gradatim.languages.gcc import compile_once
 from gradatim.languages.language import Fault
 from gradatim.languages.toolchain import cache_folder, made_once, prune, stored, tell_version
-from gradatim.sandbox.execution import Execution
+from gradatim.sandbox.verdict import Execution
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gradatim.feedback import FEEDBACK
+from gradatim.distillation import FEEDBACK
 from gradatim.stage import BandProgress, Counts, Fitted, StageResult, StageSpec, SuiteResult
 
 BANDS = ("easy", "medium", "hard")

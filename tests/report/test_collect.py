@@ -9,7 +9,7 @@ import pytest
 from make_study import BUDGET, make_run, make_study
 
 from gradatim.errors import DataError, RunFolderError
-from gradatim.report import collect
+from gradatim.reporting import collect
 
 
 @pytest.fixture(scope="module")

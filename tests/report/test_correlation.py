@@ -11,15 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gradatim.errors import DataError, UserError
-from gradatim.report.correlation import (
-    area_error,
-    correlations,
-    figure,
-    html_fragment,
-    markdown,
-    write_correlations,
-)
-from gradatim.report.passes import read_passes
+from gradatim.reporting.correlation import area_error, correlations, figure, html_fragment, markdown, write_correlations
+from gradatim.reporting.results_by_sample import read_passes
 
 NAN = math.nan
 

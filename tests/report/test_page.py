@@ -13,11 +13,11 @@ import pytest
 from make_study import make_run, make_study
 
 from gradatim.errors import StorageFailed, UserError
-from gradatim.report import collect, write_report
-from gradatim.report.figures import by_group, differences
-from gradatim.report.ink import LIGHT, styles
-from gradatim.report.page import render
-from gradatim.report.summary import summarise
+from gradatim.reporting import collect, write_report
+from gradatim.reporting.figures import by_group, differences
+from gradatim.reporting.html import render
+from gradatim.reporting.style import LIGHT, styles
+from gradatim.reporting.summary import summarise
 
 HOSTILE = "</code></pre><script>alert(1)</script><img src=x onerror=alert(2)> $\\frac{ --> ]]> {{ 7 * 7 }}"
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -103,7 +103,7 @@ def test_drawings_have_a_label_and_follow_light_and_dark(page):
 
 
 def test_the_same_study_gives_the_same_page_in_another_process(folder, page, tmp_path):
-    code = "import sys; from gradatim.report import write_report; write_report(sys.argv[1], sys.argv[2])"
+    code = "import sys; from gradatim.reporting import write_report; write_report(sys.argv[1], sys.argv[2])"
     subprocess.run([sys.executable, "-c", code, folder, tmp_path / "r.html"], check=True)
     assert (tmp_path / "r.html").read_text("utf-8") == page
 
@@ -228,6 +228,8 @@ def test_examples_of_a_suite_without_levels_are_shown(tmp_path):
 
 
 def test_importing_the_report_loads_no_heavy_library():
-    code = "import sys, gradatim.report; print(sorted({'scipy', 'matplotlib', 'torch', 'jinja2'} & set(sys.modules)))"
+    code = (
+        "import sys, gradatim.reporting; print(sorted({'scipy', 'matplotlib', 'torch', 'jinja2'} & set(sys.modules)))"
+    )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert found.strip() == "[]"

@@ -11,12 +11,12 @@ from make_study import make_run
 from rich.console import Console
 from test_page import HOSTILE, read
 
-from gradatim.report import collect, headline, markdown_table, summarise, terminal_table
-from gradatim.report.course import course, shares_of
-from gradatim.report.cycle_figures import accuracy_by_cycle, faulty_by_cycle, feedback_by_cycle
-from gradatim.report.cycles import cycle_rows, lessons, level_rows, teacher_use
-from gradatim.report.page import render
-from gradatim.report.statistics import t_interval, wilson
+from gradatim.reporting import collect, headline, markdown_table, summarise, terminal_table
+from gradatim.reporting.cycle_figures import accuracy_by_cycle, faulty_by_cycle, feedback_by_cycle
+from gradatim.reporting.cycles import cycle_rows, lessons, level_rows, teacher_use
+from gradatim.reporting.figures import course, shares_of
+from gradatim.reporting.html import render
+from gradatim.reporting.statistics import t_interval, wilson
 from gradatim.stage import StageSpec
 
 

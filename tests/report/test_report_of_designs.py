@@ -10,9 +10,9 @@ import pytest
 from make_study import make_run
 from test_page import HOSTILE, read
 
-from gradatim.report import collect
-from gradatim.report.designs import designs
-from gradatim.report.page import render
+from gradatim.reporting import collect
+from gradatim.reporting.cycles import designs
+from gradatim.reporting.html import render
 from gradatim.stage import StageSpec
 
 

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from gradatim.report.statistics import compare, holm, paired_difference, t_interval, wilson
+from gradatim.reporting.statistics import compare, holm, paired_difference, t_interval, wilson
 
 PAIRED = {"arm": {1: 0.71, 2: 0.73, 3: 0.72, 9: 0.99}, "base": {1: 0.70, 2: 0.71, 3: 0.69, 8: 0.10}}
 

@@ -11,8 +11,8 @@ import pytest
 from make_study import ARMS, make_run, make_study
 from rich.console import Console
 
-from gradatim.report import collect, headline, markdown_table, summarise, terminal_table
-from gradatim.report.wording import count, p_value, percent, points
+from gradatim.reporting import collect, headline, markdown_table, summarise, terminal_table
+from gradatim.reporting.summary import count, p_value, percent, points
 
 TWO = ("baseline", "hybrid")
 

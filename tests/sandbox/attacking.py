@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from gradatim.sandbox.execution import Execution
 from gradatim.sandbox.limits import MIB, Limits
 from gradatim.sandbox.rights import spare_user
-from gradatim.sandbox.watch import descendants
+from gradatim.sandbox.supervise import descendants
+from gradatim.sandbox.verdict import Execution
 
 Attack = Callable[..., Execution]
 Build = Callable[[str, str, list[str]], Mapping[str, bytes]]

@@ -9,8 +9,8 @@ import pytest
 
 from gradatim.sandbox.checker import PythonChecker, PythonJob
 from gradatim.sandbox.limits import Limits
+from gradatim.sandbox.preflight import find_walls
 from gradatim.sandbox.verdict import Verdict
-from gradatim.sandbox.walls import find_walls
 
 YES = ["contains", "lt", "le", "gt", "ge", "eq", "ne", "instancecheck", "subclasscheck"]
 ZERO = [

@@ -19,9 +19,9 @@ from gradatim.sandbox import seccomp
 from gradatim.sandbox.checker import PythonChecker, PythonJob
 from gradatim.sandbox.inside.tester import LARGE
 from gradatim.sandbox.limits import MIB, Limits
+from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.supervise import usage
 from gradatim.sandbox.verdict import Verdict
-from gradatim.sandbox.walls import find_walls
-from gradatim.sandbox.watch import usage
 
 SECRET = 918273645
 """What the tests expect, and no program can know."""

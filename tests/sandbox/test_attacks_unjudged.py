@@ -10,8 +10,8 @@ import pytest
 from gradatim.sandbox.checker import PythonChecker, PythonJob
 from gradatim.sandbox.inside.codec import MAX_DEPTH
 from gradatim.sandbox.limits import MIB, Limits
+from gradatim.sandbox.preflight import find_walls
 from gradatim.sandbox.verdict import Verdict
-from gradatim.sandbox.walls import find_walls
 
 LIMITS = Limits(cpu_seconds=1.0, wall_seconds=6, memory_bytes=256 * MIB, open_files=32)
 RIGHT = "def f(x): return x"

@@ -14,9 +14,9 @@ from attacking import SMALL
 
 from gradatim.errors import WorkFailed
 from gradatim.sandbox.cgroup import Cgroup, find_cgroup, group, parent_of
-from gradatim.sandbox.execution import Invocation
 from gradatim.sandbox.limits import MIB, Limits
-from gradatim.sandbox.walled import run_walled
+from gradatim.sandbox.runners import run_walled
+from gradatim.sandbox.verdict import Invocation
 
 
 def tree(root: Path, **handed: str) -> str:

@@ -13,8 +13,8 @@ import pytest
 from gradatim.errors import UserError
 from gradatim.sandbox.checker import PythonChecker, PythonJob
 from gradatim.sandbox.limits import MIB, Limits
+from gradatim.sandbox.preflight import find_walls
 from gradatim.sandbox.verdict import Verdict
-from gradatim.sandbox.walls import find_walls
 from gradatim.stage import Event
 
 LIMITS = Limits(cpu_seconds=0.4, wall_seconds=3, memory_bytes=256 * MIB, file_bytes=MIB, folder_bytes=2 * MIB)

@@ -7,8 +7,8 @@ import pytest
 
 from gradatim.sandbox.checker import PythonChecker, PythonJob
 from gradatim.sandbox.limits import Limits
+from gradatim.sandbox.preflight import find_walls
 from gradatim.sandbox.verdict import Verdict
-from gradatim.sandbox.walls import find_walls
 
 Case = tuple[str, ...] | tuple[str, str, str | None] | tuple[str, str, str | None, str]
 """Program, body of ``check(candidate)``, entry point (None: the tests are plain asserts; left out: ``f``), prompt."""

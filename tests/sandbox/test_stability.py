@@ -20,8 +20,8 @@ from attacking import processes
 
 from gradatim.sandbox.checker import PythonChecker, PythonJob
 from gradatim.sandbox.limits import Limits
+from gradatim.sandbox.preflight import find_walls
 from gradatim.sandbox.verdict import Verdict
-from gradatim.sandbox.walls import find_walls
 
 pytestmark = pytest.mark.skipif(not find_walls().stand, reason=f"no walls: {find_walls().reason}")
 

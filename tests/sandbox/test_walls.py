@@ -18,12 +18,13 @@ from attacking import wait_until
 
 import gradatim
 from gradatim.errors import WallsMissing, WorkFailed
-from gradatim.sandbox import seccomp, walls
+from gradatim.sandbox import preflight as walls
+from gradatim.sandbox import seccomp
+from gradatim.sandbox.bwrap import enclose
 from gradatim.sandbox.command import Sandbox
-from gradatim.sandbox.enclosure import enclose
 from gradatim.sandbox.limits import Limits
 from gradatim.sandbox.rights import drop_rights, reachable, spare_user
-from gradatim.sandbox.watch import descendants, usage
+from gradatim.sandbox.supervise import descendants, usage
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from gradatim.errors import DataError, RecipeError, Stopped
+from gradatim.model.tokenizer import Encoded
 from gradatim.plan import plan_run
 from gradatim.recipe import load
 from gradatim.run import run
 from gradatim.stage import Event, Mixture, Stage, StageResult, StageSpec
-from gradatim.student.batches import Packed
-from gradatim.student.mixture import draws_of
-from gradatim.student.tokenizer import Encoded
+from gradatim.training.batches import Packed
+from gradatim.training.weighted_sampling import draws_of
 
 
 def weights(history: list[StageResult]) -> list[tuple[str, str]]:

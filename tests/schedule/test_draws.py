@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gradatim.errors import DataError, RecipeError
 from gradatim.stage import Mixture, Stage, StageSpec
-from gradatim.student.mixture import Draws, draws_of, refuse_windows
+from gradatim.training.weighted_sampling import Draws, draws_of, refuse_windows
 
 Shares = tuple[float, ...]
 

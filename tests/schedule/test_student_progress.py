@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from gradatim.errors import RunFolderError, Stopped
+from gradatim.inference.probe import load_probe, measure, read_answers, save_probe
+from gradatim.model.architecture import create
+from gradatim.model.load import LoadedStudent
+from gradatim.model.tokenizer import Encoded, character_tokenizer, encode_table, texts_of
 from gradatim.schedule import Bands
 from gradatim.stage import Event, Needs, Probe
-from gradatim.student.architecture import create
-from gradatim.student.load import LoadedStudent
-from gradatim.student.progress import load_probe, measure, read_answers, save_probe
-from gradatim.student.tokenizer import Encoded, character_tokenizer, encode_table, texts_of
 from gradatim.table import make_table
 
 SAMPLES = make_table(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gradatim.errors import DataError
+from gradatim.model.tokenizer import Encoded
 from gradatim.stage import Stage, StageSpec
-from gradatim.student.batches import IGNORE, Batch, Packed, Windows, fitting_rows
-from gradatim.student.tokenizer import Encoded
+from gradatim.training.batches import IGNORE, Batch, Packed, Windows, fitting_rows
 
 END, PAD = 1, 0
 

@@ -12,16 +12,16 @@ import pyarrow as pa
 import pytest
 import torch
 
+from gradatim.model.settings import ContrastSettings, ModelSettings, Requirements, TeacherKLSettings, TrainSettings
+from gradatim.model.tokenizer import character_tokenizer, encode_table
 from gradatim.record import Metrics
 from gradatim.stage import Mixture, Stage, StageSpec, ignore_events
-from gradatim.student import learner
-from gradatim.student.batches import Batch, Packed
-from gradatim.student.learner import Learner
-from gradatim.student.objective import OBJECTIVES, Loss, LossContext, make_loss
-from gradatim.student.pairs import make_beside, paired_rows, row_tokens
-from gradatim.student.settings import ContrastSettings, ModelSettings, Requirements, TeacherKLSettings, TrainSettings
-from gradatim.student.tokenizer import character_tokenizer, encode_table
 from gradatim.table import make_table
+from gradatim.training import trainer as learner
+from gradatim.training.batches import Batch, Packed
+from gradatim.training.objective import OBJECTIVES, Loss, LossContext, make_loss
+from gradatim.training.pairs import make_beside, paired_rows, row_tokens
+from gradatim.training.trainer import Learner
 
 ROWS = 24
 LENGTH = 63

@@ -17,11 +17,11 @@ from transformers import (
 )
 
 from gradatim.errors import DataError
+from gradatim.inference.decode import complete, predict_next, uniforms
+from gradatim.model.kv_cache import keeps_everything
+from gradatim.model.load import load_student
+from gradatim.model.tokenizer import bpe_tokenizer, character_tokenizer
 from gradatim.stage import Event
-from gradatim.student.decode import complete, predict_next, uniforms
-from gradatim.student.load import load_student
-from gradatim.student.memory import keeps_everything
-from gradatim.student.tokenizer import bpe_tokenizer, character_tokenizer
 
 
 @pytest.fixture(scope="module", autouse=True)

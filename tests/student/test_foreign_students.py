@@ -10,16 +10,15 @@ import pytest
 from foreign_tokenizers import codellama, gemma, llama2, qwen, roberta, zephyr
 from small_students import one_thread, train, untrained
 
-from gradatim.evaluate.generation import Question, Writing, write
-from gradatim.evaluate.line import line
-from gradatim.evaluate.output import output
-from gradatim.evaluate.token import token
-from gradatim.feedback.hidden import pooled
+from gradatim.distillation.scoring_judge import pooled
+from gradatim.evaluation.completion import line, token
+from gradatim.evaluation.generation import Question, Writing, write
+from gradatim.evaluation.output import output
+from gradatim.inference.decode import complete
+from gradatim.model.load import LoadedStudent
+from gradatim.model.prompt_format import prepared, shaper
+from gradatim.model.text_codec import codec_of
 from gradatim.stage import SuiteResult
-from gradatim.student.decode import complete
-from gradatim.student.form import prepared, shaper
-from gradatim.student.load import LoadedStudent
-from gradatim.student.text_codec import codec_of
 
 __all__ = ["one_thread"]
 

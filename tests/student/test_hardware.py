@@ -8,7 +8,7 @@ import pytest
 
 FRESH = """
 import resource, torch
-from gradatim.student.hardware import keep_memory
+from gradatim.model.hardware import keep_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(50):

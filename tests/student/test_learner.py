@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gradatim.errors import RecipeError, RunFolderError, Stopped, TrainingDiverged
+from gradatim.model.settings import ModelSettings, OptimizerSettings, ShapeSettings, TrainSettings
+from gradatim.model.tokenizer import character_tokenizer, encode_table, texts_of
 from gradatim.record import Metrics
 from gradatim.stage import Event, Fitted, Stage, StageSpec, ignore_events
-from gradatim.student.forward import make_losses, tensors
-from gradatim.student.learner import Learner, _validation_batches
-from gradatim.student.settings import ModelSettings, OptimizerSettings, ShapeSettings, TrainSettings
-from gradatim.student.tokenizer import character_tokenizer, encode_table, texts_of
 from gradatim.table import make_table
+from gradatim.training.forward import make_losses, tensors
+from gradatim.training.trainer import Learner, _validation_batches
 
 TRAIN = TrainSettings(
     batching="packed",
@@ -199,8 +199,8 @@ def test_the_tied_model_has_its_parameter_count_and_no_trained_bias(samples: pa.
 
 @pytest.mark.parametrize("preset", ["tiny", "modern"])
 def test_an_isolated_sample_sees_nothing_of_its_neighbours(samples: pa.Table, tmp_path: Path, preset: str) -> None:
-    from gradatim.student.architecture import create
-    from gradatim.student.batches import Packed
+    from gradatim.model.architecture import create
+    from gradatim.training.batches import Packed
 
     made = learner(samples, tmp_path)
     special = {"pad_token_id": 0, "eos_token_id": 1}
@@ -227,7 +227,7 @@ def test_an_isolated_sample_sees_nothing_of_its_neighbours(samples: pa.Table, tm
 @pytest.mark.parametrize("preset", ["paper", "modern"])
 def test_a_step_is_one_graph_for_every_batch_and_stage(samples: pa.Table, tmp_path: Path, preset: str) -> None:
     """Else a stage compiles again and again, until torch gives up and is slower than without."""
-    from gradatim.student.batches import Packed
+    from gradatim.training.batches import Packed
 
     made = learner(samples, tmp_path, replace(TRAIN, isolate=True), preset)
     graphs = []

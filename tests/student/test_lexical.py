@@ -8,10 +8,9 @@ import pytest
 from transformers import GPT2Config
 
 from gradatim.errors import DataError
+from gradatim.model.tokenizer import encode_table, lexical_tokenizer, parts_of, texts_of
+from gradatim.model.vocabulary import Vocabulary
 from gradatim.programs import generate
-from gradatim.student.lexical import lexical_tokenizer
-from gradatim.student.tokenizer import encode_table, parts_of, texts_of
-from gradatim.student.vocabulary import Vocabulary
 
 SAMPLES = generate(400, levels=["all"], digits=99, seed=3).table
 PROGRAM = SAMPLES["prompt"][7].as_py() + SAMPLES["answer"][7].as_py()

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 from transformers.cache_utils import DynamicLayer
 
-from gradatim.student.architecture import create
-from gradatim.student.memory import RoomyLayer, in_window, keeps_everything, memory_for, window_of, without
+from gradatim.model.architecture import create
+from gradatim.model.kv_cache import RoomyLayer, in_window, keeps_everything, memory_for, window_of, without
 
 SIZES = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "vocab_size": 9}
 

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from gradatim.student.muon import Muon, orthogonal
+from gradatim.training.optimizers import Muon, orthogonal
 
 SHAPES = [(12, 12), (12, 40), (40, 12), (12, 12), (40, 12), (7, 12)]
 SETTINGS = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.95, "nesterov": True, "adjust_lr_fn": "match_rms_adamw"}
@@ -70,7 +70,7 @@ def test_a_matrix_without_gradient_stays() -> None:
 @pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("shape", [(20, 20), (20, 60), (60, 20)])
 def test_singular_values_come_near_one(shape: tuple[int, int], native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradatim.student.hardware.native_bf16", lambda: native)
+    monkeypatch.setattr("gradatim.model.hardware.native_bf16", lambda: native)
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(5))
     settings = {"ns_coefficients": (3.4445, -4.775, 2.0315), "ns_steps": 5, "eps": 1e-7}
     (found,) = orthogonal([matrix], settings)

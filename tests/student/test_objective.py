@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from gradatim.errors import RecipeError, UnknownPart
+from gradatim.model.settings import ContrastSettings, TeacherKLSettings, TrainSettings
 from gradatim.recipe import load
-from gradatim.student.losses import divergence, pair_sums, preference, token_weights
-from gradatim.student.objective import check_objective
-from gradatim.student.settings import ContrastSettings, TeacherKLSettings, TrainSettings
+from gradatim.training.losses import divergence, pair_sums, preference, token_weights
+from gradatim.training.objective import check_objective
 
 PAIRS = TrainSettings(batching="packed", isolate=True)
 
@@ -20,8 +20,8 @@ PAIRS = TrainSettings(batching="packed", isolate=True)
 def test_checking_the_settings_of_every_objective_imports_no_torch():
     code = """
 import sys
-from gradatim.student.objective import OBJECTIVES
-from gradatim.student.settings import TrainSettings
+from gradatim.training.objective import OBJECTIVES
+from gradatim.model.settings import TrainSettings
 for name in OBJECTIVES.names():
     OBJECTIVES.get(name).requirements(TrainSettings()), OBJECTIVES.get(name).faults(TrainSettings())
 print("torch" in sys.modules)

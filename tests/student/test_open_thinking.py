@@ -8,14 +8,22 @@ from types import SimpleNamespace
 import pytest
 from small_models import TEMPLATE, base, tokenizer
 
-from gradatim.evaluate.candidate import candidate_of
-from gradatim.evaluate.generation import Question, Writing, write
-from gradatim.evaluate.problems import Problem
+from gradatim.evaluation.generation import Question, Writing, write
+from gradatim.evaluation.problems import Problem
+from gradatim.evaluation.program import candidate_of
+from gradatim.model.load import load_student
+from gradatim.model.prompt_format import (
+    closing,
+    is_taught,
+    opening,
+    opens_thinking,
+    prepared,
+    shaper,
+    templated,
+    token_key,
+)
+from gradatim.model.tokenizer import encode_table
 from gradatim.sandbox.verdict import Verdict
-from gradatim.student.form import is_taught, prepared, shaper, templated, token_key
-from gradatim.student.load import load_student
-from gradatim.student.open_thinking import closing, opening, opens_thinking
-from gradatim.student.tokenizer import encode_table
 from gradatim.table import make_table
 
 R1 = TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")
@@ -97,7 +105,7 @@ def test_a_model_of_others_thinks_and_what_is_cut_off_in_it_is_no_answer(student
 
 
 def test_a_taught_student_writes_its_answer_at_once(student, monkeypatch):
-    import gradatim.student.decode as decode
+    import gradatim.inference.decode as decode
 
     heard: list[str] = []
     complete = decode.complete

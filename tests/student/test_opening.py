@@ -17,11 +17,18 @@ from small_models import base
 
 import gradatim
 from gradatim.errors import DataError
-from gradatim.student.load import load_model, load_student
-from gradatim.student.lora import attach, save_adapter
-from gradatim.student.pretrained import open_base, open_own_tokenizer, open_tokenizer, reopen
-from gradatim.student.settings import LoraSettings, ModelSettings
-from gradatim.student.sizes import size_of
+from gradatim.model.hub import size_of
+from gradatim.model.load import (
+    attach,
+    load_model,
+    load_student,
+    open_base,
+    open_own_tokenizer,
+    open_tokenizer,
+    reopen,
+    save_adapter,
+)
+from gradatim.model.settings import LoraSettings, ModelSettings
 
 EVIL = """
 from pathlib import Path

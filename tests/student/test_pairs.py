@@ -11,15 +11,8 @@ import pytest
 import torch
 
 from gradatim.errors import DataError, RunFolderError, Stopped
-from gradatim.record import Metrics
-from gradatim.stage import Event, Fitted, Stage, StageSpec, ignore_events
-from gradatim.student.batches import IGNORE, Packed, fitting_rows
-from gradatim.student.forward import make_losses, tensors
-from gradatim.student.learner import Learner
-from gradatim.student.load import load_student
-from gradatim.student.pairs import Beside, paired_rows
-from gradatim.student.reference import REFERENCE
-from gradatim.student.settings import (
+from gradatim.model.load import load_student
+from gradatim.model.settings import (
     ContrastSettings,
     ModelSettings,
     OptimizerSettings,
@@ -27,8 +20,15 @@ from gradatim.student.settings import (
     TeacherKLSettings,
     TrainSettings,
 )
-from gradatim.student.tokenizer import Encoded, character_tokenizer, encode_table, parts_of
+from gradatim.model.tokenizer import Encoded, character_tokenizer, encode_table, parts_of
+from gradatim.record import Metrics
+from gradatim.stage import Event, Fitted, Stage, StageSpec, ignore_events
 from gradatim.table import make_table
+from gradatim.training.batches import IGNORE, Packed, fitting_rows
+from gradatim.training.forward import make_losses, tensors
+from gradatim.training.pairs import Beside, paired_rows
+from gradatim.training.reference import REFERENCE
+from gradatim.training.trainer import Learner
 
 TRAIN = TrainSettings(
     batching="packed",
@@ -83,7 +83,7 @@ def test_faulty_answers_are_encoded_beside_the_samples(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind == "general":
-        monkeypatch.setattr("gradatim.student.tokenizer.character_codes", lambda tokenizer: None)
+        monkeypatch.setattr("gradatim.model.tokenizer.character_codes", lambda tokenizer: None)
     samples = table()
     tokenizer = character_tokenizer(parts_of(samples))
     for encoded in (encode_table(tokenizer, samples), encode_table(tokenizer, samples, tmp_path / "encoded")):

@@ -13,10 +13,10 @@ from small_models import base, tokenizer
 
 from gradatim.difficulty import DIFFICULTIES
 from gradatim.errors import DataError, RecipeError
-from gradatim.student.hardware import quiet
-from gradatim.student.load import load_student
-from gradatim.student.place import base_below, check_chat, check_model, has_template, held, places_of
-from gradatim.student.settings import LoraSettings, ModelSettings
+from gradatim.model.hardware import quiet
+from gradatim.model.hub import base_below, check_chat, check_model, has_template, held, places_of
+from gradatim.model.load import load_student
+from gradatim.model.settings import LoraSettings, ModelSettings
 from gradatim.table import make_table
 
 TABLE = make_table({"prompt": ["print(12 + 7)\n", "a = 3\n"], "answer": ["# 19\n", "print(a)\n"]})
@@ -43,8 +43,7 @@ def hub(tmp_path, monkeypatch) -> Path:
 def adapter(folder: Path, on: Path, *, named: str | None = None) -> Path:
     """An adapter whose matrices change something, with its tokenizer; ``named`` is what it calls its base."""
     peft = pytest.importorskip("peft")
-    from gradatim.student.lora import attach, save_adapter
-    from gradatim.student.pretrained import open_base
+    from gradatim.model.load import attach, open_base, save_adapter
 
     model = attach(open_base(str(on), dtype=torch.float32), str(on), LoraSettings(rank=2), seed=1)
     with torch.no_grad():

@@ -16,18 +16,16 @@ from safetensors.torch import load_file
 from small_models import base
 
 from gradatim.errors import DataError, RunFolderError, Stopped
+from gradatim.model.hub import is_hub_name, size_of
+from gradatim.model.load import fingerprint, load_student, open_base, open_tokenizer
+from gradatim.model.merge import export
+from gradatim.model.prompt_format import form_of, shaper, token_key
+from gradatim.model.settings import LoraSettings, ModelSettings, OptimizerSettings, ShapeSettings, TrainSettings
+from gradatim.model.tokenizer import encode_table
 from gradatim.record import Metrics
 from gradatim.stage import Event, Fitted, Stage, StageSpec
-from gradatim.student.export import export
-from gradatim.student.form import form_of, shaper, token_key
-from gradatim.student.learner import Learner
-from gradatim.student.load import load_student
-from gradatim.student.lora import fingerprint
-from gradatim.student.pretrained import open_base, open_tokenizer
-from gradatim.student.settings import LoraSettings, ModelSettings, OptimizerSettings, ShapeSettings, TrainSettings
-from gradatim.student.sizes import is_hub_name, size_of
-from gradatim.student.tokenizer import encode_table
 from gradatim.table import make_table
+from gradatim.training.trainer import Learner
 
 TRAIN = TrainSettings(
     batching="packed",
@@ -329,7 +327,7 @@ def test_samples_longer_than_a_line_are_counted_and_all_of_them_refused(
 
 
 def test_a_conversation_goes_through_the_template_turn_by_turn(bases: dict[str, Path]) -> None:
-    from gradatim.table.conversation import prompt_of
+    from gradatim.table.instruction import prompt_of
 
     prompt = prompt_of([("system", "Be brief."), ("user", "one"), ("assistant", "two"), ("user", "three")])
     shape = shaper(open_tokenizer(settings(bases["llama"], system="not this one")))

@@ -21,12 +21,11 @@ from torch import nn
 from torch.nn import functional
 
 from gradatim.errors import RecipeError
+from gradatim.model.architecture import PublishedGPT, create, freeze, open_causal, trainable_parameters
+from gradatim.model.load import load_student
+from gradatim.model.settings import OptimizerSettings
 from gradatim.recipe import load, names
-from gradatim.student.architecture import create, freeze, trainable_parameters
-from gradatim.student.load import load_student
-from gradatim.student.optim import make_optimizers
-from gradatim.student.published import PublishedGPT, open_causal
-from gradatim.student.settings import OptimizerSettings
+from gradatim.training.optimizers import make_optimizers
 
 WIDTH, HEADS, LAYERS, CONTEXT, CHARACTERS = 120, 6, 6, 256, 60
 SPECIAL = {"pad_token_id": 0, "eos_token_id": 1}
@@ -228,7 +227,7 @@ def test_without_the_file_of_its_head_it_is_the_plain_model(tmp_path: Path) -> N
 
 
 def test_a_model_of_the_earlier_preset_still_opens(tmp_path: Path) -> None:
-    from gradatim.student.tokenizer import character_tokenizer
+    from gradatim.model.tokenizer import character_tokenizer
 
     tokenizer = character_tokenizer(["ab"])
     old = create("gpt2-tied", vocabulary=len(tokenizer), context=16, special=SPECIAL, seed=0)

@@ -11,11 +11,10 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from gradatim.difficulty.asked import Asked
+from gradatim.difficulty.model_based import Asked
 from gradatim.errors import DataError
-from gradatim.student import scorer
-from gradatim.student.lexical import lexical_tokenizer
-from gradatim.student.scorer import (
+from gradatim.inference import loglikelihood as scorer
+from gradatim.inference.loglikelihood import (
     SWALLOWED,
     TOO_LONG,
     UNKNOWN,
@@ -26,8 +25,8 @@ from gradatim.student.scorer import (
     log_likelihoods,
     read_model,
 )
-from gradatim.student.tokenizer import bpe_tokenizer, character_tokenizer
-from gradatim.student.vocabulary import Vocabulary
+from gradatim.model.tokenizer import bpe_tokenizer, character_tokenizer, lexical_tokenizer
+from gradatim.model.vocabulary import Vocabulary
 
 CONTEXT = 48
 TEXTS = ["a = 1\nprint(a)\n# output\n", "# 1\n", "b = 23 + 4\n", "for i in range(7) :\n\tprint(i)\n", "xyz 09\n"]

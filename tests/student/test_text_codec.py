@@ -9,13 +9,12 @@ import pyarrow as pa
 import pytest
 from foreign_tokenizers import LOSSLESS, PROGRAM, codellama, gemma, gpt2, llama2, qwen, unigram, wordpiece, zephyr
 
-from gradatim.student.form import prepared, shaper, templated
-from gradatim.student.lexical import lexical_tokenizer
-from gradatim.student.scorer import encode_apart, encode_together
-from gradatim.student.text_codec import codec_of
-from gradatim.student.tokenizer import bpe_tokenizer, character_tokenizer, encode_table
-from gradatim.student.vocabulary import Vocabulary
-from gradatim.table.conversation import prompt_of
+from gradatim.inference.loglikelihood import encode_apart, encode_together
+from gradatim.model.prompt_format import prepared, shaper, templated
+from gradatim.model.text_codec import codec_of
+from gradatim.model.tokenizer import bpe_tokenizer, character_tokenizer, encode_table, lexical_tokenizer
+from gradatim.model.vocabulary import Vocabulary
+from gradatim.table.instruction import prompt_of
 
 SPELT = "print('<s> </s> <|im_end|> <|im_start|>') # <|endoftext|> <eos> <bos> [SEP] <|user|> </s>"
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, GPT2Config
 
 from gradatim.errors import DataError, StorageFailed
-from gradatim.student.tokenizer import (
+from gradatim.model.tokenizer import (
     EOS,
     Encoded,
     bpe_tokenizer,
@@ -111,7 +111,7 @@ def test_an_encoded_sample_is_prompt_answer_and_eos(tokenizer):
 
 def test_the_general_road_and_the_fast_one_agree(tokenizer, monkeypatch):
     fast = encode_table(tokenizer, SAMPLES)
-    monkeypatch.setattr("gradatim.student.tokenizer.character_codes", lambda tokenizer: None)
+    monkeypatch.setattr("gradatim.model.tokenizer.character_codes", lambda tokenizer: None)
     slow = encode_table(tokenizer, SAMPLES)
     for name in ("tokens", "offsets", "answer_starts"):
         assert np.array_equal(getattr(fast, name), getattr(slow, name))
@@ -177,7 +177,7 @@ def test_a_folder_that_cannot_be_written_or_read_says_so(tokenizer, tmp_path):
 
 def test_bpe_training_does_not_depend_on_the_hash_seed():
     script = (
-        "import sys; from gradatim.student.tokenizer import bpe_tokenizer\n"
+        "import sys; from gradatim.model.tokenizer import bpe_tokenizer\n"
         "texts = [f'v{i % 17} = {i * 7919 % 1000} + x{i % 5}' for i in range(3000)]\n"
         "sys.stdout.write(bpe_tokenizer(texts, 400).backend_tokenizer.to_str())"
     )

@@ -12,24 +12,17 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from gradatim.errors import RecipeError, RunFolderError, Stopped
+from gradatim.model.settings import ModelSettings, OptimizerSettings, ShapeSettings, TraceSettings, TrainSettings
+from gradatim.model.tokenizer import character_tokenizer, encode_table, lexical_tokenizer, parts_of, texts_of
 from gradatim.programs import generate
 from gradatim.record import Metrics
 from gradatim.stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
-from gradatim.student.batches import IGNORE, Packed
-from gradatim.student.learner import Learner
-from gradatim.student.lexical import lexical_tokenizer
-from gradatim.student.marks import Marker
-from gradatim.student.objective import LossContext
-from gradatim.student.settings import (
-    ModelSettings,
-    OptimizerSettings,
-    ShapeSettings,
-    TraceSettings,
-    TrainSettings,
-)
-from gradatim.student.tokenizer import character_tokenizer, encode_table, parts_of, texts_of
-from gradatim.student.trace_loss import TraceLoss
 from gradatim.table import make_table
+from gradatim.training.batches import IGNORE, Packed
+from gradatim.training.objective import LossContext
+from gradatim.training.trace_labels import Marker
+from gradatim.training.trace_loss import TraceLoss
+from gradatim.training.trainer import Learner
 
 TRAIN = TrainSettings(
     batching="packed",
@@ -190,7 +183,7 @@ def test_a_layer_that_the_student_has_not_is_refused(programs: pa.Table, tmp_pat
 
 
 def test_windows_are_refused() -> None:
-    from gradatim.student.objective import check_objective
+    from gradatim.training.objective import check_objective
 
     with pytest.raises(RecipeError, match=r"isolate: true are needed"):
         check_objective("traced", replace(TRAIN, isolate=False))
@@ -209,7 +202,7 @@ def test_a_step_is_one_graph_for_every_batch_and_stage(programs: pa.Table, tmp_p
 
     torch.compiler.reset()
     with pytest.MonkeyPatch.context() as patch, torch._dynamo.config.patch(error_on_recompile=True):
-        patch.setattr("gradatim.student.forward.compiled", compiled)
+        patch.setattr("gradatim.training.forward.compiled", compiled)
         for _ in range(2):  # two stages
             batcher = Packed(made.samples, stage(1), 8, 64, 0, isolate=True)
             context = LossContext(made.initial(None), made.tokenizer, made.train, batcher, 600, tmp_path, ignore_events)

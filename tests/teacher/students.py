@@ -10,7 +10,7 @@ def save_tiny_model(folder: Path, texts: list[str], *, context: int = 4096, temp
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from gradatim.student.tokenizer import bpe_tokenizer
+    from gradatim.model.tokenizer import bpe_tokenizer
 
     torch.manual_seed(11)
     tokenizer = bpe_tokenizer(texts, 300)

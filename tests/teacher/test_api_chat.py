@@ -12,8 +12,8 @@ import traceback
 import pytest
 from serving import completion, echo, fails, hangs_up, says, sends, waits
 
-from gradatim.client.allowance import Budget, Cost, Rates
 from gradatim.client.endpoint import Endpoint
+from gradatim.client.messages import Budget, Cost, Rates
 from gradatim.errors import BudgetReached, RecipeError, Stopped, StorageFailed, TeacherFailed, UserError
 from gradatim.teacher import TEACHERS, Request
 from gradatim.teacher.api import ApiChat

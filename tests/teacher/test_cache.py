@@ -15,13 +15,11 @@ from pathlib import Path
 import pytest
 from serving import echo, fails, says, waits
 
-from gradatim.client.allowance import Budget, Cost
+from gradatim.client.messages import Budget, Cost
 from gradatim.errors import BudgetReached, StorageFailed, TeacherFailed, UserError
 from gradatim.teacher import TEACHERS, Request
-from gradatim.teacher.account import paid_on
-from gradatim.teacher.cache import Cached, request_key
-from gradatim.teacher.scripted import ScriptedChat
-from gradatim.teacher.store import Store, line_of
+from gradatim.teacher.replay import ScriptedChat
+from gradatim.teacher.reply_store import Cached, Store, line_of, paid_on, request_key
 
 SECRET = "sk-very-secret-0123456789"
 
@@ -136,8 +134,8 @@ def test_nothing_received_is_lost_or_paid_twice_through_all_that_can_go_wrong(st
 PROGRAM = """
 import json, sys, urllib.request
 from gradatim.teacher import Request
-from gradatim.teacher.cache import Cached
-from gradatim.teacher.scripted import ScriptedChat
+from gradatim.teacher.reply_store import Cached
+from gradatim.teacher.replay import ScriptedChat
 
 kind, url, folder, *names = sys.argv[1:]
 

@@ -9,10 +9,18 @@ import pytest
 from gradatim.errors import DataError, RecipeError, UnknownPart, UserError
 from gradatim.languages import LANGUAGES
 from gradatim.table import make_table
-from gradatim.teacher.language import LanguageTeacher
-from gradatim.teacher.prompt_files import PACKAGED, PLACEHOLDERS, load_prompts
-from gradatim.teacher.reading import RUBRIC, read_code, read_grade, read_output, read_question
-from gradatim.teacher.scripted import ScriptedChat, scripted
+from gradatim.teacher.llm_teacher import LanguageTeacher
+from gradatim.teacher.prompts import (
+    PACKAGED,
+    PLACEHOLDERS,
+    RUBRIC,
+    load_prompts,
+    read_code,
+    read_grade,
+    read_output,
+    read_question,
+)
+from gradatim.teacher.replay import ScriptedChat, scripted
 
 pytest.importorskip("tree_sitter", reason="programs are parsed with the extra 'languages'")
 PYTHON = LANGUAGES.get("python")

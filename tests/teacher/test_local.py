@@ -9,9 +9,9 @@ from students import save_tiny_model
 
 from gradatim.errors import DataError
 from gradatim.teacher import Request
-from gradatim.teacher.cache import Cached
 from gradatim.teacher.local import LocalChat
-from gradatim.teacher.scripted import ScriptedChat
+from gradatim.teacher.replay import ScriptedChat
+from gradatim.teacher.reply_store import Cached
 
 TEXTS = ["what is the sum of one and two? [user] [assistant] abcdefghijklmnopqrstuvwxyz\n\n" * 9]
 TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant] "

@@ -12,8 +12,8 @@ import pytest
 from gradatim.errors import DataError, RecipeError, UserError
 from gradatim.programs import LEVELS, canonical, generate
 from gradatim.table import make_table
-from gradatim.teacher.kin import kin, slips
 from gradatim.teacher.oracle import Oracle, oracle
+from gradatim.teacher.variations import kin, slips
 
 
 @pytest.fixture(scope="module")

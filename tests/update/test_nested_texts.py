@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from gradatim.delivery.faulty import deliver
-from gradatim.delivery.mutate import mutants
 from gradatim.difficulty import DIFFICULTIES
+from gradatim.distillation.mutations import mutants
+from gradatim.distillation.novelty import Contamination
+from gradatim.distillation.questions import Taught
+from gradatim.distillation.rejected import deliver
 from gradatim.stage import Feedback
 from gradatim.table import make_table
 from gradatim.teacher.teacher import Question
-from gradatim.update.novelty import Contamination
-from gradatim.update.taught import Taught
 
 DEPTH = 900
 NESTED = {

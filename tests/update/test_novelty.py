@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradatim.evaluate.problems import Problem
+from gradatim.distillation import Contamination, Known, problem_texts, rouge_l
+from gradatim.evaluation.problems import Problem
 from gradatim.programs import canonical, generate
-from gradatim.update import Contamination, Known, problem_texts, rouge_l
 
 FEW = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f1", "22"]), max_size=30)
 WORDS = [f"word{number}" for number in range(400)]

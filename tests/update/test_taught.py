@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradatim.distillation import RanDry, Taught
+from gradatim.distillation.questions import apportion, draw_of, laps
 from gradatim.errors import DataError, RecipeError
 from gradatim.programs import canonical, commented, generate, run_program
 from gradatim.stage import Feedback
 from gradatim.table import SCHEMA, make_table, sample_id
 from gradatim.teacher import TEACHERS, Question
-from gradatim.update import RanDry, Taught
-from gradatim.update.drawing import draw_of
-from gradatim.update.parents import apportion, laps
 
 LEVELS = ["1.2", "2.2", "3.2"]
 ORACLE = TEACHERS.get("oracle")(levels=LEVELS)

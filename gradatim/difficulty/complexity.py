@@ -1,0 +1,267 @@
+"""How many independent paths does a program have?
+
+McCabe's cyclomatic complexity of a whole file: 1 + its decisions, counted exactly as radon's
+``ComplexityVisitor.total_complexity`` counts them, because the Overall Metric of arXiv 2407.10194 rests on it; the
+walk and radon's habits are in ``om``. It counts branches in the text and does not know how often one is taken
+(``trace`` does).
+
+How much must a reader keep in mind, counted over tokens?
+
+Halstead's difficulty (Elements of Software Science, 1977) is D = (n1 / 2)(N2 / n2): n1 distinct operators, n2
+distinct and N2 total operands. Here an operator is any keyword, delimiter or sign, an operand any name, number or
+string, so loops, calls and assignments count, which radon's figure leaves out (see ``om``). A pair of brackets is
+one operator. It reads tokens only and does not know what a name stands for.
+
+How hard is a program by the paper's Overall Metric?
+
+OM = (CC + HD) / 2 (arXiv 2407.10194), CC the file's cyclomatic complexity and HD its Halstead difficulty
+(n1 / 2)(N2 / n2), both exactly as radon gives them: the paper's levels (easy < 2 <= medium < 4 <= hard) only mean
+something on radon's scale. That scale counts no assignment, call or keyword as an operator, so a program made of
+plain loops has HD = 0 and passes for easy; ``halstead``, which counts tokens, sees more and is the better default
+outside the paper's protocol. One walk over the tree finds both; ``cyclomatic`` is its first half.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import keyword
+import math
+import re
+import token
+import tokenize
+from collections.abc import Callable, Iterator
+from operator import attrgetter
+from typing import Any
+
+from ..options import strict
+from .python_source import PerText, PerTree, parse
+
+__all__ = [
+    "cyclomatic",
+    "figures",
+    "halstead",
+    "lexemes",
+    "om",
+    "overall_metric",
+    "token_difficulty",
+    "total_complexity",
+]
+
+
+def total_complexity(tree: ast.Module) -> float:
+    """1 + the decisions of the module, its functions, classes and methods."""
+    return float(figures(tree)[0])
+
+
+@strict("the difficulty 'cyclomatic'")
+def cyclomatic() -> PerTree:
+    """Independent paths: 1 + the decisions of the whole file, as radon counts them."""
+    return PerTree(total_complexity)
+
+
+_OPERANDS_IN_WORDS = frozenset(["True", "False", "None"])
+_KEYWORDS = frozenset(keyword.kwlist) - _OPERANDS_IN_WORDS
+_CLOSING = frozenset([")", "]", "}"])
+_SIGNS = frozenset(token.EXACT_TOKEN_TYPES) - _CLOSING
+_OPERATORS = _KEYWORDS | _SIGNS
+_LITERALS = frozenset(
+    getattr(tokenize, kind) for kind in ("NUMBER", "STRING", "FSTRING_MIDDLE") if hasattr(tokenize, kind)
+)
+
+# One expression reads a program whose text has nothing that needs the standard reader: it is several times as fast,
+# and the text of every TinyPy program is so. Without strings and joined lines, what is a name, a number, a comment or a
+# sign does not depend on what came before.
+_UNUSUAL = ("'", '"', "\\", "\r", "\f")
+_PLAIN_OPERATORS = re.compile(
+    rf"""([A-Za-z_]\w*
+    |0[xX][_\da-fA-F]+|0[oO][_0-7]+|0[bB][_01]+
+    |(?:\d[_\d]*\.?(?:\d[_\d]*)?|\.\d[_\d]*)(?:[eE][-+]?\d[_\d]*)?[jJ]?
+    |{"|".join(map(re.escape, sorted(_SIGNS, key=len, reverse=True)))})
+    |\#.*""",
+    re.VERBOSE | re.ASCII,
+)
+
+
+def lexemes(text: str) -> list[tuple[bool, str]]:
+    """(is an operator, spelling) of each token that counts; layout and comments do not.
+
+    Words that are keywords in some places only (``match``, ``type``) count as names. ``text`` is a program that
+    parses; of other texts some raise ``TokenError`` or ``SyntaxError``.
+    """
+    if text.isascii() and not any(sign in text for sign in _UNUSUAL):
+        return [(spelling in _OPERATORS, spelling) for spelling in _PLAIN_OPERATORS.findall(text) if spelling]
+    return list(_read(text))
+
+
+def _read(text: str) -> Iterator[tuple[bool, str]]:
+    """The lexemes of any program, by the standard reader."""
+    for each in tokenize.generate_tokens(io.StringIO(text).readline):
+        if each.type == tokenize.OP:
+            if each.string not in _CLOSING:
+                yield True, each.string
+        elif each.type == tokenize.NAME:
+            yield each.string in _KEYWORDS, each.string
+        elif each.type in _LITERALS:
+            yield False, each.string
+
+
+def token_difficulty(text: str) -> float:
+    """(n1 / 2)(N2 / n2); 0 without operands, NaN for what is not Python."""
+    if parse(text) is None:
+        return math.nan
+    try:
+        read = lexemes(text)
+    except (tokenize.TokenError, SyntaxError):  # the two readers of Python differ on some odd endings
+        return math.nan
+    operators = {spelling for is_operator, spelling in read if is_operator}
+    operands = [spelling for is_operator, spelling in read if not is_operator]
+    return len(operators) / 2 * len(operands) / len(set(operands)) if operands else 0.0
+
+
+@strict("the difficulty 'halstead'")
+def halstead() -> PerText:
+    """Halstead difficulty over tokens: keywords, calls and assignments count as operators."""
+    return PerText(token_difficulty, python=True)
+
+
+# What may surprise in radon's counts, and is kept. Of CC:
+# - a module-level function adds its decisions, a method its decisions + 1, a class those of its body; a function or
+#   class inside a function adds nothing, nor does a class inside a class;
+# - decorators, default values, annotations and base classes are not looked at, nor what an assert tests;
+# - `try … except*` and `with` are no decisions; a bare name or `_` among its cases makes a match one path less.
+# Of HD:
+# - only the five kinds of `_operation` are operations: no assignment, call, subscript or keyword is;
+# - operands are told apart within the name of the innermost function, so an `x` in `f` and one in `g` are two, but
+#   two functions of one name share theirs; a name, an attribute and a string constant spelt alike are one operand,
+#   as are 1, 1.0 and True; any other operand (a call, a sum) is unlike every other;
+# - decorators, default values and annotations of functions are not looked at, those of classes are.
+
+_UNCOUNTED, _MODULE, _CLASS, _FUNCTION = range(4)  # where a walk is, as far as CC cares
+Scope = tuple[list[Any], int, str | None]  # nodes, where they are for CC, the innermost function's name for HD
+
+_PLAIN = (type(None), bool, int, str)
+_BARE = tuple(kind for kind in vars(ast).values() if isinstance(kind, type) and not getattr(kind, "_fields", True))
+_INERT = frozenset(
+    (ast.Name, ast.Constant, ast.Global, ast.Nonlocal, ast.Import, ast.ImportFrom, ast.alias, *_BARE, *_PLAIN)
+)  # what stands in a node's fields and has no nodes below it
+_SCOPES = frozenset((ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assert))
+_OPERATIONS = frozenset((ast.BinOp, ast.Compare, ast.BoolOp, ast.AugAssign, ast.UnaryOp))
+_DECISIONS = frozenset((ast.AsyncFor, ast.For, ast.If, ast.IfExp, ast.Match, ast.Try, ast.While, ast.comprehension))
+
+
+def figures(tree: ast.Module) -> tuple[int, float]:
+    """(CC, HD) of a whole file, as radon 6 counts them; HD is 0 for a program without operations.
+
+    The loop is long because it is hot: a call for each node and each operation costs a quarter of the time.
+    """
+    complexity, used = 1, 0
+    operators: set[type] = set()
+    operands: dict[str | None, set[object]] = {}
+    scopes: list[Scope] = [(tree.body, _MODULE, None)]
+    for nodes, inside, function in scopes:  # grows while it is walked
+        spellings = operands.setdefault(function, set())
+        stack = list(nodes)
+        while stack:
+            node = stack.pop()
+            kind = node.__class__
+            if kind in _INERT:
+                continue
+            if kind is ast.Assign:
+                stack.append(node.value)
+                stack.extend(node.targets)
+            elif kind is ast.Expr:
+                stack.append(node.value)
+            elif kind in _OPERATIONS:
+                if kind is ast.BinOp:
+                    operators.add(node.op.__class__)
+                    parts: Any = (node.left, node.right)
+                else:
+                    signs, parts = _operation(node, kind)
+                    operators.update([sign.__class__ for sign in signs])
+                    complexity += len(parts) - 1 if inside and kind is ast.BoolOp else 0
+                used += len(parts)
+                for part in parts:  # a name, constant or attribute is told apart by its spelling, another by itself
+                    inner = part.__class__
+                    if inner is ast.Name:
+                        spellings.add(part.id)
+                    elif inner is ast.Constant:
+                        spellings.add(part.value)
+                    else:
+                        spellings.add(part.attr if inner is ast.Attribute else part)
+                        stack.append(part)
+            elif kind in _SCOPES:
+                scopes.extend(_inner(node, kind, inside, function))
+                complexity += (kind is ast.Assert and inside > 0) or (inside == _CLASS and kind is not ast.ClassDef)
+            else:
+                if inside and kind in _DECISIONS:
+                    complexity += _decisions(node, kind)
+                for value in _READERS[kind](node):
+                    if value.__class__ is list:
+                        stack.extend(value)
+                    else:
+                        stack.append(value)
+    distinct = sum(map(len, operands.values()))
+    return complexity, len(operators) * used / float(2 * distinct) if distinct else 0.0
+
+
+def _operation(node: Any, kind: type) -> tuple[list[Any], list[Any]]:
+    """Operators and operands; the operands are also all that is below the node."""
+    if kind is ast.BinOp:
+        return [node.op], [node.left, node.right]
+    if kind is ast.Compare:
+        return node.ops, [node.left, *node.comparators]
+    if kind is ast.BoolOp:
+        return [node.op], node.values
+    if kind is ast.AugAssign:
+        return [node.op], [node.target, node.value]
+    return [node.op], [node.operand]
+
+
+def _decisions(node: Any, kind: type) -> int:
+    if kind is ast.If or kind is ast.IfExp:
+        return 1
+    if kind is ast.comprehension:
+        return 1 + len(node.ifs)
+    if kind is ast.Try:
+        return len(node.handlers) + bool(node.orelse)
+    if kind is ast.Match:
+        catches_all = any(getattr(case.pattern, "pattern", False) is None for case in node.cases)
+        return max(0, len(node.cases) - catches_all)
+    return 1 + bool(node.orelse)
+
+
+def _inner(node: Any, kind: type, inside: int, function: str | None) -> list[Scope]:
+    """The scopes that a definition (or an assert, whose test CC does not see) opens."""
+    if kind is ast.Assert:
+        return [([node.test, node.msg] if node.msg else [node.test], _UNCOUNTED, function)]
+    if kind is ast.ClassDef:
+        body = (node.body, _CLASS if inside == _MODULE else _UNCOUNTED, function)
+        return [body, ([*node.bases, *node.keywords, *node.decorator_list], _UNCOUNTED, function)]
+    return [(node.body, _FUNCTION if inside in (_MODULE, _CLASS) else _UNCOUNTED, node.name)]
+
+
+class _Readers(dict[type, Callable[[Any], tuple[Any, ...]]]):
+    """By class of node, a function that reads all fields that may hold nodes; made when the class first occurs."""
+
+    def __missing__(self, kind: type) -> Callable[[Any], tuple[Any, ...]]:
+        fields = [name for name in getattr(kind, "_fields", ()) if name not in ("ctx", "type_comment")]
+        if len(fields) > 1:
+            self[kind] = attrgetter(*fields)
+        else:  # an attrgetter of one name returns no tuple
+            self[kind] = lambda node: tuple(getattr(node, name) for name in fields)
+        return self[kind]
+
+
+_READERS = _Readers()
+
+
+def overall_metric(tree: ast.Module) -> float:
+    """(CC + HD) / 2 of a whole file; the least value is 0.5."""
+    return sum(figures(tree)) / 2
+
+
+@strict("the difficulty 'om'")
+def om() -> PerTree:
+    """The paper's Overall Metric: mean of cyclomatic complexity and Halstead difficulty, as radon counts them."""
+    return PerTree(overall_metric)

@@ -1,0 +1,64 @@
+"""Iterative distillation: rejected answers, judges, the student's attempts, and new questions (arXiv 2408.03680).
+
+    edits, mutations       small mistakes in a program: Python (``python_mutations``), others (``treesitter_mutations``)
+    rejected               the rejected answer of each sample: the student's own, a mutation, or the teacher's
+    judge                  the contract of a judge, and ``JUDGES`` by name; one module for each (``output_judge``, …)
+    attempts               the student's completions under every judge, one table row each (``FEEDBACK``)
+    answer_kind            whether a completion continues a program or is a reply that contains one
+    grades                 judgements combined to a score and a verdict; scores to grades (easy, middle, hard)
+    verify                 whether an answer is certainly correct or certainly wrong
+    questions              the source of later cycles: seed questions, then new ones from the feedback
+    novelty                whether a question is new, and in no evaluation problem
+
+A judge without a verdict gives ``unjudged`` with the cause, never a number; a question without any verdict is neither
+easy nor hard.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+from .judge import JUDGES, Judge, View
+
+if TYPE_CHECKING:
+    from .attempts import FEEDBACK
+    from .edits import KINDS, Kind
+    from .mutations import Mutant, mutants
+    from .novelty import Contamination, Known, Refusals, problem_texts, rouge_l
+    from .questions import RanDry, Taught
+    from .rejected import PLACES, Delivered, Right, deliver
+
+__all__ = [
+    "FEEDBACK",
+    "JUDGES",
+    "KINDS",
+    "PLACES",
+    "Contamination",
+    "Delivered",
+    "Judge",
+    "Kind",
+    "Known",
+    "Mutant",
+    "RanDry",
+    "Refusals",
+    "Right",
+    "Taught",
+    "View",
+    "deliver",
+    "mutants",
+    "problem_texts",
+    "rouge_l",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "attempts": ("FEEDBACK",),
+        "edits": ("KINDS", "Kind"),
+        "mutations": ("Mutant", "mutants"),
+        "novelty": ("Contamination", "Known", "Refusals", "problem_texts", "rouge_l"),
+        "questions": ("RanDry", "Taught"),
+        "rejected": ("PLACES", "Delivered", "Right", "deliver"),
+    },
+)

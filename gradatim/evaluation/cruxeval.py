@@ -1,0 +1,259 @@
+"""Can a model tell what a program does, without running it?
+
+CRUXEval (2401.03065): 800 short Python functions, each with an input and its output. *Output prediction* shows the
+function and the input and asks for the output; *input prediction* shows the output and asks for an input that gives
+it, not always the one of the file. The model answers at once, or after thinking (``reasoning``). The questions follow
+the paper's two forms in our own words, with examples of our own: figures are near the published ones, not the same.
+
+An answer is text from a model and is never evaluated here. It is cut out of the reply as text and runs as the body of
+a function behind walls; only plain data comes back, and the program that it is compared with never meets it. So an
+answer can be any expression, as in the paper, and is right when it is equal in value; it cannot call the function it
+is asked about, because that is not there.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import DataError
+from ..languages.thinking import strip_thinking
+from ..options import strict
+from ..sandbox.verdict import Verdict
+from ..stage import Events, Suite, SuiteResult, ignore_events
+from ..table.read import Rejected
+from .functional import Drawing, Protocol, measure
+from .generation import Question
+from .problems import Problem, ProblemSet, locate
+from .program import Candidate, fault_of
+from .samples import Sample, read_rows, shown
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Direction", "answer_in", "crux_problems", "cruxeval", "question"]
+
+
+Direction = Literal["output", "input"]
+LONGEST = 20_000
+"""Characters of an answer that is looked at; the longest of the benchmark has about 200."""
+
+_TASKS = {
+    "output": """\
+Below is a Python function f and an assertion that calls it, with the right-hand side left open. Work out what the \
+call returns and write the whole assertion with that value in place of the question marks, as a literal: no \
+unfinished expression and no call.""",
+    "input": """\
+Below is a Python function f and an assertion about it, with the arguments left open. Find arguments for which the \
+assertion holds and write the whole assertion with them in place of the question marks. Several may do; give one.""",
+}
+_AT_ONCE = " Write it between [ANSWER] and [/ANSWER], and nothing else."
+_STEPS = " First think, step by step, between [THOUGHT] and [/THOUGHT]; then write it between [ANSWER] and [/ANSWER]."
+
+_EXAMPLES = (
+    (
+        'def f(words, mark):\n    kept = [word for word in words if mark not in word]\n    return "-".join(kept)',
+        '["plum", "fig", "pear"], "p"',
+        '"fig"',
+        'The call passes three words and the mark "p". "plum" and "pear" hold a "p" and are left out, "fig" does not. '
+        'Joining the one word that is left adds no hyphen, so the value is "fig".',
+        'The value "fig" has no hyphen, so exactly one word was kept, and it is "fig". With the mark "p" a word '
+        'without that letter is kept, so ["plum", "fig", "pear"] and "p" leave "fig" alone.',
+    ),
+    (
+        "def f(n):\n    seen = []\n    while n > 1:\n        n = n // 2\n        seen.append(n)\n    return seen",
+        "9",
+        "[4, 2, 1]",
+        "",
+        "",
+    ),
+)
+
+
+@strict("the suite 'cruxeval'")
+def cruxeval(
+    *,
+    problems: str = "cruxeval",
+    direction: Direction = "output",
+    reasoning: bool = False,
+    protocol: Protocol = "greedy",
+    samples: int = 1,
+    k: list[int] | None = None,
+    temperature: float = 0.2,
+    tokens: int | None = None,
+    chat: bool = False,
+    keep: str | None = None,
+    limit: int | None = None,
+    batch: int | None = None,
+    workers: int = 1,
+    seconds: float | None = None,
+    unsafe: bool = False,
+    server: dict[str, Any] | None = None,
+) -> Suite:
+    """What a function returns, or which input gives an output (CRUXEval): for pretrained models."""
+    room = tokens if tokens is not None else (1024 if reasoning else 128)
+    drawing = Drawing(
+        protocol, samples, tuple(k or [1]), temperature, room, chat, keep, limit, batch, workers, seconds, unsafe,
+        server,
+    )  # fmt: skip
+    return Crux(problems, direction, reasoning, drawing.checked("cruxeval"))
+
+
+@dataclass(frozen=True)
+class Crux:
+    """The suite ``cruxeval`` with its options; see the module."""
+
+    problems: str
+    direction: Direction
+    reasoning: bool
+    drawing: Drawing
+
+    def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
+        """One result over all functions; ``samples`` is not used. Errors as those of the suite ``functional``."""
+        asked = crux_problems(self.problems, self.direction)
+
+        def ask(problem: Problem, number: int) -> Question:
+            text = question(problem, self.direction, self.reasoning, chat=self.drawing.chat)
+            return Question(problem.id, text, number, stop=("[/ANSWER]",))
+
+        return measure("cruxeval", student, asked, ask, self.drawing, seed, events, candidate=self.read)
+
+    def read(self, problem: Problem, sample: Sample) -> Candidate | Verdict:
+        """The program that gives a reply's answer; a verdict when the reply has none."""
+        return _candidate(problem, sample, self.direction, begun=sample.form == "completion" and not self.reasoning)
+
+
+def crux_problems(source: str | Path, direction: Direction) -> ProblemSet:
+    """The functions of CRUXEval's file: ``prompt`` is the function, with the assertion that is to be completed.
+
+    Raises ``DataError`` when the file is not there or holds no such function.
+    """
+    problems: dict[str, Problem] = {}
+    rejected: list[Rejected] = []
+    for row in (row for path in locate(source) for row in read_rows(path)):
+        if isinstance(row, Rejected):
+            rejected.append(row)
+            continue
+        number, fields = row
+        try:
+            problem = _problem(fields, direction)
+            if problem.id in problems:
+                raise ValueError(f"a second function with the id {problem.id}; the first is used")
+            problems[problem.id] = problem
+        except ValueError as error:
+            rejected.append(Rejected(number, str(error), shown(fields.get("id", list(fields)))))
+    if not problems:
+        first = rejected[0] if rejected else None
+        raise DataError(
+            f"no function can be used; the first row: {first.cause}" if first else "the file has no functions",
+            where=str(source),
+            allowed="rows with id, code, input, output",
+        )
+    return ProblemSet(str(source), problems, tuple(rejected))
+
+
+def _problem(row: Mapping[str, Any], direction: Direction) -> Problem:
+    values = []
+    for name in ("id", "code", "input", "output"):
+        value = row.get(name)
+        # An input may be empty: a function without parameters.
+        if not isinstance(value, str) or (not value.strip() and name != "input"):
+            raise ValueError(f"no field {name!r}" if value is None else f"{name!r} is not text, or empty")
+        values.append(value)
+    task, code, given, returned = values
+    if direction == "output":
+        shown_call, test = f"assert f({given}) == ??", f"assert f({given}) == candidate()"
+        reference = returned
+    else:
+        shown_call, reference = f"assert f(??) == {returned}", given if given.strip() else "f()"
+        test = f"positional, named = candidate()\n    assert f(*positional, **named) == {returned}"
+    tests = f"{code}\n\n\ndef check(candidate):\n    {test}\n"
+    # An input may use what stands beside the function (sample_258 does), but not the function itself.
+    beside = f"{code}\ndel f\n\n\n" if direction == "input" else ""
+    prompt = f"{code}\n{shown_call}"
+    return Problem(task, "python", prompt, tests, entry_point="answer", setup=beside, reference=reference)
+
+
+def question(problem: Problem, direction: Direction, reasoning: bool, *, chat: bool = False) -> str:
+    """What the model is shown: the task, solved examples, the function. It goes on inside the answer's mark.
+
+    A chat model begins its own reply, so the last mark is left out.
+    """
+    parts = [_TASKS[direction] + (_STEPS if reasoning else _AT_ONCE)]
+    for code, given, returned, forward, backward in _EXAMPLES[: 1 if reasoning else 2]:
+        open_call = f"assert f({given}) == ??" if direction == "output" else f"assert f(??) == {returned}"
+        thought = f"[THOUGHT]\n{forward if direction == 'output' else backward}\n[/THOUGHT]\n" if reasoning else ""
+        solved = f"[ANSWER]\nassert f({given}) == {returned}\n[/ANSWER]"
+        parts.append(f"[PYTHON]\n{code}\n{open_call}\n[/PYTHON]\n{thought}{solved}")
+    last = "" if chat else ("\n[THOUGHT]\n" if reasoning else "\n[ANSWER]\n")
+    return "\n\n".join([*parts, f"[PYTHON]\n{problem.prompt}\n[/PYTHON]{last}"])
+
+
+def answer_in(text: str, direction: Direction, *, begun: bool = False) -> str | None:
+    """The expression (output) or the arguments (input) that a reply gives, as text; None when it gives none.
+
+    ``begun``: the reply starts inside the answer's mark. Taken apart by Python's own parser, which runs nothing.
+    """
+    marked = re.split(r"\[ANSWER\]", text)
+    if len(marked) == 1 and not begun:
+        return None
+    answer = marked[-1].split("[/ANSWER]")[0].strip()
+    answer = re.sub(r"\A```\w*\n|\n?```\Z", "", answer).strip().strip("`").strip()
+    if not answer or len(answer) > LONGEST:
+        return None
+    tree = _parsed(answer)
+    if tree is None:
+        # The parser takes no arguments on their own when they are named or starred.
+        return answer if direction == "input" and _parsed(f"f({answer})") is not None else None
+    compared = isinstance(tree, ast.Compare) and len(tree.ops) == 1 and isinstance(tree.ops[0], ast.Eq)
+    if direction == "output":
+        return _segment(answer, tree.comparators[0]) if compared and _is_call(tree.left) else _segment(answer, tree)
+    tree = tree.left if compared and isinstance(tree, ast.Compare) else tree
+    if _is_call(tree):
+        return _segment(answer, tree).partition("(")[2].rpartition(")")[0]
+    return answer
+
+
+def _parsed(text: str) -> Any:
+    """The expression that ``text`` is, or asserts; None when it is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            body = ast.parse(text.strip()).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    statement = body[0] if len(body) == 1 else None
+    if isinstance(statement, ast.Assert):
+        return statement.test
+    return statement.value if isinstance(statement, ast.Expr) else None
+
+
+def _is_call(tree: Any) -> bool:
+    return isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and tree.func.id == "f"
+
+
+def _segment(text: str, tree: Any) -> str:
+    return ast.get_source_segment(text, tree) or text
+
+
+def _candidate(problem: Problem, sample: Sample, direction: Direction, *, begun: bool) -> Candidate | Verdict:
+    """A program whose function ``answer`` gives the answer, or the arguments as (positional, named)."""
+    fault = fault_of(sample)
+    if fault is not None:
+        return Verdict("invalid", fault)
+    text = strip_thinking(sample.text) if sample.form == "reply" else sample.text
+    answer = answer_in(text, direction, begun=begun)
+    if answer is None:
+        return Verdict("invalid", "there is no answer that is an expression")
+    if direction == "output":
+        return Candidate(problem.setup, f"def answer():\n    return (\n{answer}\n)\n")
+    return Candidate(
+        problem.setup,
+        "def arguments(*positional, **named):\n    return positional, named\n\n\n"
+        f"def answer():\n    return arguments(\n{answer}\n)\n",
+    )

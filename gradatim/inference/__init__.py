@@ -1,0 +1,1 @@
+"""Inference: decoding, log-likelihoods and probes of a trained model."""

@@ -1,0 +1,499 @@
+"""What does a random program of one level look like, and what does it print?
+
+A ``Drawer`` writes one program after the other and does what each says *while* it is written: a drawn statement
+is its text together with a function that does it. So nothing is parsed or executed, and the outputs are still
+CPython's because the operators and numbers are (a test compares them with CPython anyway). A drawer neither
+drops nor counts anything: a program that fails raises what it would raise.
+
+How is the endless sequence of a level's programs cut into pieces that workers can make?
+
+Block i of a level is fixed by (seed, level, digits, i) and nothing else, so it does not matter who makes it or
+when. ``block_sources`` gives each level's blocks in order, made here or by worker processes a little ahead of
+time. Blocks hold duplicates; ``generate`` drops them.
+
+Where do a million distinct TinyPy programs come from, the same ones every time?
+
+Workers write blocks of programs (``blocks``); this process takes them in a fixed order, drops what was seen
+before and interleaves the levels, so the rows depend neither on the number of workers nor on hash seeds. Nothing
+is hidden: programs that fail are counted by the exception they raise, duplicates are counted, and a level that
+runs dry stops with an error.
+
+This module holds no more than ids (64 bits each) and one batch; ``generate`` keeps the table besides. It does not
+write files, split, or know a program's difficulty.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import DataError, WorkFailed
+from ..stage import Event, Events, ignore_events
+from ..table.schema import SCHEMA, sample_id
+from .grammar import COMPARE, DIGITS, Draw, Drawn, Level, Slots, Thunk, compile_shape, countings, levels_named, ranges
+
+__all__ = [
+    "BLOCK",
+    "DIGITS",
+    "Block",
+    "Drawer",
+    "Facts",
+    "Generated",
+    "LevelFacts",
+    "ProgramStream",
+    "Row",
+    "block_sources",
+    "generate",
+    "stream",
+]
+
+
+class Drawer:
+    """Programs of ``level`` with literals 0..``digits``, an endless sequence fixed by ``seed``.
+
+    Each call returns (prompt, answer): the program up to and including the line ``# output``, and the printed
+    lines as comments, every line ended by a newline. Raises what the program raises (``ZeroDivisionError``); the
+    next call gives the next program.
+    """
+
+    def __init__(self, level: Level, digits: int, seed: str) -> None:
+        self._level = level
+        self._slots = slots = Slots(digits, level.letters, seed)
+        self._printed: list[Any] = []
+        self._expressions = [compile_shape(shape, slots) for shape in level.expressions]
+        self._prints = [compile_shape(shape, slots) for shape in level.prints]
+        self._conditions = [compile_shape(shape, slots) for shape in level.conditions]
+        self._blocks = [tuple(block.split()) for block in level.blocks]
+        self._bodies = [tuple(body.split()) for body in level.bodies]
+        self._ranges = ranges(digits)
+        self._countings = countings(digits)
+
+    def __call__(self) -> tuple[str, str]:
+        slots, level = self._slots, self._level
+        slots.forget()
+        self._printed.clear()
+        text = ""
+        for _ in range(slots.between(*level.initialisations)):
+            literal = slots.literal()
+            text += f"{slots.words[slots.new(literal)]} = {literal}\n"
+        assignments = slots.between(*level.assignments)
+        for _ in range(assignments):
+            expression, value = slots.choice(self._expressions)()
+            text += f"{slots.words[slots.new(value())]} = {expression}\n"
+        sure = False
+        if self._blocks:
+            block, sure = self._block(slots.choice(self._blocks))
+            text += block
+        if not sure:
+            # With nothing computed before, the print has to compute.
+            line, show = self._print(self._prints if assignments or self._blocks else self._expressions)
+            text += line
+            show()
+        return text + "# output\n", "".join([f"# {value}\n" for value in self._printed])
+
+    # Statements that a suite may hold, not yet done.
+
+    def _print(self, shapes: Sequence[Draw]) -> Drawn:
+        text, value = self._slots.choice(shapes)()
+        printed = self._printed
+        return f"print({text})\n", lambda: printed.append(value())
+
+    def _change(self, targets: int) -> Drawn:
+        """An assignment to one of the ``targets`` oldest variables; never to itself alone."""
+        slots = self._slots
+        values, slot = slots.values, slots.first + int(slots.random() * targets)
+        text, value = slots.choice(self._expressions)()
+        word = slots.words[slot]
+        if text == word:
+            newest = slots.end - 1
+            text, value = slots.words[newest], lambda: values[newest]
+
+        def change() -> None:
+            values[slot] = value()
+
+        return f"{word} = {text}\n", change
+
+    def _suite(self, targets: int, step: Drawn | None = None) -> tuple[str, list[Thunk], bool]:
+        """An indented suite: its text, what it does, and whether it prints. It assigns to old variables only."""
+        text, acts, prints = "", [], False
+        for word in self._slots.choice(self._bodies):
+            if word == "step" and step is not None:
+                line, act = step
+            elif word == "assign" and targets:
+                line, act = self._change(targets)
+            else:
+                line, act = self._print(self._prints)
+                prints = True
+            text += "\t" + line
+            acts.append(act)
+        return text, acts, prints
+
+    # Blocks. Each returns its text and whether it is sure to print; what it says is done on the way.
+
+    def _block(self, layout: Sequence[str]) -> tuple[str, bool]:
+        match layout[0]:
+            case "for":
+                return self._for()
+            case "while":
+                return self._while()
+            case _:
+                return self._branches(layout)
+
+    def _branches(self, layout: Sequence[str]) -> tuple[str, bool]:
+        slots = self._slots
+        text, taken, sure = "", False, layout[-1] == "else"
+        for word in layout:
+            if word == "else":
+                text += "else :\n"
+                holds = not taken
+            else:
+                condition, test = slots.choice(self._conditions)()
+                text += f"{word} {condition} :\n"
+                holds = not taken and test()
+            suite, acts, prints = self._suite(slots.end - slots.first)
+            text += suite
+            sure = sure and prints
+            if holds:
+                taken = True
+                for act in acts:
+                    act()
+        return text, sure
+
+    def _for(self) -> tuple[str, bool]:
+        slots = self._slots
+        head, turns = slots.choice(self._ranges)
+        targets, values = slots.end - slots.first, slots.values
+        variable = slots.new(0)
+        suite, acts, prints = self._suite(targets)
+        for value in turns:
+            values[variable] = value
+            for act in acts:
+                act()
+        return f"for {slots.words[variable]} in {head} :\n{suite}", prints
+
+    def _while(self) -> tuple[str, bool]:
+        """The newest variable counts up or down to a literal, or to a variable made for it where there is room."""
+        slots = self._slots
+        values, words, counter, text = slots.values, slots.words, slots.end - 1, ""
+        sign, bound, move = slots.choice(self._countings[values[counter]])
+        targets = counter - slots.first
+        if targets + 1 < self._level.initialisations[1] and slots.random() < 0.5:
+            literal, bound = bound, slots.new(bound)
+            text = f"{words[bound]} = {literal}\n"
+
+        def step() -> None:
+            values[counter] += move
+
+        name = words[counter]
+        line = f"{name} = {name} {'+' if move > 0 else '-'} {abs(move)}\n"
+        suite, acts, prints = self._suite(targets, (line, step))
+        holds = COMPARE[sign]
+        while holds(values[counter], values[bound]):
+            for act in acts:
+                act()
+        return f"{text}while {name} {sign} {words[bound]} :\n{suite}", prints
+
+
+BLOCK = 512  # programs attempted per block; another number makes other programs
+
+Row = tuple[str, str, str]
+Block = list[Row | str]
+
+
+def write_block(level: Level, digits: int, seed: int, index: int) -> Block:
+    """Block ``index``: per attempt (id, prompt, answer), or the name of the exception that the program raises."""
+    draw = Drawer(level, digits, f"{seed}/{level.name}/{digits}/{index}")
+    block: Block = []
+    for _ in range(BLOCK):
+        try:
+            prompt, answer = draw()
+        except ArithmeticError as failure:
+            block.append(type(failure).__name__)
+        else:
+            block.append((sample_id("python", prompt), prompt, answer))
+    return block
+
+
+@contextmanager
+def block_sources(levels: Sequence[Level], digits: int, seed: int, workers: int) -> Iterator[list[Iterator[Block]]]:
+    """For each level its blocks 0, 1, 2, …, written by ``workers`` processes, or in this one when it is 1."""
+    writers = [partial(write_block, level, digits, seed) for level in levels]
+    if workers == 1:
+        yield [map(writer, count()) for writer in writers]
+        return
+    # Not forked: the caller may have threads. The pool is ended, and waited for, however the caller leaves.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts)
+    try:
+        depth = -(-2 * workers // len(levels))
+        yield [_ahead(partial(pool.submit, writer), depth) for writer in writers]
+    except BrokenProcessPool as broken:
+        raise WorkFailed(
+            "the processes that write programs ended before their work was done",
+            where="generate",
+            given=f"{workers} workers",
+            hint="workers=1, or in a script the usual `if __name__ == '__main__'` around the call",
+        ) from broken
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process of the terminal; only the caller answers it, by ending the pool."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _ahead(submit: Callable[[int], Future[Block]], depth: int) -> Iterator[Block]:
+    """The results of ``submit(0)``, ``submit(1)``, … in order, with ``depth`` more under way."""
+    pending = deque(submit(index) for index in range(depth))
+    for index in count(depth):
+        pending.append(submit(index))
+        yield pending.popleft().result()
+
+
+_BATCH = 16_384
+_PATIENCE = 50  # a level has run dry when so many blocks in a row …
+_NEW = 0.001  # … bring less than this share of new programs
+
+
+@dataclass(frozen=True)
+class LevelFacts:
+    """What became of one level: programs asked for, kept, met again, and dropped by the exception they raise."""
+
+    asked: int
+    kept: int
+    duplicates: int
+    dropped: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What became of all levels, by name; the sums are properties."""
+
+    levels: Mapping[str, LevelFacts]
+
+    @property
+    def asked(self) -> int:
+        return sum(level.asked for level in self.levels.values())
+
+    @property
+    def kept(self) -> int:
+        return sum(level.kept for level in self.levels.values())
+
+    @property
+    def duplicates(self) -> int:
+        return sum(level.duplicates for level in self.levels.values())
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        total: Counter[str] = Counter()
+        for level in self.levels.values():
+            total.update(level.dropped)
+        return dict(sorted(total.items()))
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A table in ``table.SCHEMA``, one chunk, and how it came about."""
+
+    table: pa.Table
+    facts: Facts
+
+
+def generate(
+    count: int,
+    *,
+    levels: Sequence[str | Level] = ("all",),
+    digits: int = 9,
+    seed: int = 0,
+    dedupe: bool = True,
+    workers: int = 1,
+    events: Events = ignore_events,
+) -> Generated:
+    """``count`` TinyPy programs, spread evenly over ``levels`` and interleaved; see ``grammar`` for the levels.
+
+    The same (count, levels, digits, seed, dedupe) gives the same table. ``digits`` is the greatest literal: 9 in
+    the paper (arXiv 2407.10194), 255 in its sequel, anything in ``DIGITS``. With ``dedupe`` no program occurs
+    twice, across levels too (the level taken first keeps it). ``workers`` > 1 starts that many processes (a script
+    that asks for them needs the usual ``if __name__ == "__main__"``).
+
+    Raises ``DataError`` for arguments out of range, an unknown level, and a level with fewer distinct programs
+    than its share of ``count`` (the error says how many were found); ``WorkFailed`` when the workers cannot start.
+    """
+    batches = stream(count, levels=levels, digits=digits, seed=seed, dedupe=dedupe, workers=workers, events=events)
+    table = pa.Table.from_batches(batches, schema=SCHEMA).combine_chunks()
+    return Generated(table, batches.facts)
+
+
+def stream(
+    count: int,
+    *,
+    levels: Sequence[str | Level] = ("all",),
+    digits: int = 9,
+    seed: int = 0,
+    dedupe: bool = True,
+    workers: int = 1,
+    events: Events = ignore_events,
+) -> ProgramStream:
+    """The rows of ``generate`` as record batches, for tables that do not fit in memory.
+
+    Arguments and errors are those of ``generate``; the arguments are checked at once, before the first batch is
+    asked for.
+    """
+    _check("the number of programs", count, 1, None)
+    _check("digits", digits, *DIGITS)
+    _check("workers", workers, 1, None)
+    rows = levels_named(levels)
+    tallies = [
+        _Tally(level, count // len(rows) + (place < count % len(rows)), Counter()) for place, level in enumerate(rows)
+    ]
+    return ProgramStream(tallies, digits, seed, dedupe, workers, events)
+
+
+def _check(what: str, given: int, least: int, most: int | None) -> None:
+    if isinstance(given, bool) or not isinstance(given, int) or given < least or (most is not None and given > most):
+        allowed = f"whole numbers from {least}" + (f" to {most}" if most is not None else "")
+        raise DataError(f"{what} cannot be used", where="generate", given=repr(given), allowed=allowed)
+
+
+@dataclass
+class _Tally:
+    """One level while it is generated."""
+
+    level: Level
+    asked: int
+    dropped: Counter[str]
+    kept: int = 0
+    duplicates: int = 0
+
+
+class ProgramStream(Iterator[pa.RecordBatch]):
+    """Record batches in ``table.SCHEMA``, made as they are asked for; ``facts`` tells what happened so far."""
+
+    def __init__(
+        self, tallies: list[_Tally], digits: int, seed: int, dedupe: bool, workers: int, events: Events
+    ) -> None:
+        self._tallies = tallies
+        self._digits, self._seed, self._dedupe = digits, seed, dedupe
+        self._events = events
+        self._batches = self._make(workers)
+
+    def __next__(self) -> pa.RecordBatch:
+        return next(self._batches)
+
+    def close(self) -> None:
+        """Stop early; the workers end."""
+        self._batches.close()
+
+    @property
+    def facts(self) -> Facts:
+        """Counts so far; complete when the stream is exhausted."""
+        return Facts(
+            {
+                tally.level.name: LevelFacts(
+                    tally.asked, tally.kept, tally.duplicates, dict(sorted(tally.dropped.items()))
+                )
+                for tally in self._tallies
+            }
+        )
+
+    def _make(self, workers: int) -> Generator[pa.RecordBatch, None, None]:
+        total = sum(tally.asked for tally in self._tallies)
+        names = pa.array([tally.level.name for tally in self._tallies], pa.string())
+        self._events(Event("start", "generate", 0, total))
+        rows: list[Row] = []
+        places: list[int] = []
+        done = 0
+        for new_rows, new_places in self._rounds(workers):
+            rows += new_rows
+            places += new_places
+            done += len(new_rows)
+            self._events(Event("advance", "generate", done, total))
+            if len(rows) >= _BATCH:
+                yield _record_batch(rows, places, names)
+                rows, places = [], []
+        if rows:
+            yield _record_batch(rows, places, names)
+        self._events(Event("finish", "generate", done, total))
+
+    def _rounds(self, workers: int) -> Generator[tuple[list[Row], list[int]], None, None]:
+        """One block of each level that is not yet complete, per round, its rows interleaved."""
+        seen: set[int] = set()
+        levels = [tally.level for tally in self._tallies]
+        with block_sources(levels, self._digits, self._seed, workers) as blocks:
+            recent: list[deque[int]] = [deque(maxlen=_PATIENCE) for _ in self._tallies]
+            while any(tally.kept < tally.asked for tally in self._tallies):
+                ranked: list[tuple[int, int, Row]] = []
+                for place, tally in enumerate(self._tallies):
+                    if tally.kept < tally.asked:
+                        fresh = self._take(tally, next(blocks[place]), seen)
+                        ranked += [(rank, place, row) for rank, row in enumerate(fresh)]
+                        recent[place].append(len(fresh))
+                        _stop_when_dry(tally, recent[place])
+                ranked.sort(key=lambda item: item[:2])
+                yield [row for _, _, row in ranked], [place for _, place, _ in ranked]
+
+    def _take(self, tally: _Tally, block: Block, seen: set[int]) -> list[Row]:
+        """The rows of ``block`` that are new, as many as are needed; what comes after them is not counted."""
+        fresh: list[Row] = []
+        needed = tally.asked - tally.kept
+        for row in block:
+            if len(fresh) == needed:
+                break
+            if isinstance(row, str):
+                tally.dropped[row] += 1
+                continue
+            if self._dedupe:
+                key = int(row[0], 16)
+                if key in seen:
+                    tally.duplicates += 1
+                    continue
+                seen.add(key)
+            fresh.append(row)
+        tally.kept += len(fresh)
+        return fresh
+
+
+def _stop_when_dry(tally: _Tally, recent: deque[int]) -> None:
+    if tally.kept < tally.asked and len(recent) == _PATIENCE and sum(recent) < _NEW * _PATIENCE * BLOCK:
+        raise DataError(
+            f"the level has too few distinct programs: {tally.kept} found, then hardly a new one in"
+            f" {_PATIENCE * BLOCK} attempts",
+            where=f"level {tally.level.name}",
+            given=f"{tally.asked} asked for",
+            allowed=f"at most {tally.kept}",
+            hint="fewer programs, more levels, a larger digits, or dedupe off",
+        )
+
+
+def _record_batch(rows: Sequence[Row], places: Sequence[int], names: pa.Array) -> pa.RecordBatch:
+    ids, prompts, answers = zip(*rows, strict=True)
+    size = len(rows)
+    columns: dict[str, Any] = {
+        "id": pa.array(ids, pa.string()),
+        "prompt": pa.array(prompts, pa.large_string()),
+        "answer": pa.array(answers, pa.large_string()),
+        "level": pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), names),
+        "language": _constant("python", size),
+        "source": _constant("tinypy", size),
+    }
+    arrays = [columns.get(field.name) for field in SCHEMA]
+    return pa.record_batch(
+        [pa.nulls(size, field.type) if array is None else array for field, array in zip(SCHEMA, arrays, strict=True)],
+        schema=SCHEMA,
+    )
+
+
+def _constant(word: str, size: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(np.zeros(size, np.int32), pa.array([word], pa.string()))

@@ -1,0 +1,1 @@
+"""Training: objectives and losses, batches, optimizers, checkpoints and the trainer."""

@@ -1,0 +1,147 @@
+"""Distillation loss: divergence between the next-token distributions of the student and of a teacher model.
+
+The teacher is a frozen model on disk with the student's tokenizer. Both read the same lines; the divergence
+(``losses.divergence``) is computed on answer tokens: of the table's answers, of the student's own attempts where the
+table has them (on-policy, GKD, arXiv 2306.13649), or of both. A share of the loss may be cross-entropy of the answers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError
+from ..model.settings import Requirements, TrainSettings
+from ..stage import Event
+from .objective import Loss, LossContext, Term
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+
+    from .batches import Batch
+    from .forward import Forward
+
+__all__ = ["Distillation"]
+
+
+class Distillation(Loss):
+    """``train.kl.weight`` x divergence from the teacher + the rest x cross-entropy of the answers, nats per token.
+
+    Raises ``DataError`` when the teacher has another tokenizer, a context shorter than a line, or is no model.
+    """
+
+    def __init__(self, context: LossContext) -> None:
+        from .forward import compiled, make_logits
+
+        train = context.train
+        self.settings, self.prompt_weight = train.kl, train.other_weight
+        if self.settings.on != "teacher" and getattr(context.batcher, "beside", None) is None:
+            note = "no sample has an attempt of the student: the loss is computed on the table's answers alone"
+            context.events(Event("note", "train", text=note))
+        default = 0.5 if self.settings.divergence == "jsd" else 0.1
+        self.interpolation = default if self.settings.interpolation is None else self.settings.interpolation
+        supervised = 1.0 - self.settings.weight
+        divergence = Term(self.settings.weight, "divergence", bounded=False)
+        self.terms = (divergence, Term(supervised)) if supervised else (divergence,)
+        self._student = compiled(make_logits(context.model, train), train)
+        self._teacher = _teacher_logits(train, context.tokenizer)
+
+    @staticmethod
+    def requirements(train: TrainSettings) -> Requirements:
+        on_policy = train.kl.on != "teacher"
+        return Requirements(
+            "attempt" if on_policy else None,
+            # The table's answers are still needed where part of the loss is cross-entropy.
+            replaces_first=train.kl.on == "student" and train.kl.weight == 1,
+            isolated_samples=on_policy,
+            prompt_loss=train.kl.weight < 1 and train.other_weight > 0,
+        )
+
+    @staticmethod
+    def faults(train: TrainSettings) -> list[str]:
+        faults = []
+        if train.kl.folder is None:
+            faults.append("train.kl.folder must name the folder of the teacher's model")
+        if train.kl.divergence == "jsd" and train.kl.interpolation == 0:
+            faults.append("train.kl.interpolation must lie between 0 and 1 for jsd: at 0 it is 0 for every student")
+        return faults
+
+    def counts(self, batch: Batch) -> torch.Tensor:
+        import torch
+
+        from ..model.hardware import device
+        from .cross_entropy import answer_weights
+
+        compared = torch.tensor([float(self._compared(batch).sum())], device=device())
+        if len(self.terms) == 1:
+            return compared
+        return torch.cat([compared, answer_weights(batch, self.prompt_weight).sum().reshape(1)])
+
+    def sums(self, batch: Batch) -> torch.Tensor:
+        import torch
+
+        from .cross_entropy import answer_weights
+        from .forward import tensors
+        from .losses import divergence, token_losses
+
+        inputs, labels, _, *attention = tensors(batch)
+        logits = self._student(inputs, *attention)
+        with torch.no_grad():
+            targets = self._teacher(inputs, *attention)
+        compared = torch.from_numpy(self._compared(batch)).to(logits.device)
+        # Models of one tokenizer may have different numbers of unused embeddings at the end.
+        width = min(logits.shape[-1], targets.shape[-1])
+        student, teacher = (
+            values[compared][:, :width].float() / self.settings.temperature for values in (logits, targets)
+        )
+        total = divergence(student, teacher, self.settings.divergence, self.interpolation).sum().reshape(1)
+        if len(self.terms) == 1:
+            return total
+        supervised = (token_losses(logits, labels) * answer_weights(batch, self.prompt_weight)).sum()
+        return torch.cat([total, supervised.reshape(1)])
+
+    def _compared(self, batch: Batch) -> npt.NDArray[np.bool_]:
+        """Tokens on which the models are compared; of a pair only the attempt when ``on`` is ``student``."""
+        from .batches import IGNORE
+
+        answers: npt.NDArray[np.bool_] = batch.answer & (batch.labels != IGNORE)
+        if self.settings.on == "student" and batch.pairs is not None and batch.second is not None:
+            answers = answers & ~((batch.pairs >= 0) & ~batch.second)
+        return answers
+
+
+def _teacher_logits(train: TrainSettings, tokenizer: Any) -> Forward:
+    from ..model.hardware import attention, device
+    from ..model.load import load_student
+    from .forward import make_logits
+
+    folder = str(train.kl.folder)
+    teacher = load_student(folder, device())
+    _check_vocabulary(teacher.tokenizer, tokenizer, folder)
+    context = getattr(teacher.model.config, "max_position_embeddings", None)
+    if context is not None and context < train.length:
+        raise DataError(
+            "the teacher's context is shorter than a line of training",
+            where="train.kl.folder",
+            given=f"{context} tokens in {folder}",
+            allowed=f"at least train.length = {train.length}",
+        )
+    teacher.model.requires_grad_(False)
+    teacher.model.set_attn_implementation(attention(train.length))
+    return make_logits(teacher.model, train)
+
+
+def _check_vocabulary(teacher: Any, student: Any, folder: str) -> None:
+    """Raises ``DataError`` that names both sides unless every token has one number in both."""
+    own, other = (tokenizer.get_vocab() for tokenizer in (student, teacher))
+    if own == other:
+        return
+    differing = min(set(own.items()) ^ set(other.items()), key=lambda item: (item[1], item[0]))
+    raise DataError(
+        "the teacher's tokenizer is not the student's, so their distributions cannot be compared",
+        where="train.kl.folder",
+        given=f"teacher {folder} with {len(other)} tokens, student {student.name_or_path or 'in training'} with "
+        f"{len(own)}; the first to differ is {differing[0]!r}, number {differing[1]}",
+        hint="a teacher of the student's family, or teach by text: train.objective: next_token",
+    )

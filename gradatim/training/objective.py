@@ -1,0 +1,148 @@
+"""Training objectives: the contract of a loss, the registry, and the check of a recipe's settings.
+
+A loss is one class in one file. Its static methods state the data that it needs and the settings that it accepts; they
+import no torch, so that recipes are checked and listed quickly. Its instance turns batches into sums and counts. A loss
+of another package is registered under the entry point group ``gradatim.objectives`` and takes its own options from
+``train.objective_options``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..errors import RecipeError
+from ..model.settings import Requirements, TrainSettings
+from ..options import missing_options, option_names
+from ..registry import Registry
+from ..stage import Events
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from .batches import Batch, Packed, Windows
+
+__all__ = ["OBJECTIVES", "Loss", "LossContext", "Term", "check_objective", "make_loss"]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a loss: its weight (0: logged only) and its name in ``metrics.jsonl`` (None: not logged).
+
+    ``bounded``: the mean is in nats per token, so a mean far above guessing means that training diverged.
+    """
+
+    weight: float
+    name: str | None = None
+    bounded: bool = True
+
+
+@dataclass(frozen=True)
+class LossContext:
+    """The arguments of a loss: the model at the start of the stage, and the stage's data.
+
+    ``samples``: rows of the encoded table. ``folder``: the stage's folder, for files that must not be made twice;
+    ``previous``: the folder of the stage before.
+    """
+
+    model: Any
+    tokenizer: Any
+    train: TrainSettings
+    batcher: Packed | Windows
+    samples: int
+    folder: Path
+    events: Events
+    previous: Path | None = None
+
+
+class Loss(Protocol):
+    """The loss of a batch as sums and counts, so that several batches add up to one mean exactly.
+
+    The loss of a set of batches is the sum over ``terms`` of weight x sum / count, sums and counts over all batches.
+    ``auxiliary`` holds modules that are trained with the student and are in no saved model, such as prediction heads;
+    the next stage loads them. Subclasses implement ``__init__(context, **options)``, ``counts`` and ``sums``.
+    """
+
+    terms: tuple[Term, ...]
+    auxiliary: nn.Module | None = None
+
+    @staticmethod
+    def requirements(train: TrainSettings) -> Requirements:
+        """The data that this loss needs under ``train``."""
+        return Requirements(prompt_loss=train.other_weight > 0)
+
+    @staticmethod
+    def faults(train: TrainSettings) -> list[str]:
+        """One line for each setting that this loss does not accept."""
+        return []
+
+    def counts(self, batch: Batch) -> torch.Tensor:
+        """The denominator of each term, fp32, shape (terms,); needs no forward pass."""
+        ...
+
+    def sums(self, batch: Batch) -> torch.Tensor:
+        """The numerator of each term over the batch, fp32, shape (terms,); differentiable where the weight is not 0."""
+        ...
+
+
+OBJECTIVES: Registry[type[Loss]] = Registry("objective", methods=("requirements", "faults", "counts", "sums"))
+OBJECTIVES.lazy(
+    "next_token",
+    "gradatim.training.cross_entropy:NextToken",
+    "cross-entropy of all tokens; prompt tokens are weighted by train.other_weight",
+)
+OBJECTIVES.lazy("answer_only", "gradatim.training.cross_entropy:AnswerOnly", "cross-entropy of the answer tokens alone")
+OBJECTIVES.lazy(
+    "traced",
+    "gradatim.training.trace_loss:TraceLoss",
+    "next_token + train.trace.weight x auxiliary loss on the intermediate values of TinyPy programs",
+)
+OBJECTIVES.lazy(
+    "contrast",
+    "gradatim.training.preference:Preference",
+    "preference loss of chosen and rejected answers: DPO (arXiv 2305.18290) or SimPO (arXiv 2405.14734)",
+)
+OBJECTIVES.lazy(
+    "correct_and_fault",
+    "gradatim.training.preference:SupervisedPreference",
+    "cross-entropy of chosen answers + train.contrast.weight x preference loss of pairs",
+)
+OBJECTIVES.lazy(
+    "teacher_kl",
+    "gradatim.training.distillation:Distillation",
+    "divergence from a teacher's distributions: GKD (arXiv 2306.13649), DistiLLM (arXiv 2402.03898)",
+)
+
+
+def check_objective(objective: str, train: TrainSettings) -> None:
+    """Check the settings against the loss. ``RecipeError`` holds every fault; ``UnknownPart`` for an unknown name."""
+    where = "train.objective"
+    loss = OBJECTIVES.get(objective, where=where)
+    faults = loss.faults(train)
+    if loss.requirements(train).isolated_samples and not (train.batching == "packed" and train.isolate):
+        faults = [
+            "samples of one line must not attend to each other: train.batching: packed and train.isolate: true are "
+            f"needed (given {train.batching}, {str(train.isolate).lower()})",
+            *faults,
+        ]
+    faults += _option_faults(loss, train)
+    if faults:
+        raise RecipeError("; ".join(faults), where=f"{where}: {objective}", faults=faults)
+
+
+def _option_faults(loss: type[Loss], train: TrainSettings) -> list[str]:
+    known, options = option_names(loss), train.objective_options
+    unknown = [name for name in options if name not in known]
+    faults = [
+        f"train.objective_options: no option {name!r} (allowed: {', '.join(known) or 'none'})" for name in unknown
+    ]
+    return faults + [f"train.objective_options: {name} is missing" for name in missing_options(loss, options)]
+
+
+def make_loss(objective: str, context: LossContext) -> Loss:
+    """The loss of a stage, with the recipe's ``train.objective_options``."""
+    factory: Callable[..., Loss] = OBJECTIVES.get(objective)
+    return factory(context, **context.train.objective_options)

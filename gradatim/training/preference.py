@@ -1,0 +1,155 @@
+"""Preference losses between a chosen and a rejected answer: DPO, SimPO, and their sum with cross-entropy.
+
+DPO (arXiv 2305.18290) measures log-ratios to the student at the stage's start (the reference model), SimPO (arXiv
+2405.14734) mean log-probabilities without a reference. ``correct_and_fault`` (SFT + DPO, arXiv 2408.03680) adds the
+cross-entropy of chosen answers from the same forward pass; rows without a rejected answer have that part only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..model.settings import Requirements, TrainSettings
+from ..stage import Event
+from .objective import Loss, LossContext, Term
+
+if TYPE_CHECKING:
+    import torch
+
+    from .batches import Batch
+
+__all__ = ["Preference", "SupervisedPreference"]
+
+
+class Preference(Loss):
+    """The preference loss alone: -log sigmoid(beta x (chosen - rejected) - target).
+
+    Logged beside it: the mean margin in nats x beta, and the share of pairs whose chosen answer is ahead.
+    """
+
+    def __init__(self, context: LossContext) -> None:
+        import torch
+
+        from .forward import compiled, make_losses
+        from .reference import stage_start
+
+        self.settings = context.train.contrast
+        with_reference = self.settings.reference == "stage_start"
+        beta, normalise = self.settings.beta, self.settings.normalise
+        self.beta = beta if beta is not None else 0.1 if with_reference else 2.0
+        self.normalise = normalise if normalise is not None else not with_reference
+        self.terms = self._terms(context.train)
+        self._losses = compiled(make_losses(context.model, context.train), context.train)
+        self._reference: torch.Tensor | None = None
+        if with_reference and getattr(context.batcher, "beside", None) is not None:
+            self._reference = torch.from_numpy(stage_start(context, self._log_probabilities))
+
+    @staticmethod
+    def requirements(train: TrainSettings) -> Requirements:
+        return Requirements("rejected", pairs_only=True, isolated_samples=True, prompt_loss=False)
+
+    @staticmethod
+    def _terms(train: TrainSettings) -> tuple[Term, ...]:
+        return _preference_terms(1.0)
+
+    def counts(self, batch: Batch) -> torch.Tensor:
+        import torch
+
+        from ..model.hardware import device
+
+        return torch.full((3,), float(_pairs(batch)), device=device())
+
+    def sums(self, batch: Batch) -> torch.Tensor:
+        return self._preference_sums(batch, self._token_losses(batch))
+
+    def _token_losses(self, batch: Batch) -> torch.Tensor:
+        from .forward import tensors
+
+        inputs, labels, _, *attention = tensors(batch)
+        return self._losses(inputs, labels, *attention)
+
+    def _preference_sums(self, batch: Batch, losses: torch.Tensor) -> torch.Tensor:
+        """Summed loss, summed margin, and the number of pairs whose chosen answer is ahead; shape (3,)."""
+        import torch
+
+        from .losses import preference
+
+        if not _pairs(batch):
+            return losses.new_zeros(3)
+        margins = self.beta * self._log_ratios(batch, losses)
+        loss = preference(margins, self.settings.target).sum()
+        detached = margins.detach()
+        return torch.stack([loss, detached.sum(), (detached > 0).float().sum()])
+
+    def _log_ratios(self, batch: Batch, losses: torch.Tensor) -> torch.Tensor:
+        """Log-ratio of the chosen answer minus that of the rejected one, nats, shape (pairs,)."""
+        import torch
+
+        from .batches import IGNORE
+
+        ratios = self._pair_sums(batch, -losses)
+        if self._reference is not None:
+            ratios = ratios - self._reference[batch.rows].to(ratios.device)
+        if self.normalise:
+            predicted = torch.from_numpy(batch.labels != IGNORE).to(losses.device)
+            ratios = ratios / self._pair_sums(batch, predicted.float()).clamp(min=1)
+        return ratios[:, 0] - ratios[:, 1]
+
+    def _pair_sums(self, batch: Batch, values: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        from .losses import pair_sums
+
+        assert batch.pairs is not None
+        assert batch.second is not None
+        pairs, second = (torch.from_numpy(part).to(values.device) for part in (batch.pairs, batch.second))
+        return pair_sums(values, pairs, second, _pairs(batch))
+
+    def _log_probabilities(self, batch: Batch) -> torch.Tensor:
+        return self._pair_sums(batch, -self._token_losses(batch))
+
+
+class SupervisedPreference(Preference):
+    """Cross-entropy of chosen answers + ``train.contrast.weight`` x the preference loss of the rows that are pairs."""
+
+    def __init__(self, context: LossContext) -> None:
+        self.prompt_weight = context.train.other_weight
+        if getattr(context.batcher, "beside", None) is None:
+            note = "no sample has a rejected answer: the loss is cross-entropy of the chosen answers alone"
+            context.events(Event("note", "train", text=note))
+        super().__init__(context)
+
+    @staticmethod
+    def requirements(train: TrainSettings) -> Requirements:
+        return Requirements("rejected", isolated_samples=True, prompt_loss=train.other_weight > 0)
+
+    @staticmethod
+    def _terms(train: TrainSettings) -> tuple[Term, ...]:
+        return Term(1.0), *_preference_terms(train.contrast.weight)
+
+    def counts(self, batch: Batch) -> torch.Tensor:
+        import torch
+
+        from .cross_entropy import answer_weights
+
+        chosen = answer_weights(batch, self.prompt_weight).sum()
+        return torch.cat([chosen.reshape(1), torch.full((3,), float(_pairs(batch)), device=chosen.device)])
+
+    def sums(self, batch: Batch) -> torch.Tensor:
+        import torch
+
+        from .cross_entropy import answer_weights
+
+        losses = self._token_losses(batch)
+        chosen = (losses * answer_weights(batch, self.prompt_weight)).sum()
+        return torch.cat([chosen.reshape(1), self._preference_sums(batch, losses)])
+
+
+def _preference_terms(weight: float) -> tuple[Term, ...]:
+    named = (("contrast_loss", weight), ("margin", 0.0), ("accuracy_of_preference", 0.0))
+    return tuple(Term(share, name, bounded=False) for name, share in named)
+
+
+def _pairs(batch: Batch) -> int:
+    """The number of pairs in a batch."""
+    return 0 if batch.rows is None else len(batch.rows)
