@@ -223,7 +223,7 @@ def test_a_damaged_design_is_told_in_one_line(whole: Whole, server: Serving, tmp
         (["teacher={name: oracle}"], "no opinion of a curriculum"),
         (["schedule.objectives=[nonsense]"], "nonsense"),
         (["schedule.objectives=[contrast]"], "packed and train.isolate"),
-        (["schedule.objectives=[contrast]", "train.isolate=true"], "nothing gives any"),
+        (["schedule.objectives=[contrast]", "train.isolate=true"], "has no source of them"),
         (["schedule.objectives=[answer_only, answer_only]"], "twice"),
         (["schedule.orders=[sortd]"], "did you mean 'sorted'"),
         (["schedule.orders=[]"], "some order"),

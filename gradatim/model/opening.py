@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 from ..errors import DataError
 from .architecture import open_causal
@@ -27,9 +27,14 @@ def open_config(name: str | Path, **how: Any) -> Any:
 
 
 def open_tokenizer_of(name: str | Path, **how: Any) -> Any:
-    """Its tokenizer."""
+    """Its tokenizer. Where the folder names a class of its own, the rules in ``tokenizer.json`` are used without it."""
     with _refused(name, how):
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False, **how)
+        try:
+            return AutoTokenizer.from_pretrained(name, trust_remote_code=False, **how)
+        except ValueError as error:
+            if "trust_remote_code" not in str(error) or not (Path(name) / "tokenizer.json").is_file():
+                raise
+            return PreTrainedTokenizerFast.from_pretrained(name, trust_remote_code=False, **how)
 
 
 def open_weights(name: str | Path, **how: Any) -> Any:

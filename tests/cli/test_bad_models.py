@@ -110,18 +110,26 @@ FAULTS = {
         ["schedule={name: baseline, order: blocked, category: category}"],
         ["every sample has the same 'category'", "given: sums"],
     ),
-    "no sample with a difficulty": (["difficulty.metric=cyclomatic"], ["no sample has a difficulty"]),
 }
 
 
 @pytest.mark.parametrize(("changes", "words"), FAULTS.values(), ids=FAULTS)
 def test_a_run_that_cannot_be_is_one_line_and_leaves_no_stage(gradatim, mine: Path, changes, words):
-    if "cyclomatic" in changes[0]:  # nothing that Python could parse
-        rows = [{"prompt": f"What is {number}?", "answer": f"No more than {number}."} for number in range(20)]
-        (mine / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     refused(gradatim(*RUN, *[part for change in changes for part in ("--set", change)]), words)
     assert not list((mine / "out").rglob("result.json"))
     assert not list((mine / "out").rglob("model"))
+
+
+def test_samples_without_any_difficulty_are_a_note_with_the_causes_and_one_error(gradatim, mine: Path):
+    rows = [{"prompt": f"What is {number}?", "answer": f"No more than {number}."} for number in range(20)]
+    (mine / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = gradatim(*RUN, "--set", "difficulty.metric=cyclomatic")
+    assert result.status == 2
+    note, error = (" ".join(part.split()) for part in result.err.split("gradatim: ")[1:])
+    assert "20 of 20 samples have no 'cyclomatic'" in note
+    assert "20 do not parse as Python" in note
+    assert "no sample has a difficulty" in error
+    assert not list((mine / "out").rglob("result.json"))
 
 
 def test_samples_without_a_difficulty_are_counted_and_the_others_are_learnt(gradatim, mine: Path):

@@ -16,6 +16,9 @@ RECIPE = """
 data: {source: file, path: PATH, split: {by: text, validation: 4, test: 4}}
 difficulty: {metric: om, bands: {names: [all]}}
 budget: {steps: 1}
+student: {preset: tiny, context: 32}
+train: {size: 2, length: 32, validate: 0}
+evaluate: {suites: []}
 """
 
 
@@ -45,7 +48,7 @@ def test_chat_answers_without_a_program_are_said_with_count_cause_and_advice(gra
     rows += [chat(n, "I cannot help with that.") for n in range(12, 19)] + [
         {**chat(n, "x"), "language": "go"} for n in (20, 21)
     ]
-    said = gradatim("plan", recipe(tmp_path, rows))
+    said = gradatim("plan", "--data", recipe(tmp_path, rows))
     assert said.status == 0
     line = (
         "gradatim: 9 of 21 samples have no 'om' and are not learnt: 7 do not parse as Python, "
@@ -64,7 +67,7 @@ def test_score_says_it_too(gradatim, tmp_path):
 def test_rows_without_an_answer_and_parts_that_are_not_read_are_said_when_the_samples_are_made(gradatim, tmp_path):
     rows: list[dict[str, Any]] = [{"prompt": f"p{n}", "answer": f"x = {n}\n", "note": "n"} for n in range(12)]
     rows += [{"prompt": "p", "answer": None}, {"prompt": "q"}, {"prompt": "r", "answer": "1", "tools": [{"name": "f"}]}]
-    said = gradatim("plan", recipe(tmp_path, rows))
+    said = gradatim("plan", "--data", recipe(tmp_path, rows))
     assert said.status == 0
     assert (
         "rows.jsonl: 3 of 15 rows cannot be used, the first is row 13: the answer is null 2, "
@@ -83,12 +86,9 @@ def test_evaluate_and_score_name_columns_and_rows_that_are_not_used(gradatim, tm
 
 
 def test_an_edited_file_is_refused_by_run_and_plan_in_one_line(gradatim, tmp_path):
-    from gradatim.assemble import corpus_maker
-    from gradatim.recipe import load
-
     rows = [{"prompt": f"p{n}", "answer": f"x = {n}\n"} for n in range(12)]
     name = recipe(tmp_path, rows)
-    corpus_maker(load(name)).make(Path("runs/mine/data"))
+    assert gradatim("run", name).status == 0
     write(tmp_path / "rows.jsonl", rows[1:])
     for verb in ("plan", "run"):
         said = gradatim(verb, name)
