@@ -402,7 +402,9 @@ _PARTS: dict[str, tuple[str, ...]] = {
 def _change(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise RecipeError("a change is written key=value", where="--set", given=text, hint="--set schedule.replay=0.25")
+        raise RecipeError(
+            "a change is written key=value", where="--set", given=text[:100], hint="--set schedule.replay=0.25"
+        )
     parts = key.strip().split(".")
     try:
         nested: Any = parse_yaml(value)

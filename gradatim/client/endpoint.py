@@ -26,6 +26,7 @@ from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from ..errors import RecipeError, TeacherFailed, UserError
+from ..parsing import is_address
 from .exchange import BadBody, Exchange, Redactor, TooLarge, reply_limit
 from .messages import Cost, Query, Reply
 from .replies import Unreadable, decode, error_of, parse, reply_of
@@ -284,7 +285,7 @@ def check_address(base_url: str) -> None:
         plain, secret = False, "@" in base_url
     if secret:
         raise RecipeError("an address with secrets in it is not taken", where="teacher.base_url", allowed=allowed)
-    if not plain:
+    if not plain or not is_address(base_url):
         raise RecipeError("this is no address", where="teacher.base_url", given=base_url, allowed=allowed)
 
 

@@ -31,6 +31,7 @@ from ..client.endpoint import LimitName, Parameters
 from ..client.messages import Budget, Generation, Rates, Reply
 from ..errors import TeacherFailed, UserError, WorkFailed
 from ..options import strict
+from ..parsing import is_address
 from ..stage import Event, Events, ignore_events
 from .samples import Sample
 
@@ -110,7 +111,7 @@ def endpoint(address: str) -> Endpoint | None:
         raise UserError(
             "an address with secrets in it is not taken", where="model", allowed="http://HOST:PORT/v1#MODEL"
         )
-    if not model or not host or not address.isprintable():
+    if not model or not host or not address.isprintable() or not is_address(base):
         raise UserError(
             "an endpoint is written with its model", given=repr(address), allowed="http://HOST:PORT/v1#MODEL"
         )
