@@ -15,7 +15,7 @@ import typer
 
 import gradatim
 from gradatim.cli.main import app
-from gradatim.recipe import RECIPES, names
+from gradatim.experiment.recipe import RECIPES, names
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(gradatim.__file__).parent

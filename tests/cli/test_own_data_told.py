@@ -83,8 +83,8 @@ def test_evaluate_and_score_name_columns_and_rows_that_are_not_used(gradatim, tm
 
 
 def test_an_edited_file_is_refused_by_run_and_plan_in_one_line(gradatim, tmp_path):
-    from gradatim.assemble import corpus_maker
-    from gradatim.recipe import load
+    from gradatim.experiment.assemble import corpus_maker
+    from gradatim.experiment.recipe import load
 
     rows = [{"prompt": f"p{n}", "answer": f"x = {n}\n"} for n in range(12)]
     name = recipe(tmp_path, rows)
