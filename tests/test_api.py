@@ -13,7 +13,7 @@ import pytest
 
 import gradatim
 from gradatim import api
-from gradatim.errors import DataError, RecipeError, Stopped
+from gradatim.errors import DataError, RecipeError, RunFolderError, Stopped
 from gradatim.experiment.plan import VOCABULARY, parameters, plan_run
 from gradatim.experiment.recipe import Recipe, load
 from gradatim.programs import generate
@@ -175,3 +175,23 @@ def test_the_metrics_of_score_may_be_objects():
 
     table = make_table({"answer": ["a = 1\n"]})
     assert gradatim.score(table, {"mine": constant})["mine"].to_pylist() == [2.5]
+
+
+def test_a_study_runs_its_arms_and_report_reads_them_again(tmp_path):
+    done = gradatim.study(["smoke/baseline"], tmp_path / "both", seeds=1, changes=SMALL)
+    assert [(run.arm, run.seed, run.finished) for run in done.runs] == [("baseline", 1, True)]
+    page = tmp_path / "report.html"
+    assert gradatim.report(tmp_path / "both", page) == gradatim.report([str(tmp_path / "both")]) == done
+    assert "Gradatim" in page.read_text("utf-8")
+
+
+def test_a_study_refuses_one_recipe_under_two_names_and_an_unknown_baseline(tmp_path):
+    with pytest.raises(RecipeError, match="named twice"):
+        gradatim.study(["smoke/baseline", "smoke/baseline"], tmp_path)
+    with pytest.raises(RecipeError, match="not an arm"):
+        gradatim.study(["smoke/baseline"], tmp_path, baseline="other")
+
+
+def test_a_report_of_a_folder_without_a_run_is_an_error(tmp_path):
+    with pytest.raises(RunFolderError, match="no run here"):
+        gradatim.report(tmp_path)

@@ -59,7 +59,7 @@ LAYERS = (
 modules of ``experiment`` are layers of their own."""
 
 OUTSIDE = {"__init__", "__main__", "experiment.__init__"}
-"""Two entry points of the package, and a docstring: the first imports ``api`` at first use, the second starts ``cli``."""
+"""The entry points of the package, which import ``api`` and ``cli``, and a docstring."""
 
 LAZY = {("table", "programs")}
 """Imports against the order, allowed inside functions only: a split by default asks programs for their canonical form,
