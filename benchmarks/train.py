@@ -36,12 +36,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from gradatim.experiment.recipe import load
 from gradatim.model.hardware import compute_type
 from gradatim.model.presets import PRESETS
 from gradatim.model.settings import ModelSettings, OptimizerSettings, TrainSettings
 from gradatim.model.tokenizer import character_tokenizer, encode_table, lexical_tokenizer, parts_of, texts_of
 from gradatim.programs import generate
-from gradatim.recipe import load
 from gradatim.record import Metrics
 from gradatim.stage import Stage, StageSpec
 from gradatim.training import trainer as learning

@@ -26,8 +26,8 @@ from pydantic import TypeAdapter
 from gradatim.cli.list import REGISTRIES
 from gradatim.cli.main import app
 from gradatim.design import SCHEMA
+from gradatim.experiment.recipe import MAY_CHANGE, RECIPES, Recipe, load, names
 from gradatim.options import option_names
-from gradatim.recipe import MAY_CHANGE, RECIPES, Recipe, load, names
 
 KEYS = {
     "cycles": "How often the student is taught; each cycle after the first comes from what it got wrong. The budget is "

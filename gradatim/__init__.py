@@ -1,55 +1,33 @@
-"""Gradatim trains small code language models step by step: it decides what they learn next.
+"""Gradatim: curriculum learning and iterative distillation for small code language models.
 
-Four functions do what the command line does; each is a few lines over the modules below (see ``gradatim.api``):
+Six functions mirror the commands of the same names (see ``gradatim.api``):
 
-    gradatim.score(samples, ["om"])             how hard is each sample?
-    gradatim.plan("curriculum/hybrid")          what would this recipe do, and what would it cost?
-    gradatim.run("curriculum/hybrid", folder)   train it, or go on where it stopped
-    gradatim.evaluate(model, "test.parquet")    how good is a student?
+    gradatim.score(samples, ["om"])                       difficulty scores, one column per metric
+    gradatim.plan("curriculum/hybrid")                    the stages, data and cost of a recipe
+    gradatim.run("curriculum/hybrid", folder)             train a recipe, or resume it
+    gradatim.study([recipe, another], folder, seeds=5)    train several recipes with several seeds and compare them
+    gradatim.report(folder, "report.html")                compare finished runs
+    gradatim.evaluate(model, "test.parquet")              the accuracy of a model
 
-Two classes carry a curriculum into training loops that are not ours (see ``gradatim.integrate``):
+Two classes bring a curriculum into other training loops (see ``gradatim.integrate``):
 
-    gradatim.CurriculumSampler                  for PyTorch's DataLoader
-    gradatim.CurriculumMixin                    for transformers' Trainer and TRL's SFTTrainer
+    gradatim.CurriculumSampler                            for PyTorch's DataLoader
+    gradatim.CurriculumMixin                              for transformers' Trainer and TRL's SFTTrainer
 
-``import gradatim`` imports nothing else. Three of these functions share their name with the module they come from;
-here the function is meant, and ``from gradatim.run import run`` reaches into the module as usual.
+``import gradatim`` imports no other package; the names are imported at first use (PEP 562).
 """
 
 from __future__ import annotations
 
-import importlib
-import sys
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .api import evaluate, plan, run, score
+    from .api import evaluate, plan, report, run, score, study
     from .integrate import CurriculumMixin as CurriculumMixin
     from .integrate import CurriculumSampler as CurriculumSampler
 
-__all__ = ["evaluate", "plan", "run", "score"]
+__all__ = ["evaluate", "plan", "report", "run", "score", "study"]
 
-
-def _function(name: str, module: str = ".api") -> property:
-    def get(package: ModuleType) -> Any:
-        return getattr(importlib.import_module(module, __name__), name)
-
-    def keep(package: ModuleType, module: ModuleType) -> None:
-        """The import system binds a submodule to its package, which would hide the function of that name."""
-
-    return property(get, keep)
-
-
-class _Package(ModuleType):
-    """This package with its names fetched at first use; a module-level ``__getattr__`` would lose to submodules."""
-
-    evaluate = _function("evaluate")
-    plan = _function("plan")
-    run = _function("run")
-    score = _function("score")
-    CurriculumMixin = _function("CurriculumMixin", ".integrate")
-    CurriculumSampler = _function("CurriculumSampler", ".integrate")
-
-
-sys.modules[__name__].__class__ = _Package
+__getattr__ = lazy_names(__name__, {"api": __all__, "integrate": ["CurriculumMixin", "CurriculumSampler"]})

@@ -7,6 +7,7 @@ far they are. Raise ``Stopped`` from it and the work stops with everything saved
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,24 @@ from .stage import Event, Events, ignore_events
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from .plan import RunPlan
-    from .recipe import Recipe
+    from .experiment.plan import RunPlan
+    from .experiment.recipe import Recipe
+    from .reporting import StudyData
     from .stage import Difficulty, StageResult, SuiteResult
 
-__all__ = ["default_folder", "evaluate", "is_source_folder", "model_folder", "open_model", "plan", "run", "score"]
+__all__ = [
+    "arms_of",
+    "default_folder",
+    "evaluate",
+    "is_source_folder",
+    "model_folder",
+    "open_model",
+    "plan",
+    "report",
+    "run",
+    "score",
+    "study",
+]
 
 
 def score(
@@ -69,7 +83,7 @@ def plan(
     >>> [stage.tokens for stage in gradatim.plan("smoke/baseline", data=False).stages]
     [30000]
     """
-    from .plan import plan_run
+    from .experiment.plan import plan_run
 
     return plan_run(_recipe(recipe, changes), data=data, events=events)
 
@@ -86,13 +100,56 @@ def run(
     Without a folder, a recipe given by name or path has ``default_folder``. Raises ``RecipeError``,
     ``RunFolderError`` when the folder is in use or another recipe's, and what the parts raise.
     """
-    from .run import run as run_recipe
+    from .experiment.run import run as run_recipe
 
     if folder is None:
         if not isinstance(recipe, str | Path):
             raise RecipeError("a recipe without a name needs a folder", where="gradatim.run", hint="folder=…")
         folder = default_folder(recipe)
     return run_recipe(_recipe(recipe, changes), Path(folder), events=events)
+
+
+def study(
+    recipes: Sequence[str | Path] | Mapping[str, str | Path | Recipe],
+    folder: str | Path,
+    *,
+    seeds: int = 3,
+    baseline: str | None = None,
+    changes: Sequence[str] = (),
+    workers: int = 0,
+    events: Events = ignore_events,
+) -> StudyData:
+    """Train every recipe with ``seeds`` seeds in ``folder``, or resume, and return the collected runs.
+
+    ``recipes``: names or paths, each an arm named after its recipe, or {arm: recipe}. ``baseline``: the arm that the
+    others are compared with, by default the one whose schedule is ``baseline``. ``workers``: parallel runs, 0 for as
+    many as the machine has cores for. Raises ``RecipeError``, ``RunFolderError`` and ``WorkFailed`` (when runs failed,
+    after the others are done).
+    """
+    from .experiment.study import plan_study
+    from .experiment.study import study as run_study
+
+    arms = recipes if isinstance(recipes, Mapping) else arms_of(recipes)
+    folder = Path(folder)
+    loaded = {arm: _recipe(recipe, changes) for arm, recipe in arms.items()}
+    plan = plan_study(loaded, seeds, baseline=baseline, title=folder.name)
+    run_study(plan, folder, workers=workers, events=events)
+    return report(folder)
+
+
+def report(folders: str | Path | Sequence[str | Path], page: str | Path | None = None) -> StudyData:
+    """Collect the runs of run and study folders, finished or not; with ``page``, write the HTML report there.
+
+    ``gradatim.reporting`` has the functions for the result: ``summarise``, ``headline``, ``markdown_table``. Raises
+    ``DataError`` and ``RunFolderError`` for folders that hold no readable run.
+    """
+    from .reporting import collect, write_report
+
+    paths = [Path(folders)] if isinstance(folders, str | Path) else [Path(folder) for folder in folders]
+    collected = collect(paths)
+    if page is not None:
+        write_report(paths, Path(page))
+    return collected
 
 
 def evaluate(
@@ -134,9 +191,24 @@ def evaluate(
     return asked(student, table, seed=seed, events=events)
 
 
+def arms_of(recipes: Sequence[str | Path]) -> dict[str, str | Path]:
+    """The recipes by arm name: the stem of the file, or the whole name where two recipes share a stem."""
+    stems = Counter(Path(recipe).stem for recipe in recipes)
+    arms: dict[str, str | Path] = {}
+    for recipe in recipes:
+        path = Path(recipe)
+        arm = path.stem if stems[path.stem] == 1 else "-".join(path.with_suffix("").parts).strip("-/.")
+        if arm in arms:
+            raise RecipeError(
+                "the same recipe is named twice", where="study", given=recipe, hint="--seeds repeats arms"
+            )
+        arms[arm] = recipe
+    return arms
+
+
 def default_folder(recipe: str | Path) -> Path:
     """Where a recipe given by name or path runs when nothing else is said: ``runs/curriculum-hybrid``."""
-    from .recipe import RECIPES, find
+    from .experiment.recipe import RECIPES, find
 
     path = find(recipe)
     shipped = path.resolve().is_relative_to(RECIPES.resolve())
@@ -176,7 +248,7 @@ def is_source_folder(path: Path) -> bool:
 
 
 def _recipe(recipe: str | Path | Recipe, changes: Sequence[str]) -> Recipe:
-    from .recipe import load
+    from .experiment.recipe import load
 
     return load(recipe, changes) if isinstance(recipe, str | Path) else recipe
 

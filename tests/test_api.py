@@ -1,4 +1,4 @@
-"""The four functions do what the verbs do, from Python."""
+"""The six functions do what the verbs do, from Python."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 
 import gradatim
 from gradatim import api
-from gradatim.errors import DataError, RecipeError, Stopped
-from gradatim.plan import VOCABULARY, parameters, plan_run
+from gradatim.errors import DataError, RecipeError, RunFolderError, Stopped
+from gradatim.experiment.plan import VOCABULARY, parameters, plan_run
+from gradatim.experiment.recipe import Recipe, load
 from gradatim.programs import generate
-from gradatim.recipe import Recipe, load
 from gradatim.stage import Event
 from gradatim.table import make_table, write_table
 
@@ -36,21 +36,27 @@ def test_the_examples_in_the_docstrings_are_true():
 
 
 @pytest.mark.parametrize(
-    "first", ["import gradatim.run", "from gradatim.evaluation import SUITES", "import gradatim.plan"]
+    "first",
+    [
+        "import gradatim.experiment.run",
+        "from gradatim.evaluation import SUITES",
+        "import gradatim.reporting, gradatim.cli",
+    ],
 )
-def test_a_function_wins_over_the_submodule_of_its_name_whatever_was_imported_first(first):
+def test_no_submodule_hides_a_function_whatever_was_imported_first(first):
     code = (
         f"{first}\nimport gradatim\nfrom gradatim import run\n"
         "print([callable(getattr(gradatim, name)) for name in gradatim.__all__], callable(run))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stdout == "[True, True, True, True] True\n"
+    assert done.stdout == "[True, True, True, True, True, True] True\n"
 
 
-def test_a_submodule_of_that_name_can_still_be_imported_from():
-    from gradatim.run import run
-
-    assert run is not gradatim.run
+def test_no_submodule_of_the_package_has_the_name_of_a_function():
+    names = {path.stem for path in Path(gradatim.__file__).parent.iterdir()}
+    assert names.isdisjoint([*gradatim.__all__, "CurriculumMixin", "CurriculumSampler"])
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = gradatim.nothing
 
 
 def test_score_takes_a_table_a_file_and_a_folder(tmp_path):
@@ -169,3 +175,23 @@ def test_the_metrics_of_score_may_be_objects():
 
     table = make_table({"answer": ["a = 1\n"]})
     assert gradatim.score(table, {"mine": constant})["mine"].to_pylist() == [2.5]
+
+
+def test_a_study_runs_its_arms_and_report_reads_them_again(tmp_path):
+    done = gradatim.study(["smoke/baseline"], tmp_path / "both", seeds=1, changes=SMALL)
+    assert [(run.arm, run.seed, run.finished) for run in done.runs] == [("baseline", 1, True)]
+    page = tmp_path / "report.html"
+    assert gradatim.report(tmp_path / "both", page) == gradatim.report([str(tmp_path / "both")]) == done
+    assert "Gradatim" in page.read_text("utf-8")
+
+
+def test_a_study_refuses_one_recipe_under_two_names_and_an_unknown_baseline(tmp_path):
+    with pytest.raises(RecipeError, match="named twice"):
+        gradatim.study(["smoke/baseline", "smoke/baseline"], tmp_path)
+    with pytest.raises(RecipeError, match="not an arm"):
+        gradatim.study(["smoke/baseline"], tmp_path, baseline="other")
+
+
+def test_a_report_of_a_folder_without_a_run_is_an_error(tmp_path):
+    with pytest.raises(RunFolderError, match="no run here"):
+        gradatim.report(tmp_path)

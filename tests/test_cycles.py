@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 from serving import Handler, completion, serving
 
-from gradatim.assemble import assemble, corpus_maker
-from gradatim.assemble.teaching import teacher
 from gradatim.corpus import Corpus
 from gradatim.errors import RecipeError, RunFolderError
+from gradatim.experiment.assemble import assemble, corpus_maker
+from gradatim.experiment.assemble.teaching import teacher
+from gradatim.experiment.recipe import Recipe, changed_keys, load
+from gradatim.experiment.run import run
 from gradatim.programs import canonical, commented, generate, run_program
-from gradatim.recipe import Recipe, changed_keys, load
-from gradatim.run import run
 from gradatim.stage import Event, Feedback, ignore_events
 from gradatim.table import write_table
 

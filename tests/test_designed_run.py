@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 from serving import Handler, Serving, completion, serving
 
-from gradatim.assemble import check, corpus_maker
 from gradatim.errors import RecipeError, RunFolderError, Stopped
-from gradatim.recipe import Recipe, load
-from gradatim.run import run
+from gradatim.experiment.assemble import check, corpus_maker
+from gradatim.experiment.recipe import Recipe, load
+from gradatim.experiment.run import run
+from gradatim.experiment.study import _differences, _restarts, plan_study
 from gradatim.stage import Event, StageResult
-from gradatim.study import _differences, _restarts, plan_study
 
 SMALL = [
     *("data.count=260", "data.split.test=20", "data.split.validation=30", "feedback.questions=10"),

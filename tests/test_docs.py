@@ -15,7 +15,7 @@ import typer
 
 import gradatim
 from gradatim.cli.main import app
-from gradatim.recipe import RECIPES, names
+from gradatim.experiment.recipe import RECIPES, names
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(gradatim.__file__).parent
@@ -116,9 +116,14 @@ def test_the_layout_has_a_line_for_every_module_in_the_order_of_imports() -> Non
     from test_imports import LAYERS
 
     layout = next(block for block in blocks(ROOT / "README.md", "text") if block.startswith("gradatim/"))
-    lines = re.findall(r"^  ([a-z_]+)(\.py|/) +\S", layout, flags=re.M)
-    assert [name for name, _ in lines if name != "recipes"] == list(LAYERS)
-    assert [name + kind for name, kind in lines if not (PACKAGE / (name + kind)).exists()] == []
+    lines, folder = [], ""
+    for indent, name, kind in re.findall(r"^(  |    )([a-z_]+)(\.py|/) +\S", layout, flags=re.M):
+        folder = name if indent == "  " else folder
+        lines.append((name if indent == "  " else f"{folder}.{name}", kind))
+    folders = {name.split(".")[0] for name, _ in lines if "." in name}
+    assert [name for name, _ in lines if name not in {"recipes", *folders}] == list(LAYERS)
+    paths = [name.replace(".", "/") + kind for name, kind in lines]
+    assert [path for path in paths if not (PACKAGE / path).exists()] == []
 
 
 def test_every_benchmark_is_described() -> None:

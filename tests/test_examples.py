@@ -56,8 +56,8 @@ def test_the_loop_of_ones_own_stops_and_goes_on(tmp_path):
 
 
 def test_the_library_gives_functions_that_parse_and_can_be_planned_with(tmp_path):
-    from gradatim.plan import plan_run
-    from gradatim.recipe import load
+    from gradatim.experiment.plan import plan_run
+    from gradatim.experiment.recipe import load
 
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / "library_functions.py"), "functions.jsonl", "300"], cwd=tmp_path, check=False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -43,22 +43,23 @@ LAYERS = (
     "source",
     "corpus",
     "results",
-    "recipe",
-    "assemble",
-    "run_lock",
-    "cycle",
-    "run",
-    "study",
+    "experiment.recipe",
+    "experiment.assemble",
+    "experiment.run_lock",
+    "experiment.cycle",
+    "experiment.run",
+    "experiment.study",
+    "experiment.cost",
+    "experiment.plan",
     "reporting",
-    "forecast",
-    "plan",
     "api",
     "cli",
 )
-"""The reading order, which is the order of the data flow: a layer imports from those before it, and from itself."""
+"""The reading order, which is the order of the data flow: a layer imports from those before it, and from itself. The
+modules of ``experiment`` are layers of their own."""
 
-OUTSIDE = {"__init__", "__main__"}
-"""The package's two doors: one fetches the functions of ``api`` at first use, the other starts ``cli``."""
+OUTSIDE = {"__init__", "__main__", "experiment.__init__"}
+"""The entry points of the package, which import ``api`` and ``cli``, and a docstring."""
 
 LAZY = {("table", "programs")}
 """Imports against the order, allowed inside functions only: a split by default asks programs for their canonical form,
@@ -68,8 +69,12 @@ HEAVY = ("torch", "transformers", "scipy", "matplotlib")
 
 
 def layer_of(path: Path) -> str:
-    """The first name below the package: ``student`` for ``inference/decode.py``."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    """The layer of a file: ``inference`` for ``inference/decode.py``, ``experiment.run`` for ``experiment/run.py``."""
+    return layer_name(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def layer_name(parts: Sequence[str]) -> str:
+    return ".".join(parts[:2]) if parts[0] == "experiment" else parts[0]
 
 
 def imported_layers(path: Path) -> Iterator[tuple[int, str]]:
@@ -84,12 +89,12 @@ def imported_layers(path: Path) -> Iterator[tuple[int, str]]:
                 place = module[1:]
             else:
                 continue
-            for name in [place[0]] if place else [alias.name for alias in node.names]:
-                yield node.lineno, name
+            names = [[*place, alias.name] for alias in node.names] if place in ([], ["experiment"]) else [place]
+            yield from ((node.lineno, layer_name(name)) for name in names)
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.startswith("gradatim."):
-                    yield node.lineno, alias.name.split(".")[1]
+                    yield node.lineno, layer_name(alias.name.split(".")[1:])
 
 
 def module_level_imports(path: Path) -> Iterator[tuple[int, str]]:
@@ -132,8 +137,8 @@ def test_the_layer_test_sees_an_import_from_below(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
     (tmp_path / "table").mkdir()
     wrong = tmp_path / "table" / "wrong.py"
-    wrong.write_text("from ..run import run\nfrom .. import cli\n\ndef f():\n    import gradatim.api\n")
-    assert [name for _, name in imported_layers(wrong)] == ["run", "cli", "api"]
+    wrong.write_text("from ..experiment.run import run\nfrom .. import cli\n\ndef f():\n    import gradatim.api\n")
+    assert [name for _, name in imported_layers(wrong)] == ["experiment.run", "cli", "api"]
 
 
 def test_only_models_import_heavy_packages_when_they_are_imported():
@@ -217,7 +222,7 @@ def test_a_plan_of_a_shipped_recipe_waits_for_no_table_unless_its_source_is_taug
     code = f"""
 import contextlib, io, sys
 from gradatim.cli.main import main
-from gradatim.recipe import load, names
+from gradatim.experiment.recipe import load, names
 quick, planned, loaded = {(*QUICK, "pandas", "gradatim.distillation.edits")!r}, [], {{}}
 for name in names():
     if load(name).data.source != "taught":

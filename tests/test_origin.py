@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from gradatim.assemble import corpus_maker
 from gradatim.corpus import Corpus
 from gradatim.errors import DataError
+from gradatim.experiment.assemble import corpus_maker
+from gradatim.experiment.recipe import changed_keys, dump, parse
+from gradatim.experiment.run_lock import differences
 from gradatim.origin import fingerprint, is_unchanged
-from gradatim.recipe import changed_keys, dump, parse
-from gradatim.run_lock import differences
 from gradatim.source import SOURCES
 from gradatim.stage import Event, Feedback
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gradatim.errors import DataError
-from gradatim.recipe import parse
-from gradatim.run import run
+from gradatim.experiment.recipe import parse
+from gradatim.experiment.run import run
 
 PAIRS = [(f"How much is {a} plus {b}?\n", f"{a + b}\n") for a in range(20) for b in range(12)]
 CODE = [f"def f{a}(x):\n    return x * {a} + {b}\n" for a in range(12) for b in range(12)]

@@ -15,11 +15,11 @@ from small_models import base
 from typer.testing import CliRunner
 
 from gradatim.api import evaluate
-from gradatim.assemble import check, corpus_maker
 from gradatim.errors import DataError, RecipeError, Stopped
-from gradatim.plan import plan_run
-from gradatim.recipe import load, parse
-from gradatim.run import run
+from gradatim.experiment.assemble import check, corpus_maker
+from gradatim.experiment.plan import plan_run
+from gradatim.experiment.recipe import load, parse
+from gradatim.experiment.run import run
 from gradatim.stage import Event
 
 CONVERSATIONS = [(f"How much is {a} plus {b}?", f"{a + b}") for a in range(12) for b in range(6)]
@@ -172,7 +172,7 @@ def test_a_base_that_is_nowhere_is_told_before_anything_is_drawn(chats: Path, tm
 
 def test_the_shipped_seeds_pass_their_own_tests(sandbox: Any) -> None:
     from gradatim.distillation.verify import by_tests
-    from gradatim.recipe import RECIPES
+    from gradatim.experiment.recipe import RECIPES
     from gradatim.table import read_table
 
     seeds = read_table(RECIPES / "distill" / "seeds.jsonl")

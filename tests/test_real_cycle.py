@@ -17,8 +17,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from gradatim.recipe import Recipe, load
-from gradatim.run import run
+from gradatim.experiment.recipe import Recipe, load
+from gradatim.experiment.run import run
 
 pytestmark = pytest.mark.slow
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gradatim.assemble import check
 from gradatim.errors import RecipeError
-from gradatim.recipe import changed_keys, dump, find, load, names, parse, title
+from gradatim.experiment.assemble import check
+from gradatim.experiment.recipe import changed_keys, dump, find, load, names, parse, title
 
 
 def test_dump_and_parse_are_inverse() -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from gradatim.errors import RunFolderError, Stopped, StorageFailed
-from gradatim.recipe import Recipe, load
+from gradatim.experiment.recipe import Recipe, load
+from gradatim.experiment.run import run
 from gradatim.record import Record
-from gradatim.run import run
 from gradatim.stage import Event
 
 SMALL = [

@@ -16,8 +16,8 @@ import pytest
 
 import gradatim
 from gradatim import CurriculumSampler
-from gradatim.assemble import stage_seed
 from gradatim.errors import DataError, RecipeError, UnknownPart
+from gradatim.experiment.assemble import stage_seed
 from gradatim.programs import generate
 from gradatim.registry import Entry
 from gradatim.schedule import SCHEDULES

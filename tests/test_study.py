@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from gradatim.errors import RecipeError, RunFolderError, Stopped, WorkFailed
-from gradatim.recipe import Recipe, load
+from gradatim.experiment.recipe import Recipe, load
+from gradatim.experiment.study import plan_study, runs_at_once, study
 from gradatim.record import Record
 from gradatim.reporting import collect
 from gradatim.stage import Event
-from gradatim.study import plan_study, runs_at_once, study
 
 SMALL = ["data.count=400", "data.split.test=20", "data.split.validation=20", "budget.tokens=6000", "train.size=4"]
 

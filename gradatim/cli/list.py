@@ -65,7 +65,7 @@ def listing(
 
 def _members(kind: str) -> list[tuple[str, str]]:
     if kind == "recipes":
-        from ..recipe import names, title
+        from ..experiment.recipe import names, title
 
         return [(name, title(name)) for name in names()]
     module, attribute = REGISTRIES[kind]

@@ -124,7 +124,7 @@ def check_page(path: Path, option: str, inputs: Inputs = ()) -> None:
 
 def check_run_output(folder: Path, option: str, inputs: Inputs = ()) -> None:
     """The same of a run's or a study's folder; ``inputs`` are recipes."""
-    from ..run_lock import check_run_folder
+    from ..experiment.run_lock import check_run_folder
 
     check_output_folder(folder, option)
     if not (folder / "environment.json").is_file():  # a finished run's own recipe.yaml is what goes on with it

@@ -13,7 +13,7 @@ from .options import Changes, Json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..plan import PlannedCycle, PlannedStage, RunPlan
+    from ..experiment.plan import PlannedCycle, PlannedStage, RunPlan
 
 __all__ = ["EXAMPLES", "plan"]
 
@@ -44,8 +44,8 @@ def plan(
     pays nothing for them again where replies are kept. --no-data asks nobody.
     """
     from ..api import default_folder
-    from ..plan import plan_run
-    from ..recipe import load
+    from ..experiment.plan import plan_run
+    from ..experiment.recipe import load
     from .output import output, print_json
     from .progress import watching
 

@@ -11,7 +11,7 @@ from ..errors import UserError
 from .options import Changes, Json
 
 if TYPE_CHECKING:
-    from ..recipe import Recipe
+    from ..experiment.recipe import Recipe
 
 __all__ = ["EXAMPLES", "run"]
 
@@ -40,8 +40,8 @@ def run(
     terminal and in the folder's report.html.
     """
     from ..api import default_folder
-    from ..assemble import check
-    from ..recipe import files_of, load
+    from ..experiment.assemble import check
+    from ..experiment.recipe import files_of, load
     from .output import check_run_output, print_json
 
     if out is not None and len(recipes) > 1:
@@ -62,7 +62,7 @@ def _one(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
 
     with watching(resumable=True) as events:
         from ..evaluation import summary
-        from ..run import run as run_recipe
+        from ..experiment.run import run as run_recipe
 
         stages = run_recipe(recipe, folder, events=events)
     report = print_report([folder], folder / "report.html", quiet)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..errors import RecipeError, WorkFailed
+from ..errors import WorkFailed
 from .options import Changes
 
 __all__ = ["EXAMPLES", "study"]
@@ -34,34 +33,22 @@ def study(
     All arms share the data and the test set; an arm is named after its recipe. The same command again goes on where
     it stopped, and more seeds or arms may be added. Ends with the result table and report.html.
     """
-    from ..recipe import files_of, load
-    from ..study import plan_study
+    from ..api import arms_of
+    from ..experiment.recipe import files_of, load
+    from ..experiment.study import plan_study
     from .output import check_run_output
     from .progress import watching
     from .run import print_report
 
-    arms = {arm: load(name, changes or ()) for arm, name in _arms(recipes).items()}
+    arms = {arm: load(name, changes or ()) for arm, name in arms_of(recipes).items()}
     plan = plan_study(arms, seeds, baseline=baseline, title=out.name)
     check_run_output(out, "--out", [file for name in recipes for file in files_of(name)])
     try:
         with watching(resumable=True) as events:
-            from ..study import study as carry_out
+            from ..experiment.study import study as carry_out
 
             carry_out(plan, out, workers=workers, events=events)
     except WorkFailed:
         print_report([out], out / "report.html")  # what is done is worth seeing
         raise
     print_report([out], out / "report.html")
-
-
-def _arms(recipes: list[str]) -> dict[str, str]:
-    """Each recipe by its arm's name: its stem, or its whole name where two have one stem."""
-    stems = Counter(Path(name).stem for name in recipes)
-    arms: dict[str, str] = {}
-    for name in recipes:
-        path = Path(name)
-        arm = path.stem if stems[path.stem] == 1 else "-".join(path.with_suffix("").parts).strip("-/.")
-        if arm in arms:
-            raise RecipeError("the same recipe is named twice", where="study", given=name, hint="--seeds repeats arms")
-        arms[arm] = name
-    return arms

@@ -25,9 +25,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from ..errors import DataError, RunFolderError
+from ..experiment.recipe import LARGEST_RECIPE
 from ..files import read_input
 from ..parsing import parse_json, parse_yaml
-from ..recipe import LARGEST_RECIPE
 from ..record import MISSHAPEN, fault_of
 from ..results import decode_stage
 from ..stage import Counts, StageResult

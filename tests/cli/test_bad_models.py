@@ -11,8 +11,8 @@ import pytest
 from small_models import base, tokenizer
 
 from gradatim.errors import Stopped
-from gradatim.recipe import load
-from gradatim.run import run
+from gradatim.experiment.recipe import load
+from gradatim.experiment.run import run
 from gradatim.stage import Event
 
 RECIPE = """

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gradatim.errors import GradatimError
-from gradatim.recipe import _flat, load
+from gradatim.experiment.recipe import _flat, load
 from gradatim.record import read_json
 from gradatim.reporting import collect, terminal_table
 from gradatim.reporting.html import render

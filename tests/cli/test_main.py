@@ -68,7 +68,7 @@ def test_a_fault_of_ours_shows_its_traceback(gradatim, monkeypatch):
     def broken(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("gradatim.recipe.load", broken)
+    monkeypatch.setattr("gradatim.experiment.recipe.load", broken)
     said = gradatim("plan", "smoke/baseline")
     assert said.status == 1
     assert "Traceback" in said.err

@@ -18,9 +18,9 @@ from gradatim.client.endpoint import check_address
 from gradatim.errors import DataError, RecipeError, UserError
 from gradatim.evaluation.generation import endpoint
 from gradatim.evaluation.samples import read_rows
+from gradatim.experiment.recipe import load
 from gradatim.files import open_input, read_input
 from gradatim.parsing import parse_json, parse_yaml
-from gradatim.recipe import load
 from gradatim.table import read_table
 
 SECRET = "hunter2"

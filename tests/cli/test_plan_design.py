@@ -13,9 +13,9 @@ import pytest
 from serving import Handler, Serving, completion, serving
 
 from gradatim.errors import RecipeError
-from gradatim.plan import plan_run
-from gradatim.recipe import Recipe, load
-from gradatim.run import run
+from gradatim.experiment.plan import plan_run
+from gradatim.experiment.recipe import Recipe, load
+from gradatim.experiment.run import run
 
 SMALL = [
     *("data.count=260", "data.split.test=20", "data.split.validation=30", "cycles=1", "budget.tokens=1500"),

@@ -7,10 +7,10 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
+from gradatim.api import arms_of
 from gradatim.cli.list import KINDS
-from gradatim.cli.study import _arms
-from gradatim.recipe import load
-from gradatim.study import _titles, plan_study
+from gradatim.experiment.recipe import load
+from gradatim.experiment.study import _titles, plan_study
 
 
 def test_generate_writes_the_same_bytes_for_the_same_seed_whatever_the_workers(gradatim, tmp_path):
@@ -153,9 +153,9 @@ def test_doctor_looks_at_what_training_needs(gradatim):
 
 
 def test_the_arms_of_a_study_are_named_by_stem_and_by_the_whole_name_where_stems_clash():
-    assert _arms(["smoke/baseline", "smoke/hybrid"]) == {"baseline": "smoke/baseline", "hybrid": "smoke/hybrid"}
+    assert arms_of(["smoke/baseline", "smoke/hybrid"]) == {"baseline": "smoke/baseline", "hybrid": "smoke/hybrid"}
     clash = ["smoke/baseline", "curriculum/baseline.yaml"]
-    assert list(_arms(clash)) == ["smoke-baseline", "curriculum-baseline"]
+    assert list(arms_of(clash)) == ["smoke-baseline", "curriculum-baseline"]
 
 
 def test_arms_of_one_title_are_called_by_their_names():

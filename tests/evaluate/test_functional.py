@@ -505,8 +505,8 @@ def test_options_that_do_not_fit_together_are_told(options, words):
 
 
 def test_a_path_among_a_suites_options_is_no_path_in_the_run_folder():
-    from gradatim.assemble import assemble
-    from gradatim.recipe import load
+    from gradatim.experiment.assemble import assemble
+    from gradatim.experiment.recipe import load
 
     suites = "evaluate.suites=[{suite: functional, problems: ../here/p.jsonl, tokens: 9}]"
     (suite,) = assemble(load("smoke/baseline", [suites])).suites

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from gradatim.errors import DataError, RecipeError, Stopped
+from gradatim.experiment.plan import plan_run
+from gradatim.experiment.recipe import load
+from gradatim.experiment.run import run
 from gradatim.model.tokenizer import Encoded
-from gradatim.plan import plan_run
-from gradatim.recipe import load
-from gradatim.run import run
 from gradatim.stage import Event, Mixture, Stage, StageResult, StageSpec
 from gradatim.training.batches import Packed
 from gradatim.training.weighted_sampling import draws_of

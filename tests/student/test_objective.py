@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from gradatim.errors import RecipeError, UnknownPart
+from gradatim.experiment.recipe import load
 from gradatim.model.settings import ContrastSettings, TeacherKLSettings, TrainSettings
-from gradatim.recipe import load
 from gradatim.training.losses import divergence, pair_sums, preference, token_weights
 from gradatim.training.objective import check_objective
 

@@ -21,10 +21,10 @@ from torch import nn
 from torch.nn import functional
 
 from gradatim.errors import RecipeError
+from gradatim.experiment.recipe import load, names
 from gradatim.model.architecture import PublishedGPT, create, freeze, open_causal, trainable_parameters
 from gradatim.model.load import load_student
 from gradatim.model.settings import OptimizerSettings
-from gradatim.recipe import load, names
 from gradatim.training.optimizers import make_optimizers
 
 WIDTH, HEADS, LAYERS, CONTEXT, CHARACTERS = 120, 6, 6, 256, 60

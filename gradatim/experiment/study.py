@@ -26,14 +26,14 @@ from typing import Any
 
 import numpy as np
 
+from ..corpus import Corpus
+from ..errors import GradatimError, RecipeError, RunFolderError, Stopped, WorkFailed
+from ..record import Record, read_json, write_json
+from ..schedule import Bands, Designed, preview
+from ..stage import Event, Events, ignore_events
 from .assemble import check, corpus_maker, drawn, only_designs, schedules_of
-from .corpus import Corpus
-from .errors import GradatimError, RecipeError, RunFolderError, Stopped, WorkFailed
 from .recipe import Recipe, changed_keys
-from .record import Record, read_json, write_json
 from .run_lock import check_run_folder, differences, study_arms
-from .schedule import Bands, Designed, preview
-from .stage import Event, Events, ignore_events
 
 __all__ = ["Plan", "plan_study", "runs_at_once", "study"]
 

@@ -13,16 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..corpus import Corpus, CorpusMaker, SplitChoice, key_of
-from ..difficulty import DIFFICULTIES
-from ..errors import RecipeError, UserError
-from ..evaluation import SUITES
-from ..model.hub import check_chat, is_hub_name
-from ..model.presets import PRESETS
-from ..options import missing_options, option_names
-from ..recipe import ALLOWANCE, Recipe
-from ..record import Metrics
-from ..schedule import (
+from ...corpus import Corpus, CorpusMaker, SplitChoice, key_of
+from ...difficulty import DIFFICULTIES
+from ...errors import RecipeError, UserError
+from ...evaluation import SUITES
+from ...model.hub import check_chat, is_hub_name
+from ...model.presets import PRESETS
+from ...options import missing_options, option_names
+from ...record import Metrics
+from ...schedule import (
     SCHEDULES,
     Bands,
     Designed,
@@ -32,18 +31,19 @@ from ..schedule import (
     split_budget,
     stage_seed,
 )
-from ..source import SOURCES
-from ..stage import Difficulty, Events, Schedule, Source, Student, Suite, ignore_events
-from ..training.objective import check_objective
+from ...source import SOURCES
+from ...stage import Difficulty, Events, Schedule, Source, Student, Suite, ignore_events
+from ...training.objective import check_objective
+from ..recipe import ALLOWANCE, Recipe
 from .designing import Designing, check_designing, only_designs
 from .teaching import check_teaching, delivery, examined_with, judged, questions, right, teacher
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ..distillation import Probed
-    from ..model.tokenizer import Encoded
-    from ..teacher import Teacher
+    from ...distillation import Probed
+    from ...model.tokenizer import Encoded
+    from ...teacher import Teacher
 
 __all__ = ["Parts", "assemble", "check", "corpus_maker", "drawn", "schedules_of", "stage_seed"]
 
@@ -289,8 +289,8 @@ def _cuts(recipe: Recipe) -> None:
 
 
 def _student(recipe: Recipe, corpus: Corpus, metrics: Metrics, events: Events) -> Student:
-    from ..model.hardware import use_threads
-    from ..training.trainer import Learner
+    from ...model.hardware import use_threads
+    from ...training.trainer import Learner
 
     use_threads(recipe.threads)
     tokenizer, samples, validation = corpus.tokens(recipe.student, events)
@@ -300,7 +300,7 @@ def _student(recipe: Recipe, corpus: Corpus, metrics: Metrics, events: Events) -
 
 
 def _load(folder: Path) -> Any:
-    from ..model.hardware import device
-    from ..model.load import load_student
+    from ...model.hardware import device
+    from ...model.load import load_student
 
     return load_student(folder, device())

@@ -11,22 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RecipeError, UserError
-from ..options import option_names
+from ...errors import RecipeError, UserError
+from ...options import option_names
+from ...schedule import Designed
+from ...source import SOURCES
+from ...stage import StageResult, StageSpec
+from ...teacher import Teacher
+from ...training.objective import check_objective
 from ..recipe import Recipe
-from ..schedule import Designed
-from ..source import SOURCES
-from ..stage import StageResult, StageSpec
-from ..teacher import Teacher
-from ..training.objective import check_objective
 from .teaching import OPINIONS, check_faulty, objectives
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ..corpus import Corpus
-    from ..design import Asked, Terms
-    from ..schedule import Bands
+    from ...corpus import Corpus
+    from ...design import Asked, Terms
+    from ...schedule import Bands
 
 __all__ = ["Designing", "check_designing", "only_designs"]
 
@@ -53,7 +53,7 @@ class Designing:
     ) -> Asked:
         """``corpus``, ``bands`` and ``difficulty`` are the cycle's; ``plan`` holds the stages that stood for the cycles
         that are left, None before the first. See ``design.ask_design``."""
-        from ..design import ask_design, describe_samples, tell
+        from ...design import ask_design, describe_samples, tell
 
         assert self.shared is not None  # ``check_designing`` has seen to it
         samples = describe_samples(
@@ -64,7 +64,7 @@ class Designing:
         return ask_design(self.shared, facts, terms, draw=draw)
 
     def _terms(self, schedule: Designed, cycle: int, spent: int, plan: Sequence[Sequence[StageSpec]] | None) -> Terms:
-        from ..design import Terms
+        from ...design import Terms
 
         return Terms(
             bands=schedule.bands,

@@ -20,17 +20,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..corpus import Corpus
+from ..difficulty import DIFFICULTIES
+from ..errors import RecipeError
+from ..model.hub import size_of
+from ..model.presets import PRESETS
+from ..options import option_names
+from ..schedule import Bands, Designed, category_codes, preview, realise, stage_table
+from ..stage import Events, Schedule, Stage, StageSpec, ignore_events
 from .assemble import Parts, assemble, check, corpus_maker, schedules_of, stage_seed
-from .corpus import Corpus
-from .difficulty import DIFFICULTIES
-from .errors import RecipeError
-from .forecast import PlannedCycle, plan_cycles, plan_teacher, revises
-from .model.hub import size_of
-from .model.presets import PRESETS
-from .options import option_names
+from .cost import PlannedCycle, plan_cycles, plan_teacher, revises
 from .recipe import Recipe
-from .schedule import Bands, Designed, category_codes, preview, realise, stage_table
-from .stage import Events, Schedule, Stage, StageSpec, ignore_events
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,7 +144,7 @@ def _check_file(recipe: Recipe) -> None:
     path = str(recipe.data.options.get("path", ""))
     local = recipe.data.source == "file" and not path.startswith("hub:")
     if local and not (Path(path).exists() or Path(path.partition("#")[0]).exists()):
-        from .table.formats import format_of
+        from ..table.formats import format_of
 
         format_of(path)
 

@@ -11,12 +11,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError, RecipeError, RunFolderError
-from .files import read_input
-from .parsing import parse_yaml
+from ..errors import DataError, RecipeError, RunFolderError
+from ..files import read_input
+from ..parsing import parse_yaml
+from ..record import Record, read_json, write_atomically, write_json
+from ..stage import Event, Events
 from .recipe import LARGEST_RECIPE, MAY_CHANGE, Recipe, changed_keys, dump, parse
-from .record import Record, read_json, write_atomically, write_json
-from .stage import Event, Events
 
 __all__ = ["check_run_folder", "claim", "differences", "is_study", "study_arms"]
 
@@ -102,7 +102,7 @@ def claim(record: Record, recipe: Recipe, events: Events) -> None:
             hint="another folder with --out, or the recipe as it was",
         )
     write_atomically(path, dump(recipe).encode())
-    from .model.hardware import environment, use_threads
+    from ..model.hardware import environment, use_threads
 
     use_threads(recipe.threads)
     now = environment()

@@ -11,22 +11,22 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..corpus import key_of
-from ..distillation import JUDGES
-from ..errors import RecipeError
-from ..model.settings import Requirements
-from ..options import missing_options, option_names
+from ...corpus import key_of
+from ...distillation import JUDGES
+from ...errors import RecipeError
+from ...model.settings import Requirements
+from ...options import missing_options, option_names
+from ...source import cycle_seed
+from ...stage import Events, Feedback, ignore_events
+from ...teacher import TEACHERS, Teacher
+from ...teacher.teacher import used_since
+from ...training.objective import OBJECTIVES
 from ..recipe import MAY_CHANGE, FeedbackSection, JudgeSection, Recipe
-from ..source import cycle_seed
-from ..stage import Events, Feedback, ignore_events
-from ..teacher import TEACHERS, Teacher
-from ..teacher.teacher import used_since
-from ..training.objective import OBJECTIVES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ..distillation import Probed, Right
+    from ...distillation import Probed, Right
 
 __all__ = [
     "OPINIONS",
@@ -90,7 +90,7 @@ class Delivery:
         self, samples: pa.Table, cycle: int, attempts: Feedback, events: Events
     ) -> tuple[pa.Table, dict[str, Any]]:
         """See ``delivery.deliver``. A place that nothing can come from in this cycle has no share in it."""
-        from ..distillation import deliver
+        from ...distillation import deliver
 
         if _learns_attempts(self.recipe) and attempts.table is not None:
             samples = _with_attempts(samples, attempts.table)
@@ -153,7 +153,7 @@ def _with_attempts(samples: pa.Table, attempts: pa.Table) -> pa.Table:
 
 def right(recipe: Recipe, events: Events = ignore_events) -> Right:
     """How an answer proves right: by its text, and where the recipe says so by its sample's tests."""
-    from ..distillation.verify import by_output, by_tests, first_told
+    from ...distillation.verify import by_output, by_tests, first_told
 
     prove = recipe.delivery.prove if recipe.delivery is not None else "output"
     if prove == "tests":
@@ -183,8 +183,8 @@ def judged(
 
     ``proved``: only whether they are right is wanted, so only what proves that is asked, and no teacher.
     """
-    from ..distillation.attempts import probe
-    from ..distillation.grades import Thresholds
+    from ...distillation.attempts import probe
+    from ...distillation.grades import Thresholds
 
     section = _feedback(recipe)
     before = {} if grader is None else deepcopy(dict(grader.facts))
@@ -258,8 +258,8 @@ def check_faulty(recipe: Recipe, objective: str, where: str) -> None:
 
 def examined_with(recipe: Recipe) -> list[str]:
     """The texts of the problems that the recipe's suites examine the student with: nothing taught may hold them."""
-    from ..distillation import problem_texts
-    from ..evaluation.problems import read_problems
+    from ...distillation import problem_texts
+    from ...evaluation.problems import read_problems
 
     texts: list[str] = []
     for section in recipe.evaluate.suites:

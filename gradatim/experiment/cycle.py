@@ -15,14 +15,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from .assemble import Parts, stage_seed
-from .corpus import Corpus
-from .design import Asked, Design
-from .errors import RunFolderError
-from .files import read_input
-from .parsing import parse_json
-from .record import MISSHAPEN, Record, fault_of, read_json, read_rows, write_json
-from .results import (
+from ..corpus import Corpus
+from ..design import Asked, Design
+from ..errors import RunFolderError
+from ..files import read_input
+from ..parsing import parse_json
+from ..record import MISSHAPEN, Record, fault_of, read_json, read_rows, write_json
+from ..results import (
     decode_design,
     decode_fitted,
     decode_progress,
@@ -32,9 +31,10 @@ from .results import (
     encode,
     encode_design,
 )
-from .schedule import Designed, category_codes, needs_of, realise
-from .stage import Events, Feedback, Fitted, Needs, Probe, Schedule, Stage, StageResult, StageSpec, Suite, SuiteResult
-from .table import write_table
+from ..schedule import Designed, category_codes, needs_of, realise
+from ..stage import Events, Feedback, Fitted, Needs, Probe, Schedule, Stage, StageResult, StageSpec, Suite, SuiteResult
+from ..table import write_table
+from .assemble import Parts, stage_seed
 
 __all__ = ["Cycle"]
 
@@ -136,7 +136,7 @@ class Cycle:
         """What the student found hard after the last stage, for a stage that goes by that."""
         if not spec.probes:
             return None
-        from .inference.probe import load_probe
+        from ..inference.probe import load_probe
 
         last = history[-1]
         return load_probe(self.record.folder / _place(last.cycle, last.index, last.spec.name) / "probe.npz")
@@ -184,7 +184,7 @@ class Cycle:
             return {}
 
         def ask() -> dict[str, Any]:
-            from .inference.probe import measure
+            from ..inference.probe import measure
 
             folder = self.record.folder / key
             places = self.bands.place(self.corpus.difficulty("validation", self.parts.metric))

@@ -17,10 +17,10 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .errors import DataError, RecipeError, did_you_mean
-from .files import read_input
-from .model.settings import ModelSettings, TrainSettings
-from .parsing import DEEPEST, parse_yaml
+from ..errors import DataError, RecipeError, did_you_mean
+from ..files import read_input
+from ..model.settings import ModelSettings, TrainSettings
+from ..parsing import DEEPEST, parse_yaml
 
 __all__ = [
     "ALLOWANCE",
@@ -39,7 +39,7 @@ __all__ = [
     "title",
 ]
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parent.parent / "recipes"
 MOST_CYCLES = 10_000
 LARGEST_RECIPE = 1 << 20
 """Bytes of a recipe file."""

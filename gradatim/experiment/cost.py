@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from .recipe import Recipe
 
 if TYPE_CHECKING:
-    from .corpus import Corpus
-    from .teacher.estimate import Lengths
+    from ..corpus import Corpus
+    from ..teacher.estimate import Lengths
 
 __all__ = ["KINDS", "PlannedCycle", "plan_cycles", "plan_teacher", "revises"]
 
@@ -99,8 +99,8 @@ def plan_teacher(
     options = _teacher_options(recipe)
     if "max_tokens" not in options:  # it writes no text: nothing is counted in tokens, nothing paid
         return {**told, "prompt_tokens": None, "completion_tokens": None, "cost": 0.0}
-    from .teacher.estimate import estimate
-    from .teacher.prompts import load_prompts
+    from ..teacher.estimate import estimate
+    from ..teacher.prompts import load_prompts
 
     lengths, printed = _lengths(recipe, corpus)
     names = _prompt_names(recipe, cycles, printed)
@@ -172,7 +172,7 @@ def _judged_by_teacher(recipe: Recipe) -> float:
 
 def _teacher_options(recipe: Recipe) -> dict[str, Any]:
     """The teacher's options with their defaults."""
-    from .teacher import TEACHERS
+    from ..teacher import TEACHERS
 
     assert recipe.teacher is not None
     factory = TEACHERS.get(recipe.teacher.name, where="teacher.name")
@@ -204,7 +204,7 @@ def _prompt_names(recipe: Recipe, cycles: tuple[PlannedCycle, ...], printed: boo
 
 def _lengths(recipe: Recipe, corpus: Corpus | None) -> tuple[Lengths, bool]:
     """Mean lengths of what is asked about, from the samples or from small seeds, and whether outputs are asked for."""
-    from .teacher.estimate import Lengths
+    from ..teacher.estimate import Lengths
 
     table = _seeds(recipe) if corpus is None else corpus.table("train")
     if table is None:
@@ -226,7 +226,7 @@ def _seeds(recipe: Recipe) -> Any:
     seeds = recipe.data.options.get("seeds")
     if seeds is None or not Path(str(seeds)).is_file() or Path(str(seeds)).stat().st_size > QUICK_BYTES:
         return None
-    from .table import read_table
+    from ..table import read_table
 
     return read_table(str(seeds), **{name: recipe.data.options.get(name) for name in ("columns", "language")})
 

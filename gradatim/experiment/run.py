@@ -11,13 +11,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..distillation import RanDry
+from ..record import Record, read_json
+from ..stage import Event, Events, StageResult, ignore_events
 from .assemble import assemble, check
 from .cycle import Cycle
-from .distillation import RanDry
 from .recipe import MOST_CYCLES, Recipe
-from .record import Record, read_json
 from .run_lock import check_run_folder, claim
-from .stage import Event, Events, StageResult, ignore_events
 
 __all__ = ["run"]
 
