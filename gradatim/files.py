@@ -80,9 +80,7 @@ def open_input(path: str | os.PathLike[str], where: object = None) -> Input:
     ``where``: the location in error messages.
     """
     check_input(path, where)
-    descriptor = os.open(
-        path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-    )  # no blocking on a pipe that replaced it
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # no blocking on a pipe that replaced it
     try:
         _check_regular(os.fstat(descriptor), where or path)
         return Input(io.FileIO(descriptor), where or path)
