@@ -134,11 +134,10 @@ def stream_table(
     """Batches of at most ``batch`` samples of ``path`` in the schema of ``make_table``.
 
     ``path`` is a .parquet, .jsonl, .json (lines or an array), .csv, .tsv or .txt file (all but the first also .gz), a
-    folder saved by the package ``datasets``, or ``hub:NAME`` (``hub:NAME:CONFIG``); ``#SPLIT`` after either of
-    these names a split. ``format`` (parquet, jsonl, csv, text, datasets) overrides the suffix; alpaca and chat are shapes of
-    rows, otherwise recognised by the columns if there is no mapping. ``language``: for samples without one, set before
-    their ids are computed; Python by default for text. ``report`` receives the counts of rows kept, rejected and
-    ignored.
+    folder saved by the package ``datasets``, or ``hub:NAME`` (``hub:NAME:CONFIG``); the last two may end in ``#SPLIT``.
+    ``format`` (parquet, jsonl, csv, text, datasets) overrides the suffix; alpaca and chat are shapes of rows, otherwise
+    recognised by the columns if there is no mapping. ``language``: for samples without one, set before their ids are
+    computed; Python by default for text. ``report`` receives the counts of rows kept, rejected and ignored.
 
     Raises ``DataError`` when the file is missing or unreadable, a column is missing or of the wrong type, or no row is
     usable.
