@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
-    "MISSHAPEN",
+    "DECODE_ERRORS",
     "Metrics",
     "Record",
     "fault_of",
@@ -173,7 +173,7 @@ def read_json(path: Path, decode: Callable[[Any], Any] | None = None) -> Any:
     try:
         value = parse_json(read_input(path))
         return value if decode is None else decode(value)
-    except (*MISSHAPEN, OSError) as error:
+    except (*DECODE_ERRORS, OSError) as error:
         raise RunFolderError(
             "this file of the run is damaged",
             where=path,
@@ -204,7 +204,7 @@ def read_rows(path: Path, content: str, hint: str, columns: list[str] | None = N
         raise RunFolderError(f"{content} are damaged", where=path, given=error, hint=hint) from error
 
 
-MISSHAPEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+DECODE_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """Exceptions of decoding a value of another shape."""
 
 _AFTER_ALL = (1 << 62, 0, 0)
@@ -266,7 +266,7 @@ class Metrics:
         try:
             row = parse_json(line)
             return int(row["cycle"]), int(row["stage"]), int(row["step"])
-        except MISSHAPEN:
+        except DECODE_ERRORS:
             return _AFTER_ALL  # a row cut short by a full disk; later rows are written again
 
 

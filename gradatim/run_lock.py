@@ -85,7 +85,7 @@ def is_study(folder: Path) -> bool:
 
 
 def study_arms(study: Any) -> list[str]:
-    """Names of the arms in the content of ``study.json``. Raises ``record.MISSHAPEN`` for another shape."""
+    """Names of the arms in the content of ``study.json``. Raises ``record.DECODE_ERRORS`` for another shape."""
     return [str(arm["name"]) for arm in study["arms"]]
 
 

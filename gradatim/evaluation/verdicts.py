@@ -32,7 +32,7 @@ from ..errors import DataError, ToolchainMissing, did_you_mean
 from ..files import read_input
 from ..languages import LANGUAGES, Program
 from ..parsing import parse_json
-from ..record import MISSHAPEN, Metrics, storage_errors
+from ..record import DECODE_ERRORS, Metrics, storage_errors
 from ..sandbox.checker import PythonChecker, PythonJob, awaited
 from ..sandbox.command import Sandbox
 from ..sandbox.limits import Limits
@@ -364,7 +364,7 @@ def _kept(path: Path, content: bytes) -> Iterator[tuple[tuple[str, int], tuple[s
             if verdict.outcome not in get_args(Outcome):
                 raise ValueError
             yield (str(row["task_id"]), int(row["draw"])), (str(row["key"]), verdict)
-        except MISSHAPEN as error:
+        except DECODE_ERRORS as error:
             raise _no_verdicts(path, number) from error
     if torn and not _TORN.match(torn) and not (lines and _BEGUN.startswith(torn[: len(_BEGUN)])):
         raise _no_verdicts(path, len(lines) + 1)
