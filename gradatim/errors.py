@@ -10,7 +10,7 @@ exception; the command line prints its line and exits with the class's ``exit_co
     │   ├── DataError            a file or table that cannot be used
     │   ├── ToolchainMissing     a compiler or runtime that is not installed
     │   ├── RunFolderError       a run folder that is locked or belongs to another recipe
-    │   └── WallsMissing         this machine has no sandbox for untrusted programs
+    │   └── SandboxMissing         this machine has no sandbox for untrusted programs
     ├── WorkFailed (1)           the work itself failed: finished work is kept
     │   ├── TrainingDiverged     the loss is NaN, infinite or exploded
     │   ├── StorageFailed        the disk is full or not writable
@@ -30,6 +30,7 @@ __all__ = [
     "GradatimError",
     "RecipeError",
     "RunFolderError",
+    "SandboxMissing",
     "Stopped",
     "StorageFailed",
     "TeacherFailed",
@@ -37,7 +38,6 @@ __all__ = [
     "TrainingDiverged",
     "UnknownPart",
     "UserError",
-    "WallsMissing",
     "WorkFailed",
     "did_you_mean",
 ]
@@ -101,7 +101,7 @@ class RunFolderError(UserError):
     """A run folder that is in use or belongs to another recipe."""
 
 
-class WallsMissing(UserError):
+class SandboxMissing(UserError):
     """No sandbox for untrusted programs on this machine, so none is run."""
 
 

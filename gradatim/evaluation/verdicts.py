@@ -99,7 +99,7 @@ def judge(
 
     ``limits`` are each program's, the language's own when left out; ``candidate`` turns a text into a program;
     ``workers`` programs run at a time. Samples that cannot be tried (no such problem, nothing written) are ``invalid``
-    with the reason. Raises ``WallsMissing`` when there are no walls and ``unsafe`` is not set, ``ToolchainMissing``
+    with the reason. Raises ``SandboxMissing`` when there are no walls and ``unsafe`` is not set, ``ToolchainMissing``
     when a language cannot be run here, before anything is run in it.
     """
     asked = list(samples)
