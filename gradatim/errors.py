@@ -10,7 +10,7 @@ exception; the command line prints its line and exits with the class's ``exit_co
     │   ├── DataError            a file or table that cannot be used
     │   ├── ToolchainMissing     a compiler or runtime that is not installed
     │   ├── RunFolderError       a run folder that is locked or belongs to another recipe
-    │   └── SandboxMissing         this machine has no sandbox for untrusted programs
+    │   └── SandboxMissing       this machine has no sandbox for untrusted programs
     ├── WorkFailed (1)           the work itself failed: finished work is kept
     │   ├── TrainingDiverged     the loss is NaN, infinite or exploded
     │   ├── StorageFailed        the disk is full or not writable
@@ -44,24 +44,24 @@ __all__ = [
 
 
 class GradatimError(Exception):
-    """Base class. ``what``: the problem. All other arguments are optional; ``str(error)`` is one line."""
+    """Base class. ``message``: the problem. All other arguments are optional; ``str(error)`` is one line."""
 
     exit_code = 1
 
     def __init__(
         self,
-        what: str,
+        message: str,
         *,
         where: object = None,
         given: object = None,
         allowed: object = None,
         hint: str | None = None,
     ) -> None:
-        self.what, self.where, self.given, self.allowed, self.hint = what, where, given, allowed, hint
+        self.message, self.where, self.given, self.allowed, self.hint = message, where, given, allowed, hint
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        line = f"{self.where}: {self.what}" if self.where is not None else self.what
+        line = f"{self.where}: {self.message}" if self.where is not None else self.message
         if self.given is not None:
             line += f"; given: {self.given}"
         if self.allowed is not None:
@@ -80,9 +80,9 @@ class UserError(GradatimError):
 class RecipeError(UserError):
     """A recipe that cannot be run. ``faults``: all faults, one line each."""
 
-    def __init__(self, what: str, *, faults: Iterable[str] = (), **details: object) -> None:
+    def __init__(self, message: str, *, faults: Iterable[str] = (), **details: object) -> None:
         self.faults = tuple(faults)
-        super().__init__(what, **details)  # type: ignore[arg-type]
+        super().__init__(message, **details)  # type: ignore[arg-type]
 
 
 class UnknownPart(UserError):
@@ -124,9 +124,9 @@ class TeacherFailed(WorkFailed):
 class BudgetReached(WorkFailed):
     """The teacher's budget is spent: ``tokens`` and ``money``. Every reply received is kept."""
 
-    def __init__(self, what: str, *, tokens: int, money: float, **details: object) -> None:
+    def __init__(self, message: str, *, tokens: int, money: float, **details: object) -> None:
         self.tokens, self.money = tokens, money
-        super().__init__(what, **details)  # type: ignore[arg-type]
+        super().__init__(message, **details)  # type: ignore[arg-type]
 
 
 class Stopped(GradatimError):

@@ -89,7 +89,7 @@ def _text(path: Path, notes: list[str]) -> str:
 def _why(error: Exception) -> str:
     match error:
         case DataError():
-            return error.what
+            return error.message
         case OSError(strerror=str() as why):
             return why
         case UnicodeDecodeError():

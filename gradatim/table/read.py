@@ -261,7 +261,7 @@ def _fit_columns(
         try:
             fitted[ours], misfits = fit(ours, [None] * len(chunk.numbers) if values is None else values)
         except DataError as error:
-            problem = f"{error.what} (theirs: {theirs!r})" if ours != theirs else error.what
+            problem = f"{error.message} (theirs: {theirs!r})" if ours != theirs else error.message
             raise DataError(problem, where=where, given=error.given, allowed=error.allowed, hint=error.hint) from error
         if metric and guessed:
             fitted[ours] = fitted[ours].fill_null(float("nan"))

@@ -55,9 +55,9 @@ class ReadReport:
             first = min(row.row for row in self.rejected)
             total = self.kept + len(self.rejected)
             lines.append(f"{len(self.rejected):,} of {total:,} rows cannot be used, the first is row {first}: {causes}")
-        return [*(f"{self.path}: {line}" for line in lines), *self.remarked()]
+        return [*(f"{self.path}: {line}" for line in lines), *self.remark_lines()]
 
-    def remarked(self) -> list[str]:
+    def remark_lines(self) -> list[str]:
         """Lines for the user on remarks and ignored columns."""
         lines = [f"{remark}: in {count:,} of {self.kept:,} rows" for remark, count in sorted(self.remarks.items())]
         if self.ignored:
