@@ -34,16 +34,16 @@ if TYPE_CHECKING:
     from .model.settings import ModelSettings
     from .model.tokenizer import Encoded
 
-__all__ = ["Corpus", "CorpusMaker", "Deliver", "SplitSettings", "key_of"]
+__all__ = ["Corpus", "CorpusMaker", "RejectedAnswers", "SplitSettings", "key_of"]
 
 Part = Literal["train", "validation", "test"]
 
 
-class Deliver(Protocol):
+class RejectedAnswers(Protocol):
     """Source of rejected answers (column ``rejected``): attempts of the student, mutations, errors of the teacher."""
 
     @property
-    def asks(self) -> bool:
+    def needs_attempts(self) -> bool:
         """Whether attempts of the student are needed."""
         ...
 
@@ -162,7 +162,7 @@ class CorpusMaker:
     split_settings: SplitSettings
     key: str
     workers: int = 1
-    deliver: Deliver | None = None
+    rejected_answers: RejectedAnswers | None = None
     on_change: OnChange = "refuse"
 
     def make(self, store: Path, events: Events = ignore_events) -> Corpus:
@@ -187,7 +187,7 @@ class CorpusMaker:
     ) -> Corpus:
         """The corpus of the cycle after ``feedback``; ``first`` has the held-out samples, all others are for training.
 
-        ``attempt``: the student's attempts at new samples, called if ``deliver`` needs them.
+        ``attempt``: the student's attempts at new samples, called if ``rejected_answers`` needs them.
         """
         with _lock(folder):
             if not (folder / "facts.json").exists():
@@ -196,7 +196,8 @@ class CorpusMaker:
                 if self._rereads:
                     check_reread(first.folder, self.source.origin)  # type: ignore[attr-defined]
                 samples, held_out = self._without_held_out(samples, first)
-                attempts = attempt(samples) if self.deliver is not None and self.deliver.asks else Feedback()
+                needs_attempts = self.rejected_answers is not None and self.rejected_answers.needs_attempts
+                attempts = attempt(samples) if needs_attempts else Feedback()
                 train, delivery = self._with_rejected(samples, cycle, attempts, events)
                 tables = {"train": train, "validation": first.table("validation"), "test": first.table("test")}
                 rows = {"train": {"all": train.num_rows}}
@@ -263,9 +264,9 @@ class CorpusMaker:
         self, samples: pa.Table, cycle: int, attempts: Feedback, events: Events
     ) -> tuple[pa.Table, dict[str, Any]]:
         """The samples with rejected answers, if the recipe has them, and their counts."""
-        if self.deliver is None:
+        if self.rejected_answers is None:
             return samples, {}
-        samples, facts = self.deliver(samples, cycle, attempts, events)
+        samples, facts = self.rejected_answers(samples, cycle, attempts, events)
         return samples, {"delivery": facts}
 
     def _write(self, folder: Path, tables: Mapping[str, pa.Table], facts: Mapping[str, Any], cycle: int) -> None:

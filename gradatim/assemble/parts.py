@@ -182,7 +182,7 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher
         ),
         key=key_of(asked),
         workers=recipe.workers,
-        deliver=delivery(recipe, asking),
+        rejected_answers=delivery(recipe, asking),
         on_change=recipe.data.on_change,
     )
 
