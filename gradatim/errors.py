@@ -1,22 +1,21 @@
-"""What can go wrong, and whose turn it is to act?
+"""Exception classes of the package.
 
-Every error that a user can meet is one of these, and its text is one line that answers, in this order:
-where · what is wrong · what was given · what is allowed · what to try. The command line prints that line
-and exits with the class's ``exit_code``; the library raises the exception. Nothing here prints.
+The text of each is one line: location, problem, value given, values allowed, suggestion. The library raises the
+exception; the command line prints its line and exits with the class's ``exit_code``.
 
     GradatimError
-    ├── UserError (2)            the user's mistake: nothing was changed
-    │   ├── RecipeError          an unknown key, a wrong type, parts that do not fit together
-    │   ├── UnknownPart          a name that no registry has
+    ├── UserError (2)            a mistake in the input: nothing was changed
+    │   ├── RecipeError          an unknown key, a wrong type, components that are incompatible
+    │   ├── UnknownPart          a name that is in no registry
     │   ├── DataError            a file or table that cannot be used
-    │   ├── ToolchainMissing     a compiler or runtime that is not on this machine
-    │   ├── RunFolderError       a run folder that is locked, or was made by another recipe
-    │   └── WallsMissing         this machine cannot wall off untrusted programs
-    ├── WorkFailed (1)           the work itself failed: what was done is kept
-    │   ├── TrainingDiverged     the loss is NaN or exploded
-    │   ├── StorageFailed        the disk is full or cannot be written
-    │   ├── TeacherFailed        the teacher's endpoint does not answer
-    │   └── BudgetReached        the teacher has used up what it may cost
+    │   ├── ToolchainMissing     a compiler or runtime that is not installed
+    │   ├── RunFolderError       a run folder that is locked or belongs to another recipe
+    │   └── SandboxMissing       this machine has no sandbox for untrusted programs
+    ├── WorkFailed (1)           the work itself failed: finished work is kept
+    │   ├── TrainingDiverged     the loss is NaN, infinite or exploded
+    │   ├── StorageFailed        the disk is full or not writable
+    │   ├── TeacherFailed        the teacher's endpoint does not respond
+    │   └── BudgetReached        the teacher's budget is spent
     └── Stopped (130)            the user stopped the run: everything is saved
 """
 
@@ -31,6 +30,7 @@ __all__ = [
     "GradatimError",
     "RecipeError",
     "RunFolderError",
+    "SandboxMissing",
     "Stopped",
     "StorageFailed",
     "TeacherFailed",
@@ -38,31 +38,30 @@ __all__ = [
     "TrainingDiverged",
     "UnknownPart",
     "UserError",
-    "WallsMissing",
     "WorkFailed",
     "did_you_mean",
 ]
 
 
 class GradatimError(Exception):
-    """The root of the tree. All arguments but ``what`` may be left out; ``str(error)`` is one line."""
+    """Base class. ``message``: the problem. All other arguments are optional; ``str(error)`` is one line."""
 
     exit_code = 1
 
     def __init__(
         self,
-        what: str,
+        message: str,
         *,
         where: object = None,
         given: object = None,
         allowed: object = None,
         hint: str | None = None,
     ) -> None:
-        self.what, self.where, self.given, self.allowed, self.hint = what, where, given, allowed, hint
+        self.message, self.where, self.given, self.allowed, self.hint = message, where, given, allowed, hint
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        line = f"{self.where}: {self.what}" if self.where is not None else self.what
+        line = f"{self.where}: {self.message}" if self.where is not None else self.message
         if self.given is not None:
             line += f"; given: {self.given}"
         if self.allowed is not None:
@@ -73,41 +72,41 @@ class GradatimError(Exception):
 
 
 class UserError(GradatimError):
-    """The user's mistake; nothing was changed."""
+    """A mistake in the input; nothing was changed."""
 
     exit_code = 2
 
 
 class RecipeError(UserError):
-    """A recipe that cannot be run. ``faults`` holds every fault found, one line each."""
+    """A recipe that cannot be run. ``faults``: all faults, one line each."""
 
-    def __init__(self, what: str, *, faults: Iterable[str] = (), **parts: object) -> None:
+    def __init__(self, message: str, *, faults: Iterable[str] = (), **details: object) -> None:
         self.faults = tuple(faults)
-        super().__init__(what, **parts)  # type: ignore[arg-type]
+        super().__init__(message, **details)  # type: ignore[arg-type]
 
 
 class UnknownPart(UserError):
-    """A name that no registry has."""
+    """A name that is in no registry."""
 
 
 class DataError(UserError):
-    """A file or a table that cannot be used."""
+    """An unusable file or table."""
 
 
 class ToolchainMissing(UserError):
-    """A compiler or runtime that is not on this machine; the hint is the command that installs it."""
+    """A compiler or runtime that is not installed; the hint is the command that installs it."""
 
 
 class RunFolderError(UserError):
-    """A run folder that is in use, or was made by another recipe."""
+    """A run folder that is in use or belongs to another recipe."""
 
 
-class WallsMissing(UserError):
-    """This machine cannot wall off untrusted programs, so none is run."""
+class SandboxMissing(UserError):
+    """No sandbox for untrusted programs on this machine, so none is run."""
 
 
 class WorkFailed(GradatimError):
-    """The work itself failed; what was done before is kept."""
+    """The work itself failed; finished work is kept."""
 
 
 class TrainingDiverged(WorkFailed):
@@ -115,28 +114,28 @@ class TrainingDiverged(WorkFailed):
 
 
 class StorageFailed(WorkFailed):
-    """The disk is full or cannot be written."""
+    """A full disk or a file that is not writable."""
 
 
 class TeacherFailed(WorkFailed):
-    """The teacher's endpoint does not answer; every reply received is kept."""
+    """The teacher's endpoint does not respond; every reply received is kept."""
 
 
 class BudgetReached(WorkFailed):
-    """The teacher may cost no more; ``tokens`` and ``money`` were spent, and every reply received is kept."""
+    """The teacher's budget is spent: ``tokens`` and ``money``. Every reply received is kept."""
 
-    def __init__(self, what: str, *, tokens: int, money: float, **parts: object) -> None:
+    def __init__(self, message: str, *, tokens: int, money: float, **details: object) -> None:
         self.tokens, self.money = tokens, money
-        super().__init__(what, **parts)  # type: ignore[arg-type]
+        super().__init__(message, **details)  # type: ignore[arg-type]
 
 
 class Stopped(GradatimError):
-    """The user stopped the run; everything is saved and the same command goes on."""
+    """The user stopped the run; all state is saved and the same command resumes it."""
 
     exit_code = 130
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """A hint that names the nearest of ``known``, or None when none is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else None
+def did_you_mean(name: str, names: Iterable[str]) -> str | None:
+    """A hint that names the closest match among ``names``, None without a close one."""
+    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f"did you mean {matches[0]!r}?" if matches else None

@@ -1,9 +1,9 @@
-"""Files that a user names: which may be read, how much of them, and which may be written.
+"""Checks of input and output paths, reading with size limits, and atomic replacement of files.
 
-Input is read from regular files alone, up to a limit: a pipe without a writer blocks for ever, a device has no end, and
-a small gzip file may unpack to more than the memory holds. Output replaces a file only where its content shows that
-this package wrote it, and never a file that the same command reads, under whichever name. Both are checked before the
-work, so that a refusal costs nothing.
+Input comes from regular files only, up to a limit: a pipe without a writer blocks for ever, a device has no end, and a
+small gzip file may unpack to more than the memory holds. Output replaces a file only if its content shows that this
+package wrote it, and never a file that the same command reads, under any of its names. Both checks come before the
+work.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ __all__ = [
 
 GZIP = b"\x1f\x8b"
 LARGEST_CONTENT = 4 << 30
-"""Bytes of a file that is held in memory as a whole."""
+"""Limit in bytes of a file that is read into memory."""
 LARGEST_LINE = 256 << 20
-"""Bytes of one line; no sample of code comes near it."""
+"""Limit in bytes of one line, far above any sample of code."""
 LARGEST_UNPACKED = 64 << 20
-"""Bytes that a gzip file may unpack to, however small it is."""
+"""Bytes that any gzip file may unpack to."""
 LARGEST_RATIO = 200
-"""Unpacked to packed size above that limit; text reaches 30, a file made to exhaust the memory about 1,000."""
+"""Ratio of unpacked to packed size above that limit; text reaches 30, a decompression bomb about 1,000."""
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -56,7 +56,10 @@ _KINDS = (
 
 
 class Input(io.BufferedReader):
-    """A file, or what it unpacks to. Its lines are at most ``LARGEST_LINE`` long; ``where`` is what errors call it."""
+    """A binary stream of a file or of its unpacked content, with lines of at most ``LARGEST_LINE`` bytes.
+
+    ``where``: the location in error messages.
+    """
 
     def __init__(self, raw: io.RawIOBase, where: object) -> None:
         super().__init__(raw, 1 << 17)
@@ -72,12 +75,12 @@ class Input(io.BufferedReader):
 
 
 def open_input(path: str | os.PathLike[str], where: object = None) -> Input:
-    """The regular file ``path``, open for reading. ``DataError`` for everything else; ``OSError`` when it cannot be.
+    """Open the regular file ``path`` for reading. ``DataError`` for other kinds of file; ``OSError`` on failure.
 
-    ``where`` is what errors call it.
+    ``where``: the location in error messages.
     """
     check_input(path, where)
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe may have taken its name meanwhile
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # no blocking on a pipe that replaced it
     try:
         _check_regular(os.fstat(descriptor), where or path)
         return Input(io.FileIO(descriptor), where or path)
@@ -87,65 +90,66 @@ def open_input(path: str | os.PathLike[str], where: object = None) -> Input:
 
 
 def check_input(path: str | os.PathLike[str], where: object = None) -> None:
-    """``DataError`` when ``path`` is no regular file, for readers that open it themselves; ``OSError`` without one."""
+    """Raise ``DataError`` unless ``path`` is a regular file, ``OSError`` when it is missing."""
     _check_regular(os.stat(path), where or path)
 
 
 def _check_regular(state: os.stat_result, where: object) -> None:
     if stat.S_ISREG(state.st_mode):
         return
-    kind = next((name for test, name in _KINDS if test(state.st_mode)), "no regular file")
+    kind = next((name for test, name in _KINDS if test(state.st_mode)), "not a regular file")
     raise DataError(f"this is {kind}", where=where, allowed="a regular file", hint="write its content to a file")
 
 
-def read_input(path: str | os.PathLike[str], most: int = LARGEST_CONTENT, *, unpack: bool = False) -> bytes:
-    """The content of the regular file ``path``, at most ``most`` bytes. ``DataError`` and ``OSError`` as above.
+def read_input(path: str | os.PathLike[str], limit: int = LARGEST_CONTENT, *, unpack: bool = False) -> bytes:
+    """Content of the regular file ``path``, at most ``limit`` bytes. Errors as in ``open_input``.
 
-    ``unpack``: what it unpacks to, where it begins as gzip files do.
+    ``unpack``: decompress the content of a gzip file.
     """
     with open_input(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if size <= most:
+        if size <= limit:
             packed = unpack and file.peek(2)[:2] == GZIP
-            content = (unpacked(file) if packed else file).read(most + 1)
-            if len(content) <= most:
+            content = (unpacked(file) if packed else file).read(limit + 1)
+            if len(content) <= limit:
                 return content
-    raise DataError("the file is too large", where=path, given=f"{size:,} bytes", allowed=f"{most:,}")
+    raise DataError("the file is too large", where=path, given=f"{size:,} bytes", allowed=f"{limit:,}")
 
 
 def unpacked(file: Input) -> Input:
-    """What the gzip file ``file`` unpacks to. Reading more than its size allows is a ``DataError``."""
+    """Decompressed stream of the gzip file ``file``. ``DataError`` when it grows beyond the limit for its size."""
     packed = os.fstat(file.fileno()).st_size
     return Input(_Unpacked(file, max(LARGEST_UNPACKED, LARGEST_RATIO * packed)), file.where)
 
 
 class _Unpacked(io.RawIOBase):
-    """A gzip stream that refuses to go on past ``most`` bytes."""
+    """A gzip stream that raises ``DataError`` after ``limit`` bytes."""
 
-    def __init__(self, file: Input, most: int) -> None:
-        self._stream, self._left, self._most, self._where = gzip.GzipFile(fileobj=file), most, most, file.where
+    def __init__(self, file: Input, limit: int) -> None:
+        self._stream, self._where = gzip.GzipFile(fileobj=file), file.where
+        self._limit = self._remaining = limit
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         count = self._stream.readinto(buffer)
-        self._left -= count
-        if self._left < 0:
+        self._remaining -= count
+        if self._remaining < 0:
             raise DataError(
                 "this gzip file unpacks to far more than text does",
                 where=self._where,
-                allowed=f"{self._most:,} bytes",
-                hint="unpack it, if it is right",
+                allowed=f"{self._limit:,} bytes",
+                hint="unpack it yourself if the size is right",
             )
         return count
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file whose content takes the place of ``path`` when the block ends well, and vanishes otherwise.
+    """A temporary file that replaces ``path`` when the block succeeds, and is removed otherwise.
 
-    Through a link, what it leads to is replaced. No other file is touched on the way.
+    A symbolic link is followed and its target replaced. No other file is touched.
     """
     path = Path(os.path.realpath(path))
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -173,12 +177,12 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
-    """Whether two names mean one file, through links and relative spellings too; also where it does not exist yet."""
+def same_file(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> bool:
+    """Whether two paths name one file, links and relative paths resolved; the file may not exist yet."""
     try:
-        return os.path.samefile(one, other)
+        return os.path.samefile(first, second)
     except OSError:
-        return os.path.realpath(one) == os.path.realpath(other)
+        return os.path.realpath(first) == os.path.realpath(second)
 
 
 def check_output(
@@ -188,26 +192,26 @@ def check_output(
     ours: Callable[[Path], bool],
     inputs: Iterable[str | os.PathLike[str] | None] = (),
 ) -> None:
-    """Raise ``UserError`` unless the file ``path`` can be written without a loss.
+    """Raise ``UserError`` unless the file ``path`` can be written without loss of data.
 
-    A file that is there is replaced only where ``ours`` says that this package wrote it (an empty one holds nothing).
-    ``inputs`` are the files that the same command reads; names of something else than a file may be among them.
+    An existing file is replaced only if it is empty or ``ours`` is true of it (this package wrote it). ``inputs``: the
+    files that the same command reads; other names than paths may be among them.
     """
     check_not_input(path, option, inputs)
     try:
         state = os.stat(path)
     except FileNotFoundError:
         if path.is_symlink():
-            raise UserError("this link leads nowhere", where=option, given=path, hint="remove it") from None
+            raise UserError("this link is broken", where=option, given=path, hint="remove it") from None
     except OSError as error:
         raise _cannot_write(path, option, error) from error
     else:
         if not stat.S_ISREG(state.st_mode):
-            kind = next((name for test, name in _KINDS if test(state.st_mode)), "no regular file")
-            raise UserError(f"a file is written, and this is {kind}", where=option, given=path, hint="another path")
+            kind = next((name for test, name in _KINDS if test(state.st_mode)), "not a regular file")
+            raise UserError(f"the output is a file, and this is {kind}", where=option, given=path, hint="another path")
         if state.st_size and not _is(ours, path):
             raise UserError(
-                "this file is not one that this command has written, so it is not replaced",
+                "this file was not written by this command, so it is not replaced",
                 where=option,
                 given=path,
                 hint="another path, or move the file away",
@@ -216,37 +220,37 @@ def check_output(
 
 
 def check_not_input(path: Path, option: str, inputs: Iterable[str | os.PathLike[str] | None]) -> None:
-    """Raise ``UserError`` when ``path`` is one of ``inputs``, under whichever name."""
+    """Raise ``UserError`` when ``path`` is one of ``inputs``, under any of its names."""
     for source in inputs:
         if source is not None and same_file(path, source):
             raise UserError("this file is read by the same command", where=option, given=path, hint="another path")
 
 
 def check_output_folder(path: Path, option: str) -> None:
-    """Raise ``UserError`` unless ``path`` is a folder that can be written, or can be made one."""
+    """Raise ``UserError`` unless ``path`` is a writable folder or can be created."""
     try:
         state = os.stat(path)
     except FileNotFoundError:
         if path.is_symlink():
-            raise UserError("this link leads nowhere", where=option, given=path, hint="remove it") from None
+            raise UserError("this link is broken", where=option, given=path, hint="remove it") from None
         _check_writable(path, option)
         return
     except OSError as error:
         raise _cannot_write(path, option, error) from error
     if not stat.S_ISDIR(state.st_mode):
-        raise UserError("a folder is written, and this is a file", where=option, given=path, hint="another path")
+        raise UserError("the output is a folder, and this is a file", where=option, given=path, hint="another path")
     _check_writable(path / "x", option)
 
 
 def check_new_folder(path: Path, option: str, inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
-    """Raise ``UserError`` unless ``path`` can be made, or is an empty folder, and lies in none of ``inputs``."""
+    """Raise ``UserError`` unless ``path`` can be created or is an empty folder, and lies in none of ``inputs``."""
     check_output_folder(path, option)
     for source in inputs:
         inside = Path(os.path.realpath(path))
-        if any(same_file(each, source) for each in (inside, *inside.parents)):
-            raise UserError("this lies in the folder that is read", where=option, given=path, hint="another path")
+        if any(same_file(folder, source) for folder in (inside, *inside.parents)):
+            raise UserError("this path lies in the input folder", where=option, given=path, hint="another path")
     if path.is_dir() and any(path.iterdir()):
-        raise UserError("there is something already", where=option, given=path, hint="a folder that is new or empty")
+        raise UserError("this folder is not empty", where=option, given=path, hint="a new or empty folder")
 
 
 def _is(ours: Callable[[Path], bool], path: Path) -> bool:
@@ -257,7 +261,7 @@ def _is(ours: Callable[[Path], bool], path: Path) -> bool:
 
 
 def _check_writable(path: Path, option: str) -> None:
-    """Try it: rights, a read-only mount, a name too long and a file in the way are all told by the system itself."""
+    """Create and remove a file, so that the system reports any obstacle: permissions, mount, length of the name."""
     parent = path.parent
     while not os.path.lexists(parent) and parent != parent.parent:
         parent = parent.parent

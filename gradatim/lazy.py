@@ -1,4 +1,4 @@
-"""Package names that are imported at first use (PEP 562), so that `plan` and `list` import no table library."""
+"""Lazy imports of package attributes (PEP 562), so that `plan` and `list` load no table library."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["lazy_names"]
 
 
 def lazy_names(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """The module-level ``__getattr__`` of ``package`` for ``modules``: {submodule: names defined there}.
+    """Module-level ``__getattr__`` of ``package`` for ``modules``: {submodule: names defined in it}.
 
-    No name may be that of a submodule: an import of the submodule would replace it.
+    A name must differ from all submodules, whose import would replace it.
     """
-    homes = {name: module for module, names in modules.items() for name in names}
+    module_of = {name: module for module, names in modules.items() for name in names}
 
     def attribute(name: str) -> Any:
-        if name not in homes:
+        if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        return getattr(importlib.import_module(f"{package}.{module_of[name]}"), name)
 
     return attribute

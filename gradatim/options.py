@@ -1,10 +1,9 @@
-"""Do the options a recipe gives fit the part they are meant for?
+"""Type checks of the options that recipes pass to components.
 
-Recipes name parts and hand them plain options read from YAML. A part is a factory whose keyword-only parameters
-are its options; ``strict`` wraps such a factory so that options it does not have and values of the wrong type are
-told as one ``RecipeError`` that holds every fault, not as the first ``TypeError`` from somewhere inside. The
-wrapper keeps the signature, so that options can be listed. What a value means (a share in [0, 1], a band that is
-there) is checked by the factory itself.
+A component is a factory whose keyword-only parameters are its options, given as plain values from YAML. ``strict``
+wraps a factory so that unknown options and values of the wrong type raise one ``RecipeError`` with all faults instead
+of the first ``TypeError`` inside the factory. The wrapper keeps the signature, so that options can be listed. Ranges
+(a share in [0, 1], an existing band) are checked by the factory.
 """
 
 from __future__ import annotations
@@ -14,33 +13,35 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
+
 from .errors import RecipeError, did_you_mean
 
 __all__ = ["missing_options", "option_names", "strict"]
 
-Given = ParamSpec("Given")
-Made = TypeVar("Made")
+Params = ParamSpec("Params")
+Component = TypeVar("Component")
 
 
 def option_names(factory: Callable[..., Any]) -> list[str]:
-    """The options of ``factory``: its keyword-only parameters, in the order they are written."""
+    """Options of ``factory``: its keyword-only parameters in order of definition."""
     parameters = inspect.signature(factory).parameters.values()
     return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 
 
-def missing_options(factory: Callable[..., Any], given: Mapping[str, Any]) -> list[str]:
-    """The options that ``factory`` cannot do without and ``given`` lacks."""
+def missing_options(factory: Callable[..., Any], options: Mapping[str, Any]) -> list[str]:
+    """Required options of ``factory`` that are missing from ``options``."""
     parameters = inspect.signature(factory).parameters
-    needed = [name for name in option_names(factory) if parameters[name].default is inspect.Parameter.empty]
-    return [name for name in needed if name not in given]
+    required = [name for name in option_names(factory) if parameters[name].default is inspect.Parameter.empty]
+    return [name for name in required if name not in options]
 
 
-def strict(part: str) -> Callable[[Callable[Given, Made]], Callable[Given, Made]]:
-    """Decorator: the factory of ``part`` ("the schedule 'hybrid'") refuses options that do not fit it."""
+def strict(part: str) -> Callable[[Callable[Params, Component]], Callable[Params, Component]]:
+    """Decorator that checks the options of a factory; ``part`` names it in errors ("the schedule 'hybrid'")."""
 
-    def wrap(factory: Callable[Given, Made]) -> Callable[Given, Made]:
+    def wrap(factory: Callable[Params, Component]) -> Callable[Params, Component]:
         @functools.wraps(factory)
-        def checked(*args: Given.args, **options: Given.kwargs) -> Made:
+        def checked(*args: Params.args, **options: Params.kwargs) -> Component:
             return factory(*args, **_fitting(part, factory, options))
 
         return checked
@@ -49,23 +50,21 @@ def strict(part: str) -> Callable[[Callable[Given, Made]], Callable[Given, Made]
 
 
 def _fitting(part: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with their values as the annotations ask for; ``RecipeError`` with every fault otherwise."""
+    """Options converted to the annotated types; ``RecipeError`` with all faults otherwise."""
     if not options:
         return {}
-    from pydantic import TypeAdapter, ValidationError
-
-    known, hints = option_names(factory), get_type_hints(factory)
+    names, hints = option_names(factory), get_type_hints(factory)
     faults, hint, values = [], None, {}
     for name, value in options.items():
-        if name not in known:
+        if name not in names:
             faults.append(f"{part} has no option {name!r}")
-            hint = hint or did_you_mean(name, known)
+            hint = hint or did_you_mean(name, names)
             continue
         try:
             values[name] = TypeAdapter(hints[name]).validate_python(value)
         except ValidationError as error:
             faults.append(f"{name}: {error.errors()[0]['msg']} (given {value!r})")
     if faults:
-        allowed = f"the options {', '.join(known)}" if known else "no options"
+        allowed = f"the options {', '.join(names)}" if names else "no options"
         raise RecipeError("; ".join(faults), where=part, faults=faults, allowed=allowed, hint=hint)
     return values

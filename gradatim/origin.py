@@ -1,16 +1,13 @@
-"""Is a data file still the one that samples were read from?
+"""Fingerprints of data files, and the check that a corpus still matches its data file.
 
-The content decides, by its SHA-256; for a folder that ``datasets`` saved, the names and contents of its Arrow files.
-Size and times are compared first, so that a large file that is untouched is not read again. No times are kept of a file
-that had been written less than ``SETTLED`` seconds before: another write within the clock's grain would go unseen.
-What lies on the hub has no fingerprint.
+A fingerprint is the SHA-256 of the content; for a folder saved by ``datasets``, of the names and contents of its Arrow
+files. Sizes and times are compared first, so that an unchanged large file is not read again. Times are not stored for a
+file written less than ``SETTLED`` seconds ago, since a second write within the clock's resolution would go unnoticed.
+Datasets on the hub have no fingerprint.
 
-Was a corpus made from the data file as it is now?
-
-Beside the samples of a corpus lies ``origin.json``, the fingerprint of the file that they were read from (see
-``table.fingerprint``). A run that goes on uses the samples as they were made; when the file has been changed since,
-that is refused unless the recipe says ``data.on_change: keep``. Corpora of former versions have no fingerprint; of
-these a file that is newer than its samples is only reported.
+A corpus has the fingerprint of its data file in ``origin.json``. A resumed run uses the stored samples; a changed file
+is an error unless the recipe sets ``data.on_change: keep``. Corpora of earlier versions have no fingerprint; for these
+a file newer than the samples causes only a note.
 """
 
 from __future__ import annotations
@@ -25,61 +22,61 @@ from .errors import DataError
 from .record import read_json
 from .stage import Event, Events
 
-__all__ = ["ORIGIN", "OnChange", "check_drawn", "check_origin", "fingerprint", "is_unchanged", "place_of", "stamps"]
+__all__ = ["ORIGIN", "OnChange", "check_origin", "check_reread", "fingerprint", "is_unchanged", "local_path", "stamps"]
 
 
 SETTLED = 2.0
 
 
-def place_of(path: str) -> Path | None:
-    """The file or folder on this disk that ``path`` names, without a split; None when there is none."""
+def local_path(path: str) -> Path | None:
+    """The local file or folder of ``path``, without a split; None when there is none."""
     if path.startswith("hub:"):
         return None
-    place = Path(path if Path(path).exists() else path.partition("#")[0])
-    return place if place.exists() else None
+    local = Path(path if Path(path).exists() else path.partition("#")[0])
+    return local if local.exists() else None
 
 
 def fingerprint(path: str) -> dict[str, Any]:
-    """``path``, ``bytes``, ``sha256`` and ``stamps`` of a data file; empty when it is not on this disk."""
-    place = place_of(path)
-    if place is None:
+    """Path, bytes, SHA-256 and stamps (``stamps``) of a data file; empty unless it is on this disk."""
+    local = local_path(path)
+    if local is None:
         return {}
-    files = _files(place)
+    files = _files(local)
     digest = hashlib.sha256()
     for file in files:
-        if place.is_dir():
-            digest.update(f"{file.relative_to(place).as_posix()}\0".encode("utf-8", "surrogateescape"))
+        if local.is_dir():
+            digest.update(f"{file.relative_to(local).as_posix()}\0".encode("utf-8", "surrogateescape"))
         digest.update(_digest(file))
-    found = stamps(path)
-    newest = max((moment for each in found for moment in each[1:]), default=0)
+    file_stamps = stamps(path)
+    newest = max((time_ns for stamp in file_stamps for time_ns in stamp[1:]), default=0)
     return {
         "path": path,
-        "bytes": sum(size for size, _, _ in found),
+        "bytes": sum(size for size, _, _ in file_stamps),
         "sha256": digest.hexdigest(),
-        "stamps": found if newest < (time.time() - SETTLED) * 1e9 else None,
+        "stamps": file_stamps if newest < (time.time() - SETTLED) * 1e9 else None,
     }
 
 
-def is_unchanged(kept: Mapping[str, Any], path: str) -> bool:
-    """Whether the file is the one that ``kept`` was made from."""
-    there = kept.get("stamps")
-    if there is not None and [tuple(each) for each in there] == stamps(path):
+def is_unchanged(origin: Mapping[str, Any], path: str) -> bool:
+    """Whether the file still has the fingerprint ``origin``."""
+    stored = origin.get("stamps")
+    if stored is not None and [tuple(stamp) for stamp in stored] == stamps(path):
         return True
-    return bool(fingerprint(path).get("sha256") == kept.get("sha256"))
+    return bool(fingerprint(path).get("sha256") == origin.get("sha256"))
 
 
 def stamps(path: str) -> list[tuple[int, int, int]]:
-    """Size, time of the last change to the content and to the file's entry, of each file, in nanoseconds."""
-    place = place_of(path)
-    found = [file.stat() for file in _files(place)] if place is not None else []
-    return [(each.st_size, each.st_mtime_ns, each.st_ctime_ns) for each in found]
+    """Size, modification time and status-change time (nanoseconds) of each file."""
+    local = local_path(path)
+    stats = [file.stat() for file in _files(local)] if local is not None else []
+    return [(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats]
 
 
-def _files(place: Path) -> list[Path]:
-    """``place``, or the Arrow files of a folder, but for those that ``datasets`` keeps for itself beside them."""
-    if not place.is_dir():
-        return [place]
-    return sorted(file for file in place.rglob("*.arrow") if not file.name.startswith(("cache-", "tmp", ".")))
+def _files(local: Path) -> list[Path]:
+    """``local`` itself, or the Arrow files of a folder without the caches of ``datasets``."""
+    if not local.is_dir():
+        return [local]
+    return sorted(file for file in local.rglob("*.arrow") if not file.name.startswith(("cache-", "tmp", ".")))
 
 
 def _digest(file: Path) -> bytes:
@@ -96,54 +93,52 @@ OnChange = Literal["refuse", "keep"]
 
 
 def check_origin(corpus: Path, path: str | None, on_change: OnChange, events: Events) -> None:
-    """Compare the data file at ``path`` with the one that ``corpus`` was made from.
+    """Compare the data file at ``path`` with the fingerprint in ``corpus``.
 
-    ``DataError`` when it has been changed and ``on_change`` is ``refuse``; else a note says so.
+    ``DataError`` for a changed file when ``on_change`` is ``refuse``, otherwise a note.
     """
-
     if path is None or path.startswith("hub:"):
         return
-    if place_of(path) is None:
-        _note(events, f"{path} is no longer there: its samples are used as {corpus} keeps them")
+    if local_path(path) is None:
+        _note(events, f"{path} no longer exists: its samples in {corpus} are used")
     elif (corpus / ORIGIN).exists():
-        kept = read_json(corpus / ORIGIN)
-        if is_unchanged(kept, path):
+        origin = read_json(corpus / ORIGIN)
+        if is_unchanged(origin, path):
             return
         if on_change == "refuse":
-            raise _changed(path, kept, corpus)
-        _note(events, f"{path} has been changed since its samples were made: they are used as they were")
+            raise _changed(path, origin, corpus)
+        _note(events, f"{path} has been changed since its samples were read: the old samples are used")
     elif max((modified for _, modified, _ in stamps(path)), default=0) > (corpus / "facts.json").stat().st_mtime_ns:
-        _note(events, f"{path} is newer than its samples in {corpus}, which keep no digest: they may be older data")
+        _note(events, f"{path} is newer than its samples in {corpus}, which have no digest: they may be out of date")
 
 
-def check_drawn(first: Path, origin: Mapping[str, Any]) -> None:
-    """``DataError`` when a later cycle has read another file than the corpus in the folder ``first`` was made from.
+def check_reread(first: Path, origin: Mapping[str, Any]) -> None:
+    """Raise ``DataError`` when a later cycle has read other data than the first corpus, in the folder ``first``.
 
-    Nothing can be kept here: the cycle's samples are read from the file itself.
+    ``on_change`` does not apply: each cycle reads its samples from the file.
     """
-    kept = read_json(first / ORIGIN) if origin and (first / ORIGIN).exists() else None
-    if kept is not None and kept["sha256"] != origin["sha256"]:
+    expected = read_json(first / ORIGIN) if origin and (first / ORIGIN).exists() else None
+    if expected is not None and expected["sha256"] != origin["sha256"]:
         raise DataError(
             "the data file has been changed since the first cycle read it",
             where=origin["path"],
-            given=_shown(origin),
-            allowed=_shown(kept),
-            hint="the file as it was, or a new run with another --out",
+            given=_summary(origin),
+            allowed=_summary(expected),
+            hint="the original file, or a new run with another --out",
         )
 
 
-def _changed(path: str, kept: Mapping[str, Any], corpus: Path) -> DataError:
-
+def _changed(path: str, origin: Mapping[str, Any], corpus: Path) -> DataError:
     return DataError(
-        "the data file has been changed since the run's samples were made from it",
+        "the data file has been changed since the run's samples were read from it",
         where=path,
-        given=_shown(fingerprint(path)),
-        allowed=f"{_shown(kept)}, as in {corpus}",
-        hint="another --out for the data as it is now, or --set data.on_change=keep to go on with the old samples",
+        given=_summary(fingerprint(path)),
+        allowed=f"{_summary(origin)}, as in {corpus}",
+        hint="another --out for the changed data, or --set data.on_change=keep to continue with the old samples",
     )
 
 
-def _shown(origin: Mapping[str, Any]) -> str:
+def _summary(origin: Mapping[str, Any]) -> str:
     return f"{origin['bytes']:,} bytes, SHA-256 {origin['sha256'][:12]}…"
 
 

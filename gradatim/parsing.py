@@ -1,8 +1,8 @@
-"""JSON and YAML from files that somebody else may have written.
+"""Parsers of untrusted JSON and YAML, with limits on depth and size.
 
-Both parsers are fine with what people write and fail in odd ways on the rest: libyaml recurses until the process dies,
-aliases in YAML multiply, numbers of thousands of digits, nested lists and half surrogates raise whatever lies beneath.
-Here everything that is no value of a reasonable shape is one ``ValueError`` that repeats nothing of the text.
+Hostile input makes the libraries fail in their own ways: libyaml recurses until the process dies, YAML aliases expand
+exponentially, and numbers of thousands of digits, deep nesting and lone surrogates raise errors of many classes. These
+functions raise one ``ValueError`` that quotes none of the text.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from urllib.parse import urlsplit
 __all__ = ["DEEPEST", "is_address", "parse_json", "parse_yaml"]
 
 DEEPEST = 64
-"""Lists and mappings inside each other; the deepest file of this package has 8."""
+"""Limit on nested lists and mappings; the deepest file of this package has 8."""
 MOST_VALUES = 200_000
-"""Values in a YAML text, each alias counted as what it stands for."""
+"""Limit on the values of a YAML text, aliases expanded."""
 MOST_CHARACTERS = 4 << 20
-"""Characters of a YAML text."""
+"""Limit on the characters of a YAML text."""
 
 
 def parse_json(content: bytes | str, *, large: bool = False) -> Any:
-    """The value of a JSON text in UTF-8, its numbers finite. ``ValueError`` for everything else.
+    """Value of a JSON text in UTF-8 with finite numbers. ``ValueError`` for all other input.
 
-    Whole numbers lie below 2^64, or, where ``large`` ones are allowed, have up to 100 digits.
+    Integers are below 2^64 in magnitude; with ``large`` they have up to 100 digits.
     """
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
         value = json.loads(
-            text, parse_int=_large_integer if large else _integer, parse_float=_finite, parse_constant=_refused
+            text, parse_int=_large_integer if large else _integer, parse_float=_finite, parse_constant=_constant
         )
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 (byte {error.start})") from None
@@ -63,23 +63,23 @@ def _finite(text: str) -> float:
     return value
 
 
-def _refused(name: str) -> Any:
+def _constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
 def _is_deep(value: Any) -> bool:
-    """Whether ``value`` is nested deeper than ``DEEPEST``; level by level, not recursively."""
+    """Whether ``value`` is nested deeper than ``DEEPEST``, level by level without recursion."""
     level = [value]
     for _ in range(DEEPEST + 1):
-        containers = [each for each in level if isinstance(each, dict | list)]
+        containers = [node for node in level if isinstance(node, dict | list)]
         if not containers:
             return False
-        level = [value for each in containers for value in (each.values() if isinstance(each, dict) else each)]
+        level = [child for node in containers for child in (node.values() if isinstance(node, dict) else node)]
     return True
 
 
 def parse_yaml(content: bytes | str) -> Any:
-    """The value of one YAML document, in UTF-8. ``ValueError`` for everything else."""
+    """Value of one YAML document in UTF-8. ``ValueError`` for all other input."""
     import yaml
 
     try:
@@ -88,7 +88,7 @@ def parse_yaml(content: bytes | str) -> Any:
         raise ValueError(f"not UTF-8 (byte {error.start})") from None
     if len(text) > MOST_CHARACTERS:
         raise ValueError(f"longer than {MOST_CHARACTERS:,} characters")
-    # libyaml where PyYAML was built with it, as its wheels are: ten times as fast, to the same values.
+    # libyaml, where PyYAML was built with it (its wheels are): ten times as fast, same values.
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         _check_events(yaml.parse(text, Loader=loader))
@@ -96,24 +96,24 @@ def parse_yaml(content: bytes | str) -> Any:
     except yaml.YAMLError as error:
         raise ValueError(_yaml_fault(error)) from None
     except RecursionError:
-        raise ValueError("nested too deep") from None
+        raise ValueError("nested too deeply") from None
     except ValueError as error:
-        known = error.args and isinstance(error, _Refused)
-        raise ValueError(str(error) if known else "a number or date that cannot be one") from None
-    # An explicit tag (!!timestamp, !!int) on a value of another kind raises whatever its constructor stumbles over.
+        message = str(error) if error.args and isinstance(error, _LimitExceeded) else "an invalid number or date"
+        raise ValueError(message) from None
+    # An explicit tag (!!timestamp, !!int) on a value of another kind raises any error of its constructor.
     except (ArithmeticError, AttributeError, LookupError, TypeError):
         raise ValueError("a value does not fit its tag") from None
 
 
-class _Refused(ValueError):
-    """A limit of this module is exceeded."""
+class _LimitExceeded(ValueError):
+    """A text beyond the limits of this module."""
 
 
 def _check_events(events: Any) -> None:
-    """Raise ``_Refused`` for what would take too much depth or memory to construct."""
+    """Raise ``_LimitExceeded`` for documents that are too deep or too large to construct."""
     from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
-    open_nodes: list[tuple[str | None, int]] = []  # anchor, and the values counted before the node
+    open_nodes: list[tuple[str | None, int]] = []  # anchor, number of values before the node
     sizes: dict[str | None, int] = {}
     count = 0
     for event in events:
@@ -122,7 +122,7 @@ def _check_events(events: Any) -> None:
             sizes.pop(event.anchor, None)
             count += 1
             if len(open_nodes) > DEEPEST:
-                raise _Refused(f"nested deeper than {DEEPEST} levels")
+                raise _LimitExceeded(f"nested deeper than {DEEPEST} levels")
         elif isinstance(event, CollectionEndEvent):
             anchor, before = open_nodes.pop()
             if anchor is not None:
@@ -133,28 +133,28 @@ def _check_events(events: Any) -> None:
                 sizes[event.anchor] = 1
         elif isinstance(event, AliasEvent):
             if event.anchor not in sizes and any(anchor == event.anchor for anchor, _ in open_nodes):
-                raise _Refused("an alias stands inside what it repeats")
+                raise _LimitExceeded("an alias inside its own anchor")
             count += sizes.get(event.anchor, 1)
         if count > MOST_VALUES:
-            raise _Refused(f"more than {MOST_VALUES:,} values")
+            raise _LimitExceeded(f"more than {MOST_VALUES:,} values")
 
 
 def _yaml_fault(error: Exception) -> str:
-    """What the parser says, without the words of the text that it quotes."""
+    """Message of the parser without its quotations from the text."""
     problem = re.sub(r"'[^']*'|\"[^\"]*\"", "…", str(getattr(error, "problem", None) or "not YAML"))
     mark = getattr(error, "problem_mark", None)
     return problem if mark is None else f"{problem} (line {mark.line + 1}, column {mark.column + 1})"
 
 
 def is_address(text: str) -> bool:
-    """Whether ``text`` is the address of an HTTP server: a host, a port that can be one, and no hidden characters.
+    """Whether ``text`` is the address of an HTTP server: a host, a valid port, no control characters.
 
-    ``urlsplit`` passes over line ends, which a header or a request line would not survive.
+    ``urlsplit`` ignores line breaks, which would corrupt a header or a request line.
     """
     try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
+        address = urlsplit(text)
+        host, _ = address.hostname, address.port
         (host or "").encode("idna")
     except ValueError:
         return False
-    return parts.scheme in ("http", "https") and bool(host) and text.isprintable() and " " not in text
+    return address.scheme in ("http", "https") and bool(host) and text.isprintable() and " " not in text

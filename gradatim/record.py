@@ -1,11 +1,9 @@
-"""What has already been done, and how do we never do it twice?
+"""Run folders: recorded results, metrics and the lock, with atomic writes.
 
-A run is a folder. Each costly thing has a key, a path inside the folder that ends in ``.json``; the thing is done
-when that file exists, and the file is written last, by rename. To resume is to run the same command again:
-``once`` returns what is there and makes what is missing. The folder is locked while in use, and ``metrics.jsonl``
-is append-only except for ``rewind``, which cuts off what a killed process wrote after its last checkpoint.
-
-This module knows nothing of stages, models or recipes.
+Each expensive step has a key, a path inside the folder that ends in ``.json``. The step is done when that file exists;
+the file is written last, by rename. The same command resumes a run: ``once`` returns the recorded value or computes
+and records it. The folder is locked while in use. ``metrics.jsonl`` is append-only except for ``rewind``, which removes
+the rows that a killed process wrote after its last checkpoint. Stages, models and recipes are handled elsewhere.
 """
 
 from __future__ import annotations
@@ -22,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from .errors import RunFolderError, StorageFailed
 from .files import check_input, read_input
 from .parsing import parse_json
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
-    "MISSHAPEN",
+    "DECODE_ERRORS",
     "Metrics",
     "Record",
     "fault_of",
@@ -57,7 +57,7 @@ ADVICE = {
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn what a disk can refuse into one clear line; other errors pass."""
+    """Convert errors of the disk (full, read-only, no permission) to ``StorageFailed``; others pass unchanged."""
     try:
         yield
     except Exception as error:
@@ -68,11 +68,11 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def _system_error(error: Exception) -> int:
-    """The errno behind an error, 0 when there is none. Libraries written in Rust tell it only in their text."""
+    """The errno behind an error, 0 without one. Libraries written in Rust have it in their message only."""
     if isinstance(error, OSError):
         return error.errno or 0
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    return int(told[1]) if told else 0
+    match = re.search(r"\(os error (\d+)\)", str(error))
+    return int(match[1]) if match else 0
 
 
 def _sync(path: Path) -> None:
@@ -84,7 +84,7 @@ def _sync(path: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` beside ``path``, flush it to the disk and rename: a reader sees all or nothing."""
+    """Write ``data`` to a temporary file, flush it and rename it to ``path``; readers see all of it or none."""
     temporary = path.with_name(f".{path.name}.partial")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,10 +100,10 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Let ``fill`` write into a temporary folder, flush every file, then rename it to ``path``.
+    """Write a folder atomically: ``fill`` writes to a temporary folder, which is flushed and renamed to ``path``.
 
-    An older folder at ``path`` is moved aside, not removed, until the new one is in its place: a kill in between
-    leaves one of the two, and ``settle`` finds it.
+    An existing folder at ``path`` is renamed, not removed, until the rename is complete: after a kill in between one
+    of the two remains, and ``settle`` restores it.
     """
     aside = settle(path)
     temporary = path.with_name(f".{path.name}.partial")
@@ -125,9 +125,9 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
 
 def write_new_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Let ``fill`` write into a temporary folder and rename it to ``path``, which is not there or empty.
+    """Write a folder atomically to ``path``, which is missing or empty; ``fill`` writes its content.
 
-    For places that a user names: the temporary name is one that nothing else has.
+    For paths named by the user: the temporary name is random, so that it hits no existing file.
     """
     path = Path(os.path.realpath(path))
     with storage_errors(path):
@@ -146,9 +146,9 @@ def write_new_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
 
 def settle(path: Path) -> Path:
-    """Undo what a kill inside ``write_folder`` left: the old folder comes back unless the new one is there.
+    """Finish a ``write_folder`` that was killed: restore the old folder unless the new one is complete.
 
-    Returns the name under which an old folder stands aside.
+    Returns the path to which ``write_folder`` moves an old folder.
     """
     aside = path.with_name(f".{path.name}.old")
     if aside.exists():
@@ -161,41 +161,39 @@ def settle(path: Path) -> Path:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically. NaN and infinity are refused: they are not JSON."""
+    """Write ``value`` as indented JSON, atomically. ``ValueError`` for NaN and infinity, which JSON lacks."""
     write_atomically(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path, decode: Callable[[Any], Any] | None = None) -> Any:
-    """Read a JSON file, its value put through ``decode``; ``RunFolderError`` names the file when it is damaged.
+    """Value of a JSON file, converted by ``decode``; ``RunFolderError`` for a damaged file.
 
-    Damaged is what is no JSON, and what ``decode`` cannot take: another type, a key that is missing.
+    Damaged: invalid JSON, or a value that ``decode`` cannot convert (another type, a missing key).
     """
     try:
         value = parse_json(read_input(path))
         return value if decode is None else decode(value)
-    except (*MISSHAPEN, OSError) as error:
+    except (*DECODE_ERRORS, OSError) as error:
         raise RunFolderError(
             "this file of the run is damaged",
             where=path,
             given=error.strerror if isinstance(error, OSError) else fault_of(error),
-            hint="remove it: its part is done again",
+            hint="remove it: the step is repeated",
         ) from error
 
 
 def fault_of(error: Exception) -> str:
-    """What a value's shape has against it, in a few words that repeat nothing of it."""
-    from pydantic import ValidationError
-
+    """Short reason for a decoding error, without any content of the value."""
     if isinstance(error, ValidationError):
         first = error.errors(include_input=False, include_url=False)[0]
         return f"{'.'.join(map(str, first['loc'])) or 'the value'}: {first['msg'].lower()}"
     if isinstance(error, KeyError):
         return f"no key {error}"
-    return str(error) if type(error) is ValueError else "another shape than it was written in"
+    return str(error) if type(error) is ValueError else "not in the format it was written in"
 
 
-def read_rows(path: Path, what: str, hint: str, columns: list[str] | None = None) -> pa.Table:
-    """Read a Parquet file of a run. ``RunFolderError`` says that ``what`` it holds are damaged, and ``hint``."""
+def read_rows(path: Path, content: str, hint: str, columns: list[str] | None = None) -> pa.Table:
+    """Table of a Parquet file of a run; ``RunFolderError`` if damaged. ``content``: the rows' name, a plural."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -203,21 +201,21 @@ def read_rows(path: Path, what: str, hint: str, columns: list[str] | None = None
         check_input(path)
         return pq.read_table(path, columns=columns, memory_map=True)
     except (pa.ArrowInvalid, OSError) as error:
-        raise RunFolderError(f"{what} are damaged", where=path, given=error, hint=hint) from error
+        raise RunFolderError(f"{content} are damaged", where=path, given=error, hint=hint) from error
 
 
-MISSHAPEN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What decoding a value of another shape may raise."""
+DECODE_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""Exceptions of decoding a value of another shape."""
 
-_NOWHERE = (1 << 62, 0, 0)
-"""After every place there is."""
+_AFTER_ALL = (1 << 62, 0, 0)
+"""A position after all others."""
 
 
 class Metrics:
-    """The append-only ``metrics.jsonl``: one JSON object a line, each with cycle, stage and step.
+    """The append-only ``metrics.jsonl``: one JSON object per line with cycle, stage and step.
 
-    Rows hold nothing that depends on the clock, so a run that was killed and resumed has the same file, byte for
-    byte, as one that was not.
+    Rows are independent of the clock, so a run that was killed and resumed has the same file, byte for byte, as an
+    uninterrupted one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -225,11 +223,11 @@ class Metrics:
         self._file: IO[bytes] | None = None
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add one row; it reaches the operating system at once."""
+        """Append one row, unbuffered."""
         with storage_errors(self.path):
             if self._file is None:
-                # Unbuffered: a row is with the system when append returns, and a full disk is told here.
-                self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - kept open from row to row
+                # Unbuffered: the row is passed to the system before append returns, and a full disk is an error here.
+                self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - open between rows
             try:
                 line = (json.dumps(row, allow_nan=False) + "\n").encode()
                 if self._file.write(line) != len(line):
@@ -240,22 +238,22 @@ class Metrics:
                 raise
 
     def rewind(self, cycle: int, stage: int, step: int) -> None:
-        """Forget every row after (cycle, stage, step), and a last line that a killed process left torn."""
+        """Remove all rows after (cycle, stage, step), and an incomplete last line of a killed process."""
         self.close()
-        kept = [
-            line
-            for line in (self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else [])
-            if line.endswith(b"\n") and self._place(line) <= (cycle, stage, step)
-        ]
-        write_atomically(self.path, b"".join(kept))
+        end = (cycle, stage, step)
+        write_atomically(self.path, b"".join(line for line in self._lines() if self._position(line) <= end))
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every whole row."""
+        """All complete rows."""
+        return [parse_json(line) for line in self._lines()]
+
+    def _lines(self) -> list[bytes]:
+        """All complete lines; a process may have been killed inside the last one."""
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
-        return [parse_json(line) for line in lines if line.endswith(b"\n")]
+        return [line for line in lines if line.endswith(b"\n")]
 
     def close(self) -> None:
-        """Flush to the disk and let go of the file."""
+        """Flush to the disk and close the file."""
         if self._file is not None:
             with storage_errors(self.path):
                 os.fsync(self._file.fileno())
@@ -263,16 +261,17 @@ class Metrics:
             self._file = None
 
     @staticmethod
-    def _place(line: bytes) -> tuple[int, int, int]:
+    def _position(line: bytes) -> tuple[int, int, int]:
+        """Cycle, stage and step of a row."""
         try:
             row = parse_json(line)
             return int(row["cycle"]), int(row["stage"]), int(row["step"])
-        except MISSHAPEN:
-            return _NOWHERE  # a row that a full disk cut short: what follows it is made again
+        except DECODE_ERRORS:
+            return _AFTER_ALL  # a row cut short by a full disk; later rows are written again
 
 
 def _open_lock(path: Path) -> IO[bytes]:
-    """The lock file, made where it is missing; not through a link, and no pipe or device."""
+    """Open the lock file, created if missing; symbolic links are not followed, pipes do not block."""
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o666)
     try:
@@ -283,14 +282,14 @@ def _open_lock(path: Path) -> IO[bytes]:
 
 
 def _holder(lock: IO[bytes]) -> str | None:
-    """The number of the process that wrote the lock, empty for a fresh one; None when it holds something else."""
+    """Process id in the lock file, empty for a new file; None when the file has other content."""
     lock.seek(0)
     content = lock.read(32)
     return content.decode("ascii") if not content or content.isdigit() else None
 
 
 class Record:
-    """An open run folder, locked for this process until ``close``; use it as a context manager."""
+    """An open run folder, locked by this process until ``close``; a context manager."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -311,7 +310,9 @@ class Record:
         if _holder(self._lock) is None:
             self._lock.close()
             raise RunFolderError(
-                "the lock in this folder is another program's", where=folder / ".lock", hint="another folder with --out"
+                "the lock file in this folder belongs to another program",
+                where=folder / ".lock",
+                hint="another folder with --out",
             )
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()).encode())
@@ -319,9 +320,9 @@ class Record:
         self.metrics = Metrics(folder / "metrics.jsonl")
 
     def once(self, key: str, make: Callable[[], Any], decode: Callable[[Any], Any] | None = None) -> Any:
-        """The JSON value recorded under ``key``; made by ``make()`` and recorded when it is not there yet.
+        """The JSON value recorded under ``key``, computed by ``make()`` and recorded if missing.
 
-        With ``decode``, what it gives of the value; a recorded one that it cannot take is a ``RunFolderError``.
+        With ``decode``, its result for that value; ``RunFolderError`` when it cannot decode a recorded value.
         """
         path = self.folder / key
         if path.exists():
@@ -331,7 +332,7 @@ class Record:
         return value if decode is None else decode(value)
 
     def discard(self, key: str) -> None:
-        """Remove a folder that only mattered until something else was recorded."""
+        """Remove a folder that is needed only until a later step is recorded."""
         shutil.rmtree(self.folder / key, ignore_errors=True)
 
     def done(self, key: str) -> bool:

@@ -1,9 +1,9 @@
-"""Which parts are there, by name?
+"""Registries of components by name.
 
-A registry maps the names that recipes use to objects: functions or small classes. Members may be *lazy*, a
-``module:attribute`` path imported at first use, so that listing names never imports torch. Installed packages
-add members through entry points in the group ``gradatim.<plural>`` (``gradatim.schedules``, …). A registry
-does not build objects; ``assemble`` does.
+A registry maps the names in recipes to factories: functions or small classes. Entries may be *lazy*, a
+``module:attribute`` path imported at first use, so that listing names never imports torch. Installed packages add
+entries through entry points in the group ``gradatim.<plural>`` (``gradatim.schedules``, …). ``assemble`` calls the
+factories.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Registered = TypeVar("Registered", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Entry:
-    """One member: its name, one line that says what it is, and the part or the path to it."""
+    """A registered component: its name, a summary of one line, and the object or its import path."""
 
     name: str
     summary: str
@@ -33,9 +33,9 @@ class Entry:
 
 
 class Registry(Generic[Part]):
-    """Parts of one family. ``kind`` is the singular noun, ``plural`` the word `gradatim list` uses.
+    """Components of one family. ``kind``: the singular noun; ``plural``: the name of the family in `gradatim list`.
 
-    ``methods``: callable attributes that every part of the family must have, checked when a part is first loaded.
+    ``methods``: callable attributes required of each component, checked when it is first loaded.
     """
 
     def __init__(self, kind: str, plural: str | None = None, methods: tuple[str, ...] = ()) -> None:
@@ -46,9 +46,9 @@ class Registry(Generic[Part]):
         self._plugins_read = False
 
     def register(self, name: str, summary: str = "") -> Callable[[Registered], Registered]:
-        """Decorator: add the function or class under ``name``; the summary is its docstring's first line.
+        """Decorator that registers a function or class as ``name``; the default summary is its docstring's first line.
 
-        Raises ``ValueError`` when the name is taken: two parts of one name would make recipes ambiguous.
+        Raises ``ValueError`` for a name that is in use, since recipes would be ambiguous.
         """
 
         def add(part: Registered) -> Registered:
@@ -59,11 +59,11 @@ class Registry(Generic[Part]):
         return add
 
     def constant(self, name: str, part: Part, summary: str) -> None:
-        """Add a value, such as a preset's row of numbers."""
+        """Register a value, such as the settings of a preset."""
         self._add(Entry(name, summary, part))
 
     def lazy(self, name: str, path: str, summary: str) -> None:
-        """Add the object at ``module:attribute``, imported at first use."""
+        """Register the object at ``module:attribute``, imported at first use."""
         self._add(Entry(name, summary, path))
 
     def _add(self, entry: Entry) -> None:
@@ -91,7 +91,7 @@ class Registry(Generic[Part]):
         return [entry.name for entry in self]
 
     def get(self, name: str, where: str | None = None) -> Part:
-        """The part called ``name``; ``UnknownPart`` with the nearest name when there is none."""
+        """The component ``name``; ``UnknownPart`` with the closest name when there is none."""
         if name not in self:
             raise UnknownPart(
                 f"there is no {self.kind} called {name!r}",
@@ -121,5 +121,5 @@ class Registry(Generic[Part]):
 
 @cache
 def _installed() -> Any:
-    """What every installed package adds, to ``select`` from; read once, since that opens a file of each package."""
+    """Entry points of all installed packages, read once: each package costs a file access."""
     return entry_points()

@@ -1,7 +1,7 @@
-"""How do results stand in a run folder?
+"""JSON encoding of results, and the description of a cycle's corpus.
 
-Results are dataclasses in memory and JSON at rest; this module turns one into the other and describes a corpus in
-the counts that a report draws. Results hold counts, not percentages. Nothing here computes a result.
+Results are dataclasses in memory and JSON in the run folder. They hold counts, not percentages; the reports compute
+those. ``describe`` gives the counts of a corpus for the report.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter
 
 from .corpus import Corpus
 from .design import Asked, Design
@@ -34,23 +35,23 @@ __all__ = [
 
 
 def encode(result: Fitted | SuiteResult | StageResult) -> dict[str, Any]:
-    """A result as plain JSON values."""
+    """Plain JSON values of a result."""
     return asdict(result)
 
 
 def decode_fitted(value: Mapping[str, Any]) -> Fitted:
-    """The inverse of ``encode``. Like all decoding here, ``ValueError`` when the value has another shape."""
+    """Inverse of ``encode``. All decoders raise ``ValueError`` for a value of another shape."""
     fitted: Fitted = _adapter(Fitted).validate_python(value)
     _check_counts(fitted.steps, fitted.tokens, fitted.parameters, fitted.dropped)
     return fitted
 
 
 def decode_suite(value: Mapping[str, Any]) -> SuiteResult:
-    """The inverse of ``encode``."""
+    """Inverse of ``encode``."""
     suite: SuiteResult = _adapter(SuiteResult).validate_python(value)
-    for members in suite.counts.values():
-        for each in members.values():
-            _check_counts(each.passed, each.total - each.passed)
+    for groups in suite.counts.values():
+        for counts in groups.values():
+            _check_counts(counts.passed, counts.total - counts.passed)
     for total, count in suite.scores.values():
         if not (count >= 0 and math.isfinite(total)):
             raise ValueError("a score is out of its range")
@@ -58,26 +59,26 @@ def decode_suite(value: Mapping[str, Any]) -> SuiteResult:
 
 
 def decode_spec(value: Mapping[str, Any]) -> StageSpec:
-    """The inverse of ``encode``; keys that an older result lacks have their defaults."""
+    """Inverse of ``encode``; keys missing from older results have their defaults."""
     spec: StageSpec = _adapter(StageSpec).validate_python(value)
     _check_counts(spec.tokens)
     return spec
 
 
 def decode_progress(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields ``progress`` and ``probed`` of a ``StageResult`` from what ``student.progress.measure`` recorded."""
-    progress = {name: _adapter(BandProgress).validate_python(each) for name, each in value.get("progress", {}).items()}
+    """Fields ``progress`` and ``probed`` of a ``StageResult`` from the value recorded by ``inference.probe``."""
+    progress = {name: _adapter(BandProgress).validate_python(band) for name, band in value.get("progress", {}).items()}
     return {"progress": progress, "probed": int(value.get("probed", 0))}
 
 
 def decode_stage(value: Mapping[str, Any]) -> StageResult:
-    """The inverse of ``encode``; keys that an older result lacks have their defaults."""
+    """Inverse of ``encode``; keys missing from older results have their defaults."""
     stage = StageResult(
         **{
             **value,
             "spec": decode_spec(value["spec"]),
             "fitted": decode_fitted(value["fitted"]),
-            "evaluations": tuple(decode_suite(each) for each in value["evaluations"]),
+            "evaluations": tuple(decode_suite(suite) for suite in value["evaluations"]),
             **decode_progress(value),
         }
     )
@@ -88,46 +89,44 @@ def decode_stage(value: Mapping[str, Any]) -> StageResult:
 
 @functools.cache
 def _adapter(kind: Any) -> Any:
-    from pydantic import TypeAdapter
-
     return TypeAdapter(kind)
 
 
 def _check_counts(*counts: int) -> None:
-    """``ValueError`` for what cannot have been counted."""
+    """Raise ``ValueError`` for values that are no counts."""
     if any(not 0 <= count < 1 << 63 for count in counts):
         raise ValueError("a count is out of its range")
 
 
-def encode_design(asked: Asked) -> dict[str, Any]:
-    """A design with all that was said on the way to it: ``design.json``. Raises as ``Asked.made`` does."""
-    design = asked.made()
+def encode_design(request: Asked) -> dict[str, Any]:
+    """Content of ``design.json``: the design with the replies and faults that led to it. Raises as ``Asked.made``."""
+    design = request.made()
     return {
         "reason": design.reason,
         "kept": design.kept,
         "cycles": [{"stages": [asdict(spec) for spec in stages]} for stages in design.cycles],
-        "replies": list(asked.replies),
-        "faults": [list(each) for each in asked.faults],
-        "teacher": dict(asked.used),
+        "replies": list(request.replies),
+        "faults": [list(fault) for fault in request.faults],
+        "teacher": dict(request.used),
     }
 
 
 def decode_design(value: Mapping[str, Any]) -> Design:
-    """What was designed; the way to it stays where it is."""
-    cycles = tuple(tuple(decode_spec(spec) for spec in each["stages"]) for each in value["cycles"])
+    """Decode the design; replies and faults are not decoded."""
+    cycles = tuple(tuple(decode_spec(spec) for spec in cycle["stages"]) for cycle in value["cycles"])
     return Design(value["reason"], cycles, value["kept"])
 
 
 def describe(corpus: Corpus, bands: Bands, difficulty: npt.NDArray[np.float64], metric: str) -> dict[str, Any]:
-    """A cycle's table in counts: ``table.json``, with the histogram of the difficulty the bands are cut from.
+    """Content of ``table.json``: counts of a cycle's corpus and the histogram of the difficulty that defines the bands.
 
-    ``commonest`` is the answer most frequent in training and how many test samples it answers: what guessing is worth.
+    ``commonest``: the most frequent answer in training and the number of test samples it answers, a baseline.
     """
     train = corpus.table("train")
     levels = train.column("level").value_counts().to_pylist()
     scored = difficulty[np.isfinite(difficulty)]
     answers = train.column("answer").value_counts().to_pylist()
-    commonest = min(answers, key=lambda each: (-each["counts"], each["values"]))["values"]
+    commonest = min(answers, key=lambda answer: (-answer["counts"], answer["values"]))["values"]
     tested = corpus.table("test").column("answer").to_pylist().count(commonest)
     heights, edges = np.histogram(scored, bins=40)
     return {
@@ -137,7 +136,7 @@ def describe(corpus: Corpus, bands: Bands, difficulty: npt.NDArray[np.float64], 
         "validation_rows": corpus.table("validation").num_rows,
         "commonest": {"answer": commonest, "test": tested},
         "characters": int(corpus.lengths().sum()),
-        "levels": {str(each["values"]): each["counts"] for each in levels if each["values"] is not None},
+        "levels": {str(level["values"]): level["counts"] for level in levels if level["values"] is not None},
         "bands": {
             "metric": metric,
             "names": list(bands.names),

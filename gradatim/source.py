@@ -1,10 +1,9 @@
-"""Where do the samples of a cycle come from?
+"""Sources of samples, by name in ``SOURCES``.
 
-``SOURCES`` holds the answers by name. A source has one method, ``draw(cycle, feedback)``, which gives the same
-table for the same arguments, and ``facts``: plain counts, filled by the last ``draw``, of what was kept and what
-was dropped and why. ``file`` reads people's own data; ``tinypy`` writes programs of the TinyPy grammar; neither looks
-at the feedback. ``taught`` does: a teacher writes its questions (``update``). What a source gives is not yet scored,
-split or ordered.
+A source has a deterministic method ``draw(cycle, feedback)`` that returns a table, not yet scored, split or ordered,
+and ``facts``: counts of the rows kept and dropped, with causes, filled by the last ``draw``. ``file`` reads the user's
+data and ``tinypy`` generates programs of the TinyPy grammar, both independent of the feedback; for ``taught`` a teacher
+writes new questions from the feedback (``distillation``).
 """
 
 from __future__ import annotations
@@ -16,8 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from . import programs, table
 from .errors import DataError
 from .options import strict
+from .origin import fingerprint, stamps
 from .registry import Registry
 from .stage import Events, Feedback, Source, ignore_events
 
@@ -32,7 +33,7 @@ SOURCES: Registry[Any] = Registry("source")
 
 
 def cycle_seed(seed: int, cycle: int) -> int:
-    """The seed of one cycle's data: ``seed`` itself for the first, so that `gradatim generate` gives the same."""
+    """Seed of a cycle's data: ``seed`` itself for the first, as in `gradatim generate`."""
     if cycle == 0:
         return seed
     return int.from_bytes(hashlib.blake2b(f"{seed}/{cycle}".encode(), digest_size=7).digest(), "little")
@@ -40,13 +41,13 @@ def cycle_seed(seed: int, cycle: int) -> int:
 
 @dataclass(frozen=True)
 class FileSource:
-    """The samples of a file or dataset, the same in every cycle. ``report`` names each row that was not used.
+    """Samples of a file or dataset, the same in every cycle. ``report``: the rows that are not used.
 
-    ``origin``: the fingerprint of the file as the last ``draw`` read it.
+    ``origin``: fingerprint of the file at the last ``draw``.
     """
 
     rereads: ClassVar[bool] = True
-    """Every cycle reads the file anew, so that it must not change between them."""
+    """Each cycle reads the file again, so that it must not change in between."""
 
     path: str
     columns: Mapping[str, str] | None = None
@@ -58,30 +59,29 @@ class FileSource:
 
     @cached_property
     def report(self) -> ReadReport:
-        """The report on the rows, empty before the first ``draw``. Made at first use: a plan reads no table."""
-        from .table import ReadReport
-
-        return ReadReport()
+        """Report on the rows, empty before the first ``draw``; created at first use, since a plan reads no table."""
+        return table.ReadReport()
 
     def draw(self, cycle: int, feedback: Feedback) -> pa.Table:
-        """Read the file; see ``table.stream_table`` for the formats and the errors."""
-        from .origin import fingerprint, stamps
-        from .table import ReadReport, dedupe, read_table
-
-        report, before = ReadReport(), stamps(self.path)
-        table = read_table(self.path, columns=self.columns, format=self.format, language=self.language, report=report)
+        """Read the file; formats and errors as in ``table.stream_table``."""
+        report, before = table.ReadReport(), stamps(self.path)
+        samples = table.read_table(
+            self.path, columns=self.columns, format=self.format, language=self.language, report=report
+        )
         self.origin.update(fingerprint(self.path))
         if stamps(self.path) != before:
-            raise DataError("the file was changed while it was read", where=self.path, hint="the same command again")
-        unique = dedupe(table, self.duplicates) if self.duplicates != "keep" else None
+            raise DataError(
+                "the file changed while it was being read", where=self.path, hint="run the same command again"
+            )
+        unique = table.dedupe(samples, self.duplicates) if self.duplicates != "keep" else None
         self.report.__dict__.update(vars(report))
         self.facts.update({**report.facts, "duplicates": unique.dropped if unique else 0})
-        return unique.table if unique else table
+        return unique.table if unique else samples
 
 
 @dataclass(frozen=True)
 class TinypySource:
-    """Programs of the TinyPy grammar with what they print; another set of them in each cycle."""
+    """Programs of the TinyPy grammar with their output, a new set in each cycle."""
 
     count: int
     levels: str | float | Sequence[str | float] = ("all",)
@@ -93,10 +93,8 @@ class TinypySource:
     facts: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def draw(self, cycle: int, feedback: Feedback) -> pa.Table:
-        """Write the programs; ``DataError`` when a level has fewer distinct ones than asked for."""
-        from .programs import generate
-
-        made = generate(
+        """Generate the programs; ``DataError`` when a level has fewer distinct programs than requested."""
+        generated = programs.generate(
             self.count,
             levels=_level_names(self.levels),
             digits=self.digits,
@@ -105,7 +103,7 @@ class TinypySource:
             workers=self.workers,
             events=self.events,
         )
-        facts = made.facts
+        facts = generated.facts
         self.facts.update(
             asked=facts.asked,
             kept=facts.kept,
@@ -113,13 +111,12 @@ class TinypySource:
             dropped=facts.dropped,
             levels={name: {**asdict(level), "dropped": dict(level.dropped)} for name, level in facts.levels.items()},
         )
-        return made.table
+        return generated.table
 
 
 def _level_names(levels: str | float | Sequence[str | float]) -> tuple[str, ...]:
-    """Levels as names: YAML reads an unquoted 1.1 as a number."""
-    several = (levels,) if isinstance(levels, str | float | int) else levels
-    return tuple(map(str, several))
+    """Levels as names, since YAML reads an unquoted 1.1 as a number."""
+    return tuple(map(str, (levels,) if isinstance(levels, str | float | int) else levels))
 
 
 @SOURCES.register("file")
@@ -153,13 +150,13 @@ def tinypy(
 
 
 def _shipped(path: str | Path) -> str:
-    """``path``, or the file of this name that ships beside the recipes, such as ``distill/seeds.jsonl``."""
-    own = Path(__file__).parent / "recipes" / path
-    return str(own) if not Path(path).exists() and own.is_file() else str(path)
+    """``path``, or the file of this name beside the shipped recipes, such as ``distill/seeds.jsonl``."""
+    shipped = Path(__file__).parent / "recipes" / path
+    return str(shipped) if not Path(path).exists() and shipped.is_file() else str(path)
 
 
 def _of_seeds(report: ReadReport) -> ReadReport:
-    """The report on a file of seeds, which need no answers."""
+    """Report on a file of seeds without the remark on empty answers, since seeds need none."""
     from .table.read import EMPTY
 
     report.remarks.pop(EMPTY, None)
@@ -186,18 +183,18 @@ def taught(
     seed: int = 0,
     events: Events = ignore_events,
 ) -> Source:
-    """Questions of a teacher: seeds first, then new ones from what the student gets wrong"""
+    """Questions of a teacher: seeds first, then new ones from the student's errors"""
     from .distillation.questions import RATIO, Taught
 
     file = FileSource(_shipped(seeds), columns, None, language) if seeds is not None else None
-    table = file.draw(0, Feedback()) if file is not None else None
+    samples = file.draw(0, Feedback()) if file is not None else None
     texts = evaluation() if callable(evaluation) else evaluation
     return Taught(
         teacher,
         count,
         new,
         seed=seed,
-        seeds=table,
+        seeds=samples,
         read=file.facts if file is not None else {},
         report=_of_seeds(file.report) if file is not None else None,
         origin=file.origin if file is not None else {},

@@ -1,9 +1,9 @@
-"""What is a stage, and what do the parts of a run owe each other?
+"""Data types of stages and results, and the Protocols of the components of a run.
 
-A run is a table whose rows are cycles and whose columns are stages. A stage is (data, objective, budget):
-a ``StageSpec`` says which share of which difficulty band it takes and for how many tokens, and
-``schedule.realise`` turns it into a ``Stage``, whose rows are fixed. The Protocols below are the whole contract
-between the loop in ``run.py`` and its parts. This module holds no behaviour beyond checks of its own values.
+A run is a table with a row per cycle and a column per stage. A stage is (data, objective, budget): a ``StageSpec`` has
+the share of each difficulty band and the number of tokens, and ``schedule.realise`` selects the rows of the ``Stage``.
+The Protocols are the contract between the loop in ``run.py`` and its components. Behaviour here is limited to checks of
+values.
 """
 
 from __future__ import annotations
@@ -48,21 +48,20 @@ By = Literal["difficulty", "loss", "pass_rate"]
 
 @dataclass(frozen=True)
 class StageSpec:
-    """One column of the run: how much of each band, from which end, in what order, for how long.
+    """Specification of a stage: share and end of each band, order of the rows, token budget.
 
-    ``fractions[i]`` in [0, 1] is the share of band i (easiest band first) that the stage uses; ``ends[i]`` says
-    which part of the band that is. ``tokens`` is the budget: predictions that receive a gradient. ``order`` names
-    how the rows follow each other, with ``order_options``; ``objective`` replaces the recipe's objective when it is
-    not None.
+    ``fractions[i]`` in [0, 1]: the share of band i (easiest band first). ``ends[i]``: the end of the band it is taken
+    from. ``tokens``: the budget of loss tokens. ``order`` with ``order_options``: the name of the row order.
+    ``objective``: replaces the recipe's objective unless None.
 
-    Continuous curricula narrow or draw what the bands hold:
+    Continuous curricula restrict or sample the rows of the bands:
 
-    * ``mixture``: the bands' shares of the stage's tokens at its start and at its end, each adding up to 1; between
-      the two they move in a straight line. Only for bands whose fraction is not 0.
-    * ``low``, ``high``: only rows between these two quantiles of ``by``: the table's difficulty, or what the student
-      itself found hard when it was probed after the stage before (``loss``: nats per answer token; ``pass_rate``).
-    * ``frontier``: rows are drawn in proportion to p(1 - p), p = the student's chance of the whole answer, as probed.
-    * ``replay``: the share of the tokens that goes, evenly, to rows easier than those: below ``low``, or with p > 1/2.
+    * ``mixture``: the bands' shares of the tokens at the start and at the end of the stage, linearly interpolated in
+      between. Each adds up to 1; only for bands whose fraction is not 0.
+    * ``low``, ``high``: only rows between these two quantiles of ``by``: the table's difficulty, or the student's
+      result in the probe after the previous stage (``loss``: nats per answer token; ``pass_rate``).
+    * ``frontier``: rows are sampled in proportion to p(1 - p), p = the student's probability of the complete answer.
+    * ``replay``: the share of the tokens for rows easier than those, uniformly: below ``low``, or with p > 1/2.
     """
 
     name: str
@@ -95,13 +94,13 @@ class StageSpec:
         if not 0 <= self.replay < 1:
             raise ValueError(f"stage {self.name!r}: replay must lie in [0, 1), not {self.replay}")
         if self.draws and self.order != "shuffled":
-            raise ValueError(f"stage {self.name!r}: rows that are drawn have no order, not {self.order!r}")
+            raise ValueError(f"stage {self.name!r}: sampled rows have no order, not {self.order!r}")
         if self.mixture is not None:
             self._check_mixture(self.mixture)
 
     def _check_mixture(self, mixture: tuple[tuple[float, ...], ...]) -> None:
         if self.frontier or self.replay or (self.low, self.high) != (0, 1):
-            raise ValueError(f"stage {self.name!r}: a mixture goes with no quantiles, frontier or replay")
+            raise ValueError(f"stage {self.name!r}: a mixture excludes quantiles, frontier and replay")
         for weights in mixture:
             if len(weights) != len(self.fractions) or min(weights) < 0 or abs(sum(weights) - 1) > 1e-6:
                 raise ValueError(f"stage {self.name!r}: a mixture is a share per band, adding up to 1, not {weights}")
@@ -110,22 +109,22 @@ class StageSpec:
 
     @property
     def draws(self) -> bool:
-        """Whether rows are drawn with weights instead of being gone through in passes."""
+        """Whether rows are sampled with weights instead of visited in passes."""
         return self.mixture is not None or self.frontier or self.replay > 0
 
     @property
     def probes(self) -> bool:
-        """Whether its rows depend on what the student was probed on after the stage before."""
+        """Whether the rows depend on the student's probe after the previous stage."""
         return self.frontier or self.by != "difficulty"
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """How often each row of a stage comes up, aligned with ``Stage.rows``.
+    """Sampling weights of the rows of a stage, aligned with ``Stage.rows``.
 
-    Row i belongs to group ``groups[i]`` (int64). A group gets the share ``start[g]`` of the tokens at the beginning of
-    the stage and ``end[g]`` at its end, moving in a straight line; each adds up to 1. Within a group rows come up in
-    proportion to ``weights`` (float64, positive).
+    Row i belongs to group ``groups[i]`` (int64). The share of group g in the tokens is ``start[g]`` at the beginning
+    of the stage and ``end[g]`` at its end, linearly interpolated; each adds up to 1. Within a group rows are sampled
+    in proportion to ``weights`` (float64, positive).
     """
 
     groups: npt.NDArray[np.int64]
@@ -136,10 +135,11 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Probe:
-    """How hard the student found some rows of the cycle's training table, after a stage.
+    """The student's loss on rows of the cycle's training table after a stage.
 
-    ``rows`` (int64, rising), ``loss`` (float64: nats of the whole answer with its end, a sum) and ``tokens`` (int64: of
-    that answer) have one length. ``exp(-loss)`` is the chance that the student, sampling, writes exactly the answer.
+    ``rows`` (int64, ascending), ``loss`` (float64: nats of the answer with its end token, summed) and ``tokens``
+    (int64: of that answer) have one length. ``exp(-loss)`` is the probability that the student samples exactly the
+    answer.
     """
 
     rows: npt.NDArray[np.int64]
@@ -149,12 +149,12 @@ class Probe:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage with its data fixed: ``rows`` are indices into the cycle's table, in the order they are learnt.
+    """A stage with selected data: ``rows`` are indices into the cycle's table, in training order.
 
-    ``shuffled`` stages are permuted anew at each pass by the batcher (seeded by ``seed``); others keep ``rows``, at
-    every pass or (``shuffled_in``) at the first alone. With a ``mixture`` rows are drawn, and there are no passes.
-    ``first_token`` and ``run_tokens`` place the stage inside the run's whole budget, for learning-rate shapes that
-    continue over stages.
+    The batcher permutes ``shuffled`` stages anew in each pass (seeded by ``seed``); others keep the order of ``rows``
+    in all passes or (``shuffled_in``) in the first only. With a ``mixture`` rows are sampled, without passes.
+    ``first_token`` and ``run_tokens`` locate the stage in the run's token budget, for learning-rate schedules that
+    span stages.
     """
 
     spec: StageSpec
@@ -177,7 +177,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many of ``total`` samples passed. Results hold counts; percentages and intervals are the report's."""
+    """Number of passed samples of ``total``. Percentages and intervals are computed by the report."""
 
     passed: int
     total: int
@@ -185,11 +185,11 @@ class Counts:
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """What one suite found.
+    """Result of one suite.
 
-    ``counts["all"]["all"]`` is the whole set; further groups are columns of the table (``level``, ``band``, ``twin``),
-    each with one ``Counts`` per value. ``scores`` holds means that are not counts (edit similarity), as (sum, total).
-    ``examples`` are a few attempts as plain dicts: id, prompt, expected, attempt, passed, level, band.
+    ``counts["all"]["all"]``: the complete set; further groups are columns of the table (``level``, ``band``, ``twin``)
+    with one ``Counts`` per value. ``scores``: metrics that are not counts (edit similarity), as (sum, total).
+    ``examples``: a few attempts as plain dicts: id, prompt, expected, attempt, passed, level, band.
     """
 
     suite: str
@@ -202,11 +202,11 @@ class SuiteResult:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training a stage gave.
+    """Result of training a stage.
 
-    ``tokens`` received a gradient in ``steps`` optimizer steps; ``dropped`` samples were longer than the context;
-    ``loss`` is the last logged mean (nats per weighted token); ``weights`` is the SHA-256 of the final weights;
-    ``resumed_at`` is the step of the checkpoint that the last process went on from, 0 when there was none.
+    ``tokens``: loss tokens in ``steps`` optimizer steps; ``dropped``: samples longer than the context; ``loss``: the
+    last logged mean (nats per weighted token); ``weights``: SHA-256 of the final weights; ``resumed_at``: step of the
+    checkpoint that the last process resumed from, 0 without one.
     """
 
     steps: int
@@ -221,10 +221,10 @@ class Fitted:
 
 @dataclass(frozen=True)
 class BandProgress:
-    """How the student does on one band of the fixed validation samples.
+    """The student's results on one band of the fixed validation samples.
 
-    ``loss``: nats per token of their answers; ``right``: the share whose whole answer it would write, greedily;
-    ``samples``: how many there are.
+    ``loss``: nats per answer token; ``right``: the share of samples whose complete answer is its greedy completion;
+    ``samples``: their number.
     """
 
     loss: float
@@ -234,10 +234,10 @@ class BandProgress:
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a finished stage leaves behind; written last, so that its presence means the stage is done.
+    """Result of a finished stage; written last, so that its presence marks the stage as done.
 
-    ``composition`` is the number of samples per band. ``progress`` ({band: how the student does on it}) and ``probed``
-    (rows in the stage's ``Probe``) are there when the schedule needs them; a band without validation samples is not.
+    ``composition``: number of samples per band. ``progress`` (by band, bands without validation samples omitted) and
+    ``probed`` (number of rows in the stage's ``Probe``) are set when the schedule needs them.
     """
 
     cycle: int
@@ -253,10 +253,10 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Feedback:
-    """What the student got wrong in a cycle; empty before the first.
+    """Judged attempts of the student in a cycle; empty before the first.
 
-    ``table`` has one row per attempt in the schema ``feedback.FEEDBACK``. ``known`` holds what is not new any more:
-    every sample of the cycles so far, those held out included; ``learnt`` is the part that was there to learn.
+    ``table``: one row per attempt in the schema ``FEEDBACK`` of ``distillation``. ``known``: all samples of the cycles
+    so far, including those held out, which new questions must differ from; ``learnt``: the training samples among them.
     """
 
     cycle: int = -1
@@ -267,7 +267,7 @@ class Feedback:
 
 @dataclass(frozen=True)
 class Event:
-    """Something a long job wants to tell: ``kind`` is start, advance, finish or note; the CLI draws it."""
+    """Progress of a long task. ``kind``: start, advance, finish or note. The CLI displays it."""
 
     kind: Literal["start", "advance", "finish", "note"]
     task: str
@@ -280,31 +280,31 @@ Events = Callable[[Event], None]
 
 
 def ignore_events(event: Event) -> None:
-    """The default listener: hears nothing."""
+    """Ignore all events; the default listener."""
 
 
 class Source(Protocol):
-    """Where samples come from."""
+    """Source of samples."""
 
     def draw(self, cycle: int, feedback: Feedback) -> pa.Table:
-        """The samples of one cycle, in the schema of ``table.SCHEMA``; the same call gives the same table."""
+        """Samples of one cycle in the schema ``table.SCHEMA``; deterministic."""
         ...
 
 
 class Difficulty(Protocol):
-    """One column: how hard each sample is. Higher is harder."""
+    """Difficulty metric: one column of scores, higher is harder."""
 
     def __call__(self, samples: pa.Table, *, workers: int = 1) -> npt.NDArray[np.float64]:
-        """One float per row; NaN where a sample cannot be scored (it is counted and reported, never dropped)."""
+        """One float per row; NaN for a sample that cannot be scored (counted and reported, never dropped)."""
         ...
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a schedule wants to know after each stage.
+    """Measurements that a schedule needs after each stage.
 
-    ``band_loss``: ``StageResult.progress``. ``sample_loss``: a ``Probe`` of ``probe`` rows drawn from the cycle's
-    training table, 0 for all of them; ``StageResult.probed`` says how many it has.
+    ``band_loss``: ``StageResult.progress``. ``sample_loss``: a ``Probe`` of ``probe`` rows sampled from the cycle's
+    training table, 0 for all rows; ``StageResult.probed`` is their number.
     """
 
     band_loss: bool = False
@@ -313,10 +313,10 @@ class Needs:
 
 
 class Schedule(Protocol):
-    """Which stage comes next: a pure function of what has happened in this cycle.
+    """Choice of the next stage: a pure function of the cycle's results so far.
 
-    A schedule that looks at what the student can do says so in an attribute ``needs``, see ``Needs``; where it has
-    none, nothing is measured. All that it may look at is recorded in the results, so that a resumed run decides alike.
+    A schedule that depends on the student's results has an attribute ``needs`` (see ``Needs``); without it nothing is
+    measured. The results hold all of its input, so that a resumed run makes the same choice.
     """
 
     def next(self, history: Sequence[StageResult]) -> StageSpec | None:
@@ -325,20 +325,20 @@ class Schedule(Protocol):
 
 
 class Student(Protocol):
-    """A model that learns a stage and answers questions."""
+    """A model that is trained on stages."""
 
     def fit(self, stage: Stage, folder: Path, previous: Path | None, events: Events = ignore_events) -> Fitted:
-        """Train on the stage from the model in the stage folder ``previous`` (None: from the beginning).
+        """Train on the stage, starting from the model in the stage folder ``previous`` (None: from initialization).
 
-        Checkpoints and the finished ``model/`` go under ``folder``; a checkpoint found there is continued. When
-        ``events`` raises ``Stopped`` the state is saved before the error passes on.
+        Checkpoints and the finished ``model/`` are written to ``folder``; a checkpoint in it is resumed. When
+        ``events`` raises ``Stopped``, the state is saved before the error propagates.
         """
         ...
 
 
 class Suite(Protocol):
-    """An evaluation: a student and a fixed table in, counts out."""
+    """An evaluation of a student on a fixed table."""
 
     def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
-        """Deterministic for the same student, samples and seed."""
+        """Counts of passed samples; deterministic for the same student, samples and seed."""
         ...

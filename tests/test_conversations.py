@@ -109,7 +109,7 @@ def test_a_system_message_that_comes_late_in_the_file_is_read_too(tmp_path):
         ({"instruction": "a", "output": "b", "history": [["a"]]}, PAIR),
         ({"prompt": "a", "answer": "b", "tools": json.dumps([TOOL])}, TOOLS),
         ({"messages": [ASK, SAY], "functions": [TOOL]}, "the row defines functions, which a prompt cannot hold"),
-        ({"messages": [ASK, SAY], "history": [["a", "b"]]}, "history stands beside a whole conversation"),
+        ({"messages": [ASK, SAY], "history": [["a", "b"]]}, "a row has both history and a conversation"),
         (
             {"messages": [{"role": "system", "content": "x"}, ASK, SAY], "system": "y"},
             "the column system and the first message are two system messages",

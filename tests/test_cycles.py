@@ -212,9 +212,9 @@ def test_a_budget_is_the_runs_however_it_is_resumed() -> None:
 def test_one_teacher_serves_all_of_a_run_so_that_its_budget_is_one() -> None:
     parts = assemble(recipe(API, "delivery={faulty: {teacher: 1}}", "feedback.judges=[{judge: rubric}]"))
     source: Any = parts.corpus.source
-    deliver: Any = parts.corpus.deliver
+    rejected_answers: Any = parts.corpus.rejected_answers
     judge: Any = parts.probe
-    assert source.teacher is deliver.shared is judge.args[1]
+    assert source.teacher is rejected_answers.shared is judge.args[1]
 
 
 def test_what_a_teacher_may_spend_names_no_other_corpus() -> None:

@@ -175,7 +175,7 @@ def test_lines_that_begin_with_a_bracket_are_lines(tmp_path):
 @pytest.mark.parametrize("content", ['[{"answer": "a"}, {"ans', '[\n {"answer": "a"},\n {"answer": "b"}\n'])
 def test_a_torn_array_is_told_and_no_row_of_it_is_used(tmp_path, content):
     (tmp_path / "t.json").write_text(content)
-    with pytest.raises(DataError, match=r"t\.json: this JSON array is not whole"):
+    with pytest.raises(DataError, match=r"t\.json: this JSON array is incomplete"):
         read_table(tmp_path / "t.json")
 
 

@@ -90,7 +90,7 @@ def test_rows_without_the_shape_are_rejected_with_their_cause(tmp_path: Path) ->
     broken: dict[str, Any] = {
         "the conversation is no list of messages": {"messages": "hello"},
         "no message is the assistant's": {"messages": [{"role": "user", "content": "hi"}]},
-        "nothing is asked before the answer": {"messages": [{"role": "assistant", "content": "hi"}]},
+        "there is no message before the answer": {"messages": [{"role": "assistant", "content": "hi"}]},
         "a message has the unknown role 'tool'": {"messages": [{"role": "tool", "content": "x"}, *CHAT[0]["messages"]]},
         "a message has no text": {"messages": [{"role": "user", "content": ["x"]}, *CHAT[0]["messages"]]},
         "a message has no role": {"messages": ["x", *CHAT[0]["messages"]]},

@@ -80,7 +80,7 @@ def test_an_edited_file_is_kept_by_choice_and_that_is_said(tmp_path):
     write(path, ROWS[1:])
     again, said = made(path, store, on_change="keep")
     assert again.folder == first.folder
-    assert said == [f"{path} has been changed since its samples were made: they are used as they were"]
+    assert said == [f"{path} has been changed since its samples were read: the old samples are used"]
 
 
 def test_a_file_that_was_only_touched_copied_or_put_back_is_the_same(tmp_path):
@@ -115,7 +115,7 @@ def test_a_file_that_is_gone_is_said_and_the_samples_stay(tmp_path):
     path.unlink()
     again, said = made(path, store)
     assert again == first
-    assert said == [f"{path} is no longer there: its samples are used as {first.folder} keeps them"]
+    assert said == [f"{path} no longer exists: its samples in {first.folder} are used"]
 
 
 def test_a_corpus_of_a_former_version_opens_under_its_old_name(tmp_path):
@@ -167,7 +167,7 @@ def test_a_file_that_changes_while_it_is_read_gives_no_samples(tmp_path, monkeyp
         return table
 
     monkeypatch.setattr(gradatim.table, "read_table", read_and_edit)
-    with pytest.raises(DataError, match="changed while it was read"):
+    with pytest.raises(DataError, match="changed while it was being read"):
         SOURCES.get("file")(path=path).draw(0, Feedback())
 
 

@@ -128,7 +128,7 @@ def test_damaged_samples_and_recipes_of_a_run_are_named(whole: Path, tmp_path: P
     (folder / "cycle-00" / "table.json").unlink()
     samples = next(folder.glob("data/*/train.parquet"))
     samples.write_bytes(samples.read_bytes()[:100])
-    with pytest.raises(RunFolderError, match=r"train\.parquet.*made again"):
+    with pytest.raises(RunFolderError, match=r"train\.parquet.*created again"):
         run(recipe(), folder)
     shutil.rmtree(samples.parent)
     run(recipe(), folder)

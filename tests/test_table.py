@@ -112,7 +112,7 @@ def test_whole_numbers_are_good_levels():
     [
         ({"prompt": ["p"]}, "'answer' is missing"),
         ({"anwser": ["p"]}, "did you mean 'anwser'"),
-        ({"answer": ["a", 5]}, "'answer' has an unfit value in row 1; given: int '5'"),
+        ({"answer": ["a", 5]}, "'answer' has an invalid value in row 1; given: int '5'"),
         ({"answer": ["a", None]}, "row 1; given: null"),
         ({"answer": ["a"], "om": ["high"]}, "'om'"),
         ({"answer": ["a"], "om": [True]}, "allowed: numbers"),
@@ -223,7 +223,7 @@ def test_packed_files_are_read(tmp_path):
     (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress(b'{"answer": "x = 1"}\n'))
     assert read_table(tmp_path / "t.jsonl.gz")["answer"].to_pylist() == ["x = 1"]
     (tmp_path / "torn.jsonl.gz").write_bytes(gzip.compress(b'{"answer": "x = 1"}\n' * 50)[:-9])
-    with pytest.raises(DataError, match="not a whole gzip file"):
+    with pytest.raises(DataError, match="gzip file is damaged or incomplete"):
         read_table(tmp_path / "torn.jsonl.gz")
 
 
@@ -271,9 +271,9 @@ def test_a_saved_dataset_is_read_and_its_splits_are_named(tmp_path):
     assert table["prompt"].to_pylist() == ["q1", "q2"]
     datasets.DatasetDict({"train": one, "test": one.select([1])}).save_to_disk(tmp_path / "two")
     assert read_table(f"{tmp_path / 'two'}#test")["answer"].to_pylist() == ["a2"]
-    with pytest.raises(DataError, match=r"which split.*allowed: train, test; try: .*two#train"):
+    with pytest.raises(DataError, match=r"split is missing or unknown.*allowed: train, test; try: .*two#train"):
         read_table(tmp_path / "two")
-    with pytest.raises(DataError, match=r"which split.*given: tset; .*did you mean 'test'"):
+    with pytest.raises(DataError, match=r"split is missing or unknown.*given: tset; .*did you mean 'test'"):
         read_table(f"{tmp_path / 'two'}#tset")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="the dataset cannot be read"):
@@ -379,9 +379,9 @@ def write_bytes(path: Path, content: bytes) -> Path:
         ("t.jsonl", b"", "the file has no samples"),
         ("t.txt", b"\n\n\n", "the file has no samples"),
         ("t.jsonl", b"nonsense\n", "t.jsonl, row 1: no row can be used; the first is rejected: not JSON"),
-        ("t.json", b'[{"answer": "a"},\n{"answer"', "this JSON array is not whole"),
+        ("t.json", b'[{"answer": "a"},\n{"answer"', "this JSON array is incomplete"),
         ("t.jsonl", '{"answer": "a"}\n'.encode("utf-16"), "not UTF-8"),
-        ("t.txt", b"print(1)\r\n# output\r\n# 1\r\n", "line 1: the lines end as on Windows"),
+        ("t.txt", b"print(1)\r\n# output\r\n# 1\r\n", "line 1: the line ends are those of Windows"),
         ("t.jsonl", b'{"text": "a"}\n', "no column 'answer'; given: text; try: name it in a column mapping"),
         ("t.jsonl", b'{"anser": "a"}\n', "did you mean 'anser'"),
     ],
@@ -440,7 +440,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     write_table(tinypy(1), path)
     before = path.read_bytes()
     unfit = make_table({"prompt": ["a\n# output\n", "b\n\nc\n# output\n"], "answer": ["# 1\n", "# 2\n"]})
-    with pytest.raises(DataError, match=r"t.txt, row 1: text cannot hold this sample"):
+    with pytest.raises(DataError, match=r"t.txt, row 1: this sample cannot be restored from the text format"):
         write_table(unfit, path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["t.txt"]
@@ -458,7 +458,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     ],
 )
 def test_text_refuses_what_would_not_read_back_the_same(tmp_path, prompt, answer):
-    with pytest.raises(DataError, match="reads back the same"):
+    with pytest.raises(DataError, match="cannot be restored from the text format"):
         write_table(make_table({"prompt": [prompt], "answer": [answer]}), tmp_path / "t.txt")
 
 

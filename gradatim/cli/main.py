@@ -101,7 +101,7 @@ def _told(error: BaseException, given: Sequence[str]) -> int:
 
     match error:
         case Stopped(hint=hint) if hint == SAVED:
-            return _say(f"{error.what}; go on with: {shlex.join(['gradatim', *given])}", error.exit_code)
+            return _say(f"{error.message}; go on with: {shlex.join(['gradatim', *given])}", error.exit_code)
         case GradatimError():
             return _say(str(error), error.exit_code)
         case KeyboardInterrupt() | typer.Abort():

@@ -255,7 +255,7 @@ def _tell_rejected(report: ReadReport, beside: Path | None) -> None:
     for row in report.rejected[:10]:
         place = f"row {row.row}" if row.row else row.content
         typer.echo(f"gradatim: {report.path}: {place}: {row.cause}", err=True)
-    for line in report.remarked():
+    for line in report.remark_lines():
         typer.echo(f"gradatim: {line}", err=True)
     more = len(report.rejected) - 10
     if more > 0:

@@ -46,7 +46,7 @@ def read_folder(path: str | os.PathLike[str]) -> tuple[pa.Table, dict[str, Any]]
             with tokenize.open(root / path) as file:
                 sources[name] = file.read()
         except DataError as fault:
-            unreadable[name] = fault.what
+            unreadable[name] = fault.message
             continue
         except (OSError, SyntaxError, UnicodeError) as fault:
             unreadable[name] = str(fault)

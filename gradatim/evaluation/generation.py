@@ -139,7 +139,7 @@ def generate(
         missing.number += len(some) - len(received)
         yield [(first + number, reply) for number, reply in sorted(received.items())]
         if isinstance(failure, TeacherFailed):
-            raise WorkFailed(failure.what, where=failure.where, given=failure.given, hint=AGAIN) from None
+            raise WorkFailed(failure.message, where=failure.where, given=failure.given, hint=AGAIN) from None
         if failure is not None:
             raise failure
     missing.check(place, len(requests))

@@ -32,7 +32,7 @@ from ..errors import DataError, ToolchainMissing, did_you_mean
 from ..files import read_input
 from ..languages import LANGUAGES, Program
 from ..parsing import parse_json
-from ..record import MISSHAPEN, Metrics, storage_errors
+from ..record import DECODE_ERRORS, Metrics, storage_errors
 from ..sandbox.checker import PythonChecker, PythonJob, awaited
 from ..sandbox.command import Sandbox
 from ..sandbox.limits import Limits
@@ -99,7 +99,7 @@ def judge(
 
     ``limits`` are each program's, the language's own when left out; ``candidate`` turns a text into a program;
     ``workers`` programs run at a time. Samples that cannot be tried (no such problem, nothing written) are ``invalid``
-    with the reason. Raises ``WallsMissing`` when there are no walls and ``unsafe`` is not set, ``ToolchainMissing``
+    with the reason. Raises ``SandboxMissing`` when there are no walls and ``unsafe`` is not set, ``ToolchainMissing``
     when a language cannot be run here, before anything is run in it.
     """
     asked = list(samples)
@@ -364,7 +364,7 @@ def _kept(path: Path, content: bytes) -> Iterator[tuple[tuple[str, int], tuple[s
             if verdict.outcome not in get_args(Outcome):
                 raise ValueError
             yield (str(row["task_id"]), int(row["draw"])), (str(row["key"]), verdict)
-        except MISSHAPEN as error:
+        except DECODE_ERRORS as error:
             raise _no_verdicts(path, number) from error
     if torn and not _TORN.match(torn) and not (lines and _BEGUN.startswith(torn[: len(_BEGUN)])):
         raise _no_verdicts(path, len(lines) + 1)

@@ -20,7 +20,7 @@ from ..design import Asked, Design
 from ..errors import RunFolderError
 from ..files import read_input
 from ..parsing import parse_json
-from ..record import MISSHAPEN, Record, fault_of, read_json, read_rows, write_json
+from ..record import DECODE_ERRORS, Record, fault_of, read_json, read_rows, write_json
 from ..results import (
     decode_design,
     decode_fitted,
@@ -105,7 +105,7 @@ class Cycle:
             if len(design.cycles) != self.parts.cycles - cycle:
                 raise ValueError(f"{len(design.cycles)} cycles")
             return design
-        except (*MISSHAPEN, OSError) as error:
+        except (*DECODE_ERRORS, OSError) as error:
             raise RunFolderError(
                 "the design of this run is damaged",
                 where=path,

@@ -331,7 +331,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = parse_yaml(read_input(path, LARGEST_RECIPE))
     except DataError as error:
-        raise RecipeError(error.what, where=path, given=error.given, allowed=error.allowed) from error
+        raise RecipeError(error.message, where=path, given=error.given, allowed=error.allowed) from error
     except ValueError as error:
         raise RecipeError("this is not YAML", where=path, given=error) from error
     except OSError as error:

@@ -1,8 +1,8 @@
-"""Whose run folder is this?
+"""Ownership of run folders: one recipe per folder.
 
-A run folder belongs to one recipe. The first start writes ``recipe.yaml`` and ``environment.json``; a later start
-must bring the same recipe, but for the keys in ``recipe.MAY_CHANGE``. A changed environment is told, not refused:
-the results stay valid, only the bits may differ.
+The first start writes ``recipe.yaml`` and ``environment.json``; later starts need the same recipe, except for the keys
+in ``recipe.MAY_CHANGE``. A changed environment causes a note, not an error: the results stay valid, only the bits may
+differ.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ __all__ = ["check_run_folder", "claim", "differences", "is_study", "study_arms"]
 
 
 FILES = ("environment.json", "finished.json", "metrics.jsonl", "recipe.yaml", "report.html", "study.json", "data")
-"""What a run or a study writes into its folder, besides cycles and arms."""
+"""Files that a run or a study writes into its folder, besides those of cycles and arms."""
 
 
 def differences(folder: Path, recipe: Recipe) -> list[str]:
-    """What the recipe kept in the run folder and ``recipe`` differ in, of what may not; empty when none is kept."""
-    kept = _kept(folder)
-    return [] if kept is None else changed_keys(kept[0], recipe)
+    """Differences from the recipe of the run folder, permitted changes excluded; empty for a new folder."""
+    stored = _stored_recipe(folder)
+    return [] if stored is None else changed_keys(stored[0], recipe)
 
 
-def _kept(folder: Path) -> tuple[Recipe, str] | None:
-    """The recipe kept in a run folder, and its text; None where there is none."""
+def _stored_recipe(folder: Path) -> tuple[Recipe, str] | None:
+    """The recipe in a run folder and its text; None without one."""
     path = folder / "recipe.yaml"
     if not os.path.lexists(path):
         return None
@@ -41,7 +41,7 @@ def _kept(folder: Path) -> tuple[Recipe, str] | None:
         return parse(parse_yaml(content), str(path)), content.decode()
     except (RecipeError, DataError, ValueError, OSError) as error:
         raise RunFolderError(
-            "the recipe that this run was made by cannot be read",
+            "the recipe of this run cannot be read",
             where=path,
             given=error.strerror if isinstance(error, OSError) else error,
             hint="another --out",
@@ -49,34 +49,34 @@ def _kept(folder: Path) -> tuple[Recipe, str] | None:
 
 
 def check_run_folder(folder: Path) -> None:
-    """Raise ``RunFolderError`` when ``folder`` holds files of a run's names that no run has written.
+    """Raise ``RunFolderError`` when ``folder`` has files with the names of a run's that no run has written.
 
-    A run's own recipe has every value written out, or ``environment.json`` beside it. A study's folder has a
+    A recipe written by a run has all values spelled out or ``environment.json`` beside it. A study's folder has a
     ``study.json`` with arms.
     """
     if not folder.is_dir():
         return
-    kept = _kept(folder)
-    if kept is not None and not (folder / "environment.json").is_file() and dump(kept[0]) != kept[1]:
+    stored = _stored_recipe(folder)
+    if stored is not None and not (folder / "environment.json").is_file() and dump(stored[0]) != stored[1]:
         raise RunFolderError(
             "the recipe in this folder was not written by a run, so it is not replaced",
             where=folder / "recipe.yaml",
             hint="another folder with --out",
         )
-    if kept is None and not is_study(folder):
-        there = [name for name in FILES if os.path.lexists(folder / name)]
-        there += [path.name for path in folder.glob("cycle-*")]
-        if there:
+    if stored is None and not is_study(folder):
+        names = [name for name in FILES if os.path.lexists(folder / name)]
+        names += [path.name for path in folder.glob("cycle-*")]
+        if names:
             raise RunFolderError(
-                "this folder holds files that no run of this package has made, or no recipe.yaml",
+                "this folder has files that were not written by a run of this package, or lacks recipe.yaml",
                 where=folder,
-                given=", ".join(there[:5]),
+                given=", ".join(names[:5]),
                 hint="another folder with --out",
             )
 
 
 def is_study(folder: Path) -> bool:
-    """Whether ``folder`` holds a study's own ``study.json``."""
+    """Whether ``folder`` holds the ``study.json`` of a study."""
     path = folder / "study.json"
     if not path.is_file():
         return False
@@ -85,12 +85,12 @@ def is_study(folder: Path) -> bool:
 
 
 def study_arms(study: Any) -> list[str]:
-    """The names of the arms in the content of ``study.json``. Raises as ``record.MISSHAPEN`` for another shape."""
+    """Names of the arms in the content of ``study.json``. Raises ``record.DECODE_ERRORS`` for another shape."""
     return [str(arm["name"]) for arm in study["arms"]]
 
 
 def claim(record: Record, recipe: Recipe, events: Events) -> None:
-    """Make the folder this recipe's, or check that it is; ``RunFolderError`` shows what differs."""
+    """Assign the folder to this recipe, or check that it belongs to it; ``RunFolderError`` lists the differences."""
     path = record.folder / "recipe.yaml"
     changed = differences(record.folder, recipe)
     if changed:
@@ -99,20 +99,21 @@ def claim(record: Record, recipe: Recipe, events: Events) -> None:
             where=record.folder,
             given="; ".join(changed),
             allowed=f"changes to {', '.join(MAY_CHANGE)}",
-            hint="another folder with --out, or the recipe as it was",
+            hint="another folder with --out, or the earlier recipe",
         )
     write_atomically(path, dump(recipe).encode())
     from ..model.hardware import environment, use_threads
 
     use_threads(recipe.threads)
     now = environment()
-    kept = record.folder / "environment.json"
-    if not kept.exists():
-        write_json(kept, now)
+    stored = record.folder / "environment.json"
+    if not stored.exists():
+        write_json(stored, now)
         return
-    before = read_json(kept, dict)
-    moved = [
+    before = read_json(stored, dict)
+    changes = [
         f"{key}: {before.get(key)} -> {now[key]}" for key in now if key != "commit" and before.get(key) != now[key]
     ]
-    if moved:
-        events(Event("note", "environment", text=f"the environment changed since the run began: {'; '.join(moved)}"))
+    if changes:
+        text = f"the environment changed since the run began: {'; '.join(changes)}"
+        events(Event("note", "environment", text=text))

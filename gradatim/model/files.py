@@ -31,7 +31,7 @@ def read_model_json(path: Path) -> dict[str, Any]:
     try:
         value = parse_json(read_input(path, LARGEST_JSON), large=True)  # model_max_length is 10^30 at times
     except DataError as error:
-        raise ValueError(f"{path.name}: {error.what}") from error
+        raise ValueError(f"{path.name}: {error.message}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path.name} is no JSON object")
     return value

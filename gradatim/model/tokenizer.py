@@ -366,7 +366,7 @@ def _answers(
             yield tokens[np.repeat(there, lengths)], np.where(there, lengths, 0), starts
     except DataError as error:
         raise DataError(
-            error.what, where=f"{error.where} of the column {name!r}", given=error.given, hint=error.hint
+            error.message, where=f"{error.where} of the column {name!r}", given=error.given, hint=error.hint
         ) from error
 
 

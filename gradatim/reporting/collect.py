@@ -28,7 +28,7 @@ from ..errors import DataError, RunFolderError
 from ..experiment.recipe import LARGEST_RECIPE
 from ..files import read_input
 from ..parsing import parse_json, parse_yaml
-from ..record import MISSHAPEN, fault_of
+from ..record import DECODE_ERRORS, fault_of
 from ..results import decode_stage
 from ..stage import Counts, StageResult
 from .cycles import read_cycles, read_designs
@@ -37,7 +37,7 @@ from .data import Arm, Bands, Histogram, Point, RunData, StudyData, TableFacts
 __all__ = ["UNREADABLE", "collect", "read_json", "read_run"]
 
 
-UNREADABLE = (DataError, OSError, *MISSHAPEN)
+UNREADABLE = (DataError, OSError, *DECODE_ERRORS)
 
 
 def read_run(folder: Path, arm: str, seed: int, notes: list[str], *, lessons: bool = True) -> RunData:
@@ -89,7 +89,7 @@ def _text(path: Path, notes: list[str]) -> str:
 def _why(error: Exception) -> str:
     match error:
         case DataError():
-            return error.what
+            return error.message
         case OSError(strerror=str() as why):
             return why
         case UnicodeDecodeError():

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError
 from ..files import read_input
 from ..parsing import parse_json
-from ..record import MISSHAPEN, fault_of
+from ..record import DECODE_ERRORS, fault_of
 from ..results import decode_design
 from ..stage import StageSpec
 from .data import CycleFacts, Designed, DesignedStage, Lesson, RunData, StudyData
@@ -88,7 +88,7 @@ def read_cycles(folder: Path, read: Read, notes: list[str], *, lessons: bool) ->
         failed = read(place / "design-unusable.json")
         try:
             made = _facts(number, table, feedback, attempts, _with_failed(design, failed))
-        except MISSHAPEN as error:
+        except DECODE_ERRORS as error:
             notes.append(f"{folder.name}/{place.name}: what is told of teaching is left out ({fault_of(error)}).")
             made = CycleFacts(number)
         following = places[number + 1] if number + 1 < len(places) else None
@@ -165,7 +165,7 @@ def _lessons(number: int, place: Path, following: Path, notes: list[str]) -> Ite
         ):
             return
         yield from _chosen(number, _rows(asked_at), _new_rows(new_at, following))
-    except (DataError, OSError, *MISSHAPEN) as error:  # pyarrow's errors are among them
+    except (DataError, OSError, *DECODE_ERRORS) as error:  # pyarrow's errors are among them
         notes.append(f"{place.parent.name}/{place.name}: no examples can be read ({type(error).__name__}).")
 
 
@@ -402,7 +402,7 @@ def read_designs(folder: Path, read: ReadDesign, names: Sequence[str], notes: li
             continue
         try:
             found.append(_designed(content, int(path.parent.name.rpartition("-")[2]), names))
-        except MISSHAPEN as error:
+        except DECODE_ERRORS as error:
             what = f"{path.parent.name}/design.json does not have the shape of a design and is left out"
             notes.append(f"{what} ({fault_of(error)}).")
     return tuple(found)

@@ -44,7 +44,7 @@ class PythonChecker:
 
     ``limits`` are for each candidate. ``packages`` names installed packages (``numpy``) that candidates and tests may
     import beside the standard library. ``unsafe`` goes on without walls: a candidate can then do whatever the user
-    can. Raises ``WallsMissing`` where the walls cannot be had.
+    can. Raises ``SandboxMissing`` where the walls cannot be had.
     """
 
     def __init__(

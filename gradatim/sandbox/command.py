@@ -29,7 +29,7 @@ __all__ = ["Sandbox"]
 class Sandbox:
     """Runs programs behind walls, or without them when ``unsafe``; a context manager, to be shared by threads.
 
-    Raises ``WallsMissing`` with the reason and the fix when the walls cannot be had and ``unsafe`` is False.
+    Raises ``SandboxMissing`` with the reason and the fix when the walls cannot be had and ``unsafe`` is False.
     """
 
     def __init__(self, *, unsafe: bool = False) -> None:

@@ -18,7 +18,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import WallsMissing
+from ..errors import SandboxMissing
 from . import seccomp
 from .bwrap import enclose
 from .limits import Limits
@@ -82,17 +82,17 @@ def find_walls() -> Walls:
 
 
 def require_walls() -> None:
-    """``WallsMissing`` with the reason and what to do, unless all walls stand."""
+    """``SandboxMissing`` with the reason and what to do, unless all walls stand."""
     if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
         # Every process below would inherit it, and what its children used would be counted for none.
-        raise WallsMissing(
+        raise SandboxMissing(
             "untrusted programs are not run: this process ignores SIGCHLD, so their CPU time cannot be counted",
             where="sandbox",
             hint="start gradatim from a shell or service that does not ignore SIGCHLD",
         )
     walls = find_walls()
     if not walls.stand:
-        raise WallsMissing(
+        raise SandboxMissing(
             f"untrusted programs are not run: {walls.reason}",
             where="sandbox",
             given=f"missing: {', '.join(walls.missing)}",

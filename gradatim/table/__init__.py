@@ -1,13 +1,13 @@
-"""Tables of samples: Arrow tables whose rows are samples, and the files that they are read from and written to.
+"""Arrow tables of samples, and the files they are read from and written to.
 
-    schema        the columns, their types and the content id; ``make_table`` builds a table from plain columns
+    schema        columns, their types and the content id; ``make_table`` builds a table from plain columns
     formats       Parquet, JSON, CSV, TinyPy text and ``datasets``, in chunks of rows
-    read          those files with a column mapping; ``report`` counts the rows that are not used
+    read          those formats with a column mapping; ``report`` counts the rows that are not used
     instruction   rows of conversations and instructions as prompt and answer
-    splits        training, validation and test sets that share no program; ``dedupe`` before that
-    write         the same formats, written whole or not at all
+    splits        training, validation and test sets without a common program; ``dedupe``
+    write         atomic writing of the same formats
 
-``read`` and ``write`` pass batches on, so a table may be larger than memory.
+``read`` and ``write`` stream batches, so a table may be larger than memory.
 """
 
 from __future__ import annotations

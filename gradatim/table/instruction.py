@@ -1,33 +1,19 @@
-"""How does a conversation of several messages fit into one prompt?
+"""Conversations and instruction data as pairs of prompt and answer.
 
-A sample's prompt is one text. When a conversation is a single question it is that question. When there is more, a
-system message or earlier turns, the messages follow each other, each as one record separator (U+001E), its role, a
-line break and its text. No text that people write has that character, so ``messages_of`` takes the prompt apart again
-without a doubt, and whoever puts it before a model (``student.form``) can use that model's own template. Prompts are
-still compared, hashed and stored as plain text.
+A prompt is one text: the question of a conversation with one question, otherwise the messages, each as a record
+separator (U+001E), the role, a line break and the text. That character does not occur in text, so ``messages_of``
+restores the messages and ``model.prompt_format`` can apply a model's chat template.
 
-What do the messages of somebody else's conversation say, and which parts of them are no text?
+Shapes of rows, by name (``format: alpaca``) or, without a mapping, by their columns:
 
-A message is {role, content} or ShareGPT's {from, value}. ``developer`` is OpenAI's later name for ``system``; a
-content may be a list of parts, whose texts are joined as chat templates join them. A ``ValueError`` gives the cause for
-a row that no prompt and answer can hold: tool calls, tool definitions, images. The parts that are left out of a row
-that is used otherwise go into ``remarks``, one sentence for each kind, so that the reader of the file can count the
-rows.
+* *alpaca*: ``instruction``, ``input`` (optional), ``output``. The prompt is the instruction, a blank line, the input.
+* *chat*: ``messages``, a list of {role, content}, or ShareGPT's ``conversations``, a list of {from, value}. The answer
+  is the last message of the assistant, the prompt the messages before it; later messages are omitted. ``developer`` is
+  ``system``; the texts of a content in parts are joined, as chat templates do.
 
-What do instruction data of other people's make mean as prompts and answers?
-
-Two shapes are known, by name (``format: alpaca``, ``format: chat``) or by their columns when no mapping is given:
-
-* *alpaca*: ``instruction``, ``input`` (may be empty or missing), ``output``. The prompt is the instruction and, a
-  blank line below, the input.
-* *chat*: ``messages``, a list of {role, content}, or ``conversations``, a list of {from, value} (human, gpt). The
-  answer is the last message of the assistant, what is said before it is the prompt (``conversation``), what comes
-  after it is left out.
-
-In both, and beside columns ``prompt`` and ``answer``, the columns of ``CONTEXT`` belong to the prompt: a ``system``
-message and a ``history`` of earlier turns stand before the question; a row with ``tools`` or ``functions`` is rejected,
-since no prompt holds them. Other columns (language, tests, category, …) pass through. A row that has not this shape is
-rejected with its cause, like any row that ``read`` cannot use.
+In all shapes the columns of ``CONTEXT`` belong to the prompt: ``system`` and ``history`` precede the question. Tool
+calls, tool definitions and images have no place in a prompt: such rows are rejected with the cause (``ValueError``).
+Other columns are unchanged. Parts that are omitted from a usable row are counted in ``remarks``.
 """
 
 from __future__ import annotations
@@ -50,11 +36,11 @@ __all__ = [
     "Message",
     "context",
     "conversation",
-    "converted",
+    "convert",
     "messages_of",
-    "own_columns",
     "present",
     "prompt_of",
+    "shape_columns",
     "shape_of",
     "with_context",
 ]
@@ -68,9 +54,9 @@ Message = tuple[str, str]
 
 
 def prompt_of(messages: Sequence[Message]) -> str:
-    """The messages before an answer as one prompt. ``ValueError`` says why they cannot be one."""
+    """Prompt of the messages before an answer. ``ValueError`` with the cause for messages that cannot be one."""
     if not messages:
-        raise ValueError("nothing is asked before the answer")
+        raise ValueError("there is no message before the answer")
     for role, text in messages:
         if role not in ROLES:
             raise ValueError(f"a message has the unknown role {role!r}")
@@ -82,13 +68,13 @@ def prompt_of(messages: Sequence[Message]) -> str:
 
 
 def messages_of(prompt: str) -> list[Message]:
-    """What ``prompt_of`` made a prompt of; any other text is one message of the user."""
+    """Inverse of ``prompt_of``; any other text is one message of the user."""
     if not prompt.startswith(MARK):
         return [("user", prompt)]
-    parts = [part.partition("\n") for part in prompt[1:].split(MARK)]
-    if any(role not in ROLES for role, _, _ in parts):
+    messages = [message.partition("\n") for message in prompt[1:].split(MARK)]
+    if any(role not in ROLES for role, _, _ in messages):
         return [("user", prompt)]
-    return [(role, text) for role, _, text in parts]
+    return [(role, text) for role, _, text in messages]
 
 
 _ROLES = {
@@ -102,48 +88,48 @@ _ROLES = {
 }
 _TEXTS = ("text", "input_text", "output_text")
 _CALLS = ("tool_calls", "function_call", "tool_call_id")
-_READ = frozenset(("role", "from", "content", "value", "weight"))
+_KEYS = frozenset(("role", "from", "content", "value", "weight"))
 _EMPTY = ("", "[]", "{}", "null", "None")
 
 LATER = "messages after the last answer are left out"
 
 
 def present(value: Any) -> bool:
-    """Whether a value that may be missing says anything; JSON that is kept as text counts as what it says."""
+    """Whether an optional value is present and not empty, also as JSON text."""
     if isinstance(value, str):
         return value.strip() not in _EMPTY
     return value is not None and value is not False and value != [] and value != {}
 
 
-def conversation(said: Any, row: Mapping[str, Any], remarks: set[str]) -> tuple[list[Message], str]:
-    """The messages before the answer, and the answer: the last message of the assistant that has any weight.
+def conversation(turns: Any, row: Mapping[str, Any], remarks: set[str]) -> tuple[list[Message], str]:
+    """Messages before the answer, and the answer: the last message of the assistant with a weight other than 0.
 
     ``row``: the columns beside the conversation, see ``context``.
     """
-    said = _decoded(said)
-    if not isinstance(said, list):
+    turns = _from_json(turns)
+    if not isinstance(turns, list):
         raise ValueError("the conversation is no list of messages")
-    messages = [_message(each, remarks) for each in said]
-    own = [place for place, (role, _) in enumerate(messages) if role == "assistant"]
-    answers = [place for place in own if said[place].get("weight") not in (0, False)]
+    messages = [_message(turn, remarks) for turn in turns]
+    responses = [index for index, (role, _) in enumerate(messages) if role == "assistant"]
+    answers = [index for index in responses if turns[index].get("weight") not in (0, False)]
     if not answers:
-        raise ValueError("every answer has the weight 0" if own else "no message is the assistant's")
+        raise ValueError("every answer has the weight 0" if responses else "no message is the assistant's")
     last = answers[-1]
     if last + 1 < len(messages):
         remarks.add(LATER)
     answer = messages[last][1]
     if answer is None:
         raise ValueError("the answer is null")
-    return _before(_whole(messages[:last]), row), answer
+    return _with_first(_with_texts(messages[:last]), row), answer
 
 
-def _before(messages: list[Message], row: Mapping[str, Any]) -> list[Message]:
-    """The messages with what stands in columns of their own before them."""
+def _with_first(messages: list[Message], row: Mapping[str, Any]) -> list[Message]:
+    """The messages after those of the columns of ``CONTEXT``."""
     first = context(row) if len(row) > 1 else []
     if not first:
         return messages
     if any(role != "system" for role, _ in first):
-        raise ValueError("history stands beside a whole conversation")
+        raise ValueError("a row has both history and a conversation")
     if messages[:1] == first:
         return messages
     if messages and messages[0][0] == "system":
@@ -152,7 +138,7 @@ def _before(messages: list[Message], row: Mapping[str, Any]) -> list[Message]:
 
 
 def context(row: Mapping[str, Any]) -> list[Message]:
-    """What the columns ``system`` and ``history`` say before a question; tool definitions are refused."""
+    """Messages of the columns ``system`` and ``history``; ``ValueError`` for tool definitions."""
     for name in ("tools", "functions"):
         if present(row.get(name)):
             raise ValueError(f"the row defines {name}, which a prompt cannot hold")
@@ -165,7 +151,7 @@ def context(row: Mapping[str, Any]) -> list[Message]:
 
 def _history(value: Any) -> list[Message]:
     """Earlier turns: pairs of a question and its answer, or messages."""
-    turns = _decoded(value)
+    turns = _from_json(value)
     if not present(turns):
         return []
     if not isinstance(turns, list):
@@ -173,7 +159,7 @@ def _history(value: Any) -> list[Message]:
     messages: list[Message] = []
     for turn in turns:
         if isinstance(turn, Mapping):
-            messages += _whole([_message(turn, set())])
+            messages += _with_texts([_message(turn, set())])
         elif isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn):
             messages += [("user", turn[0]), ("assistant", turn[1])]
         else:
@@ -181,26 +167,26 @@ def _history(value: Any) -> list[Message]:
     return messages
 
 
-def _whole(messages: list[tuple[str, str | None]]) -> list[Message]:
-    """The same messages where each has a text."""
+def _with_texts(messages: list[tuple[str, str | None]]) -> list[Message]:
+    """The same messages; ``ValueError`` for one without a text."""
     if any(text is None for _, text in messages):
         raise ValueError("a message has no text")
     return [(role, text or "") for role, text in messages]
 
 
-def _message(each: Any, remarks: set[str]) -> tuple[str, str | None]:
-    """Role and text of one message; None when it has no content."""
-    if not isinstance(each, Mapping):
+def _message(turn: Any, remarks: set[str]) -> tuple[str, str | None]:
+    """Role and text of a message; None for a missing content."""
+    if not isinstance(turn, Mapping):
         raise ValueError("a message has no role")
-    role = each["role"] if each.get("role") is not None else each.get("from")
+    role = turn["role"] if turn.get("role") is not None else turn.get("from")
     if not isinstance(role, str):
         raise ValueError("a message has no role")
-    for name in sorted(each.keys() - _READ):
-        if present(each[name]):
+    for name in sorted(turn.keys() - _KEYS):
+        if present(turn[name]):
             if name in _CALLS:
                 raise ValueError(f"a message has {name}, which no text can hold")
             remarks.add(f"the field {name!r} of messages is not read")
-    content = each["content"] if each.get("content") is not None else each.get("value")
+    content = turn["content"] if turn.get("content") is not None else turn.get("value")
     role = role.lower()
     return _ROLES.get(role, role), content if isinstance(content, str) else _text(content)
 
@@ -208,13 +194,13 @@ def _message(each: Any, remarks: set[str]) -> tuple[str, str | None]:
 def _text(content: Any) -> str | None:
     if content is None or isinstance(content, str):
         return content
-    parts = [content] if isinstance(content, Mapping) else content
-    if not isinstance(parts, list) or not parts:
+    segments = [content] if isinstance(content, Mapping) else content
+    if not isinstance(segments, list) or not segments:
         raise ValueError("a message has no text")
-    return "".join(map(_part, parts))
+    return "".join(map(_segment_text, segments))
 
 
-def _part(part: Any) -> str:
+def _segment_text(part: Any) -> str:
     if not isinstance(part, Mapping):
         raise ValueError("a message has no text")
     kind, text = part.get("type", "text"), part.get("text")
@@ -225,8 +211,8 @@ def _part(part: Any) -> str:
     return text
 
 
-def _decoded(value: Any) -> Any:
-    """A list that is kept as JSON text, as CSV and some Parquet files have it; any other value as it is."""
+def _from_json(value: Any) -> Any:
+    """List in JSON text, as in CSV and some Parquet files; any other value unchanged."""
     if not isinstance(value, str) or not value.lstrip().startswith("["):
         return value
     try:
@@ -246,7 +232,7 @@ Pairing = Callable[[dict[str, Any], set[str]], Pair]
 
 
 def shape_of(columns: Mapping[str, Any]) -> str | None:
-    """The shape that a file's own columns speak for; None when they speak for none, or have an answer already."""
+    """Shape of rows with these columns; None for other columns, or with a column ``answer``."""
     if "answer" in columns:
         return None
     if any(name in columns for name in _MESSAGES):
@@ -254,104 +240,104 @@ def shape_of(columns: Mapping[str, Any]) -> str | None:
     return "alpaca" if {"instruction", "output"} <= set(columns) else None
 
 
-def own_columns(columns: Mapping[str, Any], shape: str) -> tuple[str, ...]:
-    """The columns that a shape reads, of those that are there."""
-    own = _ALPACA if shape == "alpaca" else tuple(name for name in _MESSAGES if name in columns)[:1]
-    return tuple(name for name in (*own, *CONTEXT) if name in columns)
+def shape_columns(columns: Mapping[str, Any], shape: str) -> tuple[str, ...]:
+    """Columns of the shape, of those in ``columns``."""
+    names = _ALPACA if shape == "alpaca" else tuple(name for name in _MESSAGES if name in columns)[:1]
+    return tuple(name for name in (*names, *CONTEXT) if name in columns)
 
 
-def converted(
+def convert(
     chunk: Chunk, shape: str, reject: Reject, where: str, *, remarks: Counter[str] | None = None, first: bool = True
 ) -> Chunk:
-    """``chunk`` with columns ``prompt`` and ``answer`` in the place of the shape's own.
+    """``chunk`` with columns ``prompt`` and ``answer`` instead of the shape's.
 
-    Rows that have not the shape are given to ``reject`` and left out; ``remarks`` counts the rows of which a part is
-    left out. ``DataError`` when the ``first`` chunk of a file has not the columns.
+    Rows of another shape are passed to ``reject`` and omitted; ``remarks`` counts rows of which a part is omitted.
+    ``DataError`` when the ``first`` chunk of a file lacks the columns.
     """
-    wanted = ("instruction", "output") if shape == "alpaca" else _MESSAGES
-    there = [name for name in wanted if name in chunk.columns]
+    required = ("instruction", "output") if shape == "alpaca" else _MESSAGES
+    present_names = [name for name in required if name in chunk.columns]
     # In JSON lines a key may be missing from a whole chunk; then its rows are rejected.
-    if first and (not there or (shape == "alpaca" and len(there) < len(wanted))):
+    if first and (not present_names or (shape == "alpaca" and len(present_names) < len(required))):
         raise DataError(
             f"these are no {shape} rows", where=where, given=", ".join(chunk.columns),
             allowed="instruction and output" if shape == "alpaca" else " or ".join(_MESSAGES),
         )  # fmt: skip
-    own = own_columns(chunk.columns, shape)
-    columns = {name: _plain(chunk.columns[name]) for name in own}
-    kept, pairs = _pairs(chunk, columns, _alpaca if shape == "alpaca" else _chat, reject, remarks)
-    others = {name: _taken(column, kept) for name, column in chunk.columns.items() if name not in (*own, "prompt")}
-    made = {"prompt": [prompt for prompt, _ in pairs], "answer": [answer for _, answer in pairs]}
-    return Chunk([chunk.numbers[row] for row in kept], {**others, **made}, chunk.untyped)
+    sources = shape_columns(chunk.columns, shape)
+    columns = {name: _plain(chunk.columns[name]) for name in sources}
+    rows, pairs = _pairs(chunk, columns, _alpaca if shape == "alpaca" else _chat, reject, remarks)
+    extra = {name: _take(column, rows) for name, column in chunk.columns.items() if name not in (*sources, "prompt")}
+    texts = {"prompt": [prompt for prompt, _ in pairs], "answer": [answer for _, answer in pairs]}
+    return Chunk([chunk.numbers[row] for row in rows], {**extra, **texts}, chunk.untyped)
 
 
 def with_context(chunk: Chunk, names: Mapping[str, str], prompt: str, reject: Reject) -> Chunk:
-    """``chunk`` with questions that begin with what the columns of ``CONTEXT`` say.
+    """``chunk`` with the content of the columns of ``CONTEXT`` at the beginning of the questions.
 
-    ``names``: ours -> theirs, of the columns of ``CONTEXT`` that are there; ``prompt``: the file's column of questions,
-    which is made where it is missing.
+    ``names``: ours -> theirs for the columns of ``CONTEXT`` in the file; ``prompt``: the file's column of questions,
+    created if missing.
     """
     columns = {ours: _plain(chunk.columns[theirs]) for ours, theirs in names.items()}
     if prompt in chunk.columns and not any(present(value) for column in columns.values() for value in column):
         return chunk
-    asked = _plain(chunk.columns.get(prompt, [""] * len(chunk.numbers)))
-    columns["prompt"] = ["" if text is None else text for text in asked] if chunk.untyped else asked
-    kept, pairs = _pairs(chunk, columns, _question, reject, None)
-    others = {name: _taken(column, kept) for name, column in chunk.columns.items() if name not in names.values()}
+    texts = _plain(chunk.columns.get(prompt, [""] * len(chunk.numbers)))
+    columns["prompt"] = ["" if text is None else text for text in texts] if chunk.untyped else texts
+    rows, pairs = _pairs(chunk, columns, _question, reject, None)
+    extra = {name: _take(column, rows) for name, column in chunk.columns.items() if name not in names.values()}
     questions = {prompt: [question for question, _ in pairs]}
-    return Chunk([chunk.numbers[row] for row in kept], {**others, **questions}, chunk.untyped)
+    return Chunk([chunk.numbers[row] for row in rows], {**extra, **questions}, chunk.untyped)
 
 
 def _pairs(
-    chunk: Chunk, columns: Mapping[str, list[Any]], read: Pairing, reject: Reject, remarks: Counter[str] | None
+    chunk: Chunk, columns: Mapping[str, list[Any]], pairing: Pairing, reject: Reject, remarks: Counter[str] | None
 ) -> tuple[list[int], list[Pair]]:
-    """The rows that ``read`` makes a pair of, and those pairs."""
-    kept, pairs = [], []
+    """Rows that ``pairing`` converts, and their pairs."""
+    rows, pairs = [], []
     for row, number in enumerate(chunk.numbers):
         values = {name: column[row] for name, column in columns.items()}
-        left_out: set[str] = set()
+        omissions: set[str] = set()
         try:
-            pairs.append(read(values, left_out))
+            pairs.append(pairing(values, omissions))
         except ValueError as error:
             reject(int(number), str(error), json.dumps(values, ensure_ascii=False, default=str))
             continue
-        kept.append(row)
+        rows.append(row)
         if remarks is not None:
-            remarks.update(left_out)
-    return kept, pairs
+            remarks.update(omissions)
+    return rows, pairs
 
 
 def _alpaca(row: dict[str, Any], remarks: set[str]) -> Pair:
-    instruction, given, output = (row.get(name) for name in _ALPACA)
+    instruction, context_text, output = (row.get(name) for name in _ALPACA)
     if output is None:
         raise ValueError("the answer is null")
     for name, value in (("instruction", instruction), ("output", output)):
         if not isinstance(value, str):
             raise ValueError(f"{name} is no text")
-    if given is not None and not isinstance(given, str):
+    if context_text is not None and not isinstance(context_text, str):
         raise ValueError("input is no text")
-    question = f"{instruction}\n\n{given}" if given and given.strip() else str(instruction)
+    question = f"{instruction}\n\n{context_text}" if context_text and context_text.strip() else str(instruction)
     return prompt_of([*context(row), ("user", question)]), output
 
 
 def _chat(row: dict[str, Any], remarks: set[str]) -> Pair:
-    said = next((row[name] for name in _MESSAGES if name in row), None)
-    messages, answer = conversation(said, row, remarks)
+    turns = next((row[name] for name in _MESSAGES if name in row), None)
+    messages, answer = conversation(turns, row, remarks)
     return prompt_of(messages), answer
 
 
 def _question(row: dict[str, Any], remarks: set[str]) -> Pair:
-    """The prompt of a row with a question of its own; one that is no text stays, and is rejected where it is fitted."""
-    before, question = context(row), row["prompt"]
-    if not before or not isinstance(question, str):
+    """Prompt of a row with its context and question; a question that is no text is rejected later, in ``fit``."""
+    messages, question = context(row), row["prompt"]
+    if not messages or not isinstance(question, str):
         return question, ""
-    return prompt_of([*before, ("user", question)] if question else before), ""
+    return prompt_of([*messages, ("user", question)] if question else messages), ""
 
 
 def _plain(values: Any) -> list[Any]:
     return list(values) if isinstance(values, list) else list(values.to_pylist())
 
 
-def _taken(column: Any, rows: list[int]) -> Any:
+def _take(column: Any, rows: list[int]) -> Any:
     if len(rows) == len(column):
         return column
     return [column[row] for row in rows] if isinstance(column, list) else column.take(pa.array(rows, pa.int64()))

@@ -1,17 +1,12 @@
-"""Which column of a file is which of ours?
+"""Reading of samples from files, with a column mapping and a report on unusable rows.
 
-``mapping_of`` checks a mapping (ours -> theirs), or makes one of the columns that have our names and those that look
-like metrics. CSV has no types: ``typed`` reads numbers where a column is to hold some.
-
-What samples does a file hold, and which of its rows could not be used?
-
-Rows stream in batch by batch from any format of ``chunks``. A column mapping (ours -> theirs) says what the file's
-columns mean: ``{"prompt": "instruction", "answer": "output"}`` for pairs, ``{"answer": "code"}`` for code to
-complete (the prompt is then empty), ``rejected`` for the faulty answer of a pair, ``system`` and ``history`` for what
-stands before the question. Without a mapping, columns of our names are taken as they are, and columns of numbers as
-metrics; rows of instruction data are recognised by their columns and become pairs (``instruction``). A row that cannot
-be used is never fatal: it goes into the ``ReadReport`` with its number, its cause and its content. A column that is
-missing or of the wrong type is fatal, and so is a file in which no row is left.
+Rows are streamed in batches from all formats of ``formats``. A column mapping (ours -> theirs) defines the meaning of
+the file's columns: ``{"prompt": "instruction", "answer": "output"}`` for pairs, ``{"answer": "code"}`` for code
+completion (the prompt is then empty), ``rejected`` for the rejected answer of a pair, ``system`` and ``history`` for
+text before the question. The default mapping takes columns of our names, and numeric columns as metrics; instruction
+data is recognised by its columns and converted to pairs (``instruction``). CSV has no types: ``typed`` converts
+numbers where a column needs them. An unusable row is not fatal: the ``ReadReport`` gets its number, cause and content.
+A missing column, a column of the wrong type and a file without usable rows are fatal.
 """
 
 from __future__ import annotations
@@ -28,7 +23,7 @@ import pyarrow.compute as pc
 
 from ..errors import DataError, did_you_mean
 from .formats import FORMATS, Chunk, Reject, chunks_of, format_of
-from .instruction import CONTEXT, SHAPES, converted, own_columns, shape_of, with_context
+from .instruction import CONTEXT, SHAPES, convert, shape_columns, shape_of, with_context
 from .report import UNPARSED, ReadReport, Rejected, is_rejected_file, rejected_file
 from .schema import COLUMNS, LABELS, complete, fit, kind_of
 from .write import ROWS
@@ -47,20 +42,20 @@ __all__ = [
 ]
 
 
-def mapping_of(columns: Mapping[str, str] | None, chunk: Chunk, there: list[str], where: str) -> dict[str, str]:
-    """Ours -> theirs for the columns to take; a ``DataError`` for one that is not ``there``."""
-    there = list(dict.fromkeys(there))
+def mapping_of(columns: Mapping[str, str] | None, chunk: Chunk, names: list[str], where: str) -> dict[str, str]:
+    """Mapping (ours -> theirs) of the columns to read; ``DataError`` for one that is not in ``names``."""
+    names = list(dict.fromkeys(names))
     if columns is None:
-        taken = {name: name for name in chunk.columns if name in COLUMNS or name in LABELS or is_metric(name, chunk)}
-        if "answer" not in taken:
+        mapping = {name: name for name in chunk.columns if name in COLUMNS or name in LABELS or is_metric(name, chunk)}
+        if "answer" not in mapping:
             raise DataError(
                 "there is no column 'answer'",
                 where=where,
-                given=", ".join(there),
-                hint=did_you_mean("answer", there)
+                given=", ".join(names),
+                hint=did_you_mean("answer", names)
                 or "name it in a column mapping, such as answer: COLUMN under data.columns, or --columns answer=COLUMN",
             )
-        return taken
+        return mapping
     if "answer" not in columns:
         raise DataError(
             "the column mapping must name the answer",
@@ -68,35 +63,35 @@ def mapping_of(columns: Mapping[str, str] | None, chunk: Chunk, there: list[str]
             given=dict(columns),
             allowed="answer: COLUMN, …",
         )
-    named = {ours: theirs for ours, theirs in columns.items() if ours not in CONTEXT}
-    if len(named) < len(columns):  # a question is made of what stands before it where the file has none
-        named.setdefault("prompt", "prompt")
-    for ours, theirs in {**columns, **named}.items():
-        if theirs not in there:
+    mapping = {ours: theirs for ours, theirs in columns.items() if ours not in CONTEXT}
+    if len(mapping) < len(columns):  # the context is the question of a file without questions
+        mapping.setdefault("prompt", "prompt")
+    for ours, theirs in {**columns, **mapping}.items():
+        if theirs not in names:
             raise DataError(
                 f"there is no column {theirs!r} to take as {ours!r}",
                 where=where,
-                allowed=", ".join(there),
-                hint=did_you_mean(theirs, there),
+                allowed=", ".join(names),
+                hint=did_you_mean(theirs, names),
             )
-    return named
+    return mapping
 
 
 def is_metric(name: str, chunk: Chunk) -> bool:
-    """Whether a column that nobody named looks like a metric: numbers, in CSV texts that are numbers."""
+    """Whether an unmapped column is numeric and so a metric; in CSV, a column of texts that are numbers."""
     values = chunk.columns[name]
     if kind_of(name) != "metric":
         return False
     if not isinstance(values, list):
         return bool(pa.types.is_floating(values.type) or pa.types.is_integer(values.type))
-    there = [value for value in values if value is not None]
+    cells = [value for value in values if value is not None]
     if chunk.untyped:
-        there = [_number(value) for value in there]
-    return bool(there) and {type(value) for value in there} <= {float, int}
+        cells = [_number(value) for value in cells]
+    return bool(cells) and {type(value) for value in cells} <= {float, int}
 
 
 def _number(text: Any) -> Any:
-    """The number that a cell of CSV spells, else the cell."""
+    """Number in a cell of CSV, or the cell itself."""
     try:
         return float(text)
     except (TypeError, ValueError):
@@ -104,14 +99,14 @@ def _number(text: Any) -> Any:
 
 
 def typed(name: str, values: list[Any]) -> list[Any]:
-    """Cells of CSV as the column ``name`` takes them: an empty prompt is one, numbers are read where they are meant."""
+    """Cells of CSV converted for the column ``name``: an empty prompt is valid, metrics are numbers."""
     if name == "prompt":
         return ["" if value is None else value for value in values]
     return [_number(value) for value in values] if kind_of(name) == "metric" else values
 
 
 EMPTY = "the answer is empty"
-"""A remark: such a row teaches to end at once. Questions for a teacher have none."""
+"""A remark: such a row trains the model to end at once. Questions for a teacher have no answers."""
 
 
 def read_table(
@@ -122,7 +117,7 @@ def read_table(
     language: str | None = None,
     report: ReadReport | None = None,
 ) -> pa.Table:
-    """All samples of ``path`` in memory; the arguments and errors are those of ``stream_table``."""
+    """All samples of ``path`` in memory; arguments and errors as in ``stream_table``."""
     batches = stream_table(path, columns=columns, format=format, language=language, report=report)
     return pa.Table.from_batches(batches).unify_dictionaries()
 
@@ -136,22 +131,21 @@ def stream_table(
     language: str | None = None,
     report: ReadReport | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """The samples of ``path``, at most ``batch`` at a time, in the schema of ``make_table``.
+    """Batches of at most ``batch`` samples of ``path`` in the schema of ``make_table``.
 
     ``path`` is a .parquet, .jsonl, .json (lines or an array), .csv, .tsv or .txt file (all but the first also .gz), a
-    folder saved by the package ``datasets``, or ``hub:NAME`` (``hub:NAME:CONFIG``); ``#SPLIT`` after the last two names
-    a split. ``format`` (parquet, jsonl, csv, text, datasets) overrules the ending; alpaca and chat say what the rows
-    are, as their columns do when there is no mapping. ``language`` is given to samples without one, before their ids
-    are computed; text is Python unless it says otherwise. ``report`` hears what was kept,
-    rejected and ignored.
+    folder saved by the package ``datasets``, or ``hub:NAME`` (``hub:NAME:CONFIG``); the last two may end in ``#SPLIT``.
+    ``format`` (parquet, jsonl, csv, text, datasets) overrides the suffix; alpaca and chat are shapes of rows, otherwise
+    recognised by the columns if there is no mapping. ``language``: for samples without one, set before their ids are
+    computed; Python by default for text. ``report`` receives the counts of rows kept, rejected and ignored.
 
-    Raises ``DataError`` when the file is missing or unreadable, a column is missing or of the wrong type, or no
-    row can be used.
+    Raises ``DataError`` when the file is missing or unreadable, a column is missing or of the wrong type, or no row is
+    usable.
     """
     report = ReadReport() if report is None else report
     report.path, where = str(path), str(path)
     shape = format if format in SHAPES else None
-    asked, format = format, format_of(where) if format is None or shape else format
+    option, format = format, format_of(where) if format is None or shape else format
     if format not in FORMATS:
         raise _no_format(where, format)
     language = language or ("python" if format == "text" else None)
@@ -161,26 +155,26 @@ def stream_table(
 
     mapping: dict[str, str] | None = None
     for chunk in chunks_of(where, format, batch, reject):
-        if mapping is None and columns is None and asked is None:
+        if mapping is None and columns is None and option is None:
             shape = shape_of(chunk.columns)
-        given = chunk.columns
-        chunk, used = _shaped(chunk, shape, columns, reject, report, first=mapping is None)
+        file_columns = chunk.columns
+        chunk, used = _with_shape(chunk, shape, columns, reject, report, first=mapping is None)
         if mapping is None:
-            mapping = mapping_of(columns, chunk, [*given, *chunk.columns], where)
-        elif columns is None:  # in JSON lines a key may come late
+            mapping = mapping_of(columns, chunk, [*file_columns, *chunk.columns], where)
+        elif columns is None:  # in JSON lines a key may appear late
             mapping |= {name: name for name in chunk.columns if name in COLUMNS}
-        kept_as = set(mapping.values()) - ({"prompt"} if shape else set())  # a shape makes its own prompts
-        unused = [name for name in given if name not in used and name not in kept_as]
+        sources = set(mapping.values()) - ({"prompt"} if shape else set())  # a shape creates the prompts
+        unused = [name for name in file_columns if name not in used and name not in sources]
         report.ignored = tuple(dict.fromkeys([*report.ignored, *unused]))
-        kept = _conform(chunk, mapping, language, report, guessed=columns is None)
-        if kept is not None:
-            report.kept += kept.num_rows
-            yield kept
+        samples = _conform(chunk, mapping, language, report, guessed=columns is None)
+        if samples is not None:
+            report.kept += samples.num_rows
+            yield samples
     if not report.kept:
-        raise _nothing_left(report)
+        raise _no_usable_row(report)
 
 
-def _shaped(
+def _with_shape(
     chunk: Chunk,
     shape: str | None,
     columns: Mapping[str, str] | None,
@@ -189,10 +183,10 @@ def _shaped(
     *,
     first: bool,
 ) -> tuple[Chunk, set[str]]:
-    """``chunk`` with prompts and answers in columns of their own, and the file's columns that were read for them."""
+    """``chunk`` with columns of prompts and answers, and the file's columns they were made of."""
     if shape is not None:
-        own = own_columns(chunk.columns, shape)
-        return converted(chunk, shape, reject, report.path, remarks=report.remarks, first=first), set(own)
+        sources = shape_columns(chunk.columns, shape)
+        return convert(chunk, shape, reject, report.path, remarks=report.remarks, first=first), set(sources)
     if columns is None:
         names = {name: name for name in CONTEXT if name in chunk.columns and not is_metric(name, chunk)}
     else:
@@ -202,13 +196,17 @@ def _shaped(
 
 
 def _no_format(where: str, format: str) -> DataError:
-    known = [*FORMATS, *SHAPES]
+    formats = [*FORMATS, *SHAPES]
     return DataError(
-        "there is no such format", where=where, given=format, allowed=", ".join(known), hint=did_you_mean(format, known)
+        "there is no such format",
+        where=where,
+        given=format,
+        allowed=", ".join(formats),
+        hint=did_you_mean(format, formats),
     )
 
 
-def _nothing_left(report: ReadReport) -> DataError:
+def _no_usable_row(report: ReadReport) -> DataError:
     if not report.rejected:
         return DataError("the file has no samples", where=report.path)
     first = min(report.rejected, key=lambda row: row.row)
@@ -222,9 +220,9 @@ def _nothing_left(report: ReadReport) -> DataError:
 def _conform(
     chunk: Chunk, mapping: Mapping[str, str], language: str | None, report: ReadReport, *, guessed: bool
 ) -> pa.RecordBatch | None:
-    """The usable rows of ``chunk`` in our schema, None when there are none; the others go to ``report``."""
+    """Usable rows of ``chunk`` in the schema, None without any; all others are added to ``report``."""
     rows = len(chunk.numbers)
-    fitted, causes = _fitted(chunk, mapping, report.path, guessed=guessed)
+    fitted, causes = _fit_columns(chunk, mapping, report.path, guessed=guessed)
     masks = _unusable(fitted)
     for cause, rejected in masks.items():
         for row in np.flatnonzero(rejected).tolist():
@@ -241,17 +239,17 @@ def _conform(
         report.rejected.append(Rejected(int(chunk.numbers[row]), causes[row], text))
     if len(causes) == rows:
         return None
-    kept = np.ones(rows, bool)
-    kept[list(causes)] = False
-    return complete({name: array.filter(pa.array(kept)) for name, array in fitted.items()}, language)
+    usable = np.ones(rows, bool)
+    usable[list(causes)] = False
+    return complete({name: array.filter(pa.array(usable)) for name, array in fitted.items()}, language)
 
 
-def _fitted(
+def _fit_columns(
     chunk: Chunk, mapping: Mapping[str, str], where: str, *, guessed: bool
 ) -> tuple[dict[str, pa.Array], dict[int, str]]:
-    """The columns that ``mapping`` takes, by our names, and the cause for each row that does not fit.
+    """Columns of ``mapping`` by our names, and the cause for each row with an invalid value.
 
-    ``guessed``: metrics were taken because they looked like some; a value that is none is then missing.
+    ``guessed``: metrics were recognised by their values, so that an invalid value is a missing one.
     """
     causes: dict[int, str] = {}
     fitted: dict[str, pa.Array] = {}
@@ -263,8 +261,8 @@ def _fitted(
         try:
             fitted[ours], misfits = fit(ours, [None] * len(chunk.numbers) if values is None else values)
         except DataError as error:
-            what = f"{error.what} (theirs: {theirs!r})" if ours != theirs else error.what
-            raise DataError(what, where=where, given=error.given, allowed=error.allowed, hint=error.hint) from error
+            problem = f"{error.message} (theirs: {theirs!r})" if ours != theirs else error.message
+            raise DataError(problem, where=where, given=error.given, allowed=error.allowed, hint=error.hint) from error
         if metric and guessed:
             fitted[ours] = fitted[ours].fill_null(float("nan"))
             continue
@@ -274,7 +272,7 @@ def _fitted(
 
 
 def _unusable(fitted: Mapping[str, pa.Array]) -> dict[str, npt.NDArray[np.bool_]]:
-    """By cause, which rows have nothing to learn from."""
+    """Masks of rows without content, by cause."""
     answer = fitted["answer"]
     prompt = fitted.get("prompt", pa.array([""] * len(answer), pa.large_string()))
     text = pc.binary_join_element_wise(prompt, answer, pa.scalar("", pa.large_string()))

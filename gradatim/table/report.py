@@ -1,4 +1,4 @@
-"""Which rows of a file were used, which were not, and why?"""
+"""Reports on the rows of a file that were used and rejected."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .write import replacing
 __all__ = ["UNPARSED", "ReadReport", "Rejected", "is_rejected_file", "rejected_file"]
 
 UNPARSED = ("not UTF-8", "not JSON", "not a JSON object")
-"""Causes that make a file one of another kind, perhaps: its lines are not repeated on the terminal."""
+"""Causes that may indicate a file of another kind, whose lines are not printed to the terminal."""
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row that cannot be used: its number from 1 (in text and JSON lines: its line), why, and what it said."""
+    """An unusable row: its number from 1 (in text and JSON lines the line), the cause and the content."""
 
     row: int
     cause: str
@@ -29,10 +29,10 @@ class Rejected:
 
 @dataclass
 class ReadReport:
-    """What became of a file's rows; filled while they are read.
+    """Counts of the rows of a file, filled during reading.
 
-    ``ignored``: columns that nothing was read from. ``remarks``: by sentence, the rows that are used although a part of
-    them is left out or missing.
+    ``ignored``: columns that are not used. ``remarks``: by sentence, the number of rows that are used although a part
+    of them is omitted or missing.
     """
 
     path: str = ""
@@ -43,22 +43,22 @@ class ReadReport:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Counts for a run's record: kept, rejected (by cause), ignored (column names), and remarks where there are."""
+        """Counts for a run's record: kept, rejected (by cause), ignored (column names), and remarks if any."""
         remarks = {"remarks": dict(sorted(self.remarks.items()))} if self.remarks else {}
         return {"kept": self.kept, "rejected": self._causes(), "ignored": list(self.ignored), **remarks}
 
     def notes(self) -> list[str]:
-        """One line for each thing of the file that is not used as it stands there, for people to read."""
+        """Lines for the user on rejected rows, remarks and ignored columns."""
         lines = []
         if self.rejected:
             causes = ", ".join(f"{cause} {count:,}" for cause, count in self._causes().items())
             first = min(row.row for row in self.rejected)
             total = self.kept + len(self.rejected)
             lines.append(f"{len(self.rejected):,} of {total:,} rows cannot be used, the first is row {first}: {causes}")
-        return [*(f"{self.path}: {line}" for line in lines), *self.remarked()]
+        return [*(f"{self.path}: {line}" for line in lines), *self.remark_lines()]
 
-    def remarked(self) -> list[str]:
-        """One line for each part of the rows, and for the columns, that nothing is read from."""
+    def remark_lines(self) -> list[str]:
+        """Lines for the user on remarks and ignored columns."""
         lines = [f"{remark}: in {count:,} of {self.kept:,} rows" for remark, count in sorted(self.remarks.items())]
         if self.ignored:
             lines.append(f"columns that are not used: {', '.join(self.ignored)}")
@@ -68,34 +68,34 @@ class ReadReport:
         return dict(sorted(Counter(row.cause for row in self.rejected).items()))
 
     def write_rejected(self, output: Path | str) -> Path | None:
-        """Write the rejected rows beside ``output``, as NAME.rejected.jsonl; return that path.
+        """Write the rejected rows beside ``output`` as NAME.rejected.jsonl; return that path.
 
-        Each line has the keys row, cause and content. Without rejected rows nothing is written, an older file of
-        that name is removed, and None is returned. A file that is no such list is neither replaced nor removed:
-        ``DataError``. Raises ``StorageFailed`` when the folder is not writable.
+        Each line has the keys row, cause and content. Without rejected rows an older file of that name is removed and
+        None returned. A file with other content is neither replaced nor removed: ``DataError``. Raises
+        ``StorageFailed`` for a folder that is not writable.
         """
-        beside = rejected_file(output)
-        if beside.exists() and not is_rejected_file(beside):
+        path = rejected_file(output)
+        if path.exists() and not is_rejected_file(path):
             if not self.rejected:
                 return None
-            raise DataError("this file does not hold rejected rows, so it is not replaced", where=beside)
+            raise DataError("this file does not hold rejected rows, so it is not replaced", where=path)
         if not self.rejected:
-            beside.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             return None
-        with replacing(beside) as file:
+        with replacing(path) as file:
             for row in sorted(self.rejected, key=lambda row: row.row):
                 line = {"row": row.row, "cause": row.cause, "content": row.content}
                 file.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
-        return beside
+        return path
 
 
 def rejected_file(output: Path | str) -> Path:
-    """Where the rejected rows of ``output`` are written."""
+    """Path of the file of rejected rows beside ``output``."""
     return Path(output).with_suffix(".rejected.jsonl")
 
 
 def is_rejected_file(path: Path) -> bool:
-    """Whether ``path`` holds rejected rows, by its first line; an empty file holds nothing else."""
+    """Whether ``path`` holds rejected rows, by its first line, or is empty."""
     try:
         with open_input(path) as file:
             first = next(file, b"")

@@ -1,10 +1,9 @@
-"""Which columns does a sample have, of which type, and what is its id?
+"""Columns of a table of samples, their types, and the content id.
 
-Four kinds of column: *text* (what the model may read), *name* (ids), *label* (few distinct words; groups of a
-result) and *metric* (one float per difficulty metric, named after it; NaN where a sample has no figure). The
-columns of ``SCHEMA`` are always there, in its order; labels of ``LABELS`` beyond them, a student's ``attempt`` and
-metrics follow when there are any. ``fit`` is the one place that turns foreign values into a column. Files are the
-business of ``read`` and ``write``.
+Four kinds of column: *text* (possible input of the model), *name* (ids), *label* (few distinct words; groups of a
+result) and *metric* (one float per difficulty metric, NaN for samples without a score). A table has all columns of
+``SCHEMA`` in its order; further labels of ``LABELS``, a student's ``attempt`` and metrics follow, if any. All
+conversions of external values to a column are in ``fit``.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ SCHEMA = pa.schema(
     ]
 )
 COLUMNS = tuple(SCHEMA.names)
-LABELS = ("level", "category", "language", "source", "band", "twin")  # band and twin are added on the way
+LABELS = ("level", "category", "language", "source", "band", "twin")  # band and twin are added by runs and splits
 
 _TYPES: dict[Kind, pa.DataType] = {
     "text": pa.large_string(),
@@ -53,7 +52,7 @@ _MEANING = {"text": "text", "name": "text or whole numbers", "label": "text or w
 
 
 def kind_of(name: str) -> Kind:
-    """The kind of the column called ``name``; every name that the schema does not know is a metric's."""
+    """Kind of the column ``name``; names outside the schema are metrics."""
     if name in LABELS:
         return "label"
     if name in ("id", "parent"):
@@ -62,46 +61,45 @@ def kind_of(name: str) -> Kind:
 
 
 def type_of(name: str) -> pa.DataType:
-    """The Arrow type of the column called ``name``."""
+    """Arrow type of the column ``name``."""
     return _TYPES[kind_of(name)]
 
 
 def sample_id(language: str, prompt: str) -> str:
-    """The content id: the first 16 hex digits of BLAKE2b over language, a NUL and the prompt.
+    """Content id: the first 16 hex digits of BLAKE2b of language, a NUL and the prompt.
 
-    For completion, where the prompt is empty, the answer takes its place (see ``questions``). Two answers to one
-    prompt have one id: it names the question.
+    For completion, with an empty prompt, the answer replaces it (see ``questions``). Two answers to one prompt have
+    one id: it identifies the question.
     """
     return hashlib.blake2b(f"{language}\0{prompt}".encode(), digest_size=8).hexdigest()
 
 
 def texts(table: pa.Table | pa.RecordBatch) -> pa.ChunkedArray | pa.Array:
-    """What a model learns from each sample: prompt and answer, joined with nothing between them."""
+    """Training texts of the samples: prompt and answer, concatenated."""
     return pc.binary_join_element_wise(table["prompt"], table["answer"], pa.scalar("", pa.large_string()))
 
 
 def questions(table: pa.Table | pa.RecordBatch) -> pa.ChunkedArray | pa.Array:
-    """What tells samples apart: the prompt, or the answer where the prompt is empty (code to complete)."""
+    """Question of each sample: the prompt, or the answer if the prompt is empty (code completion)."""
     return pc.if_else(pc.equal(table["prompt"], ""), table["answer"], table["prompt"])
 
 
 def make_table(columns: Mapping[str, Values | None]) -> pa.Table:
-    """A table of samples from plain columns (lists or Arrow or NumPy arrays, all of one length).
+    """Table of samples from plain columns (lists, Arrow or NumPy arrays, all of one length).
 
-    ``answer`` is the one column that must be given; ``prompt`` is empty without one, ids are computed where they
-    are missing, and the other columns of ``SCHEMA`` are null. Names outside ``SCHEMA`` and ``LABELS`` are metrics:
-    floats, missing ones NaN. Raises ``DataError`` that names the column, and the first row when a value does not
-    fit.
+    Only ``answer`` is required: the default prompt is empty, missing ids are computed, other columns of ``SCHEMA`` are
+    null. Names outside ``SCHEMA`` and ``LABELS`` are metrics: floats, NaN if missing. Raises ``DataError`` with the
+    column, and the first row with an invalid value.
     """
-    given = {name: values for name, values in columns.items() if values is not None}
-    lengths = {name: len(values) for name, values in given.items()}
-    if "answer" not in given:
-        hint = did_you_mean("answer", given)
-        raise DataError("the column 'answer' is missing", given=", ".join(given) or "no columns", hint=hint)
+    plain = {name: values for name, values in columns.items() if values is not None}
+    lengths = {name: len(values) for name, values in plain.items()}
+    if "answer" not in plain:
+        hint = did_you_mean("answer", plain)
+        raise DataError("the column 'answer' is missing", given=", ".join(plain) or "no columns", hint=hint)
     if len(set(lengths.values())) > 1:
         raise DataError("the columns differ in length", given=", ".join(f"{n} {k}" for n, k in lengths.items()))
     fitted: dict[str, pa.Array] = {}
-    for name, values in given.items():
+    for name, values in plain.items():
         fitted[name], misfits = fit(name, values)
         if name in ("prompt", "answer") and not misfits and fitted[name].null_count:
             misfits = pc.indices_nonzero(fitted[name].is_null()).to_pylist()
@@ -111,51 +109,50 @@ def make_table(columns: Mapping[str, Values | None]) -> pa.Table:
 
 
 def misfit(name: str, values: Values, row: int) -> DataError:
-    """The error that says which value of the column ``name`` does not fit, and what would."""
+    """Error for an invalid value of the column ``name``."""
     value = values[row]
-    shown = "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
-    known = did_you_mean(name, (*COLUMNS, *LABELS)) if kind_of(name) == "metric" else None
+    description = "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
+    hint = did_you_mean(name, (*COLUMNS, *LABELS)) if kind_of(name) == "metric" else None
     return DataError(
-        f"the column {name!r} has an unfit value in row {row}",
-        given=shown,
+        f"the column {name!r} has an invalid value in row {row}",
+        given=description,
         allowed=_MEANING[kind_of(name)],
-        hint=known,
+        hint=hint,
     )
 
 
 def complete(columns: Mapping[str, pa.Array], language: str | None = None) -> pa.RecordBatch:
-    """The batch that ``columns`` (fitted, none but ``answer`` required) make in the order of the schema.
+    """Batch of fitted ``columns`` in the order of the schema; only ``answer`` is required.
 
-    ``language`` fills the missing languages; ids are computed where they are null.
+    ``language`` replaces missing languages; null ids are computed.
     """
     rows = len(columns["answer"])
-    filled = dict(columns)
-    filled.setdefault("prompt", pa.array([""] * rows, pa.large_string()))
+    arrays = dict(columns)
+    arrays.setdefault("prompt", pa.array([""] * rows, pa.large_string()))
     for name in COLUMNS:
-        filled.setdefault(name, pa.nulls(rows, type_of(name)))
+        arrays.setdefault(name, pa.nulls(rows, type_of(name)))
     if language is not None:
-        filled["language"] = filled["language"].cast(pa.string()).fill_null(language).dictionary_encode()
-    filled["id"] = _with_ids(filled)
-    extra = [name for name in filled if name not in COLUMNS]
+        arrays["language"] = arrays["language"].cast(pa.string()).fill_null(language).dictionary_encode()
+    arrays["id"] = _with_ids(arrays)
+    extra = [name for name in arrays if name not in COLUMNS]
     fields = [*SCHEMA, *(pa.field(name, type_of(name)) for name in extra)]
-    return pa.RecordBatch.from_arrays([filled[field.name] for field in fields], schema=pa.schema(fields))
+    return pa.RecordBatch.from_arrays([arrays[field.name] for field in fields], schema=pa.schema(fields))
 
 
 def _with_ids(columns: Mapping[str, pa.Array]) -> pa.Array:
     if not columns["id"].null_count:
         return columns["id"]
     languages = columns["language"].cast(pa.string()).fill_null("").to_pylist()
-    asked = pc.if_else(pc.equal(columns["prompt"], ""), columns["answer"], columns["prompt"]).to_pylist()
-    computed = pa.array([sample_id(*pair) for pair in zip(languages, asked, strict=True)], pa.string())
-    return pc.coalesce(columns["id"], computed)
+    prompts = pc.if_else(pc.equal(columns["prompt"], ""), columns["answer"], columns["prompt"]).to_pylist()
+    ids = pa.array([sample_id(*pair) for pair in zip(languages, prompts, strict=True)], pa.string())
+    return pc.coalesce(columns["id"], ids)
 
 
 def fit(name: str, values: Values) -> tuple[pa.Array, list[int]]:
-    """``values`` as the column ``name``, and the rows (ascending) whose value does not fit and became null.
+    """``values`` as the column ``name``, and the rows (ascending) with an invalid value, which became null.
 
-    Whole numbers fit names and labels as their digits, since levels and ids are often written so; other numbers fit
-    labels. An Arrow column
-    fits as a whole or raises ``DataError``: its type already speaks for every row.
+    Integers are valid names and labels, as their digits, since levels and ids are often numbers; floats are valid
+    labels. An Arrow column is valid by its type or raises ``DataError``.
     """
     kind = kind_of(name)
     if isinstance(values, np.ndarray) and kind == "metric" and values.dtype.kind in "fiu":
@@ -163,45 +160,45 @@ def fit(name: str, values: Values) -> tuple[pa.Array, list[int]]:
     if isinstance(values, (pa.Array, pa.ChunkedArray)):
         return _fit_arrow(name, values), []
     plain: Iterable[Any] = values.tolist() if isinstance(values, np.ndarray) else values
-    taken = [_taken(value, kind) for value in plain]
-    misfits = [row for row, value in enumerate(taken) if value is _UNFIT]
+    converted = [_converted(value, kind) for value in plain]
+    misfits = [row for row, value in enumerate(converted) if value is _INVALID]
     for row in misfits:
-        taken[row] = None
-    return _encoded(pa.array(taken, _plain(kind)), kind), misfits
+        converted[row] = None
+    return _encoded(pa.array(converted, _plain(kind)), kind), misfits
 
 
-_UNFIT = object()  # told apart from None, which is a missing value
+_INVALID = object()  # distinct from None, a missing value
 
 
-def _taken(value: Any, kind: Kind) -> Any:
-    """``value`` as a column of ``kind`` holds it, or ``_UNFIT``."""
+def _converted(value: Any, kind: Kind) -> Any:
+    """``value`` converted for a column of ``kind``, or ``_INVALID``."""
     if value is None:
         return None
     if isinstance(value, str) and kind != "metric":
-        # Half a surrogate pair is a valid JSON escape and a Python string, but no file can hold it.
-        return value if value.isascii() or not _has_surrogate(value) else _UNFIT
+        # A lone surrogate is valid in JSON escapes and Python strings, but has no UTF-8 encoding.
+        return value if value.isascii() or not _has_surrogate(value) else _INVALID
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return _UNFIT
+        return _INVALID
     if kind == "metric":
         return _float(value)
     if kind == "label" and isinstance(value, float):
         return _digits(value)
-    return str(value) if kind != "text" and isinstance(value, int) else _UNFIT
+    return str(value) if kind != "text" and isinstance(value, int) else _INVALID
 
 
 def _float(value: float) -> Any:
     try:
         return float(value)
-    except OverflowError:  # a whole number beyond every float
-        return _UNFIT
+    except OverflowError:  # an integer beyond the range of floats
+        return _INVALID
 
 
 def _digits(value: float) -> Any:
-    """A number as a label: 1.1 is "1.1", 3.0 is "3", since whole numbers with gaps come as floats; NaN is missing."""
+    """Label of a number: 1.1 is "1.1", 3.0 is "3", since columns of integers with gaps are floats; NaN is missing."""
     if math.isnan(value):
         return None
     if math.isinf(value):
-        return _UNFIT
+        return _INVALID
     return str(int(value)) if value.is_integer() else repr(value)
 
 
@@ -215,18 +212,18 @@ def _has_surrogate(text: str) -> bool:
 
 def _fit_arrow(name: str, values: pa.Array | pa.ChunkedArray) -> pa.Array:
     kind, array = kind_of(name), values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    held = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
-    words = pa.types.is_string(held) or pa.types.is_large_string(held) or held == pa.string_view()
-    whole = pa.types.is_integer(held)
-    fits = pa.types.is_null(held) or (words and kind != "metric") or (whole and kind != "text")
-    floats = pa.types.is_floating(held) and kind in ("metric", "label")
+    dtype = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+    strings = pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or dtype == pa.string_view()
+    integers = pa.types.is_integer(dtype)
+    fits = pa.types.is_null(dtype) or (strings and kind != "metric") or (integers and kind != "text")
+    floats = pa.types.is_floating(dtype) and kind in ("metric", "label")
     if not fits and not floats:
-        known = did_you_mean(name, (*COLUMNS, *LABELS)) if kind == "metric" else None
-        raise DataError(f"the column {name!r} has the wrong type", given=str(held), allowed=_MEANING[kind], hint=known)
+        hint = did_you_mean(name, (*COLUMNS, *LABELS)) if kind == "metric" else None
+        raise DataError(f"the column {name!r} has the wrong type", given=str(dtype), allowed=_MEANING[kind], hint=hint)
     if floats and kind == "label":
         labels = (None if value is None else _digits(value) for value in array.to_pylist())
-        return _encoded(pa.array([None if label is _UNFIT else label for label in labels], pa.string()), kind)
-    # Whole numbers beyond 2^53 lose their last digits as floats, which is no reason to refuse the file.
+        return _encoded(pa.array([None if label is _INVALID else label for label in labels], pa.string()), kind)
+    # Integers beyond 2^53 lose their last digits as floats, which is acceptable for a metric.
     return _encoded(array.cast(_plain(kind), safe=kind != "metric"), kind)
 
 

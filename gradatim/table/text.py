@@ -1,10 +1,9 @@
-"""How is a sample written as plain text?
+"""TinyPy's text format of samples.
 
-TinyPy's text format: a program, a line ``# output``, the printed lines as comments, and a blank line after every
-sample. ``prompt`` ends with the line ``# output``, ``answer`` is what follows; both end with a newline, so the
-file is the samples' texts with a blank line after each, and reads back the same, byte for byte. A file whose first
-sample has no ``# output`` line is code to complete: every sample is an answer to an empty prompt. Bytes only; no
-tables here.
+A sample is a program, a line ``# output`` and the printed lines as comments, followed by a blank line. ``prompt`` ends
+with the line ``# output``, ``answer`` is the rest; both end with a newline, so a file is the samples' texts with a
+blank line after each, and reading restores them byte for byte. If the first sample has no line ``# output``, the file
+is code completion: all samples are answers to an empty prompt. The functions work on bytes and strings, not tables.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ MARK = "# output\n"
 
 
 def divide(text: str) -> tuple[str, str] | None:
-    """``text`` as prompt and answer, divided after the first line ``# output``; None when it has no such line."""
+    """Prompt and answer of ``text``, split after the first line ``# output``; None without such a line."""
     start = 0 if text.startswith(MARK) else text.find("\n" + MARK) + 1
     if not start and not text.startswith(MARK):
         return None
@@ -26,7 +25,7 @@ def divide(text: str) -> tuple[str, str] | None:
 
 
 def sample_blocks(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """The runs of lines between blank ones: (number of the first line from 1, the lines with their ends)."""
+    """Blocks of lines between blank lines: (number of the first line from 1, the lines with their line ends)."""
     block: list[bytes] = []
     for number, line in enumerate(lines, start=1):
         if line != b"\n":
@@ -39,8 +38,8 @@ def sample_blocks(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def sample_lines(prompt: str, answer: str, code_only: bool) -> bytes | None:
-    """The sample as a file holds it; None when ``divide`` would not find the same prompt and answer there."""
+    """Bytes of the sample in a file; None if ``divide`` would not restore its prompt and answer."""
     text = prompt + answer
-    whole = text.endswith("\n") and not text.startswith("\n") and "\n\n" not in text
+    is_block = text.endswith("\n") and not text.startswith("\n") and "\n\n" not in text
     same = prompt == "" and divide(text) is None if code_only else divide(text) == (prompt, answer)
-    return f"{text}\n".encode() if whole and same and text.strip() else None
+    return f"{text}\n".encode() if is_block and same and text.strip() else None

@@ -1,9 +1,9 @@
-"""How does a table become a file, whole or not at all?
+"""Atomic writing of tables to files.
 
-Batches go in, one file comes out: Parquet (zstd, row groups of a fixed size whatever the batches' sizes were, so
-the same samples give the same bytes), JSON lines (one object per sample, every column; a metric that is not finite
-is null), or text (prompt and answer alone, samples divided by a blank line). The file is written beside its place
-under another name, flushed to the disk, and renamed: a reader sees the old file or the new one, never half of one.
+Formats: Parquet (zstd, row groups of a fixed size independent of the batches, so the same samples give the same bytes),
+JSON lines (one object per sample with all columns; a metric that is not finite is null), and text (prompt and answer
+only, samples separated by a blank line). The content goes to a temporary file, which is flushed and renamed, so readers
+see the old file or the new one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .text import divide, sample_blocks, sample_lines
 
 __all__ = ["ROWS", "check_format", "is_written", "replacing", "write_stream", "write_table"]
 
-ROWS = 65_536  # samples in a row group, and in a batch unless the caller says otherwise
+ROWS = 65_536  # samples in a row group, and by default in a batch
 
 
 def write_table(table: pa.Table, path: Path | str) -> None:
@@ -38,10 +38,9 @@ def write_stream(
 ) -> int:
     """Write ``batches``, all with the columns of the first, to ``path``, and return the number of samples.
 
-    The folder is made when it is missing. ``schema`` lets an empty table be written. Raises ``DataError`` for a
-    format that is not there, for batches whose columns differ, and for samples that text cannot hold;
-    ``StorageFailed`` when the disk is full or not writable. In each case a file that was there before is
-    untouched.
+    A missing folder is created. ``schema`` is needed for an empty table. Raises ``DataError`` for an unknown format,
+    for batches whose columns differ, and for samples that text cannot represent; ``StorageFailed`` when the disk is
+    full or not writable. An existing file is unchanged after an error.
     """
     path = Path(path)
     check_format(path)
@@ -57,7 +56,7 @@ def write_stream(
 
 
 def check_format(path: Path) -> None:
-    """Raise ``DataError`` when no format has the ending of ``path``."""
+    """Raise ``DataError`` when no format has the suffix of ``path``."""
     if path.suffix.lower() not in _WRITERS:
         raise DataError("no format has this ending", where=path, given=path.suffix or "none", allowed=_endings())
 
@@ -67,9 +66,9 @@ def _endings() -> str:
 
 
 def is_written(path: Path) -> bool:
-    """Whether ``path`` holds samples as they are written here: their columns begin with the schema's, in its order.
+    """Whether this module wrote ``path``: its columns begin with the schema's, in the same order.
 
-    Of text the first sample must be a program, the line ``# output`` and comments alone.
+    In text the first sample must be a program, the line ``# output`` and only comments.
     """
     suffix = path.suffix.lower()
     with open_input(path) as file:
@@ -77,16 +76,16 @@ def is_written(path: Path) -> bool:
             return list(pq.ParquetFile(file).schema_arrow.names[: len(COLUMNS)]) == list(COLUMNS)
         if suffix == ".txt":
             _, block = next(sample_blocks(file), (0, b""))
-            parts = divide(block.decode())
-            return parts is not None and all(line.startswith("#") for line in parts[1].splitlines())
+            pair = divide(block.decode())
+            return pair is not None and all(line.startswith("#") for line in pair[1].splitlines())
         row = json.loads(next(file, b"null"))
         return isinstance(row, dict) and list(row)[: len(COLUMNS)] == list(COLUMNS)
 
 
 def _regrouped(batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema, path: Path) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of ``ROWS`` (the last may be shorter), labels' words in order of appearance."""
-    waiting: list[pa.Table] = []
-    held = 0
+    """The same rows in batches of ``ROWS`` (the last may be shorter), dictionaries of labels in order of appearance."""
+    buffer: list[pa.Table] = []
+    buffer_rows = 0
     for batch in batches:
         if batch.schema.names != schema.names:
             raise DataError(
@@ -96,14 +95,14 @@ def _regrouped(batches: Iterable[pa.RecordBatch | pa.Table], schema: pa.Schema, 
                 allowed=", ".join(schema.names),
             )
         table = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
-        waiting.append(table.cast(schema))
-        held += table.num_rows
-        while held >= ROWS:
-            whole = pa.concat_tables(waiting)
-            yield _one_batch(whole.slice(0, ROWS))
-            waiting, held = [whole.slice(ROWS)], held - ROWS
-    if held:
-        yield _one_batch(pa.concat_tables(waiting))
+        buffer.append(table.cast(schema))
+        buffer_rows += table.num_rows
+        while buffer_rows >= ROWS:
+            rows = pa.concat_tables(buffer)
+            yield _one_batch(rows.slice(0, ROWS))
+            buffer, buffer_rows = [rows.slice(ROWS)], buffer_rows - ROWS
+    if buffer_rows:
+        yield _one_batch(pa.concat_tables(buffer))
 
 
 def _one_batch(table: pa.Table) -> pa.RecordBatch:
@@ -131,7 +130,7 @@ def _write_json_lines(file: BinaryIO, batches: Iterator[pa.RecordBatch], schema:
     rows = 0
     for batch in batches:
         for row in batch.to_pylist():
-            for name in metrics:  # JSON has no NaN, and a metric that is null reads as NaN again
+            for name in metrics:  # JSON has no NaN; a null metric is read as NaN
                 row[name] = row[name] if row[name] is not None and math.isfinite(row[name]) else None
             file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
         rows += batch.num_rows
@@ -147,10 +146,10 @@ def _write_text(file: BinaryIO, batches: Iterator[pa.RecordBatch], schema: pa.Sc
             lines = sample_lines(prompt, answer, code_only)
             if lines is None:
                 raise DataError(
-                    "text cannot hold this sample so that it reads back the same",
+                    "this sample cannot be restored from the text format",
                     where=f"{path}, row {row}",
                     given=repr((prompt + answer)[:60]),
-                    allowed="lines up to '# output', then more, none of them blank; or in every row only code",
+                    allowed="lines up to '# output' and further lines, none of them blank; or only code in all rows",
                     hint="write .jsonl or .parquet",
                 )
             file.write(lines)

@@ -193,7 +193,7 @@ def _cache_errors(folder: Path) -> Iterator[None]:
             yield
     except StorageFailed as error:
         hint = "a folder of yours with room in it as the cache: export GRADATIM_CACHE=FOLDER"
-        raise StorageFailed("replies cannot be kept: " + error.what, where=folder, hint=hint) from error
+        raise StorageFailed("replies cannot be kept: " + error.message, where=folder, hint=hint) from error
 
 
 def _digest(text: bytes) -> bytes:

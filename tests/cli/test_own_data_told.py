@@ -93,11 +93,11 @@ def test_an_edited_file_is_refused_by_run_and_plan_in_one_line(gradatim, tmp_pat
     for verb in ("plan", "run"):
         said = gradatim(verb, name)
         assert said.status == 2
-        assert "rows.jsonl: the data file has been changed since the run's samples were made" in told(said.err)
+        assert "rows.jsonl: the data file has been changed since the run's samples were read" in told(said.err)
         assert said.err.count("gradatim:") == 1
     said = gradatim("plan", name, "--set", "data.on_change=keep")
     assert said.status == 0
-    assert "has been changed since its samples were made: they are used as they were" in told(said.err)
+    assert "has been changed since its samples were read: the old samples are used" in told(said.err)
 
 
 @pytest.mark.parametrize("ending", [".csv", ".jsonl", ".json"])

@@ -17,7 +17,7 @@ import pytest
 from attacking import wait_until
 
 import gradatim
-from gradatim.errors import WallsMissing, WorkFailed
+from gradatim.errors import SandboxMissing, WorkFailed
 from gradatim.sandbox import preflight as walls
 from gradatim.sandbox import seccomp
 from gradatim.sandbox.bwrap import enclose
@@ -144,7 +144,7 @@ def test_files_beyond_the_descriptors_of_this_process_are_one_error(sandbox):
 
 def test_without_bubblewrap_running_is_refused_with_the_command_that_installs_it(fresh, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(WallsMissing, match=r"not installed.*apt install bubblewrap") as caught:
+    with pytest.raises(SandboxMissing, match=r"not installed.*apt install bubblewrap") as caught:
         Sandbox()
     assert caught.value.exit_code == 2
     assert "--unsafe" in str(caught.value)
@@ -172,7 +172,7 @@ def instead_of_bwrap(fresh, monkeypatch, tmp_path):
 
 def test_without_user_namespaces_the_kernels_complaint_is_told(instead_of_bwrap):
     instead_of_bwrap('echo "bwrap: No permissions to create a new namespace" >&2; exit 1')
-    with pytest.raises(WallsMissing, match="No permissions to create a new namespace"):
+    with pytest.raises(SandboxMissing, match="No permissions to create a new namespace"):
         Sandbox()
 
 
@@ -196,7 +196,7 @@ def test_a_wall_that_only_seems_to_stand_is_found_missing(instead_of_bwrap):
     instead_of_bwrap('while test "$1" != --; do shift; done; shift 5; exec /bin/sh "$@"')
     missing = set(walls.find_walls().missing)
     assert {"seccomp", "user", "network", "devices", "boot-parameters"} <= missing
-    with pytest.raises(WallsMissing, match="do not stand"):
+    with pytest.raises(SandboxMissing, match="do not stand"):
         Sandbox()
 
 
@@ -291,7 +291,7 @@ def test_numbers_of_calls_are_the_kernels():
 def test_a_process_that_ignores_the_end_of_children_runs_no_program(sandbox):
     usual = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
-        with pytest.raises(WallsMissing, match="ignores SIGCHLD"):
+        with pytest.raises(SandboxMissing, match="ignores SIGCHLD"):
             Sandbox()
     finally:
         signal.signal(signal.SIGCHLD, usual)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...corpus import Corpus, CorpusMaker, SplitChoice, key_of
+from ...corpus import Corpus, CorpusMaker, SplitSettings, key_of
 from ...difficulty import DIFFICULTIES
 from ...errors import RecipeError, UserError
 from ...evaluation import SUITES
@@ -173,7 +173,7 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher
     return CorpusMaker(
         source=_source(recipe, events, asking),
         metrics={recipe.difficulty.metric: difficulty},
-        parts=SplitChoice(
+        split_settings=SplitSettings(
             parts.by,
             parts.validation,
             parts.test,
@@ -182,7 +182,7 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher
         ),
         key=key_of(asked),
         workers=recipe.workers,
-        deliver=delivery(recipe, asking),
+        rejected_answers=delivery(recipe, asking),
         on_change=recipe.data.on_change,
     )
 

@@ -76,13 +76,13 @@ def _account(recipe: Recipe) -> str:
 
 @dataclass(frozen=True)
 class Delivery:
-    """Lays a faulty answer, or the student's own attempt, beside each right one; see ``corpus.Deliver``."""
+    """Lays a faulty answer, or the student's own attempt, beside each right one; see ``corpus.RejectedAnswers``."""
 
     recipe: Recipe
     shared: Teacher | None = None
 
     @property
-    def asks(self) -> bool:
+    def needs_attempts(self) -> bool:
         """Whether the student's own attempts are wanted: as faulty answers, or to learn a teacher's view of them."""
         return self._shares.get("student", 0) > 0 or _learns_attempts(self.recipe)
 
