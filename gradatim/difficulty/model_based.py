@@ -21,31 +21,28 @@ tokenizer's chat template, and answer and options begin where that ends. What ca
 counts why. Figures are remembered by the model's weights (an adapter's with those of its base) and the sample's text
 (see ``remembered``).
 
-A model is named as ``student.base`` is: a folder, a .gguf file or a name on the hub. ``student`` comes after this
-layer, so it is asked through a ``Scorer``: one that is handed in, or ``Named``, which finds what opens models by name
-(``MODELS``) at the first question. No tensors are seen here.
+A model is named as ``student.base`` is: a folder, a .gguf file or a name on the hub. Models belong to a later layer, so
+each is read through a ``Scorer`` that the injected ``OpenScorer`` opens. No tensors are handled here.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from ..errors import RecipeError
 from ..options import strict
-from ..registry import Registry
 from ..stage import Event, Events, ignore_events
-from .cache import Remembered, digest_of, key_of
+from .cache import Remembered, key_of
 
 __all__ = [
-    "MODELS",
     "Asked",
     "Measure",
     "ModelDifficulty",
-    "Named",
+    "OpenScorer",
     "Quantity",
     "Scorer",
     "attention",
@@ -90,38 +87,12 @@ class Scorer(Protocol):
         ...
 
 
-MODELS: Registry[Callable[..., Any]] = Registry("work on a model", "works on models")
-MODELS.lazy("check", "gradatim.model.hub:check_model", "see that a name may mean a model")
-MODELS.lazy("places", "gradatim.model.hub:places_of", "where a model's weights lie, its base's included")
-MODELS.lazy("read", "gradatim.inference.loglikelihood:read_model", "what a ``Scorer`` reads, by the model of a name")
+class OpenScorer(Protocol):
+    """The scorer of a model by its name; injected by ``assemble.difficulties``."""
 
-
-TOKENS = "tokens 2"
-"""Part of a model's identity; a change of the tokens that a text is read as takes a new one."""
-
-
-@dataclass(frozen=True)
-class Named:
-    """The scorer of a model by its name. It is loaded when there is something to ask, and let go afterwards."""
-
-    name: str
-    batch: int | None = None
-    chat: bool = False
-
-    @property
-    def identity(self) -> str:
-        """A digest of the weights, configuration and tokenizer, of an adapter's base too; a model on the hub is fetched
-        for it. The batch changes only last bits.
-        """
-        told = [digest_of(place, template=self.chat) for place in MODELS.get("places")(self.name)]
-        return "\0".join([TOKENS, *told, *(["chat"] if self.chat else [])])
-
-    def read(self, quantity: Quantity, asked: Sequence[Asked]) -> Iterator[Mapping[int, float | str]]:
-        """See ``Scorer``."""
-        found: Iterator[Mapping[int, float | str]] = MODELS.get("read")(
-            self.name, quantity, asked, batch=self.batch, chat=self.chat
-        )
-        return found
+    def __call__(self, model: str, *, batch: int | None = None, chat: bool = False) -> Scorer:
+        """Raises ``DataError`` when there is no such model."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -203,40 +174,56 @@ def _asked(samples: pa.Table, *, options: bool) -> list[Asked]:
     return [Asked(prompt, answer, tuple(choices or ())) for prompt, answer, choices in rows]
 
 
-def _made(measure: Measure, models: Sequence[str], batch: int | None, chat: bool) -> ModelDifficulty:
+def _made(
+    measure: Measure, open_scorer: OpenScorer | None, models: Sequence[str], batch: int | None, chat: bool
+) -> ModelDifficulty:
+    where = f"the difficulty {measure!r}"
     if not models or not all(models):
         raise RecipeError(
             "it needs a model to ask",
-            where=f"the difficulty {measure!r}",
+            where=where,
             allowed="a folder, a .gguf file, or a name on the hub",
             hint="model: FOLDER" if measure != "p_correct" else "model: FOLDER, or a list of them",
         )
     if batch is not None and batch < 1:
-        raise RecipeError("batch must be 1 or more", where=f"the difficulty {measure!r}", given=batch)
-    for model in models:
-        MODELS.get("check")(model)
-    return ModelDifficulty(measure, tuple(Named(model, batch, chat) for model in models))
+        raise RecipeError("batch must be 1 or more", where=where, given=batch)
+    if open_scorer is None:
+        raise RecipeError("it needs a scorer", where=where, hint=f"assemble.make_difficulty({measure!r}, options)")
+    return ModelDifficulty(measure, tuple(open_scorer(model, batch=batch, chat=chat) for model in models))
 
 
 @strict("the difficulty 'loss'")
-def loss(*, model: str = "", batch: int | None = None, chat: bool = False) -> ModelDifficulty:
+def loss(
+    open_scorer: OpenScorer | None = None, /, *, model: str = "", batch: int | None = None, chat: bool = False
+) -> ModelDifficulty:
     """How surprised a model is by the answer: nats per token, after the prompt."""
-    return _made("loss", [model], batch, chat)
+    return _made("loss", open_scorer, [model], batch, chat)
 
 
 @strict("the difficulty 'perplexity'")
-def perplexity(*, model: str = "", batch: int | None = None, chat: bool = False) -> ModelDifficulty:
+def perplexity(
+    open_scorer: OpenScorer | None = None, /, *, model: str = "", batch: int | None = None, chat: bool = False
+) -> ModelDifficulty:
     """How surprised a model is by the answer, as a perplexity: exp of the loss."""
-    return _made("perplexity", [model], batch, chat)
+    return _made("perplexity", open_scorer, [model], batch, chat)
 
 
 @strict("the difficulty 'attention'")
-def attention(*, model: str = "", batch: int | None = None, chat: bool = False) -> ModelDifficulty:
+def attention(
+    open_scorer: OpenScorer | None = None, /, *, model: str = "", batch: int | None = None, chat: bool = False
+) -> ModelDifficulty:
     """How little a model's attention on the answer's tokens varies: minus the attention score of 2405.07490."""
-    return _made("attention", [model], batch, chat)
+    return _made("attention", open_scorer, [model], batch, chat)
 
 
 @strict("the difficulty 'p_correct'")
-def p_correct(*, model: str | list[str] = "", batch: int | None = None, chat: bool = False) -> ModelDifficulty:
+def p_correct(
+    open_scorer: OpenScorer | None = None,
+    /,
+    *,
+    model: str | list[str] = "",
+    batch: int | None = None,
+    chat: bool = False,
+) -> ModelDifficulty:
     """How unlikely the right answer is for one or several models: 1 - its mean probability."""
-    return _made("p_correct", [model] if isinstance(model, str) else model, batch, chat)
+    return _made("p_correct", open_scorer, [model] if isinstance(model, str) else model, batch, chat)

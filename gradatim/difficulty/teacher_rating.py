@@ -8,8 +8,8 @@ and the sample's text as soon as they arrive (see ``remembered``), so a rating t
 The prompt is ``judged.md`` beside this file, or a file of the user's: above a line ``---`` what the system is told,
 below it the user's message, with ``{question}`` and, if wanted, ``{answer}``.
 
-``teacher`` comes after this layer: what is needed of it is found by name at the first question. Whether a teacher's
-opinion predicts what a student gets wrong is told by ``report.correlation``.
+Teachers belong to a later layer, so the chat comes from the injected ``OpenChat``. How well a teacher's rating predicts
+the errors of a model is measured by ``reporting.correlation``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..errors import DataError, RecipeError
 from ..files import read_input
 from ..options import strict
-from ..registry import Registry
 from ..stage import Event, Events, ignore_events
 from .cache import Remembered, key_of
 
@@ -41,22 +40,51 @@ MOST_TOKENS = 400
 LOWEST, HIGHEST = 1, 10
 PACKAGED = Path(__file__).with_name("judged.md")
 
-TEACHING: Registry[Any] = Registry("part of the teacher", "parts of the teacher")
-TEACHING.lazy("request", "gradatim.teacher:Request", "what a chat is asked")
-TEACHING.lazy("teachers", "gradatim.teacher:TEACHERS", "teachers by name")
-
 _TAGGED = re.compile(r"<difficulty>\s*(\d{1,2})\s*</difficulty>")
 _PLACE = re.compile(r"\{(question|answer)\}")
 _PARTED = re.compile(r"^---[ \t]*\n", re.MULTILINE)
 
 
-class Chats(Protocol):
-    """What this module needs of ``teacher.Chat``."""
+Messages = tuple[tuple[str, str], ...]
+"""One conversation: (role, text) pairs."""
+
+
+class Completion(Protocol):
+    """The reply to one conversation; ``finish`` is the reason why it ended."""
 
     @property
-    def identity(self) -> str: ...
+    def text(self) -> str: ...
 
-    def ask(self, requests: Sequence[Any], events: Events = ..., received: Any = ...) -> Sequence[Any]: ...
+    @property
+    def finish(self) -> str: ...
+
+
+class RatingChat(Protocol):
+    """A chat model that completes conversations at temperature 0."""
+
+    @property
+    def identity(self) -> str:
+        """Endpoint and model: ratings are stored under it."""
+        ...
+
+    def complete(
+        self,
+        messages: Sequence[Messages],
+        *,
+        max_tokens: int,
+        events: Events = ...,
+        received: Callable[[int, Completion], None],
+    ) -> None:
+        """Call ``received`` with the index and the completion of each conversation; a refused one has none."""
+        ...
+
+
+class OpenChat(Protocol):
+    """The chat of a teacher by its name and options; injected by ``assemble.difficulties``."""
+
+    def __call__(self, teacher: str, options: Mapping[str, Any], *, where: str) -> RatingChat:
+        """Raises ``UnknownPart`` or ``RecipeError`` when there is no such teacher, or it has no chat."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +94,7 @@ class Judged:
     ``causes`` counts, for the last call, why samples have none.
     """
 
-    chat: Chats
+    chat: RatingChat
     prompt: str
     causes: Counter[str] = field(default_factory=Counter, compare=False)
 
@@ -95,7 +123,7 @@ class Judged:
 
         from ..languages.thinking import strip_thinking
 
-        def received(place: int, reply: Any) -> None:
+        def received(place: int, reply: Completion) -> None:
             rating = read_rating(strip_thinking(reply.text))
             if rating is None:
                 why[order[place]] = f"the reply cannot be read ({reply.finish})"
@@ -104,10 +132,8 @@ class Judged:
             kept.add({order[place]: rating})
 
         if todo:
-            request = TEACHING.get("request")
-            asked = [request(messages=self._messages(*pair), max_tokens=MOST_TOKENS) for pair in todo.values()]
-            self.chat.ask(asked, events, received)
-            getattr(self.chat, "release", lambda: None)()  # a model in this process gives its memory back
+            conversations = [self._messages(*pair) for pair in todo.values()]
+            self.chat.complete(conversations, max_tokens=MOST_TOKENS, events=events, received=received)
         self.causes.update(why.get(key, "the request was refused") for key in keys if key not in figures)
         for cause, count in sorted(self.causes.items()):
             events(Event("note", "judged", text=f"judged: {count:,} samples have no score: {cause}"))
@@ -133,16 +159,21 @@ def read_rating(text: str) -> float | None:
 
 
 @strict("the difficulty 'judged'")
-def judged(*, teacher: str = "", options: Mapping[str, Any] | None = None, prompt: str | None = None) -> Judged:
+def judged(
+    open_chat: OpenChat | None = None,
+    /,
+    *,
+    teacher: str = "",
+    options: Mapping[str, Any] | None = None,
+    prompt: str | None = None,
+) -> Judged:
     """How hard a teacher finds a sample, from 1 to 10; what cannot be read has no score."""
     where = "the difficulty 'judged'"
     if not teacher:
         raise RecipeError("it needs a teacher to ask", where=where, hint="teacher: api, and its options in options")
-    made = TEACHING.get("teachers").get(teacher, where=f"{where}: teacher")(**dict(options or {}))
-    chat = getattr(made, "chat", None)
-    if chat is None:
-        raise RecipeError("this teacher has no opinions, only the truth", where=where, given=teacher, allowed="a chat")
-    return Judged(chat, _prompt(prompt))
+    if open_chat is None:
+        raise RecipeError("it needs a chat", where=where, hint="assemble.make_difficulty('judged', options)")
+    return Judged(open_chat(teacher, options or {}, where=where), _prompt(prompt))
 
 
 def _prompt(given: str | None) -> str:
