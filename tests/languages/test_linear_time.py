@@ -58,7 +58,7 @@ SCANNERS: dict[str, Callable[[str], object]] = {
     "c: diagnostics": lambda text: gcc.diagnostics(text.encode()),
     "candidate: header": candidate._HEADER.findall,
     "canonical": canonical,
-    "check: telling line": lambda text: check._telling(text.encode()),
+    "check: telling line": lambda text: check._error_line(text.encode()),
     "crux: answer": lambda text: crux.answer_in(text, "output", begun=True),
     "divide": divide,
     "form: fences": lambda text: form._FENCE.search(text),
@@ -146,5 +146,5 @@ def test_the_largest_program_is_within_the_steps_of_the_parser():
 
 
 def test_a_reply_beyond_every_answer_is_not_searched():
-    found = LANGUAGES.get("python").extract("```python\n1\n```\n" + "a" * extract.LONGEST)
+    found = LANGUAGES.get("python").extract("```python\n1\n```\n" + "a" * extract.LONGEST_REPLY)
     assert (found.state, found.code) == ("none", "")
