@@ -19,7 +19,7 @@ from typing import Any
 
 from ..difficulty import DIFFICULTIES
 from ..difficulty.cache import digest_of
-from ..difficulty.model_based import Asked, Quantity
+from ..difficulty.model_based import Quantity, ScoringRequest
 from ..difficulty.teacher_rating import Completion, Messages
 from ..errors import RecipeError
 from ..model.hub import check_model, places_of
@@ -75,11 +75,11 @@ class NamedScorer:
         digests = [digest_of(path, template=self.chat) for path in places_of(self.name)]
         return "\0".join([TOKENIZATION, *digests, *(["chat"] if self.chat else [])])
 
-    def read(self, quantity: Quantity, asked: Sequence[Asked]) -> Iterator[Mapping[int, float | str]]:
+    def read(self, quantity: Quantity, requests: Sequence[ScoringRequest]) -> Iterator[Mapping[int, float | str]]:
         """See ``difficulty.model_based.Scorer``."""
         from ..inference.loglikelihood import read_model  # imports torch
 
-        return read_model(self.name, quantity, asked, batch=self.batch, chat=self.chat)
+        return read_model(self.name, quantity, requests, batch=self.batch, chat=self.chat)
 
 
 def open_scorer(model: str, *, batch: int | None = None, chat: bool = False) -> NamedScorer:

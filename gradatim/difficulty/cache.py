@@ -1,7 +1,7 @@
 """Cache of scores that took a forward pass or a request.
 
 A score is stored under the user's cache folder (``GRADATIM_CACHE``; see ``languages.toolchain``) and reused: a second
-scoring gives the same floats, bit for bit, and one that was killed resumes where it stopped. ``Remembered`` is one
+scoring gives the same floats, bit for bit, and one that was killed resumes where it stopped. ``ScoreCache`` is one
 file, ``difficulty/<identity>/<quantity>``: records of 24 bytes, the key of the request (BLAKE2b) and the score as a
 float64, appended under a lock, so that any number of processes may share it. A record that a killed process left torn
 is cut off by the next writer. Samples without a score are not stored, since finding that out again costs nothing. The
@@ -21,7 +21,7 @@ from ..errors import DataError
 from ..languages.toolchain import cache_folder, prune
 from ..record import storage_errors
 
-__all__ = ["Remembered", "digest_of", "key_of"]
+__all__ = ["ScoreCache", "digest_of", "key_of"]
 
 
 KEY_BYTES = 16
@@ -81,14 +81,14 @@ def _file_digest(path: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Remembered:
+class ScoreCache:
     """The stored scores of one ``quantity`` from one ``identity`` (a model, a teacher with its prompt)."""
 
     def __init__(self, identity: str, quantity: str) -> None:
         self._folder = cache_folder() / "difficulty" / hashlib.sha256(f"{FORM}\0{identity}".encode()).hexdigest()[:32]
         self._path = self._folder / quantity
 
-    def known(self) -> dict[bytes, float]:
+    def scores(self) -> dict[bytes, float]:
         """All stored scores by key."""
         import numpy as np
 

@@ -29,11 +29,11 @@ from .python_source import PerText, PerTree, parse
 
 __all__ = [
     "cyclomatic",
-    "figures",
     "halstead",
     "lexemes",
     "om",
     "overall_metric",
+    "radon_scores",
     "token_difficulty",
     "total_complexity",
 ]
@@ -41,7 +41,7 @@ __all__ = [
 
 def total_complexity(tree: ast.Module) -> float:
     """1 + the decisions of the module, its functions, classes and methods."""
-    return float(figures(tree)[0])
+    return float(radon_scores(tree)[0])
 
 
 @strict("the difficulty 'cyclomatic'")
@@ -139,7 +139,7 @@ _OPERATIONS = frozenset((ast.BinOp, ast.Compare, ast.BoolOp, ast.AugAssign, ast.
 _DECISIONS = frozenset((ast.AsyncFor, ast.For, ast.If, ast.IfExp, ast.Match, ast.Try, ast.While, ast.comprehension))
 
 
-def figures(tree: ast.Module) -> tuple[int, float]:
+def radon_scores(tree: ast.Module) -> tuple[int, float]:
     """(CC, HD) of a whole file, as radon 6 counts them; HD is 0 for a program without operations.
 
     The loop is long because it is hot: a call for each node and each operation costs a quarter of the time.
@@ -247,7 +247,7 @@ _READERS = _Readers()
 
 def overall_metric(tree: ast.Module) -> float:
     """(CC + HD) / 2 of a whole file; the least value is 0.5."""
-    return sum(figures(tree)) / 2
+    return sum(radon_scores(tree)) / 2
 
 
 @strict("the difficulty 'om'")

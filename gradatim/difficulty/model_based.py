@@ -28,15 +28,15 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from ..errors import RecipeError
 from ..options import strict
 from ..stage import Event, Events, ignore_events
-from .cache import Remembered, key_of
+from .cache import ScoreCache, key_of
 
 __all__ = [
-    "Asked",
     "Measure",
     "ModelDifficulty",
     "OpenScorer",
     "Quantity",
     "Scorer",
+    "ScoringRequest",
     "attention",
     "loss",
     "p_correct",
@@ -59,7 +59,7 @@ the options."""
 Measure = Literal["loss", "perplexity", "attention", "p_correct"]
 
 
-class Asked(NamedTuple):
+class ScoringRequest(NamedTuple):
     """One sample as a scorer reads it; ``options`` is empty for all quantities but ``choice``."""
 
     prompt: str
@@ -75,7 +75,7 @@ class Scorer(Protocol):
         """The state that the scores depend on, such as a digest of the weights; scores are cached under it."""
         ...
 
-    def read(self, quantity: Quantity, requests: Sequence[Asked]) -> Iterator[Mapping[int, float | str]]:
+    def read(self, quantity: Quantity, requests: Sequence[ScoringRequest]) -> Iterator[Mapping[int, float | str]]:
         """Scores by index in ``requests``, in batches and in any order; a text is the cause of a missing score."""
         ...
 
@@ -116,7 +116,7 @@ class ModelDifficulty:
         mean: Figures = np.mean(scores, axis=0)
         return 1 - mean if self.measure == "p_correct" else mean
 
-    def _by_scorer(self, scorer: Scorer, rows: Sequence[Asked], events: Events) -> Figures:
+    def _by_scorer(self, scorer: Scorer, rows: Sequence[ScoringRequest], events: Events) -> Figures:
         import numpy as np
 
         if self.measure == "attention":
@@ -132,14 +132,14 @@ class ModelDifficulty:
         scores[~with_options] = np.exp(-self._scores(scorer, "loss", [row for row in rows if not row.options], events))
         return scores
 
-    def _scores(self, scorer: Scorer, quantity: Quantity, rows: Sequence[Asked], events: Events) -> Figures:
+    def _scores(self, scorer: Scorer, quantity: Quantity, rows: Sequence[ScoringRequest], events: Events) -> Figures:
         """The scorer's score of each row, NaN where there is none; only rows that are not cached are read."""
         import numpy as np
 
         if not rows:
             return np.empty(0)
-        cache = Remembered(scorer.identity, quantity)
-        scores = cache.known()
+        cache = ScoreCache(scorer.identity, quantity)
+        scores = cache.scores()
         keys = [key_of(row.prompt, row.answer, *row.options) for row in rows]
         todo = {key: row for key, row in zip(keys, rows, strict=True) if key not in scores}
         order, missing = list(todo), dict[bytes, str]()
@@ -162,13 +162,13 @@ class ModelDifficulty:
         return np.array([scores.get(key, math.nan) for key in keys])
 
 
-def _requests(samples: pa.Table, *, options: bool) -> list[Asked]:
+def _requests(samples: pa.Table, *, options: bool) -> list[ScoringRequest]:
     prompts, answers = ([value or "" for value in samples[name].to_pylist()] for name in ("prompt", "answer"))
     option_lists = (
         samples["options"].to_pylist() if options and "options" in samples.column_names else [None] * len(prompts)
     )
     rows = zip(prompts, answers, option_lists, strict=True)
-    return [Asked(prompt, answer, tuple(choices or ())) for prompt, answer, choices in rows]
+    return [ScoringRequest(prompt, answer, tuple(choices or ())) for prompt, answer, choices in rows]
 
 
 def _difficulty(

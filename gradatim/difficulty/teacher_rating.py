@@ -26,14 +26,14 @@ from ..files import read_input
 from ..languages.thinking import strip_thinking
 from ..options import strict
 from ..stage import Event, Events, ignore_events
-from .cache import Remembered, key_of
+from .cache import ScoreCache, key_of
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
-__all__ = ["Judged", "judged", "read_rating"]
+__all__ = ["TeacherRating", "judged", "read_rating"]
 
 
 MOST_TOKENS = 400
@@ -88,7 +88,7 @@ class OpenChat(Protocol):
 
 
 @dataclass(frozen=True)
-class Judged:
+class TeacherRating:
     """The difficulty that ``chat`` assigns to each sample with ``prompt``; see the module.
 
     ``causes`` counts the causes of missing ratings in the last call.
@@ -116,8 +116,8 @@ class Judged:
         columns = ([value or "" for value in samples[name].to_pylist()] for name in ("prompt", "answer"))
         pairs: list[tuple[str, str]] = list(zip(*columns, strict=True))
         keys = [key_of(*pair) for pair in pairs]
-        cache = Remembered(self.identity, "judged")
-        ratings = cache.known()
+        cache = ScoreCache(self.identity, "judged")
+        ratings = cache.scores()
         todo = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in ratings}
         order, missing = list(todo), dict[bytes, str]()
 
@@ -164,14 +164,14 @@ def judged(
     teacher: str = "",
     options: Mapping[str, Any] | None = None,
     prompt: str | None = None,
-) -> Judged:
+) -> TeacherRating:
     """A teacher's rating of a sample, from 1 to 10; a reply that cannot be parsed gives no score."""
     where = "the difficulty 'judged'"
     if not teacher:
         raise RecipeError("it needs a teacher", where=where, hint="teacher: api, and its options in options")
     if open_chat is None:
         raise RecipeError("it needs a chat", where=where, hint="assemble.make_difficulty('judged', options)")
-    return Judged(open_chat(teacher, options or {}, where=where), _prompt(prompt))
+    return TeacherRating(open_chat(teacher, options or {}, where=where), _prompt(prompt))
 
 
 def _prompt(file: str | None) -> str:

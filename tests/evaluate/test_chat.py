@@ -11,7 +11,7 @@ import torch
 from small_models import base
 
 from gradatim.assemble.difficulties import make_difficulty
-from gradatim.difficulty.model_based import Asked
+from gradatim.difficulty.model_based import ScoringRequest
 from gradatim.errors import DataError, RecipeError
 from gradatim.evaluation import SUITES
 from gradatim.inference.loglikelihood import read_model
@@ -151,7 +151,9 @@ def test_a_difficulty_by_chat_is_that_of_the_answer_after_the_rendered_prompt(fo
 def test_options_by_chat_are_compared_as_the_suite_does(folder, student):
     options = (" 12", " # 3", " a = b")
     (found,) = (
-        part[0] for part in read_model(str(folder), "choice", [Asked("3 + 7", " # 3", options)], chat=True) if part
+        part[0]
+        for part in read_model(str(folder), "choice", [ScoringRequest("3 + 7", " # 3", options)], chat=True)
+        if part
     )
     sums = []
     for option in options:

@@ -14,9 +14,9 @@ import pytest
 import gradatim
 from gradatim.assemble.difficulties import NamedScorer, TeacherChat, make_difficulty
 from gradatim.difficulty import DIFFICULTIES, score
-from gradatim.difficulty.cache import RECORD_BYTES, Remembered, digest_of, key_of
-from gradatim.difficulty.model_based import Asked, ModelDifficulty
-from gradatim.difficulty.teacher_rating import Judged, read_rating
+from gradatim.difficulty.cache import RECORD_BYTES, ScoreCache, digest_of, key_of
+from gradatim.difficulty.model_based import ModelDifficulty, ScoringRequest
+from gradatim.difficulty.teacher_rating import TeacherRating, read_rating
 from gradatim.errors import DataError, RecipeError, UnknownPart
 from gradatim.table import make_table
 from gradatim.teacher import Request
@@ -39,9 +39,9 @@ class Table:
 
     def __init__(self, figures: Mapping[str, float | str], identity: str = "table", fail_after: int = 10**9) -> None:
         self.figures, self.identity, self.fail_after = figures, identity, fail_after
-        self.asked: list[Asked] = []
+        self.asked: list[ScoringRequest] = []
 
-    def read(self, quantity: str, asked: Sequence[Asked]) -> Iterator[Mapping[int, float | str]]:
+    def read(self, quantity: str, asked: Sequence[ScoringRequest]) -> Iterator[Mapping[int, float | str]]:
         for place, each in enumerate(asked):
             if len(self.asked) >= self.fail_after:
                 raise KeyboardInterrupt
@@ -165,13 +165,13 @@ def test_the_digest_of_a_model_follows_its_weights_and_tokenizer_and_nothing_els
 
 
 def test_a_torn_record_is_cut_off_and_nothing_else_is_lost(cache):
-    kept = Remembered("model", "loss")
+    kept = ScoreCache("model", "loss")
     kept.add({key_of("a"): 1.5, key_of("b"): -0.0})
     (path,) = (file for file in cache.rglob("loss"))
     path.write_bytes(path.read_bytes() + b"torn")
-    assert kept.known() == {key_of("a"): 1.5, key_of("b"): -0.0}
+    assert kept.scores() == {key_of("a"): 1.5, key_of("b"): -0.0}
     kept.add({key_of("c"): 2.5})
-    assert kept.known()[key_of("c")] == 2.5
+    assert kept.scores()[key_of("c")] == 2.5
     assert path.stat().st_size == 3 * RECORD_BYTES
 
 
@@ -180,7 +180,7 @@ def _add(folder: str, number: int) -> None:
 
     os.environ["GRADATIM_CACHE"] = folder
     for each in range(200):
-        Remembered("model", "loss").add({key_of(str(number), str(each)): float(number * 1000 + each)})
+        ScoreCache("model", "loss").add({key_of(str(number), str(each)): float(number * 1000 + each)})
 
 
 def test_processes_that_remember_at_once_lose_nothing(cache):
@@ -190,7 +190,7 @@ def test_processes_that_remember_at_once_lose_nothing(cache):
         worker.start()
     for worker in workers:
         worker.join()
-    found = Remembered("model", "loss").known()
+    found = ScoreCache("model", "loss").scores()
     wanted = {key_of(str(number), str(each)): float(number * 1000 + each) for number in range(3) for each in range(200)}
     assert found == wanted
 
@@ -225,7 +225,7 @@ def test_a_rating_is_read_strictly(text, rating):
 
 def test_what_cannot_be_read_is_unscored_and_counted(samples):
     chat = ScriptedChat([RATED.format(4), "hard to say", None, RATED.format(9)])
-    part = Judged(TeacherChat(chat), "{question}")
+    part = TeacherRating(TeacherChat(chat), "{question}")
     scores = part(samples)
     assert np.array_equal(scores, [4, math.nan, math.nan, 9], equal_nan=True)
     assert dict(part.causes) == {"the reply cannot be read (stop)": 1, "the request was refused": 1}
@@ -234,9 +234,9 @@ def test_what_cannot_be_read_is_unscored_and_counted(samples):
 def test_a_teacher_is_asked_once_for_each_sample_and_prompt(samples):
     replies = {"": RATED.format(5)}
     first, again, other = (ScriptedChat(replies, name="same") for _ in range(3))
-    scores = Judged(TeacherChat(first), "{question}")(samples)
-    assert Judged(TeacherChat(again), "{question}")(samples).tolist() == scores.tolist() == [5.0] * 4
-    Judged(TeacherChat(other), "How hard is {question}?")(samples)
+    scores = TeacherRating(TeacherChat(first), "{question}")(samples)
+    assert TeacherRating(TeacherChat(again), "{question}")(samples).tolist() == scores.tolist() == [5.0] * 4
+    TeacherRating(TeacherChat(other), "How hard is {question}?")(samples)
     assert [len(chat.asked) for chat in (first, again, other)] == [4, 0, 4]
 
 
@@ -244,9 +244,9 @@ def test_ratings_that_arrived_before_a_failure_are_kept(samples):
     replies = {"": RATED.format(5)}
     chat = ScriptedChat(replies, name="same", failures={2: ConnectionError()})
     with pytest.raises(ConnectionError):
-        Judged(TeacherChat(chat), "{question}")(samples)
+        TeacherRating(TeacherChat(chat), "{question}")(samples)
     rest = ScriptedChat(replies, name="same")
-    assert Judged(TeacherChat(rest), "{question}")(samples).tolist() == [5.0] * 4
+    assert TeacherRating(TeacherChat(rest), "{question}")(samples).tolist() == [5.0] * 4
     assert len(rest.asked) == 2
 
 
@@ -259,7 +259,7 @@ def test_the_packaged_prompt_shows_question_and_answer_and_no_other_placeholder(
 
     part = make_difficulty("judged", {"teacher": "scripted", "options": {"replies": []}})
     table = make_table({"prompt": ["print({question})\n"], "answer": ["# {answer}\n"]})
-    Judged(TeacherChat(ScriptedChat(reply)), part.prompt)(table)
+    TeacherRating(TeacherChat(ScriptedChat(reply)), part.prompt)(table)
     (system, user) = asked[0].messages
     assert (system[0], user[0]) == ("system", "user")
     assert "print({question})\n\n\nThe right answer:\n\n# {answer}\n" in user[1]
