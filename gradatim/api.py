@@ -61,10 +61,13 @@ def score(
     """
     from .difficulty import read_folder
     from .difficulty import score as score_table
+    from .experiment.assemble.difficulties import make_difficulty
 
     if isinstance(samples, str | Path):
         folder = Path(samples)
         samples = read_folder(folder)[0] if is_source_folder(folder) else _table(samples, columns, events)
+    if not isinstance(metrics, Mapping):
+        metrics = {name: make_difficulty(name, where="metric") for name in metrics}
     return score_table(samples, metrics, workers=workers, events=events)[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -65,6 +66,9 @@ LAZY = {("table", "programs")}
 """Imports against the order, allowed inside functions only: a split by default asks programs for their canonical form,
 while the generator writes tables."""
 
+PATH = re.compile(r"gradatim(\.\w+)+:\w+")
+"""A lazy registration: the module and the attribute that a registry imports at first use."""
+
 HEAVY = ("torch", "transformers", "scipy", "matplotlib")
 
 
@@ -78,7 +82,8 @@ def layer_name(parts: Sequence[str]) -> str:
 
 
 def imported_layers(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, layer) of everything that ``path`` imports from this package, inside functions too."""
+    """(line, layer) of everything that ``path`` imports from this package, inside functions and by the paths of lazy
+    registrations (``package.module:attribute``) too."""
     inside = path.relative_to(PACKAGE).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom):
@@ -95,6 +100,8 @@ def imported_layers(path: Path) -> Iterator[tuple[int, str]]:
             for alias in node.names:
                 if alias.name.startswith("gradatim."):
                     yield node.lineno, layer_name(alias.name.split(".")[1:])
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and PATH.fullmatch(node.value):
+            yield node.lineno, layer_name(node.value.split(":")[0].split(".")[1:])
 
 
 def module_level_imports(path: Path) -> Iterator[tuple[int, str]]:
@@ -137,8 +144,9 @@ def test_the_layer_test_sees_an_import_from_below(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path)
     (tmp_path / "table").mkdir()
     wrong = tmp_path / "table" / "wrong.py"
-    wrong.write_text("from ..experiment.run import run\nfrom .. import cli\n\ndef f():\n    import gradatim.api\n")
-    assert [name for _, name in imported_layers(wrong)] == ["experiment.run", "cli", "api"]
+    imports = "from ..experiment.run import run\nfrom .. import cli\n\ndef f():\n    import gradatim.api\n"
+    wrong.write_text(imports + "PARTS.lazy('api', 'gradatim.teacher.api:api')\n")
+    assert sorted(name for _, name in imported_layers(wrong)) == ["api", "cli", "experiment.run", "teacher"]
 
 
 def test_only_models_import_heavy_packages_when_they_are_imported():

@@ -141,6 +141,7 @@ def _workers(rows: int) -> int:
 def _parts(metrics: Sequence[str], models: Sequence[str], changes: Sequence[str]) -> dict[str, Difficulty]:
     """The metrics with their options: a model goes to each of them that asks one."""
     from ..difficulty import DIFFICULTIES
+    from ..experiment.assemble.difficulties import make_difficulty
     from ..options import option_names
 
     options = _options(changes, metrics)
@@ -149,7 +150,7 @@ def _parts(metrics: Sequence[str], models: Sequence[str], changes: Sequence[str]
         raise UserError("none of the metrics asks a model", where="--model", given=", ".join(metrics))
     for name in asking if models else []:
         options[name].setdefault("model", models[0] if len(models) == 1 else list(models))
-    return {name: DIFFICULTIES.get(name)(**options[name]) for name in metrics}
+    return {name: make_difficulty(name, options[name], where="--metric") for name in metrics}
 
 
 def _options(changes: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[str, Any]]:

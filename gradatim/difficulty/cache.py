@@ -1,13 +1,11 @@
-"""What has a model already been asked, and what came of it?
+"""Cache of scores that took a forward pass or a request.
 
-A figure that took a forward pass or a request is kept under the user's cache folder (``GRADATIM_CACHE``; see
-``languages.toolchain``) and never asked for again: a second scoring gives the same floats, bit for bit, and one that
-was killed goes on where it stopped. ``Remembered`` is one file, ``difficulty/<identity>/<quantity>``: records of 24
-bytes, the key of what was asked (BLAKE2b) and the figure as a float64, appended under a lock, so that any number of
-processes may share it. A record that a killed process left torn is cut off by the next one that writes.
-
-What cannot be scored is not kept: finding that out again costs nothing. Identities that were not used for longest are
-removed when the cache grows large. What the figures mean is known by those who ask.
+A score is stored under the user's cache folder (``GRADATIM_CACHE``; see ``languages.toolchain``) and reused: a second
+scoring gives the same floats, bit for bit, and one that was killed resumes where it stopped. ``ScoreCache`` is one
+file, ``difficulty/<identity>/<quantity>``: records of 24 bytes, the key of the request (BLAKE2b) and the score as a
+float64, appended under a lock, so that any number of processes may share it. A record that a killed process left torn
+is cut off by the next writer. Samples without a score are not stored, since finding that out again costs nothing. The
+identities least recently used are removed when the cache grows large.
 """
 
 from __future__ import annotations
@@ -20,9 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..errors import DataError
+from ..languages.toolchain import cache_folder, prune
 from ..record import storage_errors
 
-__all__ = ["Remembered", "digest_of", "key_of"]
+__all__ = ["ScoreCache", "digest_of", "key_of"]
 
 
 KEY_BYTES = 16
@@ -45,54 +44,52 @@ _CONFIGURATION = (
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
 _MORE_TEMPLATES = "additional_chat_templates"
 FORM = "1"
-"""Part of every identity; a change of what a quantity means or how it is computed takes a new one."""
+"""Part of every identity; a change of the meaning or the computation of a quantity takes a new value."""
 
 
-def key_of(*parts: str) -> bytes:
-    """The key of what was asked. A question's ``id`` would not do: two answers to one question share it."""
-    told = hashlib.blake2b(digest_size=KEY_BYTES)
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        told.update(len(data).to_bytes(8, "big") + data)  # the length keeps "ab", "c" apart from "a", "bc"
-    return told.digest()
+def key_of(*texts: str) -> bytes:
+    """The key of a request by its texts. The ``id`` of a sample is no key: two answers to one prompt share it."""
+    digest = hashlib.blake2b(digest_size=KEY_BYTES)
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "big") + data)  # the length keeps "ab", "c" apart from "a", "bc"
+    return digest.digest()
 
 
-def digest_of(place: Path, *, template: bool = False) -> str:
+def digest_of(path: Path, *, template: bool = False) -> str:
     """A digest of a model's folder, or of its file: weights, configuration and tokenizer, and the chat ``template``.
 
-    Files are read once per process and state. What lies beside them (a card, an optimizer) does not count. Raises
-    ``DataError`` when there is nothing.
+    Files are read once per process and state; other files of the folder (a card, an optimizer) do not count. Raises
+    ``DataError`` when the path does not exist.
     """
-    if not place.exists():
-        raise DataError("there is no such model folder", where=place)
-    counted = (*_CONFIGURATION, *(_TEMPLATES if template else ()))
-    told = hashlib.sha256()
-    more = sorted((place / _MORE_TEMPLATES).glob("*")) if template else []
-    for path in [place] if place.is_file() else [*sorted(place.iterdir()), *more]:
-        if path.is_file() and (path.name in counted or path.suffix in _WEIGHTS or path in more):
-            state = path.stat()
-            told.update(f"{path.name}\0{_file_digest(path, state.st_size, state.st_mtime_ns)}\n".encode())
-    return told.hexdigest()
+    if not path.exists():
+        raise DataError("there is no such model folder", where=path)
+    names = (*_CONFIGURATION, *(_TEMPLATES if template else ()))
+    digest = hashlib.sha256()
+    templates = sorted((path / _MORE_TEMPLATES).glob("*")) if template else []
+    for file in [path] if path.is_file() else [*sorted(path.iterdir()), *templates]:
+        if file.is_file() and (file.name in names or file.suffix in _WEIGHTS or file in templates):
+            state = file.stat()
+            digest.update(f"{file.name}\0{_file_digest(file, state.st_size, state.st_mtime_ns)}\n".encode())
+    return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=256)
 def _file_digest(path: Path, size: int, changed: int) -> str:
-    """The SHA-256 of a file; asked again when its size or its time of change is another."""
+    """The SHA-256 of a file; computed again when its size or its time of change differs."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Remembered:
-    """The figures known of one ``quantity`` from one ``identity`` (a model, a teacher with its prompt)."""
+class ScoreCache:
+    """The stored scores of one ``quantity`` from one ``identity`` (a model, a teacher with its prompt)."""
 
     def __init__(self, identity: str, quantity: str) -> None:
-        from ..languages.toolchain import cache_folder
-
         self._folder = cache_folder() / "difficulty" / hashlib.sha256(f"{FORM}\0{identity}".encode()).hexdigest()[:32]
         self._path = self._folder / quantity
 
-    def known(self) -> dict[bytes, float]:
-        """Every figure kept so far, by key."""
+    def scores(self) -> dict[bytes, float]:
+        """All stored scores by key."""
         import numpy as np
 
         try:
@@ -101,16 +98,16 @@ class Remembered:
                 data = file.read()
         except FileNotFoundError:
             return {}
-        whole = data[: len(data) // RECORD_BYTES * RECORD_BYTES]
-        records = np.frombuffer(whole, np.dtype([("key", f"V{KEY_BYTES}"), ("figure", "<f8")]))
+        complete = data[: len(data) // RECORD_BYTES * RECORD_BYTES]
+        records = np.frombuffer(complete, np.dtype([("key", f"V{KEY_BYTES}"), ("figure", "<f8")]))
         return dict(zip(records["key"].tolist(), records["figure"].tolist(), strict=True))
 
-    def add(self, figures: Mapping[bytes, float]) -> None:
-        """Keep ``figures``. Raises ``StorageFailed`` when the disk is full or not writable."""
+    def add(self, scores: Mapping[bytes, float]) -> None:
+        """Store ``scores``. Raises ``StorageFailed`` when the disk is full or not writable."""
         import numpy as np
 
-        keys, values = b"".join(figures), np.fromiter(figures.values(), "<f8", len(figures))
-        records = np.empty(len(figures), np.dtype([("key", f"V{KEY_BYTES}"), ("figure", "<f8")]))
+        keys, values = b"".join(scores), np.fromiter(scores.values(), "<f8", len(scores))
+        records = np.empty(len(scores), np.dtype([("key", f"V{KEY_BYTES}"), ("figure", "<f8")]))
         records["key"] = np.frombuffer(keys, f"V{KEY_BYTES}")
         records["figure"] = values
         with storage_errors(self._path):
@@ -123,8 +120,6 @@ class Remembered:
             os.utime(self._folder)  # pruning looks at the folder, which an append does not touch
 
     def _make_room(self) -> None:
-        from ..languages.toolchain import prune
-
         if not self._folder.is_dir():
             self._folder.mkdir(parents=True, exist_ok=True)
             prune(self._folder.parent, MOST_BYTES)

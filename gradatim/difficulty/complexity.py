@@ -1,24 +1,14 @@
-"""How many independent paths does a program have?
+"""Complexity of a program's control flow and vocabulary: cyclomatic, Halstead, and the paper's Overall Metric.
 
-McCabe's cyclomatic complexity of a whole file: 1 + its decisions, counted exactly as radon's
-``ComplexityVisitor.total_complexity`` counts them, because the Overall Metric of arXiv 2407.10194 rests on it; the
-walk and radon's habits are in ``om``. It counts branches in the text and does not know how often one is taken
-(``trace`` does).
+``cyclomatic`` is McCabe's complexity of a whole file, 1 + its decisions, counted exactly as radon's
+``ComplexityVisitor.total_complexity`` counts them. ``om`` is the Overall Metric of arXiv 2407.10194, OM = (CC + HD) /
+2, with CC the cyclomatic complexity and HD = (n1 / 2)(N2 / n2) the Halstead difficulty, both exactly as in radon: the
+paper's levels (easy < 2 <= medium < 4 <= hard) are defined on radon's scale. That scale counts no assignment, call or
+keyword as an operator, so a program of plain loops has HD = 0 and counts as easy.
 
-How much must a reader keep in mind, counted over tokens?
-
-Halstead's difficulty (Elements of Software Science, 1977) is D = (n1 / 2)(N2 / n2): n1 distinct operators, n2
-distinct and N2 total operands. Here an operator is any keyword, delimiter or sign, an operand any name, number or
-string, so loops, calls and assignments count, which radon's figure leaves out (see ``om``). A pair of brackets is
-one operator. It reads tokens only and does not know what a name stands for.
-
-How hard is a program by the paper's Overall Metric?
-
-OM = (CC + HD) / 2 (arXiv 2407.10194), CC the file's cyclomatic complexity and HD its Halstead difficulty
-(n1 / 2)(N2 / n2), both exactly as radon gives them: the paper's levels (easy < 2 <= medium < 4 <= hard) only mean
-something on radon's scale. That scale counts no assignment, call or keyword as an operator, so a program made of
-plain loops has HD = 0 and passes for easy; ``halstead``, which counts tokens, sees more and is the better default
-outside the paper's protocol. One walk over the tree finds both; ``cyclomatic`` is its first half.
+``halstead`` counts tokens instead (Elements of Software Science, 1977): n1 distinct operators, n2 distinct and N2 total
+operands, where an operator is any keyword, delimiter or sign (a pair of brackets is one), an operand any name, number
+or string. It is the better default outside the paper's protocol.
 """
 
 from __future__ import annotations
@@ -39,11 +29,11 @@ from .python_source import PerText, PerTree, parse
 
 __all__ = [
     "cyclomatic",
-    "figures",
     "halstead",
     "lexemes",
     "om",
     "overall_metric",
+    "radon_scores",
     "token_difficulty",
     "total_complexity",
 ]
@@ -51,7 +41,7 @@ __all__ = [
 
 def total_complexity(tree: ast.Module) -> float:
     """1 + the decisions of the module, its functions, classes and methods."""
-    return float(figures(tree)[0])
+    return float(radon_scores(tree)[0])
 
 
 @strict("the difficulty 'cyclomatic'")
@@ -69,9 +59,8 @@ _LITERALS = frozenset(
     getattr(tokenize, kind) for kind in ("NUMBER", "STRING", "FSTRING_MIDDLE") if hasattr(tokenize, kind)
 )
 
-# One expression reads a program whose text has nothing that needs the standard reader: it is several times as fast,
-# and the text of every TinyPy program is so. Without strings and joined lines, what is a name, a number, a comment or a
-# sign does not depend on what came before.
+# A program without strings and joined lines, such as any TinyPy program, is tokenized by one expression, several times
+# as fast as the standard tokenizer: without them the kind of a token does not depend on the text before it.
 _UNUSUAL = ("'", '"', "\\", "\r", "\f")
 _PLAIN_OPERATORS = re.compile(
     rf"""([A-Za-z_]\w*
@@ -95,15 +84,15 @@ def lexemes(text: str) -> list[tuple[bool, str]]:
 
 
 def _read(text: str) -> Iterator[tuple[bool, str]]:
-    """The lexemes of any program, by the standard reader."""
-    for each in tokenize.generate_tokens(io.StringIO(text).readline):
-        if each.type == tokenize.OP:
-            if each.string not in _CLOSING:
-                yield True, each.string
-        elif each.type == tokenize.NAME:
-            yield each.string in _KEYWORDS, each.string
-        elif each.type in _LITERALS:
-            yield False, each.string
+    """The lexemes of any program, by the standard tokenizer."""
+    for item in tokenize.generate_tokens(io.StringIO(text).readline):
+        if item.type == tokenize.OP:
+            if item.string not in _CLOSING:
+                yield True, item.string
+        elif item.type == tokenize.NAME:
+            yield item.string in _KEYWORDS, item.string
+        elif item.type in _LITERALS:
+            yield False, item.string
 
 
 def token_difficulty(text: str) -> float:
@@ -111,11 +100,11 @@ def token_difficulty(text: str) -> float:
     if parse(text) is None:
         return math.nan
     try:
-        read = lexemes(text)
-    except (tokenize.TokenError, SyntaxError):  # the two readers of Python differ on some odd endings
+        tokens = lexemes(text)
+    except (tokenize.TokenError, SyntaxError):  # tokenizer and parser differ on some odd endings
         return math.nan
-    operators = {spelling for is_operator, spelling in read if is_operator}
-    operands = [spelling for is_operator, spelling in read if not is_operator]
+    operators = {spelling for is_operator, spelling in tokens if is_operator}
+    operands = [spelling for is_operator, spelling in tokens if not is_operator]
     return len(operators) / 2 * len(operands) / len(set(operands)) if operands else 0.0
 
 
@@ -125,32 +114,32 @@ def halstead() -> PerText:
     return PerText(token_difficulty, python=True)
 
 
-# What may surprise in radon's counts, and is kept. Of CC:
+# Peculiarities of radon that are reproduced. Of CC:
 # - a module-level function adds its decisions, a method its decisions + 1, a class those of its body; a function or
 #   class inside a function adds nothing, nor does a class inside a class;
-# - decorators, default values, annotations and base classes are not looked at, nor what an assert tests;
+# - decorators, default values, annotations, base classes and the test of an assert are not visited;
 # - `try … except*` and `with` are no decisions; a bare name or `_` among its cases makes a match one path less.
 # Of HD:
 # - only the five kinds of `_operation` are operations: no assignment, call, subscript or keyword is;
-# - operands are told apart within the name of the innermost function, so an `x` in `f` and one in `g` are two, but
+# - operands are distinguished within the name of the innermost function, so an `x` in `f` and one in `g` are two, but
 #   two functions of one name share theirs; a name, an attribute and a string constant spelt alike are one operand,
 #   as are 1, 1.0 and True; any other operand (a call, a sum) is unlike every other;
-# - decorators, default values and annotations of functions are not looked at, those of classes are.
+# - decorators, default values and annotations of functions are not visited, those of classes are.
 
-_UNCOUNTED, _MODULE, _CLASS, _FUNCTION = range(4)  # where a walk is, as far as CC cares
-Scope = tuple[list[Any], int, str | None]  # nodes, where they are for CC, the innermost function's name for HD
+_UNCOUNTED, _MODULE, _CLASS, _FUNCTION = range(4)  # the scope of a walk as CC distinguishes it
+Scope = tuple[list[Any], int, str | None]  # nodes, their scope for CC, the innermost function's name for HD
 
 _PLAIN = (type(None), bool, int, str)
 _BARE = tuple(kind for kind in vars(ast).values() if isinstance(kind, type) and not getattr(kind, "_fields", True))
 _INERT = frozenset(
     (ast.Name, ast.Constant, ast.Global, ast.Nonlocal, ast.Import, ast.ImportFrom, ast.alias, *_BARE, *_PLAIN)
-)  # what stands in a node's fields and has no nodes below it
+)  # values of a node's fields that have no nodes below them
 _SCOPES = frozenset((ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assert))
 _OPERATIONS = frozenset((ast.BinOp, ast.Compare, ast.BoolOp, ast.AugAssign, ast.UnaryOp))
 _DECISIONS = frozenset((ast.AsyncFor, ast.For, ast.If, ast.IfExp, ast.Match, ast.Try, ast.While, ast.comprehension))
 
 
-def figures(tree: ast.Module) -> tuple[int, float]:
+def radon_scores(tree: ast.Module) -> tuple[int, float]:
     """(CC, HD) of a whole file, as radon 6 counts them; HD is 0 for a program without operations.
 
     The loop is long because it is hot: a call for each node and each operation costs a quarter of the time.
@@ -175,21 +164,21 @@ def figures(tree: ast.Module) -> tuple[int, float]:
             elif kind in _OPERATIONS:
                 if kind is ast.BinOp:
                     operators.add(node.op.__class__)
-                    parts: Any = (node.left, node.right)
+                    terms: Any = (node.left, node.right)
                 else:
-                    signs, parts = _operation(node, kind)
+                    signs, terms = _operation(node, kind)
                     operators.update([sign.__class__ for sign in signs])
-                    complexity += len(parts) - 1 if inside and kind is ast.BoolOp else 0
-                used += len(parts)
-                for part in parts:  # a name, constant or attribute is told apart by its spelling, another by itself
-                    inner = part.__class__
+                    complexity += len(terms) - 1 if inside and kind is ast.BoolOp else 0
+                used += len(terms)
+                for term in terms:  # names, constants, attributes: distinct by spelling; others by identity
+                    inner = term.__class__
                     if inner is ast.Name:
-                        spellings.add(part.id)
+                        spellings.add(term.id)
                     elif inner is ast.Constant:
-                        spellings.add(part.value)
+                        spellings.add(term.value)
                     else:
-                        spellings.add(part.attr if inner is ast.Attribute else part)
-                        stack.append(part)
+                        spellings.add(term.attr if inner is ast.Attribute else term)
+                        stack.append(term)
             elif kind in _SCOPES:
                 scopes.extend(_inner(node, kind, inside, function))
                 complexity += (kind is ast.Assert and inside > 0) or (inside == _CLASS and kind is not ast.ClassDef)
@@ -206,7 +195,7 @@ def figures(tree: ast.Module) -> tuple[int, float]:
 
 
 def _operation(node: Any, kind: type) -> tuple[list[Any], list[Any]]:
-    """Operators and operands; the operands are also all that is below the node."""
+    """Operators and operands of an operation; the node has no other children."""
     if kind is ast.BinOp:
         return [node.op], [node.left, node.right]
     if kind is ast.Compare:
@@ -232,7 +221,7 @@ def _decisions(node: Any, kind: type) -> int:
 
 
 def _inner(node: Any, kind: type, inside: int, function: str | None) -> list[Scope]:
-    """The scopes that a definition (or an assert, whose test CC does not see) opens."""
+    """The scopes that a definition opens, or an assert, whose test does not count for CC."""
     if kind is ast.Assert:
         return [([node.test, node.msg] if node.msg else [node.test], _UNCOUNTED, function)]
     if kind is ast.ClassDef:
@@ -258,7 +247,7 @@ _READERS = _Readers()
 
 def overall_metric(tree: ast.Module) -> float:
     """(CC + HD) / 2 of a whole file; the least value is 0.5."""
-    return sum(figures(tree)) / 2
+    return sum(radon_scores(tree)) / 2
 
 
 @strict("the difficulty 'om'")

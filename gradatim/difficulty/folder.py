@@ -1,9 +1,8 @@
-"""What does a folder of real Python files look like as samples?
+"""Samples from a folder of Python files.
 
-One sample per ``.py`` file, in the order of their paths, the path as its ``source``: the prompt is empty and the
-answer is the whole file, as for any code to complete. Files that cannot be read are left out, files that cannot be
-parsed are kept (their size is still a size); both are named with the reason. Hidden folders and links to folders
-are passed by. Files in other languages are not read.
+One sample per ``.py`` file, in the order of their paths, the path as its ``source``: the prompt is empty and the answer
+is the whole file. Files that cannot be read are left out, files that do not parse stay (their size is still a size);
+both are reported with the reason. Hidden folders, links to folders and files in other languages are ignored.
 """
 
 from __future__ import annotations
@@ -51,9 +50,9 @@ def read_folder(path: str | os.PathLike[str]) -> tuple[pa.Table, dict[str, Any]]
         except (OSError, SyntaxError, UnicodeError) as fault:
             unreadable[name] = str(fault)
             continue
-        fault_found = _fault(sources[name])
-        if fault_found:
-            unparsable[name] = fault_found
+        syntax_fault = _fault(sources[name])
+        if syntax_fault:
+            unparsable[name] = syntax_fault
     if not sources:
         raise DataError("no Python file can be read there", where=root, given=f"{len(names)} .py files")
     table = make_table(
@@ -67,15 +66,15 @@ def read_folder(path: str | os.PathLike[str]) -> tuple[pa.Table, dict[str, Any]]
 
 
 def _python_files(root: Path) -> list[str]:
-    found = []
+    paths = []
     for folder, below, files in os.walk(root):
         below[:] = [name for name in below if not name.startswith(".") and name != "__pycache__"]
-        found += [(Path(folder) / name).relative_to(root).as_posix() for name in files if name.endswith(".py")]
-    return sorted(found)
+        paths += [(Path(folder) / name).relative_to(root).as_posix() for name in files if name.endswith(".py")]
+    return sorted(paths)
 
 
 def _fault(source: str) -> str | None:
-    """Why ``source`` does not parse, or None."""
+    """The reason why ``source`` does not parse, or None."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

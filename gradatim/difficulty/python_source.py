@@ -1,10 +1,9 @@
-"""Which text of a sample is the program, and how are many of them measured alike on any number of processes?
+"""Programs of samples, and the static metrics computed on them in several processes.
 
-Every static metric scores the program only: not the output that TinyPy appends as comments, and not an instruction
-in plain words. ``scored_text`` is the one place that decides this. A metric is a plain function of one program;
-``PerTree`` and ``PerText`` make a ``Difficulty`` of it, and ``chunk_map`` spreads chunks of rows over processes
-whose results come back in order, so that the figures do not depend on the number of workers. What a metric
-measures is not known here.
+Every static metric scores the program only: neither the output that TinyPy appends as comments nor an instruction in
+plain words. ``scored_text`` is the single definition of that text. A metric is a plain function of one program;
+``PerTree`` and ``PerText`` make a ``Difficulty`` of it, and ``chunk_map`` distributes chunks of rows over processes
+whose results come back in order, so that scores do not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -23,6 +22,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar, cast
 
 from ..errors import UserError
+from ..languages import named
+from ..languages.language import extract
 from ..stage import Event, Events, ignore_events
 
 __all__ = [
@@ -54,19 +55,19 @@ OUTPUT_LINE = "# output"
 """The last line of a TinyPy prompt; what the program prints follows it, as comments."""
 
 _FENCE = re.compile(r"^[ \t>]*(?:[-*+][ \t]+|\d{1,9}[.)][ \t]+)?(?:```|~~~)", re.MULTILINE)
-"""The beginning of a line that may open a fenced block; ``languages.extract`` decides."""
+"""The beginning of a line that may open a fenced block; ``languages.thinking`` decides."""
 
 CHUNK = 2048
-"""Rows per task: large enough to hide the cost of sending them, small enough to share out evenly."""
+"""Rows per task: large enough to hide the cost of sending them, small enough for an even distribution."""
 
 Result = TypeVar("Result")
 Rows: TypeAlias = Sequence[tuple[str, str, str | None]]  # prompt, answer, language
 
 
 def parse(text: str) -> ast.Module | None:
-    """The tree of a Python program, None when it cannot be had: a fault, a NUL byte, nesting too deep."""
+    """The tree of a Python program, None when it does not parse: a fault, a NUL byte, nesting too deep."""
     try:
-        # What ast.parse does, without its checks of arguments that are not given.
+        # As ast.parse, without its checks of arguments that are not used here.
         return cast(ast.Module, compile(text, "<unknown>", "exec", ast.PyCF_ONLY_AST))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
@@ -80,7 +81,7 @@ def scored_text(prompt: str, answer: str, language: str | None = "python") -> st
     - Otherwise prompt and answer together when they parse (the beginning of a program and its continuation), else
       the answer alone (a question in plain words and its solution).
 
-    Of an answer in prose with its program in a fence (a chat's) that program is taken, see ``fenced_program``.
+    Of an answer in prose with a fenced program (a chat's) that program is used, see ``fenced_program``.
     """
     if not is_python(language):
         return fenced_program(answer, language)
@@ -93,20 +94,17 @@ def scored_text(prompt: str, answer: str, language: str | None = "python") -> st
 def fenced_program(answer: str, language: str | None) -> str:
     """The program in the fenced blocks of ``answer``; the answer itself where it is a program, or has no such block.
 
-    A language that is not known here, and a sample that names none and whose blocks are not Python's, keep the answer.
+    The answer remains for an unknown language, and for a sample without a language whose blocks are not Python.
     """
     if ("```" not in answer and "~~~" not in answer) or not _FENCE.search(answer):
         return answer
-    if is_python(language) and parse(answer) is not None:  # the fence stands in a docstring
+    if is_python(language) and parse(answer) is not None:  # the fence is in a docstring
         return answer
     block = _fenced_block(answer, language or "python")
     return answer if block is None else block
 
 
 def _fenced_block(answer: str, language: str) -> str | None:
-    from ..languages import named
-    from ..languages.language import extract
-
     try:
         block = extract(named(language), answer)
     except UserError:  # no such language, or its grammar is not installed
@@ -120,11 +118,11 @@ def is_python(language: str | None) -> bool:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Without the cycle collector and without warnings; both are put back as they were.
+def _without_collector() -> Iterator[None]:
+    """Suspend the cycle collector and warnings; both are restored afterwards.
 
-    Trees are many objects without cycles, so collecting only costs time meanwhile (measured: a third of it). The
-    parser's warnings about the habits of somebody's program are not ours to tell.
+    Trees are many objects without cycles, so that collection only costs time (measured: a third of it). The parser's
+    warnings concern the style of the programs and are of no interest here.
     """
     collecting = gc.isenabled()
     gc.disable()
@@ -138,18 +136,18 @@ def _undisturbed() -> Iterator[None]:
 
 
 def trees(rows: Rows) -> Iterator[ast.Module | None]:
-    """The tree of each row's program; None for what is not Python or does not parse."""
-    with _undisturbed():
+    """The tree of each row's program; None for a program that is not Python or does not parse."""
+    with _without_collector():
         for prompt, answer, language in rows:
             yield parse(scored_text(prompt, answer, language)) if is_python(language) else None
 
 
 @dataclass(frozen=True)
 class PerTree:
-    """The difficulty that ``measure`` finds in each program's tree; NaN where there is no tree.
+    """The difficulty ``measure`` of each program's tree; NaN where there is no tree.
 
-    ``measure`` is a function at the top of a module (or a ``functools.partial`` of one), so that other processes
-    find it; it returns NaN for a program it cannot score.
+    ``measure`` is a module-level function (or a ``functools.partial`` of one), so that it can be pickled; it returns
+    NaN for a program it cannot score.
     """
 
     reads_programs: ClassVar[bool] = True
@@ -162,9 +160,9 @@ class PerTree:
 
 @dataclass(frozen=True)
 class PerText:
-    """The difficulty that ``measure`` finds in each program's text; see ``PerTree``.
+    """The difficulty ``measure`` of each program's text; see ``PerTree``.
 
-    ``python``: samples in another language have no score; else any text will do.
+    ``python``: samples in another language have no score; without it any text is scored.
     """
 
     reads_programs: ClassVar[bool] = True
@@ -181,52 +179,54 @@ class PerText:
 def chunk_map(
     measure: Callable[[Rows], Result], samples: pa.Table, workers: int, events: Events = ignore_events
 ) -> Iterator[Result]:
-    """``measure`` of each chunk of rows, in order. ``events`` hears of each finished chunk, in rows.
+    """``measure`` of each chunk of rows, in order. ``events`` receives the number of rows after each chunk.
 
-    With ``workers`` this process measures too, beside ``workers`` - 1 others: nothing waits while they start, which
-    takes as long as some ten thousand programs. They are spawned, never forked (a fork copies locks that threads hold),
-    and only when there is more than one chunk; few results wait at a time, so memory does not grow with the table.
+    This process measures beside ``workers`` - 1 further ones, which take as long to start as some ten thousand programs
+    take to score. They are spawned, never forked (a fork copies locks that threads hold), and only for more than one
+    chunk; few results are pending at a time, so that memory does not grow with the table.
     """
     starts = range(0, samples.num_rows, CHUNK)
-    results = _alone(measure, samples, starts) if min(workers, len(starts)) <= 1 else _shared(measure, samples, workers)
+    results = (
+        _in_process(measure, samples, starts) if min(workers, len(starts)) <= 1 else _in_pool(measure, samples, workers)
+    )
     for end, result in zip((min(start + CHUNK, samples.num_rows) for start in starts), results, strict=True):
         yield result
         events(Event("advance", "score", end, samples.num_rows))
 
 
-def _alone(measure: Callable[[Rows], Result], samples: pa.Table, starts: range) -> Iterator[Result]:
+def _in_process(measure: Callable[[Rows], Result], samples: pa.Table, starts: range) -> Iterator[Result]:
     return (measure(_rows(samples, start)) for start in starts)
 
 
-def _shared(measure: Callable[[Rows], Result], samples: pa.Table, workers: int) -> Iterator[Result]:
+def _in_pool(measure: Callable[[Rows], Result], samples: pa.Table, workers: int) -> Iterator[Result]:
     """``measure`` of each chunk of rows, in order, by this process and up to ``workers`` - 1 others."""
     import multiprocessing
     from concurrent.futures import Future, ProcessPoolExecutor
 
     starts = range(0, samples.num_rows, CHUNK)
-    others = min(workers, len(starts)) - 1
-    # Ctrl-C is the parent's to answer; a worker that heard it too would print a traceback of its own.
-    deaf = (signal.SIGINT, signal.SIG_IGN)
-    with ProcessPoolExecutor(others, multiprocessing.get_context("spawn"), signal.signal, deaf) as pool:
-        waiting: deque[Future[Result]] = deque()
+    processes = min(workers, len(starts)) - 1
+    # Only the parent handles Ctrl-C; a worker that received it as well would print a traceback of its own.
+    ignore_interrupts = (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), signal.signal, ignore_interrupts) as pool:
+        pending: deque[Future[Result]] = deque()
         for start in starts:
             rows = _rows(samples, start)
-            if sum(not result.done() for result in waiting) < 2 * others:  # one at work, one at hand for each of them
-                waiting.append(pool.submit(measure, rows))
+            if sum(not result.done() for result in pending) < 2 * processes:  # one running, one queued for each of them
+                pending.append(pool.submit(measure, rows))
             else:
-                waiting.append(Future())
-                waiting[-1].set_result(measure(rows))
-            while waiting and (waiting[0].done() or len(waiting) > 8 * workers):
-                yield waiting.popleft().result()
-        yield from (result.result() for result in waiting)
+                pending.append(Future())
+                pending[-1].set_result(measure(rows))
+            while pending and (pending[0].done() or len(pending) > 8 * workers):
+                yield pending.popleft().result()
+        yield from (result.result() for result in pending)
 
 
 def _rows(samples: pa.Table, start: int) -> Rows:
-    part = samples.slice(start, CHUNK)
-    languages: list[str | None] = [None] * part.num_rows
-    if "language" in part.column_names:  # as plain text: of a dictionary each value would be looked up in Python
-        languages = part["language"].cast("string").to_pylist()
-    return list(zip(part["prompt"].to_pylist(), part["answer"].to_pylist(), languages, strict=True))
+    chunk = samples.slice(start, CHUNK)
+    languages: list[str | None] = [None] * chunk.num_rows
+    if "language" in chunk.column_names:  # as plain text: values of a dictionary array are converted one by one
+        languages = chunk["language"].cast("string").to_pylist()
+    return list(zip(chunk["prompt"].to_pylist(), chunk["answer"].to_pylist(), languages, strict=True))
 
 
 def _measure_trees(measure: Callable[[ast.Module], float], rows: Rows) -> Scores:
@@ -240,14 +240,14 @@ def _measure_texts(measure: Callable[[str], float], python: bool, rows: Rows) ->
     import numpy as np
 
     scores = np.full(len(rows), math.nan)
-    with _undisturbed():
+    with _without_collector():
         for row, (prompt, answer, language) in enumerate(rows):
             if is_python(language) or not python:
                 scores[row] = measure(scored_text(prompt, answer, language))
     return scores
 
 
-def _joined(parts: Iterator[Scores]) -> Scores:
+def _joined(chunks: Iterator[Scores]) -> Scores:
     import numpy as np
 
-    return np.concatenate([np.empty(0), *parts])
+    return np.concatenate([np.empty(0), *chunks])

@@ -1,31 +1,23 @@
-"""How long is a program?
+"""Difficulties from a program's surface: length, depth, redundancy, rarity, and a number from the data.
 
-Its characters, its tokens or its lines. Characters work in any language and are what a character-level student has
-to read; tokens and lines do not grow with long names. A student's own tokenizer is not asked.
+``size``: characters, tokens or lines. Characters work in any language and are the input of a character-level model;
+tokens and lines do not grow with long names.
 
-How deep do blocks stand inside blocks?
+``nesting``: the greatest number of compound statements around any statement: 0 for straight code, 1 for the body of one
+``if``, 2 for a loop in it. ``elif`` is at the depth of its ``if``. Brackets inside expressions do not count.
 
-The greatest number of compound statements around any statement: 0 for straight code, 1 for the body of one ``if``,
-2 for a loop in it. ``elif`` is at the depth of its ``if``. Brackets inside expressions are not counted.
+``compression``: raw DEFLATE (no header, level 9) of the UTF-8 bytes. ``ratio`` is compressed over original size, among
+the best static signals for web text in arXiv 2506.11300. A compressor needs a few hundred bytes before it finds
+redundancy, so on TinyPy programs (about 60 bytes) the ratio mostly reflects how short they are; there, prefer
+``bytes``, the compressed size, which grows with the content of a program.
 
-How little does a program repeat itself?
+``rarity``: surprisal of a program's constructs. A construct is one edge of the syntax tree ("an If that holds a
+Compare", "a BinOp by Div") or a call of a function by its name; its surprisal is -log2 of its share among all
+constructs of the scored table, so that the score is relative to that corpus. Names of variables and values of constants
+are no constructs.
 
-Raw DEFLATE (no header, level 9) on its UTF-8 bytes. ``ratio`` is compressed over original size, the static signal
-that arXiv 2506.11300 found among the best for web text. A compressor needs a few hundred bytes before it finds
-anything to share, so on TinyPy programs (about 60 bytes) the ratio mostly says how short they are, the shorter the
-"harder": there, choose ``bytes``, the compressed size itself, which grows with what a program has to say.
-
-How unfamiliar are a program's constructs?
-
-A construct is one edge of the syntax tree ("an If that holds a Compare", "a BinOp by Div") or a call of a function
-by its name. Its surprisal is -log2 of its share among all constructs of the table that is scored, so the figure
-is about this corpus: the same program is less surprising where there are more like it. One pass counts, and the
-figures follow from the counts. Names of variables and values of constants are no constructs.
-
-How hard does the data itself say that a sample is?
-
-A number that stands in a column already: TinyPy's level, a label by hand, a score from another tool. What is no
-number (empty, "unknown") has no score, as elsewhere.
+``given``: a number in a column of the data: TinyPy's level, a manual label, a score from another tool. A value that is
+no number (empty, "unknown") gives no score.
 """
 
 from __future__ import annotations
@@ -97,7 +89,7 @@ def depth(tree: ast.Module) -> float:
 
 
 def _is_elif(node: ast.AST, block: str, statement: ast.stmt) -> bool:
-    # The tree writes `elif` as an `if` inside `else`; only its column tells the two apart.
+    # In the tree `elif` is an `if` inside `else`; only its column differs.
     return (
         block == "orelse"
         and isinstance(node, ast.If)
@@ -127,8 +119,8 @@ def compression(*, unit: Literal["ratio", "bytes"] = "ratio") -> PerText:
     return PerText(_ratio if unit == "ratio" else _bytes)
 
 
-class _Counted(NamedTuple):
-    """The constructs of a chunk: their spellings, one number per occurrence, and how many each program has.
+class _ConstructCounts(NamedTuple):
+    """The constructs of a chunk: their spellings, one number per occurrence, and their number in each program.
 
     ``lengths`` is -1 where there is no tree.
     """
@@ -139,37 +131,37 @@ class _Counted(NamedTuple):
 
 
 def constructs(tree: ast.Module) -> list[str]:
-    """Every construct of the program, repeated as often as it occurs, in no meaningful order."""
-    found: list[str] = []
+    """All constructs of the program with repetitions, in no meaningful order."""
+    spellings: list[str] = []
     stack: list[ast.AST] = [tree]
     while stack:
         node = stack.pop()
-        above = node.__class__.__name__
+        parent = node.__class__.__name__
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            found.append("call " + node.func.id)
+            spellings.append("call " + node.func.id)
         for child in ast.iter_child_nodes(node):
             if not isinstance(child, ast.expr_context):
-                found.append(above + " " + child.__class__.__name__)
+                spellings.append(parent + " " + child.__class__.__name__)
                 stack.append(child)
-    return found
+    return spellings
 
 
-def _count(rows: Rows) -> _Counted:
+def _count(rows: Rows) -> _ConstructCounts:
     import numpy as np
 
     spellings: dict[str, int] = {}
     numbers: list[int] = []
     lengths: list[int] = []
     for tree in trees(rows):
-        found = None if tree is None else constructs(tree)
-        lengths.append(-1 if found is None else len(found))
-        numbers.extend([spellings.setdefault(spelling, len(spellings)) for spelling in found or ()])
-    return _Counted(list(spellings), np.array(numbers, np.int32), np.array(lengths, np.int32))
+        program = None if tree is None else constructs(tree)
+        lengths.append(-1 if program is None else len(program))
+        numbers.extend([spellings.setdefault(spelling, len(spellings)) for spelling in program or ()])
+    return _ConstructCounts(list(spellings), np.array(numbers, np.int32), np.array(lengths, np.int32))
 
 
 @dataclass(frozen=True)
 class Rarity:
-    """Surprisal of each program's constructs among those of all the programs it is scored with."""
+    """Surprisal of each program's constructs among those of all programs of the table."""
 
     reads_programs: ClassVar[bool] = True
 
@@ -192,17 +184,17 @@ class Rarity:
         return np.where(lengths < 0, np.nan, scores)
 
 
-def _merged(chunks: Sequence[_Counted]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Every occurrence numbered alike in all chunks, and the surprisal in bits of each number."""
+def _merged(chunks: Sequence[_ConstructCounts]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """All occurrences with one numbering for all chunks, and the surprisal in bits of each number."""
     import numpy as np
 
-    known: dict[str, int] = {}
-    parts = []
+    numbering: dict[str, int] = {}
+    renumbered = []
     for chunk in chunks:
-        renumber = np.array([known.setdefault(spelling, len(known)) for spelling in chunk.spellings], np.int64)
-        parts.append(renumber[chunk.numbers])
-    numbers = np.concatenate(parts)
-    counts = np.bincount(numbers, minlength=len(known))
+        renumber = np.array([numbering.setdefault(spelling, len(numbering)) for spelling in chunk.spellings], np.int64)
+        renumbered.append(renumber[chunk.numbers])
+    numbers = np.concatenate(renumbered)
+    counts = np.bincount(numbers, minlength=len(numbering))
     return numbers, np.log2(max(1, numbers.size)) - np.log2(counts)
 
 
@@ -213,13 +205,13 @@ def rarity(*, of: Literal["mean", "sum"] = "mean") -> Rarity:
 
 
 @dataclass(frozen=True)
-class Given:
+class ColumnValue:
     """The numbers of one column of the samples."""
 
     column: str
 
     def __call__(self, samples: pa.Table, *, workers: int = 1) -> npt.NDArray[np.float64]:
-        """``RecipeError`` when the samples have no such column; a mapping leaves only those that it names."""
+        """Raises ``RecipeError`` when the samples have no such column; a column mapping drops the columns it omits."""
         if self.column not in samples.column_names:
             raise RecipeError(
                 "the data has no such column",
@@ -242,6 +234,6 @@ def _number(value: object) -> float:
 
 
 @strict("the difficulty 'given'")
-def given(*, column: str = "level") -> Given:
-    """The number that stands in a column of the data: a label of your own, or TinyPy's level."""
-    return Given(column)
+def given(*, column: str = "level") -> ColumnValue:
+    """The number in a column of the data: a label of your own, or TinyPy's level."""
+    return ColumnValue(column)

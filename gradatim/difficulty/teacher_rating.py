@@ -1,15 +1,14 @@
-"""How hard is a sample in the opinion of a teacher, from 1 to 10?
+"""Difficulty rated by a teacher, from 1 to 10.
 
-One request per sample, at temperature 0: the analysis comes first, then the number, in tags. The reply is read
-strictly. A number that is missing, given twice, out of range, or put before any analysis is no opinion; such a sample
-has no score (NaN), and ``causes`` counts it, as it counts refusals. Opinions are remembered by the chat, the prompt
-and the sample's text as soon as they arrive (see ``remembered``), so a rating that was stopped goes on where it was.
+One request per sample, at temperature 0: the reply holds an analysis first, then the number in tags, and is parsed
+strictly. A number that is missing, given twice, out of range, or before any analysis is no rating; such a sample has no
+score (NaN), counted in ``causes`` as refusals are. Ratings are cached by chat, prompt and sample text as soon as they
+arrive (see ``cache``), so that an interrupted scoring resumes.
 
-The prompt is ``judged.md`` beside this file, or a file of the user's: above a line ``---`` what the system is told,
-below it the user's message, with ``{question}`` and, if wanted, ``{answer}``.
-
-``teacher`` comes after this layer: what is needed of it is found by name at the first question. Whether a teacher's
-opinion predicts what a student gets wrong is told by ``report.correlation``.
+The prompt is ``judged.md`` beside this file, or a file of the user's: the system message above a line ``---``, below it
+the user's message with ``{question}`` and, optionally, ``{answer}``. Teachers belong to a later layer, so the chat
+comes from the injected ``OpenChat``. How well a rating predicts the errors of a model is measured by
+``reporting.correlation``.
 """
 
 from __future__ import annotations
@@ -17,70 +16,99 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import DataError, RecipeError
 from ..files import read_input
+from ..languages.thinking import strip_thinking
 from ..options import strict
-from ..registry import Registry
 from ..stage import Event, Events, ignore_events
-from .cache import Remembered, key_of
+from .cache import ScoreCache, key_of
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
-__all__ = ["Judged", "judged", "read_rating"]
+__all__ = ["TeacherRating", "judged", "read_rating"]
 
 
 MOST_TOKENS = 400
 LOWEST, HIGHEST = 1, 10
 PACKAGED = Path(__file__).with_name("judged.md")
 
-TEACHING: Registry[Any] = Registry("part of the teacher", "parts of the teacher")
-TEACHING.lazy("request", "gradatim.teacher:Request", "what a chat is asked")
-TEACHING.lazy("teachers", "gradatim.teacher:TEACHERS", "teachers by name")
-
 _TAGGED = re.compile(r"<difficulty>\s*(\d{1,2})\s*</difficulty>")
-_PLACE = re.compile(r"\{(question|answer)\}")
-_PARTED = re.compile(r"^---[ \t]*\n", re.MULTILINE)
+_PLACEHOLDER = re.compile(r"\{(question|answer)\}")
+_SEPARATOR = re.compile(r"^---[ \t]*\n", re.MULTILINE)
 
 
-class Chats(Protocol):
-    """What this module needs of ``teacher.Chat``."""
+Messages = tuple[tuple[str, str], ...]
+"""One conversation: (role, text) pairs."""
+
+
+class Completion(Protocol):
+    """The reply to one conversation; ``finish`` is the reason why it ended."""
 
     @property
-    def identity(self) -> str: ...
+    def text(self) -> str: ...
 
-    def ask(self, requests: Sequence[Any], events: Events = ..., received: Any = ...) -> Sequence[Any]: ...
+    @property
+    def finish(self) -> str: ...
+
+
+class RatingChat(Protocol):
+    """A chat model that completes conversations at temperature 0."""
+
+    @property
+    def identity(self) -> str:
+        """Endpoint and model: ratings are stored under it."""
+        ...
+
+    def complete(
+        self,
+        messages: Sequence[Messages],
+        *,
+        max_tokens: int,
+        events: Events = ...,
+        received: Callable[[int, Completion], None],
+    ) -> None:
+        """Call ``received`` with the index and the completion of each conversation; a refused one has none."""
+        ...
+
+
+class OpenChat(Protocol):
+    """The chat of a teacher by its name and options; injected by ``assemble.difficulties``."""
+
+    def __call__(self, teacher: str, options: Mapping[str, Any], *, where: str) -> RatingChat:
+        """Raises ``UnknownPart`` or ``RecipeError`` when there is no such teacher, or it has no chat."""
+        ...
 
 
 @dataclass(frozen=True)
-class Judged:
-    """The difficulty that ``chat`` gives each sample when it is asked with ``prompt``; see the module.
+class TeacherRating:
+    """The difficulty that ``chat`` assigns to each sample with ``prompt``; see the module.
 
-    ``causes`` counts, for the last call, why samples have none.
+    ``causes`` counts the causes of missing ratings in the last call.
     """
 
-    chat: Chats
+    chat: RatingChat
     prompt: str
     causes: Counter[str] = field(default_factory=Counter, compare=False)
 
     @property
     def identity(self) -> str:
-        """What opinions depend on besides the sample."""
+        """The state that ratings depend on besides the sample."""
         return f"{self.chat.identity}\0{self.prompt}"
 
     def __call__(
         self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
     ) -> npt.NDArray[np.float64]:
-        """One float per row; ``workers`` has no say: the chat decides how many requests are under way.
+        """One float per row; ``workers`` is ignored: the chat limits the number of concurrent requests.
 
-        Raises what the chat raises; what had arrived by then is remembered.
+        Exceptions of the chat are passed on; ratings that had arrived are cached.
         """
         import numpy as np
 
@@ -88,69 +116,70 @@ class Judged:
         columns = ([value or "" for value in samples[name].to_pylist()] for name in ("prompt", "answer"))
         pairs: list[tuple[str, str]] = list(zip(*columns, strict=True))
         keys = [key_of(*pair) for pair in pairs]
-        kept = Remembered(self.identity, "judged")
-        figures = kept.known()
-        todo = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in figures}
-        order, why = list(todo), dict[bytes, str]()
+        cache = ScoreCache(self.identity, "judged")
+        ratings = cache.scores()
+        todo = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in ratings}
+        order, missing = list(todo), dict[bytes, str]()
 
-        from ..languages.thinking import strip_thinking
-
-        def received(place: int, reply: Any) -> None:
+        def received(index: int, reply: Completion) -> None:
             rating = read_rating(strip_thinking(reply.text))
             if rating is None:
-                why[order[place]] = f"the reply cannot be read ({reply.finish})"
+                missing[order[index]] = f"the reply cannot be read ({reply.finish})"
                 return
-            figures[order[place]] = rating
-            kept.add({order[place]: rating})
+            ratings[order[index]] = rating
+            cache.add({order[index]: rating})
 
         if todo:
-            request = TEACHING.get("request")
-            asked = [request(messages=self._messages(*pair), max_tokens=MOST_TOKENS) for pair in todo.values()]
-            self.chat.ask(asked, events, received)
-            getattr(self.chat, "release", lambda: None)()  # a model in this process gives its memory back
-        self.causes.update(why.get(key, "the request was refused") for key in keys if key not in figures)
+            conversations = [self._messages(*pair) for pair in todo.values()]
+            self.chat.complete(conversations, max_tokens=MOST_TOKENS, events=events, received=received)
+        self.causes.update(missing.get(key, "the request was refused") for key in keys if key not in ratings)
         for cause, count in sorted(self.causes.items()):
             events(Event("note", "judged", text=f"judged: {count:,} samples have no score: {cause}"))
-        return np.array([figures.get(key, math.nan) for key in keys], dtype=np.float64)
+        return np.array([ratings.get(key, math.nan) for key in keys], dtype=np.float64)
 
     def _messages(self, question: str, answer: str) -> tuple[tuple[str, str], ...]:
-        parts = _PARTED.split(self.prompt, maxsplit=1)
+        sections = _SEPARATOR.split(self.prompt, maxsplit=1)
         values = {"question": question, "answer": answer}
-        # All places at once: a program may have braces of its own.
-        filled = (_PLACE.sub(lambda found: values[found[1]], part).strip() for part in parts)
-        return tuple(zip(("system", "user")[-len(parts) :], filled, strict=True))
+        # All placeholders in one pass: a program may contain braces itself.
+        filled = (_PLACEHOLDER.sub(lambda match: values[match[1]], section).strip() for section in sections)
+        return tuple(zip(("system", "user")[-len(sections) :], filled, strict=True))
 
 
 def read_rating(text: str) -> float | None:
-    """The number in the reply's only ``<difficulty>``, after some analysis; None when the reply has not that form."""
-    found = _TAGGED.findall(text)
-    analysed = re.sub(r"</?analysis>", "", text[: text.find("<difficulty>")]).strip() if found else ""
-    if len(found) != 1 or text.count("<difficulty>") != 1 or not analysed:
+    """The number in the reply's only ``<difficulty>``, after an analysis; None for a reply of another form."""
+    numbers = _TAGGED.findall(text)
+    analysed = re.sub(r"</?analysis>", "", text[: text.find("<difficulty>")]).strip() if numbers else ""
+    if len(numbers) != 1 or text.count("<difficulty>") != 1 or not analysed:
         return None
-    # A number of thousands of digits is none that Python converts.
-    rating = int(found[0]) if len(found[0]) <= len(str(HIGHEST)) else HIGHEST + 1
+    # Python refuses to convert a number of thousands of digits.
+    rating = int(numbers[0]) if len(numbers[0]) <= len(str(HIGHEST)) else HIGHEST + 1
     return float(rating) if LOWEST <= rating <= HIGHEST else None
 
 
 @strict("the difficulty 'judged'")
-def judged(*, teacher: str = "", options: Mapping[str, Any] | None = None, prompt: str | None = None) -> Judged:
-    """How hard a teacher finds a sample, from 1 to 10; what cannot be read has no score."""
+def judged(
+    open_chat: OpenChat | None = None,
+    /,
+    *,
+    teacher: str = "",
+    options: Mapping[str, Any] | None = None,
+    prompt: str | None = None,
+) -> TeacherRating:
+    """A teacher's rating of a sample, from 1 to 10; a reply that cannot be parsed gives no score."""
     where = "the difficulty 'judged'"
     if not teacher:
-        raise RecipeError("it needs a teacher to ask", where=where, hint="teacher: api, and its options in options")
-    made = TEACHING.get("teachers").get(teacher, where=f"{where}: teacher")(**dict(options or {}))
-    chat = getattr(made, "chat", None)
-    if chat is None:
-        raise RecipeError("this teacher has no opinions, only the truth", where=where, given=teacher, allowed="a chat")
-    return Judged(chat, _prompt(prompt))
+        raise RecipeError("it needs a teacher", where=where, hint="teacher: api, and its options in options")
+    if open_chat is None:
+        raise RecipeError("it needs a chat", where=where, hint="assemble.make_difficulty('judged', options)")
+    return TeacherRating(open_chat(teacher, options or {}, where=where), _prompt(prompt))
 
 
-def _prompt(given: str | None) -> str:
-    path = PACKAGED if given is None else Path(given)
+def _prompt(file: str | None) -> str:
+    path = PACKAGED if file is None else Path(file)
     try:
         text = read_input(path, 1 << 20).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError("the prompt cannot be read", where=path, given=error) from error
-    if "{question}" not in _PARTED.split(text, maxsplit=1)[-1]:
+    if "{question}" not in _SEPARATOR.split(text, maxsplit=1)[-1]:
         raise RecipeError("the placeholder {question} is missing in the user's message", where=path)
     return text

@@ -1,8 +1,8 @@
-"""How many steps does a program take when it runs?
+"""Number of steps that a TinyPy program executes.
 
-A step is one executed statement or one turn of a loop. The program is given a counter and run by the TinyPy
-interpreter of ``programs``, which can neither touch the machine nor run for ever; nothing is executed by Python
-itself. What is not TinyPy, fails, or does not end within ``limit`` steps has no score (NaN).
+A step is one executed statement or one iteration of a loop. A counter is added to the program, and the TinyPy
+interpreter of ``programs`` runs it, which has no access to the machine and always ends; Python itself executes nothing.
+A program that is not TinyPy, fails, or does not end within ``limit`` steps has no score (NaN).
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from .python_source import PerTree
 __all__ = ["steps", "trace"]
 
 _COUNTER = "steps_taken_so_far"  # longer than any name a TinyPy program has
-_START, _TICK, _TELL = ast.parse(f"{_COUNTER} = 0\n{_COUNTER} = {_COUNTER} + 1\nprint({_COUNTER})\n").body
+_START, _TICK, _PRINT = ast.parse(f"{_COUNTER} = 0\n{_COUNTER} = {_COUNTER} + 1\nprint({_COUNTER})\n").body
 
 
 def steps(tree: ast.Module, limit: int) -> float:
-    """Statements executed and loop turns taken; NaN when the program cannot be run to its end in ``limit``.
+    """Statements executed plus loop iterations; NaN when the program does not run to its end within ``limit``.
 
-    ``tree`` is changed on the way.
+    ``tree`` is modified.
     """
     try:
-        tree.body = [_START, *_counted(tree.body), _TELL]
-        # The counter's own statements run too: one for each step, the first and the last.
+        tree.body = [_START, *_with_ticks(tree.body), _PRINT]
+        # The statements of the counter run as well: one for each step, the first and the last.
         printed = run_program(ast.unparse(tree), max_steps=2 * limit + 2 + limit)
     except (DataError, RecursionError, ValueError):
         return math.nan
-    taken = int(printed.splitlines()[-1])
-    return float(taken) if taken <= limit else math.nan
+    count = int(printed.splitlines()[-1])
+    return float(count) if count <= limit else math.nan
 
 
-def _counted(body: list[ast.stmt]) -> list[ast.stmt]:
-    """The statements with a tick before each, and one more at the head of each loop's body."""
-    counted = []
+def _with_ticks(body: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements, each with a tick before it, and one more at the head of each loop's body."""
+    statements = []
     for statement in body:
         if isinstance(statement, (ast.If, ast.For, ast.While)):
-            turn = [] if isinstance(statement, ast.If) else [_TICK]
-            statement.body = [*turn, *_counted(statement.body)]
-            statement.orelse = _counted(statement.orelse)
-        counted += [_TICK, statement]
-    return counted
+            tick = [] if isinstance(statement, ast.If) else [_TICK]
+            statement.body = [*tick, *_with_ticks(statement.body)]
+            statement.orelse = _with_ticks(statement.orelse)
+        statements += [_TICK, statement]
+    return statements
 
 
 @strict("the difficulty 'trace'")

@@ -1,7 +1,7 @@
 """How does a model find a text that it did not write?
 
 One forward pass tells how likely a model finds each token of a continuation and where it looks while it reads it. On
-this stand the difficulties that ask a model (``difficulty.asked``) and the suite ``choice``.
+this stand the difficulties that ask a model (``difficulty.model_based``) and the suite ``choice``.
 
 - *Aligned*: the probability of a token is read where the model has seen what is before it, and nothing else.
 - *Batched by length*: continuations of like length share a pass, padded on the right, where a causal model never looks.
@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..difficulty.model_based import Asked, Quantity
+from ..difficulty.model_based import Quantity, ScoringRequest
 from ..errors import DataError
 from ..model.hardware import device
 from ..model.hub import held
@@ -166,9 +166,9 @@ def _spread(layers: Sequence[torch.Tensor], row: int, each: Continuation) -> flo
 
 
 def read_model(
-    name: str, quantity: Quantity, asked: Sequence[Asked], *, batch: int | None = None, chat: bool = False
+    name: str, quantity: Quantity, asked: Sequence[ScoringRequest], *, batch: int | None = None, chat: bool = False
 ) -> Iterator[Mapping[int, float | str]]:
-    """What ``difficulty.asked.Scorer.read`` promises, by the model that ``name`` means, computed in single precision.
+    """Scores as by ``difficulty.model_based.Scorer.read``, by the model of ``name``, computed in single precision.
 
     With ``chat`` a prompt goes through the tokenizer's chat template, and answers and options begin where that ends.
 
@@ -202,7 +202,7 @@ def read_model(
 
 
 def _choices(
-    model: Any, vocabulary: Vocabulary, asked: Sequence[Asked], batch: int | None, *, apart: bool
+    model: Any, vocabulary: Vocabulary, asked: Sequence[ScoringRequest], batch: int | None, *, apart: bool
 ) -> Iterator[Mapping[int, float | str]]:
     """The softmax over the options' log-likelihoods, at the answer; a question fails as a whole."""
     causes: dict[int, float | str] = {}

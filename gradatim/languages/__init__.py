@@ -1,18 +1,14 @@
-"""Which languages can a candidate be written in, and what can be done with code in each?
+"""Programming languages of candidates: extraction, parsing, compilation and judging of their code.
 
-    language      what a language is: names, grammar, toolchain; ``Program``, ``Fault``, ``Extracted``
-    thinking      a model's thinking, taken out of its reply
-    fences        fenced blocks, as CommonMark has them
-    extract       the code in a model's reply
-    grammar       does it parse (tree-sitter)
-    toolchain     compilers, runtimes, and the cache of what they made
-    compiled      a program is compiled once
-    check         compile, run, judge; the success mark and the risk that remains
-    static        what can be told without tests: complete, parses, compiles, runs, warnings
-    c, cpp (gcc, gcc_harness), go, java, javascript, python, typescript (javascript)     one language each
+    language      the contract of a language; code in a reply; parsing (tree-sitter); compile, run and judge a program
+    thinking      fenced blocks as CommonMark defines them, and removal of a model's thinking from its reply
+    toolchain     compilers and runtimes, and the cache of their results
+    static        properties of code without tests: complete, parses, compiles, runs, warnings
+    gcc           C and C++ (``gcc_harness``: the texts around a program and its tests)
+    go, java, javascript, python, typescript     one language each
 
 ``LANGUAGES.get("cpp")`` is a ``Language``; ``named("c++")`` finds one by any of its names. This package runs nothing
-without a sandbox, and installs nothing: ``Language.missing()`` tells the command that would.
+without a sandbox and installs nothing: ``Language.missing()`` returns the command that would.
 """
 
 from __future__ import annotations
@@ -38,7 +34,7 @@ for _name, _attribute, _summary in (
 
 
 def named(name: str, where: str | None = None) -> Language:
-    """The language called ``name`` in any of its spellings; ``UnknownPart`` with the nearest otherwise."""
+    """The language with the name or alias ``name``; ``UnknownPart`` with the nearest name otherwise."""
     plain = name.strip().lower()
     if plain not in LANGUAGES:
         for entry in LANGUAGES:

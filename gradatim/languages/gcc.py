@@ -1,44 +1,34 @@
-"""How is a program compiled only once?
+"""C and C++: executables by gcc and g++, compiled once per content.
 
-``compile_once`` looks in the cache first; else it lets a compiler run behind the walls, keeps what it made, and tells
-its errors otherwise. Failures are not kept: a compiler that was stopped may do better on a quieter machine.
+One call of the compiler inside the sandbox compiles and links with the harness ``mark.o``, in C++ on top of a
+precompiled header (measured: 0.13 s instead of 0.75 s for a short program). The linker wraps ``main`` (``--wrap``), so
+that the tests' ``main`` needs no change and the nonce is written after it returned 0.
 
-How do C and C++ programs become executables, once per content?
+The harness takes the nonce before any constructor runs, and defines ``__assert_fail`` itself: a candidate with its own
+definition, to disable ``assert``, does not link. The remaining risk is in ``language``: the candidate can read the
+memory of this process. Tests are a translation unit of their own where the prompt suffices to declare the function
+(``Program.declared``); where they share the candidate's, every macro that it defined is undefined first
+(``gcc_harness``). ``mark.o`` and the header are made outside the sandbox, from texts of this package only.
 
-One call of the compiler inside the walls: compile and link with the harness ``mark.o``, in C++ on top of a precompiled
-header (measured: 0.13 s instead of 0.75 s for a short program). ``main`` is wrapped by the linker (``--wrap``), so the
-tests' own ``main`` needs no change and the mark is written after it returned 0.
-
-The harness takes the token before any constructor, and defines ``__assert_fail`` itself: a candidate that brings its
-own, to make ``assert`` do nothing, does not link. What it cannot guard is in ``check``: the candidate can read this
-process's memory. Tests are a translation unit of their own where the prompt says enough for it (``Program.declared``);
-where they share the candidate's, every macro that it defined is undefined first (``gcc_harness``).
-
-``mark.o`` and the header are made outside the walls, from our own texts only; nothing untrusted is compiled there.
-
-C: one file, compiled by gcc; ``main`` is the tests' own, or the program's. See ``gcc`` for how it is built.
-
-C++: one file, compiled by Debian's g++ on top of a precompiled header. See ``gcc`` for how it is built.
-
-The header holds what HumanEval-X puts before every C++ program, so a candidate that forgets ``#include <string>`` is
-judged as it is there. Two of its problems need Boost (``boost/any.hpp``) and one OpenSSL: Debian's ``libboost-dev``
-and ``libssl-dev``.
+The header of C++ holds what HumanEval-X puts before every program, so that a candidate without ``#include <string>`` is
+judged as it is there. Two of its problems need Boost (``boost/any.hpp``) and one OpenSSL: Debian's ``libboost-dev`` and
+``libssl-dev``.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from ..errors import ToolchainMissing
 from ..sandbox.verdict import Execution
 from .gcc_harness import ASSERT, COMPARING, HARNESS, TESTS, undefined
 from .language import Built, Examined, Fault, Language, Program, Runner, Start, compile_limits
-from .toolchain import find, made_once, mounts, need, stored, tell_version
+from .toolchain import cached_folder, compile_once, find, mounts, need, tool_version
 
 __all__ = [
     "CALL",
@@ -48,49 +38,9 @@ __all__ = [
     "C",
     "Gcc",
     "assemble",
-    "compile_once",
     "diagnostics",
-    "keep",
     "runnable",
 ]
-
-
-def compile_once(
-    key: Iterable[str | bytes],
-    run: Callable[[], Execution],
-    wanted: tuple[str, ...],
-    faults: Callable[[bytes], tuple[Fault, ...]],
-    unpack: Callable[[Mapping[str, bytes]], Mapping[str, bytes]] = dict,
-) -> Built:
-    """What ``run`` compiles, from the cache when it was made before.
-
-    ``key`` is everything the result depends on. ``wanted`` are the files that a successful run leaves; ``unpack``
-    makes of them the files to keep. ``faults`` reads the errors from stderr, at least one.
-    """
-    key = tuple(key)
-    if (folder := stored("compiled", key)) is not None:
-        return Built(folder)
-    done = run()
-    if not done.ok or any(name not in done.files for name in wanted):
-        stopped = done.ending if done.ending in ("timeout", "memory") else ""
-        return Built(None, faults(done.stderr or done.stdout), stopped, done.cpu_seconds)
-    return Built(keep(key, unpack(done.files)), cpu_seconds=done.cpu_seconds)
-
-
-def keep(key: Iterable[str | bytes], files: Mapping[str, bytes]) -> Path:
-    """Put compiled ``files`` into the cache under ``key``; the folder they are in."""
-    return made_once("compiled", key, lambda folder: _write(folder, files))
-
-
-def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    for name, data in files.items():
-        parts = PurePosixPath(name).parts
-        if not parts or parts[0] == "/" or ".." in parts:
-            raise ValueError(f"a compiled file cannot be called {name!r}")
-        path = folder.joinpath(*parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        path.chmod(0o755)
 
 
 SUPPORT, PROGRAM = "/support", "/program"
@@ -117,17 +67,17 @@ class Gcc:
     headers: tuple[str, ...] = ()
 
     def missing(self) -> str | None:
-        """None when the compiler is there, else the command that installs it."""
+        """None when the compiler is installed, else the command that installs it."""
         return None if find(self.compiler) else self.advice
 
     def version(self) -> str:
         """The compiler's version."""
-        return tell_version((str(self._path()), "--version"))
+        return tool_version((str(self._path()), "--version"))
 
     def build(self, sandbox: Runner, program: Program) -> Built:
         """The executable ``program`` in a folder of the cache, or the compiler's errors."""
         support, sources = self._support(), self._sources(program)
-        # The harness comes first, so that its turn before all constructors is the first of those too.
+        # The harness is linked first, so that it also runs first among the functions before all constructors.
         arguments = [*self.flags, "-w", "-fmax-errors=3", *self._included(), f"{SUPPORT}/mark.o", *sources]
         arguments += ["-Wl,--wrap=main", "-o", "program", "-lm", *(["-lcrypto"] if "openssl/" in program.code else [])]
         key = (self.title, self.version(), support.name, *arguments, *sources.values())
@@ -173,18 +123,18 @@ class Gcc:
         return [f"-I{SUPPORT}", *(["-include", f"{SUPPORT}/headers.h"] if self.headers else [])]
 
     def _sources(self, program: Program) -> dict[str, str]:
-        """Program and tests, as two units where the tests need no more of the program than a declaration."""
+        """Program and tests, as two units where the tests need only a declaration of the program."""
         if not program.tests:
             return {self.source: program.code}
-        end = max((found.end() for found in _INCLUDE.finditer(program.tests)), default=0)
-        headers, rest = program.tests[:end], program.tests[end:]
-        tests = f"#include <gradatim_tests.h>\n{headers}#include <gradatim_compare.h>\n{rest}"
+        end = max((match.end() for match in _INCLUDE.finditer(program.tests)), default=0)
+        headers, body = program.tests[:end], program.tests[end:]
+        tests = f"#include <gradatim_tests.h>\n{headers}#include <gradatim_compare.h>\n{body}"
         if program.declared:
             suffix = self.source.rpartition(".")[2]
             return {self.source: program.code, f"tests.{suffix}": f"{program.declared}\n{tests}"}
-        # A candidate that turned assertions off, or redefined them, does not do so for the tests; nor can its last line
-        # go on into the next: that one is empty.
-        return {self.source: f"{program.code}\n\n{undefined(program.code[program.given :])}{tests}"}
+        # Assertions that the candidate disabled or redefined are restored for the tests; the empty line keeps its last
+        # line from continuing into them.
+        return {self.source: f"{program.code}\n\n{undefined(program.code[program.prompt_length :])}{tests}"}
 
     def _support(self) -> Path:
         headers = "".join(f"#include <{name}>\n" for name in self.headers)
@@ -200,7 +150,7 @@ class Gcc:
                 header = ["-x", "c++-header", *self.flags, "-w", "headers.h", "-o", "headers.h.gch"]
                 self._make(folder, self._path(), header)
 
-        return made_once(
+        return cached_folder(
             "support", (self.title, self.version(), HARNESS, ASSERT, TESTS, COMPARING, headers, *self.flags), fill
         )
 
@@ -213,24 +163,24 @@ class Gcc:
 
 
 def diagnostics(stderr: bytes, kinds: Sequence[str] = ("error",)) -> tuple[Fault, ...]:
-    """The compiler's messages of the given kinds, else the linker's, else the first line: never nothing."""
+    """The compiler's messages of ``kinds``, else the linker's, else the first line; never empty."""
     text = stderr.decode("utf-8", "replace")
-    found = tuple(
-        Fault(int(each["line"]), int(each["column"] or 0), each["message"], each["rule"] or each["kind"])
-        for each in _DIAGNOSTIC.finditer(text)
-        if each["kind"].split()[-1] in kinds
+    faults = tuple(
+        Fault(int(match["line"]), int(match["column"] or 0), match["message"], match["rule"] or match["kind"])
+        for match in _DIAGNOSTIC.finditer(text)
+        if match["kind"].split()[-1] in kinds
     )
-    if found or "error" not in kinds:
-        return found
-    linked = tuple(Fault(0, 0, each[0], "link") for each in _LINKER.finditer(text))
-    return linked or (Fault(0, 0, text.strip().split("\n")[0] or "the compiler failed without a word"),)
+    if faults or "error" not in kinds:
+        return faults
+    linked = tuple(Fault(0, 0, match[0], "link") for match in _LINKER.finditer(text))
+    return linked or (Fault(0, 0, text.strip().split("\n")[0] or "the compiler failed without a message"),)
 
 
 DEFINITION = (
     r"^[ \t]*(?!(?:return|else|new|throw|case|goto)\b)\w[\w:<>,\[\]&* \t]{0,200}(?<=[ \t&*>])"
     r"(?P<name>\w{1,200})[ \t]{0,20}\([^;{}()]{0,2000}\)[ \t\r\n]{0,200}(?:const[ \t]{0,20})?\{"
 )
-"""A type, a name, parameters and an open brace. Every repetition is bounded: a model writes what is searched."""
+"""A type, a name, parameters and an open brace. Every repetition is bounded, because the text is a model's output."""
 _DEFINITION = re.compile(DEFINITION, re.MULTILINE)
 _COMMENT = re.compile(r"//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)")
 _DECLARING = re.compile(r"\s*+(?:$|#|using\b[^;{}]*+;\s*+$)")
@@ -251,33 +201,33 @@ def runnable(code: str) -> bool:
 
 
 def assemble(prompt: str, completion: str, tests: str, *, setup: str = "", wanted: str = "") -> Program:
-    """The prompt, what follows it, and tests with ``main``.
+    """The prompt, its completion, and tests with ``main``.
 
-    A ``main`` that the candidate wrote as an example goes by another name, so that the tests' is the only one.
-    ``wanted``: the whole prompt of the problem, where ``prompt`` is a part of it only.
+    A ``main`` that the candidate wrote as an example is renamed, so that the tests' is the only one. ``wanted``: the
+    whole prompt of the problem, where ``prompt`` is only a part of it.
     """
-    code, given = f"{setup}{prompt}{completion}", len(setup) + len(prompt)
+    code, prompt_length = f"{setup}{prompt}{completion}", len(setup) + len(prompt)
     if runnable(completion) and runnable(tests):
         begin = f"#define main {CALL}\n"
-        code, given = f"{begin}{code}\n#undef main\n", given + len(begin)
-    return Program(code, tests, given, declaration(f"{setup}{wanted or prompt}", code))
+        code, prompt_length = f"{begin}{code}\n#undef main\n", prompt_length + len(begin)
+    return Program(code, tests, prompt_length, declaration(f"{setup}{wanted or prompt}", code))
 
 
 def declaration(prompt: str, code: str) -> str:
-    """What the prompt says before its last function, and that function's declaration; empty where it says more.
+    """The prompt's text before its last function, and that function's declaration; empty where that is not enough.
 
     Only includes, ``using``, comments and macros may come before the function: anything else would be defined twice.
-    The program must define the function with the very words of the prompt.
+    The program must define the function with exactly the signature of the prompt.
     """
-    found = list(_DEFINITION.finditer(prompt))
-    if len(found) != 1 or _COMMENT.sub("", prompt[found[0].end() :]).strip():
+    definitions = list(_DEFINITION.finditer(prompt))
+    if len(definitions) != 1 or _COMMENT.sub("", prompt[definitions[0].end() :]).strip():
         return ""
-    head, signature = prompt[: found[0].start()], found[0][0].rstrip("{").strip()
+    head, signature = prompt[: definitions[0].start()], definitions[0][0].rstrip("{").strip()
     plain = _COMMENT.sub("", head).replace("\\\n", " ")
     if not all(_DECLARING.match(line) for line in plain.split("\n")) or _LOCAL.match(signature):
         return ""
     words = signature.split()
-    same = any(each[0].rstrip("{").split() == words for each in _DEFINITION.finditer(code))
+    same = any(match[0].rstrip("{").split() == words for match in _DEFINITION.finditer(code))
     return f"{head}\n{signature};" if same else ""
 
 

@@ -1,10 +1,9 @@
-"""What stands beside and between a C or C++ program and its tests.
+"""C and C++ texts beside and between a program and its tests.
 
-``HARNESS`` takes the token and writes the mark. ``ASSERT`` is in place of ``assert.h``. ``TESTS`` comes before the
-tests and ``COMPARING`` after their headers: the words of the language and what tests compare with have their own
-meaning from there on. ``undefined`` takes away
-every macro that a candidate defined, pushed and popped ones too: a name that is undefined too often does no harm, so
-the word ``define`` is searched wherever it stands, comments and conditions included.
+``HARNESS`` takes the nonce and writes it at the end. ``ASSERT`` replaces ``assert.h``. ``TESTS`` comes before the tests
+and ``COMPARING`` after their headers: from there on keywords and comparison functions have their standard meaning.
+``undefined`` undefines every macro that a candidate defined, pushed and popped ones too: an additional ``#undef`` does
+no harm, so the word ``define`` is searched everywhere, comments and conditions included.
 """
 
 from __future__ import annotations
@@ -74,8 +73,8 @@ void __assert_fail(const char *, const char *, unsigned, const char *);
              : (__assert_fail(#claim, __builtin_FILE(), __builtin_LINE(), __builtin_FUNCTION()), __builtin_trap()))
 #endif
 """
-"""In place of ``assert.h``, whose macro has words in it that a candidate could have given another meaning. The trap is
-for a ``__assert_fail`` that came to be another function, and returns."""
+"""Replacement of ``assert.h``, whose macro contains words that a candidate could have redefined. The trap is for a
+``__assert_fail`` that became another function and returns."""
 
 
 _WORDS = "auto break case char class const constexpr continue decltype do double else enum extern float for goto if "
@@ -100,7 +99,7 @@ TESTS = (
 #include <assert.h>
 """
 )
-"""Between program and tests: from here on the words of the language mean what they mean, whatever was defined."""
+"""Text between program and tests: restores the meaning of keywords, whatever was defined."""
 COMPARING = r"""
 static int gradatim_strncmp(const char *a, const char *b, unsigned long size) {
     for (; size; a++, b++, size--) {
@@ -146,8 +145,8 @@ static int gradatim_abs(int a) { return a < 0 ? -a : a; }
 static double gradatim_fabs(double a) { return __builtin_fabs(a); }
 #endif
 """ + "".join(f"#define {name} gradatim_{name}\n" for name in COMPARED)
-"""After the last header of the tests: what they compare with, in their own unit, so that no function or macro of a
-candidate replaces it."""
+"""Text after the last header of the tests: their comparison functions, in their own unit, so that no function or macro
+of a candidate replaces them."""
 
 CONSTANTS = {
     "INT_MAX": "__INT_MAX__",
@@ -171,7 +170,7 @@ CONSTANTS = {
     "M_E": "2.7182818284590452354",
     "EOF": "(-1)",
 }
-"""Macros of the standard headers that programs like to define for themselves; they get their meaning back."""
+"""Macros of the standard headers that programs often define themselves; their meaning is restored."""
 
 _SPLICE = re.compile(r"(?:\\|\?\?/)[ \t\f\v]*+\r?\n")
 _DEFINE = re.compile(r"define(?![\w$])")
@@ -183,19 +182,19 @@ def undefined(code: str) -> str:
     text = _SPLICE.sub("", code)
     names: set[str] = set()
     close = -1
-    for found in _DEFINE.finditer(text):
-        place = found.end()
+    for match in _DEFINE.finditer(text):
+        index = match.end()
         while True:
-            while text[place : place + 1] in (" ", "\t", "\f", "\v"):
-                place += 1
-            if not text.startswith("/*", place):
+            while text[index : index + 1] in (" ", "\t", "\f", "\v"):
+                index += 1
+            if not text.startswith("/*", index):
                 break
-            if close < place + 2:  # looked for once, however many comments are opened before it
-                close = text.find("*/", place + 2)
+            if close < index + 2:  # searched once, however many comments are opened before it
+                close = text.find("*/", index + 2)
                 close = len(text) if close < 0 else close
-            place = close + 2
-        if name := _NAME.match(text, place):
+            index = close + 2
+        if name := _NAME.match(text, index):
             names.add(name[0])
     lines = (f"#undef {name}\n" for name in sorted(names - {"defined"}))
-    again = (f"#define {name} {CONSTANTS[name]}\n" for name in sorted(names & CONSTANTS.keys()))
-    return "".join((*lines, *again))
+    restored = (f"#define {name} {CONSTANTS[name]}\n" for name in sorted(names & CONSTANTS.keys()))
+    return "".join((*lines, *restored))

@@ -1,23 +1,17 @@
-"""Which Go packages does a program find?
+"""Go: compiler and linker called directly, on archives of the standard library made once.
 
-Parts of the standard library by name, and three packages of ours as text: ``testing`` and testify's ``assert`` with
-what tests of problems use of them, and the harness. ``go`` compiles and lists them. The original of ``assert`` compares
-with ``reflect.DeepEqual``, byte slices by their content, and refuses functions; so does this one.
+``go build`` checks modules, caches and build tags before it compiles (measured, short program: 0.5 s); direct calls of
+``compile`` and ``link`` take 0.15 s. An import file names the packages: parts of the standard library, and three
+packages of this module instead of others. ``testing`` and ``github.com/stretchr/testify/assert`` (and ``require``) are
+small replacements with the functions that tests of problems use, since there is no network to fetch testify from: ``T``
+with Error, Errorf, Fatal, Fatalf, Fail, FailNow, Failed, Log, Logf, Helper, Name, Run, and the assertions Equal,
+NotEqual, True, False, Nil, NotNil, InDelta, Len. A program that needs more of them does not compile. As the original,
+``assert`` compares with ``reflect.DeepEqual``, byte slices by their content, and refuses functions.
 
-Go: the compiler and the linker called directly, on archives of the standard library made once.
-
-``go build`` looks after modules, caches and build tags before it compiles (measured, short program: 0.5 s); calling
-``compile`` and ``link`` takes 0.15 s. What a module would give is named in an import file: the standard library, and
-three packages of ours in place of others. ``testing`` and ``github.com/stretchr/testify/assert`` (and ``require``) are
-small stand-ins with what tests of problems use; there is no network to fetch testify from. They hold ``T`` with
-Error, Errorf, Fatal, Fatalf, Fail, FailNow, Failed, Log, Logf, Helper, Name, Run, and the assertions Equal, NotEqual,
-True, False, Nil, NotNil, InDelta, Len. A program that wants more of them does not compile.
-
-The third package is the harness: it takes the token before any code of the program runs, calls the tests one after
-the other, and writes the mark when none failed. Its path is random, made once per machine, so a candidate cannot import
-it. Code and tests are two files of one package; a program without tests is run by its own ``main``.
-
-The archives are made outside the walls, from the standard library and the texts below only.
+The third package is the harness: it takes the nonce before any code of the program runs, calls the tests one after the
+other, and writes the nonce when none failed. Its path is random, made once per machine, so that a candidate cannot
+import it. Code and tests are two files of one package; a program without tests is run by its own ``main``. The archives
+are made outside the sandbox, from the standard library and the texts below only.
 """
 
 from __future__ import annotations
@@ -36,9 +30,8 @@ from typing import Any
 from ..errors import ToolchainMissing
 from ..sandbox.limits import Limits
 from ..sandbox.verdict import Execution
-from .gcc import compile_once
 from .language import MARK, Built, Examined, Fault, Language, Program, Runner, Start, compile_limits
-from .toolchain import find, made_once, need, tell_version
+from .toolchain import cached_folder, compile_once, find, need, tool_version
 
 __all__ = ["ASSERT", "FURTHER", "GO", "HARNESS", "STANDARD", "TESTING"]
 
@@ -115,7 +108,7 @@ type Assertions struct{ t TestingT }
 
 func New(t TestingT) *Assertions { return &Assertions{t} }
 
-func told(t TestingT, good bool, text string, words []interface{}) bool {
+func report(t TestingT, good bool, text string, words []interface{}) bool {
 	if !good {
 		t.Errorf("assertion failed: %s %s", text, fmt.Sprint(words...))
 		if stopper, can := t.(interface{ FailNow() }); can && REQUIRED {
@@ -168,29 +161,29 @@ func isFunction(value interface{}) bool {
 
 func Equal(t TestingT, expected, actual interface{}, words ...interface{}) bool {
 	good := !isFunction(expected) && !isFunction(actual) && ObjectsAreEqual(expected, actual)
-	return told(t, good, fmt.Sprintf("expected %#v, got %#v", expected, actual), words)
+	return report(t, good, fmt.Sprintf("expected %#v, got %#v", expected, actual), words)
 }
 
 func NotEqual(t TestingT, expected, actual interface{}, words ...interface{}) bool {
-	return told(t, !ObjectsAreEqual(expected, actual), fmt.Sprintf("should not be %#v", actual), words)
+	return report(t, !ObjectsAreEqual(expected, actual), fmt.Sprintf("should not be %#v", actual), words)
 }
 
-func True(t TestingT, value bool, words ...interface{}) bool  { return told(t, value, "should be true", words) }
-func False(t TestingT, value bool, words ...interface{}) bool { return told(t, !value, "should be false", words) }
+func True(t TestingT, value bool, words ...interface{}) bool  { return report(t, value, "should be true", words) }
+func False(t TestingT, value bool, words ...interface{}) bool { return report(t, !value, "should be false", words) }
 
 func Nil(t TestingT, value interface{}, words ...interface{}) bool {
-	return told(t, isNil(value), fmt.Sprintf("expected nil, got %#v", value), words)
+	return report(t, isNil(value), fmt.Sprintf("expected nil, got %#v", value), words)
 }
 
 func NotNil(t TestingT, value interface{}, words ...interface{}) bool {
-	return told(t, !isNil(value), "should not be nil", words)
+	return report(t, !isNil(value), "should not be nil", words)
 }
 
 func InDelta(t TestingT, expected, actual interface{}, delta float64, words ...interface{}) bool {
 	left, one := number(expected)
 	right, two := number(actual)
 	good := one && two && (math.Abs(left-right) <= delta || math.IsNaN(left) && math.IsNaN(right))
-	return told(t, good, fmt.Sprintf("expected %v, got %v", expected, actual), words)
+	return report(t, good, fmt.Sprintf("expected %v, got %v", expected, actual), words)
 }
 
 func Len(t TestingT, value interface{}, length int, words ...interface{}) bool {
@@ -200,7 +193,7 @@ func Len(t TestingT, value interface{}, length int, words ...interface{}) bool {
 	case reflect.Array, reflect.Chan, reflect.Map, reflect.Slice, reflect.String:
 		good = held.Len() == length
 	}
-	return told(t, good, fmt.Sprintf("%#v should have length %d", value, length), words)
+	return report(t, good, fmt.Sprintf("%#v should have length %d", value, length), words)
 }
 
 func (a *Assertions) Equal(expected, actual interface{}, words ...interface{}) bool {
@@ -252,8 +245,8 @@ func finish(good bool) {
 
 func Tests(tests ...Test) {
 	all := &testing.T{}
-	for _, each := range tests {
-		all.Run(each.Name, each.Test)
+	for _, test := range tests {
+		all.Run(test.Name, test.Test)
 	}
 	finish(!all.Failed())
 }
@@ -268,13 +261,13 @@ STANDARD = (
     "bytes container/heap container/list container/ring crypto/md5 crypto/sha1 crypto/sha256 encoding/hex errors fmt "
     "math math/big math/bits math/cmplx math/rand regexp sort strconv strings time unicode unicode/utf8"
 )
-"""Packages that are imported for a program that uses them and forgot to say so, as HumanEval-X does."""
+"""Packages that are imported for a program that uses them without an import, as HumanEval-X does."""
 
 FURTHER = (
     "bufio cmp context encoding/base64 encoding/binary encoding/json hash/crc32 hash/fnv io iter maps math/rand/v2 os "
     "reflect runtime slices sync sync/atomic text/tabwriter unsafe"
 )
-"""Packages that a program may import besides, where the toolchain has them."""
+"""Further packages that a program may import, where the toolchain has them."""
 
 
 ADVICE = "apt-get install golang-go"
@@ -284,9 +277,9 @@ PREDECLARED = (
     "any append bool byte cap complex complex128 complex64 copy delete error false float32 float64 int int16 int32 "
     "int64 int8 len make new nil panic real recover rune string true uint uint16 uint32 uint64 uint8"
 )
-"""What Go lets a package declare anew; all but ``min`` and ``max``, which older programs do bring."""
+"""Names that Go lets a package redeclare; all but ``min`` and ``max``, which older programs define."""
 
-# A model writes what is searched: no part of these patterns can give back what it took, so each place is read once.
+# The text is a model's output: no part of these patterns backtracks, so each position is read once.
 _COMMENT = r"//[^\n]*+|/\*[^*]{0,500}\*/"
 _NAMED = r"(?:[\w.]++[ \t]++)?(?:\"[^\"\n]++\"|`[^`\n]++`)"
 _IMPORT = re.compile(
@@ -309,7 +302,7 @@ def _grammar() -> Any:
 
 
 def missing() -> str | None:
-    """None when the toolchain is there, else the command that installs it."""
+    """None when the toolchain is installed, else the command that installs it."""
     return None if find("go") else ADVICE
 
 
@@ -319,14 +312,14 @@ def _go() -> Path:
 
 def version() -> str:
     """The compiler's version."""
-    return tell_version((str(_go()), "version"))
+    return tool_version((str(_go()), "version"))
 
 
 def assemble(prompt: str, completion: str, tests: str, *, setup: str = "") -> Program:
-    """Two files: the prompt with what follows it, and the tests after ``setup`` (their package line and imports).
+    """Two files: the prompt with its completion, and the tests after ``setup`` (their package line and imports).
 
-    Imports of the code that it does not use are left out, and those of ``STANDARD`` that it uses without saying so are
-    added: both would keep a right program from compiling, and HumanEval-X does the same.
+    Unused imports of the code are removed, and missing ones of ``STANDARD`` are added: both would keep a correct
+    program from compiling, and HumanEval-X does the same.
     """
     return Program(_file("", f"{prompt}{completion}"), _file(setup, tests))
 
@@ -334,16 +327,16 @@ def assemble(prompt: str, completion: str, tests: str, *, setup: str = "") -> Pr
 def _file(setup: str, text: str) -> str:
     text = _PACKAGE.sub("", f"{setup}\n{text}")
     specs = {}
-    for each in _IMPORT.finditer(text):
-        for spec in _SPEC.finditer(each["many"] or each["one"]):
+    for statement in _IMPORT.finditer(text):
+        for spec in _SPEC.finditer(statement["many"] or statement["one"]):
             if spec["path"]:
                 specs[spec["name"] or spec["path"].rpartition("/")[2]] = spec[0]
     body = _IMPORT.sub("", text)
-    wanted = {"_", ".", *_USED.findall(body)}
-    used = {name: spec for name, spec in specs.items() if name in wanted}
+    required = {"_", ".", *_USED.findall(body)}
+    used = {name: spec for name, spec in specs.items() if name in required}
     for path in STANDARD.split():
         name = path.rpartition("/")[2]
-        if name not in specs and name in wanted:
+        if name not in specs and name in required:
             used[name] = f'"{path}"'
     imports = "".join(f"import {spec}\n" for spec in used.values())
     return f"package main\n\n{imports}\n{body.strip()}\n"
@@ -360,37 +353,37 @@ def build(sandbox: Runner, program: Program) -> Built:
     if not tests and not runnable(program.text):
         return Built(None, (Fault(0, 0, "there is neither a test nor a main"),))
     support = _support()
-    own = (support / "harness").read_text()
+    harness = (support / "harness").read_text()
     called = ", ".join(f'harness.Test{{"{name}", {name}}}' for name in tests)
     start = f"harness.Tests({called})" if tests else f"harness.Main({OWN_MAIN})"
-    reserved = _reserved(own, program.tests)
+    reserved = _reserved(harness, program.tests)
     sources = {
         "program.go": _renamed(program.code),
         "tests.go": _renamed(program.tests),
-        "start.go": f'package main\n\nimport harness "{own}"\n{reserved}func main() {{ {start} }}\n',
+        "start.go": f'package main\n\nimport harness "{harness}"\n{reserved}func main() {{ {start} }}\n',
     }
     files = {name: text.encode() for name, text in sources.items() if text}
-    key: tuple[str | bytes, ...] = ("Go", version(), support.name, own, *files, *files.values())
+    key: tuple[str | bytes, ...] = ("Go", version(), support.name, harness, *files, *files.values())
     return compile_once(key, lambda: _compile(sandbox, support, files), ("program",), _faults)
 
 
-def _reserved(own: str, tests: str) -> str:
-    """Imports that keep the candidate from giving a meaning of its own to ``true`` and other words of the tests.
+def _reserved(harness: str, tests: str) -> str:
+    """Imports that keep the candidate from redefining ``true`` and other names of the tests.
 
-    A name that one file imports under cannot be declared for the whole package.
+    A name of an import in one file cannot be declared for the whole package.
     """
     used = sorted(set(re.findall(r"\w+", tests)) & set(PREDECLARED.split()))
-    return "".join(f'import {name} "{own}"\n' for name in used) + "".join(f"var _ {name}.Test\n" for name in used)
+    return "".join(f'import {name} "{harness}"\n' for name in used) + "".join(f"var _ {name}.Test\n" for name in used)
 
 
 def _renamed(code: str) -> str:
-    """A program's own ``main`` under another name: the harness brings one."""
+    """The code with its ``main`` renamed, since the harness has one."""
     return _MAIN.sub(f"func {OWN_MAIN}()", code)
 
 
 def _compile(sandbox: Runner, support: Path, files: dict[str, bytes], link: bool = True) -> Execution:
-    # Places in the list are relative to the folder it stands in, and places in the command are words of their own, so
-    # that both hold wherever they are shown.
+    # Paths in the import file are relative to its folder, and paths in the command are separate arguments, so that both
+    # hold wherever they are mounted.
     command = 'cd "$1" && "$2/compile" -p main -complete -o "$3/program.o" -importcfg importcfg "$3"/*.go >&2'
     if link:
         command += ' && "$2/link" -importcfg importcfg -s -w -o "$3/program" "$3/program.o" >&2'
@@ -412,7 +405,7 @@ def start(built: Built, program: Program) -> Start:
 
 
 def examine(sandbox: Runner, code: str) -> Examined:
-    """The compiler's errors. Go's compiler has no warnings: what others warn of, such as unused names, it refuses."""
+    """The compiler's errors. Go's compiler has no warnings; it refuses what others warn of, such as unused names."""
     text = code if _PACKAGE.search(code) else f"package main; {code}"
     if not runnable(code):
         text += "\nfunc main() {}\n"
@@ -422,14 +415,14 @@ def examine(sandbox: Runner, code: str) -> Examined:
 
 def _faults(stderr: bytes) -> tuple[Fault, ...]:
     text = stderr.decode("utf-8", "replace")
-    found = tuple(
-        Fault(int(each["line"]), int(each["column"] or 0), each["message"]) for each in _DIAGNOSTIC.finditer(text)
+    faults = tuple(
+        Fault(int(match["line"]), int(match["column"] or 0), match["message"]) for match in _DIAGNOSTIC.finditer(text)
     )
-    return found or (Fault(0, 0, text.strip().split("\n")[0] or "the compiler failed without a word"),)
+    return faults or (Fault(0, 0, text.strip().split("\n")[0] or "the compiler failed without a message"),)
 
 
 def _environment() -> dict[str, str]:
-    """Of ``go`` outside the walls: nothing of the user's settings, nothing from the network."""
+    """The environment of ``go`` outside the sandbox: no settings of the user, nothing from the network."""
     fixed = {
         "GOPROXY": "off",
         "GOFLAGS": "",
@@ -441,7 +434,7 @@ def _environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/"), **fixed}
 
 
-def _ask(folder: Path, *words: str) -> str:
+def _go_run(folder: Path, *words: str) -> str:
     cache = {"GOCACHE": str(folder / "go-cache")}
     done = subprocess.run(
         [str(_go()), *words], cwd=folder, env={**_environment(), **cache}, capture_output=True, text=True, check=False
@@ -460,33 +453,37 @@ def _tools(go: str) -> Path:
 
 
 def _support() -> Path:
-    """Archives of the standard library and of our packages, and the list of where each is."""
-    return made_once("support", ("Go", version(), TESTING, ASSERT, HARNESS), _fill)
+    """Archives of the standard library and of the packages above, and the import file with their paths."""
+    return cached_folder("support", ("Go", version(), TESTING, ASSERT, HARNESS), _fill)
 
 
 def _fill(folder: Path) -> None:
     listed: dict[str, str] = {}
     (folder / "archives").mkdir()
-    there = set(_ask(folder, "list", "std").split())
-    wanted = sorted(there & {*STANDARD.split(), *FURTHER.split()})
-    told = _ask(folder, "list", "-export", "-deps", "-f", "{{if .Export}}{{.ImportPath}} {{.Export}}{{end}}", *wanted)
-    for line in told.splitlines():
+    available = set(_go_run(folder, "list", "std").split())
+    standard = sorted(available & {*STANDARD.split(), *FURTHER.split()})
+    output = _go_run(
+        folder, "list", "-export", "-deps", "-f", "{{if .Export}}{{.ImportPath}} {{.Export}}{{end}}", *standard
+    )
+    for line in output.splitlines():
         name, _, archive = line.partition(" ")
         listed[name] = f"archives/{len(listed)}.a"
         shutil.copy(archive, folder / listed[name])
-    own = f"gradatim/{secrets.token_hex(16)}"
-    packages = {"testing": TESTING, own: HARNESS}
+    harness = f"gradatim/{secrets.token_hex(16)}"
+    packages = {"testing": TESTING, harness: HARNESS}
     for name, required in (("assert", "false"), ("require", "true")):
         packages[f"github.com/stretchr/testify/{name}"] = ASSERT.replace("PACKAGE", name).replace("REQUIRED", required)
     for name, text in packages.items():
         (folder / "source.go").write_text(text)
         _write_list(folder / "importcfg", listed)
         archive = f"archives/{len(listed)}.a"
-        _ask(folder, "tool", "compile", "-p", name, "-complete", "-o", archive, "-importcfg", "importcfg", "source.go")
+        _go_run(
+            folder, "tool", "compile", "-p", name, "-complete", "-o", archive, "-importcfg", "importcfg", "source.go"
+        )
         listed[name] = archive
     _write_list(folder / "importcfg", listed)
-    (folder / "harness").write_text(own)
-    _ask(folder, "clean", "-cache")
+    (folder / "harness").write_text(harness)
+    _go_run(folder, "clean", "-cache")
 
 
 def _write_list(path: Path, listed: Mapping[str, str]) -> None:
@@ -494,7 +491,7 @@ def _write_list(path: Path, listed: Mapping[str, str]) -> None:
 
 
 def fit(limits: Limits) -> Limits:
-    """Go's runtime maps far more than it uses, and has threads of its own."""
+    """Limits for Go's runtime, which maps far more memory than it uses and starts threads."""
     return replace(limits, address_space=False, processes=max(64, limits.processes))
 
 

@@ -1,22 +1,15 @@
-"""Which Java classes of ours stand beside a candidate's?
+"""Java: javac's compiler in a process that starts fast, then java; tests are a class ``Main`` that throws.
 
-``RUN`` is the harness that calls ``main`` and writes the mark; ``GUARD`` keeps the program from reading the token out
-of the process: by ``Unsafe``, reflection into the platform, live stack frames, heap dumps, ``/proc`` or a child.
-``COMPILE`` calls javac for several sources, one after
-the other, and writes for each an archive of its classes and a file with what javac said. The name of a source's file
-suits any public class. ``java`` compiles all, once.
-
-Java: javac's own compiler in a process that starts fast, then java; tests are a class ``Main`` that throws.
-
-Compiling is the cost (measured, short program: javac 0.6 s of CPU; as here 0.35 s): the compiler is called through
+Compilation is the cost (measured, short program: javac 0.6 s of CPU; here 0.35 s): the compiler is called through
 ``javax.tools`` with a class-data archive of itself, made once, and without the optimising compiler, which never pays
-off in a run this short. Classes come out as one archive, which is what runs: a file's name never comes from a program,
-whose names may be longer than a file's. Programs run the same way, with assertions on (``-ea``).
+off in so short a run. ``COMPILE`` compiles several sources one after the other and writes for each an archive of its
+classes, which is what runs, and a file with javac's output. The name of a source file suits any public class. Programs
+run the same way, with assertions on (``-ea``).
 
-The harness takes the token, then calls ``Main.main``, and writes the mark when it returned. The token is a local
-variable of a method of another class, and a guard (a security manager, which runtimes up to 23 have) refuses what leads
-into the process's memory. A candidate's class that would hide one of the tests',
-such as its own ``Arrays``, does not compile.
+The harness ``RUN`` takes the nonce, calls ``Main.main``, and writes the nonce when it returned. The nonce is a local
+variable of a method of another class, and ``GUARD``, a security manager (which runtimes up to 23 have), refuses the
+ways into the memory of the process: ``Unsafe``, reflection into the platform, live stack frames, heap dumps, ``/proc``,
+a child process. A candidate's class that would hide one of the tests', such as its own ``Arrays``, does not compile.
 """
 
 from __future__ import annotations
@@ -32,9 +25,8 @@ from typing import Any
 from ..errors import ToolchainMissing
 from ..sandbox.limits import MIB, Limits
 from ..sandbox.verdict import Execution
-from .gcc import compile_once, keep
 from .language import MARK, Built, Examined, Fault, Language, Program, Runner, Start, compile_limits, unusable
-from .toolchain import find, made_once, mounts, need, stored, tell_version
+from .toolchain import cached_folder, compile_once, find, mounts, need, store, stored, tool_version
 
 __all__ = ["COMPILE", "GUARD", "JAVA", "RUN"]
 
@@ -175,8 +167,8 @@ final class GradatimCompile {
             public CharSequence getCharContent(boolean lenient) { return text; }
             public boolean isNameCompatible(String simple, JavaFileObject.Kind kind) { return true; }
         };
-        try (PrintWriter told = new PrintWriter(new FileWriter(name + ".txt"))) {
-            if (!compiler.getTask(told, files, null, options, null, List.of(unit)).call()) return false;
+        try (PrintWriter output = new PrintWriter(new FileWriter(name + ".txt"))) {
+            if (!compiler.getTask(output, files, null, options, null, List.of(unit)).call()) return false;
         } catch (RuntimeException | StackOverflowError error) {
             return false;
         }
@@ -205,7 +197,7 @@ GUARDED = {
     "RuntimeException String System",
 }
 BATCH = 16
-"""Programs that one process of the compiler compiles."""
+"""Programs per process of the compiler."""
 
 WARM_UP = """import java.util.*;
 class Solution {
@@ -220,8 +212,8 @@ _SKIPPED = re.compile(
     r"//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)|\"{3}(?:[^\"\\]|\\[\s\S]|\"(?!\"\"))*+(?:\"{3})?"
     r"|\"(?:[^\"\\\n]|\\.)*+\"?|'(?:[^'\\\n]|\\.)*+'?"
 )
-"""Comments, text blocks, strings and characters. One that is left open reaches as far as it can, so that each place of
-a text is read once."""
+"""Comments, text blocks, strings and characters. An unterminated one extends as far as possible, so that each position
+is read once."""
 
 
 def _grammar() -> Any:
@@ -231,13 +223,13 @@ def _grammar() -> Any:
 
 
 def missing() -> str | None:
-    """None when a JDK is there, else the command that installs it. A runtime without compiler is not enough."""
+    """None when a JDK is installed, else the command that installs it. A runtime without compiler is not enough."""
     return None if find("java") and find("javac") else ADVICE
 
 
 def version() -> str:
     """The compiler's version."""
-    return tell_version((str(_javac()), "-version"))
+    return tool_version((str(_javac()), "-version"))
 
 
 def _javac() -> Path:
@@ -245,15 +237,15 @@ def _javac() -> Path:
 
 
 def _java() -> Path:
-    """The runtime that belongs to the compiler: another one could not read its classes."""
+    """The runtime of the compiler's JDK; another one might not read its classes."""
     return _javac().with_name("java")
 
 
 def assemble(prompt: str, completion: str, tests: str, *, setup: str = "") -> Program:
-    """The prompt with what follows it, and the class ``Main`` with the tests.
+    """The prompt with its completion, and the class ``Main`` with the tests.
 
-    What the tests use of ``GUARDED`` is imported by name: a class of the candidate's that would hide it does not
-    compile then. Any number of classes may be public: the compiler is told that the file's name suits each.
+    Classes of ``GUARDED`` that the tests use are imported by name, so that a class of the candidate that would hide one
+    does not compile. Any number of classes may be public: the compiler accepts the file's name for each.
     """
     imported = "".join(
         f"import {package}.{name}; "
@@ -267,19 +259,19 @@ def assemble(prompt: str, completion: str, tests: str, *, setup: str = "") -> Pr
 
 
 def _main_class(program: Program) -> str | None:
-    """The class with ``main`` that is started: the tests' if they have one."""
+    """The class whose ``main`` is started: the tests' if they have one."""
     return _last_main(program.tests) or _last_main(program.code)
 
 
 def _last_main(source: str) -> str | None:
-    """The class that the last ``main`` of ``source`` stands in."""
-    last, found = None, None
-    for each in _CLASS.finditer(_SKIPPED.sub(" ", source)):
-        if each[2]:
-            found = last
+    """The class that contains the last ``main`` of ``source``."""
+    last, owner = None, None
+    for match in _CLASS.finditer(_SKIPPED.sub(" ", source)):
+        if match[2]:
+            owner = last
         else:
-            last = each[1]
-    return found
+            last = match[1]
+    return owner
 
 
 def runnable(code: str) -> bool:
@@ -296,7 +288,7 @@ def build(sandbox: Runner, program: Program) -> Built:
         return Built(None, (Fault(0, 0, "there is no class with a method main"),))
 
     def run() -> Execution:
-        # What javac says is in a file of its own, so that programs compiled together do not mix.
+        # The output of javac is a file per program, so that programs compiled together do not mix.
         done = _compile(sandbox, (program.text,), OPTIONS)
         return replace(done, stderr=done.files.get("0.txt", done.stderr))
 
@@ -306,16 +298,16 @@ def build(sandbox: Runner, program: Program) -> Built:
 def prepare(sandbox: Runner, programs: Sequence[Program]) -> None:
     """Compile several programs in one process of the compiler, into the cache (measured: a quarter of the time each).
 
-    Those that do not compile, and all when the process is stopped, are left to ``build``, one by one.
+    Programs that do not compile, and all when the process is stopped, are compiled one by one by ``build``.
     """
     new = {program.text: program for program in programs if stored("compiled", _key(program)) is None}
-    known = [program for text, program in new.items() if _main_class(program) is not None and not unusable(text)]
-    for first in range(0, len(known), BATCH):
-        batch = known[first : first + BATCH]
+    compilable = [program for text, program in new.items() if _main_class(program) is not None and not unusable(text)]
+    for first in range(0, len(compilable), BATCH):
+        batch = compilable[first : first + BATCH]
         done = _compile(sandbox, tuple(program.text for program in batch), OPTIONS)
         for index, program in enumerate(batch):
             if packed := done.files.get(f"{index}.jar"):
-                keep(_key(program), {CLASSES: packed})
+                store(_key(program), {CLASSES: packed})
 
 
 def _key(program: Program) -> tuple[str, ...]:
@@ -343,7 +335,7 @@ def _compile(sandbox: Runner, sources: Sequence[str], options: tuple[str, ...]) 
 
 
 def start(built: Built, program: Program) -> Start:
-    """Run the class that holds ``main`` by way of the harness."""
+    """Run the class with ``main`` through the harness."""
     if built.folder is None:
         raise ValueError("a program that was not built cannot be started")
     support, name = _support(), _main_class(program) or "Main"
@@ -353,8 +345,7 @@ def start(built: Built, program: Program) -> Start:
 
 
 def _guarded() -> tuple[str, ...]:
-    """Options for the guard. The runtimes 18-23 want to be told that there may be a security manager, and those from
-    24 on have none."""
+    """Options for the guard. Runtimes 18-23 need an option to allow a security manager; those from 24 on have none."""
     first = version().split(".")[0]
     allow = ("-Djava.security.manager=allow",) if first.isdecimal() and 18 <= int(first) < 24 else ()
     return ("-XX:+DisableAttachMechanism", *allow)
@@ -363,40 +354,40 @@ def _guarded() -> tuple[str, ...]:
 def examine(sandbox: Runner, code: str) -> Examined:
     """javac's errors and warnings (``-Xlint:all``)."""
     done = _compile(sandbox, (code,), ("-proc:none", "-g:none", "-implicit:none", "-Xlint:all"))
-    told = done.files.get("0.txt", b"") or done.stderr
-    found = [(each["kind"], _fault(each)) for each in _DIAGNOSTIC.finditer(told.decode("utf-8", "replace"))]
-    errors = tuple(fault for kind, fault in found if kind == "error")
+    output = done.files.get("0.txt", b"") or done.stderr
+    diagnostics = [(match["kind"], _fault(match)) for match in _DIAGNOSTIC.finditer(output.decode("utf-8", "replace"))]
+    errors = tuple(fault for kind, fault in diagnostics if kind == "error")
     if not done.ok and not errors:
-        errors = _errors(told)
-    return Examined(errors, tuple(fault for kind, fault in found if kind == "warning"))
+        errors = _errors(output)
+    return Examined(errors, tuple(fault for kind, fault in diagnostics if kind == "warning"))
 
 
 def _errors(stderr: bytes) -> tuple[Fault, ...]:
     text = stderr.decode("utf-8", "replace")
-    found = tuple(_fault(each) for each in _DIAGNOSTIC.finditer(text) if each["kind"] == "error")
-    return found or (Fault(0, 0, text.strip().split("\n")[0] or "the compiler failed without a word"),)
+    errors = tuple(_fault(match) for match in _DIAGNOSTIC.finditer(text) if match["kind"] == "error")
+    return errors or (Fault(0, 0, text.strip().split("\n")[0] or "the compiler failed without a message"),)
 
 
-def _fault(found: re.Match[str]) -> Fault:
-    return Fault(int(found["line"]), 0, found["message"], found["rule"] or found["kind"])
+def _fault(match: re.Match[str]) -> Fault:
+    return Fault(int(match["line"]), 0, match["message"], match["rule"] or match["kind"])
 
 
 def _support() -> Path:
-    """The two harness classes, and the archives that make them start fast."""
+    """The harness classes, and the archives for their fast start."""
 
     def fill(folder: Path) -> None:
         for name, texts in {"Compile": {"Compile": COMPILE}, "Run": {"Run": RUN, "Guard": GUARD}}.items():
-            place = folder / name
-            place.mkdir()
-            for each, text in texts.items():
-                (place / f"Gradatim{each}.java").write_text(text)
-            sources = [f"{name}/Gradatim{each}.java" for each in texts]
+            classes = folder / name
+            classes.mkdir()
+            for part, text in texts.items():
+                (classes / f"Gradatim{part}.java").write_text(text)
+            sources = [f"{name}/Gradatim{part}.java" for part in texts]
             _make(folder, [str(_javac()), "-proc:none", "-nowarn", "-d", name, *sources])
             with zipfile.ZipFile(folder / f"{name.lower()}.jar", "w") as jar:
-                for compiled in sorted(place.glob("*.class")):
+                for compiled in sorted(classes.glob("*.class")):
                     jar.write(compiled, compiled.name)
         (folder / "Warm.java").write_text(WARM_UP)
-        # Without a class path of its own the archive fits any: its users' begins with what it recorded, nothing.
+        # An archive recorded without a class path is a prefix of any, so that it fits every user.
         warm = [
             str(_java()),
             *FAST,
@@ -406,7 +397,7 @@ def _support() -> Path:
         ]
         _make(folder, [*warm, "-proc:none", "-d", "warm", "Warm.java"])
 
-    return made_once("support", ("Java", version(), COMPILE, RUN, GUARD, WARM_UP, *FAST), fill)
+    return cached_folder("support", ("Java", version(), COMPILE, RUN, GUARD, WARM_UP, *FAST), fill)
 
 
 def _make(folder: Path, command: list[str]) -> None:
@@ -418,7 +409,7 @@ def _make(folder: Path, command: list[str]) -> None:
 
 
 def fit(limits: Limits) -> Limits:
-    """The virtual machine maps far more than it uses, and has threads of its own."""
+    """Limits for the virtual machine, which maps far more memory than it uses and starts threads."""
     return replace(
         limits,
         address_space=False,
@@ -435,7 +426,7 @@ JAVA = Language(
     grammar=_grammar,
     openers=r"^(?:import\s+(?:static\s+)?[\w.]+|package\s+[\w.]+;|(?:public\s+|final\s+|abstract\s+)*(?:class|interface|enum|record)\s+\w"
     r"|\s*+(?:public|private|protected|static)\s++[\w<>\[\], ]++\()",
-    # Every repetition is bounded: a model writes what is searched.
+    # Every repetition is bounded, because the text is a model's output.
     definition=r"^[ \t]*(?!(?:return|new|else|throw)\b)\w[\w<>\[\],.? \t]{0,200}(?<=[ \t>\]])"
     r"(\w{1,200})[ \t]{0,20}\([^;{}()]{0,2000}\)[^;{}()=]{0,200}\{",
     missing=missing,

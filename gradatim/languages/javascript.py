@@ -1,14 +1,14 @@
 """JavaScript: node runs the candidate's code and then the tests, as two scripts.
 
-``console.assert`` only prints; here it makes the program fail, and a promise that nobody handles does too. The harness
-takes the token, makes ``console`` a constant of the global object, so that a candidate cannot put another in its
-place, compiles both scripts, and runs each for itself: a candidate that ends in an open comment, block or
-``if (false)`` cannot swallow the tests, ``return`` at the top is an error, and nothing that it replaces compiles or
-runs them. The mark is written when nothing is left to happen (node's ``beforeExit``), so assertions in promises and
-timers count; ``process.exit(0)`` comes too early for it.
+``console.assert`` only prints; here it makes the program fail, as an unhandled promise rejection does. The harness
+takes the nonce, makes ``console`` a constant of the global object, so that a candidate cannot replace it, compiles both
+scripts, and runs each by itself: a candidate that ends in an open comment, block or ``if (false)`` cannot swallow the
+tests, ``return`` at the top is an error, and nothing that it replaces compiles or runs them. The nonce is written when
+no work is pending (node's ``beforeExit``), so that assertions in promises and timers count; ``process.exit(0)`` comes
+too early for it.
 
 Code with ``import`` or ``export`` is run as one module instead. ``require('js-md5')``, which one problem of HumanEval-X
-wants, is answered from node's own ``crypto``. Modules that look into closures, the heap or other processes are refused.
+needs, is served by node's ``crypto``. Modules that inspect closures, the heap or other processes are refused.
 Methods of values (``Array.prototype.every``), ``JSON``, ``Math`` and the functions of ``Object``, ``Number`` and
 ``Array`` cannot be replaced. The harness cannot guard iterators (``Array.prototype[Symbol.iterator]``), the import of
 node's inspector by a module, and ``/proc/self/mem``.
@@ -23,7 +23,7 @@ from typing import Any
 
 from ..sandbox.limits import Limits
 from .language import MARK, Built, Examined, Fault, Language, Program, Runner, Start, compile_limits
-from .toolchain import find, mounts, need, tell_version
+from .toolchain import find, mounts, need, tool_version
 
 __all__ = ["DEFINITION", "JAVASCRIPT", "assemble", "fit", "missing", "node", "node_version", "start_scripts"]
 
@@ -31,7 +31,7 @@ ADVICE = "apt-get install nodejs"
 TITLE = "JavaScript"
 
 FIXED = "console, JSON, Math, Object, Number, Array"
-"""Names that mean what they mean, whatever a candidate declares."""
+"""Names with a fixed meaning, whatever a candidate declares."""
 
 REFUSED = "child_process cluster inspector inspector/promises module repl trace_events v8 vm wasi worker_threads"
 
@@ -136,7 +136,7 @@ def _grammar() -> Any:
 
 
 def missing() -> str | None:
-    """None when node is there, else the command that installs it."""
+    """None when node is installed, else the command that installs it."""
     return None if find("node") else ADVICE
 
 
@@ -147,21 +147,21 @@ def node() -> Path:
 
 def node_version() -> str:
     """Node's version."""
-    return tell_version((str(node()), "--version"))
+    return tool_version((str(node()), "--version"))
 
 
 def assemble(prompt: str, completion: str, tests: str, *, setup: str = "") -> Program:
-    """The prompt with what follows it, and the tests as a script of their own."""
+    """The prompt with its completion, and the tests as a separate script."""
     return Program(f"{setup}{prompt}{completion}", tests)
 
 
 def build(sandbox: Runner, program: Program) -> Built:
-    """Nothing: node compiles as it runs, and tells a syntax error then."""
+    """A no-op: node compiles as it runs, and reports a syntax error then."""
     return Built()
 
 
 def start_scripts(scripts: dict[str, bytes]) -> Start:
-    """Run ``scripts`` in their order."""
+    """Run ``scripts`` in order."""
     command = (str(node()), "harness.js", *scripts)
     return Start(command, {"harness.js": HARNESS.encode(), **scripts}, mounts(node()))
 
@@ -169,14 +169,14 @@ def start_scripts(scripts: dict[str, bytes]) -> Start:
 def start(built: Built, program: Program) -> Start:
     """Two scripts, or one module."""
     if _MODULE.search(program.code):
-        # One module: names of its own would come before those that the harness has fixed.
+        # One module, where its declarations would shadow the names that the harness has fixed.
         return start_scripts({"program.mjs": f"const {{ {FIXED} }} = globalThis; {program.text}".encode()})
     scripts = {"program.js": program.code.encode()}
     return start_scripts({**scripts, "tests.js": program.tests.encode()} if program.tests else scripts)
 
 
 def examine(sandbox: Runner, code: str) -> Examined:
-    """node's own syntax check."""
+    """Errors of node's syntax check."""
     name = "program.mjs" if _MODULE.search(code) else "program.js"
     done = sandbox.run(
         [str(node()), "--check", name], files={name: code.encode()}, limits=fit(compile_limits()), mounts=mounts(node())
@@ -184,14 +184,14 @@ def examine(sandbox: Runner, code: str) -> Examined:
     if done.ok:
         return Examined()
     text = done.stderr.decode("utf-8", "replace")
-    found = _SYNTAX.search(text)
-    if found:
-        return Examined((Fault(int(found["line"]), 0, found["message"], "syntax"),))
-    return Examined((Fault(0, 0, text.strip().split("\n")[0] or "node refused it without a word"),))
+    match = _SYNTAX.search(text)
+    if match:
+        return Examined((Fault(int(match["line"]), 0, match["message"], "syntax"),))
+    return Examined((Fault(0, 0, text.strip().split("\n")[0] or "node refused it without a message"),))
 
 
 def fit(limits: Limits) -> Limits:
-    """node maps far more than it uses, and has a handful of threads."""
+    """Limits for node, which maps far more memory than it uses and starts threads."""
     return replace(limits, address_space=False, processes=max(32, limits.processes))
 
 

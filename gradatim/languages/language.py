@@ -1,50 +1,30 @@
-"""What is a programming language to Gradatim?
+"""The contract of a programming language, and the steps that are the same for all of them.
 
-A ``Language`` is a plain value: names, a grammar, and a few functions that one file per language gives it. What all
-languages do the same way is done once, here and in the modules it calls: find code in a reply (``extract``), parse it
-(``grammar``), judge a program (``check``).
+A ``Language`` is a plain value: names, a grammar, and a few functions from the module of the language. A ``Program`` is
+the candidate's code and the tests that follow it, separate because some languages can keep them apart (two scripts, two
+files). ``Built`` is a compiled program or the faults that prevented it; ``Start`` describes how it is started.
 
-A ``Program`` is what is judged: the candidate's code and the tests that follow it. They are kept apart because some
-languages can keep them apart (two scripts, two files); ``Program.text`` is both. A plain text is a program whose tests
-are in it already.
+*Parsing* (``first_fault``): tree-sitter never gives up, so the first node marked as wrong or missing is the fault. A
+grammar is slightly more lenient than a compiler; a program that it refuses never compiles. Code is read, never run.
 
-``Built`` is a program made ready to run: a folder of compiled files, or the faults that stopped it. ``Start`` says how
-a built program is started. This module compiles and runs nothing itself.
+*Judging* (``check``): the program is compiled, started in the sandbox, and passes when it exits by itself with 0 and
+leaves the *nonce*, a random token of this run that no text can contain. A small harness of the language takes it from
+stdin before any code of the candidate runs, and writes it to the file ``MARK`` after the last assertion held. A program
+that ends early leaves no nonce.
 
-Does the code parse, and if not, where does it stop?
+**The remaining risk.** Candidate and tests share a process. A candidate that searches its own memory or
+``/proc/self/mem`` for the nonce (in Java a guard refuses it), reads stdin before the harness (in C, by code that a
+linker runs first, or a ``read`` of its own), overwrites the harness, or makes every comparison of the tests true (an
+object equal to everything) can still pass. Code written to solve a problem does not do this; code trained on passing
+tests may learn to. Where that matters use Python, whose tests run in another process (``sandbox.PythonChecker``), and
+read the passing programs. The sandbox holds either way: a forged nonce harms the score, not the machine.
 
-tree-sitter reads every language the same way and never gives up, so the first node that it marks as wrong or missing
-is the place to tell. A grammar is a little more lenient than a compiler; what it refuses no compiler takes. Code is
-read, never run. Grammars come as one wheel per language and are loaded at first use.
-
-Did a program whose tests run in its own process pass them?
-
-The program is compiled (``Language.build``), started behind the walls and judged from outside by two things it must
-both show: it exited by itself with 0, and it left the *success mark*. The mark is a random token made for this one
-run, so no text can hold it. It is handed to the program on stdin; a small harness of the language takes it from there
-before any code of the candidate runs, keeps it where the candidate's code has no name for it, and writes it to the
-file ``MARK`` once everything up to the last assertion went well. A program that ends early leaves no mark.
-
-**The risk that remains.** Candidate and tests share a process, and no mark can change that. A candidate that searches
-its own memory or ``/proc/self/mem`` for the token (in Java a guard refuses it), gets at stdin before the harness (in C,
-by the code that a linker runs first, or a ``read`` of its own), overwrites the harness, or makes every comparison of
-the tests come out true (an object equal to everything) can still pass unjustly. Code that models write
-to solve a problem does not do this; code that was rewarded for passing
-may learn to. Where that matters use Python, whose tests run in another process (``sandbox.PythonChecker``), and read
-what passed. The walls hold either way: a forged mark harms the score, not the machine.
-
-Each language's file says what its harness guards beyond this. Nothing here retries or repairs.
-
-Where in a model's reply is the program?
-
-Thinking is taken out first (``thinking``): a draft in it is no answer. Then fenced blocks, read as CommonMark has them
-(``fences``). A block counts when its fence names the language or nothing, blocks
-that name it before those that name nothing. Of several, the first that defines the entry point is taken, or the
-longest when none does or no entry point is given: replies mostly show the solution once and short examples beside it.
-A last block that is never closed was cut off: it is ``incomplete`` unless a closed block was chosen.
-
-Without any fence the code begins at the first line that looks like code in that language; paragraphs of prose after
-it are dropped while that makes it parse. A reply that is neither is ``none``. Nothing is repaired.
+*Extraction* (``extract``): thinking is removed first, then fenced blocks are read. A block counts when its fence names
+the language or nothing, the former before the latter. Of several, the first that defines the entry point is chosen,
+else the longest: replies mostly contain the solution once and short examples beside it. A last block without a closing
+fence was cut off: it is ``incomplete`` unless a closed block was chosen. Without any fence the code begins at the first
+line that looks like code in that language; paragraphs of prose after it are dropped while that makes it parse. A reply
+that is neither is ``none``. Nothing is repaired.
 """
 
 from __future__ import annotations
@@ -84,7 +64,7 @@ __all__ = [
 
 
 class Runner(Protocol):
-    """What a language needs of a sandbox: see ``sandbox.Sandbox.run``."""
+    """The method of a sandbox that a language needs; see ``sandbox.Sandbox.run``."""
 
     def run(
         self,
@@ -101,8 +81,8 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Extracted:
-    """Code found in a reply. ``state``: ``fenced``, ``bare`` (code without a fence), ``incomplete`` (the fence was
-    never closed) or ``none``, with empty code. ``blocks`` counts the blocks of this language."""
+    """Code extracted from a reply. ``state``: ``fenced``, ``bare`` (code without a fence), ``incomplete`` (the fence
+    was never closed) or ``none``, with empty code. ``blocks`` counts the blocks of this language."""
 
     code: str
     state: str
@@ -111,8 +91,8 @@ class Extracted:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong at one place: line and column count from 1; 0 where the tool tells none. ``rule`` is the
-    tool's own name for it, such as a warning's option or an error's number."""
+    """An error or warning at a position: line and column count from 1; 0 where the tool reports none. ``rule`` is the
+    tool's identifier, such as a warning's option or an error's number."""
 
     line: int
     column: int
@@ -128,27 +108,27 @@ class Fault:
 class Program:
     """The candidate's ``code`` and the trusted ``tests`` that follow it; tests may be empty.
 
-    ``given``: characters at the beginning of ``code`` that are the problem's own. ``declared``: what a unit of the
-    tests alone begins with, where they can be compiled apart; empty where they cannot.
+    ``prompt_length``: number of characters at the beginning of ``code`` that belong to the problem. ``declared``: the
+    beginning of a unit with the tests alone, where they can be compiled apart; empty where they cannot.
     """
 
     code: str
     tests: str = ""
-    given: int = 0
+    prompt_length: int = 0
     declared: str = ""
 
     @property
     def text(self) -> str:
-        """Both, as one source."""
+        """Code and tests as one source."""
         return f"{self.code}\n{self.tests}" if self.tests else self.code
 
 
 @dataclass(frozen=True)
 class Built:
-    """A program ready to run, or why it is not.
+    """A program ready to run, or the faults that prevented it.
 
-    ``folder`` on the host holds what was compiled; None where nothing is. ``faults`` are the compiler's errors.
-    ``stopped`` is set when the compiler itself was ended by a limit: ``timeout`` or ``memory``.
+    ``folder`` on the host holds the compiled files; None where there are none. ``faults`` are the compiler's errors.
+    ``stopped`` is set when a limit ended the compiler itself: ``timeout`` or ``memory``.
     """
 
     folder: Path | None = None
@@ -159,7 +139,7 @@ class Built:
 
 @dataclass(frozen=True)
 class Start:
-    """How a program is started: the command inside the walls, files for the work folder, folders mounted read-only."""
+    """The start of a program: the command inside the sandbox, files for the work folder, folders mounted read-only."""
 
     command: tuple[str, ...]
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -169,7 +149,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Examined:
-    """What a compiler or linter says of code that is not run. ``errors`` keep it from compiling."""
+    """The diagnostics of a compiler or linter for code that is not run. ``errors`` prevent compilation."""
 
     errors: tuple[Fault, ...] = ()
     warnings: tuple[Fault, ...] = ()
@@ -177,15 +157,15 @@ class Examined:
 
 @dataclass(frozen=True)
 class Language:
-    """One language. See the module; the functions raise ``ToolchainMissing`` where the toolchain is not there.
+    """One language. See the module; the functions raise ``ToolchainMissing`` where the toolchain is not installed.
 
-    ``grammar``: the tree-sitter language, as its wheel gives it. ``openers``: a pattern of lines that begin code.
-    ``definition``: a pattern of a function's definition, with the name as its only group that matches. ``missing``:
-    None when the toolchain is there, else the command that installs it. ``assemble(prompt, completion, tests, setup=)``
-    makes a program of a problem and what follows its prompt. ``examine``: what compiler and linter say of code alone.
-    ``runnable``: whether code can be started without tests. ``fit``: limits with what the runtime needs.
-    ``prepare``: compile several programs at once into the cache, where that is faster; nothing elsewhere.
-    ``refused``: node types that the grammar takes and the language does not.
+    ``grammar``: the tree-sitter language of its wheel. ``openers``: a pattern of lines that begin code. ``definition``:
+    a pattern of a function's definition, with the name as its only group that matches. ``missing``: None when the
+    toolchain is installed, else the command that installs it. ``assemble(prompt, completion, tests, setup=)`` makes a
+    program of a problem and a completion of its prompt. ``examine``: diagnostics of compiler and linter. ``runnable``:
+    whether code can be started without tests. ``fit``: limits adapted to the runtime. ``prepare``: compile several
+    programs at once into the cache, where that is faster; a no-op elsewhere. ``refused``: node types that the grammar
+    accepts and the language does not.
     """
 
     name: str
@@ -207,36 +187,32 @@ class Language:
     refused: tuple[str, ...] = ()
 
     def extract(self, reply: str, entry_point: str | None = None) -> Extracted:
-        """The code in a model's reply; see ``extract.extract``."""
-
+        """The code in a model's reply; see ``extract``."""
         return extract(self, reply, entry_point)
 
     def parses(self, code: str) -> Fault | None:
-        """None when the grammar takes the whole code, else the first place where it does not."""
-
+        """None when the grammar accepts the whole code, else the first fault."""
         return first_fault(self, code)
 
     def check(self, sandbox: Runner, program: Program | str, *, limits: Limits | None = None) -> Verdict:
-        """Compile, run and judge: passed when everything up to the last assertion went well. See ``check.check``."""
-
+        """Compile, run and judge: passed when everything up to the last assertion held. See ``check``."""
         return check(self, sandbox, program, limits=limits)
 
     def defined(self, code: str) -> tuple[str, ...]:
-        """Names of the functions that ``code`` defines, in their order."""
-        found = re.finditer(self.definition, code, re.MULTILINE)
-        return tuple(next(name for name in each.groups() if name) for each in found)
+        """Names of the functions that ``code`` defines, in order."""
+        matches = re.finditer(self.definition, code, re.MULTILINE)
+        return tuple(next(name for name in match.groups() if name) for match in matches)
 
 
 LONGEST_SOURCE = 1 << 20
-"""Bytes of code that are parsed: more is a fault. Programs that answer a question are a thousand times shorter."""
+"""Bytes of code that are parsed; more is a fault. Programs that solve a problem are a thousand times shorter."""
 STEPS = 20_000
-"""Reports of progress after which the parser is stopped; a program of ``LONGEST_SOURCE`` bytes needs fewer.
-Recovery from
-errors takes far longer for a byte than a program does, and grows faster than the text."""
+"""Progress reports after which the parser is stopped; a program of ``LONGEST_SOURCE`` bytes needs fewer. Recovery from
+errors takes far longer per byte than a program does, and grows faster than the text."""
 
 
 def first_fault(language: Language, code: str) -> Fault | None:
-    """The first place that the grammar does not take; None when it takes the whole code."""
+    """The first fault by the grammar; None when it accepts the whole code."""
     try:
         source = code.encode()
     except UnicodeEncodeError as error:
@@ -301,7 +277,7 @@ def _tree(language: Language, source: bytes) -> Any:
         steps += 1
         return steps > STEPS
 
-    # A parser holds state: one each time, because checks run in several threads and making one costs microseconds.
+    # A parser holds state: a new one per call, because checks run in several threads and one costs microseconds.
     parser = tree_sitter.Parser(grammar)
     try:
         return parser.parse(lambda offset, point: source[offset : offset + 4096], progress_callback=stop)
@@ -324,7 +300,7 @@ _TELLING = re.compile(
 
 
 def compile_limits(**values: object) -> Limits:
-    """What a compiler may use: it reads untrusted text, and templates can make it work forever."""
+    """Limits of a compiler: it reads untrusted text, and templates can keep it busy forever."""
     least = {"cpu_seconds": 30.0, "memory_bytes": 2 << 30, "file_bytes": 64 << 20, "folder_bytes": 256 << 20}
     return Limits(**{**least, "open_files": 256, **values})  # type: ignore[arg-type]
 
@@ -332,8 +308,8 @@ def compile_limits(**values: object) -> Limits:
 def check(language: Language, sandbox: Runner, program: Program | str, *, limits: Limits | None = None) -> Verdict:
     """Compile, run and judge one program. ``limits`` are those of the run; compiling has its own.
 
-    ``invalid``: nothing that could be tried. ``failed``: it does not compile, crashes, or an assertion is wrong.
-    ``timeout``: it, or its compilation, used up its time. Raises ``ToolchainMissing``.
+    ``invalid``: not a program. ``failed``: it does not compile, crashes, or an assertion does not hold. ``timeout``:
+    it, or its compilation, used up its time. Raises ``ToolchainMissing``.
     """
     if isinstance(program, str):
         program = Program(program)
@@ -356,12 +332,12 @@ def check(language: Language, sandbox: Runner, program: Program | str, *, limits
         environment=start.environment,
         collect=(MARK,),
     )
-    verdict = _judged(done, token)
+    verdict = _verdict(done, token)
     return replace(verdict, cpu_seconds=built.cpu_seconds + done.cpu_seconds)
 
 
 def unusable(source: str) -> str:
-    """Why ``source`` is no text that a compiler could be given; empty when it is one."""
+    """The reason why ``source`` is no input for a compiler; empty when it is one."""
     try:
         size = len(source.encode())
     except UnicodeEncodeError:
@@ -373,18 +349,18 @@ def unusable(source: str) -> str:
     return "" if source.strip() else "the program is empty"
 
 
-def _judged(done: Execution, token: str) -> Verdict:
-    told = _telling(done.stderr)
+def _verdict(done: Execution, token: str) -> Verdict:
+    detail = _error_line(done.stderr)
     if done.ending == "timeout":
         return Verdict("timeout", f"used up its time after {done.cpu_seconds:.1f} s of CPU")
     if done.ending == "memory":
         return Verdict("failed", "used more memory than it may")
     if done.ending == "signalled":
-        return Verdict("failed", f"killed by {_signal_name(done.code)}{told}")
+        return Verdict("failed", f"killed by {_signal_name(done.code)}{detail}")
     if done.code:
-        return Verdict("failed", f"exit code {done.code}{told}")
+        return Verdict("failed", f"exit code {done.code}{detail}")
     if done.files.get(MARK, b"").strip() != token.encode():
-        return Verdict("failed", f"ended before the last assertion{told}")
+        return Verdict("failed", f"ended before the last assertion{detail}")
     return Verdict("passed", "every assertion held")
 
 
@@ -395,42 +371,42 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _telling(stderr: bytes) -> str:
-    """The line of stderr that says most, led by a colon."""
+def _error_line(stderr: bytes) -> str:
+    """The most informative line of stderr, after a colon."""
     text = stderr[:20_000].decode("utf-8", "replace")
     # Java's runtime warns that its security manager, which the harness sets, will be removed.
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("WARNING: ")]
-    chosen = next((line for line in lines if _TELLING.search(line)), lines[-1] if lines else "")
-    return f": {chosen}" if chosen else ""
+    line = next((line for line in lines if _TELLING.search(line)), lines[-1] if lines else "")
+    return f": {line}" if line else ""
 
 
 LONGEST_REPLY = 1 << 20
-"""Characters of a reply that are searched: a thousand times what an answer needs."""
+"""Characters of a reply that are searched: a thousand times the length of an answer."""
 TAIL_TRIES = 12
-"""How many paragraphs after bare code are tried as prose."""
+"""Number of paragraphs after bare code that are tried as prose."""
 TAIL_CHARACTERS = 1 << 17
-"""Characters that are parsed for it, all tries together."""
+"""Characters that are parsed for that in total."""
 
 
 def extract(language: Language, reply: str, entry_point: str | None = None) -> Extracted:
-    """The program in ``reply``; ``Extracted.state`` says how it was found."""
+    """The program in ``reply``; ``Extracted.state`` gives its form."""
     if len(reply) > LONGEST_REPLY:
         return Extracted("", "none", 0)
     reply = strip_thinking(reply.replace("\r\n", "\n"))
     blocks = fenced_blocks(reply)
     if not blocks:
         return _bare(language, reply)
-    named = [block for block in blocks if block.label in (language.name, *language.aliases)]
-    fitting = named or [block for block in blocks if not block.label]
-    if not fitting:
+    labelled = [block for block in blocks if block.label in (language.name, *language.aliases)]
+    candidates = labelled or [block for block in blocks if not block.label]
+    if not candidates:
         return Extracted("", "none", 0)
-    closed = [block for block in fitting if block.closed]
-    chosen = _chosen(language, closed or fitting, entry_point)
-    cut = [block for block in fitting if not block.closed]
-    # The block that was cut off is the answer when it defines what was asked for and no whole block does.
-    if closed and cut and entry_point and not _defines(language, chosen, entry_point):
-        chosen = cut[0] if _defines(language, cut[0], entry_point) else chosen
-    return Extracted(chosen.code, "fenced" if chosen.closed else "incomplete", len(fitting))
+    closed = [block for block in candidates if block.closed]
+    block = _select(language, closed or candidates, entry_point)
+    open_blocks = [block for block in candidates if not block.closed]
+    # The block that was cut off is the answer when it defines the entry point and no complete block does.
+    if closed and open_blocks and entry_point and not _defines(language, block, entry_point):
+        block = open_blocks[0] if _defines(language, open_blocks[0], entry_point) else block
+    return Extracted(block.code, "fenced" if block.closed else "incomplete", len(candidates))
 
 
 def _joined(lines: Sequence[str]) -> str:
@@ -441,7 +417,7 @@ def _defines(language: Language, block: Block, entry_point: str) -> bool:
     return entry_point in language.defined(block.code)
 
 
-def _chosen(language: Language, blocks: Sequence[Block], entry_point: str | None) -> Block:
+def _select(language: Language, blocks: Sequence[Block], entry_point: str | None) -> Block:
     for block in blocks:
         if entry_point and _defines(language, block, entry_point):
             return block
@@ -455,16 +431,16 @@ def _bare(language: Language, reply: str) -> Extracted:
     if start is None:
         return Extracted("", "none", 0)
     code = lines[start:]
-    kept, parsed = code, 0
+    remaining, characters = code, 0
     for _ in range(TAIL_TRIES):
-        text = _joined(kept)
-        parsed += len(text)
-        if parsed > TAIL_CHARACTERS:
+        text = _joined(remaining)
+        characters += len(text)
+        if characters > TAIL_CHARACTERS:
             break
         if language.parses(text) is None:
             return Extracted(text, "bare", 1)
-        blank = next((index for index in reversed(range(1, len(kept))) if not kept[index].strip()), None)
+        blank = next((index for index in reversed(range(1, len(remaining))) if not remaining[index].strip()), None)
         if blank is None:
             break
-        kept = kept[:blank]
+        remaining = remaining[:blank]
     return Extracted(_joined(code), "bare", 1)

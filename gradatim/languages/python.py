@@ -1,9 +1,9 @@
 """Python: parse, compile without executing, lint with pyflakes, and run plain programs.
 
-**Verdicts on untrusted Python are not made here** but by ``sandbox.PythonChecker``, whose tests run in a process that
-never executes the candidate's code. ``check`` of this language runs code and tests in one interpreter, for plain
-programs and for the other side of a comparison; its mark is the weakest of all languages, because Python lets any code
-look into any stack frame. The interpreter is the one that Gradatim runs on, without its packages.
+**Verdicts on untrusted Python come from** ``sandbox.PythonChecker``, whose tests run in a process that never executes
+the candidate's code. ``check`` of this language runs code and tests in one interpreter, for plain programs and for the
+reference side of a comparison; its nonce is the weakest of all languages, because Python code can inspect any stack
+frame. The interpreter is the one that runs Gradatim, without its packages.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ __all__ = ["PYTHON"]
 
 HARNESS = """
 import os, sys
-def run(token, place):
+def run(token, path):
     names, texts = {"__name__": "__main__", "__builtins__": __builtins__}, {}
     for name in sys.argv[1:]:  # all, before the program can write others
         with open(name, encoding="utf-8") as file:
             texts[name] = file.read()
     for name, text in texts.items():
         exec(compile(text, name, "exec"), names)
-    with open(place, "wb") as file:
+    with open(path, "wb") as file:
         file.write(token)
 run(os.read(0, 64), os.path.abspath("MARK"))
 """.replace("MARK", MARK)
@@ -42,15 +42,15 @@ with open("program.py", encoding="utf-8") as file:
 try:
     compile(source, "program.py", "exec", dont_inherit=True)
 except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-    place = getattr(error, "lineno", 0) or 0, getattr(error, "offset", 0) or 0
-    errors.append([*place, getattr(error, "msg", None) or str(error) or type(error).__name__, type(error).__name__])
+    position = getattr(error, "lineno", 0) or 0, getattr(error, "offset", 0) or 0
+    errors.append([*position, getattr(error, "msg", None) or str(error) or type(error).__name__, type(error).__name__])
 else:
     sys.path.insert(0, sys.argv[1])
     import ast
     from pyflakes import checker
-    told = checker.Checker(ast.parse(source), "program.py").messages
-    for found in sorted(told, key=lambda each: (each.lineno, each.col)):
-        warnings.append([found.lineno, found.col + 1, found.message % found.message_args, type(found).__name__])
+    messages = checker.Checker(ast.parse(source), "program.py").messages
+    for item in sorted(messages, key=lambda item: (item.lineno, item.col)):
+        warnings.append([item.lineno, item.col + 1, item.message % item.message_args, type(item).__name__])
 print(json.dumps([errors, [[line, column, text[:1000], rule] for line, column, text, rule in warnings[:500]]]))
 """
 
@@ -62,7 +62,7 @@ def _grammar() -> Any:
 
 
 def _interpreter() -> tuple[Path, dict[Path, str]]:
-    """The interpreter behind a virtual environment, and what of it has to be shown inside."""
+    """The interpreter behind a virtual environment, and the folders to mount for it."""
     path = Path(getattr(sys, "_base_executable", None) or sys.executable).resolve()
     home = Path(sys.base_prefix).resolve()
     return path, {} if f"{home}/".startswith(SYSTEM) else {home: str(home)}
@@ -74,42 +74,42 @@ def version() -> str:
 
 
 def assemble(prompt: str, completion: str, tests: str, *, setup: str = "") -> Program:
-    """The prompt with what follows it, and the tests."""
+    """The prompt with its completion, and the tests."""
     return Program(f"{setup}{prompt}{completion}", tests)
 
 
 def build(sandbox: Runner, program: Program) -> Built:
-    """Nothing: Python compiles as it runs, and tells a syntax error then."""
+    """A no-op: Python compiles as it runs, and reports a syntax error then."""
     return Built()
 
 
 def start(built: Built, program: Program) -> Start:
     """Run code and tests in one interpreter, without packages of the site."""
-    path, shown = _interpreter()
+    path, folders = _interpreter()
     files = {"harness.py": HARNESS.encode(), "program.py": program.code.encode()}
     if program.tests:
         files["tests.py"] = program.tests.encode()
-    return Start((str(path), "-I", "-S", "-B", *files), files, shown)
+    return Start((str(path), "-I", "-S", "-B", *files), files, folders)
 
 
 def examine(sandbox: Runner, code: str) -> Examined:
-    """What ``compile`` refuses, and what pyflakes finds. Both read the code behind the walls."""
-    found = importlib.util.find_spec("pyflakes")
-    if found is None or not found.submodule_search_locations:
+    """Errors of ``compile`` and warnings of pyflakes. Both read the code inside the sandbox."""
+    linter = importlib.util.find_spec("pyflakes")
+    if linter is None or not linter.submodule_search_locations:
         raise ToolchainMissing(
             "Python's linter is not installed", given="pyflakes", hint="pip install 'gradatim[languages]'"
         )
-    path, shown = _interpreter()
+    path, folders = _interpreter()
     done = sandbox.run(
         [str(path), "-I", "-S", "-B", "-c", EXAMINER, "/lint"],
         files={"program.py": code.encode()},
         limits=compile_limits(),
-        mounts={**shown, Path(found.submodule_search_locations[0]): "/lint/pyflakes"},
+        mounts={**folders, Path(linter.submodule_search_locations[0]): "/lint/pyflakes"},
     )
     if not done.ok:
         return Examined((Fault(0, 0, f"Python could not read it: {done.ending} {done.code}"),))
     errors, warnings = json.loads(done.stdout)
-    return Examined(tuple(Fault(*each) for each in errors), tuple(Fault(*each) for each in warnings))
+    return Examined(tuple(Fault(*entry) for entry in errors), tuple(Fault(*entry) for entry in warnings))
 
 
 PYTHON = Language(

@@ -1,12 +1,12 @@
-"""What can be told of a reply without any tests?
+"""Properties of a reply that need no tests.
 
-Five questions, each asked only when the one before it was answered well: is there code, and all of it? does it parse?
-does it compile? does it run without an error? And what does the compiler or linter warn of? The answers are values a
-judge can weigh; no score is made of them here.
+Five steps, each taken only when the one before it succeeded: there is complete code, it parses, it compiles, it runs
+without an error; and the warnings of compiler or linter. The results are values for a judge to weigh; no score is
+computed here.
 
-``compiles`` and ``runs`` are None when they were not asked: because an earlier answer was no, or, for ``runs``, because
-the code has no beginning of its own (a C function without ``main``). Running proves little: code that only defines a
-function runs well.
+``compiles`` and ``runs`` are None where the step was not taken: because an earlier one failed, or, for ``runs``,
+because the code has no entry of its own (a C function without ``main``). A successful run proves little: code that only
+defines a function runs well.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = ["StaticView", "static_view"]
 
 @dataclass(frozen=True)
 class StaticView:
-    """What was found. ``errors``: the parser's or else the compiler's; ``warnings``: the linter's; with their places.
+    """The results. ``errors``: the parser's or else the compiler's; ``warnings``: the linter's; with their positions.
 
-    ``ending`` tells in words how the run ended when ``runs`` is False.
+    ``ending`` describes the end of the run when ``runs`` is False.
     """
 
     extracted: Extracted
@@ -42,10 +42,10 @@ class StaticView:
 
 
 def static_view(language: Language, reply: str, sandbox: Runner, *, limits: Limits | None = None) -> StaticView:
-    """The view of a whole reply, prose and fences included.
+    """The static properties of a whole reply, prose and fences included.
 
-    Raises ``ToolchainMissing`` where the compiler, runtime or linter is not there: an answer that nobody looked for
-    would be a lie.
+    Raises ``ToolchainMissing`` where compiler, runtime or linter is not installed: a result without the check would be
+    false.
     """
     extracted = language.extract(reply)
     complete = extracted.state in ("fenced", "bare")
@@ -66,7 +66,7 @@ def static_view(language: Language, reply: str, sandbox: Runner, *, limits: Limi
 
 
 def _run(language: Language, sandbox: Runner, code: str, limits: Limits) -> str:
-    """How the program ended, empty when it ended well."""
+    """A description of a failed run; empty for a successful one."""
     program = Program(code)
     built = language.build(sandbox, program)
     if built.faults or built.stopped:

@@ -8,7 +8,7 @@ container, has at least as many marks and nothing behind them: a fence inside a 
 Two departures from CommonMark keep what models write: an opening fence may be indented further than its container
 allows, and may follow text on its line (``Solution: ```python``) when it names a language.
 
-Removal of a model's thinking from its reply: only what stands outside it can be the answer.
+Removal of a model's thinking from its reply: only text outside it can be the answer.
 
 Recognised are the tags of ``_NAMES`` (``<think>…</think>``, ``[THINK]…[/THINK]``, ``◁think▷…◁/think▷``), a closing tag
 alone (the chat template opened the thinking), an opening tag alone (the reply was cut off inside it), and the channels
@@ -105,19 +105,19 @@ class FenceReader:
             self._wrappers.pop()
             return
         start, column = self._content(line)
-        found = _FENCE.match(line, start)
-        if found is None and (found := _BEHIND_TEXT.search(line, max(0, len(line) - _LONGEST_INFO))):
+        fence = _FENCE.match(line, start)
+        if fence is None and (fence := _BEHIND_TEXT.search(line, max(0, len(line) - _LONGEST_INFO))):
             column = base = 0
         else:
             container = self._items[-1] if self._items else 0
             base = container if column - container < 4 else column
-        if found is None:
+        if fence is None:
             return
-        opened = _Open(found["marks"], _label(found["info"]), column, base)
-        if opened.label in _WRAPPERS:
-            self._wrappers.append(opened)
+        block = _Open(fence["marks"], _label(fence["info"]), column, base)
+        if block.label in _WRAPPERS:
+            self._wrappers.append(block)
         else:
-            self._block = opened
+            self._block = block
 
     def _content(self, line: str) -> tuple[int, int]:
         """(index, column) of a line's content behind the markers of list items, which become its containers."""
@@ -205,7 +205,7 @@ class _Marker:
 
 
 def strip_thinking(text: str) -> str:
-    """``text`` without its thinking; ``text`` itself where there is none, empty where it is nothing else."""
+    """``text`` without its thinking; ``text`` itself where there is none, empty where there is nothing else."""
     if "assistantfinal" in text and text.lstrip().startswith("analysis"):
         # The harmony format whose special tokens were left out when the reply was decoded.
         text = text.partition("assistantfinal")[2]
@@ -224,7 +224,7 @@ class _Removal:
         self.markers = markers
         self.kept: list[tuple[int, int]] = []
         self.reader = FenceReader()
-        self.fences = [(found.start(), bool(found["info"].strip())) for found in _FENCE_LINE.finditer(text)]
+        self.fences = [(match.start(), bool(match["info"].strip())) for match in _FENCE_LINE.finditer(text)]
         self.last_close = max((marker.start for marker in markers if marker.kind == "close"), default=-1)
         first = _content(text, 0, "\n")
         self.first_line_end = -1 if text.startswith(_COMMENT, first) else _line_end(text, first)
@@ -282,7 +282,7 @@ class _Removal:
         return after == len(self.fences) or self.fences[after][1]
 
     def _end(self, start: int) -> int:
-        """Where the answer ends: before the tokens that end a message."""
+        """The end of the answer: before the tokens that end a message."""
         end = len(self.text)
         while end > start:
             last = next((token for token in _LAST if self.text.endswith(token, start, end)), None)
@@ -293,8 +293,8 @@ class _Removal:
 
 
 class _Line:
-    """A line, or what is left of it behind a marker. ``content``: its first character that is no blank; ``fence``:
-    whether it begins with the marks of one."""
+    """A line, or its remainder behind a marker. ``content``: index of its first non-blank character; ``fence``: whether
+    it begins with the marks of a fence."""
 
     def __init__(self, text: str, start: int, same: _Line | None = None) -> None:
         self.start = start
@@ -308,8 +308,8 @@ def _line_end(text: str, start: int) -> int:
     return len(text) if end < 0 else end
 
 
-def _content(text: str, start: int, more: str = "") -> int:
-    while start < len(text) and text[start] in f" \t{more}":
+def _content(text: str, start: int, blanks: str = "") -> int:
+    while start < len(text) and text[start] in f" \t{blanks}":
         start += 1
     return start
 
@@ -317,18 +317,18 @@ def _content(text: str, start: int, more: str = "") -> int:
 def _markers(text: str) -> Iterator[_Marker]:
     """The markers of ``text`` that are not quoted on their line."""
     line_end, spans = -1, []
-    for found in _MARKER.finditer(text):
-        if found.start() >= line_end:
-            line_end = _line_end(text, found.start())
-            spans = _quoted(text, text.rfind("\n", 0, found.start()) + 1, line_end)
-        before = bisect.bisect_right(spans, (found.start(), len(text))) - 1
-        if before < 0 or spans[before][1] < found.start():
-            yield _Marker(found.start(), found.end(), found.lastgroup or "")
+    for match in _MARKER.finditer(text):
+        if match.start() >= line_end:
+            line_end = _line_end(text, match.start())
+            spans = _quoted(text, text.rfind("\n", 0, match.start()) + 1, line_end)
+        before = bisect.bisect_right(spans, (match.start(), len(text))) - 1
+        if before < 0 or spans[before][1] < match.start():
+            yield _Marker(match.start(), match.end(), match.lastgroup or "")
 
 
 def _quoted(text: str, start: int, end: int) -> list[tuple[int, int]]:
     """The spans between two equal quotation marks of one line."""
-    marks = [(found.start(), found[0]) for found in _QUOTE.finditer(text, start, end)]
+    marks = [(match.start(), match[0]) for match in _QUOTE.finditer(text, start, end)]
     last = {mark: position for position, mark in marks}
     spans = []
     opened: tuple[int, str] | None = None

@@ -1,11 +1,11 @@
-"""TypeScript: npm's compiler takes the types out, once per content; node runs what is left, as JavaScript.
+"""TypeScript: npm's compiler removes the types, once per content; node runs the result as JavaScript.
 
-Types are not checked before running: they change nothing that a program does, and what a reader wants to know of them
-``examine`` tells. So compiling means transpiling (``--noCheck`` with no library), 11 ms instead of 500 with the native
-compiler. Older compilers, which are JavaScript themselves, work the same and slower.
+Types are not checked before running, since they do not change a program's behaviour; ``examine`` reports them. So
+compilation means transpiling (``--noCheck`` with no library), 11 ms instead of 500 with the native compiler. Older
+compilers, written in JavaScript themselves, work the same and slower.
 
 The compiler is the folder of the npm package: ``$GRADATIM_TYPESCRIPT``, else the one that ``tsc`` on ``PATH`` belongs
-to. At least version 5.6 is needed.
+to. It needs version 5.6 or later.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from ..sandbox.verdict import Execution
-from .gcc import compile_once
 from .javascript import DEFINITION, assemble, fit, node, node_version, start_scripts
 from .language import Built, Examined, Fault, Language, Program, Runner, Start, compile_limits
-from .toolchain import find, mounts, need, tell_version
+from .toolchain import compile_once, find, mounts, need, tool_version
 
 __all__ = ["TYPESCRIPT", "compiler_folder"]
 
@@ -31,7 +30,7 @@ OPTIONS = ("--target", "es2022", "--module", "commonjs", "--pretty", "false")
 
 NEEDED = "Array<T> Boolean CallableFunction Function IArguments NewableFunction Number Object RegExp String"
 NO_LIBRARY = "".join(f"interface {name} {{}}\n" for name in NEEDED.split()).encode()
-"""What the compiler must find when it is given no library."""
+"""Declarations that the compiler requires without a library."""
 
 NODE_NAMES = b'declare var require: any, module: any, exports: any, process: any, Buffer: any;\ndeclare module "*";\n'
 
@@ -48,14 +47,14 @@ def _grammar() -> Any:
 
 def compiler_folder() -> Path | None:
     """The folder of the npm package ``typescript``, None when there is none."""
-    if given := os.environ.get(PACKAGE):
-        return Path(given).resolve() if (Path(given) / "package.json").is_file() else None
-    found = find("tsc")
-    return found.parent.parent if found and (found.parent.parent / "package.json").is_file() else None
+    if folder := os.environ.get(PACKAGE):
+        return Path(folder).resolve() if (Path(folder) / "package.json").is_file() else None
+    executable = find("tsc")
+    return executable.parent.parent if executable and (executable.parent.parent / "package.json").is_file() else None
 
 
 def missing() -> str | None:
-    """None when compiler and node are there, else the command that installs what is not."""
+    """None when compiler and node are installed, else the command that installs the missing one."""
     if find("node") is None:
         return "apt-get install nodejs npm && " + ADVICE
     return None if compiler_folder() else ADVICE
@@ -63,34 +62,34 @@ def missing() -> str | None:
 
 def version() -> str:
     """The compiler's version and node's."""
-    return tell_version((*_tsc(_folder(), str(_folder())), "--version")) + f" on node {node_version()}"
+    return tool_version((*_tsc(_folder(), str(_folder())), "--version")) + f" on node {node_version()}"
 
 
 def _folder() -> Path:
     return need("TypeScript", compiler_folder(), missing())
 
 
-def _tsc(folder: Path, shown: str) -> tuple[str, ...]:
-    """The command that starts the compiler, whose folder is shown at ``shown``: the native one without node."""
+def _tsc(folder: Path, mount: str) -> tuple[str, ...]:
+    """The command that starts the compiler, whose folder is mounted at ``mount``: the native one without node."""
     for native in sorted(folder.glob("node_modules/@typescript/typescript-linux-*/lib/tsc")):
-        return (f"{shown}/{native.relative_to(folder)}",)
+        return (f"{mount}/{native.relative_to(folder)}",)
     for sibling in sorted(folder.parent.glob("@typescript/typescript-linux-*/lib/tsc")):
         return (str(sibling),)
-    return (str(node()), f"{shown}/lib/tsc.js")
+    return (str(node()), f"{mount}/lib/tsc.js")
 
 
 def _run(sandbox: Runner, options: tuple[str, ...], sources: dict[str, bytes], collect: tuple[str, ...]) -> Execution:
     folder = _folder()
     command = _tsc(folder, INSIDE)
-    shown = {folder: INSIDE, **mounts(node())}
+    folders = {folder: INSIDE, **mounts(node())}
     if not command[0].startswith((INSIDE, str(node()))):
         package = Path(command[0]).parent.parent  # npm put the native compiler beside the package, not below it
-        shown[package], command = f"{INSIDE}-native", (f"{INSIDE}-native/lib/tsc",)
+        folders[package], command = f"{INSIDE}-native", (f"{INSIDE}-native/lib/tsc",)
     return sandbox.run(
         [*command, *OPTIONS, *options, *sources],
         files=sources,
         limits=replace(fit(compile_limits()), processes=128),
-        mounts=shown,
+        mounts=folders,
         collect=collect,
     )
 
@@ -100,20 +99,20 @@ def build(sandbox: Runner, program: Program) -> Built:
     sources = {"program.ts": program.code.encode()}
     if program.tests:
         sources["tests.ts"] = program.tests.encode()
-    wanted = tuple(name.replace(".ts", ".js") for name in sources)
+    outputs = tuple(name.replace(".ts", ".js") for name in sources)
     options = ("--noCheck", "--noLib")
     key: tuple[str | bytes, ...] = ("TypeScript", version(), *OPTIONS, *options, *sources, *sources.values())
     everything = {**sources, "none.d.ts": NO_LIBRARY}
-    return compile_once(key, lambda: _run(sandbox, options, everything, wanted), wanted, _faults)
+    return compile_once(key, lambda: _run(sandbox, options, everything, outputs), outputs, _faults)
 
 
-def _faults(told: bytes) -> tuple[Fault, ...]:
-    text = told.decode("utf-8", "replace")
-    found = tuple(
-        Fault(int(each["line"]), int(each["column"]), each["message"], each["rule"])
-        for each in _DIAGNOSTIC.finditer(text)
+def _faults(output: bytes) -> tuple[Fault, ...]:
+    text = output.decode("utf-8", "replace")
+    faults = tuple(
+        Fault(int(match["line"]), int(match["column"]), match["message"], match["rule"])
+        for match in _DIAGNOSTIC.finditer(text)
     )
-    return found or (Fault(0, 0, text.strip().split("\n")[0] or "the compiler failed without a word"),)
+    return faults or (Fault(0, 0, text.strip().split("\n")[0] or "the compiler failed without a message"),)
 
 
 def start(built: Built, program: Program) -> Start:
@@ -125,16 +124,16 @@ def start(built: Built, program: Program) -> Start:
 
 
 def examine(sandbox: Runner, code: str) -> Examined:
-    """Syntax errors; what the type checker finds is a warning, because the program runs all the same."""
+    """Syntax errors as errors, type errors as warnings, because the program runs regardless."""
     sources = {"program.ts": code.encode(), "node.d.ts": NODE_NAMES}
     done = _run(sandbox, ("--noEmit",), sources, ())
     if done.ok:
         return Examined()
-    found = _faults(done.stdout or done.stderr)
+    faults = _faults(done.stdout or done.stderr)
     errors = tuple(
-        fault for fault in found if not fault.rule or (fault.rule.startswith("TS1") and len(fault.rule) == 6)
+        fault for fault in faults if not fault.rule or (fault.rule.startswith("TS1") and len(fault.rule) == 6)
     )
-    return Examined(errors, tuple(fault for fault in found if fault not in errors))
+    return Examined(errors, tuple(fault for fault in faults if fault not in errors))
 
 
 TYPESCRIPT = Language(

@@ -1,25 +1,18 @@
-"""What does a random program of one level look like, and what does it print?
+"""Generator of distinct TinyPy programs with their output, the same ones for any number of workers.
 
-A ``Drawer`` writes one program after the other and does what each says *while* it is written: a drawn statement
-is its text together with a function that does it. So nothing is parsed or executed, and the outputs are still
-CPython's because the operators and numbers are (a test compares them with CPython anyway). A drawer neither
-drops nor counts anything: a program that fails raises what it would raise.
+A ``Drawer`` writes one program after the other and executes each *while* it is written: a sampled statement is its text
+together with a function that performs it. So nothing is parsed, and the outputs are CPython's because the operators and
+numbers are (a test compares them with CPython). A program that fails raises its exception; a drawer neither drops nor
+counts anything.
 
-How is the endless sequence of a level's programs cut into pieces that workers can make?
+The infinite sequence of a level's programs is cut into blocks. Block i of a level is determined by (seed, level,
+digits, i) alone, whichever process writes it and whenever; ``block_sources`` yields each level's blocks in order,
+written here or by worker processes a little ahead of time.
 
-Block i of a level is fixed by (seed, level, digits, i) and nothing else, so it does not matter who makes it or
-when. ``block_sources`` gives each level's blocks in order, made here or by worker processes a little ahead of
-time. Blocks hold duplicates; ``generate`` drops them.
-
-Where do a million distinct TinyPy programs come from, the same ones every time?
-
-Workers write blocks of programs (``blocks``); this process takes them in a fixed order, drops what was seen
-before and interleaves the levels, so the rows depend neither on the number of workers nor on hash seeds. Nothing
-is hidden: programs that fail are counted by the exception they raise, duplicates are counted, and a level that
-runs dry stops with an error.
-
-This module holds no more than ids (64 bits each) and one batch; ``generate`` keeps the table besides. It does not
-write files, split, or know a program's difficulty.
+``generate`` and ``stream`` take the blocks in a fixed order, drop duplicates and interleave the levels, so that the
+rows depend neither on the number of workers nor on hash seeds. Failing programs are counted by exception, duplicates
+are counted, and a level that is exhausted stops with an error. The process holds ids (64 bits each) and one batch;
+``generate`` holds the table as well. Files, splits and difficulties belong to other modules.
 """
 
 from __future__ import annotations
@@ -97,13 +90,13 @@ class Drawer:
             block, sure = self._block(slots.choice(self._blocks))
             text += block
         if not sure:
-            # With nothing computed before, the print has to compute.
+            # Without an expression before it, the print contains one.
             line, show = self._print(self._prints if assignments or self._blocks else self._expressions)
             text += line
             show()
         return text + "# output\n", "".join([f"# {value}\n" for value in self._printed])
 
-    # Statements that a suite may hold, not yet done.
+    # Statements of a suite, not yet executed.
 
     def _print(self, shapes: Sequence[Draw]) -> Drawn:
         text, value = self._slots.choice(shapes)()
@@ -126,7 +119,7 @@ class Drawer:
         return f"{word} = {text}\n", change
 
     def _suite(self, targets: int, step: Drawn | None = None) -> tuple[str, list[Thunk], bool]:
-        """An indented suite: its text, what it does, and whether it prints. It assigns to old variables only."""
+        """An indented suite: its text, its actions, and whether it prints. It assigns to old variables only."""
         text, acts, prints = "", [], False
         for word in self._slots.choice(self._bodies):
             if word == "step" and step is not None:
@@ -140,7 +133,7 @@ class Drawer:
             acts.append(act)
         return text, acts, prints
 
-    # Blocks. Each returns its text and whether it is sure to print; what it says is done on the way.
+    # Blocks. Each returns its text and whether it is sure to print, and is executed while it is written.
 
     def _block(self, layout: Sequence[str]) -> tuple[str, bool]:
         match layout[0]:
@@ -153,20 +146,20 @@ class Drawer:
 
     def _branches(self, layout: Sequence[str]) -> tuple[str, bool]:
         slots = self._slots
-        text, taken, sure = "", False, layout[-1] == "else"
+        text, executed, sure = "", False, layout[-1] == "else"
         for word in layout:
             if word == "else":
                 text += "else :\n"
-                holds = not taken
+                holds = not executed
             else:
                 condition, test = slots.choice(self._conditions)()
                 text += f"{word} {condition} :\n"
-                holds = not taken and test()
+                holds = not executed and test()
             suite, acts, prints = self._suite(slots.end - slots.first)
             text += suite
             sure = sure and prints
             if holds:
-                taken = True
+                executed = True
                 for act in acts:
                     act()
         return text, sure
@@ -184,7 +177,7 @@ class Drawer:
         return f"for {slots.words[variable]} in {head} :\n{suite}", prints
 
     def _while(self) -> tuple[str, bool]:
-        """The newest variable counts up or down to a literal, or to a variable made for it where there is room."""
+        """The newest variable counts up or down to a literal, or to a new variable where the level allows one more."""
         slots = self._slots
         values, words, counter, text = slots.values, slots.words, slots.end - 1, ""
         sign, bound, move = slots.choice(self._countings[values[counter]])
@@ -206,7 +199,7 @@ class Drawer:
         return f"{text}while {name} {sign} {words[bound]} :\n{suite}", prints
 
 
-BLOCK = 512  # programs attempted per block; another number makes other programs
+BLOCK = 512  # programs attempted per block; another value gives other programs
 
 Row = tuple[str, str, str]
 Block = list[Row | str]
@@ -228,13 +221,13 @@ def write_block(level: Level, digits: int, seed: int, index: int) -> Block:
 
 @contextmanager
 def block_sources(levels: Sequence[Level], digits: int, seed: int, workers: int) -> Iterator[list[Iterator[Block]]]:
-    """For each level its blocks 0, 1, 2, …, written by ``workers`` processes, or in this one when it is 1."""
+    """The blocks 0, 1, 2, … of each level, written by ``workers`` processes, or in this one when it is 1."""
     writers = [partial(write_block, level, digits, seed) for level in levels]
     if workers == 1:
         yield [map(writer, count()) for writer in writers]
         return
-    # Not forked: the caller may have threads. The pool is ended, and waited for, however the caller leaves.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts)
+    # Not forked: the caller may have threads. The pool is shut down, with a wait, on any exit of the caller.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupts)
     try:
         depth = -(-2 * workers // len(levels))
         yield [_ahead(partial(pool.submit, writer), depth) for writer in writers]
@@ -249,13 +242,13 @@ def block_sources(levels: Sequence[Level], digits: int, seed: int, workers: int)
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C reaches every process of the terminal; only the caller answers it, by ending the pool."""
+def _ignore_interrupts() -> None:
+    """Ignore Ctrl-C in a worker: it reaches every process of the terminal, and the caller shuts the pool down."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _ahead(submit: Callable[[int], Future[Block]], depth: int) -> Iterator[Block]:
-    """The results of ``submit(0)``, ``submit(1)``, … in order, with ``depth`` more under way."""
+    """The results of ``submit(0)``, ``submit(1)``, … in order, with ``depth`` more pending."""
     pending = deque(submit(index) for index in range(depth))
     for index in count(depth):
         pending.append(submit(index))
@@ -263,13 +256,14 @@ def _ahead(submit: Callable[[int], Future[Block]], depth: int) -> Iterator[Block
 
 
 _BATCH = 16_384
-_PATIENCE = 50  # a level has run dry when so many blocks in a row …
-_NEW = 0.001  # … bring less than this share of new programs
+_PATIENCE = 50  # a level is exhausted when this number of successive blocks …
+_NEW = 0.001  # … has less than this share of new programs
 
 
 @dataclass(frozen=True)
 class LevelFacts:
-    """What became of one level: programs asked for, kept, met again, and dropped by the exception they raise."""
+    """Counts of one level: programs requested (``asked``), kept, duplicates, and dropped by the exception they
+    raise."""
 
     asked: int
     kept: int
@@ -279,7 +273,7 @@ class LevelFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """What became of all levels, by name; the sums are properties."""
+    """Counts of all levels by name; the sums are properties."""
 
     levels: Mapping[str, LevelFacts]
 
@@ -305,7 +299,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Generated:
-    """A table in ``table.SCHEMA``, one chunk, and how it came about."""
+    """A table in ``table.SCHEMA``, one chunk, and its counts."""
 
     table: pa.Table
     facts: Facts
@@ -321,15 +315,15 @@ def generate(
     workers: int = 1,
     events: Events = ignore_events,
 ) -> Generated:
-    """``count`` TinyPy programs, spread evenly over ``levels`` and interleaved; see ``grammar`` for the levels.
+    """``count`` TinyPy programs, distributed evenly over ``levels`` and interleaved; see ``grammar`` for the levels.
 
     The same (count, levels, digits, seed, dedupe) gives the same table. ``digits`` is the greatest literal: 9 in
     the paper (arXiv 2407.10194), 255 in its sequel, anything in ``DIGITS``. With ``dedupe`` no program occurs
-    twice, across levels too (the level taken first keeps it). ``workers`` > 1 starts that many processes (a script
-    that asks for them needs the usual ``if __name__ == "__main__"``).
+    twice, across levels too (the first level keeps it). ``workers`` > 1 starts that many processes (a script then needs
+    the usual ``if __name__ == "__main__"``).
 
     Raises ``DataError`` for arguments out of range, an unknown level, and a level with fewer distinct programs
-    than its share of ``count`` (the error says how many were found); ``WorkFailed`` when the workers cannot start.
+    than its share of ``count`` (the error gives their number); ``WorkFailed`` when the workers cannot start.
     """
     batches = stream(count, levels=levels, digits=digits, seed=seed, dedupe=dedupe, workers=workers, events=events)
     table = pa.Table.from_batches(batches, schema=SCHEMA).combine_chunks()
@@ -348,38 +342,37 @@ def stream(
 ) -> ProgramStream:
     """The rows of ``generate`` as record batches, for tables that do not fit in memory.
 
-    Arguments and errors are those of ``generate``; the arguments are checked at once, before the first batch is
-    asked for.
+    Arguments and errors are those of ``generate``; the arguments are checked at once, before the first batch.
     """
     _check("the number of programs", count, 1, None)
     _check("digits", digits, *DIGITS)
     _check("workers", workers, 1, None)
     rows = levels_named(levels)
     tallies = [
-        _Tally(level, count // len(rows) + (place < count % len(rows)), Counter()) for place, level in enumerate(rows)
+        _Tally(level, count // len(rows) + (index < count % len(rows)), Counter()) for index, level in enumerate(rows)
     ]
     return ProgramStream(tallies, digits, seed, dedupe, workers, events)
 
 
-def _check(what: str, given: int, least: int, most: int | None) -> None:
-    if isinstance(given, bool) or not isinstance(given, int) or given < least or (most is not None and given > most):
-        allowed = f"whole numbers from {least}" + (f" to {most}" if most is not None else "")
-        raise DataError(f"{what} cannot be used", where="generate", given=repr(given), allowed=allowed)
+def _check(name: str, value: int, low: int, high: int | None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
+        allowed = f"whole numbers from {low}" + (f" to {high}" if high is not None else "")
+        raise DataError(f"{name} cannot be used", where="generate", given=repr(value), allowed=allowed)
 
 
 @dataclass
 class _Tally:
-    """One level while it is generated."""
+    """The state of one level during generation."""
 
     level: Level
-    asked: int
+    target: int
     dropped: Counter[str]
-    kept: int = 0
+    count: int = 0
     duplicates: int = 0
 
 
 class ProgramStream(Iterator[pa.RecordBatch]):
-    """Record batches in ``table.SCHEMA``, made as they are asked for; ``facts`` tells what happened so far."""
+    """Record batches in ``table.SCHEMA``, generated on demand; ``facts`` are the counts so far."""
 
     def __init__(
         self, tallies: list[_Tally], digits: int, seed: int, dedupe: bool, workers: int, events: Events
@@ -393,7 +386,7 @@ class ProgramStream(Iterator[pa.RecordBatch]):
         return next(self._batches)
 
     def close(self) -> None:
-        """Stop early; the workers end."""
+        """Stop early and end the workers."""
         self._batches.close()
 
     @property
@@ -402,52 +395,52 @@ class ProgramStream(Iterator[pa.RecordBatch]):
         return Facts(
             {
                 tally.level.name: LevelFacts(
-                    tally.asked, tally.kept, tally.duplicates, dict(sorted(tally.dropped.items()))
+                    tally.target, tally.count, tally.duplicates, dict(sorted(tally.dropped.items()))
                 )
                 for tally in self._tallies
             }
         )
 
     def _make(self, workers: int) -> Generator[pa.RecordBatch, None, None]:
-        total = sum(tally.asked for tally in self._tallies)
+        total = sum(tally.target for tally in self._tallies)
         names = pa.array([tally.level.name for tally in self._tallies], pa.string())
         self._events(Event("start", "generate", 0, total))
         rows: list[Row] = []
-        places: list[int] = []
+        level_indices: list[int] = []
         done = 0
-        for new_rows, new_places in self._rounds(workers):
+        for new_rows, new_indices in self._rounds(workers):
             rows += new_rows
-            places += new_places
+            level_indices += new_indices
             done += len(new_rows)
             self._events(Event("advance", "generate", done, total))
             if len(rows) >= _BATCH:
-                yield _record_batch(rows, places, names)
-                rows, places = [], []
+                yield _record_batch(rows, level_indices, names)
+                rows, level_indices = [], []
         if rows:
-            yield _record_batch(rows, places, names)
+            yield _record_batch(rows, level_indices, names)
         self._events(Event("finish", "generate", done, total))
 
     def _rounds(self, workers: int) -> Generator[tuple[list[Row], list[int]], None, None]:
         """One block of each level that is not yet complete, per round, its rows interleaved."""
-        seen: set[int] = set()
+        ids: set[int] = set()
         levels = [tally.level for tally in self._tallies]
         with block_sources(levels, self._digits, self._seed, workers) as blocks:
             recent: list[deque[int]] = [deque(maxlen=_PATIENCE) for _ in self._tallies]
-            while any(tally.kept < tally.asked for tally in self._tallies):
+            while any(tally.count < tally.target for tally in self._tallies):
                 ranked: list[tuple[int, int, Row]] = []
-                for place, tally in enumerate(self._tallies):
-                    if tally.kept < tally.asked:
-                        fresh = self._take(tally, next(blocks[place]), seen)
-                        ranked += [(rank, place, row) for rank, row in enumerate(fresh)]
-                        recent[place].append(len(fresh))
-                        _stop_when_dry(tally, recent[place])
+                for index, tally in enumerate(self._tallies):
+                    if tally.count < tally.target:
+                        fresh = self._take(tally, next(blocks[index]), ids)
+                        ranked += [(rank, index, row) for rank, row in enumerate(fresh)]
+                        recent[index].append(len(fresh))
+                        _stop_when_exhausted(tally, recent[index])
                 ranked.sort(key=lambda item: item[:2])
-                yield [row for _, _, row in ranked], [place for _, place, _ in ranked]
+                yield [row for _, _, row in ranked], [index for _, index, _ in ranked]
 
-    def _take(self, tally: _Tally, block: Block, seen: set[int]) -> list[Row]:
-        """The rows of ``block`` that are new, as many as are needed; what comes after them is not counted."""
+    def _take(self, tally: _Tally, block: Block, ids: set[int]) -> list[Row]:
+        """The new rows of ``block``, as many as are needed; entries after them are not counted."""
         fresh: list[Row] = []
-        needed = tally.asked - tally.kept
+        needed = tally.target - tally.count
         for row in block:
             if len(fresh) == needed:
                 break
@@ -456,35 +449,35 @@ class ProgramStream(Iterator[pa.RecordBatch]):
                 continue
             if self._dedupe:
                 key = int(row[0], 16)
-                if key in seen:
+                if key in ids:
                     tally.duplicates += 1
                     continue
-                seen.add(key)
+                ids.add(key)
             fresh.append(row)
-        tally.kept += len(fresh)
+        tally.count += len(fresh)
         return fresh
 
 
-def _stop_when_dry(tally: _Tally, recent: deque[int]) -> None:
-    if tally.kept < tally.asked and len(recent) == _PATIENCE and sum(recent) < _NEW * _PATIENCE * BLOCK:
+def _stop_when_exhausted(tally: _Tally, recent: deque[int]) -> None:
+    if tally.count < tally.target and len(recent) == _PATIENCE and sum(recent) < _NEW * _PATIENCE * BLOCK:
         raise DataError(
-            f"the level has too few distinct programs: {tally.kept} found, then hardly a new one in"
+            f"the level has too few distinct programs: {tally.count} found, then hardly a new one in"
             f" {_PATIENCE * BLOCK} attempts",
             where=f"level {tally.level.name}",
-            given=f"{tally.asked} asked for",
-            allowed=f"at most {tally.kept}",
+            given=f"{tally.target} requested",
+            allowed=f"at most {tally.count}",
             hint="fewer programs, more levels, a larger digits, or dedupe off",
         )
 
 
-def _record_batch(rows: Sequence[Row], places: Sequence[int], names: pa.Array) -> pa.RecordBatch:
+def _record_batch(rows: Sequence[Row], level_indices: Sequence[int], names: pa.Array) -> pa.RecordBatch:
     ids, prompts, answers = zip(*rows, strict=True)
     size = len(rows)
     columns: dict[str, Any] = {
         "id": pa.array(ids, pa.string()),
         "prompt": pa.array(prompts, pa.large_string()),
         "answer": pa.array(answers, pa.large_string()),
-        "level": pa.DictionaryArray.from_arrays(pa.array(places, pa.int32()), names),
+        "level": pa.DictionaryArray.from_arrays(pa.array(level_indices, pa.int32()), names),
         "language": _constant("python", size),
         "source": _constant("tinypy", size),
     }

@@ -1,40 +1,32 @@
-"""Which programs are there at each TinyPy level?
+"""The TinyPy grammar: the levels as a table, and the random expressions, loops and variables of a program.
 
-The grammar is the table ``LEVELS``, one row per level; ``draw`` turns a row into programs and nothing about a
-level is said anywhere else. A program is a run of initialisations (``a = 4``), assignments of expressions to new
-variables, at most one block (a conditional or a loop) and, unless the block is sure to print, a final ``print``.
+``LEVELS`` has one row per level and is the only definition of it; the generator turns a row into programs. A program is
+a run of initialisations (``a = 4``), assignments of expressions to new variables, at most one block (a conditional or a
+loop) and, unless the block is sure to print, a final ``print``.
 
-The rows follow the levels of arXiv 2407.10194 (TinyPy): one-letter names, tabs, a blank before the colon,
-literals from 0, the published maximum of initialisations per level, loops of step 1–3 that run 2–3 times. Where
-the published generator is silent or careless, this table chooses, and says so:
+The rows follow the levels of arXiv 2407.10194 (TinyPy): one-letter names, tabs, a blank before the colon, literals from
+0, the published maximum of initialisations per level, loops of step 1–3 that run 2–3 times. Choices of this table where
+the published generator leaves a point open:
 
-* *Every* literal lies in 0..digits, the bounds of loops too, so that ``digits`` means what it says.
+* *Every* literal lies in 0..digits, the bounds of loops too, so that ``digits`` has its literal meaning.
 * Division is one operator in ten: its results are long (``0.3333333333333333``) and would fill the outputs.
 * No loop is empty, no operation is between two literals, and operands prefer the newest variables, so that most
   loop bodies depend on the loop.
 * Level 3.1 has no operator at all, as in the published data; expressions inside loops begin with 3.2.
 * Every program prints something.
 
-Levels 0.1 to 0.3 are not published: each asks for one thing that the published ones take for granted (what a name
-stands for, which branch is taken, arithmetic in two steps). They are learnt from first, and ``all`` does not mean them.
+Levels 0.1 to 0.3 are not published: each isolates one skill that the published ones presuppose (variable lookup, choice
+of a branch, arithmetic in two steps). They serve as a warm-up, and ``all`` does not include them.
 
-How does a shape of the grammar, such as ``(t o t) o t``, become text and its value?
+``compile_shape`` turns a shape, such as ``(t o t) o t``, into a function that samples it, once per generator. A sample
+is a pair: the text, and a function that computes its *current* value with Python's own operators, short-circuiting
+``and`` and ``or`` as Python does. It is called as often as the text is executed: never in a branch not taken, once per
+iteration in a loop.
 
-``compile_shape`` turns a shape into a function that draws it, once per drawer, so that no shape is looked at while
-programs are drawn. What is drawn is a pair: the text, and a function that computes the value the text has *now*,
-with Python's own operators, stopping ``and`` and ``or`` where Python stops. It is called as often as the text is
-executed: not at all in a branch not taken, once per turn in a loop. Shapes are read with Python's own parser.
-
-Where do the numbers of a program live while it is drawn, and how is one picked?
-
-Literals and variables share one list of *slots*: slot i ≤ digits holds the literal i, the slots after that hold
-the program's variables, oldest first. A term is then just a slot, whose text is in ``words`` and whose value is
-in ``values``, and nothing that draws or computes has to ask which of the two it is. No grammar here.
-
-Which loops may be drawn: those whose numbers lie in 0..digits and that run as often as the grammar says.
-
-They are few, so they are listed once per ``digits`` and drawn by picking from the list: no loop is ever empty or
-endless, and none has to be thrown away.
+Literals and variables share one list of *slots* (``Slots``): slot i ≤ digits holds the literal i, the slots after that
+hold the program's variables, oldest first. A term is a slot with its text in ``words`` and its value in ``values``, so
+that code that samples or computes needs no distinction. ``ranges`` and ``countings`` list the admissible loops once per
+``digits``, so that no loop is empty or endless and none has to be rejected.
 """
 
 from __future__ import annotations
@@ -87,14 +79,14 @@ _CHAINED = ("c and c", "c or c", "not c", "not c and c", "c or not c", "c and c 
 
 @dataclass(frozen=True)
 class Level:
-    """One row of the grammar. Each tuple of shapes is drawn from uniformly; a shape given twice counts twice.
+    """One row of the grammar. Shapes of a tuple are sampled uniformly; a repeated shape counts as often as it occurs.
 
-    ``initialisations`` and ``assignments`` are (least, most). ``expressions`` are what assignments compute and
-    ``prints`` what ``print`` shows: shapes where v is a variable (the newest likeliest), u one of
-    them (each as likely), t a term (variable or literal), o an operator. ``conditions`` are shapes where c is a
-    comparison. ``blocks`` are ``if``, ``if elif else``, …, ``for`` or
-    ``while``; ``bodies`` say what an indented suite holds (``print``, ``assign``; ``step`` is where a ``while``
-    moves its counter). ``letters`` are the names variables may have.
+    ``initialisations`` and ``assignments`` are (minimum, maximum). ``expressions`` are the right sides of assignments
+    and ``prints`` the arguments of ``print``: shapes where v is a variable (the newest likeliest), u one of them (all
+    equally likely), t a term (variable or literal), o an operator. ``conditions`` are shapes where c is a comparison.
+    ``blocks`` are ``if``, ``if elif else``, …, ``for`` or ``while``; ``bodies`` are the contents of an indented suite
+    (``print``, ``assign``; ``step`` is the update of a ``while``'s counter). ``letters`` are the possible names of
+    variables.
     """
 
     name: str
@@ -168,10 +160,10 @@ _ROWS = (
     ),
 )
 _BEFORE = (
-    Level("0.1", "assignments of numbers, and one printed: what a name stands for", (2, 4), expressions=("u",)),
+    Level("0.1", "assignments of numbers, and one printed: variable lookup", (2, 4), expressions=("u",)),
     Level(
         "0.2",
-        "one comparison, and one of two numbers printed: which branch is taken",
+        "one comparison, and one of two numbers printed: choice of a branch",
         (1, 2),
         prints=("t",),
         blocks=("if else",),
@@ -181,13 +173,14 @@ _BEFORE = (
 LEVELS = {row.name: row for row in (*_BEFORE, *_ROWS)}
 
 
-def levels_named(wanted: Iterable[str | Level]) -> tuple[Level, ...]:
-    """The rows of ``wanted``, each once, in that order; ``all`` stands for the published, a ``Level`` for itself.
+def levels_named(names: Iterable[str | Level]) -> tuple[Level, ...]:
+    """The rows of ``names``, without repetition, in that order; ``all`` stands for the published, a ``Level`` for
+    itself.
 
-    Raises ``DataError`` when a name is unknown or nothing is wanted.
+    Raises ``DataError`` when a name is unknown or there is none.
     """
     rows: dict[str, Level] = {}
-    for name in (wanted,) if isinstance(wanted, str) else wanted:
+    for name in (names,) if isinstance(names, str) else names:
         if isinstance(name, Level):
             rows[name.name] = name
         elif name == "all":
@@ -195,15 +188,15 @@ def levels_named(wanted: Iterable[str | Level]) -> tuple[Level, ...]:
         elif name in LEVELS:
             rows[name] = LEVELS[name]
         else:
-            known = [*LEVELS, "all"]
+            allowed = [*LEVELS, "all"]
             raise DataError(
                 "there is no such TinyPy level",
                 given=name,
-                allowed=", ".join(known),
-                hint=did_you_mean(name, known),
+                allowed=", ".join(allowed),
+                hint=did_you_mean(name, allowed),
             )
     if not rows:
-        raise DataError("no TinyPy level is asked for", allowed=", ".join([*LEVELS, "all"]))
+        raise DataError("no TinyPy level is named", allowed=", ".join([*LEVELS, "all"]))
     return tuple(rows.values())
 
 
@@ -225,7 +218,7 @@ _COMPARISONS = tuple((f" {symbol} ", COMPARE[symbol]) for symbol in COMPARISONS)
 
 
 def compile_shape(shape: str, slots: Slots) -> Draw:
-    """A function that draws ``shape`` from ``slots``; ``ValueError`` when it is not a shape of the grammar."""
+    """A function that samples ``shape`` from ``slots``; ``ValueError`` when it is not a shape of the grammar."""
     return _compile(ast.parse(shape.replace(" o ", " + "), mode="eval").body, slots)
 
 
@@ -267,11 +260,11 @@ def _operation(slots: Slots) -> Draw:
     variable, term = slots.variable, slots.term
 
     def draw() -> Drawn:
-        left, right = term(), term()
-        if left < first and right < first:  # `3 + 4` would not depend on the program
-            right = variable()
+        first_slot, second_slot = term(), term()
+        if first_slot < first and second_slot < first:  # `3 + 4` would not depend on the program
+            second_slot = variable()
         sign, apply = _OPERATORS[int(random() * count)]
-        return words[left] + sign + words[right], lambda: apply(values[left], values[right])
+        return words[first_slot] + sign + words[second_slot], lambda: apply(values[first_slot], values[second_slot])
 
     return draw
 
@@ -281,11 +274,11 @@ def _comparison(slots: Slots) -> Draw:
     variable, term, literal = slots.variable, slots.term, slots.literal
 
     def draw() -> Drawn:
-        left, right = variable(), term()
-        if right == left:  # `a < a` asks nothing
-            right = literal()
+        first_slot, second_slot = variable(), term()
+        if second_slot == first_slot:  # `a < a` is trivial
+            second_slot = literal()
         sign, holds = _COMPARISONS[int(random() * count)]
-        return words[left] + sign + words[right], lambda: holds(values[left], values[right])
+        return words[first_slot] + sign + words[second_slot], lambda: holds(values[first_slot], values[second_slot])
 
     return draw
 
@@ -294,16 +287,16 @@ def _nested(draw_left: Draw, draw_right: Draw, slots: Slots) -> Draw:
     random, count = slots.random, len(_OPERATORS)
 
     def draw() -> Drawn:
-        left, left_value = draw_left()
+        first_text, first_value = draw_left()
         sign, apply = _OPERATORS[int(random() * count)]
-        right, right_value = draw_right()
-        return left + sign + right, lambda: apply(left_value(), right_value())
+        second_text, second_value = draw_right()
+        return first_text + sign + second_text, lambda: apply(first_value(), second_value())
 
     return draw
 
 
 def _inner(node: ast.expr, slots: Slots) -> Draw:
-    """A part of an operation; one that is an operation itself gets its brackets back."""
+    """An operand; one that is an operation itself is put in brackets."""
     inner = _compile(node, slots)
     if not isinstance(node, ast.BinOp):
         return inner
@@ -317,18 +310,18 @@ def _inner(node: ast.expr, slots: Slots) -> Draw:
 
 def _either(draw_left: Draw, draw_right: Draw) -> Draw:
     def draw() -> Drawn:
-        left, left_holds = draw_left()
-        right, right_holds = draw_right()
-        return f"{left} or {right}", lambda: left_holds() or right_holds()
+        first_text, first_holds = draw_left()
+        second_text, second_holds = draw_right()
+        return f"{first_text} or {second_text}", lambda: first_holds() or second_holds()
 
     return draw
 
 
 def _both(draw_left: Draw, draw_right: Draw) -> Draw:
     def draw() -> Drawn:
-        left, left_holds = draw_left()
-        right, right_holds = draw_right()
-        return f"{left} and {right}", lambda: left_holds() and right_holds()
+        first_text, first_holds = draw_left()
+        second_text, second_holds = draw_right()
+        return f"{first_text} and {second_text}", lambda: first_holds() and second_holds()
 
     return draw
 
@@ -342,14 +335,14 @@ def _negation(draw_inner: Draw, *, bracket: bool) -> Draw:
 
 
 Option = TypeVar("Option")
-_VARIABLE = 0.6  # how often a term is a variable
+_VARIABLE = 0.6  # probability that a term is a variable
 
 
 class Slots:
-    """The slots of one program at a time, and the randomness that everything drawn for it uses.
+    """The slots of one program at a time, and the source of all its randomness.
 
     ``first`` is the slot of the oldest variable, ``end`` one more than that of the newest. Lists are never
-    replaced, so that functions may keep them. ``int(random() * n)`` is the fastest uniform draw, the same on
+    replaced, so that functions may hold them. ``int(random() * n)`` is the fastest uniform sample, the same on
     every platform.
     """
 
@@ -363,15 +356,15 @@ class Slots:
         self.words: list[str] = [*map(str, range(digits + 1)), *[""] * len(letters)]
 
     def forget(self) -> None:
-        """Make room for the next program: no variables."""
+        """Remove all variables before the next program."""
         self.end = self.first
 
     def new(self, value: Any) -> int:
-        """The slot of a new variable that holds ``value``, its letter drawn from those that are left."""
+        """The slot of a new variable that holds ``value``, its letter sampled from the unused ones."""
         slot, letters = self.end, self._letters
         used = slot - self.first
-        other = used + int(self.random() * (len(letters) - used))
-        letters[used], letters[other] = letters[other], letters[used]
+        position = used + int(self.random() * (len(letters) - used))
+        letters[used], letters[position] = letters[position], letters[used]
         self.words[slot] = letters[used]
         self.values[slot] = value
         self.end = slot + 1
@@ -382,12 +375,12 @@ class Slots:
         return int(self.random() * self.first)
 
     def variable(self) -> int:
-        """The slot of a variable, the newest most likely: what was just made is there to be used."""
+        """The slot of a variable, the newest most likely, so that new variables are used."""
         share = self.random()
         return self.end - 1 - int(share * share * (self.end - self.first))
 
     def any_variable(self) -> int:
-        """The slot of a variable, each equally likely."""
+        """The slot of a variable, all equally likely."""
         return self.first + int(self.random() * (self.end - self.first))
 
     def term(self) -> int:
@@ -398,12 +391,12 @@ class Slots:
         return int(self.random() * self.first)
 
     def choice(self, options: Sequence[Option]) -> Option:
-        """One of ``options``, each equally likely."""
+        """One of ``options``, all equally likely."""
         return options[int(self.random() * len(options))]
 
-    def between(self, least: int, most: int) -> int:
-        """A whole number from ``least`` to ``most``, both included."""
-        return least + int(self.random() * (most - least + 1))
+    def between(self, low: int, high: int) -> int:
+        """An integer from ``low`` to ``high``, both included."""
+        return low + int(self.random() * (high - low + 1))
 
 
 Counting = tuple[str, int, int]
@@ -412,7 +405,7 @@ _REACH = max(STEPS) * max(REPETITIONS)
 
 @cache
 def ranges(digits: int) -> list[tuple[str, range]]:
-    """Every ``range(…)`` of the grammar as text, with its values; a step of 1 is not written."""
+    """Every ``range(…)`` of the grammar as text, with its values; a step of 1 is omitted."""
     return [
         (f"range({start}, {stop}{f', {step}' if step > 1 else ''})", turns)
         for step in STEPS
@@ -424,7 +417,7 @@ def ranges(digits: int) -> list[tuple[str, range]]:
 
 @cache
 def countings(digits: int) -> list[list[Counting]]:
-    """For each start 0..digits, every (comparison, bound, signed step) of a ``while`` that repeats rightly."""
+    """For each start 0..digits, every admissible (comparison, bound, signed step) of a ``while``."""
     return [
         [
             (sign, bound, move)
@@ -438,8 +431,8 @@ def countings(digits: int) -> list[list[Counting]]:
 
 
 def _turns(start: int, holds: Callable[[int, int], bool], bound: int, move: int) -> int:
-    """How often the loop runs; it is left when it has run once too often."""
-    turns = 0
-    while turns <= max(REPETITIONS) and holds(start, bound):
-        start, turns = start + move, turns + 1
-    return turns
+    """The number of iterations, counted up to one more than the maximum."""
+    iterations = 0
+    while iterations <= max(REPETITIONS) and holds(start, bound):
+        start, iterations = start + move, iterations + 1
+    return iterations

@@ -1,16 +1,14 @@
-"""What does this TinyPy program print?
+"""Interpreter of TinyPy programs: their output, and the values they compute with positions in the text.
 
-A small interpreter over Python's own syntax tree: assignments to names, ``print``, if/elif/else, ``for … in
-range(…)``, ``while``, arithmetic, comparisons and and/or/not on numbers. It computes with Python's operators, so
-it prints what CPython prints; it can neither touch the machine nor run for ever, so it may be given what a model
-wrote. It is the second witness of ``draw``, which never calls it. It is no sandbox for Python at large: whatever
-is not TinyPy is refused with the line it stands on.
+It walks Python's own syntax tree: assignments to names, ``print``, if/elif/else, ``for … in range(…)``, ``while``,
+arithmetic, comparisons and and/or/not on numbers. It computes with Python's operators, so that it prints what CPython
+prints; it has no access to the machine and always ends, so that it may run a model's output. It is independent of the
+generator, which never calls it, and no sandbox for Python at large: a program that is not TinyPy is refused with the
+line.
 
-Which values does a TinyPy program compute on its way, and where in its text do they become known?
-
-A program that prints 12 has looked names up, added, compared and chosen a branch before. ``values_of`` runs it by the
-interpreter of this package and notes each of these at a character of the text, so that a student can be asked for them
-while it reads (``student.marks``). A place that is reached several times, in a loop, keeps its first value.
+``values_of`` records the intermediate values of a run (variable lookups, results of operations and comparisons,
+branches taken), each at a character of the text, as labels for trace supervision. A position that is reached several
+times, in a loop, keeps its first value.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from ..errors import DataError
 __all__ = ["Number", "Values", "commented", "run_program", "values_of"]
 
 
-_BITS = 4096  # beyond this a whole number is refused: repeated squaring would fill the memory
+_BITS = 4096  # larger integers are refused: repeated squaring would fill the memory
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -52,14 +50,15 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 }
 
 
-Saw = Callable[[ast.expr | ast.If, Any], None]
+Observe = Callable[[ast.expr | ast.If, Any], None]
 
 
-def run_program(text: str, *, max_steps: int = 10_000, saw: Saw | None = None) -> str:
-    """What CPython prints for the TinyPy program ``text``, each line ended by a newline; comments are ignored.
+def run_program(text: str, *, max_steps: int = 10_000, observe: Observe | None = None) -> str:
+    """The output of the TinyPy program ``text`` as CPython prints it, each line ended by a newline; comments are
+    ignored.
 
-    ``saw`` is told each expression with its value as soon as it is known, and each ``if`` and ``elif`` that is reached
-    with whether it holds.
+    ``observe`` receives each expression with its value, and each ``if`` and ``elif`` that is reached with the truth of
+    its condition.
 
     Raises ``DataError``, with the line, when the text is not TinyPy, when the program raises (division by zero, a
     name that is not defined), and when it takes more than ``max_steps`` statements and loop turns.
@@ -69,12 +68,12 @@ def run_program(text: str, *, max_steps: int = 10_000, saw: Saw | None = None) -
     except (SyntaxError, ValueError, RecursionError, MemoryError) as fault:
         line = getattr(fault, "lineno", None)
         raise DataError(f"this is not a Python program: {fault}", where=_where(line)) from None
-    machine = _Machine(max_steps, saw)
+    machine = _Machine(max_steps, observe)
     try:
         machine.run(tree.body)
     except (ArithmeticError, NameError, TypeError, ValueError, RecursionError) as failure:
-        what = f"the program raises {type(failure).__name__}: {failure}"
-        raise DataError(what, where=_where(machine.line)) from None
+        fault = f"the program raises {type(failure).__name__}: {failure}"
+        raise DataError(fault, where=_where(machine.line)) from None
     return "".join(machine.printed)
 
 
@@ -92,13 +91,13 @@ def _where(line: int | None) -> str:
 
 
 class _Machine:
-    """The state of a running program: its variables, what it printed, the steps left and the current line."""
+    """The state of a running program: its variables, its output, the remaining steps and the current line."""
 
-    def __init__(self, steps: int, saw: Saw | None) -> None:
-        self.saw = saw
+    def __init__(self, steps: int, observe: Observe | None) -> None:
+        self.observe = observe
         self.names: dict[str, Any] = {}
         self.printed: list[str] = []
-        self.allowed = self.left = steps
+        self.allowed = self.remaining = steps
         self.line = 1
 
     def run(self, body: list[ast.stmt]) -> None:
@@ -108,8 +107,8 @@ class _Machine:
             self.statement(statement)
 
     def step(self) -> None:
-        self.left -= 1
-        if self.left < 0:
+        self.remaining -= 1
+        if self.remaining < 0:
             raise DataError(f"the program does not end within {self.allowed} steps", where=_where(self.line))
 
     def statement(self, statement: ast.stmt) -> None:
@@ -120,8 +119,8 @@ class _Machine:
                 self.printed.append(" ".join([str(self.value(argument)) for argument in arguments]) + "\n")
             case ast.If(test=test, body=body, orelse=otherwise):
                 holds = bool(self.value(test))
-                if self.saw is not None:
-                    self.saw(statement, holds)
+                if self.observe is not None:
+                    self.observe(statement, holds)
                 self.run(body if holds else otherwise)
             case ast.While(test=test, body=body, orelse=otherwise):
                 while self.value(test):
@@ -134,9 +133,9 @@ class _Machine:
                 body=body,
                 orelse=otherwise,
             ):
-                for turn in range(*[self.value(argument) for argument in arguments]):
+                for value in range(*[self.value(argument) for argument in arguments]):
                     self.step()
-                    self.names[name] = turn
+                    self.names[name] = value
                     self.run(body)
                 self.run(otherwise)
             case ast.Pass():
@@ -146,8 +145,8 @@ class _Machine:
 
     def value(self, node: ast.expr) -> Any:
         value = self.computed(node)
-        if self.saw is not None:
-            self.saw(node, value)
+        if self.observe is not None:
+            self.observe(node, value)
         return value
 
     def computed(self, node: ast.expr) -> Any:
@@ -176,12 +175,12 @@ class _Machine:
                 break
         return value
 
-    def chain(self, left: Any, ops: list[ast.cmpop], rights: list[ast.expr]) -> bool:
+    def chain(self, operand: Any, ops: list[ast.cmpop], rights: list[ast.expr]) -> bool:
         for op, node in zip(ops, rights, strict=True):
-            right = self.value(node)
-            if not _COMPARE[type(op)](left, right):
+            next_operand = self.value(node)
+            if not _COMPARE[type(op)](operand, next_operand):
                 return False
-            left = right
+            operand = next_operand
         return True
 
     def bounded(self, value: Any) -> Any:
@@ -203,11 +202,11 @@ Number = bool | int | float
 
 @dataclass(frozen=True)
 class Values:
-    """What was computed, by place in the text (0 is the first character).
+    """Computed values by position in the text (0 is the first character).
 
-    ``operands``: at a name that is read, what it stands for. ``results``: at the last character of an operation, a
-    comparison or a condition, what it comes to; at the colon behind ``if`` and ``elif``, and at the first character of
-    ``else``, whether that branch is taken.
+    ``operands``: at a name that is read, its value. ``results``: at the last character of an operation, a comparison or
+    a condition, its result; at the colon after ``if`` and ``elif``, and at the first character of ``else``, whether
+    that branch is taken.
     """
 
     operands: dict[int, Number] = field(default_factory=dict)
@@ -220,18 +219,18 @@ def values_of(text: str) -> Values:
     >>> values_of("a = 3\\nprint(a + 1)\\n")
     Values(operands={12: 3}, results={16: 4})
     """
-    found = Values()
+    values = Values()
     lines = [0, *accumulate(len(line) + 1 for line in text.split("\n"))]
 
-    def saw(node: ast.AST, value: Number) -> None:
+    def observe(node: ast.AST, value: Number) -> None:
         if isinstance(node, ast.Name):
-            found.operands.setdefault(lines[node.lineno - 1] + node.col_offset, value)
+            values.operands.setdefault(lines[node.lineno - 1] + node.col_offset, value)
         elif isinstance(node, ast.If):
-            found.results.setdefault(after(node.test, ":"), value)
+            values.results.setdefault(after(node.test, ":"), value)
             if node.orelse and not (len(node.orelse) == 1 and isinstance(node.orelse[0], ast.If)):
-                found.results.setdefault(after(node.body[-1], "else"), not value)
+                values.results.setdefault(after(node.body[-1], "else"), not value)
         elif isinstance(node, ast.BinOp | ast.Compare | ast.BoolOp | ast.UnaryOp):
-            found.results.setdefault(end(node) - 1, value)
+            values.results.setdefault(end(node) - 1, value)
 
     def end(node: ast.expr | ast.stmt) -> int:
         assert node.end_lineno is not None
@@ -241,5 +240,5 @@ def values_of(text: str) -> Values:
     def after(node: ast.expr | ast.stmt, word: str) -> int:
         return text.index(word, end(node))
 
-    run_program(text, saw=saw)
-    return found
+    run_program(text, observe=observe)
+    return values

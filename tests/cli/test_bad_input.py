@@ -122,7 +122,7 @@ def test_a_level_that_runs_dry_leaves_no_half_of_a_file(gradatim, tmp_path, monk
     tiny = replace(grammar.LEVELS["1.1"], initialisations=(1, 1), assignments=(0, 0), letters="ab", prints=("v",))
     monkeypatch.setitem(grammar.LEVELS, "1.1", tiny)
     said = gradatim("generate", "a.txt", "--count", 5000, "--level", "1.1")
-    assert_one_line(said, 2, ["level 1.1", "too few distinct programs", "5000 asked for", "at most"])
+    assert_one_line(said, 2, ["level 1.1", "too few distinct programs", "5000 requested", "at most"])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,6 +17,7 @@ import pytest
 from gradatim.difficulty import DIFFICULTIES
 from gradatim.difficulty.python_source import CHUNK
 from gradatim.errors import RecipeError
+from gradatim.experiment.assemble.difficulties import make_difficulty
 from gradatim.options import option_names
 from gradatim.programs import generate
 from gradatim.table import make_table
@@ -175,7 +176,7 @@ def asking(model: str, tmp_path, monkeypatch):
     def make(name: str):
         taught = "teacher" in option_names(DIFFICULTIES.get(name))
         given = {"teacher": "scripted", "options": options, "prompt": str(tmp_path / "prompt.md")}
-        return DIFFICULTIES.get(name)(**(given if taught else {"model": model}))
+        return make_difficulty(name, given if taught else {"model": model})
 
     return make
 
@@ -215,9 +216,9 @@ def test_one_that_asks_gives_an_empty_table_no_scores(name: str, asking, few: pa
 @EVERY_ASKING
 def test_one_that_asks_refuses_unknown_options_and_says_what_it_lacks(name: str) -> None:
     with pytest.raises(RecipeError, match="has no option 'nonsense'"):
-        DIFFICULTIES.get(name)(nonsense=1)
+        make_difficulty(name, {"nonsense": 1})
     with pytest.raises(RecipeError, match="it needs a"):
-        DIFFICULTIES.get(name)()
+        make_difficulty(name)
 
 
 @EVERY_ASKING

@@ -1,4 +1,4 @@
-"""Are our figures radon's? Compared with radon itself: TinyPy, the standard library, and radon's odd corners."""
+"""Cyclomatic complexity, Halstead difficulty and OM against radon: TinyPy, the standard library, odd cases."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from radon.metrics import h_visit_ast
 from radon.visitors import ComplexityVisitor
 
-from gradatim.difficulty.complexity import figures, overall_metric
+from gradatim.difficulty.complexity import overall_metric, radon_scores
 from gradatim.difficulty.python_source import scored_text
 from gradatim.programs import generate
 
 
 def ours(tree: ast.Module) -> tuple[float, float, float]:
-    return *figures(tree), overall_metric(tree)
+    return *radon_scores(tree), overall_metric(tree)
 
 
 def radons(tree: ast.Module) -> tuple[float, float, float]:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from small_models import base
 
-from gradatim.difficulty import DIFFICULTIES
-from gradatim.difficulty.model_based import Asked
+from gradatim.difficulty.model_based import ScoringRequest
 from gradatim.errors import DataError, RecipeError
 from gradatim.evaluation import SUITES
+from gradatim.experiment.assemble.difficulties import make_difficulty
 from gradatim.inference.loglikelihood import read_model
 from gradatim.model.load import LoadedStudent, load_student
 from gradatim.model.prompt_format import templated
@@ -142,17 +142,18 @@ def test_a_difficulty_by_chat_is_that_of_the_answer_after_the_rendered_prompt(fo
     for prompt, answer in zip(*SAMPLES.values(), strict=True):
         each = chances(student, prompt, answer)
         wanted.append(-each[np.arange(len(each)), student.tokenizer(answer)["input_ids"]].mean())
-    loss = DIFFICULTIES.get("loss")
-    assert loss(model=str(folder), chat=True)(table) == pytest.approx(wanted, abs=1e-5)
-    other = loss(model=str(folder))(table)  # remembered apart
+    assert make_difficulty("loss", {"model": str(folder), "chat": True})(table) == pytest.approx(wanted, abs=1e-5)
+    other = make_difficulty("loss", {"model": str(folder)})(table)  # remembered apart
     assert not np.allclose(other, wanted, atol=1e-3)
-    assert loss(model=str(folder), chat=True)(table) == pytest.approx(wanted, abs=1e-5)
+    assert make_difficulty("loss", {"model": str(folder), "chat": True})(table) == pytest.approx(wanted, abs=1e-5)
 
 
 def test_options_by_chat_are_compared_as_the_suite_does(folder, student):
     options = (" 12", " # 3", " a = b")
     (found,) = (
-        part[0] for part in read_model(str(folder), "choice", [Asked("3 + 7", " # 3", options)], chat=True) if part
+        part[0]
+        for part in read_model(str(folder), "choice", [ScoringRequest("3 + 7", " # 3", options)], chat=True)
+        if part
     )
     sums = []
     for option in options:
@@ -164,17 +165,19 @@ def test_options_by_chat_are_compared_as_the_suite_does(folder, student):
 
 def test_a_difficulty_by_chat_without_a_template_is_one_line(plain):
     with pytest.raises(DataError, match="chat: the model's tokenizer has no chat template"):
-        DIFFICULTIES.get("attention")(model=str(plain), chat=True)(make_table(SAMPLES))
+        make_difficulty("attention", {"model": str(plain), "chat": True})(make_table(SAMPLES))
 
 
 def test_another_template_is_another_model_to_those_who_ask_through_it(folder, tmp_path):
     import shutil
 
     copy = shutil.copytree(folder, tmp_path / "copy")
-    loss = DIFFICULTIES.get("loss")
-    plain, chat = loss(model=str(copy)).identity, loss(model=str(copy), chat=True).identity
+    plain, chat = (
+        make_difficulty("loss", {"model": str(copy)}).identity,
+        make_difficulty("loss", {"model": str(copy), "chat": True}).identity,
+    )
     assert plain != chat
     file = copy / "chat_template.jinja"
     file.write_text(file.read_text() + " ")
-    assert loss(model=str(copy)).identity == plain
-    assert loss(model=str(copy), chat=True).identity != chat
+    assert make_difficulty("loss", {"model": str(copy)}).identity == plain
+    assert make_difficulty("loss", {"model": str(copy), "chat": True}).identity != chat

@@ -58,7 +58,7 @@ SCANNERS: dict[str, Callable[[str], object]] = {
     "c: diagnostics": lambda text: gcc.diagnostics(text.encode()),
     "candidate: header": candidate._HEADER.findall,
     "canonical": canonical,
-    "check: telling line": lambda text: check._telling(text.encode()),
+    "check: telling line": lambda text: check._error_line(text.encode()),
     "crux: answer": lambda text: crux.answer_in(text, "output", begun=True),
     "divide": divide,
     "form: fences": lambda text: form._FENCE.search(text),

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from gradatim.errors import StorageFailed, ToolchainMissing
-from gradatim.languages.gcc import compile_once
 from gradatim.languages.language import Fault
-from gradatim.languages.toolchain import cache_folder, made_once, prune, stored, tell_version
+from gradatim.languages.toolchain import cache_folder, cached_folder, compile_once, prune, stored, tool_version
 from gradatim.sandbox.verdict import Execution
 
 
@@ -26,13 +25,13 @@ def write(text: str):
 
 
 def test_an_entry_is_made_once():
-    place = made_once("kind", ("a", b"b"), write("first"))
-    assert made_once("kind", ("a", "b"), write("second")) == place
+    place = cached_folder("kind", ("a", b"b"), write("first"))
+    assert cached_folder("kind", ("a", "b"), write("second")) == place
     assert (place / "file").read_text() == "first"
 
 
 def test_keys_that_join_to_the_same_text_are_different():
-    assert made_once("kind", ("ab", "c"), write("1")) != made_once("kind", ("a", "bc"), write("2"))
+    assert cached_folder("kind", ("ab", "c"), write("1")) != cached_folder("kind", ("a", "bc"), write("2"))
 
 
 def test_a_making_that_fails_leaves_nothing():
@@ -41,7 +40,7 @@ def test_a_making_that_fails_leaves_nothing():
         raise KeyError("no")
 
     with pytest.raises(KeyError):
-        made_once("kind", ("a",), fill)
+        cached_folder("kind", ("a",), fill)
     assert stored("kind", ("a",)) is None
     assert list((cache_folder() / "kind").iterdir()) == []
 
@@ -54,7 +53,7 @@ def test_several_at_once_agree_on_one_entry():
             gate.wait(10)
             (folder / "file").write_text(str(number))
 
-        places.append(made_once("kind", ("a",), fill))
+        places.append(cached_folder("kind", ("a",), fill))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -67,24 +66,24 @@ def test_several_at_once_agree_on_one_entry():
 
 
 def test_pruning_takes_what_was_not_used_for_longest():
-    places = [made_once("kind", (str(number),), write("x" * 1000)) for number in range(4)]
+    places = [cached_folder("kind", (str(number),), write("x" * 1000)) for number in range(4)]
     for age, place in enumerate(reversed(places)):
         os.utime(place, (time.time() - 10_000 * age - 10_000,) * 2)
     assert stored("kind", ("0",)) == places[0]  # used now
-    assert prune(cache_folder() / "kind", most=2000) == 2
+    assert prune(cache_folder() / "kind", limit=2000) == 2
     assert [place.exists() for place in places] == [True, False, False, True]
 
 
 def test_pruning_keeps_what_was_used_in_the_last_hour():
-    made_once("kind", ("a",), write("x" * 1000))
-    assert prune(cache_folder() / "kind", most=0) == 0
+    cached_folder("kind", ("a",), write("x" * 1000))
+    assert prune(cache_folder() / "kind", limit=0) == 0
 
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GRADATIM_CACHE", str(tmp_path / "file"))
     with pytest.raises(StorageFailed):
-        made_once("kind", ("a",), write("x"))
+        cached_folder("kind", ("a",), write("x"))
 
 
 def execution(**values) -> Execution:
@@ -116,5 +115,5 @@ def test_a_compiled_file_cannot_be_put_outside_its_folder():
 
 
 def test_a_tool_that_tells_no_version_is_named():
-    with pytest.raises(ToolchainMissing, match="/bin/true does not tell its version"):
-        tell_version(("/bin/true",))
+    with pytest.raises(ToolchainMissing, match="/bin/true does not report its version"):
+        tool_version(("/bin/true",))

@@ -11,8 +11,8 @@ import pytest
 import torch
 from small_models import base, tokenizer
 
-from gradatim.difficulty import DIFFICULTIES
 from gradatim.errors import DataError, RecipeError
+from gradatim.experiment.assemble.difficulties import make_difficulty
 from gradatim.model.hardware import quiet
 from gradatim.model.hub import base_below, check_chat, check_model, has_template, held, places_of
 from gradatim.model.load import load_student
@@ -62,13 +62,13 @@ def adapter(folder: Path, on: Path, *, named: str | None = None) -> Path:
 
 
 def loss(model, **options) -> np.ndarray:
-    return DIFFICULTIES.get("loss")(model=str(model), **options)(TABLE)
+    return make_difficulty("loss", {"model": str(model), **options})(TABLE)
 
 
 def test_a_model_on_the_hub_is_read_from_the_local_cache_and_remembered_as_its_folder(hub):
     assert held("OWNER/small") == hub
     assert loss("OWNER/small").tobytes() == loss(hub).tobytes()
-    named, folder = (DIFFICULTIES.get("loss")(model=str(model)) for model in ("OWNER/small", hub))
+    named, folder = (make_difficulty("loss", {"model": str(model)}) for model in ("OWNER/small", hub))
     assert named.identity == folder.identity
 
 
@@ -96,9 +96,9 @@ def test_a_gguf_file_is_asked_too_and_its_figures_hang_on_its_bytes(tmp_path):
     found = loss(file)
     assert np.isfinite(found).all()
     assert loss(file).tobytes() == found.tobytes()
-    first = DIFFICULTIES.get("loss")(model=str(file)).identity
+    first = make_difficulty("loss", {"model": str(file)}).identity
     file.write_bytes(file.read_bytes() + b"\0")
-    assert DIFFICULTIES.get("loss")(model=str(file)).identity != first
+    assert make_difficulty("loss", {"model": str(file)}).identity != first
 
 
 def written_gguf(gguf, model, file: Path) -> Path:
@@ -149,9 +149,9 @@ def test_an_adapter_is_asked_on_its_base_and_remembered_by_the_weights_of_both(t
     assert places_of(str(folder)) == [folder, below]
     found = loss(folder)
     assert not np.allclose(found, loss(below), atol=1e-4)
-    first = DIFFICULTIES.get("loss")(model=str(folder)).identity
+    first = make_difficulty("loss", {"model": str(folder)}).identity
     shutil.copy(other / "model.safetensors", below / "model.safetensors")
-    assert DIFFICULTIES.get("loss")(model=str(folder)).identity != first
+    assert make_difficulty("loss", {"model": str(folder)}).identity != first
     with pytest.raises(DataError, match="the base is not the one that this adapter was trained on"):
         loss(folder)  # asked anew, not answered from what is remembered of another base
 

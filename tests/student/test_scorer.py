@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from gradatim.difficulty.model_based import Asked
+from gradatim.difficulty.model_based import ScoringRequest
 from gradatim.errors import DataError
 from gradatim.inference import loglikelihood as scorer
 from gradatim.inference.loglikelihood import (
@@ -171,11 +171,11 @@ def test_an_empty_prompt_starts_with_the_end_of_the_text_before(tokenizer):
 def test_a_folder_is_read_and_each_misfit_says_why(folder, llama, tokenizer):
     fits = "1" * (CONTEXT - 3)
     rows = [
-        Asked("a = 1\n", "# 1\n"),
-        Asked("a", fits + "000"),
-        Asked("a", fits + "0000"),
-        Asked("a", "é"),
-        Asked("a", ""),
+        ScoringRequest("a = 1\n", "# 1\n"),
+        ScoringRequest("a", fits + "000"),
+        ScoringRequest("a", fits + "0000"),
+        ScoringRequest("a", "é"),
+        ScoringRequest("a", ""),
     ]
     found = gathered(read_model(folder, "loss", rows))
     each = encode_apart(Vocabulary(tokenizer), rows[0].prompt, rows[0].answer)
@@ -190,7 +190,7 @@ def test_a_folder_is_read_and_each_misfit_says_why(folder, llama, tokenizer):
 def test_a_folder_without_a_tokenizer_is_told_so(llama, tmp_path):
     llama.save_pretrained(tmp_path)
     with pytest.raises(DataError, match="has no tokenizer"):
-        list(read_model(str(tmp_path), "loss", [Asked("a", "b")]))
+        list(read_model(str(tmp_path), "loss", [ScoringRequest("a", "b")]))
 
 
 def test_no_padding_token_is_needed(llama, tokenizer, tmp_path):
@@ -198,7 +198,7 @@ def test_no_padding_token_is_needed(llama, tokenizer, tmp_path):
     copy = character_tokenizer(TEXTS)
     copy.pad_token = None
     copy.save_pretrained(tmp_path)
-    rows = [Asked("a = 1\n", "# 1\n"), Asked("b", "# 23\n")]
+    rows = [ScoringRequest("a = 1\n", "# 1\n"), ScoringRequest("b", "# 23\n")]
     assert all(isinstance(figure, float) for figure in gathered(read_model(str(tmp_path), "loss", rows)).values())
 
 
@@ -208,12 +208,16 @@ def test_an_empty_prompt_needs_a_start_and_says_so(llama, tmp_path):
     copy.eos_token = None
     copy.save_pretrained(tmp_path)
     with pytest.raises(DataError, match="end-of-text"):
-        list(read_model(str(tmp_path), "loss", [Asked("", "a")]))
+        list(read_model(str(tmp_path), "loss", [ScoringRequest("", "a")]))
 
 
 def test_the_probability_among_options_is_the_softmax_of_their_likelihoods(folder, llama, tokenizer):
     options = (" 1", " 23", " 9 4")
-    rows = [Asked("a =", " 23", options), Asked("a =", " 7", options), Asked("a" * CONTEXT, " 23", options)]
+    rows = [
+        ScoringRequest("a =", " 23", options),
+        ScoringRequest("a =", " 7", options),
+        ScoringRequest("a" * CONTEXT, " 23", options),
+    ]
     found = gathered(read_model(folder, "choice", rows))
     vocabulary = Vocabulary(tokenizer)
     sums = gathered(log_likelihoods(llama, [encode_together(vocabulary, "a =", option) for option in options]))
@@ -231,9 +235,9 @@ def test_a_pretrained_models_loss_is_the_one_that_transformers_computes():
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     rows = [
-        Asked("def add(a, b):\n", "    return a + b\n"),
-        Asked("The capital of France is", " Paris."),
-        Asked("The capital of France is", " potato."),
+        ScoringRequest("def add(a, b):\n", "    return a + b\n"),
+        ScoringRequest("The capital of France is", " Paris."),
+        ScoringRequest("The capital of France is", " potato."),
     ]
     found = gathered(read_model(str(folder), "loss", rows))
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

@@ -36,6 +36,7 @@ from ...stage import Difficulty, Events, Schedule, Source, Student, Suite, ignor
 from ...training.objective import check_objective
 from ..recipe import ALLOWANCE, Recipe
 from .designing import Designing, check_designing, only_designs
+from .difficulties import make_difficulty
 from .teaching import check_teaching, delivery, examined_with, judged, questions, right, teacher
 
 if TYPE_CHECKING:
@@ -210,9 +211,8 @@ def _difficulty(recipe: Recipe) -> Difficulty:
     factory = DIFFICULTIES.get(recipe.difficulty.metric, where="difficulty.metric")
     options = dict(recipe.difficulty.options)
     if recipe.student.base is not None and "model" in option_names(factory):
-        options.setdefault("model", recipe.student.base)  # who is to learn is asked, unless the recipe names another
-    difficulty: Difficulty = factory(**options)
-    return difficulty
+        options.setdefault("model", recipe.student.base)  # the student itself, unless the recipe names another model
+    return make_difficulty(recipe.difficulty.metric, options)
 
 
 def schedules_of(recipe: Recipe) -> tuple[Schedule, ...]:

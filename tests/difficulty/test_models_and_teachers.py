@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import gradatim
 from gradatim.difficulty import DIFFICULTIES, score
-from gradatim.difficulty.cache import RECORD_BYTES, Remembered, digest_of, key_of
-from gradatim.difficulty.model_based import Asked, ModelDifficulty, Named
-from gradatim.difficulty.teacher_rating import Judged, read_rating
-from gradatim.errors import DataError, RecipeError
+from gradatim.difficulty.cache import RECORD_BYTES, ScoreCache, digest_of, key_of
+from gradatim.difficulty.model_based import ModelDifficulty, ScoringRequest
+from gradatim.difficulty.teacher_rating import TeacherRating, read_rating
+from gradatim.errors import DataError, RecipeError, UnknownPart
+from gradatim.experiment.assemble.difficulties import NamedScorer, TeacherChat, make_difficulty
 from gradatim.table import make_table
 from gradatim.teacher import Request
 from gradatim.teacher.replay import ScriptedChat
@@ -37,9 +39,9 @@ class Table:
 
     def __init__(self, figures: Mapping[str, float | str], identity: str = "table", fail_after: int = 10**9) -> None:
         self.figures, self.identity, self.fail_after = figures, identity, fail_after
-        self.asked: list[Asked] = []
+        self.asked: list[ScoringRequest] = []
 
-    def read(self, quantity: str, asked: Sequence[Asked]) -> Iterator[Mapping[int, float | str]]:
+    def read(self, quantity: str, asked: Sequence[ScoringRequest]) -> Iterator[Mapping[int, float | str]]:
         for place, each in enumerate(asked):
             if len(self.asked) >= self.fail_after:
                 raise KeyboardInterrupt
@@ -132,18 +134,19 @@ def test_the_facts_of_a_table_say_why_samples_have_no_score(samples):
 @pytest.mark.parametrize("name", ["loss", "perplexity", "attention", "p_correct"])
 def test_a_metric_without_a_model_or_with_one_that_is_not_there_says_so(name, tmp_path):
     with pytest.raises(RecipeError, match="needs a model"):
-        DIFFICULTIES.get(name)()
+        make_difficulty(name)
     (tmp_path / "smol").mkdir()
     with pytest.raises(DataError, match="did you mean 'smol'"):
-        DIFFICULTIES.get(name)(model=str(tmp_path / "smoll"))
+        make_difficulty(name, {"model": str(tmp_path / "smoll")})
     with pytest.raises(RecipeError, match="1 or more"):
-        DIFFICULTIES.get(name)(model=str(tmp_path), batch=0)
+        make_difficulty(name, {"model": str(tmp_path), "batch": 0})
 
 
 def test_only_p_correct_takes_several_models(tmp_path):
-    assert len(DIFFICULTIES.get("p_correct")(model=[str(tmp_path), str(tmp_path)]).scorers) == 2
+    several = {"model": [str(tmp_path), str(tmp_path)]}
+    assert len(make_difficulty("p_correct", several).scorers) == 2
     with pytest.raises(RecipeError, match="valid string"):
-        DIFFICULTIES.get("loss")(model=[str(tmp_path), str(tmp_path)])
+        make_difficulty("loss", several)
 
 
 def test_the_digest_of_a_model_follows_its_weights_and_tokenizer_and_nothing_else(tmp_path):
@@ -152,7 +155,9 @@ def test_the_digest_of_a_model_follows_its_weights_and_tokenizer_and_nothing_els
     first = digest_of(tmp_path)
     (tmp_path / "README.md").write_text("a card")
     assert digest_of(tmp_path) == first
-    assert Named(str(tmp_path)).identity.split("\0")[1:] == [first]  # after the version of how texts become tokens
+    assert NamedScorer(str(tmp_path)).identity.split("\0")[1:] == [
+        first
+    ]  # after the version of how texts become tokens
     (tmp_path / "tokenizer.json").write_text("{ }")
     second = digest_of(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"other weights")
@@ -160,13 +165,13 @@ def test_the_digest_of_a_model_follows_its_weights_and_tokenizer_and_nothing_els
 
 
 def test_a_torn_record_is_cut_off_and_nothing_else_is_lost(cache):
-    kept = Remembered("model", "loss")
+    kept = ScoreCache("model", "loss")
     kept.add({key_of("a"): 1.5, key_of("b"): -0.0})
     (path,) = (file for file in cache.rglob("loss"))
     path.write_bytes(path.read_bytes() + b"torn")
-    assert kept.known() == {key_of("a"): 1.5, key_of("b"): -0.0}
+    assert kept.scores() == {key_of("a"): 1.5, key_of("b"): -0.0}
     kept.add({key_of("c"): 2.5})
-    assert kept.known()[key_of("c")] == 2.5
+    assert kept.scores()[key_of("c")] == 2.5
     assert path.stat().st_size == 3 * RECORD_BYTES
 
 
@@ -175,7 +180,7 @@ def _add(folder: str, number: int) -> None:
 
     os.environ["GRADATIM_CACHE"] = folder
     for each in range(200):
-        Remembered("model", "loss").add({key_of(str(number), str(each)): float(number * 1000 + each)})
+        ScoreCache("model", "loss").add({key_of(str(number), str(each)): float(number * 1000 + each)})
 
 
 def test_processes_that_remember_at_once_lose_nothing(cache):
@@ -185,7 +190,7 @@ def test_processes_that_remember_at_once_lose_nothing(cache):
         worker.start()
     for worker in workers:
         worker.join()
-    found = Remembered("model", "loss").known()
+    found = ScoreCache("model", "loss").scores()
     wanted = {key_of(str(number), str(each)): float(number * 1000 + each) for number in range(3) for each in range(200)}
     assert found == wanted
 
@@ -220,7 +225,7 @@ def test_a_rating_is_read_strictly(text, rating):
 
 def test_what_cannot_be_read_is_unscored_and_counted(samples):
     chat = ScriptedChat([RATED.format(4), "hard to say", None, RATED.format(9)])
-    part = Judged(chat, "{question}")
+    part = TeacherRating(TeacherChat(chat), "{question}")
     scores = part(samples)
     assert np.array_equal(scores, [4, math.nan, math.nan, 9], equal_nan=True)
     assert dict(part.causes) == {"the reply cannot be read (stop)": 1, "the request was refused": 1}
@@ -229,18 +234,19 @@ def test_what_cannot_be_read_is_unscored_and_counted(samples):
 def test_a_teacher_is_asked_once_for_each_sample_and_prompt(samples):
     replies = {"": RATED.format(5)}
     first, again, other = (ScriptedChat(replies, name="same") for _ in range(3))
-    scores = Judged(first, "{question}")(samples)
-    assert Judged(again, "{question}")(samples).tolist() == scores.tolist() == [5.0] * 4
-    Judged(other, "How hard is {question}?")(samples)
+    scores = TeacherRating(TeacherChat(first), "{question}")(samples)
+    assert TeacherRating(TeacherChat(again), "{question}")(samples).tolist() == scores.tolist() == [5.0] * 4
+    TeacherRating(TeacherChat(other), "How hard is {question}?")(samples)
     assert [len(chat.asked) for chat in (first, again, other)] == [4, 0, 4]
 
 
 def test_ratings_that_arrived_before_a_failure_are_kept(samples):
     replies = {"": RATED.format(5)}
+    chat = ScriptedChat(replies, name="same", failures={2: ConnectionError()})
     with pytest.raises(ConnectionError):
-        Judged(ScriptedChat(replies, name="same", failures={2: ConnectionError()}), "{question}")(samples)
+        TeacherRating(TeacherChat(chat), "{question}")(samples)
     rest = ScriptedChat(replies, name="same")
-    assert Judged(rest, "{question}")(samples).tolist() == [5.0] * 4
+    assert TeacherRating(TeacherChat(rest), "{question}")(samples).tolist() == [5.0] * 4
     assert len(rest.asked) == 2
 
 
@@ -251,23 +257,71 @@ def test_the_packaged_prompt_shows_question_and_answer_and_no_other_placeholder(
         asked.append(request)
         return RATED.format(2)
 
-    part = DIFFICULTIES.get("judged")(teacher="scripted", options={"replies": []})
+    part = make_difficulty("judged", {"teacher": "scripted", "options": {"replies": []}})
     table = make_table({"prompt": ["print({question})\n"], "answer": ["# {answer}\n"]})
-    Judged(ScriptedChat(reply), part.prompt)(table)
+    TeacherRating(TeacherChat(ScriptedChat(reply)), part.prompt)(table)
     (system, user) = asked[0].messages
     assert (system[0], user[0]) == ("system", "user")
     assert "print({question})\n\n\nThe right answer:\n\n# {answer}\n" in user[1]
     assert asked[0].temperature == 0
 
 
-def test_a_teacher_that_is_not_told_or_has_no_opinion_is_refused(tmp_path):
-    judged = DIFFICULTIES.get("judged")
+def test_a_teacher_that_is_not_named_or_has_no_chat_is_refused(tmp_path):
     with pytest.raises(RecipeError, match="needs a teacher"):
-        judged()
-    with pytest.raises(RecipeError, match="only the truth"):
-        judged(teacher="oracle")
+        make_difficulty("judged")
+    with pytest.raises(RecipeError, match="it is no language model"):
+        make_difficulty("judged", {"teacher": "oracle"})
+    with pytest.raises(UnknownPart, match="did you mean 'oracle'"):
+        make_difficulty("judged", {"teacher": "oracel"})
+    scripted = {"teacher": "scripted", "options": {"replies": []}}
     (tmp_path / "mine.md").write_text("Rate it.")
     with pytest.raises(RecipeError, match=r"\{question\} is missing"):
-        judged(teacher="scripted", options={"replies": []}, prompt=str(tmp_path / "mine.md"))
+        make_difficulty("judged", {**scripted, "prompt": str(tmp_path / "mine.md")})
     with pytest.raises(DataError, match="cannot be read"):
-        judged(teacher="scripted", options={"replies": []}, prompt=str(tmp_path / "nowhere.md"))
+        make_difficulty("judged", {**scripted, "prompt": str(tmp_path / "nowhere.md")})
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Register difficulties for one test."""
+    monkeypatch.setattr(DIFFICULTIES, "_entries", dict(DIFFICULTIES._entries))
+    return DIFFICULTIES.register
+
+
+def test_a_registered_difficulty_gets_the_services_that_its_positional_parameters_name(registered, samples):
+    @registered("length_by_model")
+    def length_by_model(open_chat, open_scorer, /, *, model: str):
+        """A difficulty of somebody else's package."""
+        scorer = open_scorer(model, batch=2)
+        chat = open_chat("scripted", {"replies": []}, where="here")
+        return lambda table, *, workers=1: np.full(table.num_rows, scorer.batch + len(chat.identity) * 0.0)
+
+    assert make_difficulty("length_by_model", {"model": "OWNER/small"})(samples).tolist() == [2.0] * 4
+
+
+def test_a_difficulty_that_requires_an_unknown_service_is_refused_by_name(registered):
+    @registered("other_service")
+    def other_service(database, /, *, limit: int = 1):
+        """A difficulty of somebody else's package."""
+
+    with pytest.raises(RecipeError, match=r"given: database; allowed: open_scorer, open_chat"):
+        make_difficulty("other_service")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "service"),
+    [("loss", {"model": "OWNER/small"}, "a scorer"), ("judged", {"teacher": "scripted"}, "a chat")],
+)
+def test_a_factory_called_without_its_service_names_the_function_that_supplies_it(name, options, service):
+    with pytest.raises(RecipeError, match=f"it needs {service}.*make_difficulty"):
+        DIFFICULTIES.get(name)(**options)
+
+
+def test_a_scoring_by_name_builds_difficulties_as_a_recipe_does(samples, registered):
+    @registered("named_by_scorer")
+    def named_by_scorer(open_scorer, /):
+        """A difficulty of somebody else's package."""
+        assert open_scorer("OWNER/small") == NamedScorer("OWNER/small")
+        return lambda table, *, workers=1: np.arange(table.num_rows, dtype=np.float64)
+
+    assert gradatim.score(samples, ["named_by_scorer"])["named_by_scorer"].to_pylist() == [0, 1, 2, 3]
