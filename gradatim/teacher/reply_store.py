@@ -48,7 +48,7 @@ from pathlib import Path
 from typing import Any
 
 from ..client.messages import Cost
-from ..client.replies import MOST_TOKENS
+from ..client.replies import MAX_TOKENS
 from ..errors import StorageFailed
 from ..record import storage_errors
 from ..stage import Event, Events, ignore_events
@@ -351,7 +351,7 @@ class _Sums:
 def has_token_counts(entry: Mapping[str, Any]) -> bool:
     """Whether the token counts of a stored reply are possible ones; older versions stored what the server said."""
     counts = [entry.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    return all(isinstance(count, int) and 0 <= count <= MOST_TOKENS for count in counts)
+    return all(isinstance(count, int) and 0 <= count <= MAX_TOKENS for count in counts)
 
 
 def paid_on(store: Store, account: str) -> Cost:
@@ -386,7 +386,7 @@ def _load(path: Path) -> _Sums:
         kept: Any = entry_of(path.read_bytes())
     except OSError:
         kept = None
-    if kept is None or any(count > MOST_TOKENS**2 for paid in kept["paid"].values() for count in paid):
+    if kept is None or any(count > MAX_TOKENS**2 for paid in kept["paid"].values() for count in paid):
         return _Sums()
     return _Sums(kept["read"], kept["paid"])
 

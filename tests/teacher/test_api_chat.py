@@ -153,7 +153,7 @@ def test_pauses_grow_when_the_server_names_none(server, chat, ask):
 
 def test_a_server_that_asks_to_come_back_much_later_is_told_and_not_waited_for(server, chat, ask):
     server.actions = [fails(429, headers={"Retry-After": "3600"})]
-    with pytest.raises(TeacherFailed, match=r"come back in 3600 seconds.*same command"):
+    with pytest.raises(TeacherFailed, match=r"wait of 3600 seconds.*same command"):
         chat().ask(ask("a"))
 
 
@@ -169,7 +169,7 @@ def test_a_server_that_goes_down_in_the_middle_is_told_with_what_is_kept(server,
     kept = []
     server.actions = [echo, echo]
     server.otherwise = fails(503)
-    with pytest.raises(TeacherFailed, match=r"does not answer any more.*503.*\(2 just now\) are kept"):
+    with pytest.raises(TeacherFailed, match=r"does not answer any more.*503.*\(2 just now\) are stored"):
         chat().ask(ask(*"abcd"), received=lambda place, reply: kept.append((place, reply.text)))
     assert kept == [(0, "re: a"), (1, "re: b")]
 
