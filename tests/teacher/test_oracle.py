@@ -12,8 +12,7 @@ import pytest
 from gradatim.errors import DataError, RecipeError, UserError
 from gradatim.programs import LEVELS, canonical, generate
 from gradatim.table import make_table
-from gradatim.teacher.oracle import Oracle, oracle
-from gradatim.teacher.variations import kin, slips
+from gradatim.teacher.oracle import Oracle, mutations, oracle, variation
 
 
 @pytest.fixture(scope="module")
@@ -114,17 +113,17 @@ def test_a_loop_that_is_not_the_grammars_is_redrawn_from_the_level():
     assert teacher.questions(nowhere, grade="hard") == [None]
 
 
-def test_kin_leaves_comments_and_keywords_alone():
-    made = kin("total = 3\nif not total < 2 and total > 1 :\n\tprint(total)\n# output\n", 9, Random(1))
+def test_a_variation_leaves_comments_and_keywords_alone():
+    made = variation("total = 3\nif not total < 2 and total > 1 :\n\tprint(total)\n# output\n", 9, Random(1))
     assert made.endswith("# output\n")
     assert "if not " in made
     assert " and " in made
     assert "total" not in made
 
 
-def test_slips_change_one_place_and_come_once_each():
+def test_mutations_change_one_place_and_come_once_each():
     program = "a = 3\nprint(a + 4)\n# output\n"
-    found = list(slips(program, Random(0)))
+    found = list(mutations(program, Random(0)))
     assert len(found) == len(set(found)) > 5
     assert program not in found
     assert {"a = 3\nprint(a - 4)\n# output\n", "a = 4\nprint(a + 4)\n# output\n"} <= set(found)
