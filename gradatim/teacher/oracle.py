@@ -196,7 +196,7 @@ def _line(line: str, digits: int, random: Random) -> str:
 
 
 def _while_lines(lines: list[str], head: int, digits: int, random: Random) -> dict[int, str] | None:
-    """New texts of the lines that control the ``while`` at line ``head``; None where their form is not the grammar's."""
+    """New texts of the lines that control the ``while`` at line ``head``; None for a form outside the grammar."""
     loop = _WHILE.match(lines[head])
     if loop is None:
         return None

@@ -263,7 +263,7 @@ def test_damage_that_comes_while_it_is_open_is_noticed(store, ask):
 def test_a_store_that_cannot_be_written_stops_before_more_is_paid(store, ask):
     store.write_text("a file where a folder should be")
     chat = ScriptedChat(words)
-    with pytest.raises(StorageFailed, match=r"replies cannot be kept.*GRADATIM_CACHE"):
+    with pytest.raises(StorageFailed, match=r"replies cannot be stored.*GRADATIM_CACHE"):
         Cached(chat, store).ask(ask("a", "b"))
     assert chat.asked == []
 
