@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .corpus import Corpus
-from .design import Asked, Design
+from .design import Design, DesignOutcome
 from .schedule import Bands
 from .stage import BandProgress, Fitted, StageResult, StageSpec, SuiteResult
 
@@ -99,16 +99,16 @@ def _check_counts(*counts: int) -> None:
         raise ValueError("a count is out of its range")
 
 
-def encode_design(asked: Asked) -> dict[str, Any]:
-    """A design with all that was said on the way to it: ``design.json``. Raises as ``Asked.made`` does."""
-    design = asked.made()
+def encode_design(outcome: DesignOutcome) -> dict[str, Any]:
+    """The contents of ``design.json``: design, replies and faults. Raises as ``DesignOutcome.require_design`` does."""
+    design = outcome.require_design()
     return {
         "reason": design.reason,
         "kept": design.kept,
         "cycles": [{"stages": [asdict(spec) for spec in stages]} for stages in design.cycles],
-        "replies": list(asked.replies),
-        "faults": [list(each) for each in asked.faults],
-        "teacher": dict(asked.used),
+        "replies": list(outcome.replies),
+        "faults": [list(each) for each in outcome.faults],
+        "teacher": dict(outcome.used),
     }
 
 
