@@ -99,7 +99,7 @@ class RequestBatch:
         rates: Rates,
         budget: Budget,
         counts: RequestCounts,
-        label: str = "ask the teacher",
+        label: str = "query the teacher",
     ) -> None:
         self.endpoint, self.requests, self.received = endpoint, requests, received
         self.policy, self.rates, self.budget, self.counts = policy, rates, budget, counts

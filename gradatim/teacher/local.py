@@ -84,7 +84,7 @@ class LocalChat:
     ) -> list[Reply | None]:
         """See ``Chat.ask``."""
         replies: list[Reply | None] = [None] * len(requests)
-        events(Event("start", "ask the teacher", 0, len(requests)))
+        events(Event("start", "query the teacher", 0, len(requests)))
         done = 0
         for batch in self._batches(requests):
             for index, reply in zip(batch, self._complete([requests[index] for index in batch]), strict=True):
@@ -92,8 +92,8 @@ class LocalChat:
                 if reply is not None:
                     received(index, reply)
             done += len(batch)
-            events(Event("advance", "ask the teacher", done, len(requests)))
-        events(Event("finish", "ask the teacher", done, len(requests)))
+            events(Event("advance", "query the teacher", done, len(requests)))
+        events(Event("finish", "query the teacher", done, len(requests)))
         return replies
 
     def _batches(self, requests: Sequence[Request]) -> Iterator[list[int]]:
