@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from .corpus import Corpus
-from .design import Asked, Design
+from .design import Design, DesignOutcome
 from .schedule import Bands
 from .stage import BandProgress, Fitted, StageResult, StageSpec, SuiteResult
 
@@ -98,16 +98,16 @@ def _check_counts(*counts: int) -> None:
         raise ValueError("a count is out of its range")
 
 
-def encode_design(request: Asked) -> dict[str, Any]:
-    """Content of ``design.json``: the design with the replies and faults that led to it. Raises as ``Asked.made``."""
-    design = request.made()
+def encode_design(outcome: DesignOutcome) -> dict[str, Any]:
+    """The contents of ``design.json``: design, replies and faults. Raises as ``DesignOutcome.require_design`` does."""
+    design = outcome.require_design()
     return {
         "reason": design.reason,
         "kept": design.kept,
         "cycles": [{"stages": [asdict(spec) for spec in stages]} for stages in design.cycles],
-        "replies": list(request.replies),
-        "faults": [list(fault) for fault in request.faults],
-        "teacher": dict(request.used),
+        "replies": list(outcome.replies),
+        "faults": [list(fault) for fault in outcome.faults],
+        "teacher": dict(outcome.used),
     }
 
 

@@ -185,7 +185,7 @@ def test_what_cannot_be_used_twice_stops_the_run_is_kept_and_is_asked_anew_by_th
     server: Serving, tmp_path: Path
 ) -> None:
     heard, server.otherwise = len(server.heard), lambda handler, body: handler.send(200, completion("nonsense"))
-    with pytest.raises(RecipeError, match="asked twice: this is not JSON"):
+    with pytest.raises(RecipeError, match="after two requests: this is not JSON"):
         run(over_http(server), tmp_path / "run")
     assert len(server.heard) - heard == 2
     (kept,) = json.loads((tmp_path / "run" / "cycle-00" / "design-unusable.json").read_text())

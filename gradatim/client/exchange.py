@@ -1,18 +1,14 @@
-"""Removal of an API key from the texts of a server.
+"""One HTTP exchange with a total deadline and a size limit, and the removal of an API key from a server's texts.
 
-Servers repeat the key in errors and replies, as it is or escaped: JSON and backslash escapes, percent-encoding, HTML
-entities, quoted-printable, base64, hexadecimal, reversed, in other letter case. ``Redactor`` replaces every one of
-these forms, mixed ones too, and is applied to the raw body and again to what was decoded from it.
+A timeout of httpx bounds a single read or write, so a slow trickle of bytes can hold a request for ever, in the headers
+as well as in the body. An ``Exchange`` shuts the connection down at its deadline, in whatever phase the request is: TLS
+handshake, sending, waiting, reading, a redirect. Bodies are read in chunks and decompressed with a limit, as a small
+compressed body can expand to gigabytes. Only public extension points of httpx are used (event hooks of a client, the
+extension ``trace`` of a request); name resolution and connection attempts have timeouts of their own.
 
-One HTTP exchange with a total deadline and a size limit.
-
-A timeout of httpx bounds a single read or write, so a server that sends a byte now and then holds a request for ever,
-in the headers as well as in the body. An ``Exchange`` shuts the connection down when its time is over, wherever the
-request is then: connecting by TLS, sending, waiting, reading, following a redirect. The body is read chunk by chunk and
-decompressed here with a limit, as a small compressed body can stand for gigabytes.
-
-All of it goes through httpx's public extension points: event hooks of a client and the extension ``trace`` of a
-request. Only the resolution of a host's name and the attempts to connect have timeouts of their own.
+Servers repeat the key in errors and replies, plain or escaped: JSON and backslash escapes, percent-encoding, HTML
+entities, quoted-printable, base64, hexadecimal, reversed, in other letter case. ``Redactor`` replaces all of these
+forms, mixed ones too; it is applied to the raw body and again to the decoded values.
 """
 
 from __future__ import annotations
@@ -34,9 +30,9 @@ __all__ = ["BadBody", "Exchange", "Redactor", "TooLarge", "open_client", "reply_
 
 REPLACEMENT = "***"
 SHORTEST = 8
-"""Shorter values are placeholders such as ``EMPTY`` and ``none``, which occur in ordinary code: they are no secret."""
+"""Length of the shortest secret. Shorter values are placeholders such as ``EMPTY``, which occur in ordinary code."""
 ANY_CASE = 16
-"""From so many characters on a text that differs in letter case only is no coincidence."""
+"""Length of a secret from which a match that differs in letter case only is no coincidence."""
 _ENTITIES: dict[str, list[str]] = {}
 for _name, _character in html.entities.html5.items():
     if len(_character) == 1 and _character.isascii() and _name.endswith(";"):
@@ -44,7 +40,7 @@ for _name, _character in html.entities.html5.items():
 
 
 class Redactor:
-    """Texts without ``secret``; with None they stay as they are."""
+    """Removal of ``secret`` from texts; None removes nothing."""
 
     def __init__(self, secret: str | None) -> None:
         usable = secret is not None and len(secret) >= SHORTEST
@@ -58,7 +54,7 @@ class Redactor:
             return text
         for code in self._codes:
             if code in text:
-                # The characters beside it can hold some bits of the key too.
+                # The neighbouring characters can hold some bits of the key too.
                 text = re.sub(f"[A-Za-z0-9+/_-]?{re.escape(code)}[A-Za-z0-9+/_-]?={{0,2}}", REPLACEMENT, text)
         return self._pattern.sub(REPLACEMENT, text)
 
@@ -68,13 +64,13 @@ class Redactor:
             return True
         stack = [value]
         while stack:
-            part = stack.pop()
-            if isinstance(part, str) and self.text(part) != part:
+            item = stack.pop()
+            if isinstance(item, str) and self.text(item) != item:
                 return False
-            if isinstance(part, dict):
-                stack += [*part, *part.values()]
-            elif isinstance(part, list):
-                stack += part
+            if isinstance(item, dict):
+                stack += [*item, *item.values()]
+            elif isinstance(item, list):
+                stack += item
         return True
 
 
@@ -103,10 +99,10 @@ def _character_pattern(character: str, any_case: bool) -> str:
 
 
 def _base64_codes(secret: bytes) -> Iterator[str]:
-    """The characters that base64 makes of ``secret`` alone, wherever it begins in the encoded text."""
+    """The characters of a base64 text that encode ``secret`` alone, for each alignment."""
     for offset, first in ((0, 0), (1, 2), (2, 3)):
-        whole = base64.b64encode(b"\0" * offset + secret).decode()
-        code = whole[first : (offset + len(secret)) * 8 // 6]
+        encoded = base64.b64encode(b"\0" * offset + secret).decode()
+        code = encoded[first : (offset + len(secret)) * 8 // 6]
         yield from {code, code.translate(str.maketrans("+/", "-_"))}
 
 
@@ -124,12 +120,13 @@ class TooLarge(Exception):
 
 
 def reply_limit(max_tokens: int) -> int:
-    """Most bytes of a response, before and after decompression: room for 20 alternatives with each token."""
+    """Most bytes of a response, before and after decompression: enough for 20 alternatives to each token."""
     return (1 << 20) + 2048 * max_tokens
 
 
 class Exchange:
-    """A context in which one request is sent by a client of ``open_client``. ``expired`` after the deadline."""
+    """Context of one request by a client of ``open_client``: a deadline in ``seconds`` and a ``limit`` in bytes.
+    ``expired`` is true after the deadline."""
 
     def __init__(self, seconds: float, limit: int) -> None:
         self.limit, self.expired = limit, False
@@ -154,17 +151,17 @@ class Exchange:
     def _expire(self) -> None:
         with self._lock:
             self.expired = True
-            for each in self._sockets:
-                _shut_down(each)
+            for connection in self._sockets:
+                _shut_down(connection)
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
-        """The extension ``trace`` of the request: notes each new connection."""
+        """The extension ``trace`` of the request: records new connections."""
         if not event.endswith(("connect_tcp.complete", "connect_unix_socket.complete")):
             return
         connection = info["return_value"].get_extra_info("socket")
         if connection is None:
             return
-        # A duplicate stays valid when TLS takes the connection's own descriptor over.
+        # A duplicate stays valid when TLS takes over the descriptor of the connection.
         copy = connection.dup()
         with self._lock:
             self._sockets.append(copy)
@@ -172,9 +169,9 @@ class Exchange:
                 _shut_down(copy)
 
     def receive(self, response: Any) -> None:
-        """Read the body of ``response``, decompress it, and put it in the place of the stream."""
+        """Read and decompress the body of ``response``, which then replaces its stream."""
         encodings = response.headers.get("content-encoding", "").lower().replace(" ", "").split(",")
-        encodings = [each for each in encodings if each not in ("", "identity")]
+        encodings = [encoding for encoding in encodings if encoding not in ("", "identity")]
         stream = response.stream
         try:
             if sum(len(name) + len(value) for name, value in response.headers.raw) > _HEADERS:
@@ -186,7 +183,7 @@ class Exchange:
             if name in response.headers:
                 del response.headers[name]
         response.stream = _library(type(response)).ByteStream(body)
-        # The package openai decodes errors by the charset that the server names, which may be any codec of Python.
+        # Otherwise openai decodes errors by the server's charset, which may be any codec of Python.
         response.encoding = "utf-8"
 
     def _chunks(self, stream: Iterable[bytes]) -> Iterable[bytes]:
@@ -198,10 +195,10 @@ class Exchange:
 
 
 def open_client(openai: Any, base_url: str, secret: str | None, seconds: float) -> Any:
-    """A client of the package ``openai`` whose requests are sent within an ``Exchange``, without retries.
+    """A client of the package ``openai``, without retries, for requests within an ``Exchange``.
 
-    Connections are not kept: the one of a request that begins is then always known, and a new one costs little
-    beside the time that a model takes to write.
+    There is no keep-alive: each request then opens its connection under its own ``Exchange``, at a cost that is small
+    beside the time of a generation.
     """
     http_client = openai.DefaultHttpxClient(
         event_hooks={"request": [_begin], "response": [_receive]},
@@ -210,13 +207,13 @@ def open_client(openai: Any, base_url: str, secret: str | None, seconds: float) 
         max_redirects=5,
         timeout=seconds,
     )
-    # Servers of one's own mostly want no key, but the package wants one.
+    # Local servers mostly need no key, but the package requires one.
     key = secret or "none"
     return openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=seconds, http_client=http_client)
 
 
 def _library(kind: type) -> Any:
-    """The HTTP library that ``kind`` belongs to: httpx, or httpx2 under newer versions of ``openai``."""
+    """The HTTP library that defines ``kind``: httpx, or httpx2 under newer versions of ``openai``."""
     return importlib.import_module(kind.__module__.partition(".")[0])
 
 
@@ -238,7 +235,7 @@ def _decompressed(chunks: Iterable[bytes], encodings: list[str], limit: int) -> 
     if not encodings:
         return b"".join(chunks)
     if encodings not in (["gzip"], ["x-gzip"], ["deflate"]):
-        for _ in chunks:  # so that the limit holds here too
+        for _ in chunks:  # to enforce the limit here too
             pass
         raise BadBody(f"content-encoding {', '.join(encodings)[:40]!r}, which the request did not allow")
     packed = b"".join(chunks)

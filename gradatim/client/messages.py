@@ -1,16 +1,13 @@
-"""How much may be asked of an endpoint, and how fast?
+"""Requests to a language model, its replies, rate limits and budgets.
 
-``Rates`` spaces requests evenly, so that no minute sees more requests or tokens than allowed; what is not known before
-a reply (its length) is reserved at its most and given back after. ``Budget`` does the same with tokens and money: a
-request starts only when the most that it can cost still fits, and waits while replies under way may give something
-back. So a budget is never overdrawn by replies that arrive; what an endpoint charges for a reply that was lost on the
-way is not known here. Both are shared by threads. Nothing here sends anything.
-
-Requests to a language model and its replies.
-
-A ``Request`` is a conversation, as teachers send it; a ``Generation`` is one text of an evaluation, a conversation of
-one message or a prompt to be continued. Both have the same interface for ``endpoint``: ``chat``, ``seed``, ``content``
+A ``Request`` is a teacher's conversation; a ``Generation`` is one text of an evaluation, either a conversation of one
+message or a prompt to be continued. Both have the interface that ``endpoint`` needs: ``chat``, ``seed``, ``content``
 and ``texts``.
+
+``Rates`` spaces requests evenly, so that no minute has more requests or tokens than allowed; the length of a reply is
+reserved at its maximum, and the difference released afterwards. ``Budget`` does the same for tokens and money: a
+request starts only when its maximum cost still fits, and waits while requests in flight may release some. Replies that
+arrive therefore never overdraw a budget; charges for replies lost on the way are not included. Both are thread-safe.
 """
 
 from __future__ import annotations
@@ -48,11 +45,12 @@ class Cost:
 
     @property
     def tokens(self) -> int:
+        """The sum of both."""
         return self.prompt + self.completion
 
 
 class Rates:
-    """At most so many requests and tokens a minute; None: as many as one likes. ``clock`` tells seconds."""
+    """Limits on requests and tokens per minute; None: no limit. ``clock`` returns seconds."""
 
     def __init__(
         self,
@@ -60,38 +58,38 @@ class Rates:
         tokens_per_minute: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        for name, given in (("requests_per_minute", requests_per_minute), ("tokens_per_minute", tokens_per_minute)):
-            if given is not None and given <= 0:
-                raise RecipeError(f"{name} must be positive", where="teacher", given=given, hint="leave it out")
-        self._each = 60 / requests_per_minute if requests_per_minute else 0.0
-        self._each_token = 60 / tokens_per_minute if tokens_per_minute else 0.0
+        for name, value in (("requests_per_minute", requests_per_minute), ("tokens_per_minute", tokens_per_minute)):
+            if value is not None and value <= 0:
+                raise RecipeError(f"{name} must be positive", where="teacher", given=value, hint="leave it out")
+        self._seconds_per_request = 60 / requests_per_minute if requests_per_minute else 0.0
+        self._seconds_per_token = 60 / tokens_per_minute if tokens_per_minute else 0.0
         self._clock = clock
         self._lock = threading.Lock()
-        self._next = self._next_by_tokens = self._held_until = clock()
+        self._next = self._next_by_tokens = self._hold_end = clock()
 
     def reserve(self, tokens: int) -> float:
-        """Take the next place for a request of at most ``tokens``; the seconds until then."""
+        """Reserve the next slot for a request of at most ``tokens``; the seconds until it begins."""
         with self._lock:
             now = self._clock()
-            start = max(now, self._next, self._next_by_tokens, self._held_until)
-            self._next = start + self._each
-            self._next_by_tokens = start + self._each_token * tokens
+            start = max(now, self._next, self._next_by_tokens, self._hold_end)
+            self._next = start + self._seconds_per_request
+            self._next_by_tokens = start + self._seconds_per_token * tokens
             return start - now
 
     def give_back(self, tokens: int) -> None:
-        """That many reserved tokens were not used."""
+        """Release so many reserved tokens that were not used."""
         with self._lock:
-            self._next_by_tokens -= self._each_token * tokens
+            self._next_by_tokens -= self._seconds_per_token * tokens
 
     def hold(self, seconds: float) -> None:
-        """Nobody starts for so long: the endpoint asked for it."""
+        """Start no request for so long, at the endpoint's request."""
         with self._lock:
-            self._held_until = max(self._held_until, self._clock() + seconds)
+            self._hold_end = max(self._hold_end, self._clock() + seconds)
 
     def held(self) -> float:
-        """The seconds that a hold still lasts; 0 when there is none."""
+        """The remaining seconds of a hold; 0 without one."""
         with self._lock:
-            return max(0.0, self._held_until - self._clock())
+            return max(0.0, self._hold_end - self._clock())
 
 
 class Budget:
@@ -112,78 +110,81 @@ class Budget:
         self.tokens, self.money, self.prices = tokens, money, prices or (0.0, 0.0)
         self._spent = Cost(0, 0)
         self._reserved = Cost(0, 0)
-        self._under_way = 0
+        self._in_flight = 0
         self._changed = threading.Condition()
 
     @property
     def limited(self) -> bool:
+        """Whether there is any limit."""
         return self.tokens is not None or self.money is not None
 
     def price(self, cost: Cost) -> float:
-        """What it costs, in the unit of the prices."""
+        """The price of ``cost``, in the unit of the prices."""
         return (cost.prompt * self.prices[0] + cost.completion * self.prices[1]) / 1e6
 
     def begin(self, spent: Cost) -> None:
-        """Count what was spent before this process."""
+        """Add the tokens spent before this process."""
         with self._changed:
             self._spent = _sum(self._spent, spent)
 
-    def reserve(self, most: Cost, stopped: Callable[[], bool]) -> bool:
-        """Set ``most`` aside; False when the work was stopped meanwhile. ``BudgetReached`` when it does not fit."""
+    def reserve(self, maximum: Cost, stopped: Callable[[], bool]) -> bool:
+        """Reserve ``maximum``; False when ``stopped`` meanwhile. ``BudgetReached`` when it does not fit."""
         with self._changed:
-            while not self._fits(most):
+            while not self._fits(maximum):
                 if stopped():
                     return False
-                if not self._under_way:
-                    raise self._reached(most)
+                if not self._in_flight:
+                    raise self._reached(maximum)
                 self._changed.wait(0.1)
-            self._reserved = _sum(self._reserved, most)
-            self._under_way += 1
+            self._reserved = _sum(self._reserved, maximum)
+            self._in_flight += 1
             return True
 
-    def settle(self, most: Cost, used: Cost) -> None:
-        """What was set aside cost ``used`` in the end."""
+    def settle(self, maximum: Cost, used: Cost) -> None:
+        """Replace a reservation of ``maximum`` by the cost ``used``."""
         with self._changed:
-            self._reserved = Cost(self._reserved.prompt - most.prompt, self._reserved.completion - most.completion)
+            self._reserved = Cost(
+                self._reserved.prompt - maximum.prompt, self._reserved.completion - maximum.completion
+            )
             self._spent = _sum(self._spent, used)
-            self._under_way -= 1
+            self._in_flight -= 1
             self._changed.notify_all()
 
-    def _fits(self, most: Cost) -> bool:
-        total = _sum(_sum(self._spent, self._reserved), most)
+    def _fits(self, maximum: Cost) -> bool:
+        total = _sum(_sum(self._spent, self._reserved), maximum)
         return (self.tokens is None or total.tokens <= self.tokens) and (
             self.money is None or self.price(total) <= self.money
         )
 
-    def _reached(self, most: Cost) -> BudgetReached:
+    def _reached(self, maximum: Cost) -> BudgetReached:
         spent, money = self._spent, self.price(self._spent)
-        given, allowed = f"{spent.tokens} tokens", []
+        usage, allowed = f"{spent.tokens} tokens", []
         if any(self.prices):
-            given += f" at a price of {money:.6g}"
+            usage += f" at a price of {money:.6g}"
         if self.tokens is not None:
             allowed.append(f"{self.tokens} tokens")
         if self.money is not None:
             allowed.append(f"a price of {self.money:.6g}")
         return BudgetReached(
-            f"the budget is used up: the next request may take {most.tokens} tokens more",
+            f"the budget is used up: the next request may take up to {maximum.tokens} tokens",
             tokens=spent.tokens,
             money=money,
             where="teacher",
-            given=given + " spent",
+            given=usage + " spent",
             allowed=" and ".join(allowed),
-            hint="the same command with a larger budget goes on; every reply received is kept",
+            hint="the same command with a larger budget continues; all replies received are stored",
         )
 
 
-def _sum(left: Cost, right: Cost) -> Cost:
-    return Cost(left.prompt + right.prompt, left.completion + right.completion)
+def _sum(first: Cost, second: Cost) -> Cost:
+    return Cost(first.prompt + second.prompt, first.completion + second.completion)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked: (role, text) pairs, the number of the draw, and how the reply is written.
+    """A conversation of (role, text) pairs, its draw (sample index) and the sampling parameters.
 
-    Stored replies depend on these fields and their defaults: a new field would change every key of the cache.
+    The keys of stored replies depend on these fields and their defaults: a new field would invalidate all of them.
     """
 
     messages: tuple[tuple[str, str], ...]
@@ -193,20 +194,22 @@ class Request:
 
     @property
     def chat(self) -> bool:
+        """True: a request is a conversation."""
         return True
 
     @property
     def seed(self) -> int:
-        """Another one for each draw."""
+        """The sampling seed, different for different draws."""
         return request_number(self) % 2**31
 
     @property
     def texts(self) -> tuple[str, ...]:
+        """All texts that count as prompt tokens."""
         return tuple(text for _, text in self.messages)
 
     @property
     def content(self) -> dict[str, Any]:
-        """What the server is to answer, as fields of the request's body."""
+        """The conversation as a field of the request's body."""
         return {"messages": [{"role": role, "content": text} for role, text in self.messages]}
 
 
@@ -223,14 +226,15 @@ class Generation:
 
     @property
     def texts(self) -> tuple[str, ...]:
+        """All texts that count as prompt tokens."""
         return (self.prompt,)
 
     @property
     def content(self) -> dict[str, Any]:
-        """What the server is to answer, as fields of the request's body."""
+        """The conversation or the prompt as fields of the request's body."""
         if self.chat:
             return {"messages": [{"role": "user", "content": self.prompt}]}
-        # OpenAI's own server takes four strings; the caller cuts the text at the others.
+        # OpenAI's server accepts four strings; the caller cuts the text at the remaining ones.
         return {"prompt": self.prompt, **({"stop": list(self.stop[:4])} if self.stop else {})}
 
 
@@ -239,8 +243,8 @@ Query: TypeAlias = Request | Generation
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back. ``finish``: ``stop``, ``length``, ``refusal``, ``empty``, or the model's own word. ``raw`` is the
-    whole body that an endpoint sent."""
+    """The reply of a model. ``finish``: ``stop``, ``length``, ``refusal``, ``empty``, or the server's finish reason.
+    ``raw``: the complete body of an endpoint's response."""
 
     text: str
     finish: str
@@ -250,15 +254,14 @@ class Reply:
 
 
 Received = Callable[[int, Reply], None]
-"""The receiver of a request's place and its reply, called the moment that the reply arrives, by one thread at a
-time."""
+"""Callback for the index of a request and its reply, called on arrival of the reply by one thread at a time."""
 
 
-def ignore_reply(place: int, reply: Reply) -> None:
-    """The default receiver: keeps nothing."""
+def ignore_reply(index: int, reply: Reply) -> None:
+    """The default callback."""
 
 
 def request_number(request: Query, attempt: int = 0) -> int:
-    """32 bits that depend on the request, its draw, and the attempt."""
+    """A 32-bit hash of the request, its draw and the attempt."""
     text = json.dumps([asdict(request), attempt], sort_keys=True).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big")

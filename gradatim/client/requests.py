@@ -1,9 +1,10 @@
-"""How do many requests go out at a time, and again when they stumble?
+"""Concurrent requests with retries.
 
-A ``Sending`` is one call of ``ask``: threads send requests within ``Rates`` and a ``Budget``, and what stumbles is sent
-again, after the time that the server names or a growing pause. A request that is rejected, or still stumbles while
-others are answered, has no reply and is counted; an endpoint that answers nobody ends the call. What is under way when
-a call ends still arrives and is handed on, so that nothing paid for is lost. What a stumble is, ``endpoint`` says.
+A ``RequestBatch`` sends the requests of one call from several threads, within ``Rates`` and a ``Budget``. A
+``RetryableError`` leads to another attempt, after the server's ``retry-after`` or an exponential pause. A request that
+is rejected, or fails while others succeed, has no reply and is counted; an endpoint that fails for all requests ends
+the call. Requests in flight at the end of a call are completed and their replies handed on, so that no reply that was
+paid for is lost.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import TeacherFailed
 from ..stage import Event, Events
-from .endpoint import Endpoint, Rejected, Stumble, most_of
+from .endpoint import Endpoint, RequestRejected, RetryableError, max_cost
 from .messages import Budget, Cost, Query, Rates, Received, Reply, request_number
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["Patience", "Sending", "Tally"]
+__all__ = ["RequestBatch", "RequestCounts", "RetryPolicy"]
 
 
-AT_START = 2
-"""Retries while nothing at all was received: who mistyped an address need not wait for all of them."""
+INITIAL_RETRIES = 2
+"""Most retries before the first reply, so that a mistyped address is reported soon."""
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How often one request is sent again, and after how many seconds: the first pause, doubled each time, at most
+class RetryPolicy:
+    """Number of retries per request, and the pauses in seconds: ``first_wait``, doubled with every retry, at most
     ``longest_wait``."""
 
     retries: int
@@ -40,8 +41,8 @@ class Patience:
     longest_wait: float
 
 
-class Tally:
-    """What a chat has received and what it has not, over all its calls. Shared by threads."""
+class RequestCounts:
+    """Counts of replies, retries and failures over all calls of a chat. Shared by threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -50,20 +51,20 @@ class Tally:
         self._retried: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
 
-    def received(self, reply: Reply, told: bool) -> None:
-        """A reply is here; ``told``: the server said how many tokens it took."""
+    def received(self, reply: Reply, with_usage: bool) -> None:
+        """Count a reply; ``with_usage``: with the server's token counts."""
         with self._lock:
             self.last_received = time.monotonic()
             self._counts.update(requests=1, prompt=reply.prompt_tokens, completion=reply.completion_tokens)
-            self._counts["without_usage"] += not told
+            self._counts["without_usage"] += not with_usage
 
     def retried(self, cause: str) -> None:
-        """A request will be sent again."""
+        """Count a retry."""
         with self._lock:
             self._retried[cause] += 1
 
     def failed(self, cause: str) -> None:
-        """A request goes without a reply."""
+        """Count a request without a reply."""
         with self._lock:
             self._failed[cause] += 1
 
@@ -84,8 +85,9 @@ class Tally:
             }
 
 
-class Sending:
-    """One call of ``ask``: what its threads share. ``received`` is told each reply, by one thread at a time."""
+class RequestBatch:
+    """The requests of one call and the state that its threads share. ``received`` is called for every reply, by one
+    thread at a time."""
 
     def __init__(
         self,
@@ -93,14 +95,14 @@ class Sending:
         requests: Sequence[Query],
         received: Received,
         *,
-        patience: Patience,
+        policy: RetryPolicy,
         rates: Rates,
         budget: Budget,
-        tally: Tally,
-        label: str = "ask the teacher",
+        counts: RequestCounts,
+        label: str = "query the teacher",
     ) -> None:
         self.endpoint, self.requests, self.received = endpoint, requests, received
-        self.patience, self.rates, self.budget, self.tally = patience, rates, budget, tally
+        self.policy, self.rates, self.budget, self.counts = policy, rates, budget, counts
         self.label = label
         self.stop = threading.Event()
         self.lock = threading.Lock()
@@ -109,7 +111,8 @@ class Sending:
         self.rejections: list[str] = []
 
     def run(self, concurrency: int, events: Events) -> list[Reply | None]:
-        """Send all, so many at a time. When ``events`` raises, what is under way still arrives before this ends."""
+        """Send all, so many at a time. When ``events`` raises, requests in flight are completed first."""
+        # Imported here because ``plan`` creates teachers and sends no request.
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(min(concurrency, len(self.requests))) as pool:
@@ -124,103 +127,104 @@ class Sending:
 
         total = len(self.requests)
         events(Event("start", self.label, 0, total))
-        waiting: set[Future[None]] = {pool.submit(self._one, place) for place in range(total)}
-        while waiting:
-            # Woken now and then without news, so that a listener can stop the work.
-            _, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+        pending: set[Future[None]] = {pool.submit(self._run_one, index) for index in range(total)}
+        while pending:
+            # The timeout lets a listener stop the work while no request ends.
+            _, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             for note in self.endpoint.parameters.take_notes():
                 events(Event("note", self.label, text=note))
             if not self.stop.is_set():
-                events(Event("advance", self.label, total - len(waiting), total))
+                events(Event("advance", self.label, total - len(pending), total))
         if self.fatal is None:
             events(Event("finish", self.label, total, total))
 
     def _result(self) -> list[Reply | None]:
         if self.fatal is not None:
             raise self.fatal
-        if self.rejections and self.tally.last_received is None:
+        if self.rejections and self.counts.last_received is None:
             raise TeacherFailed(
                 "the endpoint refuses every request",
                 where=self.endpoint.base_url,
                 given=self.rejections[0],
-                hint="see whether it takes the options given (seeded, send_temperature, limit_name, extra)",
+                hint="check whether the server supports the options (seeded, send_temperature, limit_name, extra)",
             )
         return self.replies
 
-    def _one(self, place: int) -> None:
-        """Ask until there is a reply, none can be had, or all is stopped."""
+    def _run_one(self, index: int) -> None:
+        """Send one request; an error of any kind stops the call and is raised by ``run``."""
         try:
-            self._ask(place)
-        except BaseException as error:  # told by the thread that called ask, whatever it is
+            self._send(index)
+        except BaseException as error:
             with self.lock:
                 self.fatal = self.fatal or error
             self.stop.set()
 
-    def _ask(self, place: int) -> None:
-        request = self.requests[place]
-        most, began = most_of(request), time.monotonic()
-        for attempt in range(self.patience.retries + 1):
-            if self.stop.is_set() or not self.budget.reserve(most, self.stop.is_set):
+    def _send(self, index: int) -> None:
+        """Send one request until there is a reply, the retries are exhausted, or the call is stopped."""
+        request = self.requests[index]
+        maximum, start = max_cost(request), time.monotonic()
+        for attempt in range(self.policy.retries + 1):
+            if self.stop.is_set() or not self.budget.reserve(maximum, self.stop.is_set):
                 return
             used = Cost(0, 0)
             try:
-                if not self._wait_for_turn(most):
+                if not self._wait_for_slot(maximum):
                     return
-                reply, told = self.endpoint.send(request)
+                reply, with_usage = self.endpoint.send(request)
                 used = Cost(reply.prompt_tokens, reply.completion_tokens)
-                self.tally.received(reply, told)
+                self.counts.received(reply, with_usage)
                 with self.lock:
-                    self.replies[place] = reply
-                    self.received(place, reply)
+                    self.replies[index] = reply
+                    self.received(index, reply)
                 return
-            except Rejected as refused:
-                self.tally.failed("rejected")
+            except RequestRejected as rejection:
+                self.counts.failed("rejected")
                 with self.lock:
-                    self.rejections.append(str(refused))
+                    self.rejections.append(str(rejection))
                 return
-            except Stumble as stumble:
-                fault = stumble
+            except RetryableError as retryable:
+                error = retryable
             finally:
-                self.budget.settle(most, used)
-                self.rates.give_back(max(0, most.tokens - used.tokens))
-            if self._give_up(fault, attempt, began):
+                self.budget.settle(maximum, used)
+                self.rates.give_back(max(0, maximum.tokens - used.tokens))
+            if self._give_up(error, attempt, start):
                 return
-            self._pause(fault, request, attempt)
+            self._pause(error, request, attempt)
 
-    def _wait_for_turn(self, most: Cost) -> bool:
-        """False when all was stopped meanwhile."""
-        while not self.stop.wait(self.rates.reserve(most.tokens)):
+    def _wait_for_slot(self, maximum: Cost) -> bool:
+        """Wait for a slot of the rate limits; False when the call was stopped meanwhile."""
+        while not self.stop.wait(self.rates.reserve(maximum.tokens)):
             if not self.rates.held():
                 return True
-            self.rates.give_back(most.tokens)  # the server asked for quiet meanwhile: take another place after it
+            self.rates.give_back(maximum.tokens)  # a hold has begun meanwhile: reserve a slot after it
         return False
 
-    def _give_up(self, fault: Stumble, attempt: int, began: float) -> bool:
-        """Whether this request goes without a reply; raises when nobody is answered."""
-        last = self.tally.last_received
-        most = self.patience.retries if last is not None else min(self.patience.retries, AT_START)
-        if fault.after is not None and fault.after > self.patience.longest_wait:
-            raise self._failure(f"the endpoint asks to come back in {fault.after:.0f} seconds", fault)
-        if attempt < most:
+    def _give_up(self, error: RetryableError, attempt: int, start: float) -> bool:
+        """Whether this request remains without a reply; raises when the endpoint fails for all requests."""
+        last = self.counts.last_received
+        retries = self.policy.retries if last is not None else min(self.policy.retries, INITIAL_RETRIES)
+        if error.after is not None and error.after > self.policy.longest_wait:
+            raise self._failure(f"the endpoint requests a wait of {error.after:.0f} seconds", error)
+        if attempt < retries:
             return False
-        if fault.cause != "429" and last is not None and last > began:
-            self.tally.failed(fault.cause)
+        if error.cause != "429" and last is not None and last > start:
+            self.counts.failed(error.cause)
             return True
-        what = "the endpoint does not answer" if last is None else "the endpoint does not answer any more"
-        raise self._failure(f"{what}, asked {attempt + 1} times", fault)
+        text = "the endpoint does not answer" if last is None else "the endpoint does not answer any more"
+        raise self._failure(f"{text} ({attempt + 1} attempts)", error)
 
-    def _failure(self, what: str, fault: Stumble) -> TeacherFailed:
-        done = sum(reply is not None for reply in self.replies)
-        hint = f"see to the server, then run the same command again: the replies received ({done} just now) are kept"
-        if fault.cause == "429":
+    def _failure(self, text: str, error: RetryableError) -> TeacherFailed:
+        count = sum(reply is not None for reply in self.replies)
+        hint = f"check the server, then run the same command again: the replies received ({count} just now) are stored"
+        if error.cause == "429":
             hint = f"set requests_per_minute or a smaller concurrency; {hint}"
-        return TeacherFailed(what, where=self.endpoint.base_url, given=f"{fault.cause}: {fault.said}", hint=hint)
+        return TeacherFailed(text, where=self.endpoint.base_url, given=f"{error.cause}: {error.message}", hint=hint)
 
-    def _pause(self, fault: Stumble, request: Query, attempt: int) -> None:
-        self.tally.retried(fault.cause)
-        if fault.after:
-            self.rates.hold(fault.after)
+    def _pause(self, error: RetryableError, request: Query, attempt: int) -> None:
+        self.counts.retried(error.cause)
+        if error.after:
+            self.rates.hold(error.after)
             return
-        # Spread by a share that hangs on the request, so that those that stumbled together do not come back together.
-        share = 0.5 + request_number(request, attempt) / 2**32
-        self.stop.wait(min(self.patience.first_wait * 2**attempt, self.patience.longest_wait) * share)
+        # A jitter that depends on the request, so that requests that failed together are not retried together.
+        jitter = 0.5 + request_number(request, attempt) / 2**32
+        self.stop.wait(min(self.policy.first_wait * 2**attempt, self.policy.longest_wait) * jitter)

@@ -1,17 +1,24 @@
-"""Which stages would a teacher choose, who has seen the samples and how the student does?
+"""Curricula designed by a teacher, from statistics of the samples and the student's learning curves.
 
-    facts    what the teacher reads: the samples in numbers, the budget, its choices, the learning curves so far
-    form     what it writes: JSON by a published schema
-    reading  what it wrote, with every fault told at once
-    ask      one question, one more with the faults; then a design, or an error that holds them
+    schema   the JSON Schema of a design, and the parser that reports all faults of a reply
+    request  the facts of a request; one request, and one more with the faults of the reply
 
-The design becomes the rows of the schedule ``designed``. Only names and numbers leave the machine, never a sample, and
-nothing of the test set: who designs with it in view would fit the curriculum to it. What is asked for in which cycle,
-and where the answer is kept, is the matter of ``assemble`` and ``cycle``.
+A design gives the stages of the schedule ``designed``. Requests contain names and numbers only, never a sample, and
+nothing of the test set, to which a curriculum must not be fitted. ``assemble`` prepares the requests and ``cycle``
+decides when they are due and stores their results.
 """
 
-from .prompt import describe_samples, tell
-from .request import Asked, ask_design
+from .request import DesignOutcome, describe_samples, design_facts, request_design
 from .schema import SCHEMA, Design, Terms, read_design, schema_for
 
-__all__ = ["SCHEMA", "Asked", "Design", "Terms", "ask_design", "describe_samples", "read_design", "schema_for", "tell"]
+__all__ = [
+    "SCHEMA",
+    "Design",
+    "DesignOutcome",
+    "Terms",
+    "describe_samples",
+    "design_facts",
+    "read_design",
+    "request_design",
+    "schema_for",
+]

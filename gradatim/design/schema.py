@@ -1,15 +1,13 @@
-"""In what form does a teacher write a curriculum?
+"""The JSON Schema of a designed curriculum, and the parser of a teacher's reply.
 
-``SCHEMA`` is the form, a JSON Schema. A design names the stages of every cycle that is left; each stage says which
-fraction of which band it takes and its *share* of the budget. Shares, not tokens, because a language model adds small
-fractions more reliably than six-digit numbers: the budget is kept when all shares add up to 1 within a hundredth, and
-is then parted to the token. ``reading`` reads what comes back, by these same keys and bounds.
+A design names the stages of every remaining cycle; each stage has fractions of the bands and a *share* of the budget.
+Shares instead of tokens, because a language model adds small fractions more reliably than six-digit numbers: they must
+add up to 1 within ``SLACK``, and the budget is then split exactly.
 
-What does a teacher's design say, and what is wrong with it?
-
-``read_design`` tells all faults at once, each a line that a model can act on. Nothing is repaired and nothing guessed.
-The text is untrusted: whatever it is, it gives a design or faults, and in a design the stages' tokens add up to the
-budget exactly. The form is ``form``'s; whether a curriculum is any good nobody knows here.
+``read_design`` reports all faults of a reply at once, each in a line that a model can act on. Nothing is repaired or
+guessed. The text is untrusted: any text gives a design, whose tokens add up to the budget exactly, or faults. The
+quality of a curriculum is not judged. The schema and the faults are sent to teachers, so a change of their texts would
+invalidate stored replies.
 """
 
 from __future__ import annotations
@@ -31,11 +29,11 @@ __all__ = ["CYCLE", "ENDS", "LEAST", "NAME", "SCHEMA", "SLACK", "STAGE", "Design
 
 
 LEAST = 0.001
-"""The smallest fraction of a band that counts as using it."""
+"""The smallest fraction of a band other than 0."""
 SLACK = 0.01
-"""By how much the shares may miss 1: three thirds written as 0.33 do."""
+"""Largest difference of the sum of shares from 1: three thirds written as 0.33 are accepted."""
 NAME = r"[A-Za-z0-9][A-Za-z0-9+_-]{0,39}"
-"""What a stage may be called: the name is part of a folder's."""
+"""Pattern of a stage's name, which is part of a folder's name."""
 ENDS = get_args(End)
 
 STAGE: dict[str, Any] = {
@@ -96,17 +94,17 @@ SCHEMA: Mapping[str, Any] = {
         },
     },
 }
-"""The published form; ``schema_for`` fills in what the one asked may choose among."""
+"""The published schema; ``schema_for`` adds the options of a request."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """Within which bounds a design has to stay.
+    """The bounds of a design.
 
-    ``cycles`` are left, with ``tokens`` for all of them and at most ``stages`` stages in each. ``orders``: {name:
-    options}; ``objectives``: names; of both the first is taken when a stage names none, and of the objectives it is
-    the recipe's own. ``least`` is the fewest tokens of a stage, those of one step: no stage can train on fewer.
-    ``plan``: the stages of the cycles that are left as they stand, None before the first design.
+    ``cycles``: the remaining cycles, with ``tokens`` in total and at most ``stages`` stages per cycle. ``orders``:
+    {name: options}; ``objectives``: names; the first of each is the default of a stage, and the first objective is the
+    recipe's. ``least``: fewest tokens of a stage, those of one optimizer step. ``plan``: the current stages of the
+    remaining cycles, None before the first design.
     """
 
     bands: tuple[str, ...]
@@ -121,7 +119,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Design:
-    """The stages of each cycle that is left, and why; ``kept``: the plan as it was."""
+    """The stages of each remaining cycle, and the reason; ``kept``: the current plan is unchanged."""
 
     reason: str
     cycles: tuple[tuple[StageSpec, ...], ...]
@@ -129,7 +127,7 @@ class Design:
 
 
 def schema_for(terms: Terms) -> dict[str, Any]:
-    """``SCHEMA`` with the names and numbers of these terms in it."""
+    """``SCHEMA`` with the names and numbers of ``terms``."""
     schema: dict[str, Any] = copy.deepcopy(dict(SCHEMA))
     cycles = schema["properties"]["cycles"]
     cycles |= {"minItems": terms.cycles, "maxItems": terms.cycles}
@@ -145,25 +143,25 @@ def schema_for(terms: Terms) -> dict[str, Any]:
     return schema
 
 
-LONGEST = 100_000
-"""Characters of a reply that are looked at; the longest sensible design has a few thousand."""
-LONGEST_REASON = 4_000
+MAX_REPLY = 100_000
+"""Most characters of a reply; the longest sensible design has a few thousand."""
+MAX_REASON = 4_000
+"""Most characters of a reason."""
 
 
 def read_design(text: str, terms: Terms) -> tuple[Design | None, tuple[str, ...]]:
-    """The design in a reply, or None and every fault of it. The stages' tokens add up to ``terms.tokens`` exactly."""
-    content, faults = _parsed(text)
+    """The design of a reply, or None and all its faults. The stages' tokens add up to ``terms.tokens`` exactly."""
+    content, faults = _parse_json(text)
     if content is None:
         return None, tuple(faults)
-    reading = _Reading(terms, faults)
-    design = reading.design(content)
+    design = _Parser(terms, faults).design(content)
     return (None, tuple(faults)) if faults or design is None else (design, ())
 
 
-def _parsed(text: str) -> tuple[Any, list[str]]:
-    """What the JSON of a reply holds, alone or in its one fence; None where it cannot be read."""
-    if len(text) > LONGEST:
-        return None, [f"the reply has {len(text):,} characters; at most {LONGEST:,} are read"]
+def _parse_json(text: str) -> tuple[Any, list[str]]:
+    """The JSON value of a reply, alone or in its only fence, and faults; None for a text that cannot be parsed."""
+    if len(text) > MAX_REPLY:
+        return None, [f"the reply has {len(text):,} characters; at most {MAX_REPLY:,} are read"]
     lines = text.splitlines()
     fences = [number for number, line in enumerate(lines) if line.lstrip().startswith("```")]
     if len(fences) not in (0, 2):
@@ -172,8 +170,8 @@ def _parsed(text: str) -> tuple[Any, list[str]]:
     faults: list[str] = []
 
     def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-        twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-        faults.extend(f"the key {_shown(key)} stands twice in one object" for key in twice)
+        duplicates = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+        faults.extend(f"the key {_shown(key)} stands twice in one object" for key in duplicates)
         return dict(pairs)
 
     def refuse(word: str) -> Any:
@@ -194,8 +192,8 @@ def _parsed(text: str) -> tuple[Any, list[str]]:
     return (content, faults) if content is not None else (None, ["the reply is null; an object is needed"])
 
 
-class _Reading:
-    """One reading of one reply: what is wrong is added to ``faults`` and the rest is read on."""
+class _Parser:
+    """The parser of one reply; it appends to ``faults`` and continues after each of them."""
 
     def __init__(self, terms: Terms, faults: list[str]) -> None:
         self.terms, self.faults = terms, faults
@@ -209,7 +207,7 @@ class _Reading:
         if not isinstance(keep, bool):
             self.faults.append(f"keep: true or false, not {_shown(keep)}")
         if keep is True:
-            return self._kept(content, reason)
+            return self._unchanged(content, reason)
         cycles = content.get("cycles")
         if not isinstance(cycles, list):
             self.faults.append(
@@ -219,17 +217,17 @@ class _Reading:
             )
             return None
         if len(cycles) != self.terms.cycles:
-            left = f"{self.terms.cycles} cycle{'s are' if self.terms.cycles > 1 else ' is'} left to design"
-            self.faults.append(f"cycles: {left}, and there are {len(cycles)} here")
-        read = [self._cycle(cycle, f"cycles[{number}]") for number, cycle in enumerate(cycles)]
-        budgets = self._budgets([share for stages in read for _, share in stages])
+            remaining = f"{self.terms.cycles} cycle{'s are' if self.terms.cycles > 1 else ' is'} left to design"
+            self.faults.append(f"cycles: {remaining}, and there are {len(cycles)} here")
+        parsed = [self._cycle(cycle, f"cycles[{number}]") for number, cycle in enumerate(cycles)]
+        budgets = self._budgets([share for stages in parsed for _, share in stages])
         if self.faults or budgets is None or not isinstance(reason, str):
             return None
-        parts = iter(budgets)
-        made = tuple(tuple(StageSpec(tokens=next(parts), **stage) for stage, _ in stages) for stages in read)
-        return Design(_plain(reason), made)
+        tokens = iter(budgets)
+        specs = tuple(tuple(StageSpec(tokens=next(tokens), **stage) for stage, _ in stages) for stages in parsed)
+        return Design(_plain(reason), specs)
 
-    def _kept(self, content: Mapping[str, Any], reason: Any) -> Design | None:
+    def _unchanged(self, content: Mapping[str, Any], reason: Any) -> Design | None:
         if self.terms.plan is None:
             self.faults.append("keep: there is no plan yet that could stay")
         if "cycles" in content:
@@ -239,7 +237,7 @@ class _Reading:
         return Design(_plain(reason), self.terms.plan, kept=True)
 
     def _cycle(self, content: Any, where: str) -> list[tuple[dict[str, Any], Any]]:
-        """(a stage without its tokens, its share) for each stage."""
+        """Pairs of a stage without its tokens and its share."""
         if not self._object(content, where, CYCLE["properties"], CYCLE["required"]) or "stages" not in content:
             return []
         stages = content["stages"]
@@ -248,10 +246,10 @@ class _Reading:
             return []
         if len(stages) > self.terms.stages:
             self.faults.append(f"{where}.stages: at most {self.terms.stages} stages, not {len(stages)}")
-        read = [self._stage(stage, f"{where}.stages[{number}]") for number, stage in enumerate(stages)]
-        names = Counter(stage["name"].casefold() for stage, _ in read if isinstance(stage.get("name"), str))
+        parsed = [self._stage(stage, f"{where}.stages[{number}]") for number, stage in enumerate(stages)]
+        names = Counter(stage["name"].casefold() for stage, _ in parsed if isinstance(stage.get("name"), str))
         self.faults += [f"{where}: {count} stages are called {_shown(n)}" for n, count in names.items() if count > 1]
-        return read
+        return parsed
 
     def _stage(self, content: Any, where: str) -> tuple[dict[str, Any], Any]:
         if not self._object(content, where, STAGE["properties"], STAGE["required"]):
@@ -261,7 +259,7 @@ class _Reading:
             self.faults.append(
                 f"{where}.name: 1 to 40 letters, digits, +, - or _, the first a letter or digit, not {_shown(name)}"
             )
-        if "share" in content and not (_between(share) and share > 0):
+        if "share" in content and not (_is_fraction(share) and share > 0):
             self.faults.append(f"{where}.share: a number above 0 and at most 1, not {_shown(share)}")
             share = None
         order = self._choice(content, "order", list(self.terms.orders), where)
@@ -282,16 +280,16 @@ class _Reading:
         if not isinstance(content, dict):
             self.faults.append(f"{where}: an object with a fraction for each band is needed, not {_shown(content)}")
             return ()
-        self._known(content, where, self.terms.bands, "band")
-        given = [name for name in self.terms.bands if name in content]
-        wrong = [name for name in given if not _between(content[name]) or 0 < content[name] < LEAST]
-        self.faults += [f"{where}.{name}: 0, or {LEAST} to 1, not {_shown(content[name])}" for name in wrong]
-        if not wrong and not any(content.get(name) for name in self.terms.bands):
+        self._check_keys(content, where, self.terms.bands, "band")
+        present = [name for name in self.terms.bands if name in content]
+        invalid = [name for name in present if not _is_fraction(content[name]) or 0 < content[name] < LEAST]
+        self.faults += [f"{where}.{name}: 0, or {LEAST} to 1, not {_shown(content[name])}" for name in invalid]
+        if not invalid and not any(content.get(name) for name in self.terms.bands):
             self.faults.append(f"{where}: the stage uses nothing; at least one band needs a fraction above 0")
-        return tuple(0.0 if name in wrong else float(content.get(name, 0)) for name in self.terms.bands)
+        return tuple(0.0 if name in invalid else float(content.get(name, 0)) for name in self.terms.bands)
 
     def _budgets(self, shares: Sequence[Any]) -> list[int] | None:
-        """The tokens of all stages; None where some share is not known, or they do not keep the budget."""
+        """The tokens of all stages; None where a share is missing or the shares do not fit the budget."""
         if not shares or any(share is None for share in shares):
             return None
         total = math.fsum(shares)
@@ -301,66 +299,65 @@ class _Reading:
             )
             return None
         try:
-            parts = split_budget(self.terms.tokens, shares)
-            # A budget of few steps for all cannot give every stage one.
-            least = min(self.terms.least, self.terms.tokens // (4 * len(parts)))
-            if min(parts) < least:
+            budgets = split_budget(self.terms.tokens, shares)
+            # A budget of a few steps in total is not enough for one step in every stage.
+            least = min(self.terms.least, self.terms.tokens // (4 * len(budgets)))
+            if min(budgets) < least:
                 self.faults.append(
-                    f"a share is too small: its stage would get {min(parts):,} of the {self.terms.tokens:,} tokens, "
+                    f"a share is too small: its stage would get {min(budgets):,} of the {self.terms.tokens:,} tokens, "
                     f"and one step of training takes {least:,}"
                 )
                 return None
-            return parts
+            return budgets
         except RecipeError:
-            one = 1 / self.terms.tokens
+            share = 1 / self.terms.tokens
             self.faults.append(
                 f"a share is too small: its stage would get none of the {self.terms.tokens:,} tokens; a token is "
-                f"{one:.2g} of them"
+                f"{share:.2g} of them"
             )
             return None
 
     def _choice(self, content: Mapping[str, Any], key: str, allowed: Sequence[str], where: str) -> str:
-        """One of ``allowed``, the first where the stage does not say."""
+        """One of ``allowed``, by default the first."""
         value = content.get(key, allowed[0])
         if isinstance(value, str) and value in allowed:
             return value
-        near = did_you_mean(value, allowed) if isinstance(value, str) else None
+        hint = did_you_mean(value, allowed) if isinstance(value, str) else None
         self.faults.append(
-            f"{where}.{key}: one of {', '.join(allowed)}, not {_shown(value)}" + (f"; {near}" if near else "")
+            f"{where}.{key}: one of {', '.join(allowed)}, not {_shown(value)}" + (f"; {hint}" if hint else "")
         )
         return allowed[0]
 
-    def _object(self, content: Any, where: str, known: Iterable[str], needed: Iterable[str]) -> bool:
-        """Whether it is an object; keys that are not known and keys that lack are faults."""
+    def _object(self, content: Any, where: str, allowed: Iterable[str], required: Iterable[str]) -> bool:
+        """Whether ``content`` is an object; its unknown and missing keys are faults."""
         if not isinstance(content, dict):
             self.faults.append(f"{where}: an object is needed, not {_shown(content)}")
             return False
-        self._known(content, where, list(known), "key")
-        self.faults += [f"{where}: the key {key!r} is missing" for key in needed if key not in content]
+        self._check_keys(content, where, list(allowed), "key")
+        self.faults += [f"{where}: the key {key!r} is missing" for key in required if key not in content]
         return True
 
-    def _known(self, content: Mapping[str, Any], where: str, known: Sequence[str], what: str) -> None:
+    def _check_keys(self, content: Mapping[str, Any], where: str, allowed: Sequence[str], kind: str) -> None:
         for key in content:
-            if key not in known:
-                near = did_you_mean(key[:100], known)
-                allowed = f"known: {', '.join(known)}"
-                self.faults.append(f"{where}: there is no {what} {_shown(key)}; {near or allowed}")
+            if key not in allowed:
+                hint = did_you_mean(key[:100], allowed) or f"known: {', '.join(allowed)}"
+                self.faults.append(f"{where}: there is no {kind} {_shown(key)}; {hint}")
 
 
-def _between(value: Any) -> bool:
-    """Whether it is a number of 0..1; NaN and infinity are none."""
+def _is_fraction(value: Any) -> bool:
+    """Whether ``value`` is a number in 0..1, which excludes NaN and infinity."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _plain(reason: str) -> str:
-    """Words for a page and a terminal: no control characters, no half of a pair, not without end."""
-    words = " ".join("".join(each if each.isprintable() else " " for each in reason).split())
-    return words if len(words) <= LONGEST_REASON else words[:LONGEST_REASON] + " …"
+    """``reason`` for a page and a terminal: without control characters and lone surrogates, of bounded length."""
+    words = " ".join("".join(letter if letter.isprintable() else " " for letter in reason).split())
+    return words if len(words) <= MAX_REASON else words[:MAX_REASON] + " …"
 
 
 def _shown(value: Any) -> str:
-    """What was given, in a few plain characters; of a list or an object only that it is one."""
+    """A value in a few plain characters; a list or an object by its type only."""
     if isinstance(value, list | dict):
         return ("an empty " if not value else "a ") + ("list" if isinstance(value, list) else "object")
-    told = json.dumps(value)
-    return told if len(told) <= 60 else told[:57] + "…"
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -164,7 +164,7 @@ class _Sender:
         from ..client.endpoint import Endpoint as Server
         from ..client.endpoint import check_address, load_package, read_key
         from ..client.exchange import open_client
-        from ..client.requests import Patience, Tally
+        from ..client.requests import RequestCounts, RetryPolicy
 
         check_address(place.base_url)
         package = load_package(place.base_url)
@@ -182,16 +182,16 @@ class _Sender:
             strict=True,
         )
         self.concurrency = place.concurrency
-        self.patience, self.tally = Patience(place.retries, place.first_wait, 120.0), Tally()
+        self.policy, self.counts = RetryPolicy(place.retries, place.first_wait, 120.0), RequestCounts()
 
     def send(self, requests: Sequence[Generation], received: dict[int, Reply], events: Events) -> list[str]:
         """Send one group; replies go into ``received``. The server's reasons for requests that it rejected."""
-        from ..client.requests import Sending
+        from ..client.requests import RequestBatch
 
-        shared: dict[str, Any] = {"rates": Rates(), "budget": Budget(), "tally": self.tally}
-        sending = Sending(self.server, requests, received.__setitem__, patience=self.patience, label="write", **shared)
-        sending.run(self.concurrency, events)
-        return sending.rejections
+        shared: dict[str, Any] = {"rates": Rates(), "budget": Budget(), "counts": self.counts}
+        batch = RequestBatch(self.server, requests, received.__setitem__, policy=self.policy, label="write", **shared)
+        batch.run(self.concurrency, events)
+        return batch.rejections
 
 
 class _Missing:

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..corpus import Corpus
-from ..design import Asked, Design
+from ..design import Design, DesignOutcome
 from ..errors import RunFolderError
 from ..files import read_input
 from ..parsing import parse_json
@@ -75,7 +75,7 @@ class Cycle:
         self.record.once(_design_of(self.number), lambda: encode_design(self.ask_for_design(schedule)))
         return self._design(self.number).cycles[0]
 
-    def ask_for_design(self, schedule: Designed) -> Asked:
+    def ask_for_design(self, schedule: Designed) -> DesignOutcome:
         """The teacher's stages for this cycle and all after it. What cannot be used is kept too, before it is told:
         the same command then asks another time, for another draw."""
         path = self.record.folder / self.key / "design-unusable.json"

@@ -1,18 +1,17 @@
-"""Who answers, errs, asks and grades?
+"""Teachers: sources of answers, rejected answers, new questions, grades and curricula.
 
-    teacher    the two contracts: a ``Chat`` turns messages into text, a ``Teacher`` does what the loop needs
-    oracle     TinyPy: the grammar asks, the interpreter answers; always right, free (kin: programs of a kind)
-    language   a teacher made of any chat: prompts go out, replies are read strictly
-    reading    what its replies say, read strictly
-    prompt_files   the words it asks with (prompts/*.md), which a user can copy and replace
-    api        a chat: any OpenAI-compatible endpoint, through ``client``, with rate limits and a budget
-    account    what was spent before on the account of a run
-    local      a chat: a Hugging Face model in this process
-    scripted   a chat: replies written beforehand, for tests and documents
-    cache      a chat around another: no received reply is ever paid for twice (store: where they lie)
+    teacher      the two contracts: a ``Chat`` turns messages into text, a ``Teacher`` does the work of the loop
+    oracle       the exact teacher of TinyPy: questions from the grammar, answers from the interpreter
+    llm_teacher  a teacher on top of any chat: prompts and strict parsing of the replies
+    prompts      the prompt files (prompts/*.md), which a user can copy and replace, and the parsers of replies
+    api          a chat: any OpenAI-compatible endpoint, through ``client``, with rate limits and a budget
+    local        a chat: a Hugging Face model in this process
+    replay       a chat: scripted replies, for tests and documents
+    reply_store  a chat around another one that stores its replies, so that no reply is paid for twice
+    estimate     requests, tokens and cost of a recipe before it runs
 
-``TEACHERS`` holds factories of teachers by name. Whether what a teacher says is true is not decided here: ``delivery``
-and ``feedback`` prove what can be proved.
+``TEACHERS`` holds factories of teachers by name. A teacher's output is not trusted: ``distillation`` verifies it where
+that is possible.
 """
 
 from __future__ import annotations

@@ -1,18 +1,13 @@
-"""How is a model asked that stands behind an OpenAI-compatible server?
+"""The chat with a model behind an OpenAI-compatible server.
 
-Requests go out through the package ``openai`` (extra ``api``), several at a time, within ``Rates`` and a ``Budget``.
-What stumbles is sent again, after the time that the server names or a growing pause: too many requests (429), a
-server's fault (5xx), a timeout, a cut connection, a body that is no chat completion. What then happens:
+Requests are sent through the package ``openai`` (extra ``api``), concurrently, within ``Rates`` and a ``Budget``.
+Retried, after the server's ``retry-after`` or an exponential pause: 429, 5xx, a timeout, a lost connection, a body that
+is no chat completion. Without a reply, and counted: a request that the server rejects (another 4xx), and one whose
+retries are exhausted while others succeed. ``UserError``: no key, a refused key, an unknown model; ``TeacherFailed``: a
+server that fails for all requests; ``BudgetReached``: an exhausted budget. Requests in flight are completed first.
 
-- a request that the server refuses as such (another 4xx) has no reply, and is counted;
-- one that still stumbles while others are answered has no reply, and is counted;
-- no key, a refused key, an unknown model: ``UserError``; a server that answers nobody: ``TeacherFailed``; a budget used
-  up: ``BudgetReached``. What is under way then still arrives, so that nothing paid for is lost.
-
-A refusal or an empty text is a reply like others: it was paid for, and whether it can be used is its reader's to say.
-The key is read from the environment variable that the recipe names when something is asked, and taken out of every text
-that the server sends. In ``client``, ``endpoint`` makes one attempt, ``sending`` many at a time and again. Nothing is
-kept here; ``cache`` does that.
+A refusal or an empty text counts as a reply: it was paid for. The key is read from the recipe's environment variable at
+each call, and removed from every text of the server. Retries are in ``client.requests``, storage in ``reply_store``.
 """
 
 from __future__ import annotations
@@ -27,10 +22,12 @@ from typing import Any
 from ..client.endpoint import Endpoint, LimitName, Parameters, check_address, load_package, read_key
 from ..client.exchange import open_client
 from ..client.messages import Budget, Cost, Rates
-from ..client.requests import Patience, Sending, Tally
+from ..client.requests import RequestBatch, RequestCounts, RetryPolicy
 from ..errors import RecipeError
 from ..options import strict
 from ..stage import Events, ignore_events
+from .llm_teacher import LanguageTeacher
+from .reply_store import Cached
 from .teacher import Received, Reply, Request, Teacher, ignore_reply
 
 __all__ = ["ApiChat", "api"]
@@ -40,12 +37,12 @@ __all__ = ["ApiChat", "api"]
 class ApiChat:
     """The model ``model`` at ``base_url`` (``https://HOST/v1``).
 
-    ``key`` is the name of the environment variable that holds the key, None where the server wants none. ``seconds`` is
-    the deadline of one request, until the whole reply is there; ``retries`` come after ``first_wait`` seconds, twice
-    that, four times …, at most ``longest_wait``. ``extra`` goes into every request's body. ``seeded``: send a seed,
-    another for each draw. ``limit_name``: how the server calls the most tokens of a reply. ``send_temperature``: send
-    the temperature. A server that refuses one of these three parameters by name gets no more of it, which an event of
-    kind ``note`` reports.
+    ``key``: name of the environment variable that holds the key, None for a server without keys. ``seconds``: deadline
+    of one request, including its reply. ``retries`` follow after ``first_wait`` seconds, twice that, four times …, at
+    most ``longest_wait``. ``extra``: further fields of every request's body. ``seeded``: send a seed, different for
+    different draws. ``limit_name``: the server's name for the token limit of a reply. ``send_temperature``: send the
+    temperature. A parameter of these three that the server refuses by name is not sent again, with an event of kind
+    ``note``.
     """
 
     base_url: str
@@ -67,64 +64,69 @@ class ApiChat:
         self.base_url = self.base_url.rstrip("/")
         check_address(self.base_url)
         if self.key is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", self.key):
-            # The value may be the key itself, so it is not repeated.
+            # The value may be the key itself, so the error does not repeat it.
             raise RecipeError(
                 "the recipe names the environment variable that holds the key, never the key",
                 where="teacher.key",
-                allowed="a name such as OPENAI_API_KEY, or null where the server wants none",
+                allowed="a name such as OPENAI_API_KEY, or null for a server without keys",
             )
         if self.concurrency < 1 or self.retries < 0 or self.seconds <= 0:
-            given = f"concurrency {self.concurrency}, retries {self.retries}, seconds {self.seconds}"
-            raise RecipeError("the server cannot be asked that way", where="teacher", given=given)
-        self._made: tuple[int, Any] | None = None
-        self._tally = Tally()
+            raise RecipeError(
+                "these values cannot be used",
+                where="teacher",
+                given=f"concurrency {self.concurrency}, retries {self.retries}, seconds {self.seconds}",
+                allowed="concurrency of 1 or more, retries of 0 or more, seconds above 0",
+            )
+        self._client_entry: tuple[int, Any] | None = None
+        self._counts = RequestCounts()
         self._parameters = Parameters(self.limit_name, temperature=self.send_temperature, seed=self.seeded)
 
     @property
     def identity(self) -> str:
-        """Address and model, and what else goes into every request."""
+        """Address and model, and the further fields of every request."""
         extra = json.dumps(dict(self.extra), sort_keys=True) if self.extra else ""
         return f"{self.base_url}#{self.model}{extra}"
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Of this object: replies received as ``requests``, their tokens and ``cost``; ``retries``, by cause
-        ``retried``; requests without a reply by cause as ``failed``; ``without_usage``: replies whose tokens the
-        server did not tell, counted as the most they can have been."""
-        return self._tally.facts(self.budget.price)
+        """Counts of this object. ``requests``: replies received, with their tokens and ``cost``; ``retries``, and by
+        cause ``retried``; ``failed``: requests without a reply by cause; ``without_usage``: replies without the
+        server's token counts, which count with their upper bound."""
+        return self._counts.facts(self.budget.price)
 
     def cost(self, reply: Reply) -> float:
-        """At the prices of the budget."""
+        """The price of a reply at the prices of the budget."""
         return self.budget.price(Cost(reply.prompt_tokens, reply.completion_tokens))
 
     @property
     def limited(self) -> bool:
-        """Whether there is a budget, so that somebody has to tell what was spent before."""
+        """Whether there is a budget, so that ``begin`` has to be called with the earlier spending."""
         return self.budget.limited
 
     def begin(self, spent: Cost) -> None:
-        """Count against the budget what was spent before this process."""
+        """Count the spending before this process against the budget."""
         self.budget.begin(spent)
 
     def ask(
         self, requests: Sequence[Request], events: Events = ignore_events, received: Received = ignore_reply
     ) -> list[Reply | None]:
-        """See the module. When ``events`` raises, what is under way still arrives and is handed to ``received``."""
+        """See ``Chat.ask`` and the module. When ``events`` raises, requests in flight are completed and ``received`` is
+        called for their replies."""
         if not requests:
             return []
-        sending = Sending(
+        batch = RequestBatch(
             self._endpoint(),
             requests,
             received,
-            patience=Patience(self.retries, self.first_wait, self.longest_wait),
+            policy=RetryPolicy(self.retries, self.first_wait, self.longest_wait),
             rates=self.rates,
             budget=self.budget,
-            tally=self._tally,
+            counts=self._counts,
         )
-        return sending.run(self.concurrency, events)
+        return batch.run(self.concurrency, events)
 
     def _endpoint(self) -> Endpoint:
-        """The server as this call sees it: the key is read anew each time."""
+        """The server for one call, with the current value of the key."""
         openai, secret = load_package(self.base_url), read_key(self.key, self.base_url)
         return Endpoint(
             self.base_url,
@@ -138,11 +140,11 @@ class ApiChat:
         )
 
     def _client(self, openai: Any, secret: str | None) -> Any:
-        """The client, made once for an address and a key: making one takes a tenth of a second."""
-        wanted = hash((self.base_url, secret))
-        if self._made is None or self._made[0] != wanted:
-            self._made = (wanted, open_client(openai, self.base_url, secret, self.seconds))
-        return self._made[1]
+        """The client of the package, cached by address and key, as its creation takes a tenth of a second."""
+        digest = hash((self.base_url, secret))
+        if self._client_entry is None or self._client_entry[0] != digest:
+            self._client_entry = (digest, open_client(openai, self.base_url, secret, self.seconds))
+        return self._client_entry[1]
 
 
 @strict("teacher 'api'")
@@ -172,9 +174,6 @@ def api(
     events: Events = ignore_events,
 ) -> Teacher:
     """Any OpenAI-compatible endpoint, with rate limits and a budget"""
-    from .llm_teacher import LanguageTeacher
-    from .reply_store import Cached
-
     chat = ApiChat(
         base_url,
         model,

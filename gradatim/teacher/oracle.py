@@ -1,42 +1,45 @@
-"""Who teaches TinyPy without ever being wrong?
+"""The exact teacher of TinyPy: questions from the grammar, answers from the interpreter.
 
-The grammar writes the questions and the interpreter answers them, so nothing has to be believed. A new question has
-the statements of its parent with fresh literals, operators and names; where too few tries succeed it is drawn from the
-parent's level instead. A fault is what a slightly different program prints. Everything is fixed by (seed, draw, id), so
-nothing needs to be kept.
+A new question has the statements of its parent with other literals, operators and names (``variation``); after
+``TRIES`` without success it is drawn from the parent's level instead. An incorrect answer is the output of a program
+that differs in one place (``mutations``). Results are functions of (seed, draw, id), so none of them is stored.
 
-The oracle has no opinion: it grades no attempts (the judge ``output`` can say right from wrong). It does not know what
-is already known; ``update`` refuses what is not new.
+The oracle does not grade attempts; the judge ``output`` decides on correctness. Duplicates of existing questions are
+dropped by the source of new questions, not here.
 """
 
 from __future__ import annotations
 
+import keyword
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError, UserError, did_you_mean
+from ..errors import DataError, UserError
 from ..options import strict
-from .teacher import GRADES, Grade, Question, Teacher
+from ..programs.canonical_form import canonical
+from ..programs.grammar import COMPARISONS, DIGITS, LEVELS, OPERATORS, countings, levels_named, ranges
+from ..programs.interpret import commented, run_program
+from .teacher import Grade, Question, Teacher, check_grade
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Oracle", "check_grade", "oracle"]
+__all__ = ["Oracle", "mutations", "oracle", "variation"]
 
 TRIES = 40
-"""How often a new program is tried before the level's grammar is asked, and how often that is asked."""
-MOST_STEPS = 1_000
-"""Statements that a slightly wrong program may take: a loop that does not end is no plausible answer."""
+"""Tries of a variation of the parent, and then as many of a program of the parent's level."""
+MAX_STEPS = 1_000
+"""Statements that a mutated program may execute: an endless loop gives no plausible answer."""
 
 
 class Oracle:
-    """The exact teacher. ``levels`` and ``digits`` are what ``seeds`` and new questions are drawn from."""
+    """The exact teacher. ``levels`` and ``digits`` bound the programs of ``seeds`` and of new questions."""
 
     def __init__(self, *, levels: str | Sequence[str] = ("all",), digits: int = 9, seed: int = 0) -> None:
-        from ..programs.grammar import DIGITS, levels_named
-
         if not DIGITS[0] <= digits <= DIGITS[1]:
             raise DataError(
                 "digits cannot be used", where="oracle", given=digits, allowed=f"{DIGITS[0]} to {DIGITS[1]}"
@@ -48,30 +51,31 @@ class Oracle:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Counts of what was given (``redrawn``: questions drawn from the level) and of what was not to be had."""
+        """Counts of results (``redrawn``: questions drawn from the level) and of missing results."""
         return dict(sorted(self._counts.items()))
 
     def answers(self, questions: pa.Table, *, draw: int = 0) -> list[str | None]:
-        """What each program prints, as comments; None for what is not TinyPy, fails, or prints nothing."""
-        return [self._counted("answers", _printed(prompt)) for prompt in questions["prompt"].to_pylist()]
+        """The output of each program as comments; None for a text that is not TinyPy, fails, or prints nothing."""
+        return [self._count("answers", _output(prompt)) for prompt in questions["prompt"].to_pylist()]
 
     def faults(self, samples: pa.Table, *, draw: int = 0) -> list[str | None]:
-        """What a program prints that differs at one place, where that differs from the right answer."""
+        """The output of a mutation of each program, different from the correct answer."""
         rows = zip(samples["id"].to_pylist(), samples["prompt"].to_pylist(), strict=True)
-        return [self._counted("faults", self._fault(prompt, self._random("fault", draw, id))) for id, prompt in rows]
+        return [self._count("faults", self._fault(prompt, self._random("fault", draw, id))) for id, prompt in rows]
 
     def questions(self, parents: pa.Table, *, grade: str, draw: int = 0) -> list[Question | None]:
-        """One new program per parent, answered by running it; never a renamed twin of its parent."""
+        """One new program per parent with its output; never equal to the parent up to names."""
         check_grade(grade)
         columns = (parents[name].to_pylist() for name in ("id", "prompt", "level"))
         return [
-            self._counted("questions", self._question(prompt, level, self._random(grade, draw, id)))
+            self._count("questions", self._question(prompt, level, self._random(grade, draw, id)))
             for id, prompt, level in zip(*columns, strict=True)
         ]
 
     def seeds(self, count: int, *, seed: int) -> list[Question]:
-        """``count`` different programs, spread over the levels; the same for the same seed."""
-        from ..programs import generate
+        """``count`` different programs, spread over the levels; deterministic for a seed."""
+        # Imported here because the generator takes numpy, pyarrow and multiprocessing.
+        from ..programs.generator import generate
 
         table = generate(count, levels=self.levels, digits=self.digits, seed=seed).table
         columns = (table[name].to_pylist() for name in ("prompt", "answer", "level"))
@@ -80,7 +84,7 @@ class Oracle:
     def rubric(self, samples: pa.Table, attempts: Sequence[str], *, draw: int = 0) -> list[Grade | None]:
         """Not available: ``UserError``."""
         raise UserError(
-            "the teacher 'oracle' knows what is right and has no opinion",
+            "the teacher 'oracle' decides on correctness only and has no opinion",
             where="rubric",
             hint="the judge output, or a teacher that is a language model",
         )
@@ -90,7 +94,7 @@ class Oracle:
     ) -> str | None:
         """Not available: ``UserError``."""
         raise UserError(
-            "the teacher 'oracle' knows what is right and has no opinion of a curriculum",
+            "the teacher 'oracle' decides on correctness only and has no opinion of a curriculum",
             where="schedule.name: designed",
             hint="a schedule that needs no teacher, or a teacher that is a language model",
         )
@@ -98,35 +102,29 @@ class Oracle:
     def _random(self, purpose: str, draw: int, id: str) -> Random:
         return Random(f"{self.seed}/{purpose}/{draw}/{id}")
 
-    def _counted(self, what: str, made: Any) -> Any:
-        self._counts[what if made is not None else f"{what} not to be had"] += 1
-        return made
+    def _count(self, kind: str, result: Any) -> Any:
+        self._counts[kind if result is not None else f"{kind} not to be had"] += 1
+        return result
 
     def _fault(self, prompt: str, random: Random) -> str | None:
-        from .variations import slips
-
-        right = _printed(prompt)
-        if right is None:
+        correct = _output(prompt)
+        if correct is None:
             return None
-        wrong = (_printed(slip, MOST_STEPS) for slip in slips(prompt, random))
-        return next((answer for answer in wrong if answer is not None and answer != right), None)
+        outputs = (_output(program, MAX_STEPS) for program in mutations(prompt, random))
+        return next((output for output in outputs if output is not None and output != correct), None)
 
     def _question(self, parent: str, level: str | None, random: Random) -> Question | None:
-        from ..programs import canonical
-        from .variations import kin
-
-        known = canonical(parent)
-        if _printed(parent) is not None:
+        parent_form = canonical(parent)
+        if _output(parent) is not None:
             for _ in range(TRIES):
-                prompt = kin(parent, self.digits, random)
-                answer = _printed(prompt, MOST_STEPS) if prompt is not None else None
-                if prompt is not None and answer is not None and canonical(prompt) != known:
+                prompt = variation(parent, self.digits, random)
+                answer = _output(prompt, MAX_STEPS) if prompt is not None else None
+                if prompt is not None and answer is not None and canonical(prompt) != parent_form:
                     return Question(prompt, answer, level, "python")
-        return self._redrawn(known, level, random)
+        return self._redraw(parent_form, level, random)
 
-    def _redrawn(self, known: str, level: str | None, random: Random) -> Question | None:
-        """Another program of the level; None where the level is not known."""
-        from ..programs import LEVELS, canonical
+    def _redraw(self, parent_form: str, level: str | None, random: Random) -> Question | None:
+        """Another program of the level; None for an unknown level."""
         from ..programs.generator import Drawer
 
         if level not in LEVELS:
@@ -137,35 +135,117 @@ class Oracle:
                 prompt, answer = draw()
             except ArithmeticError:
                 continue
-            if canonical(prompt) != known:
+            if canonical(prompt) != parent_form:
                 self._counts["redrawn"] += 1
                 return Question(prompt, answer, level, "python")
         return None
 
 
-def _printed(program: str, most_steps: int = 10_000) -> str | None:
-    """The sample's answer to ``program``; None for what is not TinyPy, fails, does not end, or prints nothing."""
-    from ..programs import commented, run_program
-
+def _output(program: str, max_steps: int = 10_000) -> str | None:
+    """The output of ``program`` as an answer; None where it is not TinyPy, fails, does not end, or prints nothing."""
     try:
-        return commented(run_program(program, max_steps=most_steps)) or None
+        return commented(run_program(program, max_steps=max_steps)) or None
     except DataError:
         return None
-
-
-def check_grade(grade: str) -> None:
-    """``UserError`` for a grade that no question is asked for."""
-    if grade not in GRADES:
-        raise UserError(
-            "no question is asked for such a grade",
-            where="teacher",
-            given=grade,
-            allowed=", ".join(GRADES),
-            hint=did_you_mean(grade, GRADES),
-        )
 
 
 @strict("teacher 'oracle'")
 def oracle(*, levels: str | Sequence[str] = ("all",), digits: int = 9, seed: int = 0) -> Teacher:
     """TinyPy: questions from the grammar, answers by running them"""
     return Oracle(levels=levels, digits=digits, seed=seed)
+
+
+_WORDS = frozenset(["range", "print", *keyword.kwlist])
+_TOKEN = re.compile(r"#[^\n]*|[A-Za-z_]\w*|\d+|[<>=!]=|//|[-+*/%<>]")
+_FOR = re.compile(r"^(?P<indent>\t*)for (?P<name>\w+) in range\([^)\n]*\) :$")
+_WHILE = re.compile(r"^while (?P<counter>[a-z]\w*) (?:[<>]=?|!=) (?P<bound>\w+) :$")
+
+
+def variation(program: str, digits: int, random: Random) -> str | None:
+    """A program with the statements of ``program`` and other literals, operators, comparisons and names.
+
+    They have the grammar's distribution: literals in 0..``digits``, and loops as the grammar repeats them. None for a
+    ``while`` loop that is not of the grammar. The text is not executed.
+    """
+    lines = program.splitlines()
+    heads = [number for number, line in enumerate(lines) if line.startswith("while ")]
+    fixed: dict[int, str] = {}
+    if heads:
+        loop_lines = _while_lines(lines, heads[0], digits, random) if len(heads) == 1 else None
+        if loop_lines is None:
+            return None
+        fixed = loop_lines
+    varied = [fixed[number] if number in fixed else _line(line, digits, random) for number, line in enumerate(lines)]
+    return _rename("".join(f"{line}\n" for line in varied), random)
+
+
+def _line(line: str, digits: int, random: Random) -> str:
+    loop = _FOR.match(line)
+    if loop:
+        return f"{loop['indent']}for {loop['name']} in {random.choice(ranges(digits))[0]} :"
+
+    def replacement(token: re.Match[str]) -> str:
+        text = token[0]
+        if text.isdigit():
+            return str(random.randint(0, digits))
+        if text in OPERATORS:
+            return random.choice(OPERATORS)
+        return random.choice(COMPARISONS) if text in COMPARISONS else text
+
+    return _TOKEN.sub(replacement, line)
+
+
+def _while_lines(lines: list[str], head: int, digits: int, random: Random) -> dict[int, str] | None:
+    """New texts of the lines that control the ``while`` at line ``head``; None for a form outside the grammar."""
+    loop = _WHILE.match(lines[head])
+    if loop is None:
+        return None
+    counter, bound = loop["counter"], loop["bound"]
+    starts = [number for number in range(head) if re.fullmatch(rf"{counter} = \d+", lines[number])]
+    step = re.compile(rf"\t{counter} = {counter} [+-] \d+")
+    steps = [number for number in range(head + 1, len(lines)) if step.fullmatch(lines[number])]
+    bounds = [number for number in range(head) if re.fullmatch(rf"{bound} = \d+", lines[number])]
+    if len(starts) != 1 or len(steps) != 1 or (not bound.isdigit() and len(bounds) != 1):
+        return None
+    start = random.choice([value for value, options in enumerate(countings(digits)) if options])
+    sign, limit, move = random.choice(countings(digits)[start])
+    fixed = {
+        starts[0]: f"{counter} = {start}",
+        steps[0]: f"\t{counter} = {counter} {'+' if move > 0 else '-'} {abs(move)}",
+        head: f"while {counter} {sign} {limit if bound.isdigit() else bound} :",
+    }
+    return fixed if bound.isdigit() else {**fixed, bounds[0]: f"{bound} = {limit}"}
+
+
+def _rename(program: str, random: Random) -> str:
+    """``program`` with random letters as names; unchanged where it has more names than there are letters."""
+    names = list(dict.fromkeys(token for token in _TOKEN.findall(program) if _is_name(token)))
+    if len(names) > len(ascii_lowercase):
+        return program
+    letters = dict(zip(names, random.sample(ascii_lowercase, len(names)), strict=True))
+    return _TOKEN.sub(lambda token: letters.get(token[0], token[0]), program)
+
+
+def _is_name(token: str) -> bool:
+    return token.isidentifier() and token not in _WORDS
+
+
+def mutations(program: str, random: Random) -> Iterator[str]:
+    """Programs that differ from ``program`` in one operator, comparison, literal or variable, in random order without
+    repetition."""
+    tokens = list(_TOKEN.finditer(program))
+    names = list(dict.fromkeys(token[0] for token in tokens if _is_name(token[0])))
+    changes = [(token, text) for token in tokens for text in _alternatives(token[0], names)]
+    random.shuffle(changes)
+    for token, text in changes:
+        yield program[: token.start()] + text + program[token.end() :]
+
+
+def _alternatives(token: str, names: list[str]) -> list[str]:
+    if token.isdigit():
+        return [str(value) for value in (int(token) - 1, int(token) + 1, int(token) + 2) if value >= 0]
+    if token in OPERATORS:
+        return [operator for operator in "+-*" if operator != token]
+    if token in COMPARISONS:
+        return [comparison for comparison in COMPARISONS if comparison != token]
+    return [name for name in names if name != token] if _is_name(token) else []

@@ -1,18 +1,14 @@
-"""With which words is a teacher asked?
+"""Prompt files of a language-model teacher, and the parsers of its replies.
 
-Each prompt is a Markdown file in ``gradatim/teacher/prompts``. To change them, copy the ones to be changed into a
-folder and name it (``prompts: FOLDER``); those that the folder does not have are taken from the package. Above a line
-``---`` stands what the system is told, below it the user's message; without such a line all of it is the user's.
+Prompts are Markdown files in ``gradatim/teacher/prompts``. To change some, copy them into a folder and name it in the
+recipe (``prompts: FOLDER``); files missing there come from the package. A line ``---`` separates the system message
+above from the user message below; without it the file is the user message. Words in braces, such as ``{question}``, are
+placeholders, required or optional by prompt. All missing and unknown ones are reported before the first request; other
+braces are text.
 
-Words in braces are placeholders, such as ``{question}``. Each file has some that must be there and some that may be;
-one that is missing or not known is an error, told with all others before anything is asked. Other braces are text.
-
-What does a teacher's reply say, read strictly?
-
-Each function gives what a reply holds, or None when it does not keep to the form that the prompt asked for: a fence
-that was never closed, code in another language or that does not parse, a part of the rubric that is missing or out of
-range, a score before its analysis. Nothing is repaired and nothing is guessed: what cannot be read is no answer and no
-score.
+The parsers are strict: they return None for a reply in another form than the prompt's (an open fence, code in another
+language or with syntax errors, a rubric criterion missing or out of range, scores before the analysis). Nothing is
+repaired or guessed.
 """
 
 from __future__ import annotations
@@ -47,7 +43,7 @@ __all__ = [
 
 PACKAGED = Path(__file__).parent / "prompts"
 _NAME = re.compile(r"\{([a-z_]+)\}")
-_PARTED = re.compile(r"^---[ \t]*\n", re.MULTILINE)
+_SEPARATOR = re.compile(r"^---[ \t]*\n", re.MULTILINE)
 
 _NEW = (("question",), ("answer", "tests", "level", "language", "fence"))
 PLACEHOLDERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -64,7 +60,7 @@ PLACEHOLDERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "design": (("facts", "form"), ()),
     "design-mend": (("facts", "form", "reply", "faults"), ()),
 }
-"""For each prompt the placeholders that it must have and those that it may have."""
+"""The required and the optional placeholders of each prompt."""
 
 
 @dataclass(frozen=True)
@@ -74,28 +70,29 @@ class Prompts:
     texts: Mapping[str, str]
 
     def messages(self, name: str, values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-        """The prompt ``name`` as messages, with ``values`` in place of the placeholders."""
-        parts = _PARTED.split(self.texts[name], maxsplit=1)
-        roles = ("system", "user") if len(parts) == 2 else ("user",)
-        # All at once: a question may have braces of its own.
-        filled = (_NAME.sub(lambda found: values.get(found[1], found[0]), part).strip() for part in parts)
-        return tuple(zip(roles, filled, strict=True))
+        """The prompt ``name`` as messages, with ``values`` for the placeholders."""
+        segments = _SEPARATOR.split(self.texts[name], maxsplit=1)
+        roles = ("system", "user") if len(segments) == 2 else ("user",)
+        # In one pass, since values may contain braces.
+        contents = (_NAME.sub(lambda match: values.get(match[1], match[0]), segment).strip() for segment in segments)
+        return tuple(zip(roles, contents, strict=True))
 
 
 def load_prompts(folder: str | Path | None = None) -> Prompts:
-    """The package's prompts, replaced by those in ``folder``. ``RecipeError`` with every fault of the files."""
-    found = {name: PACKAGED / f"{name}.md" for name in PLACEHOLDERS}
+    """The package's prompts, replaced by those in ``folder``. ``RecipeError`` with all faults of the files."""
+    paths = {name: PACKAGED / f"{name}.md" for name in PLACEHOLDERS}
     faults: list[str] = []
     if folder is not None:
         if not Path(folder).is_dir():
             raise DataError("there is no such folder of prompts", where="prompts", given=folder)
         for path in sorted(Path(folder).glob("*.md")):
-            if path.stem in found:
-                found[path.stem] = path
+            if path.stem in paths:
+                paths[path.stem] = path
             elif path.stem.lower() != "readme":
-                faults.append(f"{path}: no prompt is called that; {did_you_mean(path.stem, found) or ''}".rstrip("; "))
+                hint = did_you_mean(path.stem, paths) or ""
+                faults.append(f"{path}: there is no prompt of this name; {hint}".rstrip("; "))
     texts: dict[str, str] = {}
-    for name, path in found.items():
+    for name, path in paths.items():
         try:
             texts[name] = read_input(path, 1 << 20).decode("utf-8")
         except (DataError, OSError, UnicodeDecodeError) as error:
@@ -103,20 +100,20 @@ def load_prompts(folder: str | Path | None = None) -> Prompts:
             continue
         faults += [f"{path}: {fault}" for fault in _faults(name, texts[name])]
     if faults:
-        hint = "the packaged files show each placeholder at work"
+        hint = f"the files of the package are examples: {PACKAGED}"
         raise RecipeError("; ".join(faults), where="prompts", faults=faults, hint=hint)
     return Prompts(texts)
 
 
 def _faults(name: str, text: str) -> list[str]:
-    needed, optional = PLACEHOLDERS[name]
-    used = set(_NAME.findall(text))
-    missing = [f"the placeholder {{{each}}} is missing" for each in needed if each not in used]
-    known = (*needed, *optional)
-    strange = sorted(used.difference(known))
-    allowed = ", ".join(f"{{{each}}}" for each in known)
-    faults = missing + [f"there is no placeholder {{{each}}} here, only {allowed}" for each in strange]
-    return faults if _PARTED.split(text, maxsplit=1)[-1].strip() else [*faults, "there is no message for the user"]
+    required, optional = PLACEHOLDERS[name]
+    names = set(_NAME.findall(text))
+    allowed = (*required, *optional)
+    faults = [f"the placeholder {{{word}}} is missing" for word in required if word not in names]
+    listing = ", ".join(f"{{{word}}}" for word in allowed)
+    faults += [f"no placeholder {{{word}}} exists here, only {listing}" for word in sorted(names.difference(allowed))]
+    is_empty = not _SEPARATOR.split(text, maxsplit=1)[-1].strip()
+    return [*faults, "there is no message for the user"] if is_empty else faults
 
 
 RUBRIC: Mapping[str, float] = {
@@ -126,31 +123,31 @@ RUBRIC: Mapping[str, float] = {
     "readability and documentation": 1,
     "coding practices": 1,
 }
-"""The parts of the 6-point rubric and the most that each can give (arXiv 2408.03680); half points occur."""
+"""The criteria of the 6-point rubric and their maximum points (arXiv 2408.03680); half points occur."""
 
 _SCORE = re.compile(
-    r"^[ \t]*+[-*]?[ \t]*+\**+(?P<part>[a-z]++(?: ++[a-z]++)*+) *+\**+[ \t]*+:[ \t]*+\**+[ \t]*+"
-    r"(?P<points>\d{1,9}+(?:\.\d{1,9}+)?)(?:[ \t]*+/[ \t]*+(?P<most>\d{1,9}+))?[ \t]*+\**+[ \t]*+$",
+    r"^[ \t]*+[-*]?[ \t]*+\**+(?P<criterion>[a-z]++(?: ++[a-z]++)*+) *+\**+[ \t]*+:[ \t]*+\**+[ \t]*+"
+    r"(?P<points>\d{1,9}+(?:\.\d{1,9}+)?)(?:[ \t]*+/[ \t]*+(?P<maximum>\d{1,9}+))?[ \t]*+\**+[ \t]*+$",
     re.MULTILINE | re.IGNORECASE,
 )
 
 
 def read_code(language: Language, text: str) -> str | None:
-    """The program in a closed fence, ended by a newline, when it parses as ``language``."""
-    found = language.extract(text)
-    if found.state != "fenced" or not found.code.strip() or language.parses(found.code) is not None:
+    """The program in a closed fence, ended by a newline; None where it does not parse as ``language``."""
+    extracted = language.extract(text)
+    if extracted.state != "fenced" or not extracted.code.strip() or language.parses(extracted.code) is not None:
         return None
-    return found.code.strip("\n") + "\n"
+    return extracted.code.strip("\n") + "\n"
 
 
 def read_program(language: Language, text: str) -> str | None:
-    """A program as the prompt of a sample whose answer is what it prints: with the line ``# output`` at its end."""
+    """A program as the prompt of a question about its output, with the line ``# output`` at its end."""
     code = read_code(language, text)
     return None if code is None or f"\n{MARK}" in code else code + MARK
 
 
 def read_output(text: str) -> str | None:
-    """Printed lines as an answer holds them: from the only fenced block, or a reply of nothing but commented lines."""
+    """Printed lines as an answer, from the only fenced block or from a reply of commented lines alone."""
     blocks = [block.code for block in fenced_blocks(text) if block.closed]
     lines = (blocks[0] if len(blocks) == 1 else "" if blocks else text).strip("\n").split("\n")
     commented = all(line.startswith("# ") for line in lines)
@@ -160,7 +157,7 @@ def read_output(text: str) -> str | None:
 
 
 def read_question(text: str) -> tuple[str, str | None] | None:
-    """The question between its tags, and the tests between theirs, None where there are none."""
+    """The question between its tags, and the tests between theirs (None without tests)."""
     question = _between("question", text)
     if not question:
         return None
@@ -172,28 +169,30 @@ def read_question(text: str) -> tuple[str, str | None] | None:
 
 
 def _between(tag: str, text: str) -> str | None:
-    """What stands between ``<tag>`` and ``</tag>``; None when they are not there exactly once each."""
+    """The text between ``<tag>`` and ``</tag>``; None unless both occur exactly once."""
     if text.count(f"<{tag}>") != 1 or text.count(f"</{tag}>") != 1:
         return None
-    found = re.search(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
-    return found[1].strip() if found else None
+    match = re.search(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+    return match[1].strip() if match else None
 
 
 def read_grade(text: str) -> Grade | None:
-    """The points between ``<scores>``, each part once, with the analysis that stands before them."""
-    scores, place = _between("scores", text), text.find("<scores>")
-    # The analysis may stand between tags of its own, or simply first.
-    analysis = re.sub(r"</?analysis>", "", text[: max(place, 0)]).strip()
+    """The points between ``<scores>``, one line per criterion, with the analysis before them."""
+    scores, start = _between("scores", text), text.find("<scores>")
+    # The analysis may be in tags or plain text.
+    analysis = re.sub(r"</?analysis>", "", text[: max(start, 0)]).strip()
     if scores is None or not analysis:
         return None
-    parts: dict[str, float] = {}
-    for found in _SCORE.finditer(scores):
-        part, points = " ".join(found["part"].lower().split()), float(found["points"])
-        most = RUBRIC.get(part)
-        told = float(found["most"]) if found["most"] else most
-        if most is None or told != most or part in parts or points > most or points * 2 != int(points * 2):
+    grades: dict[str, float] = {}
+    for line in _SCORE.finditer(scores):
+        criterion, points = " ".join(line["criterion"].lower().split()), float(line["points"])
+        maximum = RUBRIC.get(criterion)
+        stated = float(line["maximum"]) if line["maximum"] else maximum
+        if maximum is None or stated != maximum or points > maximum or points * 2 != int(points * 2):
             return None
-        parts[part] = points
-    if parts.keys() != RUBRIC.keys():
+        if criterion in grades:
+            return None
+        grades[criterion] = points
+    if grades.keys() != RUBRIC.keys():
         return None
-    return Grade(sum(parts.values()), {part: parts[part] for part in RUBRIC}, analysis)
+    return Grade(sum(grades.values()), {criterion: grades[criterion] for criterion in RUBRIC}, analysis)

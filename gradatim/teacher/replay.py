@@ -1,9 +1,8 @@
-"""What would a chat say, if it said what a test or a document wants?
+"""A chat with scripted replies, for tests and documents.
 
-``ScriptedChat`` is the public fake: replies from a list (in the order of the requests), from a mapping (the first key
-that the request's last message contains), or from a function of the request. It counts what it is asked and can be
-told to fail at a certain request, as an endpoint would that goes down. It takes replies as they are: nothing here
-reads them.
+Replies of ``ScriptedChat`` come from a list (in the order of the requests), from a mapping (the first key that occurs
+in the request's last message), or from a function of the request. Requests are counted, and ``failures`` simulate an
+endpoint that goes down.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ Script = Sequence[str | None] | Mapping[str, str | None] | Callable[[Request], s
 
 
 class ScriptedChat:
-    """Replies by ``script``; None in it is a request refused for good. A word counts as a token.
+    """Replies by ``script``; None in it is a final rejection. Every word counts as a token.
 
-    ``failures``: the exception that is raised instead of the n-th request's reply, counted from 0 over all calls; once
-    each. ``asked`` holds every request that got so far as to be answered.
+    ``failures``: an exception in place of the reply to the n-th request, counted from 0 over all calls; raised once.
+    ``asked``: the requests with a reply or a rejection.
     """
 
     def __init__(self, script: Script, *, failures: Mapping[int, BaseException] | None = None, name: str = "") -> None:
@@ -43,29 +42,29 @@ class ScriptedChat:
 
     @property
     def identity(self) -> str:
-        """The name, or a hash of a script that is data."""
+        """The name, or a hash of a script of data."""
         if self._name or callable(self._script):
             return f"scripted:{self._name}"
-        told = list(self._script.items()) if isinstance(self._script, Mapping) else list(self._script)
-        return f"scripted:{hashlib.sha256(repr(told).encode()).hexdigest()[:16]}"
+        entries = list(self._script.items()) if isinstance(self._script, Mapping) else list(self._script)
+        return f"scripted:{hashlib.sha256(repr(entries).encode()).hexdigest()[:16]}"
 
     @property
     def facts(self) -> dict[str, Any]:
-        """As every chat tells them."""
+        """See ``Chat.facts``."""
         counts = {name: self._counts[name] for name in ("requests", "cached", "prompt_tokens", "completion_tokens")}
         failed = {"rejected": self._counts["rejected"]} if self._counts["rejected"] else {}
         return {**counts, "cost": 0.0, "retries": 0, "failed": failed}
 
     def cost(self, reply: Reply) -> float:
-        """Nothing."""
+        """0: scripted replies are free."""
         return 0.0
 
     def ask(
         self, requests: Sequence[Request], events: Events = ignore_events, received: Received = ignore_reply
     ) -> list[Reply | None]:
-        """The script's replies. ``DataError`` when a list is used up or a mapping has no word for a request."""
+        """The script's replies. ``DataError`` when a list is exhausted or no key of a mapping matches a request."""
         replies: list[Reply | None] = []
-        for place, request in enumerate(requests):
+        for index, request in enumerate(requests):
             failure = self._failures.pop(self._next, None)
             if failure is not None:
                 raise failure
@@ -73,7 +72,7 @@ class ScriptedChat:
             self._next += 1
             self.asked.append(request)
             if reply is not None:
-                received(place, reply)
+                received(index, reply)
             replies.append(reply)
         return replies
 
@@ -82,9 +81,9 @@ class ScriptedChat:
         if text is None:
             self._counts["rejected"] += 1
             return None
-        asked = sum(len(said.split()) for _, said in request.messages)
-        self._counts.update(requests=1, prompt_tokens=asked, completion_tokens=len(text.split()))
-        return Reply(text, "stop" if text.strip() else "empty", asked, len(text.split()))
+        prompt_tokens = sum(len(message.split()) for _, message in request.messages)
+        self._counts.update(requests=1, prompt_tokens=prompt_tokens, completion_tokens=len(text.split()))
+        return Reply(text, "stop" if text.strip() else "empty", prompt_tokens, len(text.split()))
 
     def _text(self, request: Request) -> str | None:
         script = self._script
@@ -92,12 +91,16 @@ class ScriptedChat:
             return script(request)
         last = request.messages[-1][1]
         if isinstance(script, Mapping):
-            found = next((key for key in script if key in last), None)
-            if found is None:
+            match = next((key for key in script if key in last), None)
+            if match is None:
                 raise DataError("the script has no reply to this request", where="scripted", given=repr(last[:80]))
-            return script[found]
+            return script[match]
         if self._next >= len(script):
-            raise DataError("the script is used up", where="scripted", given=f"{len(script)} replies, one more request")
+            raise DataError(
+                "the script has no further reply",
+                where="scripted",
+                given=f"{len(script)} replies, and request number {len(script) + 1}",
+            )
         return script[self._next]
 
 

@@ -1,34 +1,18 @@
-"""Where do replies lie that were paid for, so that no crash and no other process loses them?
+"""Persistent storage of a chat's replies, so that no reply is paid for twice.
 
-A folder of at most 256 files, named by the first two digits of the keys in them. A reply is one line, its SHA-256
-before it, appended under the file's lock and flushed to the disk before anything else happens. A line that was cut
-short or damaged is left where it is and counted; all others stay good. Files only grow, so a reader goes on where it
-stopped.
+``Store`` is a folder of at most 256 files, named by the first two digits of the keys in them. An entry is one line with
+its SHA-256 before it, appended under a lock and flushed to the disk. A damaged line is counted and stays; files only
+grow, so readers continue at their last position. ``claim`` keeps two processes from paying for one reply, by a lock on
+one byte of the file ``claims`` per key, which ends with its process.
 
-``claim`` keeps two processes from paying for the same reply: a lock on one byte of the file ``claims`` for each key,
-which ends with its process however that ends. Nothing here knows what a key stands for.
+``Cached`` wraps a chat. A reply is stored raw on arrival, under a hash of the chat's identity, the request and its
+draw: after a crash, in another seed or another arm of a study, an equal request has the same reply. Replies that
+another process has requested are waited for, and requested here if that process ends without them. Final rejections
+are free and not stored. The folder is the recipe's, else ``teacher/`` of Gradatim's cache (``$GRADATIM_CACHE``).
 
-How is no received reply ever paid for twice?
-
-``Cached`` stands around a chat. A reply is kept the moment it arrives, raw, under a hash of the chat's identity, the
-request and the number of its draw; who asks the same again, after a crash, in another seed or another arm of a study,
-gets the same reply. Equal requests of one call are asked once. What another process is asking for just now is waited
-for, and asked here when that process ends without it. A request that was refused for good cost nothing and is not
-kept.
-
-The cache stands outside the runs: in the folder that is given, else in ``teacher/`` of Gradatim's cache
-(``$GRADATIM_CACHE``). A cache that another recipe filled holds other keys and does no harm.
-
-With an ``account`` (a run's own name), replies are paid for on it, and what was paid on it before counts against the
-chat's budget where it has one: so a budget is the run's and not the process's, however often it is resumed.
-
-What was paid on an account before?
-
-Every kept reply names the account that it was paid on. ``paid_on`` sums them up, and keeps the sums of all accounts
-beside the replies (``accounts.json``) with the place in each file up to which they go: files only grow, so a look reads
-what was added since the last one and no more. The sums say what the files say. Removed, damaged, or older than files
-that somebody took away, they are made anew. A reply that was paid for twice, where locks do not work, counts twice.
-Whether what was paid is too much is ``allowance``'s to say.
+With an ``account`` (the name of a run), earlier spending on it counts against the chat's budget, so a budget holds for
+the run over all its processes. ``paid_on`` adds up the stored replies of an account; the sums are cached in
+``accounts.json`` with the bytes of each file that they cover, and recomputed when damaged, or when a file has shrunk.
 """
 
 from __future__ import annotations
@@ -48,8 +32,9 @@ from pathlib import Path
 from typing import Any
 
 from ..client.messages import Cost
-from ..client.replies import MOST_TOKENS
+from ..client.replies import MAX_TOKENS
 from ..errors import StorageFailed
+from ..languages.toolchain import cache_folder
 from ..record import storage_errors
 from ..stage import Event, Events, ignore_events
 from .teacher import Chat, Received, Reply, Request, ignore_reply
@@ -64,39 +49,39 @@ _DIGEST = 64
 class Store:
     """Entries (JSON objects) by key (hexadecimal digits, at least sixteen). Safe for threads and for processes.
 
-    An entry that ``valid`` refuses counts as damaged: a later one with its key takes its place.
+    An entry that ``valid`` rejects counts as damaged; a later entry of its key replaces it.
     """
 
     def __init__(self, folder: Path, valid: Callable[[Mapping[str, Any]], bool] = lambda entry: True) -> None:
-        # A later form of the lines would have a folder of its own, so that old and new programs can share the cache.
+        # Another line format would get another folder, so that old and new versions can share the cache.
         self.folder = folder / VERSION
         self._valid = valid
         self.damaged = 0
-        self._places: dict[str, tuple[int, int]] = {}
-        self._read: dict[str, int] = {}
+        self._spans: dict[str, tuple[int, int]] = {}
+        self._positions: dict[str, int] = {}
         self._lock = threading.RLock()
         self._claims = -1
         self._process = 0
 
     def get(self, key: str) -> Mapping[str, Any] | None:
-        """The entry, also when another process has just written it."""
+        """The entry of ``key``, including one that another process has just written; None without one."""
         with self._lock, _cache_errors(self.folder):
-            if key not in self._places:
+            if key not in self._spans:
                 self._catch_up(key[:2])
-            if key not in self._places:
+            if key not in self._spans:
                 return None
-            start, length = self._places[key]
+            start, length = self._spans[key]
             with open(self._path(key[:2]), "rb") as file:
                 file.seek(start)
                 entry = entry_of(file.read(length))
-            if entry is None or not self._valid(entry):  # damaged since it was found
-                del self._places[key]
+            if entry is None or not self._valid(entry):  # damaged since it was indexed
+                del self._spans[key]
                 self.damaged += 1
                 return None
             return entry
 
     def put(self, key: str, entry: Mapping[str, Any]) -> None:
-        """Keep ``entry``; it is on the disk when this returns. ``StorageFailed`` when it cannot be."""
+        """Store ``entry``, flushed to the disk on return. ``StorageFailed`` where that is impossible."""
         line = line_of({**entry, "key": key})
         with self._lock, _cache_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +89,7 @@ class Store:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 end = file.seek(0, os.SEEK_END)
                 if end:
-                    # A line that a killed process or a full disk left short must not take this one with it.
+                    # A line cut short by a killed process or a full disk must not swallow this one.
                     file.seek(end - 1)
                     line = line if file.read(1) == b"\n" else b"\n" + line
                 if file.write(line) != len(line):
@@ -112,70 +97,70 @@ class Store:
                 os.fsync(file.fileno())
 
     def sizes(self) -> dict[str, int]:
-        """The bytes of each file there is now, by its two digits."""
+        """The current size of each file in bytes, by its two digits."""
         with _cache_errors(self.folder):
             return {path.stem: path.stat().st_size for path in sorted(self.folder.glob("??.jsonl"))}
 
     def since(self, name: str, start: int) -> Iterator[tuple[Mapping[str, Any] | None, int]]:
-        """What was appended to a file after its first ``start`` bytes: entries, None for a damaged one, and where each
-        ends. Nothing is remembered of them."""
+        """The entries of a file after its first ``start`` bytes (None for a damaged one), with the offset of their
+        ends. They are not indexed."""
         with _cache_errors(self.folder):
-            for line, place in self._lines(name, start):
-                yield entry_of(line), place + len(line)
+            for line, offset in self._lines(name, start):
+                yield entry_of(line), offset + len(line)
 
     @contextlib.contextmanager
     def claim(self, keys: Sequence[str]) -> Iterator[list[str]]:
-        """Those of ``keys`` that nobody else is asking for now, held until the block ends."""
-        mine: list[str] = []
+        """The subset of ``keys`` without a claim of another process or store, locked until the block ends."""
+        locked: list[str] = []
         try:
-            mine += [key for key in keys if self._byte(key, fcntl.F_WRLCK)]
-            yield mine
+            locked += [key for key in keys if self._lock_key(key, fcntl.F_WRLCK)]
+            yield locked
         finally:
-            for key in mine:
-                self._byte(key, fcntl.F_UNLCK)
+            for key in locked:
+                self._lock_key(key, fcntl.F_UNLCK)
 
     def _catch_up(self, name: str) -> None:
-        """Read what was appended to a file since the last time, up to its last whole line."""
-        for line, start in self._lines(name, self._read.get(name, 0)):
+        """Index the lines appended to a file since the last call, up to its last complete one."""
+        for line, start in self._lines(name, self._positions.get(name, 0)):
             entry = entry_of(line)
             if entry is not None and self._valid(entry):
-                self._places.setdefault(entry["key"], (start, len(line)))
+                self._spans.setdefault(entry["key"], (start, len(line)))
             else:
                 self.damaged += 1
-            self._read[name] = start + len(line)
+            self._positions[name] = start + len(line)
 
     def _lines(self, name: str, start: int) -> Iterator[tuple[bytes, int]]:
-        """The whole lines of a file from ``start`` on, and where each begins."""
+        """The complete lines of a file from ``start`` on, with their offsets."""
         with contextlib.suppress(FileNotFoundError), open(self._path(name), "rb") as file:
             file.seek(start)
             for line in file:
                 if not line.endswith(b"\n"):
-                    return  # somebody is writing it, or was killed while doing so
+                    return  # another process is writing it, or was killed while writing
                 yield line, start
                 start += len(line)
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.jsonl"
 
-    def _byte(self, key: str, kind: int) -> bool:
-        """Lock or unlock the key's byte. Locks of the open file, not of the process: threads and stores differ too."""
+    def _lock_key(self, key: str, kind: int) -> bool:
+        """Lock or unlock the key's byte, by a lock of the open file, which also separates stores of one process."""
         with self._lock:
-            if self._process != os.getpid():  # a forked child would share its parent's locks
+            if self._process != os.getpid():  # a forked child would share the locks of its parent
                 with _cache_errors(self.folder):
                     self.folder.mkdir(parents=True, exist_ok=True)
                     self._claims = os.open(self.folder / "claims", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
                 self._process = os.getpid()
-            wanted = struct.pack("hhqqi0q", kind, os.SEEK_SET, int(key[:15], 16), 1, 0)
+            lock = struct.pack("hhqqi0q", kind, os.SEEK_SET, int(key[:15], 16), 1, 0)
             try:
-                fcntl.fcntl(self._claims, fcntl.F_OFD_SETLK, wanted)
+                fcntl.fcntl(self._claims, fcntl.F_OFD_SETLK, lock)
             except (BlockingIOError, PermissionError):
                 return False
             except OSError:
-                return True  # a file system without locks: the same may be paid twice there, and nothing else
+                return True  # without locks of the file system, a reply may be paid for twice
             return True
 
     def close(self) -> None:
-        """Let go of the file of claims; safe to call twice."""
+        """Close the file of claims. Safe to call twice."""
         with self._lock:
             if self._claims >= 0 and self._process == os.getpid():
                 os.close(self._claims)
@@ -192,8 +177,8 @@ def _cache_errors(folder: Path) -> Iterator[None]:
         with storage_errors(folder):
             yield
     except StorageFailed as error:
-        hint = "a folder of yours with room in it as the cache: export GRADATIM_CACHE=FOLDER"
-        raise StorageFailed("replies cannot be kept: " + error.message, where=folder, hint=hint) from error
+        hint = "a writable folder with free space as the cache: export GRADATIM_CACHE=FOLDER"
+        raise StorageFailed("replies cannot be stored: " + error.message, where=folder, hint=hint) from error
 
 
 def _digest(text: bytes) -> bytes:
@@ -201,140 +186,142 @@ def _digest(text: bytes) -> bytes:
 
 
 def line_of(entry: Mapping[str, Any]) -> bytes:
-    """An entry as a line, its digest before it."""
+    """An entry as a line, with its digest at the start."""
     text = json.dumps(entry, ensure_ascii=True, allow_nan=False).encode()
     return _digest(text) + b" " + text + b"\n"
 
 
 def entry_of(line: bytes) -> Mapping[str, Any] | None:
-    """The entry of a line; None when it is damaged."""
+    """The entry of a line; None for a damaged one."""
     line = line.rstrip(b"\n")
     if line[:_DIGEST] != _digest(line[_DIGEST + 1 :]):
         return None
     try:
         entry = json.loads(line[_DIGEST + 1 :])
-    except (ValueError, RecursionError):  # an integer of too many digits, which an older version stored
+    except (ValueError, RecursionError):  # an integer of too many digits, as older versions stored
         return None
     return entry if isinstance(entry, dict) else None
 
 
 WAIT = (0.02, 0.5)
-"""Seconds between looks at what another process is asking for: the first, and the longest."""
+"""Seconds between lookups while another process requests a reply: the first pause and the longest."""
 
 
 def request_key(identity: str, request: Request) -> str:
-    """What tells requests apart: 64 hexadecimal digits."""
-    asked = [identity, request.messages, request.temperature, request.max_tokens]
-    told = json.dumps([asked, request.draw], ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(told.encode()).hexdigest()
+    """The key of a request: 64 hexadecimal digits. A change of its inputs would invalidate all stored replies."""
+    content = [identity, request.messages, request.temperature, request.max_tokens]
+    text = json.dumps([content, request.draw], ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _is_reply(entry: Mapping[str, Any]) -> bool:
-    """Whether a stored entry can be used; one that cannot is asked for anew."""
+    """Whether a stored entry is a valid reply; otherwise it is requested again."""
     return has_token_counts(entry) and all(isinstance(entry.get(name), str) for name in ("text", "finish", "raw"))
 
 
 class Cached:
-    """``chat`` with a memory in ``folder``. A chat itself."""
+    """A chat that answers from the replies stored in ``folder``, and sends only new requests to ``chat``."""
 
     def __init__(self, chat: Chat, folder: str | Path | None = None, *, account: str = "") -> None:
-        from ..languages.toolchain import cache_folder
-
         self.chat, self.account = chat, account
         self._store = Store(Path(folder) if folder is not None else cache_folder() / "teacher", _is_reply)
         self._counts: Counter[str] = Counter()
         self._cost = 0.0
-        self._began = not account
+        self._is_initialized = not account
 
     @property
     def identity(self) -> str:
-        """The chat's own."""
+        """The identity of the inner chat."""
         return self.chat.identity
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The replies used, kept ones too: ``requests``, ``cached`` of them, tokens and ``cost``: what the work takes.
-        ``paid`` is what the chat was really asked for by this object, ``damaged`` what the store could not read."""
-        paid, counts = self.chat.facts, self._counts
-        names = ("requests", "prompt_tokens", "completion_tokens", "cost")
-        own = {name: counts[name] for name in ("requests", "cached", "prompt_tokens", "completion_tokens")}
-        rest = {name: value for name, value in paid.items() if name not in (*own, "cost")}
-        return {**own, "cost": self._cost, **rest, "paid": {n: paid[n] for n in names}, "damaged": self._store.damaged}
+        """All replies used, including stored ones: ``requests``, ``cached`` of them, tokens and ``cost``. ``paid``: the
+        part that the inner chat has produced; ``damaged``: unreadable entries of the store."""
+        inner, names = self.chat.facts, ("requests", "prompt_tokens", "completion_tokens", "cost")
+        facts: dict[str, Any] = {
+            name: self._counts[name] for name in ("requests", "cached", "prompt_tokens", "completion_tokens")
+        }
+        facts["cost"] = self._cost
+        facts |= {name: value for name, value in inner.items() if name not in facts}
+        return {**facts, "paid": {name: inner[name] for name in names}, "damaged": self._store.damaged}
 
     def cost(self, reply: Reply) -> float:
-        """The chat's own."""
+        """The price of the inner chat."""
         return self.chat.cost(reply)
 
     def release(self) -> None:
-        """Have the chat give back what it holds in memory, where it holds anything."""
+        """Release the memory of the inner chat's model, where it has one."""
         getattr(self.chat, "release", lambda: None)()
 
     def ask(
         self, requests: Sequence[Request], events: Events = ignore_events, received: Received = ignore_reply
     ) -> list[Reply | None]:
-        """See ``Chat.ask``; ``StorageFailed`` when a reply cannot be kept, and then no more is asked."""
+        """See ``Chat.ask``. ``StorageFailed`` when a reply cannot be stored; then no further request is sent."""
         if not requests:
             return []
-        self._begin()
+        self._initialize_budget()
         identity = self.chat.identity
         keys = [request_key(identity, request) for request in requests]
-        wanted = dict(zip(keys, requests, strict=True))
-        found: dict[str, Reply | None] = {}
-        self._look_up(wanted, found)
-        asked, pause = 0, WAIT[0]
-        while left := {key: request for key, request in wanted.items() if key not in found}:
-            with self._store.claim(list(left)) as mine:
-                # Somebody may have finished with it between the look and the claim.
-                self._look_up({key: left[key] for key in mine}, found)
-                ours = {key: left[key] for key in mine if key not in found}
-                if ours:
-                    self._ask_for(ours, found, events)
-                    asked += len(ours)
-            if not mine:
-                pause = self._wait(left, found, events, pause)
-        replies = [found[key] for key in keys]
-        self._counts["cached"] += len(requests) - asked
-        self._hand_over(replies, received)
-        return replies
+        by_key = dict(zip(keys, requests, strict=True))
+        replies: dict[str, Reply | None] = {}
+        self._look_up(by_key, replies)
+        sent, pause = 0, WAIT[0]
+        while missing := {key: request for key, request in by_key.items() if key not in replies}:
+            with self._store.claim(list(missing)) as claims:
+                # Another process may have stored a reply between the lookup and the claim.
+                self._look_up({key: missing[key] for key in claims}, replies)
+                batch = {key: missing[key] for key in claims if key not in replies}
+                if batch:
+                    self._send(batch, replies, events)
+                    sent += len(batch)
+            if not claims:
+                pause = self._wait(missing, replies, events, pause)
+        results = [replies[key] for key in keys]
+        self._counts["cached"] += len(requests) - sent
+        self._hand_over(results, received)
+        return results
 
-    def _wait(self, left: dict[str, Request], found: dict[str, Reply | None], events: Events, pause: float) -> float:
-        """Look for what another process is asking for, and rest a little; the pause after this one."""
-        before = len(found)
-        self._look_up(left, found)
-        # Told each time, so that a listener can stop the work.
-        events(Event("advance", "wait for another process", len(found) - before, len(left)))
+    def _wait(
+        self, missing: dict[str, Request], replies: dict[str, Reply | None], events: Events, pause: float
+    ) -> float:
+        """Look up the replies that another process has requested, then sleep for ``pause``; returns the next pause."""
+        before = len(replies)
+        self._look_up(missing, replies)
+        # An event every time lets a listener stop the work.
+        events(Event("advance", "wait for another process", len(replies) - before, len(missing)))
         time.sleep(pause)
         return min(2 * pause, WAIT[1])
 
-    def _begin(self) -> None:
-        """Tell the chat what was spent on the account before, where a budget asks for it: nobody else need wait."""
+    def _initialize_budget(self) -> None:
+        """Count earlier spending on the account against the budget; without one, the files need not be read."""
         chat: Any = self.chat
-        if not self._began and getattr(chat, "limited", False):
+        if not self._is_initialized and getattr(chat, "limited", False):
             chat.begin(paid_on(self._store, self.account))
-        self._began = True
+        self._is_initialized = True
 
-    def _look_up(self, wanted: dict[str, Request], found: dict[str, Reply | None]) -> None:
-        for key in wanted:
+    def _look_up(self, requests: dict[str, Request], replies: dict[str, Reply | None]) -> None:
+        for key in requests:
             entry = self._store.get(key)
             if entry is not None:
                 names = ("text", "finish", "prompt_tokens", "completion_tokens", "raw")
-                found[key] = Reply(*(entry[name] for name in names))
+                replies[key] = Reply(*(entry[name] for name in names))
 
-    def _ask_for(self, ours: dict[str, Request], found: dict[str, Reply | None], events: Events) -> None:
-        keys = list(ours)
+    def _send(self, requests: dict[str, Request], replies: dict[str, Reply | None], events: Events) -> None:
+        keys = list(requests)
 
-        def keep(place: int, reply: Reply) -> None:
-            request = ours[keys[place]]
+        def store(index: int, reply: Reply) -> None:
+            request = requests[keys[index]]
             entry = {**vars(reply), "identity": self.identity, "account": self.account, "request": vars(request)}
-            self._store.put(keys[place], entry)
+            self._store.put(keys[index], entry)
 
-        found.update(zip(keys, self.chat.ask(list(ours.values()), events, keep), strict=True))
+        replies.update(zip(keys, self.chat.ask(list(requests.values()), events, store), strict=True))
 
     def _hand_over(self, replies: Sequence[Reply | None], received: Received) -> None:
         self._counts["requests"] += len(replies)
-        for place, reply in enumerate(replies):
+        for index, reply in enumerate(replies):
             if reply is not None:
-                received(place, reply)
+                received(index, reply)
                 self._counts["prompt_tokens"] += reply.prompt_tokens
                 self._counts["completion_tokens"] += reply.completion_tokens
                 self._cost += self.cost(reply)
@@ -342,31 +329,32 @@ class Cached:
 
 @dataclass
 class _Sums:
-    """``read``: bytes of each file that the sums cover; ``paid``: tokens of prompts and of completions by account."""
+    """Contents of ``accounts.json``. ``read``: bytes of each file that the sums cover; ``paid``: tokens of prompts and
+    of completions by account."""
 
     read: dict[str, int] = field(default_factory=dict)
     paid: dict[str, list[int]] = field(default_factory=dict)
 
 
 def has_token_counts(entry: Mapping[str, Any]) -> bool:
-    """Whether the token counts of a stored reply are possible ones; older versions stored what the server said."""
+    """Whether the token counts of a stored reply are in range; older versions stored any value of the server."""
     counts = [entry.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    return all(isinstance(count, int) and 0 <= count <= MOST_TOKENS for count in counts)
+    return all(isinstance(count, int) and 0 <= count <= MAX_TOKENS for count in counts)
 
 
 def paid_on(store: Store, account: str) -> Cost:
-    """The tokens of all replies in ``store`` that were paid on ``account``, by whatever process."""
+    """The tokens of all replies in ``store`` that were paid on ``account``, by any process."""
     path = store.folder / "accounts.json"
     sums, sizes = _load(path), store.sizes()
     if any(sizes.get(name, 0) < covered for name, covered in sums.read.items()):
         sums = _Sums()
-    if _read_on(sums, store, sizes):
+    if _add_new_entries(sums, store, sizes):
         _save(path, sums)
     return Cost(*sums.paid.get(account, (0, 0)))
 
 
-def _read_on(sums: _Sums, store: Store, sizes: dict[str, int]) -> bool:
-    """Add what the files have beyond ``sums.read``; whether there was any."""
+def _add_new_entries(sums: _Sums, store: Store, sizes: dict[str, int]) -> bool:
+    """Add the entries beyond ``sums.read``; whether there are any."""
     before = dict(sums.read)
     for name, size in sizes.items():
         if size == before.get(name):
@@ -381,20 +369,20 @@ def _read_on(sums: _Sums, store: Store, sizes: dict[str, int]) -> bool:
 
 
 def _load(path: Path) -> _Sums:
-    """What ``_save`` wrote; empty where nothing whole is there."""
+    """The sums of ``_save``; empty where the file is missing or damaged."""
     try:
-        kept: Any = entry_of(path.read_bytes())
+        entry: Any = entry_of(path.read_bytes())
     except OSError:
-        kept = None
-    if kept is None or any(count > MOST_TOKENS**2 for paid in kept["paid"].values() for count in paid):
+        entry = None
+    if entry is None or any(count > MAX_TOKENS**2 for paid in entry["paid"].values() for count in paid):
         return _Sums()
-    return _Sums(kept["read"], kept["paid"])
+    return _Sums(entry["read"], entry["paid"])
 
 
 def _save(path: Path, sums: _Sums) -> None:
-    """Keep the sums. Where they cannot be kept (a cache that is only read) the next look takes longer, and that is all.
+    """Store the sums. In a read-only cache they are computed again by the next call.
 
-    Two threads or processes may do so at once: each writes a file of its own and puts it in place; either is right.
+    Concurrent calls write separate files and rename them; either result is correct.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     with contextlib.suppress(OSError):

@@ -1,9 +1,9 @@
-"""What is a teacher, and what is the chat that most teachers are made of?
+"""The contracts of teachers and of chats.
 
-A ``Chat`` turns requests into replies, in their order, and knows nothing of questions. A ``Teacher`` answers, errs,
-asks and grades; ``oracle`` does so by itself, ``language.LanguageTeacher`` through a chat. A ``Request`` with another
-``draw`` is another request: asking again is a new draw, and the same request with the same draw means the same reply.
-This module asks nobody.
+A ``Chat`` turns requests into replies, in order, without any notion of questions. A ``Teacher`` writes answers,
+rejected answers, new questions, grades and curricula: ``oracle`` by itself, ``llm_teacher.LanguageTeacher`` through a
+chat. ``draw`` is the sample index of a request: equal requests of equal draws have equal replies, another draw is
+another sample.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..client.messages import Received, Reply, Request, ignore_reply
+from ..errors import UserError, did_you_mean
 from ..stage import Events, ignore_events
 
 if TYPE_CHECKING:
@@ -27,44 +28,58 @@ __all__ = [
     "Reply",
     "Request",
     "Teacher",
+    "check_grade",
     "ignore_reply",
     "used_since",
 ]
 
 GRADES = ("easy", "middle", "hard")
-"""How a parent went, for which a new question can be asked."""
+"""Results on a parent question, one of which is given with each request for a new question."""
+
+
+def check_grade(grade: str) -> None:
+    """``UserError`` for a grade that is not in ``GRADES``."""
+    if grade not in GRADES:
+        raise UserError(
+            "new questions have no such grade",
+            where="teacher",
+            given=grade,
+            allowed=", ".join(GRADES),
+            hint=did_you_mean(grade, GRADES),
+        )
 
 
 class Chat(Protocol):
-    """Messages in, text out.
-
-    ``facts``: ``requests``, ``cached``, ``prompt_tokens``, ``completion_tokens``, ``cost``, ``retries`` and ``failed``
-    (by cause). ``cost(reply)`` is the price of a reply in the unit of the recipe's prices, 0 where nothing is paid.
-    """
+    """A language model behind an interface of messages and texts."""
 
     @property
-    def facts(self) -> dict[str, Any]: ...
+    def facts(self) -> dict[str, Any]:
+        """``requests``, ``cached``, ``prompt_tokens``, ``completion_tokens``, ``cost``, ``retries``, and ``failed`` by
+        cause."""
+        ...
 
     @property
     def identity(self) -> str:
-        """Endpoint and model, never a key: requests to chats of one identity are the same requests."""
+        """Endpoint and model, never a key: part of the key of stored replies."""
         ...
 
-    def cost(self, reply: Reply) -> float: ...
+    def cost(self, reply: Reply) -> float:
+        """The price of a reply in the unit of the recipe's prices; 0 for a free model."""
+        ...
 
     def ask(
         self, requests: Sequence[Request], events: Events = ignore_events, received: Received = ignore_reply
     ) -> list[Reply | None]:
-        """One reply per request, in their order; None where the request itself was refused for good.
+        """One reply per request, in order; None for a request that was finally rejected.
 
-        When this raises, everything that arrived before has been handed to ``received``.
+        ``received`` is called for every reply on its arrival, also when this raises afterwards.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question that somebody wrote, with the right answer where it is known."""
+    """A new question, with the correct answer where the teacher has one."""
 
     prompt: str
     answer: str | None
@@ -76,7 +91,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Grade:
-    """What the rubric gave: ``points`` of 6 in half points, the parts by name, and the analysis written before them."""
+    """A rubric score: ``points`` of 6 in half points, the points by criterion, and the analysis before them."""
 
     points: float
     parts: Mapping[str, float]
@@ -84,56 +99,57 @@ class Grade:
 
 
 class Teacher(Protocol):
-    """What the loop asks for. Lists are in the order of the rows; None: nothing usable could be had, which is counted.
+    """The teacher of a run.
 
-    The same call gives the same result; another ``draw`` asks anew. Tables are in ``table.SCHEMA``. Rows that are equal
-    get equal results: what shall differ differs in ``draw``.
+    Lists are in the order of the rows, with None for a row without a usable result, which is counted. Deterministic for
+    (row, ``draw``), so equal rows have equal results; use another ``draw`` for another sample. Tables have the columns
+    of ``table.SCHEMA``.
     """
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Plain counts of what was asked and what could not be had."""
+        """Plain counts of requests and of missing results."""
         ...
 
     def answers(self, questions: pa.Table, *, draw: int = 0) -> list[str | None]:
-        """Right answers, as the column ``answer`` holds them."""
+        """Correct answers, in the form of the column ``answer``."""
         ...
 
     def faults(self, samples: pa.Table, *, draw: int = 0) -> list[str | None]:
-        """Plausible answers that are not the sample's and are meant to be wrong."""
+        """Plausible incorrect answers, different from the samples' answers."""
         ...
 
     def questions(self, parents: pa.Table, *, grade: str, draw: int = 0) -> list[Question | None]:
-        """One new question per parent, of its kind; ``grade`` says how the parent went: easy, middle or hard."""
+        """One new question per parent, of its kind; ``grade`` is the result on the parent: easy, middle or hard."""
         ...
 
     def seeds(self, count: int, *, seed: int) -> list[Question]:
-        """Questions to begin with. ``UserError`` where the teacher has no way to write them."""
+        """Questions of a first dataset. ``UserError`` where the teacher cannot write them."""
         ...
 
     def rubric(self, samples: pa.Table, attempts: Sequence[str], *, draw: int = 0) -> list[Grade | None]:
-        """Points for each attempt. ``UserError`` where the teacher has no opinion, only the truth."""
+        """A rubric score per attempt. ``UserError`` where the teacher cannot judge."""
         ...
 
     def design(
         self, facts: str, *, form: str, reply: str = "", faults: Sequence[str] = (), draw: int = 0
     ) -> str | None:
-        """A curriculum after ``facts`` in the ``form`` of a JSON Schema, as it was written; None: nothing came.
+        """The raw text of a curriculum for ``facts`` in the ``form`` of a JSON Schema; None without a reply.
 
-        With ``faults`` it is asked to mend its ``reply``. ``UserError`` where the teacher has no opinion.
+        With ``faults``, a correction of the earlier ``reply``. ``UserError`` where the teacher cannot judge.
         """
         ...
 
 
 def used_since(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """What a teacher's facts have grown by: requests, tokens and cost of one piece of work."""
-    grown: dict[str, Any] = {}
+    """The difference of two facts of a teacher: requests, tokens and cost of one piece of work."""
+    difference: dict[str, Any] = {}
     for name, value in after.items():
         old = before.get(name)
         if isinstance(value, Mapping):
-            grown[name] = used_since(old if isinstance(old, Mapping) else {}, value)
+            difference[name] = used_since(old if isinstance(old, Mapping) else {}, value)
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            grown[name] = value - (old if isinstance(old, int | float) else 0)
+            difference[name] = value - (old if isinstance(old, int | float) else 0)
         else:
-            grown[name] = value
-    return grown
+            difference[name] = value
+    return difference

@@ -48,12 +48,12 @@ def test_a_server_that_sends_a_byte_now_and_then_is_held_to_the_deadline_of_the_
             time.sleep(DEADLINE / 8)  # far below any timeout of a single read
 
     server.actions = [drip]
-    made = chat(seconds=DEADLINE)
-    begun = time.monotonic()
-    (reply,) = made.ask(ask("a"))
+    api_chat = chat(seconds=DEADLINE)
+    start = time.monotonic()
+    (reply,) = api_chat.ask(ask("a"))
     assert reply.text == "re: a"
-    assert made.facts["retried"] == {"timeout": 1}
-    assert time.monotonic() - begun < DEADLINE + SLACK
+    assert api_chat.facts["retried"] == {"timeout": 1}
+    assert time.monotonic() - start < DEADLINE + SLACK
 
 
 def test_redirections_count_for_the_same_deadline_and_come_to_an_end(server, chat, ask):
@@ -62,10 +62,10 @@ def test_redirections_count_for_the_same_deadline_and_come_to_an_end(server, cha
         handler.send(307, b"", {"Location": "/v1/chat/completions"})
 
     server.otherwise = away
-    begun = time.monotonic()
+    start = time.monotonic()
     with pytest.raises(TeacherFailed, match="timeout"):
         chat(seconds=DEADLINE, retries=0).ask(ask("a"))
-    assert time.monotonic() - begun < DEADLINE + SLACK
+    assert time.monotonic() - start < DEADLINE + SLACK
     server.otherwise = lambda handler, body: handler.send(307, b"", {"Location": "/v1/chat/completions"})
     server.heard.clear()
     with pytest.raises(TeacherFailed, match="redirects"):
@@ -75,19 +75,19 @@ def test_redirections_count_for_the_same_deadline_and_come_to_an_end(server, cha
 
 def test_a_server_that_never_reads_the_request_is_held_to_the_deadline(server, chat, ask):
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        made = chat(seconds=DEADLINE, retries=0)
-        made.base_url = f"http://127.0.0.1:{deaf.getsockname()[1]}/v1"
-        begun = time.monotonic()
+        api_chat = chat(seconds=DEADLINE, retries=0)
+        api_chat.base_url = f"http://127.0.0.1:{deaf.getsockname()[1]}/v1"
+        start = time.monotonic()
         with pytest.raises(TeacherFailed, match="timeout"):
-            made.ask(ask("a" * 20_000_000))
-        assert time.monotonic() - begun < DEADLINE + SLACK
+            api_chat.ask(ask("a" * 20_000_000))
+        assert time.monotonic() - start < DEADLINE + SLACK
 
 
 def test_a_whole_reply_just_before_the_deadline_is_taken(server, chat, ask):
     server.actions = [waits(DEADLINE / 2)]
-    made = chat(seconds=DEADLINE)
-    made.ask(ask("a"))
-    assert made.facts["retried"] == {}
+    api_chat = chat(seconds=DEADLINE)
+    api_chat.ask(ask("a"))
+    assert api_chat.facts["retried"] == {}
 
 
 def test_no_thread_and_no_connection_is_left_of_a_request_that_was_cut_off(server, chat, ask):
@@ -145,29 +145,29 @@ TOO_LARGE = {
 @pytest.mark.parametrize("kind", TOO_LARGE)
 def test_a_response_beyond_the_limit_is_dropped_early_and_asked_for_again(kind, server, chat, ask):
     server.actions = [TOO_LARGE[kind]]
-    made = chat()
+    api_chat = chat()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    (reply,) = made.ask(ask("a", max_tokens=8))
+    (reply,) = api_chat.ask(ask("a", max_tokens=8))
     assert reply.text == "re: a"
     cause = "connection" if kind == "headers without end" else "too large"
-    assert made.facts["retried"] == {cause: 1}
+    assert api_chat.facts["retried"] == {cause: 1}
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 64 << 10  # kilobytes
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "compress", pytest.param("x" * 5000, id="long")])
 def test_an_encoding_that_was_not_offered_is_refused(encoding, server, chat, ask):
     server.actions = [sends(completion("a"), {"Content-Encoding": encoding})]
-    made = chat()
-    made.ask(ask("a"))
-    assert made.facts["retried"] == {"broken reply": 1}
+    api_chat = chat()
+    api_chat.ask(ask("a"))
+    assert api_chat.facts["retried"] == {"broken reply": 1}
 
 
 @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(completion("a"))[:-9]], ids=["no gzip", "cut"])
 def test_a_compressed_body_that_is_damaged_is_refused(body, server, chat, ask):
     server.actions = [sends(body, {"Content-Encoding": "gzip"})]
-    made = chat()
-    made.ask(ask("a"))
-    assert made.facts["retried"] == {"broken reply": 1}
+    api_chat = chat()
+    api_chat.ask(ask("a"))
+    assert api_chat.facts["retried"] == {"broken reply": 1}
 
 
 @pytest.mark.parametrize(
@@ -194,21 +194,21 @@ def test_a_long_reply_with_alternatives_for_each_token_is_within_the_limit():
 def test_two_servers_at_once_are_cut_off_independently(server, chat, ask):
     with serving() as slow:
         slow.otherwise = waits(5)
-        held = chat(seconds=DEADLINE, retries=0)
-        held.base_url = slow.url
+        slow_chat = chat(seconds=DEADLINE, retries=0)
+        slow_chat.base_url = slow.url
         server.otherwise = waits(DEADLINE / 2)
         failures: list[BaseException] = []
 
         def hold() -> None:
             try:
-                held.ask(ask("a"))
+                slow_chat.ask(ask("a"))
             except TeacherFailed as failure:
                 failures.append(failure)
 
-        other = threading.Thread(target=hold)
-        other.start()
-        made = chat(seconds=2 * DEADLINE)
-        made.ask(ask("a", "b", "c"))
-        other.join()
-    assert made.facts["retries"] == 0
+        thread = threading.Thread(target=hold)
+        thread.start()
+        api_chat = chat(seconds=2 * DEADLINE)
+        api_chat.ask(ask("a", "b", "c"))
+        thread.join()
+    assert api_chat.facts["retries"] == 0
     assert len(failures) == 1

@@ -59,14 +59,14 @@ UNREADABLE = {
 def test_an_unreadable_body_is_refused_with_its_reason_and_asked_for_again(kind, server, chat, ask, tmp_path):
     body, reason = UNREADABLE[kind]
     server.actions = [sends(body)]
-    made = Cached(chat(), tmp_path)
-    assert made.ask(ask("a"))[0].text == "re: a"
-    assert made.facts["retried"] == {"broken reply": 1}
+    cached_chat = Cached(chat(), tmp_path)
+    assert cached_chat.ask(ask("a"))[0].text == "re: a"
+    assert cached_chat.facts["retried"] == {"broken reply": 1}
     server.otherwise = sends(body)
-    with pytest.raises(TeacherFailed, match=f"broken reply.*({reason})") as told:
-        made.ask(ask("b"))
-    assert "\n" not in str(told.value)
-    assert len(str(told.value)) < 600
+    with pytest.raises(TeacherFailed, match=f"broken reply.*({reason})") as error:
+        cached_chat.ask(ask("b"))
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
     server.otherwise = says("now")
     assert Cached(chat(), tmp_path).ask(ask("a", "b"))[1].text == "now"  # nothing was kept that stops the next start
 
@@ -74,9 +74,9 @@ def test_an_unreadable_body_is_refused_with_its_reason_and_asked_for_again(kind,
 @pytest.mark.parametrize("charset", ["zlib", "punycode", "idna", "unicode_escape", "rot13", "hex", "nosuch", "a" * 500])
 def test_a_charset_that_is_none_for_text_is_refused(charset, server, chat, ask):
     server.actions = [sends(completion("a"), {"Content-Type": f"application/json; charset={charset}"})]
-    made = chat()
-    assert made.ask(ask("a"))[0].text == "re: a"
-    assert made.facts["retried"] == {"broken reply": 1}
+    api_chat = chat()
+    assert api_chat.ask(ask("a"))[0].text == "re: a"
+    assert api_chat.facts["retried"] == {"broken reply": 1}
 
 
 def test_an_error_in_an_odd_charset_is_an_error_like_others(server, chat, ask):
@@ -84,9 +84,9 @@ def test_an_error_in_an_odd_charset_is_an_error_like_others(server, chat, ask):
         lambda handler, body: handler.send(500, b"\xff\xfe", {"Content-Type": "text/html; charset=zlib"}),
         lambda handler, body: handler.send(429, NESTED),
     ]
-    made = chat()
-    made.ask(ask("a"))
-    assert made.facts["retried"] == {"429": 1, "500": 1}
+    api_chat = chat()
+    api_chat.ask(ask("a"))
+    assert api_chat.facts["retried"] == {"429": 1, "500": 1}
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_the_answer_is_the_content_and_nothing_beside_it(message, text, finish, 
 )
 def test_a_usage_that_says_nothing_counts_as_the_most(usage, server, chat, ask):
     server.actions = [sends(json.dumps({"choices": [{"message": {"content": "a"}}], "usage": usage}).encode())]
-    made = chat()
-    made.ask(ask("a", max_tokens=40))
-    assert (made.facts["without_usage"], made.facts["completion_tokens"]) == (1, 40)
+    api_chat = chat()
+    api_chat.ask(ask("a", max_tokens=40))
+    assert (api_chat.facts["without_usage"], api_chat.facts["completion_tokens"]) == (1, 40)
 
 
 def refuses(name: str, message: str, code: str | None = None, field: str | None = None):
@@ -154,8 +154,8 @@ def refuses(name: str, message: str, code: str | None = None, field: str | None 
     from serving import echo, fails
 
     def action(handler, body):
-        more = {} if code is None else {"code": code, "param": field}
-        (fails(400, message, **more) if name in body else echo)(handler, body)
+        details = {} if code is None else {"code": code, "param": field}
+        (fails(400, message, **details) if name in body else echo)(handler, body)
 
     return action
 
@@ -184,14 +184,14 @@ def test_a_parameter_that_the_server_does_not_know_is_found_out_once_and_said(ki
     name = REFUSALS[kind][0]
     server.otherwise = refuses(*REFUSALS[kind])
     notes = []
-    made = chat()
-    replies = made.ask(ask("a", "b"), lambda event: notes.append(event.text) if event.kind == "note" else None)
+    api_chat = chat()
+    replies = api_chat.ask(ask("a", "b"), lambda event: notes.append(event.text) if event.kind == "note" else None)
     assert [reply.text for reply in replies] == ["re: a", "re: b"]
     assert [name in body for body in server.heard] == [True, False, False]
     assert [note for note in notes if name in note] == notes != []
     assert ("max_completion_tokens" in server.heard[1]) == (name == "max_tokens")
-    assert made.facts["failed"] == {}
-    made.ask(ask("c"))
+    assert api_chat.facts["failed"] == {}
+    api_chat.ask(ask("c"))
     assert len(server.heard) == 4
 
 
@@ -218,6 +218,7 @@ def test_all_three_parameters_can_be_refused(server, chat, ask):
 )
 def test_another_refusal_changes_no_parameter(message):
     fields = {"messages": [], "max_tokens": 1, "temperature": 0, "seed": 1}
-    made = Parameters()
-    assert not made.adapt(fields, message, "invalid_value", "")
-    assert (made.limit_name, made.sent, made.notes) == ("max_tokens", {"temperature": True, "seed": True}, [])
+    parameters = Parameters()
+    assert not parameters.adapt(fields, message, "invalid_value", "")
+    assert (parameters.limit_name, parameters.notes) == ("max_tokens", [])
+    assert parameters.sent == {"temperature": True, "seed": True}

@@ -20,7 +20,7 @@ ODD = "k/ey+with=odd&chars_<0>.~x\"'\\%z"
 
 
 def escaped(text: str) -> str:
-    return "".join(f"\\u{ord(each):04x}" for each in text)
+    return "".join(f"\\u{ord(letter):04x}" for letter in text)
 
 
 FORMS = {
@@ -28,20 +28,20 @@ FORMS = {
     "json escapes": escaped,
     "json escapes of json escapes": lambda key: escaped(key).replace("\\", "\\\\"),
     "upper case json escapes": lambda key: escaped(key).replace("\\u00", "\\U00").upper().replace("\\U", "\\u"),
-    "python escapes": lambda key: "".join(f"\\x{ord(each):02x}" for each in key),
-    "octal escapes": lambda key: "".join(f"\\{ord(each):03o}" for each in key),
-    "javascript escapes": lambda key: "".join(f"\\u{{{ord(each):x}}}" for each in key),
+    "python escapes": lambda key: "".join(f"\\x{ord(letter):02x}" for letter in key),
+    "octal escapes": lambda key: "".join(f"\\{ord(letter):03o}" for letter in key),
+    "javascript escapes": lambda key: "".join(f"\\u{{{ord(letter):x}}}" for letter in key),
     "a json string": lambda key: json.dumps(key)[1:-1],
     "a json string in a json string": lambda key: json.dumps(json.dumps(key))[3:-3],
     "percent": lambda key: urllib.parse.quote(key, safe=""),
-    "percent of every character": lambda key: "".join(f"%{ord(each):02X}" for each in key),
+    "percent of every character": lambda key: "".join(f"%{ord(letter):02X}" for letter in key),
     "percent twice": lambda key: urllib.parse.quote(urllib.parse.quote(key, safe=""), safe=""),
     "html": lambda key: html.escape(key),
-    "html numbers": lambda key: "".join(f"&#{ord(each)};" for each in key),
-    "html hexadecimal numbers": lambda key: "".join(f"&#x{ord(each):04X};" for each in key),
-    "html twice": lambda key: html.escape("".join(f"&#{ord(each)};" for each in key)),
-    "quoted-printable": lambda key: "".join(f"={ord(each):02X}" for each in key),
-    "markdown": lambda key: "".join(each if each.isalnum() else f"\\{each}" for each in key),
+    "html numbers": lambda key: "".join(f"&#{ord(letter)};" for letter in key),
+    "html hexadecimal numbers": lambda key: "".join(f"&#x{ord(letter):04X};" for letter in key),
+    "html twice": lambda key: html.escape("".join(f"&#{ord(letter)};" for letter in key)),
+    "quoted-printable": lambda key: "".join(f"={ord(letter):02X}" for letter in key),
+    "markdown": lambda key: "".join(letter if letter.isalnum() else f"\\{letter}" for letter in key),
     "base64": lambda key: base64.b64encode(key.encode()).decode(),
     "base64 of a header": lambda key: base64.b64encode(f"Bearer {key}\n".encode()).decode(),
     "base64 of a user": lambda key: base64.urlsafe_b64encode(f"u:{key}".encode()).decode(),
@@ -86,9 +86,9 @@ def test_removal_takes_a_time_linear_in_the_text(part):
         text = part * (size // len(part))
         times = []
         for _ in range(3):
-            begun = time.process_time()
+            start = time.process_time()
             redactor.text(text)
-            times.append(time.process_time() - begun)
+            times.append(time.process_time() - start)
         return min(times)
 
     assert seconds(160_000) < 64 * max(seconds(10_000), 0.0005)  # 16 is linear, 256 quadratic
@@ -100,8 +100,8 @@ def test_the_key_is_in_no_reply_that_is_kept(form, server, chat, ask, tmp_path):
     twice = completion("a").replace(b'"a"', json.dumps(f"now {repeated}").encode())
     server.actions = [says(f"code with {repeated}", repeated[:4000]), sends(twice), says(None, refusal=repeated)]
     replies = Cached(chat(), tmp_path).ask(ask("a", "b", "c"))
-    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()).decode()
-    for text in (kept, *(part for reply in replies for part in (reply.text, reply.finish, reply.raw))):
+    stored_text = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()).decode()
+    for text in (stored_text, *(part for reply in replies for part in (reply.text, reply.finish, reply.raw))):
         if not form.startswith("base64 of"):
             assert repeated not in text
             assert json.dumps(repeated)[1:-1] not in text
@@ -113,15 +113,15 @@ def test_the_key_is_in_no_reply_that_is_kept(form, server, chat, ask, tmp_path):
 def test_the_key_is_in_no_error_that_is_shown(form, status, server, chat, ask):
     repeated = FORMS[form](SECRET)
     server.otherwise = fails(status, f"bad {repeated}" + "x" * 150 + repeated, code=f"c {repeated}")
-    with pytest.raises(GradatimError) as told:
+    with pytest.raises(GradatimError) as error:
         chat(retries=0).ask(ask("a"))
-    shown = "".join(traceback.format_exception(told.value)) + repr(told.value)
-    assert repeated not in shown
-    assert SECRET[:12] not in shown
+    output = "".join(traceback.format_exception(error.value)) + repr(error.value)
+    assert repeated not in output
+    assert SECRET[:12] not in output
 
 
 def test_a_long_error_is_not_cut_in_the_middle_of_the_key(server, chat, ask):
     server.otherwise = fails(400, "y" * 190 + SECRET)
-    with pytest.raises(GradatimError) as told:
+    with pytest.raises(GradatimError) as error:
         chat(retries=0).ask(ask("a"))
-    assert SECRET[:4] not in str(told.value)
+    assert SECRET[:4] not in str(error.value)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradatim.design import Terms, ask_design, describe_samples, tell
+from gradatim.design import Terms, describe_samples, design_facts, request_design
 from gradatim.errors import RecipeError, UserError
 from gradatim.programs import generate
 from gradatim.schedule import make_bands
@@ -32,80 +32,80 @@ def teaching(*replies: str | None) -> tuple[LanguageTeacher, ScriptedChat]:
 
 def test_a_good_design_takes_one_request() -> None:
     teacher, chat = teaching(GOOD)
-    asked = ask_design(teacher, FACTS, TERMS)
-    assert asked.made().cycles[0][0] == StageSpec("a", (1.0, 0.0), 1000)
-    assert (asked.replies, asked.faults) == ((GOOD,), ((),))
+    outcome = request_design(teacher, FACTS, TERMS)
+    assert outcome.require_design().cycles[0][0] == StageSpec("a", (1.0, 0.0), 1000)
+    assert (outcome.replies, outcome.faults) == ((GOOD,), ((),))
     assert len(chat.asked) == 1
     assert chat.asked[0].temperature == 0
-    said = chat.asked[0].messages[-1][1]
-    assert FACTS in said
-    assert '"maxItems": 4' in said  # the form, with its bounds
-    assert asked.used["requests"] == 1
-    assert asked.used["asked"] == {"design": 1}
+    message = chat.asked[0].messages[-1][1]
+    assert FACTS in message
+    assert '"maxItems": 4' in message  # the form, with its bounds
+    assert outcome.used["requests"] == 1
+    assert outcome.used["asked"] == {"design": 1}
 
 
 def test_faults_are_mended_once_with_the_reply_and_every_fault_in_view() -> None:
     teacher, chat = teaching(SHORT, GOOD)
-    asked = ask_design(teacher, FACTS, TERMS)
-    assert asked.made().reason == "All."
-    assert asked.replies == (SHORT, GOOD)
-    assert len(asked.faults[0]) == 3  # the band, nothing that is used, the budget
-    said = chat.asked[1].messages[-1][1]
-    assert SHORT in said
-    assert FACTS in said
-    assert all(f"- {fault}" in said for fault in asked.faults[0])
-    assert asked.used["asked_again"] == {"design-mend": 1}
+    outcome = request_design(teacher, FACTS, TERMS)
+    assert outcome.require_design().reason == "All."
+    assert outcome.replies == (SHORT, GOOD)
+    assert len(outcome.faults[0]) == 3  # the band, nothing that is used, the budget
+    message = chat.asked[1].messages[-1][1]
+    assert SHORT in message
+    assert FACTS in message
+    assert all(f"- {fault}" in message for fault in outcome.faults[0])
+    assert outcome.used["asked_again"] == {"design-mend": 1}
 
 
 def test_half_of_a_surrogate_pair_in_a_reply_can_be_shown_to_the_teacher_again() -> None:
     teacher, chat = teaching('{"reason": "\ud83d"}', GOOD)
-    assert ask_design(teacher, FACTS, TERMS).made().reason == "All."
+    assert request_design(teacher, FACTS, TERMS).require_design().reason == "All."
     assert all(text.encode() for _, text in chat.asked[1].messages)
 
 
 @pytest.mark.parametrize("second", [SHORT, "no JSON", "", None])
 def test_what_cannot_be_used_twice_is_an_error_with_its_faults_and_no_third_request(second: str | None) -> None:
     teacher, chat = teaching("nonsense", second, GOOD)
-    asked = ask_design(teacher, FACTS, TERMS)
-    assert asked.design is None
-    assert asked.replies == ("nonsense", second or None)
+    outcome = request_design(teacher, FACTS, TERMS)
+    assert outcome.design is None
+    assert outcome.replies == ("nonsense", second or None)
     assert len(chat.asked) == 2
-    with pytest.raises(RecipeError) as told:
-        asked.made()
-    assert told.value.faults == asked.faults[1]
-    assert asked.faults[1][0] in str(told.value)
+    with pytest.raises(RecipeError) as error:
+        outcome.require_design()
+    assert error.value.faults == outcome.faults[1]
+    assert outcome.faults[1][0] in str(error.value)
 
 
 @pytest.mark.parametrize("first", [None, "", "  \n"])
 def test_a_reply_that_never_came_is_asked_for_again(first: str | None) -> None:
     teacher, chat = teaching(first, GOOD)
-    assert ask_design(teacher, FACTS, TERMS).made().reason == "All."
+    assert request_design(teacher, FACTS, TERMS).require_design().reason == "All."
     assert "no reply could be had" in chat.asked[1].messages[-1][1]
 
 
 def test_thousands_of_faults_do_not_become_a_letter_of_thousands_of_lines() -> None:
     stage = {"name": "!", "share": 2, "bands": {"x": 1}}
     teacher, chat = teaching(json.dumps({"reason": "r", "cycles": [{"stages": [stage] * 900}]}), GOOD)
-    asked = ask_design(teacher, FACTS, TERMS)
-    assert len(asked.faults[0]) > 2000
+    outcome = request_design(teacher, FACTS, TERMS)
+    assert len(outcome.faults[0]) > 2000
     assert chat.asked[1].messages[-1][1].count("\n- ") < 40
 
 
 def test_the_same_question_is_answered_from_the_store_and_another_draw_is_asked_anew(tmp_path: Path) -> None:
     chats = [ScriptedChat([SHORT, GOOD], name="one"), ScriptedChat([], name="one"), ScriptedChat([GOOD], name="one")]
-    first, again, other = (LanguageTeacher(Cached(chat, tmp_path)) for chat in chats)
-    asked = ask_design(first, FACTS, TERMS)
-    kept = ask_design(again, FACTS, TERMS)
-    assert (kept.design, kept.replies, kept.faults) == (asked.design, asked.replies, asked.faults)
+    first, again, third = (LanguageTeacher(Cached(chat, tmp_path)) for chat in chats)
+    outcome = request_design(first, FACTS, TERMS)
+    stored = request_design(again, FACTS, TERMS)
+    assert (stored.design, stored.replies, stored.faults) == (outcome.design, outcome.replies, outcome.faults)
     assert chats[1].asked == []
-    assert ask_design(other, FACTS, TERMS, draw=1).replies == (GOOD,)
+    assert request_design(third, FACTS, TERMS, draw=1).replies == (GOOD,)
     assert chats[2].asked[0].temperature > 0
 
 
 def test_it_is_asked_in_the_words_of_a_user_who_has_words_of_his_own(tmp_path: Path) -> None:
     (tmp_path / "design.md").write_text("Plan this: {facts}\nas {form}")
     chat = ScriptedChat([SHORT, GOOD])
-    ask_design(LanguageTeacher(chat, tmp_path), FACTS, TERMS)
+    request_design(LanguageTeacher(chat, tmp_path), FACTS, TERMS)
     first, second = (request.messages[-1][1] for request in chat.asked)
     assert first.startswith(f"Plan this: {FACTS}")
     assert "Mend every one of them" in second  # what the folder lacks comes from the package
@@ -113,7 +113,7 @@ def test_it_is_asked_in_the_words_of_a_user_who_has_words_of_his_own(tmp_path: P
 
 def test_the_oracle_designs_nothing() -> None:
     with pytest.raises(UserError, match="no opinion of a curriculum"):
-        ask_design(Oracle(), FACTS, TERMS)
+        request_design(Oracle(), FACTS, TERMS)
 
 
 @pytest.fixture(scope="module")
@@ -137,18 +137,18 @@ def test_the_samples_are_told_in_numbers_that_add_up(samples: dict[str, Any]) ->
 
 def result(loss: float = 1.5) -> StageResult:
     spec = StageSpec("start", (1.0, 0.5), 400, objective="answer_only")
-    found = SuiteResult("output", "greedy", {"all": {"all": Counts(171, 349)}})
-    known = {"easy": BandProgress(0.25, 0.75, 8), "hard": BandProgress(2.0, 0.125, 8)}
-    return StageResult(0, 0, spec, 50, {}, Fitted(3, 404, 9, 0, loss, 0.1, "00"), (found,), known)
+    suite = SuiteResult("output", "greedy", {"all": {"all": Counts(171, 349)}})
+    progress = {"easy": BandProgress(0.25, 0.75, 8), "hard": BandProgress(2.0, 0.125, 8)}
+    return StageResult(0, 0, spec, 50, {}, Fitted(3, 404, 9, 0, loss, 0.1, "00"), (suite,), progress)
 
 
 def test_the_learning_curves_are_those_of_validation_and_nothing_of_the_test_set(samples: dict[str, Any]) -> None:
     plan = ((StageSpec("rest", (1.0, 1.0), 1000),),)
     terms = Terms(("easy", "hard"), 1, 1000, 4, {"shuffled": {}, "sorted": {"first": "hard"}}, ("next_token",), plan)
     feedback = {"grades": {"easy": 3, "hard": 7}, "rows": 10, "teacher": {"cost": 5}}
-    text = tell(terms, cycle=1, samples=samples, setting={"x": 1}, so_far=[result()], feedback=feedback)
-    told = json.loads(text)
-    (so_far,) = told["stages_so_far"]
+    text = design_facts(terms, cycle=1, samples=samples, setting={"x": 1}, so_far=[result()], feedback=feedback)
+    facts = json.loads(text)
+    (so_far,) = facts["stages_so_far"]
     assert so_far["validation"]["hard"] == {"answers_right": 0.125, "loss": 2.0, "samples": 8}
     assert (so_far["bands"], so_far["objective"], so_far["training_loss"]) == (
         {"easy": 1, "hard": 0.5},
@@ -157,14 +157,14 @@ def test_the_learning_curves_are_those_of_validation_and_nothing_of_the_test_set
     )
     assert "171" not in text
     assert "349" not in text
-    assert told["questions_after_the_last_cycle"] == {"grades": {"easy": 3, "hard": 7}}
-    (cycle,) = told["plan_for_the_rest"]
+    assert facts["questions_after_the_last_cycle"] == {"grades": {"easy": 3, "hard": 7}}
+    (cycle,) = facts["plan_for_the_rest"]
     assert cycle["stages"][0]["share"] == 1
-    assert told["budget_left"] == {"tokens": 1000, "x": 1}
-    assert "(first: hard)" in told["orders"]["sorted"]
-    assert tell(terms, cycle=1, samples=samples, setting={"x": 1}, so_far=[result()], feedback=feedback) == text
+    assert facts["budget_left"] == {"tokens": 1000, "x": 1}
+    assert "(first: hard)" in facts["orders"]["sorted"]
+    assert design_facts(terms, cycle=1, samples=samples, setting={"x": 1}, so_far=[result()], feedback=feedback) == text
 
 
 def test_a_loss_that_is_no_number_is_told_as_unknown(samples: dict[str, Any]) -> None:
-    told = json.loads(tell(TERMS, cycle=0, samples=samples, setting={}, so_far=[result(float("nan"))]))
-    assert told["stages_so_far"][0]["training_loss"] is None
+    facts = json.loads(design_facts(TERMS, cycle=0, samples=samples, setting={}, so_far=[result(float("nan"))]))
+    assert facts["stages_so_far"][0]["training_loss"] is None

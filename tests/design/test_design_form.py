@@ -49,13 +49,13 @@ def changed(path: str, value: Any, content: Any = GOOD) -> Any:
     """``content`` with the value at a path such as ``cycles.0.stages``; ``...`` takes it away."""
     copied = copy.deepcopy(content)
     *above, last = [int(part) if part.isdigit() else part for part in path.split(".")]
-    place = copied
+    parent = copied
     for part in above:
-        place = place[part]
+        parent = parent[part]
     if value is ...:
-        del place[last]
+        del parent[last]
     else:
-        place[last] = value
+        parent[last] = value
     return copied
 
 
@@ -185,7 +185,7 @@ def test_a_share_that_is_worth_no_token_is_a_fault() -> None:
 def test_a_stage_of_less_than_a_step_is_a_fault_since_no_student_can_learn_less() -> None:
     def of(share: float, tokens: int) -> tuple[str, ...]:
         stages = [
-            {"name": name, "share": each, "bands": {"easy": 1}} for name, each in (("a", share), ("b", 1 - share))
+            {"name": name, "share": part, "bands": {"easy": 1}} for name, part in (("a", share), ("b", 1 - share))
         ]
         terms = Terms(("easy",), 1, tokens, 8, {"shuffled": {}}, ("next_token",), least=768)
         return read({"reason": "r", "cycles": [{"stages": stages}]}, terms)[1]
@@ -201,9 +201,9 @@ def test_a_plan_that_stands_can_be_kept_and_only_then() -> None:
     plan = read(GOOD)[0]
     assert plan is not None
     later = Terms(TERMS.bands, 2, TERMS.tokens, 3, TERMS.orders, TERMS.objectives, plan.cycles)
-    kept, faults = read({"reason": "It goes well.", "keep": True}, later)
+    design, faults = read({"reason": "It goes well.", "keep": True}, later)
     assert faults == ()
-    assert kept == Design("It goes well.", plan.cycles, kept=True)
+    assert design == Design("It goes well.", plan.cycles, kept=True)
     assert "cycles is left out" in read({**GOOD, "keep": True}, later)[1][0]
     assert read({**GOOD, "keep": False}, later)[0] == plan
 
@@ -269,16 +269,16 @@ def test_every_parting_of_the_budget_is_kept_to_the_token(weights: list[list[int
     cycles = [
         {
             "stages": [
-                {"name": f"s{place}", "share": part / total, "bands": {"hard": 1}} for place, part in enumerate(each)
+                {"name": f"s{index}", "share": part / total, "bands": {"hard": 1}} for index, part in enumerate(shares)
             ]
         }
-        for each in weights
+        for shares in weights
     ]
     terms = Terms(TERMS.bands, 2, tokens, 3, TERMS.orders, TERMS.objectives)
     design, faults = read({"reason": "r", "cycles": cycles}, terms)
     assert faults == ()
     assert design is not None
-    parts = [stage.tokens for stages in design.cycles for stage in stages]
-    assert sum(parts) == tokens
-    wanted = [part / total * tokens for each in weights for part in each]
-    assert all(abs(part - exact) <= 1 for part, exact in zip(parts, wanted, strict=True))
+    budgets = [stage.tokens for stages in design.cycles for stage in stages]
+    assert sum(budgets) == tokens
+    exact_budgets = [part / total * tokens for shares in weights for part in shares]
+    assert all(abs(part - exact) <= 1 for part, exact in zip(budgets, exact_budgets, strict=True))

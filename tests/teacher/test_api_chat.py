@@ -28,7 +28,7 @@ def texts(replies):
 def test_replies_stand_in_the_order_of_the_requests_whatever_order_they_came_in(server, chat, ask):
     arrived = []
     server.actions = [waits(0.15), waits(0.05), echo, echo]
-    replies = chat(concurrency=4).ask(ask("a", "b", "c", "d"), received=lambda place, reply: arrived.append(reply.text))
+    replies = chat(concurrency=4).ask(ask("a", "b", "c", "d"), received=lambda index, reply: arrived.append(reply.text))
     assert texts(replies) == [
         "re: " + body["messages"][-1]["content"]
         for body in sorted(server.heard, key=lambda body: body["messages"][-1]["content"])
@@ -56,9 +56,9 @@ def test_a_request_says_model_messages_limit_temperature_and_a_seed_of_its_draw(
 
 
 def test_tokens_and_cost_are_counted_as_the_server_tells_them(server, chat, ask):
-    made = chat(budget=Budget(prices=(100.0, 1000.0)))
-    made.ask(ask("a", "b"))
-    facts = made.facts
+    api_chat = chat(budget=Budget(prices=(100.0, 1000.0)))
+    api_chat.ask(ask("a", "b"))
+    facts = api_chat.facts
     assert (facts["requests"], facts["prompt_tokens"], facts["completion_tokens"]) == (2, 20, 10)
     assert facts["cost"] == pytest.approx(20 * 100e-6 + 10 * 1000e-6)
     assert (facts["retries"], facts["failed"], facts["without_usage"]) == (0, {}, 0)
@@ -77,11 +77,11 @@ def test_a_reply_without_usage_counts_as_the_most_it_can_have_been(server, chat,
     body = json.loads(completion("x"))
     del body["usage"]
     server.actions = [sends(json.dumps(body).encode())]
-    made = chat()
-    made.ask(ask("abc", max_tokens=40))
-    assert made.facts["without_usage"] == 1
-    assert made.facts["completion_tokens"] == 40
-    assert made.facts["prompt_tokens"] >= 3
+    api_chat = chat()
+    api_chat.ask(ask("abc", max_tokens=40))
+    assert api_chat.facts["without_usage"] == 1
+    assert api_chat.facts["completion_tokens"] == 40
+    assert api_chat.facts["prompt_tokens"] >= 3
 
 
 STUMBLES = {
@@ -96,26 +96,26 @@ STUMBLES = {
 @pytest.mark.parametrize("cause", STUMBLES)
 def test_what_stumbles_is_asked_again_and_counted_by_its_cause(cause, server, chat, ask):
     server.actions = [STUMBLES[cause], STUMBLES[cause]]
-    made = chat()
-    assert texts(made.ask(ask("a", "b"))) == ["re: a", "re: b"]
-    assert made.facts["retried"] == {cause: 2}
-    assert made.facts["retries"] == 2
-    assert made.facts["requests"] == 2
+    api_chat = chat()
+    assert texts(api_chat.ask(ask("a", "b"))) == ["re: a", "re: b"]
+    assert api_chat.facts["retried"] == {cause: 2}
+    assert api_chat.facts["retries"] == 2
+    assert api_chat.facts["requests"] == 2
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b'{"choices": []}', b'{"error": {"message": "x"}}', b"\xff\xfe"])
 def test_a_body_that_is_no_completion_is_asked_for_again(body, server, chat, ask):
     server.actions = [sends(body)]
-    made = chat()
-    assert texts(made.ask(ask("a"))) == ["re: a"]
-    assert made.facts["retried"] == {"broken reply": 1}
+    api_chat = chat()
+    assert texts(api_chat.ask(ask("a"))) == ["re: a"]
+    assert api_chat.facts["retried"] == {"broken reply": 1}
 
 
 def test_a_slow_reply_is_a_timeout_and_is_asked_for_again(server, chat, ask):
     server.actions = [waits(0.6)]
-    made = chat(seconds=0.15)
-    assert texts(made.ask(ask("a"))) == ["re: a"]
-    assert made.facts["retried"] == {"timeout": 1}
+    api_chat = chat(seconds=0.15)
+    assert texts(api_chat.ask(ask("a"))) == ["re: a"]
+    assert api_chat.facts["retried"] == {"timeout": 1}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_server_that_wants_quiet_gets_it_from_all_threads(server, chat, ask):
     server.actions = [fails(429, headers={"Retry-After": "0.2"})]
     server.otherwise = waits(0.02)
     chat(concurrency=2).ask(ask(*"abcdef"))
-    asked_in_between = [each for each in server.times[2:] if 0.03 < each - server.times[0] < 0.2]
+    asked_in_between = [moment for moment in server.times[2:] if 0.03 < moment - server.times[0] < 0.2]
     assert asked_in_between == []
 
 
@@ -153,25 +153,25 @@ def test_pauses_grow_when_the_server_names_none(server, chat, ask):
 
 def test_a_server_that_asks_to_come_back_much_later_is_told_and_not_waited_for(server, chat, ask):
     server.actions = [fails(429, headers={"Retry-After": "3600"})]
-    with pytest.raises(TeacherFailed, match=r"come back in 3600 seconds.*same command"):
+    with pytest.raises(TeacherFailed, match=r"wait of 3600 seconds.*same command"):
         chat().ask(ask("a"))
 
 
 def test_a_server_that_is_not_there_is_told_soon(server, chat, ask):
-    made = chat(retries=50)
-    made.base_url = "http://127.0.0.1:9/v1"
+    api_chat = chat(retries=50)
+    api_chat.base_url = "http://127.0.0.1:9/v1"
     with pytest.raises(TeacherFailed, match=r"127\.0\.0\.1:9.*does not answer.*connection.*same command"):
-        made.ask(ask("a"))
-    assert made.facts["retries"] == 2
+        api_chat.ask(ask("a"))
+    assert api_chat.facts["retries"] == 2
 
 
 def test_a_server_that_goes_down_in_the_middle_is_told_with_what_is_kept(server, chat, ask):
-    kept = []
+    replies = []
     server.actions = [echo, echo]
     server.otherwise = fails(503)
-    with pytest.raises(TeacherFailed, match=r"does not answer any more.*503.*\(2 just now\) are kept"):
-        chat().ask(ask(*"abcd"), received=lambda place, reply: kept.append((place, reply.text)))
-    assert kept == [(0, "re: a"), (1, "re: b")]
+    with pytest.raises(TeacherFailed, match=r"does not answer any more.*503.*\(2 just now\) are stored"):
+        chat().ask(ask(*"abcd"), received=lambda index, reply: replies.append((index, reply.text)))
+    assert replies == [(0, "re: a"), (1, "re: b")]
 
 
 def test_one_request_that_always_fails_does_not_stop_the_others(server, chat, ask):
@@ -179,18 +179,18 @@ def test_one_request_that_always_fails_does_not_stop_the_others(server, chat, as
         (fails(500) if body["messages"][-1]["content"] == "poison" else waits(0.01))(handler, body)
 
     server.otherwise = poisoned
-    made = chat(concurrency=2, first_wait=0.03)
-    replies = made.ask(ask("a", "poison", *"bcdefghijklmnopqrs"))
+    api_chat = chat(concurrency=2, first_wait=0.03)
+    replies = api_chat.ask(ask("a", "poison", *"bcdefghijklmnopqrs"))
     assert replies[1] is None
     assert [reply for reply in replies if reply is None] == [None]
-    assert made.facts["failed"] == {"500": 1}
+    assert api_chat.facts["failed"] == {"500": 1}
 
 
 def test_a_request_that_the_server_does_not_take_has_no_reply_and_is_not_repeated(server, chat, ask):
     server.actions = [echo, fails(400, "too long"), echo]
-    made = chat()
-    assert texts(made.ask(ask("a", "b", "c"))) == ["re: a", None, "re: c"]
-    assert made.facts["failed"] == {"rejected": 1}
+    api_chat = chat()
+    assert texts(api_chat.ask(ask("a", "b", "c"))) == ["re: a", None, "re: c"]
+    assert api_chat.facts["failed"] == {"rejected": 1}
     assert len(server.heard) == 3
 
 
@@ -246,16 +246,16 @@ def test_without_a_key_nothing_is_asked(server, chat, ask, monkeypatch):
 
 
 def test_a_key_where_its_name_should_be_is_refused_and_not_repeated():
-    with pytest.raises(RecipeError, match="never the key") as told:
+    with pytest.raises(RecipeError, match="never the key") as error:
         ApiChat("https://host/v1", "m", key=SECRET)
-    assert SECRET not in "".join(traceback.format_exception(told.value))
+    assert SECRET not in "".join(traceback.format_exception(error.value))
 
 
 @pytest.mark.parametrize("address", [f"https://me:{SECRET}@host/v1", f"https://host/v1?key={SECRET}"])
 def test_an_address_with_a_secret_is_refused_and_not_repeated(address):
-    with pytest.raises(RecipeError, match="secrets") as told:
+    with pytest.raises(RecipeError, match="secrets") as error:
         ApiChat(address, "m")
-    assert SECRET not in str(told.value)
+    assert SECRET not in str(error.value)
 
 
 @pytest.mark.parametrize("address", ["host/v1", "ftp://host", "http:///v1", "", "http://[::1"])
@@ -277,11 +277,11 @@ def test_what_is_no_address_is_refused(address):
 )
 def test_the_key_is_in_no_error_no_traceback_no_log_and_no_fact(action, server, chat, ask, caplog):
     server.otherwise = action
-    made = chat()
-    with caplog.at_level(logging.DEBUG), pytest.raises((UserError, TeacherFailed)) as told:
-        made.ask(ask("a"))
-    shown = "".join(traceback.format_exception(told.value)) + repr(told.value) + repr(made) + str(made.facts)
-    assert SECRET not in shown + caplog.text + str(vars(made)) + made.identity
+    api_chat = chat()
+    with caplog.at_level(logging.DEBUG), pytest.raises((UserError, TeacherFailed)) as error:
+        api_chat.ask(ask("a"))
+    output = "".join(traceback.format_exception(error.value)) + repr(error.value) + repr(api_chat) + str(api_chat.facts)
+    assert SECRET not in output + caplog.text + str(vars(api_chat)) + api_chat.identity
     assert caplog.records  # the client does log
 
 
@@ -293,21 +293,21 @@ def test_a_refused_key_is_the_users_mistake_and_names_the_variable(server, chat,
 
 
 def test_a_budget_in_tokens_is_never_overdrawn_and_says_how_to_go_on(server, chat, ask):
-    kept = []
-    made = chat(budget=Budget(tokens=200), concurrency=4)
+    replies = []
+    api_chat = chat(budget=Budget(tokens=200), concurrency=4)
     # A request for one byte may take 1 + 32 + 50 tokens and takes 15: two fit at a time.
-    with pytest.raises(BudgetReached, match=r"\d+ tokens spent; allowed: 200 tokens; try: the same command") as told:
-        made.ask(ask(*"abcdefghijklmnopqrs", max_tokens=50), received=lambda place, reply: kept.append(place))
-    assert told.value.tokens == 15 * len(kept) == 15 * len(server.heard)
-    assert 200 - 83 < told.value.tokens <= 200
+    with pytest.raises(BudgetReached, match=r"\d+ tokens spent; allowed: 200 tokens; try: the same command") as error:
+        api_chat.ask(ask(*"abcdefghijklmnopqrs", max_tokens=50), received=lambda index, reply: replies.append(index))
+    assert error.value.tokens == 15 * len(replies) == 15 * len(server.heard)
+    assert 200 - 83 < error.value.tokens <= 200
 
 
 def test_a_budget_in_money_stops_as_well(server, chat, ask):
-    made = chat(budget=Budget(money=0.05, prices=(1000.0, 1000.0)))
-    with pytest.raises(BudgetReached, match=r"price of 0\.0\d+ spent; allowed: a price of 0\.05") as told:
-        made.ask(ask(*"abcdef", max_tokens=1))
-    assert told.value.money == pytest.approx(0.015 * len(server.heard))
-    assert 0 < told.value.money <= 0.05
+    api_chat = chat(budget=Budget(money=0.05, prices=(1000.0, 1000.0)))
+    with pytest.raises(BudgetReached, match=r"price of 0\.0\d+ spent; allowed: a price of 0\.05") as error:
+        api_chat.ask(ask(*"abcdef", max_tokens=1))
+    assert error.value.money == pytest.approx(0.015 * len(server.heard))
+    assert 0 < error.value.money <= 0.05
 
 
 def test_a_budget_in_money_without_prices_is_refused():
@@ -317,8 +317,8 @@ def test_a_budget_in_money_without_prices_is_refused():
 
 def test_what_fails_costs_nothing_of_the_budget(server, chat, ask):
     server.actions = [fails(500), fails(500)]
-    made = chat(budget=Budget(tokens=90))
-    assert texts(made.ask(ask("a", max_tokens=50))) == ["re: a"]
+    api_chat = chat(budget=Budget(tokens=90))
+    assert texts(api_chat.ask(ask("a", max_tokens=50))) == ["re: a"]
 
 
 def test_requests_a_minute_are_spaced():
@@ -363,7 +363,7 @@ def test_a_request_waits_for_the_budget_that_others_may_give_back():
 
 
 def test_what_is_under_way_still_arrives_when_the_user_stops(server, chat, ask):
-    kept = []
+    replies = []
     server.otherwise = waits(0.1)
 
     def listen(event):
@@ -371,12 +371,12 @@ def test_what_is_under_way_still_arrives_when_the_user_stops(server, chat, ask):
             raise Stopped("stopped")
 
     with pytest.raises(Stopped):
-        chat(concurrency=2).ask(ask(*"abcdefgh"), listen, lambda place, reply: kept.append(reply.text))
-    assert len(kept) == len(server.heard) < 8
+        chat(concurrency=2).ask(ask(*"abcdefgh"), listen, lambda index, reply: replies.append(reply.text))
+    assert len(replies) == len(server.heard) < 8
 
 
 def test_when_a_reply_cannot_be_kept_no_more_is_asked(server, chat, ask):
-    def full(place, reply):
+    def full(index, reply):
         raise StorageFailed("the disk is full")
 
     with pytest.raises(StorageFailed, match="disk is full"):
@@ -395,6 +395,6 @@ def test_a_limit_that_makes_no_sense_is_refused():
 
 def test_nothing_to_ask_needs_no_server_and_no_key(chat, monkeypatch):
     monkeypatch.delenv("TEACHER_KEY")
-    begun = time.monotonic()
+    start = time.monotonic()
     assert chat().ask([]) == []
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - start < 0.5

@@ -73,10 +73,11 @@ def test_another_endpoint_is_asked_anew(store, ask):
 
 def test_equal_requests_of_one_call_are_asked_once(store, ask):
     chat = ScriptedChat(words)
-    made = Cached(chat, store)
-    assert texts(made.ask(ask("a", "b", "a", "a"))) == ["a 0", "b 0", "a 0", "a 0"]
+    cached_chat = Cached(chat, store)
+    assert texts(cached_chat.ask(ask("a", "b", "a", "a"))) == ["a 0", "b 0", "a 0", "a 0"]
     assert len(chat.asked) == 2
-    assert (made.facts["requests"], made.facts["cached"], made.facts["paid"]["requests"]) == (4, 2, 2)
+    facts = cached_chat.facts
+    assert (facts["requests"], facts["cached"], facts["paid"]["requests"]) == (4, 2, 2)
 
 
 def test_facts_tell_what_the_work_takes_and_what_was_paid_now(store, ask, server, chat):
@@ -110,9 +111,9 @@ def test_what_the_endpoint_sent_is_kept_raw_without_the_key(store, ask, server, 
     ]
     assert json.loads(again[1].raw)["choices"][0]["message"]["refusal"] == "I cannot."
     assert len(server.heard) == 3
-    kept = b"".join(path.read_bytes() for path in store.rglob("*") if path.is_file())
-    assert b"I cannot." in kept
-    assert SECRET.encode() not in kept
+    content = b"".join(path.read_bytes() for path in store.rglob("*") if path.is_file())
+    assert b"I cannot." in content
+    assert SECRET.encode() not in content
 
 
 def test_a_request_refused_for_good_is_not_kept(store, ask):
@@ -139,7 +140,7 @@ from gradatim.teacher.replay import ScriptedChat
 
 kind, url, folder, *names = sys.argv[1:]
 
-def asked(request):  # a client that starts quicker than openai's
+def answer(request):  # a client that starts quicker than openai's
     body = json.dumps({"messages": [{"content": request.messages[0][1]}]}).encode()
     with urllib.request.urlopen(urllib.request.Request(url + "/chat/completions", body)) as reply:
         return json.load(reply)["choices"][0]["message"]["content"]
@@ -148,7 +149,7 @@ if kind == "api":
     from gradatim.teacher.api import ApiChat
     chat = ApiChat(url, "m", key=None, concurrency=1, retries=0)
 else:
-    chat = ScriptedChat(asked)
+    chat = ScriptedChat(answer)
 chat = Cached(chat, folder)
 replies = chat.ask([Request((("user", name),)) for name in names])
 print(*[reply.text for reply in replies], chat.facts["paid"]["requests"], sep="|")
@@ -189,11 +190,11 @@ def test_two_processes_that_ask_the_same_at_once_pay_once(server, store):
     names = list("abcdefgh")
     server.otherwise = waits(0.05)
     both = [start(server, store, *order) for order in (names, names[::-1])]
-    told = [each.communicate(timeout=60) for each in both]
-    assert [out.split("|")[:-1] for out, _ in told] == [
+    outputs = [process.communicate(timeout=60) for process in both]
+    assert [out.split("|")[:-1] for out, _ in outputs] == [
         [f"re: {name}" for name in names],
         [f"re: {name}" for name in names[::-1]],
-    ], told
+    ], outputs
     assert sorted(server.asked()) == names
 
 
@@ -213,13 +214,15 @@ def test_what_a_process_did_not_finish_is_asked_by_the_one_that_waited(server, s
 def test_threads_of_one_process_share_it_too(store, ask):
     slow = ScriptedChat(lambda request: (time.sleep(0.02), words(request))[1])
     chats = [Cached(slow, store) for _ in range(3)]
-    found: list[list[str]] = []
-    threads = [threading.Thread(target=lambda chat=chat: found.append(texts(chat.ask(ask(*"abcd"))))) for chat in chats]
+    results: list[list[str]] = []
+    threads = [
+        threading.Thread(target=lambda chat=chat: results.append(texts(chat.ask(ask(*"abcd"))))) for chat in chats
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [[f"{name} 0" for name in "abcd"]] * 3
+    assert results == [[f"{name} 0" for name in "abcd"]] * 3
     assert len(slow.asked) == 4
 
 
@@ -240,10 +243,10 @@ def test_damage_loses_the_damaged_reply_only(harm, store, ask):
     else:
         path.write_bytes(b"")
     chat = ScriptedChat(words)
-    made = Cached(chat, store)
-    assert texts(made.ask(ask(*"abcdefghij"))) == [f"{name} 0" for name in "abcdefghij"]
+    cached_chat = Cached(chat, store)
+    assert texts(cached_chat.ask(ask(*"abcdefghij"))) == [f"{name} 0" for name in "abcdefghij"]
     assert len(chat.asked) == lost
-    assert (made.facts["damaged"] > 0) == (harm in ("flipped", "rubbish"))  # a cut line may still be written
+    assert (cached_chat.facts["damaged"] > 0) == (harm in ("flipped", "rubbish"))  # a cut line may still be written
     # What was asked again is kept beside the damage.
     last = ScriptedChat(words)
     assert texts(Cached(last, store).ask(ask(*"abcdefghij"))) == [f"{name} 0" for name in "abcdefghij"]
@@ -252,26 +255,26 @@ def test_damage_loses_the_damaged_reply_only(harm, store, ask):
 
 def test_damage_that_comes_while_it_is_open_is_noticed(store, ask):
     chat = ScriptedChat(words)
-    made = Cached(chat, store)
-    made.ask(ask("a"))
-    made.ask(ask("a"))
+    cached_chat = Cached(chat, store)
+    cached_chat.ask(ask("a"))
+    cached_chat.ask(ask("a"))
     files(store)[0].write_bytes(b"x" * files(store)[0].stat().st_size)
-    assert texts(made.ask(ask("a"))) == ["a 0"]
+    assert texts(cached_chat.ask(ask("a"))) == ["a 0"]
     assert len(chat.asked) == 2
 
 
 def test_a_store_that_cannot_be_written_stops_before_more_is_paid(store, ask):
     store.write_text("a file where a folder should be")
     chat = ScriptedChat(words)
-    with pytest.raises(StorageFailed, match=r"replies cannot be kept.*GRADATIM_CACHE"):
+    with pytest.raises(StorageFailed, match=r"replies cannot be stored.*GRADATIM_CACHE"):
         Cached(chat, store).ask(ask("a", "b"))
     assert chat.asked == []
 
 
 def test_a_budget_is_the_accounts_over_all_its_processes(store, ask, server, chat):
     def run(account: str, tokens: int, *names: str) -> None:
-        made = Cached(chat(budget=Budget(tokens=tokens)), store, account=account)
-        made.ask(ask(*names, max_tokens=8))
+        cached_chat = Cached(chat(budget=Budget(tokens=tokens)), store, account=account)
+        cached_chat.ask(ask(*names, max_tokens=8))
 
     with pytest.raises(BudgetReached) as first:
         run("run-1", 100, *"abcdefghij")
@@ -292,12 +295,12 @@ def test_only_a_budget_has_all_that_was_ever_paid_read(limited, store, ask, chat
     other = next(name for name in ("00", "01") if not request_key(chat().identity, asked[0]).startswith(name))
     (store / "1").mkdir(parents=True)
     (store / "1" / f"{other}.jsonl").write_bytes(line_of({"key": other * 32, "account": "run", **PAID}))
-    made = Cached(chat(budget=Budget(tokens=1000 if limited else None)), store, account="run")
-    made.ask(asked)
+    cached_chat = Cached(chat(budget=Budget(tokens=1000 if limited else None)), store, account="run")
+    cached_chat.ask(asked)
     assert (store / "1" / "accounts.json").exists() == limited
-    made.chat.budget.tokens = 0  # so that it tells what it knows to be spent
+    cached_chat.chat.budget.tokens = 0  # so that the error contains the earlier spending
     with pytest.raises(BudgetReached) as reached:
-        made.ask(ask("b", max_tokens=8))
+        cached_chat.ask(ask("b", max_tokens=8))
     assert reached.value.tokens == 15 + 40 * limited
 
 
@@ -306,15 +309,15 @@ PAID = {"prompt_tokens": 30, "completion_tokens": 10}
 
 def filled(store: Path, *accounts: str, at: int = 0) -> Store:
     """A store with one reply for each account, all of them in one file."""
-    made = Store(store)
+    reply_store = Store(store)
     for number, account in enumerate(accounts, at):
-        made.put(f"aa{number:062x}", {"account": account, **PAID})
-    return made
+        reply_store.put(f"aa{number:062x}", {"account": account, **PAID})
+    return reply_store
 
 
 def test_what_was_paid_is_summed_by_account_and_read_once(store):
-    made = filled(store, "one", "two", "", "one")
-    assert (paid_on(made, "one"), paid_on(made, "two"), paid_on(made, "new")) == (
+    reply_store = filled(store, "one", "two", "", "one")
+    assert (paid_on(reply_store, "one"), paid_on(reply_store, "two"), paid_on(reply_store, "new")) == (
         Cost(60, 20),
         Cost(30, 10),
         Cost(0, 0),
@@ -322,43 +325,43 @@ def test_what_was_paid_is_summed_by_account_and_read_once(store):
     path = store / "1" / "aa.jsonl"
     path.write_bytes(b"x" * path.stat().st_size)  # who reads it again has lost what it said
     filled(store, "one", "new", at=4)
-    assert (paid_on(made, "one"), paid_on(made, "new")) == (Cost(90, 30), Cost(30, 10))
+    assert (paid_on(reply_store, "one"), paid_on(reply_store, "new")) == (Cost(90, 30), Cost(30, 10))
 
 
 @pytest.mark.parametrize("harm", ["removed", "damaged", "emptied"])
 def test_sums_that_are_lost_are_made_anew(harm, store):
-    made = filled(store, "one", "one")
-    paid_on(made, "one")
+    reply_store = filled(store, "one", "one")
+    paid_on(reply_store, "one")
     sums = store / "1" / "accounts.json"
     if harm == "removed":
         sums.unlink()
     else:
         sums.write_bytes(sums.read_bytes().replace(b"60", b"6") if harm == "damaged" else b"")
-    assert paid_on(made, "one") == Cost(60, 20)
+    assert paid_on(reply_store, "one") == Cost(60, 20)
 
 
 def test_replies_that_were_taken_away_are_not_paid_any_more(store):
-    made = filled(store, "one", "one", "two")
-    paid_on(made, "one")
+    reply_store = filled(store, "one", "one", "two")
+    paid_on(reply_store, "one")
     path = store / "1" / "aa.jsonl"
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
-    assert (paid_on(made, "one"), paid_on(made, "two")) == (Cost(30, 10), Cost(0, 0))
+    assert (paid_on(reply_store, "one"), paid_on(reply_store, "two")) == (Cost(30, 10), Cost(0, 0))
 
 
 def test_a_reply_that_is_being_written_counts_when_it_is_whole(store):
-    made = filled(store, "one", "one")
+    reply_store = filled(store, "one", "one")
     path = store / "1" / "aa.jsonl"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-9])
-    assert paid_on(made, "one") == Cost(30, 10)
-    path.write_bytes(whole)
-    assert paid_on(made, "one") == Cost(60, 20)
+    content = path.read_bytes()
+    path.write_bytes(content[:-9])
+    assert paid_on(reply_store, "one") == Cost(30, 10)
+    path.write_bytes(content)
+    assert paid_on(reply_store, "one") == Cost(60, 20)
 
 
 def test_sums_that_cannot_be_kept_are_right_all_the_same(store):
-    made = filled(store, "one")
+    reply_store = filled(store, "one")
     (store / "1" / "accounts.json").mkdir()
-    assert paid_on(made, "one") == paid_on(made, "one") == Cost(30, 10)
+    assert paid_on(reply_store, "one") == paid_on(reply_store, "one") == Cost(30, 10)
 
 
 def test_the_cache_is_where_the_environment_says(tmp_path, ask, monkeypatch):
@@ -370,13 +373,13 @@ def test_the_cache_is_where_the_environment_says(tmp_path, ask, monkeypatch):
 
 
 def test_a_store_of_many_entries_keeps_places_and_not_texts_in_memory(store):
-    written, read = Store(store), Store(store)
+    writer, reader = Store(store), Store(store)
     keys = [f"{number:064x}" for number in range(0, 400, 7)]
     for key in keys:
-        written.put(key, {"text": "x" * 5000})
-    assert [(read.get(key) or {}).get("key") for key in keys] == keys
-    held = [value for value in vars(read).values() if isinstance(value, dict)]
-    assert sum(len(repr(each)) for each in held) < 100 * len(keys) + 4000
+        writer.put(key, {"text": "x" * 5000})
+    assert [(reader.get(key) or {}).get("key") for key in keys] == keys
+    indices = [value for value in vars(reader).values() if isinstance(value, dict)]
+    assert sum(len(repr(index)) for index in indices) < 100 * len(keys) + 4000
 
 
 @pytest.mark.parametrize(
@@ -396,9 +399,9 @@ def test_an_entry_of_an_older_version_that_cannot_be_used_is_asked_for_anew(stor
     entry = {"text": "old", "finish": "stop", "prompt_tokens": 1, "completion_tokens": 1, "raw": "", **stored}
     Store(store).put(key, {**entry, "account": "run"})
     chat = ScriptedChat(words)
-    made = Cached(chat, store, account="run")
-    assert texts(made.ask([request])) == ["a 0"]
-    assert made.facts["damaged"] == 1
+    cached_chat = Cached(chat, store, account="run")
+    assert texts(cached_chat.ask([request])) == ["a 0"]
+    assert cached_chat.facts["damaged"] == 1
     assert texts(Cached(chat, store).ask([request])) == ["a 0"]  # what was asked anew is kept
     assert len(chat.asked) == 1
     assert paid_on(Store(store), "run").tokens < 10**9
@@ -414,8 +417,8 @@ def test_replies_of_an_older_version_are_used(store, ask):
 
 
 def test_sums_of_an_older_version_with_impossible_figures_are_made_anew(store):
-    made = filled(store, "one")
-    paid_on(made, "one")
+    reply_store = filled(store, "one")
+    paid_on(reply_store, "one")
     sums = store / "1" / "accounts.json"
-    sums.write_bytes(line_of({"read": made.sizes(), "paid": {"one": [10**3999, 1]}}))
-    assert paid_on(made, "one") == Cost(30, 10)
+    sums.write_bytes(line_of({"read": reply_store.sizes(), "paid": {"one": [10**3999, 1]}}))
+    assert paid_on(reply_store, "one") == Cost(30, 10)

@@ -26,7 +26,7 @@ pytest.importorskip("tree_sitter", reason="programs are parsed with the extra 'l
 PYTHON = LANGUAGES.get("python")
 CODE = "def add(a, b):\n    return a + b\n"
 WRONG = "def add(a, b):\n    return a - b\n"
-SCORES = "".join(f"{part}: {1 if most == 1 else 2}\n" for part, most in RUBRIC.items())
+SCORES = "".join(f"{part}: {1 if maximum == 1 else 2}\n" for part, maximum in RUBRIC.items())
 
 
 def fenced(code: str, label: str = "python") -> str:
@@ -117,16 +117,16 @@ def test_a_grade_in_another_form_is_no_grade(reply):
 
 
 def test_a_question_stands_between_its_tags_and_its_tests_between_theirs():
-    asked = "<question>\nWrite f.\n</question>\n"
-    assert read_question(asked) == ("Write f.\n", None)
+    question = "<question>\nWrite f.\n</question>\n"
+    assert read_question(question) == ("Write f.\n", None)
     tests = "assert f(1) == 2\n"
-    assert read_question(f"{asked}<tests>\n{tests}</tests>") == ("Write f.\n", tests)
-    assert read_question(f"{asked}<tests>\n```python\n{tests}```\n</tests>") == ("Write f.\n", tests)
+    assert read_question(f"{question}<tests>\n{tests}</tests>") == ("Write f.\n", tests)
+    assert read_question(f"{question}<tests>\n```python\n{tests}```\n</tests>") == ("Write f.\n", tests)
     for broken in (
         "Write f.",
-        asked + asked,
+        question + question,
         "<question></question>",
-        f"{asked}<tests>\n{tests}",
+        f"{question}<tests>\n{tests}",
         "<question>Write f.",
     ):
         assert read_question(broken) is None
@@ -178,14 +178,14 @@ def test_a_new_question_follows_the_prompt_of_its_grade_and_knows_level_and_lang
     reply = "<question>\nWrite sub.\n</question>\n<tests>\nassert sub(3, 1) == 2\n</tests>"
     chat = ScriptedChat(lambda request: reply)
     teacher = LanguageTeacher(chat)
-    asked = {}
+    prompts = {}
     for grade in ("easy", "middle", "hard"):
-        (made,) = teacher.questions(samples, grade=grade)
-        asked[grade] = chat.asked[-1].messages[-1][1]
-        assert (made.prompt, made.level, made.language) == ("Write sub.\n", "L1", "python")
-        assert (made.answer, made.tests) == (None, "assert sub(3, 1) == 2\n")
-    assert len(set(asked.values())) == 3
-    assert all("Write add {x}." in text and CODE.strip() in text for text in asked.values())
+        (question,) = teacher.questions(samples, grade=grade)
+        prompts[grade] = chat.asked[-1].messages[-1][1]
+        assert (question.prompt, question.level, question.language) == ("Write sub.\n", "L1", "python")
+        assert (question.answer, question.tests) == (None, "assert sub(3, 1) == 2\n")
+    assert len(set(prompts.values())) == 3
+    assert all("Write add {x}." in text and CODE.strip() in text for text in prompts.values())
     with pytest.raises(UserError, match="did you mean 'easy'"):
         teacher.questions(samples, grade="esy")
 
@@ -201,8 +201,8 @@ def test_questions_about_printed_lines_are_asked_and_answered_in_their_own_form(
     teacher = LanguageTeacher(chat)
     assert teacher.answers(printing) == ["# 3\n"]
     assert teacher.faults(printing) == ["# 5\n"]
-    (made,) = teacher.questions(printing, grade="hard")
-    assert (made.prompt, made.answer) == (program + "# output\n", None)
+    (question,) = teacher.questions(printing, grade="hard")
+    assert (question.prompt, question.answer) == (program + "# output\n", None)
     assert set(teacher.facts["asked"]) == {"answer-output", "fault-output", "new-output"}
 
 
@@ -210,15 +210,15 @@ def test_the_rubric_is_asked_with_question_attempt_and_right_answer(samples):
     chat = ScriptedChat([graded(SCORES)])
     (grade,) = LanguageTeacher(chat).rubric(samples, [WRONG])
     assert grade.points == 6
-    said = chat.asked[0].messages[-1][1]
-    assert WRONG.strip() in said
-    assert CODE.strip() in said
+    text = chat.asked[0].messages[-1][1]
+    assert WRONG.strip() in text
+    assert CODE.strip() in text
 
 
 def test_seeds_are_asked_for_by_number_and_unreadable_ones_are_left_out():
     chat = ScriptedChat({"number 2 ": "no", "number": "<question>Write f.</question>"})
     seeds = LanguageTeacher(chat, language="c++").seeds(3, seed=4)
-    assert [(each.prompt, each.language) for each in seeds] == [("Write f.\n", "cpp")] * 2
+    assert [(seed.prompt, seed.language) for seed in seeds] == [("Write f.\n", "cpp")] * 2
     assert {request.draw for request in chat.asked} == {8, 9}
 
 
@@ -231,10 +231,10 @@ def test_every_packaged_prompt_fits_and_says_what_the_system_is():
     prompts = load_prompts()
     assert {path.stem for path in PACKAGED.glob("*.md")} == set(PLACEHOLDERS)
     for name, (needed, optional) in PLACEHOLDERS.items():
-        values = {each: f"<<{each}>>" for each in (*needed, *optional)}
+        values = {word: f"<<{word}>>" for word in (*needed, *optional)}
         (system, _), (user, text) = prompts.messages(name, values)
         assert (system, user) == ("system", "user")
-        assert all(f"<<{each}>>" in text for each in needed)
+        assert all(f"<<{word}>>" in text for word in needed)
 
 
 def test_a_folder_replaces_the_prompts_it_has(tmp_path, samples):
@@ -254,16 +254,16 @@ def test_all_faults_of_a_folder_of_prompts_are_told_at_once(tmp_path):
     (tmp_path / "answer.md").write_text("Solve {qestion}.")
     (tmp_path / "fault.md").write_text("Only a system {question} {answer}\n---\n")
     (tmp_path / "rubrik.md").write_text("x")
-    with pytest.raises(RecipeError) as told:
+    with pytest.raises(RecipeError) as error:
         load_prompts(tmp_path)
-    said = str(told.value)
+    text = str(error.value)
     for fault in (
         "{question} is missing",
         "no placeholder {qestion}",
         "no message for the user",
         "did you mean 'rubric'",
     ):
-        assert fault in said
+        assert fault in text
     with pytest.raises(DataError, match="no such folder"):
         load_prompts(tmp_path / "nowhere")
 

@@ -62,7 +62,7 @@ def test_tokens_are_counted_and_a_text_that_was_cut_off_says_so(folder):
     assert reply.finish in ("length", "stop", "empty")
     assert chat.facts["prompt_tokens"] == reply.prompt_tokens > 0
     long = chat.ask(requests(6, max_tokens=3))
-    assert "length" in {each.finish for each in long}
+    assert "length" in {reply.finish for reply in long}
 
 
 def test_what_the_model_cannot_read_has_no_reply_and_is_counted(folder):
@@ -74,7 +74,7 @@ def test_what_the_model_cannot_read_has_no_reply_and_is_counted(folder):
 
 def test_its_replies_arrive_batch_by_batch_and_are_kept(folder, tmp_path):
     arrived = []
-    LocalChat(folder, batch=2).ask(requests(5), received=lambda place, reply: arrived.append(place))
+    LocalChat(folder, batch=2).ask(requests(5), received=lambda index, reply: arrived.append(index))
     assert arrived == [0, 1, 2, 3, 4]
     first, second = Cached(LocalChat(folder), tmp_path), Cached(LocalChat(folder), tmp_path)
     assert first.ask(requests(3)) == second.ask(requests(3))

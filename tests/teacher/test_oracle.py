@@ -12,8 +12,7 @@ import pytest
 from gradatim.errors import DataError, RecipeError, UserError
 from gradatim.programs import LEVELS, canonical, generate
 from gradatim.table import make_table
-from gradatim.teacher.oracle import Oracle, oracle
-from gradatim.teacher.variations import kin, slips
+from gradatim.teacher.oracle import Oracle, mutations, oracle, variation
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +57,20 @@ def test_a_fault_is_printed_lines_that_are_not_the_right_ones(programs):
 @pytest.mark.parametrize("digits", [9, 99])
 def test_a_new_question_is_answered_as_python_answers_it(digits):
     parents = generate(70, digits=digits, seed=7).table
-    for made in Oracle(digits=digits).questions(parents, grade="hard"):
-        assert made.answer == printed_by_python(made.prompt)
-        assert made.prompt.endswith("\n# output\n")
-        assert all(int(number) <= digits for number in re.findall(r"\d+", made.prompt))
+    for question in Oracle(digits=digits).questions(parents, grade="hard"):
+        assert question.answer == printed_by_python(question.prompt)
+        assert question.prompt.endswith("\n# output\n")
+        assert all(int(number) <= digits for number in re.findall(r"\d+", question.prompt))
 
 
 def test_a_new_question_has_its_parents_level_and_statements_and_is_no_twin(programs):
     teacher = Oracle()
-    made = teacher.questions(programs, grade="hard")
+    questions = teacher.questions(programs, grade="hard")
     prompts, levels = programs["prompt"].to_pylist(), programs["level"].to_pylist()
-    assert [each.level for each in made] == levels
-    assert {each.language for each in made} == {"python"}
-    assert not any(canonical(new.prompt) == canonical(old) for new, old in zip(made, prompts, strict=True))
-    same = sum(shape(new.prompt) == shape(old) for new, old in zip(made, prompts, strict=True))
+    assert [question.level for question in questions] == levels
+    assert {question.language for question in questions} == {"python"}
+    assert not any(canonical(new.prompt) == canonical(old) for new, old in zip(questions, prompts, strict=True))
+    same = sum(shape(new.prompt) == shape(old) for new, old in zip(questions, prompts, strict=True))
     assert same == programs.num_rows - teacher.facts.get("redrawn", 0)
     assert same > 0.9 * programs.num_rows
 
@@ -79,21 +78,21 @@ def test_a_new_question_has_its_parents_level_and_statements_and_is_no_twin(prog
 def test_loops_of_new_questions_run_two_or_three_times():
     parents = generate(120, levels=["3.1", "3.2", "4.1"], seed=2).table
     teacher = Oracle()
-    for made in teacher.questions(parents, grade="easy"):
-        loop = re.search(r"^(?:for|while) .*:\n", made.prompt, re.MULTILINE)
-        counted = made.prompt[: loop.end()] + "\tprint(111)\n" + made.prompt[loop.end() :]
-        assert printed_by_python(counted).split().count("111") in (2, 3), made.prompt
+    for question in teacher.questions(parents, grade="easy"):
+        loop = re.search(r"^(?:for|while) .*:\n", question.prompt, re.MULTILINE)
+        instrumented = question.prompt[: loop.end()] + "\tprint(111)\n" + question.prompt[loop.end() :]
+        assert printed_by_python(instrumented).split().count("111") in (2, 3), question.prompt
 
 
 def test_another_draw_seed_or_grade_gives_other_questions_and_the_same_gives_the_same(programs):
     def prompts(**options):
         teacher = Oracle(seed=options.pop("seed", 0))
-        return [each.prompt for each in teacher.questions(programs, **{"grade": "hard", "draw": 0, **options})]
+        return [question.prompt for question in teacher.questions(programs, **{"grade": "hard", "draw": 0, **options})]
 
     first = prompts()
     assert first == prompts()
-    for other in ({"draw": 1}, {"seed": 1}, {"grade": "easy"}):
-        assert sum(a == b for a, b in zip(first, prompts(**other), strict=True)) < 0.2 * len(first)
+    for change in ({"draw": 1}, {"seed": 1}, {"grade": "easy"}):
+        assert sum(a == b for a, b in zip(first, prompts(**change), strict=True)) < 0.2 * len(first)
 
 
 def test_what_a_row_gets_hangs_on_its_id_and_not_on_its_place(programs):
@@ -107,33 +106,34 @@ def test_a_loop_that_is_not_the_grammars_is_redrawn_from_the_level():
     prompt = "a = 1\nwhile a < 100 :\n\ta = a * 2\nprint(a)\n# output\n"
     parent = make_table({"prompt": [prompt], "answer": ["# 128\n"], "level": ["4.1"], "language": ["python"]})
     teacher = Oracle()
-    (made,) = teacher.questions(parent, grade="hard")
+    (question,) = teacher.questions(parent, grade="hard")
     assert teacher.facts["redrawn"] == 1
-    assert made.answer == printed_by_python(made.prompt)
+    assert question.answer == printed_by_python(question.prompt)
     nowhere = parent.set_column(parent.column_names.index("level"), "level", [[None]])
     assert teacher.questions(nowhere, grade="hard") == [None]
 
 
-def test_kin_leaves_comments_and_keywords_alone():
-    made = kin("total = 3\nif not total < 2 and total > 1 :\n\tprint(total)\n# output\n", 9, Random(1))
-    assert made.endswith("# output\n")
-    assert "if not " in made
-    assert " and " in made
-    assert "total" not in made
+def test_a_variation_leaves_comments_and_keywords_alone():
+    program = variation("total = 3\nif not total < 2 and total > 1 :\n\tprint(total)\n# output\n", 9, Random(1))
+    assert program.endswith("# output\n")
+    assert "if not " in program
+    assert " and " in program
+    assert "total" not in program
 
 
-def test_slips_change_one_place_and_come_once_each():
+def test_mutations_change_one_place_and_come_once_each():
     program = "a = 3\nprint(a + 4)\n# output\n"
-    found = list(slips(program, Random(0)))
-    assert len(found) == len(set(found)) > 5
-    assert program not in found
-    assert {"a = 3\nprint(a - 4)\n# output\n", "a = 4\nprint(a + 4)\n# output\n"} <= set(found)
+    programs = list(mutations(program, Random(0)))
+    assert len(programs) == len(set(programs)) > 5
+    assert program not in programs
+    assert {"a = 3\nprint(a - 4)\n# output\n", "a = 4\nprint(a + 4)\n# output\n"} <= set(programs)
 
 
 def test_seeds_are_the_generators_programs():
     seeds = Oracle(levels=["1.1", "3.2"]).seeds(20, seed=5)
-    assert [each.prompt for each in seeds] == generate(20, levels=["1.1", "3.2"], seed=5).table["prompt"].to_pylist()
-    assert {each.level for each in seeds} == {"1.1", "3.2"}
+    generated = generate(20, levels=["1.1", "3.2"], seed=5).table
+    assert [question.prompt for question in seeds] == generated["prompt"].to_pylist()
+    assert {question.level for question in seeds} == {"1.1", "3.2"}
 
 
 def test_it_has_no_opinion_and_knows_its_grades(programs):
@@ -151,4 +151,4 @@ def test_wrong_options_are_the_users_mistake():
     with pytest.raises(RecipeError, match="no option 'level'"):
         oracle(level="1.1")
     published = {level for level in LEVELS if not level.startswith("0.")}
-    assert published == {each.level for each in oracle().seeds(70, seed=1)}
+    assert published == {question.level for question in oracle().seeds(70, seed=1)}

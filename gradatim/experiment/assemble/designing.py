@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ...corpus import Corpus
-    from ...design import Asked, Terms
+    from ...design import DesignOutcome, Terms
     from ...schedule import Bands
 
 __all__ = ["Designing", "check_designing", "only_designs"]
@@ -50,18 +50,20 @@ class Designing:
         feedback: Mapping[str, Any] | None = None,
         plan: Sequence[Sequence[StageSpec]] | None = None,
         draw: int = 0,
-    ) -> Asked:
+    ) -> DesignOutcome:
         """``corpus``, ``bands`` and ``difficulty`` are the cycle's; ``plan`` holds the stages that stood for the cycles
-        that are left, None before the first. See ``design.ask_design``."""
-        from ...design import ask_design, describe_samples, tell
+        that are left, None before the first. See ``design.request_design``."""
+        from ...design import describe_samples, design_facts, request_design
 
         assert self.shared is not None  # ``check_designing`` has seen to it
         samples = describe_samples(
             corpus.table("train"), bands, difficulty, corpus.lengths(), self.recipe.difficulty.metric
         )
         terms = self._terms(schedule, cycle, sum(done.spec.tokens for done in so_far), plan)
-        facts = tell(terms, cycle=cycle, samples=samples, setting=self._setting(), so_far=so_far, feedback=feedback)
-        return ask_design(self.shared, facts, terms, draw=draw)
+        facts = design_facts(
+            terms, cycle=cycle, samples=samples, setting=self._setting(), so_far=so_far, feedback=feedback
+        )
+        return request_design(self.shared, facts, terms, draw=draw)
 
     def _terms(self, schedule: Designed, cycle: int, spent: int, plan: Sequence[Sequence[StageSpec]] | None) -> Terms:
         from ...design import Terms
