@@ -11,14 +11,13 @@ Everything here is pure: no files, no model, no hidden randomness. It does not s
 not batch them or measure progress (``student``) and does not say what happens between stages (``run``).
 """
 
-from . import bandit, fade, frontier, mastery, pacing, self_paced  # noqa: F401  (they register themselves)
-from .adaptive import needs_of, needs_whole_samples
+from . import adaptive, continuous  # noqa: F401  (registration of their schedules)
 from .bands import PAPER_THRESHOLDS, Bands, check_cuts, make_bands
 from .designed import Designed
 from .matrix import SCHEDULES, Matrix, ScheduleFactory, split_budget
 from .orders import ORDERS, Arranged, Order, OrderFactory, category_codes
-from .preview import preview
-from .select_rows import probe_rows, realise, stage_seed, stage_table
+from .preview import needs_of, needs_whole_samples, preview
+from .selection import probe_rows, realise, stage_seed, stage_table
 
 __all__ = [
     "ORDERS",

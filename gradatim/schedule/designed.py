@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import RecipeError
 from ..options import strict
 from ..stage import Needs, StageResult, StageSpec
-from .adaptive import check_range
+from .continuous import check_range
 from .matrix import SCHEDULES, Matrix, order_of
 
 __all__ = ["Designed", "designed"]

@@ -1,7 +1,7 @@
-"""What stages would a schedule make, if nothing were known of the student?
+"""Properties of a schedule that can be determined without training: its stages, and what it needs to be measured.
 
-``preview`` walks a schedule with placeholder results. That is exact for a matrix; for a schedule that looks at results
-it is what happens while there are none. Nothing is trained here.
+``preview`` walks a schedule with placeholder results. That is exact for a matrix; for an adaptive schedule it gives the
+stages that follow while no results are available.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import math
 from collections.abc import Sequence
 
 from ..errors import RecipeError
-from ..stage import Fitted, Schedule, StageResult, StageSpec
+from ..stage import Fitted, Needs, Schedule, StageResult, StageSpec
 from .bands import Bands
 
-__all__ = ["preview"]
+__all__ = ["needs_of", "needs_whole_samples", "preview"]
 
 
 MOST_STAGES = 1000
@@ -49,3 +49,19 @@ def preview(schedule: Schedule, bands: Bands | Sequence[str], *, probed: int = 0
             )
         )
     return [result.spec for result in history]
+
+
+def needs_of(schedule: Schedule) -> Needs:
+    """What has to be measured after each stage of ``schedule``; nothing for one that does not say."""
+    needs = getattr(schedule, "needs", None)
+    return needs if isinstance(needs, Needs) else Needs()
+
+
+def needs_whole_samples(schedule: Schedule, bands: Sequence[str]) -> str | None:
+    """Why ``schedule`` cannot be learnt from crops at random places of a text, None when it can."""
+    for spec in [*preview(schedule, bands), *preview(schedule, bands, probed=1)]:
+        if spec.draws:
+            return f"the stage {spec.name!r} draws samples with weights"
+        if spec.order != "shuffled":
+            return f"the order {spec.order!r} is one of samples"
+    return None

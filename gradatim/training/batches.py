@@ -1,13 +1,12 @@
-"""Which tokens does the student see at each step?
+"""Batches of one fixed shape (``size`` lines of ``length`` predictions) from the samples of a stage.
 
-Two ways to cut a stage's samples into batches of one fixed shape (``size`` lines of ``length`` predictions):
-
-* ``windows``, the published protocol: crops of length + 1 tokens, cut at random anywhere in the concatenated text.
+* ``windows``, the published protocol: crops of length + 1 tokens, cut at random positions of the concatenated text.
 * ``packed``: whole samples laid end to end in lines, none cut; with ``isolate`` a sample attends to itself only.
-  What else answers a prompt (``pairs``) lies in the same line, so that no step sees one answer without the other.
+  A second answer to a prompt lies in the same line as the first, since a preference loss needs both in one step and
+  distillation on the student's own text needs its completions.
 
 A batcher is a pure function of a *position*, a small dict that a checkpoint stores: the batches after a position
-are the same whatever came before it and in whatever process. Nothing here knows of models or losses.
+are the same in every process, whatever came before. This module is independent of models and losses.
 """
 
 from __future__ import annotations
@@ -20,12 +19,25 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from ..model.tokenizer import Encoded
+from ..model.settings import Requirements, TrainSettings
+from ..model.tokenizer import Answers, Encoded, Tokens
 from ..stage import Stage
-from .pairs import Beside, Part
 from .weighted_sampling import Draws
 
-__all__ = ["IGNORE", "Batch", "Batcher", "Packed", "Position", "Windows", "fitting_rows"]
+__all__ = [
+    "IGNORE",
+    "Batch",
+    "Batcher",
+    "Beside",
+    "Packed",
+    "Part",
+    "Position",
+    "Windows",
+    "fitting_rows",
+    "make_beside",
+    "paired_rows",
+    "row_tokens",
+]
 
 
 IGNORE = -100
@@ -68,6 +80,84 @@ class Batch:
     def loss_tokens(self, prompt_loss: bool) -> int:
         """Tokens that have a loss, which the budget counts: all predictions, or those of answers alone."""
         return self.tokens if prompt_loss else self.answer_tokens
+
+
+Part = tuple[Tokens, int, bool]
+"""The tokens of a prompt and one answer, where the answer starts, and whether it is the second answer."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The answers of ``encoded`` and second ones to the same prompts; ``instead`` leaves the first one out."""
+
+    encoded: Encoded
+    answers: Answers
+    instead: bool = False
+
+    def sizes(self, rows: Ints) -> Ints:
+        """Tokens that each row takes up in a line, all its answers together; shape of ``rows``."""
+        own, more = self.encoded.offsets[rows + 1] - self.encoded.offsets[rows], self.answers.sizes(rows)
+        second = np.where(more > 0, self.encoded.answer_starts[rows] + more, 0)
+        return np.asarray(np.where((more > 0) & self.instead, second, own + second))
+
+    def parts(self, row: int) -> list[Part]:
+        """One sample, or two where the row has a second answer."""
+        sample, start, more = (
+            self.encoded.sample(row),
+            int(self.encoded.answer_starts[row]),
+            self.answers.answer(row),
+        )
+        if not len(more):
+            return [(sample, start, False)]
+        second: Part = (np.concatenate([sample[:start], more]), start, True)
+        return [second] if self.instead else [(sample, start, False), second]
+
+
+def make_beside(objective: str, requirements: Requirements, samples: Encoded) -> Beside | None:
+    """The second answers that a loss needs; None when it needs none or the table has none.
+
+    Raises ``DataError`` when the loss learns from pairs alone and the table has none.
+    """
+    column = requirements.second_answer
+    answers = None if column is None else samples.rejected if column == "rejected" else samples.attempt
+    if answers is None:
+        if requirements.pairs_only:
+            raise DataError(
+                f"the objective {objective!r} needs pairs of answers, and no sample has a second answer",
+                where=f"the column {column!r}",
+                hint="delivery: {faulty: {mutation: 1}}, or the objective correct_and_fault, which also learns "
+                "samples without a rejected answer",
+            )
+        return None
+    return Beside(samples, answers, instead=requirements.replaces_first)
+
+
+def paired_rows(beside: Beside, rows: Ints) -> Ints:
+    """Those of ``rows`` that have a second answer, in their order. ``DataError`` when none has."""
+    kept = rows[beside.answers.sizes(rows) > 0]
+    if not len(kept):
+        raise DataError("no sample of the stage has a rejected answer", where="the column 'rejected'", given=len(rows))
+    return np.asarray(kept)
+
+
+def row_tokens(
+    requirements: Requirements, train: TrainSettings, encoded: Encoded, rows: Ints, beside: Beside | None = None
+) -> Ints:
+    """Loss tokens of each of ``rows``, all its answers together, shape of ``rows``; what ``Batch.loss_tokens`` counts.
+
+    Where samples attend to each other (no ``isolate``), the first sample of a line has one token less.
+    """
+    prompt = encoded.answer_starts[rows]
+    answer = encoded.offsets[rows + 1] - encoded.offsets[rows] - prompt
+    second = np.zeros_like(answer) if beside is None else beside.answers.sizes(rows)
+    if train.isolate:  # nothing predicts the first token of a sample
+        answer, second = answer - (prompt == 0), second - ((prompt == 0) & (second > 0))
+        prompt = np.maximum(prompt - 1, 0)
+    if not requirements.prompt_loss:
+        prompt = np.zeros_like(prompt)
+    if requirements.replaces_first:
+        answer = np.where(second > 0, 0, answer)
+    return np.asarray(prompt + answer + second)
 
 
 class Batcher(Protocol):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError
 from ..model.settings import Requirements, TrainSettings
 from ..stage import Event
+from .cross_entropy import answer_weights
 from .objective import Loss, LossContext, Term
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from .batches import Batch
-    from .forward import Forward
+    from .losses import Forward
 
 __all__ = ["Distillation"]
 
@@ -32,7 +33,7 @@ class Distillation(Loss):
     """
 
     def __init__(self, context: LossContext) -> None:
-        from .forward import compiled, make_logits
+        from .losses import compiled, make_logits
 
         train = context.train
         self.settings, self.prompt_weight = train.kl, train.other_weight
@@ -71,7 +72,6 @@ class Distillation(Loss):
         import torch
 
         from ..model.hardware import device
-        from .cross_entropy import answer_weights
 
         compared = torch.tensor([float(self._compared(batch).sum())], device=device())
         if len(self.terms) == 1:
@@ -81,9 +81,7 @@ class Distillation(Loss):
     def sums(self, batch: Batch) -> torch.Tensor:
         import torch
 
-        from .cross_entropy import answer_weights
-        from .forward import tensors
-        from .losses import divergence, token_losses
+        from .losses import divergence, tensors, token_losses
 
         inputs, labels, _, *attention = tensors(batch)
         logits = self._student(inputs, *attention)
@@ -114,7 +112,7 @@ class Distillation(Loss):
 def _teacher_logits(train: TrainSettings, tokenizer: Any) -> Forward:
     from ..model.hardware import attention, device
     from ..model.load import load_student
-    from .forward import make_logits
+    from .losses import make_logits
 
     folder = str(train.kl.folder)
     teacher = load_student(folder, device())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..model.settings import Requirements, TrainSettings
 from ..stage import Event
+from .cross_entropy import answer_weights
 from .objective import Loss, LossContext, Term
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Preference(Loss):
     def __init__(self, context: LossContext) -> None:
         import torch
 
-        from .forward import compiled, make_losses
+        from .losses import compiled, make_losses
         from .reference import stage_start
 
         self.settings = context.train.contrast
@@ -63,7 +64,7 @@ class Preference(Loss):
         return self._preference_sums(batch, self._token_losses(batch))
 
     def _token_losses(self, batch: Batch) -> torch.Tensor:
-        from .forward import tensors
+        from .losses import tensors
 
         inputs, labels, _, *attention = tensors(batch)
         return self._losses(inputs, labels, *attention)
@@ -130,15 +131,11 @@ class SupervisedPreference(Preference):
     def counts(self, batch: Batch) -> torch.Tensor:
         import torch
 
-        from .cross_entropy import answer_weights
-
         chosen = answer_weights(batch, self.prompt_weight).sum()
         return torch.cat([chosen.reshape(1), torch.full((3,), float(_pairs(batch)), device=chosen.device)])
 
     def sums(self, batch: Batch) -> torch.Tensor:
         import torch
-
-        from .cross_entropy import answer_weights
 
         losses = self._token_losses(batch)
         chosen = (losses * answer_weights(batch, self.prompt_weight)).sum()

@@ -20,9 +20,8 @@ from safetensors.numpy import load, save
 from ..errors import RunFolderError
 from ..record import write_atomically
 from ..stage import Event
-from .batches import Batch, Packed
+from .batches import Batch, Packed, paired_rows
 from .objective import LossContext
-from .pairs import paired_rows
 
 __all__ = ["REFERENCE", "stage_start"]
 

@@ -13,14 +13,14 @@ from weakref import WeakKeyDictionary
 
 from ..errors import RecipeError
 from ..model.settings import Requirements, TraceSettings, TrainSettings
+from .cross_entropy import answer_weights
 from .objective import Loss, LossContext, Term
 
 if TYPE_CHECKING:
     import torch
 
     from .batches import Batch
-    from .trace_heads import Heads
-    from .trace_labels import Marker
+    from .trace_heads import Heads, Marker
 
 __all__ = ["TraceLoss"]
 
@@ -34,7 +34,7 @@ class TraceLoss(Loss):
 
     def __init__(self, context: LossContext) -> None:
         from ..model.hardware import compute_type
-        from .forward import compiled, make_outputs
+        from .losses import compiled, make_outputs
         from .trace_heads import trace_sums
 
         settings, train = context.train.trace, context.train
@@ -58,15 +58,13 @@ class TraceLoss(Loss):
         import torch
 
         from .batches import IGNORE
-        from .cross_entropy import answer_weights
 
         marks = self._marks(batch)
         weights = answer_weights(batch, self.prompt_weight).sum().reshape(1)
         return torch.cat([weights, (marks != IGNORE).sum(dim=(1, 2)).to(weights.dtype)])
 
     def sums(self, batch: Batch) -> torch.Tensor:
-        from .cross_entropy import answer_weights
-        from .forward import tensors
+        from .losses import tensors
 
         inputs, labels, _, *attention = tensors(batch)
         return self._sums(inputs, labels, answer_weights(batch, self.prompt_weight), self._marks(batch), *attention)
@@ -87,8 +85,7 @@ def _heads(context: LossContext) -> tuple[Heads, Marker]:
     from ..model.hardware import device
     from ..model.text_codec import codec_of
     from .batches import Packed
-    from .trace_heads import Heads
-    from .trace_labels import Marker, commonest_values
+    from .trace_heads import Heads, Marker, commonest_values
 
     assert isinstance(context.batcher, Packed)  # Requirements.isolated_samples
     pieces = codec_of(context.tokenizer).pieces

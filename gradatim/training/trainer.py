@@ -32,11 +32,10 @@ from ..model.tokenizer import Encoded
 from ..record import Metrics, write_folder
 from ..stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
 from . import checkpoint
-from .batches import Batch, Packed, Position, Windows, fitting_rows
-from .forward import make_losses, tensors
+from .batches import Batch, Packed, Position, Windows, fitting_rows, make_beside, paired_rows, row_tokens
+from .losses import make_losses, tensors
 from .objective import OBJECTIVES, LossContext, check_objective, make_loss
 from .optimizers import make_optimizers, make_shape
-from .pairs import make_beside, paired_rows, row_tokens
 from .weighted_sampling import draws_of, refuse_windows
 
 __all__ = ["Learner", "weights_digest"]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gradatim.errors import RecipeError
 from gradatim.results import decode_spec, decode_stage, encode
 from gradatim.schedule import SCHEDULES, Bands, make_bands, preview, probe_rows, realise
-from gradatim.schedule.pacing import competence
+from gradatim.schedule.continuous import competence
 from gradatim.stage import BandProgress, Fitted, Probe, StageResult, StageSpec
 
 THREE = ("easy", "medium", "hard")

@@ -18,9 +18,8 @@ from gradatim.record import Metrics
 from gradatim.stage import Mixture, Stage, StageSpec, ignore_events
 from gradatim.table import make_table
 from gradatim.training import trainer as learner
-from gradatim.training.batches import Batch, Packed
+from gradatim.training.batches import Batch, Packed, make_beside, paired_rows, row_tokens
 from gradatim.training.objective import OBJECTIVES, Loss, LossContext, make_loss
-from gradatim.training.pairs import make_beside, paired_rows, row_tokens
 from gradatim.training.trainer import Learner
 
 ROWS = 24

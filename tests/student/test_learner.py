@@ -18,7 +18,7 @@ from gradatim.model.tokenizer import character_tokenizer, encode_table, texts_of
 from gradatim.record import Metrics
 from gradatim.stage import Event, Fitted, Stage, StageSpec, ignore_events
 from gradatim.table import make_table
-from gradatim.training.forward import make_losses, tensors
+from gradatim.training.losses import make_losses, tensors
 from gradatim.training.trainer import Learner, _validation_batches
 
 TRAIN = TrainSettings(

@@ -24,9 +24,8 @@ from gradatim.model.tokenizer import Encoded, character_tokenizer, encode_table,
 from gradatim.record import Metrics
 from gradatim.stage import Event, Fitted, Stage, StageSpec, ignore_events
 from gradatim.table import make_table
-from gradatim.training.batches import IGNORE, Packed, fitting_rows
-from gradatim.training.forward import make_losses, tensors
-from gradatim.training.pairs import Beside, paired_rows
+from gradatim.training.batches import IGNORE, Beside, Packed, fitting_rows, paired_rows
+from gradatim.training.losses import make_losses, tensors
 from gradatim.training.reference import REFERENCE
 from gradatim.training.trainer import Learner
 

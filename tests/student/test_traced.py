@@ -20,7 +20,7 @@ from gradatim.stage import Event, Events, Fitted, Stage, StageSpec, ignore_event
 from gradatim.table import make_table
 from gradatim.training.batches import IGNORE, Packed
 from gradatim.training.objective import LossContext
-from gradatim.training.trace_labels import Marker
+from gradatim.training.trace_heads import Marker
 from gradatim.training.trace_loss import TraceLoss
 from gradatim.training.trainer import Learner
 
@@ -202,7 +202,7 @@ def test_a_step_is_one_graph_for_every_batch_and_stage(programs: pa.Table, tmp_p
 
     torch.compiler.reset()
     with pytest.MonkeyPatch.context() as patch, torch._dynamo.config.patch(error_on_recompile=True):
-        patch.setattr("gradatim.training.forward.compiled", compiled)
+        patch.setattr("gradatim.training.losses.compiled", compiled)
         for _ in range(2):  # two stages
             batcher = Packed(made.samples, stage(1), 8, 64, 0, isolate=True)
             context = LossContext(made.initial(None), made.tokenizer, made.train, batcher, 600, tmp_path, ignore_events)
