@@ -36,9 +36,9 @@ __all__ = [
     "Stage",
     "StageResult",
     "StageSpec",
-    "Student",
     "Suite",
     "SuiteResult",
+    "Trainer",
     "ignore_events",
 ]
 
@@ -324,7 +324,7 @@ class Schedule(Protocol):
         ...
 
 
-class Student(Protocol):
+class Trainer(Protocol):
     """A model that learns a stage and answers questions."""
 
     def fit(self, stage: Stage, folder: Path, previous: Path | None, events: Events = ignore_events) -> Fitted:

@@ -354,7 +354,7 @@ def test_our_own_batches_one_sample_a_line_give_the_order_of_the_sampler_row_by_
     scores = table["om"].to_numpy()
     tokenizer = character_tokenizer(table["prompt"].to_pylist() + table["answer"].to_pylist())
     encoded = encode_table(tokenizer, table)
-    ours = learner.Learner(
+    ours = learner.StageTrainer(
         tokenizer, encoded, encoded, Metrics(tmp_path / "metrics"), 0, ModelSettings(),
         TrainSettings(batching="packed", size=1, length=300),
     )  # fmt: skip

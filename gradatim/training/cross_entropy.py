@@ -1,6 +1,6 @@
 """Cross-entropy losses: all tokens with a weight for the prompt (``next_token``), or the answer (``answer_only``).
 
-Second answers of a batch (rejected ones, attempts) are not learnt here.
+Second answers of a batch (rejected answers, completions of the model) have no loss here.
 """
 
 from __future__ import annotations

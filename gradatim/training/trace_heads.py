@@ -32,51 +32,52 @@ from ..programs import Values, values_of
 from .batches import IGNORE, Batch
 from .losses import token_losses
 
-__all__ = ["Heads", "Marker", "commonest_values", "trace_sums"]
+__all__ = ["TraceHeads", "TraceLabels", "most_common_values", "trace_sums"]
 
 
-_SEEN = 20_000
-"""Samples whose values are counted, from the table's beginning: the classes do not depend on the stage."""
+_COUNTED_SAMPLES = 20_000
+"""Samples, from the table's beginning, whose values are counted: the classes do not depend on the stage."""
 
-Marks = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Marker:
-    """``pieces``: the text of each token; ``classes``: the number of each value that is told apart, values written as
-    Python does, such as ``-3``, ``0.5`` and ``True``.
+class TraceLabels:
+    """Labels of the trace loss. ``pieces``: the text of each token; ``classes``: {value: class}, values in Python's
+    notation, such as ``-3``, ``0.5`` and ``True``.
     """
 
     pieces: Sequence[str]
     classes: Mapping[str, int]
 
-    def marks(self, batch: Batch) -> Marks:
-        """For each input of the batch the class of its operand and of its result, shape (2, size, length); -100 for
-        none, which is also where a value is no class.
+    def labels(self, batch: Batch) -> Labels:
+        """For each input of the batch the class of its operand and of its result, shape (2, size, length).
+
+        -100 for tokens without a value and for values outside the classes.
         """
-        marks = np.full((2, *batch.inputs.shape), IGNORE, dtype=np.int64)
+        labels = np.full((2, *batch.inputs.shape), IGNORE, dtype=np.int64)
         for line, start, stop in _prompts(batch):
-            values, ends = _read(batch.inputs[line, start:stop], self.pieces)
-            for row, found in zip(marks, (values.operands, values.results), strict=True):
-                for place, value in found.items():
-                    at = start + bisect_right(ends, place)
-                    if row[line, at] == IGNORE:
-                        row[line, at] = self.classes.get(str(value), IGNORE)
-        return marks
+            program, ends = _program_values(batch.inputs[line, start:stop], self.pieces)
+            for row, values_at in zip(labels, (program.operands, program.results), strict=True):
+                for offset, value in values_at.items():
+                    token = start + bisect_right(ends, offset)
+                    if row[line, token] == IGNORE:
+                        row[line, token] = self.classes.get(str(value), IGNORE)
+        return labels
 
 
-def commonest_values(encoded: Encoded, pieces: Sequence[str], most: int) -> tuple[str, ...]:
-    """The commonest values in the first samples, equally common ones by their text; none where nothing is TinyPy."""
-    counted: Counter[str] = Counter()
-    for row in range(min(_SEEN, len(encoded))):
-        values, _ = _read(encoded.sample(row)[: int(encoded.answer_starts[row])], pieces)
-        counted.update(map(str, [*values.operands.values(), *values.results.values()]))
-    return tuple(sorted(counted, key=lambda value: (-counted[value], value))[:most])
+def most_common_values(encoded: Encoded, pieces: Sequence[str], count: int) -> tuple[str, ...]:
+    """Up to ``count`` most common values of the first samples, ties sorted by text; empty when none is TinyPy."""
+    counts: Counter[str] = Counter()
+    for row in range(min(_COUNTED_SAMPLES, len(encoded))):
+        values, _ = _program_values(encoded.sample(row)[: int(encoded.answer_starts[row])], pieces)
+        counts.update(map(str, [*values.operands.values(), *values.results.values()]))
+    return tuple(sorted(counts, key=lambda value: (-counts[value], value))[:count])
 
 
-def _read(numbers: Sequence[int] | npt.NDArray[Any], pieces: Sequence[str]) -> tuple[Values, list[int]]:
-    """The values of the program that the tokens spell, none where it is not TinyPy; and where each token ends."""
-    words = [pieces[number] for number in numbers]
+def _program_values(token_ids: Sequence[int] | npt.NDArray[Any], pieces: Sequence[str]) -> tuple[Values, list[int]]:
+    """The values of the program that the tokens spell (empty when it is not TinyPy); the end offset of each token."""
+    words = [pieces[token] for token in token_ids]
     ends = list(accumulate(map(len, words)))
     try:
         return values_of("".join(words)), ends
@@ -91,13 +92,13 @@ def _prompts(batch: Batch) -> Iterator[tuple[int, int, int]]:
         edges = np.flatnonzero(np.diff(segments, prepend=-2, append=-2))
         for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
             if segments[start] >= 0:
-                # ``answer`` is said of labels: the prompt's last token predicts the answer's first.
-                told = np.flatnonzero(answer[start:stop])
-                yield line, start, start + int(told[0]) + 1 if len(told) else stop
+                # ``answer`` refers to labels, shifted by one: the prompt's last token predicts the answer's first.
+                answer_labels = np.flatnonzero(answer[start:stop])
+                yield line, start, start + int(answer_labels[0]) + 1 if len(answer_labels) else stop
 
 
-class Heads(nn.Module):
-    """Linear heads (classes, width) for ``operands`` and for ``results``, zero at first. ``classes``: see ``marks``."""
+class TraceHeads(nn.Module):
+    """Linear heads (classes, width) for ``operands`` and ``results``, zero at first; one row per class."""
 
     def __init__(self, width: int, classes: Sequence[str]) -> None:
         super().__init__()
@@ -108,7 +109,7 @@ class Heads(nn.Module):
         self.results = nn.Parameter(torch.zeros(len(classes), width))
 
     @classmethod
-    def load(cls, file: Path) -> Heads:
+    def load(cls, file: Path) -> TraceHeads:
         """The heads saved by a stage; ``RunFolderError`` when the file is damaged."""
         try:
             weights = load_file(file)
@@ -126,30 +127,30 @@ class Heads(nn.Module):
 
 def trace_sums(
     outputs: Callable[..., Any],
-    heads: Heads,
+    heads: TraceHeads,
     kind: torch.dtype,
     operand_layer: int,
     result_layers: Sequence[int],
 ) -> Callable[..., torch.Tensor]:
-    """(inputs, labels, weights, marks, [positions, mask]) -> sums of token, operand and result loss, shape (3,).
+    """(inputs, labels, weights, trace labels, [positions, mask]) -> sums of token, operand and result loss, shape (3,).
 
-    ``marks``: class of the operand and of the result at each token, int64 (2, size, length), -100 for none. The result
-    loss is summed over ``result_layers``.
+    Trace labels: class of the operand and of the result at each token, int64 (2, size, length), -100 for none. The
+    result loss is summed over ``result_layers``.
     """
 
-    def sums(inputs: torch.Tensor, labels: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-        weights, marks, *context = rest
+    def sums(inputs: torch.Tensor, labels: torch.Tensor, *arguments: torch.Tensor) -> torch.Tensor:
+        weights, trace_labels, *context = arguments
         output = outputs(inputs, *context)
         states, matrix = output.hidden_states, heads.results.to(kind)
         tokens = (token_losses(output.logits, labels) * weights).sum()
-        operands = _head_loss(states[operand_layer], heads.operands.to(kind), marks[0])
-        results = [_head_loss(states[layer], matrix, marks[1]) for layer in result_layers]
+        operands = _head_loss(states[operand_layer], heads.operands.to(kind), trace_labels[0])
+        results = [_head_loss(states[layer], matrix, trace_labels[1]) for layer in result_layers]
         return torch.stack([tokens, operands, torch.stack(results).sum()])
 
     return sums
 
 
-def _head_loss(states: torch.Tensor, matrix: torch.Tensor, marks: torch.Tensor) -> torch.Tensor:
-    """Summed cross-entropy in nats of the marked values; states are normalised to one length."""
+def _head_loss(states: torch.Tensor, matrix: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Summed cross-entropy in nats of the labelled values; states are normalised to one length."""
     scale = torch.rsqrt(states.float().pow(2).mean(dim=-1, keepdim=True) + 1e-6)
-    return token_losses(nn.functional.linear((states * scale).to(matrix.dtype), matrix), marks).sum()
+    return token_losses(nn.functional.linear((states * scale).to(matrix.dtype), matrix), labels).sum()
