@@ -29,7 +29,7 @@ from .model.hub import size_of
 from .model.presets import PRESETS
 from .options import option_names
 from .recipe import Recipe
-from .schedule import Bands, Designed, category_codes, preview, realise, stage_table
+from .schedule import Bands, Designed, category_codes, preview, select_rows, stage_table
 from .stage import Events, Schedule, Stage, StageSpec, ignore_events
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def _with_data(recipe: Recipe, corpus: Corpus, events: Events) -> RunPlan:
     stages = []
     for index, spec in enumerate(preview(schedules[0], bands)):
         seed = stage_seed(recipe.seed, 0, index)
-        stage = realise(spec, bands, difficulty, seed=seed, index=index, categories=categories)
+        stage = select_rows(spec, bands, difficulty, seed=seed, index=index, categories=categories)
         stages.append(_counted(recipe, stage, bands, lengths))
     for cycle, schedule in enumerate(schedules[1:], 1):  # their samples depend on what the student gets wrong
         stages += [_stage(recipe, cycle, spec) for spec in preview(schedule, bands)]
@@ -235,7 +235,7 @@ def _designed(
     asked = parts.design(waiting[0], corpus, bands, difficulty)
     design = asked.made()
     told = {"asked": True, "reason": design.reason, "requests": len(asked.replies)}
-    return [waiting[0].made(stages) for stages in design.cycles], {**told, "revises": revises(recipe)}
+    return [waiting[0].with_stages(stages) for stages in design.cycles], {**told, "revises": revises(recipe)}
 
 
 def _stage(recipe: Recipe, cycle: int, spec: StageSpec) -> PlannedStage:

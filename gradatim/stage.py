@@ -2,7 +2,7 @@
 
 A run is a table whose rows are cycles and whose columns are stages. A stage is (data, objective, budget):
 a ``StageSpec`` says which share of which difficulty band it takes and for how many tokens, and
-``schedule.realise`` turns it into a ``Stage``, whose rows are fixed. The Protocols below are the whole contract
+``schedule.select_rows`` turns it into a ``Stage``, whose rows are fixed. The Protocols below are the whole contract
 between the loop in ``run.py`` and its parts. This module holds no behaviour beyond checks of its own values.
 """
 

@@ -30,7 +30,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 from ..errors import DataError, RecipeError
-from ..schedule import SCHEDULES, Bands, make_bands, needs_of, realise, stage_seed, stage_table
+from ..schedule import SCHEDULES, Bands, make_bands, needs_of, select_rows, stage_seed, stage_table
 from ..stage import Event, Events, Needs, Schedule, Stage, StageResult, StageSpec, ignore_events
 from .columns import categories, differing, difficulties, digests
 
@@ -151,7 +151,7 @@ class Walk:
             _check_obeyed(spec, self.name)
             index = len(history)
             seed = stage_seed(self.seed, 0, index)
-            stage = realise(spec, self.bands, self.difficulty, seed=seed, index=index, categories=categories)
+            stage = select_rows(spec, self.bands, self.difficulty, seed=seed, index=index, categories=categories)
             part = Part(stage, spec.tokens * self.batch, self._draws(stage))
             yield part if self.sizes is None else replace(part, samples=_paid(part, self.sizes, self.batch))
             history.append(_trained_elsewhere(stage, self.name))

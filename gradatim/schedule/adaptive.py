@@ -22,7 +22,7 @@ from typing import Literal
 from ..errors import RecipeError
 from ..options import strict
 from ..stage import Needs, StageResult, StageSpec
-from .continuous import Pace, check_pace, check_range, competence, focused, met, part_name
+from .continuous import Pace, band_stage, bands_used, check_pace, check_range, competence, stage_name
 from .matrix import SCHEDULES, split_budget
 
 __all__ = ["Bandit", "Frontier", "Mastery", "SelfPaced", "bandit", "frontier", "mastery", "self_paced"]
@@ -32,7 +32,7 @@ NEEDS = Needs(band_loss=True)
 
 @dataclass(frozen=True)
 class Mastery:
-    """See ``mastery``; ``bands`` are names, ``budgets`` the parts' tokens."""
+    """See ``mastery``; ``bands`` are names, ``budgets`` the tokens of the parts."""
 
     bands: tuple[str, ...]
     budgets: tuple[int, ...]
@@ -43,39 +43,39 @@ class Mastery:
     needs: Needs = NEEDS
 
     def next(self, history: Sequence[StageResult]) -> StageSpec | None:
-        """The next part of the band that is not mastered yet, or of all bands after the last."""
-        part, parts = len(history), len(self.budgets)
-        if part == parts:
+        """A stage on the first band that is not mastered, or on all bands after the last."""
+        index, count = len(history), len(self.budgets)
+        if index == count:
             return None
         band = self._band(history)
         if band == len(self.bands):
-            return StageSpec(part_name(part, parts, "all"), (1.0,) * len(self.bands), self.budgets[part])
-        name = part_name(part, parts, self.bands[band])
-        before = met(history, len(self.bands))
-        return focused(name, band, len(self.bands), self.budgets[part], before, self.replay)
+            return StageSpec(stage_name(index, count, "all"), (1.0,) * len(self.bands), self.budgets[index])
+        name = stage_name(index, count, self.bands[band])
+        earlier = bands_used(history, len(self.bands))
+        return band_stage(name, band, len(self.bands), self.budgets[index], earlier, self.replay)
 
     def _band(self, history: Sequence[StageResult]) -> int:
-        """Which band it is the turn of, from the first part on; one past the hardest when all had theirs."""
-        band, since = 0, 0
-        for done in range(1, len(history) + 1):
+        """The index of the current band, from a replay of the history; one past the hardest when all are finished."""
+        band, first = 0, 0
+        for finished in range(1, len(history) + 1):
             if band == len(self.bands):
                 return band
-            waiting = len(self.bands) - 1 - band
-            if self._ends(band, history[since:done]) or len(self.budgets) - done <= waiting > 0:
-                band, since = band + 1, done
+            bands_after = len(self.bands) - 1 - band
+            if self._ends(band, history[first:finished]) or len(self.budgets) - finished <= bands_after > 0:
+                band, first = band + 1, finished
         return band
 
-    def _ends(self, band: int, spent: Sequence[StageResult]) -> bool:
-        """Whether the parts spent on a band are enough: mastered, at a standstill, or its even share when unknown."""
-        seen = [result.progress[self.bands[band]] for result in spent if self.bands[band] in result.progress]
-        if not seen:
-            return len(spent) * len(self.bands) >= len(self.budgets)
-        if seen[-1].right >= self.threshold:
+    def _ends(self, band: int, stages: Sequence[StageResult]) -> bool:
+        """Whether a band is finished: mastered, without progress, or at its even share without measurements."""
+        progress = [result.progress[self.bands[band]] for result in stages if self.bands[band] in result.progress]
+        if not progress:
+            return len(stages) * len(self.bands) >= len(self.budgets)
+        if progress[-1].right >= self.threshold:
             return True
-        if len(seen) <= self.patience:
+        if len(progress) <= self.patience:
             return False
-        best = min(each.loss for each in seen[: -self.patience])
-        return all(each.loss > best * (1 - self.gain) for each in seen[-self.patience :])
+        best = min(measurement.loss for measurement in progress[: -self.patience])
+        return all(measurement.loss > best * (1 - self.gain) for measurement in progress[-self.patience :])
 
 
 @SCHEDULES.register("mastery")
@@ -90,11 +90,11 @@ def mastery(
     parts: int = 12,
     replay: float = 0.0,
 ) -> Mastery:
-    """One band after the other, each until it is mastered or at a standstill, within the same budget.
+    """One band after the other, each until it is mastered or progress stops, within the same budget.
 
-    A band is mastered at the share ``threshold`` of validation samples whose whole answer is right, and at a standstill
-    when in ``patience`` parts its validation loss has not fallen by the share ``gain``. ``replay`` is the share of a
-    part's tokens for the bands before. A band without validation samples gets its even share of the parts.
+    A band is mastered at the share ``threshold`` of validation samples with a correct answer, and without progress when
+    its validation loss has not fallen by the share ``gain`` in ``patience`` parts. ``replay`` is the share of a part's
+    tokens for the bands before. A band without validation samples gets its even share of the parts.
     """
     check_range("threshold", threshold, 0, 1)
     check_range("patience", patience, 1, 1000)
@@ -102,14 +102,17 @@ def mastery(
     check_range("replay", replay, 0, 1, open_at_high=True)
     if parts < len(bands):
         raise RecipeError(
-            "there are fewer parts than bands", where="schedule.parts", given=parts, allowed=f"{len(bands)} or more"
+            "mastery needs at least one part per band",
+            where="schedule.parts",
+            given=parts,
+            allowed=f"{len(bands)} or more",
         )
     return Mastery(bands, tuple(split_budget(tokens, [1.0] * parts)), threshold, patience, gain, replay)
 
 
 @dataclass(frozen=True)
 class Bandit:
-    """See ``bandit``; ``bands`` are names, ``budgets`` the parts' tokens."""
+    """See ``bandit``; ``bands`` are names, ``budgets`` the tokens of the parts."""
 
     bands: tuple[str, ...]
     budgets: tuple[int, ...]
@@ -119,21 +122,24 @@ class Bandit:
     needs: Needs = NEEDS
 
     def next(self, history: Sequence[StageResult]) -> StageSpec | None:
-        """The next part, of the band with the greatest bound; the easier one of two alike."""
-        part, parts = len(history), len(self.budgets)
-        if part == parts:
+        """A stage on the band with the greatest upper confidence bound; the easier one on a tie."""
+        index, count = len(history), len(self.budgets)
+        if index == count:
             return None
         turns = [self.band_of(result) for result in history]
         bounds = self._bounds(history, turns)
-        band = max(range(len(self.bands)), key=lambda each: (bounds[each], -each))
-        name = part_name(part, parts, self.bands[band])
-        return focused(name, band, len(self.bands), self.budgets[part], met(history, len(self.bands)), self.replay)
+        band = max(range(len(self.bands)), key=lambda arm: (bounds[arm], -arm))
+        name = stage_name(index, count, self.bands[band])
+        return band_stage(
+            name, band, len(self.bands), self.budgets[index], bands_used(history, len(self.bands)), self.replay
+        )
 
     def band_of(self, result: StageResult) -> int:
-        """The band that a part was about: with a large replay it need not be the one with the largest share."""
+        """The band of a finished stage, from its name: with a large replay it need not have the largest share."""
         return self.bands.index(result.spec.name.partition("-")[2])
 
     def _bounds(self, history: Sequence[StageResult], turns: Sequence[int]) -> list[float]:
+        """The upper confidence bound of each band; infinite for a band without a stage."""
         values = [self._value(band, history, turns) for band in range(len(self.bands))]
         scale = max(values) or 1.0
         counts = [turns.count(band) for band in range(len(self.bands))]
@@ -143,12 +149,12 @@ class Bandit:
         ]
 
     def _value(self, band: int, history: Sequence[StageResult], turns: Sequence[int]) -> float:
-        """The mean reward of the band's last turns; 0 while none is known."""
+        """Mean reward of the band's last ``window`` stages; 0 without measurements."""
         name = self.bands[band]
         rewards = [
-            abs(now.progress[name].loss - before.progress[name].loss)
-            for before, now, turn in zip(history, history[1:], turns[1:], strict=False)
-            if turn == band and name in before.progress and name in now.progress
+            abs(after.progress[name].loss - before.progress[name].loss)
+            for before, after, turn in zip(history, history[1:], turns[1:], strict=False)
+            if turn == band and name in before.progress and name in after.progress
         ][-self.window :]
         return sum(rewards) / len(rewards) if rewards else 0.0
 
@@ -164,10 +170,10 @@ def bandit(
     parts: int = 12,
     replay: float = 0.0,
 ) -> Bandit:
-    """In each part the band whose validation loss has moved most of late, with a bonus for rare ones.
+    """In each part the band whose validation loss has changed most recently, with a bonus for rare bands.
 
-    ``window`` is how many of a band's last turns count, ``explore`` the weight of the bonus. ``replay`` is the share of
-    a part's tokens for the other bands met before. While no loss is known the bands take turns.
+    ``window`` is the number of a band's last parts that count, ``explore`` the weight of the bonus. ``replay`` is the
+    share of a part's tokens for the other bands used before. Without any measured loss the bands alternate.
     """
     check_range("explore", explore, 0, 100)
     check_range("window", window, 1, 1000)
@@ -178,7 +184,7 @@ def bandit(
 
 @dataclass(frozen=True)
 class SelfPaced:
-    """See ``self_paced``; ``budgets`` are the parts' tokens."""
+    """See ``self_paced``; ``budgets`` are the tokens of the parts."""
 
     bands: int
     budgets: tuple[int, ...]
@@ -190,25 +196,25 @@ class SelfPaced:
     needs: Needs
 
     def next(self, history: Sequence[StageResult]) -> StageSpec | None:
-        """The part after the last one; by the student's difficulty as soon as it has been probed."""
-        part, parts = len(history), len(self.budgets)
-        if part == parts:
+        """The stage after the last one; by the model's own difficulty once it has been probed."""
+        index, count = len(history), len(self.budgets)
+        if index == count:
             return None
-        high = self._open(part)
-        before = self._open(part - 1) if part else 0.0
-        fresh = bool(self.replay) and 0 < before < high
+        high = self._available(index)
+        low = self._available(index - 1) if index else 0.0
+        with_earlier = bool(self.replay) and 0 < low < high
         return StageSpec(
-            part_name(part, parts, f"own-{100 * high:.0f}"),
+            stage_name(index, count, f"own-{100 * high:.0f}"),
             (1.0,) * self.bands,
-            self.budgets[part],
-            low=before if fresh else 0.0,
+            self.budgets[index],
+            low=low if with_earlier else 0.0,
             high=high,
             by=self.by if history and history[-1].probed else "difficulty",
-            replay=self.replay if fresh else 0.0,
+            replay=self.replay if with_earlier else 0.0,
         )
 
-    def _open(self, part: int) -> float:
-        return competence(part / len(self.budgets), self.pace, self.start, self.until)
+    def _available(self, index: int) -> float:
+        return competence(index / len(self.budgets), self.pace, self.start, self.until)
 
 
 @SCHEDULES.register("self_paced")
@@ -225,11 +231,11 @@ def self_paced(
     probe: int = 4096,
     replay: float = 0.0,
 ) -> SelfPaced:
-    """The samples easiest for the student as it is now, more of them from part to part.
+    """The samples easiest for the model at present, more of them from part to part.
 
-    After each part the student is asked about ``probe`` training samples (0: all), and the next part takes the easiest
-    of those, by its ``loss`` per answer token or by its ``pass_rate``, the chance that it writes the whole answer. With
-    ``replay`` a part is about what has newly opened, and that share of its tokens goes to what is easier.
+    After each part ``probe`` training samples (0: all) are scored by the model, and the next part takes the easiest of
+    them: by ``loss`` per answer token, or by ``pass_rate``, the probability of the whole answer. With ``replay`` a part
+    trains on the newly available samples, and that share of its tokens goes to easier ones.
     """
     check_pace(start, until, parts)
     check_range("probe", probe, 0, 1e9)
@@ -241,7 +247,7 @@ def self_paced(
 
 @dataclass(frozen=True)
 class Frontier:
-    """See ``frontier``; ``budgets`` are the parts' tokens."""
+    """See ``frontier``; ``budgets`` are the tokens of the parts."""
 
     bands: int
     budgets: tuple[int, ...]
@@ -249,17 +255,17 @@ class Frontier:
     needs: Needs
 
     def next(self, history: Sequence[StageResult]) -> StageSpec | None:
-        """The part after the last one; at the frontier as soon as the student has been probed."""
-        part, parts = len(history), len(self.budgets)
-        if part == parts:
+        """The stage after the last one; weighted by p(1 - p) once the model has been probed."""
+        index, count = len(history), len(self.budgets)
+        if index == count:
             return None
-        known = bool(history and history[-1].probed)
+        probed = bool(history and history[-1].probed)
         return StageSpec(
-            part_name(part, parts, "frontier" if known else "all"),
+            stage_name(index, count, "frontier" if probed else "all"),
             (1.0,) * self.bands,
-            self.budgets[part],
-            frontier=known,
-            replay=self.replay if known else 0.0,
+            self.budgets[index],
+            frontier=probed,
+            replay=self.replay if probed else 0.0,
         )
 
 
@@ -268,10 +274,10 @@ class Frontier:
 def frontier(
     bands: tuple[str, ...], tokens: int, *, parts: int = 10, probe: int = 4096, replay: float = 0.0
 ) -> Frontier:
-    """Samples weighted by p(1 - p): those that the student gets right about half of the time.
+    """Samples weighted by p(1 - p): those that the model answers correctly about half of the time.
 
-    After each part the student is asked about ``probe`` training samples (0: all); the next part draws from those.
-    ``replay`` is the share drawn evenly from what it has more likely right than not.
+    After each part ``probe`` training samples (0: all) are scored by the model; the next part draws from those.
+    ``replay`` is the share drawn evenly from samples with p > 1/2.
     """
     check_range("parts", parts, 1, 1000)
     check_range("probe", probe, 0, 1e9)

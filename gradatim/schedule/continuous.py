@@ -24,48 +24,48 @@ from .matrix import SCHEDULES, Matrix, split_budget
 
 __all__ = [
     "Pace",
+    "band_stage",
+    "bands_used",
     "check_pace",
     "check_range",
     "competence",
     "fade",
-    "focused",
-    "met",
     "pacing",
-    "part_name",
+    "stage_name",
     "with_replay",
 ]
 
 
 def check_range(name: str, value: float, low: float, high: float, *, open_at_high: bool = False) -> None:
-    """Raises ``RecipeError`` unless ``low <= value <= high`` (``< high`` when it is open there)."""
+    """Raise ``RecipeError`` unless ``low <= value <= high`` (``< high`` when the interval is open there)."""
     if not low <= value <= high or (open_at_high and value == high):
         allowed = f"from {low:g} to {'below ' if open_at_high else ''}{high:g}"
         raise RecipeError("an option out of range", where=f"schedule.{name}", given=value, allowed=allowed)
 
 
-def part_name(part: int, parts: int, what: str) -> str:
-    """The name of a stage: its number, so that names differ and sort, and what it is about."""
-    return f"{part + 1:0{len(str(parts))}d}-{what}"
+def stage_name(index: int, count: int, label: str) -> str:
+    """The name of a stage: its number, so that names are unique and sort, and a label."""
+    return f"{index + 1:0{len(str(count))}d}-{label}"
 
 
-def met(history: Sequence[StageResult], bands: int) -> set[int]:
-    """The bands that some stage so far has used."""
+def bands_used(history: Sequence[StageResult], bands: int) -> set[int]:
+    """The bands that earlier stages have used."""
     return {band for result in history for band in range(bands) if result.spec.fractions[band]}
 
 
-def with_replay(weights: Sequence[float], met: set[int], replay: float) -> tuple[float, ...]:
-    """A share ``replay`` of the mixture goes evenly to the bands that were met before; nothing while there are none."""
-    if not replay or not met:
+def with_replay(weights: Sequence[float], earlier: set[int], replay: float) -> tuple[float, ...]:
+    """The mixture ``weights`` with a share ``replay`` distributed evenly over ``earlier`` bands, if there are any."""
+    if not replay or not earlier:
         return tuple(map(float, weights))
-    back = replay / len(met)
-    return tuple((1 - replay) * weight + (back if band in met else 0.0) for band, weight in enumerate(weights))
+    share = replay / len(earlier)
+    return tuple((1 - replay) * weight + (share if band in earlier else 0.0) for band, weight in enumerate(weights))
 
 
-def focused(name: str, band: int, bands: int, tokens: int, met: set[int], replay: float) -> StageSpec:
-    """A stage about one band, with a share ``replay`` for the other bands met before."""
-    alone = [float(each == band) for each in range(bands)]
-    weights = with_replay(alone, met - {band}, replay)
-    if weights == tuple(alone):
+def band_stage(name: str, band: int, bands: int, tokens: int, earlier: set[int], replay: float) -> StageSpec:
+    """A stage on one band, with a share ``replay`` for the ``earlier`` bands."""
+    single = [float(index == band) for index in range(bands)]
+    weights = with_replay(single, earlier - {band}, replay)
+    if weights == tuple(single):
         return StageSpec(name, weights, tokens)
     return StageSpec(name, tuple(float(weight > 0) for weight in weights), tokens, mixture=(weights, weights))
 
@@ -79,26 +79,26 @@ def fade(
     milestones: Mapping[float, tuple[float, ...]] | None = None,
     replay: float = 0.0,
 ) -> Matrix:
-    """A mixture of the bands that moves in straight lines between milestones.
+    """A mixture of the bands that changes linearly between milestones.
 
-    ``milestones``: {share of the budget: weight of each band there}, from 0 to 1; weights need not add up to 1. Left
-    out: the easiest band alone at first, one band more at each of equal steps, all alike at the end. ``replay`` gives
-    that share at each milestone evenly to the bands met by then.
+    ``milestones``: {share of the budget: weight of each band there}, from 0 to 1; weights need not add up to 1.
+    Default: the easiest band alone at first, one band more at each of equal steps, all with equal weight at the end.
+    ``replay`` distributes that share at each milestone evenly over the bands used by then.
     """
     check_range("replay", replay, 0, 1, open_at_high=True)
-    places = dict(sorted((milestones or _default(len(bands))).items()))
-    _check(places, len(bands))
-    times, mixtures = list(places), []
-    seen: set[int] = set()
-    for weights in places.values():
+    mixture_at = dict(sorted((milestones or _default(len(bands))).items()))
+    _check(mixture_at, len(bands))
+    times, mixtures = list(mixture_at), []
+    earlier: set[int] = set()
+    for weights in mixture_at.values():
         total = sum(weights)
-        mixtures.append(with_replay([weight / total for weight in weights], seen, replay))
-        seen |= {band for band, weight in enumerate(weights) if weight}
+        mixtures.append(with_replay([weight / total for weight in weights], earlier, replay))
+        earlier |= {band for band, weight in enumerate(weights) if weight}
     budgets = split_budget(tokens, [end - start for start, end in itertools.pairwise(times)])
     rows = []
-    for part, ((start, end), budget) in enumerate(zip(itertools.pairwise(mixtures), budgets, strict=True)):
+    for index, ((start, end), budget) in enumerate(zip(itertools.pairwise(mixtures), budgets, strict=True)):
         used = tuple(float(first > 0 or last > 0) for first, last in zip(start, end, strict=True))
-        name = part_name(part, len(budgets), f"to-{100 * times[part + 1]:.0f}")
+        name = stage_name(index, len(budgets), f"to-{100 * times[index + 1]:.0f}")
         rows.append(StageSpec(name, used, budget, mixture=(start, end)))
     return Matrix(tuple(rows))
 
@@ -106,20 +106,20 @@ def fade(
 def _default(bands: int) -> dict[float, tuple[float, ...]]:
     if bands == 1:
         return {0.0: (1.0,), 1.0: (1.0,)}
-    return {at / (bands - 1): (1.0,) * (at + 1) + (0.0,) * (bands - at - 1) for at in range(bands)}
+    return {step / (bands - 1): (1.0,) * (step + 1) + (0.0,) * (bands - step - 1) for step in range(bands)}
 
 
-def _check(places: Mapping[float, tuple[float, ...]], bands: int) -> None:
-    times = list(places)
+def _check(mixture_at: Mapping[float, tuple[float, ...]], bands: int) -> None:
+    times = list(mixture_at)
     if len(times) < 2 or (times[0], times[-1]) != (0, 1):
         raise RecipeError(
             "milestones go from 0 to 1", where="schedule.milestones", given=times, allowed="shares of the budget"
         )
-    for at, weights in places.items():
+    for time, weights in mixture_at.items():
         if len(weights) != bands or not sum(weights) > 0 or not all(0 <= weight < float("inf") for weight in weights):
             raise RecipeError(
                 "a milestone gives every band a weight",
-                where=f"schedule.milestones.{at:g}",
+                where=f"schedule.milestones.{time:g}",
                 given=list(weights),
                 allowed=f"{bands} numbers from 0 up, not all 0",
             )
@@ -130,14 +130,14 @@ _POWERS = {"linear": 1.0, "root": 2.0, "convex": 0.5}
 
 
 def competence(time: float, pace: Pace, start: float, until: float) -> float:
-    """The share of the samples, easiest first, that is open at the share ``time`` of the budget."""
+    """The share of the samples, easiest first, that is available at the share ``time`` of the budget."""
     power = _POWERS[pace]
-    grown = min(time / until, 1.0) * (1 - start**power) + start**power
-    return min(float(grown ** (1 / power)), 1.0)
+    progress = min(time / until, 1.0) * (1 - start**power) + start**power
+    return min(float(progress ** (1 / power)), 1.0)
 
 
 def check_pace(start: float, until: float, parts: int) -> None:
-    """Raises ``RecipeError`` for what is no pace."""
+    """Raise ``RecipeError`` for values outside the domain of ``competence``."""
     check_range("start", start, 1e-6, 1)
     check_range("until", until, 1e-6, 1)
     check_range("parts", parts, 1, 1000)
@@ -157,25 +157,25 @@ def pacing(
 ) -> Matrix:
     """The easiest samples first, and more as a competence grows: linear, root, convex (1903.09848).
 
-    The budget is cut into ``parts``; a part has what is open at its beginning. Without ``replay`` that is drawn evenly,
-    as published; with it, a part is about what has newly opened, and the share ``replay`` of its tokens goes to all
-    that was open before. From ``until`` on everything is open.
+    The budget is cut into ``parts``; each trains on the samples available at its beginning. Without ``replay`` these
+    are drawn evenly, as published; with it, a part trains on the newly available samples, and the share ``replay`` of
+    its tokens goes to the earlier ones. From ``until`` on all samples are available.
     """
     check_pace(start, until, parts)
     check_range("replay", replay, 0, 1, open_at_high=True)
-    rows, before = [], 0.0
-    for part, budget in enumerate(split_budget(tokens, [1.0] * parts)):
-        high = competence(part / parts, pace, start, until)
-        fresh = bool(replay) and 0 < before < high
+    rows, low = [], 0.0
+    for index, budget in enumerate(split_budget(tokens, [1.0] * parts)):
+        high = competence(index / parts, pace, start, until)
+        with_earlier = bool(replay) and 0 < low < high
         rows.append(
             StageSpec(
-                part_name(part, parts, f"upto-{100 * high:.0f}"),
+                stage_name(index, parts, f"upto-{100 * high:.0f}"),
                 (1.0,) * len(bands),
                 budget,
-                low=before if fresh else 0.0,
+                low=low if with_earlier else 0.0,
                 high=high,
-                replay=replay if fresh else 0.0,
+                replay=replay if with_earlier else 0.0,
             )
         )
-        before = high
+        low = high
     return Matrix(tuple(rows))

@@ -71,7 +71,7 @@ def test_a_plan_shows_an_adaptive_schedule_while_nothing_is_known() -> None:
 def test_a_plan_with_data_knows_the_categories() -> None:
     plan = plan_run(load("smoke/blocked"), data=True)
     assert plan.stages[0].samples == sum(plan.stages[0].bands.values()) > 1000
-    with pytest.raises(DataError, match="there are no categories to go through"):
+    with pytest.raises(DataError, match="there is only one category"):
         plan_run(load("smoke/blocked", ["schedule.category=language"]), data=True)
 
 
