@@ -2,9 +2,9 @@
 
     python benchmarks/train.py [--threads N] [--tokens N] [--skip-compiled]
 
-Prints one JSON object. Every road is ``Learner.fit`` on the same 40,000 TinyPy programs: batches, forward, backward,
-clipping, optimizer. Two fits with budgets of N and 3N tokens are timed in turn, and the rate is the difference of
-tokens over the difference of seconds, so that start, compilation and saving do not count.
+Prints one JSON object. Each variant is ``StageTrainer.fit`` on the same 40,000 TinyPy programs: batches, forward,
+backward, clipping, optimizer. Two fits with budgets of N and 3N tokens are timed in turn, and the rate is the
+difference of tokens over the difference of seconds, so that start, compilation and saving do not count.
 
 ``published``: the published trainer's work (1.08M GPT, windows of 64 × 256 characters, AdamW, fp32, torch's fused
 attention), eager and compiled. ``paper_here``: the same model and batches as Gradatim trains them on this machine,
@@ -45,7 +45,7 @@ from gradatim.programs import generate
 from gradatim.record import Metrics
 from gradatim.stage import Stage, StageSpec
 from gradatim.training import trainer as learning
-from gradatim.training.trainer import Learner
+from gradatim.training.trainer import StageTrainer
 
 LEVELS = ["1.1", "1.2", "2.1", "2.2", "3.1", "3.2"]
 PAPER = ModelSettings("paper", "character", context=256)
@@ -67,7 +67,7 @@ def rate(table: pa.Table, model: ModelSettings, train: TrainSettings, tokens: in
     for budget in (train.size * train.length, tokens, 3 * tokens):  # the first fills the compiler's cache
         with tempfile.TemporaryDirectory() as folder:
             metrics = Metrics(Path(folder) / "metrics.jsonl")
-            student = Learner(tokenizer, samples, samples, metrics, 1, model, replace(train, validate=0))
+            student = StageTrainer(tokenizer, samples, samples, metrics, 1, model, replace(train, validate=0))
             stage = Stage(StageSpec("all", (1.0,), budget), 0, np.arange(len(samples)), 1, 0, budget)
             fitted = student.fit(stage, Path(folder), None)
             found.append((fitted.tokens, fitted.seconds))

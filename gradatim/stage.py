@@ -1,9 +1,9 @@
 """Data types of stages and results, and the Protocols of the components of a run.
 
 A run is a table with a row per cycle and a column per stage. A stage is (data, objective, budget): a ``StageSpec`` has
-the share of each difficulty band and the number of tokens, and ``schedule.realise`` selects the rows of the ``Stage``.
-The Protocols are the contract between the loop in ``run.py`` and its components. Behaviour here is limited to checks of
-values.
+the share of each difficulty band and the number of tokens, and ``schedule.select_rows`` selects the rows of the
+``Stage``. The Protocols are the contract between the loop in ``run.py`` and its components. Behaviour here is limited
+to checks of values.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ __all__ = [
     "Stage",
     "StageResult",
     "StageSpec",
-    "Student",
     "Suite",
     "SuiteResult",
+    "Trainer",
     "ignore_events",
 ]
 
@@ -324,8 +324,8 @@ class Schedule(Protocol):
         ...
 
 
-class Student(Protocol):
-    """A model that is trained on stages."""
+class Trainer(Protocol):
+    """Trains a model on stages."""
 
     def fit(self, stage: Stage, folder: Path, previous: Path | None, events: Events = ignore_events) -> Fitted:
         """Train on the stage, starting from the model in the stage folder ``previous`` (None: from initialization).

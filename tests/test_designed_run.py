@@ -226,7 +226,7 @@ def test_a_damaged_design_is_told_in_one_line(whole: Whole, server: Serving, tmp
         (["schedule.objectives=[contrast]", "train.isolate=true"], "has no source of them"),
         (["schedule.objectives=[answer_only, answer_only]"], "twice"),
         (["schedule.orders=[sortd]"], "did you mean 'sorted'"),
-        (["schedule.orders=[]"], "some order"),
+        (["schedule.orders=[]"], "at least one possible order"),
         (["schedule.orders=[{name: sorted, first: middle}]"], "first"),
         (["train.batching=windows"], "the order 'sorted' is one of samples"),
         (["schedule.stages=0"], "schedule.stages"),

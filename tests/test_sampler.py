@@ -344,7 +344,7 @@ def test_our_own_batches_one_sample_a_line_give_the_order_of_the_sampler_row_by_
     from gradatim.model.settings import ModelSettings, TrainSettings
     from gradatim.model.tokenizer import character_tokenizer, encode_table
     from gradatim.record import Metrics
-    from gradatim.schedule import make_bands, realise
+    from gradatim.schedule import make_bands, select_rows
     from gradatim.training import trainer as learner
     from gradatim.training.batches import Packed
 
@@ -354,14 +354,14 @@ def test_our_own_batches_one_sample_a_line_give_the_order_of_the_sampler_row_by_
     scores = table["om"].to_numpy()
     tokenizer = character_tokenizer(table["prompt"].to_pylist() + table["answer"].to_pylist())
     encoded = encode_table(tokenizer, table)
-    ours = learner.Learner(
+    ours = learner.StageTrainer(
         tokenizer, encoded, encoded, Metrics(tmp_path / "metrics"), 0, ModelSettings(),
         TrainSettings(batching="packed", size=1, length=300),
     )  # fmt: skip
     bands = make_bands(scores)
     planned, history = SCHEDULES.get(schedule)(bands.names, budget, **options), []
     while spec := planned.next(history):
-        stage = realise(spec, bands, scores, seed=stage_seed(9, 0, len(history)), index=len(history))
+        stage = select_rows(spec, bands, scores, seed=stage_seed(9, 0, len(history)), index=len(history))
         tokens, (batcher, dropped) = 0, learner._batcher(ours, stage, "next_token", print)
         assert not dropped
         for batch, _ in batcher.stream(batcher.start):

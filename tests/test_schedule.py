@@ -16,7 +16,7 @@ from gradatim.schedule import (
     Bands,
     make_bands,
     preview,
-    realise,
+    select_rows,
     split_budget,
     stage_table,
 )
@@ -48,7 +48,7 @@ def test_rows_without_a_score_are_counted_and_in_no_band() -> None:
 
 def test_a_test_set_is_placed_by_the_edges_of_the_training_set() -> None:
     bands = make_bands(SCORES, thresholds=PAPER_THRESHOLDS)
-    assert bands.place(np.array([0.0, 2.0, 4.0, np.nan])).tolist() == [0, 1, 2, -1]
+    assert bands.assign(np.array([0.0, 2.0, 4.0, np.nan])).tolist() == [0, 1, 2, -1]
 
 
 def test_an_empty_band_is_named_with_the_edges_and_the_range() -> None:
@@ -74,7 +74,7 @@ def test_quantiles_outside_0_and_1_are_refused(quantiles: tuple[float, ...]) -> 
 
 
 def test_band_names_must_differ() -> None:
-    with pytest.raises(RecipeError, match="each different"):
+    with pytest.raises(RecipeError, match="distinct names"):
         make_bands(SCORES, thresholds=(2, 4), names=("easy", "easy", "hard"))
 
 
@@ -228,16 +228,16 @@ def test_half_of_a_band_from_its_hardest_end_is_its_hardest_half() -> None:
     scores = np.arange(10.0)
     bands = make_bands(scores, thresholds=(8,), names=("easy", "hard"))
     spec = StageSpec("s", (0.5, 0.0), 10, ("hardest", "hardest"))
-    assert sorted(realise(spec, bands, scores, seed=1).rows) == [4, 5, 6, 7]
+    assert sorted(select_rows(spec, bands, scores, seed=1).rows) == [4, 5, 6, 7]
     spec = StageSpec("s", (0.5, 0.0), 10, ("easiest", "hardest"))
-    assert sorted(realise(spec, bands, scores, seed=1).rows) == [0, 1, 2, 3]
+    assert sorted(select_rows(spec, bands, scores, seed=1).rows) == [0, 1, 2, 3]
 
 
 def test_equal_difficulties_at_the_cut_are_chosen_by_the_seed_not_by_the_row_order() -> None:
     scores = np.ones(1000)
     bands = make_bands(scores, thresholds=(), names=("one",))
-    first = np.sort(realise(StageSpec("s", (0.5,), 10), bands, scores, seed=1).rows)
-    second = np.sort(realise(StageSpec("s", (0.5,), 10), bands, scores, seed=2).rows)
+    first = np.sort(select_rows(StageSpec("s", (0.5,), 10), bands, scores, seed=1).rows)
+    second = np.sort(select_rows(StageSpec("s", (0.5,), 10), bands, scores, seed=2).rows)
     assert first.size == 500
     assert not np.array_equal(first, second)
     assert 200 < np.count_nonzero(first < 500) < 300
@@ -246,7 +246,7 @@ def test_equal_difficulties_at_the_cut_are_chosen_by_the_seed_not_by_the_row_ord
 def test_same_seed_gives_the_same_rows() -> None:
     scores, bands = tied()
     spec = StageSpec("s", (0.3, 0.5, 1.0), 10)
-    once, again = (realise(spec, bands, scores, seed=5).rows for _ in range(2))
+    once, again = (select_rows(spec, bands, scores, seed=5).rows for _ in range(2))
     assert np.array_equal(once, again)
 
 
@@ -254,26 +254,26 @@ def test_same_seed_gives_the_same_rows() -> None:
 def test_a_fraction_is_rounded_up_once(fraction: float) -> None:
     scores = np.zeros(100)
     bands = make_bands(scores, thresholds=(), names=("one",))
-    rows = realise(StageSpec("s", (fraction,), 10), bands, scores, seed=1).rows
+    rows = select_rows(StageSpec("s", (fraction,), 10), bands, scores, seed=1).rows
     assert rows.size == {0.07: 7, 0.5: 50, 1 / 3: 34, 1.0: 100}[fraction]
 
 
 def test_a_baseline_stage_is_every_scored_row_once() -> None:
     bands = make_bands(SCORES, thresholds=(2, 4))
-    stage = realise(stages("baseline")[0], bands, SCORES, seed=1)
+    stage = select_rows(stages("baseline")[0], bands, SCORES, seed=1)
     assert sorted(stage.rows) == [0, 1, 2, 3, 4, 5]
 
 
 def test_what_one_band_draws_does_not_shift_another() -> None:
     scores, bands = tied()
-    lone = realise(StageSpec("s", (0.0, 0.5, 0.0), 10), bands, scores, seed=9).rows
-    both = realise(StageSpec("s", (0.3, 0.5, 0.0), 10), bands, scores, seed=9).rows
+    lone = select_rows(StageSpec("s", (0.0, 0.5, 0.0), 10), bands, scores, seed=9).rows
+    both = select_rows(StageSpec("s", (0.3, 0.5, 0.0), 10), bands, scores, seed=9).rows
     assert set(lone) <= set(both)
 
 
 def test_a_sorted_stage_goes_from_easy_to_hard_with_ties_shuffled() -> None:
     scores, bands = tied()
-    rows = realise(StageSpec("s", (1.0, 1.0, 1.0), 10, order="sorted"), bands, scores, seed=3).rows
+    rows = select_rows(StageSpec("s", (1.0, 1.0, 1.0), 10, order="sorted"), bands, scores, seed=3).rows
     assert np.all(np.diff(scores[rows]) >= 0)
     assert np.any(np.diff(rows[scores[rows] == 0]) < 0)
 
@@ -281,20 +281,20 @@ def test_a_sorted_stage_goes_from_easy_to_hard_with_ties_shuffled() -> None:
 def test_a_specification_for_other_bands_is_refused() -> None:
     scores, bands = tied()
     with pytest.raises(RecipeError, match="2 fractions for 3 bands"):
-        realise(StageSpec("s", (1.0, 1.0), 10), bands, scores, seed=3)
+        select_rows(StageSpec("s", (1.0, 1.0), 10), bands, scores, seed=3)
 
 
 def test_a_stage_that_only_uses_empty_bands_is_refused() -> None:
     bands = Bands(("easy", "hard"), (1.0,), np.zeros(4, dtype=np.int8))
     with pytest.raises(DataError, match="no samples"):
-        realise(StageSpec("s", (0.0, 1.0), 10), bands, np.zeros(4), seed=3)
+        select_rows(StageSpec("s", (0.0, 1.0), 10), bands, np.zeros(4), seed=3)
 
 
 def test_the_plan_tells_samples_and_characters_of_the_rows_that_will_be_learnt() -> None:
     scores = np.arange(10.0)
     bands = make_bands(scores, thresholds=(4, 8))
     specs = preview(SCHEDULES.get("hybrid")(THREE, 120), bands)
-    plan = stage_table([realise(spec, bands, scores, seed=1) for spec in specs], bands, np.arange(10) + 1)
+    plan = stage_table([select_rows(spec, bands, scores, seed=1) for spec in specs], bands, np.arange(10) + 1)
     assert [row["bands"] for row in plan] == [
         {"easy": 4, "medium": 0, "hard": 0},
         {"easy": 2, "medium": 4, "hard": 0},

@@ -31,7 +31,7 @@ from ..results import (
     encode,
     encode_design,
 )
-from ..schedule import Designed, category_codes, needs_of, realise
+from ..schedule import Designed, category_codes, needs_of, select_rows
 from ..stage import Events, Feedback, Fitted, Needs, Probe, Schedule, Stage, StageResult, StageSpec, Suite, SuiteResult
 from ..table import write_table
 from .assemble import Parts, stage_seed
@@ -61,7 +61,7 @@ class Cycle:
             stages = self.designed(self.schedule)
             if self.number + 1 == self.parts.cycles:  # nobody revises after the last cycle
                 self.schedule = replace(self.schedule, needs=Needs())
-            self.schedule = self.schedule.made(stages)
+            self.schedule = self.schedule.with_stages(stages)
         history: list[StageResult] = []
         while stage := self.next_stage(history):
             history.append(self.learn(stage, history))
@@ -119,7 +119,7 @@ class Cycle:
         if spec is None:
             return None
         index = len(history)
-        stage = realise(
+        stage = select_rows(
             spec,
             self.bands,
             self.difficulty,
@@ -187,7 +187,7 @@ class Cycle:
             from ..inference.probe import measure
 
             folder = self.record.folder / key
-            places = self.bands.place(self.corpus.difficulty("validation", self.parts.metric))
+            places = self.bands.assign(self.corpus.difficulty("validation", self.parts.metric))
             student, (samples, validation) = self.parts.load(folder / "model"), self.parts.encoded(self.corpus)
             asked = (needs, student, samples, validation, self.bands, places)
             return measure(*asked, seed=stage.seed, path=folder / "probe.npz", events=self.events)
@@ -201,7 +201,7 @@ class Cycle:
         if not due:
             return
         student = self.parts.load(self.record.folder / key / "model")
-        places = self.bands.place(self.corpus.difficulty("test", self.parts.metric))
+        places = self.bands.assign(self.corpus.difficulty("test", self.parts.metric))
         names = [self.bands.names[place] if place >= 0 else None for place in places]
         samples = self.corpus.table("test").append_column("band", pa.array(names, pa.string()))
         seed, events = self.parts.evaluation_seed, self.events

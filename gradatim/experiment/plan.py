@@ -26,7 +26,7 @@ from ..errors import RecipeError
 from ..model.hub import size_of
 from ..model.presets import PRESETS
 from ..options import option_names
-from ..schedule import Bands, Designed, category_codes, preview, realise, stage_table
+from ..schedule import Bands, Designed, category_codes, preview, select_rows, stage_table
 from ..stage import Events, Schedule, Stage, StageSpec, ignore_events
 from .assemble import Parts, assemble, check, corpus_maker, schedules_of, stage_seed
 from .cost import PlannedCycle, plan_cycles, plan_teacher, revises
@@ -208,7 +208,7 @@ def _with_data(recipe: Recipe, corpus: Corpus, events: Events) -> RunPlan:
     stages = []
     for index, spec in enumerate(preview(schedules[0], bands)):
         seed = stage_seed(recipe.seed, 0, index)
-        stage = realise(spec, bands, difficulty, seed=seed, index=index, categories=categories)
+        stage = select_rows(spec, bands, difficulty, seed=seed, index=index, categories=categories)
         stages.append(_counted(recipe, stage, bands, lengths))
     for cycle, schedule in enumerate(schedules[1:], 1):  # their samples depend on what the student gets wrong
         stages += [_stage(recipe, cycle, spec) for spec in preview(schedule, bands)]
@@ -233,9 +233,9 @@ def _designed(
     if not isinstance(waiting[0], Designed):
         return waiting, None
     asked = parts.design(waiting[0], corpus, bands, difficulty)
-    design = asked.made()
+    design = asked.require_design()
     told = {"asked": True, "reason": design.reason, "requests": len(asked.replies)}
-    return [waiting[0].made(stages) for stages in design.cycles], {**told, "revises": revises(recipe)}
+    return [waiting[0].with_stages(stages) for stages in design.cycles], {**told, "revises": revises(recipe)}
 
 
 def _stage(recipe: Recipe, cycle: int, spec: StageSpec) -> PlannedStage:

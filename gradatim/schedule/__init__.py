@@ -1,34 +1,32 @@
-"""Which samples does each stage learn, in what order, and for how long?
+"""Schedules: bands of difficulty, the stages of a curriculum, and the rows of each stage.
 
-A difficulty column is cut into *bands*, easiest first (``bands``); a *schedule* says which share of which band
-each stage takes and how many tokens of the budget. The plain ones are a matrix (``matrix``); ``fade`` and ``pacing``
-move continuously; ``mastery``, ``self_paced``, ``frontier`` and ``bandit`` look at what the student can do by then
-(``adaptive``); what is ``designed`` a teacher writes. ``realise`` turns one ``StageSpec`` into row numbers, arranged by
-an *order* (``orders``) or drawn with weights. ``gradatim plan`` walks all of it without training: ``preview`` and
-``stage_table``.
+A difficulty column is cut into *bands*, easiest first (``bands``); a *schedule* gives for each stage the share of each
+band and the tokens of the budget. Static schedules are a matrix (``matrix``); ``continuous`` ones shift gradually;
+``adaptive`` ones depend on the results of earlier stages; ``designed`` ones are written by a teacher. ``select_rows``
+turns one ``StageSpec`` into row numbers, arranged by an *order* (``orders``) or drawn with weights. ``preview`` and
+``stage_table`` show all of it for ``gradatim plan`` without training.
 
-Everything here is pure: no files, no model, no hidden randomness. It does not score samples (``difficulty``), does
-not batch them or measure progress (``student``) and does not say what happens between stages (``run``).
+Everything here is pure: no files, no model, no hidden randomness. Scores come from ``difficulty``, measurements of the
+model from ``inference``, and batches are made in ``training``.
 """
 
-from . import bandit, fade, frontier, mastery, pacing, self_paced  # noqa: F401  (they register themselves)
-from .adaptive import needs_of, needs_whole_samples
+from . import adaptive, continuous  # noqa: F401  (registration of their schedules)
 from .bands import PAPER_THRESHOLDS, Bands, check_cuts, make_bands
 from .designed import Designed
 from .matrix import SCHEDULES, Matrix, ScheduleFactory, split_budget
-from .orders import ORDERS, Arranged, Order, OrderFactory, category_codes
-from .preview import preview
-from .select_rows import probe_rows, realise, stage_seed, stage_table
+from .orders import ORDERS, Order, OrderContext, OrderFactory, category_codes
+from .preview import needs_of, needs_whole_samples, preview
+from .selection import probe_rows, select_rows, stage_seed, stage_table
 
 __all__ = [
     "ORDERS",
     "PAPER_THRESHOLDS",
     "SCHEDULES",
-    "Arranged",
     "Bands",
     "Designed",
     "Matrix",
     "Order",
+    "OrderContext",
     "OrderFactory",
     "ScheduleFactory",
     "category_codes",
@@ -38,7 +36,7 @@ __all__ = [
     "needs_whole_samples",
     "preview",
     "probe_rows",
-    "realise",
+    "select_rows",
     "split_budget",
     "stage_seed",
     "stage_table",

@@ -1,69 +1,286 @@
-"""What do schedules have in common that look at the student, or move continuously?
+"""Adaptive schedules: the next stage depends on the results of the stages before.
 
-They cut the budget into equal *parts*, one stage each, and decide the next stage from what the results so far say. So
-they stay pure functions of the history, and a run that is resumed decides the same again. All parts of a run belong to
-one course of training: with ``train.restart: false`` optimizer and learning rate go on from part to part, which is what
-the recipe should say. ``replay`` is the share of a stage's tokens that goes back to what was learnt before.
+Each divides the budget into equal segments of one stage each and is a pure function of the history, so that a resumed
+run takes the same decisions. All segments belong to one course of training: with ``train.restart: false`` optimizer and
+learning rate continue from segment to segment. ``replay`` is the share of a stage's tokens for earlier samples.
 
-Only pieces stand here; each schedule has a file of its own.
+* ``mastery``: bands in order of difficulty, each until validation accuracy passes a threshold or progress stops.
+* ``bandit`` (after Matiisen et al., arXiv 1707.00183): the arms are the bands, the reward is the absolute change of a
+  band's validation loss during a segment, since a band that is being forgotten needs practice too; plus the upper
+  confidence bound of Auer et al. 2002 on rewards scaled to 1. Deterministic.
+* ``self_paced``: the easiest share of the samples as in ``pacing``, by the model's own loss or pass rate.
+* ``frontier``: samples drawn in proportion to p(1 - p), p the model's probability of the whole answer.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from ..errors import RecipeError
-from ..stage import Needs, Schedule, StageResult, StageSpec
-from .preview import preview
+from ..options import strict
+from ..stage import Needs, StageResult, StageSpec
+from .continuous import Pace, band_stage, bands_used, check_pace, check_range, competence, stage_name
+from .matrix import SCHEDULES, split_budget
 
-__all__ = ["check_range", "focused", "met", "needs_of", "needs_whole_samples", "part_name", "with_replay"]
+__all__ = ["Bandit", "Frontier", "Mastery", "SelfPaced", "bandit", "frontier", "mastery", "self_paced"]
 
-
-def needs_of(schedule: Schedule) -> Needs:
-    """What has to be measured after each stage of ``schedule``; nothing for one that does not say."""
-    needs = getattr(schedule, "needs", None)
-    return needs if isinstance(needs, Needs) else Needs()
+NEEDS = Needs(band_loss=True)
 
 
-def needs_whole_samples(schedule: Schedule, bands: Sequence[str]) -> str | None:
-    """Why ``schedule`` cannot be learnt from crops at random places of a text, None when it can."""
-    for spec in [*preview(schedule, bands), *preview(schedule, bands, probed=1)]:
-        if spec.draws:
-            return f"the stage {spec.name!r} draws samples with weights"
-        if spec.order != "shuffled":
-            return f"the order {spec.order!r} is one of samples"
-    return None
+@dataclass(frozen=True)
+class Mastery:
+    """See ``mastery``; ``bands`` are names, ``budgets`` the tokens of the parts."""
+
+    bands: tuple[str, ...]
+    budgets: tuple[int, ...]
+    threshold: float
+    patience: int
+    gain: float
+    replay: float
+    needs: Needs = NEEDS
+
+    def next(self, history: Sequence[StageResult]) -> StageSpec | None:
+        """A stage on the first band that is not mastered, or on all bands after the last."""
+        index, count = len(history), len(self.budgets)
+        if index == count:
+            return None
+        band = self._band(history)
+        if band == len(self.bands):
+            return StageSpec(stage_name(index, count, "all"), (1.0,) * len(self.bands), self.budgets[index])
+        name = stage_name(index, count, self.bands[band])
+        earlier = bands_used(history, len(self.bands))
+        return band_stage(name, band, len(self.bands), self.budgets[index], earlier, self.replay)
+
+    def _band(self, history: Sequence[StageResult]) -> int:
+        """The index of the current band, from a replay of the history; one past the hardest when all are finished."""
+        band, first = 0, 0
+        for finished in range(1, len(history) + 1):
+            if band == len(self.bands):
+                return band
+            bands_after = len(self.bands) - 1 - band
+            if self._ends(band, history[first:finished]) or len(self.budgets) - finished <= bands_after > 0:
+                band, first = band + 1, finished
+        return band
+
+    def _ends(self, band: int, stages: Sequence[StageResult]) -> bool:
+        """Whether a band is finished: mastered, without progress, or at its even share without measurements."""
+        progress = [result.progress[self.bands[band]] for result in stages if self.bands[band] in result.progress]
+        if not progress:
+            return len(stages) * len(self.bands) >= len(self.budgets)
+        if progress[-1].right >= self.threshold:
+            return True
+        if len(progress) <= self.patience:
+            return False
+        best = min(measurement.loss for measurement in progress[: -self.patience])
+        return all(measurement.loss > best * (1 - self.gain) for measurement in progress[-self.patience :])
 
 
-def check_range(name: str, value: float, low: float, high: float, *, open_at_high: bool = False) -> None:
-    """Raises ``RecipeError`` unless ``low <= value <= high`` (``< high`` when it is open there)."""
-    if not low <= value <= high or (open_at_high and value == high):
-        allowed = f"from {low:g} to {'below ' if open_at_high else ''}{high:g}"
-        raise RecipeError("an option out of range", where=f"schedule.{name}", given=value, allowed=allowed)
+@SCHEDULES.register("mastery")
+@strict("the schedule 'mastery'")
+def mastery(
+    bands: tuple[str, ...],
+    tokens: int,
+    *,
+    threshold: float = 0.9,
+    patience: int = 2,
+    gain: float = 0.02,
+    parts: int = 12,
+    replay: float = 0.0,
+) -> Mastery:
+    """One band after the other, each until it is mastered or progress stops, within the same budget.
+
+    A band is mastered at the share ``threshold`` of validation samples with a correct answer, and without progress when
+    its validation loss has not fallen by the share ``gain`` in ``patience`` parts. ``replay`` is the share of a part's
+    tokens for the bands before. A band without validation samples gets its even share of the parts.
+    """
+    check_range("threshold", threshold, 0, 1)
+    check_range("patience", patience, 1, 1000)
+    check_range("gain", gain, 0, 1)
+    check_range("replay", replay, 0, 1, open_at_high=True)
+    if parts < len(bands):
+        raise RecipeError(
+            "mastery needs at least one part per band",
+            where="schedule.parts",
+            given=parts,
+            allowed=f"{len(bands)} or more",
+        )
+    return Mastery(bands, tuple(split_budget(tokens, [1.0] * parts)), threshold, patience, gain, replay)
 
 
-def part_name(part: int, parts: int, what: str) -> str:
-    """The name of a stage: its number, so that names differ and sort, and what it is about."""
-    return f"{part + 1:0{len(str(parts))}d}-{what}"
+@dataclass(frozen=True)
+class Bandit:
+    """See ``bandit``; ``bands`` are names, ``budgets`` the tokens of the parts."""
+
+    bands: tuple[str, ...]
+    budgets: tuple[int, ...]
+    explore: float
+    window: int
+    replay: float
+    needs: Needs = NEEDS
+
+    def next(self, history: Sequence[StageResult]) -> StageSpec | None:
+        """A stage on the band with the greatest upper confidence bound; the easier one on a tie."""
+        index, count = len(history), len(self.budgets)
+        if index == count:
+            return None
+        turns = [self.band_of(result) for result in history]
+        bounds = self._bounds(history, turns)
+        band = max(range(len(self.bands)), key=lambda arm: (bounds[arm], -arm))
+        name = stage_name(index, count, self.bands[band])
+        return band_stage(
+            name, band, len(self.bands), self.budgets[index], bands_used(history, len(self.bands)), self.replay
+        )
+
+    def band_of(self, result: StageResult) -> int:
+        """The band of a finished stage, from its name: with a large replay it need not have the largest share."""
+        return self.bands.index(result.spec.name.partition("-")[2])
+
+    def _bounds(self, history: Sequence[StageResult], turns: Sequence[int]) -> list[float]:
+        """The upper confidence bound of each band; infinite for a band without a stage."""
+        values = [self._value(band, history, turns) for band in range(len(self.bands))]
+        scale = max(values) or 1.0
+        counts = [turns.count(band) for band in range(len(self.bands))]
+        return [
+            value / scale + self.explore * math.sqrt(math.log(len(turns)) / count) if count else math.inf
+            for value, count in zip(values, counts, strict=True)
+        ]
+
+    def _value(self, band: int, history: Sequence[StageResult], turns: Sequence[int]) -> float:
+        """Mean reward of the band's last ``window`` stages; 0 without measurements."""
+        name = self.bands[band]
+        rewards = [
+            abs(after.progress[name].loss - before.progress[name].loss)
+            for before, after, turn in zip(history, history[1:], turns[1:], strict=False)
+            if turn == band and name in before.progress and name in after.progress
+        ][-self.window :]
+        return sum(rewards) / len(rewards) if rewards else 0.0
 
 
-def met(history: Sequence[StageResult], bands: int) -> set[int]:
-    """The bands that some stage so far has used."""
-    return {band for result in history for band in range(bands) if result.spec.fractions[band]}
+@SCHEDULES.register("bandit")
+@strict("the schedule 'bandit'")
+def bandit(
+    bands: tuple[str, ...],
+    tokens: int,
+    *,
+    explore: float = 0.5,
+    window: int = 2,
+    parts: int = 12,
+    replay: float = 0.0,
+) -> Bandit:
+    """In each part the band whose validation loss has changed most recently, with a bonus for rare bands.
+
+    ``window`` is the number of a band's last parts that count, ``explore`` the weight of the bonus. ``replay`` is the
+    share of a part's tokens for the other bands used before. Without any measured loss the bands alternate.
+    """
+    check_range("explore", explore, 0, 100)
+    check_range("window", window, 1, 1000)
+    check_range("parts", parts, 1, 1000)
+    check_range("replay", replay, 0, 1, open_at_high=True)
+    return Bandit(bands, tuple(split_budget(tokens, [1.0] * parts)), explore, window, replay)
 
 
-def with_replay(weights: Sequence[float], met: set[int], replay: float) -> tuple[float, ...]:
-    """A share ``replay`` of the mixture goes evenly to the bands that were met before; nothing while there are none."""
-    if not replay or not met:
-        return tuple(map(float, weights))
-    back = replay / len(met)
-    return tuple((1 - replay) * weight + (back if band in met else 0.0) for band, weight in enumerate(weights))
+@dataclass(frozen=True)
+class SelfPaced:
+    """See ``self_paced``; ``budgets`` are the tokens of the parts."""
+
+    bands: int
+    budgets: tuple[int, ...]
+    by: Literal["loss", "pass_rate"]
+    pace: Pace
+    start: float
+    until: float
+    replay: float
+    needs: Needs
+
+    def next(self, history: Sequence[StageResult]) -> StageSpec | None:
+        """The stage after the last one; by the model's own difficulty once it has been probed."""
+        index, count = len(history), len(self.budgets)
+        if index == count:
+            return None
+        high = self._available(index)
+        low = self._available(index - 1) if index else 0.0
+        with_earlier = bool(self.replay) and 0 < low < high
+        return StageSpec(
+            stage_name(index, count, f"own-{100 * high:.0f}"),
+            (1.0,) * self.bands,
+            self.budgets[index],
+            low=low if with_earlier else 0.0,
+            high=high,
+            by=self.by if history and history[-1].probed else "difficulty",
+            replay=self.replay if with_earlier else 0.0,
+        )
+
+    def _available(self, index: int) -> float:
+        return competence(index / len(self.budgets), self.pace, self.start, self.until)
 
 
-def focused(name: str, band: int, bands: int, tokens: int, met: set[int], replay: float) -> StageSpec:
-    """A stage about one band, with a share ``replay`` for the other bands met before."""
-    alone = [float(each == band) for each in range(bands)]
-    weights = with_replay(alone, met - {band}, replay)
-    if weights == tuple(alone):
-        return StageSpec(name, weights, tokens)
-    return StageSpec(name, tuple(float(weight > 0) for weight in weights), tokens, mixture=(weights, weights))
+@SCHEDULES.register("self_paced")
+@strict("the schedule 'self_paced'")
+def self_paced(
+    bands: tuple[str, ...],
+    tokens: int,
+    *,
+    by: Literal["loss", "pass_rate"] = "loss",
+    pace: Pace = "linear",
+    start: float = 0.3,
+    until: float = 0.8,
+    parts: int = 10,
+    probe: int = 4096,
+    replay: float = 0.0,
+) -> SelfPaced:
+    """The samples easiest for the model at present, more of them from part to part.
+
+    After each part ``probe`` training samples (0: all) are scored by the model, and the next part takes the easiest of
+    them: by ``loss`` per answer token, or by ``pass_rate``, the probability of the whole answer. With ``replay`` a part
+    trains on the newly available samples, and that share of its tokens goes to easier ones.
+    """
+    check_pace(start, until, parts)
+    check_range("probe", probe, 0, 1e9)
+    check_range("replay", replay, 0, 1, open_at_high=True)
+    budgets = tuple(split_budget(tokens, [1.0] * parts))
+    needs = Needs(sample_loss=True, probe=probe)
+    return SelfPaced(len(bands), budgets, by, pace, start, until, replay, needs)
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """See ``frontier``; ``budgets`` are the tokens of the parts."""
+
+    bands: int
+    budgets: tuple[int, ...]
+    replay: float
+    needs: Needs
+
+    def next(self, history: Sequence[StageResult]) -> StageSpec | None:
+        """The stage after the last one; weighted by p(1 - p) once the model has been probed."""
+        index, count = len(history), len(self.budgets)
+        if index == count:
+            return None
+        probed = bool(history and history[-1].probed)
+        return StageSpec(
+            stage_name(index, count, "frontier" if probed else "all"),
+            (1.0,) * self.bands,
+            self.budgets[index],
+            frontier=probed,
+            replay=self.replay if probed else 0.0,
+        )
+
+
+@SCHEDULES.register("frontier")
+@strict("the schedule 'frontier'")
+def frontier(
+    bands: tuple[str, ...], tokens: int, *, parts: int = 10, probe: int = 4096, replay: float = 0.0
+) -> Frontier:
+    """Samples weighted by p(1 - p): those that the model answers correctly about half of the time.
+
+    After each part ``probe`` training samples (0: all) are scored by the model; the next part draws from those.
+    ``replay`` is the share drawn evenly from samples with p > 1/2.
+    """
+    check_range("parts", parts, 1, 1000)
+    check_range("probe", probe, 0, 1e9)
+    check_range("replay", replay, 0, 1, open_at_high=True)
+    budgets = tuple(split_budget(tokens, [1.0] * parts))
+    return Frontier(len(bands), budgets, replay, Needs(sample_loss=True, probe=probe))

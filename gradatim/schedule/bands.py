@@ -1,8 +1,7 @@
-"""Where is the difficulty axis cut?
+"""Bands: one difficulty column cut into slices, easiest first.
 
-``make_bands`` cuts one difficulty column into bands, easiest first, at thresholds or at quantiles of the column
-itself. Rows without a score belong to no band: they are counted (``Bands.unscored``) and no stage uses them. This
-module does not decide what a stage takes from a band (``matrix``) nor which rows those are (``realise``).
+``make_bands`` cuts at thresholds or at quantiles of the column itself. Rows without a score belong to no band: they are
+counted (``Bands.unscored``) and no stage uses them.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["PAPER_THRESHOLDS", "Bands", "check_cuts", "make_bands"]
 
 PAPER_THRESHOLDS = (2.0, 4.0)
-"""Where arXiv 2407.10194 cuts its Overall Metric (``om``): easy < 2 <= medium < 4 <= hard."""
+"""Thresholds of arXiv 2407.10194 on its Overall Metric (``om``): easy < 2 <= medium < 4 <= hard."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,12 @@ class Bands:
 
     @property
     def unscored(self) -> int:
-        """Rows that no stage uses because they have no score."""
+        """Number of rows without a score, which no stage uses."""
         return int((self.index < 0).sum())
 
-    def place(self, difficulty: Scores) -> npt.NDArray[np.int8]:
+    def assign(self, difficulty: Scores) -> npt.NDArray[np.int8]:
         """The band of each value of another table (a test set) under the same edges; a band may stay empty."""
-        return _place(difficulty, self.edges)
+        return _assign(difficulty, self.edges)
 
 
 def make_bands(
@@ -62,12 +61,12 @@ def make_bands(
 ) -> Bands:
     """Cut ``difficulty`` (float64, shape (rows,), NaN = unscored) at ``thresholds`` or at ``quantiles`` of itself.
 
-    A value on a threshold belongs to the harder band. Equal values are never parted: a quantile cuts between two
-    distinct values, at the cut that leaves the share below it nearest to the one asked for. With neither given the
-    bands are made as equal as ties allow.
+    A value on a threshold belongs to the harder band. Equal values are never separated: a quantile cuts between two
+    distinct values, where the share below is nearest to the quantile. With neither given the bands are made as equal as
+    ties allow.
 
-    Raises ``RecipeError`` when the cuts are out of order or do not match ``names``, ``DataError`` when a band
-    would be empty.
+    Raises ``RecipeError`` when the cuts are out of order or do not match ``names``, ``DataError`` when a band would be
+    empty.
     """
     import numpy as np
 
@@ -82,7 +81,7 @@ def make_bands(
             hint="another metric, or `gradatim score` to see why the samples cannot be scored",
         )
     edges = tuple(cuts) if thresholds is not None else _quantile_edges(scored, cuts)
-    bands = Bands(tuple(names), edges, _place(scores, edges))
+    bands = Bands(tuple(names), edges, _assign(scores, edges))
     _check_filled(bands, scored)
     return bands
 
@@ -90,27 +89,27 @@ def make_bands(
 def check_cuts(
     thresholds: Sequence[float] | None, quantiles: Sequence[float] | None, names: Sequence[str]
 ) -> list[float]:
-    """The cuts that ``make_bands`` makes: the thresholds, the quantiles, or quantiles for bands of equal size.
+    """The cuts of ``make_bands``: the thresholds, the quantiles, or quantiles for bands of equal size.
 
-    Raises ``RecipeError`` when they are out of order or do not match ``names``; no difficulties are needed for that.
+    Raises ``RecipeError`` when they are out of order or do not match ``names``; needs no difficulties.
     """
     if thresholds is not None and quantiles is not None:
         raise RecipeError("bands are cut at thresholds or at quantiles, not both", where="bands")
     are_quantiles = thresholds is None
-    what = "quantiles" if are_quantiles else "thresholds"
+    kind = "quantiles" if are_quantiles else "thresholds"
     if quantiles is None:
         quantiles = [cut / len(names) for cut in range(1, len(names))]
     cuts = [float(cut) for cut in (quantiles if thresholds is None else thresholds)]
     if not names or len(set(names)) != len(names):
-        raise RecipeError("bands need names, each different", where="bands.names", given=list(names))
+        raise RecipeError("bands need distinct names", where="bands.names", given=list(names))
     if len(cuts) != len(names) - 1:
         raise RecipeError(
-            f"{len(names)} bands need {len(names) - 1} {what}",
-            where=f"bands.{what}",
+            f"{len(names)} bands need {len(names) - 1} {kind}",
+            where=f"bands.{kind}",
             given=f"{list(cuts)} for {', '.join(names)}",
         )
     if any(not low < high for low, high in itertools.pairwise(cuts)) or not all(map(math.isfinite, cuts)):
-        raise RecipeError(f"{what} must rise", where=f"bands.{what}", given=list(cuts), hint=f"{sorted(set(cuts))}")
+        raise RecipeError(f"{kind} must rise", where=f"bands.{kind}", given=list(cuts), hint=f"{sorted(set(cuts))}")
     if are_quantiles and any(not 0 < cut < 1 for cut in cuts):
         raise RecipeError("quantiles must lie between 0 and 1", where="bands.quantiles", given=list(cuts))
     return cuts
@@ -126,7 +125,7 @@ def _quantile_edges(scored: Scores, quantiles: Sequence[float]) -> tuple[float, 
             f"{values.size} distinct difficulties cannot fill {len(quantiles) + 1} bands",
             where="bands.quantiles",
             given=f"difficulties from {values[0]:g} to {values[-1]:g}",
-            hint="fewer bands, or a metric that tells the samples apart better",
+            hint="fewer bands, or a metric with more distinct values",
         )
     edges: list[float] = []
     first = 1
@@ -138,7 +137,7 @@ def _quantile_edges(scored: Scores, quantiles: Sequence[float]) -> tuple[float, 
     return tuple(edges)
 
 
-def _place(difficulty: Scores, edges: Sequence[float]) -> npt.NDArray[np.int8]:
+def _assign(difficulty: Scores, edges: Sequence[float]) -> npt.NDArray[np.int8]:
     import numpy as np
 
     index = np.searchsorted(np.asarray(edges, dtype=np.float64), difficulty, side="right").astype(np.int8)

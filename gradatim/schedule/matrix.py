@@ -1,15 +1,13 @@
-"""How much of each band does a stage take, and how many tokens does it get?
-
-The plain schedules are a matrix: rows are stages, columns are bands (easiest first), entries are fractions.
+"""Static schedules as a matrix: rows are stages, columns are bands (easiest first), entries are fractions.
 
     baseline     1 1 1      sequential  1 . .      incremental  1 . .      hybrid  1 . .
                                         . 1 .                   1 1 .              r 1 .
                                         . . 1                   1 1 1              r r 1     r = the hardest part
 
-The budget is split exactly: the stages' tokens add up to it. With three bands the shares are those of
-arXiv 2407.10194 (steps of 25/30/65 thousand for incremental, 20/30/70 for hybrid). A factory makes a schedule from
-the bands' names and the budget alone, so a plan can be drawn before any data is there. This module does not choose
-rows (``realise``), and how they follow each other is the same question for every matrix (``_ordered``).
+The budget is split exactly: the stages' tokens add up to it. With three bands the shares are those of arXiv 2407.10194
+(steps of 25/30/65 thousand for incremental, 20/30/70 for hybrid). A factory makes a schedule from the bands' names and
+the budget alone, so that a plan needs no data. Rows are selected by ``select_rows``; the order of rows and the warm-up
+stage are options common to all matrices (``_ordered``).
 """
 
 from __future__ import annotations
@@ -28,13 +26,13 @@ from ..registry import Registry
 from ..stage import End, Needs, Schedule, StageResult, StageSpec
 from .orders import make_order
 
-__all__ = ["SCHEDULES", "Matrix", "ScheduleFactory", "order_of", "split_budget"]
+__all__ = ["SCHEDULES", "Matrix", "ScheduleFactory", "order_and_options", "split_budget"]
 
 Shares = Sequence[float] | None
 
 
 class ScheduleFactory(Protocol):
-    """Makes a schedule for bands (easiest first) and a budget in tokens; options are keywords."""
+    """A function from bands (easiest first) and a budget in tokens to a schedule; options are keywords."""
 
     def __call__(self, bands: tuple[str, ...], tokens: int, **options: Any) -> Schedule: ...
 
@@ -42,18 +40,18 @@ class ScheduleFactory(Protocol):
 SCHEDULES: Registry[ScheduleFactory] = Registry("schedule")
 
 
-NOTHING = Needs()
+NO_NEEDS = Needs()
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A schedule whose stages are fixed beforehand: the stage after n finished ones is row n.
+    """A schedule of fixed stages: the stage after n finished ones is row n.
 
-    ``needs``: what somebody else wants measured after each stage; the matrix itself looks at nothing.
+    ``needs``: measurements after each stage for a caller; the matrix itself uses none.
     """
 
     rows: tuple[StageSpec, ...]
-    needs: Needs = NOTHING
+    needs: Needs = NO_NEEDS
 
     def next(self, history: Sequence[StageResult]) -> StageSpec | None:
         """Row ``len(history)``, or None past the last row."""
@@ -61,16 +59,16 @@ class Matrix:
 
 
 def _ordered(name: str, factory: Callable[..., Matrix]) -> ScheduleFactory:
-    """``factory`` with three more options, and all of them checked.
+    """``factory`` with three more options, and all options checked.
 
-    ``order`` is an order's name, or a mapping of ``name`` and the order's own options; ``category`` is short for the
-    option that names the column of an order by categories. ``introduction`` is a share of the budget for a stage on
-    the easiest band alone; the schedule is made for the other bands and the rest of the budget, as if there were no
-    more. So every arm of a comparison, the baseline too, can begin with what must be learnt before the rest can be.
+    ``order`` is the name of an order, or a mapping of ``name`` and the order's own options; ``category`` is short for
+    the option that names the column of an order by categories. ``introduction`` is the share of the budget of a warm-up
+    stage on the easiest band; the schedule is made for the other bands and the remaining budget, as if there were no
+    more. So every arm of a comparison, including the baseline, can begin with the same prerequisites.
     """
 
     @functools.wraps(factory)
-    def made(
+    def ordered_factory(
         bands: tuple[str, ...],
         tokens: int,
         *,
@@ -79,55 +77,55 @@ def _ordered(name: str, factory: Callable[..., Matrix]) -> ScheduleFactory:
         introduction: float = 0.0,
         **options: Any,
     ) -> Matrix:
-        called, chosen = order_of(order, category)
-        rows = _introduced(functools.partial(factory, **options), bands, tokens, introduction)
-        return Matrix(tuple(replace(row, order=called, order_options=chosen) for row in rows))
+        order_name, order_options = order_and_options(order, category)
+        rows = _with_warmup_stage(functools.partial(factory, **options), bands, tokens, introduction)
+        return Matrix(tuple(replace(row, order=order_name, order_options=order_options) for row in rows))
 
-    own, added = inspect.signature(factory), inspect.signature(_shared_options).parameters.values()
-    made.__signature__ = own.replace(parameters=[*own.parameters.values(), *added])  # type: ignore[attr-defined]
-    made.__annotations__ = {**factory.__annotations__, **_shared_options.__annotations__}
-    return strict(f"the schedule {name!r}")(made)
+    base, common = inspect.signature(factory), inspect.signature(_shared_options).parameters.values()
+    ordered_factory.__signature__ = base.replace(parameters=[*base.parameters.values(), *common])  # type: ignore[attr-defined]
+    ordered_factory.__annotations__ = {**factory.__annotations__, **_shared_options.__annotations__}
+    return strict(f"the schedule {name!r}")(ordered_factory)
 
 
-def _introduced(
+def _with_warmup_stage(
     factory: Callable[[tuple[str, ...], int], Matrix], bands: tuple[str, ...], tokens: int, share: float
 ) -> tuple[StageSpec, ...]:
-    """The stages of ``factory``, behind one on the easiest band where a share of the budget is given to it."""
+    """The stages of ``factory``, after a warm-up stage on the easiest band where it has a share of the budget."""
     if not share:
         return factory(bands, tokens).rows
     if not 0 < share < 1 or len(bands) < 2:
         raise RecipeError(
-            "an introduction takes the easiest band, and leaves bands and budget to the schedule",
+            "a warm-up stage takes the easiest band, and leaves bands and budget to the schedule",
             where="schedule.introduction",
             given=f"{share} with {len(bands)} band(s)",
             allowed="between 0 and 1, with two bands or more",
         )
-    own, rest = split_budget(tokens, [share, 1 - share])
-    first = StageSpec(bands[0], (1.0, *(0.0,) * (len(bands) - 1)), own)
-    later = factory(bands[1:], rest).rows
+    warmup_tokens, remaining_tokens = split_budget(tokens, [share, 1 - share])
+    first = StageSpec(bands[0], (1.0, *(0.0,) * (len(bands) - 1)), warmup_tokens)
+    later = factory(bands[1:], remaining_tokens).rows
     return (first, *(replace(row, fractions=(0.0, *row.fractions), ends=("hardest", *row.ends)) for row in later))
 
 
 def _shared_options(
     *, order: str | dict[str, Any] = "shuffled", category: str | None = None, introduction: float = 0.0
 ) -> None:
-    """The signature of what every matrix takes beside its own options."""
+    """The signature of the options that all matrices have in common."""
 
 
-def order_of(
+def order_and_options(
     order: str | dict[str, Any], category: str | None, where: str = "schedule.order"
 ) -> tuple[str, dict[str, Any]]:
-    """The name of an order and its options, known to fit together."""
+    """The name and options of an order, checked to fit together."""
     options = {"name": order} if isinstance(order, str) else dict(order)
-    called = str(options.pop("name", ""))
+    order_name = str(options.pop("name", ""))
     if category is not None:
         options["category"] = category
-    make_order(called, options, where)
-    return called, options
+    make_order(order_name, options, where)
+    return order_name, options
 
 
 def _schedule(name: str) -> Callable[[Callable[..., Matrix]], ScheduleFactory]:
-    """Decorator: a factory of matrices becomes a registered schedule that also takes an order."""
+    """Decorator: register a factory of matrices as a schedule with the common options."""
 
     def add(factory: Callable[..., Matrix]) -> ScheduleFactory:
         return SCHEDULES.register(name)(_ordered(name, factory))
@@ -136,33 +134,35 @@ def _schedule(name: str) -> Callable[[Callable[..., Matrix]], ScheduleFactory]:
 
 
 def split_budget(tokens: int, shares: Sequence[float]) -> list[int]:
-    """``tokens`` parted in proportion to ``shares``; whole numbers that add up to ``tokens`` exactly.
+    """``tokens`` divided in proportion to ``shares``; whole numbers that add up to ``tokens`` exactly.
 
-    Raises ``RecipeError`` when a stage would get nothing.
+    Raises ``RecipeError`` when a stage would get no tokens.
     """
     total = math.fsum(shares)
-    ends = [round(upto / total * tokens) for upto in itertools.accumulate(shares)]
+    ends = [round(cumulated / total * tokens) for cumulated in itertools.accumulate(shares)]
     ends[-1] = tokens
-    parts = [end - start for start, end in itertools.pairwise([0, *ends])]
-    if min(parts) < 1:
+    budgets = [end - start for start, end in itertools.pairwise([0, *ends])]
+    if min(budgets) < 1:
         raise RecipeError(
             "the budget is too small for the schedule: a stage would get no tokens",
             where="budget.tokens",
             given=f"{tokens} tokens in shares of {[float(share) for share in shares]}",
         )
-    return parts
+    return budgets
 
 
 def _matrix(
     names: Sequence[str], fractions: Sequence[Sequence[float]], budgets: Sequence[int], end: End = "hardest"
 ) -> Matrix:
     rows = zip(names, fractions, budgets, strict=True)
-    return Matrix(tuple(StageSpec(name, tuple(map(float, row)), part, (end,) * len(row)) for name, row, part in rows))
+    return Matrix(
+        tuple(StageSpec(name, tuple(map(float, row)), budget, (end,) * len(row)) for name, row, budget in rows)
+    )
 
 
-def _shares(given: Shares, default: Sequence[float]) -> list[float]:
-    """The shares asked for, or the default; ``RecipeError`` when they do not fit the stages."""
-    shares = [float(share) for share in (default if given is None else given)]
+def _shares(option: Shares, default: Sequence[float]) -> list[float]:
+    """The shares of the recipe, or the default; ``RecipeError`` when they do not fit the stages."""
+    shares = [float(share) for share in (default if option is None else option)]
     if len(shares) != len(default) or not all(share > 0 and math.isfinite(share) for share in shares):
         raise RecipeError(
             "the shares of the budget do not fit the stages",
@@ -174,7 +174,7 @@ def _shares(given: Shares, default: Sequence[float]) -> list[float]:
 
 
 def _rising_shares(stages: int, paper: tuple[float, float, float]) -> Sequence[float]:
-    """The paper's shares for three stages; else each stage in proportion to how many bands it has met."""
+    """The paper's shares for three stages; else each stage in proportion to the number of its bands."""
     return paper if stages == 3 else range(1, stages + 1)
 
 
@@ -184,17 +184,17 @@ def _triangle(bands: int, below: float) -> list[list[float]]:
 
 
 def _stage_names(fractions: Sequence[Sequence[float]], bands: Sequence[str]) -> list[str]:
-    """What each row of zeros and ones uses: "easy", "easy+medium", or "all"."""
-    used = [[band for band, share in zip(bands, row, strict=True) if share] for row in fractions]
-    return ["all" if len(some) == len(bands) > 1 else "+".join(some) for some in used]
+    """Names of rows of zeros and ones by their bands: "easy", "easy+medium", or "all"."""
+    bands_by_stage = [[band for band, share in zip(bands, row, strict=True) if share] for row in fractions]
+    return ["all" if len(names) == len(bands) > 1 else "+".join(names) for names in bands_by_stage]
 
 
 @_schedule("baseline")
 def baseline(bands: tuple[str, ...], tokens: int, *, restarts: int = 1, shares: Shares = None) -> Matrix:
     """Every band from the first step: no curriculum.
 
-    ``restarts`` parts the budget into that many equal stages, ``shares`` into unequal ones: the control that has
-    the same learning-rate restarts as a curriculum, and nothing else of it.
+    ``restarts`` divides the budget into that many equal stages, ``shares`` into unequal ones: the control with the same
+    learning-rate restarts as a curriculum.
     """
     count = len(shares) if shares is not None and restarts == 1 else restarts
     if count < 1:
@@ -240,8 +240,8 @@ def hybrid(
 ) -> Matrix:
     """Each stage takes the next band whole and replays the hardest part of the bands before it.
 
-    ``replay`` is that part (the paper gives no number); ``end`` may be "easiest" or "random" to test whether it
-    has to be the hardest. Shares: 20/30/70 for three bands (arXiv 2407.10194), else as for incremental.
+    ``replay`` is that part (the paper gives no number); ``end`` may be "easiest" or "random" as a control. Shares:
+    20/30/70 for three bands (arXiv 2407.10194), else as for incremental.
     """
     if not 0 <= replay <= 1:
         raise RecipeError("a share out of range", where="schedule.replay", given=replay, allowed="[0, 1]")
@@ -253,28 +253,28 @@ def hybrid(
 
 @_schedule("only")
 def only(bands: tuple[str, ...], tokens: int, *, band: str | None = None) -> Matrix:
-    """One band alone for the whole budget; ``band`` is its name, the hardest when left out."""
-    chosen = bands[-1] if band is None else band
-    if chosen not in bands:
+    """One band alone for the whole budget; ``band`` is its name, by default the hardest."""
+    target = bands[-1] if band is None else band
+    if target not in bands:
         raise RecipeError(
-            f"there is no band called {chosen!r}",
+            f"there is no band called {target!r}",
             where="schedule.band",
             allowed=", ".join(bands),
-            hint=did_you_mean(chosen, bands),
+            hint=did_you_mean(target, bands),
         )
-    return _matrix([chosen], [[float(name == chosen) for name in bands]], split_budget(tokens, [1.0]))
+    return _matrix([target], [[float(name == target) for name in bands]], split_budget(tokens, [1.0]))
 
 
 @_schedule("warmup")
 def warmup(bands: tuple[str, ...], tokens: int, *, share: float = 0.5, shares: Shares = None) -> Matrix:
     """An incremental curriculum for a share of the budget, then every band shuffled (arXiv 2506.11300).
 
-    The curriculum is the stages that do not have every band yet; ``shares`` parts ``share`` among them (default:
-    as incremental does). With one band there is nothing to warm up with: one stage.
+    The curriculum consists of the stages without the hardest band; ``shares`` divides ``share`` among them (default: as
+    incremental does). With one band there is no curriculum: one stage.
     """
     if not 0 < share < 1:
         raise RecipeError("a share out of range", where="schedule.share", given=share, allowed="between 0 and 1")
     rows = _triangle(len(bands), below=1.0)
     first = _shares(shares, list(_rising_shares(len(bands), (25, 30, 65)))[:-1])
-    parts = [*(part / sum(first) * share for part in first), 1 - share] if first else [1.0]
-    return _matrix(_stage_names(rows, bands), rows, split_budget(tokens, parts))
+    stage_shares = [*(weight / sum(first) * share for weight in first), 1 - share] if first else [1.0]
+    return _matrix(_stage_names(rows, bands), rows, split_budget(tokens, stage_shares))

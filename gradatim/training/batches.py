@@ -1,13 +1,12 @@
-"""Which tokens does the student see at each step?
+"""Batches of one fixed shape (``size`` lines of ``length`` predictions) from the samples of a stage.
 
-Two ways to cut a stage's samples into batches of one fixed shape (``size`` lines of ``length`` predictions):
-
-* ``windows``, the published protocol: crops of length + 1 tokens, cut at random anywhere in the concatenated text.
+* ``windows``, the published protocol: crops of length + 1 tokens, cut at random positions of the concatenated text.
 * ``packed``: whole samples laid end to end in lines, none cut; with ``isolate`` a sample attends to itself only.
-  What else answers a prompt (``pairs``) lies in the same line, so that no step sees one answer without the other.
+  A second answer to a prompt lies in the same line as the first, since a preference loss needs both in one step and
+  distillation on the student's own text needs its completions.
 
 A batcher is a pure function of a *position*, a small dict that a checkpoint stores: the batches after a position
-are the same whatever came before it and in whatever process. Nothing here knows of models or losses.
+are the same in every process, whatever came before. This module is independent of models and losses.
 """
 
 from __future__ import annotations
@@ -20,16 +19,29 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
-from ..model.tokenizer import Encoded
+from ..model.settings import Requirements, TrainSettings
+from ..model.tokenizer import Answers, Encoded, Tokens
 from ..stage import Stage
-from .pairs import Beside, Part
-from .weighted_sampling import Draws
+from .weighted_sampling import WeightedSampler
 
-__all__ = ["IGNORE", "Batch", "Batcher", "Packed", "Position", "Windows", "fitting_rows"]
+__all__ = [
+    "IGNORE",
+    "Batch",
+    "Batcher",
+    "Packed",
+    "Position",
+    "Sample",
+    "SecondAnswers",
+    "Windows",
+    "fitting_rows",
+    "make_second_answers",
+    "paired_rows",
+    "row_tokens",
+]
 
 
 IGNORE = -100
-"""The label of a place without a prediction."""
+"""The label of a token without a loss."""
 
 Position = dict[str, int]
 Ints = npt.NDArray[np.int64]
@@ -40,11 +52,11 @@ class Batch:
     """``inputs`` and ``labels`` are int64 of shape (size, length); ``labels[i, t]`` follows ``inputs[i, t]``.
 
     ``answer`` (bool, same shape) marks labels that belong to a sample's answer or its end. ``segments`` (int64, same
-    shape) numbers the samples of a line from 0, or is None when places may attend across samples.
+    shape) numbers the samples of a line from 0, or is None when tokens may attend across samples.
 
     Where prompts may have a second answer, ``second`` (bool, same shape) marks the labels that belong to one, and
-    ``pairs`` (int64, same shape) has at the labels of both answers to one prompt the number of their pair, -1
-    elsewhere; ``rows[p]`` is the row of pair p. A second answer's prompt has no labels.
+    ``pairs`` (int64, same shape) has the number of the pair at the labels of both answers to a prompt, -1 elsewhere;
+    ``rows[p]`` is the row of pair p. The prompt of a second answer has no labels.
     """
 
     inputs: Ints
@@ -57,21 +69,104 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        """How many predictions the batch holds."""
+        """Number of predictions in the batch."""
         return int(np.count_nonzero(self.labels != IGNORE))
 
     @property
     def answer_tokens(self) -> int:
-        """How many of them belong to answers."""
+        """Number of predictions that belong to answers."""
         return int(np.count_nonzero(self.answer & (self.labels != IGNORE)))
 
     def loss_tokens(self, prompt_loss: bool) -> int:
-        """Tokens that have a loss, which the budget counts: all predictions, or those of answers alone."""
+        """Number of tokens with a loss, in which the budget is counted: all predictions, or those of answers alone."""
         return self.tokens if prompt_loss else self.answer_tokens
 
 
+Sample = tuple[Tokens, int, bool]
+"""The tokens of a prompt and one answer, the index at which the answer starts, and whether it is a second answer."""
+
+
+@dataclass(frozen=True)
+class SecondAnswers:
+    """Second answers to the prompts of ``encoded``; with ``replaces_first`` they stand in place of the first ones."""
+
+    encoded: Encoded
+    answers: Answers
+    replaces_first: bool = False
+
+    def sizes(self, rows: Ints) -> Ints:
+        """Tokens of each row in a line, all its answers together; shape of ``rows``."""
+        first, extra = self.encoded.offsets[rows + 1] - self.encoded.offsets[rows], self.answers.sizes(rows)
+        second = np.where(extra > 0, self.encoded.answer_starts[rows] + extra, 0)
+        return np.asarray(np.where((extra > 0) & self.replaces_first, second, first + second))
+
+    def samples(self, row: int) -> list[Sample]:
+        """One sample, or two where the row has a second answer."""
+        sample, start, answer = (
+            self.encoded.sample(row),
+            int(self.encoded.answer_starts[row]),
+            self.answers.answer(row),
+        )
+        if not len(answer):
+            return [(sample, start, False)]
+        second: Sample = (np.concatenate([sample[:start], answer]), start, True)
+        return [second] if self.replaces_first else [(sample, start, False), second]
+
+
+def make_second_answers(objective: str, requirements: Requirements, samples: Encoded) -> SecondAnswers | None:
+    """The second answers that a loss needs; None when it needs none or the table has none.
+
+    Raises ``DataError`` when the loss is defined on pairs alone and the table has none.
+    """
+    column = requirements.second_answer
+    answers = None if column is None else samples.rejected if column == "rejected" else samples.attempt
+    if answers is None:
+        if requirements.pairs_only:
+            raise DataError(
+                f"the objective {objective!r} needs pairs of answers, and no sample has a second answer",
+                where=f"the column {column!r}",
+                hint="delivery: {faulty: {mutation: 1}}, or the objective correct_and_fault, which also trains on "
+                "samples without a rejected answer",
+            )
+        return None
+    return SecondAnswers(samples, answers, replaces_first=requirements.replaces_first)
+
+
+def paired_rows(second_answers: SecondAnswers, rows: Ints) -> Ints:
+    """The elements of ``rows`` that have a second answer, in the same order. ``DataError`` when there is none."""
+    paired = rows[second_answers.answers.sizes(rows) > 0]
+    if not len(paired):
+        raise DataError("no sample of the stage has a rejected answer", where="the column 'rejected'", given=len(rows))
+    return np.asarray(paired)
+
+
+def row_tokens(
+    requirements: Requirements,
+    train: TrainSettings,
+    encoded: Encoded,
+    rows: Ints,
+    second_answers: SecondAnswers | None = None,
+) -> Ints:
+    """Loss tokens per row, all its answers together, shape of ``rows``. Agrees with ``Batch.loss_tokens``.
+
+    The weighted sampler uses it to turn a token budget into visits. Where samples attend to each other (no
+    ``isolate``), the first sample of a line has one token less.
+    """
+    prompt = encoded.answer_starts[rows]
+    answer = encoded.offsets[rows + 1] - encoded.offsets[rows] - prompt
+    second = np.zeros_like(answer) if second_answers is None else second_answers.answers.sizes(rows)
+    if train.isolate:  # the first token of a sample has no prediction
+        answer, second = answer - (prompt == 0), second - ((prompt == 0) & (second > 0))
+        prompt = np.maximum(prompt - 1, 0)
+    if not requirements.prompt_loss:
+        prompt = np.zeros_like(prompt)
+    if requirements.replaces_first:
+        answer = np.where(second > 0, 0, answer)
+    return np.asarray(prompt + answer + second)
+
+
 class Batcher(Protocol):
-    """Batches without end, from any position."""
+    """An endless stream of batches, from any position."""
 
     @property
     def start(self) -> Position:
@@ -83,22 +178,26 @@ class Batcher(Protocol):
         ...
 
 
-def fitting_rows(encoded: Encoded, rows: Ints, length: int, beside: Beside | None = None) -> tuple[Ints, int]:
-    """The rows whose sample, with its end, fits into ``length`` + 1 tokens, and how many do not.
+def fitting_rows(
+    encoded: Encoded, rows: Ints, length: int, second_answers: SecondAnswers | None = None
+) -> tuple[Ints, int]:
+    """The rows whose sample, with its end, fits into ``length`` + 1 tokens, and the number of the others.
 
-    With ``beside`` all answers to one prompt must fit together.
+    With ``second_answers`` all answers to one prompt must fit together.
     """
-    sizes = encoded.offsets[rows + 1] - encoded.offsets[rows] if beside is None else beside.sizes(rows)
+    sizes = encoded.offsets[rows + 1] - encoded.offsets[rows] if second_answers is None else second_answers.sizes(rows)
     fits = sizes <= length + 1
-    kept = rows[fits]
-    if not len(kept):
+    fitting = rows[fits]
+    if not len(fitting):
         raise DataError(
-            "no sample of the stage fits into the context" if beside is None else "no pair of answers fits into a line",
+            "no sample of the stage fits into the context"
+            if second_answers is None
+            else "no pair of answers fits into a line",
             where="train.length",
             given=f"{length} tokens; the shortest has {int(sizes.min()) if len(sizes) else 0}",
             hint="a larger train.length and student.context, or train.batching: windows, which cuts samples",
         )
-    return kept, int(len(rows) - len(kept))
+    return fitting, int(len(rows) - len(fitting))
 
 
 @dataclass(frozen=True)
@@ -118,23 +217,23 @@ class Windows:
         rows, starts = self._text()
         step = position["step"]
         while True:
-            chance = np.random.Generator(np.random.Philox(key=np.array([self.stage.seed, step], dtype=np.uint64)))
-            first = chance.integers(0, starts[-1] - self.length, size=self.size)
+            generator = np.random.Generator(np.random.Philox(key=np.array([self.stage.seed, step], dtype=np.uint64)))
+            first = generator.integers(0, starts[-1] - self.length, size=self.size)
             step += 1
             yield self._cut(rows, starts, first), {"step": step}
 
     def one_pass(self) -> Iterator[Batch]:
-        """The text once, in consecutive windows; what is left over is shorter than one and is not read."""
+        """The text once, in consecutive windows; a remainder shorter than one window is skipped."""
         rows, starts = self._text()
-        places = np.arange(0, starts[-1] - self.length, self.length)
-        for at in range(0, len(places), self.size):
-            some = places[at : at + self.size]
-            batch = self._cut(rows, starts, np.resize(some, self.size))
-            batch.labels[len(some) :] = IGNORE  # the last batch is filled up to the one shape
+        offsets = np.arange(0, starts[-1] - self.length, self.length)
+        for at in range(0, len(offsets), self.size):
+            group = offsets[at : at + self.size]
+            batch = self._cut(rows, starts, np.resize(group, self.size))
+            batch.labels[len(group) :] = IGNORE  # the last batch is padded to the fixed shape
             yield batch
 
     def _text(self) -> tuple[Ints, Ints]:
-        """The stage's rows, and where each begins in their concatenation, with the end of the last."""
+        """The stage's rows, and the offset of each in their concatenation, with the end of the last."""
         rows = self.stage.rows
         starts = np.concatenate([[0], np.cumsum(self.encoded.offsets[rows + 1] - self.encoded.offsets[rows])])
         if starts[-1] <= self.length:
@@ -147,11 +246,11 @@ class Windows:
         return rows, starts
 
     def _cut(self, rows: Ints, starts: Ints, first: Ints) -> Batch:
-        """The windows that begin at the places ``first`` of the virtual concatenation, which is never built."""
-        places = first[:, None] + np.arange(self.length + 1)
-        which = np.searchsorted(starts, places.ravel(), side="right").reshape(places.shape) - 1
-        inside = places - starts[which]
-        sample = rows[which]
+        """The windows at the offsets ``first`` of the virtual concatenation, which is never built."""
+        offsets = first[:, None] + np.arange(self.length + 1)
+        index = np.searchsorted(starts, offsets.ravel(), side="right").reshape(offsets.shape) - 1
+        inside = offsets - starts[index]
+        sample = rows[index]
         tokens = np.asarray(self.encoded.tokens[self.encoded.offsets[sample] + inside]).astype(np.int64)
         answer = inside >= self.encoded.answer_starts[sample]
         return Batch(tokens[:, :-1], tokens[:, 1:].copy(), answer[:, 1:])
@@ -159,12 +258,12 @@ class Windows:
 
 @dataclass(frozen=True)
 class Packed:
-    """Whole samples in lines of ``length`` + 1 tokens; a line begins with a sample, as a prompt does later.
+    """Whole samples in lines of ``length`` + 1 tokens. A line begins with a sample, as a prompt does in inference.
 
-    A shuffled stage is permuted anew at each pass and packed best-fit, ``chunk`` samples at a time, so that few
-    places stay empty; any other order is kept, each line being closed when the next sample does not fit.
-    Rows must fit (``fitting_rows``). ``beside`` lays second answers to the same prompts into the same lines.
-    With ``draws`` a pass is a slice of the stage's mixture (``mixture``).
+    A shuffled stage is permuted anew at each pass and packed best-fit, ``chunk`` samples at a time, to leave little
+    padding; any other order is preserved, and a line ends where the next sample does not fit. Rows must fit
+    (``fitting_rows``). ``second_answers`` are laid into the line of the first answer. With a ``sampler`` a pass is a
+    slice of the stage's mixture.
     """
 
     encoded: Encoded
@@ -174,8 +273,8 @@ class Packed:
     pad: int
     isolate: bool = False
     chunk: int = 4096
-    beside: Beside | None = None
-    draws: Draws | None = None
+    second_answers: SecondAnswers | None = None
+    sampler: WeightedSampler | None = None
 
     @property
     def start(self) -> Position:
@@ -183,14 +282,14 @@ class Packed:
 
     def stream(self, position: Position) -> Iterator[tuple[Batch, Position]]:
         lines: list[list[int]] = []
-        for line, place in self._lines(position):
+        for line, position_after in self._lines(position):
             lines.append(line)
             if len(lines) == self.size:
-                yield self._batch(lines), place
+                yield self._batch(lines), position_after
                 lines = []
 
     def one_pass(self) -> Iterator[Batch]:
-        """Every sample once, in the shape of training; the last batch is filled up with empty lines."""
+        """Every sample once, in the shape of training; the last batch is padded with empty lines."""
         rows = self._epoch(0)
         packs = (self._pack(rows[at : at + self.chunk], 0, at // self.chunk) for at in range(0, len(rows), self.chunk))
         lines = [line for pack in packs for line in pack]
@@ -211,25 +310,25 @@ class Packed:
             epoch, chunk = epoch + 1, 0
 
     def _epoch(self, epoch: int) -> Ints:
-        if self.draws is not None:
-            return self.draws.slice(epoch)
+        if self.sampler is not None:
+            return self.sampler.slice(epoch)
         if not self.stage.shuffled_in(epoch):
             return self.stage.rows
-        return self._chance(epoch, 0).permutation(self.stage.rows)
+        return self._generator(epoch, 0).permutation(self.stage.rows)
 
-    def _chance(self, epoch: int, use: int) -> np.random.Generator:
-        """A generator of its own for every pass (``use`` 0) and for every chunk of it (``use`` 1, 2, …)."""
+    def _generator(self, epoch: int, use: int) -> np.random.Generator:
+        """The random generator of a pass (``use`` 0) or of chunk ``use`` - 1 of it."""
         return np.random.default_rng([self.stage.seed, epoch, use])
 
     def _pack(self, rows: Ints, epoch: int, chunk: int) -> list[list[int]]:
-        if self.beside is None:
+        if self.second_answers is None:
             sizes = (self.encoded.offsets[rows + 1] - self.encoded.offsets[rows]).tolist()
         else:
-            sizes = self.beside.sizes(rows).tolist()
+            sizes = self.second_answers.sizes(rows).tolist()
         if not self.stage.shuffled_in(epoch):
             return _next_fit(rows.tolist(), sizes, self.length + 1)
         lines = _best_fit(rows.tolist(), sizes, self.length + 1)
-        return [lines[at] for at in self._chance(epoch, chunk + 1).permutation(len(lines))]
+        return [lines[at] for at in self._generator(epoch, chunk + 1).permutation(len(lines))]
 
     def _batch(self, lines: list[list[int]]) -> Batch:
         shape = (len(lines), self.length + 1)
@@ -240,54 +339,54 @@ class Packed:
         pairs = np.full(shape, -1, dtype=np.int64)
         rows: list[int] = []
         for at, line in enumerate(lines):
-            place = number = 0
+            offset = number = 0
             for row in line:
-                parts = self._parts(row)
-                for sample, start, is_second in parts:
-                    stop = place + len(sample)
-                    tokens[at, place:stop] = sample
-                    segments[at, place:stop] = number
-                    answer[at, place + start : stop] = True
+                samples = self._samples(row)
+                for sample, start, is_second in samples:
+                    stop = offset + len(sample)
+                    tokens[at, offset:stop] = sample
+                    segments[at, offset:stop] = number
+                    answer[at, offset + start : stop] = True
                     if is_second:
-                        second[at, place:stop] = True
-                    if len(parts) == 2:
-                        pairs[at, place + start : stop] = len(rows)
-                    place, number = stop, number + 1
-                if len(parts) == 2:
+                        second[at, offset:stop] = True
+                    if len(samples) == 2:
+                        pairs[at, offset + start : stop] = len(rows)
+                    offset, number = stop, number + 1
+                if len(samples) == 2:
                     rows.append(row)
-        known = segments[:, 1:] >= 0
-        if self.isolate:  # nothing of its own comes before a sample's first token, so nothing predicts it
-            known &= segments[:, 1:] == segments[:, :-1]
-        if self.beside is not None:
-            known &= answer[:, 1:] | ~second[:, 1:]
-        labels = np.where(known, tokens[:, 1:], IGNORE)
+        predicted = segments[:, 1:] >= 0
+        if self.isolate:  # the first token of a sample has no context of its own, so it is not predicted
+            predicted &= segments[:, 1:] == segments[:, :-1]
+        if self.second_answers is not None:
+            predicted &= answer[:, 1:] | ~second[:, 1:]
+        labels = np.where(predicted, tokens[:, 1:], IGNORE)
         plain = Batch(tokens[:, :-1], labels, answer[:, 1:], segments[:, :-1] if self.isolate else None)
-        if self.beside is None:
+        if self.second_answers is None:
             return plain
         return replace(plain, second=second[:, 1:], pairs=pairs[:, 1:], rows=np.array(rows, dtype=np.int64))
 
-    def _parts(self, row: int) -> list[Part]:
-        """What lies in a line for one row."""
-        if self.beside is None:
+    def _samples(self, row: int) -> list[Sample]:
+        """The samples that are laid into a line for one row."""
+        if self.second_answers is None:
             return [(self.encoded.sample(row), int(self.encoded.answer_starts[row]), False)]
-        return self.beside.parts(row)
+        return self.second_answers.samples(row)
 
 
 def _next_fit(rows: list[int], sizes: list[int], room: int) -> list[list[int]]:
     """Lines in the given order; a sample that does not fit opens the next line."""
     lines: list[list[int]] = []
-    left = 0
+    remaining = 0
     for row, size in zip(rows, sizes, strict=True):
-        if size > left or not lines:
+        if size > remaining or not lines:
             lines.append([])
-            left = room
+            remaining = room
         lines[-1].append(row)
-        left -= size
+        remaining -= size
     return lines
 
 
 def _best_fit(rows: list[int], sizes: list[int], room: int) -> list[list[int]]:
-    """Longest samples first, each into the fullest line that holds it. A bit per remaining room finds that line."""
+    """Longest samples first, each into the fullest line with enough room. A bit per remaining room finds that line."""
     lines: list[list[int]] = []
     by_room: list[list[int]] = [[] for _ in range(room + 1)]
     rooms = 0
@@ -295,14 +394,14 @@ def _best_fit(rows: list[int], sizes: list[int], room: int) -> list[list[int]]:
         size = sizes[at]
         candidates = rooms >> size
         if candidates:
-            left = size + (candidates & -candidates).bit_length() - 1
-            line = by_room[left].pop()
-            if not by_room[left]:
-                rooms &= ~(1 << left)
+            remaining = size + (candidates & -candidates).bit_length() - 1
+            line = by_room[remaining].pop()
+            if not by_room[remaining]:
+                rooms &= ~(1 << remaining)
         else:
-            left, line = room, len(lines)
+            remaining, line = room, len(lines)
             lines.append([])
         lines[line].append(rows[at])
-        by_room[left - size].append(line)
-        rooms |= 1 << (left - size)
+        by_room[remaining - size].append(line)
+        rooms |= 1 << (remaining - size)
     return lines

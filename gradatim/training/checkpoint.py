@@ -1,9 +1,9 @@
-"""How does training survive being killed?
+"""Checkpoints of training: everything that the next step depends on, in one folder.
 
-A checkpoint is a folder, ``checkpoint``, that holds everything the next step depends on: ``model.safetensors``,
-``optimizer.safetensors``, ``random.safetensors`` and ``state.json``. It is written to a temporary folder, flushed
-and renamed, so a kill leaves the old one or the new one, never half of each. No pickles: nothing here can run code.
-Of a student that learns an adapter only the adapter is kept, with a fingerprint of the base that it belongs to.
+``checkpoint`` holds ``model.safetensors``, ``optimizer.safetensors``, ``random.safetensors`` and ``state.json``. It is
+written to a temporary folder, flushed and renamed, so that an interrupted process leaves either the old checkpoint or
+the new one. There are no pickles, which could execute code. Of a model with a LoRA adapter only the adapter is stored,
+with a fingerprint of its base model.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = ["State", "load", "load_optimizers", "save", "save_auxiliary", "save_o
 
 @dataclass(frozen=True)
 class State:
-    """Where training stands. ``position`` is the batcher's; ``loss`` the last logged mean.
+    """The progress of training. ``position`` belongs to the batcher; ``loss`` is the last logged mean.
 
-    ``pending``: sum and count of each column of the measure (``objective``) since then, one pair after the other.
+    ``pending``: sum and count of each term of the loss (``objective.Term``) since then, one pair after the other.
     """
 
     step: int
@@ -43,17 +43,19 @@ class State:
 
 
 def save(
-    folder: Path, model: PreTrainedModel, optimizers: Optimizers, state: State, chance: torch.Tensor | None = None
+    folder: Path, model: PreTrainedModel, optimizers: Optimizers, state: State, rng_state: torch.Tensor | None = None
 ) -> None:
-    """Write the checkpoint ``folder``, replacing an older one. ``chance``: the random state that the next step begins
-    with, the present one when left out."""
+    """Write the checkpoint ``folder``, replacing an older one.
+
+    ``rng_state``: torch's random state at the beginning of the next step; the present one by default.
+    """
 
     def fill(target: Path) -> None:
         weights = {name: value.detach().cpu().contiguous() for name, value in _weights(model).items()}
         base = {"base": fingerprint(model)} if adapter_names(model) is not None else None
         save_file(weights, target / "model.safetensors", base)
         save_optimizers(optimizers, target)
-        save_file({"cpu": torch.get_rng_state() if chance is None else chance}, target / "random.safetensors")
+        save_file({"cpu": torch.get_rng_state() if rng_state is None else rng_state}, target / "random.safetensors")
         write_json(target / "state.json", asdict(state))
 
     write_folder(folder, fill)
@@ -65,27 +67,27 @@ def save_optimizers(optimizers: Optimizers, folder: Path) -> None:
 
 
 def save_auxiliary(module: nn.Module, file: Path) -> None:
-    """Write what was learnt beside the student (``objective.Measure``) to ``file``."""
+    """Write the weights of auxiliary modules (``objective.Loss.auxiliary``) to ``file``."""
     write_atomically(file, serialised({name: value.cpu().contiguous() for name, value in module.state_dict().items()}))
 
 
 def load_optimizers(folder: Path, optimizers: Optimizers) -> None:
-    """Take over the state that ``save_optimizers`` wrote; ``RunFolderError`` when it is not whole."""
+    """Load the state that ``save_optimizers`` wrote; ``RunFolderError`` when it is damaged or incomplete."""
     try:
         optimizers.load(load_file(folder / "optimizer.safetensors"))
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise RunFolderError(
-            "the optimizer that the stage before left is damaged",
+            "the optimizer state of the stage before is damaged",
             where=folder,
             given=error,
-            hint="remove that stage's folder: it is learnt again",
+            hint="remove that stage's folder: it is trained again",
         ) from error
 
 
 def load(folder: Path, model: PreTrainedModel, optimizers: Optimizers) -> State | None:
-    """Restore ``model`` and ``optimizers`` in place and return where they stood; None when there is no checkpoint.
+    """Restore ``model`` and ``optimizers`` in place and return the state; None when there is no checkpoint.
 
-    Raises ``RunFolderError`` when the checkpoint is damaged or of another model.
+    Raises ``RunFolderError`` when the checkpoint is damaged or belongs to another model.
     """
     settle(folder)
     if not (folder / "state.json").exists():
@@ -102,7 +104,7 @@ def load(folder: Path, model: PreTrainedModel, optimizers: Optimizers) -> State 
         state: State = read_json(folder / "state.json", _state)
     except (SafetensorError, RuntimeError, KeyError, OSError) as error:
         raise RunFolderError(
-            "this checkpoint is damaged or of another model",
+            "this checkpoint is damaged or belongs to another model",
             where=folder,
             given=error,
             hint="remove the folder: the stage starts again from its beginning",
@@ -119,15 +121,15 @@ def _state(values: Any) -> State:
 def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """Parameters and buffers by name, tied ones once: safetensors refuses tensors that share memory.
 
-    Of a model with an adapter only what the adapter learns.
+    Of a model with an adapter only the parameters of the adapter.
     """
-    learnt = adapter_names(model)
-    seen: set[int] = set()
+    adapter = adapter_names(model)
+    addresses: set[int] = set()
     unique: dict[str, torch.Tensor] = {}
     for name, value in model.state_dict().items():
-        if learnt is not None and name not in learnt:
+        if adapter is not None and name not in adapter:
             continue
-        if value.data_ptr() not in seen or value.numel() == 0:
-            seen.add(value.data_ptr())
+        if value.data_ptr() not in addresses or value.numel() == 0:
+            addresses.add(value.data_ptr())
             unique[name] = value
     return unique

@@ -1,6 +1,6 @@
 """Cross-entropy losses: all tokens with a weight for the prompt (``next_token``), or the answer (``answer_only``).
 
-Second answers of a batch (rejected ones, attempts) are not learnt here.
+Second answers of a batch (rejected answers, completions of the model) have no loss here.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ def answer_weights(batch: Batch, prompt_weight: float) -> torch.Tensor:
     """The weight of each token, 0 in second answers; fp32 on the device, shape (size, length)."""
     import torch
 
-    from .forward import labels_of
-    from .losses import token_weights
+    from .losses import labels_of, token_weights
 
     weights = token_weights(*labels_of(batch), prompt_weight)
     if batch.second is None:
@@ -37,7 +36,7 @@ class NextToken(Loss):
     terms = (Term(1.0),)
 
     def __init__(self, context: LossContext) -> None:
-        from .forward import compiled, make_losses
+        from .losses import compiled, make_losses
 
         self.prompt_weight = self._prompt_weight(context.train)
         losses = make_losses(context.model, context.train)
@@ -57,7 +56,7 @@ class NextToken(Loss):
         return answer_weights(batch, self.prompt_weight).sum().reshape(1)
 
     def sums(self, batch: Batch) -> torch.Tensor:
-        from .forward import tensors
+        from .losses import tensors
 
         inputs, labels, _, *attention = tensors(batch)
         return self._weighted(inputs, labels, answer_weights(batch, self.prompt_weight), *attention).reshape(1)

@@ -1,7 +1,7 @@
 """Distillation loss: divergence between the next-token distributions of the student and of a teacher model.
 
 The teacher is a frozen model on disk with the student's tokenizer. Both read the same lines; the divergence
-(``losses.divergence``) is computed on answer tokens: of the table's answers, of the student's own attempts where the
+(``losses.divergence``) is computed on answer tokens: of the table's answers, of the student's own completions where the
 table has them (on-policy, GKD, arXiv 2306.13649), or of both. A share of the loss may be cross-entropy of the answers.
 """
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError
 from ..model.settings import Requirements, TrainSettings
 from ..stage import Event
+from .cross_entropy import answer_weights
 from .objective import Loss, LossContext, Term
 
 if TYPE_CHECKING:
@@ -20,24 +21,24 @@ if TYPE_CHECKING:
     import torch
 
     from .batches import Batch
-    from .forward import Forward
+    from .losses import Forward
 
 __all__ = ["Distillation"]
 
 
 class Distillation(Loss):
-    """``train.kl.weight`` x divergence from the teacher + the rest x cross-entropy of the answers, nats per token.
+    """``train.kl.weight`` x divergence from the teacher + (1 - weight) x cross-entropy of the answers, nats per token.
 
     Raises ``DataError`` when the teacher has another tokenizer, a context shorter than a line, or is no model.
     """
 
     def __init__(self, context: LossContext) -> None:
-        from .forward import compiled, make_logits
+        from .losses import compiled, make_logits
 
         train = context.train
         self.settings, self.prompt_weight = train.kl, train.other_weight
-        if self.settings.on != "teacher" and getattr(context.batcher, "beside", None) is None:
-            note = "no sample has an attempt of the student: the loss is computed on the table's answers alone"
+        if self.settings.on != "teacher" and getattr(context.batcher, "second_answers", None) is None:
+            note = "no sample has a completion of the student: the loss is computed on the table's answers alone"
             context.events(Event("note", "train", text=note))
         default = 0.5 if self.settings.divergence == "jsd" else 0.1
         self.interpolation = default if self.settings.interpolation is None else self.settings.interpolation
@@ -71,7 +72,6 @@ class Distillation(Loss):
         import torch
 
         from ..model.hardware import device
-        from .cross_entropy import answer_weights
 
         compared = torch.tensor([float(self._compared(batch).sum())], device=device())
         if len(self.terms) == 1:
@@ -81,9 +81,7 @@ class Distillation(Loss):
     def sums(self, batch: Batch) -> torch.Tensor:
         import torch
 
-        from .cross_entropy import answer_weights
-        from .forward import tensors
-        from .losses import divergence, token_losses
+        from .losses import divergence, tensors, token_losses
 
         inputs, labels, _, *attention = tensors(batch)
         logits = self._student(inputs, *attention)
@@ -102,7 +100,7 @@ class Distillation(Loss):
         return torch.cat([total, supervised.reshape(1)])
 
     def _compared(self, batch: Batch) -> npt.NDArray[np.bool_]:
-        """Tokens on which the models are compared; of a pair only the attempt when ``on`` is ``student``."""
+        """Tokens on which the models are compared; of a pair only the completion when ``on`` is ``student``."""
         from .batches import IGNORE
 
         answers: npt.NDArray[np.bool_] = batch.answer & (batch.labels != IGNORE)
@@ -114,7 +112,7 @@ class Distillation(Loss):
 def _teacher_logits(train: TrainSettings, tokenizer: Any) -> Forward:
     from ..model.hardware import attention, device
     from ..model.load import load_student
-    from .forward import make_logits
+    from .losses import make_logits
 
     folder = str(train.kl.folder)
     teacher = load_student(folder, device())
@@ -133,15 +131,15 @@ def _teacher_logits(train: TrainSettings, tokenizer: Any) -> Forward:
 
 
 def _check_vocabulary(teacher: Any, student: Any, folder: str) -> None:
-    """Raises ``DataError`` that names both sides unless every token has one number in both."""
-    own, other = (tokenizer.get_vocab() for tokenizer in (student, teacher))
-    if own == other:
+    """Raise ``DataError`` that names both sides unless every token has the same id in both."""
+    student_ids, teacher_ids = (tokenizer.get_vocab() for tokenizer in (student, teacher))
+    if student_ids == teacher_ids:
         return
-    differing = min(set(own.items()) ^ set(other.items()), key=lambda item: (item[1], item[0]))
+    differing = min(set(student_ids.items()) ^ set(teacher_ids.items()), key=lambda item: (item[1], item[0]))
     raise DataError(
         "the teacher's tokenizer is not the student's, so their distributions cannot be compared",
         where="train.kl.folder",
-        given=f"teacher {folder} with {len(other)} tokens, student {student.name_or_path or 'in training'} with "
-        f"{len(own)}; the first to differ is {differing[0]!r}, number {differing[1]}",
+        given=f"teacher {folder} with {len(teacher_ids)} tokens, student {student.name_or_path or 'in training'} with "
+        f"{len(student_ids)}; the first difference is {differing[0]!r}, id {differing[1]}",
         hint="a teacher of the student's family, or teach by text: train.objective: next_token",
     )

@@ -1,21 +1,142 @@
-"""What is a wrong prediction worth, as a formula?
+"""Forward pass of a causal language model and the loss functions of next-token prediction.
 
-Pure functions of tensors: cross-entropy, preferences between two answers, divergences between two models. All sums are
-computed in fp32. Nothing here knows of batches, models or stages.
+The first half turns a ``Batch`` into the arguments of a Hugging Face causal model, with positions and attention mask
+where the samples of a line are separate, and returns logits, hidden states or losses per token. The second half holds
+pure functions of tensors: cross-entropy, preference between two answers, divergence between two models. All sums are
+computed in fp32.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch.nn import functional
 
-__all__ = ["divergence", "pair_sums", "preference", "token_losses", "token_weights"]
+from ..errors import RecipeError
+from ..model.hardware import attention, compute_type, cpp_compiler, device
+from ..model.kv_cache import additive, in_window, window_of
+from ..model.settings import TrainSettings
+from .batches import Batch
+
+__all__ = [
+    "Forward",
+    "compiled",
+    "divergence",
+    "labels_of",
+    "make_logits",
+    "make_losses",
+    "make_outputs",
+    "pair_sums",
+    "preference",
+    "tensors",
+    "token_losses",
+    "token_weights",
+]
+
+
+Forward = Callable[..., torch.Tensor]
+
+
+def labels_of(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels and answer mask on the device."""
+    target = device()
+    return torch.from_numpy(batch.labels).to(target), torch.from_numpy(batch.answer).to(target)
+
+
+def tensors(batch: Batch) -> tuple[torch.Tensor, ...]:
+    """Inputs, labels and answer mask; where the batch has segments also position ids and the attention mask."""
+    target = device()
+    arguments = [torch.from_numpy(batch.inputs).to(target), *labels_of(batch)]
+    if batch.segments is not None:
+        segments = torch.from_numpy(batch.segments).to(target)
+        indices = torch.arange(segments.shape[1], device=target)
+        starts = torch.ones_like(segments, dtype=torch.bool)
+        starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
+        first = torch.where(starts, indices, 0).cummax(dim=1).values
+        visible = (segments[:, :, None] == segments[:, None, :]) & (indices[:, None] >= indices[None, :])
+        arguments += [indices - first, visible[:, None]]
+    return tuple(arguments)
+
+
+def make_outputs(model: Any, settings: TrainSettings, *, hidden: bool = False) -> Callable[..., Any]:
+    """(inputs, [positions, mask]) -> the outputs of the model: ``logits`` of shape (size, length, vocabulary), and with
+    ``hidden`` also ``hidden_states``, the embeddings and the output of each layer (size, length, width).
+    """
+    kind = compute_type(settings.precision)
+    eager = attention(settings.length) == "eager"
+    window = window_of(model)
+    # Determined before tracing: a query of the hardware inside the step cannot be compiled.
+    cast = partial(torch.autocast, device().type, dtype=torch.bfloat16, enabled=kind is torch.bfloat16)
+
+    def prepared(mask: torch.Tensor) -> torch.Tensor:
+        # Eager attention adds the mask to the scores; the fused kernels take a boolean mask.
+        return additive(mask, kind) if eager else mask
+
+    if hidden:
+        # transformers installs hooks in the layers at the first such call, which must happen outside of compilation.
+        with torch.no_grad():
+            token = torch.ones(1, 1, dtype=torch.long, device=device())
+            model(input_ids=token, attention_mask=token, use_cache=False, output_hidden_states=True)
+
+    def outputs(inputs: torch.Tensor, *context: torch.Tensor) -> Any:
+        options: dict[str, Any] = {"output_hidden_states": True} if hidden else {}
+        if context:
+            positions, mask = context
+            options |= {"position_ids": positions, "attention_mask": prepared(mask)}
+            if window:
+                options["attention_mask"] = {
+                    "full_attention": prepared(mask),
+                    "sliding_attention": prepared(in_window(mask, window)),
+                }
+        with cast():
+            return model(input_ids=inputs, use_cache=False, **options)
+
+    return outputs
+
+
+def make_logits(model: Any, settings: TrainSettings) -> Forward:
+    """(inputs, [positions, mask]) -> logits of shape (size, length, vocabulary)."""
+    outputs = make_outputs(model, settings)
+
+    def logits(inputs: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = outputs(inputs, *context).logits
+        return result
+
+    return logits
+
+
+def make_losses(model: Any, settings: TrainSettings) -> Forward:
+    """(inputs, labels, [positions, mask]) -> cross-entropy of each token, see ``token_losses``."""
+    logits = make_logits(model, settings)
+
+    def losses(inputs: torch.Tensor, labels: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
+        return token_losses(logits(inputs, *context), labels)
+
+    return losses
+
+
+def compiled(function: Forward, settings: TrainSettings) -> Forward:
+    """``function``, compiled when the settings require it; ``RecipeError`` without a C++ compiler."""
+    if not settings.compile:
+        return function
+    if device().type == "cpu" and cpp_compiler() is None:
+        raise RecipeError(
+            "a compiled step needs a C++ compiler, and none is installed",
+            where="train.compile",
+            given="true",
+            allowed="false, or true with g++ or clang++ on the PATH",
+            hint="apt install g++, or --set train.compile=false",
+        )
+    result: Forward = torch.compile(function, dynamic=False)
+    return result
 
 
 def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy in nats per place, fp32, shape of ``labels``; 0 where the label is -100.
+    """Cross-entropy in nats per token, fp32, shape of ``labels``; 0 where the label is -100.
 
     ``logits``: (size, length, vocabulary).
     """
@@ -38,28 +159,27 @@ def pair_sums(values: torch.Tensor, pairs: torch.Tensor, second: torch.Tensor, c
     ``values``, ``pairs`` (number of the pair, -1 for none) and ``second`` (bool) have one shape.
     """
     inside = pairs >= 0
-    place = 2 * pairs[inside] + second[inside].long()
+    index = 2 * pairs[inside] + second[inside].long()
     empty = torch.zeros(2 * count, dtype=torch.float32, device=values.device)
-    return empty.index_add(0, place, values[inside].float()).view(count, 2)
+    return empty.index_add(0, index, values[inside].float()).view(count, 2)
 
 
 def preference(margins: torch.Tensor, target: float = 0.0) -> torch.Tensor:
     """-log sigmoid(margin - target) of each pair, in nats.
 
-    With margin = beta x (log-ratio of the right answer - log-ratio of the faulty one), ratios to a reference, this is
-    DPO (arXiv 2305.18290, eq. 7). With mean log-probabilities per token in place of ratios, and ``target`` = gamma, it
-    is SimPO (arXiv 2405.14734, eq. 6).
+    With margin = beta x (log-ratio of the chosen answer - log-ratio of the rejected one), ratios to a reference model,
+    this is DPO (arXiv 2305.18290, eq. 7). With mean log-probabilities per token in place of ratios, and ``target`` =
+    gamma, it is SimPO (arXiv 2405.14734, eq. 6).
     """
     return -functional.logsigmoid(margins - target)
 
 
 def divergence(student: torch.Tensor, teacher: torch.Tensor, kind: str, interpolation: float) -> torch.Tensor:
-    """How far two next-token distributions lie apart, nats, shape (places,); 0 where they are equal.
+    """Divergence between two next-token distributions in nats, shape (tokens,); 0 where they are equal.
 
-    ``student``, ``teacher``: logits (places, vocabulary), q and p below; i = ``interpolation``.
-    ``jsd``: i KL(p | m) + (1 - i) KL(q | m), m = i p + (1 - i) q (GKD, arXiv 2306.13649, eq. 1).
-    ``skewed_forward``: KL(p | i p + (1 - i) q). ``skewed_reverse``: KL(q | (1 - i) p + i q). Both are DistiLLM's (arXiv
-    2402.03898).
+    ``student``, ``teacher``: logits (tokens, vocabulary), q and p below; i = ``interpolation``. ``jsd``: i KL(p | m) +
+    (1 - i) KL(q | m), m = i p + (1 - i) q (GKD, arXiv 2306.13649, eq. 1). ``skewed_forward``: KL(p | i p + (1 - i) q).
+    ``skewed_reverse``: KL(q | (1 - i) p + i q). Both are DistiLLM's (arXiv 2402.03898).
     """
     q, p = (torch.log_softmax(logits.float(), dim=-1) for logits in (student, teacher))
     if kind == "skewed_forward":
@@ -70,13 +190,13 @@ def divergence(student: torch.Tensor, teacher: torch.Tensor, kind: str, interpol
     return interpolation * _kl(p, middle) + (1 - interpolation) * _kl(q, middle)
 
 
-def _mixed(one: torch.Tensor, other: torch.Tensor, share: float) -> torch.Tensor:
-    """log(``share`` exp(``one``) + (1 - ``share``) exp(``other``))."""
+def _mixed(first: torch.Tensor, second: torch.Tensor, share: float) -> torch.Tensor:
+    """log(``share`` exp(``first``) + (1 - ``share``) exp(``second``))."""
     if share == 0:
-        return other
-    return torch.logaddexp(one + math.log(share), other + math.log1p(-share))
+        return second
+    return torch.logaddexp(first + math.log(share), second + math.log1p(-share))
 
 
-def _kl(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """KL(one | other) of log-probabilities, summed over the vocabulary."""
-    return (one.exp() * (one - other)).sum(dim=-1)
+def _kl(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """KL(first | second) of log-probabilities, summed over the vocabulary."""
+    return (first.exp() * (first - second)).sum(dim=-1)

@@ -44,7 +44,7 @@ class Term:
 class LossContext:
     """The arguments of a loss: the model at the start of the stage, and the stage's data.
 
-    ``samples``: rows of the encoded table. ``folder``: the stage's folder, for files that must not be made twice;
+    ``samples``: number of rows of the encoded table. ``folder``: the stage's folder, for files that are computed once;
     ``previous``: the folder of the stage before.
     """
 
@@ -62,8 +62,8 @@ class Loss(Protocol):
     """The loss of a batch as sums and counts, so that several batches add up to one mean exactly.
 
     The loss of a set of batches is the sum over ``terms`` of weight x sum / count, sums and counts over all batches.
-    ``auxiliary`` holds modules that are trained with the student and are in no saved model, such as prediction heads;
-    the next stage loads them. Subclasses implement ``__init__(context, **options)``, ``counts`` and ``sums``.
+    ``auxiliary`` holds modules that are trained with the model and are in no saved model, such as prediction heads; the
+    next stage loads them. Subclasses implement ``__init__(context, **options)``, ``counts`` and ``sums``.
     """
 
     terms: tuple[Term, ...]
@@ -134,10 +134,10 @@ def check_objective(objective: str, train: TrainSettings) -> None:
 
 
 def _option_faults(loss: type[Loss], train: TrainSettings) -> list[str]:
-    known, options = option_names(loss), train.objective_options
-    unknown = [name for name in options if name not in known]
+    allowed, options = option_names(loss), train.objective_options
+    unknown = [name for name in options if name not in allowed]
     faults = [
-        f"train.objective_options: no option {name!r} (allowed: {', '.join(known) or 'none'})" for name in unknown
+        f"train.objective_options: no option {name!r} (allowed: {', '.join(allowed) or 'none'})" for name in unknown
     ]
     return faults + [f"train.objective_options: {name} is missing" for name in missing_options(loss, options)]
 

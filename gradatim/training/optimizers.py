@@ -1,16 +1,13 @@
-"""How does Muon step over many small matrices without waiting for each?
+"""Optimizers (AdamW; Muon for hidden matrices with AdamW for the remaining parameters) and learning-rate schedules.
 
-torch's Muon goes from matrix to matrix. A student of a million numbers has dozens of the same shape, too small to keep
-a processor busy one by one, so here those of one shape go through the Newton–Schulz steps together, tall ones lying on
-their side. State, settings and arithmetic are torch's (Jordan 2024; the rate's scale is that of arXiv 2502.16982) but
-for two things: products are summed in another order, and where the processor only emulates bf16 they are taken in
-fp32, which takes a twenty-fifth of the time there (docs/log.md). So figures agree to bf16's precision.
+A learning-rate schedule is a function of progress in [0, 1]: progress through the stage when the optimizer restarts at
+each stage, through the budget of the whole run when it continues.
 
-How do gradients change the weights, and how fast?
-
-Optimizers (AdamW; Muon on matrices with AdamW on the rest) and learning-rate shapes, which are functions of
-progress in [0, 1]: progress through the stage when the optimizer restarts at each stage, through the run's whole
-budget when it continues. Nothing here computes a loss.
+torch's Muon updates one matrix after the other. A model of a million parameters has dozens of the same shape, too small
+to use a processor well, so here all matrices of one shape go through the Newton–Schulz iteration as a batch, tall ones
+transposed. State, settings and arithmetic are torch's (Jordan 2024; learning-rate scale of arXiv 2502.16982) with two
+exceptions: products are summed in another order, and on processors that emulate bf16 they are computed in fp32, which
+takes a twenty-fifth of the time there (docs/log.md). Results agree to the precision of bf16.
 """
 
 from __future__ import annotations
@@ -28,30 +25,30 @@ from torch import nn
 from ..model.hardware import compute_type
 from ..model.settings import OptimizerSettings, ShapeSettings
 
-__all__ = ["Muon", "Optimizers", "make_optimizers", "make_shape", "orthogonal"]
+__all__ = ["Muon", "Optimizers", "make_lr_schedule", "make_optimizers", "orthogonalize"]
 
 
 class Muon(torch.optim.Muon):
-    """``torch.optim.Muon`` with ``match_rms_adamw``, a batch of matrices at a time."""
+    """``torch.optim.Muon`` with ``match_rms_adamw`` that updates all matrices of one shape as a batch."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """One step. A ``closure`` is not called: the trainer has its gradients already."""
+        """One optimizer step. A ``closure`` is not called: the trainer has computed the gradients."""
         for group in self.param_groups:
-            alike: dict[tuple[int, int], list[torch.Tensor]] = defaultdict(list)
+            by_shape: dict[tuple[int, int], list[torch.Tensor]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     rows, columns = parameter.shape
-                    alike[min(rows, columns), max(rows, columns)].append(parameter)
-            for (_, longest), matrices in alike.items():
-                updates = orthogonal([self._nesterov(each, group) for each in matrices], group)
+                    by_shape[min(rows, columns), max(rows, columns)].append(parameter)
+            for (_, longest), matrices in by_shape.items():
+                updates = orthogonalize([self._nesterov(matrix, group) for matrix in matrices], group)
                 rate = 0.2 * math.sqrt(longest) * group["lr"]
                 for parameter, update in zip(matrices, updates, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     parameter.add_(update, alpha=-rate)
 
     def _nesterov(self, parameter: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
-        """The gradient led on by its average."""
+        """The gradient with Nesterov momentum."""
         state, gradient = self.state[parameter], parameter.grad
         assert gradient is not None
         if "momentum_buffer" not in state:
@@ -60,10 +57,11 @@ class Muon(torch.optim.Muon):
         return gradient.lerp(average, group["momentum"])
 
 
-def orthogonal(matrices: list[torch.Tensor], settings: dict[str, Any]) -> list[torch.Tensor]:
-    """Each of the matrices, which have one shape or its transpose, with singular values near 1.
+def orthogonalize(matrices: list[torch.Tensor], settings: dict[str, Any]) -> list[torch.Tensor]:
+    """Newton–Schulz orthogonalisation of matrices of one shape or its transpose: singular values near 1.
 
-    bf16 where that is native, else fp32. ``settings``: ``ns_coefficients``, ``ns_steps`` and ``eps``, as in torch.
+    Computed in bf16 where that is native, else in fp32. ``settings``: ``ns_coefficients``, ``ns_steps`` and ``eps``, as
+    in torch.
     """
     a, b, c = settings["ns_coefficients"]
     tall = [matrix.shape[0] > matrix.shape[1] for matrix in matrices]
@@ -76,19 +74,19 @@ def orthogonal(matrices: list[torch.Tensor], settings: dict[str, Any]) -> list[t
     return [matrix.mT if turn else matrix for matrix, turn in zip(x, tall, strict=True)]
 
 
-def make_shape(settings: ShapeSettings) -> Callable[[float], float]:
-    """The factor on the learning rate at a progress in [0, 1].
+def make_lr_schedule(settings: ShapeSettings) -> Callable[[float], float]:
+    """The factor on the learning rate as a function of progress in [0, 1].
 
     ``constant``; ``paper_steps``, ×0.1 at 70, 80 and 90 % (arXiv 2407.10194); ``warmup_decay``, linear warm-up,
-    constant, linear decay to ``floor``; ``cosine``, linear warm-up, then a half cosine to ``floor``.
+    constant, linear decay to ``floor``; ``cosine``, linear warm-up, then half a cosine to ``floor``.
     """
-    shapes: dict[str, Callable[[float], float]] = {
+    schedules: dict[str, Callable[[float], float]] = {
         "constant": lambda progress: 1.0,
-        "paper_steps": lambda progress: float(0.1 ** sum(progress >= at for at in (0.7, 0.8, 0.9))),
+        "paper_steps": lambda progress: float(0.1 ** sum(progress >= step for step in (0.7, 0.8, 0.9))),
         "warmup_decay": partial(_warmup_decay, settings),
         "cosine": partial(_cosine, settings),
     }
-    return shapes[settings.name]
+    return schedules[settings.name]
 
 
 def _warmup(settings: ShapeSettings, progress: float) -> float:
@@ -96,66 +94,71 @@ def _warmup(settings: ShapeSettings, progress: float) -> float:
 
 
 def _warmup_decay(settings: ShapeSettings, progress: float) -> float:
-    left = min(1.0, (1.0 - progress) / settings.decay) if settings.decay else 1.0
-    return _warmup(settings, progress) * (settings.floor + (1 - settings.floor) * max(left, 0.0))
+    remaining = min(1.0, (1.0 - progress) / settings.decay) if settings.decay else 1.0
+    return _warmup(settings, progress) * (settings.floor + (1 - settings.floor) * max(remaining, 0.0))
 
 
 def _cosine(settings: ShapeSettings, progress: float) -> float:
-    along = min(1.0, max(0.0, (progress - settings.warmup) / (1 - settings.warmup)))
-    return _warmup(settings, progress) * (settings.floor + (1 - settings.floor) * 0.5 * (1 + math.cos(math.pi * along)))
+    decayed = min(1.0, max(0.0, (progress - settings.warmup) / (1 - settings.warmup)))
+    return _warmup(settings, progress) * (
+        settings.floor + (1 - settings.floor) * 0.5 * (1 + math.cos(math.pi * decayed))
+    )
 
 
 @dataclass(frozen=True)
 class Optimizers:
-    """Torch optimizers that step together; each parameter group keeps its own base rate."""
+    """Torch optimizers that step together; each parameter group has a base learning rate."""
 
-    parts: tuple[torch.optim.Optimizer, ...]
+    optimizers: tuple[torch.optim.Optimizer, ...]
 
     def step(self, factor: float) -> None:
-        """Step every part at its base rate times ``factor``, then clear the gradients."""
-        for part in self.parts:
-            for group in part.param_groups:
+        """Step every optimizer at its base rate times ``factor``, then clear the gradients."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
                 group["lr"] = group["base_rate"] * factor
-            part.step()
-            part.zero_grad(set_to_none=True)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The whole state by name, ``part.parameter.entry``; plain tensors, ready for safetensors."""
+        """The state of all optimizers by name, ``optimizer.parameter.entry``, as plain tensors for safetensors."""
         return {
-            f"{at}.{parameter}.{entry}": torch.as_tensor(value).detach().cpu().contiguous()
-            for at, part in enumerate(self.parts)
-            for parameter, state in part.state_dict()["state"].items()
+            f"{index}.{parameter}.{entry}": torch.as_tensor(value).detach().cpu().contiguous()
+            for index, optimizer in enumerate(self.optimizers)
+            for parameter, state in optimizer.state_dict()["state"].items()
             for entry, value in state.items()
         }
 
     def load(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Take over what ``tensors`` gave."""
-        for at, part in enumerate(self.parts):
+        """Load a state that ``tensors`` returned."""
+        for index, optimizer in enumerate(self.optimizers):
             state: dict[int, dict[str, torch.Tensor]] = {}
             for name, tensor in tensors.items():
-                which, parameter, entry = name.split(".", 2)
-                if int(which) == at:
+                number, parameter, entry = name.split(".", 2)
+                if int(number) == index:
                     state.setdefault(int(parameter), {})[entry] = tensor
-            part.load_state_dict({"state": state, "param_groups": part.state_dict()["param_groups"]})
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def make_optimizers(model: nn.Module, settings: OptimizerSettings) -> Optimizers:
-    """AdamW on everything, or Muon on the hidden matrices and AdamW on embeddings, norms and the head.
+    """AdamW on all parameters, or Muon on the hidden matrices and AdamW on embeddings, norms and the head.
 
-    Weight decay falls on matrices only, unless ``weight_decay_on`` says ``all``. What is learnt beside the student
-    (``auxiliary``) has an AdamW of its own, the last part, so that a stage with it and one without take over each
-    other's state.
+    Weight decay applies to matrices only, unless ``weight_decay_on`` is ``all``. Auxiliary modules have an AdamW of
+    their own, the last of the optimizers, so that stages with and without them can load each other's state.
     """
-    every = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    beside = [parameter for name, parameter in every if name.startswith("auxiliary.")]
-    named = [(name, parameter) for name, parameter in every if not name.startswith("auxiliary.")]
-    own = _own(named, settings)
-    return Optimizers((*own, _adamw(beside, settings)) if beside else own)
+    trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    auxiliary = [parameter for name, parameter in trainable if name.startswith("auxiliary.")]
+    named = [(name, parameter) for name, parameter in trainable if not name.startswith("auxiliary.")]
+    optimizers = _model_optimizers(named, settings)
+    return Optimizers((*optimizers, _adamw(auxiliary, settings)) if auxiliary else optimizers)
 
 
-def _own(named: list[tuple[str, nn.Parameter]], settings: OptimizerSettings) -> tuple[torch.optim.Optimizer, ...]:
-    """The optimizers of the student itself."""
-    hidden = {name for name, parameter in named if parameter.ndim == 2 and not any(k in name for k in _EMBEDDINGS)}
+def _model_optimizers(
+    named: list[tuple[str, nn.Parameter]], settings: OptimizerSettings
+) -> tuple[torch.optim.Optimizer, ...]:
+    """The optimizers of the model without auxiliary modules."""
+    hidden = {
+        name for name, parameter in named if parameter.ndim == 2 and not any(part in name for part in _EMBEDDINGS)
+    }
     if settings.name == "adamw":
         return (_adamw([parameter for _, parameter in named], settings),)
     muon = Muon(
@@ -180,7 +183,7 @@ _EMBEDDINGS = ("embed", "wte", "wpe", "lm_head")
 def _adamw(parameters: Iterable[nn.Parameter], settings: OptimizerSettings) -> torch.optim.AdamW:
     parameters = list(parameters)
     rate = settings.learning_rate
-    beside = settings.weight_decay if settings.weight_decay_on == "all" else 0.0
+    vector_decay = settings.weight_decay if settings.weight_decay_on == "all" else 0.0
     return torch.optim.AdamW(
         [
             {
@@ -190,7 +193,7 @@ def _adamw(parameters: Iterable[nn.Parameter], settings: OptimizerSettings) -> t
             },
             {
                 "params": [parameter for parameter in parameters if parameter.ndim < 2],
-                "weight_decay": beside,
+                "weight_decay": vector_decay,
                 "base_rate": rate,
             },
         ],

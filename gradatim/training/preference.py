@@ -1,8 +1,8 @@
 """Preference losses between a chosen and a rejected answer: DPO, SimPO, and their sum with cross-entropy.
 
-DPO (arXiv 2305.18290) measures log-ratios to the student at the stage's start (the reference model), SimPO (arXiv
-2405.14734) mean log-probabilities without a reference. ``correct_and_fault`` (SFT + DPO, arXiv 2408.03680) adds the
-cross-entropy of chosen answers from the same forward pass; rows without a rejected answer have that part only.
+DPO (arXiv 2305.18290) uses log-ratios to the model at the stage's start (the reference model), SimPO (arXiv 2405.14734)
+mean log-probabilities without a reference. ``correct_and_fault`` (SFT + DPO, arXiv 2408.03680) adds the cross-entropy
+of chosen answers from the same forward pass; rows without a rejected answer contribute only that term.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..model.settings import Requirements, TrainSettings
 from ..stage import Event
+from .cross_entropy import answer_weights
 from .objective import Loss, LossContext, Term
 
 if TYPE_CHECKING:
@@ -24,13 +25,13 @@ __all__ = ["Preference", "SupervisedPreference"]
 class Preference(Loss):
     """The preference loss alone: -log sigmoid(beta x (chosen - rejected) - target).
 
-    Logged beside it: the mean margin in nats x beta, and the share of pairs whose chosen answer is ahead.
+    Two further values are logged: the mean margin in nats x beta, and the share of pairs with a positive margin.
     """
 
     def __init__(self, context: LossContext) -> None:
         import torch
 
-        from .forward import compiled, make_losses
+        from .losses import compiled, make_losses
         from .reference import stage_start
 
         self.settings = context.train.contrast
@@ -41,7 +42,7 @@ class Preference(Loss):
         self.terms = self._terms(context.train)
         self._losses = compiled(make_losses(context.model, context.train), context.train)
         self._reference: torch.Tensor | None = None
-        if with_reference and getattr(context.batcher, "beside", None) is not None:
+        if with_reference and getattr(context.batcher, "second_answers", None) is not None:
             self._reference = torch.from_numpy(stage_start(context, self._log_probabilities))
 
     @staticmethod
@@ -63,13 +64,13 @@ class Preference(Loss):
         return self._preference_sums(batch, self._token_losses(batch))
 
     def _token_losses(self, batch: Batch) -> torch.Tensor:
-        from .forward import tensors
+        from .losses import tensors
 
         inputs, labels, _, *attention = tensors(batch)
         return self._losses(inputs, labels, *attention)
 
     def _preference_sums(self, batch: Batch, losses: torch.Tensor) -> torch.Tensor:
-        """Summed loss, summed margin, and the number of pairs whose chosen answer is ahead; shape (3,)."""
+        """Summed loss, summed margin, and the number of pairs with a positive margin; shape (3,)."""
         import torch
 
         from .losses import preference
@@ -102,7 +103,7 @@ class Preference(Loss):
 
         assert batch.pairs is not None
         assert batch.second is not None
-        pairs, second = (torch.from_numpy(part).to(values.device) for part in (batch.pairs, batch.second))
+        pairs, second = (torch.from_numpy(array).to(values.device) for array in (batch.pairs, batch.second))
         return pair_sums(values, pairs, second, _pairs(batch))
 
     def _log_probabilities(self, batch: Batch) -> torch.Tensor:
@@ -114,7 +115,7 @@ class SupervisedPreference(Preference):
 
     def __init__(self, context: LossContext) -> None:
         self.prompt_weight = context.train.other_weight
-        if getattr(context.batcher, "beside", None) is None:
+        if getattr(context.batcher, "second_answers", None) is None:
             note = "no sample has a rejected answer: the loss is cross-entropy of the chosen answers alone"
             context.events(Event("note", "train", text=note))
         super().__init__(context)
@@ -130,19 +131,17 @@ class SupervisedPreference(Preference):
     def counts(self, batch: Batch) -> torch.Tensor:
         import torch
 
-        from .cross_entropy import answer_weights
-
-        chosen = answer_weights(batch, self.prompt_weight).sum()
-        return torch.cat([chosen.reshape(1), torch.full((3,), float(_pairs(batch)), device=chosen.device)])
+        chosen_weight = answer_weights(batch, self.prompt_weight).sum()
+        return torch.cat(
+            [chosen_weight.reshape(1), torch.full((3,), float(_pairs(batch)), device=chosen_weight.device)]
+        )
 
     def sums(self, batch: Batch) -> torch.Tensor:
         import torch
 
-        from .cross_entropy import answer_weights
-
         losses = self._token_losses(batch)
-        chosen = (losses * answer_weights(batch, self.prompt_weight)).sum()
-        return torch.cat([chosen.reshape(1), self._preference_sums(batch, losses)])
+        chosen_loss = (losses * answer_weights(batch, self.prompt_weight)).sum()
+        return torch.cat([chosen_loss.reshape(1), self._preference_sums(batch, losses)])
 
 
 def _preference_terms(weight: float) -> tuple[Term, ...]:

@@ -1,8 +1,8 @@
-"""How likely were both answers of each pair before the stage began?
+"""Log-probabilities of both answers of each pair under the reference model of DPO.
 
-DPO measures the student against itself at the stage's start. Those log-probabilities are computed once, before the
-first step, and kept in the stage folder as ``reference.safetensors``: a stage that goes on after a kill reads them
-back, since its own weights are others by then.
+The reference is the model at the start of the stage. The log-probabilities are computed once, before the first step,
+and stored in the stage folder as ``reference.safetensors``: a resumed stage reads them back, since its weights have
+changed by then.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from safetensors.numpy import load, save
 from ..errors import RunFolderError
 from ..record import write_atomically
 from ..stage import Event
-from .batches import Batch, Packed
+from .batches import Batch, Packed, paired_rows
 from .objective import LossContext
-from .pairs import paired_rows
 
 __all__ = ["REFERENCE", "stage_start"]
 
@@ -34,20 +33,20 @@ Sums = npt.NDArray[np.float32]
 def stage_start(context: LossContext, log_probabilities: Callable[[Batch], torch.Tensor]) -> Sums:
     """Summed log-probabilities of both answers, fp32, shape (samples, 2); NaN for rows without a pair in the stage.
 
-    ``log_probabilities`` gives those of a batch's pairs, shape (pairs, 2), under the weights the student has now.
-    Raises ``RunFolderError`` when the recorded file is damaged or of other rows.
+    ``log_probabilities`` computes them for the pairs of a batch, shape (pairs, 2), under the present weights of the
+    model. Raises ``RunFolderError`` when the stored file is damaged or belongs to other rows.
     """
     batcher = context.batcher
     assert isinstance(batcher, Packed)
-    assert batcher.beside is not None
-    rows = np.unique(paired_rows(batcher.beside, batcher.stage.rows))
+    assert batcher.second_answers is not None
+    rows = np.unique(paired_rows(batcher.second_answers, batcher.stage.rows))
     path = context.folder / REFERENCE
     if not path.exists():
-        # Every pair once, whatever the stage mixes or orders.
+        # Every pair once, without the stage's mixture or order.
         stage = replace(
             batcher.stage, spec=replace(batcher.stage.spec, order="sorted", mixture=None), rows=rows, mixture=None
         )
-        values = _compute(context, replace(batcher, stage=stage, draws=None), log_probabilities)
+        values = _compute(context, replace(batcher, stage=stage, sampler=None), log_probabilities)
         write_atomically(path, save({"rows": rows, "log_probabilities": values[rows]}))
     sums = np.full((context.samples, 2), np.nan, dtype=np.float32)
     sums[rows] = _read(path, rows)
@@ -55,6 +54,7 @@ def stage_start(context: LossContext, log_probabilities: Callable[[Batch], torch
 
 
 def _compute(context: LossContext, batcher: Packed, log_probabilities: Callable[[Batch], torch.Tensor]) -> Sums:
+    """One forward pass over every pair of the stage."""
     task = f"reference {batcher.stage.spec.name}"
     sums, done, total = np.full((context.samples, 2), np.nan, dtype=np.float32), 0, len(batcher.stage.rows)
     context.events(Event("start", task, 0, total))
@@ -71,15 +71,16 @@ def _compute(context: LossContext, batcher: Packed, log_probabilities: Callable[
 
 
 def _read(path: Path, rows: npt.NDArray[np.int64]) -> Sums:
+    """The stored log-probabilities of ``rows``, shape (rows, 2)."""
     try:
-        kept = load(path.read_bytes())
-        if not np.array_equal(kept["rows"], rows) or kept["log_probabilities"].shape != (len(rows), 2):
-            raise ValueError("these are the log-probabilities of other samples")
-        return np.asarray(kept["log_probabilities"])
+        stored = load(path.read_bytes())
+        if not np.array_equal(stored["rows"], rows) or stored["log_probabilities"].shape != (len(rows), 2):
+            raise ValueError("the log-probabilities belong to other samples")
+        return np.asarray(stored["log_probabilities"])
     except (SafetensorError, KeyError, ValueError) as error:
         raise RunFolderError(
-            "the reference of this stage is damaged",
+            "the reference log-probabilities of this stage are damaged",
             where=path,
             given=error,
-            hint="remove the stage's folder: it is learnt again from its beginning",
+            hint="remove the stage's folder: it is trained again from its beginning",
         ) from error

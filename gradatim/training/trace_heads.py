@@ -1,29 +1,104 @@
-"""Prediction heads of the trace loss, and the sums over tokens that the loss is made of.
+"""Labels and prediction heads of trace supervision, and the sums over tokens of its loss.
+
+A TinyPy prompt is decoded from its tokens, ``programs.values_of`` gives the values that the program computes, and each
+value becomes the label of the token that holds its position in the text. The classes are the most common values of the
+samples. Labels are computed from each batch and are not stored; text that is not TinyPy has none.
 
 A head is one matrix on the hidden states of an inner layer (deep supervision: Lee et al., arXiv 1409.5185). The heads
-are no part of the student and are in no saved model.
+are not part of the model and are in no saved model.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from ..errors import RunFolderError
+from ..errors import DataError, RunFolderError
+from ..model.tokenizer import Encoded
+from ..programs import Values, values_of
+from .batches import IGNORE, Batch
 from .losses import token_losses
 
-__all__ = ["Heads", "trace_sums"]
+__all__ = ["TraceHeads", "TraceLabels", "most_common_values", "trace_sums"]
 
 
-class Heads(nn.Module):
-    """Linear heads (classes, width) for ``operands`` and for ``results``, zero at first. ``classes``: see ``marks``."""
+_COUNTED_SAMPLES = 20_000
+"""Samples, from the table's beginning, whose values are counted: the classes do not depend on the stage."""
+
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TraceLabels:
+    """Labels of the trace loss. ``pieces``: the text of each token; ``classes``: {value: class}, values in Python's
+    notation, such as ``-3``, ``0.5`` and ``True``.
+    """
+
+    pieces: Sequence[str]
+    classes: Mapping[str, int]
+
+    def labels(self, batch: Batch) -> Labels:
+        """For each input of the batch the class of its operand and of its result, shape (2, size, length).
+
+        -100 for tokens without a value and for values outside the classes.
+        """
+        labels = np.full((2, *batch.inputs.shape), IGNORE, dtype=np.int64)
+        for line, start, stop in _prompts(batch):
+            program, ends = _program_values(batch.inputs[line, start:stop], self.pieces)
+            for row, values_at in zip(labels, (program.operands, program.results), strict=True):
+                for offset, value in values_at.items():
+                    token = start + bisect_right(ends, offset)
+                    if row[line, token] == IGNORE:
+                        row[line, token] = self.classes.get(str(value), IGNORE)
+        return labels
+
+
+def most_common_values(encoded: Encoded, pieces: Sequence[str], count: int) -> tuple[str, ...]:
+    """Up to ``count`` most common values of the first samples, ties sorted by text; empty when none is TinyPy."""
+    counts: Counter[str] = Counter()
+    for row in range(min(_COUNTED_SAMPLES, len(encoded))):
+        values, _ = _program_values(encoded.sample(row)[: int(encoded.answer_starts[row])], pieces)
+        counts.update(map(str, [*values.operands.values(), *values.results.values()]))
+    return tuple(sorted(counts, key=lambda value: (-counts[value], value))[:count])
+
+
+def _program_values(token_ids: Sequence[int] | npt.NDArray[Any], pieces: Sequence[str]) -> tuple[Values, list[int]]:
+    """The values of the program that the tokens spell (empty when it is not TinyPy); the end offset of each token."""
+    words = [pieces[token] for token in token_ids]
+    ends = list(accumulate(map(len, words)))
+    try:
+        return values_of("".join(words)), ends
+    except DataError:
+        return Values(), ends
+
+
+def _prompts(batch: Batch) -> Iterator[tuple[int, int, int]]:
+    """(line, first input, end) of each prompt in the batch's inputs."""
+    assert batch.segments is not None
+    for line, (segments, answer) in enumerate(zip(batch.segments, batch.answer, strict=True)):
+        edges = np.flatnonzero(np.diff(segments, prepend=-2, append=-2))
+        for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+            if segments[start] >= 0:
+                # ``answer`` refers to labels, shifted by one: the prompt's last token predicts the answer's first.
+                answer_labels = np.flatnonzero(answer[start:stop])
+                yield line, start, start + int(answer_labels[0]) + 1 if len(answer_labels) else stop
+
+
+class TraceHeads(nn.Module):
+    """Linear heads (classes, width) for ``operands`` and ``results``, zero at first; one row per class."""
 
     def __init__(self, width: int, classes: Sequence[str]) -> None:
         super().__init__()
@@ -34,7 +109,7 @@ class Heads(nn.Module):
         self.results = nn.Parameter(torch.zeros(len(classes), width))
 
     @classmethod
-    def load(cls, file: Path) -> Heads:
+    def load(cls, file: Path) -> TraceHeads:
         """The heads saved by a stage; ``RunFolderError`` when the file is damaged."""
         try:
             weights = load_file(file)
@@ -52,30 +127,30 @@ class Heads(nn.Module):
 
 def trace_sums(
     outputs: Callable[..., Any],
-    heads: Heads,
+    heads: TraceHeads,
     kind: torch.dtype,
     operand_layer: int,
     result_layers: Sequence[int],
 ) -> Callable[..., torch.Tensor]:
-    """(inputs, labels, weights, marks, [positions, mask]) -> sums of token, operand and result loss, shape (3,).
+    """(inputs, labels, weights, trace labels, [positions, mask]) -> sums of token, operand and result loss, shape (3,).
 
-    ``marks``: class of the operand and of the result at each token, int64 (2, size, length), -100 for none. The result
-    loss is summed over ``result_layers``.
+    Trace labels: class of the operand and of the result at each token, int64 (2, size, length), -100 for none. The
+    result loss is summed over ``result_layers``.
     """
 
-    def sums(inputs: torch.Tensor, labels: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-        weights, marks, *context = rest
+    def sums(inputs: torch.Tensor, labels: torch.Tensor, *arguments: torch.Tensor) -> torch.Tensor:
+        weights, trace_labels, *context = arguments
         output = outputs(inputs, *context)
         states, matrix = output.hidden_states, heads.results.to(kind)
         tokens = (token_losses(output.logits, labels) * weights).sum()
-        operands = _head_loss(states[operand_layer], heads.operands.to(kind), marks[0])
-        results = [_head_loss(states[layer], matrix, marks[1]) for layer in result_layers]
+        operands = _head_loss(states[operand_layer], heads.operands.to(kind), trace_labels[0])
+        results = [_head_loss(states[layer], matrix, trace_labels[1]) for layer in result_layers]
         return torch.stack([tokens, operands, torch.stack(results).sum()])
 
     return sums
 
 
-def _head_loss(states: torch.Tensor, matrix: torch.Tensor, marks: torch.Tensor) -> torch.Tensor:
-    """Summed cross-entropy in nats of the marked values; states are normalised to one length."""
+def _head_loss(states: torch.Tensor, matrix: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Summed cross-entropy in nats of the labelled values; states are normalised to one length."""
     scale = torch.rsqrt(states.float().pow(2).mean(dim=-1, keepdim=True) + 1e-6)
-    return token_losses(nn.functional.linear((states * scale).to(matrix.dtype), matrix), marks).sum()
+    return token_losses(nn.functional.linear((states * scale).to(matrix.dtype), matrix), labels).sum()

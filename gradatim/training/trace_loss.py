@@ -1,9 +1,10 @@
 """Trace supervision: next-token loss and an auxiliary loss on the intermediate values of TinyPy programs.
 
-The tokens of an answer give the end of a program's execution only. The auxiliary loss supervises the way there: while
-the student reads a TinyPy prompt, linear heads on inner layers predict the value of each name that is read (operands)
-and the result of each operation and condition (results); ``marks`` gives the labels. The loss is that of ``next_token``
-plus ``train.trace.weight`` x the mean cross-entropy of each. Text that is not TinyPy has no auxiliary labels.
+The tokens of an answer give only the result of a program's execution. The auxiliary loss supervises the steps before
+it: while the model reads a TinyPy prompt, linear heads on inner layers predict the value of each name that is read
+(operands) and the result of each operation and condition (results); ``trace_heads`` computes the labels. The loss is
+that of ``next_token`` plus ``train.trace.weight`` x the mean cross-entropy of each. Text that is not TinyPy has no
+auxiliary labels.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from weakref import WeakKeyDictionary
 
 from ..errors import RecipeError
 from ..model.settings import Requirements, TraceSettings, TrainSettings
+from .cross_entropy import answer_weights
 from .objective import Loss, LossContext, Term
 
 if TYPE_CHECKING:
     import torch
 
     from .batches import Batch
-    from .trace_heads import Heads
-    from .trace_labels import Marker
+    from .trace_heads import TraceHeads, TraceLabels
 
 __all__ = ["TraceLoss"]
 
@@ -29,23 +30,23 @@ class TraceLoss(Loss):
     """Cross-entropy of the tokens + ``train.trace.weight`` x (operand loss + result loss), all in nats.
 
     The heads continue from the stage before where it has some. ``RecipeError`` when no sample is a TinyPy program, or
-    the student lacks a layer that the recipe names.
+    the model lacks a layer that the recipe names.
     """
 
     def __init__(self, context: LossContext) -> None:
         from ..model.hardware import compute_type
-        from .forward import compiled, make_outputs
+        from .losses import compiled, make_outputs
         from .trace_heads import trace_sums
 
         settings, train = context.train.trace, context.train
         self.prompt_weight = train.other_weight
-        self.auxiliary, self.marker = _heads(context)
+        self.auxiliary, self.trace_labels = _heads(context)
         self.terms = (
             Term(1.0),
             Term(settings.weight, "operand_loss", bounded=False),
             Term(settings.weight, "result_loss", bounded=False),
         )
-        self._marks_of: WeakKeyDictionary[Batch, torch.Tensor] = WeakKeyDictionary()
+        self._labels_by_batch: WeakKeyDictionary[Batch, torch.Tensor] = WeakKeyDictionary()
         operand_layer, result_layers = _layers(settings, int(context.model.config.num_hidden_layers))
         outputs, kind = make_outputs(context.model, train, hidden=True), compute_type(train.precision)
         self._sums = compiled(trace_sums(outputs, self.auxiliary, kind, operand_layer, result_layers), train)
@@ -58,63 +59,62 @@ class TraceLoss(Loss):
         import torch
 
         from .batches import IGNORE
-        from .cross_entropy import answer_weights
 
-        marks = self._marks(batch)
+        labels = self._trace_labels(batch)
         weights = answer_weights(batch, self.prompt_weight).sum().reshape(1)
-        return torch.cat([weights, (marks != IGNORE).sum(dim=(1, 2)).to(weights.dtype)])
+        return torch.cat([weights, (labels != IGNORE).sum(dim=(1, 2)).to(weights.dtype)])
 
     def sums(self, batch: Batch) -> torch.Tensor:
-        from .cross_entropy import answer_weights
-        from .forward import tensors
+        from .losses import tensors
 
         inputs, labels, _, *attention = tensors(batch)
-        return self._sums(inputs, labels, answer_weights(batch, self.prompt_weight), self._marks(batch), *attention)
+        return self._sums(
+            inputs, labels, answer_weights(batch, self.prompt_weight), self._trace_labels(batch), *attention
+        )
 
-    def _marks(self, batch: Batch) -> torch.Tensor:
+    def _trace_labels(self, batch: Batch) -> torch.Tensor:
         """The labels of the heads; ``counts`` and ``sums`` of one batch share them."""
         import torch
 
         from ..model.hardware import device
 
-        if batch not in self._marks_of:
-            self._marks_of[batch] = torch.from_numpy(self.marker.marks(batch)).to(device())
-        return self._marks_of[batch]
+        if batch not in self._labels_by_batch:
+            self._labels_by_batch[batch] = torch.from_numpy(self.trace_labels.labels(batch)).to(device())
+        return self._labels_by_batch[batch]
 
 
-def _heads(context: LossContext) -> tuple[Heads, Marker]:
-    """The heads as the stage before saved them, or new ones for the commonest values; and the labels' maker."""
+def _heads(context: LossContext) -> tuple[TraceHeads, TraceLabels]:
+    """The heads as saved by the stage before, or new ones for the most common values; and their labels."""
     from ..model.hardware import device
     from ..model.text_codec import codec_of
     from .batches import Packed
-    from .trace_heads import Heads
-    from .trace_labels import Marker, commonest_values
+    from .trace_heads import TraceHeads, TraceLabels, most_common_values
 
     assert isinstance(context.batcher, Packed)  # Requirements.isolated_samples
     pieces = codec_of(context.tokenizer).pieces
     saved = None if context.previous is None else context.previous / "auxiliary.safetensors"
     if saved is not None and saved.exists():
-        heads = Heads.load(saved)
+        heads = TraceHeads.load(saved)
     else:
-        classes = commonest_values(context.batcher.encoded, pieces, context.train.trace.values)
+        classes = most_common_values(context.batcher.encoded, pieces, context.train.trace.values)
         if not classes:
             raise RecipeError(
-                "the objective traced needs TinyPy programs: none of the samples is one",
+                "the objective traced needs TinyPy programs, and no sample is one",
                 where="train.objective",
                 given="traced",
                 hint="train.objective: next_token",
             )
-        heads = Heads(context.model.config.hidden_size, classes)
-    return heads.to(device()), Marker(pieces, {value: number for number, value in enumerate(heads.classes)})
+        heads = TraceHeads(context.model.config.hidden_size, classes)
+    return heads.to(device()), TraceLabels(pieces, {value: number for number, value in enumerate(heads.classes)})
 
 
 def _layers(settings: TraceSettings, layers: int) -> tuple[int, tuple[int, ...]]:
     """The layer of the operand head and those of the result head, from 1; by default at 1/4, and at 1/2 and 3/4."""
     operands = settings.operands or max(1, round(layers / 4))
-    results = settings.results or tuple(sorted({max(1, round(layers * part / 4)) for part in (2, 3)}))
+    results = settings.results or tuple(sorted({max(1, round(layers * quarter / 4)) for quarter in (2, 3)}))
     if max(operands, *results) > layers:
         raise RecipeError(
-            "the student has no such layer",
+            "the model has no such layer",
             where="train.trace",
             given=f"operands {operands}, results {', '.join(map(str, results))}",
             allowed=f"1 to {layers}",

@@ -24,7 +24,7 @@ OUTSIDE = '''\
 
 import torch
 
-from gradatim.training.forward import labels_of, make_logits, tensors
+from gradatim.training.losses import labels_of, make_logits, tensors
 from gradatim.training.objective import Loss, Term
 
 

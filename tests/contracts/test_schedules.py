@@ -13,12 +13,12 @@ from gradatim.results import decode_spec
 from gradatim.schedule import (
     ORDERS,
     SCHEDULES,
-    Arranged,
     Bands,
     Designed,
+    OrderContext,
     needs_of,
     preview,
-    realise,
+    select_rows,
     split_budget,
 )
 from gradatim.stage import BandProgress, Fitted, Needs, Probe, Schedule, StageResult, StageSpec
@@ -40,7 +40,7 @@ def made(name: str, bands: tuple[str, ...], tokens: int) -> Schedule:
         return schedule
     halves = split_budget(tokens, [1, 2])
     first = StageSpec("first", (0.5,) * len(bands), halves[0], ("easiest",) * len(bands), "sorted", "answer_only")
-    return schedule.made([first, StageSpec("all", (1.0,) * len(bands), halves[1])])
+    return schedule.with_stages([first, StageSpec("all", (1.0,) * len(bands), halves[1])])
 
 
 def bands_of(count: int, each: int = 7) -> Bands:
@@ -82,7 +82,7 @@ def test_every_stage_can_be_realised_and_holds_each_row_once(name: str, count: i
     bands = bands_of(count)
     scores = bands.index.astype(float)
     for spec in preview(made(name, BANDS[count], TOKENS), bands):
-        rows = realise(spec, bands, scores, seed=4).rows
+        rows = select_rows(spec, bands, scores, seed=4).rows
         assert rows.dtype == np.int64
         assert rows.size == np.unique(rows).size > 0
 
@@ -132,7 +132,7 @@ def test_every_stage_of_a_lived_history_can_be_realised(name: str) -> None:
     probe = Probe(rows, rng.exponential(1.0, 60), rng.integers(1, 9, 60))
     for replay in (0.0, 0.25):
         for result in lived(SCHEDULES.get(name)(BANDS[3], TOKENS, replay=replay), 3, 4):
-            stage = realise(result.spec, bands, scores, seed=8, probe=probe)
+            stage = select_rows(result.spec, bands, scores, seed=8, probe=probe)
             assert stage.rows.size == np.unique(stage.rows).size > 0
             assert (stage.mixture is not None) == result.spec.draws
             if stage.mixture is not None:
@@ -154,10 +154,10 @@ def test_a_schedule_that_looks_at_the_student_says_what_it_needs(name: str) -> N
 
 def test_a_schedule_that_nobody_has_designed_says_so() -> None:
     waiting = SCHEDULES.get("designed")(BANDS[3], TOKENS)
-    with pytest.raises(RecipeError, match="has not been asked"):
+    with pytest.raises(RecipeError, match="there is no design yet"):
         waiting.next([])
     assert isinstance(waiting, Designed)
-    assert needs_of(waiting.made([StageSpec("all", (1.0,) * 3, 5)])) == Needs(band_loss=True)
+    assert needs_of(waiting.with_stages([StageSpec("all", (1.0,) * 3, 5)])) == Needs(band_loss=True)
 
 
 @EVERY
@@ -201,7 +201,7 @@ def test_an_introduction_comes_before_the_schedule_of_the_other_bands(name: str,
     assert [replace(spec, fractions=spec.fractions[1:], ends=spec.ends[1:]) for spec in later] == list(alone.rows)
     assert {spec.fractions[0] for spec in later} == {0.0}
     assert len({spec.name for spec in (first, *later)}) == len(later) + 1
-    rows = realise(later[-1], bands_of(count), bands_of(count).index.astype(float), seed=4).rows
+    rows = select_rows(later[-1], bands_of(count), bands_of(count).index.astype(float), seed=4).rows
     assert rows.size
     assert bands_of(count).index[rows].min() > 0
 
@@ -232,7 +232,7 @@ def test_an_order_keeps_every_row_and_depends_on_its_generator_alone(order: str)
     codes = np.random.default_rng(2).integers(0, 5, 100)
     arrange = ORDERS.get(order)()
     first, again, other = (
-        arrange(rows, Arranged(scores, np.random.default_rng(k), lambda _: codes)) for k in (7, 7, 8)
+        arrange(rows, OrderContext(scores, np.random.default_rng(k), lambda _: codes)) for k in (7, 7, 8)
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)

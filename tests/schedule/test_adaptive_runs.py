@@ -16,7 +16,7 @@ from gradatim.experiment.run import run
 from gradatim.model.tokenizer import Encoded
 from gradatim.stage import Event, Mixture, Stage, StageResult, StageSpec
 from gradatim.training.batches import Packed
-from gradatim.training.weighted_sampling import draws_of
+from gradatim.training.weighted_sampling import make_sampler
 
 
 def weights(history: list[StageResult]) -> list[tuple[str, str]]:
@@ -71,7 +71,7 @@ def test_a_plan_shows_an_adaptive_schedule_while_nothing_is_known() -> None:
 def test_a_plan_with_data_knows_the_categories() -> None:
     plan = plan_run(load("smoke/blocked"), data=True)
     assert plan.stages[0].samples == sum(plan.stages[0].bands.values()) > 1000
-    with pytest.raises(DataError, match="there are no categories to go through"):
+    with pytest.raises(DataError, match="there is only one category"):
         plan_run(load("smoke/blocked", ["schedule.category=language"]), data=True)
 
 
@@ -87,7 +87,7 @@ def test_a_batcher_draws_the_mixture_and_goes_on_from_any_position() -> None:
     encoded = Encoded(tokens, np.concatenate([[0], np.cumsum(sizes)]), sizes // 2)
     mixture = Mixture(np.repeat([0, 1], 40), np.ones(80), (1.0, 0.0), (0.0, 1.0))
     stage = Stage(StageSpec("s", (1.0, 1.0), 40_000), 0, np.arange(80), 5, 0, 40_000, mixture=mixture)
-    packed = Packed(encoded, stage, 4, 63, 0, draws=draws_of(stage, stage.rows, sizes, 4 * 63))
+    packed = Packed(encoded, stage, 4, 63, 0, sampler=make_sampler(stage, stage.rows, sizes, 4 * 63))
     seen = list(islice(packed.stream(packed.start), 150))
     hard = np.array([np.mean(batch.inputs >= 40) for batch, _ in seen])
     assert hard[:10].mean() < 0.15 < 0.4 < hard[70:85].mean() < 0.6 < 0.85 < hard[-10:].mean()

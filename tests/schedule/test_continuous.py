@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from gradatim.errors import RecipeError
 from gradatim.results import decode_spec, decode_stage, encode
-from gradatim.schedule import SCHEDULES, Bands, make_bands, preview, probe_rows, realise
-from gradatim.schedule.pacing import competence
+from gradatim.schedule import SCHEDULES, Bands, make_bands, preview, probe_rows, select_rows
+from gradatim.schedule.continuous import competence
 from gradatim.stage import BandProgress, Fitted, Probe, StageResult, StageSpec
 
 THREE = ("easy", "medium", "hard")
@@ -65,11 +65,11 @@ def test_milestones_that_do_not_fit_are_refused(milestones: object) -> None:
 
 
 def test_a_mixture_is_over_the_bands_and_gives_the_share_of_empty_ones_to_the_others() -> None:
-    stage = realise(stages("fade")[1], BANDS, SCORES, seed=1)
+    stage = select_rows(stages("fade")[1], BANDS, SCORES, seed=1)
     assert np.array_equal(stage.mixture.groups, BANDS.index[stage.rows])
     assert stage.rows.size == 300
     lacking = Bands(THREE, (1.0, 2.0), np.where(BANDS.index == 0, 1, BANDS.index).astype(np.int8))
-    assert realise(stages("fade")[1], lacking, SCORES, seed=1).mixture.start == (0, 1, 0)
+    assert select_rows(stages("fade")[1], lacking, SCORES, seed=1).mixture.start == (0, 1, 0)
 
 
 # Pacing
@@ -98,13 +98,13 @@ def test_the_paces_are_those_of_the_paper() -> None:
 
 def test_pacing_takes_the_easiest_rows_of_the_whole_table() -> None:
     spec = stages("pacing", pace="linear", start=0.25, until=1.0, parts=4)[1]
-    rows = realise(spec, BANDS, SCORES, seed=1).rows
+    rows = select_rows(spec, BANDS, SCORES, seed=1).rows
     assert set(SCORES[rows]) == set(np.arange(np.ceil(300 * spec.high)))
 
 
 def test_pacing_with_replay_is_about_what_has_newly_opened() -> None:
     spec = stages("pacing", pace="linear", start=0.25, until=1.0, parts=4, replay=0.3)[2]
-    stage = realise(spec, BANDS, SCORES, seed=1)
+    stage = select_rows(spec, BANDS, SCORES, seed=1)
     fresh = stage.mixture.groups == 1
     assert stage.mixture.start == stage.mixture.end == pytest.approx((0.3, 0.7))
     assert SCORES[stage.rows[~fresh]].max() < SCORES[stage.rows[fresh]].min()
@@ -117,7 +117,7 @@ def test_equal_difficulties_at_a_quantile_are_chosen_by_the_seed() -> None:
     flat = np.zeros(100)
     bands = make_bands(flat, thresholds=(), names=("one",))
     spec = StageSpec("s", (1.0,), 10, high=0.5)
-    first, again, other = (set(realise(spec, bands, flat, seed=seed).rows) for seed in (1, 1, 2))
+    first, again, other = (set(select_rows(spec, bands, flat, seed=seed).rows) for seed in (1, 1, 2))
     assert first == again != other
     assert len(first) == 50
 
@@ -135,7 +135,7 @@ def test_a_stage_by_the_students_loss_takes_the_probed_rows_that_it_finds_easies
     rows = np.arange(0, 300, 3)
     loss = np.random.default_rng(1).permutation(100.0 * np.arange(100))
     spec = StageSpec("s", (1.0, 1.0, 1.0), 10, high=0.2, by="loss")
-    found = realise(spec, BANDS, SCORES, seed=1, probe=Probe(rows, loss, np.full(100, 5))).rows
+    found = select_rows(spec, BANDS, SCORES, seed=1, probe=Probe(rows, loss, np.full(100, 5))).rows
     assert set(found) == set(rows[loss < 2000])
 
 
@@ -143,13 +143,13 @@ def test_loss_is_per_token_and_the_pass_rate_is_of_the_whole_answer() -> None:
     rows, loss, tokens = np.arange(2), np.array([2.0, 1.5]), np.array([10, 1])
     for by, easier in (("loss", 0), ("pass_rate", 1)):
         spec = StageSpec("s", (1.0, 1.0, 1.0), 10, high=0.5, by=by)
-        assert realise(spec, BANDS, SCORES, seed=1, probe=Probe(rows, loss, tokens)).rows.tolist() == [easier]
+        assert select_rows(spec, BANDS, SCORES, seed=1, probe=Probe(rows, loss, tokens)).rows.tolist() == [easier]
 
 
 def test_the_frontier_weighs_rows_by_p_times_1_minus_p() -> None:
     chance = np.array([0.5, 0.9, 0.1, 1.0, 1e-9])
     probe = Probe(np.arange(5), -np.log(chance), np.full(5, 3))
-    stage = realise(StageSpec("s", (1.0, 1.0, 1.0), 10, frontier=True), BANDS, SCORES, seed=1, probe=probe)
+    stage = select_rows(StageSpec("s", (1.0, 1.0, 1.0), 10, frontier=True), BANDS, SCORES, seed=1, probe=probe)
     weights = dict(zip(stage.rows.tolist(), stage.mixture.weights, strict=True))
     assert [weights[row] for row in range(3)] == pytest.approx([0.25, 0.09, 0.09])
     assert 0 < weights[3] == weights[4] < 0.001
@@ -158,7 +158,7 @@ def test_the_frontier_weighs_rows_by_p_times_1_minus_p() -> None:
 def test_replay_at_the_frontier_goes_evenly_to_what_is_more_likely_right_than_not() -> None:
     probe = Probe(np.arange(4), -np.log([0.5, 0.9, 0.99, 0.1]), np.full(4, 3))
     spec = StageSpec("s", (1.0, 1.0, 1.0), 10, frontier=True, replay=0.5)
-    stage = realise(spec, BANDS, SCORES, seed=1, probe=probe)
+    stage = select_rows(spec, BANDS, SCORES, seed=1, probe=probe)
     weights = stage.mixture.weights[np.argsort(stage.rows)]
     p = np.array([0.5, 0.9, 0.99, 0.1])
     alone = p * (1 - p) / (p * (1 - p)).sum()
@@ -166,8 +166,8 @@ def test_replay_at_the_frontier_goes_evenly_to_what_is_more_likely_right_than_no
 
 
 def test_a_stage_that_needs_a_probe_says_so_when_there_is_none() -> None:
-    with pytest.raises(RecipeError, match="nobody measured"):
-        realise(StageSpec("s", (1.0, 1.0, 1.0), 10, frontier=True), BANDS, SCORES, seed=1)
+    with pytest.raises(RecipeError, match="there is no probe"):
+        select_rows(StageSpec("s", (1.0, 1.0, 1.0), 10, frontier=True), BANDS, SCORES, seed=1)
 
 
 def test_a_probe_is_of_rows_with_a_difficulty_and_depends_on_its_seed() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gradatim.errors import DataError, RecipeError
 from gradatim.stage import Mixture, Stage, StageSpec
-from gradatim.training.weighted_sampling import Draws, draws_of, refuse_windows
+from gradatim.training.weighted_sampling import WeightedSampler, make_sampler, refuse_windows
 
 Shares = tuple[float, ...]
 
@@ -24,19 +24,19 @@ def stage(sizes: tuple[int, ...], start: Shares, end: Shares, tokens: int, weigh
     return Stage(spec, 0, np.arange(groups.size) * 7, 3, 0, tokens, mixture=mixture)
 
 
-def draws(of: Stage, sizes: np.ndarray | None = None, batch: int = 10) -> Draws:
-    found = draws_of(of, of.rows, np.full(of.rows.size, 10) if sizes is None else sizes, batch)
+def draws(of: Stage, sizes: np.ndarray | None = None, batch: int = 10) -> WeightedSampler:
+    found = make_sampler(of, of.rows, np.full(of.rows.size, 10) if sizes is None else sizes, batch)
     assert found is not None
     return found
 
 
-def slices(of: Draws) -> list[np.ndarray]:
+def slices(of: WeightedSampler) -> list[np.ndarray]:
     return [of.slice(number) for number in range(of.slices)]
 
 
 def test_a_stage_without_a_mixture_draws_nothing() -> None:
     plain = Stage(StageSpec("s", (1.0,), 10), 0, np.arange(3), 1, 0, 10)
-    assert draws_of(plain, plain.rows, np.full(3, 4), 8) is None
+    assert make_sampler(plain, plain.rows, np.full(3, 4), 8) is None
 
 
 def test_shares_are_of_tokens_not_of_samples() -> None:
@@ -90,15 +90,15 @@ def test_a_row_of_twice_the_weight_comes_twice_as_often() -> None:
 
 def test_rows_that_do_not_fit_leave_their_share_to_their_group_then_to_others() -> None:
     of = stage((10, 10), (0.5, 0.5), (0.5, 0.5), 2_000)
-    kept = draws_of(of, of.rows[8:], np.full(12, 10), 10)
+    kept = make_sampler(of, of.rows[8:], np.full(12, 10), 10)
     counts = np.bincount(np.concatenate(slices(kept)) // 7, minlength=20)
     assert counts[:8].sum() == 0
     assert counts[8:10].sum() == pytest.approx(counts[10:].sum(), abs=2)
-    alone = draws_of(of, of.rows[10:], np.full(10, 10), 10)
+    alone = make_sampler(of, of.rows[10:], np.full(10, 10), 10)
     assert np.concatenate(slices(alone)).size == pytest.approx(200, abs=2)
     only = stage((10, 10), (1.0, 0.0), (1.0, 0.0), 2_000)
     with pytest.raises(DataError, match="no sample of the mixture fits"):
-        draws_of(only, only.rows[10:], np.full(10, 10), 10)
+        make_sampler(only, only.rows[10:], np.full(10, 10), 10)
 
 
 def test_random_crops_and_weights_do_not_go_together() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradatim.errors import DataError, RecipeError
-from gradatim.schedule import ORDERS, Arranged, Bands, category_codes, make_bands, realise
+from gradatim.schedule import ORDERS, Bands, OrderContext, category_codes, make_bands, select_rows
 from gradatim.stage import StageSpec
 from gradatim.table import make_table
 
@@ -26,7 +26,9 @@ def stages(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
 
 def arrange(name: str, stage: tuple[np.ndarray, np.ndarray, np.ndarray, int], **options: object) -> np.ndarray:
     rows, scores, codes, seed = stage
-    arranged = ORDERS.get(name)(**options)(rows, Arranged(scores, np.random.default_rng(seed), lambda column: codes))
+    arranged = ORDERS.get(name)(**options)(
+        rows, OrderContext(scores, np.random.default_rng(seed), lambda column: codes)
+    )
     assert np.array_equal(np.sort(arranged), rows)
     return arranged
 
@@ -150,7 +152,7 @@ def test_an_order_by_categories_needs_them() -> None:
     scores = np.arange(6.0)
     bands = make_bands(scores, thresholds=(3,), names=("easy", "hard"))
     with pytest.raises(RecipeError, match="needs categories"):
-        realise(StageSpec("s", (1.0, 1.0), 10, order="blocked"), bands, scores, seed=1)
+        select_rows(StageSpec("s", (1.0, 1.0), 10, order="blocked"), bands, scores, seed=1)
 
 
 @settings(max_examples=25, deadline=None)
@@ -162,7 +164,7 @@ def test_rows_without_a_difficulty_are_in_no_stage_whatever_the_order(stage: tup
         return
     bands = Bands(("one",), (), np.where(np.isnan(scores), -1, 0).astype(np.int8))
     spec = StageSpec("s", (1.0,), 10, order=order)
-    rows = realise(spec, bands, scores, seed=seed, categories=lambda column: codes).rows
+    rows = select_rows(spec, bands, scores, seed=seed, categories=lambda column: codes).rows
     assert np.array_equal(np.sort(rows), np.flatnonzero(~np.isnan(scores)))
 
 
@@ -170,7 +172,7 @@ def test_sorted_once_is_shuffled_from_the_second_pass_on() -> None:
     scores = np.arange(6.0)
     bands = make_bands(scores, thresholds=(), names=("one",))
     once, same, free = (
-        realise(StageSpec("s", (1.0,), 10, order=order, order_options=options), bands, scores, seed=1)
+        select_rows(StageSpec("s", (1.0,), 10, order=order, order_options=options), bands, scores, seed=1)
         for order, options in (("sorted", {"passes": "once"}), ("sorted", {}), ("shuffled", {}))
     )
     assert [once.shuffled_in(epoch) for epoch in range(3)] == [False, True, True]

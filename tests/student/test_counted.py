@@ -18,10 +18,9 @@ from gradatim.record import Metrics
 from gradatim.stage import Mixture, Stage, StageSpec, ignore_events
 from gradatim.table import make_table
 from gradatim.training import trainer as learner
-from gradatim.training.batches import Batch, Packed
+from gradatim.training.batches import Batch, Packed, make_second_answers, paired_rows, row_tokens
 from gradatim.training.objective import OBJECTIVES, Loss, LossContext, make_loss
-from gradatim.training.pairs import make_beside, paired_rows, row_tokens
-from gradatim.training.trainer import Learner
+from gradatim.training.trainer import StageTrainer
 
 ROWS = 24
 LENGTH = 63
@@ -37,7 +36,7 @@ def table() -> pa.Table:
     return samples.append_column("attempt", pa.array(others, pa.large_string()))
 
 
-def made(folder: Path, objective: str, **options: Any) -> Learner:
+def made(folder: Path, objective: str, **options: Any) -> StageTrainer:
     tokenizer = character_tokenizer(["".join(map(chr, range(32, 127))) + "\n"])
     encoded = encode_table(tokenizer, table())
     train = TrainSettings(
@@ -45,7 +44,7 @@ def made(folder: Path, objective: str, **options: Any) -> Learner:
         **{"isolate": True, **options},
     )  # fmt: skip
     metrics = Metrics(folder / "metrics.jsonl")
-    return Learner(tokenizer, encoded, encoded, metrics, 5, ModelSettings(preset="tiny", context=64), train)
+    return StageTrainer(tokenizer, encoded, encoded, metrics, 5, ModelSettings(preset="tiny", context=64), train)
 
 
 def stage(tokens: int = 64, mixture: Mixture | None = None) -> Stage:
@@ -62,7 +61,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def loss_of(own: Learner, batcher: Packed) -> tuple[Loss, Any]:
+def loss_of(own: StageTrainer, batcher: Packed) -> tuple[Loss, Any]:
     """The loss of ``own`` on a new model, and that model."""
     model = own.initial(None)
     context = LossContext(model, own.tokenizer, own.train, batcher, len(own.samples), Path("nowhere"), ignore_events)
@@ -74,7 +73,7 @@ def loss_of(own: Learner, batcher: Packed) -> tuple[Loss, Any]:
     return loss, model
 
 
-def requirements_of(own: Learner) -> Requirements:
+def requirements_of(own: StageTrainer) -> Requirements:
     return OBJECTIVES.get(own.train.objective).requirements(own.train)
 
 
@@ -117,9 +116,9 @@ def test_the_loss_tokens_of_a_row_are_those_of_its_batch_and_those_with_a_gradie
         options = {"other_weight": other, **kl(teacher, on=on, weight=weight)}
     own = made(tmp_path, objective, **options)
     needs = requirements_of(own)
-    beside = make_beside(objective, needs, own.samples)
+    beside = make_second_answers(objective, needs, own.samples)
     rows = np.arange(ROWS) if not needs.pairs_only or beside is None else paired_rows(beside, np.arange(ROWS))
-    whole = Packed(own.samples, stage(), 1, LENGTH, 0, isolate=True, beside=beside)
+    whole = Packed(own.samples, stage(), 1, LENGTH, 0, isolate=True, second_answers=beside)
     loss, model = loss_of(own, whole)
     batches = [list(replace(whole, stage=replace(stage(), rows=np.array([row]))).one_pass()) for row in rows]
     tokens = [sum(batch.loss_tokens(needs.prompt_loss) for batch in some) for some in batches]
@@ -139,7 +138,7 @@ def test_samples_that_see_each_other_count_whole_but_for_the_first_of_a_line(obj
     assert 0 <= counted - sum(batch.loss_tokens(needs.prompt_loss) for batch in batches) <= lost
 
 
-def spent(own: Learner, mixture: Mixture, tokens: int) -> Iterator[tuple[Batch, int, Packed]]:
+def spent(own: StageTrainer, mixture: Mixture, tokens: int) -> Iterator[tuple[Batch, int, Packed]]:
     """The batches of a stage until its budget is spent, each with the slice of the mixture it comes from."""
     batcher, _ = learner._batcher(own, stage(tokens, mixture), own.train.objective, ignore_events)
     assert isinstance(batcher, Packed)
@@ -156,9 +155,9 @@ def test_a_mixture_ends_when_the_budget_does(objective, tmp_path):
     groups = np.arange(ROWS) % 2
     mixture = Mixture(groups, np.ones(ROWS), (1.0, 0.0), (0.0, 1.0))
     *_, (_, last, batcher) = spent(made(tmp_path, objective), mixture, 40_000)
-    assert batcher.draws is not None
-    assert batcher.draws.slices > 30
-    assert abs(last - (batcher.draws.slices - 1)) <= 1
+    assert batcher.sampler is not None
+    assert batcher.sampler.slices > 30
+    assert abs(last - (batcher.sampler.slices - 1)) <= 1
 
 
 def test_shares_of_a_mixture_of_pairs_are_of_all_that_is_learnt(tmp_path):

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from gradatim.training.optimizers import Muon, orthogonal
+from gradatim.training.optimizers import Muon, orthogonalize
 
 SHAPES = [(12, 12), (12, 40), (40, 12), (12, 12), (40, 12), (7, 12)]
 SETTINGS = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.95, "nesterov": True, "adjust_lr_fn": "match_rms_adamw"}
@@ -73,7 +73,7 @@ def test_singular_values_come_near_one(shape: tuple[int, int], native: bool, mon
     monkeypatch.setattr("gradatim.model.hardware.native_bf16", lambda: native)
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(5))
     settings = {"ns_coefficients": (3.4445, -4.775, 2.0315), "ns_steps": 5, "eps": 1e-7}
-    (found,) = orthogonal([matrix], settings)
+    (found,) = orthogonalize([matrix], settings)
     assert found.shape == matrix.shape
     assert found.dtype == (torch.bfloat16 if native else torch.float32)
     values = torch.linalg.svdvals(found.float())

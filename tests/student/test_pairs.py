@@ -24,11 +24,10 @@ from gradatim.model.tokenizer import Encoded, character_tokenizer, encode_table,
 from gradatim.record import Metrics
 from gradatim.stage import Event, Fitted, Stage, StageSpec, ignore_events
 from gradatim.table import make_table
-from gradatim.training.batches import IGNORE, Packed, fitting_rows
-from gradatim.training.forward import make_losses, tensors
-from gradatim.training.pairs import Beside, paired_rows
+from gradatim.training.batches import IGNORE, Packed, SecondAnswers, fitting_rows, paired_rows
+from gradatim.training.losses import make_losses, tensors
 from gradatim.training.reference import REFERENCE
-from gradatim.training.trainer import Learner
+from gradatim.training.trainer import StageTrainer
 
 TRAIN = TrainSettings(
     batching="packed",
@@ -58,12 +57,12 @@ def table(rejected: bool = True, attempts: bool = False) -> pa.Table:
     return made.append_column("attempt", pa.array(faulty, pa.large_string())) if attempts else made
 
 
-def learner(folder: Path, samples: pa.Table, train: TrainSettings = TRAIN) -> Learner:
+def learner(folder: Path, samples: pa.Table, train: TrainSettings = TRAIN) -> StageTrainer:
     tokenizer = character_tokenizer(["".join(map(chr, range(32, 127))) + "\n"])
     encoded = encode_table(tokenizer, samples)
     folder.mkdir(parents=True, exist_ok=True)
     metrics = Metrics(folder / "metrics.jsonl")
-    return Learner(tokenizer, encoded, encoded, metrics, 5, ModelSettings(preset="tiny", context=48), train)
+    return StageTrainer(tokenizer, encoded, encoded, metrics, 5, ModelSettings(preset="tiny", context=48), train)
 
 
 def stage(tokens: int = 600, rows: int = FEW) -> Stage:
@@ -117,7 +116,9 @@ def packed(order: str = "shuffled") -> Packed:
     encoded = encode_table(character_tokenizer(parts_of(table())), table())
     assert encoded.rejected is not None
     one = replace(stage(), spec=StageSpec("all", (1.0,), 600, order=order))
-    return Packed(encoded, one, 3, 48, 0, isolate=True, chunk=16, beside=Beside(encoded, encoded.rejected))
+    return Packed(
+        encoded, one, 3, 48, 0, isolate=True, chunk=16, second_answers=SecondAnswers(encoded, encoded.rejected)
+    )
 
 
 @pytest.mark.parametrize("order", ["shuffled", "sorted"])
@@ -158,7 +159,7 @@ def test_batches_of_pairs_after_a_position_do_not_depend_on_what_came_before() -
 def test_a_pair_that_is_too_long_for_a_line_is_left_out_whole() -> None:
     encoded = packed().encoded
     assert encoded.rejected is not None
-    beside = Beside(encoded, encoded.rejected)
+    beside = SecondAnswers(encoded, encoded.rejected)
     rows = np.arange(FEW)
     alone, together = encoded.offsets[1:] - encoded.offsets[:-1], beside.sizes(rows)
     assert (together[rows % 4 == 3] == alone[rows % 4 == 3]).all()
@@ -178,7 +179,9 @@ def pair_margin(folder: Path, samples: pa.Table) -> float:
     model.set_attn_implementation("eager")
     one = replace(stage(), rows=np.array([0]))
     batch = next(
-        Packed(made.samples, one, 1, 48, 0, True, beside=Beside(made.samples, made.samples.rejected)).one_pass()
+        Packed(
+            made.samples, one, 1, 48, 0, True, second_answers=SecondAnswers(made.samples, made.samples.rejected)
+        ).one_pass()
     )
     inputs, labels, _, *context = tensors(batch)
     with torch.no_grad():
@@ -375,11 +378,11 @@ def test_the_teacher_may_be_compared_on_attempts(tmp_path: Path) -> None:
     assert (row["loss"] - 0.75 * row["divergence"]) / 0.25 > 3  # cross-entropy of the right answer, by a new student
 
 
-def test_without_attempts_the_answers_are_compared_and_a_note_says_so(tmp_path: Path) -> None:
+def test_without_completions_the_answers_are_compared_and_a_note_says_so(tmp_path: Path) -> None:
     teacher, heard = a_teacher(tmp_path / "teacher"), list[Event]()
     made = learner(tmp_path / "student", table(), taught(teacher, on="student"))
     made.fit(stage(20), tmp_path / "student" / "stage", None, heard.append)
-    assert any("no sample has an attempt" in event.text for event in heard)
+    assert any("no sample has a completion" in event.text for event in heard)
     assert logged(tmp_path / "student")[0]["divergence"] > 0
 
 

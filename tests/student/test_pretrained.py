@@ -25,7 +25,7 @@ from gradatim.model.tokenizer import encode_table
 from gradatim.record import Metrics
 from gradatim.stage import Event, Fitted, Stage, StageSpec
 from gradatim.table import make_table
-from gradatim.training.trainer import Learner
+from gradatim.training.trainer import StageTrainer
 
 TRAIN = TrainSettings(
     batching="packed",
@@ -61,11 +61,11 @@ def samples() -> pa.Table:
     )
 
 
-def learner(samples: pa.Table, folder: Path, model: ModelSettings, train: TrainSettings = TRAIN) -> Learner:
+def learner(samples: pa.Table, folder: Path, model: ModelSettings, train: TrainSettings = TRAIN) -> StageTrainer:
     tokenizer = open_tokenizer(model)
     encoded = encode_table(tokenizer, samples)
     folder.mkdir(parents=True, exist_ok=True)
-    return Learner(tokenizer, encoded, encoded, Metrics(folder / "metrics.jsonl"), 5, model, train)
+    return StageTrainer(tokenizer, encoded, encoded, Metrics(folder / "metrics.jsonl"), 5, model, train)
 
 
 def stage(tokens: int = 160, index: int = 0, cycle: int = 0) -> Stage:

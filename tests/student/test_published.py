@@ -285,7 +285,7 @@ def test_three_steps_are_those_of_torchs_default_adamw() -> None:
 def test_weight_decay_falls_where_it_is_told_to(decayed: str) -> None:
     settings = OptimizerSettings("adamw", weight_decay=0.1, weight_decay_on=decayed)  # type: ignore[arg-type]
     model = paper()
-    (part,) = make_optimizers(model, settings).parts
+    (part,) = make_optimizers(model, settings).optimizers
     rates = {id(value): group["weight_decay"] for group in part.param_groups for value in group["params"]}
     for name, value in model.named_parameters():
         if value.requires_grad:

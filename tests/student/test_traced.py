@@ -20,9 +20,9 @@ from gradatim.stage import Event, Events, Fitted, Stage, StageSpec, ignore_event
 from gradatim.table import make_table
 from gradatim.training.batches import IGNORE, Packed
 from gradatim.training.objective import LossContext
-from gradatim.training.trace_labels import Marker
+from gradatim.training.trace_heads import TraceLabels
 from gradatim.training.trace_loss import TraceLoss
-from gradatim.training.trainer import Learner
+from gradatim.training.trainer import StageTrainer
 
 TRAIN = TrainSettings(
     batching="packed",
@@ -43,12 +43,12 @@ def programs() -> pa.Table:
     return generate(600, levels=["1.1", "2.1"], seed=4).table
 
 
-def learner(table: pa.Table, folder: Path, train: TrainSettings = TRAIN) -> Learner:
+def learner(table: pa.Table, folder: Path, train: TrainSettings = TRAIN) -> StageTrainer:
     tokenizer = lexical_tokenizer(parts_of(table), 512)
     encoded = encode_table(tokenizer, table)
     folder.mkdir(parents=True, exist_ok=True)
     metrics = Metrics(folder / "metrics.jsonl")
-    return Learner(tokenizer, encoded, encoded, metrics, 5, ModelSettings(preset="tiny", context=64), train)
+    return StageTrainer(tokenizer, encoded, encoded, metrics, 5, ModelSettings(preset="tiny", context=64), train)
 
 
 def stage(tokens: int, index: int = 0, objective: str | None = None) -> Stage:
@@ -77,7 +77,7 @@ def test_each_token_is_asked_for_what_is_known_there() -> None:
     rows = Stage(StageSpec("all", (1.0,), 1, order="sorted"), 0, np.arange(2), 0, 0, 1)
     batch = next(Packed(encoded, rows, 1, 80, 0, isolate=True).one_pass())
     pieces = [tokenizer.decode([number]) for number in range(len(tokenizer))]
-    operands, results = Marker(pieces, {"-2": 0, "3": 1, "2": 2}).marks(batch)[:, 0]
+    operands, results = TraceLabels(pieces, {"-2": 0, "3": 1, "2": 2}).labels(batch)[:, 0]
     text = [pieces[number] for number in batch.inputs[0]]
     (first, second, third), (only,) = np.flatnonzero(operands != IGNORE), np.flatnonzero(results != IGNORE)
     assert [(text[at], int(operands[at])) for at in (first, second, third)] == [("a", 1), ("b", 0), ("c", 2)]
@@ -90,8 +90,8 @@ def test_a_value_that_is_no_class_is_not_asked_for(programs: pa.Table, tmp_path:
     made = learner(programs, tmp_path)
     pieces = [made.tokenizer.decode([number]) for number in range(len(made.tokenizer))]
     batch = next(Packed(made.samples, stage(1), 8, 64, 0, isolate=True).one_pass())
-    every = Marker(pieces, {str(number): number + 81 for number in range(-81, 82)}).marks(batch)
-    zeros = Marker(pieces, {"0": 0}).marks(batch)
+    every = TraceLabels(pieces, {str(number): number + 81 for number in range(-81, 82)}).labels(batch)
+    zeros = TraceLabels(pieces, {"0": 0}).labels(batch)
     assert 0 < (zeros != IGNORE).sum() < (every != IGNORE).sum()
     assert set(zeros[zeros != IGNORE]) == {0}
 
@@ -202,7 +202,7 @@ def test_a_step_is_one_graph_for_every_batch_and_stage(programs: pa.Table, tmp_p
 
     torch.compiler.reset()
     with pytest.MonkeyPatch.context() as patch, torch._dynamo.config.patch(error_on_recompile=True):
-        patch.setattr("gradatim.training.forward.compiled", compiled)
+        patch.setattr("gradatim.training.losses.compiled", compiled)
         for _ in range(2):  # two stages
             batcher = Packed(made.samples, stage(1), 8, 64, 0, isolate=True)
             context = LossContext(made.initial(None), made.tokenizer, made.train, batcher, 600, tmp_path, ignore_events)

@@ -32,7 +32,7 @@ from ...schedule import (
     stage_seed,
 )
 from ...source import SOURCES
-from ...stage import Difficulty, Events, Schedule, Source, Student, Suite, ignore_events
+from ...stage import Difficulty, Events, Schedule, Source, Suite, Trainer, ignore_events
 from ...training.objective import check_objective
 from ..recipe import ALLOWANCE, Recipe
 from .designing import Designing, check_designing, only_designs
@@ -79,7 +79,7 @@ class Parts:
     schedules: tuple[Schedule, ...]
     design: Designing
     suites: tuple[NamedSuite, ...]
-    student: Callable[[Corpus, Metrics], Student]
+    student: Callable[[Corpus, Metrics], Trainer]
     load: Callable[[Path], Any]
     encoded: Callable[[Corpus], tuple[Encoded, Encoded]]
     questions: Callable[[pa.Table, int], pa.Table]
@@ -288,13 +288,13 @@ def _cuts(recipe: Recipe) -> None:
     check_cuts(bands.thresholds, bands.quantiles, bands.names)
 
 
-def _student(recipe: Recipe, corpus: Corpus, metrics: Metrics, events: Events) -> Student:
+def _student(recipe: Recipe, corpus: Corpus, metrics: Metrics, events: Events) -> Trainer:
     from ...model.hardware import use_threads
-    from ...training.trainer import Learner
+    from ...training.trainer import StageTrainer
 
     use_threads(recipe.threads)
     tokenizer, samples, validation = corpus.tokens(recipe.student, events)
-    return Learner(
+    return StageTrainer(
         tokenizer, samples, validation, metrics, stage_seed(recipe.seed, 0, 1 << 20), recipe.student, recipe.train
     )
 

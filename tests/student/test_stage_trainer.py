@@ -18,8 +18,8 @@ from gradatim.model.tokenizer import character_tokenizer, encode_table, texts_of
 from gradatim.record import Metrics
 from gradatim.stage import Event, Fitted, Stage, StageSpec, ignore_events
 from gradatim.table import make_table
-from gradatim.training.forward import make_losses, tensors
-from gradatim.training.trainer import Learner, _validation_batches
+from gradatim.training.losses import make_losses, tensors
+from gradatim.training.trainer import StageTrainer, _validation_batches
 
 TRAIN = TrainSettings(
     batching="packed",
@@ -44,11 +44,11 @@ def samples() -> pa.Table:
     )
 
 
-def learner(samples: pa.Table, folder: Path, train: TrainSettings = TRAIN, preset: str = "tiny") -> Learner:
+def learner(samples: pa.Table, folder: Path, train: TrainSettings = TRAIN, preset: str = "tiny") -> StageTrainer:
     tokenizer = character_tokenizer(texts_of(samples))
     encoded = encode_table(tokenizer, samples)
     folder.mkdir(parents=True, exist_ok=True)
-    return Learner(
+    return StageTrainer(
         tokenizer,
         encoded,
         encoded,
@@ -269,7 +269,7 @@ from pathlib import Path
 from dataclasses import replace
 import torch
 torch.set_num_threads(1)
-import test_learner as t
+import test_stage_trainer as t
 samples = t.samples.__wrapped__() if hasattr(t.samples, "__wrapped__") else t.samples.__pytest_wrapped__.obj()
 print(t.fit(samples, Path(sys.argv[1]), replace(t.TRAIN, compile=True), tokens=1500).weights)
 """

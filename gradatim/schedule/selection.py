@@ -1,0 +1,218 @@
+"""Selection of the rows of a stage, and how often and in which order they are visited.
+
+``select_rows`` turns a ``StageSpec`` into a ``Stage``, whose rows depend on the seed alone: a fraction of each band, of
+those optionally the rows between two quantiles; then either an *order* arranges them (``orders``) or a ``Mixture``
+gives the weights with which they are drawn. ``stage_table`` summarises stages as plain rows. Samples are not read: rows
+are positions in a table whose difficulties and bands are arguments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ..errors import DataError, RecipeError
+from ..stage import End, Mixture, Probe, Stage, StageSpec
+from .bands import Bands
+from .orders import OrderContext, make_order
+
+__all__ = ["probe_rows", "select_rows", "stage_seed", "stage_table"]
+
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from .bands import Scores
+
+    Rows: TypeAlias = npt.NDArray[np.int64]
+
+
+def select_rows(
+    spec: StageSpec,
+    bands: Bands,
+    difficulty: Scores,
+    *,
+    seed: int,
+    index: int = 0,
+    first_token: int = 0,
+    run_tokens: int | None = None,
+    categories: Callable[[str], Rows] | None = None,
+    probe: Probe | None = None,
+) -> Stage:
+    """Select the rows of a stage: ceil(fraction x size) of each band, from the end that the specification names.
+
+    ``difficulty`` and ``bands`` describe the same table. Equal difficulties are common (most TinyPy programs share a
+    handful of values), so ties at the cut are broken at random by ``seed``; the same arguments give the same rows.
+    ``run_tokens`` is the run's whole budget, by default this stage's end. ``categories`` gives the category of each row
+    of the table for a column's name (``category_codes``); orders without categories do not call it. ``probe`` is the
+    model's loss on some rows after the stage before: a stage that depends on it takes rows of the probe alone.
+
+    Raises ``RecipeError`` when the specification is for another number of bands or an unknown order, or lacks a probe
+    or categories that it needs; ``DataError`` when the stage has no samples.
+    """
+    import numpy as np
+
+    where = f"stage {spec.name!r}"
+    if len(spec.fractions) != len(bands.names) or len(difficulty) != len(bands.index):
+        raise RecipeError(
+            "the stage, the bands and the difficulties do not fit together",
+            where=where,
+            given=f"{len(spec.fractions)} fractions for {len(bands.names)} bands, "
+            f"{len(difficulty)} difficulties for {len(bands.index)} rows",
+        )
+    selected = [
+        # One generator per band: the draws of a band are independent of those of the others.
+        _take(np.flatnonzero(bands.index == band), share, end, difficulty, np.random.default_rng([seed, band + 1]))
+        for band, (share, end) in enumerate(zip(spec.fractions, spec.ends, strict=True))
+        if share
+    ]
+    rows, mixture = _narrow(spec, np.concatenate(selected), bands, difficulty, probe, seed)
+    if not rows.size:
+        raise DataError("the stage has no samples", where=where, given=f"band sizes {bands.sizes}")
+    if mixture is None:
+        context = OrderContext(difficulty, np.random.default_rng([seed, 0]), categories or _no_categories)
+        rows = make_order(spec.order, spec.order_options, where)(rows, context)
+    return Stage(spec, index, rows, seed, first_token, run_tokens or first_token + spec.tokens, mixture=mixture)
+
+
+def probe_rows(bands: Bands, count: int, seed: int) -> Rows:
+    """The rows of a probe: ``count`` rows of any band, drawn by ``seed``, ascending; 0 takes all of them."""
+    import numpy as np
+
+    scored = np.flatnonzero(bands.index >= 0)
+    if not count or count >= scored.size:
+        return scored
+    # A stream of its own: the generators of the bands are numbered from 0.
+    return np.sort(np.random.default_rng([seed, 1 << 20]).choice(scored, count, replace=False))
+
+
+def _take(rows: Rows, share: float, end: End, difficulty: Scores, rng: np.random.Generator) -> Rows:
+    # 1e-9 keeps a share such as 0.07 of 100 rows from being rounded up to 8 by binary fractions.
+    """The share of ``rows`` at one end of the difficulty."""
+    count = math.ceil(share * rows.size - 1e-9)
+    if count >= rows.size:
+        return rows
+    permuted = rng.permutation(rows)
+    if end != "random":
+        permuted = permuted[difficulty[permuted].argsort(kind="stable")]
+    return permuted[rows.size - count :] if end == "hardest" else permuted[:count]
+
+
+def _narrow(
+    spec: StageSpec, rows: Rows, bands: Bands, difficulty: Scores, probe: Probe | None, seed: int
+) -> tuple[Rows, Mixture | None]:
+    """The subset of ``rows`` for a continuous curriculum, and the weights with which they are drawn, if any."""
+    import numpy as np
+
+    if spec.mixture is not None:
+        return rows, _mixture(bands.index[rows].astype(np.int64), *spec.mixture)
+    if not spec.probes and not spec.replay and (spec.low, spec.high) == (0, 1):
+        return rows, None
+    hardness, probability = difficulty, None
+    if spec.probes:
+        rows, hardness, probability = _probed(spec, rows, len(difficulty), probe)
+    if spec.frontier and probability is not None:
+        return rows, _frontier(probability[rows], spec.replay)
+    permuted = np.random.default_rng([seed, 1 << 21]).permutation(rows)
+    ascending = permuted[hardness[permuted].argsort(kind="stable")]
+    first, last = (math.ceil(edge * ascending.size - 1e-9) for edge in (spec.low, spec.high))
+    first = min(first, max(last - 1, 0))  # a slice thinner than one row still holds one
+    if not spec.replay or not first:
+        return ascending[first:last], None
+    groups = (np.arange(last) >= first).astype(np.int64)
+    return ascending[:last], _mixture(groups, (spec.replay, 1 - spec.replay), (spec.replay, 1 - spec.replay))
+
+
+def _probed(
+    spec: StageSpec, rows: Rows, size: int, probe: Probe | None
+) -> tuple[Rows, Scores, npt.NDArray[np.float64]]:
+    """The probed rows; for the whole table the hardness and the probability of the answer, NaN where not probed."""
+    import numpy as np
+
+    if probe is None:
+        raise RecipeError(
+            "the stage needs the model's losses, and there is no probe",
+            where=f"stage {spec.name!r}",
+            hint="a Probe of the stage before, from inference.probe",
+        )
+    loss, probability = np.full(size, np.nan), np.full(size, np.nan)
+    # Rounding may give a certain answer a loss below 0, and thus a probability above 1.
+    probability[probe.rows] = np.exp(-np.maximum(probe.loss, 0.0))
+    loss[probe.rows] = probe.loss / np.maximum(probe.tokens, 1)
+    probed = rows[~np.isnan(loss[rows])]
+    return probed, loss if spec.by == "loss" else -probability, probability
+
+
+def _frontier(probability: npt.NDArray[np.float64], replay: float) -> Mixture:
+    """p(1 - p) for every row; with ``replay`` also rows with p > 1/2, evenly.
+
+    A row far from the frontier has at least a thousandth of the greatest weight, so that no row is excluded for good.
+    """
+    import numpy as np
+
+    weights = np.maximum(probability * (1 - probability), 0.25e-3)
+    likely = probability > 0.5
+    if not replay or not likely.any():
+        return _mixture(np.zeros(probability.size, dtype=np.int64), (1.0,), (1.0,), weights)
+    # The rows of the replay are a subset of those at the frontier: their weights are sums of both.
+    weights = (1 - replay) * weights / weights.sum() + replay * likely / likely.sum()
+    return _mixture(np.zeros(probability.size, dtype=np.int64), (1.0,), (1.0,), weights)
+
+
+def _mixture(
+    groups: Rows, start: Sequence[float], end: Sequence[float], weights: npt.NDArray[np.float64] | None = None
+) -> Mixture:
+    """A mixture; the shares of groups without rows are distributed over the others in proportion."""
+    import numpy as np
+
+    present = np.bincount(groups, minlength=len(start)) > 0
+    shares = [np.where(present, side, 0.0) for side in (start, end)]
+    if not all(side.sum() > 0 for side in shares):
+        raise DataError("the bands of the mixture hold no samples", where="stage", given=f"{start} to {end}")
+    first, last = (tuple(float(share) for share in side / side.sum()) for side in shares)
+    return Mixture(groups, np.ones(groups.size) if weights is None else weights, first, last)
+
+
+def _no_categories(column: str) -> Rows:
+    raise RecipeError("the order needs categories, and there are none", where="schedule.order", given=column)
+
+
+def stage_table(
+    stages: Sequence[Stage], bands: Bands, characters: npt.NDArray[np.int64] | None = None
+) -> list[dict[str, Any]]:
+    """One plain row per stage, ready for JSON, as printed by `gradatim plan`.
+
+    ``characters``: int64, shape (rows,): the length of each sample's text. Keys: ``stage``, ``order``, ``tokens`` (the
+    budget), ``samples`` (their number), ``bands`` ({band: samples}), ``fractions`` ({band: fraction}), ``ends`` ({band:
+    end, where only a part is taken}), ``characters`` (of the stage's samples, or None).
+    """
+    import numpy as np
+
+    table: list[dict[str, Any]] = []
+    for stage in stages:
+        spec = stage.spec
+        counts = np.bincount(bands.index[stage.rows], minlength=len(bands.names))
+        fractions = dict(zip(bands.names, spec.fractions, strict=True))
+        ends = zip(bands.names, spec.ends, strict=True)
+        table.append(
+            {
+                "stage": spec.name,
+                "order": spec.order,
+                "tokens": spec.tokens,
+                "samples": int(stage.rows.size),
+                "bands": {name: int(count) for name, count in zip(bands.names, counts, strict=True)},
+                "fractions": fractions,
+                "ends": {name: end for name, end in ends if 0 < fractions[name] < 1},
+                "characters": None if characters is None else int(characters[stage.rows].sum()),
+            }
+        )
+    return table
+
+
+def stage_seed(seed: int, cycle: int, stage: int) -> int:
+    """The seed of one stage, from the run's seed, the cycle and the stage, independent of earlier random draws."""
+    import numpy as np
+
+    return int(np.random.SeedSequence([seed, cycle, stage]).generate_state(1, np.uint64)[0] >> np.uint64(1))
