@@ -7,7 +7,8 @@
     answer_kind            whether a completion continues a program or is a reply that contains one
     grades                 judgements combined to a score and a verdict; scores to grades (easy, middle, hard)
     verify                 whether an answer is certainly correct or certainly wrong
-    questions              the source of later cycles: seed questions, then new ones from the feedback
+    question_options       the options of the source ``taught``, checked without a table library
+    questions              its samples: seed questions, then new ones from the feedback
     novelty                whether a question is new, and in no evaluation problem
 
 A judge without a verdict gives ``unjudged`` with the cause, never a number; a question without any verdict is neither
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from .edits import KINDS, Kind
     from .mutations import Mutant, mutants
     from .novelty import Contamination, Known, Refusals, problem_texts, rouge_l
-    from .questions import RanDry, Taught
+    from .questions import RanDry
     from .rejected import PLACES, Delivered, Right, deliver
 
 __all__ = [
@@ -43,7 +44,6 @@ __all__ = [
     "RanDry",
     "Refusals",
     "Right",
-    "Taught",
     "View",
     "deliver",
     "mutants",
@@ -58,7 +58,7 @@ __getattr__ = lazy_names(
         "edits": ("KINDS", "Kind"),
         "mutations": ("Mutant", "mutants"),
         "novelty": ("Contamination", "Known", "Refusals", "problem_texts", "rouge_l"),
-        "questions": ("RanDry", "Taught"),
+        "questions": ("RanDry",),
         "rejected": ("PLACES", "Delivered", "Right", "deliver"),
     },
 )

@@ -14,7 +14,6 @@ program (TinyPy) is ``unjudged``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -78,6 +77,8 @@ class Static:
         events(Event("start", "static", 0, len(asked)))
         views: dict[int, View] = {}
         if asked:
+            from concurrent.futures import ThreadPoolExecutor  # here, so that a plan does not load it
+
             with Sandbox(unsafe=self.unsafe) as sandbox, ThreadPoolExecutor(self.workers) as pool:
                 found = pool.map(
                     lambda each: static_view(each[0], each[1], sandbox, limits=self.limits), asked.values()

@@ -19,7 +19,7 @@ from .tests_judge import run_tests
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from . import Right
+    from .rejected import Right
 
 __all__ = ["by_output", "by_tests", "first_told", "proof"]
 

@@ -45,7 +45,7 @@ from ..errors import DataError, RecipeError, UserError, did_you_mean
 from ..files import check_input
 from ..options import strict
 from ..stage import Event, Events, Suite, SuiteResult, ignore_events
-from ..table.read import Rejected
+from ..table.report import Rejected
 from .samples import read_rows, shown, told
 from .tally import Attempt, check_options, chosen, tally
 
