@@ -41,7 +41,7 @@ from ..errors import DataError, RecipeError
 from ..options import strict
 from ..stage import Events, ignore_events
 from .judge import Grader, Judge, View, distinct, need_grader, spread, taken, unjudged
-from .rubric_judge import MOST, Rubric, check_passing
+from .rubric_judge import MAX_POINTS, Rubric, check_passing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -369,8 +369,8 @@ class ScoringJudge:
         if found is None or self.model is None:
             return unjudged(UNREADABLE)
         score = float(self.model(found[None])[0])
-        passed = score * MOST >= self.settings.passing
-        return View(score, "passed" if passed else "failed", f"the scoring model: {score * MOST:.1f} of 6")
+        passed = score * MAX_POINTS >= self.settings.passing
+        return View(score, "passed" if passed else "failed", f"the scoring model: {score * MAX_POINTS:.1f} of 6")
 
 
 def _encoder(student: Any) -> str:
