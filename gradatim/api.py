@@ -157,7 +157,7 @@ def report(folders: str | Path | Sequence[str | Path], page: str | Path | None =
 
 def evaluate(
     model: Any,
-    samples: pa.Table | str | Path | None,
+    data: pa.Table | str | Path | None,
     suite: str = "output",
     *,
     seed: int = 0,
@@ -169,10 +169,10 @@ def evaluate(
 
     ``model``: a model folder, a run folder (its last finished model), an object with ``model`` and ``tokenizer``, or,
     for suites that only read what was written (those with an option ``problems``), ``http://HOST/v1#NAME``: a model
-    behind an OpenAI-compatible server. ``samples`` may be None for suites that have problems of their own; ``columns``
-    says what the columns of a file are called, ours: theirs. ``suite``
-    and ``options`` as in a recipe (`gradatim list suites`). Raises ``DataError`` for a model or file that cannot be
-    used, ``UnknownPart`` and ``RecipeError`` for a suite or option that is not there.
+    behind an OpenAI-compatible server. ``data``: the samples, as a table or a file, or None for suites that have
+    problems of their own; ``columns`` maps the columns of a file, ours: theirs. ``suite`` and ``options`` as in a
+    recipe (`gradatim list suites`). Raises ``DataError`` for a model or file that cannot be used, ``UnknownPart`` and
+    ``RecipeError`` for a suite or option that is not there.
     """
     from .evaluation import SUITES
     from .evaluation.generation import Endpoint, endpoint
@@ -181,9 +181,9 @@ def evaluate(
 
     factory = SUITES.get(suite, where="suite")
     asked = factory(**options)
-    if samples is None:
-        samples = make_table({"answer": []})
-    table = _table(samples, columns, events) if isinstance(samples, str | Path) else samples
+    if data is None:
+        data = make_table({"answer": []})
+    table = _table(data, columns, events) if isinstance(data, str | Path) else data
     student = endpoint(model) if isinstance(model, str) else model
     if isinstance(student, Endpoint) and "problems" not in option_names(factory):
         raise UserError(

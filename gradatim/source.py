@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from . import programs, table
+from .distillation.question_options import RATIO, QuestionOptions
 from .errors import DataError
 from .options import strict
-from .origin import fingerprint, stamps
+from .origin import fingerprint, place_of, stamps
 from .registry import Registry
 from .stage import Events, Feedback, Source, ignore_events
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from .table import ReadReport
 
-__all__ = ["SOURCES", "FileSource", "TinypySource", "cycle_seed"]
+__all__ = ["SOURCES", "FileSource", "TaughtSource", "TinypySource", "cycle_seed"]
 
 SOURCES: Registry[Any] = Registry("source")
 
@@ -114,6 +115,22 @@ class TinypySource:
         return generated.table
 
 
+@dataclass(frozen=True)
+class TaughtSource(QuestionOptions):
+    """Questions and answers of a teacher; new questions in later cycles follow the student's mistakes.
+
+    ``facts`` of the last ``draw``: see ``distillation.questions.QuestionDraw``.
+    """
+
+    facts: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    def draw(self, cycle: int, feedback: Feedback) -> pa.Table:
+        """The samples of a cycle; the errors are those of ``QuestionDraw.table``."""
+        from .distillation.questions import QuestionDraw
+
+        return QuestionDraw(self, cycle, self.facts).table(feedback)
+
+
 def _level_names(levels: str | float | Sequence[str | float]) -> tuple[str, ...]:
     """Levels as names, since YAML reads an unquoted 1.1 as a number."""
     return tuple(map(str, (levels,) if isinstance(levels, str | float | int) else levels))
@@ -155,12 +172,12 @@ def _shipped(path: str | Path) -> str:
     return str(shipped) if not Path(path).exists() and shipped.is_file() else str(path)
 
 
-def _of_seeds(report: ReadReport) -> ReadReport:
-    """Report on a file of seeds without the remark on empty answers, since seeds need none."""
-    from .table.read import EMPTY
+def _check_exists(path: str) -> None:
+    """Raise the reader's ``DataError`` for a missing file; the content is not read."""
+    if not path.startswith("hub:") and place_of(path) is None:
+        from .table.formats import format_of
 
-    report.remarks.pop(EMPTY, None)
-    return report
+        format_of(path)
 
 
 @SOURCES.register("taught")
@@ -183,27 +200,22 @@ def taught(
     seed: int = 0,
     events: Events = ignore_events,
 ) -> Source:
-    """Questions of a teacher: seeds first, then new ones from the student's errors"""
-    from .distillation.questions import RATIO, Taught
-
-    file = FileSource(_shipped(seeds), columns, None, language) if seeds is not None else None
-    samples = file.draw(0, Feedback()) if file is not None else None
-    texts = evaluation() if callable(evaluation) else evaluation
-    return Taught(
+    """Questions of a teacher: seeds first, then new ones from what the student gets wrong"""
+    seed_file = FileSource(_shipped(seeds), columns, None, language) if seeds is not None else None
+    if seed_file is not None:
+        _check_exists(seed_file.path)
+    return TaughtSource(
         teacher,
         count,
         new,
         seed=seed,
-        seeds=samples,
-        read=file.facts if file is not None else {},
-        report=_of_seeds(file.report) if file is not None else None,
-        origin=file.origin if file is not None else {},
+        seed_file=seed_file,
         ratio=RATIO if ratio is None else ratio,
         grade=grade,
         rounds=rounds,
         accumulate=accumulate,
         limit=limit,
-        evaluation=texts,
+        evaluation=evaluation() if callable(evaluation) else evaluation,
         right=right,
         events=events,
     )

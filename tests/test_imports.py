@@ -220,29 +220,24 @@ def test_a_verb_that_looks_something_up_waits_for_no_table(arguments, said, tmp_
     assert said in done.stdout
 
 
-def test_a_plan_of_a_shipped_recipe_waits_for_no_table_unless_its_source_is_taught(tmp_path):
-    """Every recipe in one process, so what one loads is told at its name.
-
-    Recipes whose questions come from a teacher or from seeds make that source, to check it and to count requests, which
-    takes the packages that read tables.
-    """
-    (tmp_path / "functions.jsonl").write_text('{"answer": "a = 1"}\n')  # what pretrained/… expects beside it
+def test_a_plan_of_a_shipped_recipe_waits_for_no_table(tmp_path):
+    """Every recipe in one process; what a plan imports is reported under its recipe's name."""
+    (tmp_path / "functions.jsonl").write_text('{"answer": "a = 1"}\n')  # the data file of pretrained/…
     code = f"""
 import contextlib, io, sys
 from gradatim.cli.main import main
-from gradatim.experiment.recipe import load, names
+from gradatim.experiment.recipe import names
 quick, planned, loaded = {(*QUICK, "pandas", "gradatim.distillation.edits")!r}, [], {{}}
 for name in names():
-    if load(name).data.source != "taught":
-        with contextlib.redirect_stdout(io.StringIO()):
-            assert main(["plan", name]) == 0, name
-        planned.append(name.split("/")[0])
-        if new := [each for each in quick if each in sys.modules and each not in sum(loaded.values(), [])]:
-            loaded[name] = new
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert main(["plan", name]) == 0, name
+    planned.append(name.split("/")[0])
+    if modules := [module for module in quick if module in sys.modules and module not in sum(loaded.values(), [])]:
+        loaded[name] = modules
 print(sorted(set(planned)), loaded)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    kinds = "adaptive curriculum demo order paper paper-modern paper-small pretrained smoke"
+    kinds = "adaptive curriculum demo distill order paper paper-modern paper-small pretrained smoke"
     assert done.stdout == f"{kinds.split()} {{}}\n", done.stderr
 
 

@@ -202,3 +202,26 @@ def test_edited_seeds_of_a_teacher_are_refused_too(tmp_path):
     write(path, ROWS[1:])
     with pytest.raises(DataError, match="the data file has been changed"):
         check_origin(tmp_path, first.origin["path"], "refuse", lambda event: None)
+
+
+def test_seeds_of_a_teacher_are_read_at_first_use_and_once(tmp_path):
+    from gradatim.teacher import TEACHERS
+
+    path = write(tmp_path / "seeds.jsonl")
+    teacher = TEACHERS.get("scripted")(replies={"": None})
+    source = SOURCES.get("taught")(count=5, seeds=path, teacher=teacher)
+    assert source.path == str(path)
+    assert source.seed_file.origin == {}
+    assert source.seed_table.num_rows == len(ROWS)
+    write(path, ROWS[1:])
+    assert source.seed_table.num_rows == len(ROWS)
+    assert source.seed_facts["kept"] == len(ROWS)
+
+
+@pytest.mark.parametrize("name", ["sedes.jsonl", "nowhere/seeds.jsonl", "seeds"])
+def test_a_missing_seed_file_is_refused_before_the_first_cycle(name, tmp_path):
+    from gradatim.teacher import TEACHERS
+
+    write(tmp_path / "seeds.jsonl")
+    with pytest.raises(DataError, match="there is no such file"):
+        SOURCES.get("taught")(count=5, seeds=tmp_path / name, teacher=TEACHERS.get("scripted")(replies={"": None}))

@@ -77,6 +77,17 @@ def evaluate(
         output().print(block)
 
 
+ARGUMENTS = {
+    "model": "MODEL",
+    "data": "--data FILE",
+    "suite": "--suite NAME",
+    "seed": "--seed NUMBER",
+    "columns": "--columns OURS=THEIRS",
+    "events": None,
+}
+"""Parameters of ``api.evaluate`` that are no options of a suite, and the command's own way to set them."""
+
+
 def _options(changes: Sequence[str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for change in changes:
@@ -85,6 +96,8 @@ def _options(changes: Sequence[str]) -> dict[str, Any]:
             raise UserError("an option is written key=value", where="--set", given=change, hint="--set samples=10")
         try:
             outer, _, inner = key.strip().partition(".")
+            if outer in ARGUMENTS:
+                raise UserError("no suite has this option", where="--set", given=change, hint=ARGUMENTS[outer])
             option = parse_yaml(value)
             if not inner:
                 options[outer] = option

@@ -1,16 +1,17 @@
-"""Iterative distillation: rejected answers, judges, the student's attempts, and new questions (arXiv 2408.03680).
+"""Iterative distillation (arXiv 2408.03680): judges, rejected answers, the student's completions, and new questions.
 
     edits, mutations       small mistakes in a program: Python (``python_mutations``), others (``treesitter_mutations``)
-    rejected               the rejected answer of each sample: the student's own, a mutation, or the teacher's
+    rejected               the rejected answer of each sample: the student's, a mutation, or the teacher's
     judge                  the contract of a judge, and ``JUDGES`` by name; one module for each (``output_judge``, …)
     attempts               the student's completions under every judge, one table row each (``FEEDBACK``)
     answer_kind            whether a completion continues a program or is a reply that contains one
     grades                 judgements combined to a score and a verdict; scores to grades (easy, middle, hard)
-    verify                 whether an answer is certainly correct or certainly wrong
-    questions              the source of later cycles: seed questions, then new ones from the feedback
+    verify                 whether an answer is proved correct or proved wrong
+    question_options       the options of the source ``taught``, checked without a table library
+    questions              its samples: seed questions, then new ones from the feedback
     novelty                whether a question is new, and in no evaluation problem
 
-A judge without a verdict gives ``unjudged`` with the cause, never a number; a question without any verdict is neither
+A judge without a verdict returns ``unjudged`` with the cause and no score; a question without any verdict is neither
 easy nor hard.
 """
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from .edits import KINDS, Kind
     from .mutations import Mutant, mutants
     from .novelty import Contamination, Known, Refusals, problem_texts, rouge_l
-    from .questions import RanDry, Taught
+    from .questions import RanDry
     from .rejected import PLACES, Delivered, Right, deliver
 
 __all__ = [
@@ -43,7 +44,6 @@ __all__ = [
     "RanDry",
     "Refusals",
     "Right",
-    "Taught",
     "View",
     "deliver",
     "mutants",
@@ -58,7 +58,7 @@ __getattr__ = lazy_names(
         "edits": ("KINDS", "Kind"),
         "mutations": ("Mutant", "mutants"),
         "novelty": ("Contamination", "Known", "Refusals", "problem_texts", "rouge_l"),
-        "questions": ("RanDry", "Taught"),
+        "questions": ("RanDry",),
         "rejected": ("PLACES", "Delivered", "Right", "deliver"),
     },
 )

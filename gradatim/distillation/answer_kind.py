@@ -1,13 +1,13 @@
-"""Is what a student wrote the rest of a program, or a reply with a program in it?
+"""Kind of a completion: the rest of a program, a whole program, or a reply that contains code.
 
-A table knows only prompts and what follows them. ``form_of`` tells by the texts: an attempt with a fence of backticks
-is a *reply*. Without one it is a *solution*, a whole program, when it parses alone and the prompt is in words, or
-begins a function that the attempt defines; a *completion* when the prompt is the beginning of a program; and otherwise
-a reply whose code stands bare between words.
+``form_of`` decides by the texts alone. A completion with a fence of backticks is a *reply*. Without one it is a
+*solution*, a whole program, when it parses alone and the prompt is in words, or begins a function that the completion
+defines; a *completion* when the prompt is the beginning of a program; and otherwise a reply with bare code between
+words.
 
-A prompt begins a program when it has no fence, its first line looks like code or a comment, and one of its lines can
-only be code (``Language.openers``). An attempt after ``# output`` is what a program prints and no program at all
-(``asks_for_output``). Nothing is cut or repaired here; ``evaluate.candidate`` puts programs together.
+A prompt begins a program when it has no fence, its first line looks like code or a comment, and one of its lines is
+certainly code (``Language.openers``). A completion after ``# output`` is a program's output (``asks_for_output``).
+Texts are not changed here; ``evaluation.program`` assembles programs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _COMMENT = re.compile(r"\s*(?:#|//|/\*|\"\"\"|''')")
 
 
 def language_of(name: str | None) -> Language | None:
-    """The language that a sample names, Python when it names none; None for one that is not known."""
+    """The language of a sample, Python by default; None for an unsupported one."""
     try:
         return named(name or "python")
     except UnknownPart:
@@ -37,12 +37,12 @@ def language_of(name: str | None) -> Language | None:
 
 
 def asks_for_output(prompt: str) -> bool:
-    """Whether the answer is what a program prints (TinyPy)."""
+    """Whether the answer is the output of a program (TinyPy)."""
     return prompt.rstrip("\n").endswith(f"\n{OUTPUT_LINE}")
 
 
 def begins_program(prompt: str, language: Language) -> bool:
-    """Whether ``prompt`` is the beginning of a program, and not words about one."""
+    """Whether ``prompt`` is the beginning of a program rather than a description of one."""
     lines = [line for line in prompt.split("\n") if line.strip()]
     if not lines or _FENCE.search(prompt):
         return False
@@ -51,21 +51,21 @@ def begins_program(prompt: str, language: Language) -> bool:
 
 
 def form_of(prompt: str, attempt: str, language: Language) -> Form:
-    """``reply``, ``solution`` or ``completion``; see the module."""
+    """``reply``, ``solution`` or ``completion``; see the module docstring."""
     if _FENCE.search(attempt) or strip_thinking(attempt) != attempt:
         return "reply"
-    whole = not unusable(attempt) and language.parses(attempt) is None
+    parses = not unusable(attempt) and language.parses(attempt) is None
     if not begins_program(prompt, language):
-        return "solution" if whole else "reply"
-    asked = language.defined(prompt)[-1:]
-    return "solution" if whole and set(asked) & set(language.defined(attempt)) else "completion"
+        return "solution" if parses else "reply"
+    function = language.defined(prompt)[-1:]
+    return "solution" if parses and set(function) & set(language.defined(attempt)) else "completion"
 
 
 def program_text(prompt: str, attempt: str, language: Language) -> str:
-    """What the tools of a language look at: a reply as it is, a program in a fence of our own."""
+    """Input for the tools of a language: a reply unchanged, a program in a fence."""
     form = form_of(prompt, attempt, language)
     if form == "reply":
         return attempt
     code = attempt if form == "solution" else prompt + attempt
-    fence = "~" * (3 + max((len(found) for found in re.findall(r"~+", code)), default=0))
+    fence = "~" * (3 + max((len(tildes) for tildes in re.findall(r"~+", code)), default=0))
     return f"{fence}{language.name}\n{code}\n{fence}\n"

@@ -1,12 +1,12 @@
-"""What does the student answer, and what do the judges make of it?
+"""The student's completions of a cycle's questions, judged by every judge.
 
-``probe`` lets the student answer every question ``draws`` times, has every judge look at every attempt, and gives one
-row per attempt: the question, what was written, the judges' scores, and the verdict, score and grade that ``combine``
-makes of them. A grade belongs to the question and stands on all its rows.
+``probe`` samples ``draws`` completions of every question, hands each to every judge, and returns one row per
+completion: the question, the text, the judges' scores, and the verdict, score and grade from ``grades``. A grade
+belongs to the question and stands on all its rows.
 
-An attempt that could not be made (the prompt is longer than the student's context, or has a character it does not
-know) says nothing about what the student can do: it is unjudged, and no judge is asked. What is written hangs on the
-seed and the question's place, not on the batch; questions of one id are asked once. Facts are counts, no shares.
+A question that cannot be encoded (the prompt is longer than the student's context, or has a character outside its
+vocabulary) is no evidence about the student: its completion is unjudged and goes to no judge. Completions depend on
+the seed and the question's index, not on the batch; questions of equal ids are used once. Facts are counts, no shares.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from .judge import Judge, NeedsStudent, View, unjudged
 __all__ = ["FEEDBACK", "Probed", "probe"]
 
 
-_ASKED = ("id", "prompt", "answer", "tests", "language", "level", "category")
+_COLUMNS = ("id", "prompt", "answer", "tests", "language", "level", "category")
 FEEDBACK = pa.schema(
     [
-        *(SCHEMA.field(name) for name in _ASKED),
+        *(SCHEMA.field(name) for name in _COLUMNS),
         pa.field("attempt", pa.large_string(), nullable=False),
         pa.field("draw", pa.int32(), nullable=False),
         pa.field("verdict", pa.string(), nullable=False),
@@ -48,9 +48,9 @@ FEEDBACK = pa.schema(
 ``reason`` is the verdict's. Scores lie in [0, 1]; NaN is unjudged.
 """
 
-NOT_ASKED = {
+NOT_ENCODED = {
     "too_long": "the prompt is longer than the student's context",
-    "unknown_character": "the prompt has a character that the student's tokenizer does not know",
+    "unknown_character": "the prompt has a character outside the student's vocabulary",
 }
 VERDICTS: tuple[Outcome, ...] = ("passed", "failed", "timeout", "invalid", "unjudged")
 _CAUSES = 8
@@ -60,7 +60,7 @@ _CAUSES = 8
 class Probed:
     """``table`` in ``FEEDBACK`` with one column per judge; ``facts`` are plain JSON.
 
-    ``models`` holds what judges learnt on the way (``scoring.ScoringModel``), by judge.
+    ``models``: models that judges trained (``scoring_judge.ScoringModel``), by judge.
     """
 
     table: pa.Table
@@ -83,41 +83,42 @@ def probe(
     batch: int | None = None,
     events: Events = ignore_events,
 ) -> Probed:
-    """Ask ``student`` (with ``model`` and ``tokenizer``) the questions of ``samples``; see the module.
+    """Sample and judge completions of ``samples`` by ``student`` (with ``model`` and ``tokenizer``).
 
-    ``judges`` maps names to judges and weights. ``temperature`` 0 takes the likeliest token. ``new_tokens`` is the most
-    tokens of an attempt, which is judged as it stands when it is cut there; when left out, those of the longest right
-    answer and a few more. ``chat``, ``stop`` and ``batch`` as in ``evaluate.generation``; a student that was taught
-    through its chat template is always asked through it. Raises ``DataError`` without questions, ``RecipeError`` for
-    options that cannot work.
+    ``judges`` maps names to judges and weights. ``temperature`` 0 is greedy decoding. ``new_tokens`` limits the length
+    of a completion, which is then judged in its truncated form; by default the length of the longest correct answer and
+    a few more. ``chat``, ``stop`` and ``batch`` as in ``evaluation.generation``; a student trained with its chat
+    template always receives prompts in it. Raises ``DataError`` without questions, ``RecipeError`` for invalid options.
     """
     limits = thresholds or Thresholds()
     _check(judges, draws, temperature, new_tokens)
-    asked = _questions(samples)
+    questions = _questions(samples)
     weights = {name: weight for name, (_, weight) in judges.items()}
-    told = {name: _known(judge, student, seed) for name, (judge, _) in judges.items()}
-    how = Writing(new_tokens or _room(student, asked), temperature, chat or _taught_by_chat(student), seed, batch)
-    written = _written(student, asked, draws, tuple(stop), how, events)
-    rows = asked.take([number for number in range(asked.num_rows) for _ in range(draws)])
-    views = {name: _views(judge, rows, written, events) for name, judge in told.items()}
-    proves = {name: judge.proves for name, judge in told.items()}
-    each = [{name: of[row] for name, of in views.items()} for row in range(rows.num_rows)]
-    scores = [combine(view, weights) for view in each]
-    verdicts = [verdict_of(view, weights, proves) for view in each]
-    whole = [mean_of(scores[start : start + draws]) for start in range(0, len(scores), draws)]
-    graded = grades(whole, easy=limits.easy, hard=limits.hard)
-    table = _table(rows, written, verdicts, scores, graded, views)
+    ready = {name: _with_student(judge, student, seed) for name, (judge, _) in judges.items()}
+    limit = new_tokens or _max_new_tokens(student, questions)
+    settings = Writing(limit, temperature, chat or _uses_chat_template(student), seed, batch)
+    completions = _completions(student, questions, draws, tuple(stop), settings, events)
+    rows = questions.take([number for number in range(questions.num_rows) for _ in range(draws)])
+    views = {name: _views(judge, rows, completions, events) for name, judge in ready.items()}
+    proves = {name: judge.proves for name, judge in ready.items()}
+    by_row = [{name: column[row] for name, column in views.items()} for row in range(rows.num_rows)]
+    scores = [combine(view, weights) for view in by_row]
+    verdicts = [verdict_of(view, weights, proves) for view in by_row]
+    means = [mean_of(scores[start : start + draws]) for start in range(0, len(scores), draws)]
+    question_grades = grades(means, easy=limits.easy, hard=limits.hard)
+    table = _table(rows, completions, verdicts, scores, question_grades, views)
     facts = {
-        "questions": asked.num_rows,
-        "duplicates": samples.num_rows - asked.num_rows,
+        "questions": questions.num_rows,
+        "duplicates": samples.num_rows - questions.num_rows,
         "draws": draws,
         "attempts": rows.num_rows,
         "thresholds": {"easy": limits.easy, "hard": limits.hard},
-        **_composition(table, graded),
-        "finish": dict(sorted(Counter(text.finish or "unknown" for text in written).items())),
-        "judges": {name: _account(told[name], weights[name], views[name]) for name in told},
+        **_composition(table, question_grades),
+        "finish": dict(sorted(Counter(completion.finish or "unknown" for completion in completions).items())),
+        "judges": {name: _summary(judge, weights[name], views[name]) for name, judge in ready.items()},
     }
-    return Probed(table, facts, {name: found for name, judge in told.items() if (found := _learnt(judge)) is not None})
+    models = {name: getattr(judge, "model", None) for name, judge in ready.items()}
+    return Probed(table, facts, {name: model for name, model in models.items() if model is not None})
 
 
 def _check(judges: Mapping[str, tuple[Any, float]], draws: int, temperature: float, new_tokens: int | None) -> None:
@@ -134,79 +135,79 @@ def _check(judges: Mapping[str, tuple[Any, float]], draws: int, temperature: flo
 
 
 def _questions(samples: pa.Table) -> pa.Table:
-    """The samples' columns that feedback keeps, the first row of every id."""
-    missing = [name for name in _ASKED if name not in samples.column_names]
+    """The feedback's columns of the samples, the first row of every id."""
+    missing = [name for name in _COLUMNS if name not in samples.column_names]
     if missing:
-        raise DataError(f"the questions have no column {missing[0]!r}", where="feedback", allowed=", ".join(_ASKED))
+        raise DataError(f"the questions have no column {missing[0]!r}", where="feedback", allowed=", ".join(_COLUMNS))
     first: dict[str, int] = {}
     for row, name in enumerate(samples.column("id").to_pylist()):
         first.setdefault(name, row)
     if not first:
-        raise DataError("there are no questions to ask the student", where="feedback", hint="a table with rows")
-    return samples.select(_ASKED).take(list(first.values()))
+        raise DataError("there are no questions for the student", where="feedback", hint="a table with rows")
+    return samples.select(_COLUMNS).take(list(first.values()))
 
 
-def _known(judge: Judge | NeedsStudent, student: Any, seed: int) -> Judge:
+def _with_student(judge: Judge | NeedsStudent, student: Any, seed: int) -> Judge:
     return judge.by(student, seed=seed) if isinstance(judge, NeedsStudent) else judge
 
 
-def _taught_by_chat(student: Any) -> bool:
-    """Whether the student was taught through a chat template: it is asked as it was taught."""
+def _uses_chat_template(student: Any) -> bool:
+    """Whether the student was trained with a chat template."""
     from ..model.prompt_format import form_of
 
     return form_of(student.tokenizer).template == "chat"
 
 
-def _room(student: Any, asked: pa.Table) -> int:
-    """Tokens for the longest right answer, its end, and a few more, so that a wrong one is seen to go on."""
+def _max_new_tokens(student: Any, questions: pa.Table) -> int:
+    """Tokens of the longest correct answer, its end, and a few more, so that a wrong longer one shows."""
     from ..model.vocabulary import Vocabulary
 
     vocabulary = Vocabulary(student.tokenizer)
-    encoded = (vocabulary.encode(answer) for answer in asked.column("answer").to_pylist())
+    encoded = (vocabulary.encode(answer) for answer in questions.column("answer").to_pylist())
     return max((len(tokens) for tokens in encoded if tokens is not None), default=0) + 1 + MARGIN
 
 
-def _written(
-    student: Any, asked: pa.Table, draws: int, stop: tuple[str, ...], how: Writing, events: Events
+def _completions(
+    student: Any, questions: pa.Table, draws: int, stop: tuple[str, ...], settings: Writing, events: Events
 ) -> list[Sample]:
-    """All attempts, those of a question beside each other."""
-    questions = [
+    """All completions, grouped by question."""
+    requests = [
         Question(str(number), prompt, number, draw, stop)
-        for number, prompt in enumerate(asked.column("prompt").to_pylist())
+        for number, prompt in enumerate(questions.column("prompt").to_pylist())
         for draw in range(draws)
     ]
-    return [sample for some in write(student, questions, how, events) for sample in some]
+    return [sample for group in write(student, requests, settings, events) for sample in group]
 
 
-def _views(judge: Judge, rows: pa.Table, written: Sequence[Sample], events: Events) -> list[View]:
-    """One view per attempt; those that were not made are shown to no judge."""
-    made = [row for row, text in enumerate(written) if text.finish not in NOT_ASKED]
-    views = [unjudged(NOT_ASKED.get(text.finish, "")) for text in written]
-    if made:
-        found = judge(rows.take(made), [written[row].text for row in made], events=events)
-        for row, view in zip(made, found, strict=True):
+def _views(judge: Judge, rows: pa.Table, completions: Sequence[Sample], events: Events) -> list[View]:
+    """One view per completion; questions that could not be encoded are unjudged."""
+    encoded = [row for row, completion in enumerate(completions) if completion.finish not in NOT_ENCODED]
+    views = [unjudged(NOT_ENCODED.get(completion.finish, "")) for completion in completions]
+    if encoded:
+        results = judge(rows.take(encoded), [completions[row].text for row in encoded], events=events)
+        for row, view in zip(encoded, results, strict=True):
             views[row] = view
     return views
 
 
 def _table(
     rows: pa.Table,
-    written: Sequence[Sample],
+    completions: Sequence[Sample],
     verdicts: Sequence[View],
     scores: Sequence[float | None],
-    graded: Sequence[Grade],
+    question_grades: Sequence[Grade],
     views: Mapping[str, Sequence[View]],
 ) -> pa.Table:
-    draws = len(written) // len(graded)
+    draws = len(completions) // len(question_grades)
     columns: dict[str, Any] = {
-        "attempt": [text.text for text in written],
-        "draw": [text.draw for text in written],
+        "attempt": [completion.text for completion in completions],
+        "draw": [completion.draw for completion in completions],
         "verdict": [view.verdict for view in verdicts],
         "reason": [view.reason for view in verdicts],
         "score": _floats(scores),
-        "grade": [grade for grade in graded for _ in range(draws)],
+        "grade": [grade for grade in question_grades for _ in range(draws)],
     }
-    arrays = [rows.column(name) for name in _ASKED]
+    arrays = [rows.column(name) for name in _COLUMNS]
     arrays += [pa.array(columns[name], FEEDBACK.field(name).type) for name in columns]
     table = pa.table(arrays, schema=FEEDBACK)
     for name, of in views.items():
@@ -234,21 +235,17 @@ def _composition(table: pa.Table, graded: Sequence[Grade]) -> dict[str, Any]:
     }
 
 
-def _account(judge: Judge, weight: float, views: Sequence[View]) -> dict[str, Any]:
-    """What one judge said: its verdicts, the sum of its scores over those it could judge, and why it could not."""
+def _summary(judge: Judge, weight: float, views: Sequence[View]) -> dict[str, Any]:
+    """Counts of one judge: verdicts, the number and sum of its scores, and the causes of unjudged completions."""
     scores = [view.score for view in views if view.score is not None]
     causes = Counter(view.reason for view in views if view.score is None)
-    kept = dict(causes.most_common(_CAUSES))
-    others = sum(causes.values()) - sum(kept.values())
+    frequent = dict(causes.most_common(_CAUSES))
+    remainder = sum(causes.values()) - sum(frequent.values())
     return {
         "weight": weight,
         "judged": len(scores),
         "sum": sum(scores),
         "verdicts": {verdict: sum(view.verdict == verdict for view in views) for verdict in VERDICTS},
-        "unjudged": kept | ({"other causes": others} if others else {}),
+        "unjudged": frequent | ({"other causes": remainder} if remainder else {}),
         **getattr(judge, "facts", {}),
     }
-
-
-def _learnt(judge: Judge) -> Any:
-    return getattr(judge, "model", None)

@@ -1,9 +1,8 @@
-"""What is one small mistake in a text of code?
+"""Single edits of source code that introduce one mistake.
 
-An ``Edit`` replaces one span of bytes by others and says what kind of mistake that is; the rest of the text, with its
-layout and its comments, stays as it was. The tables say which operator people write for which. Where edits are found
-is the business of ``python_code`` (by Python's own syntax tree) and ``other_code`` (by tree-sitter), which of them are
-used that of ``mutate``.
+An ``Edit`` replaces one span of bytes and names its kind of mistake; layout and comments of the text stay. The tables
+list which operators are commonly confused. ``python_mutations`` (Python's syntax tree) and ``treesitter_mutations``
+find edits, ``mutations`` chooses among them.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "//=": ("/=",),
     "%=": ("/=",),
 }
-"""Which operators are written for which. Shifts are left out: in C++ they are mostly streams."""
+"""Wrong operators by correct operator. Shifts are left out: in C++ they are mostly streams."""
 
 BOUNDARIES: dict[str, str] = {"<": "<=", "<=": "<", ">": ">=", ">=": ">"}
 
@@ -68,19 +67,19 @@ class Edit:
 
 
 def apply(source: bytes, edit: Edit) -> bytes:
-    """``source`` with the one edit made."""
+    """Apply one edit to ``source``."""
     return source[: edit.start] + edit.text + source[edit.end :]
 
 
 def swaps(start: int, end: int, operator: str) -> Iterator[Edit]:
-    """The operator at this span, written wrongly in each way that the tables know."""
+    """Edits that replace the operator at this span by each one of the tables."""
     if operator in BOUNDARIES:
         yield Edit(start, end, BOUNDARIES[operator].encode(), "boundary")
-    for other in OPERATORS.get(operator, ()):
-        yield Edit(start, end, other.encode(), "operator")
+    for replacement in OPERATORS.get(operator, ()):
+        yield Edit(start, end, replacement.encode(), "operator")
 
 
 def numbers(start: int, end: int, values: Iterable[int | float], kind: Kind) -> Iterator[Edit]:
-    """Other numbers in the place of the one at this span."""
+    """Edits that replace the number at this span by each of ``values``."""
     for value in values:
         yield Edit(start, end, repr(value).encode(), kind)

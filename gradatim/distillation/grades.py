@@ -1,14 +1,13 @@
-"""How do several views of an attempt become one score, one verdict, and the grade of a question?
+"""Combination of judgements: score and verdict of a completion, score and grade of a question.
 
-The *score* of an attempt is the mean over the judges that could say, weighted by the recipe; without any it is
-unjudged. A weight of 0 shows a judge's view in the table and counts for nothing.
+The *score* of a completion is the mean over the judges with a score, weighted by the recipe; without any it is
+unjudged. A judge of weight 0 has a column in the table and no effect.
 
-The *verdict* is a fact where there is one: of the judges that prove and could say, the first that did not pass the
-attempt, or else the first. Where none could, it is the opinion of the heaviest judge that could say, of equals the
-first.
+The *verdict* is proved where possible: of the judges that prove and have a verdict, the first that did not pass the
+completion, or else the first. Otherwise it is the opinion of the heaviest judge with a verdict, the first among equals.
 
-The *score of a question* is the mean over its attempts that have one, and its *grade* follows from two thresholds:
-``easy`` at or above one, ``hard`` below the other, ``middle`` between. An unjudged question is neither.
+The *score of a question* is the mean over its scored completions, and its *grade* follows from two thresholds:
+``easy`` at or above one, ``hard`` below the other, ``middle`` between. An unjudged question has none of these grades.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ GRADES: tuple[Grade, ...] = ("easy", "middle", "hard", "unjudged")
 
 @dataclass(frozen=True)
 class Thresholds:
-    """A question is ``easy`` when its score reaches that, ``hard`` when it is below that: 0 <= hard <= easy <= 1."""
+    """Thresholds of a question's score: ``easy`` from one on, ``hard`` below the other; 0 <= hard <= easy <= 1."""
 
     easy: float = 0.75
     hard: float = 0.5
@@ -45,39 +44,40 @@ class Thresholds:
 
 
 def check_weights(weights: Mapping[str, float]) -> None:
-    """Raises ``RecipeError`` unless every weight is finite and at least 0, and one is above."""
+    """Raise ``RecipeError`` unless every weight is finite and at least 0, and one is above 0."""
     unfit = [f"{name}: {weight}" for name, weight in weights.items() if not 0 <= weight < float("inf")]
     if unfit or not any(weights.values()):
-        what = "no judge counts" if not unfit else "a judge's weight cannot be used"
-        told = ", ".join(unfit or [f"{name}: {weight}" for name, weight in weights.items()]) or "no judges"
-        raise RecipeError(what, where="feedback", given=told, allowed="weights of 0 or more, one of them above 0")
+        message = "no judge counts" if not unfit else "a judge's weight cannot be used"
+        values = ", ".join(unfit or [f"{name}: {weight}" for name, weight in weights.items()]) or "no judges"
+        raise RecipeError(message, where="feedback", given=values, allowed="weights of 0 or more, one of them above 0")
 
 
 def combine(views: Mapping[str, View], weights: Mapping[str, float]) -> float | None:
-    """The score of one attempt, None when no judge that counts could say."""
-    said = [(view.score, weights[name]) for name, view in views.items() if view.score is not None and weights[name]]
-    heaviest = max((weight for _, weight in said), default=1.0)  # parts of it neither vanish nor overflow in a product
-    said = [(score, weight / heaviest) for score, weight in said]
-    total = sum(weight for _, weight in said)
+    """The score of one completion, None without a score of a judge with weight."""
+    scores = [(view.score, weights[name]) for name, view in views.items() if view.score is not None and weights[name]]
+    # Weights relative to the largest neither vanish nor overflow in a product.
+    heaviest = max((weight for _, weight in scores), default=1.0)
+    scores = [(score, weight / heaviest) for score, weight in scores]
+    total = sum(weight for _, weight in scores)
     # Rounding must not lift a mean of ones above one.
-    return min(sum(score * weight for score, weight in said) / total, 1.0) if said else None
+    return min(sum(score * weight for score, weight in scores) / total, 1.0) if scores else None
 
 
 def verdict_of(views: Mapping[str, View], weights: Mapping[str, float], proves: Mapping[str, bool]) -> View:
-    """The view whose verdict is the attempt's; when none could say, an unjudged one with all causes."""
-    told = {name: view for name, view in views.items() if view.verdict != "unjudged"}
-    facts = [view for name, view in told.items() if proves[name]]
-    if facts:
-        return next((view for view in facts if view.verdict != "passed"), facts[0])
-    if told:
-        return told[max(told, key=lambda name: weights[name])]
+    """The judgement that decides the verdict of a completion; without any, an unjudged one with all causes."""
+    candidates = {name: view for name, view in views.items() if view.verdict != "unjudged"}
+    proofs = [view for name, view in candidates.items() if proves[name]]
+    if proofs:
+        return next((view for view in proofs if view.verdict != "passed"), proofs[0])
+    if candidates:
+        return candidates[max(candidates, key=lambda name: weights[name])]
     return unjudged("; ".join(f"{name}: {view.reason}" for name, view in views.items()))
 
 
 def mean_of(scores: Sequence[float | None]) -> float | None:
-    """The mean of those that are there; None when none is."""
-    there = [score for score in scores if score is not None]
-    return min(sum(there) / len(there), 1.0) if there else None
+    """The mean of the scores that are not None; None without any."""
+    numbers = [score for score in scores if score is not None]
+    return min(sum(numbers) / len(numbers), 1.0) if numbers else None
 
 
 def grades(scores: Sequence[float | None], *, easy: float, hard: float) -> list[Grade]:

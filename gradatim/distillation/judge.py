@@ -1,13 +1,13 @@
-"""What is a judge, and which are there?
+"""Contract of a judge, and the registry ``JUDGES``.
 
-A judge is handed samples (rows of ``table.SCHEMA``) and one attempt for each, and answers with one ``View`` each, in
-that order: a score in [0, 1], a verdict and a line that says why, or ``unjudged`` and the cause. A judge *proves* when
-its verdict is a fact (the output was compared, the tests were run) and not an opinion; ``combine`` lets facts go
-first. The same samples and attempts give the same views.
+A judge takes samples (rows of ``table.SCHEMA``) with one completion each and returns one ``View`` for each, in order: a
+score in [0, 1], a verdict and one line of reason, or ``unjudged`` and the cause. A judge *proves* when its verdict is a
+fact (the output was compared, the tests were run) rather than an opinion; ``grades`` gives facts precedence. Equal
+samples and completions give equal views.
 
-A member of ``JUDGES`` is a factory ``factory(grader, /, **options) -> Judge``: all are handed the teacher, those that
-ask none leave it. A judge that learns from the student's own hidden states is a ``NeedsStudent`` until ``probe`` hands
-it the student. How views are weighed is said in ``combine``; nothing is judged here.
+A member of ``JUDGES`` is a factory ``factory(grader, /, **options) -> Judge``; every factory receives the teacher, and
+may ignore it. A judge that learns from the student's hidden states is a ``NeedsStudent`` until ``probe`` hands it the
+student.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class View:
-    """What one judge says of one attempt.
+    """One judge's judgement of one completion.
 
     ``score`` lies in [0, 1], higher is better; None exactly when the verdict is ``unjudged``. ``reason`` is one line,
-    safe to print; that of an unjudged view is its cause, in few distinct wordings, since causes are counted.
+    safe to print; for an unjudged view it is the cause, in few distinct wordings, since causes are counted.
     """
 
     score: float | None
@@ -61,12 +61,12 @@ class View:
 
 
 def unjudged(cause: str) -> View:
-    """The view of a judge that cannot say."""
+    """A view without score and verdict."""
     return View(None, "unjudged", cause)
 
 
 class Judge(Protocol):
-    """One way to look at attempts."""
+    """A judge of completions."""
 
     @property
     def proves(self) -> bool:
@@ -80,15 +80,15 @@ class Judge(Protocol):
 
 @runtime_checkable
 class NeedsStudent(Protocol):
-    """A judge that cannot judge before it knows the student."""
+    """A judge that is made for one student."""
 
     def by(self, student: Any, *, seed: int) -> Judge:
-        """The judge itself. ``student`` has ``model`` and ``tokenizer``."""
+        """The judge for ``student``, which has ``model`` and ``tokenizer``."""
         ...
 
 
 class Points(Protocol):
-    """What a teacher's reply to the rubric is worth: ``teacher.Grade``."""
+    """A teacher's rubric score: ``teacher.Grade``."""
 
     @property
     def points(self) -> float: ...
@@ -98,65 +98,71 @@ class Points(Protocol):
 
 
 class Grader(Protocol):
-    """The part of a teacher that judges need: the rubric's points in 0 … 6, None for a reply that nobody can read."""
+    """The method of a teacher that judges need: the rubric's points in 0 … 6, None for an unreadable reply."""
 
     def rubric(self, samples: pa.Table, attempts: Sequence[str], *, draw: int = 0) -> Sequence[Points | None]: ...
 
 
 JUDGES: Registry[Callable[..., Judge | NeedsStudent]] = Registry("judge")
 JUDGES.lazy(
-    "output", "gradatim.distillation.output_judge:output", "Is the attempt, character for character, the right answer?"
+    "output",
+    "gradatim.distillation.output_judge:output",
+    "Exact match with the correct answer, character for character.",
 )
 JUDGES.lazy(
     "tests",
     "gradatim.distillation.tests_judge:run_tests",
-    "Does the program pass the sample's tests, run in a sandbox?",
+    "The sample's tests, run on the program in a sandbox.",
 )
 JUDGES.lazy(
-    "static", "gradatim.distillation.static_judge:static", "Is the code whole, does it parse, compile, run, lint clean?"
+    "static",
+    "gradatim.distillation.static_judge:static",
+    "Static checks: complete, parses, compiles, runs, warnings.",
 )
 JUDGES.lazy(
-    "rubric", "gradatim.distillation.rubric_judge:rubric", "The teacher's six points: analysis first, then the score."
+    "rubric",
+    "gradatim.distillation.rubric_judge:rubric",
+    "The teacher's points, 0 to 6, after an analysis.",
 )
 JUDGES.lazy(
     "scoring",
     "gradatim.distillation.scoring_judge:scoring",
-    "The rubric on a part; a model that learnt from it judges the rest.",
+    "The rubric on a share of the questions; a model trained on it judges the others.",
 )
 
 
 def need_grader(judge: str, grader: Grader | None) -> Grader:
-    """``grader``, or a ``RecipeError`` that says that ``judge`` cannot do without."""
+    """``grader``; ``RecipeError`` when it is missing."""
     if grader is None:
-        raise RecipeError(f"the judge {judge!r} asks a teacher, and there is none", hint="name a teacher")
+        raise RecipeError(f"the judge {judge!r} needs a teacher, and the recipe has none", hint="name a teacher")
     return grader
 
 
 def distinct(samples: pa.Table, attempts: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Rows that say something new, and for every row which of those it repeats.
+    """The rows that differ from all before, and for every row its index among those.
 
-    Several draws of a sure student are one text: it is tried, and paid for, once.
+    Several completions of a confident student are one text, which is judged, and paid for, once.
     """
     names = [name for name in ("language", "prompt", "answer", "tests") if name in samples.column_names]
     columns = [samples.column(name).to_pylist() for name in names]
-    seen: dict[tuple[Any, ...], int] = {}
+    indices: dict[tuple[Any, ...], int] = {}
     first: list[int] = []
-    place = []
+    index = []
     for row, key in enumerate(zip(*columns, attempts, strict=True)):
-        if key not in seen:
-            seen[key] = len(first)
+        if key not in indices:
+            indices[key] = len(first)
             first.append(row)
-        place.append(seen[key])
-    return first, place
+        index.append(indices[key])
+    return first, index
 
 
 def taken(samples: pa.Table, rows: Sequence[int]) -> pa.Table:
-    """These rows of ``samples``; none of them as well, whose numbers Arrow could not tell the type of."""
+    """Select rows of ``samples``. An empty list has no type that Arrow could infer, so it is given here."""
     import pyarrow as pa
 
     return samples.take(pa.array(rows, pa.int64()))
 
 
-def spread(views: Mapping[int, View] | Sequence[View], place: Sequence[int]) -> list[View]:
-    """The views of the distinct rows, back on every row."""
-    return [views[each] for each in place]
+def spread(views: Mapping[int, View] | Sequence[View], index: Sequence[int]) -> list[View]:
+    """The views of the distinct rows, repeated on every row."""
+    return [views[row] for row in index]

@@ -1,13 +1,13 @@
-"""Is this question new, and is it none of those that the student will be examined with?
+"""Novelty of a question, and contamination by the problems of the evaluation.
 
-What counts as new depends on what the question is. A *program* whose output is asked (TinyPy) is new when its
-canonical form, which renamed twins share, is none that is known. A question *in words* is new when its ROUGE-L with
-every known one lies below a limit (0.7 in Self-Instruct, arXiv 2212.10560, and Lion, 2305.12870). The grammar's
-programs are short and alike, so that ROUGE-L would refuse most of them.
+The criterion of novelty depends on the kind of question. A *program* whose output is the answer (TinyPy) is new when
+its canonical form, equal for programs with other names, is not among the existing ones. A question *in words* is new
+when its ROUGE-L with every existing one is below a limit (0.7 in Self-Instruct, arXiv 2212.10560, and Lion,
+2305.12870). Programs of the grammar are short and alike, so ROUGE-L would refuse most of them.
 
-Whatever the question is, neither it nor its answer may share 13 words in a row with a problem of the evaluation
-(GPT-3's rule, 2005.14165; a shorter problem counts as a whole), be nearly the same (Jaccard similarity of word
-trigrams), or be its program with other names. Refusals are counted by cause in ``Refusals``. Nobody is asked here.
+No question or answer may share 13 words in a row with a problem of the evaluation (GPT-3's rule, 2005.14165; a shorter
+problem counts as a whole), be nearly equal to it (Jaccard similarity of word trigrams), or be its program with other
+names. ``Refusals`` counts refusals by cause.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from ..evaluation.problems import Problem
 from ..programs import canonical
 
@@ -30,13 +28,13 @@ __all__ = ["OUTPUT", "Contamination", "Known", "Refusals", "problem_texts", "ref
 
 
 OUTPUT = "# output\n"
-"""How the prompt of a program whose output is asked ends."""
+"""End of a prompt whose answer is the output of a program."""
 LONG = 13
-"""So many words in a row are no coincidence."""
+"""Words in a row that show contamination."""
 SHORT = 5
-"""A problem of fewer words is only met by a text that is just it: two or three words stand in many questions."""
+"""A problem of fewer words matches only an equal text: two or three words occur in many questions."""
 NEAR = 0.7
-"""The Jaccard similarity of word trigrams from which on two texts are nearly the same."""
+"""Least Jaccard similarity of word trigrams of nearly equal texts."""
 
 _WORD = re.compile(r"[^\W_]+")
 Words = tuple[str, ...]
@@ -44,7 +42,7 @@ Words = tuple[str, ...]
 
 @dataclass
 class Refusals:
-    """How many questions were refused, by cause."""
+    """Number of refused questions by cause."""
 
     causes: Counter[str] = field(default_factory=Counter)
 
@@ -56,47 +54,47 @@ class Refusals:
         return sum(self.causes.values())
 
     def facts(self) -> dict[str, int]:
-        """Plain counts, by cause in their alphabetical order."""
+        """Counts by cause, in alphabetical order."""
         return dict(sorted(self.causes.items()))
 
 
 def words(text: str) -> Words:
-    """The words of ``text`` in small letters: runs of letters and digits."""
+    """The words of ``text`` in lower case: runs of letters and digits."""
     return tuple(_WORD.findall(text.lower()))
 
 
 def rouge_l(left: str, right: str) -> float:
     """ROUGE-L as an F-measure in 0..1: twice the longest common subsequence of words over the words of both."""
-    one, other = words(left), words(right)
-    if not one or not other:
+    first, second = words(left), words(right)
+    if not first or not second:
         return 0.0
-    return 2 * _common(_masks(one), len(one), other) / (len(one) + len(other))
+    return 2 * _common(_masks(first), len(first), second) / (len(first) + len(second))
 
 
 def _masks(sequence: Words) -> dict[str, int]:
-    """Where each word stands, as bits."""
+    """Positions of each word, as bits."""
     masks: dict[str, int] = {}
-    for place, word in enumerate(sequence):
-        masks[word] = masks.get(word, 0) | 1 << place
+    for index, word in enumerate(sequence):
+        masks[word] = masks.get(word, 0) | 1 << index
     return masks
 
 
-def _common(masks: Mapping[str, int], length: int, other: Words) -> int:
-    """The length of the longest common subsequence, a row of the table in one whole number (Hyyrö, 2004)."""
-    everything = (1 << length) - 1
-    row = everything
-    for word in other:
+def _common(masks: Mapping[str, int], length: int, text: Words) -> int:
+    """The length of the longest common subsequence, one row of the table as one integer (Hyyrö, 2004)."""
+    all_ones = (1 << length) - 1
+    row = all_ones
+    for word in text:
         if mask := masks.get(word):
-            met = row & mask
-            row = ((row + met) | (row - met)) & everything
+            matches = row & mask
+            row = ((row + matches) | (row - matches)) & all_ones
     return length - row.bit_count()
 
 
 class Known:
-    """The questions that are there already; ``add`` makes one known, ``refuses`` says why one is not new.
+    """Existing questions; ``add`` includes one, ``refuses`` returns the cause why a question is not new.
 
-    For questions in words an index of their words bounds ROUGE-L from above, so that the subsequence is only looked
-    for in the few that could reach ``limit``; the result is exact.
+    An index of words bounds ROUGE-L from above, so that the subsequence is computed only for the few questions that
+    may reach ``limit``; the result is exact.
     """
 
     def __init__(self, prompts: Iterable[str] = (), *, limit: float = 0.7) -> None:
@@ -104,7 +102,7 @@ class Known:
         self._forms: set[str] = set()
         self._texts: list[Words] = []
         self._lengths = array("l")
-        self._places: dict[str, array[int]] = defaultdict(lambda: array("l"))
+        self._rows: dict[str, array[int]] = defaultdict(lambda: array("l"))
         self._times: dict[str, array[int]] = defaultdict(lambda: array("l"))
         for prompt in prompts:
             self.add(prompt)
@@ -113,19 +111,19 @@ class Known:
         return len(self._forms) + len(self._texts)
 
     def add(self, prompt: str) -> None:
-        """From now on ``prompt`` is not new."""
+        """Include ``prompt`` among the existing questions."""
         if prompt.endswith(OUTPUT):
             self._forms.add(canonical(prompt))
             return
         text = words(prompt)
         for word, times in Counter(text).items():
-            self._places[word].append(len(self._texts))
+            self._rows[word].append(len(self._texts))
             self._times[word].append(times)
         self._texts.append(text)
         self._lengths.append(len(text))
 
     def refuses(self, prompt: str) -> str | None:
-        """Why ``prompt`` is not new: ``same_program``, ``like_known`` or ``empty``; None when it is."""
+        """Cause why ``prompt`` is not new, ``same_program``, ``like_known`` or ``empty``; None for a new one."""
         if prompt.endswith(OUTPUT):
             return "same_program" if canonical(prompt) in self._forms else None
         text = words(prompt)
@@ -134,28 +132,30 @@ class Known:
         return None if self._like(text) is None else "like_known"
 
     def _like(self, text: Words) -> int | None:
-        """A known question whose ROUGE-L with ``text`` reaches the limit."""
+        """An existing question whose ROUGE-L with ``text`` reaches the limit."""
+        import numpy as np  # here, because a plan lists the evaluation's texts without comparing them
+
         shared = np.zeros(len(self._texts), np.int64)
         for word, times in Counter(text).items():
-            if word in self._places:
-                places = np.frombuffer(self._places[word], np.int64)
-                shared[places] += np.minimum(np.frombuffer(self._times[word], np.int64), times)
+            if word in self._rows:
+                rows = np.frombuffer(self._rows[word], np.int64)
+                shared[rows] += np.minimum(np.frombuffer(self._times[word], np.int64), times)
         lengths = np.frombuffer(self._lengths, np.int64) if self._texts else shared
         masks = _masks(text)
-        for place in np.flatnonzero(2 * shared >= self.limit * (lengths + len(text))).tolist():
-            other = self._texts[place]
-            if other and 2 * _common(masks, len(text), other) >= self.limit * (len(text) + len(other)):
-                return int(place)
+        for row in np.flatnonzero(2 * shared >= self.limit * (lengths + len(text))).tolist():
+            existing = self._texts[row]
+            if existing and 2 * _common(masks, len(text), existing) >= self.limit * (len(text) + len(existing)):
+                return int(row)
         return None
 
 
 class Contamination:
-    """The problems of the evaluation, as texts; ``refuses`` says how a text gives one of them away."""
+    """Texts of the evaluation's problems; ``refuses`` returns how a text is contaminated by one."""
 
     def __init__(self, problems: Iterable[str] = ()) -> None:
         self._runs: set[Words] = set()
         self._lengths: set[int] = set()
-        self._wholes: set[Words] = set()
+        self._complete: set[Words] = set()
         self._forms: set[str] = set()
         self._shingles: list[frozenset[Words]] = []
         self._holders: dict[Words, list[int]] = defaultdict(list)
@@ -169,7 +169,7 @@ class Contamination:
         text = words(problem)
         if not text:
             return
-        self._wholes.add(text)
+        self._complete.add(text)
         if len(text) >= SHORT:
             size = min(LONG, len(text))
             self._lengths.add(size)
@@ -183,47 +183,49 @@ class Contamination:
         self._shingles.append(shingles)
 
     def holds(self, text: str) -> bool:
-        """Whether ``text`` is, word for word, one of the problems."""
-        return words(text) in self._wholes
+        """Whether ``text`` equals one of the problems, word for word."""
+        return words(text) in self._complete
 
     def refuses(self, text: str) -> str | None:
         """``same_problem``, ``problem_words`` (a run of 13, or a shorter problem), ``near_problem`` or None;
-        ``unreadable_program`` for one that cannot be compared, as it is nested too deeply."""
-        found = words(text)
-        if not found or not self._shingles:
+        ``unreadable_program`` for one that is nested too deeply to be compared."""
+        tokens = words(text)
+        if not tokens or not self._shingles:
             return None
         try:
             form = _form(text)
         except _Unreadable:
             return "unreadable_program"
-        if found in self._wholes or (form is not None and form in self._forms):
+        if tokens in self._complete or (form is not None and form in self._forms):
             return "same_problem"
-        if any(not self._runs.isdisjoint(_runs(found, size)) for size in self._lengths if size <= len(found)):
+        if any(not self._runs.isdisjoint(_runs(tokens, size)) for size in self._lengths if size <= len(tokens)):
             return "problem_words"
-        return "near_problem" if self._is_near(frozenset(_runs(found, 3))) else None
+        return "near_problem" if self._is_near(frozenset(_runs(tokens, 3))) else None
 
     def _is_near(self, shingles: frozenset[Words]) -> bool:
         """Whether some problem's trigrams have a Jaccard similarity of ``NEAR`` with these."""
         shared: Counter[int] = Counter()
         for shingle in shingles:
             shared.update(self._holders.get(shingle, ()))
-        return any(both >= NEAR * (len(shingles) + len(self._shingles[place]) - both) for place, both in shared.items())
+        return any(
+            both >= NEAR * (len(shingles) + len(self._shingles[problem]) - both) for problem, both in shared.items()
+        )
 
 
 def _runs(text: Words, size: int) -> Iterable[Words]:
-    """Every ``size`` words in a row; none for a shorter text."""
+    """All runs of ``size`` words; none for a shorter text."""
     return (text[start : start + size] for start in range(len(text) - size + 1))
 
 
 class _Unreadable(Exception):
-    """A program that Python's own tools cannot write out again: nested too deeply, an integer of too many digits."""
+    """A program that ``ast`` cannot unparse: nested too deeply, an integer of too many digits."""
 
 
 def _form(text: str) -> str | None:
-    """What a Python program shares with its twins, whatever their names, layout and words; None for what is none."""
+    """Canonical form of a Python program, without names, layout and docstrings; None for another text."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what its author should hear is not our business
+            warnings.simplefilter("ignore")  # warnings concern the author of the code
             tree = ast.parse(text)
     except (SyntaxError, ValueError):
         return None
@@ -236,19 +238,19 @@ def _form(text: str) -> str | None:
 
 
 def _form_of(tree: ast.Module, text: str) -> str | None:
-    # A lone word or text parses too and is no program.
-    if all(isinstance(each, ast.Expr) for each in tree.body):
+    # A lone word or string parses too and is no program.
+    if all(isinstance(statement, ast.Expr) for statement in tree.body):
         return None
-    bare = [each for each in ast.walk(tree) if _is_documented(each)]
-    for each in bare:
-        each.body = each.body[1:]  # type: ignore[attr-defined]
-    # A signature with words and no code is told by its words alone: many functions share it.
-    whole = all(each.body for each in bare)  # type: ignore[attr-defined]
-    return canonical(ast.unparse(tree)) if whole else canonical(text).strip()
+    documented = [node for node in ast.walk(tree) if _is_documented(node)]
+    for node in documented:
+        node.body = node.body[1:]  # type: ignore[attr-defined]
+    # A signature with a docstring and no code is compared with its docstring: many functions share the signature.
+    has_code = all(node.body for node in documented)  # type: ignore[attr-defined]
+    return canonical(ast.unparse(tree)) if has_code else canonical(text).strip()
 
 
 def _is_documented(node: ast.AST) -> bool:
-    """Whether ``node`` opens with a text that says what it does."""
+    """Whether ``node`` has a docstring."""
     match node:
         case (
             ast.FunctionDef(body=[ast.Expr(value=ast.Constant(value=str())), *_])
@@ -261,7 +263,7 @@ def _is_documented(node: ast.AST) -> bool:
 
 
 def problem_texts(problems: Iterable[Problem]) -> list[str]:
-    """What must not come back in questions and answers: each problem's prompt, and its program where one is known."""
+    """Texts that questions and answers must not contain: each problem's prompt, and its program where available."""
     texts: list[str] = []
     for problem in problems:
         texts.append(problem.prompt)
@@ -271,5 +273,5 @@ def problem_texts(problems: Iterable[Problem]) -> list[str]:
 
 
 def refusal(prompt: str, known: Known, evaluated: Contamination) -> str | None:
-    """Why the question ``prompt`` cannot be asked; None when it can."""
+    """Cause of refusal of the question ``prompt``; None for an acceptable one."""
     return evaluated.refuses(prompt) or known.refuses(prompt)

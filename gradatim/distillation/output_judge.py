@@ -1,9 +1,8 @@
-"""Does the attempt say exactly what is right?
+"""The judge ``output``: exact match with the correct answer.
 
-The notion is that of the suite ``output``: the text must be the answer, character for character. For TinyPy that is
-what the program prints, so a verdict is a fact. Where the answer is a program that tests can try, an attempt that
-differs from it may be right too: it is ``unjudged`` here. Nothing is run and nothing is forgiven: no blanks are
-trimmed.
+As in the suite ``output``, the text must equal the answer character for character, white space included. For TinyPy
+the answer is the output of the program, so the verdict is a fact. Where the answer is a program with tests, a
+completion that differs may be correct too: it is ``unjudged`` here. No code is run.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ if TYPE_CHECKING:
 __all__ = ["output"]
 
 
-NO_ANSWER = "there is no right answer to compare with"
-OTHER_TEXT = "it differs from the answer, and a program that differs may be right too"
+NO_ANSWER = "there is no correct answer to compare with"
+OTHER_TEXT = "it differs from the answer, and a different program may be correct too"
 _SHOWN = 60
 
 
 @strict("the judge 'output'")
 def output(grader: Grader | None = None, /) -> Output:
-    """Compares attempts with right answers; asks no teacher."""
+    """Compare completions with correct answers; needs no teacher."""
     return Output()
 
 
 @dataclass(frozen=True)
 class Output:
-    """The judge ``output``; see the module."""
+    """The judge ``output``; see the module docstring."""
 
     proves = True
 
@@ -43,7 +42,7 @@ class Output:
         """One view per row: 1 and ``passed``, 0 and ``failed``, or unjudged."""
         answers = samples.column("answer").to_pylist()
         tests = samples.column("tests").to_pylist() if "tests" in samples.column_names else [None] * len(answers)
-        return [_view(*each) for each in zip(answers, tests, attempts, strict=True)]
+        return [_view(*row) for row in zip(answers, tests, attempts, strict=True)]
 
 
 def _view(answer: str | None, tests: str | None, attempt: str) -> View:

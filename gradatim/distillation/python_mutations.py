@@ -1,9 +1,9 @@
-"""Which small mistakes fit into this Python source?
+"""Edits of Python source that introduce one mistake, found in its syntax tree.
 
-The places come from Python's own syntax tree, the edits are spans of the text, so that everything else keeps its
-layout. Strings, annotations and what stands inside f-strings (whose places Python 3.11 does not know) are left alone.
-A name is only replaced by another that is bound before it in the same function, so that the mistake is one of thought
-and not a ``NameError``. Nothing is run; whether an edited text still parses is asked by ``mutate``.
+Positions come from Python's own syntax tree, edits are spans of the text, so that all other layout stays. Strings,
+annotations and the inside of f-strings (which has no positions in Python 3.11) are left alone. A name is only replaced
+by another one bound before it in the same function, so that the mistake is one of logic and not a ``NameError``. No
+code is run; ``mutations`` checks that an edited text parses.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ _SIMPLE = (ast.Name, ast.Call, ast.Attribute, ast.Subscript, ast.BinOp)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _Scope = dict[str, int]
-"""Names bound in one function or module, and the byte where each is bound first."""
+"""Names bound in one function or module, with the byte of the first binding."""
 
 
 def python_edits(source: str) -> list[Edit]:
-    """Every edit that these rules know, in the order of the text.
+    """All edits, in the order of the text.
 
-    Raises ``SyntaxError``, ``ValueError`` or ``RecursionError`` for what Python does not parse.
+    Raises ``SyntaxError``, ``ValueError`` or ``RecursionError`` for text that Python does not parse.
     """
     return sorted(_Finder(source).edits(), key=lambda edit: (edit.start, edit.end, edit.kind, edit.text))
 
 
 class _Finder:
-    """One parsed source; all places are bytes of its UTF-8."""
+    """One parsed source; all positions are bytes of its UTF-8."""
 
     def __init__(self, source: str) -> None:
         self.tree = ast.parse(source)
@@ -69,10 +69,10 @@ class _Finder:
         self.starts = [0]
         for line in self.source.split(b"\n"):
             self.starts.append(self.starts[-1] + len(line) + 1)
-        self.bounds: set[ast.AST] = set()  # numbers that are limits: off by one is their mistake, not any other
+        self.bounds: set[ast.AST] = set()  # numbers that are limits: they are only changed by one
 
     def edits(self) -> Iterator[Edit]:
-        # A lone carriage return ends a line for Python and not for us.
+        # A lone carriage return ends a line for Python, but not in ``self.starts``.
         if b"\r" not in self.source.replace(b"\r\n", b"\n"):
             yield from self.visit(self.tree, self.scope(self.tree))
 
@@ -81,7 +81,7 @@ class _Finder:
             return
         if isinstance(node, _FUNCTIONS):
             scope = self.scope(node)
-        yield from self.here(node, scope)
+        yield from self.of_node(node, scope)
         for field, value in ast.iter_fields(node):
             if field in ("annotation", "returns"):
                 continue
@@ -89,8 +89,8 @@ class _Finder:
                 if isinstance(child, ast.AST):
                     yield from self.visit(child, scope)
 
-    def here(self, node: ast.AST, scope: _Scope) -> Iterator[Edit]:
-        """The edits of this very node."""
+    def of_node(self, node: ast.AST, scope: _Scope) -> Iterator[Edit]:
+        """The edits of this node, without its children."""
         match node:
             case ast.BinOp(left=left, op=op, right=right):
                 yield from self.between(left, right, op)
@@ -109,36 +109,37 @@ class _Finder:
             case ast.Call(func=ast.Name(id="range"), args=arguments, keywords=[]):
                 yield from self.limits(arguments[:2])
             case ast.Slice(lower=lower, upper=upper):
-                yield from self.limits([each for each in (lower, upper) if each is not None])
+                yield from self.limits([bound for bound in (lower, upper) if bound is not None])
             case ast.Subscript(slice=index) if _integer(index) is not None or _step(index) is not None:
                 yield from self.limits([index])
             case ast.Constant(value=value) if node not in self.bounds:
                 yield from self.constant(node, value)
             case ast.Name(id=name, ctx=ast.Load()) if name in scope:
-                place = self.start(node)
-                for other in sorted(scope):
-                    if other != name and scope[other] < place:
-                        yield Edit(place, self.end(node), other.encode(), "variable")
+                start = self.start(node)
+                for variable in sorted(scope):
+                    if variable != name and scope[variable] < start:
+                        yield Edit(start, self.end(node), variable.encode(), "variable")
             case ast.IfExp(body=body, orelse=otherwise):
-                for part in (body, otherwise):
-                    text = b"(" + self.text(part) + b")" if not isinstance(part, ast.Constant) else self.text(part)
+                for branch in (body, otherwise):
+                    text = self.text(branch)
+                    text = text if isinstance(branch, ast.Constant) else b"(" + text + b")"
                     yield Edit(self.start(node), self.end(node), text, "branch")
             case ast.If():
                 yield from self.branches(node)
 
     def between(self, left: ast.expr, right: ast.expr, op: ast.AST, suffix: str = "") -> Iterator[Edit]:
-        """The operator between two operands, wrong."""
+        """Edits of the operator between two operands."""
         symbol = _SYMBOLS.get(type(op))
         if symbol is None:
             return
         start = self.end(left)
-        gap = _COMMENT.sub(lambda found: b" " * len(found[0]), self.source[start : self.start(right)])
-        written = re.escape(symbol + suffix).replace(r"\ ", r"\s+").encode()
-        if found := re.search(written, gap):
-            yield from swaps(start + found.start(), start + found.end(), symbol + suffix)
+        gap = _COMMENT.sub(lambda match: b" " * len(match[0]), self.source[start : self.start(right)])
+        pattern = re.escape(symbol + suffix).replace(r"\ ", r"\s+").encode()
+        if match := re.search(pattern, gap):
+            yield from swaps(start + match.start(), start + match.end(), symbol + suffix)
 
     def limits(self, limits: Sequence[ast.expr]) -> Iterator[Edit]:
-        """Bounds that are off by one."""
+        """Edits that change a bound by one."""
         for node in limits:
             start, end, value = self.start(node), self.end(node), _integer(node)
             if value is not None:
@@ -164,12 +165,12 @@ class _Finder:
             yield from numbers(start, end, [value + 1], "constant")
 
     def branches(self, node: ast.If) -> Iterator[Edit]:
-        """An if without its else, an elif left out, a whole if left out."""
+        """Edits that remove an else, an elif, or a whole if."""
         start, end = self.start(node), self.end(node)
         inner = node.orelse[0] if node.orelse else None
         first = self.source[start : start + 4]
         if isinstance(inner, ast.If) and self.source[self.start(inner) : self.start(inner) + 4] == b"elif":
-            # The next branch takes this one's place, and its keyword.
+            # The next branch replaces this one, and takes over its keyword.
             yield Edit(start, self.start(inner) + (0 if first == b"elif" else len("el")), b"", "branch")
         elif inner is not None:
             body_end = self.end(node.body[-1])
@@ -182,8 +183,6 @@ class _Finder:
         else:
             yield Edit(start, end, b"pass", "branch")
 
-    # Places.
-
     def start(self, node: ast.expr | ast.stmt) -> int:
         return self.starts[node.lineno - 1] + node.col_offset
 
@@ -195,15 +194,15 @@ class _Finder:
     def text(self, node: ast.expr) -> bytes:
         return self.source[self.start(node) : self.end(node)]
 
-    def line_start(self, place: int) -> int:
-        return self.source.rfind(b"\n", 0, place) + 1
+    def line_start(self, position: int) -> int:
+        return self.source.rfind(b"\n", 0, position) + 1
 
-    def line_end(self, place: int) -> int:
-        found = self.source.find(b"\n", place)
-        return len(self.source) if found < 0 else found + 1
+    def line_end(self, position: int) -> int:
+        newline = self.source.find(b"\n", position)
+        return len(self.source) if newline < 0 else newline + 1
 
     def scope(self, owner: ast.AST) -> _Scope:
-        """What is bound in ``owner`` itself: its parameters and the targets of its statements."""
+        """Names bound in ``owner`` itself: its parameters and the targets of its statements."""
         names: _Scope = {}
         if isinstance(owner, _FUNCTIONS):
             arguments = owner.args
@@ -214,9 +213,9 @@ class _Finder:
         while stack:
             node, bound = stack.pop()
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                place = max(bound, self.end(node))
-                names[node.id] = min(place, names.get(node.id, place))
-            if isinstance(node, ast.Assign | ast.AnnAssign | ast.For):  # bound when the value is there
+                position = max(bound, self.end(node))
+                names[node.id] = min(position, names.get(node.id, position))
+            if isinstance(node, ast.Assign | ast.AnnAssign | ast.For):  # bound after its value
                 bound = self.end(node.iter if isinstance(node, ast.For) else node)
             elif isinstance(node, ast.stmt):
                 bound = 0
@@ -226,7 +225,7 @@ class _Finder:
 
 
 def _integer(node: ast.expr) -> int | None:
-    """The value of a whole number as it is written, with its minus sign."""
+    """The value of an integer literal, with its minus sign."""
     match node:
         case ast.Constant(value=int() as value) if not isinstance(value, bool):
             return value
@@ -236,7 +235,7 @@ def _integer(node: ast.expr) -> int | None:
 
 
 def _step(node: ast.expr) -> int | None:
-    """The whole number that is added to something here, or taken from it."""
+    """The integer literal that ``node`` adds or subtracts."""
     match node:
         case ast.BinOp(op=ast.Add() | ast.Sub(), right=ast.Constant() as right):
             return _integer(right)

@@ -1,26 +1,14 @@
-"""Whose child is the next question?
+"""Questions of the source ``taught``: seeds in the first cycle, then new questions from the feedback.
 
-New questions are written after old ones. Which old ones depends on how they went: ``graded`` groups the questions of a
-feedback, ``apportion`` says how many children each group gets, ``laps`` goes round the members of one. Questions that
-are unjudged are in no group but ``random``, which does not look at grades. Nobody is asked here.
+The first cycle has the seed questions of a table or file, or else the teacher's; the teacher answers those without an
+answer. In a later cycle parents are chosen among the questions that the student attempted, as many of each grade as
+``ratio`` gives (``graded``, ``apportion``, ``round_robin``), and the teacher writes a question of each parent's kind.
+A question that is not new (``novelty``) is refused and another requested, up to a limit; then the source is exhausted,
+which its facts report. Every row names its parent and the grade that it was written for.
 
-How does one cycle come to its questions?
-
-A ``Drawing`` is what ``taught`` does for one cycle. For the first it takes the seeds, given or the teacher's own; for a
-later one it goes round the parents of a grade, has the teacher write a question of each one's kind, refuses what is not
-new and asks again, until there are enough or the tries are used up. Every answer is proved where it can be: a TinyPy
-program is run, others are put to ``right``. How many questions of which grade there should be is ``taught``'s to say.
-
-What does the student get to learn next, when a teacher sees what it got wrong?
-
-The source ``taught``. The first cycle has seed questions, the teacher's own or a table that is handed in, answered by
-the teacher where the answer is missing. Each later cycle has new questions: parents are drawn from what the student
-was asked, so many of each grade as ``ratio`` says, and the teacher writes one of their kind for each. What is not new
-is refused (``novelty``) and asked for again, a few times over; then the source has run dry and says so. Every row knows
-its parent and the grade that it was written for. How one cycle asks and proves is ``drawing``'s.
-
-Which questions are graded how is decided in ``feedback``, which samples are held out by whoever makes the corpus: all
-that is known to it is not new here.
+Answers are verified where possible: a TinyPy program is run, other answers go to ``right``. Unjudged questions belong
+to no group but ``random``, which ignores grades. ``attempts`` grades questions; the corpus holds samples out, and every
+sample in ``Feedback.known`` counts as existing here.
 """
 
 from __future__ import annotations
@@ -35,136 +23,200 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..errors import DataError, RecipeError, did_you_mean
+from ..errors import DataError
 from ..programs import commented, run_program
-from ..stage import Event, Events, Feedback, ignore_events
+from ..stage import Event, Feedback
 from ..table import SCHEMA, dedupe, make_table
 from ..teacher.teacher import GRADES, used_since
 from .novelty import OUTPUT, Contamination, Known, Refusals, refusal
+from .question_options import QuestionOptions
 
 if TYPE_CHECKING:
-    from ..table import ReadReport
-    from ..teacher import Question, Teacher
-    from . import Right
+    from ..teacher import Question
 
-__all__ = ["Drawing", "RanDry", "Taught", "apportion", "draw_of", "graded", "laps", "texts"]
+__all__ = ["QuestionDraw", "RanDry", "apportion", "graded", "round_robin", "sample_index", "texts"]
+
+
+class RanDry(DataError):
+    """No new question for a cycle; the run ends with the cycles before it."""
 
 
 def graded(table: pa.Table | None, grade: Literal["feedback", "random"]) -> dict[str, pa.Table]:
-    """The questions of a feedback, each once, by grade; or all of them as ``random``."""
+    """Unique questions of a feedback by grade, or all of them as ``random``."""
     if table is None or not table.num_rows:
         return {}
     questions = dedupe(table, "id").table
     grades = pc.cast(questions["grade"], pa.string())
-    parts = {name: questions.filter(pc.equal(grades, name)) for name in GRADES}
+    groups = {name: questions.filter(pc.equal(grades, name)) for name in GRADES}
     if grade == "random":
-        parts = {"random": questions}
-    found = {name: part for name, part in parts.items() if part.num_rows}
+        groups = {"random": questions}
     return {
-        name: make_table({n: part[n] for n in SCHEMA.names if n in part.column_names}) for name, part in found.items()
+        name: make_table({column: group[column] for column in SCHEMA.names if column in group.column_names})
+        for name, group in groups.items()
+        if group.num_rows
     }
 
 
 def apportion(
     count: int, ratio: Mapping[str, float], groups: Mapping[str, pa.Table]
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """How many questions of each grade to ask for, and how many of those without parents the others take over."""
+    """Number of questions for each grade, and the numbers that grades without parents leave to the others."""
     weights = {name: share for name, share in ratio.items() if share > 0}
-    ideal = _parted(count, weights)
-    there = {name: share for name, share in weights.items() if name in groups}
-    return _parted(count, there), {name: number for name, number in ideal.items() if name not in there and number}
+    ideal = _largest_remainder(count, weights)
+    present = {name: share for name, share in weights.items() if name in groups}
+    moved = {name: number for name, number in ideal.items() if name not in present and number}
+    return _largest_remainder(count, present), moved
 
 
-def _parted(count: int, weights: Mapping[str, float]) -> dict[str, int]:
+def _largest_remainder(count: int, weights: Mapping[str, float]) -> dict[str, int]:
     """``count`` in proportion to ``weights``, rounded by largest remainder; earlier names win ties."""
     total = sum(weights.values())
     exact = {name: count * weight / total for name, weight in weights.items()}
-    parts = {name: int(share) for name, share in exact.items()}
-    for name in sorted(exact, key=lambda name: parts[name] - exact[name])[: count - sum(parts.values())]:
-        parts[name] += 1
-    return parts
+    numbers = {name: int(share) for name, share in exact.items()}
+    for name in sorted(exact, key=lambda name: numbers[name] - exact[name])[: count - sum(numbers.values())]:
+        numbers[name] += 1
+    return numbers
 
 
-def laps(parents: int, seed: int) -> Callable[[int], tuple[int, list[int]]]:
-    """A function that gives the next parents, at most so many, and their draw.
+def round_robin(parents: int, seed: int) -> Callable[[int], tuple[int, list[int]]]:
+    """A function that returns the pass number and the next parents of that pass, at most a given number.
 
-    In one draw no parent comes twice, because the same request and draw mean the same reply. Each draw goes through
-    all parents in an order of its own.
+    Each pass visits every parent once, in an order of its own. No parent occurs twice in a pass, since an equal request
+    with an equal sample index returns an equal reply.
     """
     generator = np.random.default_rng(seed)
-    draw = -1
+    number = -1
     order: list[int] = []
 
-    def some(most: int) -> tuple[int, list[int]]:
-        nonlocal draw, order
+    def following(limit: int) -> tuple[int, list[int]]:
+        nonlocal number, order
         if not order:
-            draw, order = draw + 1, generator.permutation(parents).tolist()
-        taken, order = order[:most], order[most:]
-        return draw, taken
+            number, order = number + 1, generator.permutation(parents).tolist()
+        rows, order = order[:limit], order[limit:]
+        return number, rows
 
-    return some
+    return following
 
 
-DRAWS = 1_000
-"""A cycle's first so many draws follow those of the cycle before; further ones lie beyond those of all cycles."""
+PASSES = 1_000
+"""Passes whose sample indices follow those of the cycle before; further passes lie beyond those of all cycles."""
 CYCLES = 1_000_000
 """More cycles than any run has."""
 
 
 @dataclass
-class Drawing:
-    """One ``Taught.draw`` on its way; what it finds is counted in ``source.facts`` and ``refusals``."""
+class QuestionDraw:
+    """The samples of one cycle; counts go to ``facts`` and ``refusals``.
 
-    source: Taught
+    ``facts``: ``cycle``, ``kept``, ``new``, ``learnt`` (rows of earlier cycles), ``asked``, ``refused`` by cause, and
+    ``dry``, the reason for too few questions, or None. With seeds also ``seeds``: the number of seeds, of duplicate
+    ids, of those beyond ``count``, and the counts of the seed file. After the first cycle also, by grade, ``parents``
+    (candidates), ``wanted``, ``had``, and ``moved`` (of a grade without parents, left to the others).
+    """
+
+    options: QuestionOptions
     cycle: int
-    evaluated: Contamination
-    refusals: Refusals
+    facts: dict[str, Any]
+    refusals: Refusals = field(default_factory=Refusals)
     known: Known = field(default_factory=Known)
 
+    def __post_init__(self) -> None:
+        """Index the evaluation's problems and reset the facts."""
+        self.evaluated = Contamination(self.options.evaluation)
+        self.facts.clear()
+        self.facts.update(cycle=self.cycle, asked=0, learnt=0, dry=None)
+
+    def table(self, feedback: Feedback) -> pa.Table:
+        """The samples of the cycle, in ``table.SCHEMA``; deterministic.
+
+        Raises ``DataError`` when no seed is usable or the seeds are the evaluation's problems, ``RanDry`` when a later
+        cycle has no new question.
+        """
+        options, teacher = self.options, self.options.teacher
+        before = deepcopy(dict(teacher.facts))
+        questions = self.later(feedback) if self.cycle else self.first()
+        self.facts.update(new=questions.num_rows, refused=self.refusals.facts())
+        if "requests" in teacher.facts:
+            self.facts["teacher"] = used_since(before, teacher.facts)
+        if not questions.num_rows and not (self.cycle and options.new == 0):
+            raise self._exhausted()
+        earlier = self._earlier(feedback) if self.cycle and (options.accumulate or options.new == 0) else None
+        tables = [questions] if earlier is None else [earlier, questions]
+        self.facts.update(
+            learnt=0 if earlier is None else earlier.num_rows, kept=sum(table.num_rows for table in tables)
+        )
+        return pa.concat_tables([table.cast(SCHEMA) for table in tables]).unify_dictionaries().combine_chunks()
+
     def first(self) -> pa.Table:
-        """The seeds that are right and are no problems of the evaluation."""
-        source = self.source
-        table = source.seeds
+        """The seed questions with correct answers that are no problems of the evaluation."""
+        options, table = self.options, self.options.seed_table
         if table is None:
-            questions = source.teacher.seeds(source.count, seed=source.seed)
-            source.facts["asked"] += len(questions)
+            questions = options.teacher.seeds(options.count, seed=options.seed)
+            self.facts["asked"] += len(questions)
             table = _table(questions)
         else:
-            self._check_apart(table)
+            self._check_seeds(table)
             unique = dedupe(table.select(SCHEMA.names).cast(SCHEMA), "id")
-            given, table = table.num_rows, _chosen(unique.table, source.count, source.seed)
+            number, table = table.num_rows, _random_rows(unique.table, options.count, options.seed)
             beyond = unique.table.num_rows - table.num_rows
-            source.facts["seeds"] = {**source.read, "given": given, "duplicates": unique.dropped, "beyond": beyond}
-        table = self._kept(table, [self.evaluated.refuses(prompt) for prompt in texts(table, "prompt")])
+            self.facts["seeds"] = {
+                **options.seed_facts,
+                "given": number,
+                "duplicates": unique.dropped,
+                "beyond": beyond,
+            }
+        table = self._accepted(table, [self.evaluated.refuses(prompt) for prompt in texts(table, "prompt")])
         return self._answered(table, draw=0)
 
-    def later(self, grade: str, parents: pa.Table, number: int) -> pa.Table:
-        """Up to ``number`` new questions with their answers, each of the kind of one of ``parents``."""
-        source = self.source
-        asking = "middle" if grade == "random" else grade
-        following = laps(parents.num_rows, _seed(source.seed, self.cycle, grade))
-        left = number * (1 + source.rounds)
-        made: list[pa.Table] = [SCHEMA.empty_table()]
-        had = 0
-        source.events(Event("start", f"new {grade} questions", 0, number))
-        while had < number and left:
-            lap, rows = following(min(number - had, left))
-            draw = draw_of(self.cycle, lap)
-            left -= len(rows)
-            source.facts["asked"] += len(rows)
-            some = parents.take(rows)
-            questions = source.teacher.questions(some, grade=asking, draw=draw)
-            fresh = self._fresh(zip(texts(some, "id"), questions, strict=True))
-            made.append(self._answered(_table(*fresh, grade=grade), draw=draw))
-            had += made[-1].num_rows
-            source.events(Event("advance", f"new {grade} questions", had, number))
-        source.events(Event("finish", f"new {grade} questions", had, number))
-        return pa.concat_tables(made)
+    def later(self, feedback: Feedback) -> pa.Table:
+        """New questions after the graded questions of ``feedback``."""
+        options = self.options
+        groups = graded(feedback.table, options.grade)
+        ratio = {"random": 1.0} if options.grade == "random" else options.ratio
+        count = options.count if options.new is None else options.new
+        goals, moved = apportion(count, ratio, groups)
+        self.facts.update(parents={name: group.num_rows for name, group in groups.items()}, wanted=goals, moved=moved)
+        known = feedback.known if feedback.known is not None else feedback.table
+        # A sample of several cycles is compared once: every new question is compared with all existing ones.
+        self.known = Known(dict.fromkeys(texts(known, "prompt") if known is not None else ()), limit=options.limit)
+        tables = {name: self.children(name, groups[name], number) for name, number in goals.items() if number}
+        numbers = {name: table.num_rows for name, table in tables.items()}
+        self.facts.update(had=numbers)
+        short = [
+            f"{numbers[name]} of {number} {name}" for name, number in goals.items() if numbers.get(name, 0) < number
+        ]
+        if short:
+            self.facts["dry"] = f"new questions had: {', '.join(short)}"
+        if count and not goals:
+            self.facts["dry"] = "no question has a grade that new ones are written for"
+        return pa.concat_tables([SCHEMA.empty_table(), *tables.values()])
 
-    def _fresh(self, written: Iterator[tuple[str, Question | None]]) -> tuple[list[Question], list[str]]:
-        """The questions that may be asked, and their parents' ids; from now on they are known."""
+    def children(self, grade: str, parents: pa.Table, number: int) -> pa.Table:
+        """Up to ``number`` new questions with answers, each of the kind of one of ``parents``."""
+        options, task = self.options, f"new {grade} questions"
+        following = round_robin(parents.num_rows, _seed(options.seed, self.cycle, grade))
+        budget = number * (1 + options.rounds)
+        tables: list[pa.Table] = [SCHEMA.empty_table()]
+        count = 0
+        options.events(Event("start", task, 0, number))
+        while count < number and budget:
+            pass_number, rows = following(min(number - count, budget))
+            draw = sample_index(self.cycle, pass_number)
+            budget -= len(rows)
+            self.facts["asked"] += len(rows)
+            batch = parents.take(rows)
+            questions = options.teacher.questions(batch, grade="middle" if grade == "random" else grade, draw=draw)
+            fresh = self._fresh(zip(texts(batch, "id"), questions, strict=True))
+            tables.append(self._answered(_table(*fresh, grade=grade), draw=draw))
+            count += tables[-1].num_rows
+            options.events(Event("advance", task, count, number))
+        options.events(Event("finish", task, count, number))
+        return pa.concat_tables(tables)
+
+    def _fresh(self, children: Iterator[tuple[str, Question | None]]) -> tuple[list[Question], list[str]]:
+        """The accepted questions and their parents' ids; accepted questions count as existing from here on."""
         questions, parents = [], []
-        for parent, question in written:
+        for parent, question in children:
             cause = "no_question" if question is None else refusal(question.prompt, self.known, self.evaluated)
             if question is None or cause is not None:
                 self.refusals.count(cause or "no_question")
@@ -175,41 +227,41 @@ class Drawing:
         return questions, parents
 
     def _answered(self, table: pa.Table, draw: int) -> pa.Table:
-        """The rows that have an answer, and one that is not known to be wrong or the evaluation's."""
+        """The rows with an answer that is neither proved wrong nor the evaluation's."""
         answers = texts(table, "answer")
         missing = [row for row, answer in enumerate(answers) if not answer]
         if missing:
-            found = self.source.teacher.answers(table.take(missing), draw=draw)
-            for row, answer in zip(missing, found, strict=True):
+            replies = self.options.teacher.answers(table.take(missing), draw=draw)
+            for row, answer in zip(missing, replies, strict=True):
                 answers[row] = answer or ""
             column = SCHEMA.get_field_index("answer")
             table = table.set_column(column, SCHEMA.field(column), pa.array(answers, pa.large_string()))
-        table = self._kept(table, [None if answer else "unanswered" for answer in answers])
-        return self._kept(table, self._wrong(table))
+        table = self._accepted(table, [None if answer else "unanswered" for answer in answers])
+        return self._accepted(table, self._wrong(table))
 
     def _wrong(self, table: pa.Table) -> list[str | None]:
-        """Why the answer of each row cannot stand, None where nothing speaks against it."""
+        """Cause of refusal for each row's answer, None for an acceptable one."""
         prompts, answers = texts(table, "prompt"), texts(table, "answer")
         causes = [
-            _unproved(prompt, answer) if prompt.endswith(OUTPUT) else self.evaluated.refuses(answer)
+            _output_fault(prompt, answer) if prompt.endswith(OUTPUT) else self.evaluated.refuses(answer)
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
-        others = [row for row, prompt in enumerate(prompts) if causes[row] is None and not prompt.endswith(OUTPUT)]
-        if others and self.source.right is not None:
-            verdicts = self.source.right(table.take(others), [answers[row] for row in others])
-            for row, verdict in zip(others, verdicts, strict=True):
+        rows = [row for row, prompt in enumerate(prompts) if causes[row] is None and not prompt.endswith(OUTPUT)]
+        if rows and self.options.right is not None:
+            verdicts = self.options.right(table.take(rows), [answers[row] for row in rows])
+            for row, verdict in zip(rows, verdicts, strict=True):
                 causes[row] = "wrong_answer" if verdict is False else None
         return causes
 
-    def _kept(self, table: pa.Table, causes: Sequence[str | None]) -> pa.Table:
-        """The rows without a cause against them; the others are counted."""
+    def _accepted(self, table: pa.Table, causes: Sequence[str | None]) -> pa.Table:
+        """The rows without a cause of refusal; the causes are counted."""
         for cause in causes:
             if cause is not None:
                 self.refusals.count(cause)
         return table.filter(pa.array([cause is None for cause in causes], pa.bool_()))
 
-    def _check_apart(self, seeds: pa.Table) -> None:
-        """``DataError`` when half of the seeds or of the evaluation's texts are the same: it is the same file."""
+    def _check_seeds(self, seeds: pa.Table) -> None:
+        """Raise ``DataError`` when half of the seeds or of the evaluation's texts are equal: it is the same file."""
         same = sum(self.evaluated.holds(prompt) for prompt in texts(seeds, "prompt"))
         if same and 2 * same >= min(seeds.num_rows, len(self.evaluated)):
             raise DataError(
@@ -219,35 +271,55 @@ class Drawing:
                 hint="other seeds, or another evaluation",
             )
 
+    def _earlier(self, feedback: Feedback) -> pa.Table:
+        """Unique samples of earlier cycles; only rejected answers from the seeds stay, others are delivered anew."""
+        if feedback.learnt is None:
+            raise DataError("there are no samples of former cycles", where="source taught", given="an empty feedback")
+        table = dedupe(feedback.learnt.select(SCHEMA.names), "text").table
+        answers: dict[str, str | None] = {}
+        seeds = self.options.seed_table
+        if seeds is not None and "rejected" in seeds.column_names:
+            answers = dict(zip(texts(seeds, "id"), seeds["rejected"].to_pylist(), strict=True))
+        rejected = pa.array([answers.get(id) for id in texts(table, "id")], pa.large_string())
+        return table.set_column(SCHEMA.get_field_index("rejected"), SCHEMA.field("rejected"), rejected)
 
-def draw_of(cycle: int, lap: int) -> int:
-    """The teacher's draw for a cycle's walk number ``lap`` round its parents. No two walks of any cycles share one, or
-    a reply would come twice."""
-    more, within = divmod(lap, DRAWS)
-    return more * DRAWS * CYCLES + cycle * DRAWS + within
+    def _exhausted(self) -> DataError:
+        causes = ", ".join(f"{cause} {number}" for cause, number in self.refusals.facts().items())
+        causes = causes or "nothing was asked"
+        if self.cycle == 0:
+            return DataError("no seed question can be used", where="source taught", given=causes)
+        reason = self.facts["dry"] or "no new question"
+        self.facts["dry"] = reason
+        return RanDry(f"the source has run dry in cycle {self.cycle}: {reason}", where="source taught", given=causes)
+
+
+def sample_index(cycle: int, pass_number: int) -> int:
+    """Sample index of a pass over the parents of ``cycle``; unique, so that cached replies are not reused."""
+    block, index = divmod(pass_number, PASSES)
+    return block * PASSES * CYCLES + cycle * PASSES + index
 
 
 def _seed(seed: int, cycle: int, grade: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{cycle}/{grade}".encode(), digest_size=8).digest(), "little")
 
 
-def _chosen(table: pa.Table, count: int, seed: int) -> pa.Table:
-    """``count`` rows of a larger table, drawn by ``seed``, in the table's order."""
+def _random_rows(table: pa.Table, count: int, seed: int) -> pa.Table:
+    """``count`` rows of a larger table, chosen by ``seed``, in the table's order."""
     if table.num_rows <= count:
         return table
     return table.take(np.sort(np.random.default_rng(seed).permutation(table.num_rows)[:count]))
 
 
 def _table(questions: Sequence[Question], parents: Sequence[str] | None = None, grade: str | None = None) -> pa.Table:
-    """The questions as samples; an answer that is not known is empty."""
+    """The questions as samples; a missing answer is empty."""
     return make_table(
         {
-            "prompt": [each.prompt for each in questions],
-            "answer": [each.answer or "" for each in questions],
-            "tests": [each.tests for each in questions],
-            "level": [each.level for each in questions],
-            "category": [grade or each.category for each in questions],
-            "language": [each.language for each in questions],
+            "prompt": [question.prompt for question in questions],
+            "answer": [question.answer or "" for question in questions],
+            "tests": [question.tests for question in questions],
+            "level": [question.level for question in questions],
+            "category": [grade or question.category for question in questions],
+            "language": [question.language for question in questions],
             "parent": parents if parents is not None else [None] * len(questions),
             "source": ["taught"] * len(questions),
         }
@@ -256,142 +328,14 @@ def _table(questions: Sequence[Question], parents: Sequence[str] | None = None, 
 
 def texts(table: pa.Table, column: str) -> list[str]:
     """A column of texts as a list."""
-    found: list[str] = table[column].to_pylist()
-    return found
+    values: list[str] = table[column].to_pylist()
+    return values
 
 
-def _unproved(program: str, answer: str) -> str | None:
-    """Why ``answer`` is not what ``program`` prints: ``cannot_run`` or ``wrong_answer``; None when it is."""
+def _output_fault(program: str, answer: str) -> str | None:
+    """``cannot_run`` or ``wrong_answer`` when ``answer`` is not the output of ``program``, else None."""
     try:
-        printed = commented(run_program(program))
+        output = commented(run_program(program))
     except DataError:
         return "cannot_run"
-    return None if printed == answer else "wrong_answer"
-
-
-RATIO: Mapping[str, float] = {"hard": 1.0, "easy": 1.0}
-
-
-class RanDry(DataError):
-    """No new question could be had: whoever asked ends well with what there is."""
-
-
-@dataclass(frozen=True)
-class Taught:
-    """Questions and answers of a teacher.
-
-    ``count`` questions in the first cycle, at most that many of ``seeds`` when these are given; ``new`` ones in each
-    later cycle (None: ``count``; 0: none, the same samples again). ``ratio`` weighs the grades that parents are drawn
-    from; with ``grade="random"`` parents are drawn whatever their grade. A refused question is asked for again, up to
-    ``rounds`` times as many as are wanted. With ``accumulate`` a cycle has the samples learnt before it too. ``limit``
-    is that of ROUGE-L, ``evaluation`` the texts of the problems that the student is examined with
-    (``novelty.problem_texts``). ``read`` tells what of the file of seeds could not be used, ``report``
-    names its rows, and ``origin`` is the file's fingerprint.
-
-    ``facts`` of the last ``draw``: ``cycle``, ``kept``, ``new``, ``learnt`` (rows from former cycles), ``asked``,
-    ``refused`` by cause, and ``dry``, why there are fewer than wanted, or None. Of seeds that are given also ``seeds``:
-    how many there were, those whose id came before, those beyond ``count``, and what ``read`` tells.
-    After the first cycle also, by grade, ``parents`` (questions there were), ``wanted``, ``had``, and ``moved`` (of a
-    grade without parents, so that others have more).
-    """
-
-    teacher: Teacher
-    count: int
-    new: int | None = None
-    seed: int = 0
-    seeds: pa.Table | None = field(default=None, repr=False)
-    read: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    report: ReadReport | None = field(default=None, compare=False, repr=False)
-    origin: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    ratio: Mapping[str, float] = field(default_factory=lambda: dict(RATIO))
-    grade: Literal["feedback", "random"] = "feedback"
-    rounds: int = 3
-    accumulate: bool = True
-    limit: float = 0.7
-    evaluation: Sequence[str] = field(default=(), repr=False)
-    right: Right | None = field(default=None, compare=False, repr=False)
-    events: Events = field(default=ignore_events, compare=False, repr=False)
-    facts: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        """``RecipeError`` for options that cannot be used."""
-        for name, least in (("count", 1), ("new", 0), ("rounds", 0)):
-            given = getattr(self, name)
-            if given is not None and given < least:
-                raise RecipeError("too few", where=f"source.{name}", given=given, allowed=f"whole numbers from {least}")
-        if not 0 < self.limit <= 1:
-            raise RecipeError("ROUGE-L has no such limit", where="source.limit", given=self.limit, allowed="0 to 1")
-        for name, share in self.ratio.items():
-            if name not in GRADES:
-                hint = did_you_mean(name, GRADES)
-                raise RecipeError(
-                    "no such grade", where="source.ratio", given=name, allowed=", ".join(GRADES), hint=hint
-                )
-            if not 0 <= share < float("inf"):
-                raise RecipeError("a share is a weight", where=f"source.ratio.{name}", given=share, allowed="0 or more")
-        if not sum(self.ratio.values()):
-            raise RecipeError("no grade has a share", where="source.ratio", given=dict(self.ratio))
-
-    def draw(self, cycle: int, feedback: Feedback) -> pa.Table:
-        """The samples of a cycle, in ``table.SCHEMA``; the same call gives the same table.
-
-        Raises ``DataError`` when no seed can be used or the seeds are the evaluation's own problems, ``RanDry`` when a
-        later cycle has not one new question.
-        """
-        self.facts.clear()
-        self.facts.update(cycle=cycle, asked=0, learnt=0, dry=None)
-        before = deepcopy(dict(self.teacher.facts))
-        refusals = Refusals()
-        drawing = Drawing(self, cycle, Contamination(self.evaluation), refusals)
-        if cycle == 0:
-            made = drawing.first()
-        else:
-            made = self._later(drawing, feedback)
-        self.facts.update(new=made.num_rows, refused=refusals.facts())
-        if "requests" in self.teacher.facts:
-            self.facts["teacher"] = used_since(before, self.teacher.facts)
-        if not made.num_rows and not (cycle and self.new == 0):
-            raise self._nothing(cycle, refusals)
-        learnt = self._learnt(feedback) if cycle and (self.accumulate or self.new == 0) else None
-        parts = [made] if learnt is None else [learnt, made]
-        self.facts.update(learnt=0 if learnt is None else learnt.num_rows, kept=sum(part.num_rows for part in parts))
-        return pa.concat_tables([part.cast(SCHEMA) for part in parts]).unify_dictionaries().combine_chunks()
-
-    def _later(self, drawing: Drawing, feedback: Feedback) -> pa.Table:
-        """New questions from what the student got wrong and right."""
-        groups = graded(feedback.table, self.grade)
-        ratio = {"random": 1.0} if self.grade == "random" else self.ratio
-        count = self.count if self.new is None else self.new
-        wanted, moved = apportion(count, ratio, groups)
-        self.facts.update(parents={name: group.num_rows for name, group in groups.items()}, wanted=wanted, moved=moved)
-        known = feedback.known if feedback.known is not None else feedback.table
-        # A sample that several cycles learnt is known once: every new question is compared with all of them.
-        drawing.known = Known(dict.fromkeys(texts(known, "prompt") if known is not None else ()), limit=self.limit)
-        made = [drawing.later(name, groups[name], number) for name, number in wanted.items() if number]
-        had = {name: part.num_rows for name, part in zip((n for n in wanted if wanted[n]), made, strict=True)}
-        self.facts.update(had=had)
-        short = [f"{had[name]} of {number} {name}" for name, number in wanted.items() if had.get(name, 0) < number]
-        if short:
-            self.facts["dry"] = f"new questions had: {', '.join(short)}"
-        if count and not wanted:
-            self.facts["dry"] = "no question has a grade that new ones are written for"
-        return pa.concat_tables([SCHEMA.empty_table(), *made])
-
-    def _learnt(self, feedback: Feedback) -> pa.Table:
-        """What former cycles taught, each sample once; its faulty answer is delivered anew unless the seeds gave it."""
-        if feedback.learnt is None:
-            raise DataError("there are no samples of former cycles", where="source taught", given="an empty feedback")
-        table = dedupe(feedback.learnt.select(SCHEMA.names), "text").table
-        given: dict[str, str | None] = {}
-        if self.seeds is not None and "rejected" in self.seeds.column_names:
-            given = dict(zip(texts(self.seeds, "id"), self.seeds["rejected"].to_pylist(), strict=True))
-        rejected = pa.array([given.get(id) for id in texts(table, "id")], pa.large_string())
-        return table.set_column(SCHEMA.get_field_index("rejected"), SCHEMA.field("rejected"), rejected)
-
-    def _nothing(self, cycle: int, refusals: Refusals) -> DataError:
-        causes = ", ".join(f"{cause} {times}" for cause, times in refusals.facts().items()) or "nothing was asked"
-        if cycle == 0:
-            return DataError("no seed question can be used", where="source taught", given=causes)
-        reason = self.facts["dry"] or "no new question"
-        self.facts["dry"] = reason
-        return RanDry(f"the source has run dry in cycle {cycle}: {reason}", where="source taught", given=causes)
+    return None if output == answer else "wrong_answer"

@@ -1,29 +1,18 @@
-"""What does the student's last layer hold of an attempt, as one row of figures?
+"""The judge ``scoring``: a scoring model trained on the teacher's rubric points.
 
-One forward pass over prompt and attempt. The figures: the mean of the last hidden states over the prompt and over the
-attempt, the mean and the least log-probability of the attempt's tokens, and the logarithm of their number; the end of
-the text counts as a token. Of a prompt that does not fit into the context with its attempt, the end is read.
-What is learnt from these rows is the affair of ``scoring``. torch is imported when they are asked for.
+The teacher's rubric judges a ``share`` of the questions. On the completions with points, a *scoring model* is trained:
+ridge regression from pooled hidden states of the student (``pooled``) to points / 6. It then judges the completions
+without points. Its agreement with the teacher is measured on held-out questions (Spearman's rank correlation, mean
+absolute error beside that of a constant). With too few grades, or too little agreement, the other completions stay
+``unjudged`` with that cause. A model belongs to the student whose hidden states it was trained on; another student is
+refused.
 
-How does a small model learn the teacher's points, and how far does it agree with them?
+Features of a completion, from one forward pass over prompt and completion: the mean of the last hidden states over the
+prompt and over the completion, the mean and the least log-probability of the completion's tokens, and the logarithm of
+their number, the end token included. A prompt that exceeds the context with its completion is truncated at the left.
 
-A ``ScoringModel`` is ridge regression on standardised features, solved in closed form; its strength is the one with
-the least leave-one-out error. ``train`` holds some questions out and measures the agreement there: Spearman's rank
-correlation and the mean absolute error, beside the error of always saying the mean. Where features and points come
-from, and when the model is asked, is said in ``scoring``.
-
-Can a small model learn the teacher's points and judge in its place?
-
-The teacher's rubric is asked about a ``share`` of the questions. On the attempts it could grade, a *scoring model* is
-trained: a ridge regression (``scoring_model``) from what the student's own last layer holds of an attempt (``hidden``)
-to points / 6. It then judges the attempts that the teacher was not asked about.
-
-How far it agrees with the teacher is measured on a part of the graded questions that it did not learn from. Too few
-grades, or too little agreement, and the rest stays ``unjudged`` with that cause. A model belongs to the student whose
-hidden states it learnt; with any other it refuses to judge.
-
-2408.03680 trains a scoring model from the teacher's scores; which one is not known. A linear head on the student's own
-states is the least that works for a student of any size, and costs one forward pass.
+2408.03680 trains a scoring model from the teacher's scores without further description. A linear head on the student's
+hidden states is the simplest one that works for a student of any size, and costs one forward pass.
 """
 
 from __future__ import annotations
@@ -41,7 +30,7 @@ from ..errors import DataError, RecipeError
 from ..options import strict
 from ..stage import Events, ignore_events
 from .judge import Grader, Judge, View, distinct, need_grader, spread, taken, unjudged
-from .rubric_judge import MOST, Rubric, check_passing
+from .rubric_judge import MAX_POINTS, Rubric, check_passing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,8 +44,8 @@ __all__ = [
     "features",
     "judge_with",
     "load_scoring_model",
-    "part_of",
     "pooled",
+    "random_share",
     "scoring",
     "spearman",
     "train",
@@ -68,33 +57,33 @@ Tokens = npt.NDArray[np.int64]
 
 
 def pooled(student: Any, prompts: Sequence[str], attempts: Sequence[str], batch: int) -> list[States | None]:
-    """Rows of 2 × hidden size + 3 figures; None where a text cannot be encoded."""
+    """Rows of 2 × hidden size + 3 features; None where a text cannot be encoded."""
     import torch
 
     from ..model.vocabulary import Vocabulary
 
     model, vocabulary = student.model, Vocabulary(student.tokenizer)
-    found: list[States | None] = [None] * len(prompts)
+    rows: list[States | None] = [None] * len(prompts)
     encoded: list[tuple[int, Tokens, int]] = []
     for row, (prompt, attempt) in enumerate(zip(prompts, attempts, strict=True)):
         tokens = _tokens(vocabulary, student, prompt, attempt)
         if tokens is not None:
             encoded.append((row, *tokens))
-    # Neighbours of about one length: little is padded.
-    encoded.sort(key=lambda each: (len(each[1]), each[0]))
+    # Neighbours of similar length need little padding.
+    encoded.sort(key=lambda item: (len(item[1]), item[0]))
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
             for start in range(0, len(encoded), batch):
-                _read(model, encoded[start : start + batch], found)
+                _pool(model, encoded[start : start + batch], rows)
     finally:
         model.train(training)
-    return found
+    return rows
 
 
 def _tokens(vocabulary: Any, student: Any, prompt: str, attempt: str) -> tuple[Tokens, int] | None:
-    """All tokens, and how many of them are the prompt's."""
+    """All tokens, and the number of those of the prompt."""
     (pair,) = vocabulary.pairs([prompt], [attempt])
     if pair is None:
         return None
@@ -107,35 +96,37 @@ def _tokens(vocabulary: Any, student: Any, prompt: str, attempt: str) -> tuple[T
     return np.concatenate([before, after]), len(before)
 
 
-def _read(model: Any, some: Sequence[tuple[int, Tokens, int]], found: list[States | None]) -> None:
+def _pool(model: Any, batch: Sequence[tuple[int, Tokens, int]], rows: list[States | None]) -> None:
+    """Fill ``rows`` with the features of ``batch``: (row, tokens, number of prompt tokens)."""
     import torch
 
-    ids = np.zeros((len(some), max(len(tokens) for _, tokens, _ in some)), dtype=np.int64)
-    for line, (_, tokens, _) in zip(ids, some, strict=True):
-        # Padding stands on the right, where a causal model does not look.
+    ids = np.zeros((len(batch), max(len(tokens) for _, tokens, _ in batch)), dtype=np.int64)
+    for line, (_, tokens, _) in zip(ids, batch, strict=True):
+        # Padding on the right has no effect in a causal model.
         line[: len(tokens)] = tokens
     states = model.get_decoder()(input_ids=torch.from_numpy(ids).to(model.device), use_cache=False).last_hidden_state
-    for state, (row, tokens, first) in zip(states, some, strict=True):
-        # The vocabulary may be large: only the columns that predict the attempt become logits, one text at a time.
+    for state, (row, tokens, first) in zip(states, batch, strict=True):
+        # The vocabulary may be large: only positions that predict the completion become logits, one text at a time.
         logits = model.get_output_embeddings()(state[first - 1 : len(tokens) - 1]).float()
-        written = torch.from_numpy(tokens[first:]).to(model.device)
-        likely = torch.log_softmax(logits, -1).gather(1, written[:, None])[:, 0]
-        held = [state[:first].float().mean(0), state[first : len(tokens)].float().mean(0)]
-        figures = torch.stack([likely.mean(), likely.min(), torch.tensor(float(np.log(len(written)))).to(likely)])
-        found[row] = torch.cat([*held, figures]).double().cpu().numpy()
+        completion = torch.from_numpy(tokens[first:]).to(model.device)
+        logprobs = torch.log_softmax(logits, -1).gather(1, completion[:, None])[:, 0]
+        means = [state[:first].float().mean(0), state[first : len(tokens)].float().mean(0)]
+        log_length = torch.tensor(float(np.log(len(completion)))).to(logprobs)
+        scalars = torch.stack([logprobs.mean(), logprobs.min(), log_length])
+        rows[row] = torch.cat([*means, scalars]).double().cpu().numpy()
 
 
 Numbers = npt.NDArray[np.float64]
 STRENGTHS = 10.0 ** np.arange(-2, 6)
-"""Ridge penalties that are tried, for standardised features."""
+"""Candidate ridge penalties, for standardised features."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a scoring model agrees with the teacher on ``held_out`` attempts, after learning from ``trained``.
+    """Agreement of a scoring model with the teacher on ``held_out`` completions, after training on ``trained``.
 
-    Errors are in scores (points / 6); ``constant_error`` is that of always saying the mean of what was learnt.
-    ``spearman`` is None where one side says the same of everything.
+    Errors are in scores (points / 6); ``constant_error`` is that of predicting the mean of the training scores.
+    ``spearman`` is None where one side is constant.
     """
 
     spearman: float | None
@@ -147,7 +138,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ScoringModel:
-    """Score = bias + weights · (features − mean) / scale, cut to [0, 1]. Arrays have shape (features,).
+    """Score = bias + weights · (features − mean) / scale, clipped to [0, 1]. Arrays have shape (features,).
 
     ``encoder`` is the SHA-256 of the student's weights that gave the features.
     """
@@ -161,8 +152,8 @@ class ScoringModel:
 
     def __call__(self, features: Numbers) -> Numbers:
         """Scores, shape (rows,), of features, shape (rows, features)."""
-        found: Numbers = np.clip(self.bias + (features - self.mean) / self.scale @ self.weights, 0.0, 1.0)
-        return found
+        scores: Numbers = np.clip(self.bias + (features - self.mean) / self.scale @ self.weights, 0.0, 1.0)
+        return scores
 
     def save(self, folder: str | Path) -> None:
         """Write ``scoring.safetensors`` and, last, ``scoring.json`` into ``folder``."""
@@ -171,8 +162,8 @@ class ScoringModel:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: getattr(self, name) for name in _ARRAYS}, folder / "scoring.safetensors")
-        told = {"bias": self.bias, "strength": self.strength, "encoder": self.encoder}
-        (folder / "scoring.json").write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+        content = {"bias": self.bias, "strength": self.strength, "encoder": self.encoder}
+        (folder / "scoring.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
 _ARRAYS = ("weights", "mean", "scale")
@@ -184,10 +175,10 @@ def load_scoring_model(folder: str | Path) -> ScoringModel:
 
     folder = Path(folder)
     try:
-        told = json.loads((folder / "scoring.json").read_text("utf-8"))
+        content = json.loads((folder / "scoring.json").read_text("utf-8"))
         arrays = load_file(folder / "scoring.safetensors")
-        return ScoringModel(arrays["weights"], arrays["mean"], arrays["scale"], **told)
-    # Broken files surface as whatever the parser beneath happens to raise.
+        return ScoringModel(arrays["weights"], arrays["mean"], arrays["scale"], **content)
+    # Broken files raise any error of the two parsers.
     except Exception as error:
         given = f"{type(error).__name__}: {error}"
         raise DataError("this folder holds no scoring model", where=folder, given=given) from error
@@ -196,74 +187,74 @@ def load_scoring_model(folder: str | Path) -> ScoringModel:
 def train(
     features: Numbers, scores: Numbers, questions: Sequence[str], *, encoder: str, held_out: float, seed: int
 ) -> tuple[ScoringModel, Agreement] | None:
-    """A scoring model of features (rows, features) and scores (rows,), and its agreement on questions held out.
+    """Train a scoring model on features (rows, features) and scores (rows,); return it and its held-out agreement.
 
-    None when the questions are too few to have some on both sides.
+    None with too few questions for both sides.
     """
     names = set(questions)
-    apart = set(part_of(questions, held_out, seed + 1))
-    if len(apart) == len(names):
+    test_questions = set(random_share(questions, held_out, seed + 1))
+    if len(test_questions) == len(names):
         return None
-    out = np.array([question in apart for question in questions])
+    out = np.array([question in test_questions for question in questions])
     model = _ridge(features[~out], scores[~out], encoder)
     return model, _agreement(model(features[out]), scores[out], float(scores[~out].mean()), int((~out).sum()))
 
 
 def _ridge(features: Numbers, scores: Numbers, encoder: str) -> ScoringModel:
     """Ridge regression on standardised features; the strength with the least leave-one-out error."""
-    mean, spread_ = features.mean(axis=0), features.std(axis=0)
-    scale = np.where(spread_ > 1e-8, spread_, 1.0)
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    scale = np.where(deviation > 1e-8, deviation, 1.0)
     bias = float(scores.mean())
-    left, values, right = np.linalg.svd((features - mean) / scale, full_matrices=False)
-    turned = left.T @ (scores - bias)
+    u, values, vt = np.linalg.svd((features - mean) / scale, full_matrices=False)
+    rotated = u.T @ (scores - bias)
 
     def error(strength: float) -> float:
-        """Leave-one-out error without fitting again: residual / (1 − leverage), the mean's leverage included."""
+        """Leave-one-out error in closed form: residual / (1 − leverage), the mean's leverage included."""
         shrunk = values**2 / (values**2 + strength)
-        leverage = left**2 @ shrunk + 1 / len(scores)
-        residual = scores - bias - left @ (shrunk * turned)
+        leverage = u**2 @ shrunk + 1 / len(scores)
+        residual = scores - bias - u @ (shrunk * rotated)
         return float(np.mean((residual / np.maximum(1 - leverage, 1e-6)) ** 2))
 
     strength = float(min(STRENGTHS, key=error))
-    weights = right.T @ (values / (values**2 + strength) * turned)
+    weights = vt.T @ (values / (values**2 + strength) * rotated)
     return ScoringModel(weights, mean, scale, bias, strength, encoder)
 
 
-def _agreement(said: Numbers, teacher: Numbers, constant: float, trained: int) -> Agreement:
-    """How ``said`` agrees with the teacher's scores; ``constant`` is what a model that knows nothing would say."""
+def _agreement(predictions: Numbers, teacher: Numbers, constant: float, trained: int) -> Agreement:
+    """Agreement of ``predictions`` with the teacher's scores; ``constant`` is the prediction of a constant model."""
     return Agreement(
-        spearman(said, teacher),
-        float(np.abs(said - teacher).mean()),
+        spearman(predictions, teacher),
+        float(np.abs(predictions - teacher).mean()),
         float(np.abs(constant - teacher).mean()),
         trained,
         len(teacher),
     )
 
 
-def spearman(one: Numbers, other: Numbers) -> float | None:
-    """The correlation of ranks, equal values sharing theirs; None where a side has one value only."""
-    ranks = [_ranks(each) - (len(each) - 1) / 2 for each in (one, other)]
+def spearman(first: Numbers, second: Numbers) -> float | None:
+    """Spearman's rank correlation, ties with their mean rank; None where a side is constant."""
+    ranks = [_ranks(values) - (len(values) - 1) / 2 for values in (first, second)]
     norm = float(np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
     return float(ranks[0] @ ranks[1]) / norm if norm else None
 
 
 def _ranks(values: Numbers) -> Numbers:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    found: Numbers = (np.cumsum(counts) - (counts + 1) / 2)[place]
-    return found
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Numbers = (np.cumsum(counts) - (counts + 1) / 2)[index]
+    return ranks
 
 
-def part_of(keys: Sequence[str], share: float, seed: int) -> list[str]:
-    """A share of the distinct ``keys``, at least one: no question stands on both sides."""
+def random_share(keys: Sequence[str], share: float, seed: int) -> list[str]:
+    """A random share of the distinct ``keys``, at least one."""
     names = sorted(set(keys))
     generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, 2**64 - 2], dtype=np.uint64)))
     order = generator.permutation(len(names))
     return [names[number] for number in order[: max(1, round(share * len(names)))]]
 
 
-LEAST_GRADED = 24
-"""Graded attempts below which nothing is learnt from them."""
-UNREADABLE = "the student's tokenizer does not know a character of it"
+MIN_GRADED = 24
+"""Least number of graded completions for training."""
+NOT_ENCODED = "it has a character outside the student's vocabulary"
 
 
 @strict("the judge 'scoring'")
@@ -276,8 +267,9 @@ def scoring(
     least_agreement: float = 0.2,
     passing: float = 5.0,
 ) -> Scoring:
-    """Asks the teacher about a ``share`` of the questions and learns to judge the rest; ``held_out`` of the graded
-    questions measure it, and below a Spearman correlation of ``least_agreement`` it does not judge."""
+    """Request the teacher's points for a ``share`` of the questions and train a model that judges the others; a share
+    ``held_out`` of the graded questions tests it, and below a Spearman correlation of ``least_agreement`` it is not
+    used."""
     check_passing("scoring", passing)
     faults = [
         f"{name}: must lie between 0 and 1 (given {value})"
@@ -293,7 +285,7 @@ def scoring(
 
 @dataclass(frozen=True)
 class Scoring:
-    """The judge ``scoring`` before it knows the student; see the module."""
+    """The judge ``scoring`` without its student; see the module docstring."""
 
     grader: Grader
     share: float = 0.5
@@ -302,13 +294,12 @@ class Scoring:
     passing: float = 5.0
 
     def by(self, student: Any, *, seed: int) -> ScoringJudge:
-        """The judge for this student. ``seed`` decides which questions the teacher is asked about."""
+        """The judge for ``student``. ``seed`` chooses the questions that the teacher judges."""
         return ScoringJudge(self, student, seed)
 
 
 class ScoringJudge:
-    """``Scoring`` with its student. ``facts`` tells counts and agreement, and ``model`` is what was learnt, of the
-    last call."""
+    """``Scoring`` with its student. ``facts`` (counts, agreement) and ``model`` belong to the last call."""
 
     proves = False
 
@@ -318,59 +309,63 @@ class ScoringJudge:
         self.model: ScoringModel | None = None
 
     def __call__(self, samples: pa.Table, attempts: Sequence[str], *, events: Events = ignore_events) -> list[View]:
-        """One view per row: the teacher's where it was asked, the scoring model's elsewhere."""
+        """One view per row: the teacher's for its share of the questions, the scoring model's for the others."""
         settings = self.settings
-        rows, place = distinct(samples, attempts)
-        asked, texts = taken(samples, rows), [attempts[row] for row in rows]
-        keys = asked.column("prompt").to_pylist()
-        ours = set(part_of(keys, settings.share, self.seed))
-        graded = [row for row, key in enumerate(keys) if key in ours]
+        rows, index = distinct(samples, attempts)
+        unique, texts = taken(samples, rows), [attempts[row] for row in rows]
+        keys = unique.column("prompt").to_pylist()
+        share = set(random_share(keys, settings.share, self.seed))
+        teacher_rows = [row for row, key in enumerate(keys) if key in share]
         rubric: Judge = Rubric(settings.grader, settings.passing)
-        told = rubric(taken(asked, graded), [texts[row] for row in graded], events=events)
-        views = dict(zip(graded, told, strict=True))
-        rest = [row for row in range(len(rows)) if row not in views]
-        views |= self._rest(asked, texts, views, rest, keys)
-        self.facts |= {"graded": len(graded), "unread": sum(view.score is None for view in told), "rest": len(rest)}
-        return spread(views, place)
+        grades = rubric(taken(unique, teacher_rows), [texts[row] for row in teacher_rows], events=events)
+        views = dict(zip(teacher_rows, grades, strict=True))
+        model_rows = [row for row in range(len(rows)) if row not in views]
+        views |= self._model_views(unique, texts, views, model_rows, keys)
+        self.facts |= {
+            "graded": len(teacher_rows),
+            "unread": sum(view.score is None for view in grades),
+            "rest": len(model_rows),
+        }
+        return spread(views, index)
 
-    def _rest(
+    def _model_views(
         self,
-        asked: pa.Table,
+        samples: pa.Table,
         texts: Sequence[str],
-        graded: Mapping[int, View],
-        rest: Sequence[int],
+        grades: Mapping[int, View],
+        rows: Sequence[int],
         keys: Sequence[str],
     ) -> dict[int, View]:
-        """Views of the rows that the teacher was not asked about."""
+        """The scoring model's views of ``rows``, after training on ``grades``."""
         settings = self.settings
         self.model, self.facts = None, {"agreement": None}
-        every = features(self.student, asked, texts)
-        known = [row for row, view in graded.items() if view.score is not None and every[row] is not None]
-        if len(known) < LEAST_GRADED:
-            return dict.fromkeys(rest, unjudged(f"fewer than {LEAST_GRADED} grades to learn from"))
-        scores = np.array([graded[row].score for row in known], dtype=np.float64)
-        found = train(
-            np.array([every[row] for row in known]),
+        inputs = features(self.student, samples, texts)
+        labelled = [row for row, view in grades.items() if view.score is not None and inputs[row] is not None]
+        if len(labelled) < MIN_GRADED:
+            return dict.fromkeys(rows, unjudged(f"fewer than {MIN_GRADED} grades to learn from"))
+        scores = np.array([grades[row].score for row in labelled], dtype=np.float64)
+        result = train(
+            np.array([inputs[row] for row in labelled]),
             scores,
-            [keys[row] for row in known],
+            [keys[row] for row in labelled],
             encoder=_encoder(self.student),
             held_out=settings.held_out,
             seed=self.seed,
         )
-        if found is None:
-            return dict.fromkeys(rest, unjudged("too few questions to hold some out"))
-        self.model, agreed = found
-        self.facts["agreement"] = asdict(agreed)
-        if agreed.spearman is None or agreed.spearman < settings.least_agreement:
-            return dict.fromkeys(rest, unjudged("the scoring model agrees too little with the teacher"))
-        return {row: self._view(every[row]) for row in rest}
+        if result is None:
+            return dict.fromkeys(rows, unjudged("too few questions to hold some out"))
+        self.model, agreement = result
+        self.facts["agreement"] = asdict(agreement)
+        if agreement.spearman is None or agreement.spearman < settings.least_agreement:
+            return dict.fromkeys(rows, unjudged("the scoring model agrees too little with the teacher"))
+        return {row: self._view(inputs[row]) for row in rows}
 
-    def _view(self, found: Numbers | None) -> View:
-        if found is None or self.model is None:
-            return unjudged(UNREADABLE)
-        score = float(self.model(found[None])[0])
-        passed = score * MOST >= self.settings.passing
-        return View(score, "passed" if passed else "failed", f"the scoring model: {score * MOST:.1f} of 6")
+    def _view(self, inputs: Numbers | None) -> View:
+        if inputs is None or self.model is None:
+            return unjudged(NOT_ENCODED)
+        score = float(self.model(inputs[None])[0])
+        passed = score * MAX_POINTS >= self.settings.passing
+        return View(score, "passed" if passed else "failed", f"the scoring model: {score * MAX_POINTS:.1f} of 6")
 
 
 def _encoder(student: Any) -> str:
@@ -380,18 +375,17 @@ def _encoder(student: Any) -> str:
 
 
 def features(student: Any, samples: pa.Table, attempts: Sequence[str], *, batch: int = 16) -> list[Numbers | None]:
-    """One row of features per attempt (see ``hidden``), None where the tokenizer does not know a character."""
-
+    """One row of features per completion (see ``pooled``), None for a character outside the vocabulary."""
     return pooled(student, samples.column("prompt").to_pylist(), attempts, batch)
 
 
 def judge_with(model: ScoringModel, student: Any, samples: pa.Table, attempts: Sequence[str]) -> list[float | None]:
-    """Scores by a model that was learnt before. Raises ``DataError`` for another student than that one."""
+    """Scores of a trained model. Raises ``DataError`` for another student than that of its training."""
     if _encoder(student) != model.encoder:
         raise DataError(
-            "the scoring model learnt the hidden states of another student",
+            "the scoring model was trained on the hidden states of another student",
             where="scoring",
             hint="the student of the cycle that trained it",
         )
-    found = features(student, samples, attempts)
-    return [None if each is None else float(model(each[None])[0]) for each in found]
+    rows = features(student, samples, attempts)
+    return [None if row is None else float(model(row[None])[0]) for row in rows]

@@ -1,11 +1,12 @@
-"""Does the program that an attempt makes pass the sample's tests?
+"""The judge ``tests``: the sample's tests, run on the program that a completion makes.
 
-A sample with a text in the column ``tests`` is a problem, its attempt a sample of it, and ``evaluate.judge`` tries it
-behind walls: Python by the checker whose verdict no candidate can reach, the other languages compiled and run. The
-verdict is its: passed, failed, timeout, invalid or unjudged. A sample without tests is unjudged.
+A sample with a text in the column ``tests`` becomes a problem and its completion a sample of it, which
+``evaluation.verdicts`` runs in a sandbox: Python by the checker whose verdict is out of the candidate's reach, the
+other languages compiled and run. The verdict is passed, failed, timeout, invalid or unjudged; a sample without tests is
+unjudged.
 
-Tests that define ``check`` are handed the last function that the prompt begins, or, when the prompt is in words, the
-last one of the right answer; all other tests are plain asserts that stand after the program.
+Tests that define ``check`` receive the last function that the prompt begins, or, when the prompt is in words, the last
+one of the correct answer; all other tests are plain asserts after the program.
 """
 
 from __future__ import annotations
@@ -36,21 +37,21 @@ __all__ = ["RunTests", "run_tests"]
 
 
 NO_TESTS = "the sample has no tests"
-NO_LANGUAGE = "no program in this language can be tried"
+NO_LANGUAGE = "programs in this language cannot be run"
 
 
 @strict("the judge 'tests'")
 def run_tests(
     grader: Grader | None = None, /, *, workers: int = 1, seconds: float | None = None, unsafe: bool = False
 ) -> RunTests:
-    """Runs the samples' tests, ``workers`` at a time; ``seconds`` of CPU are each program's, its language's own if not
-    given; ``unsafe`` goes on without walls. Asks no teacher."""
+    """Run the samples' tests, ``workers`` at a time; ``seconds`` of CPU for each program, by default its language's;
+    ``unsafe`` runs without a sandbox. Needs no teacher."""
     check_running("tests", workers, seconds)
     return RunTests(workers, None if seconds is None else Limits(cpu_seconds=seconds), unsafe)
 
 
 def check_running(part: str, workers: int, seconds: float | None) -> None:
-    """Raises ``RecipeError`` with every value that does not fit."""
+    """Raise ``RecipeError`` with every value out of range."""
     faults = [f"workers: must be 1 or more (given {workers})"] if workers < 1 else []
     if seconds is not None and seconds <= 0:
         faults.append(f"seconds: must be above 0 (given {seconds})")
@@ -60,7 +61,7 @@ def check_running(part: str, workers: int, seconds: float | None) -> None:
 
 @dataclass(frozen=True)
 class RunTests:
-    """The judge ``tests`` with its options; see the module."""
+    """The judge ``tests`` with its options; see the module docstring."""
 
     workers: int = 1
     limits: Limits | None = None
@@ -72,10 +73,10 @@ class RunTests:
 
         Raises ``SandboxMissing`` and ``ToolchainMissing`` when programs of these samples cannot be run on this machine.
         """
-        rows, place = distinct(samples, attempts)
+        rows, index = distinct(samples, attempts)
         views: dict[int, View] = {}
         problems: dict[str, Problem] = {}
-        tried: list[Sample] = []
+        candidates: list[Sample] = []
         for number, (fields, row) in enumerate(zip(taken(samples, rows).to_pylist(), rows, strict=True)):
             language = language_of(fields.get("language"))
             if not (fields.get("tests") or "").strip():
@@ -85,24 +86,31 @@ class RunTests:
             else:
                 problems[str(number)] = problem_of(str(number), fields, language)
                 form = form_of(fields["prompt"], attempts[row], language)
-                tried.append(Sample(str(number), attempts[row], form))
-        how: dict[str, Any] = {"workers": self.workers, "limits": self.limits, "unsafe": self.unsafe, "events": events}
-        if tried:
-            with closing(judge(problems, tried, **how)) as judged:
-                views |= {int(each.sample.task): _view(each.verdict) for each in judged}
-        return spread(views, place)
+                candidates.append(Sample(str(number), attempts[row], form))
+        if candidates:
+            results = judge(
+                problems,
+                candidates,
+                workers=self.workers,
+                limits=self.limits,
+                unsafe=self.unsafe,
+                events=events,
+            )
+            with closing(results):
+                views |= {int(result.sample.task): _view(result.verdict) for result in results}
+        return spread(views, index)
 
 
 def problem_of(task: str, fields: Mapping[str, Any], language: Language) -> Problem:
-    """The problem that a row with tests is."""
+    """The problem of a row with tests."""
     prompt, answer, code = fields["prompt"], fields["answer"] or "", fields["tests"]
-    begun = begins_program(prompt, language)
+    is_code = begins_program(prompt, language)
     name = None
     if language.name == "python" and re.search(r"^def\s+check\s*\(", code, re.MULTILINE):
-        wanted = prompt if begun else language.extract(answer).code or answer
-        found = re.findall(r"^def\s+(\w+)", wanted, re.MULTILINE)
-        name = found[-1] if found else None
-    return Problem(task, language.name, prompt, code, entry_point=name, whole=not begun)
+        code_with_function = prompt if is_code else language.extract(answer).code or answer
+        names = re.findall(r"^def\s+(\w+)", code_with_function, re.MULTILINE)
+        name = names[-1] if names else None
+    return Problem(task, language.name, prompt, code, entry_point=name, whole=not is_code)
 
 
 def _view(verdict: Verdict) -> View:

@@ -1,9 +1,8 @@
-"""Which small mistakes fit into this source in C, C++, Go, Java, JavaScript or TypeScript?
+"""Edits of C, C++, Go, Java, JavaScript and TypeScript source that introduce one mistake, found by tree-sitter.
 
-tree-sitter reads all of them alike, and their grammars agree on most names of nodes, so one set of rules serves; what
-differs is in the tables below. A name is only replaced by another of the same written type that is declared before it
-in a block around it. Nothing is compiled: an edit may still be refused by a compiler, which is a fault too. Whether an
-edited text parses is asked by ``mutate``.
+The grammars agree on most names of nodes, so one set of rules serves all languages; the tables list the differences. A
+name is only replaced by another one of the same declared type that is declared before it in an enclosing block. Nothing
+is compiled: a compiler may refuse an edited text, which is a wrong answer too. ``mutations`` checks that it parses.
 """
 
 from __future__ import annotations
@@ -80,8 +79,8 @@ _CALLED = {"call_expression": "function", "method_invocation": "name", "field_ac
 
 
 @dataclass(frozen=True)
-class _Declared:
-    """One declared name: where it is in scope, from which byte on, and its type as it is written."""
+class _Declaration:
+    """One declared name: the first byte, the scope, and the type in the source's spelling."""
 
     name: str
     start: int
@@ -90,14 +89,14 @@ class _Declared:
 
 
 def tree_edits(language: Language, source: str) -> list[Edit]:
-    """Every edit that these rules know, in the order of the text. Raises ``ToolchainMissing`` without the grammar."""
+    """All edits, in the order of the text. Raises ``ToolchainMissing`` without the grammar."""
     from tree_sitter import Parser
 
     code = source.encode()
-    tree = Parser(_grammar(language.name, language.grammar)).parse(code)  # it must outlive its nodes
+    tree = Parser(_grammar(language.name, language.grammar)).parse(code)  # the tree must outlive its nodes
     nodes = list(_nodes(tree.root_node))
-    declared = [found for node in nodes if (found := _declared(node)) is not None]
-    edits = {edit for node in nodes for edit in (*_here(node), *_names(node, declared))}
+    declarations = [declaration for node in nodes if (declaration := _declaration(node)) is not None]
+    edits = {edit for node in nodes for edit in (*_of_node(node), *_names(node, declarations))}
     return sorted(edits, key=lambda edit: (edit.start, edit.end, edit.kind, edit.text))
 
 
@@ -116,21 +115,21 @@ def _nodes(root: Any) -> Iterator[Any]:
         stack.extend(reversed(node.children))
 
 
-def _here(node: Any) -> Iterator[Edit]:
-    """The edits of this very node, names apart."""
+def _of_node(node: Any) -> Iterator[Edit]:
+    """The edits of this node, without those of names and children."""
     kind = node.type
     if kind == "binary_expression" or kind in _COMPOUND:
         yield from _operator(node)
     elif kind in _NUMBERS:
         limit = node.parent.type in _INDEXES or _limit_of(node.parent) == node
-        for value in _others(node.text.decode()):
+        for value in _wrong_numbers(node.text.decode()):
             yield from numbers(node.start_byte, node.end_byte, [value], "boundary" if limit else "constant")
     elif kind in ("true", "false"):
         yield Edit(node.start_byte, node.end_byte, b"false" if kind == "true" else b"true", "constant")
     elif kind in _CHOICES:
         for field in ("consequence", "alternative"):
-            if part := node.child_by_field_name(field):
-                yield Edit(node.start_byte, node.end_byte, b"(" + part.text + b")", "branch")
+            if branch := node.child_by_field_name(field):
+                yield Edit(node.start_byte, node.end_byte, b"(" + branch.text + b")", "branch")
     elif kind == "if_statement":
         yield from _branches(node)
     if (limit := _limit_of(node)) is not None and limit.type not in _NUMBERS:
@@ -146,15 +145,15 @@ def _operator(node: Any) -> Iterator[Edit]:
         yield from swaps(operator.start_byte, operator.end_byte, operator.text.decode())
 
 
-def _others(text: str) -> list[int | float]:
-    """What is written for a plain number by mistake; nothing for the rarer notations."""
+def _wrong_numbers(text: str) -> list[int | float]:
+    """Replacements of a plain number; none for the rarer notations."""
     if re.fullmatch(r"0|[1-9]\d*", text):
         return [value for value in (int(text) - 1, int(text) + 1) if value >= 0]
     return [float(text) + 1] if re.fullmatch(r"\d+\.\d+", text) else []
 
 
 def _limit_of(node: Any) -> Any:
-    """What a loop counts up or down to: the right side of the comparison in a for's head."""
+    """Limit of a loop: the right side of the comparison in the head of a for."""
     if node.type != "binary_expression":
         return None
     operator, loop = node.child_by_field_name("operator"), node.parent
@@ -166,27 +165,31 @@ def _limit_of(node: Any) -> Any:
 
 
 def _branches(node: Any) -> Iterator[Edit]:
-    """An if without its else, a branch left out, a whole if left out."""
+    """Edits that remove an else, a branch, or a whole if."""
     then, otherwise = node.child_by_field_name("consequence"), node.child_by_field_name("alternative")
     if then is None:
         return
     if otherwise is not None:
         yield Edit(then.end_byte, otherwise.end_byte, b"", "branch")
-        what = otherwise.named_children[-1] if otherwise.type == "else_clause" else otherwise
-        yield Edit(node.start_byte, what.start_byte, b"", "branch")
+        body = otherwise.named_children[-1] if otherwise.type == "else_clause" else otherwise
+        yield Edit(node.start_byte, body.start_byte, b"", "branch")
     elif node.parent is not None and node.parent.type in _BLOCKS:
         yield Edit(node.start_byte, node.end_byte, b"", "branch")
 
 
-def _names(node: Any, declared: list[_Declared]) -> Iterator[Edit]:
-    """A use of a declared name, and the other names that could stand there."""
-    if node.type != "identifier" or _declared(node) is not None or _is_called(node):
+def _names(node: Any, declarations: list[_Declaration]) -> Iterator[Edit]:
+    """Edits that replace the use of a declared name by another name in scope."""
+    if node.type != "identifier" or _declaration(node) is not None or _is_called(node):
         return
-    seen = {each.name: each for each in declared if each.start < node.start_byte and _holds(each.scope, node)}
-    own = seen.get(node.text.decode())
-    for other in seen.values() if own else ():
-        if own and other.name != own.name and other.kind == own.kind:
-            yield Edit(node.start_byte, node.end_byte, other.name.encode(), "variable")
+    variables = {
+        variable.name: variable
+        for variable in declarations
+        if variable.start < node.start_byte and _holds(variable.scope, node)
+    }
+    current = variables.get(node.text.decode())
+    for variable in variables.values() if current else ():
+        if current and variable.name != current.name and variable.kind == current.kind:
+            yield Edit(node.start_byte, node.end_byte, variable.name.encode(), "variable")
 
 
 def _holds(scope: tuple[int, int], node: Any) -> bool:
@@ -199,14 +202,14 @@ def _is_called(node: Any) -> bool:
     return field is not None and node.parent.child_by_field_name(field) == node
 
 
-def _declared(node: Any) -> _Declared | None:
-    """What ``node`` declares when it is the name of a variable or parameter in its declaration."""
+def _declaration(node: Any) -> _Declaration | None:
+    """The declaration of a variable or parameter whose name is ``node``; None for another node."""
     if node.type != "identifier":
         return None
     child, parent, shape = node, node.parent, ""
     while parent is not None and parent.type in _WRAPPERS:
         if parent.child_by_field_name("declarator") not in (child, None):
-            return None  # a first value, or the size of an array
+            return None  # an initial value, or the size of an array
         shape += "" if parent.type == "init_declarator" else parent.type
         child, parent = parent, parent.parent
     if parent is None:
@@ -223,12 +226,12 @@ def _declared(node: Any) -> _Declared | None:
     scope = parent
     while scope.parent is not None and scope.type not in _SCOPES:
         scope = scope.parent
-    return _Declared(node.text.decode(), node.start_byte, (scope.start_byte, scope.end_byte), _type(parent) + shape)
+    return _Declaration(node.text.decode(), node.start_byte, (scope.start_byte, scope.end_byte), _type(parent) + shape)
 
 
 def _type(declaration: Any) -> str:
-    """The type as it is written, empty where none is."""
+    """The type in the source's spelling, empty without one."""
     for node in (declaration, declaration.parent):
-        if node is not None and (written := node.child_by_field_name("type")) is not None:
-            return " ".join(written.text.decode().split())
+        if node is not None and (spelling := node.child_by_field_name("type")) is not None:
+            return " ".join(spelling.text.decode().split())
     return ""

@@ -1,8 +1,8 @@
-"""Is a text certainly right, certainly wrong, or can that not be told?
+"""Verification of answers: proved correct, proved wrong, or undecided.
 
-Delivery calls a text faulty only when nothing proves it right. A ``delivery.Right`` takes samples and one text for
-each and gives True, False or None in that order. It is made of the judges that prove: what they could not judge cannot
-be told, and no opinion (rubric, static) is asked. This module runs nothing itself.
+``rejected`` accepts a rejected answer only when it is not proved correct. A ``Right`` takes samples and one text for
+each and returns True, False or None in order. It is made from the judges that prove; their unjudged texts are
+undecided, and judges of opinion (rubric, static) are refused.
 """
 
 from __future__ import annotations
@@ -19,49 +19,50 @@ from .tests_judge import run_tests
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from . import Right
+    from .rejected import Right
 
-__all__ = ["by_output", "by_tests", "first_told", "proof"]
+__all__ = ["by_output", "by_tests", "first_decision", "proof"]
 
 
 def proof(judge: Judge, events: Events = ignore_events) -> Right:
-    """What ``judge`` proves. Raises ``RecipeError`` for a judge that only has opinions."""
+    """A verifier made from ``judge``. Raises ``RecipeError`` for a judge of opinion."""
     if not judge.proves:
-        raise RecipeError("this judge has opinions and proves nothing", given=type(judge).__name__.lower())
+        raise RecipeError("this judge gives opinions, which verify nothing", given=type(judge).__name__.lower())
 
     def right(samples: pa.Table, attempts: Sequence[str]) -> list[bool | None]:
-        return [_told(view) for view in judge(samples, attempts, events=events)]
+        return [_decision(view) for view in judge(samples, attempts, events=events)]
 
     return right
 
 
 def by_output() -> Right:
-    """By comparison with the right answer; see ``feedback.output``."""
+    """Verification by comparison with the correct answer; see ``output_judge``."""
     return proof(Output())
 
 
 def by_tests(
     *, workers: int = 1, seconds: float | None = None, unsafe: bool = False, events: Events = ignore_events
 ) -> Right:
-    """By running the samples' tests; options and errors as for the judge ``tests``."""
+    """Verification by the samples' tests; options and errors as for the judge ``tests``."""
     return proof(run_tests(workers=workers, seconds=seconds, unsafe=unsafe), events)
 
 
-def first_told(*rights: Right) -> Right:
-    """The first of ``rights`` that can tell; a later one is asked only about what is still open."""
+def first_decision(*rights: Right) -> Right:
+    """The decision of the first of ``rights`` that has one; later ones receive only undecided answers."""
 
     def right(samples: pa.Table, attempts: Sequence[str]) -> list[bool | None]:
-        known: list[bool | None] = [None] * len(attempts)
-        for each in rights:
-            rows = [row for row, told in enumerate(known) if told is None]
+        decisions: list[bool | None] = [None] * len(attempts)
+        for verifier in rights:
+            rows = [row for row, decision in enumerate(decisions) if decision is None]
             if not rows:
                 break
-            for row, told in zip(rows, each(samples.take(rows), [attempts[row] for row in rows]), strict=True):
-                known[row] = told
-        return known
+            results = verifier(samples.take(rows), [attempts[row] for row in rows])
+            for row, decision in zip(rows, results, strict=True):
+                decisions[row] = decision
+        return decisions
 
     return right
 
 
-def _told(view: View) -> bool | None:
+def _decision(view: View) -> bool | None:
     return None if view.verdict == "unjudged" else view.verdict == "passed"

@@ -1,23 +1,21 @@
-"""How good is a student, and how sure can one be of that?
+"""Evaluation suites and their confidence intervals.
 
-A *suite* asks a student about a fixed table and counts what it gets right: whole outputs (``output``), the next
+A *suite* evaluates a student on a fixed table and counts correct results: whole outputs (``output``), the next
 character after every prefix (``token``), the next line (``line``). Each of these has two protocols: ``greedy``, and
-``paper``, which samples as 2407.10194 does. Two more ask about problems of a file: do the programs that a student
-writes pass their tests (``functional``), and can it tell what a function does (``cruxeval``). One compares
-the options of multiple-choice questions by how likely a model finds them (``choice``, whose file ``questions`` reads).
-A suite is made by name with plain options and then called:
+``paper``, which samples as 2407.10194 does. Two more use the problems of a file: programs that pass their tests
+(``functional``), and the prediction of a function's output or input (``cruxeval``). One compares the log-likelihoods of
+the options of multiple-choice questions (``choice``). A suite is made by name with plain options and then called:
 
     suite = SUITES.get("output")(protocol="greedy", limit=1000)
     result = suite(load_student(folder), samples, seed=0)
     summary(result)["scores"]["accuracy"]       # {"value": 0.79, "low": 0.76, "high": 0.81}
 
-Suites train nothing, and write no files unless they are told to keep what a student wrote. What they share:
-``attempts`` (choosing samples, counting), ``intervals``, ``similarity``. How texts are written is ``student.decode``.
+Suites train nothing, and write files only with the option ``keep``. They share ``tally`` (selection of samples, counts)
+and ``intervals``; ``inference.decode`` generates texts.
 
-The road of code that is to be run, each a module: ``benchmarks`` (where a file is) → ``rows`` → ``problems``,
-``samples`` (what it holds) → ``generation`` (what a model writes) → ``candidate`` (the program that a text makes) →
-``judge`` (is it right) → ``verdicts`` (what is known already) → ``passk`` (the score). `gradatim check` walks it
-without a model.
+Stages of the evaluation of code, one module each: ``problems`` and ``samples`` (files), ``generation`` (completions of
+a model), ``program`` (the program of a completion), ``verdicts`` (its execution, and a store of verdicts),
+``intervals`` (pass@k). `gradatim check` runs them without a model.
 """
 
 from __future__ import annotations
@@ -31,9 +29,9 @@ from .intervals import summary, wilson
 __all__ = ["SUITES", "summary", "wilson"]
 
 
-# Lazy members: listing the suites' names and checking a recipe must not wait for anything heavy.
+# Lazy members: listing the suites and checking a recipe load no heavy package.
 SUITES: Registry[Callable[..., Suite]] = Registry("suite")
-SUITES.lazy("output", "gradatim.evaluation.output:output", "what the program prints: whole outputs that are right")
+SUITES.lazy("output", "gradatim.evaluation.output:output", "the output of a program: exact match")
 SUITES.lazy("token", "gradatim.evaluation.completion:token", "the next character after every true prefix of a program")
 SUITES.lazy(
     "line", "gradatim.evaluation.completion:line", "the next line after every true line: exact, and edit similarity"
@@ -44,6 +42,6 @@ SUITES.lazy(
     "programs that pass their tests, run in a sandbox: pass@k",
 )
 SUITES.lazy(
-    "cruxeval", "gradatim.evaluation.cruxeval:cruxeval", "what a Python function returns, or for which input (CRUXEval)"
+    "cruxeval", "gradatim.evaluation.cruxeval:cruxeval", "the output or an input of a Python function (CRUXEval)"
 )
-SUITES.lazy("choice", "gradatim.evaluation.choice:choice", "multiple-choice questions: which option is likeliest")
+SUITES.lazy("choice", "gradatim.evaluation.choice:choice", "multiple-choice questions: the likeliest option")

@@ -45,9 +45,9 @@ from ..errors import DataError, RecipeError, UserError, did_you_mean
 from ..files import check_input
 from ..options import strict
 from ..stage import Event, Events, Suite, SuiteResult, ignore_events
-from ..table.read import Rejected
+from ..table.report import Rejected
 from .samples import read_rows, shown, told
-from .tally import Attempt, check_options, chosen, tally
+from .tally import Attempt, check_options, sample_indices, tally
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -216,7 +216,7 @@ class Choice:
         asked = read_questions(self.problems)
         for row in asked.rejected:
             events(Event("note", "choice", text=f"{asked.source}, row {row.row}{told(row)}: {row.cause}"))
-        questions = [asked.questions[int(each)] for each in chosen(len(asked.questions), self.limit, seed)]
+        questions = [asked.questions[int(each)] for each in sample_indices(len(asked.questions), self.limit, seed)]
         ends = self._answers(student, questions, events)
         rejected = asked.rejected
         attempts = [

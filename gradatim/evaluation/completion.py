@@ -1,35 +1,24 @@
-"""How alike are two lines?
+"""The suites ``token`` and ``line``: completion of the next character and of the next line.
 
-Edit similarity is 1 − d / max(length), with Levenshtein's distance d: the fewest characters to insert, delete or
-replace. It is 1 for equal lines and 0 when nothing can be kept.
+``token``: one forward pass over a program gives the prediction after every prefix. *greedy* takes the likeliest token,
+*paper* (2407.10194) samples at temperature 1. Counts are characters (tokens, for another tokenizer than one of
+characters); the first one of a program has no prefix and is not counted. Random programs contain much that is
+unpredictable, so the best possible share is far below 1, and neighbouring characters are not independent: the interval
+concerns characters of these programs only. The authors use the whole text, output included: ``text: all``.
 
-The fuzzy ratio is that of the package fuzzywuzzy, which the authors of 2407.10194 use: twice the characters in matching
-blocks over all characters, rounded to whole per cent. The blocks are those of the standard library's ``difflib``, which
-fuzzywuzzy takes by itself; where python-Levenshtein is installed too it takes that one's instead, and a few pairs
-differ. Compare like with like.
+``line``: for every line of a program after the first, the student receives all true lines before it and writes as many
+characters as the true line has, newlines included: *greedy*, or *paper* (2407.10194), sampled at temperature 1. A line
+passes when it is equal; ``edit_similarity`` measures the others, and with *paper* ``fuzzy_ratio``, the authors'
+measure, does too. Empty lines are left out. Where a token may extend over the end of a line, the prompt ends before
+that token and the first token is constrained to the removed text (token healing, ``inference.decode``).
 
-After every true prefix of a program, does the student name the next character?
+With ``chat`` the prompt goes through the tokenizer's chat template, and only the answer is evaluated, from its first
+token or line on.
 
-Nothing needs to be written: one forward pass over a program gives the student's choice after every prefix. *greedy*
-takes the likeliest token, *paper* (2407.10194) samples at temperature 1. Counts are characters (tokens, when the
-tokenizer is not one of characters); the first of a program has no prefix and is not asked. Random programs hold much
-that nobody can foresee, so the best possible share is far below 1, and neighbouring characters are not independent:
-the interval is about characters of these programs, no more. The authors go over the whole snippet, its output included:
-``text: all``.
-
-With ``chat`` the prompt goes through the tokenizer's chat template, and the answer is asked about, its first token too.
-
-Given the lines so far, does the student write the next one?
-
-For every line of a program after the first the student is given all true lines before it and writes as many
-characters as the true line has, newlines included if it comes to that: *greedy* the likeliest, *paper*
-(2407.10194) sampled at temperature 1. A line passes when it is exactly right; ``edit_similarity`` tells how near the
-others come, and with *paper* ``fuzzy_ratio`` does by the authors' measure (``similarity``). The authors ask for the
-lines of the whole snippet, its output included: ``text: all``. Empty lines are not asked: nothing would have to be
-written. Where a token may reach over the end of a line the student is asked from that token's beginning on, and held to
-what is known of it (``heal`` in ``student.decode``).
-
-With ``chat`` the prompt goes through the tokenizer's chat template, and the answer's lines are asked, the first too.
+Edit similarity is 1 − d / max(length), with Levenshtein's distance d. The fuzzy ratio is that of the package
+fuzzywuzzy, which the authors of 2407.10194 use: twice the characters in matching blocks over all characters, rounded to
+whole per cent. The blocks are those of ``difflib``, fuzzywuzzy's default; with python-Levenshtein installed it uses
+that one's, and a few pairs differ.
 """
 
 from __future__ import annotations
@@ -42,7 +31,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..options import strict
 from ..stage import Events, Suite, SuiteResult, ignore_events
-from .tally import Attempt, Mode, check_chat, check_options, check_samples, chosen, program_texts, tally, text_column
+from .tally import (
+    Attempt,
+    Mode,
+    check_chat,
+    check_options,
+    check_samples,
+    program_texts,
+    sample_indices,
+    tally,
+    text_column,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,14 +49,14 @@ if TYPE_CHECKING:
 __all__ = ["edit_distance", "edit_similarity", "fuzzy_ratio", "line", "token"]
 
 
-def edit_similarity(one: str, other: str) -> float:
+def edit_similarity(first: str, second: str) -> float:
     """1 − distance / length of the longer, in [0, 1]; 1 for two empty strings."""
-    longer = max(len(one), len(other))
-    return 1 - edit_distance(one, other) / longer if longer else 1.0
+    longer = max(len(first), len(second))
+    return 1 - edit_distance(first, second) / longer if longer else 1.0
 
 
 def fuzzy_ratio(attempt: str, truth: str) -> float:
-    """fuzzywuzzy's ``ratio(attempt, truth)`` as a share, in whole per cent; the order matters, as it does there."""
+    """fuzzywuzzy's ``ratio(attempt, truth)`` as a share, in whole per cent; it is not symmetric."""
     if attempt == truth:
         return 1.0
     if not attempt or not truth:
@@ -65,30 +64,29 @@ def fuzzy_ratio(attempt: str, truth: str) -> float:
     return round(100 * SequenceMatcher(None, attempt, truth).ratio()) / 100
 
 
-def edit_distance(one: str, other: str) -> int:
+def edit_distance(first: str, second: str) -> int:
     """Levenshtein's distance by Myers' bit-parallel algorithm (JACM 1999, in Hyyrö's form of 2003).
 
-    A column of the distance table is kept as two whole numbers, whose bit i says whether the distance rises or
-    falls from row i to i + 1; one step over ``other`` is then a dozen operations on whole numbers instead of a loop
-    over ``one``.
+    A column of the distance table is stored as two integers, whose bit i is set where the distance rises or falls from
+    row i to i + 1; one step over ``second`` is a dozen operations on integers instead of a loop over ``first``.
     """
-    if not one or not other:
-        return len(one) + len(other)
-    places: dict[str, int] = {}
-    for number, character in enumerate(one):
-        places[character] = places.get(character, 0) | 1 << number
-    everything = (1 << len(one)) - 1
-    last = 1 << len(one) - 1
-    rises, falls, distance = everything, 0, len(one)
-    for character in other:
-        here = places.get(character, 0)
-        level = (((here & rises) + rises) ^ rises) | here | falls
+    if not first or not second:
+        return len(first) + len(second)
+    masks: dict[str, int] = {}
+    for number, character in enumerate(first):
+        masks[character] = masks.get(character, 0) | 1 << number
+    all_ones = (1 << len(first)) - 1
+    last = 1 << len(first) - 1
+    rises, falls, distance = all_ones, 0, len(first)
+    for character in second:
+        mask = masks.get(character, 0)
+        level = (((mask & rises) + rises) ^ rises) | mask | falls
         row_rises = falls | ~(level | rises)
         row_falls = rises & level
         distance += bool(row_rises & last) - bool(row_falls & last)
         row_rises = row_rises << 1 | 1
-        rises = (row_falls << 1 | ~(level | row_rises)) & everything
-        falls = row_rises & level & everything
+        rises = (row_falls << 1 | ~(level | row_rises)) & all_ones
+        falls = row_rises & level & all_ones
     return distance
 
 
@@ -102,8 +100,8 @@ def token(
     batch: int | None = None,
 ) -> Suite:
     """Next characters. ``text`` is the prompt (the answer where there is none), or ``all`` for both together;
-    ``chat`` asks about answers alone, after prompts in the tokenizer's chat template; ``limit`` asks about that many
-    samples, chosen by the seed; ``batch`` as in ``complete``.
+    ``chat`` evaluates answers alone, after prompts in the tokenizer's chat template; ``limit``: number of samples,
+    chosen by the seed; ``batch`` as in ``complete``.
     """
     check_options("token", limit=limit, batch=batch)
     check_chat("token", chat, text)
@@ -112,7 +110,7 @@ def token(
 
 @dataclass(frozen=True)
 class Token:
-    """The suite ``token`` with its options; see the module."""
+    """The suite ``token`` with its options; see the module docstring."""
 
     protocol: Mode
     text: Literal["program", "all"]
@@ -132,13 +130,13 @@ class Token:
 
         check_samples(samples)
         started = time.perf_counter()
-        rows = chosen(samples.num_rows, self.limit, seed)
-        asked = samples.take(rows)
-        texts = text_column(asked, "answer") if self.chat else program_texts(asked, self.text)
-        prompts, given = [text[:1] for text in texts], None
+        rows = sample_indices(samples.num_rows, self.limit, seed)
+        items = samples.take(rows)
+        texts = text_column(items, "answer") if self.chat else program_texts(items, self.text)
+        prompts, contexts = [text[:1] for text in texts], None
         if self.chat:
-            prompts = text_column(asked, "prompt")
-            given = list(map(templated(student.tokenizer, form_of(student.tokenizer).system), prompts))
+            prompts = text_column(items, "prompt")
+            contexts = list(map(templated(student.tokenizer, form_of(student.tokenizer).system), prompts))
         predictions = predict_next(
             student.model,
             student.tokenizer,
@@ -146,22 +144,22 @@ class Token:
             greedy=self.protocol == "greedy",
             seed=seed,
             batch=self.batch,
-            given=given,
+            given=contexts,
             events=events,
             task=f"token ({self.protocol})",
         )
         vocabulary = Vocabulary(student.tokenizer)
         attempts = []
-        for row, prompt, text, found in zip(map(int, rows), prompts, texts, predictions, strict=True):
-            passed = int((found.truth == found.chosen).sum())
-            unasked = found.total - len(found.chosen)
-            invalid = unasked if found.finish == "unknown_character" else 0
-            said = vocabulary.text(found.chosen.tolist(), found.before)
-            if not self.chat and len(found.before):
-                prompt = vocabulary.text(found.before.tolist())
-                said = prompt + said
-            failed = len(found.chosen) - passed
-            attempts.append(Attempt(row, prompt, text, said, passed, failed, unasked - invalid, invalid))
+        for row, prompt, text, prediction in zip(map(int, rows), prompts, texts, predictions, strict=True):
+            passed = int((prediction.truth == prediction.chosen).sum())
+            missing = prediction.total - len(prediction.chosen)
+            invalid = missing if prediction.finish == "unknown_character" else 0
+            attempt = vocabulary.text(prediction.chosen.tolist(), prediction.before)
+            if not self.chat and len(prediction.before):
+                prompt = vocabulary.text(prediction.before.tolist())
+                attempt = prompt + attempt
+            failed = len(prediction.chosen) - passed
+            attempts.append(Attempt(row, prompt, text, attempt, passed, failed, missing - invalid, invalid))
         return tally("token", self.protocol, samples, attempts, started=started)
 
 
@@ -175,8 +173,8 @@ def line(
     batch: int | None = None,
 ) -> Suite:
     """Next lines. ``text`` is the prompt (the answer where there is none), or ``all`` for both together;
-    ``chat`` asks for the lines of answers alone, after prompts in the tokenizer's chat template; ``limit`` asks about
-    that many lines, chosen by the seed from all of them; ``batch`` as in ``complete``.
+    ``chat`` evaluates the lines of answers alone, after prompts in the tokenizer's chat template; ``limit``: number of
+    lines, chosen by the seed; ``batch`` as in ``complete``.
     """
     check_options("line", limit=limit, batch=batch)
     check_chat("line", chat, text)
@@ -184,8 +182,8 @@ def line(
 
 
 @dataclass(frozen=True)
-class Question:
-    """One line to be written: after ``prefix``, the beginning of its text up to a newline, comes ``truth``."""
+class LinePrompt:
+    """One line to predict: ``truth`` follows ``prefix``, the beginning of its text up to a newline."""
 
     row: int
     prefix: str
@@ -194,7 +192,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Line:
-    """The suite ``line`` with its options; see the module."""
+    """The suite ``line`` with its options; see the module docstring."""
 
     protocol: Mode
     text: Literal["program", "all"]
@@ -203,7 +201,7 @@ class Line:
     batch: int | None
 
     def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
-        """One attempt per line asked.
+        """One attempt per line.
 
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``, and for a chat
         without a template.
@@ -218,55 +216,55 @@ class Line:
             shape = templated(student.tokenizer, form_of(student.tokenizer).system)
             before = list(map(shape, text_column(samples, "prompt")))
         texts = text_column(samples, "answer") if self.chat else program_texts(samples, self.text)
-        every = list(_questions(texts, first=self.chat))
-        asked = [every[place] for place in chosen(len(every), self.limit, seed)]
-        written = complete(
+        lines = list(_line_prompts(texts, first=self.chat))
+        prompts = [lines[index] for index in sample_indices(len(lines), self.limit, seed)]
+        completions = complete(
             student.model,
             student.tokenizer,
-            [question.prefix for question in asked],
-            given=None if before is None else [before[question.row] for question in asked],
-            # A character may take as many tokens as it has bytes, and a text that begins may have a token before it.
-            limits=[len(question.truth.encode("utf-8", "surrogatepass")) + self.chat for question in asked],
+            [prompt.prefix for prompt in prompts],
+            given=None if before is None else [before[prompt.row] for prompt in prompts],
+            # A character may take as many tokens as it has bytes; the start of a text may have one more.
+            limits=[len(prompt.truth.encode("utf-8", "surrogatepass")) + self.chat for prompt in prompts],
             greedy=self.protocol == "greedy",
             seed=seed,
-            drafts=[question.truth for question in asked],
-            settled=lambda place, text: len(text) >= len(asked[place].truth),
+            drafts=[prompt.truth for prompt in prompts],
+            settled=lambda index, text: len(text) >= len(prompts[index].truth),
             heal=True,
             batch=self.batch,
             events=events,
             task=f"line ({self.protocol})",
         )
         attempts, similar, fuzzy = [], 0.0, 0.0
-        for question, found in zip(asked, written, strict=True):
-            attempt = _judge(question, found)
+        for prompt, completion in zip(prompts, completions, strict=True):
+            attempt = _judge(prompt, completion)
             if attempt.passed + attempt.failed:
-                similar += edit_similarity(attempt.attempt, question.truth)
-                fuzzy += fuzzy_ratio(attempt.attempt, question.truth) if self.protocol == "paper" else 0.0
+                similar += edit_similarity(attempt.attempt, prompt.truth)
+                fuzzy += fuzzy_ratio(attempt.attempt, prompt.truth) if self.protocol == "paper" else 0.0
             attempts.append(attempt)
-        scores = {"edit_similarity": (similar, len(asked))}
+        scores = {"edit_similarity": (similar, len(prompts))}
         if self.protocol == "paper":
-            scores["fuzzy_ratio"] = (fuzzy, len(asked))
+            scores["fuzzy_ratio"] = (fuzzy, len(prompts))
         return tally("line", self.protocol, samples, attempts, started=started, scores=scores)
 
 
-def _questions(texts: Sequence[str], *, first: bool = False) -> Iterator[Question]:
-    """The lines of each text after its first, or from its ``first`` on."""
+def _line_prompts(texts: Sequence[str], *, first: bool = False) -> Iterator[LinePrompt]:
+    """The non-empty lines of each text after the first line, or with ``first`` from the first on."""
     for row, text in enumerate(texts):
         start = 0 if first else text.find("\n") + 1 or len(text)
         while start < len(text):
             end = text.find("\n", start)
             end = len(text) if end < 0 else end
             if end > start:
-                yield Question(row, text[:start], text[start:end])
+                yield LinePrompt(row, text[:start], text[start:end])
             start = end + 1
 
 
-def _judge(question: Question, found: Any) -> Attempt:
-    row, prefix, truth = question.row, question.prefix, question.truth
-    if found.finish == "unknown_character":
+def _judge(prompt: LinePrompt, completion: Any) -> Attempt:
+    row, prefix, truth = prompt.row, prompt.prefix, prompt.truth
+    if completion.finish == "unknown_character":
         return Attempt(row, prefix, truth, invalid=1)
-    if found.finish == "too_long":
+    if completion.finish == "too_long":
         return Attempt(row, prefix, truth, too_long=1)
-    # Tokens of several characters may go past the length of the line.
-    text = found.text[: len(truth)]
+    # Tokens of several characters may exceed the length of the line.
+    text = completion.text[: len(truth)]
     return Attempt(row, prefix, truth, text, passed=int(text == truth), failed=int(text != truth))

@@ -26,7 +26,7 @@ from ..languages.thinking import strip_thinking
 from ..options import strict
 from ..sandbox.verdict import Verdict
 from ..stage import Events, Suite, SuiteResult, ignore_events
-from ..table.read import Rejected
+from ..table.report import Rejected
 from .functional import Drawing, Protocol, measure
 from .generation import Question
 from .problems import Problem, ProblemSet, locate

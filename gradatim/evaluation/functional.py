@@ -36,7 +36,7 @@ from .intervals import estimate
 from .problems import Problem, ProblemSet, read_problems
 from .program import Candidate, candidate_of
 from .samples import Sample, read_samples, told
-from .tally import check_options, chosen
+from .tally import check_options, sample_indices
 from .verdicts import Judged, cut_torn, judge_once, tallies
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def measure(
     for row in asked.rejected:
         events(Event("note", "write", text=f"{asked.source}, row {row.row}{told(row)}: {row.cause}"))
     ids = list(asked.problems)
-    picked = [int(each) for each in chosen(len(ids), drawing.limit, seed)]
+    picked = [int(each) for each in sample_indices(len(ids), drawing.limit, seed)]
     problems = {ids[number]: asked.problems[ids[number]] for number in picked}
     once = [question(asked.problems[ids[number]], number) for number in picked]
     questions = [replace(each, draw=draw) for draw in range(drawing.samples) for each in once]

@@ -1,22 +1,21 @@
-"""Does the student know what a program prints?
+"""The suite ``output``: prediction of a program's output.
 
-The question is the prompt (for TinyPy the program and the line ``# output``), the answer what follows. A student that
-was taught through a chat template is asked through it (``student.form``).
+The prompt is the question (for TinyPy the program and the line ``# output``), the text after it the answer. A student
+trained with a chat template receives the prompt in it (``model.prompt_format``).
 
-*greedy*: the likeliest text up to ``<eos>`` must be the answer, character for character. There is room for the
-longest true answer of the table, so a right student is never cut short.
+*greedy*: greedy decoding up to ``<eos>`` must equal the answer, character for character. The limit of tokens fits the
+longest answer of the table, so a correct text is never truncated.
 
-*paper* (2407.10194): sampled at temperature 1, at most 20 characters, or 30 when the program has a ``for``; the
-numbers up to the first blank line (``<eos>`` plays its part here) must be the answer's numbers, in order. Numbers are
-compared as floats, as the authors do: 4 answers 4.0. Their prompt ends before the newline after ``# output``, so that
-this newline is the first of the 20 or 30 characters; ours ends behind it, and 19 or 29 remain. A student that has all
-outputs right has some 98 % of TinyPy under this protocol, since longer outputs are cut. The paper's expression reads
--5.3 as -5 and 3; here it is one number. Answers without any number are invalid under this protocol: it could not tell
-them from silence.
+*paper* (2407.10194): sampling at temperature 1, at most 20 characters, or 30 when the program has a ``for``; the
+numbers up to the first blank line (here ``<eos>``) must be the answer's numbers, in order, compared as floats: 4 equals
+4.0. The authors' prompt ends before the newline after ``# output``, so that this newline is the first of the 20 or 30
+characters; ours ends after it, and 19 or 29 remain. A student with all outputs correct has some 98 % of TinyPy under
+this protocol, since longer outputs are truncated. The paper's expression reads -5.3 as -5 and 3; here it is one number.
+Answers without a number are invalid under this protocol, since an empty text would equal them.
 
-A verdict often stands before the text does: a greedy attempt has failed as soon as it leaves the answer, a sampled
-one when the numbers read so far can no longer become the answer's. The student is asked no further then, except for
-the few attempts that are shown as examples. Neither verdicts nor examples depend on it.
+A verdict is often certain before the end of a text: a greedy attempt has failed at the first wrong character, a sampled
+one when its numbers can no longer become the answer's. Decoding stops there, except for the attempts that become
+examples. Neither verdicts nor examples depend on it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..options import strict
 from ..stage import Events, Suite, SuiteResult, ignore_events
-from .tally import Attempt, Mode, check_options, check_samples, chosen, shown, tally, text_column
+from .tally import Attempt, Mode, check_options, check_samples, example_indices, sample_indices, tally, text_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,10 +43,10 @@ __all__ = ["can_become", "numbers_in", "output", "paper_limit", "values_in"]
 PAPER_LIMIT, PAPER_LIMIT_WITH_FOR = 20, 30
 """Characters after ``# output``, its newline included."""
 MARGIN = 8
-"""Tokens beyond the longest answer that a greedy attempt may take, so that a wrong one is seen to go on."""
+"""Tokens beyond the longest answer in a greedy attempt, so that a wrong longer one shows."""
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
-_UNFINISHED = re.compile(r"\d(?:\.|[eE][+-]?)?\Z")  # a text may go on so that its last number becomes another
+_UNFINISHED = re.compile(r"\d(?:\.|[eE][+-]?)?\Z")  # a longer text may have another last number
 _FOR = re.compile(r"\bfor\b")
 
 
@@ -58,21 +57,21 @@ def output(
     limit: int | None = None,
     batch: int | None = None,
 ) -> Suite:
-    """Whole outputs. ``limit`` asks about that many samples, chosen by the seed; ``batch`` as in ``complete``."""
+    """Whole outputs. ``limit``: number of samples, sample_indices by the seed; ``batch`` as in ``complete``."""
     check_options("output", limit=limit, batch=batch)
     return Output(protocol, limit, batch)
 
 
 @dataclass(frozen=True)
 class Output:
-    """The suite ``output`` with its options; see the module."""
+    """The suite ``output`` with its options; see the module docstring."""
 
     protocol: Mode
     limit: int | None
     batch: int | None
 
     def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
-        """One attempt per sample. ``student`` has ``model`` and ``tokenizer``, as ``load_student`` gives them.
+        """One attempt per sample. ``student`` has ``model`` and ``tokenizer``, as from ``load_student``.
 
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``.
         """
@@ -82,12 +81,12 @@ class Output:
 
         check_samples(samples)
         started = time.perf_counter()
-        rows = chosen(samples.num_rows, self.limit, seed)
-        asked = samples.take(rows)
-        prompts, answers = text_column(asked, "prompt"), text_column(asked, "answer")
+        rows = sample_indices(samples.num_rows, self.limit, seed)
+        items = samples.take(rows)
+        prompts, answers = text_column(items, "prompt"), text_column(items, "answer")
         limits = self._limits(prompts, answers, Vocabulary(student.tokenizer))
-        shaped = list(map(shaper(student.tokenizer), prompts))
-        write = partial(
+        formatted = list(map(shaper(student.tokenizer), prompts))
+        decode = partial(
             complete,
             student.model,
             student.tokenizer,
@@ -96,53 +95,53 @@ class Output:
             stop=() if self.protocol == "greedy" else ("\n\n",),
             batch=self.batch,
         )
-        written = write(
-            shaped,
+        completions = decode(
+            formatted,
             limits=limits,
             drafts=answers,
             settled=self._settled(prompts, answers),
             events=events,
             task=f"output ({self.protocol})",
         )
-        attempts = [self._judge(*each) for each in zip(map(int, rows), prompts, answers, written, strict=True)]
-        whole = [place for place in shown(attempts) if written[place].finish == "settled"]
-        texts = write(
-            [shaped[place] for place in whole],
-            limits=[limits[place] for place in whole],
-            drafts=[answers[place] for place in whole],
-            places=whole,
+        attempts = [self._judge(*item) for item in zip(map(int, rows), prompts, answers, completions, strict=True)]
+        cut = [index for index in example_indices(attempts) if completions[index].finish == "settled"]
+        texts = decode(
+            [formatted[index] for index in cut],
+            limits=[limits[index] for index in cut],
+            drafts=[answers[index] for index in cut],
+            places=cut,
         )
-        for place, text in zip(whole, texts, strict=True):
-            attempts[place] = self._judge(int(rows[place]), prompts[place], answers[place], text)
+        for index, text in zip(cut, texts, strict=True):
+            attempts[index] = self._judge(int(rows[index]), prompts[index], answers[index], text)
         return tally("output", self.protocol, samples, attempts, started=started)
 
     def _settled(self, prompts: Sequence[str], answers: Sequence[str]) -> Settled:
-        """Whether the attempt at an answer has failed for certain, seen from what was written so far."""
+        """A function of an attempt's index and text so far: whether the attempt has certainly failed."""
         if self.protocol == "greedy":
-            return lambda place, text: not answers[place].startswith(text)
+            return lambda index, text: not answers[index].startswith(text)
         numbers = [_paper_values(answer) for answer in answers]
         limits = [paper_limit(prompt) for prompt in prompts]
-        # Without numbers there is no verdict to wait for.
-        return lambda place, text: not (numbers[place] and can_become(text[: limits[place]], numbers[place]))
+        # Without numbers the attempt is invalid anyway.
+        return lambda index, text: not (numbers[index] and can_become(text[: limits[index]], numbers[index]))
 
     def _limits(self, prompts: Sequence[str], answers: Sequence[str], vocabulary: Any) -> list[int]:
-        """The most tokens each attempt may have."""
+        """The largest number of tokens of each attempt."""
         if self.protocol == "paper":
             return [paper_limit(prompt) for prompt in prompts]
         encoded = vocabulary.encode_all(answers)
         longest = max((len(tokens) for tokens in encoded if tokens is not None), default=0)
         return [longest + 1 + MARGIN] * len(prompts)
 
-    def _judge(self, row: int, prompt: str, answer: str, written: Completion) -> Attempt:
-        if written.finish == "unknown_character" or not self._has_answer(answer):
-            return Attempt(row, prompt, answer, written.text, invalid=1)
-        if written.finish == "too_long":
+    def _judge(self, row: int, prompt: str, answer: str, completion: Completion) -> Attempt:
+        if completion.finish == "unknown_character" or not self._has_answer(answer):
+            return Attempt(row, prompt, answer, completion.text, invalid=1)
+        if completion.finish == "too_long":
             return Attempt(row, prompt, answer, too_long=1)
         if self.protocol == "greedy":
-            text, right = written.text, written.finish == "eos" and written.text == answer
+            text, right = completion.text, completion.finish == "eos" and completion.text == answer
         else:
             # Tokens of several characters may go past a limit that the paper counts in characters.
-            text = written.text[: paper_limit(prompt)]
+            text = completion.text[: paper_limit(prompt)]
             right = values_in(text) == _paper_values(answer)
         return Attempt(row, prompt, answer, text, passed=int(right), failed=int(not right))
 
@@ -151,7 +150,7 @@ class Output:
 
 
 def numbers_in(text: str) -> list[str]:
-    """Every number of ``text`` as it is written, with its minus sign, fraction and exponent."""
+    """Every number of ``text`` as a string, with its minus sign, fraction and exponent."""
     return _NUMBER.findall(text)
 
 
@@ -161,22 +160,22 @@ def values_in(text: str) -> list[float]:
 
 
 def can_become(text: str, values: Sequence[float]) -> bool:
-    """Whether some text that begins with ``text`` has just these numbers; it may say yes too often, never no.
+    """Whether some text with the prefix ``text`` may have exactly these numbers; never wrongly False.
 
-    Going on can only change the last number of a text, where nothing stands behind it yet, and add more.
+    A longer text can only change the last number, where ``text`` ends with it, and add numbers.
     """
-    written = numbers_in(text)
-    found = [float(number) for number in written]
-    certain = found[:-1] if _UNFINISHED.search(text) else found
-    if len(found) > len(values) or certain != list(values[: len(certain)]):
+    literals = numbers_in(text)
+    numbers = [float(literal) for literal in literals]
+    certain = numbers[:-1] if _UNFINISHED.search(text) else numbers
+    if len(numbers) > len(values) or certain != list(values[: len(certain)]):
         return False
-    return len(certain) == len(found) or _may_grow(written[-1], values[len(found) - 1])
+    return len(certain) == len(numbers) or _may_grow(literals[-1], values[len(numbers) - 1])
 
 
 def _may_grow(number: str, value: float) -> bool:
-    """Whether more characters can make ``value`` of ``number``, as far as its sign and leading digits tell.
+    """Whether more characters may turn ``number`` into ``value``, by its sign and leading digits.
 
-    They stay the leading digits whatever follows, an exponent included; rounding may carry, so both ends count.
+    Leading digits stay whatever follows, an exponent included; rounding may carry, so both ends are possible.
     """
     digits = number.lstrip("-").partition("e")[0].partition("E")[0].replace(".", "").lstrip("0")
     if not digits or not value or not math.isfinite(value):
@@ -188,11 +187,11 @@ def _may_grow(number: str, value: float) -> bool:
 
 
 def _paper_values(answer: str) -> list[float]:
-    """What must be read: the answer's numbers up to its first blank line."""
+    """The answer's numbers up to its first blank line."""
     return values_in(answer.split("\n\n")[0])
 
 
 def paper_limit(prompt: str) -> int:
-    """The most characters of an answer; a newline that the prompt ends with is one of the published number."""
+    """The largest number of characters of an answer; a final newline of the prompt is one of them."""
     limit = PAPER_LIMIT_WITH_FOR if _FOR.search(prompt) else PAPER_LIMIT
     return limit - prompt.endswith("\n")

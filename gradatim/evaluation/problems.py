@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, did_you_mean
-from ..table.read import Rejected
+from ..table.report import Rejected
 from .samples import read_rows, shown, told
 
 __all__ = ["DATA", "Problem", "ProblemSet", "locate", "problem_of", "read_problems"]

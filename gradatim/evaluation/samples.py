@@ -29,7 +29,7 @@ from typing import Any, Literal, get_args
 
 from ..errors import DataError, did_you_mean
 from ..files import read_input
-from ..table.read import UNPARSED, Rejected
+from ..table.report import UNPARSED, Rejected
 
 __all__ = [
     "Absence",

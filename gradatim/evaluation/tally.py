@@ -1,7 +1,7 @@
-"""Which samples does a suite ask about, and how do its attempts become counts?
+"""Selection of samples for a suite, and counts of its results.
 
-Every suite ends with one ``Attempt`` per thing asked, and ``tally`` turns them into a ``SuiteResult``. Nothing is
-left out of a total: what could not be asked is counted under the outcome that says why.
+Every suite ends with one ``Attempt`` per item, and ``tally`` turns them into a ``SuiteResult``. Every item is in a
+total: one that could not be evaluated counts under the outcome of its cause.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ __all__ = [
     "check_chat",
     "check_options",
     "check_samples",
-    "chosen",
+    "example_indices",
     "program_texts",
-    "shown",
+    "sample_indices",
     "tally",
     "text_column",
 ]
@@ -38,18 +38,18 @@ Mode = Literal["greedy", "paper"]
 """A suite's protocol: the likeliest token each time, or sampling with the limits of 2407.10194."""
 
 GROUPS = ("level", "band", "twin", "category")
-"""Columns whose values are counted apart, where the table has them."""
+"""Columns with counts for each of their values, where the table has them."""
 
 _OUTCOMES = ("passed", "failed", "too_long", "invalid")
-_SHOWN = 6
+_EXAMPLES = 6
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What came of one question about row ``row`` of the table: how many units passed, failed, or were not asked.
+    """Result of one item of row ``row`` of the table: numbers of units that passed, failed, or were not evaluated.
 
     A unit is an output or a line, or a character in the suite ``token``. ``too_long``: beyond the student's context;
-    ``invalid``: a character that its tokenizer does not know, or no true answer to compare with.
+    ``invalid``: a character outside its vocabulary, or no correct answer for a comparison.
     """
 
     row: int
@@ -67,33 +67,33 @@ class Attempt:
 
     @property
     def outcome(self) -> str:
-        """The gravest of what happened: invalid, too_long, failed, or passed when everything did."""
+        """The gravest outcome of the units: invalid, too_long, failed, or passed."""
         return next((name for name in reversed(_OUTCOMES[1:]) if getattr(self, name)), "passed")
 
 
 def check_options(suite: str, **counts: int | None) -> None:
-    """Raises ``RecipeError`` with every option of ``counts`` that is given and less than one."""
-    given = {name: count for name, count in counts.items() if count is not None}
-    faults = [f"{name}: must be 1 or more (given {count})" for name, count in given.items() if count < 1]
+    """Raise ``RecipeError`` with every option of ``counts`` below one; None is valid."""
+    numbers = {name: count for name, count in counts.items() if count is not None}
+    faults = [f"{name}: must be 1 or more (given {count})" for name, count in numbers.items() if count < 1]
     if faults:
         raise RecipeError(f"the suite {suite!r}: " + "; ".join(faults), faults=faults)
 
 
 def check_chat(suite: str, chat: bool, text: str) -> None:
-    """Raises ``RecipeError`` for a chat about whole programs: the prompt is the user's, so nobody is asked about it."""
+    """Raise ``RecipeError`` for ``text: all`` with a chat template: the prompt is the user's message there."""
     if chat and text == "all":
         raise RecipeError(
-            "through a chat template only answers are asked about", where=f"the suite {suite!r}", given="text: all",
+            "with a chat template only answers are evaluated", where=f"the suite {suite!r}", given="text: all",
             hint="leave out text, or chat",
         )  # fmt: skip
 
 
 def check_samples(samples: pa.Table) -> None:
-    """Raises ``DataError`` when there is nothing to ask."""
+    """Raise ``DataError`` for a table without rows, prompts or answers."""
     missing = [name for name in ("prompt", "answer") if name not in samples.column_names]
     if missing:
-        given = ", ".join(samples.column_names)
-        raise DataError(f"the samples have no column {missing[0]!r}", where="evaluate", given=given)
+        names = ", ".join(samples.column_names)
+        raise DataError(f"the samples have no column {missing[0]!r}", where="evaluate", given=names)
     if not samples.num_rows:
         raise DataError("there are no samples to evaluate on", where="evaluate", hint="a table with rows")
 
@@ -104,15 +104,15 @@ def text_column(samples: pa.Table, name: str) -> list[str]:
 
 
 def program_texts(samples: pa.Table, text: Literal["program", "all"]) -> list[str]:
-    """What completion is asked about: the prompt (the answer, for code that has none), or both together."""
+    """Texts to complete: the prompt (the answer, for code without a prompt), or both together."""
     both = zip(text_column(samples, "prompt"), text_column(samples, "answer"), strict=True)
     return [prompt + answer if text == "all" else prompt or answer for prompt, answer in both]
 
 
-def chosen(count: int, limit: int | None, seed: int) -> npt.NDArray[np.int64]:
-    """``limit`` of ``count`` things (all when None), in order: the first of a permutation drawn from ``seed``.
+def sample_indices(count: int, limit: int | None, seed: int) -> npt.NDArray[np.int64]:
+    """Sorted indices of ``limit`` of ``count`` items (all when None): the first of a permutation by ``seed``.
 
-    A larger limit keeps what a smaller one chose, so that a quick look and a full evaluation agree on their items.
+    A larger limit includes the items of a smaller one, so that a quick and a full evaluation agree on them.
     """
     import numpy as np
 
@@ -131,29 +131,29 @@ def tally(
     started: float,
     scores: Mapping[str, tuple[float, int]] | None = None,
 ) -> SuiteResult:
-    """The attempts as counts: ``all``, one group per column of ``GROUPS`` that is there, and ``outcome``.
+    """The attempts as counts: ``all``, one group per present column of ``GROUPS``, and ``outcome``.
 
-    ``counts["outcome"]`` has an entry for passed, failed, too_long and invalid, whether or not anything fell there.
+    ``counts["outcome"]`` always has the entries passed, failed, too_long and invalid.
     ``started`` is a reading of ``time.perf_counter``.
     """
     groups = {name: _labels(samples, name) for name in GROUPS if name in samples.column_names}
     counts = {"all": {"all": _counts(attempts)}}
     for name, labels in groups.items():
-        parts: dict[str, list[Attempt]] = {}
+        members: dict[str, list[Attempt]] = {}
         for attempt in attempts:
-            parts.setdefault(labels[attempt.row], []).append(attempt)
-        counts[name] = {label: _counts(parts[label]) for label in sorted(parts)}
+            members.setdefault(labels[attempt.row], []).append(attempt)
+        counts[name] = {label: _counts(members[label]) for label in sorted(members)}
     ends = {name: sum(getattr(attempt, name) for attempt in attempts) for name in _OUTCOMES}
     counts["outcome"] = {name: Counts(end if name == "passed" else 0, end) for name, end in ends.items()}
     seconds = time.perf_counter() - started
     return SuiteResult(suite, protocol, counts, dict(scores or {}), _examples(samples, groups, attempts), seconds)
 
 
-def shown(attempts: Sequence[Attempt]) -> list[int]:
-    """Places of the attempts that become examples: the first right and the first wrong ones, in the table's order."""
-    right = [place for place, attempt in enumerate(attempts) if attempt.outcome == "passed" and attempt.total]
-    wrong = [place for place, attempt in enumerate(attempts) if attempt.outcome != "passed"]
-    return [*right[:_SHOWN], *wrong[:_SHOWN]]
+def example_indices(attempts: Sequence[Attempt]) -> list[int]:
+    """Indices of the attempts that become examples: the first correct and the first wrong ones."""
+    correct = [index for index, attempt in enumerate(attempts) if attempt.outcome == "passed" and attempt.total]
+    wrong = [index for index, attempt in enumerate(attempts) if attempt.outcome != "passed"]
+    return [*correct[:_EXAMPLES], *wrong[:_EXAMPLES]]
 
 
 def _counts(attempts: Iterable[Attempt]) -> Counts:
@@ -168,7 +168,7 @@ def _labels(samples: pa.Table, name: str) -> list[str]:
 def _examples(
     samples: pa.Table, groups: Mapping[str, Sequence[str]], attempts: Sequence[Attempt]
 ) -> tuple[dict[str, Any], ...]:
-    """The attempts that are shown, as plain values."""
+    """The examples as plain values."""
     ids = samples.column("id") if "id" in samples.column_names else None
     return tuple(
         {
@@ -180,5 +180,5 @@ def _examples(
             "outcome": attempt.outcome,
             **{name: labels[attempt.row] for name, labels in groups.items()},
         }
-        for attempt in (attempts[place] for place in shown(attempts))
+        for attempt in (attempts[index] for index in example_indices(attempts))
     )

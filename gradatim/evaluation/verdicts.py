@@ -22,18 +22,16 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from ..errors import DataError, ToolchainMissing, did_you_mean
 from ..files import read_input
 from ..languages import LANGUAGES, Program
 from ..parsing import parse_json
 from ..record import DECODE_ERRORS, Metrics, storage_errors
-from ..sandbox.checker import PythonChecker, PythonJob, awaited
 from ..sandbox.command import Sandbox
 from ..sandbox.limits import Limits
 from ..sandbox.verdict import Outcome, Verdict
@@ -42,6 +40,9 @@ from .intervals import Tally
 from .problems import Problem
 from .program import Candidate, candidate_of, program_of
 from .samples import Sample, shown
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = [
     "Judged",
@@ -160,6 +161,8 @@ def _need(language: str) -> None:
 def _python(
     tasks: Sequence[_Task], workers: int, limits: Limits | None, unsafe: bool, beat: Callable[[], None]
 ) -> Generator[Judged, None, None]:
+    from ..sandbox.checker import PythonChecker, PythonJob  # here, so that a plan loads no thread pools
+
     jobs = (
         PythonJob(
             prompt=task.candidate.before,
@@ -183,6 +186,10 @@ def _python(
 def _program(
     tasks: Sequence[_Task], workers: int, limits: Limits | None, unsafe: bool, beat: Callable[[], None]
 ) -> Generator[Judged, None, None]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from ..sandbox.checker import awaited
+
     language = LANGUAGES.get(tasks[0].problem.language)
 
     def verdict_of(program: Program, prepared: Future[None]) -> Verdict:

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from ..errors import DataError, did_you_mean
 from .formats import FORMATS, Chunk, Reject, chunks_of, format_of
 from .instruction import CONTEXT, SHAPES, convert, shape_columns, shape_of, with_context
-from .report import UNPARSED, ReadReport, Rejected, is_rejected_file, rejected_file
+from .report import EMPTY_ANSWER, UNPARSED, ReadReport, Rejected, is_rejected_file, rejected_file
 from .schema import COLUMNS, LABELS, complete, fit, kind_of
 from .write import ROWS
 
@@ -103,10 +103,6 @@ def typed(name: str, values: list[Any]) -> list[Any]:
     if name == "prompt":
         return ["" if value is None else value for value in values]
     return [_number(value) for value in values] if kind_of(name) == "metric" else values
-
-
-EMPTY = "the answer is empty"
-"""A remark: such a row trains the model to end at once. Questions for a teacher have no answers."""
 
 
 def read_table(
@@ -230,7 +226,7 @@ def _conform(
     empty = pc.equal(fitted["answer"], "").fill_null(False).to_numpy(zero_copy_only=False).copy()
     empty[list(causes)] = False
     if empty.any():
-        report.remarks[EMPTY] += int(empty.sum())
+        report.remarks[EMPTY_ANSWER] += int(empty.sum())
     if not causes:
         return complete(fitted, language)
     for row in sorted(causes):

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..files import open_input
-from .write import replacing
+from ..files import open_input, replacing
 
-__all__ = ["UNPARSED", "ReadReport", "Rejected", "is_rejected_file", "rejected_file"]
+__all__ = ["EMPTY_ANSWER", "UNPARSED", "ReadReport", "Rejected", "is_rejected_file", "rejected_file"]
 
 UNPARSED = ("not UTF-8", "not JSON", "not a JSON object")
 """Causes that may indicate a file of another kind, whose lines are not printed to the terminal."""
+
+EMPTY_ANSWER = "the answer is empty"
+"""A remark: such a row teaches to end at once. Questions for a teacher have no answers."""
 
 
 @dataclass(frozen=True)

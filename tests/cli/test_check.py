@@ -249,6 +249,17 @@ def test_a_model_is_evaluated_on_problems_and_goes_on_from_what_was_kept(gradati
     assert (folder / "samples.jsonl").read_bytes() == samples
 
 
+@pytest.mark.usefixtures("walls")
+@pytest.mark.parametrize("data", [(), ("--data", "tiny.txt")])
+def test_an_evaluation_may_set_the_number_of_samples(gradatim, files, finished, data):
+    write(files / "tiny.jsonl", [{**ADD, "prompt": "a = 1\nprint(a)\n"}])
+    (files / "tiny.txt").write_text("a = 1\nprint(a)\n# output\n# 1\n")
+    command = ("evaluate", finished, "--suite", "functional", "--problems", "tiny.jsonl", *data, "--json")
+    result = gradatim(*command, "--protocol", "sampled", "--set", "samples=4", "--set", "k=[4]", "--set", "tokens=2")
+    assert result.status == 0, result.err
+    assert json.loads(result.out)["counts"]["total"] == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -257,6 +268,12 @@ def test_a_model_is_evaluated_on_problems_and_goes_on_from_what_was_kept(gradati
         (["--suite", "functional", "--problems", "p.jsonl", "--set", "tokens=[1"], ["--set", "YAML"]),
         (["--suite", "functional", "--problems", "p.jsonl", "--set", "token=1"], ["did you mean 'tokens'?"]),
         (["--suite", "output", "--problems", "p.jsonl"], ["no option 'problems'"]),
+        (
+            ["--suite", "functional", "--problems", "p.jsonl", "--set", "seed=4"],
+            ["no suite", "seed=4", "--seed NUMBER"],
+        ),
+        (["--data", "p.jsonl", "--set", "columns={a: b}"], ["no suite", "--columns OURS=THEIRS"]),
+        (["--data", "p.jsonl", "--set", "events.x=1"], ["no suite", "events.x=1"]),
     ],
 )
 def test_an_evaluation_that_cannot_be_is_told_without_loading_the_model(gradatim, files, arguments, words):

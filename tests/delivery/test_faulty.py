@@ -178,7 +178,7 @@ def test_an_empty_table_is_delivered():
         ({"mutation": float("nan")}, "0 or more"),
         ({"mutation": 0}, "one above 0"),
         ({}, "one above 0"),
-        ({"teacher": 1}, "no teacher"),
+        ({"teacher": 1}, "need a teacher"),
     ],
 )
 def test_shares_that_cannot_be_used_are_told(shares, told):

@@ -12,11 +12,11 @@ from scipy.stats import spearmanr
 from gradatim.distillation import JUDGES
 from gradatim.distillation.attempts import probe
 from gradatim.distillation.scoring_judge import (
-    UNREADABLE,
+    NOT_ENCODED,
     features,
     judge_with,
     load_scoring_model,
-    part_of,
+    random_share,
     spearman,
     train,
 )
@@ -87,9 +87,9 @@ def test_the_leave_one_out_error_is_that_of_fitting_again():
 def test_no_question_stands_on_both_sides():
     names = [f"q{number % 9}" for number in range(50)]
     for share in (0.1, 0.5, 0.9):
-        part = part_of(names, share, 3)
+        part = random_share(names, share, 3)
         assert len(set(part)) == len(part) == round(share * 9)
-    assert part_of(names, 0.5, 3) == part_of(names[::-1], 0.5, 3) != part_of(names, 0.5, 4)
+    assert random_share(names, 0.5, 3) == random_share(names[::-1], 0.5, 3) != random_share(names, 0.5, 4)
 
 
 def test_rank_correlation_is_that_of_scipy():
@@ -147,7 +147,7 @@ def test_it_judges_what_the_teacher_was_not_asked_and_its_agreement_is_told(once
     agreement = account["agreement"]
     assert account["graded"] == len(grader.asked) > agreement["trained"] > agreement["held_out"] > 5
     # At this temperature it may write a special token, whose spelling it cannot read again.
-    assert account["judged"] + account["unjudged"].get(UNREADABLE, 0) == probed.table.num_rows
+    assert account["judged"] + account["unjudged"].get(NOT_ENCODED, 0) == probed.table.num_rows
     assert account["judged"] > 0.95 * probed.table.num_rows
     assert agreement["spearman"] > 0.2
     ours = [row for row in probed.table.to_pylist() if row["reason"].startswith("the scoring model")]

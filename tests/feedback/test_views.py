@@ -8,7 +8,7 @@ from graders import Grading
 from gradatim.distillation import JUDGES, View
 from gradatim.distillation.answer_kind import asks_for_output, begins_program, form_of, program_text
 from gradatim.distillation.static_judge import score_of
-from gradatim.distillation.verify import by_output, by_tests, first_told, proof
+from gradatim.distillation.verify import by_output, by_tests, first_decision, proof
 from gradatim.errors import RecipeError
 from gradatim.languages import LANGUAGES
 from gradatim.languages.language import Extracted, Fault
@@ -170,7 +170,7 @@ def test_the_same_attempt_is_paid_for_once():
 
 @pytest.mark.parametrize("name", ["rubric", "scoring"])
 def test_a_judge_that_asks_a_teacher_refuses_to_go_without(name):
-    with pytest.raises(RecipeError, match="asks a teacher"):
+    with pytest.raises(RecipeError, match="needs a teacher"):
         JUDGES.get(name)(None)
 
 
@@ -201,8 +201,8 @@ def test_right_is_what_is_proved_and_opinions_prove_nothing(walls):
     texts = ["    return a + b\n", "    return b + a\n", "    return b - a\n", "# 2\n", "x"]
     assert by_output()(samples, texts) == [True, None, None, False, None]
     assert by_tests()(samples, texts) == [True, True, False, None, None]
-    assert first_told(by_output(), by_tests())(samples, texts) == [True, True, False, False, None]
-    with pytest.raises(RecipeError, match="proves nothing"):
+    assert first_decision(by_output(), by_tests())(samples, texts) == [True, True, False, False, None]
+    with pytest.raises(RecipeError, match="verify nothing"):
         proof(JUDGES.get("static")())
 
 
@@ -214,5 +214,5 @@ def test_a_later_right_is_asked_only_about_what_is_open():
         return [False] * len(attempts)
 
     samples = asked("p", "a", "t", count=2)
-    assert first_told(by_output(), late)(samples, ["a", "b"]) == [True, False]
+    assert first_decision(by_output(), late)(samples, ["a", "b"]) == [True, False]
     assert seen == [(1, ["b"])]

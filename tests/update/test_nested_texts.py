@@ -7,8 +7,8 @@ import pytest
 from gradatim.difficulty import DIFFICULTIES
 from gradatim.distillation.mutations import mutants
 from gradatim.distillation.novelty import Contamination
-from gradatim.distillation.questions import Taught
 from gradatim.distillation.rejected import deliver
+from gradatim.source import TaughtSource
 from gradatim.stage import Feedback
 from gradatim.table import make_table
 from gradatim.teacher.teacher import Question
@@ -67,7 +67,7 @@ class Writer:
 
 
 def test_nested_answers_are_counted_by_their_cause_and_the_others_are_learnt():
-    source = Taught(Writer(), count=len(NESTED) + 1, evaluation=(PROBLEM,))
+    source = TaughtSource(Writer(), count=len(NESTED) + 1, evaluation=(PROBLEM,))
     table = source.draw(0, Feedback())
     assert table.num_rows == 1
     assert source.facts["refused"] == {"unreadable_program": len(NESTED)}

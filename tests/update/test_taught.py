@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradatim.distillation import RanDry, Taught
-from gradatim.distillation.questions import apportion, draw_of, laps
+from gradatim.distillation import RanDry
+from gradatim.distillation.questions import apportion, round_robin, sample_index
 from gradatim.errors import DataError, RecipeError
 from gradatim.programs import canonical, commented, generate, run_program
+from gradatim.source import TaughtSource
 from gradatim.stage import Feedback
 from gradatim.table import SCHEMA, make_table, sample_id
 from gradatim.teacher import TEACHERS, Question
@@ -23,7 +24,7 @@ ORACLE = TEACHERS.get("oracle")(levels=LEVELS)
 
 
 def taught(teacher=ORACLE, count=40, **options):
-    return Taught(teacher, count, **options)
+    return TaughtSource(teacher, count, **options)
 
 
 def feedback_on(table, grades, cycle=0, held=None):
@@ -192,7 +193,7 @@ def test_a_cycle_that_asks_a_lone_parent_over_and_over_takes_no_draw_of_the_next
 
 @given(st.sets(st.tuples(st.integers(0, 999_999), st.integers(0, 1 << 40)), min_size=2, max_size=50))
 def test_no_two_laps_of_any_cycles_are_one_draw(laps):
-    assert len({draw_of(cycle, lap) for cycle, lap in laps}) == len(laps)
+    assert len({sample_index(cycle, lap) for cycle, lap in laps}) == len(laps)
 
 
 def test_answers_that_are_missing_wrong_or_the_evaluations_are_left_out_and_counted():
@@ -274,7 +275,7 @@ def test_questions_are_apportioned_to_the_last_one(count, ratio):
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 20), st.integers(0, 5), st.lists(st.integers(1, 30), min_size=1, max_size=20))
 def test_a_lap_has_each_parent_once(parents, seed, sizes):
-    following = laps(parents, seed)
+    following = round_robin(parents, seed)
     seen = Counter()
     for most in sizes:
         draw, rows = following(most)

@@ -153,11 +153,11 @@ def _with_attempts(samples: pa.Table, attempts: pa.Table) -> pa.Table:
 
 def right(recipe: Recipe, events: Events = ignore_events) -> Right:
     """How an answer proves right: by its text, and where the recipe says so by its sample's tests."""
-    from ...distillation.verify import by_output, by_tests, first_told
+    from ...distillation.verify import by_output, by_tests, first_decision
 
     prove = recipe.delivery.prove if recipe.delivery is not None else "output"
     if prove == "tests":
-        return first_told(by_output(), by_tests(workers=recipe.workers, events=events))
+        return first_decision(by_output(), by_tests(workers=recipe.workers, events=events))
     return by_output() if prove == "output" else lambda samples, texts: [None] * len(texts)
 
 
