@@ -19,7 +19,7 @@ from . import programs, table
 from .distillation.question_options import RATIO, QuestionOptions
 from .errors import DataError
 from .options import strict
-from .origin import fingerprint, place_of, stamps
+from .origin import fingerprint, local_path, stamps
 from .registry import Registry
 from .stage import Events, Feedback, Source, ignore_events
 
@@ -174,7 +174,7 @@ def _shipped(path: str | Path) -> str:
 
 def _check_exists(path: str) -> None:
     """Raise the reader's ``DataError`` for a missing file; the content is not read."""
-    if not path.startswith("hub:") and place_of(path) is None:
+    if not path.startswith("hub:") and local_path(path) is None:
         from .table.formats import format_of
 
         format_of(path)
