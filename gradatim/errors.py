@@ -11,7 +11,7 @@ and exits with the class's ``exit_code``; the library raises the exception. Noth
     │   ├── DataError            a file or table that cannot be used
     │   ├── ToolchainMissing     a compiler or runtime that is not on this machine
     │   ├── RunFolderError       a run folder that is locked, or was made by another recipe
-    │   └── WallsMissing         this machine cannot wall off untrusted programs
+    │   └── SandboxMissing       this machine has no complete sandbox for programs
     ├── WorkFailed (1)           the work itself failed: what was done is kept
     │   ├── TrainingDiverged     the loss is NaN or exploded
     │   ├── StorageFailed        the disk is full or cannot be written
@@ -31,6 +31,7 @@ __all__ = [
     "GradatimError",
     "RecipeError",
     "RunFolderError",
+    "SandboxMissing",
     "Stopped",
     "StorageFailed",
     "TeacherFailed",
@@ -38,7 +39,6 @@ __all__ = [
     "TrainingDiverged",
     "UnknownPart",
     "UserError",
-    "WallsMissing",
     "WorkFailed",
     "did_you_mean",
 ]
@@ -102,8 +102,8 @@ class RunFolderError(UserError):
     """A run folder that is in use, or was made by another recipe."""
 
 
-class WallsMissing(UserError):
-    """This machine cannot wall off untrusted programs, so none is run."""
+class SandboxMissing(UserError):
+    """This machine has no complete sandbox, so no untrusted program is run."""
 
 
 class WorkFailed(GradatimError):

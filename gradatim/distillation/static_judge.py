@@ -58,7 +58,7 @@ class Static:
     proves = False
 
     def __call__(self, samples: pa.Table, attempts: Sequence[str], *, events: Events = ignore_events) -> list[View]:
-        """One view per row. Raises ``WallsMissing``, and ``ToolchainMissing`` before anything is run."""
+        """One view per row. Raises ``SandboxMissing``, and ``ToolchainMissing`` before anything is run."""
         rows, place = distinct(samples, attempts)
         views: dict[int, View] = {}
         asked: dict[int, tuple[Language, str]] = {}

@@ -70,7 +70,7 @@ class RunTests:
     def __call__(self, samples: pa.Table, attempts: Sequence[str], *, events: Events = ignore_events) -> list[View]:
         """One view per row.
 
-        Raises ``WallsMissing`` and ``ToolchainMissing`` when programs of these samples cannot be run on this machine.
+        Raises ``SandboxMissing`` and ``ToolchainMissing`` when programs of these samples cannot be run on this machine.
         """
         rows, place = distinct(samples, attempts)
         views: dict[int, View] = {}

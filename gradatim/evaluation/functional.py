@@ -163,7 +163,7 @@ class Functional:
         """One result over all problems; ``samples`` is used only when no ``problems`` were named.
 
         ``student`` has ``model`` and ``tokenizer``, or is a ``generation.Endpoint``. Raises ``DataError`` without
-        problems, ``WallsMissing`` and ``ToolchainMissing`` when programs cannot be run here.
+        problems, ``SandboxMissing`` and ``ToolchainMissing`` when programs cannot be run here.
         """
         if self.problems is None:
             asked, labels = problems_in(samples)

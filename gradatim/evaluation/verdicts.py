@@ -33,7 +33,7 @@ from ..files import read_input
 from ..languages import LANGUAGES, Program
 from ..parsing import parse_json
 from ..record import MISSHAPEN, Metrics, storage_errors
-from ..sandbox.checker import PythonChecker, PythonJob, awaited
+from ..sandbox.checker import PythonChecker, PythonJob, await_verdict
 from ..sandbox.command import Sandbox
 from ..sandbox.limits import Limits
 from ..sandbox.verdict import Outcome, Verdict
@@ -99,7 +99,7 @@ def judge(
 
     ``limits`` are each program's, the language's own when left out; ``candidate`` turns a text into a program;
     ``workers`` programs run at a time. Samples that cannot be tried (no such problem, nothing written) are ``invalid``
-    with the reason. Raises ``WallsMissing`` when there are no walls and ``unsafe`` is not set, ``ToolchainMissing``
+    with the reason. Raises ``SandboxMissing`` when there are no walls and ``unsafe`` is not set, ``ToolchainMissing``
     when a language cannot be run here, before anything is run in it.
     """
     asked = list(samples)
@@ -196,9 +196,9 @@ def _program(
                 waiting.append((task, pool.submit(verdict_of, program, prepared)))
                 if len(waiting) >= AHEAD * workers:
                     first, future = waiting.popleft()
-                    yield Judged(first.sample, awaited(future, beat))
+                    yield Judged(first.sample, await_verdict(future, beat))
             for last, future in waiting:
-                yield Judged(last.sample, awaited(future, beat))
+                yield Judged(last.sample, await_verdict(future, beat))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # the sandbox, closed next, ends what already runs
 

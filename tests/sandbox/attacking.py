@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from gradatim.sandbox.limits import MIB, Limits
-from gradatim.sandbox.rights import spare_user
+from gradatim.sandbox.privileges import spare_user
 from gradatim.sandbox.supervise import descendants
 from gradatim.sandbox.verdict import Execution
 

@@ -9,7 +9,7 @@ import pytest
 
 from gradatim.sandbox.checker import PythonChecker, PythonJob
 from gradatim.sandbox.limits import Limits
-from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.preflight import sandbox_support
 from gradatim.sandbox.verdict import Verdict
 
 YES = ["contains", "lt", "le", "gt", "ge", "eq", "ne", "instancecheck", "subclasscheck"]
@@ -55,8 +55,8 @@ AGREEABLE = "\n".join(
 
 @pytest.fixture(scope="module")
 def checker() -> Iterator[PythonChecker]:
-    if not find_walls().stand:
-        pytest.skip(f"no walls: {find_walls().reason}")
+    if not sandbox_support().available:
+        pytest.skip(f"no walls: {sandbox_support().reason}")
     with PythonChecker(limits=Limits(cpu_seconds=1.5)) as checker:
         yield checker
 

@@ -17,9 +17,9 @@ from attacking import Host, look, wait_until
 
 from gradatim.sandbox import seccomp
 from gradatim.sandbox.checker import PythonChecker, PythonJob
-from gradatim.sandbox.inside.tester import LARGE
+from gradatim.sandbox.inside.tester import MAX_RESIDENT
 from gradatim.sandbox.limits import MIB, Limits
-from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.preflight import sandbox_support
 from gradatim.sandbox.supervise import usage
 from gradatim.sandbox.verdict import Verdict
 
@@ -40,8 +40,8 @@ GOOD = PythonJob("", "def f(x): return x + 1", "def check(candidate):\n    asser
 
 @pytest.fixture(scope="module")
 def checker() -> Iterator[PythonChecker]:
-    if not find_walls().stand:
-        pytest.skip(f"no walls: {find_walls().reason}")
+    if not sandbox_support().available:
+        pytest.skip(f"no walls: {sandbox_support().reason}")
     with PythonChecker(limits=LIMITS) as checker:
         yield checker
 
@@ -49,8 +49,8 @@ def checker() -> Iterator[PythonChecker]:
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[PythonChecker]:
     """For programs that wait: its clock runs out soon."""
-    if not find_walls().stand:
-        pytest.skip(f"no walls: {find_walls().reason}")
+    if not sandbox_support().available:
+        pytest.skip(f"no walls: {sandbox_support().reason}")
     with PythonChecker(limits=Limits(cpu_seconds=0.3, wall_seconds=1.5, processes=12)) as checker:
         yield checker
 
@@ -424,7 +424,7 @@ got = 'bound'"""
         "/usr/attack",
         "/etc/attack",
         "/attack",
-        "/gradatim/inside/peer.py",
+        "/gradatim/inside/rpc.py",
         "/python/lib/attack",
         "/dev/attack",
         "/proc/attack",
@@ -858,12 +858,12 @@ def test_ten_thousand_lent_objects_do_not_fill_the_tests(checker: PythonChecker)
 def test_large_answers_do_not_take_the_memory_of_the_next_candidates_tests() -> None:
     # Six bytes on the way become more than six hundred where they arrive; then time is up, and its frames hold them.
     program = """
-from inside import codec
+from inside import serializer, writer
 
 def f():
     many = 1 << 20
-    packed = codec._U32.pack(many) + (b"qN" + codec._U32.pack(0)) * many
-    codec._WRITERS[frozenset] = b"l", lambda writer, value: writer.out.extend([b"\\x00", packed])
+    packed = serializer.U32.pack(many) + (b"qN" + serializer.U32.pack(0)) * many
+    writer.WRITERS[frozenset] = b"l", lambda encoder, value: encoder.out.extend([b"\\x00", packed])
     return frozenset([1])
 """
     with PythonChecker(limits=Limits(cpu_seconds=1.0)) as checker:
@@ -871,5 +871,5 @@ def f():
         assert next(iter(checker.check([GOOD]))).passed
         [worker] = checker._workers
         assert worker._tester is not None
-        # How far the answer had grown when time was up is chance; one that holds more than LARGE is replaced.
-        assert usage(worker._tester._process.pid).memory_bytes < LARGE + 40 * MIB
+        # How far the answer had grown when time was up is chance; one that holds more than MAX_RESIDENT is replaced.
+        assert usage(worker._tester._process.pid).memory_bytes < MAX_RESIDENT + 40 * MIB

@@ -20,10 +20,10 @@ from attacking import processes
 
 from gradatim.sandbox.checker import PythonChecker, PythonJob
 from gradatim.sandbox.limits import Limits
-from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.preflight import sandbox_support
 from gradatim.sandbox.verdict import Verdict
 
-pytestmark = pytest.mark.skipif(not find_walls().stand, reason=f"no walls: {find_walls().reason}")
+pytestmark = pytest.mark.skipif(not sandbox_support().available, reason=f"no walls: {sandbox_support().reason}")
 
 MUTATION = """
 
@@ -212,7 +212,7 @@ def checks_leave_nothing_behind(count: int) -> None:
         assert set(found) == set(warm) == {"passed", "failed", "invalid"}
         workers = checker._workers
         for worker in workers:
-            for each in (worker._nest, worker._tester):
+            for each in (worker._fork_server, worker._tester):
                 assert each is not None
                 assert len(os.listdir(f"/proc/{python_below(each._process.pid)}/fd")) < 12
 
@@ -230,7 +230,7 @@ def test_a_fork_touches_few_pages() -> None:
     with PythonChecker() as checker:
         jobs = [PythonJob("", "def f(x): return x + 1", "assert f(1) == 2", "f")] * 50
         assert all(each.passed for each in checker.check(jobs))
-        nest = checker._workers[0]._nest
+        nest = checker._workers[0]._fork_server
         assert nest is not None
         stat = Path(f"/proc/{python_below(nest._process.pid)}/stat")
         before = int(stat.read_bytes().rpartition(b")")[2].split()[8])
