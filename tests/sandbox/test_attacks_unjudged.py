@@ -20,7 +20,7 @@ RIGHT = "def f(x): return x"
 @pytest.fixture(scope="module")
 def checker() -> Iterator[PythonChecker]:
     if not sandbox_support().available:
-        pytest.skip(f"no walls: {sandbox_support().reason}")
+        pytest.skip(f"no sandbox: {sandbox_support().reason}")
     with PythonChecker(limits=LIMITS) as checker:
         yield checker
 
@@ -29,8 +29,8 @@ def verdict(checker: PythonChecker, program: str, test: str, prompt: str = "") -
     """In program and test DEEPEST stands for the depth that can cross."""
     program, test = (text.replace("DEEPEST", str(MAX_DEPTH)) for text in (program, test))
     lines = "\n".join("    " + line for line in test.split("\n"))
-    [found] = checker.check([PythonJob(prompt, program, f"def check(candidate):\n{lines}", "f")])
-    return found
+    [result] = checker.check([PythonJob(prompt, program, f"def check(candidate):\n{lines}", "f")])
+    return result
 
 
 SAYINGS = {
@@ -123,17 +123,17 @@ CHANGED = {
 
 @pytest.mark.parametrize("program", CHANGED.values(), ids=CHANGED)
 def test_an_argument_changed_in_place_does_not_make_a_program_unjudged(checker: PythonChecker, program: str) -> None:
-    found = verdict(
+    result = verdict(
         checker, program, "x = []\nfirst = candidate(x)\nsecond = candidate([x])\nassert first == second == 1"
     )
-    assert found.outcome == "failed", found
+    assert result.outcome == "failed", result
     assert verdict(checker, program, "x = []\nassert (candidate(x), candidate(x)) == (1, 1)").outcome == "failed"
 
 
 def test_data_that_a_program_defines_beside_its_function_does_not_make_it_unjudged(checker: PythonChecker) -> None:
     program = f"LIMIT = []\nfor _ in range({MAX_DEPTH} - 2): LIMIT = [LIMIT]\ndef f(x): return 0"
-    [found] = checker.check([PythonJob("", program, "assert f([[LIMIT]]) == 1", None)])
-    assert found.outcome == "failed", found
+    [result] = checker.check([PythonJob("", program, "assert f([[LIMIT]]) == 1", None)])
+    assert result.outcome == "failed", result
 
 
 def test_an_argument_that_a_program_calls_back_with_does_not_make_it_unjudged(checker: PythonChecker) -> None:

@@ -32,8 +32,8 @@ def either(request, sandbox):
     return Sandbox(unsafe=True)
 
 
-def shell(sandbox, text, **more):
-    return sandbox.run(["/bin/sh", "-c", text], **{"limits": SMALL, **more})
+def shell(sandbox, text, **options):
+    return sandbox.run(["/bin/sh", "-c", text], **{"limits": SMALL, **options})
 
 
 def test_a_program_gets_its_files_stdin_and_environment(either):

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - small programs stay on one line
-"""Odd but right answers: each of these programs is right as Python understands it, and passes."""
+"""Unusual correct answers: every program here is correct by Python's semantics, and passes."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def job(case: Case) -> PythonJob:
 def verdicts() -> dict[str, Verdict]:
     """All of them, tried at once."""
     if not sandbox_support().available:
-        pytest.skip(f"no walls: {sandbox_support().reason}")
+        pytest.skip(f"no sandbox: {sandbox_support().reason}")
     with PythonChecker(limits=Limits(cpu_seconds=3), packages=["numpy"]) as checker:
         return dict(zip(RIGHT, checker.check([job(case) for case in RIGHT.values()]), strict=True))
 
@@ -212,7 +212,7 @@ WRONG: dict[str, Case] = {
 
 def test_an_odd_and_wrong_answer_fails() -> None:
     if not sandbox_support().available:
-        pytest.skip(f"no walls: {sandbox_support().reason}")
+        pytest.skip(f"no sandbox: {sandbox_support().reason}")
     with PythonChecker(limits=Limits(cpu_seconds=3), packages=["numpy"]) as checker:
         verdicts = dict(zip(WRONG, checker.check([job(case) for case in WRONG.values()]), strict=True))
-    assert {name: each.outcome for name, each in verdicts.items()} == dict.fromkeys(WRONG, "failed")
+    assert {name: result.outcome for name, result in verdicts.items()} == dict.fromkeys(WRONG, "failed")
