@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gradatim.sandbox.command import Sandbox
-from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.preflight import sandbox_support
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -20,8 +20,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
     """One sandbox for all tests; they are skipped where no walls can be had."""
-    walls = find_walls()
-    if not walls.stand:
+    walls = sandbox_support()
+    if not walls.available:
         pytest.skip(f"no walls: {walls.reason}; {walls.advice}")
     with Sandbox() as sandbox:
         yield sandbox

@@ -108,10 +108,10 @@ def _compiler() -> Finding:
 
 def _walls() -> Finding:
     from ..sandbox.cgroup import find_cgroup
-    from ..sandbox.preflight import find_walls
+    from ..sandbox.preflight import sandbox_support
 
-    walls = find_walls()
-    if walls.stand:
+    walls = sandbox_support()
+    if walls.available:
         more = "with a control group" if find_cgroup() else "no control group can be had; memory is watched instead"
         return Finding("walls", "good", f"all stand, untrusted programs can be run; {more}")
     found = f"untrusted programs are not run without --unsafe: {walls.reason}"

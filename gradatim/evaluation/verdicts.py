@@ -188,8 +188,6 @@ def _program(
 ) -> Generator[Judged, None, None]:
     from concurrent.futures import ThreadPoolExecutor
 
-    from ..sandbox.checker import awaited
-
     language = LANGUAGES.get(tasks[0].problem.language)
 
     def verdict_of(program: Program, prepared: Future[None]) -> Verdict:
@@ -203,9 +201,9 @@ def _program(
                 waiting.append((task, pool.submit(verdict_of, program, prepared)))
                 if len(waiting) >= AHEAD * workers:
                     first, future = waiting.popleft()
-                    yield Judged(first.sample, awaited(future, beat))
+                    yield Judged(first.sample, await_verdict(future, beat))
             for last, future in waiting:
-                yield Judged(last.sample, awaited(future, beat))
+                yield Judged(last.sample, await_verdict(future, beat))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # the sandbox, closed next, ends what already runs
 

@@ -1,15 +1,17 @@
-"""Run untrusted programs safely: a program and limits in, what happened out.
+"""Sandboxed execution of untrusted programs: a program and limits in, an execution record out.
 
-The road of one program, each step a module:
+The modules in the order in which a run uses them:
 
-    limits, execution, verdict      the plain values: what it may use, what happened, what is known of a candidate
-    seccomp, root, rights, cgroup   the walls one by one: system calls, visible files, the user, a control group
-    enclosure                       the command line that puts a command behind all of them
-    watch, supervise                what its tree of processes uses; feeding, reading, timing, ending it
-    walled, bare                    one run behind walls; one without, when the user said so
-    command                         ``Sandbox``: many runs, from many threads
-    walls                           can this machine do it, and if not, what is missing?
+    limits, verdict     values: limits of a run, its command, its execution, the verdict on a candidate
+    seccomp, privileges, cgroup
+                        layers of the isolation: system call filter, unprivileged user, control group
+    bwrap               the bubblewrap command line that combines them
+    preflight           test of the isolation on this machine, with the reason if it is incomplete
+    supervise           process tree: usage, streams, time and memory limits, termination
+    runners             one run in the sandbox, or without it (``--unsafe``)
+    command             ``Sandbox``: many runs, from many threads
 
-Python candidates whose tests call functions take another road, on interpreters that stay behind the same walls:
-``checker``. Nothing here decides what a right answer is.
+Python candidates whose tests call functions are run by interpreters that stay in the same kind of sandbox: ``checker``,
+``workers`` and ``interpreter`` on the host, ``inside`` in the sandbox. Correctness is decided by callers and by
+``inside.tester``.
 """

@@ -1,20 +1,17 @@
-"""Which part of the host does a program see?
+"""The bubblewrap command line of a sandboxed program.
 
-``minimal_root`` names, as arguments of bubblewrap, what is the same for every run: the system's programs and libraries,
-the few files of ``/etc`` that they do not work without, a few devices, a fresh ``/proc``. All of it can be read only.
-Nothing of it belongs to a user: no home, no configuration, no name of the machine. The work folder is ``enclosure``'s.
+``minimal_root`` contains the part that all runs share, read-only: the system's programs and libraries, the few files of
+``/etc`` that they require, a few devices, a new ``/proc``; no home, no configuration, no host name.
 
-Which command line puts a program behind walls?
+``isolate`` wraps a command: separate namespaces of every kind, a read-only root with little more than ``/usr``, a work
+folder on a limited file system in memory, no environment, no new privileges, the filter of ``seccomp``. Files for the
+work folder are passed through descriptors and never written to the host's disk. The first process of the process
+namespace is a short shell script, because the kernel withholds many signals from that process. The script sets the
+resource limits (inside, where the process limit counts this program only) and waits; when it ends, the kernel kills all
+other processes. Its memory cannot be accessed by the program, although both have the same user: its shell is a copy
+without read permission.
 
-``enclose`` turns a command into one that runs it inside bubblewrap: every namespace of its own, a root that can only
-be read and holds little more than ``/usr``, a work folder that is a file system of its own, in memory and limited,
-no environment, no new rights, the filter of ``seccomp``. Files for the work folder travel through descriptors, so the
-host's disk never holds them. The command is not the first process of its process namespace, because the kernel hides
-many signals from that one: a few lines of shell are, which set the resource limits (inside, where a process limit
-counts this program only) and wait. When that first process ends, the kernel kills whatever else is there. Its memory
-cannot be read or written from inside, although it has the program's user: its shell is a copy without read permission.
-
-``enclose`` starts nothing; ``supervise`` does, for programs that end, and ``workers`` for interpreters that stay.
+The command is started by ``supervise`` for programs, by ``interpreter`` for Python workers.
 """
 
 from __future__ import annotations
@@ -32,25 +29,34 @@ from ..errors import UserError, WorkFailed
 from . import seccomp
 from .inside.bounds import SIGNALS
 from .limits import STACK_BYTES, Limits
-from .rights import drop_rights, reachable
+from .privileges import drop_privileges, reachable
 
-__all__ = ["ENVIRONMENT", "WORK", "Enclosed", "check_command", "check_name", "enclose", "initial", "minimal_root"]
+__all__ = [
+    "ENVIRONMENT",
+    "WORK",
+    "IsolatedCommand",
+    "check_command",
+    "check_name",
+    "init_script",
+    "isolate",
+    "minimal_root",
+]
 
 
 WORK = "/work"
 ETC = ("ld.so.cache", "alternatives", "java-*")
-"""The library index, and what Debian's compilers and Java are links to."""
+"""Library index, and the link targets of Debian's compilers and Java."""
 
 DEVICES = ("null", "full", "random", "urandom")
-"""No ``/dev/zero``: mapped as shared it is memory that is counted for no process. ``/dev/full`` reads as zeros, too."""
+"""No ``/dev/zero``: a shared mapping of it is memory that no process counts. ``/dev/full`` also reads as zeros."""
 
 COVERED = ("/proc/cmdline",)
-"""Files of /proc that tell of the host. A device file on a mount without devices covers each: it cannot be opened."""
+"""Files of /proc about the host, each covered by a device file on a mount without devices, which cannot be opened."""
 
 
 @functools.cache
 def minimal_root() -> tuple[str, ...]:
-    """The part of the root that is the same for all: the system's programs, few files of /etc, few devices."""
+    """Arguments for the shared part of the root: system programs, few files of /etc, few devices."""
     arguments = ["--ro-bind", "/usr", "/usr"]
     for path in sorted(Path("/").glob("*bin")) + sorted(Path("/").glob("lib*")):
         if path.is_symlink():
@@ -65,7 +71,7 @@ def minimal_root() -> tuple[str, ...]:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         arguments += ["--symlink", f"/proc/self/fd/{number}", f"/dev/{name}"]
     arguments += ["--symlink", "/proc/self/fd", "/dev/fd"]
-    # What libraries expect to write to is the work folder by other names: one file system, one limit.
+    # The writable folders that libraries expect are links to the work folder: one file system, one limit.
     arguments += ["--symlink", WORK, "/dev/shm", "--symlink", WORK, "/tmp"]
     arguments += ["--proc", "/proc"]
     for covered in COVERED:
@@ -79,14 +85,14 @@ INSIDE_UID = "1000"
 PAGE = 4096
 SHELL, FIRST = "/bin/sh", "/first"
 BEGIN = f'echo 1000 >/proc/self/oom_score_adj; exec {FIRST} "$@"'
-"""Before the first process's own lines, because it may not write to its own files of /proc."""
+"""Executed before the script of the first process, which cannot write to its own files of /proc."""
 
 PASSWD = f"sandbox:x:{INSIDE_UID}:{INSIDE_UID}::{WORK}:/bin/sh\n".encode()
 
 
 @dataclass(frozen=True)
-class Enclosed:
-    """A command line to start with ``pass_fds`` open and an empty environment; ``close`` it once it is started.
+class IsolatedCommand:
+    """A command line to start with ``pass_fds`` open and an empty environment; ``close`` it after the start.
 
     The environment must be empty because bubblewrap's own can be read from inside.
     """
@@ -96,18 +102,18 @@ class Enclosed:
     owned: tuple[int, ...] = ()
 
     def close(self) -> None:
-        """Close this process's copies of the descriptors that were made for the command."""
-        for each in self.owned:
-            os.close(each)
+        """Close this process's copies of the descriptors created for the command."""
+        for descriptor in self.owned:
+            os.close(descriptor)
 
-    def __enter__(self) -> Enclosed:
+    def __enter__(self) -> IsolatedCommand:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
 
-def enclose(
+def isolate(
     command: Sequence[str],
     *,
     limits: Limits,
@@ -119,57 +125,59 @@ def enclose(
     collect: Sequence[str] = (),
     collect_fd: int | None = None,
     per_process: bool = True,
-    first: Sequence[str] = (),
+    prefix: Sequence[str] = (),
     slot: int = 0,
-) -> Enclosed:
-    """The command line that runs ``command`` behind walls, with ``/work`` as its folder.
+) -> IsolatedCommand:
+    """Command line that runs ``command`` in the sandbox, in the folder ``/work``.
 
-    ``mounts`` are host folders or files, to be read only, and their places inside. ``keep_fds`` stay open in the
-    command, under the same numbers. ``status_fd`` receives what ``bwrap --json-status-fd`` writes: the host's number of
-    the first process inside, and its exit code. ``collect`` names files that are written, as a tar, to ``collect_fd``
-    after the command. ``per_process`` False leaves CPU time, address space, file size and open files to the command,
-    which is then trusted to set them before it runs anything else. ``first`` are words to put before all others, as a
-    control group's. ``slot`` tells apart what runs at the same time.
+    ``mounts``: host folder or file -> read-only path inside. ``keep_fds`` stay open in the command, under the same
+    numbers. ``status_fd`` receives the output of ``bwrap --json-status-fd``: the host's process id of the first process
+    inside, and its exit code. ``collect`` names files that are written as a tar to ``collect_fd`` after the command.
+    ``per_process`` False leaves CPU time, address space, file size and open files to the command, which is then trusted
+    to limit them before it runs anything else. ``prefix`` precedes the whole command line, as that of a control group.
+    ``slot`` distinguishes simultaneous runs.
 
-    Raises ``UserError`` for names, commands or mounts that cannot be used, ``WorkFailed`` when this process has no
-    descriptors or memory left for the files.
+    Raises ``UserError`` for invalid names, commands or mounts, ``WorkFailed`` if this process has no descriptors or
+    memory left for the files.
     """
     check_command(command, environment)
-    for place in mounts.values():
-        if not PurePosixPath(place).is_absolute() or "\0" in place:
-            raise UserError("the place of a mount must be an absolute path", given=repr(place))
-    init = initial(limits, collect=collect, collect_fd=collect_fd, per_process=per_process)
+    for target in mounts.values():
+        if not PurePosixPath(target).is_absolute() or "\0" in target:
+            raise UserError("the target of a mount must be an absolute path", given=repr(target))
+    script = init_script(limits, collect=collect, collect_fd=collect_fd, per_process=per_process)
     sources, staging = reachable(mounts)
-    handed = _Handed()
+    contents = _Contents()
     try:
-        arguments = _arguments(handed, files, list(zip(sources, mounts.values(), strict=True)), environment, limits)
+        arguments = _arguments(contents, files, list(zip(sources, mounts.values(), strict=True)), environment, limits)
         if status_fd is not None:
             arguments += ["--json-status-fd", str(status_fd)]
-        described = handed.add("arguments", "\0".join([*arguments, ""]).encode("utf-8", "surrogateescape"))
+        arguments_fd = contents.add("arguments", "\0".join([*arguments, ""]).encode("utf-8", "surrogateescape"))
     except OSError as error:
-        handed.close()
-        raise WorkFailed("a program's files cannot be handed over", where="sandbox", given=str(error)) from error
+        contents.close()
+        raise WorkFailed(
+            "the files of a program cannot be passed to the sandbox", where="sandbox", given=str(error)
+        ) from error
     except BaseException:
-        handed.close()
+        contents.close()
         raise
     bwrap = shutil.which("bwrap") or "bwrap"
     argv = (
-        *first,
+        *prefix,
         *staging,
-        *drop_rights(slot),
+        *drop_privileges(slot),
         bwrap,
         "--args",
-        described,
+        arguments_fd,
         "--",
         *(SHELL, "-c", BEGIN, "begin"),
-        *("-c", init, "init"),
+        *("-c", script, "init"),
         *command,
     )
-    kept = (each for each in (*keep_fds, status_fd, collect_fd) if each is not None)
-    return Enclosed(argv, (*handed.descriptors, *kept), tuple(handed.descriptors))
+    inherited = (number for number in (*keep_fds, status_fd, collect_fd) if number is not None)
+    return IsolatedCommand(argv, (*contents.descriptors, *inherited), tuple(contents.descriptors))
 
 
-def initial(
+def init_script(
     limits: Limits,
     *,
     collect: Sequence[str] = (),
@@ -177,40 +185,40 @@ def initial(
     per_process: bool = True,
     processes: bool = True,
 ) -> str:
-    """The shell's lines that set limits, run ``"$@"``, wait, and hand its exit code on, also when it was a signal.
+    """Shell script that sets limits, runs ``"$@"``, waits, and returns its exit code, also after a signal.
 
-    The shell's own words ("Killed") go nowhere; the program's stderr passes by in descriptor 3.
+    Messages of the shell ("Killed") are discarded; the program's stderr bypasses it as descriptor 3.
     """
     lines = [
         "exec 3>&2 2>/dev/null",
-        # The kernel shields the first process from all signals of the others but those that a shell listens to.
+        # The kernel blocks signals to the first process except those that it handles.
         "trap : INT TERM HUP QUIT",
         "ulimit -c 0",
         f"ulimit -s {STACK_BYTES >> 10}",
-        # No locked memory; few queued signals, where the shell has a letter for them.
+        # No locked memory; few queued signals, if the shell supports that limit.
         "ulimit -l 0",
         f"ulimit -i {SIGNALS}",
     ]
     if per_process:
-        # One second more than asked for: the watch decides, and this ends what hides from it.
+        # One second more than the limit: ``supervise`` decides, and this is the fallback.
         lines += [f"ulimit -t {math.ceil(limits.cpu_seconds) + 1}", f"ulimit -f {max(1, limits.file_bytes >> 9)}"]
         lines += [f"ulimit -n {limits.open_files}"]
         lines += [f"ulimit -v {limits.memory_bytes >> 10}"] if limits.address_space else []
     if processes:
-        # Shells differ in the letter; the shell itself counts as one process.
+        # The option differs between shells; the shell itself counts as one process.
         lines += [f"ulimit -u {limits.processes + 1} || ulimit -p {limits.processes + 1} || exit 125"]
     lines += ['(exec "$@" 2>&3 3>&-)', "code=$?"]
     if collect and collect_fd is not None:
         names = " ".join(shlex.quote(check_name(name)) for name in collect)
-        # A path of its own opens the pipe, because the shell has no words for descriptors above 9.
+        # The pipe is opened by path, because the shell cannot redirect to descriptors above 9.
         lines += [f"tar -chf /proc/self/fd/{collect_fd} -C {WORK} --ignore-failed-read -- {names}"]
     return "\n".join([*lines, "exit $code"])
 
 
 def check_command(command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """``UserError`` for a command line or an environment that no system call takes."""
+    """Raise ``UserError`` for a command line or an environment that cannot be passed to a system call."""
     if not command or isinstance(command, str):
-        raise UserError("a command is a list of words", given=repr(command))
+        raise UserError("a command must be a list of words", given=repr(command))
     for word in (*command, *environment, *environment.values()):
         if "\0" in word:
             raise UserError("a command line or environment cannot hold a NUL byte", given=repr(word[:60]))
@@ -219,41 +227,41 @@ def check_command(command: Sequence[str], environment: Mapping[str, str]) -> Non
         raise UserError("a word of a command is too long", given=longest, allowed=100_000, hint="pass it as a file")
     for name in environment:
         if not name or "=" in name:
-            raise UserError("this cannot name a variable of the environment", given=repr(name))
+            raise UserError("invalid name of an environment variable", given=repr(name))
 
 
 def check_name(name: str) -> str:
-    """``name`` when it is a path below the work folder; ``UserError`` otherwise."""
+    """``name``, if it is a path below the work folder; ``UserError`` otherwise."""
     path = PurePosixPath(name)
     if not name or "\0" in name or path.is_absolute() or ".." in path.parts or str(path) != name or name == ".":
         raise UserError(
-            "this cannot name a file of the work folder", given=repr(name[:80]), allowed="a plain relative path"
+            "invalid name of a file in the work folder", given=repr(name[:80]), allowed="a plain relative path"
         )
     return name
 
 
 def _arguments(
-    handed: _Handed,
+    contents: _Contents,
     files: Mapping[str, bytes],
     mounts: Sequence[tuple[str, str]],
     environment: Mapping[str, str],
     limits: Limits,
 ) -> list[str]:
-    """bubblewrap's arguments; the contents that they name go to ``handed``."""
-    arguments = [f"--unshare-{each}" for each in NAMESPACES]
+    """Arguments of bubblewrap; the contents that they refer to are added to ``contents``."""
+    arguments = [f"--unshare-{kind}" for kind in NAMESPACES]
     arguments += ["--uid", INSIDE_UID, "--gid", INSIDE_UID, "--hostname", "sandbox", "--cap-drop", "ALL"]
     arguments += ["--die-with-parent", "--new-session", "--as-pid-1", "--clearenv"]
-    arguments += ["--seccomp", handed.add("seccomp", seccomp.program()), *minimal_root()]
-    arguments += ["--file", handed.add("passwd", PASSWD), "/etc/passwd"]
-    # The kernel protects the memory of a process whose program cannot be read, also from processes of the same user.
-    arguments += ["--perms", "0111", "--file", handed.add("shell", _shell()), FIRST]
-    for source, place in mounts:
-        arguments += ["--ro-bind", source, place]
-    # What the program is given does not count as written by it; a page each for the names.
-    given = sum(len(content) + 2 * PAGE for content in files.values())
-    arguments += ["--size", str(max(limits.folder_bytes + given, PAGE)), "--tmpfs", WORK]
+    arguments += ["--seccomp", contents.add("seccomp", seccomp.program()), *minimal_root()]
+    arguments += ["--file", contents.add("passwd", PASSWD), "/etc/passwd"]
+    # The kernel protects the memory of a process whose executable is unreadable, also from the same user.
+    arguments += ["--perms", "0111", "--file", contents.add("shell", _shell()), FIRST]
+    for source, target in mounts:
+        arguments += ["--ro-bind", source, target]
+    # Input files do not count as written by the program; a page per file for its name.
+    input_bytes = sum(len(content) + 2 * PAGE for content in files.values())
+    arguments += ["--size", str(max(limits.folder_bytes + input_bytes, PAGE)), "--tmpfs", WORK]
     for name, content in files.items():
-        arguments += ["--perms", "0755", "--file", handed.add("file", content), f"{WORK}/{check_name(name)}"]
+        arguments += ["--perms", "0755", "--file", contents.add("file", content), f"{WORK}/{check_name(name)}"]
     for name, value in {**ENVIRONMENT, **environment}.items():
         arguments += ["--setenv", name, value]
     return [*arguments, "--remount-ro", "/", "--chdir", WORK]
@@ -261,27 +269,27 @@ def _arguments(
 
 @functools.cache
 def _shell() -> bytes:
-    """The shell's program, for a copy that can be executed but not read."""
+    """Executable of the shell, for a copy that can be executed but not read."""
     return Path(SHELL).read_bytes()
 
 
-class _Handed:
-    """Contents that travel to bubblewrap through descriptors of files in memory."""
+class _Contents:
+    """File contents passed to bubblewrap as descriptors of files in memory."""
 
     def __init__(self) -> None:
         self.descriptors: list[int] = []
 
     def add(self, name: str, content: bytes) -> str:
-        """The descriptor, as a word, to read ``content`` from; ``OSError`` when there is no room for it."""
+        """Descriptor, as a word, from which ``content`` can be read; ``OSError`` if there is no memory for it."""
         descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
         self.descriptors.append(descriptor)
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        remaining = memoryview(content)
+        while remaining:
+            remaining = remaining[os.write(descriptor, remaining) :]
         os.lseek(descriptor, 0, os.SEEK_SET)
         return str(descriptor)
 
     def close(self) -> None:
-        """Close them all."""
-        for each in self.descriptors:
-            os.close(each)
+        """Close all descriptors."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)

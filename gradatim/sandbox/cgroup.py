@@ -1,12 +1,11 @@
-"""Is there a control group to put a program into, and how is it made?
+"""Control groups (version 2) as an additional limit, where the user may create them.
 
-A control group (version 2) counts what nothing else does: the kernel's own memory, files in memory, and all of it at
-every moment, not at every look. It is an extra wall behind the others, which hold alone, because few places let an
-ordinary user make one: below a folder that was handed over to the user with the controllers ``memory`` and
-``pids``, as systemd does for what it starts for a user (``systemd-run --user --scope``). ``find_cgroup`` tries it once;
-where it cannot be had, nothing here is used, and ``gradatim doctor`` says so.
+A control group also counts kernel memory and files in memory, and at every moment instead of at intervals. It is an
+additional layer and the others suffice, because few systems let an ordinary user create a group: only below a folder
+that was delegated to the user with the controllers ``memory`` and ``pids``, as systemd does for a user's services
+(``systemd-run --user --scope``). ``find_cgroup`` tries it once; ``gradatim doctor`` reports if it is unavailable.
 
-Every run has a group of its own, gone when the run is over. This module starts no program.
+Each run has its own group, which is removed at its end.
 """
 
 from __future__ import annotations
@@ -27,25 +26,25 @@ __all__ = ["CONTROLLERS", "Cgroup", "find_cgroup", "group", "parent_of"]
 
 CONTROLLERS = frozenset({"memory", "pids"})
 SLACK_BYTES = 32 << 20
-"""On top of the program's memory and files: the walls' own, and the kernel's. The watch is the closer limit."""
+"""Allowance for memory of the sandbox and the kernel, in addition to the program's. ``supervise`` is stricter."""
 
 SLACK_PROCESSES = 8
 ATTEMPTS = 100
 
 
 class Cgroup:
-    """One group: the folder that is its interface, and the words that put a command into it."""
+    """One group, given by its folder in the cgroup file system."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def words(self) -> list[str]:
-        """To be put before a command: its process joins the group, then becomes the command."""
+    def prefix(self) -> list[str]:
+        """Command prefix: the process joins the group, then executes the command."""
         join = f'echo 0 >{shlex.quote(str(self.folder / "cgroup.procs"))} && exec "$@"'
         return ["/bin/sh", "-c", join, "join"]
 
     def full(self) -> bool:
-        """Whether the kernel has killed a process of the group because its memory was used up."""
+        """Whether the kernel has killed a process of the group because its memory was exhausted."""
         with suppress(OSError, ValueError):
             for line in (self.folder / "memory.events").read_text("ascii").splitlines():
                 name, _, count = line.partition(" ")
@@ -54,14 +53,14 @@ class Cgroup:
         return False
 
     def kill(self) -> None:
-        """Kill whatever is in the group."""
+        """Kill all processes of the group."""
         with suppress(OSError):
             (self.folder / "cgroup.kill").write_text("1", "ascii")
 
 
 @functools.cache
 def find_cgroup() -> Path | None:
-    """The folder below which this process can make groups with both controllers, found out by doing it; or None."""
+    """Folder below which this process can create groups with both controllers, determined by a trial; or None."""
     try:
         parent = parent_of(
             Path("/proc/self/cgroup").read_text("utf-8"), Path("/proc/self/mountinfo").read_text("utf-8")
@@ -69,19 +68,19 @@ def find_cgroup() -> Path | None:
         if parent is None:
             return None
         with group(parent, Limits()) as trial:
-            done = subprocess.run([*trial.words(), "/bin/true"], env={}, capture_output=True, timeout=20)
+            done = subprocess.run([*trial.prefix(), "/bin/true"], env={}, capture_output=True, timeout=20)
         return parent if done.returncode == 0 else None
     except (OSError, subprocess.TimeoutExpired):
         return None
 
 
-def parent_of(own: str, mounts: str, needed: frozenset[str] = CONTROLLERS) -> Path | None:
-    """The process's own group, or the one above when that was handed to this user, with the controllers ``needed``.
+def parent_of(membership: str, mounts: str, required: frozenset[str] = CONTROLLERS) -> Path | None:
+    """The process's own group, or its parent if delegated to this user, with the controllers ``required``.
 
-    ``own`` is the text of ``/proc/self/cgroup``, ``mounts`` that of ``mountinfo``. A group that systemd keeps to itself
-    is left alone, also by root, who could write to it.
+    ``membership`` is the text of ``/proc/self/cgroup``, ``mounts`` that of ``mountinfo``. A group that systemd has not
+    delegated is not used, not even by root, who could write to it.
     """
-    path = next((line[3:] for line in own.splitlines() if line.startswith("0::/")), None)
+    path = next((line[3:] for line in membership.splitlines() if line.startswith("0::/")), None)
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
         fields = before.split()
@@ -91,19 +90,19 @@ def parent_of(own: str, mounts: str, needed: frozenset[str] = CONTROLLERS) -> Pa
         here = Path(fields[4], inside)
         above = [here.parent] if inside != "." and os.geteuid() != 0 and _owner(here.parent) == os.geteuid() else []
         for folder in (here, *above):
-            if not inside.startswith("..") and os.access(folder, os.W_OK) and needed <= _handed_down(folder):
+            if not inside.startswith("..") and os.access(folder, os.W_OK) and required <= _delegated(folder):
                 return folder
     return None
 
 
 @contextmanager
 def group(parent: Path, limits: Limits) -> Iterator[Cgroup]:
-    """A group below ``parent`` that keeps ``limits``; with the context everything in it is killed and it is removed.
+    """A group below ``parent`` with ``limits``; at the end of the context its processes are killed and it is removed.
 
-    ``OSError`` when it cannot be made. Controllers that ``parent`` does not hand down are left out.
+    ``OSError`` if it cannot be created. Controllers that ``parent`` does not delegate are omitted.
     """
-    made = Cgroup(parent / f"gradatim-{os.getpid()}-{secrets.token_hex(4)}")
-    made.folder.mkdir()
+    cgroup = Cgroup(parent / f"gradatim-{os.getpid()}-{secrets.token_hex(4)}")
+    cgroup.folder.mkdir()
     try:
         for file, value in (
             ("memory.max", limits.memory_bytes + limits.folder_bytes + SLACK_BYTES),
@@ -111,16 +110,16 @@ def group(parent: Path, limits: Limits) -> Iterator[Cgroup]:
             ("memory.oom.group", 1),
             ("pids.max", limits.processes + SLACK_PROCESSES),
         ):
-            if (made.folder / file).exists():
-                (made.folder / file).write_text(str(value), "ascii")
-        yield made
+            if (cgroup.folder / file).exists():
+                (cgroup.folder / file).write_text(str(value), "ascii")
+        yield cgroup
     finally:
-        made.kill()
-        _remove(made.folder)
+        cgroup.kill()
+        _remove(cgroup.folder)
 
 
 def _remove(folder: Path) -> None:
-    """Remove the group; the kernel may take a moment to let go of processes that have ended."""
+    """Remove the group; the kernel may need a moment to release processes that have ended."""
     for _ in range(ATTEMPTS):
         try:
             folder.rmdir()
@@ -131,7 +130,7 @@ def _remove(folder: Path) -> None:
             time.sleep(0.01)
 
 
-def _handed_down(folder: Path) -> frozenset[str]:
+def _delegated(folder: Path) -> frozenset[str]:
     with suppress(OSError):
         return frozenset((folder / "cgroup.subtree_control").read_text("ascii").split())
     return frozenset()

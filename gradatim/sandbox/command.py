@@ -1,9 +1,9 @@
-"""How is one untrusted program run to its end?
+"""Execution of untrusted programs, each in its own sandbox.
 
-``Sandbox.run`` takes a command, the files of its work folder and limits, and gives an ``Execution``. A sandbox is made
-once for an evaluation and used from as many threads as there are processors; each run has walls of its own
-(``walled``), or none when that is what the user asked for (``bare``). A run leaves no process, file or descriptor
-behind, also when it is interrupted. The sandbox judges nothing, and keeps nothing from one run to the next.
+``Sandbox.run`` takes a command, the files of its work folder and limits, and returns an ``Execution``. One ``Sandbox``
+serves an evaluation, from as many threads as there are processors; each run is isolated separately (``runners``), or
+not at all with ``unsafe``. A run leaves no process, file or descriptor, also if it is interrupted, and no state passes
+from one run to the next.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ..errors import Stopped, UserError
 from .bwrap import check_command, check_name
 from .cgroup import find_cgroup
 from .limits import Limits
-from .preflight import require_walls
-from .rights import SLOTS
-from .runners import run_bare, run_walled
+from .preflight import require_sandbox
+from .privileges import SLOTS
+from .runners import run_isolated, run_unsafe
 from .supervise import Tree
 from .verdict import Execution, Invocation
 
@@ -27,14 +27,14 @@ __all__ = ["Sandbox"]
 
 
 class Sandbox:
-    """Runs programs behind walls, or without them when ``unsafe``; a context manager, to be shared by threads.
+    """Runner of sandboxed programs, unsandboxed if ``unsafe``; a context manager that threads may share.
 
-    Raises ``SandboxMissing`` with the reason and the fix when the walls cannot be had and ``unsafe`` is False.
+    Raises ``SandboxMissing`` with the reason and the remedy if the sandbox is incomplete and ``unsafe`` is False.
     """
 
     def __init__(self, *, unsafe: bool = False) -> None:
         if not unsafe:
-            require_walls()
+            require_sandbox()
         self.unsafe = unsafe
         self._groups = None if unsafe else find_cgroup()
         self._lock = threading.Lock()
@@ -49,7 +49,7 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """Kill what other threads still run; their ``run`` raises ``Stopped``, as does every later one."""
+        """Kill the programs of other threads; their ``run`` raises ``Stopped``, as does every later call."""
         with self._lock:
             self._closed = True
             for tree in self._running:
@@ -66,34 +66,33 @@ class Sandbox:
         environment: Mapping[str, str] = {},
         collect: Sequence[str] = (),
     ) -> Execution:
-        """Run ``command`` in ``/work``, which holds ``files`` (executable), until it and all it started have ended.
+        """Run ``command`` in ``/work``, which contains ``files`` (executable), until its process tree has ended.
 
-        ``mounts``: host folder or file, open to everybody's reading, -> its place inside, to be read only.
-        ``environment`` is added to PATH, HOME,
-        TMPDIR and LANG. ``collect``: files of the work folder to hand back when the command has ended by itself.
-        Without walls, ``/work`` and the mounts' places are other paths, and are replaced in command and environment.
+        ``mounts``: host folder or file, readable by all users -> read-only path inside. ``environment`` is added to
+        PATH, HOME, TMPDIR and LANG. ``collect``: files of the work folder to return if the command ends by itself.
+        Without sandbox, ``/work`` and the mounts have other paths, which are substituted in command and environment.
 
-        Raises ``UserError`` for what cannot be a command, a name or a mount; ``WorkFailed`` when the program could not
-        be started; ``Stopped`` when the sandbox has been closed.
+        Raises ``UserError`` for an invalid command, name or mount; ``WorkFailed`` if the program could not be started;
+        ``Stopped`` if the sandbox has been closed.
         """
         check_command(command, environment)
         for name in (*files, *collect):
             check_name(name)
         if len(set(collect)) != len(collect):
-            raise UserError("a file is to be collected twice", given=", ".join(collect))
-        asked = Invocation(command, files, stdin, limits or Limits(), mounts, environment, collect)
+            raise UserError("a file is listed twice in collect", given=", ".join(collect))
+        invocation = Invocation(command, files, stdin, limits or Limits(), mounts, environment, collect)
         with self._slot() as slot:
             if self.unsafe:
-                execution = run_bare(asked, self._known)
+                execution = run_unsafe(invocation, self._registered)
             else:
-                execution = run_walled(asked, slot, self._known, self._groups)
+                execution = run_isolated(invocation, slot, self._registered, self._groups)
         if self._closed:
             raise Stopped("the sandbox has been closed")
         return execution
 
     @contextmanager
     def _slot(self) -> Iterator[int]:
-        """A number that no other run has at this time."""
+        """A number that no other running program has."""
         with self._lock:
             if self._closed:
                 raise Stopped("the sandbox has been closed")
@@ -106,8 +105,8 @@ class Sandbox:
                     self._slots.add(slot)
 
     @contextmanager
-    def _known(self, tree: Tree) -> Iterator[None]:
-        """While ``tree`` lives, ``close`` can kill it."""
+    def _registered(self, tree: Tree) -> Iterator[None]:
+        """Register a running ``tree``, so that ``close`` can kill it."""
         with self._lock:
             self._running.add(tree)
             if self._closed:

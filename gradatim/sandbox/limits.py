@@ -1,9 +1,9 @@
-"""How much may an untrusted program use?
+"""Resource limits of an untrusted program.
 
-``Limits`` is a plain value that every run of a program carries. It says nothing about how a limit is kept: resource
-limits of the kernel, the size of the work folder's file system and a watch from outside do that (``walls``,
-``watch``). CPU time decides whether a program was too slow, because it does not depend on what else the machine is
-doing; the wall clock is a generous guard behind it, for programs that wait instead of computing.
+``Limits`` is a plain value. Kernel resource limits, the size of the work folder's file system (``bwrap``) and
+measurements from outside (``supervise``) enforce it. CPU time decides whether a program was too slow, because it does
+not depend on the load of the machine; the wall clock limit is a generous fallback for programs that wait instead of
+computing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["MIB", "Limits"]
 
 MIB = 1 << 20
 STACK_BYTES = 8 * MIB
-"""What a main thread's stack may hold: the usual value, set so that a recursion ends at the same depth everywhere."""
+"""Stack size of the main thread: the usual value, set so that a recursion ends at the same depth everywhere."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Limits:
 
     ``cpu_seconds``: CPU time of the tree, in seconds; more is the ending ``timeout``.
     ``wall_seconds``: seconds on the clock; None is four times the CPU time and ten seconds.
-    ``memory_bytes``: what the tree may hold in memory, and, with ``address_space``, what each process may map.
-    ``address_space``: False for runtimes that map far more than they use (Java, Go, node); they are watched only.
+    ``memory_bytes``: memory of the tree and, with ``address_space``, the address space of each process.
+    ``address_space``: False for runtimes that map far more than they use (Java, Go, node); only the tree is measured.
     ``file_bytes``: the size of one file; ``folder_bytes``: of all files that the program writes, together.
-    ``output_bytes``: what is kept of each of stdout and stderr; the rest is read and dropped.
+    ``output_bytes``: bytes kept of stdout and of stderr; further output is read and discarded.
     ``open_files``: descriptors of one process. ``processes``: processes and threads of the tree.
     """
 
@@ -54,17 +54,17 @@ class Limits:
             "open_files": 8,
             "processes": 1,
         }
-        for name, least in floors.items():
+        for name, minimum in floors.items():
             value = getattr(self, name)
             if name == "wall_seconds" and value is None:
                 continue
-            whole = name not in ("cpu_seconds", "wall_seconds")
-            number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-            if not number or not least <= value < 1 << 62 or not math.isfinite(value):
-                allowed = f"{'a whole number' if whole else 'a number'} of at least {least}"
-                raise UserError(f"the limit {name} cannot be kept", given=repr(value), allowed=allowed)
+            integral = name not in ("cpu_seconds", "wall_seconds")
+            number = isinstance(value, int if integral else int | float) and not isinstance(value, bool)
+            if not number or not minimum <= value < 1 << 62 or not math.isfinite(value):
+                allowed = f"{'a integral number' if integral else 'a number'} of at least {minimum}"
+                raise UserError(f"the limit {name} has an invalid value", given=repr(value), allowed=allowed)
 
     @property
     def wall(self) -> float:
-        """Seconds after which the clock ends the program, also when none were given."""
+        """Wall clock limit in seconds, with the default applied."""
         return 4 * self.cpu_seconds + 10 if self.wall_seconds is None else float(self.wall_seconds)

@@ -1,9 +1,8 @@
-"""Can this machine wall off untrusted programs, and if not, what is missing?
+"""Test of the sandbox on this machine, with the reason and the remedy if it is incomplete.
 
-``find_walls`` tries it, once in a process: it runs a small program behind the walls exactly as ``Sandbox`` would,
-which looks from inside whether each wall stands. What a file or a version number promises is not believed. When
-something is missing the answer holds the reason and the command that mends it; whether to go on is for the user to say
-(``--unsafe``).
+``sandbox_support`` runs a small program in the sandbox, once per process and exactly as ``Sandbox`` would; the program
+tests every layer from inside. Version numbers and settings are not relied upon. If a layer is missing, the result
+contains the reason and the command that fixes it; only the user can decide to run programs anyway (``--unsafe``).
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from pathlib import Path
 
 from ..errors import SandboxMissing
 from . import seccomp
-from .bwrap import enclose
+from .bwrap import isolate
 from .limits import Limits
 
-__all__ = ["Walls", "advice", "find_walls", "require_walls"]
+__all__ = ["SandboxSupport", "advice", "require_sandbox", "sandbox_support"]
 
 
 PROBE = """
@@ -44,87 +43,93 @@ grep -q "^Max processes  *17 " /proc/self/limits || echo limits
 (n=0; while test $n -lt 40; do sleep 2 >/dev/null 2>&1 & n=$((n + 1)); done; echo process-limit) 2>/dev/null
 echo done
 """
-"""Run inside: names every wall that does not stand, then ``done``."""
+"""Script for the sandbox: prints the name of every ineffective layer, then ``done``."""
 
 
 @dataclass(frozen=True)
-class Walls:
-    """``missing`` names the walls that cannot be had, and is empty when all stand; ``advice`` says how to get them."""
+class SandboxSupport:
+    """Result of the test. ``missing``: layers that are unavailable, empty if none; ``advice``: how to get them."""
 
     missing: tuple[str, ...]
     reason: str = ""
     advice: str = ""
 
     @property
-    def stand(self) -> bool:
-        """Whether programs can be run behind all walls."""
+    def available(self) -> bool:
+        """Whether the sandbox has all layers."""
         return not self.missing
 
 
 @functools.cache
-def find_walls() -> Walls:
-    """What this machine gives, found out by trying it; about 50 ms, once."""
+def sandbox_support() -> SandboxSupport:
+    """Support of this machine, determined by a trial; about 50 ms, once."""
     if not sys.platform.startswith("linux"):
-        return Walls(
-            ("all",), f"{platform.system()} has none of the walls that are used here", "Linux, or a virtual machine"
+        return SandboxSupport(
+            ("all",), f"the sandbox needs Linux; this is {platform.system()}", "Linux, or a virtual machine"
         )
     if platform.machine() not in seccomp.ARCHITECTURES:
-        return Walls(
-            ("seccomp",), f"no filter of system calls is written for {platform.machine()}", "x86-64 or aarch64"
+        return SandboxSupport(
+            ("seccomp",), f"there is no system call filter for {platform.machine()}", "x86-64 or aarch64"
         )
     if shutil.which("bwrap") is None:
-        return Walls(("bubblewrap",), "bubblewrap is not installed", "apt install bubblewrap")
+        return SandboxSupport(("bubblewrap",), "bubblewrap is not installed", "apt install bubblewrap")
     if os.geteuid() == 0 and shutil.which("setpriv") is None:
-        return Walls(
-            ("user",), "setpriv, to start programs as a user without rights, is not there", "apt install util-linux"
+        return SandboxSupport(
+            ("user",),
+            "setpriv, which starts programs as an unprivileged user, is not installed",
+            "apt install util-linux",
         )
-    return _try()
+    return _test_layers()
 
 
-def require_walls() -> None:
-    """``SandboxMissing`` with the reason and what to do, unless all walls stand."""
+def require_sandbox() -> None:
+    """Raise ``SandboxMissing`` with the reason and the remedy unless the sandbox has all layers."""
     if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
-        # Every process below would inherit it, and what its children used would be counted for none.
+        # Every child process would inherit it, and the CPU time of their children would not be counted.
         raise SandboxMissing(
             "untrusted programs are not run: this process ignores SIGCHLD, so their CPU time cannot be counted",
             where="sandbox",
             hint="start gradatim from a shell or service that does not ignore SIGCHLD",
         )
-    walls = find_walls()
-    if not walls.stand:
+    support = sandbox_support()
+    if not support.available:
         raise SandboxMissing(
-            f"untrusted programs are not run: {walls.reason}",
+            f"untrusted programs are not run: {support.reason}",
             where="sandbox",
-            given=f"missing: {', '.join(walls.missing)}",
-            hint=f"{walls.advice}; or --unsafe, to run them without walls as your own user",
+            given=f"missing: {', '.join(support.missing)}",
+            hint=f"{support.advice}; or --unsafe, to run them without sandbox as your own user",
         )
 
 
-def _try() -> Walls:
+def _test_layers() -> SandboxSupport:
     limits = Limits(cpu_seconds=5, processes=16)
     try:
-        with enclose(["/bin/sh", "-c", PROBE], limits=limits, slot=63) as enclosed:
+        with isolate(["/bin/sh", "-c", PROBE], limits=limits, slot=63) as isolated:
             done = subprocess.run(
-                enclosed.argv,
-                pass_fds=enclosed.pass_fds,
+                isolated.argv,
+                pass_fds=isolated.pass_fds,
                 env={},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=60,
             )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Walls(("bubblewrap",), f"it could not be tried: {error}", "gradatim doctor")
-    said = done.stdout.decode("utf-8", "replace").split()
-    if said == ["done"]:
-        return Walls(())
+        return SandboxSupport(("bubblewrap",), f"bubblewrap cannot be started: {error}", "gradatim doctor")
+    layers = done.stdout.decode("utf-8", "replace").split()
+    if layers == ["done"]:
+        return SandboxSupport(())
     complaint = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0] or f"exit code {done.returncode}"
-    if said[-1:] != ["done"]:
-        return Walls(("namespaces",), complaint, advice(complaint))
-    return Walls(tuple(said[:-1]), f"these walls do not stand: {', '.join(said[:-1])}", "report this machine's kernel")
+    if layers[-1:] != ["done"]:
+        return SandboxSupport(("namespaces",), complaint, advice(complaint))
+    return SandboxSupport(
+        tuple(layers[:-1]),
+        f"these layers of the sandbox have no effect: {', '.join(layers[:-1])}",
+        "report this machine's kernel",
+    )
 
 
 def advice(complaint: str, settings: Path = Path("/proc/sys")) -> str:
-    """What lets an ordinary user make namespaces: the setting that forbids it here, or what usually does."""
+    """Remedy if an ordinary user cannot create namespaces: the setting that forbids it here, or the usual cause."""
     for setting, bad, good in (
         ("kernel/unprivileged_userns_clone", "0", "1"),
         ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),

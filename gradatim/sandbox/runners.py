@@ -1,15 +1,13 @@
-"""How is a program run where no walls can be had, when the user has explicitly said so?
+"""One run of a program: in the sandbox (``run_isolated``), or without it if the user requires so (``run_unsafe``).
 
-``--unsafe`` means what it says: the program can read, write and reach whatever its user can. What is still kept is
-what ordinary means give: resource limits, a private temporary folder, a process group of its own, an empty
-environment, and an end for everything that can be found afterwards: the tree below the first process, its group, and
-whatever still carries the mark that the run's environment has. A program that means to escape can.
+``run_isolated`` starts the program in bubblewrap, supervises it and extracts the requested files. bubblewrap reports
+the first process inside and its exit code through a separate pipe; without an exit code the sandbox was never set up,
+which is an error and never a verdict on the program.
 
-What does one run behind walls look like, from the first descriptor to the last?
-
-``run_walled`` puts a program into its enclosure, supervises it and takes out the files asked for. bubblewrap tells,
-through a pipe of its own, which process is the first one inside and what its exit code was; when it tells no
-exit code the walls were never up, and that is an error here, never a verdict on the program.
+With ``run_unsafe`` (``--unsafe``) the program has all access of its user. Only ordinary means apply: resource limits, a
+private temporary folder, a process group, an empty environment, and termination of all processes that can be found
+afterwards: the tree below the first process, its group, and every process with the run's nonce in its environment. A
+malicious program can escape.
 """
 
 from __future__ import annotations
@@ -31,39 +29,39 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StorageFailed, WorkFailed
-from .bwrap import ENVIRONMENT, WORK, enclose, initial
+from .bwrap import ENVIRONMENT, WORK, init_script, isolate
 from .cgroup import group
 from .limits import Limits
-from .supervise import Sink, Tree, descendants, end, start, supervise
+from .supervise import Sink, Tree, descendants, start_process, supervise, terminate
 from .verdict import Execution, Invocation, printable
 
-__all__ = ["BareTree", "WalledTree", "read_status", "run_bare", "run_walled"]
+__all__ = ["IsolatedTree", "UnsafeTree", "read_status", "run_isolated", "run_unsafe"]
 
 
-MARK = "GRADATIM_RUN"
+NONCE_VARIABLE = "GRADATIM_RUN"
 
 
-def run_bare(asked: Invocation, known: Callable[[Tree], AbstractContextManager[object]]) -> Execution:
-    """Run what is asked without walls; ``known`` is told its tree while it lives. ``StorageFailed`` on a full disk."""
+def run_unsafe(invocation: Invocation, register: Callable[[Tree], AbstractContextManager[object]]) -> Execution:
+    """Run a program without sandbox; ``register`` holds its tree meanwhile. ``StorageFailed`` on a full disk."""
     with ExitStack() as stack:
-        folder = stack.enter_context(_folder(asked.files))
-        argv = _command(asked, folder)
-        environment = _environment(asked, folder)
-        process = start(argv, asked.stdin, environment=environment, folder=folder)
-        tree = BareTree(process.pid, environment[MARK])
-        stack.callback(tree.kill_marked)
-        stack.callback(end, process, tree)
-        with known(tree):
-            ended = supervise(process, tree, stdin=asked.stdin, limits=asked.limits)
-        # What the program left running is found by its mark, before its files are read.
-        tree.kill_marked()
-        files = _collected(folder, asked) if ended.killed is None else {}
-        return ended.execution(files)
+        folder = stack.enter_context(_folder(invocation.files))
+        argv = _command(invocation, folder)
+        environment = _environment(invocation, folder)
+        process = start_process(argv, invocation.stdin, environment=environment, folder=folder)
+        tree = UnsafeTree(process.pid, environment[NONCE_VARIABLE])
+        stack.callback(tree.kill_by_nonce)
+        stack.callback(terminate, process, tree)
+        with register(tree):
+            result = supervise(process, tree, stdin=invocation.stdin, limits=invocation.limits)
+        # Remaining processes are found by the nonce, before the files are read.
+        tree.kill_by_nonce()
+        files = _collected(folder, invocation) if result.killed is None else {}
+        return result.execution(files)
 
 
 @contextmanager
 def _folder(files: Mapping[str, bytes]) -> Iterator[Path]:
-    """A private temporary folder with the program's files in it; gone when the context is left."""
+    """Private temporary folder with the program's files, removed at the end of the context."""
     folder: Path | None = None
     try:
         try:
@@ -82,83 +80,85 @@ def _folder(files: Mapping[str, bytes]) -> Iterator[Path]:
 
 
 def _open_and_retry(remove: Callable[..., object], path: str, _error: object) -> None:
-    """A program may take the rights away from folders that it made; their owner can give them back."""
+    """Restore the permissions that a program has removed from its folders, and remove again."""
     with suppress(OSError):
         os.chmod(os.path.dirname(path), 0o700)
         os.chmod(path, 0o700)
         shutil.rmtree(path, ignore_errors=True) if remove is not os.unlink else os.unlink(path)
 
 
-def _collected(folder: Path, asked: Invocation) -> dict[str, bytes]:
-    """The plain files asked for that keep the limits. Links are not followed: they may lead anywhere."""
-    found = {}
-    for name in asked.collect:
+def _collected(folder: Path, invocation: Invocation) -> dict[str, bytes]:
+    """The requested regular files within the limits. Links are not followed, as they may point anywhere."""
+    collected = {}
+    for name in invocation.collect:
         path = folder / name
-        if path.is_file() and not path.is_symlink() and path.stat().st_size <= asked.limits.file_bytes:
+        if path.is_file() and not path.is_symlink() and path.stat().st_size <= invocation.limits.file_bytes:
             with suppress(OSError):
-                found[name] = path.read_bytes()
-    return found
+                collected[name] = path.read_bytes()
+    return collected
 
 
-def _environment(asked: Invocation, folder: Path) -> dict[str, str]:
-    """What the program sees, and a mark to find its processes by."""
-    places = _places(folder, asked.mounts)
-    given = {**ENVIRONMENT, **asked.environment}
-    return {name: _moved(value, places) for name, value in given.items()} | {MARK: secrets.token_hex(16)}
+def _environment(invocation: Invocation, folder: Path) -> dict[str, str]:
+    """Environment of the program, with a nonce to find its processes by."""
+    paths = _host_paths(folder, invocation.mounts)
+    environment = {**ENVIRONMENT, **invocation.environment}
+    return {name: _substituted(value, paths) for name, value in environment.items()} | {
+        NONCE_VARIABLE: secrets.token_hex(16)
+    }
 
 
-def _command(asked: Invocation, folder: Path) -> list[str]:
-    """The command with its places moved, started by a shell that sets the resource limits."""
-    places = _places(folder, asked.mounts)
-    init = initial(asked.limits, processes=False)
-    return ["/bin/sh", "-c", init, "init", *(_moved(word, places) for word in asked.command)]
+def _command(invocation: Invocation, folder: Path) -> list[str]:
+    """The command with substituted paths, started by a shell that sets the resource limits."""
+    paths = _host_paths(folder, invocation.mounts)
+    script = init_script(invocation.limits, processes=False)
+    return ["/bin/sh", "-c", script, "init", *(_substituted(word, paths) for word in invocation.command)]
 
 
-def _places(folder: Path, mounts: Mapping[Path, str]) -> dict[str, str]:
-    return {WORK: str(folder)} | {place: str(Path(source).resolve()) for source, place in mounts.items()}
+def _host_paths(folder: Path, mounts: Mapping[Path, str]) -> dict[str, str]:
+    return {WORK: str(folder)} | {target: str(Path(source).resolve()) for source, target in mounts.items()}
 
 
-def _moved(word: str, places: Mapping[str, str]) -> str:
-    """``word`` with every place inside replaced by the host's, as whole paths: ``-I/work``, ``a:/cache/b``."""
-    if not any(place in word for place in places):
+def _substituted(word: str, paths: Mapping[str, str]) -> str:
+    """``word`` with sandbox paths replaced by host paths, as whole paths: ``-I/work``, ``a:/cache/b``."""
+    if not any(path in word for path in paths):
         return word
-    longest_first = "|".join(re.escape(place) for place in sorted(places, key=len, reverse=True))
+    longest_first = "|".join(re.escape(path) for path in sorted(paths, key=len, reverse=True))
     pattern = rf"(?:(?<![\w./-])|(?<=-[A-Z]))({longest_first})(?=/|:|$)"
-    return re.sub(pattern, lambda found: places[found[1]], word)
+    return re.sub(pattern, lambda match: paths[match[1]], word)
 
 
-class BareTree:
-    """The processes of one run without walls: what was seen below the first process, and what carries the mark."""
+class UnsafeTree:
+    """Process tree of a run without sandbox: descendants of the first process, and processes with the nonce."""
 
-    def __init__(self, root: int, mark: str) -> None:
-        self._root, self._mark = root, f"{MARK}={mark}".encode()
+    def __init__(self, root: int, nonce: str) -> None:
+        self._root, self._variable = root, f"{NONCE_VARIABLE}={nonce}".encode()
 
     def root(self) -> int:
         """The first process."""
         return self._root
 
     def kill(self) -> None:
-        """Kill the tree, its group, and every process of the machine whose environment carries the mark."""
+        """Kill the tree, its group, and every process on the machine with the nonce in its environment."""
         for process in list(descendants(self._root)):
             _kill(process)
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._root, signal.SIGKILL)
-        self.kill_marked()
+        self.kill_by_nonce()
 
-    def kill_marked(self) -> None:
-        """Kill what carries the mark, until a look finds nothing: a program may fork while it is looked for."""
+    def kill_by_nonce(self) -> None:
+        """Kill processes with the nonce until none is found: a program may fork during the search."""
         for _ in range(20):
-            if not any([_kill(process) for process in self._marked()]):
+            if not any([_kill(process) for process in self._with_nonce()]):
                 return
 
-    def _marked(self) -> list[int]:
-        found = []
+    def _with_nonce(self) -> list[int]:
+        processes = []
         for name in os.listdir("/proc"):
             if name.isdigit() and int(name) != os.getpid():
                 with suppress(OSError):
-                    if self._mark in Path("/proc", name, "environ").read_bytes().split(b"\0"):
-                        found.append(int(name))
-        return found
+                    if self._variable in Path("/proc", name, "environ").read_bytes().split(b"\0"):
+                        processes.append(int(name))
+        return processes
 
 
 def _kill(process: int) -> bool:
@@ -171,70 +171,73 @@ def _kill(process: int) -> bool:
 
 STATUS_BYTES = 4096
 ARCHIVE_BYTES = 20480
-"""What a tar takes at its end, and with it the names."""
+"""Allowance for the end of a tar and the file names."""
 
 
-def run_walled(
-    asked: Invocation, slot: int, known: Callable[[Tree], AbstractContextManager[object]], groups: Path | None = None
+def run_isolated(
+    invocation: Invocation,
+    slot: int,
+    register: Callable[[Tree], AbstractContextManager[object]],
+    groups: Path | None = None,
 ) -> Execution:
-    """Run what is asked behind walls.
+    """Run a program in the sandbox.
 
-    ``slot`` is no other run's at this time; ``known`` holds the tree meanwhile; ``groups`` is where to make a control
-    group. Raises ``WorkFailed`` when the walls could not be put up.
+    ``slot`` is unique among simultaneous runs; ``register`` holds the tree meanwhile; ``groups`` is the parent of the
+    run's control group. Raises ``WorkFailed`` if the sandbox could not be set up.
     """
-    limits = asked.limits
+    limits = invocation.limits
     with ExitStack() as stack:
         try:
             cgroup = stack.enter_context(group(groups, limits)) if groups else None
         except OSError as error:
-            raise WorkFailed("a control group cannot be made", where="sandbox", given=str(error)) from error
+            raise WorkFailed("a control group cannot be created", where="sandbox", given=str(error)) from error
         status, status_end = stack.enter_context(_pipe(STATUS_BYTES))
-        most = len(asked.collect) * (limits.file_bytes + 4096) + ARCHIVE_BYTES
-        archive, archive_end = stack.enter_context(_pipe(most)) if asked.collect else (None, None)
-        with enclose(
-            asked.command,
+        archive_limit = len(invocation.collect) * (limits.file_bytes + 4096) + ARCHIVE_BYTES
+        archive, archive_end = stack.enter_context(_pipe(archive_limit)) if invocation.collect else (None, None)
+        with isolate(
+            invocation.command,
             limits=limits,
-            files=asked.files,
-            mounts=asked.mounts,
-            environment=asked.environment,
+            files=invocation.files,
+            mounts=invocation.mounts,
+            environment=invocation.environment,
             status_fd=status_end.fileno(),
-            collect=asked.collect,
+            collect=invocation.collect,
             collect_fd=archive_end.fileno() if archive_end else None,
-            first=cgroup.words() if cgroup else (),
+            prefix=cgroup.prefix() if cgroup else (),
             slot=slot,
-        ) as enclosed:
-            process = start(enclosed.argv, asked.stdin, pass_fds=enclosed.pass_fds)
-        tree = WalledTree(process, status)
+        ) as isolated:
+            process = start_process(isolated.argv, invocation.stdin, pass_fds=isolated.pass_fds)
+        tree = IsolatedTree(process, status)
         stack.callback(tree.close)
-        stack.callback(end, process, tree)
-        stack.enter_context(known(tree))
+        stack.callback(terminate, process, tree)
+        stack.enter_context(register(tree))
         status_end.close()
         if archive_end:
             archive_end.close()
-        more = [status, archive] if archive else [status]
-        ended = supervise(process, tree, stdin=asked.stdin, limits=limits, more=more, folder=WORK)
-        if ended.killed is None and cgroup and cgroup.full():
-            ended = replace(ended, killed="memory")
-        if ended.killed is None and "exit-code" not in read_status(bytes(status.kept)):
-            said = printable(bytes(ended.stderr.kept)) or f"exit code {ended.code}"
-            raise WorkFailed("the walls could not be put up", where="sandbox", given=said, hint="gradatim doctor")
+        sinks = [status, archive] if archive else [status]
+        result = supervise(process, tree, stdin=invocation.stdin, limits=limits, sinks=sinks, folder=WORK)
+        if result.killed is None and cgroup and cgroup.full():
+            result = replace(result, killed="memory")
+        if result.killed is None and "exit-code" not in read_status(bytes(status.data)):
+            detail = printable(bytes(result.stderr.data)) or f"exit code {result.code}"
+            raise WorkFailed("the sandbox could not be set up", where="sandbox", given=detail, hint="gradatim doctor")
         files = {}
-        if archive and ended.killed is None:
-            files = _unpacked(bytes(archive.kept), asked.collect, limits)
-        return ended.execution(files)
+        if archive and result.killed is None:
+            files = _unpacked(bytes(archive.data), invocation.collect, limits)
+        return result.execution(files)
 
 
-def read_status(written: bytes) -> dict[str, Any]:
-    """What bubblewrap has written to its status descriptor so far: ``child-pid``, later ``exit-code``."""
-    known: dict[str, Any] = {}
-    for line in written.splitlines():
+def read_status(output: bytes) -> dict[str, Any]:
+    """Parse bubblewrap's status output so far: ``child-pid``, later ``exit-code``."""
+    status: dict[str, Any] = {}
+    for line in output.splitlines():
         with suppress(ValueError):
-            known |= json.loads(line)
-    return known
+            status |= json.loads(line)
+    return status
 
 
-class WalledTree:
-    """The processes of one run behind walls: all die with the first one inside."""
+class IsolatedTree:
+    """Process tree of a sandboxed run: all processes die with the first one inside."""
 
     def __init__(self, process: subprocess.Popen[bytes], status: Sink) -> None:
         self._process, self._status = process, status
@@ -242,54 +245,54 @@ class WalledTree:
         self._handle: int | None = None
 
     def root(self) -> int | None:
-        """The host's number of the first process inside, once bubblewrap has told it."""
+        """Host process id of the first process inside, None until bubblewrap has reported it."""
         if self._root is None:
-            number = read_status(bytes(self._status.kept)).get("child-pid")
+            number = read_status(bytes(self._status.data)).get("child-pid")
             if isinstance(number, int):
                 self._root = number
-                # A handle, because a number may be another process's by the time it is used.
+                # A handle, because a process id may be reused before it is needed.
                 with suppress(OSError):
                     self._handle = os.pidfd_open(number)
         return self._root
 
     def kill(self) -> None:
-        """Kill the first process inside, and so all; bubblewrap waits for them and then ends by itself."""
+        """Kill the first process inside and thereby all; bubblewrap waits for them and then exits."""
         self.root()
         with suppress(OSError):
             if self._handle is not None:
                 signal.pidfd_send_signal(self._handle, signal.SIGKILL)
             elif self._process.returncode is None:
-                # Its group: what bubblewrap has begun with would wait for it for ever.
+                # The whole group: a child of bubblewrap in its setup would wait for it forever.
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Give the handle back."""
+        """Close the process handle."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
 
 
 @contextmanager
-def _pipe(most: int) -> Iterator[tuple[Sink, io.FileIO]]:
-    """A sink, and the end that a program writes to; both are closed with the context."""
+def _pipe(limit: int) -> Iterator[tuple[Sink, io.FileIO]]:
+    """A sink and the writing end of its pipe, both closed with the context."""
     reading, writing = os.pipe()
-    # A user without rights opens it anew, by its name in /proc.
+    # An unprivileged user opens it again, by its path in /proc.
     os.fchmod(writing, 0o622)
     with io.FileIO(reading, "rb"), io.FileIO(writing, "wb") as end_of_program:
-        yield Sink(reading, most), end_of_program
+        yield Sink(reading, limit), end_of_program
 
 
 def _unpacked(archive: bytes, names: Sequence[str], limits: Limits) -> dict[str, bytes]:
-    """The files of the archive that were asked for. It was made inside, so it may be anything at all."""
-    found: dict[str, bytes] = {}
+    """The requested files of the archive, which is untrusted because it was created inside."""
+    files: dict[str, bytes] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
             for member in tar:
                 if member.isreg() and member.name in names and member.size <= limits.file_bytes:
                     content = tar.extractfile(member)
                     if content is not None:
-                        found[member.name] = content.read()
+                        files[member.name] = content.read()
     except (tarfile.TarError, ValueError, OSError, EOFError, RecursionError):
-        # Whatever could be read up to here is what the program left.
-        return found
-    return found
+        # The files read so far are returned.
+        return files
+    return files

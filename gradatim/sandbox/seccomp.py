@@ -1,20 +1,19 @@
-"""Which system calls has no program a need for?
+"""System call filter of the sandbox.
 
-``program()`` gives a filter in the kernel's classic BPF, ready for ``bwrap --seccomp``: eight bytes an instruction,
-packed here by hand, because the rule is short and a library would be one more thing to trust. What is on the list is
-what has let programs out of sandboxes, or look at and disturb others: tracing, mounting, new namespaces, the kernel's
-keys, its own programs and modules, io_uring, and sockets of every family but AF_UNIX (so not even the loopback).
-A refused call returns an error, as it would from an older kernel or without rights; only a call made for another
-architecture, which would slip past the numbers, kills the process. A call that is newer than this list returns ENOSYS.
+``program()`` returns a filter in the kernel's classic BPF for ``bwrap --seccomp``: eight bytes per instruction, packed
+here, because the rules are short and a library would be a further trusted component. Forbidden are calls that have been
+used to escape from sandboxes, or to inspect and disturb other processes: tracing, mounting, namespaces, kernel keys,
+BPF programs and modules, io_uring, and sockets of every family but AF_UNIX (so not even the loopback). A forbidden call
+returns an error, as it would on an older kernel or without privileges; only a call for another architecture, whose
+numbers would not match, kills the process. A call that is newer than this list returns ENOSYS.
 
-The filter also closes the kernel objects that two sandboxes reach through the same file, device or counter: locks,
-leases and notifications on shared inodes, hints stored in an inode, pages moved between memory nodes, counters of
-the machine. Locks are *granted without effect*: the work folder belongs to one program, so a single process sees what
-it would see of a lock without a rival, while no lock ever exists that another sandbox could see. The disposition of
-SIGCHLD is kept at its default in the same way: a parent that ignores it would have its children removed without
-their CPU time being added to any process.
+The filter also blocks kernel objects that two sandboxes reach through the same file, device or counter: locks, leases
+and notifications on shared inodes, hints stored in an inode, pages moved between memory nodes, counters of the machine.
+Locks are *granted without effect*: the work folder belongs to one program, so a process observes an uncontended lock,
+while no lock exists that another sandbox could observe. The disposition of SIGCHLD stays at its default in the same
+way: if a parent ignored it, its children would be removed without their CPU time being added to any process.
 
-It is the third wall, behind namespaces and resource limits, and not meant to hold alone.
+It is the third layer, after namespaces and resource limits, and not sufficient alone.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 
 NONE = -1
 NUMBERS = {
-    # Looking into other processes.
+    # Access to other processes.
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
@@ -59,7 +58,7 @@ NUMBERS = {
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
     "fanotify_init": (300, 262),
-    # Namespaces; ``clone`` is looked at more closely below.
+    # Namespaces; the flags of ``clone`` are checked below.
     "unshare": (272, 97),
     "setns": (308, 268),
     # The kernel itself.
@@ -94,7 +93,7 @@ NUMBERS = {
     "memfd_secret": (447, 447),
 }
 FILE_TIMES = {
-    # On a device node they need no more than the right to write, and every sandbox has the same node.
+    # On a device node these need write permission only, and every sandbox has the same node.
     "utime": (132, NONE),
     "utimes": (235, NONE),
     "futimesat": (261, NONE),
@@ -102,8 +101,8 @@ FILE_TIMES = {
 }
 """Granted without effect unless the devices are mounted read-only (``program``)."""
 ABSENT = {
-    # Answered as by a kernel without them, so that libraries take their other way: glibc then calls ``clone``, whose
-    # flags can be read here, and files without a name, which no limit counts, are made in the work folder instead.
+    # Answered as by a kernel without them, so that libraries use their fallbacks: glibc then calls ``clone``, whose
+    # flags can be read here, and unnamed files, which no limit counts, are created in the work folder instead.
     "clone3": (435, 435),
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
@@ -129,15 +128,15 @@ ABSENT = {
     "landlock_create_ruleset": (444, 444),
 }
 NEWER = 463
-"""The first call number that this list has not been compared with; the same on both architectures."""
+"""First call number that this list does not cover; the same on both architectures."""
 
 CLONE, SOCKET, SOCKETPAIR, IOCTL = (56, 220), (41, 198), (53, 199), (16, 29)
 FCNTL, FLOCK, MMAP, SIGACTION, SETSOCKOPT = (72, 25), (73, 32), (9, 222), (13, 134), (54, 208)
 NAMESPACE_FLAGS = 0x7E020000
 AF_UNIX = 1
 REQUESTS = (0x5412, 0x541C, 0xC0506617)
-"""TIOCSTI and TIOCLINUX put words into a terminal as if its user had typed them; FS_IOC_ADD_ENCRYPTION_KEY leaves a key
-with a file system."""
+"""TIOCSTI and TIOCLINUX insert input into a terminal as if the user had typed it; FS_IOC_ADD_ENCRYPTION_KEY stores a
+key in a file system."""
 
 LOCKS = (6, 7, 37, 38)
 """F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW."""
@@ -146,12 +145,12 @@ SHARED_STATE = (5, 36, 1024, 1025, 1026, 1035, 1036, 1037, 1038)
 """F_GETLK, F_OFD_GETLK; F_SETLEASE, F_GETLEASE, F_NOTIFY; the four hints of a file's lifetime, kept in its inode."""
 
 MAP_SHARED_ANONYMOUS, MAP_KIND, MAP_HUGETLB = 0x21, 0x2F, 0x40000
-"""Shared memory without a file is held also by a process that has it no longer in its page tables, and the pool of
-huge pages belongs to the machine: neither is counted for a process."""
+"""Shared anonymous memory persists when a process no longer maps it, and the pool of huge pages belongs to the machine:
+neither is counted for a process."""
 
 SIGCHLD, SOL_SOCKET = 17, 1
 BUFFER_SIZES = (7, 8)
-"""SO_SNDBUF, SO_RCVBUF: the kernel's memory that each socket may hold."""
+"""SO_SNDBUF, SO_RCVBUF: kernel memory that each socket may hold."""
 
 LOAD, EQUAL, SET, AT_LEAST, MASK, RETURN = 0x20, 0x15, 0x45, 0x35, 0x54, 0x06
 ALLOW, ERROR, KILL = 0x7FFF0000, 0x00050000, 0x80000000
@@ -163,14 +162,14 @@ X32 = 0x40000000
 """x86-64 has a second set of call numbers with this bit set."""
 
 Step = tuple[int, int, str, str]
-"""Instruction, operand, and the label to go to when it holds and when not; "" is the next instruction."""
+"""Instruction, operand, and the jump labels if it is true and if not; "" is the next instruction."""
 
 
 @functools.cache
 def program(machine: str | None = None, *, file_times: bool = False) -> bytes:
-    """The filter for ``machine`` (this one when None); ``KeyError`` for one that is not in ``ARCHITECTURES``.
+    """Filter for ``machine`` (default: this one); ``KeyError`` for one that is not in ``ARCHITECTURES``.
 
-    ``file_times`` lets file times be set, for sandboxes whose device nodes are mounted read-only.
+    ``file_times`` permits setting file times, for sandboxes whose device nodes are mounted read-only.
     """
     audit, column = ARCHITECTURES[machine or platform.machine()]
     steps: list[Step] = [
@@ -180,11 +179,11 @@ def program(machine: str | None = None, *, file_times: bool = False) -> bytes:
         (AT_LEAST, X32, "kill", ""),
         (AT_LEAST, NEWER, "absent", ""),
     ]
-    looked_at = {
+    checked = {
         MMAP: "mmap", FCNTL: "fcntl", IOCTL: "ioctl", SIGACTION: "sigaction", CLONE: "clone", SOCKET: "socket",
         SOCKETPAIR: "socket", SETSOCKOPT: "setsockopt", FLOCK: "granted",
     }  # fmt: skip
-    steps += [(EQUAL, numbers[column], label, "") for numbers, label in looked_at.items()]
+    steps += [(EQUAL, numbers[column], label, "") for numbers, label in checked.items()]
     listed = {"forbidden": NUMBERS, "absent": ABSENT, "granted": {} if file_times else FILE_TIMES}
     steps += [
         (EQUAL, row[column], label, "")
@@ -196,7 +195,7 @@ def program(machine: str | None = None, *, file_times: bool = False) -> bytes:
 
 
 def _blocks() -> dict[str, list[Step]]:
-    """What is decided by arguments, and the answers. A label is laid out behind all that jump to it."""
+    """Blocks that check arguments, and the results. A block comes after all jumps to its label."""
     return {
         "mmap": [
             (LOAD, FOURTH, "", ""),
@@ -215,7 +214,7 @@ def _blocks() -> dict[str, list[Step]]:
             *((EQUAL, request, "forbidden", "") for request in REQUESTS),
             (RETURN, ALLOW, "", ""),
         ],
-        # An address of zero only asks; its low half alone may be zero in an address of something.
+        # A null address only queries; the low half alone may be zero in a valid address.
         "sigaction": [
             (LOAD, FIRST, "", ""),
             (EQUAL, SIGCHLD, "", "allow"),
@@ -243,13 +242,13 @@ def _blocks() -> dict[str, list[Step]]:
 
 
 def _assemble(steps: list[Step], blocks: dict[str, list[Step]]) -> bytes:
-    """Lay the blocks behind the steps and turn labels into distances, of which the kernel takes one byte each."""
-    places = {}
+    """Append the blocks and replace labels by jump distances, one byte each in the kernel's format."""
+    positions = {}
     for label, block in blocks.items():
-        places[label] = len(steps)
+        positions[label] = len(steps)
         steps = steps + block
     packed = b""
-    for at, (code, operand, yes, no) in enumerate(steps):
-        jumps = [places[label] - at - 1 if label else 0 for label in (yes, no)]
+    for index, (code, operand, if_true, if_false) in enumerate(steps):
+        jumps = [positions[label] - index - 1 if label else 0 for label in (if_true, if_false)]
         packed += struct.pack("=HBBI", code, *jumps, operand)
     return packed

@@ -1,19 +1,15 @@
-"""What is a tree of processes using right now?
+"""Supervision of a running program: usage of its process tree, its streams, its time and memory limits.
 
-The kernel's resource limits count one process at a time. ``usage`` adds up a whole tree from outside, by reading
-``/proc``: processor time of everything that lives or has been waited for, and memory held: resident pages, and the
-kernel's own for page tables and for the sockets of the tree's network namespace. It changes nothing and decides
-nothing. Seen from the first process of a process namespace the tree is complete, because orphans of that namespace
-become that process's children, and no child is removed without being waited for (``seccomp``).
+``usage`` sums a process tree from outside, by reading ``/proc``, because the kernel's resource limits count single
+processes: CPU time of all processes that are alive or have been waited for, and memory (resident pages, page tables,
+sockets of the tree's network namespace). From the first process of a process namespace the tree is complete, because
+orphans become that process's children, and no child is removed without being waited for (``seccomp``).
 
-How is one program watched from its start to its end?
+``supervise`` writes the input of a started process, reads its outputs (beyond the limit they are read and discarded, so
+that the program never blocks), measures the tree at intervals, kills it when it exceeds its time or memory, and returns
+after its end. It is independent of the isolation: a ``Tree`` provides the first process and the way to kill all.
 
-``supervise`` feeds a started process, reads its outputs as they come (what is beyond the limit is read and thrown
-away, so that the program never waits for room), measures the tree now and then, kills it when it has used up
-its time or memory, and returns when it has ended. It neither builds walls nor knows of them: a ``Tree`` says which
-process is the tree's first one and how the tree is killed.
-
-One thread, one poll. When an exception comes in between, Ctrl-C's or another, the caller kills the tree and waits.
+It uses one thread and one poll. If an exception interrupts it, such as Ctrl-C, the caller kills the tree and waits.
 """
 
 from __future__ import annotations
@@ -34,75 +30,76 @@ from .inside.bounds import socket_bytes
 from .limits import Limits
 from .verdict import Ending, Execution
 
-__all__ = ["Ended", "Sink", "Streams", "Tree", "Usage", "descendants", "end", "files_in", "start", "supervise", "usage"]
+__all__ = ["ProcessResult", "Sink", "Streams", "Tree", "Usage", "descendants", "files_in", "start_process", "supervise"]
+__all__ += ["terminate", "usage"]
 
 
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
-MOST_MAPPED = 1 << 30
-"""Bytes of address space whose page tables are too small to count: a five-hundredth of it."""
+MAX_MAPPED = 1 << 30
+"""Bytes of address space whose page tables are negligible: about 1/500 of it."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """``cpu_seconds`` in steps of the kernel's clock tick (10 ms); ``memory_bytes`` held; ``processes`` alive."""
+    """``cpu_seconds`` in steps of the kernel's clock tick (10 ms), ``memory_bytes`` in use, ``processes`` alive."""
 
     cpu_seconds: float
     memory_bytes: int
     processes: int
 
 
-def usage(root: int, most: int | None = None) -> Usage:
-    """What ``root`` and everything below it use. Pages that processes share count once when more than ``most``.
+def usage(root: int, limit: int | None = None) -> Usage:
+    """Usage of ``root`` and its descendants. Above ``limit`` bytes, pages shared by processes count once.
 
-    Sockets count, with all that they can hold, when the tree has a network namespace of its own.
+    Sockets count with their capacity if the tree has a separate network namespace.
     """
     ticks = memory = 0
     tree = list(descendants(root))
     for process in tree:
-        own, resident = _measure(process)
-        ticks += own
+        process_ticks, resident = _measure(process)
+        ticks += process_ticks
         memory += resident
-    if most is not None and memory > most and len(tree) > 1:
-        # Forks share what they have not written to; the exact figure is costly, so it is read only when it matters.
+    if limit is not None and memory > limit and len(tree) > 1:
+        # Forks share unmodified pages; the exact figure is costly, so it is read only if the limit may be exceeded.
         memory = sum(_proportional(process) for process in tree)
     memory += sockets_of(root) * socket_bytes()
     return Usage(ticks / TICK, memory, len(tree))
 
 
 def descendants(root: int) -> Iterator[int]:
-    """``root``, if it is there, and everything below it; what comes and goes meanwhile may be missed."""
-    waiting, seen = [root], set()
-    while waiting:
-        process = waiting.pop()
-        if process in seen:
+    """``root``, if it exists, and its descendants; processes that start or end meanwhile may be missed."""
+    pending, visited = [root], set()
+    while pending:
+        process = pending.pop()
+        if process in visited:
             continue
-        seen.add(process)
+        visited.add(process)
         yield process
         try:
             threads = os.listdir(f"/proc/{process}/task")
         except OSError:
             continue
         for thread in threads:
-            waiting += map(int, _read(f"/proc/{process}/task/{thread}/children").split())
+            pending += map(int, _read(f"/proc/{process}/task/{thread}/children").split())
 
 
 def files_in(root: int, folder: str) -> int:
-    """How many files the file system holds that the process ``root`` sees at ``folder``; 0 when it cannot be seen.
+    """Number of files on the file system at ``folder`` as process ``root`` sees it; 0 if it is not accessible.
 
-    A process whose root is still the host's has not got its own file system yet, and counts none.
+    A process whose root is still the host's has no separate file system yet and counts none.
     """
     try:
         if os.stat(f"/proc/{root}/root/").st_dev == os.stat("/").st_dev:
             return 0
-        seen = os.statvfs(f"/proc/{root}/root{folder}")
+        status = os.statvfs(f"/proc/{root}/root{folder}")
     except OSError:
         return 0
-    return seen.f_files - seen.f_ffree
+    return status.f_files - status.f_ffree
 
 
 def sockets_of(root: int) -> int:
-    """The sockets of the network namespace of ``root``; 0 when that is also this process's own, or cannot be read."""
+    """Number of sockets in the network namespace of ``root``; 0 if it is this process's own or not readable."""
     with suppress(OSError, ValueError):
         if os.stat(f"/proc/{root}/ns/net").st_ino != os.stat("/proc/self/ns/net").st_ino:
             return int(_read(f"/proc/{root}/net/sockstat").partition(b"\n")[0].rpartition(b" ")[2])
@@ -110,14 +107,14 @@ def sockets_of(root: int) -> int:
 
 
 def _measure(process: int) -> tuple[int, int]:
-    """Clock ticks of the process and of those it has waited for; bytes resident. (0, 0) when it has gone."""
-    # The name, in brackets, may hold anything; the numbers begin behind its last bracket.
+    """Clock ticks of the process and of those that it has waited for; bytes resident. (0, 0) if it has ended."""
+    # The name in brackets may contain any character; the numbers begin after the last bracket.
     fields = _read(f"/proc/{process}/stat").rpartition(b")")[2].split()
     if len(fields) < 22:
         return 0, 0
     mapped, resident = int(fields[20]), int(fields[21]) * PAGE
-    if mapped > MOST_MAPPED:
-        # Pages of zeros are not resident, but the tables that map them are memory.
+    if mapped > MAX_MAPPED:
+        # Zero pages are not resident, but their page tables use memory.
         resident += _page_tables(process)
     return sum(map(int, fields[11:15])), resident
 
@@ -130,7 +127,7 @@ def _page_tables(process: int) -> int:
 
 
 def _proportional(process: int) -> int:
-    """Bytes resident, shared pages parted among those who share them; all of them when that cannot be read."""
+    """Bytes resident with shared pages divided among their processes; all of them if that cannot be read."""
     for line in _read(f"/proc/{process}/smaps_rollup").splitlines():
         if line.startswith(b"Pss:"):
             return (int(line.split()[1]) << 10) + _page_tables(process)
@@ -145,51 +142,51 @@ def _read(path: str) -> bytes:
         return b""
 
 
-SHORTEST_LOOK, LONGEST_LOOK = 0.01, 0.05
-"""Seconds between two looks at the tree: one that can use up its rest sooner is looked at sooner."""
+MIN_INTERVAL, MAX_INTERVAL = 0.01, 0.05
+"""Seconds between two measurements of a tree, fewer if its remaining CPU time may be used up sooner."""
 
-MOST_FILES = 20_000
-"""Files in the work folder: each takes about a kilobyte of the kernel's memory that no other limit counts."""
+MAX_FILES = 20_000
+"""Maximum of files in the work folder: each takes about a kilobyte of kernel memory that no other limit counts."""
 
 CHUNK = 1 << 16
 PATIENCE = 20.0
-"""Seconds that a killed tree may take to be gone before waiting for it is given up."""
+"""Seconds to wait for the end of a killed tree."""
 
 
 class Tree(Protocol):
-    """The processes of one run, from outside."""
+    """Process tree of one run, from outside."""
 
     def root(self) -> int | None:
-        """The host's number of the first process; None while it is not known."""
+        """Host process id of the first process; None until it is available."""
 
     def kill(self) -> None:
-        """Kill everything; may be called again."""
+        """Kill all processes; may be called again."""
 
 
 @dataclass
 class Sink:
-    """What is kept of a stream: its first ``most`` bytes."""
+    """Buffer for the first ``limit`` bytes of a stream; ``cut``: the stream was longer."""
 
     descriptor: int
-    most: int
-    kept: bytearray = field(default_factory=bytearray)
+    limit: int
+    data: bytearray = field(default_factory=bytearray)
     cut: bool = False
 
     def take(self) -> bool:
-        """Read a piece of what is there; False when there is nothing more, now or ever."""
+        """Read the next chunk; False if none is available, now or at the end of the stream."""
         try:
-            data = os.read(self.descriptor, CHUNK)
+            chunk = os.read(self.descriptor, CHUNK)
         except BlockingIOError:
             return False
-        room = self.most - len(self.kept)
-        self.kept += data[:room]
-        self.cut |= len(data) > room
-        return bool(data)
+        room = self.limit - len(self.data)
+        self.data += chunk[:room]
+        self.cut |= len(chunk) > room
+        return bool(chunk)
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a process ended: why it was killed (None: it was not), its exit code as ``Popen`` gives it, what it used."""
+class ProcessResult:
+    """End of a process: reason of a kill (None: not killed), exit code as in ``Popen``, usage and output."""
 
     killed: Ending | None
     code: int
@@ -199,14 +196,14 @@ class Ended:
     stderr: Sink
 
     def execution(self, files: Mapping[str, bytes]) -> Execution:
-        """The same as an ``Execution``; the process was a shell's, so a code above 128 is a signal's."""
+        """Convert to an ``Execution``; the process was a shell, so a code above 128 stands for a signal."""
         code = 128 - self.code if self.code < 0 else self.code
         signalled = 128 < code <= 128 + signal.SIGRTMAX
         return Execution(
             ending=self.killed or ("signalled" if signalled else "exited"),
             code=code - 128 if signalled else code,
-            stdout=bytes(self.stdout.kept),
-            stderr=bytes(self.stderr.kept),
+            stdout=bytes(self.stdout.data),
+            stderr=bytes(self.stderr.data),
             cut=self.stdout.cut or self.stderr.cut,
             cpu_seconds=self.cpu_seconds,
             wall_seconds=self.wall_seconds,
@@ -214,7 +211,7 @@ class Ended:
         )
 
 
-def start(
+def start_process(
     argv: Sequence[str],
     stdin: bytes,
     *,
@@ -222,7 +219,7 @@ def start(
     pass_fds: Sequence[int] = (),
     folder: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a program, in a session of its own so that Ctrl-C reaches this process only; ``WorkFailed`` otherwise."""
+    """Start a program in a new session, so that Ctrl-C reaches this process only; ``WorkFailed`` if it fails."""
     try:
         return subprocess.Popen(
             argv,
@@ -238,8 +235,8 @@ def start(
         raise WorkFailed("a program cannot be started", where="sandbox", given=str(error)) from error
 
 
-def end(process: subprocess.Popen[bytes], tree: Tree) -> None:
-    """Leave nothing behind: kill the tree if it is still there, wait for it, close the pipes."""
+def terminate(process: subprocess.Popen[bytes], tree: Tree) -> None:
+    """Kill the tree if it is alive, wait for it, and close the pipes."""
     if process.returncode is None:
         tree.kill()
         try:
@@ -259,76 +256,76 @@ def supervise(
     *,
     stdin: bytes,
     limits: Limits,
-    more: Sequence[Sink] = (),
+    sinks: Sequence[Sink] = (),
     folder: str | None = None,
-) -> Ended:
-    """Until ``process`` has ended. ``more`` are further streams to read, ``folder`` the limited file system inside.
+) -> ProcessResult:
+    """Supervise ``process`` to its end. ``sinks``: further streams to read; ``folder``: the limited file system inside.
 
-    The CPU time is exact when the process waits for its whole tree, as bubblewrap does. ``WorkFailed`` when a killed
-    tree does not end.
+    The CPU time is exact if the process waits for its whole tree, as bubblewrap does. ``WorkFailed`` if a killed tree
+    does not end.
     """
     assert process.stdout is not None
     assert process.stderr is not None
     out = Sink(process.stdout.fileno(), limits.output_bytes)
     err = Sink(process.stderr.fileno(), limits.output_bytes)
     started = time.monotonic()
-    with Streams(process, [out, err, *more], stdin) as streams:
-        killed, seen = _until_ended(process, tree, streams, limits, folder)
+    with Streams(process, [out, err, *sinks], stdin) as streams:
+        killed, measured = _until_ended(process, tree, streams, limits, folder)
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         streams.drain()
-    cpu = max(seen, used.ru_utime + used.ru_stime)
+    cpu = max(measured, used.ru_utime + used.ru_stime)
     if killed is None and cpu > limits.cpu_seconds:
         killed = "timeout"
-    return Ended(killed, process.returncode, cpu, time.monotonic() - started, out, err)
+    return ProcessResult(killed, process.returncode, cpu, time.monotonic() - started, out, err)
 
 
 def _until_ended(
     process: subprocess.Popen[bytes], tree: Tree, streams: Streams, limits: Limits, folder: str | None
 ) -> tuple[Ending | None, float]:
-    """Serve the streams and look at the tree; (why it was killed, the CPU seconds last seen)."""
+    """Serve the streams and measure the tree until the end; (reason of a kill, CPU seconds last measured)."""
     now = time.monotonic()
-    deadline, look = now + limits.wall, now + SHORTEST_LOOK
+    deadline, next_measurement = now + limits.wall, now + MIN_INTERVAL
     killed: Ending | None = None
-    seen = 0.0
-    while not streams.serve(min(look, deadline) - time.monotonic()):
+    measured = 0.0
+    while not streams.serve(min(next_measurement, deadline) - time.monotonic()):
         now = time.monotonic()
-        if now < min(look, deadline):
+        if now < min(next_measurement, deadline):
             continue
         if killed is None:
-            killed, seen, rest = _look(tree, limits, folder)
+            killed, measured, interval = _measure_tree(tree, limits, folder)
             killed = killed or ("timeout" if now >= deadline else None)
-            look = now + rest
+            next_measurement = now + interval
             if killed is None:
                 continue
             deadline = now + PATIENCE
         elif now >= deadline:
             raise WorkFailed("a killed program does not end", where="sandbox", given=f"process {process.pid}")
         tree.kill()
-        look = now + LONGEST_LOOK
-    return killed, seen
+        next_measurement = now + MAX_INTERVAL
+    return killed, measured
 
 
-def _look(tree: Tree, limits: Limits, folder: str | None) -> tuple[Ending | None, float, float]:
-    """(why the tree must end, CPU seconds used, seconds until the next look)"""
+def _measure_tree(tree: Tree, limits: Limits, folder: str | None) -> tuple[Ending | None, float, float]:
+    """Measure the tree once; (reason to kill it, CPU seconds used, seconds until the next measurement)."""
     root = tree.root()
     if root is None:
-        return None, 0.0, SHORTEST_LOOK
-    used = usage(root, limits.memory_bytes)
-    left = limits.cpu_seconds - used.cpu_seconds
-    if left < 0:
-        return "timeout", used.cpu_seconds, 0.0
-    if used.memory_bytes > limits.memory_bytes or (folder and files_in(root, folder) > MOST_FILES):
-        return "memory", used.cpu_seconds, 0.0
-    soonest = left / (os.cpu_count() or 1)
-    return None, used.cpu_seconds, min(max(soonest, SHORTEST_LOOK), LONGEST_LOOK)
+        return None, 0.0, MIN_INTERVAL
+    current = usage(root, limits.memory_bytes)
+    remaining = limits.cpu_seconds - current.cpu_seconds
+    if remaining < 0:
+        return "timeout", current.cpu_seconds, 0.0
+    if current.memory_bytes > limits.memory_bytes or (folder and files_in(root, folder) > MAX_FILES):
+        return "memory", current.cpu_seconds, 0.0
+    earliest_end = remaining / (os.cpu_count() or 1)
+    return None, current.cpu_seconds, min(max(earliest_end, MIN_INTERVAL), MAX_INTERVAL)
 
 
 class Streams:
-    """The pipes of one process, served together with waiting for its end. A context manager."""
+    """Poll loop over the pipes and the end of one process; a context manager."""
 
     def __init__(self, process: subprocess.Popen[bytes], sinks: list[Sink], stdin: bytes) -> None:
-        self._process, self._sinks, self._rest = process, sinks, memoryview(stdin)
+        self._process, self._sinks, self._remaining = process, sinks, memoryview(stdin)
         self._ended = os.pidfd_open(process.pid)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._ended, selectors.EVENT_READ, None)
@@ -347,7 +344,7 @@ class Streams:
         os.close(self._ended)
 
     def serve(self, seconds: float) -> bool:
-        """Move what can be moved, waiting at most ``seconds`` for the first of it; True once the process has ended."""
+        """Transfer available data, waiting at most ``seconds`` for it; True once the process has ended."""
         ended = False
         for key, _ in self._selector.select(max(0.0, seconds)):
             if key.data is None:
@@ -359,28 +356,28 @@ class Streams:
         return ended
 
     def drain(self) -> None:
-        """Read what is left in the pipes of an ended process; what others still write there is not waited for."""
+        """Read the remaining data of an ended process's pipes, without waiting for other writers."""
         for sink in self._sinks:
-            for _ in range(MOST_LEFT):
+            for _ in range(MAX_CHUNKS):
                 if not sink.take():
                     break
             else:
                 sink.cut = True
 
     def _feed(self) -> None:
-        """Write the next piece of stdin; a program that does not want it is not bothered."""
+        """Write the next chunk of stdin; the rest is dropped if the program has closed it."""
         pipe = self._process.stdin
         assert pipe is not None
         try:
-            self._rest = self._rest[os.write(pipe.fileno(), self._rest[:CHUNK]) :]
+            self._remaining = self._remaining[os.write(pipe.fileno(), self._remaining[:CHUNK]) :]
         except BlockingIOError:
             return
         except OSError:
-            self._rest = self._rest[:0]
-        if not self._rest:
+            self._remaining = self._remaining[:0]
+        if not self._remaining:
             self._selector.unregister(pipe.fileno())
             pipe.close()
 
 
-MOST_LEFT = 64
-"""Pieces that a pipe can still hold (a program may have made it as large as a mebibyte), with room to spare."""
+MAX_CHUNKS = 64
+"""Maximum of chunks in a pipe, which a program may have enlarged to one mebibyte, with a margin."""

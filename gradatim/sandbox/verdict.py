@@ -1,13 +1,9 @@
-"""What is to be run, and what happened to it?
+"""Values of a sandboxed run: the command, its execution, and the verdict on a candidate.
 
-An ``Invocation`` is one command with all it needs. An ``Execution`` is what a sandbox hands back: how the program
-ended, what it wrote, what it used. It judges nothing: whether an exit with 0 means that tests passed is for the caller
-to know.
-
-What is known about a candidate after it has been tried?
-
-A ``Verdict`` is one of five outcomes and one line that says why. The line often quotes what an untrusted program
-wrote, so it is made safe to print here, once, and nowhere else. This module decides no outcome.
+An ``Invocation`` is one command with its files and limits. An ``Execution`` is the result of a sandbox: ending, output
+and usage of the program; whether an exit with 0 means that tests passed is the caller's decision. A ``Verdict`` is one
+of five outcomes with a reason of one line. The reason often quotes output of an untrusted program, so the constructor
+makes it safe to print.
 """
 
 from __future__ import annotations
@@ -28,7 +24,7 @@ Ending = Literal["exited", "signalled", "timeout", "memory"]
 
 @dataclass(frozen=True)
 class Invocation:
-    """What ``Sandbox.run`` was asked for; its docstring says what each part means."""
+    """Arguments of ``Sandbox.run``; see there."""
 
     command: Sequence[str]
     files: Mapping[str, bytes]
@@ -43,13 +39,13 @@ class Invocation:
 class Execution:
     """One run of a program.
 
-    ``ending``: ``exited`` by itself; ``signalled``, killed by a signal; ``timeout``, used up its CPU time or the wall
-    clock's guard; ``memory``, held more memory, or made more files, than it may, and was killed for it. A program that
-    an address-space limit refuses memory ends as it likes, mostly with an error of its own.
-    ``code``: the exit code, or the signal's number. As in every shell, a program that exits with 128 + n reads as
-    killed by signal n. ``cut``: one of the outputs was longer than its limit, or could not be read to its end.
-    ``cpu_seconds``, ``wall_seconds``: of the whole tree, with the few milliseconds that putting up the walls takes.
-    ``files``: the files asked for, by name, as far as the program left them and they kept the limits.
+    ``ending``: ``exited`` by itself; ``signalled``, killed by a signal; ``timeout``, exceeded its CPU time or wall
+    clock limit; ``memory``, killed for exceeding its memory or number of files. A program whose allocation fails at the
+    address-space limit ends in its own way, usually with an error message.
+    ``code``: the exit code, or the signal's number. As in a shell, an exit code of 128 + n is read as signal n.
+    ``cut``: an output was longer than its limit, or could not be read to its end.
+    ``cpu_seconds``, ``wall_seconds``: of the whole tree, including the few milliseconds of the sandbox's setup.
+    ``files``: the requested files by name, those that exist and are within the limits.
     """
 
     ending: Ending
@@ -63,17 +59,17 @@ class Execution:
 
     @property
     def how(self) -> str:
-        """The ending in words, for a verdict's reason."""
+        """The ending in words, for the reason of a verdict."""
         if self.ending == "exited":
             return f"exited with {self.code}"
         if self.ending == "signalled":
-            known = self.code in {each.value for each in signal.Signals}
-            return f"was killed by {signal.Signals(self.code).name if known else f'signal {self.code}'}"
+            has_name = self.code in {number.value for number in signal.Signals}
+            return f"was killed by {signal.Signals(self.code).name if has_name else f'signal {self.code}'}"
         return {"timeout": "ran out of time", "memory": "held too much memory"}[self.ending]
 
     @property
     def ok(self) -> bool:
-        """Exited by itself with 0."""
+        """Whether the program exited by itself with 0."""
         return self.ending == "exited" and self.code == 0
 
 
@@ -83,10 +79,10 @@ REASON_LENGTH = 300
 
 @dataclass(frozen=True)
 class Verdict:
-    """``passed``; ``failed``; ``timeout``, too slow; ``invalid``, nothing to try; ``unjudged``, not decided.
+    """``passed``; ``failed``; ``timeout``, too slow; ``invalid``, not executable; ``unjudged``, undecided.
 
-    ``reason`` is one line, safe to print: it is escaped and cut when the verdict is made. ``cpu_seconds`` is what
-    trying the candidate used.
+    ``reason`` is one line, safe to print: escaped and cut by the constructor. ``cpu_seconds`` is the CPU time of the
+    candidate.
     """
 
     outcome: Outcome
@@ -103,9 +99,9 @@ class Verdict:
 
 
 def printable(text: str | bytes, length: int = REASON_LENGTH) -> str:
-    """``text`` on one line: white space joined, what a terminal would act on written as escapes, cut at ``length``."""
+    """``text`` on one line: white space collapsed, control characters escaped, cut at ``length``."""
     if isinstance(text, bytes):
         text = text[: 8 * length].decode("utf-8", "backslashreplace")
     line = " ".join(text[: 8 * length].split())
-    safe = "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in line)
+    safe = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in line)
     return safe if len(safe) <= length else safe[: length - 1] + "…"

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from gradatim.sandbox.inside.codec import MAX_DEPTH
-from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.inside.serializer import MAX_DEPTH
+from gradatim.sandbox.preflight import sandbox_support
 from gradatim.sandbox.supervise import descendants
 
 ADD: dict[str, Any] = {
@@ -30,8 +30,8 @@ RIGHT, WRONG = "    return a + b\n", "    return a\n"
 
 @pytest.fixture
 def walls() -> None:
-    found = find_walls()
-    if not found.stand:
+    found = sandbox_support()
+    if not found.available:
         pytest.skip(f"no walls: {found.reason}; {found.advice}")
 
 
@@ -220,12 +220,12 @@ def test_tests_that_are_no_program_fail_the_work_and_are_tried_again(gradatim, f
 @pytest.mark.usefixtures("walls")
 def test_without_walls_the_command_is_refused_with_the_fix(gradatim, files, monkeypatch):
     monkeypatch.setenv("PATH", str(files))  # no bwrap to be found
-    find_walls.cache_clear()
+    sandbox_support.cache_clear()
     try:
         said = gradatim(*COMMAND)
     finally:
         monkeypatch.undo()
-        find_walls.cache_clear()
+        sandbox_support.cache_clear()
     assert said.status == 2
     assert "bubblewrap" in said.err
     assert "--unsafe" in said.err

@@ -15,18 +15,18 @@ def told(gradatim):
     """Call ``doctor``, which looks anew; (exit code, findings by name)."""
 
     def told():
-        walls.find_walls.cache_clear()
+        walls.sandbox_support.cache_clear()
         said = gradatim("doctor", "--json")
         return said.status, {each["name"]: each for each in json.loads(said.out)}
 
     yield told
-    walls.find_walls.cache_clear()
+    walls.sandbox_support.cache_clear()
 
 
 def test_walls_and_every_language_are_among_the_findings(told):
     status, found = told()
     assert status == 0
-    assert found["walls"]["state"] == ("good" if walls.find_walls().stand else "absent")
+    assert found["walls"]["state"] == ("good" if walls.sandbox_support().available else "absent")
     for entry in LANGUAGES:
         language, finding = LANGUAGES.get(entry.name), found[f"language {entry.name}"]
         assert finding["state"] == ("good" if language.missing() is None else "absent")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.preflight import sandbox_support
 
 GRADATIM = f"{sys.executable} -m gradatim"
 LIST = f"{GRADATIM} list schedules"
@@ -65,7 +65,7 @@ WAIT = "    from time import monotonic\n    end = monotonic() + 0.3\n    while m
 @pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-"])
 def test_what_is_said_at_ctrl_c_does_not_go_into_the_verdicts(tmp_path, closed):
     """A file that is opened takes the lowest free descriptor, and the words at Ctrl-C are written to descriptor 2."""
-    if not find_walls().stand:
+    if not sandbox_support().available:
         pytest.skip("no walls")
     (tmp_path / "p.jsonl").write_text(json.dumps(SLOW) + "\n")
     rows = [json.dumps({"task_id": "slow", "completion": f"{WAIT}# {number}\n"}) for number in range(60)]

@@ -15,7 +15,7 @@ from gradatim.distillation.judge import NeedsStudent
 from gradatim.errors import RecipeError
 from gradatim.model.load import LoadedStudent
 from gradatim.model.tokenizer import character_tokenizer
-from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.preflight import sandbox_support
 from gradatim.table import make_table
 from gradatim.teacher import Request
 from gradatim.teacher.llm_teacher import LanguageTeacher
@@ -106,8 +106,8 @@ def example(name: str) -> Example:
 
 @pytest.fixture
 def judge(name: str, example: Example, student: LoadedStudent) -> Judge:
-    walls = find_walls()
-    if name in ("tests", "static") and not walls.stand:
+    walls = sandbox_support()
+    if name in ("tests", "static") and not walls.available:
         pytest.skip(f"no walls: {walls.reason}; {walls.advice}")
     made = JUDGES.get(name)(LanguageTeacher(ScriptedChat(replies(example))))
     return made.by(student, seed=3) if isinstance(made, NeedsStudent) else made

@@ -15,7 +15,7 @@ from gradatim.model.load import LoadedStudent
 from gradatim.model.tokenizer import character_tokenizer, texts_of
 from gradatim.options import option_names
 from gradatim.results import decode_suite, encode
-from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.preflight import sandbox_support
 
 WITH_PROBLEMS = [name for name in SUITES.names() if "problems" in option_names(SUITES.get(name))]
 """Suites that bring their questions from a file of problems; the others ask about the samples they are handed."""
@@ -144,8 +144,8 @@ PROBLEM_FILES = {
 @pytest.fixture
 def ask(tmp_path, student, samples):
     """Call a suite that brings its own questions; it needs walls to answer them."""
-    walls = find_walls()
-    if not walls.stand:
+    walls = sandbox_support()
+    if not walls.available:
         pytest.skip(f"no walls: {walls.reason}; {walls.advice}")
 
     def ask(suite, events=lambda event: None, **options):

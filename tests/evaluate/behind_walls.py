@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.preflight import sandbox_support
 
 DATA = os.environ.get("GRADATIM_DATA", "")
 
@@ -34,8 +34,8 @@ TWICE: dict[str, Any] = {
 @pytest.fixture
 def walls() -> None:
     """The test needs walls, and is skipped with the reason where there are none."""
-    found = find_walls()
-    if not found.stand:
+    found = sandbox_support()
+    if not found.available:
         pytest.skip(f"no walls: {found.reason}; {found.advice}")
 
 

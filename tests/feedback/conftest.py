@@ -9,7 +9,7 @@ from small_students import one_thread, train, untrained
 
 from gradatim.model.load import LoadedStudent
 from gradatim.model.tokenizer import character_tokenizer, texts_of
-from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.preflight import sandbox_support
 from gradatim.table import make_table
 
 __all__ = ["one_thread"]
@@ -18,8 +18,8 @@ __all__ = ["one_thread"]
 @pytest.fixture
 def walls() -> None:
     """The test needs walls, and is skipped with the reason where there are none."""
-    found = find_walls()
-    if not found.stand:
+    found = sandbox_support()
+    if not found.available:
         pytest.skip(f"no walls: {found.reason}; {found.advice}")
 
 

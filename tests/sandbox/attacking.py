@@ -1,4 +1,4 @@
-"""What attacks are run with, and what of the host is looked at before and after each of them."""
+"""Limits for attacks, and the state of the host that is compared before and after each of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from gradatim.sandbox.limits import MIB, Limits
-from gradatim.sandbox.rights import spare_user
+from gradatim.sandbox.privileges import spare_user
 from gradatim.sandbox.supervise import descendants
 from gradatim.sandbox.verdict import Execution
 
@@ -32,7 +32,7 @@ SMALL = Limits(
     open_files=32,
     processes=12,
 )
-"""So small that an attack has used them up quickly."""
+"""Small limits that an attack exhausts quickly."""
 
 RUNTIME = replace(
     SMALL,
@@ -43,12 +43,12 @@ RUNTIME = replace(
     processes=64,
     folder_bytes=24 * MIB,
 )
-"""What a runtime with threads and a large heap of its own needs to start."""
+"""Limits for a runtime with threads and a large heap."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """What an attack must leave as it was."""
+    """State of the host that an attack must not change."""
 
     processes: frozenset[str]
     temporary: frozenset[str]
@@ -58,16 +58,16 @@ class Host:
 
 @cache
 def adopt_orphans() -> None:
-    """Make this process the parent of every orphan below it, so that none is taken for another test's."""
+    """Make this process the parent of every orphan below it, so that none is attributed to another test."""
     assert ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
 def processes() -> frozenset[str]:
-    """Every process that this one's sandboxes can have left: below it, orphans too, or under their users."""
+    """Every process that sandboxes of this one may have left: descendants, orphans, or processes of their users."""
     adopt_orphans()
     mine = set(descendants(os.getpid())) - {os.getpid()}
     users = range(spare_user(os.getpid(), 0), spare_user(os.getpid(), 0) + 64) if os.geteuid() == 0 else range(0)
-    found = set()
+    names = set()
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with suppress(OSError):
@@ -75,12 +75,12 @@ def processes() -> frozenset[str]:
                 state = (folder / "stat").read_bytes().rpartition(b")")[2].split()[0]
                 ours = int(folder.name) in mine or folder.stat().st_uid in users
                 if ours and state != b"Z":
-                    found.add(f"{folder.name} {name}")
-    return frozenset(found)
+                    names.add(f"{folder.name} {name}")
+    return frozenset(names)
 
 
 def look(canary: Path) -> Host:
-    """The host now."""
+    """Current state of the host."""
     return Host(
         processes=processes(),
         temporary=frozenset(name for name in os.listdir(tempfile.gettempdir()) if name.startswith("gradatim-")),
@@ -90,13 +90,13 @@ def look(canary: Path) -> Host:
 
 
 def answers(execution: Execution) -> dict[str, str]:
-    """What an attack printed: on each line what it tried, and the word that answers."""
+    """Output of an attack: per line the attempt, and the word with its result."""
     return dict(line.rsplit(" ", 1) for line in execution.stdout.decode().splitlines() if " " in line)
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    """Wait for what must come to hold soon."""
+    """Wait until the condition holds."""
     deadline = time.monotonic() + 10
     while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold within ten seconds"
+        assert time.monotonic() < deadline, "the condition did not hold within ten seconds"
         time.sleep(0.02)

@@ -1,6 +1,6 @@
-"""A sandbox for the tests, attacks compiled once, and a look at the host after each of them.
+"""Fixtures: compiled attacks, and a comparison of the host's state before and after each of them.
 
-The attacks in ``attacks/`` are this project's own programs, so they are compiled outside; they run inside only.
+The attacks in ``attacks/`` are this project's own programs, so they are compiled outside the sandbox; they run inside.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from gradatim.sandbox.command import Sandbox
 
 @pytest.hookimpl(tryfirst=True)  # before the workers read the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Attacks are made by one worker, one after another: each looks at the host that the others use."""
+    """Assign all attacks to one worker, because each examines the host that the others use."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.xdist_group("sandbox"))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """A worker that has not taken the marks would run attacks beside others' attacks, and both would see it."""
+    """Check the grouping: attacks in parallel workers would observe each other."""
     ours = [item for item in session.items if Path(__file__).parent in item.path.parents]
     if session.config.getoption("loadgroup", False) and not all(item.nodeid.endswith("@sandbox") for item in ours):
         raise pytest.UsageError("pytest-xdist has not grouped the tests of the sandbox: does it fit this pytest?")
@@ -33,7 +33,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture
 def canary(tmp_path: Path) -> Path:
-    """A file of the host that no attack may read or change. Anybody may, as far as its mode goes."""
+    """File of the host that no attack may read or change, although its mode permits everyone."""
     folder = tmp_path / "open"
     folder.mkdir(mode=0o777)
     path = folder / "canary"
@@ -44,7 +44,7 @@ def canary(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def attack_host(sandbox: Sandbox, canary: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    """Around an attack: a secret in the environment, and afterwards an intact host and a sandbox that works."""
+    """Context of an attack: a secret in the environment before, an unchanged host and a working sandbox after."""
     monkeypatch.setenv("GRADATIM_SECRET", "do-not-tell")
     before = look(canary)
     yield before
@@ -56,7 +56,7 @@ def attack_host(sandbox: Sandbox, canary: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """Compile an attack in a folder of its own; the files that this made. Skips when the compiler is not there."""
+    """Compile an attack in a new folder and return the created files. Skips if the compiler is not installed."""
 
     def build(compiler: str, source: str, words: list[str]) -> Mapping[str, bytes]:
         if shutil.which(compiler) is None:

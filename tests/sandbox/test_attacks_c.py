@@ -1,4 +1,4 @@
-"""What programs in C must not achieve, each run with limits so small that it fails quickly."""
+"""Attacks by programs in C, each run with limits so small that it fails quickly."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def compiled(build: Build) -> Mapping[str, bytes]:
 
 @pytest.fixture
 def attack(sandbox, compiled, attack_host) -> Attack:
-    def attack(*words, limits=SMALL, **more):
-        return sandbox.run(["./attack", *map(str, words)], files=compiled, limits=limits, **more)
+    def attack(*words, limits=SMALL, **options):
+        return sandbox.run(["./attack", *map(str, words)], files=compiled, limits=limits, **options)
 
     return attack
 
@@ -83,21 +83,21 @@ def test_page_tables_count_as_memory(attack):
 @pytest.mark.parametrize("path", ["/dev/null", "/usr/bin/env"])
 def test_nothing_is_told_or_left_by_a_shared_file(attack, path):
     before = os.stat(path)
-    with open(path, "rb") as held:
-        fcntl.flock(held, fcntl.LOCK_SH)
-        told = answers(attack("shared-objects", path))
+    with open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        outcomes = answers(attack("shared-objects", path))
     granted, refused = {"flock", "lock", "description-lock", "times"}, {"query", "description-query", "lease", "hint"}
-    assert {told[each] for each in granted} == {"done"}
-    assert {told[each] for each in refused | {"notification"}} == {"EPERM"}
-    assert told["inotify"] == "ENOSYS"
+    assert {outcomes[call] for call in granted} == {"done"}
+    assert {outcomes[call] for call in refused | {"notification"}} == {"EPERM"}
+    assert outcomes["inotify"] == "ENOSYS"
     after = os.stat(path)
     assert (after.st_mtime_ns, after.st_atime_ns) == (before.st_mtime_ns, before.st_atime_ns)
 
 
 def test_the_first_process_is_not_read_or_written(attack):
-    told = answers(attack("first-process"))
-    assert told.pop("mode") == "EROFS"
-    assert set(told.values()) == {"EACCES"}
+    outcomes = answers(attack("first-process"))
+    assert outcomes.pop("mode") == "EROFS"
+    assert set(outcomes.values()) == {"EACCES"}
 
 
 def test_paths_and_boot_parameters_of_the_host_are_not_told(attack):
@@ -242,12 +242,12 @@ def test_killing_its_whole_group_does_not_kill_who_waits_for_it(attack):
 
 
 def test_the_kernels_dangerous_calls_are_not_answered(attack):
-    told = answers(attack("refused"))
-    assert len(told) == 20
-    assert {told.pop("clone3"), told.pop("io_uring")} == {"ENOSYS"}
-    assert told.pop("priority") in ("EACCES", "EPERM")
-    assert told.pop("setuid") in ("EINVAL", "EPERM")
-    assert set(told.values()) == {"EPERM"}
+    outcomes = answers(attack("refused"))
+    assert len(outcomes) == 20
+    assert {outcomes.pop("clone3"), outcomes.pop("io_uring")} == {"ENOSYS"}
+    assert outcomes.pop("priority") in ("EACCES", "EPERM")
+    assert outcomes.pop("setuid") in ("EINVAL", "EPERM")
+    assert set(outcomes.values()) == {"EPERM"}
 
 
 def test_limits_are_not_raised(attack):
@@ -287,12 +287,12 @@ def test_an_abort_is_not_mistaken_for_something_else(attack):
 
 
 def test_descriptors_of_the_host_do_not_get_in(sandbox, attack_host):
-    held = os.open("/proc/self/environ", os.O_RDONLY)
-    os.set_inheritable(held, True)
+    descriptor = os.open("/proc/self/environ", os.O_RDONLY)
+    os.set_inheritable(descriptor, True)
     try:
         execution = sandbox.run(["/bin/sh", "-c", "ls /proc/self/fd"], limits=SMALL)
     finally:
-        os.close(held)
+        os.close(descriptor)
     assert execution.stdout.split() == [b"0", b"1", b"2", b"3"]  # the last is ls's own, of the folder
 
 

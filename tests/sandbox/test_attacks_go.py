@@ -19,8 +19,8 @@ def compiled(build: Build) -> Mapping[str, bytes]:
 
 @pytest.fixture
 def attack(sandbox, compiled, attack_host) -> Attack:
-    def attack(*words, limits=RUNTIME, **more):
-        return sandbox.run(["./attack", *map(str, words)], files=compiled, limits=limits, **more)
+    def attack(*words, limits=RUNTIME, **options):
+        return sandbox.run(["./attack", *map(str, words)], files=compiled, limits=limits, **options)
 
     return attack
 

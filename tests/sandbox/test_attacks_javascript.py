@@ -18,8 +18,8 @@ pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="no node on
 def attack(sandbox, attack_host) -> Attack:
     source = {"attack.js": (ATTACKS / "attack.js").read_bytes()}
 
-    def attack(*words, limits=RUNTIME, **more):
-        return sandbox.run(["node", "attack.js", *map(str, words)], files=source, limits=limits, **more)
+    def attack(*words, limits=RUNTIME, **options):
+        return sandbox.run(["node", "attack.js", *map(str, words)], files=source, limits=limits, **options)
 
     return attack
 

@@ -9,7 +9,7 @@ import pytest
 
 from gradatim.sandbox.checker import PythonChecker, PythonJob
 from gradatim.sandbox.limits import Limits
-from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.preflight import sandbox_support
 from gradatim.sandbox.verdict import Verdict
 
 YES = ["contains", "lt", "le", "gt", "ge", "eq", "ne", "instancecheck", "subclasscheck"]
@@ -55,8 +55,8 @@ AGREEABLE = "\n".join(
 
 @pytest.fixture(scope="module")
 def checker() -> Iterator[PythonChecker]:
-    if not find_walls().stand:
-        pytest.skip(f"no walls: {find_walls().reason}")
+    if not sandbox_support().available:
+        pytest.skip(f"no sandbox: {sandbox_support().reason}")
     with PythonChecker(limits=Limits(cpu_seconds=1.5)) as checker:
         yield checker
 
@@ -64,8 +64,8 @@ def checker() -> Iterator[PythonChecker]:
 def verdict(checker: PythonChecker, program: str, test: str, prompt: str = "", name: str | None = "f") -> Verdict:
     if name is not None:
         test = "def check(candidate):\n" + "\n".join("    " + line for line in test.split("\n"))
-    [found] = checker.check([PythonJob(prompt, program, test, name)])
-    return found
+    [result] = checker.check([PythonJob(prompt, program, test, name)])
+    return result
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,8 @@ def verdict(checker: PythonChecker, program: str, test: str, prompt: str = "", n
     ],
 )
 def test_a_method_that_is_handed_the_expected_value_does_not_pass(checker: PythonChecker, call: str) -> None:
-    found = verdict(checker, AGREEABLE, f"assert candidate().{call}")
-    assert (found.outcome, "is not trusted" in found.reason) == ("failed", True), found
+    result = verdict(checker, AGREEABLE, f"assert candidate().{call}")
+    assert (result.outcome, "is not trusted" in result.reason) == ("failed", True), result
 
 
 def test_a_method_that_is_kept_for_later_or_handed_to_a_builtin_does_not_pass(checker: PythonChecker) -> None:

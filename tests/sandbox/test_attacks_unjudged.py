@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from gradatim.sandbox.checker import PythonChecker, PythonJob
-from gradatim.sandbox.inside.codec import MAX_DEPTH
+from gradatim.sandbox.inside.serializer import MAX_DEPTH
 from gradatim.sandbox.limits import MIB, Limits
-from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.preflight import sandbox_support
 from gradatim.sandbox.verdict import Verdict
 
 LIMITS = Limits(cpu_seconds=1.0, wall_seconds=6, memory_bytes=256 * MIB, open_files=32)
@@ -19,8 +19,8 @@ RIGHT = "def f(x): return x"
 
 @pytest.fixture(scope="module")
 def checker() -> Iterator[PythonChecker]:
-    if not find_walls().stand:
-        pytest.skip(f"no walls: {find_walls().reason}")
+    if not sandbox_support().available:
+        pytest.skip(f"no sandbox: {sandbox_support().reason}")
     with PythonChecker(limits=LIMITS) as checker:
         yield checker
 
@@ -29,20 +29,20 @@ def verdict(checker: PythonChecker, program: str, test: str, prompt: str = "") -
     """In program and test DEEPEST stands for the depth that can cross."""
     program, test = (text.replace("DEEPEST", str(MAX_DEPTH)) for text in (program, test))
     lines = "\n".join("    " + line for line in test.split("\n"))
-    [found] = checker.check([PythonJob(prompt, program, f"def check(candidate):\n{lines}", "f")])
-    return found
+    [result] = checker.check([PythonJob(prompt, program, f"def check(candidate):\n{lines}", "f")])
+    return result
 
 
 SAYINGS = {
     "an exception about an argument": "def f(x): raise TypeError('an argument cannot be handed to the program: A is not plain data')",
-    "an exception that says the other side is gone": "def f(x): raise ValueError('the other side has gone')",
+    "an exception that says the other side is gone": "def f(x): raise ValueError('the other side has closed the connection')",
     "an exception with the prompt's words": "def f(x): raise RuntimeError('the prompt cannot be run: ModuleNotFoundError')",
     "an exception whose class has our name": "class Unsendable(Exception): pass\ndef f(x): raise Unsendable('an argument')",
-    "our own exception": "from inside.codec import Unsendable\ndef f(x): raise Unsendable('an argument')",
+    "our own exception": "from inside.serializer import Unsendable\ndef f(x): raise Unsendable('an argument')",
     "an exception that cannot be written": "class E(Exception):\n    def __str__(self): raise self\ndef f(x): raise E",
     "an exception while it is loaded": "raise ValueError('an argument cannot be handed to the program')",
     "a class named after an argument": "class argument: pass\nargument.__name__ = 'argument'\ndef f(x): return argument()",
-    "a refusal of its own": "from inside import peer\ndef f(x): raise peer.Refused('an argument')",
+    "a refusal of its own": "from inside import rpc\ndef f(x): raise rpc.AnswerRefused('an argument')",
 }
 
 
@@ -52,22 +52,22 @@ def test_the_text_of_an_exception_does_not_make_a_program_unjudged(checker: Pyth
 
 
 FORGED = {
-    "refused": "peer.message(b'U', codec.encode('an argument cannot be handed to the program')[0])",
-    "refused without a text": "peer.message(b'U', codec.encode(None)[0])",
-    "refused with a handle": "peer.message(b'U', b'p\\0\\0\\0\\0' + b'\\0' * 8)",
-    "raised": "peer.message(b'E', codec.encode(('Unsent', (), 'an argument'))[0])",
-    "raised with too little": "peer.message(b'E', codec.encode('argument')[0])",
-    "a request": "peer.message(b'Q', codec.encode(('argument', 1))[0])",
-    "a call of what was not lent": "peer.message(b'Q', codec.encode(('call', 7, (), ()))[0])",
-    "a call with an argument too deep": "peer.message(b'Q', b't\\1\\0\\0\\0' * 9 * DEEPEST)",
-    "an unknown kind": "peer.message(b'Z', b'N')",
+    "refused": "rpc.message(b'U', writer.encode('an argument cannot be handed to the program')[0])",
+    "refused without a text": "rpc.message(b'U', writer.encode(None)[0])",
+    "refused with a handle": "rpc.message(b'U', b'p\\0\\0\\0\\0' + b'\\0' * 8)",
+    "raised": "rpc.message(b'E', writer.encode(('Unsent', (), 'an argument'))[0])",
+    "raised with too little": "rpc.message(b'E', writer.encode('argument')[0])",
+    "a request": "rpc.message(b'Q', writer.encode(('argument', 1))[0])",
+    "a call of what was not lent": "rpc.message(b'Q', writer.encode(('call', 7, (), ()))[0])",
+    "a call with an argument too deep": "rpc.message(b'Q', b't\\1\\0\\0\\0' * 9 * DEEPEST)",
+    "an unknown kind": "rpc.message(b'Z', b'N')",
 }
 
 
 @pytest.mark.parametrize("frame", FORGED.values(), ids=FORGED)
 def test_a_forged_frame_does_not_make_a_program_unjudged(checker: PythonChecker, frame: str) -> None:
     program = (
-        "import os\nfrom inside import codec, peer\ndef f(x):\n    for descriptor in range(3, 64):\n"
+        "import os\nfrom inside import rpc, writer\ndef f(x):\n    for descriptor in range(3, 64):\n"
         f"        try: os.write(descriptor, {frame})\n        except OSError: pass\n    return 0"
     )
     assert verdict(checker, program, "assert candidate(1) == 2").outcome == "failed"
@@ -123,17 +123,17 @@ CHANGED = {
 
 @pytest.mark.parametrize("program", CHANGED.values(), ids=CHANGED)
 def test_an_argument_changed_in_place_does_not_make_a_program_unjudged(checker: PythonChecker, program: str) -> None:
-    found = verdict(
+    result = verdict(
         checker, program, "x = []\nfirst = candidate(x)\nsecond = candidate([x])\nassert first == second == 1"
     )
-    assert found.outcome == "failed", found
+    assert result.outcome == "failed", result
     assert verdict(checker, program, "x = []\nassert (candidate(x), candidate(x)) == (1, 1)").outcome == "failed"
 
 
 def test_data_that_a_program_defines_beside_its_function_does_not_make_it_unjudged(checker: PythonChecker) -> None:
     program = f"LIMIT = []\nfor _ in range({MAX_DEPTH} - 2): LIMIT = [LIMIT]\ndef f(x): return 0"
-    [found] = checker.check([PythonJob("", program, "assert f([[LIMIT]]) == 1", None)])
-    assert found.outcome == "failed", found
+    [result] = checker.check([PythonJob("", program, "assert f([[LIMIT]]) == 1", None)])
+    assert result.outcome == "failed", result
 
 
 def test_an_argument_that_a_program_calls_back_with_does_not_make_it_unjudged(checker: PythonChecker) -> None:

@@ -1,4 +1,4 @@
-"""Control groups: found where they were handed over, used for real where the machine has any, and gone afterwards."""
+"""Control groups: detection of delegated groups, real use where the machine has one, removal afterwards."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from attacking import SMALL
 from gradatim.errors import WorkFailed
 from gradatim.sandbox.cgroup import Cgroup, find_cgroup, group, parent_of
 from gradatim.sandbox.limits import MIB, Limits
-from gradatim.sandbox.runners import run_walled
+from gradatim.sandbox.runners import run_isolated
 from gradatim.sandbox.verdict import Invocation
 
 
-def tree(root: Path, **handed: str) -> str:
-    """Groups below ``root`` with what each hands down; the line of ``mountinfo`` that shows them."""
-    for path, controllers in handed.items():
+def tree(root: Path, **delegated: str) -> str:
+    """Create groups below ``root`` with their delegated controllers; the line of ``mountinfo`` for them."""
+    for path, controllers in delegated.items():
         folder = root / path.replace("__", "/")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "cgroup.subtree_control").write_text(controllers, "ascii")
     return f"30 23 0:26 / {root} rw,nosuid - cgroup2 cgroup2 rw\n"
 
 
-def test_a_group_that_hands_both_controllers_down_is_found(tmp_path):
+def test_a_group_that_delegates_both_controllers_is_used(tmp_path):
     mounts = tree(tmp_path, user__own="cpu memory pids")
     assert parent_of("0::/user/own\n", mounts) == tmp_path / "user" / "own"
     assert parent_of("4:memory:/x\n0::/user/own\n", "29 23 0:25 / /sys/x rw - cgroup cgroup rw\n" + mounts) is not None
@@ -44,7 +44,7 @@ def test_no_group_of_version_two_is_no_group(tmp_path, own):
     assert parent_of("0::/own\n", "") is None
 
 
-def test_the_group_above_is_used_only_by_the_user_that_it_was_handed_to(tmp_path, monkeypatch):
+def test_the_parent_group_is_used_only_by_the_user_that_it_is_delegated_to(tmp_path, monkeypatch):
     mounts = tree(tmp_path, slice="memory pids", slice__own="")
     owner = (tmp_path / "slice").stat().st_uid
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -65,24 +65,24 @@ def test_limits_are_written_to_the_controllers_that_are_there(tmp_path, monkeypa
             (self / name).touch()
 
     monkeypatch.setattr(Path, "mkdir", with_files)
-    with group(tmp_path, Limits(memory_bytes=100 * MIB, folder_bytes=10 * MIB, processes=20)) as made:
-        assert 110 * MIB <= int((made.folder / "memory.max").read_text("ascii")) <= 200 * MIB
-        assert 20 <= int((made.folder / "pids.max").read_text("ascii")) <= 40
-        assert not (made.folder / "memory.swap.max").exists()
+    with group(tmp_path, Limits(memory_bytes=100 * MIB, folder_bytes=10 * MIB, processes=20)) as cgroup:
+        assert 110 * MIB <= int((cgroup.folder / "memory.max").read_text("ascii")) <= 200 * MIB
+        assert 20 <= int((cgroup.folder / "pids.max").read_text("ascii")) <= 40
+        assert not (cgroup.folder / "memory.swap.max").exists()
 
 
-def test_a_group_tells_when_the_kernel_has_killed_for_memory(tmp_path):
-    made = Cgroup(tmp_path)
-    assert not made.full()
+def test_a_group_reports_a_kill_for_memory(tmp_path):
+    cgroup = Cgroup(tmp_path)
+    assert not cgroup.full()
     (tmp_path / "memory.events").write_text("low 0\nmax 9\noom 1\noom_kill 0\noom_group_kill 0\n", "ascii")
-    assert not made.full()
+    assert not cgroup.full()
     (tmp_path / "memory.events").write_text("low 0\nmax 9\noom 1\noom_kill 2\n", "ascii")
-    assert made.full()
+    assert cgroup.full()
 
 
 @pytest.fixture
 def real() -> Path:
-    """A group of this machine, below which groups can be made, if without controllers."""
+    """Group of this machine below which groups can be created, possibly without controllers."""
     own, mounts = Path("/proc/self/cgroup").read_text("utf-8"), Path("/proc/self/mountinfo").read_text("utf-8")
     parent = find_cgroup() or parent_of(own, mounts, frozenset())
     if parent is None:
@@ -92,32 +92,32 @@ def real() -> Path:
 
 def test_a_command_joins_its_group_and_all_in_it_die_with_it(real):
     before = set(real.glob("gradatim-*"))
-    with group(real, Limits()) as made:
-        words = [*made.words(), "/bin/sh", "-c", "setsid sleep 99 >/dev/null 2>&1 & cat /proc/self/cgroup"]
-        done = subprocess.run(words, capture_output=True, text=True, check=True)
-        assert made.folder.name in done.stdout
-        left = (made.folder / "cgroup.procs").read_text("ascii").split()
-        assert len(left) == 1
-    assert not made.folder.exists()
+    with group(real, Limits()) as cgroup:
+        command = [*cgroup.prefix(), "/bin/sh", "-c", "setsid sleep 99 >/dev/null 2>&1 & cat /proc/self/cgroup"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert cgroup.folder.name in done.stdout
+        remaining = (cgroup.folder / "cgroup.procs").read_text("ascii").split()
+        assert len(remaining) == 1
+    assert not cgroup.folder.exists()
     assert set(real.glob("gradatim-*")) == before
     deadline = time.monotonic() + 5
-    while Path("/proc", left[0]).exists():
+    while Path("/proc", remaining[0]).exists():
         with suppress(ChildProcessError):  # an orphan that this process has adopted is gone when it is waited for
-            os.waitpid(int(left[0]), os.WNOHANG)
+            os.waitpid(int(remaining[0]), os.WNOHANG)
         assert time.monotonic() < deadline
 
 
-def test_a_run_behind_walls_is_in_a_group_that_is_gone_afterwards(sandbox, real):
+def test_a_sandboxed_run_is_in_a_group_that_is_removed_afterwards(sandbox, real):
     before = set(real.glob("gradatim-*"))
-    seen = []
+    groups = []
 
-    def known(tree):
-        seen.extend(set(real.glob("gradatim-*")) - before)
+    def register(tree):
+        groups.extend(set(real.glob("gradatim-*")) - before)
         return nullcontext()
 
-    asked = Invocation(["/bin/sh", "-c", "setsid sleep 99 & echo out"], {}, b"", SMALL, {}, {}, ())
-    assert run_walled(asked, 3, known, real).stdout == b"out\n"
-    assert len(seen) == 1
+    invocation = Invocation(["/bin/sh", "-c", "setsid sleep 99 & echo out"], {}, b"", SMALL, {}, {}, ())
+    assert run_isolated(invocation, 3, register, real).stdout == b"out\n"
+    assert len(groups) == 1
     assert set(real.glob("gradatim-*")) == before
 
 
@@ -126,11 +126,11 @@ def test_a_memory_bomb_in_a_group_ends_for_memory(sandbox):
     if parent is None:
         pytest.skip("no control group with memory and pids is handed to this user here")
     limits = replace(SMALL, address_space=False, cpu_seconds=20)
-    asked = Invocation(["/bin/sh", "-c", "a=x; while :; do a=$a$a; done"], {}, b"", limits, {}, {}, ())
-    assert run_walled(asked, 3, lambda tree: nullcontext(), parent).ending == "memory"
+    invocation = Invocation(["/bin/sh", "-c", "a=x; while :; do a=$a$a; done"], {}, b"", limits, {}, {}, ())
+    assert run_isolated(invocation, 3, lambda tree: nullcontext(), parent).ending == "memory"
 
 
 def test_a_group_that_cannot_be_made_is_one_error(sandbox, tmp_path):
-    asked = Invocation(["/bin/true"], {}, b"", SMALL, {}, {}, ())
+    invocation = Invocation(["/bin/true"], {}, b"", SMALL, {}, {}, ())
     with pytest.raises(WorkFailed, match="control group"):
-        run_walled(asked, 3, lambda tree: nullcontext(), tmp_path / "nowhere")
+        run_isolated(invocation, 3, lambda tree: nullcontext(), tmp_path / "nowhere")

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - small programs stay on one line
-"""Verdicts on Python candidates: right ones pass, wrong ones fail, and each reason says why."""
+"""Verdicts on Python candidates: correct ones pass, wrong ones fail, with a reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from gradatim.errors import UserError
 from gradatim.sandbox.checker import PythonChecker, PythonJob
 from gradatim.sandbox.limits import MIB, Limits
-from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.preflight import sandbox_support
 from gradatim.sandbox.verdict import Verdict
 from gradatim.stage import Event
 
@@ -22,8 +22,8 @@ LIMITS = Limits(cpu_seconds=0.4, wall_seconds=3, memory_bytes=256 * MIB, file_by
 
 @pytest.fixture(scope="module")
 def checker() -> Iterator[PythonChecker]:
-    if not find_walls().stand:
-        pytest.skip(f"no walls: {find_walls().reason}")
+    if not sandbox_support().available:
+        pytest.skip(f"no sandbox: {sandbox_support().reason}")
     with PythonChecker(limits=LIMITS) as checker:
         yield checker
 
@@ -33,38 +33,38 @@ def verdict(checker: PythonChecker, program: str, *tests: str, prompt: str = "",
     text = "\n".join(tests)
     if name is not None:
         text = "def check(candidate):\n" + "\n".join("    " + line for line in text.split("\n"))
-    [found] = checker.check([PythonJob(prompt, program, text, name)])
-    return found
+    [result] = checker.check([PythonJob(prompt, program, text, name)])
+    return result
 
 
 def passes(checker: PythonChecker, program: str, *tests: str, prompt: str = "", name: str | None = "f") -> None:
-    found = verdict(checker, program, *tests, prompt=prompt, name=name)
-    assert found.outcome == "passed", found
+    result = verdict(checker, program, *tests, prompt=prompt, name=name)
+    assert result.outcome == "passed", result
 
 
 def reason(
     outcome: str, checker: PythonChecker, program: str, *tests: str, prompt: str = "", name: str | None = "f"
 ) -> str:
-    found = verdict(checker, program, *tests, prompt=prompt, name=name)
-    assert found.outcome == outcome, found
-    return found.reason
+    result = verdict(checker, program, *tests, prompt=prompt, name=name)
+    assert result.outcome == outcome, result
+    return result.reason
 
 
 def test_a_right_program_passes_and_a_wrong_one_fails_with_the_line(checker: PythonChecker) -> None:
     passes(checker, "def f(x): return x + 1", "assert candidate(1) == 2")
-    said = reason("failed", checker, "def f(x): return x + 2", "assert candidate(1) == 2")
-    assert said == "AssertionError · tests, line 2: assert candidate(1) == 2"
+    message = reason("failed", checker, "def f(x): return x + 2", "assert candidate(1) == 2")
+    assert message == "AssertionError · tests, line 2: assert candidate(1) == 2"
 
 
 def test_verdicts_come_in_the_order_of_the_jobs() -> None:
     jobs = [PythonJob("", f"def f(): return {n}", f"assert f() == {n - n % 2}", "f") for n in range(12)]
-    heard: list[Event] = []
+    events: list[Event] = []
     with PythonChecker(workers=2, limits=LIMITS) as checker:
-        found = [each.passed for each in checker.check(jobs, heard.append)]
-    assert found == [True, False] * 6
-    told = [event.done for event in heard if event.kind == "advance"]  # and now and then while a program runs
-    assert told == sorted(told)
-    assert set(told) - {0} == set(range(1, 13))
+        outcomes = [result.passed for result in checker.check(jobs, events.append)]
+    assert outcomes == [True, False] * 6
+    progress = [event.done for event in events if event.kind == "advance"]  # and at intervals while a program runs
+    assert progress == sorted(progress)
+    assert set(progress) - {0} == set(range(1, 13))
 
 
 def test_plain_asserts_find_the_functions_they_call(checker: PythonChecker) -> None:
@@ -158,8 +158,8 @@ def test_objects_can_be_used_but_not_compared(checker: PythonChecker) -> None:
         "s = candidate()\ns.push(1)\nassert s.push(2) is s and len(s) == 2 and s and s.items == [1, 2]",
         name="Stack",
     )
-    said = reason("failed", checker, program, "assert candidate() == [1]", name="Stack")
-    assert said == "the answer is of a type that cannot be compared: Stack"
+    message = reason("failed", checker, program, "assert candidate() == [1]", name="Stack")
+    assert message == "the answer is of a type that cannot be compared: Stack"
 
 
 def test_no_except_of_the_tests_holds_up_a_fault(checker: PythonChecker) -> None:
@@ -172,8 +172,8 @@ def test_no_except_of_the_tests_holds_up_a_fault(checker: PythonChecker) -> None
     "call", ["exit()", "quit()", "sys.exit(0)", "raise SystemExit(0)", "os._exit(0)", "os.abort()"]
 )
 def test_a_program_that_ends_itself_fails(checker: PythonChecker, call: str) -> None:
-    said = reason("failed", checker, f"import os, sys\nimport builtins\ndef f(): {call}", "assert candidate() == 1")
-    assert "ended" in said or "killed" in said or "SystemExit" in said or "not defined" in said, said
+    message = reason("failed", checker, f"import os, sys\nimport builtins\ndef f(): {call}", "assert candidate() == 1")
+    assert "ended" in message or "killed" in message or "SystemExit" in message or "not defined" in message, message
     assert "ended" in reason("failed", checker, "import os\nos._exit(0)\ndef f(): pass", "pass")
 
 
@@ -182,12 +182,12 @@ def test_a_missing_entry_point_is_named(checker: PythonChecker) -> None:
 
 
 def test_an_error_while_loading_is_told_with_its_line(checker: PythonChecker) -> None:
-    said = reason("failed", checker, "x = 1\ny = 1 / 0\ndef f(): pass", "assert candidate() == 1")
-    assert said == "the program ends while it is loaded: ZeroDivisionError: division by zero (line 2)"
+    message = reason("failed", checker, "x = 1\ny = 1 / 0\ndef f(): pass", "assert candidate() == 1")
+    assert message == "the program ends while it is loaded: ZeroDivisionError: division by zero (line 2)"
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "expected"),
     [
         ("def f(:", "SyntaxError"),
         ("def f():\nreturn", "IndentationError"),
@@ -200,8 +200,8 @@ def test_an_error_while_loading_is_told_with_its_line(checker: PythonChecker) ->
     ],
     ids=["syntax", "indentation", "nul", "binary", "surrogate", "brackets", "ten-megabytes", "return"],
 )
-def test_what_is_no_program_is_invalid_with_the_reason(checker: PythonChecker, source: str, said: str) -> None:
-    assert said in reason("invalid", checker, source, "assert candidate() == 1")
+def test_what_is_no_program_is_invalid_with_the_reason(checker: PythonChecker, source: str, expected: str) -> None:
+    assert expected in reason("invalid", checker, source, "assert candidate() == 1")
 
 
 def test_random_bytes_as_text_get_a_verdict(checker: PythonChecker) -> None:
@@ -211,34 +211,34 @@ def test_random_bytes_as_text_get_a_verdict(checker: PythonChecker) -> None:
 def test_faults_of_the_problem_are_unjudged(checker: PythonChecker) -> None:
     assert "the tests are not Python" in reason("unjudged", checker, "def f(): pass", "assert (")
     assert "prompt cannot be run" in reason("unjudged", checker, "", "pass", prompt="import nothing_of_that_name\n")
-    said = reason("unjudged", checker, "def f(x): pass", "import _thread\ncandidate(_thread.allocate_lock())")
-    assert said == "an argument cannot be handed to the program: lock is not plain data"
+    message = reason("unjudged", checker, "def f(x): pass", "import _thread\ncandidate(_thread.allocate_lock())")
+    assert message == "an argument cannot be handed to the program: lock is not plain data"
 
 
 def test_cpu_time_decides_timeout(checker: PythonChecker) -> None:
-    said = reason("timeout", checker, "def f():\n    while True: pass", "assert candidate() == 1")
-    assert said == "the program used more than 0.4 s of CPU time"
+    message = reason("timeout", checker, "def f():\n    while True: pass", "assert candidate() == 1")
+    assert message == "the program used more than 0.4 s of CPU time"
     assert "0.4 s of CPU" in reason("timeout", checker, "while True: pass", "pass")
 
 
 def test_waiting_is_ended_by_the_clock() -> None:
     with PythonChecker(limits=Limits(cpu_seconds=0.3, wall_seconds=0.4)) as quick:
-        said = reason("timeout", quick, "import time\ndef f(): time.sleep(60)", "assert candidate() == 1")
-        assert said == "the program was not done after 0.4 s on the clock"
+        message = reason("timeout", quick, "import time\ndef f(): time.sleep(60)", "assert candidate() == 1")
+        assert message == "the program had not ended after 0.4 s on the clock"
 
 
 def test_tests_that_never_end_with_an_answer_are_ended(checker: PythonChecker) -> None:
     program = "def f():\n    while True: yield 1"
     assert verdict(checker, program, "assert sum(candidate()) == 1").outcome == "timeout"
-    said = reason("timeout", checker, "def f(): return range(10**18)", "assert sum(1 for _ in candidate()) == 1")
-    assert "the tests" in said
+    message = reason("timeout", checker, "def f(): return range(10**18)", "assert sum(1 for _ in candidate()) == 1")
+    assert "the tests" in message
     passes(checker, "def f(): return 1", "assert candidate() == 1")
 
 
 @pytest.mark.slow
 def test_an_answer_that_holds_up_the_tests_for_good_is_a_timeout(checker: PythonChecker) -> None:
-    said = reason("timeout", checker, "def f(): return range(10**18)", "assert sum(candidate()) == 1")
-    assert "no end" in said
+    message = reason("timeout", checker, "def f(): return range(10**18)", "assert sum(candidate()) == 1")
+    assert "did not end" in message
     passes(checker, "def f(): return 1", "assert candidate() == 1")
 
 
@@ -262,14 +262,14 @@ def test_memory_beyond_the_limit_is_refused(checker: PythonChecker) -> None:
 
 def test_the_same_program_gives_the_same_answers(checker: PythonChecker) -> None:
     program = "import random\nn = random.random()\ndef f(): return (n, list({'a', 'b', 'c', 'd'}))"
-    seen = {reason("failed", checker, program, "assert 0, candidate()") for _ in range(4)}
-    assert len(seen) == 1
+    reasons = {reason("failed", checker, program, "assert 0, candidate()") for _ in range(4)}
+    assert len(reasons) == 1
 
 
 def test_reasons_are_one_printable_line(checker: PythonChecker) -> None:
-    said = reason("failed", checker, "def f(): raise ValueError('a\\nb\\x1b[31m' + 'x' * 5000)", "candidate()")
-    assert said.isprintable()
-    assert len(said) <= 300
+    message = reason("failed", checker, "def f(): raise ValueError('a\\nb\\x1b[31m' + 'x' * 5000)", "candidate()")
+    assert message.isprintable()
+    assert len(message) <= 300
 
 
 def test_a_closed_generator_leaves_the_checker_usable(checker: PythonChecker) -> None:
@@ -277,12 +277,12 @@ def test_a_closed_generator_leaves_the_checker_usable(checker: PythonChecker) ->
     verdicts = checker.check([job] * 50)
     assert next(verdicts).passed
     verdicts.close()
-    assert [each.passed for each in checker.check([job] * 3)] == [True] * 3
+    assert [result.passed for result in checker.check([job] * 3)] == [True] * 3
 
 
 def test_a_broken_worker_is_replaced(checker: PythonChecker) -> None:
     passes(checker, "def f(): return 1", "assert candidate() == 1")
-    for part in ("_nest", "_tester"):
+    for part in ("_fork_server", "_tester"):
         getattr(checker._workers[0], part)._process.kill()
         passes(checker, "def f(): return 1", "assert candidate() == 1")
 
@@ -300,7 +300,7 @@ def test_close_while_a_check_runs_ends_it() -> None:
 
     thread = threading.Thread(target=run)
     thread.start()
-    while checker._workers[0]._nest is None:
+    while checker._workers[0]._fork_server is None:
         pass
     checker.close()
     thread.join(20)
@@ -316,7 +316,7 @@ def test_no_descriptor_is_left_when_a_checker_is_closed() -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_without_walls_the_same_verdicts(tmp_path: Path) -> None:
+def test_without_sandbox_the_same_verdicts(tmp_path: Path) -> None:
     with PythonChecker(limits=LIMITS, unsafe=True) as bare:
         passes(bare, "def f(x): return x + 1", "assert candidate(1) == 2")
         assert "AssertionError" in reason("failed", bare, "def f(x): return x", "assert candidate(1) == 2")

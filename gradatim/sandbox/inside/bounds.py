@@ -1,6 +1,6 @@
-"""Bounds of what a program may hold in the kernel, beside the limits that are set for it.
+"""Bounds on kernel memory that no resource limit of a process counts.
 
-No resource limit of a process counts these. The module needs no function of Linux, so that it can be imported anywhere.
+The module uses no Linux function, so that it can be imported on every system.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import functools
 __all__ = ["SIGNALS", "socket_bytes"]
 
 SIGNALS = 1024
-"""Queued signals and timers of a sandbox: each is memory of the kernel that counts for the user only."""
+"""Maximum of queued signals and timers in a sandbox; each takes kernel memory that is counted per user only."""
 
 
 @functools.cache
 def socket_bytes() -> int:
-    """What one socket can hold: its buffer, whose size no program can raise in a sandbox, and one message more."""
-    first, second = _socket.socketpair()
-    size: int = first.getsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF)
-    first.close()
-    second.close()
+    """Bytes that one socket can hold: its buffer, which a sandboxed program cannot enlarge, and one more message."""
+    one, peer = _socket.socketpair()
+    size: int = one.getsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF)
+    one.close()
+    peer.close()
     return 2 * size

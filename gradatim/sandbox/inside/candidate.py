@@ -1,9 +1,9 @@
-"""How does a program answer the tests without ever seeing them?
+"""The candidate's process, a fork of the fork server: execution of the program and service of the tests' requests.
 
-In the fork of the nest that is the candidate's own: the source arrives as the first request, is compiled and run as
-the module ``candidate``, and from then on its functions are called. Nothing that the tests expect is here,
-nor has it ever been in this process: a program that takes this module over can choose its answers, but that is all
-any program does.
+The source arrives as the first request and is compiled and run as the module ``candidate``; its functions are then
+called. No expected value is ever in this process: a program that takes control of this module can choose its answers,
+as every program can. ``_TestIterator`` and ``_TestObject`` are the proxies of iterators and objects of the tests; their
+operations are requests to the tester.
 """
 
 from __future__ import annotations
@@ -11,29 +11,34 @@ from __future__ import annotations
 import contextlib
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from . import further
-from .operations import FUNCTIONS
-from .peer import EXCEPTION, Broken, Peer
-from .remote import proxy
+from . import exceptions, extended_types
+from .operations import FUNCTIONS, READ_OPERATIONS
+from .rpc import EXCEPTION, Broken, Peer, Raised
+from .serializer import Handle
 
-__all__ = ["MODULE", "Program"]
+__all__ = ["MODULE", "CandidateServer"]
 
 MODULE = "candidate"
 EXTENDED: tuple[Any, ...] = (dict, list, tuple, set, frozenset, str, bytes, bytearray, int, float, complex)
-"""Plain types that classes extend."""
+"""Plain types that a program's classes may extend."""
 
 ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes))
-"""Types of items that cannot change after an iterator has given them."""
+"""Types of items that cannot change after an iterator has returned them."""
 
 
-class Program:
-    """What answers the tests over the descriptor ``connection``; made in the nest, used in a fork of it.
+SINGLE = 32
+"""Number of items fetched one by one: tests may examine the remaining items of a short iterator."""
+PORTION = 64
 
-    The operations are its methods; ``target`` is the number of an object that was lent.
+
+class CandidateServer:
+    """Service for the tests over the descriptor ``connection``; created in the fork server, used in a fork of it.
+
+    The operations are its methods; ``target`` is the number of a lent object.
     """
 
     def __init__(self, connection: int) -> None:
@@ -44,16 +49,16 @@ class Program:
         self._copies: dict[str, type] = {}
         self._loop: Any = None
         names = ("load", "call", "get", "set", "next", "apply", "plain", "state", "wait", "advance")
-        self._peer = Peer(connection, {name: getattr(self, name) for name in names}, _kind, proxy, self)
+        self._peer = Peer(connection, {name: getattr(self, name) for name in names}, _kind, _proxy, self)
 
     def serve(self) -> None:
-        """Answer until the tests hang up."""
+        """Serve requests until the tests close the connection."""
         sys.modules[MODULE] = self._module
         with contextlib.suppress(Broken):
             self._peer.serve_forever()
 
     def load(self, source: str, names: tuple[str, ...], records: tuple[str, ...] = ()) -> tuple[str, Any]:
-        """("ready", what the program has under ``names``), ("invalid", why) or ("failed", why).
+        """Run the program; ("ready", its values of ``names``), ("invalid", reason) or ("failed", reason).
 
         ``records`` are classes of the prompt: their instances cross as their state.
         """
@@ -61,15 +66,15 @@ class Program:
         try:
             code = compile(source, "<candidate>", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, UnicodeError, RecursionError, MemoryError, OverflowError) as error:
-            return "invalid", _told(error)
+            return "invalid", _summary(error)
         try:
             exec(code, vars(self._module))
         except BaseException as error:
-            return "failed", _told(error)
+            return "failed", _summary(error)
         return "ready", {name: vars(self._module)[name] for name in names if name in vars(self._module)}
 
     def call(self, target: int, arguments: tuple[Any, ...], named: tuple[tuple[str, Any], ...]) -> Any:
-        """What a function returns. An instance of a class with methods of its own is lent, whatever it extends."""
+        """Call a function. An instance of a class that defines methods is lent, whatever type it extends."""
         function = self._find(target)
         answer = function(*arguments, **dict(named))
         if isinstance(function, type) and isinstance(answer, EXTENDED) and _has_methods(function):
@@ -77,41 +82,46 @@ class Program:
         return answer
 
     def get(self, target: int, name: str) -> Any:
-        """An attribute."""
+        """Return an attribute."""
         return getattr(self._find(target), name)
 
     def set(self, target: int, name: str, value: Any) -> None:
-        """Give an attribute a value."""
+        """Set an attribute."""
         setattr(self._find(target), name, value)
 
     def apply(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        """What a builtin function or an operator makes of an object."""
+        """Apply a builtin function or an operator to an object."""
         return FUNCTIONS[name](*arguments)
 
     def plain(self, target: int) -> Any:
-        """An object that extends a plain type, as that type."""
+        """Convert an object that extends a plain type to that type; None for others."""
         owner = self._find(target)
         return next((base(owner) for base in EXTENDED if isinstance(owner, base)), None)
 
     def state(self, target: int, other: Any) -> tuple[str, type, dict[str, Any], bool]:
-        """How an object compares (``identity``, by its ``fields``, by a method of its ``own``), its class and state.
+        """Kind of comparison (``identity``, ``fields``, ``own`` method), class, state, and result of ``== other``.
 
-        The last is what its own method says of ``other``.
+        The result is that of the object's own method, and False for the other kinds.
         """
         owner = self._find(target)
         kind = type(owner)
         method: Any = kind.__eq__
-        if method is object.__eq__ or isinstance(owner, type) or further.is_member(owner):
+        if method is object.__eq__ or isinstance(owner, type) or extended_types.is_member(owner):
             return "identity", kind, {}, False
         fields = getattr(kind, "__dataclass_fields__", None)
         if fields is not None and getattr(getattr(method, "__code__", None), "co_filename", "") == "<string>":
-            return "fields", kind, {name: getattr(owner, name) for name, each in fields.items() if each.compare}, False
-        return "own", kind, further.state_of(owner), bool(owner == other)
+            return (
+                "fields",
+                kind,
+                {name: getattr(owner, name) for name, field in fields.items() if field.compare},
+                False,
+            )
+        return "own", kind, extended_types.state_of(owner), bool(owner == other)
 
     def next(self, target: int, count: int) -> tuple[tuple[Any, ...], bool, bool]:
-        """Up to ``count`` items of an iterator, whether that was all, and whether the last one is the one before again.
+        """Up to ``count`` items of an iterator, whether it is exhausted, and whether the last is the previous object.
 
-        An item that may change later is the last of its portion: the iterator goes on only when it is asked to.
+        An item that may change later ends its portion: the iterator advances only on the next request.
         """
         if target in self._raised:
             raise self._raised.pop(target)
@@ -127,7 +137,7 @@ class Program:
         except Exception as error:
             if not items:
                 raise
-            self._raised[target] = error  # it comes after the items before it
+            self._raised[target] = error  # raised after the items before it are delivered
             return tuple(items), False, False
         if not items or type(items[-1]) in ATOMS:
             return tuple(items), done, False
@@ -136,28 +146,28 @@ class Program:
         return tuple(items), done, again
 
     def wait(self, target: int) -> Any:
-        """What a coroutine comes to."""
+        """Run a coroutine and return its result."""
         return self._finish(self._find(target))
 
     def advance(self, target: int) -> tuple[Any, ...]:
-        """The next item of an asynchronous iterator, in a tuple that is empty at its end."""
+        """Next item of an asynchronous iterator, in a tuple that is empty at its end."""
         try:
             return (self._finish(type(self._find(target)).__anext__(self._find(target))),)
         except StopAsyncIteration:
             return ()
 
     def record_name(self, value: Any) -> str | None:
-        """The name of an instance's class, where it is one of the prompt's or stands for one of the tests'."""
+        """Name of an instance's class, if it is a class of the prompt or a substitute for one of the tests."""
         kind = type(value)
         name = kind.__name__
-        known = vars(self._module).get(name) if name in self._records else self._copies.get(name)
-        return name if known is kind else None
+        shared = vars(self._module).get(name) if name in self._records else self._copies.get(name)
+        return name if shared is kind else None
 
     def record_type(self, name: str) -> type | None:
-        """The program's class of that name, or one without methods that stands for the tests'."""
-        known = vars(self._module).get(name)
-        if isinstance(known, type):
-            return known
+        """The program's class of that name, or an empty substitute for the tests' class."""
+        defined = vars(self._module).get(name)
+        if isinstance(defined, type):
+            return defined
         if name not in self._copies:
             self._copies[name] = type(name, (), {"__module__": MODULE})
         return self._copies[name]
@@ -170,7 +180,7 @@ class Program:
         return self._peer.lent(target)
 
     def _finish(self, awaitable: Any) -> Any:
-        """Run to its end what the program awaits; one that never waits needs no event loop."""
+        """Run an awaitable to its end; one that never suspends needs no event loop."""
         if "asyncio" not in sys.modules:
             try:
                 step = awaitable.__await__()
@@ -191,14 +201,14 @@ class Program:
 
 
 def _has_methods(kind: type) -> bool:
-    """Whether a class that extends a plain type has methods of its own, so that its instances are more than that."""
-    if further.is_enumeration(kind):
+    """Whether a class that extends a plain type defines methods, so that its instances are more than plain values."""
+    if extended_types.is_enumeration(kind):
         return False
-    own = [each for each in type.mro(kind) if each.__module__ == MODULE]
-    plain = ("__new__", "__init__", "__eq__", "__ne__", "__hash__")
-    named = {"_make", "_replace", "_asdict", "_fields", "_field_defaults", "__getnewargs__", "__repr__"}
-    skipped = {*plain, *(named if hasattr(kind, "_fields") else ())}
-    return any(callable(member) and name not in skipped for each in own for name, member in vars(each).items())
+    classes = [base for base in type.mro(kind) if base.__module__ == MODULE]
+    overridable = ("__new__", "__init__", "__eq__", "__ne__", "__hash__")
+    namedtuple_members = {"_make", "_replace", "_asdict", "_fields", "_field_defaults", "__getnewargs__", "__repr__"}
+    skipped = {*overridable, *(namedtuple_members if hasattr(kind, "_fields") else ())}
+    return any(callable(member) and name not in skipped for base in classes for name, member in vars(base).items())
 
 
 def _kind(value: Any) -> str:
@@ -214,18 +224,18 @@ def _kind(value: Any) -> str:
     return "function" if callable(value) else "object"
 
 
-def _told(error: BaseException) -> str:
-    """An exception and the line of the program that it comes from."""
+def _summary(error: BaseException) -> str:
+    """Class and text of an exception, and the line of the program that raised it."""
     line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None
     for frame in _frames(error):
         if frame.f_code.co_filename == "<candidate>":
             line = frame.f_lineno
     try:
-        said = str(error.msg if isinstance(error, SyntaxError) else error)[:500]
+        text = str(error.msg if isinstance(error, SyntaxError) else error)[:500]
     except BaseException:
-        said = ""
-    place = f" (line {line})" if line else ""
-    return f"{type(error).__name__}{': ' if said else ''}{said}{place}"
+        text = ""
+    location = f" (line {line})" if line else ""
+    return f"{type(error).__name__}{': ' if text else ''}{text}{location}"
 
 
 def _frames(error: BaseException) -> Iterator[Any]:
@@ -233,3 +243,76 @@ def _frames(error: BaseException) -> Iterator[Any]:
     while trace is not None:
         yield trace.tb_frame
         trace = trace.tb_next
+
+
+def _proxy(peer: Peer, handle: Handle) -> Any:
+    """Proxy for a function, iterator or object of the tests."""
+    if handle.kind == "iterator":
+        return _TestIterator(peer, handle.number)
+    if handle.kind == "object":
+        return _TestObject(peer, handle)
+    return _function(peer, handle)
+
+
+def _function(peer: Peer, handle: Handle) -> Callable[..., Any]:
+    def function(*arguments: Any, **named: Any) -> Any:
+        return _request(peer, "call", handle.number, arguments, tuple(named.items()))
+
+    function.__name__ = function.__qualname__ = handle.name
+    return function
+
+
+def _request(peer: Peer, *arguments: Any) -> Any:
+    try:
+        return peer.request(*arguments)
+    except Raised as error:
+        raise exceptions.make(error.description, peer.exception_type) from None
+
+
+class _TestIterator:
+    """Proxy of an iterator of the tests."""
+
+    def __init__(self, peer: Peer, number: int) -> None:
+        self._peer, self._number = peer, number
+        self._buffer: list[Any] = []
+        self._fetched = 0
+        self._done = False
+
+    def __iter__(self) -> _TestIterator:
+        return self
+
+    def __next__(self) -> Any:
+        if not self._buffer and not self._done:
+            count = 1 if self._fetched < SINGLE else PORTION
+            items, self._done = _request(self._peer, "next", self._number, count)
+            self._buffer = list(reversed(items))
+            self._fetched += len(items)
+        if not self._buffer:
+            raise StopIteration
+        return self._buffer.pop()
+
+
+class _TestObject:
+    """Proxy of an object of the tests; attributes, calls and operators are evaluated there."""
+
+    def __init__(self, peer: Peer, handle: Handle) -> None:
+        vars(self).update(_peer=peer, _number=handle.number)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _request(self._peer, "get", self._number, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _request(self._peer, "set", self._number, name, value)
+
+
+def _operation(name: str) -> Callable[..., Any]:
+    def operation(self: _TestObject, *arguments: Any) -> Any:
+        return _request(self._peer, "apply", name, (self, *arguments))
+
+    return operation
+
+
+for _name in READ_OPERATIONS:
+    setattr(_TestObject, f"__{_name}__", _operation(_name))

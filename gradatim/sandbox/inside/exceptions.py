@@ -1,8 +1,8 @@
-"""Exceptions that cross between program and tests: described as plain data, made again on the other side.
+"""Exceptions that cross between candidate and tests: described as plain data and rebuilt on the other side.
 
 A description names the classes from the exception's own to ``BaseException``, so that an ``except`` of the other side
 matches as it would in one process: builtin classes, those of standard modules that the other side has imported, and
-classes of the program or the prompt by their names. Nothing of the sender's is run to make one.
+classes of the program or the prompt by name. No code of the sender is run to rebuild one.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ MAX_KINDS = 50
 MAX_CAUSES = 3
 MAX_TEXT = 1000
 FIELDS = {"ImportError": ("name", "path"), "NameError": ("name",), "AttributeError": ("name",)}
-"""Attributes that are neither among the arguments nor in the exception's ``__dict__``."""
+"""Attributes that are neither arguments nor in the exception's ``__dict__``, by class."""
 
 CONTROLLING = ("unittest", "doctest", "bdb", "asyncio", "concurrent")
-"""Packages with exceptions that steer what runs tests: ``SkipTest`` would make a failed test a skipped one."""
+"""Packages whose exceptions control a test runner: ``SkipTest`` would turn a failed test into a skipped one."""
 
 ENDINGS = (SystemExit, KeyboardInterrupt, BaseException)
-"""What crosses of the exceptions that are no ``Exception``."""
+"""The exceptions outside ``Exception`` that cross."""
 
-Own = Callable[[str], Any]
-"""The class of a name that program and tests share, None where there is none."""
+ClassLookup = Callable[[str], Any]
+"""Lookup of an exception class that program and tests share by name; None if there is none."""
 
 
 class Description(NamedTuple):
@@ -40,20 +40,20 @@ class Description(NamedTuple):
     cause: Any
 
     @property
-    def told(self) -> str:
-        """Class and text on one line."""
+    def summary(self) -> str:
+        """Class name and text on one line."""
         name = self.kinds[0].rpartition(":")[2] if self.kinds else "Exception"
         return f"{name}: {self.text}" if self.text else name
 
 
 def kinds_of(kind: type) -> tuple[str, ...]:
-    """``module:name`` of each exception class that ``kind`` is or extends, its own first."""
-    classes = [each for each in type.mro(kind) if issubclass(each, BaseException)]
-    return tuple(f"{each.__module__}:{each.__name__}" for each in classes[:MAX_KINDS])
+    """``module:name`` of the exception classes in the MRO of ``kind``, its own first."""
+    classes = [base for base in type.mro(kind) if issubclass(base, BaseException)]
+    return tuple(f"{base.__module__}:{base.__name__}" for base in classes[:MAX_KINDS])
 
 
 def describe(error: BaseException, plain: Callable[[Any], bool], causes: int = MAX_CAUSES) -> tuple[Any, ...]:
-    """The fields of a ``Description``; values for which ``plain`` does not hold are left out."""
+    """Fields of a ``Description``; values for which ``plain`` is false are omitted."""
     try:
         text = str(error)[:MAX_TEXT]
     except BaseException:
@@ -64,8 +64,8 @@ def describe(error: BaseException, plain: Callable[[Any], bool], causes: int = M
         if isinstance(error, getattr(builtins, base)):
             state |= {name: value for name in names if isinstance(value := getattr(error, name, None), str)}
     cause = error.__cause__
-    told = None if cause is None or causes <= 1 else describe(cause, plain, causes - 1)
-    return kinds_of(type(error)), arguments if plain(arguments) else (), text, state, told
+    cause_fields = None if cause is None or causes <= 1 else describe(cause, plain, causes - 1)
+    return kinds_of(type(error)), arguments if plain(arguments) else (), text, state, cause_fields
 
 
 def _arguments(error: BaseException) -> tuple[Any, ...]:
@@ -75,48 +75,48 @@ def _arguments(error: BaseException) -> tuple[Any, ...]:
     return arguments
 
 
-def class_of(kinds: tuple[str, ...], own: Own) -> Any:
-    """The most special class of ``kinds`` that is here: builtin, of an imported standard module, or ``own``."""
+def class_of(kinds: tuple[str, ...], lookup: ClassLookup) -> Any:
+    """Most specific class of ``kinds`` on this side: builtin, of an imported standard module, or from ``lookup``."""
     for name in kinds:
-        found = _standard(name) or own(name.rpartition(":")[2])
-        if isinstance(found, type) and issubclass(found, BaseException):
-            return found
+        match = _standard(name) or lookup(name.rpartition(":")[2])
+        if isinstance(match, type) and issubclass(match, BaseException):
+            return match
     return Exception
 
 
 def _standard(name: str) -> Any:
-    """A class of a module that this process has imported already: nothing is imported on the other side's word."""
+    """Class of a module that this process has already imported; the other side cannot cause an import."""
     module, _, attribute = name.partition(":")
     package = module.partition(".")[0]
     if module not in sys.modules or package not in sys.stdlib_module_names or package in CONTROLLING:
         return None
-    found = vars(sys.modules[module]).get(attribute)
-    ending = isinstance(found, type) and not issubclass(found, Exception)
-    return None if ending and found not in ENDINGS else found
+    match = vars(sys.modules[module]).get(attribute)
+    ending = isinstance(match, type) and not issubclass(match, Exception)
+    return None if ending and match not in ENDINGS else match
 
 
-def make(description: Description, own: Own) -> BaseException:
-    """The exception described, of the class that fits best here."""
-    kind = class_of(description.kinds, own)
-    made = _made(kind, description.arguments)
+def make(description: Description, lookup: ClassLookup) -> BaseException:
+    """Rebuild the described exception, of the most specific class on this side."""
+    kind = class_of(description.kinds, lookup)
+    error = _construct(kind, description.arguments)
     for name, value in description.attributes.items():
         if type(name) is str and (name == "__notes__" or not name.startswith("__")):
             try:
-                setattr(made, name, value)
+                setattr(error, name, value)
             except (AttributeError, TypeError, ValueError):
                 continue
     if hasattr(kind, "_text"):
-        made._text = description.text  # type: ignore[attr-defined]
+        error._text = description.text  # type: ignore[attr-defined]
     if description.cause is not None:
-        made.__cause__ = make(Description(*description.cause), own)
-    return made
+        error.__cause__ = make(Description(*description.cause), lookup)
+    return error
 
 
-def _made(kind: Any, arguments: tuple[Any, ...]) -> BaseException:
-    """Past a Python ``__init__``, which may want other arguments than those that the exception holds."""
-    written = hasattr(kind.__init__, "__code__")
+def _construct(kind: Any, arguments: tuple[Any, ...]) -> BaseException:
+    """Construct without a Python ``__init__``, whose parameters may differ from the stored arguments."""
+    has_python_init = hasattr(kind.__init__, "__code__")
     try:
-        made: BaseException = kind.__new__(kind, *arguments) if written else kind(*arguments)
-        return made
-    except TypeError:  # UnicodeDecodeError and its like take arguments of a shape of their own
+        error: BaseException = kind.__new__(kind, *arguments) if has_python_init else kind(*arguments)
+        return error
+    except TypeError:  # UnicodeDecodeError and others require arguments of fixed types
         return Exception(f"{kind.__name__}{arguments!r:.200}")

@@ -1,9 +1,9 @@
-"""Objects of the program that have no plain form, as the tests hold them.
+"""Proxies, on the tests' side, of the program's objects that have no plain form.
 
-An ``Object`` stands for one. Its attributes, items and results come from the program; a comparison with a value of the
-tests never does, because an object could say that it equals whatever it is compared with. Objects of a class that the
-tests or the prompt name (``named``) are what is tested: their operators are asked like their methods. Objects that a
-function gives are answers: operators and methods that would be handed the expected value end the check.
+Attributes, items and results of an ``Object`` come from the program. A comparison with a value of the tests does not,
+because the program could claim equality with any value. Objects of a class that the tests or the prompt name are under
+test (``tested``): their operators are evaluated by the program like their methods. Objects that a function returns are
+answers: operators and methods that would receive the expected value end the check.
 
 Two objects of the program are compared here by their states.
 """
@@ -13,15 +13,13 @@ from __future__ import annotations
 import dis
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
-from .codec import Handle, refill
 from .operations import COMPARISONS, OPERATORS, UNARY
+from .reader import refill
+from .serializer import Handle
 
-if TYPE_CHECKING:
-    from .program import Program
-
-__all__ = ["REPORTING", "Items", "Object", "awaited", "name_object", "number_of", "streamed"]
+__all__ = ["ARGUMENT_DEPENDENT", "Items", "Object", "await_result", "mark_tested", "number_of", "stream_items"]
 
 READABLE = frozenset(
     ("__name__", "__qualname__", "__doc__", "__annotations__", "__defaults__", "__dict__", "__module__")
@@ -51,51 +49,66 @@ CHANGING = frozenset(
         *("discard", "clear", "update", "setdefault", "sort", "reverse", "rotate", "get"),
     )
 )
-REPORTING = frozenset(name for kind in PLAIN for name in dir(kind) if not name.startswith("_")) - CHANGING
-"""Methods by which plain values report on their argument: ``startswith``, ``issubset``, ``count``, …"""
+ARGUMENT_DEPENDENT = frozenset(name for kind in PLAIN for name in dir(kind) if not name.startswith("_")) - CHANGING
+"""Methods of plain values whose result depends on their argument: ``startswith``, ``issubset``, ``count``, …"""
 
 RAISE = dis.opmap["RAISE_VARARGS"]
 SINGLE = 8
-"""So many times one item of an iterator is fetched; then portions grow."""
-MOST = 1024
+"""Number of items fetched one by one from an iterator, before portions grow."""
+MAX_PORTION = 1024
+
+
+class Owner(Protocol):
+    """Connection to the process that owns the objects, as far as proxies use it (``program.RemoteProgram``)."""
+
+    def request(self, operation: str, *arguments: Any, tested: bool = False) -> Any:
+        """Send one request."""
+
+    def state(self, number: int, other: Object | None) -> tuple[str, Any, dict[str, Any], bool]:
+        """Kind of comparison, class, state, and the result of the object's own ``== other``."""
+
+    def end_check(self, verdict: bytes, reason: str) -> BaseException:
+        """Record why the check ends."""
 
 
 class Object:
-    """An object of the program's."""
+    """Proxy of an object of the program."""
 
-    __slots__ = ("__kind", "__label", "__named", "__number", "__program", "__weakref__")
+    __slots__ = ("__kind", "__label", "__number", "__program", "__tested", "__weakref__")
 
-    def __init__(self, program: Program, handle: Handle, named: bool) -> None:
+    def __init__(self, program: Owner, handle: Handle, tested: bool) -> None:
         values = {"program": program, "number": handle.number, "kind": handle.kind, "label": handle.name}
-        for name, value in {**values, "named": named}.items():
+        for name, value in {**values, "tested": tested}.items():
             object.__setattr__(self, f"_Object__{name}", value)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         request = ("call", self.__number, arguments, tuple(named.items()))
-        return self.__program.ask(*request, named=self.__named)
+        return self.__program.request(*request, tested=self.__tested)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name not in READABLE:
             raise AttributeError(name)
-        found = self.__program.ask("get", self.__number, name, named=self.__named)
-        return self.__silent(name, found) if name in REPORTING and not self.__named and callable(found) else found
+        value = self.__program.request("get", self.__number, name, tested=self.__tested)
+        if name in ARGUMENT_DEPENDENT and not self.__tested and callable(value):
+            return self.__silent(name, value)
+        return value
 
     def __silent(self, name: str, method: Any) -> Callable[..., Any]:
-        """A method that answers only when it is handed nothing."""
+        """Method that may only be called without arguments."""
 
         def silent(*arguments: Any, **named: Any) -> Any:
             if arguments or named:
-                reason = f"the answer is of a type of the program's own ({self.__label}): its {name} is not trusted"
-                raise self.__program.over(b"f", reason)
+                reason = f"the answer is of a class of the program ({self.__label}): its {name} is not trusted"
+                raise self.__program.end_check(b"f", reason)
             return method()
 
         return silent
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self.__program.ask("set", self.__number, name, value)
+        self.__program.request("set", self.__number, name, value)
 
     def __bool__(self) -> bool:
-        return self.__program.ask("apply", "bool", (self,)) is True
+        return self.__program.request("apply", "bool", (self,)) is True
 
     def __eq__(self, other: object) -> bool:
         if other is None or self is other:
@@ -104,7 +117,7 @@ class Object:
             return _same(self.__program, self, other)
         if self.__kind != "plain":
             self.__incomparable()
-        plain = self.__program.ask("plain", self.__number)
+        plain = self.__program.request("plain", self.__number)
         if isinstance(plain, Object):
             self.__incomparable()
         return bool(plain == other)
@@ -119,34 +132,34 @@ class Object:
         return hash((self.__number if how == "identity" else self.__label, *state.items()))
 
     def __instancecheck__(self, other: object) -> bool:
-        return isinstance(other, Object) and self.__program.ask("apply", "isinstance", (other, self)) is True
+        return isinstance(other, Object) and self.__program.request("apply", "isinstance", (other, self)) is True
 
     def __subclasscheck__(self, other: object) -> bool:
-        return isinstance(other, Object) and self.__program.ask("apply", "issubclass", (other, self)) is True
+        return isinstance(other, Object) and self.__program.request("apply", "issubclass", (other, self)) is True
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        """What the program swallows are exceptions that the tests raise on purpose, never a failed assertion."""
-        meant = error is not None and not isinstance(error, AssertionError) and _raised_on_purpose(error)
-        swallowed = self.__program.ask("apply", "leave", (self, error if isinstance(error, Exception) else None))
-        return meant and swallowed is True
+        """Let the program suppress exceptions that the tests raise on purpose, but never a failed assertion."""
+        intended = error is not None and not isinstance(error, AssertionError) and _raised_by_tests(error)
+        suppressed = self.__program.request("apply", "leave", (self, error if isinstance(error, Exception) else None))
+        return intended and suppressed is True
 
     def __incomparable(self, *_: object) -> NoReturn:
-        raise self.__program.over(b"f", f"the answer is of a type that cannot be compared: {self.__label}")
+        raise self.__program.end_check(b"f", f"the answer is of a type that cannot be compared: {self.__label}")
 
     def _applied(self, name: str, kind: type, arguments: tuple[Any, ...]) -> Any:
-        """What a function makes of this object, where the result must be of a type."""
-        answer = self.__program.ask("apply", name, arguments, named=self.__named)
+        """Result of a function of this object, which must be of type ``kind``."""
+        answer = self.__program.request("apply", name, arguments, tested=self.__tested)
         if not isinstance(answer, kind):
             raise TypeError(f"{name} of {self.__label} gives {type(answer).__name__}")
         return answer
 
-    def _judged(self, name: str, kind: type, arguments: tuple[Any, ...]) -> Any:
-        """The same, for a function that would compare the answer: only of objects that are what is tested."""
-        return self._applied(name, kind, arguments) if self.__named else self.__incomparable()
+    def _compared(self, name: str, kind: type, arguments: tuple[Any, ...]) -> Any:
+        """The same, for a function that would compare the answer: only for objects under test."""
+        return self._applied(name, kind, arguments) if self.__tested else self.__incomparable()
 
     def _combined(self, name: str, kind: type, arguments: tuple[Any, ...]) -> Any:
-        """The same, for an operator: an answer of the program's own type has none."""
-        return self._applied(name, kind, arguments) if self.__named else NotImplemented
+        """The same, for an operator: not implemented for answers of a type of the program."""
+        return self._applied(name, kind, arguments) if self.__tested else NotImplemented
 
 
 def _method(policy: Callable[..., Any], name: str, kind: type = object) -> Callable[..., Any]:
@@ -164,44 +177,44 @@ def _reversed(name: str) -> Callable[..., Any]:
 
 
 class Items(Object):
-    """An iterator of the program's, fetched in growing portions."""
+    """Proxy of an iterator of the program, fetched in growing portions."""
 
-    __slots__ = ("__ahead", "__asked", "__done", "__last")
+    __slots__ = ("__buffer", "__done", "__last", "__portions")
 
-    def __init__(self, program: Program, handle: Handle, named: bool) -> None:
-        super().__init__(program, handle, named)
-        for name, value in (("ahead", []), ("asked", 0), ("done", False), ("last", None)):
+    def __init__(self, program: Owner, handle: Handle, tested: bool) -> None:
+        super().__init__(program, handle, tested)
+        for name, value in (("buffer", []), ("portions", 0), ("done", False), ("last", None)):
             object.__setattr__(self, f"_Items__{name}", value)
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
-        if not self.__ahead and not self.__done:
+        if not self.__buffer and not self.__done:
             self.__fetch()
-        if not self.__ahead:
+        if not self.__buffer:
             raise StopIteration
-        return self.__ahead.pop()
+        return self.__buffer.pop()
 
     def __fetch(self) -> None:
         program = program_of(self)
-        asked = self.__asked + 1
-        count = 1 if asked <= SINGLE else min(2 ** (asked - SINGLE), MOST)
-        match program.ask("next", number_of(self), count):
+        portions = self.__portions + 1
+        count = 1 if portions <= SINGLE else min(2 ** (portions - SINGLE), MAX_PORTION)
+        match program.request("next", number_of(self), count):
             case (tuple(items), bool(done), bool(again)):
                 pass
             case _:
-                raise program.over(b"f", "the program broke the protocol: items that are none")
+                raise program.end_check(b"f", "the program broke the protocol: invalid items")
         last = items[-1] if items else None
         if again and type(last) is type(self.__last) and isinstance(last, list | dict | set | bytearray | deque):
-            refill(self.__last, last)  # the same object as before, with what it holds by now
+            refill(self.__last, last)  # the same object as before, with its current contents
             items = (*items[:-1], self.__last)
-        values = (("asked", asked), ("ahead", list(reversed(items))), ("done", done or not items))
+        values = (("portions", portions), ("buffer", list(reversed(items))), ("done", done or not items))
         for name, value in (*values, ("last", items[-1] if items else None)):
             object.__setattr__(self, f"_Items__{name}", value)
 
-    def __contains__(self, wanted: object) -> bool:
-        return any(item is wanted or item == wanted for item in self)
+    def __contains__(self, value: object) -> bool:
+        return any(item is value or item == value for item in self)
 
     __eq__ = object.__eq__
     __ne__ = object.__ne__
@@ -217,9 +230,9 @@ Object.__iter__ = _method(Object._applied, "iter", Items)  # type: ignore[attr-d
 for _name, _kind in {
     "contains": bool, "int": int, "float": float, "complex": complex, "index": int, **dict.fromkeys(COMPARISONS, bool),
 }.items():  # fmt: skip
-    setattr(Object, f"__{_name}__", _method(Object._judged, _name, _kind))
+    setattr(Object, f"__{_name}__", _method(Object._compared, _name, _kind))
 for _name in ("abs", "round", *UNARY):
-    setattr(Object, f"__{_name}__", _method(Object._judged, _name))
+    setattr(Object, f"__{_name}__", _method(Object._compared, _name))
 for _name in (*OPERATORS, "divmod"):
     _bare = _name.rstrip("_")
     setattr(Object, f"__{_bare}__", _method(Object._combined, _name))
@@ -232,56 +245,56 @@ Object.__doc__ = property(lambda self: self.__getattr__("__doc__"))  # type: ign
 
 
 def number_of(value: Object) -> int:
-    """The number under which the program has lent the object."""
+    """Number under which the program has lent the object."""
     number: int = object.__getattribute__(value, "_Object__number")
     return number
 
 
-def program_of(value: Object) -> Program:
-    """The program that the object is of."""
-    program: Program = object.__getattribute__(value, "_Object__program")
+def program_of(value: Object) -> Owner:
+    """Program that owns the object."""
+    program: Owner = object.__getattribute__(value, "_Object__program")
     return program
 
 
-def name_object(value: object) -> None:
-    """Take what comes of an object, a class that the tests name, for what is tested."""
+def mark_tested(value: object) -> None:
+    """Mark an object, a class that the tests name, and its instances as under test."""
     if isinstance(value, Object):
-        object.__setattr__(value, "_Object__named", True)
+        object.__setattr__(value, "_Object__tested", True)
 
 
-async def awaited(program: Program, number: int) -> Any:
-    """What a coroutine of the program's comes to."""
-    return program.ask("wait", number)
+async def await_result(program: Owner, number: int) -> Any:
+    """Result of a coroutine of the program."""
+    return program.request("wait", number)
 
 
-async def streamed(program: Program, number: int) -> AsyncIterator[Any]:
-    """The items of an asynchronous iterator of the program's."""
-    while (item := program.ask("advance", number)) != ():
+async def stream_items(program: Owner, number: int) -> AsyncIterator[Any]:
+    """Items of an asynchronous iterator of the program."""
+    while (item := program.request("advance", number)) != ():
         (value,) = item
         yield value
 
 
-def _same(program: Program, one: Object, other: Object) -> bool:
-    """Whether two objects of the program are equal: one object, or of one class and of one state.
+def _same(program: Owner, first: Object, second: Object) -> bool:
+    """Whether two objects of the program are equal: the same object, or of one class and with equal states.
 
-    Where their class compares by a method of its own, that must say the same.
+    If their class defines a comparison, its result must be the same.
     """
-    if number_of(one) == number_of(other):
+    if number_of(first) == number_of(second):
         return True
-    how, kind, state, said = program.state(number_of(one), other)
-    other_how, other_kind, other_state, _ = program.state(number_of(other), one)
-    if "identity" in (how, other_how):
+    how, kind, state, own_result = program.state(number_of(first), second)
+    second_how, second_kind, second_state, _ = program.state(number_of(second), first)
+    if "identity" in (how, second_how):
         return False
-    equal = number_of(kind) == number_of(other_kind) and state == other_state
-    if how == "fields" == other_how:
+    equal = number_of(kind) == number_of(second_kind) and state == second_state
+    if how == "fields" == second_how:
         return equal
-    if equal is not said or (equal and not state):
-        raise program.over(b"f", "the answer is of a type of the program's own whose comparison does not fit its state")
+    if equal is not own_result or (equal and not state):
+        raise program.end_check(b"f", "the answer is of a class of the program whose comparison contradicts its state")
     return equal
 
 
-def _raised_on_purpose(error: BaseException) -> bool:
-    """Whether a ``raise`` of the tests is where the exception comes from."""
+def _raised_by_tests(error: BaseException) -> bool:
+    """Whether a ``raise`` statement of the tests raised the exception."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

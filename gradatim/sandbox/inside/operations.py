@@ -1,4 +1,4 @@
-"""Functions that one side applies to an object of the other, by their names."""
+"""Named functions that one side may apply to an object of the other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["COMPARISONS", "FUNCTIONS", "OPERATORS", "READINGS", "UNARY"]
+__all__ = ["COMPARISONS", "FUNCTIONS", "OPERATORS", "READ_OPERATIONS", "UNARY"]
 
 COMPARISONS = ("lt", "le", "gt", "ge")
 OPERATORS = (
@@ -32,7 +32,7 @@ def _leave(manager: Any, error: BaseException | None) -> bool:
     return bool(type(manager).__exit__(manager, kind, error, None))
 
 
-READINGS: dict[str, Callable[..., Any]] = {
+READ_OPERATIONS: dict[str, Callable[..., Any]] = {
     "len": len,
     "iter": iter,
     "next": next,
@@ -48,9 +48,9 @@ READINGS: dict[str, Callable[..., Any]] = {
     "ne": operator.ne,
     **{name: getattr(operator, name) for name in COMPARISONS},
 }
-"""What the program may apply to an object of the tests."""
+"""Functions that the program may apply to an object of the tests."""
 
-FUNCTIONS: dict[str, Callable[..., Any]] = READINGS | {
+FUNCTIONS: dict[str, Callable[..., Any]] = READ_OPERATIONS | {
     "delitem": operator.delitem,
     "abs": abs,
     "round": round,
@@ -66,4 +66,4 @@ FUNCTIONS: dict[str, Callable[..., Any]] = READINGS | {
     **{name: getattr(operator, name) for name in (*OPERATORS, *UNARY)},
     **{f"i{name.rstrip('_')}": getattr(operator, f"i{name.rstrip('_')}") for name in OPERATORS},
 }
-"""What the tests may apply to an object of the program."""
+"""Functions that the tests may apply to an object of the program."""

@@ -1,4 +1,4 @@
-"""The candidate, seen from the tests: its functions are called, and everything that arrives from it is a claim."""
+"""The candidate as the tests use it: proxies whose calls go to its process; no received data is trusted."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from . import exceptions
-from .codec import Handle, Unsendable
-from .objects import Items, Object, awaited, name_object, streamed
-from .operations import READINGS
-from .peer import EXCEPTION, Broken, Gone, Peer, Raised, Refused, Unsent
+from .objects import Items, Object, await_result, mark_tested, stream_items
+from .operations import READ_OPERATIONS
+from .rpc import EXCEPTION, AnswerRefused, Broken, Gone, Peer, Raised, Unsent
+from .serializer import Handle, Unsendable
 
-__all__ = ["TESTS", "Fault", "Program"]
+__all__ = ["TESTS", "CheckEnded", "RemoteProgram"]
 
 TESTS = "tests"
-"""The module to which classes of the prompt and of the tests belong."""
+"""Module name of the classes of the prompt and of the tests."""
 
 SMALL = frozenset(
     (
@@ -24,32 +24,32 @@ SMALL = frozenset(
         *("__dataclass_params__", "__static_attributes__", "__firstlineno__", "__type_params__"),
     )
 )
-"""What a class of the tests may define so that its instances cross as their state."""
+"""Members that a class of the tests may define so that its instances cross as their state."""
 
 LENT = frozenset(("StringIO", "BytesIO", "Random"))
-"""Types of the standard library that the tests lend as objects."""
+"""Standard library types whose instances the tests lend as objects."""
 
 
-class Fault(BaseException):
-    """The check is over; ``except Exception`` in the tests does not hold it up."""
+class CheckEnded(BaseException):
+    """End of the check with a verdict; ``except Exception`` in the tests does not catch it."""
 
     def __init__(self, verdict: bytes, reason: str) -> None:
         super().__init__(reason)
         self.verdict, self.reason = verdict, reason
 
 
-class Program:
-    """The candidate, seen from the tests. ``fault`` is what ended its part, once something has.
+class RemoteProgram:
+    """The candidate as the tests use it. ``ending``: the error that has ended the check, None while it runs.
 
-    ``_informed``: whether anything that the program chose has reached the tests. Until then an argument that cannot be
-    encoded is the tests' own fault (``unjudged``). Afterwards the argument may be of the program's making, so the
-    program fails: no program may choose to be left out of the score.
+    ``_informed``: whether any data that the program chose has reached the tests. Until then an argument that cannot be
+    encoded is an error of the tests (``unjudged``). Afterwards the program may have produced the argument, so the
+    program fails: no program can exclude itself from the score.
     """
 
     def __init__(self, connection: int) -> None:
-        self.fault: Fault | None = None
+        self.ending: CheckEnded | None = None
         self._informed = False
-        self._named = False
+        self._tested = False
         self._records: dict[str, type] = {}
         self._copied: dict[str, type] = {}
         self._exceptions: dict[str, type] = {}
@@ -63,129 +63,129 @@ class Program:
         self._peer = Peer(connection, serves, _kind, self._proxy, self)
 
     def load(
-        self, source: str, names: frozenset[str], named: frozenset[str], records: dict[str, type]
+        self, source: str, names: frozenset[str], tested: frozenset[str], records: dict[str, type]
     ) -> dict[str, Any]:
-        """Run the program; those of ``names`` that it defines, as plain values or proxies.
+        """Run the program; its values of ``names``, as plain values or proxies.
 
-        ``named`` are classes that the tests are about, ``records`` complete classes of the prompt.
+        ``tested`` are names of classes under test, ``records`` complete classes of the prompt.
         """
         self._records = records
-        match self.ask("load", source, tuple(sorted(names)), tuple(sorted(records))):
+        match self.request("load", source, tuple(sorted(names)), tuple(sorted(records))):
             case ("ready", dict(values)):
-                found = {name: values[name] for name in names if name in values}
-                for name in named & found.keys():
-                    name_object(found[name])
-                plain = any(type(each) is not Object and not isinstance(each, type) for each in found.values())
-                self._informed = len(found) < len(names) or plain
-                return found
+                defined = {name: values[name] for name in names if name in values}
+                for name in tested & defined.keys():
+                    mark_tested(defined[name])
+                has_plain = any(type(value) is not Object and not isinstance(value, type) for value in defined.values())
+                self._informed = len(defined) < len(names) or has_plain
+                return defined
             case ("invalid", str(reason)):
-                raise Fault(b"i", f"the program does not compile: {reason}")
+                raise CheckEnded(b"i", f"the program does not compile: {reason}")
             case ("failed", str(reason)):
-                raise Fault(b"f", f"the program ends while it is loaded: {reason}")
-        raise self.over(b"f", "the program broke the protocol: no answer to its loading")
+                raise CheckEnded(b"f", f"the program ends while it is loaded: {reason}")
+        raise self.end_check(b"f", "the program broke the protocol: an invalid reply to load")
 
-    def ask(self, operation: str, *arguments: Any, named: bool = False) -> Any:
-        """One question; an exception of the program is raised here, of the class that is nearest to its own.
+    def request(self, operation: str, *arguments: Any, tested: bool = False) -> Any:
+        """Send one request; an exception of the program is raised here, of its most specific class on this side.
 
-        ``named``: objects that the answer brings belong to what is tested.
+        ``tested``: objects in the answer are under test.
         """
-        if self.fault is not None:
-            raise self.fault
-        before, self._named = self._named, named
+        if self.ending is not None:
+            raise self.ending
+        outer, self._tested = self._tested, tested
         try:
-            answer = self._peer.ask(operation, *arguments)
+            answer = self._peer.request(operation, *arguments)
         except Gone as error:
-            raise self.over(b"l", f"the program broke the protocol: {error}") from None
+            raise self.end_check(b"l", f"the program broke the protocol: {error}") from None
         except Broken as error:
-            raise self.over(b"f", f"the program broke the protocol: {error}") from None
+            raise self.end_check(b"f", f"the program broke the protocol: {error}") from None
         except Unsent as error:
             reason = f"an argument cannot be handed to the program: {error}"
-            raise self.over(b"f" if self._informed else b"u", reason) from None
-        except Refused as error:
-            raise self.over(b"f", f"the answer cannot cross: {error}") from None
+            raise self.end_check(b"f" if self._informed else b"u", reason) from None
+        except AnswerRefused as error:
+            raise self.end_check(b"f", f"the answer cannot cross: {error}") from None
         except Raised as error:
             self._informed = True
-            made = self._exception(error)
-            raise made from made.__cause__
+            exception = self._exception(error)
+            raise exception from exception.__cause__
         finally:
-            self._named = before
+            self._tested = outer
         self._informed = True
         return answer
 
     def state(self, number: int, other: Object | None) -> tuple[str, Any, dict[str, Any], bool]:
-        """How an object compares, its class, its state, and what it says of ``other``."""
-        match self.ask("state", number, other):
-            case (str(how), kind, dict(state), bool(said)):
-                return how, kind, state, said
-        raise self.over(b"f", "the program broke the protocol: a state that is none")
+        """Kind of comparison of an object, its class, its state, and the result of its own ``== other``."""
+        match self.request("state", number, other):
+            case (str(how), kind, dict(state), bool(equal)):
+                return how, kind, state, equal
+        raise self.end_check(b"f", "the program broke the protocol: an invalid state")
 
-    def over(self, verdict: bytes, reason: str) -> Fault:
-        """Remember why the check is over."""
-        self.fault = self.fault or Fault(verdict, reason)
-        return self.fault
+    def end_check(self, verdict: bytes, reason: str) -> CheckEnded:
+        """Record why the check ends; the first reason is kept."""
+        self.ending = self.ending or CheckEnded(verdict, reason)
+        return self.ending
 
     def record_name(self, value: Any) -> str | None:
-        """The name of an instance's class, where it is the prompt's, or the tests' and no more than its attributes."""
+        """Name of an instance's class, if it is the prompt's, or the tests' without behaviour beyond its attributes."""
         kind = type(value)
         if kind.__module__ != TESTS:
             return None
         name = kind.__name__
         if self._records.get(name) is kind:
             return name
-        own = [each for each in type.mro(kind) if each is not object]
-        if any(each.__module__ != TESTS or not SMALL.issuperset(_members(each)) for each in own):
+        classes = [base for base in type.mro(kind) if base is not object]
+        if any(base.__module__ != TESTS or not SMALL.issuperset(_members(base)) for base in classes):
             return None
         return name if self._copied.setdefault(name, kind) is kind else None
 
     def record_type(self, name: str) -> type | None:
-        """The class of that name which the tests' side has."""
+        """Class of that name on the tests' side."""
         return self._records.get(name) or self._copied.get(name)
 
     def exception_type(self, name: str) -> type | None:
-        """The prompt's exception of that name, or the one that stands for the program's."""
+        """The prompt's exception of that name, or the substitute for the program's."""
         return self._records.get(name) or self._exceptions.get(name)
 
     def _exception(self, error: Raised) -> BaseException:
         description = error.description
         self._exception_class(description.kinds)
-        made = exceptions.make(description, self.exception_type)
-        if not isinstance(made, Exception) and type(made) not in (SystemExit, KeyboardInterrupt):
-            return self.over(b"f", f"the program raises {description.told}")
-        if isinstance(made, StopIteration | StopAsyncIteration):
-            # Out of a function these would end a loop of the tests as if all its turns were done.
-            made = RuntimeError(f"the program raises {description.told}")
-        made._of_program = True  # type: ignore[attr-defined]
-        return made
+        exception = exceptions.make(description, self.exception_type)
+        if not isinstance(exception, Exception) and type(exception) not in (SystemExit, KeyboardInterrupt):
+            return self.end_check(b"f", f"the program raises {description.summary}")
+        if isinstance(exception, StopIteration | StopAsyncIteration):
+            # Raised by a function, these would end a loop of the tests as if it were complete.
+            exception = RuntimeError(f"the program raises {description.summary}")
+        exception._of_program = True  # type: ignore[attr-defined]
+        return exception
 
     def _exception_class(self, kinds: tuple[str, ...]) -> Any:
-        """The class that stands for one of the program's, made with those that it extends."""
+        """Substitute for an exception class of the program, created with its base classes."""
         if not kinds:
             return Exception
         module, _, name = kinds[0].rpartition(":")
         if module != "candidate":
-            found = exceptions.class_of(kinds[:1], self.exception_type)
-            known = found is not Exception or kinds[0] == "builtins:Exception"
-            return found if known else self._exception_class(kinds[1:])
-        known_here = self.exception_type(name)
-        if known_here is not None:
-            return known_here
+            match = exceptions.class_of(kinds[:1], self.exception_type)
+            matched = match is not Exception or kinds[0] == "builtins:Exception"
+            return match if matched else self._exception_class(kinds[1:])
+        existing = self.exception_type(name)
+        if existing is not None:
+            return existing
         bases: list[Any] = []
-        for place in range(1, len(kinds)):
-            base = self._exception_class(kinds[place:])
-            if not any(issubclass(each, base) for each in bases):
+        for index in range(1, len(kinds)):
+            base = self._exception_class(kinds[index:])
+            if not any(issubclass(known_base, base) for known_base in bases):
                 bases.append(base)
         members = {"__module__": TESTS, "_text": None, "__str__": _text_of}
-        made = _class(name if name.isidentifier() else "Exception", bases, members)
-        self._exceptions[name] = made
-        return made
+        substitute = _class(name if name.isidentifier() else "Exception", bases, members)
+        self._exceptions[name] = substitute
+        return substitute
 
     def _called_back(self, number: int, arguments: tuple[Any, ...], named: tuple[tuple[str, Any], ...]) -> Any:
-        """The program calls a function that the tests have handed over."""
+        """Call a function that the tests have passed to the program."""
         self._informed = True
         return self._peer.lent(number)(*arguments, **dict(named))
 
     def _next(self, number: int, count: int) -> tuple[list[Any], bool]:
-        """The next items of an iterator that the tests have handed over, and whether that was all."""
+        """Next items of an iterator that the tests have passed, and whether it is exhausted."""
         self._informed = True
         iterator, items = self._peer.lent(number), []
         for _ in range(min(count, 1024)):
@@ -209,11 +209,11 @@ class Program:
 
     def _apply(self, name: str, arguments: tuple[Any, ...]) -> Any:
         self._informed = True
-        owner, *others = arguments
-        return READINGS[name](self._object(owner), *others)
+        owner, *operands = arguments
+        return READ_OPERATIONS[name](self._object(owner), *operands)
 
     def _object(self, owner: Any) -> Any:
-        """The owner, where it is an object that the tests have lent as one."""
+        """``owner``, if it is an object that the tests have lent as an object; ``TypeError`` otherwise."""
         if _kind(owner) != "object":
             raise TypeError("not an object of the tests")
         return owner
@@ -221,14 +221,14 @@ class Program:
     def _proxy(self, peer: Peer, handle: Handle) -> Any:
         match handle.kind:
             case "iterator":
-                return Items(self, handle, self._named)
+                return Items(self, handle, self._tested)
             case "coroutine":
-                return awaited(self, handle.number)
+                return await_result(self, handle.number)
             case "stream":
-                return streamed(self, handle.number)
+                return stream_items(self, handle.number)
             case kind if kind == EXCEPTION:
                 return self._exception_class(tuple(handle.name.split(" ")[: exceptions.MAX_KINDS]))
-        return Object(self, handle, self._named)
+        return Object(self, handle, self._tested)
 
 
 def _text_of(error: BaseException) -> str:
@@ -237,7 +237,7 @@ def _text_of(error: BaseException) -> str:
 
 
 def _class(name: str, bases: list[Any], members: dict[str, Any]) -> type:
-    """A class of these bases, of the first alone where they do not go together."""
+    """Class with these bases, or with the first one alone if they cannot be combined."""
     try:
         return types.new_class(name, tuple(bases), exec_body=lambda namespace: namespace.update(members))
     except TypeError:
@@ -245,14 +245,14 @@ def _class(name: str, bases: list[Any], members: dict[str, Any]) -> type:
 
 
 def _members(kind: type) -> list[str]:
-    """Names that are more than data: methods, properties, and what is special."""
+    """Names of members that are not plain data: methods, properties and special names."""
     return [name for name, member in vars(kind).items() if name.startswith("__") or hasattr(type(member), "__get__")]
 
 
 def _kind(value: Any) -> str:
-    """Functions and iterators of the tests are lent, and objects of their own classes; nothing else is.
+    """Kind under which a value is lent: functions, iterators, and objects of the tests' classes; no others.
 
-    The attributes of any other object could tell too much.
+    The attributes of any other object could reveal expected values.
     """
     if callable(value):
         return "function"

@@ -1,15 +1,14 @@
-"""Does the program do what the tests say? The one place where that is decided.
+"""The tester: the sandboxed process that runs the tests and decides the verdict of a Python candidate.
 
-A process of its own, in walls of its own, that holds the tests and never runs the candidate's code. For each job it
-runs the problem's trusted prompt (helper functions), binds the entry point to a proxy, and runs the tests (``suite``).
-A call through the proxy goes to the candidate's process (``program``); what comes back is plain data rebuilt here
-(``codec``), so the tests compare builtin values with builtin methods. An object without a plain form (``objects``) can
-be held, called and asked for attributes, but never compared with a value: that ends the check, and no ``except`` of
-the tests can undo it.
+It never runs the candidate's code. For each job it runs the problem's trusted prompt (helper functions), binds the
+entry point to a proxy, and runs the tests (``suite``). A call through the proxy goes to the candidate's process
+(``program``); the result is plain data rebuilt here (``reader``), so that the tests compare builtin values with builtin
+methods. An object without a plain form (``objects``) can be stored and called and its attributes read, but a comparison
+with a value ends the check, and no ``except`` of the tests can undo that.
 
-The tests are code somebody wrote, so they too have walls and limits; but they are trusted not to spoil each other:
-one process runs those of many jobs, each in a namespace of its own. This module answers ``passed`` only after the
-last line of the tests has run.
+Tests come from a dataset, so they are sandboxed and limited too, but they are trusted not to disturb each other: one
+process runs the tests of many jobs, each in its own namespace. ``passed`` is returned only after the last line of the
+tests has run.
 """
 
 from __future__ import annotations
@@ -27,31 +26,31 @@ import sys
 import time
 from typing import NoReturn
 
-from .codec import decode
-from .nest import ANCILLARY, receive_control, receive_settings
-from .program import Fault, Program
-from .suite import compiled
+from .fork_server import ANCILLARY, receive_control, receive_settings
+from .program import CheckEnded, RemoteProgram
+from .reader import decode
+from .suite import compile_suite
 
-__all__ = ["ANSWER", "Fault", "Job", "main"]
+__all__ = ["ANSWER", "CheckEnded", "Job", "main"]
 
 Job = tuple[str, str, str, str | None]
 """Prompt, completion, tests, entry point."""
 
 ANSWER = struct.Struct("<c?I")
-"""The verdict (``p`` passed, ``f`` failed, ``i`` invalid, ``u`` unjudged, ``t`` the tests were too slow, ``l`` the
-program was lost), whether the tester should be replaced, and the length of the reason."""
+"""Verdict (``p`` passed, ``f`` failed, ``i`` invalid, ``u`` unjudged, ``t`` tests too slow, ``l`` connection to the
+program lost), whether the tester must be replaced, and the length of the reason."""
 
 LENGTH = struct.Struct("<I")
 PORTION = 1 << 16
 PAGE = resource.getpagesize()
-LARGE = 256 << 20
-"""Bytes; a tester that still holds more after a job is worn: they would be missing to the tests of the next program."""
+MAX_RESIDENT = 256 << 20
+"""Bytes; a tester with more resident memory after a job is replaced, because the next tests would have less."""
 
 WARM = ("collections", "copy", "itertools", "math", "re", "string", "typing")
 
 
 def main() -> None:
-    """Take jobs until the control socket closes. ``sys.argv[1]`` is its descriptor."""
+    """Run jobs until the control socket closes. ``sys.argv[1]`` is its descriptor."""
     control = receive_control()
     settings = receive_settings(control)
     if settings["packages"]:
@@ -60,48 +59,48 @@ def main() -> None:
         importlib.import_module(name)
     resource.setrlimit(resource.RLIMIT_AS, (settings["tests_memory_bytes"],) * 2)
     signal.signal(signal.SIGPROF, _time_is_up)
-    held = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+    statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
     gc.collect()
     gc.freeze()
     control.sendall(b"R")
-    _answer(control, held, settings["cpu_seconds"])
+    _serve(control, statm, settings["cpu_seconds"])
 
 
-def _answer(control: _socket.socket, held: int, cpu_seconds: float) -> None:
-    """Take jobs, one after another."""
+def _serve(control: _socket.socket, statm: int, cpu_seconds: float) -> None:
+    """Run jobs one after another."""
     connection = -1
     while True:
         data, ancillary, _, _ = control.recvmsg(PORTION, ANCILLARY)
         if not data or not ancillary:
             return
-        if connection >= 0:  # not before: a program that is killed while it waits is cheaper than one that hears of it
+        if connection >= 0:  # not earlier: killing a waiting program is cheaper than letting it notice
             os.close(connection)
         connection = int.from_bytes(ancillary[0][2], sys.byteorder)
-        data += _exactly(control, LENGTH.size - len(data))
+        data += _receive_exactly(control, LENGTH.size - len(data))
         (length,) = LENGTH.unpack_from(data)
-        job = decode(data[LENGTH.size :] + _exactly(control, LENGTH.size + length - len(data)))[0]
+        job = decode(data[LENGTH.size :] + _receive_exactly(control, LENGTH.size + length - len(data)))[0]
         verdict, reason = _timed(job, connection, cpu_seconds)
         text = reason[:2000].encode("utf-8", "backslashreplace")
-        worn = int(os.pread(held, 100, 0).split()[1]) * PAGE > LARGE
-        control.sendall(ANSWER.pack(verdict, worn, len(text)) + text)
+        exhausted = int(os.pread(statm, 100, 0).split()[1]) * PAGE > MAX_RESIDENT
+        control.sendall(ANSWER.pack(verdict, exhausted, len(text)) + text)
 
 
-def _exactly(control: _socket.socket, length: int) -> bytes:
-    parts = []
+def _receive_exactly(control: _socket.socket, length: int) -> bytes:
+    chunks = []
     while length > 0:
-        part = control.recv(min(length, 1 << 20))
-        if not part:
+        chunk = control.recv(min(length, 1 << 20))
+        if not chunk:
             sys.exit(0)
-        parts.append(part)
-        length -= len(part)
-    return b"".join(parts)
+        chunks.append(chunk)
+        length -= len(chunk)
+    return b"".join(chunks)
 
 
 def _timed(job: Job, connection: int, cpu_seconds: float) -> tuple[bytes, str]:
-    """``check``, started from the same state each time and ended when it has used up its CPU time.
+    """Run ``check`` from the same initial state each time and end it when its CPU time is used up.
 
-    The signal ends Python code; a single long operation of the interpreter does not hear it. For that the kernel's
-    own limit stands behind, which ends the whole tester; it is then replaced.
+    The signal ends Python code, but not a single long operation of the interpreter. For that case the kernel's CPU
+    limit ends the whole tester, which is then replaced.
     """
     random.seed(0)
     sys.setrecursionlimit(1000)
@@ -112,30 +111,30 @@ def _timed(job: Job, connection: int, cpu_seconds: float) -> tuple[bytes, str]:
         result = check(job, connection)
         signal.setitimer(signal.ITIMER_PROF, 0)
         return result
-    except Fault as fault:
+    except CheckEnded as ended:
         signal.setitimer(signal.ITIMER_PROF, 0)
-        return fault.verdict, fault.reason
+        return ended.verdict, ended.reason
 
 
 def _time_is_up(*_: object) -> NoReturn:
-    raise Fault(b"t", "")
+    raise CheckEnded(b"t", "")
 
 
 def check(job: Job, connection: int) -> tuple[bytes, str]:
-    """The verdict's letter and the reason."""
+    """Run the tests of one job; the verdict's letter and the reason."""
     prompt, completion, tests, entry_point = job
-    program = Program(connection)
+    program = RemoteProgram(connection)
     try:
-        compiled(prompt, tests, entry_point).run(program, prompt + completion, entry_point)
-    except Fault as fault:
-        program.fault = program.fault or fault
+        compile_suite(prompt, tests, entry_point).run(program, prompt + completion, entry_point)
+    except CheckEnded as ended:
+        program.ending = program.ending or ended
     except BaseException as error:
-        if program.fault is None:
+        if program.ending is None:
             if isinstance(error, MemoryError) and not _of_program(error):
                 return b"f", "the answers are larger than the tests can hold"
-            return b"f", _described(error)
-    if program.fault is not None:  # also when the tests have swallowed it
-        return program.fault.verdict, program.fault.reason
+            return b"f", _failure(error)
+    if program.ending is not None:  # also when the tests have suppressed it
+        return program.ending.verdict, program.ending.reason
     return b"p", "all tests passed"
 
 
@@ -143,21 +142,21 @@ def _of_program(error: BaseException) -> bool:
     return getattr(error, "_of_program", False) is True
 
 
-def _described(error: BaseException) -> str:
-    """Which line of the tests, and what it met."""
+def _failure(error: BaseException) -> str:
+    """Exception and line of the tests that failed."""
     line, trace = 0, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == "<tests>":
             line = trace.tb_lineno
         trace = trace.tb_next
     try:
-        said = str(error)[:500]
+        text = str(error)[:500]
     except BaseException:
-        said = ""
+        text = ""
     source = linecache.getline("<tests>", line).strip() if line else ""
-    parts = [f"{type(error).__name__}{': ' + said if said else ''}"]
+    segments = [f"{type(error).__name__}{': ' + text if text else ''}"]
     if _of_program(error):
-        parts.append("raised by the program")
+        segments.append("raised by the program")
     if source:
-        parts.append(f"tests, line {line}: {source}")
-    return " · ".join(parts)
+        segments.append(f"tests, line {line}: {source}")
+    return " · ".join(segments)

@@ -17,16 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradatim.sandbox.inside.codec import (
-    MAX_DEPTH,
-    Handle,
-    Malformed,
-    Unsendable,
-    decode,
-    decode_contents,
-    encode,
-    encode_contents,
-)
+from gradatim.sandbox.inside.reader import decode, decode_contents
+from gradatim.sandbox.inside.serializer import MAX_DEPTH, Handle, Malformed, Unsendable
+from gradatim.sandbox.inside.writer import encode, encode_contents
 
 
 def sent(value: Any) -> Any:
@@ -218,12 +211,12 @@ def test_what_became_of_arguments_comes_back_into_the_same_objects() -> None:
     theirs["raw"].extend(b"c")
     theirs["q"].extend([7, 8])
     theirs["new"] = fresh = [0]
-    reply, known = encode(fresh, known=their_containers)
-    contents = encode_contents(their_containers, known=known)
+    reply, numbered = encode(fresh, numbered=their_containers)
+    contents = encode_contents(their_containers, numbered=numbered)
 
     rows = mine["rows"]
-    result, my_known = decode(reply, known=containers)
-    decode_contents(contents, containers, known=my_known)
+    result, my_numbered = decode(reply, numbered=containers)
+    decode_contents(contents, containers, numbered=my_numbered)
     assert rows[:3] == [1, 2, 3]
     assert rows[3] is rows
     assert (mine["seen"], mine["raw"], mine["q"]) == ({1, 9}, b"abc", deque([7, 8]))
@@ -233,4 +226,4 @@ def test_what_became_of_arguments_comes_back_into_the_same_objects() -> None:
 def test_arguments_cannot_come_back_as_another_type() -> None:
     _, containers = encode([1])
     with pytest.raises(Malformed, match="another type"):
-        decode_contents(encode_contents([{}], known=[{}]), containers, known=containers)
+        decode_contents(encode_contents([{}], numbered=[{}]), containers, numbered=containers)

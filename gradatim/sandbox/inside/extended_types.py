@@ -1,8 +1,8 @@
-"""Values of further types that cross as plain data: of the standard library, of numpy, and states of instances.
+"""Values of types outside the builtins that cross as plain data: standard library, numpy, and states of instances.
 
-Each is written as the arguments from which its constructor makes an equal value. A module is imported for reading only
-where a value of it arrives, and for writing only when the program has imported it, so that a fork that needs none of
-them pays for none.
+A value is written as the arguments from which its constructor makes an equal one. Reading imports a module only when a
+value of it arrives, writing only covers modules that the program has imported, so that a fork without such values has
+no cost.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 __all__ = ["WRITERS", "get_array", "get_value", "is_array", "is_numpy", "is_plain_array", "make_view", "make_zone"]
 __all__ += ["is_enumeration", "is_member", "named_type", "put_array", "set_state", "state_of"]
 
-Parts = Callable[[Any], tuple[Any, ...]]
+Arguments = Callable[[Any], tuple[Any, ...]]
 
 _ADDRESSES = ("IPv4Address", "IPv6Address", "IPv4Network", "IPv6Network", "IPv4Interface", "IPv6Interface")
-_PARTS: dict[tuple[str, str], Parts] = {
+_ARGUMENTS: dict[tuple[str, str], Arguments] = {
     ("pathlib", "PurePosixPath"): lambda v: (str(v),),
     ("pathlib", "PosixPath"): lambda v: (str(v),),
     ("pathlib", "PureWindowsPath"): lambda v: (str(v),),
@@ -33,14 +33,14 @@ _PARTS: dict[tuple[str, str], Parts] = {
     ("collections", "UserString"): lambda v: (v.data,),
     ("collections", "ChainMap"): lambda v: tuple(v.maps),
 }
-"""How a value is taken apart, by module and name of its type."""
+"""Constructor arguments of a value, by module and name of its type."""
 
-_MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
+_CONSTRUCTORS: dict[tuple[str, str], Callable[..., Any]] = {
     ("re", "Pattern"): lambda pattern, flags: sys.modules["re"].compile(pattern, flags),
     ("types", "SimpleNamespace"): lambda state: sys.modules["types"].SimpleNamespace(**state),
-    ("datetime", "timezone"): lambda *parts: make_zone(*parts),
+    ("datetime", "timezone"): lambda *arguments: make_zone(*arguments),
 }
-"""How it is made again, where that is not a call of the type."""
+"""Constructors, for types that cannot be called with those arguments."""
 
 _NAMED_TYPES = frozenset(
     f"{module}.{name}"
@@ -57,11 +57,11 @@ _NAMED_TYPES = frozenset(
     }.items()
     for name in names.split()
 )
-"""Types that cross by their names, beside the builtin ones that ``codec`` lists."""
+"""Types that cross by name, in addition to the builtin ones of ``serializer``."""
 
 
 def named_type(name: str, *, load: bool) -> Any:
-    """The type of a dotted name; None, or with ``load`` a ``LookupError``, for one that does not cross by its name."""
+    """Type of a dotted name; None, or with ``load`` a ``LookupError``, for one that does not cross by name."""
     if name not in _NAMED_TYPES:
         if load:
             raise LookupError(name)
@@ -72,31 +72,31 @@ def named_type(name: str, *, load: bool) -> Any:
 
 
 def _writer(key: tuple[str, str]) -> tuple[bytes, Callable[[Any, Any], None]]:
-    parts = _PARTS[key]
+    arguments = _ARGUMENTS[key]
 
     def put(writer: Any, value: Any) -> None:
         writer.text(key[0])
         writer.text(key[1])
-        writer.put(parts(value))
+        writer.put(arguments(value))
 
     return b"g", put
 
 
-WRITERS = {key: _writer(key) for key in _PARTS}
+WRITERS = {key: _writer(key) for key in _ARGUMENTS}
 """(tag, function of the writer and the value), by module and name of the type."""
 
 
 def get_value(reader: Any) -> Any:
-    """A value of one of the types above. Raises ``ValueError`` when it cannot be made."""
+    """Read a value of one of the types above. Raises ``ValueError`` if it cannot be constructed."""
     key = (reader.text(), reader.text())
     arguments = reader.get()
-    if key not in _PARTS or type(arguments) is not tuple:
+    if key not in _ARGUMENTS or type(arguments) is not tuple:
         raise ValueError("a value of an unknown type")
     kind = getattr(importlib.import_module(key[0]), key[1])
     try:
-        return _MAKERS.get(key, kind)(*arguments)
+        return _CONSTRUCTORS.get(key, kind)(*arguments)
     except Exception as error:
-        raise ValueError(f"{key[1]} cannot be made") from error
+        raise ValueError(f"{key[1]} cannot be constructed") from error
 
 
 def _zone(value: Any) -> tuple[Any, ...]:
@@ -105,7 +105,7 @@ def _zone(value: Any) -> tuple[Any, ...]:
 
 
 def make_zone(days: int, seconds: int, microseconds: int, name: str | None) -> Any:
-    """A time zone of a fixed offset, with the name that the original gives itself."""
+    """Time zone of a fixed offset, with the name of the original."""
     from datetime import timedelta, timezone
 
     offset = timedelta(days, seconds, microseconds)
@@ -113,28 +113,28 @@ def make_zone(days: int, seconds: int, microseconds: int, name: str | None) -> A
     return plain if name is None or plain.tzname(None) == name else timezone(offset, name)
 
 
-def make_view(form: str, data: bytes) -> memoryview:
-    """A memoryview of items of the format ``form``."""
+def make_view(code: str, data: bytes) -> memoryview:
+    """Memoryview with items of the format ``code``."""
     view = memoryview(data)
-    return view if form == "B" else view.cast(form)  # type: ignore[call-overload, no-any-return]
+    return view if code == "B" else view.cast(code)  # type: ignore[call-overload, no-any-return]
 
 
 # numpy
 
 
 def is_numpy(value: Any) -> bool:
-    """Whether the value's own type is numpy's."""
+    """Whether the value's type is defined by numpy."""
     return getattr(type(value), "__module__", "") == "numpy" and "numpy" in sys.modules
 
 
 def is_array(value: Any) -> bool:
-    """Whether it is an array, exactly."""
+    """Whether the value is an ``ndarray`` and no subclass."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and type(value) is getattr(numpy, "ndarray", None)
 
 
 def is_plain_array(value: Any) -> bool:
-    """Whether it is an array or a scalar of numbers, texts, dates or objects without fields of its own."""
+    """Whether the value is an array or scalar of numbers, texts, dates or objects, without named fields."""
     numpy: Any = sys.modules["numpy"]
     if not (is_array(value) or isinstance(value, numpy.generic)):
         return False
@@ -142,7 +142,7 @@ def is_plain_array(value: Any) -> bool:
 
 
 def put_array(writer: Any, value: Any) -> None:
-    """Element type, shape (None for a scalar) and elements."""
+    """Write element type, shape (None for a scalar) and elements."""
     writer.text(value.dtype.str)
     writer.put(tuple(value.shape) if is_array(value) else None)
     if value.dtype.kind == "O":
@@ -152,18 +152,18 @@ def put_array(writer: Any, value: Any) -> None:
 
 
 def get_array(reader: Any) -> Any:
-    """The array or scalar; ``ValueError`` where numpy is not given to the tests."""
-    form, shape = reader.text(), reader.get()
+    """Read an array or scalar; ``ValueError`` if numpy is not available to the tests."""
+    code, shape = reader.text(), reader.get()
     try:
         numpy = importlib.import_module("numpy")
     except ImportError as error:
-        raise ValueError("numpy is not there") from error
-    if form.startswith("|O"):
-        made = reader.keep(numpy.empty(shape, dtype=object))
-        made.ravel()[:] = reader.get()
-        return made
+        raise ValueError("numpy is not available") from error
+    if code.startswith("|O"):
+        array = reader.keep(numpy.empty(shape, dtype=object))
+        array.ravel()[:] = reader.get()
+        return array
     data = reader.raw()
-    flat = numpy.frombuffer(data, dtype=numpy.dtype(form)).copy()
+    flat = numpy.frombuffer(data, dtype=numpy.dtype(code)).copy()
     return flat[0] if shape is None else reader.keep(flat.reshape(shape))
 
 
@@ -171,18 +171,18 @@ def get_array(reader: Any) -> Any:
 
 
 def is_enumeration(kind: type) -> bool:
-    """Whether it is an enumeration."""
+    """Whether the class is an enumeration."""
     enum: Any = sys.modules.get("enum")
     return enum is not None and isinstance(kind, enum.EnumMeta)
 
 
 def is_member(value: Any) -> bool:
-    """Whether it is a member of an enumeration."""
+    """Whether the value is a member of an enumeration."""
     return is_enumeration(type(value))
 
 
 def state_of(value: Any) -> dict[str, Any]:
-    """The attributes of an instance, those in slots too."""
+    """Attributes of an instance, including those in slots."""
     state = {}
     for kind in reversed(type.mro(type(value))):
         slots = vars(kind).get("__slots__", ())
@@ -194,21 +194,21 @@ def state_of(value: Any) -> dict[str, Any]:
 
 
 def set_state(value: Any, state: dict[str, Any]) -> None:
-    """Give an instance these attributes and no others, past its own ``__setattr__``.
+    """Set exactly these attributes of an instance, without its ``__setattr__``.
 
-    Raises ``ValueError`` for an attribute that would take the place of one of its methods.
+    Raises ``ValueError`` for an attribute that would replace a method.
     """
     kind = type(value)
-    own = getattr(value, "__dict__", None)
-    if own is not None:
-        own.clear()
+    attributes = getattr(value, "__dict__", None)
+    if attributes is not None:
+        attributes.clear()
     for name, item in state.items():
         if type(name) is not str or not name.isidentifier() or name.startswith("__"):
-            raise ValueError("a state with an impossible name")
+            raise ValueError("a state with an invalid attribute name")
         member = getattr(kind, name, None)
         if hasattr(type(member), "__get__") and not hasattr(type(member), "__set__"):
             raise ValueError(f"a state that replaces the method {name}")
-        if own is not None and not hasattr(type(member), "__set__"):
-            own[name] = item
+        if attributes is not None and not hasattr(type(member), "__set__"):
+            attributes[name] = item
         else:
             object.__setattr__(value, name, item)

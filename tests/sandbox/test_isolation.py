@@ -1,4 +1,4 @@
-"""Which walls stand, as root and as a user, and what is said where they cannot."""
+"""Layers of the sandbox, as root and as an ordinary user, and the errors where they are unavailable."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ from attacking import wait_until
 
 import gradatim
 from gradatim.errors import SandboxMissing, WorkFailed
-from gradatim.sandbox import preflight as walls
-from gradatim.sandbox import seccomp
-from gradatim.sandbox.bwrap import enclose
+from gradatim.sandbox import preflight, seccomp
+from gradatim.sandbox.bwrap import isolate
 from gradatim.sandbox.command import Sandbox
 from gradatim.sandbox.limits import Limits
-from gradatim.sandbox.rights import drop_rights, reachable, spare_user
+from gradatim.sandbox.privileges import drop_privileges, reachable, spare_user
 from gradatim.sandbox.supervise import descendants, usage
 
 
 @pytest.fixture
 def fresh():
-    """``find_walls`` looks again, also for the tests after this one."""
-    walls.find_walls.cache_clear()
+    """Clear the cached result of ``sandbox_support`` before and after the test."""
+    preflight.sandbox_support.cache_clear()
     yield
-    walls.find_walls.cache_clear()
+    preflight.sandbox_support.cache_clear()
 
 
 AS_USER = """
@@ -55,21 +54,21 @@ def user_python() -> str | None:
     """An interpreter that a user without rights can start: not one below root's home."""
     for path in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
         words = f"{path} -c 'import sys; assert sys.version_info >= (3, 11)'"
-        test = [*drop_rights(61), "/bin/sh", "-c", f"exec {words}"]
+        test = [*drop_privileges(61), "/bin/sh", "-c", f"exec {words}"]
         if Path(path).exists() and subprocess.run(test, capture_output=True).returncode == 0:
             return path
     return None
 
 
 def open_to_everybody(folder):
-    """Let every user reach ``folder``; pytest's own folders above it are closed, one more of them in each worker."""
-    for each in (folder, *folder.parents):
-        if each == Path(tempfile.gettempdir()):
+    """Let every user reach ``folder``; pytest creates private folders above it, one more in each worker."""
+    for path in (folder, *folder.parents):
+        if path == Path(tempfile.gettempdir()):
             return
-        each.chmod(each.stat().st_mode | 0o055)
+        path.chmod(path.stat().st_mode | 0o055)
 
 
-def test_all_walls_stand_for_an_ordinary_user_with_many_processes(sandbox, tmp_path):
+def test_the_sandbox_is_complete_for_an_ordinary_user_with_many_processes(sandbox, tmp_path):
     python = user_python()
     if python is None:
         pytest.skip("no Python 3.11 that an ordinary user of this machine can start")
@@ -82,7 +81,7 @@ def test_all_walls_stand_for_an_ordinary_user_with_many_processes(sandbox, tmp_p
     )
     script = script.replace(AS_USER, AS_USER.replace("'", '"'))
     done = subprocess.run(
-        [*drop_rights(61), "/bin/bash", "-c", script],
+        [*drop_privileges(61), "/bin/bash", "-c", script],
         env={"PYTHONPATH": str(source.parent), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
         cwd="/",
         capture_output=True,
@@ -92,15 +91,15 @@ def test_all_walls_stand_for_an_ordinary_user_with_many_processes(sandbox, tmp_p
     assert done.stdout == "good\n", done.stderr
 
 
-def test_all_walls_stand_here(sandbox):
-    assert walls.find_walls() == walls.Walls(())
-    assert walls.find_walls().stand
+def test_the_sandbox_is_complete_here(sandbox):
+    assert preflight.sandbox_support() == preflight.SandboxSupport(())
+    assert preflight.sandbox_support().available
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root only")
 def test_root_is_not_the_user_of_a_program(sandbox):
-    with enclose(["/bin/true"], limits=Limits(), slot=5) as enclosed:
-        assert enclosed.argv[1:3] == ("--reuid", str(spare_user(os.getpid(), 5)))
+    with isolate(["/bin/true"], limits=Limits(), slot=5) as isolated:
+        assert isolated.argv[1:3] == ("--reuid", str(spare_user(os.getpid(), 5)))
     assert spare_user(os.getpid(), 1) != spare_user(os.getpid(), 2)
     execution = sandbox.run(["/bin/cat", "/proc/self/uid_map"])
     assert int(execution.stdout.split()[1]) != 0
@@ -135,7 +134,7 @@ def test_files_beyond_the_descriptors_of_this_process_are_one_error(sandbox):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors + 20, hard))
     try:
-        with pytest.raises(WorkFailed, match="handed over"):
+        with pytest.raises(WorkFailed, match="passed to the sandbox"):
             sandbox.run(["/bin/true"], files={f"f{number}": b"" for number in range(40)})
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -170,7 +169,7 @@ def instead_of_bwrap(fresh, monkeypatch, tmp_path):
     return instead
 
 
-def test_without_user_namespaces_the_kernels_complaint_is_told(instead_of_bwrap):
+def test_without_user_namespaces_the_kernels_error_is_reported(instead_of_bwrap):
     instead_of_bwrap('echo "bwrap: No permissions to create a new namespace" >&2; exit 1')
     with pytest.raises(SandboxMissing, match="No permissions to create a new namespace"):
         Sandbox()
@@ -187,37 +186,37 @@ def test_without_user_namespaces_the_kernels_complaint_is_told(instead_of_bwrap)
 def test_the_setting_that_forbids_namespaces_is_named_with_its_fix(setting, value, fix, tmp_path):
     (tmp_path / setting).parent.mkdir()
     (tmp_path / setting).write_text(value + "\n", "ascii")
-    assert walls.advice("bwrap: setting up uid map: Permission denied", settings=tmp_path).startswith(
+    assert preflight.advice("bwrap: setting up uid map: Permission denied", settings=tmp_path).startswith(
         f"sudo sysctl -w {fix}"
     )
 
 
-def test_a_wall_that_only_seems_to_stand_is_found_missing(instead_of_bwrap):
+def test_a_layer_without_effect_is_reported_as_missing(instead_of_bwrap):
     instead_of_bwrap('while test "$1" != --; do shift; done; shift 5; exec /bin/sh "$@"')
-    missing = set(walls.find_walls().missing)
+    missing = set(preflight.sandbox_support().missing)
     assert {"seccomp", "user", "network", "devices", "boot-parameters"} <= missing
-    with pytest.raises(SandboxMissing, match="do not stand"):
+    with pytest.raises(SandboxMissing, match="have no effect"):
         Sandbox()
 
 
-def test_another_system_is_told_that_it_has_no_walls(fresh, monkeypatch):
+def test_another_system_has_no_sandbox(fresh, monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert walls.find_walls().missing == ("all",)
+    assert preflight.sandbox_support().missing == ("all",)
 
 
-def test_an_unknown_machine_is_told_that_it_has_no_filter(fresh, monkeypatch):
+def test_an_unknown_machine_has_no_filter(fresh, monkeypatch):
     monkeypatch.setattr(platform, "machine", lambda: "sparc64")
-    assert walls.find_walls().missing == ("seccomp",)
+    assert preflight.sandbox_support().missing == ("seccomp",)
 
 
 def run_filter(code: bytes, number: int, architecture: int, *arguments: int) -> int:
-    """What the kernel would do with the filter: a small interpreter of its instructions."""
+    """Result of the filter, by a small interpreter of its instructions."""
     data = struct.pack("=IIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
     steps = list(struct.iter_unpack("=HBBI", code))
-    at, value = 0, 0
+    index, value = 0, 0
     while True:
-        operation, yes, no, operand = steps[at]
-        at += 1
+        operation, if_true, if_false, operand = steps[index]
+        index += 1
         if operation == 0x06:
             return operand
         if operation == 0x20:
@@ -226,7 +225,7 @@ def run_filter(code: bytes, number: int, architecture: int, *arguments: int) -> 
             value &= operand
         else:
             holds = {0x15: value == operand, 0x35: value >= operand, 0x45: bool(value & operand)}[operation]
-            at += yes if holds else no
+            index += if_true if holds else if_false
 
 
 @pytest.mark.parametrize(("machine", "audit", "column"), [("x86_64", 0xC000003E, 0), ("aarch64", 0xC00000B7, 1)])
@@ -241,7 +240,7 @@ def test_the_filter_refuses_what_it_lists_and_allows_the_rest(machine, audit, co
             assert run_filter(code, numbers[column], audit) == error | 38, name
     read, clone, socket = (0, 63)[column], (56, 220)[column], (41, 198)[column]
     assert run_filter(code, read, audit) == allow
-    assert run_filter(code, clone, audit, 0x3D0F00) == allow  # what a thread is made with
+    assert run_filter(code, clone, audit, 0x3D0F00) == allow  # the flags of a new thread
     assert run_filter(code, clone, audit, 0x10000011) == error | 1
     assert run_filter(code, socket, audit, 1) == allow
     assert run_filter(code, socket, audit, 2) == error | 97
@@ -279,11 +278,11 @@ def test_numbers_of_calls_are_the_kernels():
     header = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
     if not header.exists():
         pytest.skip("no kernel headers on this machine")
-    known = dict(
+    numbers_by_name = dict(
         line.split()[1:3] for line in header.read_text("ascii").splitlines() if line.startswith("#define __NR_")
     )
     for name, numbers in {**seccomp.NUMBERS, **seccomp.ABSENT, **seccomp.FILE_TIMES}.items():
-        number = int(known.get(f"__NR_{name}", numbers[0]))  # these headers may be older than the call
+        number = int(numbers_by_name.get(f"__NR_{name}", numbers[0]))  # these headers may be older than the call
         assert number == numbers[0], name
         assert number < seccomp.NEWER
 
@@ -305,8 +304,8 @@ def test_usage_counts_the_whole_tree():
         process.stdout.readline()
         wait_until(lambda: len(list(descendants(process.pid))) == 3)
         used, tree = usage(process.pid), list(descendants(process.pid))
-        for each in reversed(tree):
-            os.kill(each, 9)
+        for process_id in reversed(tree):
+            os.kill(process_id, 9)
     assert used.cpu_seconds >= 0.05
     assert used.processes == len(tree) == 3
     assert usage(process.pid).processes <= 1
