@@ -188,6 +188,8 @@ def _program(
 ) -> Generator[Judged, None, None]:
     from concurrent.futures import ThreadPoolExecutor
 
+    from ..sandbox.checker import await_verdict
+
     language = LANGUAGES.get(tasks[0].problem.language)
 
     def verdict_of(program: Program, prepared: Future[None]) -> Verdict:
