@@ -152,7 +152,7 @@ def test_an_adapter_is_asked_on_its_base_and_remembered_by_the_weights_of_both(t
     first = DIFFICULTIES.get("loss")(model=str(folder)).identity
     shutil.copy(other / "model.safetensors", below / "model.safetensors")
     assert DIFFICULTIES.get("loss")(model=str(folder)).identity != first
-    with pytest.raises(DataError, match="the base is not the one that this adapter was trained on"):
+    with pytest.raises(DataError, match="the base differs from the one that this adapter was trained on"):
         loss(folder)  # asked anew, not answered from what is remembered of another base
 
 
@@ -164,7 +164,7 @@ def test_an_adapter_may_stand_on_a_model_of_the_hub(tmp_path, hub):
 
 def test_an_adapter_that_stands_on_itself_is_told(tmp_path):
     folder = adapter(tmp_path / "adapter", base(tmp_path / "below"), named=str(tmp_path / "adapter"))
-    with pytest.raises(DataError, match="this adapter stands on itself"):
+    with pytest.raises(DataError, match="bases of this adapter form a cycle"):
         places_of(str(folder))
 
 

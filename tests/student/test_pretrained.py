@@ -236,7 +236,7 @@ def test_an_adapter_on_another_base_is_refused(bases: dict[str, Path], samples: 
     )
     fit(samples, tmp_path, settings(moved, lora=LORA))
     base(moved, seed=1)
-    with pytest.raises(DataError, match="not the one that this adapter was trained on"):
+    with pytest.raises(DataError, match="differs from the one that this adapter was trained on"):
         load_student(tmp_path / "stage" / "model")
     with pytest.raises(RunFolderError, match="of another model"):
         fit(samples, tmp_path, settings(moved, lora=LORA))
@@ -298,7 +298,7 @@ def test_a_base_that_cannot_be_used_is_one_clear_line(bases: dict[str, Path], tm
         str(tmp_path / "empty"): "no config.json",
         str(tmp_path / "nowhere"): "no such model",
         str(tmp_path / "broken.gguf"): "cannot be opened",
-        str(tmp_path / "text.gguf"): "no GGUF file",
+        str(tmp_path / "text.gguf"): "not a GGUF file",
         "somebody/no-such-model": "hf download somebody/no-such-model",
     }
     for given, line in refused.items():
