@@ -7,14 +7,13 @@ with learned positions, exact GELU, an MLP of four times the width, LayerNorm wi
 Only the projection after attention and the head have a bias; the other biases of GPT-2 stay zero and are not trained.
 Initial weights are torch's defaults.
 
-A saved ``paper`` folder is a plain GPT-2: an equivalent bias of the last norm replaces the bias of the head (``W β = b``
+A saved ``paper`` folder is a plain GPT-2: an equivalent bias of the last norm replaces that of the head (``W β = b``
 has an exact solution, since there are no more tokens than dimensions), so other programs compute the same logits.
-``head.safetensors`` holds the exact bias of the head; ``open_causal`` restores it, so that training resumes exactly.
+``head.safetensors`` holds the exact bias of the head; ``opening.open_weights`` restores it for further training.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
-    AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -37,10 +35,11 @@ from transformers.pytorch_utils import Conv1D
 from ..errors import RecipeError
 from .presets import PRESETS, Shape
 
-__all__ = ["PublishedGPT", "create", "freeze", "open_causal", "trainable_parameters"]
+__all__ = ["PublishedGPT", "create", "freeze", "trainable_parameters"]
 
 
 HEAD = "head.safetensors"
+"""File of a ``paper`` model folder with the exact bias of the head."""
 BIAS = "lm_head.bias"
 
 
@@ -102,22 +101,6 @@ class PublishedGPT(GPT2LMHeadModel):  # type: ignore[misc]
     def is_trained(name: str) -> bool:
         """Whether the published model has the parameter ``name``; the remaining biases of GPT-2 stay zero."""
         return not name.endswith(".bias") or name.endswith("attn.c_proj.bias") or name == BIAS
-
-
-def open_causal(folder: str | Path, **options: Any) -> Any:
-    """The causal model in ``folder`` or of that name on the hub, as ``AutoModelForCausalLM`` opens it."""
-    if _is_published(Path(folder)):
-        return PublishedGPT.from_pretrained(folder, **options)
-    return AutoModelForCausalLM.from_pretrained(folder, **options)
-
-
-def _is_published(folder: Path) -> bool:
-    try:
-        return (folder / HEAD).is_file() and json.loads((folder / "config.json").read_text("utf-8"))[
-            "head_bias"
-        ] is True
-    except (OSError, ValueError, KeyError, TypeError):
-        return False  # opening the folder reports the fault
 
 
 def create(preset: str, *, vocabulary: int, context: int, special: dict[str, Any], seed: int) -> PreTrainedModel:

@@ -23,7 +23,12 @@ MOST_LAYERS = 4096
 LARGEST_JSON = 256 << 20
 """Bytes; tokenizers of large vocabularies reach 40 MB, and their settings far less."""
 _COUNT_KEYS = re.compile(r"n_layers?|(\w+_)?layers|num_(\w+_)?experts|n_(\w+_)?experts")
-_IMPLEMENTATION_KEYS = ("attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation")
+_IMPLEMENTATION_KEYS = (
+    "attn_implementation",
+    "_attn_implementation",
+    "experts_implementation",
+    "_experts_implementation",
+)
 
 
 def read_model_json(path: Path) -> dict[str, Any]:
@@ -67,7 +72,12 @@ def check_model_file(file: Path, where: object = None) -> None:
 
 def _check_settings(settings: dict[str, Any], where: object) -> None:
     for key, value in _entries(settings):
-        if isinstance(value, int) and not isinstance(value, bool) and _COUNT_KEYS.fullmatch(key) and value > MOST_LAYERS:
+        if (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and _COUNT_KEYS.fullmatch(key)
+            and value > MOST_LAYERS
+        ):
             raise _size_error(key, value, where)
         names = value.values() if isinstance(value, dict) else [value]
         if key in _IMPLEMENTATION_KEYS and any(isinstance(name, str) and "/" in name for name in names):

@@ -115,7 +115,7 @@ def keep_memory() -> bool:
     """Have glibc retain freed CPU memory for later tensors; return whether the allocator accepted the options.
 
     By default glibc returns large blocks to the system, and each step faults the same pages in again: a tenth of the
-    step time of a small model, or more (docs/log.md). The cost: the process keeps its peak size. Nothing changes without
+    step time of a small model, or more (docs/log.md). The process keeps its peak size. Nothing changes without
     glibc, or when the environment configures the allocator (``MALLOC_…``, ``GLIBC_TUNABLES``).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if platform.libc_ver()[0] == "glibc" else None

@@ -31,7 +31,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         """Allocate the buffers, whose rows, heads and sizes are those of the first keys and values."""
         super().lazy_initialization(key_states, value_states)
         self._buffers = [
-            states.new_empty((*states.shape[:2], self.capacity, states.shape[3])) for states in (key_states, value_states)
+            states.new_empty((*states.shape[:2], self.capacity, states.shape[3]))
+            for states in (key_states, value_states)
         ]
 
     def update(

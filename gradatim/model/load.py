@@ -321,7 +321,9 @@ def _base_tensors(model: Any) -> dict[str, torch.Tensor]:
 
 def _check_targets(model: Any, targets: tuple[str, ...]) -> None:
     linear_types = (torch.nn.Linear, Conv1D)
-    layer_names = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, linear_types)})
+    layer_names = sorted(
+        {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, linear_types)}
+    )
     unknown = [target for target in targets if target not in layer_names]
     if unknown:
         raise DataError(
@@ -362,7 +364,7 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> Load
     """The model and tokenizer in ``folder``, in evaluation mode on ``device``.
 
     Weights on a CPU are fp32: in bf16 several tokens often have equal probability, and the choice among them would
-    depend on the batch. Raises ``DataError`` when the folder is missing, is not a model folder, or its files are broken.
+    depend on the batch. Raises ``DataError`` when the folder is missing, not a model folder, or its files are broken.
     """
     keep_memory()
     folder = Path(folder)

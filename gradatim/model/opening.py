@@ -1,6 +1,6 @@
 """Configuration, tokenizer and weights of a model folder, opened without running code from the folder.
 
-The only module that calls ``from_pretrained``, always with ``trust_remote_code=False``. Without it, transformers prompts
+The only module that calls ``from_pretrained``, always with ``trust_remote_code=False``. Otherwise transformers prompts
 on the terminal, and a ``y`` on standard input runs the Python files of the folder.
 """
 
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..errors import DataError
-from .architecture import open_causal
-from .files import check_model_file, check_model_folder
+from .architecture import HEAD, PublishedGPT
+from .files import check_model_file, check_model_folder, read_model_json
 
 __all__ = ["open_config", "open_peft", "open_tokenizer_of", "open_weights"]
 
@@ -35,7 +35,16 @@ def open_tokenizer_of(name: str | Path, **options: Any) -> Any:
 def open_weights(name: str | Path, **options: Any) -> Any:
     """The causal model in the folder or hub model ``name``. Pickled weights are restricted to tensors."""
     with _safe_opening(name, options):
-        return open_causal(name, trust_remote_code=False, weights_only=True, **options)
+        model_class = PublishedGPT if _is_published(Path(name)) else AutoModelForCausalLM
+        return model_class.from_pretrained(name, trust_remote_code=False, weights_only=True, **options)
+
+
+def _is_published(folder: Path) -> bool:
+    try:
+        settings = read_model_json(folder / "config.json") if (folder / HEAD).is_file() else {}
+    except (OSError, ValueError):
+        return False  # opening the folder reports the fault
+    return settings.get("head_bias") is True
 
 
 def open_peft(model: Any, folder: Path, *, trainable: bool) -> Any:

@@ -314,7 +314,13 @@ def token_key(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     digest = hashlib.blake2b(rules.encode(), digest_size=8)
-    settings = [tokenizer.chat_template, tokenizer.eos_token_id, tokenizer.pad_token_id, asdict(form_of(tokenizer)), CODEC]
+    settings = [
+        tokenizer.chat_template,
+        tokenizer.eos_token_id,
+        tokenizer.pad_token_id,
+        asdict(form_of(tokenizer)),
+        CODEC,
+    ]
     settings += ["closed thinking"] if opens_thinking(tokenizer) else []
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     return digest.hexdigest()
