@@ -146,21 +146,21 @@ class Token:
             greedy=self.protocol == "greedy",
             seed=seed,
             batch=self.batch,
-            given=given,
+            prefixes=given,
             events=events,
             task=f"token ({self.protocol})",
         )
         vocabulary = Vocabulary(student.tokenizer)
         attempts = []
         for row, prompt, text, found in zip(map(int, rows), prompts, texts, predictions, strict=True):
-            passed = int((found.truth == found.chosen).sum())
-            unasked = found.total - len(found.chosen)
+            passed = int((found.truth == found.predicted).sum())
+            unasked = found.total - len(found.predicted)
             invalid = unasked if found.finish == "unknown_character" else 0
-            said = vocabulary.text(found.chosen.tolist(), found.before)
+            said = vocabulary.text(found.predicted.tolist(), found.before)
             if not self.chat and len(found.before):
                 prompt = vocabulary.text(found.before.tolist())
                 said = prompt + said
-            failed = len(found.chosen) - passed
+            failed = len(found.predicted) - passed
             attempts.append(Attempt(row, prompt, text, said, passed, failed, unasked - invalid, invalid))
         return tally("token", self.protocol, samples, attempts, started=started)
 
@@ -224,7 +224,7 @@ class Line:
             student.model,
             student.tokenizer,
             [question.prefix for question in asked],
-            given=None if before is None else [before[question.row] for question in asked],
+            prefixes=None if before is None else [before[question.row] for question in asked],
             # A character may take as many tokens as it has bytes, and a text that begins may have a token before it.
             limits=[len(question.truth.encode("utf-8", "surrogatepass")) + self.chat for question in asked],
             greedy=self.protocol == "greedy",

@@ -310,7 +310,7 @@ def _written(student: Any, questions: Sequence[Question], how: Writing) -> Itera
                 seed=how.seed,
                 stop=() if how.chat else some[0].stop,
                 heal=not how.chat,
-                places=[question.number * DRAWS + question.draw for question in some],
+                indices=[question.number * DRAWS + question.draw for question in some],
                 batch=how.batch,
             )
             # With the tag that the prompt opened, readers tell thinking that was cut off from an answer.

@@ -110,7 +110,7 @@ class Output:
             [shaped[place] for place in whole],
             limits=[limits[place] for place in whole],
             drafts=[answers[place] for place in whole],
-            places=whole,
+            indices=whole,
         )
         for place, text in zip(whole, texts, strict=True):
             attempts[place] = self._judge(int(rows[place]), prompts[place], answers[place], text)

@@ -119,7 +119,7 @@ class LocalChat:
                 limits=[request.max_tokens for request in requests],
                 greedy=temperature == 0,
                 seed=self.seed,
-                places=[_place(request) for request in requests],
+                indices=[_place(request) for request in requests],
                 batch=self.batch,
             )
         written = [each.text for each in done]

@@ -185,7 +185,7 @@ def test_prompts_that_begin_one_text_are_read_once_and_answered_as_if_alone(mode
     prompts = [text[:end] for end in (3, 9, 9, 17, 24)] + ["h" + text[:5], "ab", text[:9]]
     drafts = [text[len(prompt) : end] for prompt, end in zip(prompts, (9, 17, 13, 24, 30), strict=False)] + ["", "", ""]
     alone = [
-        complete(model, tokenizer, [prompt], limits=8, greedy=greedy, seed=3, places=[place])[0]
+        complete(model, tokenizer, [prompt], limits=8, greedy=greedy, seed=3, indices=[place])[0]
         for place, prompt in enumerate(prompts)
     ]
     with Reads(model) as reads:
@@ -244,10 +244,10 @@ def test_a_place_tells_random_numbers_apart(gpt2, tokenizer):
     prompts = prompts_of_many_lengths()
     every = complete(gpt2, tokenizer, prompts, limits=10, greedy=False, seed=8)
     some = [11, 3, 20]
-    again = complete(gpt2, tokenizer, [prompts[n] for n in some], limits=10, greedy=False, seed=8, places=some)
+    again = complete(gpt2, tokenizer, [prompts[n] for n in some], limits=10, greedy=False, seed=8, indices=some)
     assert again == [every[n] for n in some]
-    with pytest.raises(ValueError, match="3 places do not fit"):
-        complete(gpt2, tokenizer, prompts, limits=10, places=some)
+    with pytest.raises(ValueError, match="different lengths: .*3 indices"):
+        complete(gpt2, tokenizer, prompts, limits=10, indices=some)
 
 
 def test_the_same_seed_gives_the_same_texts_and_another_others(gpt2, tokenizer):
@@ -405,24 +405,24 @@ def test_predictions_are_the_likeliest_token_after_every_prefix(model, tokenizer
         assert found.total == len(numbers) - 1
         with torch.no_grad():
             for place in range(1, len(numbers)):
-                assert found.chosen[place - 1] == int(model(torch.tensor([numbers[:place]])).logits[0, -1].argmax())
+                assert found.predicted[place - 1] == int(model(torch.tensor([numbers[:place]])).logits[0, -1].argmax())
 
 
 def test_sampled_predictions_do_not_depend_on_the_batch(gpt2, tokenizer):
     lines = prompts_of_many_lengths(30)
     one, many = (predict_next(gpt2, tokenizer, lines, greedy=False, seed=3, batch=size) for size in (1, 30))
-    assert [p.chosen.tolist() for p in one] == [p.chosen.tolist() for p in many]
+    assert [p.predicted.tolist() for p in one] == [p.predicted.tolist() for p in many]
 
 
 def test_predictions_beyond_the_context_are_counted_but_not_made(gpt2, tokenizer):
     long, unknown, short = predict_next(gpt2, tokenizer, ["a" * (CONTEXT + 10), "aé1", "a"])
-    assert (long.finish, long.total, len(long.chosen), len(long.truth)) == (
+    assert (long.finish, long.total, len(long.predicted), len(long.truth)) == (
         "too_long",
         CONTEXT + 9,
         CONTEXT,
         CONTEXT,
     )
-    assert (unknown.finish, unknown.total, len(unknown.chosen)) == ("unknown_character", 2, 0)
+    assert (unknown.finish, unknown.total, len(unknown.predicted)) == ("unknown_character", 2, 0)
     assert (short.finish, short.total) == ("done", 0)
 
 

@@ -134,10 +134,10 @@ def test_a_chat_is_answered_as_it_was_learnt(chatting: LoadedStudent) -> None:
 def test_a_prompt_is_not_cut_back_into_the_template(chatting: LoadedStudent) -> None:
     model, tokenizer = chatting.model, chatting.tokenizer
     given = [shaper(tokenizer)(prompt) for prompt, _ in ANSWERS]
-    found = complete(model, tokenizer, [""] * len(ANSWERS), given=given, limits=60, heal=True)
+    found = complete(model, tokenizer, [""] * len(ANSWERS), prefixes=given, limits=60, heal=True)
     assert [one.text for one in found] == [answer for _, answer in ANSWERS]
-    with pytest.raises(ValueError, match="do not fit"):
-        complete(model, tokenizer, [""], given=given, limits=1)
+    with pytest.raises(ValueError, match="different lengths"):
+        complete(model, tokenizer, [""], prefixes=given, limits=1)
 
 
 def test_an_attempt_is_read_with_the_tokens_that_were_written(answering: LoadedStudent) -> None:
