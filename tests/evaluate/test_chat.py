@@ -91,7 +91,7 @@ def test_line_asks_for_every_line_of_the_answer_after_the_rendered_prompt(studen
     complete = decode.complete
 
     def listening(model, tokenizer, prompts, **how):
-        heard.extend(zip(how["given"], prompts, strict=True))
+        heard.extend(zip(how["prefixes"], prompts, strict=True))
         return complete(model, tokenizer, prompts, **how)
 
     monkeypatch.setattr(decode, "complete", listening)

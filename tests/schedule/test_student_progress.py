@@ -62,8 +62,8 @@ def test_losses_and_right_answers_are_those_of_each_sample_by_itself(asked: tupl
     expected = [alone(student, encoded, row) for row in rows]
     assert np.array_equal(read.rows, rows)
     assert read.loss == pytest.approx([loss for loss, _ in expected], abs=1e-3)
-    assert read.right.tolist() == [right for _, right in expected]
-    assert {True, False} == set(read.right.tolist())
+    assert read.correct.tolist() == [right for _, right in expected]
+    assert {True, False} == set(read.correct.tolist())
     assert read.tokens.tolist() == [len(encoded.sample(row)) - encoded.answer_starts[row] for row in rows]
 
 
@@ -119,7 +119,7 @@ def test_what_is_measured_is_what_was_asked_for(asked: tuple[LoadedStudent, Enco
     assert list(progress) == ["easy"]  # no validation sample is hard
     read = read_answers(student, encoded, np.arange(8))
     assert progress["easy"]["loss"] == pytest.approx(read.loss.sum() / read.tokens.sum())
-    assert progress["easy"]["right"] == pytest.approx(read.right.mean())
+    assert progress["easy"]["right"] == pytest.approx(read.correct.mean())
     assert progress["easy"]["samples"] == 8
     assert not path.exists()
     assert found(Needs(sample_loss=True, probe=5)) == {"progress": {}, "probed": 5}

@@ -246,7 +246,7 @@ def test_a_place_tells_random_numbers_apart(gpt2, tokenizer):
     some = [11, 3, 20]
     again = complete(gpt2, tokenizer, [prompts[n] for n in some], limits=10, greedy=False, seed=8, indices=some)
     assert again == [every[n] for n in some]
-    with pytest.raises(ValueError, match="different lengths: .*3 indices"):
+    with pytest.raises(ValueError, match=r"different lengths: .*3 indices"):
         complete(gpt2, tokenizer, prompts, limits=10, indices=some)
 
 
