@@ -29,6 +29,7 @@ __all__ = [
     "Feedback",
     "Fitted",
     "Mixture",
+    "Model",
     "Needs",
     "Probe",
     "Schedule",
@@ -336,9 +337,23 @@ class Student(Protocol):
         ...
 
 
+class Model(Protocol):
+    """A loaded model: a Hugging Face causal model with its tokenizer."""
+
+    @property
+    def model(self) -> Any:
+        """The causal model, a ``transformers.PreTrainedModel``."""
+        ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of its training, with an end token."""
+        ...
+
+
 class Suite(Protocol):
     """An evaluation: a student and a fixed table in, counts out."""
 
-    def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
+    def __call__(self, student: Model, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
         """Deterministic for the same student, samples and seed."""
         ...

@@ -21,11 +21,10 @@ import torch
 
 from ..errors import RunFolderError
 from ..model.hardware import reproducible
-from ..model.load import LoadedStudent
 from ..model.tokenizer import Encoded
 from ..record import write_atomically
 from ..schedule import Bands, probe_rows
-from ..stage import BandProgress, Event, Events, Needs, Probe, ignore_events
+from ..stage import BandProgress, Event, Events, Model, Needs, Probe, ignore_events
 from ..training.batches import IGNORE
 from ..training.losses import token_losses
 
@@ -55,7 +54,7 @@ class AnswerScores:
 
 def measure(
     needs: Needs,
-    student: LoadedStudent,
+    student: Model,
     samples: Encoded,
     validation: Encoded,
     bands: Bands,
@@ -84,7 +83,7 @@ def measure(
 
 
 def read_answers(
-    student: LoadedStudent, samples: Encoded, rows: Ints, *, task: str = "read answers", events: Events = ignore_events
+    student: Model, samples: Encoded, rows: Ints, *, task: str = "read answers", events: Events = ignore_events
 ) -> AnswerScores:
     """Score the answers of ``rows`` of ``samples``, encoded by the student's tokenizer; too long ones are excluded.
 
@@ -109,7 +108,7 @@ def read_answers(
 
 
 def band_progress(
-    student: LoadedStudent,
+    student: Model,
     validation: Encoded,
     band_indices: npt.NDArray[np.int8],
     names: tuple[str, ...],
@@ -167,7 +166,7 @@ def _batches(sizes: Ints, max_tokens: int) -> Iterator[Ints]:
 
 
 def _answer_losses(
-    student: LoadedStudent, samples: Encoded, rows: Ints, width: int
+    student: Model, samples: Encoded, rows: Ints, width: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """The summed loss of each answer, and whether each of its tokens is the most probable one."""
     inputs = np.zeros((rows.size, width - 1), dtype=np.int64)
