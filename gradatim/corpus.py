@@ -109,7 +109,7 @@ class Corpus:
 
             own = open_tokenizer(model, events)
             return self._encoded(f"base-{token_key(own)}", lambda: own)
-        from .model.tokenizer import bpe_tokenizer, character_tokenizer, lexical_tokenizer, parts_of, texts_of
+        from .model.tokenizer import bpe_tokenizer, character_tokenizer, lexical_tokenizer, separate_texts, texts_of
 
         kind = model.tokenizer + ("" if model.tokenizer == "character" else str(model.vocabulary))
 
@@ -118,7 +118,7 @@ class Corpus:
                 return Corpus(self.first, {}).tokens(model, events)[0]
             # Characters come from every part: a test program must not fail for a letter training lacks.
             parts: tuple[Part, ...] = ("train", "validation", "test")
-            texts = (text for part in parts for text in parts_of(self.table(part)))
+            texts = (text for part in parts for text in separate_texts(self.table(part)))
             makers: dict[str, Callable[[], Any]] = {
                 "character": lambda: character_tokenizer(texts),
                 "lexical": lambda: lexical_tokenizer(texts, model.vocabulary),

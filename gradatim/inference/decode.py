@@ -29,10 +29,17 @@ import numpy.typing as npt
 import torch
 from transformers.cache_utils import Cache
 
-from ..model.kv_cache import additive, in_window, keeps_everything, memory_for, window_of, without
+from ..model.kv_cache import (
+    additive_mask,
+    compact_order,
+    kv_cache_for,
+    sliding_window_of,
+    supports_masking,
+    window_mask,
+)
 from ..model.vocabulary import Vocabulary
 from ..stage import Event, Events, ignore_events
-from .onednn_linear import at_rest
+from .onednn_linear import evaluation_mode
 
 __all__ = ["Completion", "Finish", "Prediction", "Settled", "complete", "padded", "predict_next", "uniforms"]
 
@@ -114,7 +121,7 @@ def complete(
         raise ValueError(f"different lengths: {counts}")
     decoder = _Decoder(model, Vocabulary(tokenizer, stop), None if greedy else seed, indices, settled, heal)
     # Without a complete KV cache, padding and rejected drafts would count as past tokens: equal lengths and no drafts.
-    mixed_lengths = keeps_everything(model)
+    mixed_lengths = supports_masking(model)
     completions: dict[int, Completion] = {}
     rows: list[_Row] = []
     encoded = decoder.encode_prompts(prompts, prefixes)
@@ -123,7 +130,7 @@ def complete(
             completions[index] = row
         else:
             rows.append(row)
-    with at_rest(model):
+    with evaluation_mode(model):
         events(Event("start", task, len(completions), len(prompts)))
         for results in decoder.work(rows, batch or _batch_size(model), mixed_lengths):
             completions.update(results)
@@ -169,7 +176,7 @@ def predict_next(
         else:
             rows.append(_Row(index, tokens, _EMPTY, len(tokens) - 1, "limit"))
     size = batch or _batch_size(model)
-    with at_rest(model):
+    with evaluation_mode(model):
         events(Event("start", task, len(predictions), len(texts)))
         for group in _groups(_prefills(rows, share=False), size, True, tokens=_read_at_once(model)):
             predictions.update(_predict_group(model, [prefill.rows[0] for prefill in group], None if greedy else seed))
@@ -299,7 +306,7 @@ class _Decoder:
         """Read the texts, then generate until all rows have ended; a row leaves the batch when it ends."""
         rows = [row for prefill in prefills for row in prefill.rows]
         width = max(len(prefill.tokens) for prefill in prefills)
-        cache = memory_for(self.model, width + max(row.limit for row in rows))
+        cache = kv_cache_for(self.model, width + max(row.limit for row in rows))
         draws = self._draws_of(rows)
         # The cache row of each row: initially that of its text, which rows may share.
         cache_rows = _text_indices(prefills)
@@ -316,7 +323,7 @@ class _Decoder:
                 for row, completion in zip(rows, completions, strict=True)
                 if completion is not None
             )
-            active = without([completion is not None for completion in completions])
+            active = compact_order([completion is not None for completion in completions])
             if not active:
                 return
             if shared or len(active) < len(rows):
@@ -396,12 +403,12 @@ class _Decoder:
 
         Invisible columns may lie between visible ones, so a window covers the last visible columns.
         """
-        window = window_of(self.model)
+        window = sliding_window_of(self.model)
         if not window:
             return visible
         dtype = self.model.dtype
-        visible_by_type = {"full_attention": visible, "sliding_attention": in_window(visible, window)}
-        return {name: additive(mask[:, None, None], dtype) for name, mask in visible_by_type.items()}
+        visible_by_type = {"full_attention": visible, "sliding_attention": window_mask(visible, window)}
+        return {name: additive_mask(mask[:, None, None], dtype) for name, mask in visible_by_type.items()}
 
 
 def _predict_group(model: Any, rows: list[_Row], seed: int | None) -> Iterator[tuple[int, Prediction]]:

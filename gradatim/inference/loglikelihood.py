@@ -29,7 +29,7 @@ from ..model.load import load_model
 from ..model.prompt_format import form_of, templated
 from ..model.vocabulary import Vocabulary
 from .decode import padded
-from .onednn_linear import at_rest
+from .onednn_linear import evaluation_mode
 
 __all__ = [
     "Continuation",
@@ -111,7 +111,7 @@ def log_likelihoods(
     """
     # The last token is a target, not an input.
     lengths = [len(continuation.tokens) - 1 for continuation in continuations]
-    with at_rest(model):
+    with evaluation_mode(model):
         for group in _groups(model, lengths, int(model.config.vocab_size), batch):
             tokens = padded([continuations[index].tokens[:-1] for index in group]).to(model.device)
             logits = model(tokens, use_cache=False).logits
@@ -138,7 +138,7 @@ def attention_scores(
     lengths = [len(continuation.tokens) for continuation in continuations]
     config = model.config
     weights_per_token = int(getattr(config, "num_hidden_layers", 1)) * int(getattr(config, "num_attention_heads", 1))
-    with at_rest(model), _eager_attention(model):
+    with evaluation_mode(model), _eager_attention(model):
         for group in _groups(model, lengths, weights_per_token * max(lengths, default=1), batch):
             tokens = padded([continuations[index].tokens for index in group]).to(model.device)
             layers = model(tokens, use_cache=False, output_attentions=True).attentions

@@ -2,7 +2,7 @@
 
 torch computes fp32 products on a CPU with MKL, which uses only AVX2 on AVX-512 processors of other vendors. oneDNN, a
 part of torch, uses AVX-512 and weights that are packed once for many products: for the shapes of a small model it is
-more than twice as fast on such a processor. Within ``quick_products`` all plain linear layers of a model
+more than twice as fast on such a processor. Within ``onednn_products`` all plain linear layers of a model
 (``torch.nn.Linear`` and the ``Conv1D`` of transformers) use it.
 
 The precision stays fp32. The order of a sum may differ, which changes the last bits, as another batch size does.
@@ -18,14 +18,14 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
-__all__ = ["at_rest", "quick_products"]
+__all__ = ["evaluation_mode", "onednn_products"]
 
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 
 
 @contextmanager
-def quick_products(model: Any) -> Iterator[None]:
+def onednn_products(model: Any) -> Iterator[None]:
     """Use oneDNN for the linear layers of ``model`` within the context, on processors where it is faster.
 
     The weights must not change within the context.
@@ -73,12 +73,12 @@ _ROWS = 2048
 
 
 @contextmanager
-def at_rest(model: Any) -> Iterator[None]:
-    """Evaluation mode without gradients, with ``quick_products``; the model's mode is restored on exit."""
+def evaluation_mode(model: Any) -> Iterator[None]:
+    """Evaluation mode without gradients, with ``onednn_products``; the model's mode is restored on exit."""
     training = model.training
     model.eval()
     try:
-        with torch.no_grad(), quick_products(model):
+        with torch.no_grad(), onednn_products(model):
             yield
     finally:
         model.train(training)

@@ -1,8 +1,8 @@
 """Preallocated KV cache for batched decoding, and attention masks for models with sliding windows.
 
 The cache of transformers copies all its keys and values for each new token: a quarter of the decoding time of a small
-model. A ``RoomyLayer`` allocates the memory of a batch once and writes each token in place; when sequences end, the
-last rows fill the gaps and no other row is copied. ``inference.decode`` handles prompts and tokens.
+model. A ``PreallocatedLayer`` allocates the memory of a batch once and writes each token in place; when sequences end,
+the last rows fill the gaps and no other row is copied. ``inference.decode`` handles prompts and tokens.
 """
 
 from __future__ import annotations
@@ -13,10 +13,18 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
-__all__ = ["RoomyLayer", "additive", "in_window", "keeps_everything", "memory_for", "window_of", "without"]
+__all__ = [
+    "PreallocatedLayer",
+    "additive_mask",
+    "compact_order",
+    "kv_cache_for",
+    "sliding_window_of",
+    "supports_masking",
+    "window_mask",
+]
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values of one layer, with memory for ``capacity`` columns.
 
     ``keys`` and ``values`` (rows, heads, columns, size) are views of the used part of the buffers, so for the rest of
@@ -68,14 +76,14 @@ class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         return keys, values
 
 
-def memory_for(model: Any, columns: int) -> Cache:
+def kv_cache_for(model: Any, columns: int) -> Cache:
     """An empty cache for ``columns`` tokens; the one of transformers for models without a complete KV cache."""
-    if not keeps_everything(model):
+    if not supports_masking(model):
         return DynamicCache(config=model.config)
-    return Cache(layers=[RoomyLayer(columns) for _ in range(model.config.num_hidden_layers)])
+    return Cache(layers=[PreallocatedLayer(columns) for _ in range(model.config.num_hidden_layers)])
 
 
-def keeps_everything(model: Any) -> bool:
+def supports_masking(model: Any) -> bool:
     """Whether a complete KV cache with one mask per kind of layer is correct for the model. It is not for recurrent
     layers, nor for sliding windows of models that take one mask for all layers.
     """
@@ -85,7 +93,7 @@ def keeps_everything(model: Any) -> bool:
     return layer_types <= {"full_attention", "sliding_attention"}
 
 
-def window_of(model: Any) -> int:
+def sliding_window_of(model: Any) -> int:
     """The number of tokens that a sliding-window layer attends to, the current token included; 0 for a model without
     such layers. A model with them takes one mask per kind of layer.
     """
@@ -93,17 +101,17 @@ def window_of(model: Any) -> int:
     return int(model.config.sliding_window) if "sliding_attention" in layer_types else 0
 
 
-def in_window(visible: torch.Tensor, window: int) -> torch.Tensor:
+def window_mask(visible: torch.Tensor, window: int) -> torch.Tensor:
     """The last ``window`` of the ``visible`` columns of each query (bool, shape (…, columns))."""
     return visible & (visible.flip(-1).cumsum(-1).flip(-1) <= window)
 
 
-def additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """An additive attention mask: 0 where ``visible``, the minimum of ``dtype`` elsewhere."""
     return torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
 
 
-def without(ended: list[bool]) -> list[int]:
+def compact_order(ended: list[bool]) -> list[int]:
     """The active rows in an order that moves as few as possible: the last rows fill the gaps."""
     active = [row for row, end in enumerate(ended) if not end]
     count = len(active)

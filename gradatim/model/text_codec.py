@@ -35,15 +35,15 @@ __all__ = [
     "TextCodec",
     "Tokens",
     "codec_of",
-    "marks_words",
-    "parts_of_rules",
-    "prefix_of",
+    "has_word_markers",
+    "merges_leading_space",
+    "prefix_space",
     "renamed_copy",
-    "spares_spaces",
+    "rule_objects",
 ]
 
 
-def parts_of_rules(component: Any) -> Iterator[dict[str, Any]]:
+def rule_objects(component: Any) -> Iterator[dict[str, Any]]:
     """The JSON objects of a tokenizer component and of its nested components."""
     if component is None:
         return
@@ -61,19 +61,19 @@ def _nested(node: Any) -> Iterator[dict[str, Any]]:
             yield from _nested(value)
 
 
-def prefix_of(backend: Tokenizer | None) -> Literal["", "first", "always"]:
+def prefix_space(backend: Tokenizer | None) -> Literal["", "first", "always"]:
     """The prefix space of a tokenizer: none, before the beginning of a text only, or also after control tokens."""
     if backend is None:
         return ""
     schemes = {
-        _scheme(rule) for component in (backend.normalizer, backend.pre_tokenizer) for rule in parts_of_rules(component)
+        _scheme(rule) for component in (backend.normalizer, backend.pre_tokenizer) for rule in rule_objects(component)
     }
     return "always" if "always" in schemes else "first" if "first" in schemes else ""
 
 
-def spares_spaces(backend: Tokenizer | None) -> bool:
+def merges_leading_space(backend: Tokenizer | None) -> bool:
     """Whether a text that begins with a space gets no second one as prefix."""
-    rules = [] if backend is None else [*parts_of_rules(backend.normalizer), *parts_of_rules(backend.pre_tokenizer)]
+    rules = [] if backend is None else [*rule_objects(backend.normalizer), *rule_objects(backend.pre_tokenizer)]
     return all(rule["type"] != "Prepend" for rule in rules)
 
 
@@ -85,7 +85,7 @@ def _scheme(rule: Mapping[str, Any]) -> str:
     return "always" if rule["type"] == "ByteLevel" and rule.get("add_prefix_space") else "never"
 
 
-def marks_words(backend: Tokenizer | None) -> bool:
+def has_word_markers(backend: Tokenizer | None) -> bool:
     """Whether tokens carry markers for the inside or the end of a word; assumed without a ``tokenizers`` backend."""
     if backend is None:
         return True
@@ -152,10 +152,10 @@ class TextCodec:
         self._unknown = (tokenizer.unk_token_id, tokenizer.unk_token)
         self.controls = frozenset(self._names.values()) - {tokenizer.unk_token_id}
         self._backend: Tokenizer | None = getattr(tokenizer, "backend_tokenizer", None)
-        self.prefix = prefix_of(self._backend)
-        self._keeps_one_space = bool(self.prefix) and spares_spaces(self._backend)
-        decoders = {rule["type"] for rule in parts_of_rules(getattr(self._backend, "decoder", None))}
-        self._joint = marks_words(self._backend) or not decoders or not decoders.isdisjoint(_SPACING_DECODERS)
+        self.prefix = prefix_space(self._backend)
+        self._keeps_one_space = bool(self.prefix) and merges_leading_space(self._backend)
+        decoders = {rule["type"] for rule in rule_objects(getattr(self._backend, "decoder", None))}
+        self._joint = has_word_markers(self._backend) or not decoders or not decoders.isdisjoint(_SPACING_DECODERS)
         self._direct = not (self._joint or decoders & {"Strip", "Metaspace"})
         self._tail = lru_cache(maxsize=4096)(self._complete_tail)
 

@@ -40,10 +40,10 @@ __all__ = [
     "character_tokenizer",
     "encode_table",
     "lexical_tokenizer",
-    "parts_of",
-    "spelt",
+    "separate_texts",
     "texts_of",
-    "wrapped",
+    "transformers_tokenizer",
+    "vocabulary_characters",
 ]
 
 
@@ -82,7 +82,7 @@ def lexical_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokeni
     backend = Tokenizer(models.WordPiece(token_ids, continuing_subword_prefix="", max_input_chars_per_word=2**31))
     backend.pre_tokenizer = split
     backend.decoder = decoders.Fuse()
-    return wrapped(backend)
+    return transformers_tokenizer(backend)
 
 
 PAD, EOS = "<pad>", "<eos>"
@@ -172,7 +172,7 @@ def character_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.WordLevel(vocabulary))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     backend.decoder = decoders.Fuse()
-    return wrapped(backend)
+    return transformers_tokenizer(backend)
 
 
 def bpe_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -194,10 +194,10 @@ def bpe_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerF
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
-    return wrapped(backend)
+    return transformers_tokenizer(backend)
 
 
-def wrapped(backend: Tokenizer) -> PreTrainedTokenizerFast:
+def transformers_tokenizer(backend: Tokenizer) -> PreTrainedTokenizerFast:
     """The Hugging Face tokenizer of a backend whose vocabulary contains ``PAD`` and ``EOS``."""
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
@@ -222,7 +222,7 @@ def texts_of(samples: pa.Table) -> Iterator[str]:
         yield from _joined(batch, "").to_pylist()
 
 
-def parts_of(samples: pa.Table) -> Iterator[str]:
+def separate_texts(samples: pa.Table) -> Iterator[str]:
     """Prompts and answers as separate texts, rejected answers and attempts included: training text of a tokenizer."""
     for batch in _columns(samples).to_batches(max_chunksize=_ROWS):
         for name in ("prompt", "answer"):
@@ -421,7 +421,7 @@ def _by_tokenizer(
     return tokens, lengths, starts
 
 
-def spelt(tokenizer: Any) -> frozenset[str] | None:
+def vocabulary_characters(tokenizer: Any) -> frozenset[str] | None:
     """The characters in the vocabulary of a tokenizer without ``<unk>``; None when it can encode any text."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or not isinstance(backend.model, models.WordLevel | models.WordPiece):
@@ -434,7 +434,7 @@ def spelt(tokenizer: Any) -> frozenset[str] | None:
 
 def _check_characters(tokenizer: Any, prompts: Sequence[str], answers: Sequence[str], first: int) -> None:
     """Raise ``DataError`` for the first text with a character outside the vocabulary."""
-    characters = spelt(tokenizer)
+    characters = vocabulary_characters(tokenizer)
     if characters is None or characters.issuperset("".join(prompts) + "".join(answers)):
         return
     for row, text in enumerate(prompt + answer for prompt, answer in zip(prompts, answers, strict=True)):

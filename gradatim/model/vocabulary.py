@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ..errors import DataError
 from .prompt_format import PromptText
 from .text_codec import LOOK_BACK, codec_of
-from .tokenizer import character_codes, spelt
+from .tokenizer import character_codes, vocabulary_characters
 
 __all__ = ["Vocabulary"]
 
@@ -36,7 +36,7 @@ class Vocabulary:
         self._tokenizer = tokenizer
         self._codec = codec_of(tokenizer)
         self._codes = character_codes(tokenizer)
-        self._spelt = None if self._codes is not None else spelt(tokenizer)
+        self._spelt = None if self._codes is not None else vocabulary_characters(tokenizer)
         self._stop = tuple(stop)
         self._eos: int | None = tokenizer.eos_token_id
         self._pieces: list[str] = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))

@@ -14,7 +14,7 @@ import torch
 
 from ..errors import RecipeError
 from ..model.hardware import attention, compute_type, cpp_compiler, device
-from ..model.kv_cache import additive, in_window, window_of
+from ..model.kv_cache import additive_mask, sliding_window_of, window_mask
 from ..model.settings import TrainSettings
 from .batches import Batch
 from .losses import token_losses
@@ -52,13 +52,13 @@ def make_outputs(model: Any, settings: TrainSettings, *, hidden: bool = False) -
     """
     kind = compute_type(settings.precision)
     plain = attention(settings.length) == "eager"
-    window = window_of(model)
+    window = sliding_window_of(model)
     # Known before a step is traced: what asks the machine inside of it cannot be compiled.
     cast = partial(torch.autocast, device().type, dtype=torch.bfloat16, enabled=kind is torch.bfloat16)
 
     def shown(mask: torch.Tensor) -> torch.Tensor:
         # Plain attention adds its mask to the scores; the fused one takes truth values.
-        return additive(mask, kind) if plain else mask
+        return additive_mask(mask, kind) if plain else mask
 
     if hidden:
         # transformers puts its hooks into the layers at the first such call, which must not be a compiled one.
@@ -74,7 +74,7 @@ def make_outputs(model: Any, settings: TrainSettings, *, hidden: bool = False) -
             if window:
                 more["attention_mask"] = {
                     "full_attention": shown(mask),
-                    "sliding_attention": shown(in_window(mask, window)),
+                    "sliding_attention": shown(window_mask(mask, window)),
                 }
         with cast():
             return model(input_ids=inputs, use_cache=False, **more)
