@@ -92,7 +92,7 @@ class Scorer(Protocol):
 
 MODELS: Registry[Callable[..., Any]] = Registry("work on a model", "works on models")
 MODELS.lazy("check", "gradatim.model.hub:check_model", "see that a name may mean a model")
-MODELS.lazy("places", "gradatim.model.hub:places_of", "where a model's weights lie, its base's included")
+MODELS.lazy("places", "gradatim.model.hub:weight_paths", "where a model's weights lie, its base's included")
 MODELS.lazy("read", "gradatim.inference.loglikelihood:read_model", "what a ``Scorer`` reads, by the model of a name")
 
 

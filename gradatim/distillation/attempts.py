@@ -152,9 +152,9 @@ def _known(judge: Judge | NeedsStudent, student: Any, seed: int) -> Judge:
 
 def _taught_by_chat(student: Any) -> bool:
     """Whether the student was taught through a chat template: it is asked as it was taught."""
-    from ..model.prompt_format import form_of
+    from ..model.prompt_format import prompt_format_of
 
-    return form_of(student.tokenizer).template == "chat"
+    return prompt_format_of(student.tokenizer).template == "chat"
 
 
 def _room(student: Any, asked: pa.Table) -> int:

@@ -127,7 +127,7 @@ class Token:
         without a template.
         """
         from ..inference.decode import predict_next
-        from ..model.prompt_format import form_of, templated
+        from ..model.prompt_format import chat_formatter, prompt_format_of
         from ..model.vocabulary import Vocabulary
 
         check_samples(samples)
@@ -138,7 +138,7 @@ class Token:
         prompts, given = [text[:1] for text in texts], None
         if self.chat:
             prompts = text_column(asked, "prompt")
-            given = list(map(templated(student.tokenizer, form_of(student.tokenizer).system), prompts))
+            given = list(map(chat_formatter(student.tokenizer, prompt_format_of(student.tokenizer).system), prompts))
         predictions = predict_next(
             student.model,
             student.tokenizer,
@@ -209,13 +209,13 @@ class Line:
         without a template.
         """
         from ..inference.decode import complete
-        from ..model.prompt_format import form_of, templated
+        from ..model.prompt_format import chat_formatter, prompt_format_of
 
         check_samples(samples)
         started = time.perf_counter()
         before = None
         if self.chat:
-            shape = templated(student.tokenizer, form_of(student.tokenizer).system)
+            shape = chat_formatter(student.tokenizer, prompt_format_of(student.tokenizer).system)
             before = list(map(shape, text_column(samples, "prompt")))
         texts = text_column(samples, "answer") if self.chat else program_texts(samples, self.text)
         every = list(_questions(texts, first=self.chat))

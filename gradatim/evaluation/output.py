@@ -77,7 +77,7 @@ class Output:
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``.
         """
         from ..inference.decode import complete
-        from ..model.prompt_format import shaper
+        from ..model.prompt_format import prompt_formatter
         from ..model.vocabulary import Vocabulary
 
         check_samples(samples)
@@ -86,7 +86,7 @@ class Output:
         asked = samples.take(rows)
         prompts, answers = text_column(asked, "prompt"), text_column(asked, "answer")
         limits = self._limits(prompts, answers, Vocabulary(student.tokenizer))
-        shaped = list(map(shaper(student.tokenizer), prompts))
+        shaped = list(map(prompt_formatter(student.tokenizer), prompts))
         write = partial(
             complete,
             student.model,

@@ -24,9 +24,9 @@ import torch
 from ..difficulty.model_based import Asked, Quantity
 from ..errors import DataError
 from ..model.hardware import device
-from ..model.hub import held
+from ..model.hub import resolve_model
 from ..model.load import load_model
-from ..model.prompt_format import form_of, templated
+from ..model.prompt_format import chat_formatter, prompt_format_of
 from ..model.vocabulary import Vocabulary
 from .decode import padded
 from .onednn_linear import evaluation_mode
@@ -175,12 +175,12 @@ def read_model(
     Raises ``DataError`` when the model is incomplete, when its tokenizer has no ``<eos>`` for an empty prompt, or for
     ``chat`` without a template.
     """
-    _check_tokenizer(held(name))
+    _check_tokenizer(resolve_model(name))
     student = load_model(name, device())
     student.model.float()
     vocabulary = Vocabulary(student.tokenizer)
     if chat:
-        format_prompt = templated(student.tokenizer, form_of(student.tokenizer).system)
+        format_prompt = chat_formatter(student.tokenizer, prompt_format_of(student.tokenizer).system)
         samples = [sample._replace(prompt=format_prompt(sample.prompt)) for sample in samples]
     if quantity == "choice":
         yield from _choices(student.model, vocabulary, samples, batch, apart=chat)

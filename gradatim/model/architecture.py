@@ -33,7 +33,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import RecipeError
-from .presets import PRESETS, Shape
+from .presets import PRESETS, Preset
 
 __all__ = ["PublishedGPT", "create", "freeze", "trainable_parameters"]
 
@@ -123,7 +123,7 @@ def create(preset: str, *, vocabulary: int, context: int, special: dict[str, Any
         return _rotary(shape, vocabulary, context, special)
 
 
-def _published(preset: str, shape: Shape, vocabulary: int, context: int, special: dict[str, Any]) -> PreTrainedModel:
+def _published(preset: str, shape: Preset, vocabulary: int, context: int, special: dict[str, Any]) -> PreTrainedModel:
     if vocabulary > shape.width:
         raise RecipeError(
             "this preset is a character-level model: its vocabulary is at most its width",
@@ -139,7 +139,7 @@ def _published(preset: str, shape: Shape, vocabulary: int, context: int, special
     return model
 
 
-def _gpt2_config(shape: Shape, vocabulary: int, context: int, special: dict[str, Any]) -> GPT2Config:
+def _gpt2_config(shape: Preset, vocabulary: int, context: int, special: dict[str, Any]) -> GPT2Config:
     return GPT2Config(
         vocab_size=vocabulary,
         n_positions=context,
@@ -165,7 +165,7 @@ def freeze(model: PreTrainedModel) -> None:
                 parameter.requires_grad_(False)
 
 
-def _rotary(shape: Shape, vocabulary: int, context: int, special: dict[str, Any]) -> PreTrainedModel:
+def _rotary(shape: Preset, vocabulary: int, context: int, special: dict[str, Any]) -> PreTrainedModel:
     """A Llama, or a Qwen3: Llama with normalised queries and keys, and sliding windows if the shape has a window."""
     common: dict[str, Any] = {
         "vocab_size": vocabulary,

@@ -22,19 +22,19 @@ from .files import read_model_json
 from .settings import LoraSettings, ModelSettings
 
 __all__ = [
-    "Size",
-    "base_below",
-    "check_chain",
+    "ModelSize",
+    "base_of_adapter",
+    "check_adapter_chain",
     "check_chat",
     "check_model",
     "fetch_hint",
     "has_template",
-    "held",
     "is_adapter",
     "is_hub_name",
     "is_offline",
-    "places_of",
-    "size_of",
+    "model_size",
+    "resolve_model",
+    "weight_paths",
 ]
 
 
@@ -45,11 +45,11 @@ _LAYER = re.compile(r"(?:layers|blk|h|block)\.\d+\.")
 
 
 @dataclass(frozen=True)
-class Size:
+class ModelSize:
     """Parameter counts of a model: in total, and trainable."""
 
-    all: int
-    learnt: int
+    total: int
+    trainable: int
 
 
 def is_hub_name(base: str) -> bool:
@@ -62,7 +62,7 @@ def is_adapter(base: str | Path) -> bool:
     return (Path(base) / "adapter_config.json").is_file()
 
 
-def size_of(base: str, lora: LoraSettings | None, adapters: tuple[str, ...] = ()) -> Size | None:
+def model_size(base: str, lora: LoraSettings | None, adapters: tuple[str, ...] = ()) -> ModelSize | None:
     """The approximate parameter counts of the base; None when its files do not give them.
 
     ``adapters``: the chain of adapters on top of it, to detect a cycle.
@@ -71,7 +71,7 @@ def size_of(base: str, lora: LoraSettings | None, adapters: tuple[str, ...] = ()
         if is_adapter(base):
             base_name = read_model_json(Path(base) / "adapter_config.json")["base_model_name_or_path"]
             chain = (*adapters, os.path.realpath(base))
-            return size_of(str(base_name), lora, chain) if os.path.realpath(str(base_name)) not in chain else None
+            return model_size(str(base_name), lora, chain) if os.path.realpath(str(base_name)) not in chain else None
         shapes = list(_gguf_shapes(Path(base)) if base.endswith(".gguf") else _safetensors_shapes(Path(base)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, ImportError):
         return None
@@ -79,8 +79,8 @@ def size_of(base: str, lora: LoraSettings | None, adapters: tuple[str, ...] = ()
         return None
     total = sum(math.prod(shape) for _, shape in shapes)
     if lora is None:
-        return Size(total, total)
-    return Size(total, sum(lora.rank * sum(shape) for name, shape in shapes if _is_adapted(name, shape, lora)))
+        return ModelSize(total, total)
+    return ModelSize(total, sum(lora.rank * sum(shape) for name, shape in shapes if _is_adapted(name, shape, lora)))
 
 
 def _is_adapted(name: str, shape: Sequence[int], lora: LoraSettings) -> bool:
@@ -120,7 +120,7 @@ def check_model(base: str) -> None:
     raise DataError("there is no such model", where=base, allowed=ALLOWED, hint=did_you_mean(path.name, siblings))
 
 
-def held(base: str) -> Path:
+def resolve_model(base: str) -> Path:
     """The folder or the .gguf file of ``base``; a name on the hub is fetched when it is not in the local cache.
 
     Raises ``DataError`` when there is no such model and it cannot be fetched.
@@ -148,20 +148,20 @@ def held(base: str) -> Path:
     ) from cause
 
 
-def places_of(base: str) -> list[Path]:
+def weight_paths(base: str) -> list[Path]:
     """The folders and files with the weights of ``base``: its path, and for an adapter also the path of each base."""
     paths: list[Path] = []
     name: str | None = base
     while name is not None:
-        path = held(name)
+        path = resolve_model(name)
         if path.resolve() in [earlier.resolve() for earlier in paths]:
             raise DataError("the bases of this adapter form a cycle", where=path)
         paths.append(path)
-        name = base_below(path) if is_adapter(path) else None
+        name = base_of_adapter(path) if is_adapter(path) else None
     return paths
 
 
-def base_below(folder: Path) -> str:
+def base_of_adapter(folder: Path) -> str:
     """The base of the adapter in ``folder``, as a value of ``student.base``."""
     try:
         base = read_model_json(folder / "adapter_config.json")["base_model_name_or_path"]
@@ -174,7 +174,7 @@ def base_below(folder: Path) -> str:
     return str(relative.resolve()) if not Path(str(base)).is_absolute() and relative.exists() else str(base)
 
 
-def check_chain(folder: Path) -> None:
+def check_adapter_chain(folder: Path) -> None:
     """Raise ``DataError`` when the chain of bases of the adapter in ``folder`` contains a cycle."""
     chain: list[Path] = []
     path = folder
@@ -182,7 +182,7 @@ def check_chain(folder: Path) -> None:
         if path.resolve() in chain:
             raise DataError("the bases of this adapter form a cycle", where=folder)
         chain.append(path.resolve())
-        path = Path(base_below(path))
+        path = Path(base_of_adapter(path))
 
 
 def has_template(base: str) -> bool | None:

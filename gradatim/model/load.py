@@ -30,36 +30,45 @@ from ..errors import DataError, RunFolderError, did_you_mean
 from ..record import read_json, write_json
 from ..stage import Events, ignore_events
 from .hardware import keep_memory, quiet
-from .hub import ALLOWED, base_below, check_chain, fetch_hint, held, is_adapter, is_hub_name, is_offline
+from .hub import (
+    ALLOWED,
+    base_of_adapter,
+    check_adapter_chain,
+    fetch_hint,
+    is_adapter,
+    is_hub_name,
+    is_offline,
+    resolve_model,
+)
 from .opening import open_config, open_peft, open_tokenizer_of, open_weights
-from .prompt_format import prepared
+from .prompt_format import prepare_tokenizer
 from .settings import LoraSettings, ModelSettings
 
 __all__ = [
     "DTYPES",
-    "LoadedStudent",
+    "LoadedModel",
     "adapter_names",
-    "attach",
-    "begin",
+    "add_adapter",
+    "base_reference",
     "check_base",
-    "compute_again",
+    "enable_gradient_checkpointing",
     "fingerprint",
     "load_model",
     "load_student",
     "open_adapter",
     "open_base",
+    "open_for_training",
     "open_own_tokenizer",
     "open_tokenizer",
-    "place_of",
-    "reopen",
     "save_adapter",
+    "start_from_base",
 ]
 
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def begin(settings: ModelSettings, tokenizer: Any, *, seed: int) -> Any:
+def start_from_base(settings: ModelSettings, tokenizer: Any, *, seed: int) -> Any:
     """The base model, with a new adapter if ``settings.lora``; ``seed`` initialises the adapter's matrices.
 
     Raises ``DataError`` when the base cannot be opened, or has fewer embeddings than ``tokenizer`` has tokens.
@@ -78,10 +87,10 @@ def begin(settings: ModelSettings, tokenizer: Any, *, seed: int) -> Any:
     if settings.lora is None:
         return model
 
-    return attach(model, place_of(str(settings.base)), settings.lora, seed=seed)
+    return add_adapter(model, base_reference(str(settings.base)), settings.lora, seed=seed)
 
 
-def reopen(folder: Path, settings: ModelSettings) -> Any:
+def open_for_training(folder: Path, settings: ModelSettings) -> Any:
     """The model of a finished stage in ``folder``, ready for further training."""
     dtype = DTYPES[settings.dtype]
     if is_adapter(folder):
@@ -90,7 +99,7 @@ def reopen(folder: Path, settings: ModelSettings) -> Any:
         return open_weights(folder, dtype=dtype, local_files_only=True)
 
 
-def compute_again(model: Any) -> None:
+def enable_gradient_checkpointing(model: Any) -> None:
     """Enable gradient checkpointing: store one activation per layer and recompute the others in the backward pass."""
     options = {"use_reentrant": False}
     if hasattr(model, "activation_checkpointing_enable"):
@@ -118,7 +127,7 @@ def open_base(base: str, *, dtype: torch.dtype, where: str = "student.base") -> 
 
 
 def open_tokenizer(model: ModelSettings, events: Events = ignore_events) -> Any:
-    """The tokenizer of ``model.base``, set up for training (``prepared``). ``DataError`` when the base has none."""
+    """The tokenizer of ``model.base`` after ``prepare_tokenizer``. ``DataError`` when the base has none."""
     base = str(model.base)
     # An adapter folder holds the tokenizer of its training and the configuration of its base.
     tokenizer = open_own_tokenizer(base)
@@ -132,7 +141,7 @@ def open_tokenizer(model: ModelSettings, events: Events = ignore_events) -> Any:
             given=f"{model.context}; {base} has {positions}",
             hint=f"student.context: {positions}, and train.length no longer",
         )
-    return prepared(tokenizer, model.template, model.system, config, base, events)
+    return prepare_tokenizer(tokenizer, model.template, model.system, config, base, events)
 
 
 def open_own_tokenizer(base: str, where: str = "student.base") -> Any:
@@ -143,7 +152,7 @@ def open_own_tokenizer(base: str, where: str = "student.base") -> Any:
         return open_tokenizer_of(**_arguments(base))
 
 
-def place_of(base: str) -> str:
+def base_reference(base: str) -> str:
     """The reference to ``base`` in an adapter: a hub name unchanged, a folder or file as its absolute path."""
     return str(Path(base).resolve()) if Path(base).exists() else base
 
@@ -213,7 +222,7 @@ _FINGERPRINT_VALUES = 1024
 """Values of each tensor that a fingerprint covers: fine-tuning changes nearly all values."""
 
 
-def attach(model: Any, base: str, lora: LoraSettings, *, seed: int) -> Any:
+def add_adapter(model: Any, base: str, lora: LoraSettings, *, seed: int) -> Any:
     """``model`` with a new adapter, initially without effect; ``seed`` initialises its matrices.
 
     ``base``: the reference to the model in the adapter. ``DataError`` when a target matches no layer, or ``peft`` is
@@ -246,8 +255,8 @@ def open_adapter(folder: str | Path, *, dtype: torch.dtype, trainable: bool = Fa
     """
     folder = Path(folder)
     _import_peft()
-    check_chain(folder)
-    base = base_below(folder)
+    check_adapter_chain(folder)
+    base = base_of_adapter(folder)
     model = open_base(base, dtype=dtype, where=f"the base of {folder}")
     expected = read_json(folder / BASE, dict).get("fingerprint") if (folder / BASE).is_file() else None
     if expected is not None and expected != fingerprint(model):
@@ -353,14 +362,14 @@ def _import_peft() -> Any:
 
 
 @dataclass(frozen=True)
-class LoadedStudent:
+class LoadedModel:
     """A causal model with the tokenizer of its training; the argument of all suites."""
 
     model: Any
     tokenizer: Any
 
 
-def load_student(folder: str | Path, device: str | torch.device = "cpu") -> LoadedStudent:
+def load_student(folder: str | Path, device: str | torch.device = "cpu") -> LoadedModel:
     """The model and tokenizer in ``folder``, in evaluation mode on ``device``.
 
     Weights on a CPU are fp32: in bf16 several tokens often have equal probability, and the choice among them would
@@ -386,12 +395,12 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> Load
     return _loaded(model, tokenizer, folder, device)
 
 
-def load_model(name: str, device: str | torch.device = "cpu") -> LoadedStudent:
+def load_model(name: str, device: str | torch.device = "cpu") -> LoadedModel:
     """The model ``name`` (a folder, a .gguf file or a name on the hub), as from ``load_student``.
 
     A name on the hub is fetched when it is not in the local cache. Raises ``DataError`` as ``load_student`` does.
     """
-    path = held(name)
+    path = resolve_model(name)
     if path.is_dir():
         return load_student(path, device)
 
@@ -399,12 +408,12 @@ def load_model(name: str, device: str | torch.device = "cpu") -> LoadedStudent:
     return _loaded(open_base(str(path), dtype=torch.float32, where="model"), tokenizer, path, device)
 
 
-def _loaded(model: Any, tokenizer: Any, path: Path, device: str | torch.device) -> LoadedStudent:
+def _loaded(model: Any, tokenizer: Any, path: Path, device: str | torch.device) -> LoadedModel:
     embeddings = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > embeddings:
         sizes = f"{len(tokenizer)} tokens, {embeddings} embeddings"
         raise DataError("the tokenizer has more tokens than the model", where=path, given=sizes)
-    return LoadedStudent(model.to(device).eval(), tokenizer)
+    return LoadedModel(model.to(device).eval(), tokenizer)
 
 
 def _open_model(folder: Path, device: torch.device) -> Any:

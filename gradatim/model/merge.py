@@ -18,7 +18,7 @@ from ..files import check_new_folder
 from ..record import write_new_folder
 from .files import read_model_json
 from .hardware import quiet
-from .hub import base_below, is_adapter
+from .hub import base_of_adapter, is_adapter
 from .load import open_adapter
 
 __all__ = ["Exported", "export"]
@@ -44,7 +44,7 @@ def export(model: Path, out: Path, *, merge: bool = False) -> Exported:
         write_new_folder(out, lambda target: _copy(model, target))
         return Exported(str(out), None, None)
 
-    base = base_below(model)
+    base = base_of_adapter(model)
     merged_model: Any = open_adapter(model, dtype=_dtype(model)).merge_and_unload()
 
     def fill(target: Path) -> None:

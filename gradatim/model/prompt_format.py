@@ -9,8 +9,8 @@ then the end token. Tokenizers trained by Gradatim have neither template nor sta
 renderer replaces control tokens spelt in messages by placeholders, applies the template, and restores the spelling.
 
 If a template's generation prompt opens a thinking block (``<think>``), an answer in the block would train the model to
-think the answer and output nothing. So training and comparison close the empty block (``closing``) before the answer;
-a model that was not trained here keeps the open block, and ``opening`` completes its response for parsing.
+think the answer and output nothing. So training and comparison close the empty block before the answer
+(``thinking_close``); a model that was not trained here keeps it open, and ``thinking_open`` completes its response.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from ..stage import Event, Events
 from ..table.instruction import messages_of
 
 __all__ = [
-    "Form",
+    "PromptFormat",
     "PromptText",
     "Renderer",
-    "closing",
+    "chat_formatter",
     "control_tokens",
-    "form_of",
-    "is_taught",
-    "opening",
+    "has_prompt_format",
     "opens_thinking",
-    "plainly",
-    "prepared",
+    "plain_formatter",
+    "prepare_tokenizer",
+    "prompt_format_of",
+    "prompt_formatter",
     "renderer",
-    "shaper",
-    "templated",
+    "thinking_close",
+    "thinking_open",
     "token_key",
 ]
 
@@ -138,15 +138,15 @@ def _restore_spellings(segments: Sequence[str], spellings: Sequence[str], contro
 _OPEN = re.compile(r"(?:<(?P<tag>think|thinking|thought|reasoning)>|\[(?P<bracket>THINK)\])\s*\Z")
 
 
-def opening(prompt: str) -> str:
+def thinking_open(prompt: str) -> str:
     """The open thinking tag at the end of a rendered prompt, or an empty string."""
     match = _OPEN.search(prompt[-200:])
     return "" if match is None else match[0].strip()
 
 
-def closing(prompt: str) -> str:
+def thinking_close(prompt: str) -> str:
     """The text that closes the open thinking block of a rendered prompt, as templates without thinking write it."""
-    tag = opening(prompt)
+    tag = thinking_open(prompt)
     if not tag:
         return ""
     newlines = "\n" * max(0, 2 - (len(prompt) - len(prompt.rstrip("\n"))))
@@ -159,7 +159,7 @@ def opens_thinking(tokenizer: Any) -> str:
         return ""
     messages = [{"role": "user", "content": "question"}]
     try:
-        return opening(str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)))
+        return thinking_open(str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)))
     except Exception:  # a template that rejects this conversation is reported when it rejects the user's
         return ""
 
@@ -170,31 +170,31 @@ CODEC = 2
 
 
 @dataclass(frozen=True)
-class Form:
+class PromptFormat:
     """A prompt format; ``system`` is the system message of conversations without one."""
 
     template: Literal["chat", "plain"] = "plain"
     system: str | None = None
 
 
-def form_of(tokenizer: Any) -> Form:
+def prompt_format_of(tokenizer: Any) -> PromptFormat:
     """The prompt format stored in ``tokenizer``; plain without a stored one."""
     stored = getattr(tokenizer, "init_kwargs", {}).get(KEY)
-    return Form(**stored) if isinstance(stored, dict) else Form()
+    return PromptFormat(**stored) if isinstance(stored, dict) else PromptFormat()
 
 
-def is_taught(tokenizer: Any) -> bool:
+def has_prompt_format(tokenizer: Any) -> bool:
     """Whether ``tokenizer`` stores a prompt format, that is, belongs to a model trained here."""
     return isinstance(getattr(tokenizer, "init_kwargs", {}).get(KEY), dict)
 
 
-def shaper(tokenizer: Any) -> Callable[[str], str]:
+def prompt_formatter(tokenizer: Any) -> Callable[[str], str]:
     """A function that puts prompts into the prompt format stored in ``tokenizer``."""
-    form = form_of(tokenizer)
-    return templated(tokenizer, form.system) if form.template == "chat" else plainly(tokenizer)
+    form = prompt_format_of(tokenizer)
+    return chat_formatter(tokenizer, form.system) if form.template == "chat" else plain_formatter(tokenizer)
 
 
-def templated(tokenizer: Any, system: str | None = None, *, thinking: bool = False) -> Callable[[str], str]:
+def chat_formatter(tokenizer: Any, system: str | None = None, *, thinking: bool = False) -> Callable[[str], str]:
     """A function that applies the chat template, up to the start of the answer. ``DataError`` without a template.
 
     It closes a thinking block that the template opens, unless ``thinking``.
@@ -206,12 +206,12 @@ def templated(tokenizer: Any, system: str | None = None, *, thinking: bool = Fal
 
     def shape(prompt: str) -> PromptText:
         text = _render_prompt(render, prompt, system)
-        return text if thinking else text + closing(text)
+        return text if thinking else text + thinking_close(text)
 
     return shape
 
 
-def plainly(tokenizer: Any) -> Callable[[str], str]:
+def plain_formatter(tokenizer: Any) -> Callable[[str], str]:
     """A function that puts the start token of the model's training texts, if any, before a plain prompt.
 
     Messages of a conversation are joined by blank lines, without roles.
@@ -241,7 +241,9 @@ def _render_prompt(render: Renderer, prompt: str, system: str | None) -> PromptT
         ) from error
 
 
-def prepared(tokenizer: Any, template: str, system: str | None, config: Any, where: str, events: Events) -> Any:
+def prepare_tokenizer(
+    tokenizer: Any, template: str, system: str | None, config: Any, where: str, events: Events
+) -> Any:
     """Set up ``tokenizer`` for training: an end token, a padding token and the prompt format.
 
     ``config``: the model's configuration, whose end token is the fallback. Choices are reported as events. Raises
@@ -257,17 +259,17 @@ def prepared(tokenizer: Any, template: str, system: str | None, config: Any, whe
             "the base's tokenizer has no chat template", where="student.template", given=where,
             hint="student.template: plain",
         )  # fmt: skip
-    form = Form("chat" if template != "plain" and has_template else "plain", system)
+    form = PromptFormat("chat" if template != "plain" and has_template else "plain", system)
     if form.template == "plain" and system is not None:
         raise DataError("plain prompts cannot have a system message", where="student.system", given=where)
     if tokenizer.eos_token_id is None:
         tokenizer.eos_token = _config_end_token(tokenizer, config, where)
         note(f"the tokenizer has no end token: using {tokenizer.eos_token!r} from the model's configuration")
     if form.template == "chat":
-        closing = _template_end_token(tokenizer)
-        if closing is not None and closing != tokenizer.eos_token:
-            note(f"answers end with {closing!r} as in the chat template, not with {tokenizer.eos_token!r}")
-            tokenizer.eos_token = closing
+        end_token = _template_end_token(tokenizer)
+        if end_token is not None and end_token != tokenizer.eos_token:
+            note(f"answers end with {end_token!r} as in the chat template, not with {tokenizer.eos_token!r}")
+            tokenizer.eos_token = end_token
     if form.template == "chat" and (tag := opens_thinking(tokenizer)):
         note(f"the chat template opens {tag}: answers follow an empty thinking block, in training and in inference")
     if tokenizer.pad_token_id is None:
@@ -318,7 +320,7 @@ def token_key(tokenizer: Any) -> str:
         tokenizer.chat_template,
         tokenizer.eos_token_id,
         tokenizer.pad_token_id,
-        asdict(form_of(tokenizer)),
+        asdict(prompt_format_of(tokenizer)),
         CODEC,
     ]
     settings += ["closed thinking"] if opens_thinking(tokenizer) else []

@@ -26,7 +26,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import DataError, StorageFailed
-from .prompt_format import shaper
+from .prompt_format import prompt_formatter
 from .text_codec import codec_of
 
 __all__ = [
@@ -274,7 +274,7 @@ def encode_table(tokenizer: PreTrainedTokenizerFast, samples: pa.Table, path: Pa
     if not samples.num_rows:
         raise DataError("an empty table cannot be encoded", hint="a table with at least one sample")
     dtype = np.min_scalar_type(max(len(tokenizer) - 1, 0))
-    format_prompt = shaper(tokenizer)
+    format_prompt = prompt_formatter(tokenizer)
     chunks = _chunks(tokenizer, _columns(samples), dtype, format_prompt)
     answer_columns = {
         name: _answers(tokenizer, samples, name, dtype, format_prompt) for name in _answer_columns(samples)

@@ -17,15 +17,15 @@ from small_models import base
 
 import gradatim
 from gradatim.errors import DataError
-from gradatim.model.hub import size_of
+from gradatim.model.hub import model_size
 from gradatim.model.load import (
-    attach,
+    add_adapter,
     load_model,
     load_student,
     open_base,
+    open_for_training,
     open_own_tokenizer,
     open_tokenizer,
-    reopen,
     save_adapter,
 )
 from gradatim.model.settings import LoraSettings, ModelSettings
@@ -90,7 +90,7 @@ OPENINGS = {
     ),
     "a base's tokenizer": lambda folder: open_tokenizer(ModelSettings(base=str(folder), context=64)),
     "the stage before": lambda folder: (
-        reopen(folder, ModelSettings()),
+        open_for_training(folder, ModelSettings()),
         open_own_tokenizer(str(folder)),
     ),
 }
@@ -115,7 +115,7 @@ def test_code_beside_a_known_architecture_is_left_alone(folder):
 
 
 def test_the_base_below_an_adapter_does_not_run_its_code(folder, tmp_path):
-    adapted = attach(open_base(str(folder), dtype=torch.float32), str(folder), LoraSettings(rank=2), seed=0)
+    adapted = add_adapter(open_base(str(folder), dtype=torch.float32), str(folder), LoraSettings(rank=2), seed=0)
     save_adapter(adapted, tmp_path / "adapter")
     for file in folder.glob("tokenizer*"):
         (tmp_path / "adapter" / file.name).write_bytes(file.read_bytes())
@@ -203,7 +203,7 @@ DAMAGED = {
 @pytest.mark.parametrize("name", ["config.json", "adapter_config.json"])
 def test_settings_of_another_shape_are_one_line(folder, name, content):
     (folder / name).write_bytes(content)
-    size_of(str(folder), None)
+    model_size(str(folder), None)
     with pytest.raises(DataError) as caught:
         load_model(str(folder))
     assert len(str(caught.value)) < 500
@@ -215,11 +215,11 @@ def test_adapters_that_stand_on_each_other_are_told(tmp_path):
         (tmp_path / name / "config.json").write_text("{}")
         settings = {"base_model_name_or_path": str(tmp_path / below), "peft_type": "LORA"}
         (tmp_path / name / "adapter_config.json").write_text(json.dumps(settings))
-    assert size_of(str(tmp_path / "one"), None) is None
+    assert model_size(str(tmp_path / "one"), None) is None
     with pytest.raises(DataError, match="bases of this adapter form a cycle"):
         load_student(tmp_path / "one")
 
 
 def test_weights_whose_header_has_no_end_have_no_size(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 7 + b"\x7f" + b"{}")
-    assert size_of(str(tmp_path), None) is None
+    assert model_size(str(tmp_path), None) is None
