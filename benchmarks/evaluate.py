@@ -50,8 +50,8 @@ from gradatim.evaluation import SUITES
 from gradatim.evaluation.output import can_become, paper_limit, values_in
 from gradatim.inference.decode import complete, uniforms
 from gradatim.model.architecture import create
-from gradatim.model.load import LoadedStudent
-from gradatim.model.tokenizer import character_tokenizer, encode_table, lexical_tokenizer, parts_of, texts_of
+from gradatim.model.load import LoadedModel
+from gradatim.model.tokenizer import character_tokenizer, encode_table, lexical_tokenizer, separate_texts, texts_of
 from gradatim.programs import generate
 
 ANSWER = 8
@@ -93,8 +93,8 @@ def module(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
     return logits
 
 
-def plainly(
-    student: LoadedStudent,
+def plain_formatter(
+    student: LoadedModel,
     prompts: Sequence[str],
     limits: Sequence[int],
     greedy: bool,
@@ -142,7 +142,7 @@ def compared(
     return {"plain_per_s": round(max(slow), 2), "ours_per_s": round(max(fast), 1), "ratio": round(ratio, 1)}
 
 
-def never_right(student: LoadedStudent, samples: pa.Table, greedy: bool, few: int, rounds: int) -> dict[str, float]:
+def never_right(student: LoadedModel, samples: pa.Table, greedy: bool, few: int, rounds: int) -> dict[str, float]:
     """The suite as it is. A sampled text of a random student may hold the right numbers: then both roads say so."""
     prompts, answers = samples["prompt"].to_pylist(), samples["answer"].to_pylist()
     limits = published_limits(prompts)
@@ -151,7 +151,7 @@ def never_right(student: LoadedStudent, samples: pa.Table, greedy: bool, few: in
     suite = SUITES.get("output")(protocol="greedy" if greedy else "paper")
 
     def plain() -> list[bool]:
-        texts = plainly(student, prompts[:few], limits[:few], greedy)
+        texts = plain_formatter(student, prompts[:few], limits[:few], greedy)
         judged = zip(texts, answers, strict=False)
         return [(text == answer) if greedy else right_numbers(text, answer) for text, answer in judged]
 
@@ -168,7 +168,7 @@ def right_numbers(text: str, answer: str) -> bool:
 
 
 def imitated(
-    student: LoadedStudent, prompts: Sequence[str], limits: Sequence[int], greedy: bool, every: int
+    student: LoadedModel, prompts: Sequence[str], limits: Sequence[int], greedy: bool, every: int
 ) -> tuple[list[str], Callable[[], list[bool]]]:
     """The truths of a student that is wrong about one of ``every`` programs (0: none), and our road to its verdicts.
 
@@ -189,7 +189,7 @@ def imitated(
 
 
 def sometimes_right(
-    student: LoadedStudent, samples: pa.Table, greedy: bool, few: int, rounds: int, every: int
+    student: LoadedModel, samples: pa.Table, greedy: bool, few: int, rounds: int, every: int
 ) -> dict[str, float]:
     """Decoding as of a student that is sometimes right. What ends a right answer is the number of its tokens."""
     prompts = samples["prompt"].to_pylist()
@@ -197,11 +197,11 @@ def sometimes_right(
     truths, ours = imitated(student, prompts, limits, greedy, every)
 
     def plain() -> list[bool]:
-        texts = plainly(student, prompts[:few], limits[:few], greedy)
+        texts = plain_formatter(student, prompts[:few], limits[:few], greedy)
         return [text.split("<eos>")[0] == truth for text, truth in zip(texts, truths, strict=False)]
 
     found = compared(plain, ours, few, len(prompts), rounds)
-    seconds, _ = timed(lambda: plainly(student, prompts[:few], long[:few], greedy))
+    seconds, _ = timed(lambda: plain_formatter(student, prompts[:few], long[:few], greedy))
     return {
         **found,
         "unstopped_per_s": round(few / seconds, 2),
@@ -215,21 +215,21 @@ def published_limits(prompts: Sequence[str]) -> list[int]:
 
 
 def in_words(
-    characters: LoadedStudent, samples: pa.Table, greedy: bool, few: int, rounds: int, every: int
+    characters: LoadedModel, samples: pa.Table, greedy: bool, few: int, rounds: int, every: int
 ) -> dict[str, float]:
     """The same architecture over lexical tokens beside the published road over characters, as ``sometimes_right``.
 
     The two cannot come to the same texts, both being random; each is asked for answers as long as the true ones.
     """
-    student = untrained(lexical_tokenizer(parts_of(samples), 512))
+    student = untrained(lexical_tokenizer(separate_texts(samples), 512))
     prompts, answers = samples["prompt"].to_pylist(), samples["answer"].to_pylist()
     limits = [len(student.tokenizer(answer)["input_ids"]) for answer in answers]
     _, ours = imitated(student, prompts, limits, greedy, every)
     asked, long = prompts[:few], published_limits(prompts[:few])
     roads = {
-        "": partial(plainly, characters, asked, list(map(len, answers[:few])), greedy),
-        "unstopped_": partial(plainly, characters, asked, long, greedy),
-        "module_": partial(plainly, characters, asked, long, greedy, module),
+        "": partial(plain_formatter, characters, asked, list(map(len, answers[:few])), greedy),
+        "unstopped_": partial(plain_formatter, characters, asked, long, greedy),
+        "module_": partial(plain_formatter, characters, asked, long, greedy, module),
     }
     slow: dict[str, list[float]] = {name: [] for name in roads}
     fast = []
@@ -252,16 +252,16 @@ def in_words(
     }
 
 
-def untrained(tokenizer: Any) -> LoadedStudent:
+def untrained(tokenizer: Any) -> LoadedModel:
     """The published architecture with random weights over the tokens of ``tokenizer``; tied, where these are many."""
     special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     preset = "paper" if len(tokenizer) <= 120 else "gpt2-tied"
-    return LoadedStudent(
+    return LoadedModel(
         create(preset, vocabulary=len(tokenizer), context=256, special=special, seed=0).eval(), tokenizer
     )
 
 
-def measure(student: LoadedStudent, samples: pa.Table, few: int, rounds: int) -> dict[str, Any]:
+def measure(student: LoadedModel, samples: pa.Table, few: int, rounds: int) -> dict[str, Any]:
     """Both roads for the imitated students in both protocols, then what the other suites do in a second."""
     found: dict[str, Any] = {}
     for protocol in ("greedy", "paper"):

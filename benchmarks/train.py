@@ -40,7 +40,7 @@ from gradatim.experiment.recipe import load
 from gradatim.model.hardware import compute_type
 from gradatim.model.presets import PRESETS
 from gradatim.model.settings import ModelSettings, OptimizerSettings, TrainSettings
-from gradatim.model.tokenizer import character_tokenizer, encode_table, lexical_tokenizer, parts_of, texts_of
+from gradatim.model.tokenizer import character_tokenizer, encode_table, lexical_tokenizer, separate_texts, texts_of
 from gradatim.programs import generate
 from gradatim.record import Metrics
 from gradatim.stage import Stage, StageSpec
@@ -60,7 +60,7 @@ WINDOWS = TrainSettings(
 def rate(table: pa.Table, model: ModelSettings, train: TrainSettings, tokens: int) -> dict[str, float]:
     """Tokens and characters of program text per second of training."""
     maker = character_tokenizer if model.tokenizer == "character" else lexical_tokenizer
-    tokenizer = maker(parts_of(table), *([] if model.tokenizer == "character" else [model.vocabulary]))
+    tokenizer = maker(separate_texts(table), *([] if model.tokenizer == "character" else [model.vocabulary]))
     samples = encode_table(tokenizer, table)
     each = sum(map(len, texts_of(table))) / len(samples.tokens)
     found = []

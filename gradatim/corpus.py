@@ -110,7 +110,7 @@ class Corpus:
 
             base_tokenizer = open_tokenizer(model, events)
             return self._encoded(f"base-{token_key(base_tokenizer)}", lambda: base_tokenizer)
-        from .model.tokenizer import bpe_tokenizer, character_tokenizer, lexical_tokenizer, parts_of, texts_of
+        from .model.tokenizer import bpe_tokenizer, character_tokenizer, lexical_tokenizer, separate_texts, texts_of
 
         kind = model.tokenizer + ("" if model.tokenizer == "character" else str(model.vocabulary))
 
@@ -119,7 +119,7 @@ class Corpus:
                 return Corpus(self.first, {}).tokens(model, events)[0]
             # Characters of all splits: a test program must not fail for a letter that training lacks.
             splits: tuple[Part, ...] = ("train", "validation", "test")
-            texts = (text for split in splits for text in parts_of(self.table(split)))
+            texts = (text for split in splits for text in separate_texts(self.table(split)))
             makers: dict[str, Callable[[], Any]] = {
                 "character": lambda: character_tokenizer(texts),
                 "lexical": lambda: lexical_tokenizer(texts, model.vocabulary),

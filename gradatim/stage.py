@@ -29,6 +29,7 @@ __all__ = [
     "Feedback",
     "Fitted",
     "Mixture",
+    "Model",
     "Needs",
     "Probe",
     "Schedule",
@@ -333,6 +334,20 @@ class Trainer(Protocol):
         Checkpoints and the finished ``model/`` are written to ``folder``; a checkpoint in it is resumed. When
         ``events`` raises ``Stopped``, the state is saved before the error propagates.
         """
+        ...
+
+
+class Model(Protocol):
+    """A loaded model: a Hugging Face causal model with its tokenizer."""
+
+    @property
+    def model(self) -> Any:
+        """The causal model, a ``transformers.PreTrainedModel``."""
+        ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of its training, with an end token."""
         ...
 
 

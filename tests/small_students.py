@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from gradatim.model.load import LoadedStudent
+from gradatim.model.load import LoadedModel
 from gradatim.model.tokenizer import encode_table
 
 
@@ -23,17 +23,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def untrained(tokenizer: PreTrainedTokenizerFast, context: int = 80) -> LoadedStudent:
+def untrained(tokenizer: PreTrainedTokenizerFast, context: int = 80) -> LoadedModel:
     """One that knows nothing; the same each time."""
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=len(tokenizer), n_positions=context, n_embd=48, n_layer=1, n_head=4,
         bos_token_id=1, eos_token_id=1, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
     )  # fmt: skip
-    return LoadedStudent(GPT2LMHeadModel(config).eval(), tokenizer)
+    return LoadedModel(GPT2LMHeadModel(config).eval(), tokenizer)
 
 
-def train(student: LoadedStudent, known: pa.Table, steps: int) -> LoadedStudent:
+def train(student: LoadedModel, known: pa.Table, steps: int) -> LoadedModel:
     """``student`` after ``steps`` steps on all of ``known`` at once; 120 to 150 are enough to know it."""
     encoded = encode_table(student.tokenizer, known)
     ids = torch.zeros(len(encoded), int(np.diff(encoded.offsets).max()), dtype=torch.long)

@@ -65,11 +65,11 @@ def sample(
     with watching() as events:
         from ..api import open_model
         from ..inference.decode import complete
-        from ..model.prompt_format import shaper
+        from ..model.prompt_format import prompt_formatter
 
         asked = _questions(prompt, count if sampled or prompt is None else 1, words(level or ["all"]), seed)
         student = open_model(model)
-        shape = shaper(student.tokenizer)
+        shape = prompt_formatter(student.tokenizer)
         room = limit or max([len(truth or "") + MARGIN for _, truth in asked if truth is not None] or [200])
         texts = complete(
             student.model, student.tokenizer, [shape(text) for text, _ in asked],

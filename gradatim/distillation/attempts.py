@@ -153,9 +153,9 @@ def _with_student(judge: Judge | NeedsStudent, student: Any, seed: int) -> Judge
 
 def _uses_chat_template(student: Any) -> bool:
     """Whether the student was trained with a chat template."""
-    from ..model.prompt_format import form_of
+    from ..model.prompt_format import prompt_format_of
 
-    return form_of(student.tokenizer).template == "chat"
+    return prompt_format_of(student.tokenizer).template == "chat"
 
 
 def _max_new_tokens(student: Any, questions: pa.Table) -> int:

@@ -241,10 +241,10 @@ class Choice:
     ) -> list[tuple[float, ...] | str]:
         """The log-likelihood of each option, or why a question cannot be asked."""
         from ..inference.loglikelihood import log_likelihoods
-        from ..model.prompt_format import form_of, templated
+        from ..model.prompt_format import chat_formatter, prompt_format_of
         from ..model.vocabulary import Vocabulary
 
-        shape = templated(student.tokenizer, form_of(student.tokenizer).system) if self.chat else None
+        shape = chat_formatter(student.tokenizer, prompt_format_of(student.tokenizer).system) if self.chat else None
         vocabulary = Vocabulary(student.tokenizer)
         ends: list[Any] = []
         places: list[tuple[int, int]] = []

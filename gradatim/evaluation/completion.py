@@ -125,7 +125,7 @@ class Token:
         without a template.
         """
         from ..inference.decode import predict_next
-        from ..model.prompt_format import form_of, templated
+        from ..model.prompt_format import chat_formatter, prompt_format_of
         from ..model.vocabulary import Vocabulary
 
         check_samples(samples)
@@ -136,7 +136,7 @@ class Token:
         prompts, contexts = [text[:1] for text in texts], None
         if self.chat:
             prompts = text_column(items, "prompt")
-            contexts = list(map(templated(student.tokenizer, form_of(student.tokenizer).system), prompts))
+            contexts = list(map(chat_formatter(student.tokenizer, prompt_format_of(student.tokenizer).system), prompts))
         predictions = predict_next(
             student.model,
             student.tokenizer,
@@ -144,21 +144,21 @@ class Token:
             greedy=self.protocol == "greedy",
             seed=seed,
             batch=self.batch,
-            given=contexts,
+            prefixes=contexts,
             events=events,
             task=f"token ({self.protocol})",
         )
         vocabulary = Vocabulary(student.tokenizer)
         attempts = []
         for row, prompt, text, prediction in zip(map(int, rows), prompts, texts, predictions, strict=True):
-            passed = int((prediction.truth == prediction.chosen).sum())
-            missing = prediction.total - len(prediction.chosen)
+            passed = int((prediction.truth == prediction.predicted).sum())
+            missing = prediction.total - len(prediction.predicted)
             invalid = missing if prediction.finish == "unknown_character" else 0
-            attempt = vocabulary.text(prediction.chosen.tolist(), prediction.before)
+            attempt = vocabulary.text(prediction.predicted.tolist(), prediction.before)
             if not self.chat and len(prediction.before):
                 prompt = vocabulary.text(prediction.before.tolist())
                 attempt = prompt + attempt
-            failed = len(prediction.chosen) - passed
+            failed = len(prediction.predicted) - passed
             attempts.append(Attempt(row, prompt, text, attempt, passed, failed, missing - invalid, invalid))
         return tally("token", self.protocol, samples, attempts, started=started)
 
@@ -207,13 +207,13 @@ class Line:
         without a template.
         """
         from ..inference.decode import complete
-        from ..model.prompt_format import form_of, templated
+        from ..model.prompt_format import chat_formatter, prompt_format_of
 
         check_samples(samples)
         started = time.perf_counter()
         before = None
         if self.chat:
-            shape = templated(student.tokenizer, form_of(student.tokenizer).system)
+            shape = chat_formatter(student.tokenizer, prompt_format_of(student.tokenizer).system)
             before = list(map(shape, text_column(samples, "prompt")))
         texts = text_column(samples, "answer") if self.chat else program_texts(samples, self.text)
         lines = list(_line_prompts(texts, first=self.chat))
@@ -222,7 +222,7 @@ class Line:
             student.model,
             student.tokenizer,
             [prompt.prefix for prompt in prompts],
-            given=None if before is None else [before[prompt.row] for prompt in prompts],
+            prefixes=None if before is None else [before[prompt.row] for prompt in prompts],
             # A character may take as many tokens as it has bytes; the start of a text may have one more.
             limits=[len(prompt.truth.encode("utf-8", "surrogatepass")) + self.chat for prompt in prompts],
             greedy=self.protocol == "greedy",

@@ -222,7 +222,7 @@ DRAWS = 1 << 20
 class Question:
     """One text to be written: what the model is shown, for which problem, and the how-manieth time.
 
-    ``number`` is the problem's among all of its file: the random numbers of a draw hang on it. ``closing`` is put back
+    ``number`` is the problem's among all of its file: the random numbers of a draw hang on it. ``opening`` is put back
     at the end of a text that was stopped (a brace, where a language's function ends with one).
     """
 
@@ -293,12 +293,18 @@ def _sample(question: Question, text: str, finish: str, chat: bool) -> Sample:
 def _written(student: Any, questions: Sequence[Question], how: Writing) -> Iterator[list[Sample]]:
     """By a local model. Questions of one way to stop go together, as the decoder takes one for all."""
     from ..inference.decode import complete
-    from ..model.prompt_format import form_of, is_taught, opening, plainly, templated
+    from ..model.prompt_format import (
+        chat_formatter,
+        has_prompt_format,
+        plain_formatter,
+        prompt_format_of,
+        thinking_open,
+    )
 
     tokenizer = student.tokenizer
     # A student is asked as it was taught, behind any thinking; a model of others may think first.
-    system, thinking = form_of(tokenizer).system, not is_taught(tokenizer)
-    shape = templated(tokenizer, system, thinking=thinking) if how.chat else plainly(tokenizer)
+    system, thinking = prompt_format_of(tokenizer).system, not has_prompt_format(tokenizer)
+    shape = chat_formatter(tokenizer, system, thinking=thinking) if how.chat else plain_formatter(tokenizer)
     with _at_temperature(student.model, how.temperature):
         for some in _alike(questions, how.batch or AT_ONCE.get(student.model.device.type, 64)):
             prompts = [shape(question.prompt) for question in some]
@@ -311,11 +317,11 @@ def _written(student: Any, questions: Sequence[Question], how: Writing) -> Itera
                 seed=how.seed,
                 stop=() if how.chat else some[0].stop,
                 heal=not how.chat,
-                places=[question.number * DRAWS + question.draw for question in some],
+                indices=[question.number * DRAWS + question.draw for question in some],
                 batch=how.batch,
             )
             # With the tag that the prompt opened, readers tell thinking that was cut off from an answer.
-            begun = [opening(prompt) if how.chat else "" for prompt in prompts]
+            begun = [thinking_open(prompt) if how.chat else "" for prompt in prompts]
             yield [
                 _sample(each, before + text.text, text.finish, how.chat)
                 for each, before, text in zip(some, begun, done, strict=True)

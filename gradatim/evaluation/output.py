@@ -76,7 +76,7 @@ class Output:
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``.
         """
         from ..inference.decode import complete
-        from ..model.prompt_format import shaper
+        from ..model.prompt_format import prompt_formatter
         from ..model.vocabulary import Vocabulary
 
         check_samples(samples)
@@ -85,7 +85,7 @@ class Output:
         items = samples.take(rows)
         prompts, answers = text_column(items, "prompt"), text_column(items, "answer")
         limits = self._limits(prompts, answers, Vocabulary(student.tokenizer))
-        formatted = list(map(shaper(student.tokenizer), prompts))
+        formatted = list(map(prompt_formatter(student.tokenizer), prompts))
         decode = partial(
             complete,
             student.model,
@@ -109,7 +109,7 @@ class Output:
             [formatted[index] for index in cut],
             limits=[limits[index] for index in cut],
             drafts=[answers[index] for index in cut],
-            places=cut,
+            indices=cut,
         )
         for index, text in zip(cut, texts, strict=True):
             attempts[index] = self._judge(int(rows[index]), prompts[index], answers[index], text)

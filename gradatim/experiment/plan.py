@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ..corpus import Corpus
 from ..difficulty import DIFFICULTIES
 from ..errors import RecipeError
-from ..model.hub import size_of
+from ..model.hub import model_size
 from ..model.presets import PRESETS
 from ..options import option_names
 from ..schedule import Bands, Designed, category_codes, preview, select_rows, stage_table
@@ -169,8 +169,8 @@ def parameters(recipe: Recipe) -> int | None:
     None for a pretrained model that is not on this disk.
     """
     if recipe.student.base is not None:
-        size = size_of(recipe.student.base, recipe.student.lora)
-        return None if size is None else size.learnt
+        size = model_size(recipe.student.base, recipe.student.lora)
+        return None if size is None else size.trainable
     shape = PRESETS.get(recipe.student.preset, where="student.preset")
     vocabulary = VOCABULARY if recipe.student.tokenizer == "character" else recipe.student.vocabulary
     square, inner = 4 * shape.width**2, shape.width * shape.mlp

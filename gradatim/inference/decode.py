@@ -1,28 +1,20 @@
-"""What does a student write after a prompt, and what would it write next at every point of a text?
+"""Batched generation of completions, and next-token predictions for given texts.
 
-``complete`` writes texts: many prompts at a time, each read once, then one token per step from a cache of keys
-and values. ``predict_next`` writes nothing: one forward pass tells what the student would choose after every true
-prefix. Suites and `gradatim sample` stand on these two. Scoring what was written is not done here.
+``complete`` generates completions for many prompts with a KV cache; ``predict_next`` takes one forward pass for the
+predicted token after each true prefix of a text. Evaluation suites and `gradatim sample` use both. Properties, each
+with a test:
 
-Six properties, each held by a test:
-
-- *Exact.* Greedy texts are those of a plain loop that reads the whole text again for every token.
-- *Independent.* A sampled text depends on the seed and the prompt's place in the list, not on the batch: the
-  random number for token j of prompt i comes from a Philox generator keyed by (seed, i), through the inverse of
-  the cumulative distribution.
-- *Drafts change the speed only.* With a guess of what will be written (a suite knows the true answer) prompt and
-  guess are read in one pass, and the tokens that the student would have chosen anyway are kept; only where it
-  departs from the guess does it go on token by token. This is speculative decoding (2211.17192) with the truth as
-  the draft: a student that is always right is examined in one forward pass per batch.
-- *A text is read once*, however many of the prompts and drafts are beginnings of it: the lines of a program that are
-  asked one by one cost one pass over the program.
-- *A prompt may end inside a token.* With ``heal`` it is cut back to where the tokenizer would have cut, and the first
-  token is chosen among those that begin with what was cut off. Without, a line's end before an indented line would be
-  a place where a pretrained model never stood.
-- *A completion is a part of a text.* It is decoded behind the prompt's tokens, and neither gains nor loses a space
-  (``text_codec``).
-- *Nothing is written that nobody reads.* ``settled`` may say that the rest of a text does not matter any more; the
-  text so far is what it would have been.
+- *Exact.* Greedy completions equal those of a plain loop without cache.
+- *Independent.* A sampled completion depends on the seed and the index of the prompt, not on the batch: the random
+  number of token j of prompt i comes from a Philox generator keyed by (seed, i), through the inverse of the cdf.
+- *Speculative.* Prompt and draft (for example the expected answer) share one forward pass, and the longest prefix of
+  the draft that the model predicts is accepted (2211.17192). Drafts change only the speed.
+- *Shared prefixes.* Prompts and drafts that are prefixes of one text cost one pass over that text.
+- *Token healing.* With ``heal`` the last tokens of a prompt are removed if they may begin a longer token, and
+  the first new token must begin with the removed text; otherwise a newline before an indented line would be a token
+  boundary that hardly occurs in pretraining.
+- *Lossless.* A completion is decoded after the prompt's tokens, so it neither gains nor loses a space (``text_codec``).
+- *Early exit.* ``settled`` may end a completion when the remaining text does not matter.
 """
 
 from __future__ import annotations
@@ -37,30 +29,37 @@ import numpy.typing as npt
 import torch
 from transformers.cache_utils import Cache
 
-from ..model.kv_cache import additive, in_window, keeps_everything, memory_for, window_of, without
+from ..model.kv_cache import (
+    additive_mask,
+    compact_order,
+    kv_cache_for,
+    sliding_window_of,
+    supports_masking,
+    window_mask,
+)
 from ..model.vocabulary import Vocabulary
 from ..stage import Event, Events, ignore_events
-from .onednn_linear import at_rest
+from .onednn_linear import evaluation_mode
 
 __all__ = ["Completion", "Finish", "Prediction", "Settled", "complete", "padded", "predict_next", "uniforms"]
 
 
 Finish = Literal["eos", "stop", "limit", "context", "settled", "too_long", "unknown_character"]
-"""Why a text ended. ``context``: the model's positions ran out before the limit. ``settled``: the caller needed no
-more of it. After the last two nothing was written: the prompt is longer than the model's context, or has a character
-that the tokenizer does not know."""
+"""The reason of a completion's end. ``context``: the end of the model's context, before the limit. ``settled``: early
+exit. With the last two the completion is empty: the prompt is longer than the model's context, or has a character that
+is not in the vocabulary."""
 
 Settled = Callable[[int, str], bool]
-"""Of the place of a prompt and what was written after it so far: does it not matter how this goes on?"""
+"""Early exit: whether the remaining text does not matter, given the index of a prompt and the completion so far."""
 
 Numbers = npt.NDArray[np.int64]
 Draws = npt.NDArray[np.float64]
-_NOTHING: Numbers = np.zeros(0, dtype=np.int64)
+_EMPTY: Numbers = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What was written after one prompt, without the ``<eos>`` or stop that ended it, and why it ended."""
+    """The completion of one prompt, without the final ``<eos>`` or stop string, and the reason of its end."""
 
     text: str
     finish: Finish
@@ -68,19 +67,18 @@ class Completion:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a student would write after every non-empty true prefix of one text.
+    """The predicted next tokens after all non-empty true prefixes of one text.
 
-    ``total`` is how many such prefixes there are. ``truth`` and ``chosen`` (shape (m,), token numbers) are the
-    true and the chosen next tokens of the first m of them: m < total when the text outgrows the model's context,
-    and 0 when it cannot be encoded; ``finish`` says which. ``before`` is the token before the first true one, which
-    says how they are decoded.
+    ``total`` is the number of these prefixes. ``truth`` and ``predicted`` (shape (m,), token ids) are the true and the
+    predicted next tokens of the first m: m < total when the text is longer than the model's context, and 0 when it
+    cannot be encoded (``finish``). ``before`` is the token before the first true one, needed to decode them.
     """
 
     total: int
     truth: Numbers
-    chosen: Numbers
+    predicted: Numbers
     finish: Literal["done", "too_long", "unknown_character"] = "done"
-    before: Numbers = field(default_factory=lambda: _NOTHING)
+    before: Numbers = field(default_factory=lambda: _EMPTY)
 
 
 def complete(
@@ -95,51 +93,50 @@ def complete(
     drafts: Sequence[str] | None = None,
     settled: Settled | None = None,
     heal: bool = False,
-    given: Sequence[str] | None = None,
-    places: Sequence[int] | None = None,
+    prefixes: Sequence[str] | None = None,
+    indices: Sequence[int] | None = None,
     batch: int | None = None,
     events: Events = ignore_events,
     task: str = "complete",
 ) -> list[Completion]:
     """One ``Completion`` per prompt, in the order of the prompts.
 
-    A text ends at ``<eos>``, before the first of the ``stop`` strings, after ``limits`` tokens (one number for
-    all, or one per prompt), or where the model's context ends. ``greedy`` takes the likeliest token, otherwise
-    the whole distribution is sampled (temperature 1). ``drafts`` are guesses of the texts; see the module. An
-    empty prompt stands for the start of a sample: the student is given one ``<eos>``. ``settled`` is asked about
-    every text as it grows, and may end it early. ``heal``: see the module; tokenizers of characters have nothing to
-    heal. ``given``: what stands before each prompt (a rendered chat template); its tokens are those that it has alone,
-    so nothing is cut back into it. ``places`` (0, 1, 2, … unless given) tell the prompts' random numbers
-    apart: what was sampled at place 7 of a long list is sampled again by a list of one with ``places=[7]``. ``batch``
-    is the most prompts at work at a time (64 on a CPU, 512 elsewhere). ``model`` is any Hugging Face causal model; its
-    device and training mode are left as they were.
+    A completion ends at ``<eos>``, before the first ``stop`` string, after ``limits`` tokens (one number for all, or
+    one per prompt), or at the end of the model's context. ``greedy`` takes the most probable token, otherwise tokens
+    are sampled at temperature 1. ``drafts`` are expected completions, for speculative decoding. An empty prompt is the
+    start of a sample, one ``<eos>``. ``settled`` is called after each token for early exit. ``heal``: token healing,
+    without effect for character tokenizers. ``prefixes``: the text before each prompt (a rendered chat template),
+    encoded separately and not healed. ``indices`` (default 0, 1, 2, …) select the random streams of the prompts:
+    ``indices=[7]`` reproduces prompt 7 of a long list alone. ``batch`` is the maximal number of prompts in a batch
+    (default 64 on a CPU, 512 elsewhere). ``model`` is any Hugging Face causal model; its device and training mode do
+    not change.
     """
     limits = [limits] * len(prompts) if isinstance(limits, int) else limits
     drafts = [""] * len(prompts) if drafts is None else drafts
-    places = range(len(prompts)) if places is None else places
-    if given is not None and len(given) != len(prompts):
-        raise ValueError(f"{len(prompts)} prompts and {len(given)} texts before them do not fit")
-    if not len(prompts) == len(limits) == len(drafts) == len(places):
-        numbers = f"{len(prompts)} prompts, {len(limits)} limits, {len(drafts)} drafts and {len(places)} places"
-        raise ValueError(f"{numbers} do not fit")
-    decoder = _Decoder(model, Vocabulary(tokenizer, stop), None if greedy else seed, places, settled, heal)
-    # Others would take padding and rejected drafts for past: prompts of one length at a time, and no drafts.
-    mixed = keeps_everything(model)
-    done: dict[int, Completion] = {}
+    indices = range(len(prompts)) if indices is None else indices
+    if prefixes is not None and len(prefixes) != len(prompts):
+        raise ValueError(f"different lengths: {len(prompts)} prompts, {len(prefixes)} prefixes")
+    if not len(prompts) == len(limits) == len(drafts) == len(indices):
+        counts = f"{len(prompts)} prompts, {len(limits)} limits, {len(drafts)} drafts, {len(indices)} indices"
+        raise ValueError(f"different lengths: {counts}")
+    decoder = _Decoder(model, Vocabulary(tokenizer, stop), None if greedy else seed, indices, settled, heal)
+    # Without a complete KV cache, padding and rejected drafts would count as past tokens: equal lengths and no drafts.
+    mixed_lengths = supports_masking(model)
+    completions: dict[int, Completion] = {}
     rows: list[_Row] = []
-    whole = decoder.whole(prompts, given)
-    for index, row in enumerate(decoder.admit(whole, limits, drafts if mixed else [""] * len(prompts))):
+    encoded = decoder.encode_prompts(prompts, prefixes)
+    for index, row in enumerate(decoder.admit(encoded, limits, drafts if mixed_lengths else [""] * len(prompts))):
         if isinstance(row, Completion):
-            done[index] = row
+            completions[index] = row
         else:
             rows.append(row)
-    with at_rest(model):
-        events(Event("start", task, len(done), len(prompts)))
-        for ended in decoder.work(rows, batch or _batch_size(model), mixed):
-            done.update(ended)
-            events(Event("advance", task, len(done), len(prompts)))
-        events(Event("finish", task, len(done), len(prompts)))
-    return [done[index] for index in range(len(prompts))]
+    with evaluation_mode(model):
+        events(Event("start", task, len(completions), len(prompts)))
+        for results in decoder.work(rows, batch or _batch_size(model), mixed_lengths):
+            completions.update(results)
+            events(Event("advance", task, len(completions), len(prompts)))
+        events(Event("finish", task, len(completions), len(prompts)))
+    return [completions[index] for index in range(len(prompts))]
 
 
 def predict_next(
@@ -150,61 +147,69 @@ def predict_next(
     greedy: bool = True,
     seed: int = 0,
     batch: int | None = None,
-    given: Sequence[str] | None = None,
+    prefixes: Sequence[str] | None = None,
     events: Events = ignore_events,
     task: str = "predict",
 ) -> list[Prediction]:
-    """One ``Prediction`` per text: the likeliest (or sampled, temperature 1) token after every true prefix.
+    """One ``Prediction`` per text: the most probable (or sampled, temperature 1) token after each true prefix.
 
-    No token is written, so the cost is one forward pass over the texts. Keywords as in ``complete``. ``given``: what
-    stands before each text, encoded apart from it; nothing is asked about it, and the text's first token is.
+    One forward pass over the texts. Keywords as in ``complete``. With ``prefixes`` the first token of a text is also
+    predicted, and the tokens of its prefix are not.
     """
     vocabulary = Vocabulary(tokenizer)
-    done: dict[int, Prediction] = {}
+    predictions: dict[int, Prediction] = {}
     rows: list[_Row] = []
-    before = [0] * len(texts)
-    pairs = None if given is None else vocabulary.pairs(given, texts)
-    read = vocabulary.encode_all(texts) if pairs is None else [None if pair is None else pair[0] for pair in pairs]
-    for index, (text, tokens) in enumerate(zip(texts, read, strict=True)):
+    skipped = [0] * len(texts)
+    pairs = None if prefixes is None else vocabulary.pairs(prefixes, texts)
+    token_rows = (
+        vocabulary.encode_all(texts) if pairs is None else [None if pair is None else pair[0] for pair in pairs]
+    )
+    for index, (text, tokens) in enumerate(zip(texts, token_rows, strict=True)):
         if pairs is not None:
             pair = pairs[index]
-            before[index] = 0 if pair is None else pair[1] - 1
+            skipped[index] = 0 if pair is None else pair[1] - 1
         if tokens is None:
-            unasked = len(text) if given is not None else max(len(text) - 1, 0)
-            done[index] = Prediction(unasked, _NOTHING, _NOTHING, "unknown_character")
+            count = len(text) if prefixes is not None else max(len(text) - 1, 0)
+            predictions[index] = Prediction(count, _EMPTY, _EMPTY, "unknown_character")
         elif len(tokens) < 2:
-            done[index] = Prediction(0, _NOTHING, _NOTHING)
+            predictions[index] = Prediction(0, _EMPTY, _EMPTY)
         else:
-            rows.append(_Row(index, tokens, _NOTHING, len(tokens) - 1, "limit"))
+            rows.append(_Row(index, tokens, _EMPTY, len(tokens) - 1, "limit"))
     size = batch or _batch_size(model)
-    with at_rest(model):
-        events(Event("start", task, len(done), len(texts)))
-        for group in _groups(_readings(rows, share=False), size, True, tokens=_read_at_once(model)):
-            done.update(_predict_group(model, [reading.rows[0] for reading in group], None if greedy else seed))
-            events(Event("advance", task, len(done), len(texts)))
-        events(Event("finish", task, len(done), len(texts)))
-    return [_beyond(done[index], before[index]) for index in range(len(texts))]
+    with evaluation_mode(model):
+        events(Event("start", task, len(predictions), len(texts)))
+        for group in _groups(_prefills(rows, share=False), size, True, tokens=_read_at_once(model)):
+            predictions.update(_predict_group(model, [prefill.rows[0] for prefill in group], None if greedy else seed))
+            events(Event("advance", task, len(predictions), len(texts)))
+        events(Event("finish", task, len(predictions), len(texts)))
+    return [_without_prefix(predictions[index], skipped[index]) for index in range(len(texts))]
 
 
-def _beyond(found: Prediction, given: int) -> Prediction:
-    """What is left of a prediction when its first ``given`` places are not asked about."""
-    if not given or found.finish == "unknown_character":
-        return found
-    before = found.truth[given - 1 : given]
-    return Prediction(found.total - given, found.truth[given:], found.chosen[given:], found.finish, before)
+def _without_prefix(prediction: Prediction, skipped: int) -> Prediction:
+    """The prediction without its first ``skipped`` positions."""
+    if not skipped or prediction.finish == "unknown_character":
+        return prediction
+    before = prediction.truth[skipped - 1 : skipped]
+    return Prediction(
+        prediction.total - skipped,
+        prediction.truth[skipped:],
+        prediction.predicted[skipped:],
+        prediction.finish,
+        before,
+    )
 
 
 def uniforms(seed: int, index: int, count: int) -> Draws:
-    """The first ``count`` random numbers in [0, 1) of text ``index``, however many more are asked for later."""
+    """The first ``count`` random numbers in [0, 1) of text ``index``; a longer sequence has the same beginning."""
     key = np.array([seed % 2**64, index], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).random(count)
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One prompt at work. ``limit`` is the most tokens it may write, ``ending`` what running into that means.
+    """One active prompt. ``limit`` is the maximal number of new tokens, ``ending`` the reason of the end at the limit.
 
-    ``begins`` is the end of the prompt's text that the first token has to write again.
+    ``healed`` is the removed end of the prompt's text, with which the first new token must begin.
     """
 
     index: int
@@ -212,12 +217,12 @@ class _Row:
     draft: Numbers
     limit: int
     ending: Literal["limit", "context"]
-    begins: str = ""
+    healed: str = ""
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """One text to be read, and the rows whose prompt and draft are the beginning of it."""
+class _Prefill:
+    """One text for the first forward pass, and the rows whose prompt and draft are a prefix of it."""
 
     tokens: Numbers
     rows: list[_Row]
@@ -225,157 +230,167 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Decoder:
-    """What stays the same from group to group. ``seed`` is None where the likeliest token is taken."""
+    """The settings that all groups share. ``seed`` is None for greedy decoding."""
 
     model: Any
     vocabulary: Vocabulary
     seed: int | None
-    places: Sequence[int]
+    indices: Sequence[int]
     settled: Settled | None
     heal: bool
 
-    def whole(self, prompts: Sequence[str], given: Sequence[str] | None) -> list[tuple[Numbers | None, int]]:
-        """The tokens of each prompt, and how many of them stay as they are."""
-        if given is None:
+    def encode_prompts(
+        self, prompts: Sequence[str], prefixes: Sequence[str] | None
+    ) -> list[tuple[Numbers | None, int]]:
+        """The tokens of each prompt, and the number of leading tokens that healing must keep."""
+        if prefixes is None:
             return [(tokens, 1) for tokens in self.vocabulary.prompts(prompts)]
-        return [(None, 1) if pair is None else pair for pair in self.vocabulary.pairs(given, prompts)]
+        return [(None, 1) if pair is None else pair for pair in self.vocabulary.pairs(prefixes, prompts)]
 
     def admit(
-        self, whole: Sequence[tuple[Numbers | None, int]], limits: Sequence[int], drafts: Sequence[str]
+        self, encoded: Sequence[tuple[Numbers | None, int]], limits: Sequence[int], drafts: Sequence[str]
     ) -> Iterator[_Row | Completion]:
-        """Each prompt ready to be read, or its completion when nothing can be written."""
+        """The row of each prompt, or its completion when no token can be generated."""
         context = _context(self.model)
         heal = self.vocabulary.cut
-        cut = [heal(each, fixed) if self.heal and each is not None else (each, "") for each, fixed in whole]
-        begun = [begins + draft if draft else "" for (_, begins), draft in zip(cut, drafts, strict=True)]
-        kept = [_NOTHING if tokens is None else tokens for tokens, _ in cut]
-        guesses = self.vocabulary.continuations(kept, begun)
-        for index, (tokens, begins) in enumerate(cut):
-            given, guess, limit = whole[index][0], guesses[index], limits[index] + bool(begins)
-            if given is None or tokens is None:
+        cut = [
+            heal(prompt_tokens, fixed) if self.heal and prompt_tokens is not None else (prompt_tokens, "")
+            for prompt_tokens, fixed in encoded
+        ]
+        continuations = [healed + draft if draft else "" for (_, healed), draft in zip(cut, drafts, strict=True)]
+        contexts = [_EMPTY if tokens is None else tokens for tokens, _ in cut]
+        guesses = self.vocabulary.continuations(contexts, continuations)
+        for index, (tokens, healed) in enumerate(cut):
+            original, guess, limit = encoded[index][0], guesses[index], limits[index] + bool(healed)
+            if original is None or tokens is None:
                 yield Completion("", "unknown_character")
-            elif len(given) > context:
+            elif len(original) > context:
                 yield Completion("", "too_long")
             elif limits[index] <= 0:
                 yield Completion("", "limit")
             else:
-                # The last token that is written is never read, so it needs no position.
-                room = min(limit, context - len(tokens) + 1)
-                guess = _NOTHING if guess is None else guess[: room - 1]
-                yield _Row(index, tokens, guess, room, "limit" if room == limit else "context", begins)
+                # The last new token is not an input, so it needs no position.
+                max_tokens = min(limit, context - len(tokens) + 1)
+                guess = _EMPTY if guess is None else guess[: max_tokens - 1]
+                yield _Row(index, tokens, guess, max_tokens, "limit" if max_tokens == limit else "context", healed)
 
-    def work(self, rows: list[_Row], size: int, mixed: bool) -> Iterator[dict[int, Completion]]:
+    def work(self, rows: list[_Row], batch_size: int, mixed_lengths: bool) -> Iterator[dict[int, Completion]]:
         """The completions of all rows, group by group.
 
-        Where a text may be settled early, it mostly is after one pass, and keeping keys and values would be for
-        nothing: a group is examined first, and what has to go on is read again later, with what it wrote as its
-        draft. Once more than a quarter has to, that does not pay any more.
+        With early exit most rows end after one forward pass, so the first pass keeps no KV cache. Rows that continue
+        are read again with their output as draft. The first passes stop when more than a quarter of the rows continue.
         """
-        waiting = _readings(rows, share=mixed)
+        remaining = _prefills(rows, share=mixed_lengths)
         open_rows: list[_Row] = []
-        if self.settled is not None and mixed:
-            groups = deque(_groups(waiting, size, mixed, tokens=_read_at_once(self.model)))
+        if self.settled is not None and mixed_lengths:
+            groups = deque(_groups(remaining, batch_size, mixed_lengths, tokens=_read_at_once(self.model)))
             examined = 0
             while groups and 4 * len(open_rows) <= examined:
-                ended = dict(self.examine(groups.popleft()))
-                examined += len(ended)
-                open_rows += [end for end in ended.values() if isinstance(end, _Row)]
-                yield {index: end for index, end in ended.items() if isinstance(end, Completion)}
-            waiting = [reading for group in groups for reading in group]
-        for readings in (waiting, _readings(open_rows, share=mixed)):
-            for group in _groups(readings, size, mixed):
+                results = dict(self.examine(groups.popleft()))
+                examined += len(results)
+                open_rows += [result for result in results.values() if isinstance(result, _Row)]
+                yield {index: result for index, result in results.items() if isinstance(result, Completion)}
+            remaining = [prefill for group in groups for prefill in group]
+        for prefills in (remaining, _prefills(open_rows, share=mixed_lengths)):
+            for group in _groups(prefills, batch_size, mixed_lengths):
                 yield dict(self.write(group))
 
-    def examine(self, readings: list[_Reading]) -> Iterator[tuple[int, Completion | _Row]]:
-        """Read the texts and keep nothing: what has ended with that, and rows to go on from."""
-        rows = [row for reading in readings for row in reading.rows]
-        for row, tokens in zip(rows, self._read(readings, None, self._draws_of(rows)), strict=True):
-            end = self._ending(row, tokens)
-            yield row.index, replace(row, draft=np.array(tokens, dtype=np.int64)) if end is None else end
+    def examine(self, prefills: list[_Prefill]) -> Iterator[tuple[int, Completion | _Row]]:
+        """One forward pass without KV cache: completions, and the rows that continue with their output as draft."""
+        rows = [row for prefill in prefills for row in prefill.rows]
+        for row, tokens in zip(rows, self._read_texts(prefills, None, self._draws_of(rows)), strict=True):
+            completion = self._completion(row, tokens)
+            yield row.index, replace(row, draft=np.array(tokens, dtype=np.int64)) if completion is None else completion
 
-    def write(self, readings: list[_Reading]) -> Iterator[tuple[int, Completion]]:
-        """Read the texts, then step until every row has ended; ended rows leave the batch at once."""
-        rows = [row for reading in readings for row in reading.rows]
-        read = max(len(reading.tokens) for reading in readings)
-        cache = memory_for(self.model, read + max(row.limit for row in rows))
+    def write(self, prefills: list[_Prefill]) -> Iterator[tuple[int, Completion]]:
+        """Read the texts, then generate until all rows have ended; a row leaves the batch when it ends."""
+        rows = [row for prefill in prefills for row in prefill.rows]
+        width = max(len(prefill.tokens) for prefill in prefills)
+        cache = kv_cache_for(self.model, width + max(row.limit for row in rows))
         draws = self._draws_of(rows)
-        # Which line of the cache a row looks at: at first that of the text it begins, later its own.
-        lines = _lines(readings)
-        shared = len(rows) > len(readings)
-        written = self._read(readings, cache, draws)
-        # The position of each row's newest token, and the columns of the cache that the row may look at: its
-        # prompt and the accepted part of its draft, not the rejected part, what others wrote, and the padding.
-        position = np.array([len(row.prompt) + len(tokens) - 1 for row, tokens in zip(rows, written, strict=True)])
-        visible = np.arange(read) < position[:, None]
+        # The cache row of each row: initially that of its text, which rows may share.
+        cache_rows = _text_indices(prefills)
+        shared = len(rows) > len(prefills)
+        outputs = self._read_texts(prefills, cache, draws)
+        # The position of each row's newest token, and the cache columns visible to the row: its prompt and the
+        # accepted part of its draft; neither the rejected part, nor tokens of other rows, nor padding.
+        position = np.array([len(row.prompt) + len(tokens) - 1 for row, tokens in zip(rows, outputs, strict=True)])
+        visible = np.arange(width) < position[:, None]
         while True:
-            ended = [self._ending(row, tokens) for row, tokens in zip(rows, written, strict=True)]
-            yield from ((row.index, end) for row, end in zip(rows, ended, strict=True) if end is not None)
-            live = without([end is not None for end in ended])
-            if not live:
+            completions = [self._completion(row, tokens) for row, tokens in zip(rows, outputs, strict=True)]
+            yield from (
+                (row.index, completion)
+                for row, completion in zip(rows, completions, strict=True)
+                if completion is not None
+            )
+            active = compact_order([completion is not None for completion in completions])
+            if not active:
                 return
-            if shared or len(live) < len(rows):
-                rows, written = [rows[number] for number in live], [written[number] for number in live]
-                draws, position, visible = draws[live], position[live], visible[live]
-                cache.batch_select_indices(torch.from_numpy(lines[live]).to(self.model.device))
-                lines, shared = np.arange(len(rows)), False
+            if shared or len(active) < len(rows):
+                rows, outputs = [rows[index] for index in active], [outputs[index] for index in active]
+                draws, position, visible = draws[active], position[active], visible[active]
+                cache.batch_select_indices(torch.from_numpy(cache_rows[active]).to(self.model.device))
+                cache_rows, shared = np.arange(len(rows)), False
             visible = np.concatenate([visible, np.ones((len(rows), 1), dtype=bool)], axis=1)
-            logits = self._step(written, position, visible, cache)
-            counts = np.array([[len(tokens)] for tokens in written])
-            drawn = np.take_along_axis(draws, counts, axis=1) if draws.size else draws
-            for tokens, token in zip(written, _choose(logits, drawn)[:, 0].tolist(), strict=True):
+            logits = self._step(outputs, position, visible, cache)
+            counts = np.array([[len(tokens)] for tokens in outputs])
+            numbers = np.take_along_axis(draws, counts, axis=1) if draws.size else draws
+            for tokens, token in zip(outputs, _choose(logits, numbers)[:, 0].tolist(), strict=True):
                 tokens.append(token)
             position = position + 1
 
-    def _ending(self, row: _Row, tokens: list[int]) -> Completion | None:
-        """The completion, or None while the row goes on."""
-        end = self.vocabulary.ending(tokens, row.limit, row.begins, row.prompt)
-        if end is not None:
-            return Completion(end[0], row.ending if end[1] == "limit" else end[1])
+    def _completion(self, row: _Row, tokens: list[int]) -> Completion | None:
+        """The completion, or None while the row is incomplete."""
+        ending = self.vocabulary.ending(tokens, row.limit, row.healed, row.prompt)
+        if ending is not None:
+            return Completion(ending[0], row.ending if ending[1] == "limit" else ending[1])
         if self.settled is None:
             return None
-        # A character may be spread over tokens, and half of one is not what was written.
-        text = self.vocabulary.text(tokens, row.prompt)[len(row.begins) :].rstrip("\ufffd")
+        # An incomplete multi-token character is not part of the text.
+        text = self.vocabulary.text(tokens, row.prompt)[len(row.healed) :].rstrip("\ufffd")
         return Completion(text, "settled") if self.settled(row.index, text) else None
 
     def _draws_of(self, rows: list[_Row]) -> Draws:
-        return _draws([(self.places[row.index], row.limit) for row in rows], self.seed)
+        return _draws([(self.indices[row.index], row.limit) for row in rows], self.seed)
 
-    def _read(self, readings: list[_Reading], cache: Cache | None, draws: Draws) -> list[list[int]]:
-        """What each row has written after one pass over the texts: at least one token.
+    def _read_texts(self, prefills: list[_Prefill], cache: Cache | None, draws: Draws) -> list[list[int]]:
+        """The new tokens of each row after one forward pass over the texts: at least one token.
 
-        Shorter texts are padded on the right, where a causal model does not look, so no mask is needed.
+        Shorter texts are padded on the right; causal attention needs no mask for that.
         """
-        rows = [row for reading in readings for row in reading.rows]
+        rows = [row for prefill in prefills for row in prefill.rows]
         starts = np.array([len(row.prompt) - 1 for row in rows])
-        last = max(len(reading.tokens) for reading in readings) - 1
-        # Only the columns where some row is written are turned into logits.
+        last = max(len(prefill.tokens) for prefill in prefills) - 1
+        # Logits are needed only from the first column with a new token.
         columns = np.arange(starts.min(), last + 1)
         logits = self.model(
-            input_ids=padded([reading.tokens for reading in readings]).to(self.model.device),
+            input_ids=padded([prefill.tokens for prefill in prefills]).to(self.model.device),
             past_key_values=cache,
             use_cache=cache is not None,
             logits_to_keep=torch.from_numpy(columns).to(self.model.device),
         ).logits
         widest = max(len(row.draft) for row in rows) + 1
-        places = np.minimum(starts[:, None] + np.arange(widest), last) - columns[0]
-        lines, at = (torch.from_numpy(each).to(logits.device) for each in (_lines(readings)[:, None], places))
-        found = logits[lines, at]
-        for number, row in enumerate(rows):
-            if row.begins:
-                first = torch.full_like(found[number, 0], -torch.inf)
-                fitting = torch.from_numpy(self.vocabulary.beginning(row.begins)).to(found.device)
-                found[number, 0] = first.index_copy(0, fitting, found[number, 0, fitting])
-        written = []
-        for row, chosen in zip(rows, _choose(found, draws[:, :widest]), strict=True):
-            agreed = int(np.cumprod(chosen[: len(row.draft)] == row.draft).sum())
-            written.append(chosen[: agreed + 1].tolist())
-        return written
+        positions = np.minimum(starts[:, None] + np.arange(widest), last) - columns[0]
+        lines, column = (
+            torch.from_numpy(array).to(logits.device) for array in (_text_indices(prefills)[:, None], positions)
+        )
+        selected = logits[lines, column]
+        for index, row in enumerate(rows):
+            if row.healed:
+                first = torch.full_like(selected[index, 0], -torch.inf)
+                fitting = torch.from_numpy(self.vocabulary.beginning(row.healed)).to(selected.device)
+                selected[index, 0] = first.index_copy(0, fitting, selected[index, 0, fitting])
+        outputs = []
+        for row, predicted in zip(rows, _choose(selected, draws[:, :widest]), strict=True):
+            accepted = int(np.cumprod(predicted[: len(row.draft)] == row.draft).sum())
+            outputs.append(predicted[: accepted + 1].tolist())
+        return outputs
 
-    def _step(self, written: list[list[int]], position: Numbers, visible: Any, cache: Cache) -> torch.Tensor:
+    def _step(self, outputs: list[list[int]], position: Numbers, visible: Any, cache: Cache) -> torch.Tensor:
         """Logits (rows, 1, vocabulary) after the newest token of each row."""
         device = self.model.device
         logits: torch.Tensor = self.model(
-            input_ids=torch.tensor([[tokens[-1]] for tokens in written], device=device),
+            input_ids=torch.tensor([[tokens[-1]] for tokens in outputs], device=device),
             attention_mask=None if visible.all() else self._mask(torch.from_numpy(visible).to(device)),
             position_ids=torch.from_numpy(position[:, None]).to(device),
             past_key_values=cache,
@@ -384,53 +399,53 @@ class _Decoder:
         return logits
 
     def _mask(self, visible: torch.Tensor) -> Any:
-        """``visible`` (rows, columns) as a model takes it: one mask for each kind of layer where layers have windows.
+        """The attention mask for ``visible`` (rows, columns): one per kind of layer for models with sliding windows.
 
-        What is not visible lies between what is, so a window is not the last columns but the last visible ones.
+        Invisible columns may lie between visible ones, so a window covers the last visible columns.
         """
-        window = window_of(self.model)
+        window = sliding_window_of(self.model)
         if not window:
             return visible
-        kind = self.model.dtype
-        parts = {"full_attention": visible, "sliding_attention": in_window(visible, window)}
-        return {name: additive(part[:, None, None], kind) for name, part in parts.items()}
+        dtype = self.model.dtype
+        visible_by_type = {"full_attention": visible, "sliding_attention": window_mask(visible, window)}
+        return {name: additive_mask(mask[:, None, None], dtype) for name, mask in visible_by_type.items()}
 
 
 def _predict_group(model: Any, rows: list[_Row], seed: int | None) -> Iterator[tuple[int, Prediction]]:
-    read = [row.prompt[:-1][: _context(model)] for row in rows]
-    logits = model(input_ids=padded(read).to(model.device), use_cache=False).logits
+    inputs = [row.prompt[:-1][: _context(model)] for row in rows]
+    logits = model(input_ids=padded(inputs).to(model.device), use_cache=False).logits
     draws = _draws([(row.index, row.limit) for row in rows], seed)[:, : logits.shape[1]]
-    for row, tokens, chosen in zip(rows, read, _choose(logits, draws), strict=True):
+    for row, tokens, predicted in zip(rows, inputs, _choose(logits, draws), strict=True):
         finish: Literal["done", "too_long"] = "done" if len(tokens) == row.limit else "too_long"
         truth = row.prompt[1 : len(tokens) + 1]
-        yield row.index, Prediction(row.limit, truth, chosen[: len(tokens)], finish, row.prompt[:1])
+        yield row.index, Prediction(row.limit, truth, predicted[: len(tokens)], finish, row.prompt[:1])
 
 
-def _draws(asked: Sequence[tuple[int, int]], seed: int | None) -> Draws:
-    """Random numbers for rows of (place, tokens), shape (rows, most tokens); without a seed there are none."""
+def _draws(streams: Sequence[tuple[int, int]], seed: int | None) -> Draws:
+    """Random numbers for rows of (index, tokens), shape (rows, maximal tokens); without a seed (rows, 0)."""
     if seed is None:
-        return np.zeros((len(asked), 0))
-    drawn = np.zeros((len(asked), max(count for _, count in asked)))
-    for line, (place, count) in zip(drawn, asked, strict=True):
-        line[:count] = uniforms(seed, place, count)
-    return drawn
+        return np.zeros((len(streams), 0))
+    numbers = np.zeros((len(streams), max(count for _, count in streams)))
+    for row, (index, count) in zip(numbers, streams, strict=True):
+        row[:count] = uniforms(seed, index, count)
+    return numbers
 
 
 def _choose(logits: torch.Tensor, draws: Draws) -> Numbers:
-    """Tokens (rows, columns) from logits (rows, columns, vocabulary): the likeliest when ``draws`` is empty."""
+    """Tokens (rows, columns) from logits (rows, columns, vocabulary): greedy when ``draws`` is empty."""
     if not draws.size:
         return np.asarray(logits.argmax(-1).cpu().numpy())
-    # On the CPU, because a running sum on an accelerator is not the same from run to run.
+    # On the CPU, since a cumulative sum on an accelerator is not deterministic.
     climb = torch.softmax(logits.cpu().double(), -1).cumsum(-1)
-    # Scaled by the last sum, which rounding leaves just off 1, so that every number falls on some token.
+    # Scaled by the last sum, which is not exactly 1 after rounding, so that each number selects a token.
     level = torch.from_numpy(draws)[..., None] * climb[..., -1:]
     return np.asarray((climb <= level).sum(-1).clamp_(max=logits.shape[-1] - 1).numpy())
 
 
 def padded(rows: Sequence[Numbers]) -> torch.Tensor:
-    """Shape (rows, longest), filled up on the right with each row's first token, which is never looked at there.
+    """Token rows as a tensor (rows, longest), padded on the right with each row's first token.
 
-    Not with the pad token: transformers would warn that padding is not masked.
+    The padding is not the pad token, for which transformers would warn about a missing mask.
     """
     ids = np.empty((len(rows), max(map(len, rows))), dtype=np.int64)
     for line, row in zip(ids, rows, strict=True):
@@ -438,45 +453,47 @@ def padded(rows: Sequence[Numbers]) -> torch.Tensor:
     return torch.from_numpy(ids)
 
 
-def _lines(readings: list[_Reading]) -> Numbers:
-    """For every row, which of the texts it begins."""
-    return np.repeat(np.arange(len(readings)), [len(reading.rows) for reading in readings])
+def _text_indices(prefills: list[_Prefill]) -> Numbers:
+    """The index of each row's text."""
+    return np.repeat(np.arange(len(prefills)), [len(prefill.rows) for prefill in prefills])
 
 
-def _readings(rows: list[_Row], *, share: bool) -> list[_Reading]:
-    """The texts to be read, longest first: one for each row, or one for all rows that are beginnings of it."""
+def _prefills(rows: list[_Row], *, share: bool) -> list[_Prefill]:
+    """The texts to read, longest first: one per row, or with ``share`` one for all rows that are prefixes of it."""
     texts = {row.index: np.concatenate([row.prompt, row.draft]) for row in rows}
     if share:
-        # In the order of their bytes a text stands right before those that go on from it: backwards, after them.
+        # Sorted by bytes in reverse, a text follows directly on the texts that it is a prefix of.
         rows = sorted(rows, key=lambda row: texts[row.index].tobytes(), reverse=True)
-    readings: list[_Reading] = []
+    prefills: list[_Prefill] = []
     for row in rows:
         text = texts[row.index]
-        if share and readings and np.array_equal(readings[-1].tokens[: len(text)], text):
-            readings[-1].rows.append(row)
+        if share and prefills and np.array_equal(prefills[-1].tokens[: len(text)], text):
+            prefills[-1].rows.append(row)
         else:
-            readings.append(_Reading(text, [row]))
-    return sorted(readings, key=lambda reading: (-len(reading.tokens), reading.rows[0].index))
+            prefills.append(_Prefill(text, [row]))
+    return sorted(prefills, key=lambda prefill: (-len(prefill.tokens), prefill.rows[0].index))
 
 
-def _groups(readings: list[_Reading], size: int, mixed: bool, *, tokens: int | None = None) -> Iterator[list[_Reading]]:
-    """Texts of about one length with at most ``size`` rows together; of exactly one length unless ``mixed``.
+def _groups(
+    prefills: list[_Prefill], size: int, mixed_lengths: bool, *, tokens: int | None = None
+) -> Iterator[list[_Prefill]]:
+    """Groups of texts of similar length with at most ``size`` rows; of equal length unless ``mixed_lengths``.
 
-    With ``tokens`` a group is also full when it has as many and a quarter of its rows: long texts differ much in
-    length, and many of them together are mostly padding.
+    With ``tokens`` a group is also full at that many tokens and a quarter of the rows: long texts differ much in
+    length, and a large group of them is mostly padding.
     """
-    group: list[_Reading] = []
+    group: list[_Prefill] = []
     rows = 0
-    for reading in readings:
-        for start in range(0, len(reading.rows), size):
-            part = reading.rows[start : start + size]
-            alike = mixed or not group or len(group[0].tokens) == len(reading.tokens)
+    for prefill in prefills:
+        for start in range(0, len(prefill.rows), size):
+            chunk = prefill.rows[start : start + size]
+            alike = mixed_lengths or not group or len(group[0].tokens) == len(prefill.tokens)
             full = tokens and 4 * len(group) >= size and (len(group) + 1) * len(group[0].tokens) > tokens
-            if group and (rows + len(part) > size or not alike or full):
+            if group and (rows + len(chunk) > size or not alike or full):
                 yield group
                 group, rows = [], 0
-            group.append(_Reading(reading.tokens, part))
-            rows += len(part)
+            group.append(_Prefill(prefill.tokens, chunk))
+            rows += len(chunk)
     if group:
         yield group
 
@@ -490,8 +507,8 @@ def _batch_size(model: Any) -> int:
 
 
 def _read_at_once(model: Any) -> int | None:
-    """Tokens of a group that is read in one pass and not written to; a group that is written to costs by its steps.
+    """The maximal number of tokens in a group without generation; None for no limit.
 
-    Measured on a CPU (docs/log.md), where 64 programs of TinyPy in lexical tokens are some 1,700; elsewhere no limit.
+    Measured on a CPU (docs/log.md), where 64 programs of TinyPy in lexical tokens are some 1,700.
     """
     return 2048 if model.device.type == "cpu" else None

@@ -1,14 +1,9 @@
-"""How does a model find a text that it did not write?
+"""Log-likelihoods and attention statistics of given texts, for model-based difficulties and the suite ``choice``.
 
 One forward pass tells how likely a model finds each token of a continuation and where it looks while it reads it. On
 this stand the difficulties that ask a model (``difficulty.model_based``) and the suite ``choice``.
 
-- *Aligned*: the probability of a token is read where the model has seen what is before it, and nothing else.
-- *Batched by length*: continuations of like length share a pass, padded on the right, where a causal model never looks.
-  So no padding token is needed, and the figures are those of one text at a time, up to the last bits of sums.
-- *Bounded*: a pass holds so many logits or attention weights and no more, whatever the vocabulary and the length.
-
-``read_model`` opens the model when there is something to ask. Nothing here writes text or remembers figures.
+``read_model`` opens a model by name and computes the metrics of ``difficulty.model_based``, which also caches them.
 """
 
 from __future__ import annotations
@@ -27,12 +22,12 @@ import torch
 from ..difficulty.model_based import Quantity, ScoringRequest
 from ..errors import DataError
 from ..model.hardware import device
-from ..model.hub import held
+from ..model.hub import resolve_model
 from ..model.load import load_model
-from ..model.prompt_format import form_of, templated
+from ..model.prompt_format import chat_formatter, prompt_format_of
 from ..model.vocabulary import Vocabulary
 from .decode import padded
-from .onednn_linear import at_rest
+from .onednn_linear import evaluation_mode
 
 __all__ = [
     "Continuation",
@@ -47,27 +42,27 @@ __all__ = [
 
 
 Numbers = npt.NDArray[np.int64]
-Figures = npt.NDArray[np.float64]
+Values = npt.NDArray[np.float64]
 
 NO_ANSWER = "the answer is empty"
 UNKNOWN = "a character that the tokenizer does not know"
 SWALLOWED = "the continuation has no token of its own"
 TOO_LONG = "longer than the model's context"
 
-_NUMBERS_AT_ONCE = {"cpu": 1 << 26}
-"""Logits or attention weights of one pass, by kind of device: a quarter of a gigabyte on a processor."""
+_MAX_VALUES = {"cpu": 1 << 26}
+"""Maximal number of logits or attention weights of a pass, by device type: a quarter of a gigabyte on a CPU."""
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """A text as tokens: those from ``start`` (1 or more) on are asked about, those before it are given."""
+    """A text as tokens: the continuation begins at ``start`` (1 or more), the tokens before it are the context."""
 
     tokens: Numbers
     start: int
 
 
 def encode_apart(vocabulary: Vocabulary, context: str, continuation: str) -> Continuation | str:
-    """The continuation as it goes on after the context's own tokens, as students learn answers; a text says why not.
+    """Both encoded separately, as prompts and answers are in training; a string is the cause of failure.
 
     An empty context is one ``<eos>``; ``DataError`` when the tokenizer has none.
     """
@@ -78,27 +73,27 @@ def encode_apart(vocabulary: Vocabulary, context: str, continuation: str) -> Con
 
 
 def encode_together(vocabulary: Vocabulary, context: str, continuation: str) -> Continuation | str:
-    """Both encoded as one text and cut where the context alone would end, as lm-evaluation-harness does; a token over
-    the seam is asked about.
+    """Both encoded as one text and split at the end of the context alone, as in lm-evaluation-harness; a token across
+    the boundary belongs to the continuation.
 
-    Spaces at the end of the context go to the continuation first: most vocabularies have a space at the beginning of a
-    word, not at the end of the one before. A text says why not; errors as those of ``encode_apart``.
+    Trailing spaces of the context move to the continuation: most vocabularies have a space at the beginning of a word,
+    not at its end. A string is the cause of failure; errors as in ``encode_apart``.
     """
-    kept = context.rstrip()
-    continuation, context = context[len(kept) :] + continuation, kept
+    stripped = context.rstrip()
+    continuation, context = context[len(stripped) :] + continuation, stripped
     if not context:
         return encode_apart(vocabulary, context, continuation)
     pair = vocabulary.joined(context, continuation)
     if pair is None:
         return UNKNOWN
     tokens, start = pair
-    # A token over the seam may leave nothing before it.
+    # A token across the boundary may leave no context.
     return Continuation(tokens, start) if 0 < start < len(tokens) else SWALLOWED
 
 
 def encode_option(vocabulary: Vocabulary, context: str, option: str, *, apart: bool) -> Continuation | str:
-    """One of several answers after a question. ``apart``: the context ends with a template's mark, so that nothing goes
-    over the seam, and the space that parts an option from a plain question is left out.
+    """One of several options after a question. ``apart``: the context ends with a control token of a template, so no
+    token crosses the boundary, and the space between a plain question and an option is omitted.
     """
     if apart:
         return encode_apart(vocabulary, context, option.removeprefix(" "))
@@ -106,187 +101,189 @@ def encode_option(vocabulary: Vocabulary, context: str, option: str, *, apart: b
 
 
 def log_likelihoods(
-    model: Any, asked: Sequence[Continuation], *, batch: int | None = None
-) -> Iterator[dict[int, Figures]]:
-    """For each continuation, by its place, the natural logarithm of the probability of each of its tokens.
+    model: Any, continuations: Sequence[Continuation], *, batch: int | None = None
+) -> Iterator[dict[int, Values]]:
+    """The natural logarithms of the token probabilities of each continuation, by its index.
 
-    Some at a time, longest first, so that memory runs out at once or never. ``batch`` is the most texts of a pass.
+    In batches, longest first, so that memory runs out at once or never. ``batch``: maximal number of texts in a pass.
     """
-    # The last token is asked for, not read.
-    lengths = [len(each.tokens) - 1 for each in asked]
-    with at_rest(model):
+    # The last token is a target, not an input.
+    lengths = [len(continuation.tokens) - 1 for continuation in continuations]
+    with evaluation_mode(model):
         for group in _groups(model, lengths, int(model.config.vocab_size), batch):
-            tokens = padded([asked[place].tokens[:-1] for place in group]).to(model.device)
+            tokens = padded([continuations[index].tokens[:-1] for index in group]).to(model.device)
             logits = model(tokens, use_cache=False).logits
-            yield {place: _of(logits[row], asked[place]) for row, place in enumerate(group)}
+            yield {index: _token_log_likelihoods(logits[row], continuations[index]) for row, index in enumerate(group)}
 
 
-def _of(logits: torch.Tensor, each: Continuation) -> Figures:
-    """Position i of ``logits`` (length, vocabulary) speaks of token i + 1."""
-    rows = logits[each.start - 1 : len(each.tokens) - 1].float()
-    truth = torch.from_numpy(each.tokens[each.start :]).to(rows.device)
-    found = rows.gather(1, truth[:, None])[:, 0] - rows.logsumexp(1)
-    return np.asarray(found.double().cpu().numpy(), dtype=np.float64)
+def _token_log_likelihoods(logits: torch.Tensor, continuation: Continuation) -> Values:
+    """Position i of ``logits`` (length, vocabulary) predicts token i + 1."""
+    rows = logits[continuation.start - 1 : len(continuation.tokens) - 1].float()
+    truth = torch.from_numpy(continuation.tokens[continuation.start :]).to(rows.device)
+    log_probabilities = rows.gather(1, truth[:, None])[:, 0] - rows.logsumexp(1)
+    return np.asarray(log_probabilities.double().cpu().numpy(), dtype=np.float64)
 
 
 def attention_scores(
-    model: Any, asked: Sequence[Continuation], *, batch: int | None = None
+    model: Any, continuations: Sequence[Continuation], *, batch: int | None = None
 ) -> Iterator[dict[int, float]]:
-    """For each continuation, by its place, how unevenly its tokens attend to what is before them (2405.07490).
+    """The unevenness of the attention of each continuation's tokens (2405.07490), by the continuation's index.
 
     Per layer and token the standard deviation (n - 1) of the attention weights on the tokens before it, averaged over
-    heads, tokens, layers. A token with fewer than two tokens before it has none and is left out; NaN when all are.
+    heads, tokens, layers. Tokens with fewer than two tokens before them are excluded; NaN when no token remains.
     Raises ``DataError`` for a model without attention weights.
     """
-    lengths = [len(each.tokens) for each in asked]
+    lengths = [len(continuation.tokens) for continuation in continuations]
     config = model.config
-    shape = int(getattr(config, "num_hidden_layers", 1)) * int(getattr(config, "num_attention_heads", 1))
-    with at_rest(model), _plain_attention(model):
-        for group in _groups(model, lengths, shape * max(lengths, default=1), batch):
-            tokens = padded([asked[place].tokens for place in group]).to(model.device)
+    weights_per_token = int(getattr(config, "num_hidden_layers", 1)) * int(getattr(config, "num_attention_heads", 1))
+    with evaluation_mode(model), _eager_attention(model):
+        for group in _groups(model, lengths, weights_per_token * max(lengths, default=1), batch):
+            tokens = padded([continuations[index].tokens for index in group]).to(model.device)
             layers = model(tokens, use_cache=False, output_attentions=True).attentions
             if not layers or any(weights is None for weights in layers):
-                raise DataError("the model does not tell its attention weights", given=type(model).__name__)
-            yield {place: _spread(layers, row, asked[place]) for row, place in enumerate(group)}
+                raise DataError("the model does not return attention weights", given=type(model).__name__)
+            yield {index: _attention_spread(layers, row, continuations[index]) for row, index in enumerate(group)}
 
 
-def _spread(layers: Sequence[torch.Tensor], row: int, each: Continuation) -> float:
-    first, end = max(each.start, 2), len(each.tokens)
+def _attention_spread(layers: Sequence[torch.Tensor], row: int, continuation: Continuation) -> float:
+    first, end = max(continuation.start, 2), len(continuation.tokens)
     if first >= end:
         return math.nan
     counts = torch.arange(first, end, device=layers[0].device, dtype=torch.float64)[:, None]
     before = torch.arange(end, device=layers[0].device) < counts
-    found = []
+    layer_means = []
     for weights in layers:
-        part = weights[row, :, first:end, :end].double() * before
-        apart = (part - part.sum(-1, keepdim=True) / counts) * before
-        deviations = (apart.square().sum(-1) / (counts[:, 0] - 1)).sqrt()  # (heads, tokens)
-        found.append(float(deviations.mean(0).mean()))
-    return sum(found) / len(found)
+        attention = weights[row, :, first:end, :end].double() * before
+        centered = (attention - attention.sum(-1, keepdim=True) / counts) * before
+        deviations = (centered.square().sum(-1) / (counts[:, 0] - 1)).sqrt()  # (heads, tokens)
+        layer_means.append(float(deviations.mean(0).mean()))
+    return sum(layer_means) / len(layer_means)
 
 
 def read_model(
-    name: str, quantity: Quantity, asked: Sequence[ScoringRequest], *, batch: int | None = None, chat: bool = False
+    name: str, quantity: Quantity, samples: Sequence[ScoringRequest], *, batch: int | None = None, chat: bool = False
 ) -> Iterator[Mapping[int, float | str]]:
     """Scores as by ``difficulty.model_based.Scorer.read``, by the model of ``name``, computed in single precision.
 
-    With ``chat`` a prompt goes through the tokenizer's chat template, and answers and options begin where that ends.
+    With ``chat`` prompts go through the tokenizer's chat template, and answers and options follow it.
 
-    In bf16, as many models are stored, the loss of a short answer moved by 0.03 nats with the company that it was read
-    in (SmolLM2-135M): not good enough to remember.
+    In bf16, the stored dtype of many models, the loss of a short answer varied by 0.03 nats with its batch
+    (SmolLM2-135M), too much for cached values.
 
-    Raises ``DataError`` when it is no whole model, when its tokenizer has no start for an empty prompt, or for a chat
-    without a template.
+    Raises ``DataError`` when the model is incomplete, when its tokenizer has no ``<eos>`` for an empty prompt, or for
+    ``chat`` without a template.
     """
-    _with_tokenizer(held(name))
+    _check_tokenizer(resolve_model(name))
     student = load_model(name, device())
     student.model.float()
     vocabulary = Vocabulary(student.tokenizer)
     if chat:
-        shape = templated(student.tokenizer, form_of(student.tokenizer).system)
-        asked = [each._replace(prompt=shape(each.prompt)) for each in asked]
+        format_prompt = chat_formatter(student.tokenizer, prompt_format_of(student.tokenizer).system)
+        samples = [sample._replace(prompt=format_prompt(sample.prompt)) for sample in samples]
     if quantity == "choice":
-        yield from _choices(student.model, vocabulary, asked, batch, apart=chat)
+        yield from _choices(student.model, vocabulary, samples, batch, apart=chat)
         return
-    # A last answer token is read for its attention, but only asked for where its probability matters.
-    room = context_of(student.model) + (1 if quantity == "loss" else 0)
-    fit, misfits = _admitted([encode_apart(vocabulary, each.prompt, each.answer) for each in asked], room)
-    yield misfits
-    places = list(fit)
+    # The last answer token is an input for attention, and only a target for the loss.
+    max_tokens = context_of(student.model) + (1 if quantity == "loss" else 0)
+    valid, causes = _split_by_validity(
+        [encode_apart(vocabulary, sample.prompt, sample.answer) for sample in samples], max_tokens
+    )
+    yield causes
+    indices = list(valid)
     if quantity == "attention":
-        for spreads in attention_scores(student.model, list(fit.values()), batch=batch):
-            yield {places[place]: spread for place, spread in spreads.items()}
+        for scores in attention_scores(student.model, list(valid.values()), batch=batch):
+            yield {indices[position]: score for position, score in scores.items()}
         return
-    for found in log_likelihoods(student.model, list(fit.values()), batch=batch):
-        yield {places[place]: float(-each.mean()) for place, each in found.items()}
+    for values in log_likelihoods(student.model, list(valid.values()), batch=batch):
+        yield {indices[position]: float(-log_likelihood.mean()) for position, log_likelihood in values.items()}
 
 
 def _choices(
-    model: Any, vocabulary: Vocabulary, asked: Sequence[ScoringRequest], batch: int | None, *, apart: bool
+    model: Any, vocabulary: Vocabulary, samples: Sequence[ScoringRequest], batch: int | None, *, apart: bool
 ) -> Iterator[Mapping[int, float | str]]:
-    """The softmax over the options' log-likelihoods, at the answer; a question fails as a whole."""
+    """The probability of the answer in the softmax over the options' log-likelihoods; a bad option fails its sample."""
     causes: dict[int, float | str] = {}
     pairs: list[tuple[int, int]] = []
     encoded: list[Continuation] = []
-    for place, each in enumerate(asked):
-        if each.answer not in each.options:
-            causes[place] = "the answer is not among the options"
+    for index, sample in enumerate(samples):
+        if sample.answer not in sample.options:
+            causes[index] = "the answer is not among the options"
             continue
-        both = [encode_option(vocabulary, each.prompt, option, apart=apart) for option in each.options]
-        fit, misfits = _admitted(both, context_of(model) + 1)
-        if misfits:
-            causes[place] = next(iter(misfits.values()))
+        options = [encode_option(vocabulary, sample.prompt, option, apart=apart) for option in sample.options]
+        valid, option_causes = _split_by_validity(options, context_of(model) + 1)
+        if option_causes:
+            causes[index] = next(iter(option_causes.values()))
             continue
-        pairs += [(place, number) for number in fit]
-        encoded += fit.values()
+        pairs += [(index, position) for position in valid]
+        encoded += valid.values()
     yield causes
-    waiting: dict[int, dict[int, float]] = {}
-    for found in log_likelihoods(model, encoded, batch=batch):
-        done: dict[int, float] = {}
-        for number, each_token in found.items():
-            place, option = pairs[number]
-            sums = waiting.setdefault(place, {})
-            sums[option] = float(each_token.sum())
-            if len(sums) == len(asked[place].options):
-                values = np.array([sums[key] for key in sorted(sums)])
-                shares = np.exp(values - values.max())
-                right = asked[place].options.index(asked[place].answer)
-                done[place] = float(shares[right] / shares.sum())
-                del waiting[place]
-        yield done
+    pending: dict[int, dict[int, float]] = {}
+    for batch_values in log_likelihoods(model, encoded, batch=batch):
+        probabilities: dict[int, float] = {}
+        for position, log_likelihood in batch_values.items():
+            index, option = pairs[position]
+            sums = pending.setdefault(index, {})
+            sums[option] = float(log_likelihood.sum())
+            if len(sums) == len(samples[index].options):
+                totals = np.array([sums[key] for key in sorted(sums)])
+                weights = np.exp(totals - totals.max())
+                answer = samples[index].options.index(samples[index].answer)
+                probabilities[index] = float(weights[answer] / weights.sum())
+                del pending[index]
+        yield probabilities
 
 
-def _admitted(
-    encoded: Sequence[Continuation | str], room: int
+def _split_by_validity(
+    encoded: Sequence[Continuation | str], max_tokens: int
 ) -> tuple[dict[int, Continuation], dict[int, float | str]]:
-    """What can be asked, by its place, and why the others cannot."""
-    fit: dict[int, Continuation] = {}
-    misfits: dict[int, float | str] = {}
-    for place, each in enumerate(encoded):
-        if isinstance(each, str):
-            misfits[place] = each
-        elif len(each.tokens) > room:
-            misfits[place] = TOO_LONG
+    """The valid continuations by index, and the causes of failure of the others."""
+    valid: dict[int, Continuation] = {}
+    causes: dict[int, float | str] = {}
+    for index, item in enumerate(encoded):
+        if isinstance(item, str):
+            causes[index] = item
+        elif len(item.tokens) > max_tokens:
+            causes[index] = TOO_LONG
         else:
-            fit[place] = each
-    return fit, misfits
+            valid[index] = item
+    return valid, causes
 
 
-def _with_tokenizer(folder: Path) -> None:
-    """Raises ``DataError`` when it is a model's folder without the files of a tokenizer."""
-    known = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
-    if (folder / "config.json").is_file() and not any((folder / name).is_file() for name in known):
+def _check_tokenizer(folder: Path) -> None:
+    """Raise ``DataError`` for a model folder without tokenizer files."""
+    files = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt", "spiece.model")
+    if (folder / "config.json").is_file() and not any((folder / name).is_file() for name in files):
         hint = "tokenizer.save_pretrained(FOLDER) beside the weights"
-        raise DataError("the model folder has no tokenizer", where=folder, allowed=", ".join(known), hint=hint)
+        raise DataError("the model folder has no tokenizer", where=folder, allowed=", ".join(files), hint=hint)
 
 
 def context_of(model: Any) -> int:
-    """The most tokens the model reads; a model that tells no number reads any."""
+    """The model's context length; unlimited when its configuration has none."""
     return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
 
 
 def _groups(model: Any, lengths: Sequence[int], width: int, batch: int | None) -> Iterator[list[int]]:
-    """Places by falling length, as many together as ``batch`` and the memory for ``width`` numbers a token allow."""
-    kind = model.device.type
-    most = batch or (64 if kind == "cpu" else 512)
-    numbers = _NUMBERS_AT_ONCE.get(kind, 1 << 30)
-    order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
+    """Batches of indices by falling length, bounded by ``batch`` and by the memory for ``width`` values per token."""
+    device_type = model.device.type
+    max_rows = batch or (64 if device_type == "cpu" else 512)
+    max_values = _MAX_VALUES.get(device_type, 1 << 30)
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     while order:
-        count = max(1, min(most, numbers // (width * max(lengths[order[0]], 1))))
+        count = max(1, min(max_rows, max_values // (width * max(lengths[order[0]], 1))))
         yield order[:count]
         order = order[count:]
 
 
 @contextmanager
-def _plain_attention(model: Any) -> Iterator[None]:
-    """The one implementation that keeps its weights; the model's own comes back on the way out."""
-    own: str | None = getattr(model.config, "_attn_implementation", None)
-    change: Callable[[str], Any] | None = getattr(model, "set_attn_implementation", None)
-    if own in (None, "eager") or change is None:
+def _eager_attention(model: Any) -> Iterator[None]:
+    """Eager attention, the only implementation that returns its weights; the original is restored on exit."""
+    original: str | None = getattr(model.config, "_attn_implementation", None)
+    set_implementation: Callable[[str], Any] | None = getattr(model, "set_attn_implementation", None)
+    if original in (None, "eager") or set_implementation is None:
         yield
         return
-    change("eager")
+    set_implementation("eager")
     try:
         yield
     finally:
-        change(own)
+        set_implementation(original)

@@ -1,13 +1,12 @@
-"""Which routine multiplies a student's matrices while it is only read from?
+"""Linear layers with prepacked oneDNN weights, for fp32 inference on CPUs with AVX-512.
 
-torch hands single-precision products on a CPU to MKL, which on processors of other makers keeps to AVX2 even where
-they have AVX-512. oneDNN, which torch carries as well, does not, and takes weights that are packed once for many
-products: for the shapes of a small student it is more than twice as fast on such a processor. For as long as
-``quick_products`` lasts, every plain linear layer of a model (``torch.nn.Linear`` and the ``Conv1D`` of
-transformers) multiplies that way; afterwards the model is as it was.
+torch computes fp32 products on a CPU with MKL, which uses only AVX2 on AVX-512 processors of other vendors. oneDNN, a
+part of torch, uses AVX-512 and weights that are packed once for many products: for the shapes of a small model it is
+more than twice as fast on such a processor. Within ``onednn_products`` all plain linear layers of a model
+(``torch.nn.Linear`` and the ``Conv1D`` of transformers) use it.
 
-The numbers stay 32 bits wide. A sum may be taken in another order, which moves last bits, as another batch size does.
-Nothing here is for training: packed weights do not follow an optimizer, and no gradient passes through them.
+The precision stays fp32. The order of a sum may differ, which changes the last bits, as another batch size does.
+For inference only: packed weights do not follow an optimizer, and no gradient passes through them.
 """
 
 from __future__ import annotations
@@ -19,43 +18,43 @@ from typing import Any
 import torch
 from transformers.pytorch_utils import Conv1D
 
-__all__ = ["at_rest", "quick_products"]
+__all__ = ["evaluation_mode", "onednn_products"]
 
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 
 
 @contextmanager
-def quick_products(model: Any) -> Iterator[None]:
-    """Inside, ``model`` multiplies by oneDNN where that is known to be quicker; elsewhere nothing changes.
+def onednn_products(model: Any) -> Iterator[None]:
+    """Use oneDNN for the linear layers of ``model`` within the context, on processors where it is faster.
 
-    The weights must not be changed inside.
+    The weights must not change within the context.
     """
-    swapped = [module for module in model.modules() if _is_plain(module)] if _can_pack() else []
-    for module in swapped:
-        module.forward = _packed(module)
+    packed = [module for module in model.modules() if _is_plain(module)] if _can_pack() else []
+    for module in packed:
+        module.forward = _packed_forward(module)
     try:
         yield
     finally:
-        for module in swapped:
+        for module in packed:
             del module.forward
 
 
 def _can_pack() -> bool:
-    """Whether this processor gains by it, and this torch has the two operators, which are not of its public face."""
-    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    has = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return bool(wide and has and hasattr(torch.ops.mkldnn, "_reorder_linear_weight"))
+    """Whether oneDNN is faster on this processor, and this torch has the two operators, which are not public."""
+    avx512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return bool(avx512 and onednn and hasattr(torch.ops.mkldnn, "_reorder_linear_weight"))
 
 
 def _is_plain(module: Any) -> bool:
-    """A linear layer in single precision on the CPU whose ``forward`` nobody else has replaced."""
+    """Whether ``module`` is an fp32 linear layer on the CPU with its original ``forward``."""
     if type(module) not in (torch.nn.Linear, Conv1D) or "forward" in vars(module):
         return False
     return bool(module.weight.dtype == torch.float32 and module.weight.device.type == "cpu")
 
 
-def _packed(module: Any) -> Product:
+def _packed_forward(module: Any) -> Product:
     weight = module.weight.detach()
     # Conv1D keeps (in, out) where Linear keeps (out, in).
     weight = weight.t().contiguous() if isinstance(module, Conv1D) else weight.contiguous()
@@ -63,23 +62,23 @@ def _packed(module: Any) -> Product:
     bias = None if module.bias is None else module.bias.detach()
 
     def product(inputs: torch.Tensor) -> torch.Tensor:
-        made: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
-        return made
+        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
+        return result
 
     return product
 
 
 _ROWS = 2048
-"""For how many rows the weights are laid out: about what a batch of programs has. Any other number works too."""
+"""Number of rows that the packed layout is optimised for: about that of a batch of programs. Not a limit."""
 
 
 @contextmanager
-def at_rest(model: Any) -> Iterator[None]:
-    """No gradients and no dropout inside, products as above; the model's mode is restored on the way out."""
+def evaluation_mode(model: Any) -> Iterator[None]:
+    """Evaluation mode without gradients, with ``onednn_products``; the model's mode is restored on exit."""
     training = model.training
     model.eval()
     try:
-        with torch.no_grad(), quick_products(model):
+        with torch.no_grad(), onednn_products(model):
             yield
     finally:
         model.train(training)

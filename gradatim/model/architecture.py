@@ -1,29 +1,19 @@
-"""The published GPT (arXiv 2407.10194) as a Hugging Face model.
+"""Randomly initialised Hugging Face causal models from presets.
 
-Its authors' module is a decoder of pre-norm blocks with learned positions, exact GELU, an MLP of four times the width,
-LayerNorm without bias and no dropout. Only two kinds of layers carry a bias: the projection after attention and the
-head, which is a matrix of its own. Queries, keys, values, the MLP and the norms have none. First weights are torch's
-defaults. ``GPT2LMHeadModel`` computes the same but for the head's bias, and has more biases, which stay zero here and
-are not trained.
+A saved model opens with ``AutoModelForCausalLM.from_pretrained`` and without this package. ``gpt2-tied`` is a
+``GPT2LMHeadModel`` with exact GELU, tied embeddings, no dropout and all biases frozen at zero. ``paper`` is the
+published 1.08M-parameter GPT (arXiv 2407.10194), ``PublishedGPT``: 120 dimensions, 6 layers, 6 heads, pre-norm blocks
+with learned positions, exact GELU, an MLP of four times the width, LayerNorm without bias, no dropout, untied head.
+Only the projection after attention and the head have a bias; the other biases of GPT-2 stay zero and are not trained.
+Initial weights are torch's defaults.
 
-A saved folder is a plain GPT-2 all the same: a bias of the last norm with the same effect stands in for the head's
-(``W β = b`` has an exact solution, since there are no more tokens than dimensions), so that any program opens it and
-gets the same logits. The head's own bias lies beside it (``head.safetensors``), which ``open_causal`` reads back, so
-that training goes on with the very same numbers.
-
-How does a preset become a model?
-
-A preset's row of numbers becomes a randomly initialised Hugging Face causal model. What it saves opens with
-``AutoModelForCausalLM.from_pretrained`` and nothing of ours. Nothing here trains.
-
-``paper`` is the published 1.08M-parameter GPT (arXiv 2407.10194), see ``published``: 120 dimensions, 6 layers, 6 heads.
-``gpt2-tied`` is of that size too, a ``GPT2LMHeadModel`` with exact GELU, tied embeddings, no dropout and all biases
-frozen at zero: the meaning of the name ``paper`` until the authors' own weights, head and first numbers were followed.
+A saved ``paper`` folder is a plain GPT-2: an equivalent bias of the last norm replaces that of the head (``W β = b``
+has an exact solution, since there are no more tokens than dimensions), so other programs compute the same logits.
+``head.safetensors`` holds the exact bias of the head; ``opening.open_weights`` restores it for further training.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -32,7 +22,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
-    AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -44,17 +33,18 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from ..errors import RecipeError
-from .presets import PRESETS, Shape
+from .presets import PRESETS, Preset
 
-__all__ = ["PublishedGPT", "create", "freeze", "open_causal", "trainable_parameters"]
+__all__ = ["PublishedGPT", "create", "freeze", "trainable_parameters"]
 
 
 HEAD = "head.safetensors"
+"""File of a ``paper`` model folder with the exact bias of the head."""
 BIAS = "lm_head.bias"
 
 
 class PublishedGPT(GPT2LMHeadModel):  # type: ignore[misc]
-    """GPT-2 with a head of its own that has a bias; see the module."""
+    """GPT-2 with an untied head that has a bias; see the module docstring."""
 
     _keys_to_ignore_on_load_missing = [r"lm_head\.bias"]  # noqa: RUF012 - transformers reads it from the class
 
@@ -67,18 +57,18 @@ class PublishedGPT(GPT2LMHeadModel):  # type: ignore[misc]
     def from_pretrained(  # type: ignore[override]
         cls, folder: str | Path, *arguments: Any, **options: Any
     ) -> PublishedGPT:
-        """Open a folder with the bias of its head where that lies beside, else as the plain GPT-2 that it is."""
+        """Open a folder, with the exact bias of the head if ``head.safetensors`` exists, else as a plain GPT-2."""
         model = super().from_pretrained(folder, *arguments, **options)
-        beside = Path(folder) / HEAD
+        head_file = Path(folder) / HEAD
         with torch.no_grad():
             model.lm_head.bias.zero_()
-            if beside.is_file():
-                model.lm_head.bias.copy_(load_file(beside)[BIAS])
+            if head_file.is_file():
+                model.lm_head.bias.copy_(load_file(head_file)[BIAS])
                 model.transformer.ln_f.bias.zero_()
         return model
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # type: ignore[override]
-        """Write a folder of a plain GPT-2 with the same logits, and beside it the head's bias."""
+        """Write a plain GPT-2 folder with the same logits, and ``head.safetensors`` with the bias of the head."""
         state = {name: value for name, value in self.state_dict().items() if name != BIAS}
         state["transformer.ln_f.bias"] = self._norm_bias()
         super().save_pretrained(save_directory, state_dict=state, **options)
@@ -87,19 +77,19 @@ class PublishedGPT(GPT2LMHeadModel):  # type: ignore[misc]
         save_file({BIAS: self.lm_head.bias.detach().cpu().contiguous()}, Path(save_directory) / HEAD)
 
     def _norm_bias(self) -> torch.Tensor:
-        """The bias of the last norm, on top of its own, that adds the head's bias to the logits."""
-        own: torch.Tensor = self.transformer.ln_f.bias.detach()
+        """The bias of the last norm, its present bias included, that adds the bias of the head to the logits."""
+        norm_bias: torch.Tensor = self.transformer.ln_f.bias.detach()
         matrix, bias = (value.detach().double().cpu() for value in (self.lm_head.weight, self.lm_head.bias))
-        solved = torch.linalg.lstsq(matrix, bias[:, None], driver="gelsd").solution[:, 0]
-        bias_of_norm: torch.Tensor = own + solved.to(own.device, own.dtype)
-        return bias_of_norm
+        solution = torch.linalg.lstsq(matrix, bias[:, None], driver="gelsd").solution[:, 0]
+        result: torch.Tensor = norm_bias + solution.to(norm_bias.device, norm_bias.dtype)
+        return result
 
     def reset_as_torch(self) -> None:
-        """Draw new weights as torch's own layers do: linear ones uniform in ±1/√inputs, embeddings from N(0, 1)."""
+        """Reset the weights to torch's defaults: linear layers uniform in ±1/√inputs, embeddings from N(0, 1)."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Embedding | nn.Linear):
                 module.reset_parameters()
-            elif isinstance(module, Conv1D):  # transformers' linear layer, its matrix the other way round
+            elif isinstance(module, Conv1D):  # transformers' linear layer, its matrix transposed
                 bound = 1 / math.sqrt(module.weight.shape[0])
                 nn.init.uniform_(module.weight, -bound, bound)
                 if self.is_trained(f"{name}.bias"):
@@ -109,31 +99,15 @@ class PublishedGPT(GPT2LMHeadModel):  # type: ignore[misc]
 
     @staticmethod
     def is_trained(name: str) -> bool:
-        """Whether the published model has the parameter ``name``; the others of GPT-2 are biases that stay zero."""
+        """Whether the published model has the parameter ``name``; the remaining biases of GPT-2 stay zero."""
         return not name.endswith(".bias") or name.endswith("attn.c_proj.bias") or name == BIAS
 
 
-def open_causal(folder: str | Path, **options: Any) -> Any:
-    """The causal model in ``folder`` or of that name on the hub, as ``AutoModelForCausalLM`` opens it."""
-    if _is_published(Path(folder)):
-        return PublishedGPT.from_pretrained(folder, **options)
-    return AutoModelForCausalLM.from_pretrained(folder, **options)
-
-
-def _is_published(folder: Path) -> bool:
-    try:
-        return (folder / HEAD).is_file() and json.loads((folder / "config.json").read_text("utf-8"))[
-            "head_bias"
-        ] is True
-    except (OSError, ValueError, KeyError, TypeError):
-        return False  # whatever is wrong with it is told by the one who opens it
-
-
 def create(preset: str, *, vocabulary: int, context: int, special: dict[str, Any], seed: int) -> PreTrainedModel:
-    """A new model of the preset with weights drawn from ``seed``; the global random state is left as it was.
+    """A new model of the preset with random weights from ``seed``; the global random state does not change.
 
     ``special`` holds ``pad_token_id`` and ``eos_token_id``. Raises ``UnknownPart`` for an unknown preset and
-    ``RecipeError`` for more tokens than the preset can have.
+    ``RecipeError`` when the vocabulary is larger than the preset allows.
     """
     shape = PRESETS.get(preset, where="student.preset")
     with torch.random.fork_rng(devices=[]):
@@ -149,10 +123,10 @@ def create(preset: str, *, vocabulary: int, context: int, special: dict[str, Any
         return _rotary(shape, vocabulary, context, special)
 
 
-def _published(preset: str, shape: Shape, vocabulary: int, context: int, special: dict[str, Any]) -> PreTrainedModel:
+def _published(preset: str, shape: Preset, vocabulary: int, context: int, special: dict[str, Any]) -> PreTrainedModel:
     if vocabulary > shape.width:
         raise RecipeError(
-            "this preset is a model of characters, with at most as many tokens as dimensions",
+            "this preset is a character-level model: its vocabulary is at most its width",
             where="student.preset",
             given=f"{preset} and {vocabulary} tokens",
             allowed=f"at most {shape.width} tokens",
@@ -165,7 +139,7 @@ def _published(preset: str, shape: Shape, vocabulary: int, context: int, special
     return model
 
 
-def _gpt2_config(shape: Shape, vocabulary: int, context: int, special: dict[str, Any]) -> GPT2Config:
+def _gpt2_config(shape: Preset, vocabulary: int, context: int, special: dict[str, Any]) -> GPT2Config:
     return GPT2Config(
         vocab_size=vocabulary,
         n_positions=context,
@@ -183,7 +157,7 @@ def _gpt2_config(shape: Shape, vocabulary: int, context: int, special: dict[str,
 
 
 def freeze(model: PreTrainedModel) -> None:
-    """Keep those biases of GPT-2 at zero that its preset has not. Other families have nothing to freeze."""
+    """Exclude the biases of GPT-2 that the preset does not have from training; other families have none."""
     published = isinstance(model, PublishedGPT)
     if isinstance(model, GPT2LMHeadModel):
         for name, parameter in model.named_parameters():
@@ -191,8 +165,8 @@ def freeze(model: PreTrainedModel) -> None:
                 parameter.requires_grad_(False)
 
 
-def _rotary(shape: Shape, vocabulary: int, context: int, special: dict[str, Any]) -> PreTrainedModel:
-    """Llama, or Qwen3: the same with normalised queries and keys, and windows where the shape has one."""
+def _rotary(shape: Preset, vocabulary: int, context: int, special: dict[str, Any]) -> PreTrainedModel:
+    """A Llama, or a Qwen3: Llama with normalised queries and keys, and sliding windows if the shape has a window."""
     common: dict[str, Any] = {
         "vocab_size": vocabulary,
         "max_position_embeddings": context,
@@ -227,5 +201,5 @@ def _rotary(shape: Shape, vocabulary: int, context: int, special: dict[str, Any]
 
 
 def trainable_parameters(model: PreTrainedModel) -> int:
-    """How many numbers training may change; tied weights are counted once."""
+    """The number of trainable parameters; tied weights count once."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

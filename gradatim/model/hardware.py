@@ -1,4 +1,4 @@
-"""What does this machine offer a student, and what makes its arithmetic repeatable?"""
+"""Hardware capabilities of this machine, and the settings that make computation deterministic."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ __all__ = [
 @cache
 def device() -> torch.device:
     """The accelerator when there is one, else the CPU."""
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return found if found is not None else torch.device("cpu")
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return accelerator if accelerator is not None else torch.device("cpu")
 
 
 @cache
 def native_bf16() -> bool:
-    """Whether bf16 products are computed natively: elsewhere bf16 is several times slower than fp32."""
+    """Whether bf16 products are native; without that, bf16 is several times slower than fp32."""
     if device().type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool({"avx512_bf16", "amx_bf16"} & _flags())
@@ -55,29 +55,29 @@ def _flags() -> set[str]:
 
 
 def compute_type(precision: str) -> torch.dtype:
-    """The type in which products are computed under ``auto``, ``fp32`` or ``bf16``."""
+    """The dtype of matrix products for the precision ``auto``, ``fp32`` or ``bf16``."""
     if precision == "bf16" or (precision == "auto" and native_bf16()):
         return torch.bfloat16
     return torch.float32
 
 
 def cpp_compiler() -> str | None:
-    """The C++ compiler that ``torch.compile`` needs on a CPU; None where there is none."""
+    """The path of the C++ compiler that ``torch.compile`` needs on a CPU, or None."""
     return next((path for name in ("g++", "c++", "clang++") if (path := shutil.which(name))), None)
 
 
 def attention(length: int) -> str:
-    """The attention of transformers that trains fastest on lines of ``length`` tokens.
+    """The attention implementation of transformers that trains fastest on sequences of ``length`` tokens.
 
-    On a CPU the backward pass of torch's fused attention is made for long lines: at 256 lines of 32 tokens it took
-    half of a whole step, ten times as long as plain products and a softmax; at 256 tokens it wins (docs/log.md).
+    On a CPU the backward pass of torch's fused attention is slow for short sequences: for 256 sequences of 32 tokens it
+    took half of a training step, ten times as long as eager attention; at 256 tokens it is faster (docs/log.md).
     """
     return "eager" if device().type == "cpu" and length <= 128 else "sdpa"
 
 
 @contextlib.contextmanager
 def reproducible() -> Iterator[None]:
-    """Deterministic algorithms inside, the caller's choice outside; a compiled step needs it to repeat its bits."""
+    """Deterministic algorithms within the context; a compiled step is bit-reproducible only with them."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True, warn_only=device().type != "cpu")
     try:
@@ -88,7 +88,7 @@ def reproducible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Transformers draws progress bars of its own when it loads and saves; not inside this context."""
+    """No progress bars of transformers (for loading and saving) within the context."""
     before = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:
@@ -99,38 +99,38 @@ def quiet() -> Iterator[None]:
 
 
 def use_threads(count: int) -> None:
-    """Compute with ``count`` threads; 0 is torch's own choice. The count changes the last bits of sums."""
-    own = _own_threads()
-    torch.set_num_threads(count or own)
+    """Compute with ``count`` threads; 0 is torch's default. The count changes the last bits of sums."""
+    default = _default_threads()
+    torch.set_num_threads(count or default)
 
 
 @cache
-def _own_threads() -> int:
-    """What torch chose for this process before anybody asked for something else."""
+def _default_threads() -> int:
+    """The thread count of torch at the first call, which precedes every change."""
     return torch.get_num_threads()
 
 
 @cache
 def keep_memory() -> bool:
-    """Keep the memory that tensors on a CPU have given back for the next ones; whether that could be asked for.
+    """Have glibc retain freed CPU memory for later tensors; return whether the allocator accepted the options.
 
-    Otherwise glibc returns large blocks to the system, and every step takes the same memory anew, page by page: a tenth
-    of a small student's step and more (docs/log.md). The process stays as large as it has ever been. Elsewhere than on
-    glibc, or where the user has chosen (``MALLOC_…``, ``GLIBC_TUNABLES``), nothing changes.
+    By default glibc returns large blocks to the system, and each step faults the same pages in again: a tenth of the
+    step time of a small model, or more (docs/log.md). The process keeps its peak size. Nothing changes without
+    glibc, or when the environment configures the allocator (``MALLOC_…``, ``GLIBC_TUNABLES``).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if platform.libc_ver()[0] == "glibc" else None
     if mallopt is None or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return False
-    return all([mallopt(option, value) == 1 for option, value in _KEPT.items()])
+    return all([mallopt(option, value) == 1 for option, value in _MALLOC_OPTIONS.items()])
 
 
-_KEPT = {-3: 1 << 25, -1: (1 << 31) - 1, -2: 1 << 26}
-"""M_MMAP_THRESHOLD, the most that glibc takes; M_TRIM_THRESHOLD, so that nothing is given back; M_TOP_PAD: the memory
-grows by 64 MiB at a time. Numbers of <malloc.h>."""
+_MALLOC_OPTIONS = {-3: 1 << 25, -1: (1 << 31) - 1, -2: 1 << 26}
+"""Option numbers of <malloc.h>: M_MMAP_THRESHOLD at the maximum of glibc; M_TRIM_THRESHOLD so high that no memory is
+returned; M_TOP_PAD: the heap grows by 64 MiB at a time."""
 
 
 def environment() -> dict[str, Any]:
-    """What the bits of a run depend on besides its recipe: kept as ``environment.json``."""
+    """The software and hardware that a run's exact results depend on; stored as ``environment.json``."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -146,9 +146,9 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout this code runs from, with ``-dirty`` when it was changed; None elsewhere."""
+    """The commit of this source checkout, with ``-dirty`` if it is modified; None without a checkout."""
     root = Path(__file__).parents[2]
-    if not (root / ".git").exists():  # an installed package inside somebody's own repository
+    if not (root / ".git").exists():  # an installed package, perhaps inside the repository of a user
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=7"]
     try:

@@ -1,13 +1,9 @@
-"""What kind of model does a name mean, and how large is it?
+"""Model names, resolved to local files, and their metadata, read without torch and without opening the model.
 
-Answered without opening it and without torch, for recipes and plans: a folder's safetensors begin with the shapes of
-all their tensors, and so does a GGUF file. Of a model on the hub nothing is known before it is fetched.
-
-Where on this disk is the model that a name means, and what is known of it before it is opened?
-
-A name is what ``student.base`` takes: a folder, a .gguf file, or a name on the hub, whose files are looked for in the
-local cache and fetched unless this machine is offline. An adapter stands on a base, so its weights lie in two places.
-Whether its tokenizer has a chat template is read from small files. No torch here, and nothing is opened.
+A name is a value of ``student.base``: a folder, a .gguf file, or a name on the hub, whose files come from the local
+cache or, unless this machine is offline, from the hub. The weights of an adapter lie in its own folder and in that of
+its base. The parameter count comes from the tensor shapes in the headers of safetensors and GGUF files, the presence of
+a chat template from small files; both are unavailable for a model on the hub.
 """
 
 from __future__ import annotations
@@ -26,38 +22,38 @@ from .files import read_model_json
 from .settings import LoraSettings, ModelSettings
 
 __all__ = [
-    "Size",
-    "base_below",
-    "check_chain",
+    "ModelSize",
+    "base_of_adapter",
+    "check_adapter_chain",
     "check_chat",
     "check_model",
     "fetch_hint",
     "has_template",
-    "held",
     "is_adapter",
     "is_hub_name",
     "is_offline",
-    "places_of",
-    "size_of",
+    "model_size",
+    "resolve_model",
+    "weight_paths",
 ]
 
 
 LARGEST_HEADER = 100_000_000
-"""Bytes; what the format's own library allows."""
-_HEAD = ("lm_head", "output.weight", "embed", "wte", "wpe", "token_embd")
+"""Bytes; the limit of the safetensors library."""
+_UNADAPTED = ("lm_head", "output.weight", "embed", "wte", "wpe", "token_embd")
 _LAYER = re.compile(r"(?:layers|blk|h|block)\.\d+\.")
 
 
 @dataclass(frozen=True)
-class Size:
-    """Numbers in a model: all of them, and those that are learnt."""
+class ModelSize:
+    """Parameter counts of a model: in total, and trainable."""
 
-    all: int
-    learnt: int
+    total: int
+    trainable: int
 
 
 def is_hub_name(base: str) -> bool:
-    """Whether ``base`` can be a model's name on the hub: OWNER/NAME, or NAME, and no path that is there."""
+    """Whether ``base`` can be a model's name on the hub: OWNER/NAME, or NAME, and not an existing path."""
     return re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", base) is not None and not Path(base).exists()
 
 
@@ -66,47 +62,47 @@ def is_adapter(base: str | Path) -> bool:
     return (Path(base) / "adapter_config.json").is_file()
 
 
-def size_of(base: str, lora: LoraSettings | None, above: tuple[str, ...] = ()) -> Size | None:
-    """About how large the base is, and how much of it is learnt; None when that is not known before it is opened.
+def model_size(base: str, lora: LoraSettings | None, adapters: tuple[str, ...] = ()) -> ModelSize | None:
+    """The approximate parameter counts of the base; None when its files do not give them.
 
-    ``above``: the adapters that stand on it.
+    ``adapters``: the chain of adapters on top of it, to detect a cycle.
     """
     try:
         if is_adapter(base):
-            below = read_model_json(Path(base) / "adapter_config.json")["base_model_name_or_path"]
-            known = (*above, os.path.realpath(base))
-            return size_of(str(below), lora, known) if os.path.realpath(str(below)) not in known else None
-        shapes = list(_gguf(Path(base)) if base.endswith(".gguf") else _safetensors(Path(base)))
+            base_name = read_model_json(Path(base) / "adapter_config.json")["base_model_name_or_path"]
+            chain = (*adapters, os.path.realpath(base))
+            return model_size(str(base_name), lora, chain) if os.path.realpath(str(base_name)) not in chain else None
+        shapes = list(_gguf_shapes(Path(base)) if base.endswith(".gguf") else _safetensors_shapes(Path(base)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, ImportError):
         return None
     if not shapes:
         return None
-    whole = sum(math.prod(shape) for _, shape in shapes)
+    total = sum(math.prod(shape) for _, shape in shapes)
     if lora is None:
-        return Size(whole, whole)
-    return Size(whole, sum(lora.rank * sum(shape) for name, shape in shapes if _adapted(name, shape, lora)))
+        return ModelSize(total, total)
+    return ModelSize(total, sum(lora.rank * sum(shape) for name, shape in shapes if _is_adapted(name, shape, lora)))
 
 
-def _adapted(name: str, shape: Sequence[int], lora: LoraSettings) -> bool:
-    if len(shape) != 2 or any(part in name for part in _HEAD) or not _LAYER.search(name):
+def _is_adapted(name: str, shape: Sequence[int], lora: LoraSettings) -> bool:
+    if len(shape) != 2 or any(head in name for head in _UNADAPTED) or not _LAYER.search(name):
         return False
     return lora.targets == ("all-linear",) or name.removesuffix(".weight").rpartition(".")[2] in lora.targets
 
 
-def _safetensors(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _safetensors_shapes(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     for path in sorted(folder.glob("*.safetensors")):
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > LARGEST_HEADER:
                 raise ValueError("the header is too long")
             header = parse_json(file.read(length))
-        yield from ((name, tuple(each["shape"])) for name, each in header.items() if name != "__metadata__")
+        yield from ((name, tuple(tensor["shape"])) for name, tensor in header.items() if name != "__metadata__")
 
 
-def _gguf(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _gguf_shapes(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     import gguf
 
-    yield from ((each.name, tuple(map(int, each.shape))) for each in gguf.GGUFReader(path).tensors)
+    yield from ((tensor.name, tuple(map(int, tensor.shape))) for tensor in gguf.GGUFReader(path).tensors)
 
 
 ALLOWED = "a folder with config.json, a .gguf file, or a name on the hub such as OWNER/NAME"
@@ -116,32 +112,32 @@ SMALL = ("*.json", "*.model", "*.txt", "*.jinja")
 
 
 def check_model(base: str) -> None:
-    """Raises ``DataError`` when ``base`` is neither there nor a name that the hub may know."""
+    """Raise ``DataError`` when ``base`` is neither an existing path nor a possible name on the hub."""
     path = Path(base)
     if path.exists() or (not base.endswith(".gguf") and is_hub_name(base)):
         return
-    near = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise DataError("there is no such model", where=base, allowed=ALLOWED, hint=did_you_mean(path.name, near))
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise DataError("there is no such model", where=base, allowed=ALLOWED, hint=did_you_mean(path.name, siblings))
 
 
-def held(base: str) -> Path:
+def resolve_model(base: str) -> Path:
     """The folder or the .gguf file of ``base``; a name on the hub is fetched when it is not in the local cache.
 
-    Raises ``DataError`` when there is none and it cannot be had.
+    Raises ``DataError`` when there is no such model and it cannot be fetched.
     """
     check_model(base)
     if Path(base).exists():
         return Path(base)
-    folder = _cached(base)
+    folder = _cached_folder(base)
     if folder is not None:
         return folder
     cause = None
     try:
         for kind in (WEIGHTS, OLDER_WEIGHTS):
-            folder = _fetched(base, kind)
-            if _is_whole(folder, kind):
+            folder = _download(base, kind)
+            if _is_complete(folder, kind):
                 return folder
-    # No network, no such name, no right to it: the client has an error of its own for each.
+    # No network, no such name, no access: the client raises a different error for each.
     except Exception as error:
         cause = error
     raise DataError(
@@ -152,116 +148,116 @@ def held(base: str) -> Path:
     ) from cause
 
 
-def places_of(base: str) -> list[Path]:
-    """Where the weights of ``base`` lie: its folder or file, and for an adapter those that it stands on as well."""
-    found: list[Path] = []
-    below: str | None = base
-    while below is not None:
-        place = held(below)
-        if place.resolve() in [known.resolve() for known in found]:
-            raise DataError("this adapter stands on itself", where=place)
-        found.append(place)
-        below = base_below(place) if is_adapter(place) else None
-    return found
+def weight_paths(base: str) -> list[Path]:
+    """The folders and files with the weights of ``base``: its path, and for an adapter also the path of each base."""
+    paths: list[Path] = []
+    name: str | None = base
+    while name is not None:
+        path = resolve_model(name)
+        if path.resolve() in [earlier.resolve() for earlier in paths]:
+            raise DataError("the bases of this adapter form a cycle", where=path)
+        paths.append(path)
+        name = base_of_adapter(path) if is_adapter(path) else None
+    return paths
 
 
-def base_below(folder: Path) -> str:
-    """What the adapter in ``folder`` was trained on, as ``student.base`` would name it."""
+def base_of_adapter(folder: Path) -> str:
+    """The base of the adapter in ``folder``, as a value of ``student.base``."""
     try:
         base = read_model_json(folder / "adapter_config.json")["base_model_name_or_path"]
         if not isinstance(base, str):
-            raise ValueError("base_model_name_or_path is no text")
+            raise ValueError("base_model_name_or_path is not a string")
     except (OSError, KeyError, ValueError) as error:
         raise DataError("this adapter does not name its base", where=folder, given=error) from error
-    # A folder beside the adapter may be named from there, so that both can be moved together.
-    beside = folder / str(base)
-    return str(beside.resolve()) if not Path(str(base)).is_absolute() and beside.exists() else str(base)
+    # A path relative to the adapter lets both folders move together.
+    relative = folder / str(base)
+    return str(relative.resolve()) if not Path(str(base)).is_absolute() and relative.exists() else str(base)
 
 
-def check_chain(folder: Path) -> None:
-    """Raises ``DataError`` when the adapter in ``folder`` stands on itself, over however many others."""
-    known: list[Path] = []
-    below = folder
-    while is_adapter(below):
-        if below.resolve() in known:
-            raise DataError("this adapter stands on itself", where=folder)
-        known.append(below.resolve())
-        below = Path(base_below(below))
+def check_adapter_chain(folder: Path) -> None:
+    """Raise ``DataError`` when the chain of bases of the adapter in ``folder`` contains a cycle."""
+    chain: list[Path] = []
+    path = folder
+    while is_adapter(path):
+        if path.resolve() in chain:
+            raise DataError("the bases of this adapter form a cycle", where=folder)
+        chain.append(path.resolve())
+        path = Path(base_of_adapter(path))
 
 
 def has_template(base: str) -> bool | None:
-    """Whether the tokenizer of ``base`` has a chat template; None when that is not known before it is opened.
+    """Whether the tokenizer of ``base`` has a chat template; None when its small files do not show that.
 
-    Of a name on the hub nothing is: the client that knows the local cache is slow to import, and checks are quick.
+    None for a name on the hub: the client of the local cache is slow to import, and checks must be quick.
     """
-    place = Path(base)
-    if not place.exists():
+    path = Path(base)
+    if not path.exists():
         return None
-    if place.is_file():
-        return _gguf_has_template(place)
+    if path.is_file():
+        return _gguf_has_template(path)
     if any(
-        (place / name).exists() for name in ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
+        (path / name).exists() for name in ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
     ):
         return True
     try:
-        return bool(read_model_json(place / "tokenizer_config.json").get("chat_template"))
+        return bool(read_model_json(path / "tokenizer_config.json").get("chat_template"))
     except (OSError, ValueError):
         return None
 
 
-def check_chat(student: ModelSettings, asked: Iterable[str]) -> None:
-    """Raises ``RecipeError`` when the keys in ``asked`` want a chat template and the student will have none.
+def check_chat(student: ModelSettings, chat_keys: Iterable[str]) -> None:
+    """Raise ``RecipeError`` when ``chat_keys`` (recipe keys that are set) need a chat template that the student lacks.
 
-    Said as far as ``has_template`` knows it without opening the student.
+    A template that only opening the model would show counts as present (``has_template``).
     """
-    keys = list(asked)
+    keys = list(chat_keys)
     if not keys or (student.base is not None and has_template(student.base) is not False):
         return
-    given = "a student of this package's own" if student.base is None else student.base
+    given = "a student that is trained from scratch" if student.base is None else student.base
     raise RecipeError(
         "the student's tokenizer has no chat template", where=", ".join(keys), given=given, hint="leave out chat"
     )
 
 
 def is_offline() -> bool:
-    """Whether this machine was told not to ask the hub."""
+    """Whether ``HF_HUB_OFFLINE`` forbids requests to the hub."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
 
 
 def fetch_hint(base: str) -> str:
-    """The command that brings a model from the hub, and where it helps."""
+    """The command that fetches a model from the hub, and the machine on which to run it."""
     return f"`hf download {base}` {'on a machine with a network' if is_offline() else 'once the network is there'}"
 
 
-def _cached(base: str) -> Path | None:
-    """The folder of the local cache that holds what ``_fetched`` brings, whole; None when there is none.
+def _cached_folder(base: str) -> Path | None:
+    """The folder of the local cache with a complete result of ``_download``, or None.
 
-    It is asked for by the same patterns: the client takes a folder for complete only as far as these go.
+    Same file patterns as the download: the client checks completeness only for files that match them.
     """
     from huggingface_hub import snapshot_download
 
     for kind in (WEIGHTS, OLDER_WEIGHTS):
         try:
             folder = Path(snapshot_download(base, allow_patterns=[*SMALL, kind], local_files_only=True))
-        except Exception:  # not in the cache, or not such as the client knows
+        except Exception:  # not in the cache, or in a form that the client cannot read
             continue
-        if _is_whole(folder, kind):
+        if _is_complete(folder, kind):
             return folder
     return None
 
 
-def _is_whole(folder: Path, kind: str) -> bool:
-    """Whether its weights are there, every part that an index names included."""
-    parts: set[str] = set()
+def _is_complete(folder: Path, kind: str) -> bool:
+    """Whether the weights exist, all shards of an index included."""
+    shards: set[str] = set()
     for index in folder.glob(f"{kind}.index.json"):
         try:
-            parts |= set(read_model_json(index)["weight_map"].values())
+            shards |= set(read_model_json(index)["weight_map"].values())
         except (OSError, ValueError, KeyError, AttributeError, TypeError):
             return False
-    return any(folder.glob(kind)) and all((folder / part).is_file() for part in parts)
+    return any(folder.glob(kind)) and all((folder / shard).is_file() for shard in shards)
 
 
-def _fetched(base: str, weights: str) -> Path:
+def _download(base: str, weights: str) -> Path:
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(base, allow_patterns=[*SMALL, weights]))
@@ -272,5 +268,5 @@ def _gguf_has_template(file: Path) -> bool | None:
         import gguf
 
         return "tokenizer.chat_template" in gguf.GGUFReader(file).fields
-    except Exception:  # the package is not there, or the file is broken: who opens it will say so
+    except Exception:  # the package is missing or the file is broken: opening it reports that
         return None

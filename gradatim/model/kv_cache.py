@@ -1,9 +1,8 @@
-"""Where do keys and values stay while many texts are written at once?
+"""Preallocated KV cache for batched decoding, and attention masks for models with sliding windows.
 
-transformers' own cache copies everything it holds for every token that is written: a quarter of the time that a
-small student needs. A ``RoomyLayer`` takes the memory for a whole batch at once and writes each token into its
-place; when texts end, the last rows move into the gaps and nothing else is touched. This module knows nothing of
-prompts or tokens (``decode`` does).
+The cache of transformers copies all its keys and values for each new token: a quarter of the decoding time of a small
+model. A ``PreallocatedLayer`` allocates the memory of a batch once and writes each token in place; when sequences end,
+the last rows fill the gaps and no other row is copied. ``inference.decode`` handles prompts and tokens.
 """
 
 from __future__ import annotations
@@ -14,98 +13,107 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
-__all__ = ["RoomyLayer", "additive", "in_window", "keeps_everything", "memory_for", "window_of", "without"]
+__all__ = [
+    "PreallocatedLayer",
+    "additive_mask",
+    "compact_order",
+    "kv_cache_for",
+    "sliding_window_of",
+    "supports_masking",
+    "window_mask",
+]
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """One layer's keys and values, with room for ``room`` columns from the start.
+class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """Keys and values of one layer, with memory for ``capacity`` columns.
 
-    It extends transformers' layer at the place meant for that: ``keys`` and ``values`` (rows, heads, columns, size)
-    are views of the part of the room in use, so whatever else reads them sees an ordinary layer.
+    ``keys`` and ``values`` (rows, heads, columns, size) are views of the used part of the buffers, so for the rest of
+    transformers it is an ordinary cache layer.
     """
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, capacity: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.room = room
+        self.capacity = capacity
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Take the memory, once the first keys tell rows, heads and sizes."""
+        """Allocate the buffers, whose rows, heads and sizes are those of the first keys and values."""
         super().lazy_initialization(key_states, value_states)
-        self._rooms = [
-            states.new_empty((*states.shape[:2], self.room, states.shape[3])) for states in (key_states, value_states)
+        self._buffers = [
+            states.new_empty((*states.shape[:2], self.capacity, states.shape[3]))
+            for states in (key_states, value_states)
         ]
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add columns; returns all keys and values so far. Raises ``RuntimeError`` when the room is too small."""
+        """Append columns; return all keys and values. Raises ``RuntimeError`` when the buffer is too small."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         used = self.get_seq_length()
-        for room, states in zip(self._rooms, (key_states, value_states), strict=True):
-            room[:, :, used : used + states.shape[2]] = states
-        return self._show(used + key_states.shape[2])
+        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, used : used + states.shape[2]] = states
+        return self._expose(used + key_states.shape[2])
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep these rows, in this order, one of them several times if asked; what stays in its place is not copied."""
+        """Select rows in this order, repetitions allowed; rows that keep their index are not copied."""
         used = self.get_seq_length()
-        if len(indices) > len(self._rooms[0]):
-            more = [room.new_empty((len(indices), *room.shape[1:])) for room in self._rooms]
-            for room, kept in zip(more, self._rooms, strict=True):
-                room[:, :, :used] = kept[indices, :, :used]
-            self._rooms = more
+        if len(indices) > len(self._buffers[0]):
+            larger = [buffer.new_empty((len(indices), *buffer.shape[1:])) for buffer in self._buffers]
+            for target, buffer in zip(larger, self._buffers, strict=True):
+                target[:, :, :used] = buffer[indices, :, :used]
+            self._buffers = larger
         else:
-            places = torch.arange(len(indices), device=indices.device)
-            moved = (indices != places).nonzero()[:, 0]
-            for room in self._rooms:
-                room[moved, :, :used] = room[indices[moved], :, :used]
-            self._rooms = [room[: len(indices)] for room in self._rooms]
-        self._show(used)
+            order = torch.arange(len(indices), device=indices.device)
+            targets = (indices != order).nonzero()[:, 0]
+            for buffer in self._buffers:
+                buffer[targets, :, :used] = buffer[indices[targets], :, :used]
+            self._buffers = [buffer[: len(indices)] for buffer in self._buffers]
+        self._expose(used)
 
-    def _show(self, used: int) -> tuple[torch.Tensor, torch.Tensor]:
-        keys, values = (room[:, :, :used] for room in self._rooms)
+    def _expose(self, used: int) -> tuple[torch.Tensor, torch.Tensor]:
+        keys, values = (buffer[:, :, :used] for buffer in self._buffers)
         self.keys, self.values = keys, values
         return keys, values
 
 
-def memory_for(model: Any, columns: int) -> Cache:
-    """An empty cache for ``columns`` tokens; transformers' own for models that do not keep every column."""
-    if not keeps_everything(model):
+def kv_cache_for(model: Any, columns: int) -> Cache:
+    """An empty cache for ``columns`` tokens; the one of transformers for models without a complete KV cache."""
+    if not supports_masking(model):
         return DynamicCache(config=model.config)
-    return Cache(layers=[RoomyLayer(columns) for _ in range(model.config.num_hidden_layers)])
+    return Cache(layers=[PreallocatedLayer(columns) for _ in range(model.config.num_hidden_layers)])
 
 
-def keeps_everything(model: Any) -> bool:
-    """Whether all keys and values may be kept and a mask tells each layer its part: not so for recurrences, nor for
-    windows of models that take one mask for all their layers.
+def supports_masking(model: Any) -> bool:
+    """Whether a complete KV cache with one mask per kind of layer is correct for the model. It is not for recurrent
+    layers, nor for sliding windows of models that take one mask for all layers.
     """
-    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
-    if kinds == {"full_attention"}:
+    layer_types = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+    if layer_types == {"full_attention"}:
         return not getattr(model.config, "sliding_window", None)
-    return kinds <= {"full_attention", "sliding_attention"}
+    return layer_types <= {"full_attention", "sliding_attention"}
 
 
-def window_of(model: Any) -> int:
-    """How many tokens a layer with a window attends to, its own included; 0 for a model without such layers. One that
-    has them takes a mask for each kind of layer.
+def sliding_window_of(model: Any) -> int:
+    """The number of tokens that a sliding-window layer attends to, the current token included; 0 for a model without
+    such layers. A model with them takes one mask per kind of layer.
     """
-    kinds = getattr(model.config, "layer_types", None) or []
-    return int(model.config.sliding_window) if "sliding_attention" in kinds else 0
+    layer_types = getattr(model.config, "layer_types", None) or []
+    return int(model.config.sliding_window) if "sliding_attention" in layer_types else 0
 
 
-def in_window(visible: torch.Tensor, window: int) -> torch.Tensor:
-    """Of the columns that a query may look at (bool, shape (…, columns)), the last ``window`` ones."""
+def window_mask(visible: torch.Tensor, window: int) -> torch.Tensor:
+    """The last ``window`` of the ``visible`` columns of each query (bool, shape (…, columns))."""
     return visible & (visible.flip(-1).cumsum(-1).flip(-1) <= window)
 
 
-def additive(seen: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
-    """Who may attend to whom as a term of the scores: 0 where ``seen``, the least number of the type elsewhere."""
-    return torch.zeros_like(seen, dtype=kind).masked_fill_(~seen, torch.finfo(kind).min)
+def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """An additive attention mask: 0 where ``visible``, the minimum of ``dtype`` elsewhere."""
+    return torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, torch.finfo(dtype).min)
 
 
-def without(ended: list[bool]) -> list[int]:
-    """The rows that go on, in an order that moves as few as possible: gaps are filled with the last ones."""
-    live = [row for row, end in enumerate(ended) if not end]
-    count = len(live)
-    tail = [row for row in live if row >= count]
+def compact_order(ended: list[bool]) -> list[int]:
+    """The active rows in an order that moves as few as possible: the last rows fill the gaps."""
+    active = [row for row, end in enumerate(ended) if not end]
+    count = len(active)
+    tail = [row for row in active if row >= count]
     return [row if not ended[row] else tail.pop() for row in range(count)]

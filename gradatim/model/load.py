@@ -1,24 +1,15 @@
-"""How does somebody else's model become a student?
+"""Loading of models: pretrained bases, LoRA adapters, and finished model folders.
 
-A *base* is a folder in Hugging Face's layout, a model's name on the hub, or a .gguf file whose weights are dequantised.
-Its tokenizer comes with it. An adapter that Gradatim trained is a base too: it is opened on its own base and merged.
-Folders and files are opened from the disk alone; a name on the hub is looked for in the local cache and fetched unless
-this machine is offline (``HF_HUB_OFFLINE``). No code that comes with a model is run. Nothing here trains.
+A *base* is a folder in Hugging Face's layout, a model's name on the hub (local cache, else fetched unless
+``HF_HUB_OFFLINE`` is set), or a .gguf file, whose weights are dequantised; its tokenizer comes with it. An adapter
+trained by Gradatim is also a base: it is merged into its own base. Code in a model folder never runs.
 
-How does a student learn with few numbers of its own?
+LoRA (arXiv 2106.09685) uses the package ``peft``. Model folders and checkpoints store the adapter alone: a ``peft``
+adapter with the configuration and tokenizer of its base, and ``base.json``, a fingerprint of the base's weights that
+detects another base.
 
-Low-rank adaptation (arXiv 2106.09685) by the package ``peft``: the base stands still, and beside some of its layers a
-product of two thin matrices is learnt. What is kept of such a student, at rest and in checkpoints, is the adapter
-alone. Its folder is a ``peft`` adapter that names its base, with the base's configuration and tokenizer beside it, and
-``base.json``: a fingerprint of the base's weights, so that an adapter is never put on another model unnoticed.
-
-How does a finished model folder become something that can be asked?
-
-A student at rest is a plain Hugging Face folder: weights, configuration and tokenizer; or an adapter that names its
-base, which is then opened too, and the two are merged: what is examined is what `gradatim export --merge` writes.
-``load_student`` opens one from the local disk, for evaluation and for `gradatim sample`, and fetches nothing from a
-network; ``load_model`` opens whatever a student may begin from, for those who ask it something before that. New
-students are made elsewhere (``presets`` and ``pretrained``).
+``load_student`` opens a finished model folder from the local disk for evaluation, an adapter merged as `gradatim export
+--merge` merges it; ``load_model`` opens any base. ``architecture`` creates models from presets.
 """
 
 from __future__ import annotations
@@ -39,59 +30,68 @@ from ..errors import DataError, RunFolderError, did_you_mean
 from ..record import read_json, write_json
 from ..stage import Events, ignore_events
 from .hardware import keep_memory, quiet
-from .hub import ALLOWED, base_below, check_chain, fetch_hint, held, is_adapter, is_hub_name, is_offline
+from .hub import (
+    ALLOWED,
+    base_of_adapter,
+    check_adapter_chain,
+    fetch_hint,
+    is_adapter,
+    is_hub_name,
+    is_offline,
+    resolve_model,
+)
 from .opening import open_config, open_peft, open_tokenizer_of, open_weights
-from .prompt_format import prepared
+from .prompt_format import prepare_tokenizer
 from .settings import LoraSettings, ModelSettings
 
 __all__ = [
     "DTYPES",
-    "LoadedStudent",
+    "LoadedModel",
     "adapter_names",
-    "attach",
-    "begin",
+    "add_adapter",
+    "base_reference",
     "check_base",
-    "compute_again",
+    "enable_gradient_checkpointing",
     "fingerprint",
     "load_model",
     "load_student",
     "open_adapter",
     "open_base",
+    "open_for_training",
     "open_own_tokenizer",
     "open_tokenizer",
-    "place_of",
-    "reopen",
     "save_adapter",
+    "start_from_base",
 ]
 
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def begin(settings: ModelSettings, tokenizer: Any, *, seed: int) -> Any:
-    """The student that ``settings.base`` is before it has learnt anything; ``seed`` draws an adapter's matrices.
+def start_from_base(settings: ModelSettings, tokenizer: Any, *, seed: int) -> Any:
+    """The base model, with a new adapter if ``settings.lora``; ``seed`` initialises the adapter's matrices.
 
     Raises ``DataError`` when the base cannot be opened, or has fewer embeddings than ``tokenizer`` has tokens.
     """
     model = open_base(str(settings.base), dtype=DTYPES[settings.dtype])
-    places = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > places:
-        sizes = f"{len(tokenizer)} tokens, {places} embeddings"
+    embeddings = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > embeddings:
+        sizes = f"{len(tokenizer)} tokens, {embeddings} embeddings"
         raise DataError("the tokenizer has more tokens than the model", where=settings.base, given=sizes)
-    # What a model is sampled with by others is not the student's any more; where its texts end is.
+    # The base's sampling defaults do not apply to the student; its end tokens do.
     ends = model.generation_config.eos_token_id
-    known = {ends} if isinstance(ends, int) else set(ends or ())
+    end_tokens = {ends} if isinstance(ends, int) else set(ends or ())
     model.generation_config = GenerationConfig(
-        bos_token_id=model.generation_config.bos_token_id, eos_token_id=sorted(known | {tokenizer.eos_token_id})
+        bos_token_id=model.generation_config.bos_token_id, eos_token_id=sorted(end_tokens | {tokenizer.eos_token_id})
     )
     if settings.lora is None:
         return model
 
-    return attach(model, place_of(str(settings.base)), settings.lora, seed=seed)
+    return add_adapter(model, base_reference(str(settings.base)), settings.lora, seed=seed)
 
 
-def reopen(folder: Path, settings: ModelSettings) -> Any:
-    """The student that a stage left in ``folder``, ready to be trained further."""
+def open_for_training(folder: Path, settings: ModelSettings) -> Any:
+    """The model of a finished stage in ``folder``, ready for further training."""
     dtype = DTYPES[settings.dtype]
     if is_adapter(folder):
         return open_adapter(folder, dtype=dtype, trainable=True)
@@ -99,27 +99,27 @@ def reopen(folder: Path, settings: ModelSettings) -> Any:
         return open_weights(folder, dtype=dtype, local_files_only=True)
 
 
-def compute_again(model: Any) -> None:
-    """Gradient checkpointing: keep one activation a layer, and compute the others again where a gradient needs them."""
-    how = {"use_reentrant": False}
+def enable_gradient_checkpointing(model: Any) -> None:
+    """Enable gradient checkpointing: store one activation per layer and recompute the others in the backward pass."""
+    options = {"use_reentrant": False}
     if hasattr(model, "activation_checkpointing_enable"):
-        model.activation_checkpointing_enable(how)
-    else:  # an older name of the same
-        model.gradient_checkpointing_enable(how)
+        model.activation_checkpointing_enable(options)
+    else:  # the method's older name
+        model.gradient_checkpointing_enable(options)
 
 
 def open_base(base: str, *, dtype: torch.dtype, where: str = "student.base") -> Any:
-    """The causal model ``base``, its weights in ``dtype``, on the CPU. ``DataError`` says why it cannot be opened.
+    """The causal model ``base`` on the CPU, its weights in ``dtype``. ``DataError`` when it cannot be opened.
 
-    ``where`` is what errors call it.
+    ``where``: the location in error messages.
     """
-    _check_there(base, where)
+    _check_exists(base, where)
     if is_adapter(base):
         return open_adapter(base, dtype=dtype).merge_and_unload()
-    with _told(base, "the model cannot be opened", where), quiet():
+    with _as_data_error(base, "the model cannot be opened", where), quiet():
         model: Any = open_weights(**_arguments(base), dtype=dtype)
     if base.endswith(".gguf"):
-        # The loader marks what it dequantised as quantised, and such a model cannot be saved.
+        # The loader marks the dequantised model as quantised, and such a model cannot be saved.
         model.hf_quantizer, model.is_quantized = None, False
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
@@ -127,33 +127,33 @@ def open_base(base: str, *, dtype: torch.dtype, where: str = "student.base") -> 
 
 
 def open_tokenizer(model: ModelSettings, events: Events = ignore_events) -> Any:
-    """The tokenizer of ``model.base``, ready to teach with; see ``form.prepared``. ``DataError`` when it has none."""
+    """The tokenizer of ``model.base`` after ``prepare_tokenizer``. ``DataError`` when the base has none."""
     base = str(model.base)
-    # An adapter folder has a tokenizer of its own, the one it was trained with, and its base's configuration.
+    # An adapter folder holds the tokenizer of its training and the configuration of its base.
     tokenizer = open_own_tokenizer(base)
-    with _told(base, "the base's configuration cannot be opened"), quiet():
+    with _as_data_error(base, "the base's configuration cannot be opened"), quiet():
         config = open_config(**_arguments(base))
-    places = getattr(config, "max_position_embeddings", None)
-    if places is not None and places < model.context:
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and positions < model.context:
         raise DataError(
             "the base's context is shorter than the student's",
             where="student.context",
-            given=f"{model.context}; {base} has {places}",
-            hint=f"student.context: {places}, and train.length no longer",
+            given=f"{model.context}; {base} has {positions}",
+            hint=f"student.context: {positions}, and train.length no longer",
         )
-    return prepared(tokenizer, model.template, model.system, config, base, events)
+    return prepare_tokenizer(tokenizer, model.template, model.system, config, base, events)
 
 
 def open_own_tokenizer(base: str, where: str = "student.base") -> Any:
-    """The tokenizer of ``base`` as it came. ``DataError`` when it has none."""
-    _check_there(base, where)
+    """The tokenizer of ``base``, unchanged. ``DataError`` when it has none."""
+    _check_exists(base, where)
     _check_tokenizer(base, where)
-    with _told(base, "the base's tokenizer cannot be opened", where), quiet():
+    with _as_data_error(base, "the base's tokenizer cannot be opened", where), quiet():
         return open_tokenizer_of(**_arguments(base))
 
 
-def place_of(base: str) -> str:
-    """``base`` as an adapter names it: a hub's name as it is, a folder or file by its absolute path."""
+def base_reference(base: str) -> str:
+    """The reference to ``base`` in an adapter: a hub name unchanged, a folder or file as its absolute path."""
     return str(Path(base).resolve()) if Path(base).exists() else base
 
 
@@ -164,7 +164,7 @@ def _arguments(base: str) -> dict[str, Any]:
     return {"name": base, "local_files_only": Path(base).exists() or is_offline()}
 
 
-def _check_there(base: str, where: str) -> None:
+def _check_exists(base: str, where: str) -> None:
     path = Path(base)
     if base.endswith(".gguf"):
         if not path.is_file():
@@ -173,11 +173,11 @@ def _check_there(base: str, where: str) -> None:
             import gguf  # noqa: F401
         except ImportError as error:
             hint = "pip install 'gradatim[gguf]'"
-            raise DataError("GGUF files are read by the package 'gguf'", where=where, hint=hint) from error
+            raise DataError("GGUF files need the package 'gguf'", where=where, hint=hint) from error
         with open(path, "rb") as file:
-            start = file.read(4)
-        if start != b"GGUF":
-            raise DataError("this is no GGUF file", where=where, given=base)
+            magic = file.read(4)
+        if magic != b"GGUF":
+            raise DataError("this is not a GGUF file", where=where, given=base)
     elif path.is_dir():
         if not (path / "config.json").is_file():
             raise DataError("not a model: the folder has no config.json", where=where, given=base)
@@ -201,13 +201,13 @@ def _check_tokenizer(base: str, where: str) -> None:
 
 
 @contextlib.contextmanager
-def _told(base: str, what: str, where: str = "student.base") -> Iterator[None]:
-    """Whatever is raised inside, as one line that says what to do."""
+def _as_data_error(base: str, what: str, where: str = "student.base") -> Iterator[None]:
+    """Convert any exception in the context to a ``DataError`` with a hint."""
     try:
         yield
     except DataError:
         raise
-    # Broken files surface as whatever the parser beneath happens to raise.
+    # A broken file can raise any exception of the parser.
     except Exception as error:
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         hint = None
@@ -218,16 +218,17 @@ def _told(base: str, what: str, where: str = "student.base") -> Iterator[None]:
 
 
 BASE = "base.json"
-_SAMPLED = 1024
-"""Numbers of each tensor that a fingerprint looks at: every fine-tuning moves nearly all of them."""
+_FINGERPRINT_VALUES = 1024
+"""Values of each tensor that a fingerprint covers: fine-tuning changes nearly all values."""
 
 
-def attach(model: Any, base: str, lora: LoraSettings, *, seed: int) -> Any:
-    """``model`` with a fresh adapter, which changes nothing yet; its matrices are drawn from ``seed``.
+def add_adapter(model: Any, base: str, lora: LoraSettings, *, seed: int) -> Any:
+    """``model`` with a new adapter, initially without effect; ``seed`` initialises its matrices.
 
-    ``base`` is how the adapter names its model. ``DataError`` when a target matches no layer, or ``peft`` is missing.
+    ``base``: the reference to the model in the adapter. ``DataError`` when a target matches no layer, or ``peft`` is
+    missing.
     """
-    peft = _peft()
+    peft = _import_peft()
     targets: Any = "all-linear" if lora.targets == ("all-linear",) else list(lora.targets)
     if targets != "all-linear":
         _check_targets(model, lora.targets)
@@ -239,140 +240,140 @@ def attach(model: Any, base: str, lora: LoraSettings, *, seed: int) -> Any:
         target_modules=targets,
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
-    with _without_a_word(), torch.random.fork_rng(devices=[]):
+    with _silent_peft(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = peft.get_peft_model(model, config)
-    # Only now: peft writes the model's own idea of where it came from, and warns when it was told another.
+        adapted = peft.get_peft_model(model, config)
+    # Set last: peft fills in the model's own origin, and warns about a different one.
     config.base_model_name_or_path = base
-    return made
+    return adapted
 
 
 def open_adapter(folder: str | Path, *, dtype: torch.dtype, trainable: bool = False) -> Any:
     """The adapter in ``folder`` on its base, whose weights are in ``dtype``.
 
-    ``DataError`` when the base is not there or is another one, and when the adapter is damaged.
+    ``DataError`` when the base is missing or differs from that of the training, and when the adapter is damaged.
     """
-
     folder = Path(folder)
-    _peft()
-    check_chain(folder)
-    base = base_below(folder)
+    _import_peft()
+    check_adapter_chain(folder)
+    base = base_of_adapter(folder)
     model = open_base(base, dtype=dtype, where=f"the base of {folder}")
-    said = read_json(folder / BASE, dict).get("fingerprint") if (folder / BASE).is_file() else None
-    if said is not None and said != fingerprint(model):
+    expected = read_json(folder / BASE, dict).get("fingerprint") if (folder / BASE).is_file() else None
+    if expected is not None and expected != fingerprint(model):
         raise DataError(
-            "the base is not the one that this adapter was trained on", where=folder, given=base,
-            hint="put back the model as it was, or train the adapter anew",
+            "the base differs from the one that this adapter was trained on", where=folder, given=base,
+            hint="restore the original model, or train the adapter again",
         )  # fmt: skip
     try:
-        with _without_a_word():
-            made = open_peft(model, folder, trainable=trainable)
+        with _silent_peft():
+            adapted = open_peft(model, folder, trainable=trainable)
     except DataError:
         raise
-    # Broken files surface as whatever the parser beneath happens to raise.
+    # A broken file can raise any exception of the parser.
     except Exception as error:
         cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise DataError("the adapter cannot be opened", where=folder, given=cause) from error
-    return made
+    return adapted
 
 
 def save_adapter(model: Any, folder: Path) -> None:
-    """Write the adapter of ``model``, its base's configuration and fingerprint into ``folder``."""
-    with _without_a_word():
+    """Write the adapter of ``model`` and the configuration and fingerprint of its base to ``folder``."""
+    with _silent_peft():
         model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # a form with nothing filled in
+    (folder / "README.md").unlink(missing_ok=True)  # an unfilled template of peft
     model.config.save_pretrained(folder)
     config = model.peft_config[model.active_adapter]
     write_json(folder / BASE, {"base": config.base_model_name_or_path, "fingerprint": fingerprint(model)})
 
 
 def adapter_names(model: Any) -> frozenset[str] | None:
-    """The names in ``state_dict`` of what an adapter learns; None for a model without one."""
+    """The names in ``state_dict`` of the adapter's trainable parameters; None for a model without an adapter."""
     if not hasattr(model, "peft_config"):
         return None
     return frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
 def fingerprint(model: Any) -> str:
-    """A hash over some numbers of every tensor of the base, whatever their type was rounded to before.
+    """A hash of the names, shapes and a sample of the values of all tensors of the base, independent of the dtype.
 
-    Shapes and names are part of it. It tells two trained models apart, and is quick for the largest.
+    It distinguishes two trained models, and is quick for large ones.
     """
     digest = hashlib.blake2b(digest_size=16)
     for name, value in sorted(_base_tensors(model).items()):
         flat = value.detach().reshape(-1)
-        step = max(1, flat.numel() // _SAMPLED)
-        # bf16 is the coarsest that weights come in here: what it keeps is the same in every dtype.
-        some = flat[::step][:_SAMPLED].to(torch.bfloat16).cpu().contiguous().view(torch.uint8)
+        step = max(1, flat.numel() // _FINGERPRINT_VALUES)
+        # bf16 is the coarsest dtype of weights here: values rounded to it are equal for all dtypes.
+        sample = flat[::step][:_FINGERPRINT_VALUES].to(torch.bfloat16).cpu().contiguous().view(torch.uint8)
         digest.update(f"{name} {tuple(value.shape)} ".encode())
-        digest.update(some.numpy().tobytes())
+        digest.update(sample.numpy().tobytes())
     return digest.hexdigest()
 
 
-def check_base(model: Any, said: str | None, where: Path) -> None:
+def check_base(model: Any, expected: str | None, where: Path) -> None:
     """``RunFolderError`` when a checkpoint's adapter was trained on a base with another fingerprint."""
-    if said is not None and said != fingerprint(model):
+    if expected is not None and expected != fingerprint(model):
         raise RunFolderError(
-            "this checkpoint is of another model: its adapter was trained on other weights", where=where,
-            hint="put back the base as it was, or remove the folder: the stage starts again from its beginning",
+            "this checkpoint belongs to another base: its adapter was trained on other weights", where=where,
+            hint="restore the original base, or remove the folder to restart the stage",
         )  # fmt: skip
 
 
 def _base_tensors(model: Any) -> dict[str, torch.Tensor]:
-    """The base's parameters under their own names, with an adapter around them or without."""
-    found = {}
+    """The base's parameters by their names in the base, with or without an adapter."""
+    tensors = {}
     for name, value in model.named_parameters():
         if ".lora_" in name:
             continue
-        found[name.removeprefix("base_model.model.").replace(".base_layer.", ".")] = value
-    return found
+        tensors[name.removeprefix("base_model.model.").replace(".base_layer.", ".")] = value
+    return tensors
 
 
 def _check_targets(model: Any, targets: tuple[str, ...]) -> None:
-    kinds = (torch.nn.Linear, Conv1D)
-    there = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, kinds)})
-    strangers = [target for target in targets if target not in there]
-    if strangers:
+    linear_types = (torch.nn.Linear, Conv1D)
+    layer_names = sorted(
+        {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, linear_types)}
+    )
+    unknown = [target for target in targets if target not in layer_names]
+    if unknown:
         raise DataError(
             "no layer of the base has this name",
             where="student.lora.targets",
-            given=", ".join(strangers),
-            allowed=", ".join(["all-linear", *there]),
-            hint=did_you_mean(strangers[0], there),
+            given=", ".join(unknown),
+            allowed=", ".join(["all-linear", *layer_names]),
+            hint=did_you_mean(unknown[0], layer_names),
         )
 
 
 @contextlib.contextmanager
-def _without_a_word() -> Iterator[None]:
-    """No progress bars, and not what peft says of its own use of transformers."""
+def _silent_peft() -> Iterator[None]:
+    """No progress bars, and no warnings of peft about its use of transformers."""
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
 
 
-def _peft() -> Any:
+def _import_peft() -> Any:
     try:
         import peft
     except ImportError as error:
         hint = "pip install 'gradatim[lora]', or leave out student.lora"
-        raise DataError("adapters are made by the package 'peft'", where="student.lora", hint=hint) from error
+        raise DataError("adapters need the package 'peft'", where="student.lora", hint=hint) from error
     return peft
 
 
 @dataclass(frozen=True)
-class LoadedStudent:
-    """A causal model with the tokenizer it was trained with; what every suite is handed."""
+class LoadedModel:
+    """A causal model with the tokenizer of its training; the argument of all suites."""
 
     model: Any
     tokenizer: Any
 
 
-def load_student(folder: str | Path, device: str | torch.device = "cpu") -> LoadedStudent:
+def load_student(folder: str | Path, device: str | torch.device = "cpu") -> LoadedModel:
     """The model and tokenizer in ``folder``, in evaluation mode on ``device``.
 
-    On a processor weights are computed with in 32 bits: in bf16 tokens are often equally likely, and which of them is
-    taken would hang on what else is in the batch. Raises ``DataError`` when the folder is missing, is not a model
-    folder, or its files are broken.
+    Weights on a CPU are fp32: in bf16 several tokens often have equal probability, and the choice among them would
+    depend on the batch. Raises ``DataError`` when the folder is missing, not a model folder, or its files are broken.
     """
     keep_memory()
     folder = Path(folder)
@@ -383,39 +384,39 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> Load
     tokenizer: Any
     try:
         with quiet():
-            model = _opened(folder, torch.device(device))
+            model = _open_model(folder, torch.device(device))
         tokenizer = open_tokenizer_of(folder, local_files_only=True)
     except DataError:
         raise
-    # Broken files surface as whatever the parser beneath happens to raise: json, safetensors, KeyError, ...
+    # A broken file can raise any exception of the parser: json, safetensors, KeyError, ...
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
         raise DataError("the model cannot be opened", where=folder, given=cause) from error
-    return _ready(model, tokenizer, folder, device)
+    return _loaded(model, tokenizer, folder, device)
 
 
-def load_model(name: str, device: str | torch.device = "cpu") -> LoadedStudent:
-    """The model that ``name`` means, as ``load_student`` gives it: a folder, a .gguf file or a name on the hub.
+def load_model(name: str, device: str | torch.device = "cpu") -> LoadedModel:
+    """The model ``name`` (a folder, a .gguf file or a name on the hub), as from ``load_student``.
 
     A name on the hub is fetched when it is not in the local cache. Raises ``DataError`` as ``load_student`` does.
     """
-    place = held(name)
-    if place.is_dir():
-        return load_student(place, device)
+    path = resolve_model(name)
+    if path.is_dir():
+        return load_student(path, device)
 
-    tokenizer = open_own_tokenizer(str(place), "model")
-    return _ready(open_base(str(place), dtype=torch.float32, where="model"), tokenizer, place, device)
-
-
-def _ready(model: Any, tokenizer: Any, place: Path, device: str | torch.device) -> LoadedStudent:
-    places = model.get_input_embeddings().num_embeddings
-    if len(tokenizer) > places:
-        sizes = f"{len(tokenizer)} tokens, {places} embeddings"
-        raise DataError("the tokenizer has more tokens than the model", where=place, given=sizes)
-    return LoadedStudent(model.to(device).eval(), tokenizer)
+    tokenizer = open_own_tokenizer(str(path), "model")
+    return _loaded(open_base(str(path), dtype=torch.float32, where="model"), tokenizer, path, device)
 
 
-def _opened(folder: Path, device: torch.device) -> Any:
+def _loaded(model: Any, tokenizer: Any, path: Path, device: str | torch.device) -> LoadedModel:
+    embeddings = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > embeddings:
+        sizes = f"{len(tokenizer)} tokens, {embeddings} embeddings"
+        raise DataError("the tokenizer has more tokens than the model", where=path, given=sizes)
+    return LoadedModel(model.to(device).eval(), tokenizer)
+
+
+def _open_model(folder: Path, device: torch.device) -> Any:
     dtype: Any = torch.float32 if device.type == "cpu" else "auto"
     if not is_adapter(folder):
         return open_weights(folder, dtype=dtype, local_files_only=True)

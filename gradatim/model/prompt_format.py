@@ -1,29 +1,16 @@
-"""A prompt as text that says which of its parts are control tokens.
+"""Prompt formats: chat templates, plain prompts with a start token, and thinking blocks.
 
-The mark ``<|im_end|>`` is a control token where a chat template writes it, and ten characters where a question or an
-answer contains it. A rendered prompt alone does not show the difference, so ``PromptText`` carries the places of the
-template's own control tokens; ``text_codec`` encodes those as control tokens and everything else as text.
+The prompt format of a student is fixed when its first samples are encoded, and stored with its tokenizer (key
+``gradatim`` of ``tokenizer_config.json``), so that training and inference agree. Responses have no format: the text,
+then the end token. Tokenizers trained by Gradatim have neither template nor start token; their prompts stay unchanged.
 
-Rendering replaces each control token that a message spells by a placeholder, lets the template run, and puts the
-spelling back: trimming and all other logic of the template see the message itself. Transformers has a similar option
-(``sanitize_control_tokens``, in its latest versions only); it returns tokens without a text, and refuses tokenizers
-that spell a control token from characters.
+``<|im_end|>`` is a control token where a chat template writes it, and ten characters where a message contains it.
+``PromptText`` carries the spans of the template's control tokens; ``text_codec`` encodes all other text as text. The
+renderer replaces control tokens spelt in messages by placeholders, applies the template, and restores the spelling.
 
-Chat templates whose generation prompt opens a block of thinking (``<think>``).
-
-Such a template has every reply begin inside the block. A taught answer there would teach the model to think the answer
-and say nothing, so ``closing`` is what closes the block empty: answers are taught, and compared, behind it. A model of
-others that is asked to write keeps the open block and thinks; ``opening`` is what its reply lacks to be read alone.
-
-In what form is a student asked?
-
-A model that was pretrained by others expects its questions in a form of its own: through its tokenizer's chat template,
-or as plain text, after the token that its texts begin with. A student is asked in the form in which it was taught, so
-that form is settled once, when its first samples are encoded, and travels with its tokenizer into every model folder:
-the key ``gradatim`` of ``tokenizer_config.json``, which nobody else reads. What a student writes is in no form: the
-answer's text, then the end token.
-
-Tokenizers made by Gradatim have neither template nor such a token: their prompts stay as they are.
+If a template's generation prompt opens a thinking block (``<think>``), an answer in the block would train the model to
+think the answer and output nothing. So training and comparison close the empty block before the answer
+(``thinking_close``); a model that was not trained here keeps it open, and ``thinking_open`` completes its response.
 """
 
 from __future__ import annotations
@@ -41,32 +28,32 @@ from ..stage import Event, Events
 from ..table.instruction import messages_of
 
 __all__ = [
-    "Form",
+    "PromptFormat",
     "PromptText",
     "Renderer",
-    "closing",
+    "chat_formatter",
     "control_tokens",
-    "form_of",
-    "is_taught",
-    "opening",
+    "has_prompt_format",
     "opens_thinking",
-    "plainly",
-    "prepared",
+    "plain_formatter",
+    "prepare_tokenizer",
+    "prompt_format_of",
+    "prompt_formatter",
     "renderer",
-    "shaper",
-    "templated",
+    "thinking_close",
+    "thinking_open",
     "token_key",
 ]
 
 
 Renderer = Callable[[Sequence[Mapping[str, str]]], "PromptText"]
-"""Messages (``role`` and ``content``) as one prompt, up to where an answer begins."""
+"""The prompt of messages (``role`` and ``content``), up to the start of the answer."""
 
 
 class PromptText(str):
     """A text; ``controls`` are the spans (first character, end) of its control tokens, in order.
 
-    The first ``start`` characters are control tokens that precede the text itself (a start token): what follows them is
+    The first ``start`` characters are control tokens before the text itself (a start token); the text after them is
     encoded as the beginning of a text.
     """
 
@@ -74,21 +61,21 @@ class PromptText(str):
     start: int
 
     def __new__(cls, text: str, controls: Sequence[tuple[int, int]] = (), start: int = 0) -> PromptText:
-        made = super().__new__(cls, text)
-        made.controls, made.start = tuple(controls), start
-        return made
+        prompt = super().__new__(cls, text)
+        prompt.controls, prompt.start = tuple(controls), start
+        return prompt
 
     def __add__(self, text: str) -> PromptText:
         return PromptText(super().__add__(text), self.controls, self.start)
 
     def respelt(self, names: Mapping[str, str]) -> str:
         """The text after ``start`` with each of its control tokens replaced by its name."""
-        parts, last = [], self.start
+        segments, last = [], self.start
         for first, end in self.controls:
             if first >= self.start:
-                parts += [self[last:first], names[str(self[first:end])]]
+                segments += [self[last:first], names[str(self[first:end])]]
                 last = end
-        return "".join([*parts, self[last:]])
+        return "".join([*segments, self[last:]])
 
     def characters(self) -> str:
         """The text without its control tokens."""
@@ -96,27 +83,27 @@ class PromptText(str):
 
 
 def control_tokens(tokenizer: Any) -> dict[str, int]:
-    """The control tokens of ``tokenizer`` by their spelling.
+    """The control tokens of ``tokenizer``, from spelling to token id.
 
-    All special tokens, and the marks that a chat template writes although the tokenizer does not call them special.
-    Spaces are no marks, nor is a pair such as ``<think>`` and ``</think>``: that is markup inside a text.
+    All special tokens, and the added tokens in the chat template that the tokenizer does not mark as special, except
+    white space and pairs such as ``<think>`` and ``</think>``, which are markup inside a text.
     """
     vocabulary = tokenizer.get_vocab()
     added = list(getattr(tokenizer, "added_tokens_decoder", {}).values())
     template = str(getattr(tokenizer, "chat_template", None) or "")
-    names = {*tokenizer.all_special_tokens, *(each.content for each in added if each.special)}
-    plain = {each.content for each in added if not each.special}
-    names |= {name for name in plain if name.strip() and name in template and not _paired(name, plain)}
+    names = {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
+    plain = {token.content for token in added if not token.special}
+    names |= {name for name in plain if name.strip() and name in template and not _is_paired(name, plain)}
     return {name: int(vocabulary[name]) for name in sorted(names) if name in vocabulary}
 
 
-def _paired(name: str, names: set[str]) -> bool:
-    other = name.replace("</", "<", 1) if name.startswith("</") else name.replace("<", "</", 1)
-    return other != name and other in names
+def _is_paired(name: str, names: set[str]) -> bool:
+    counterpart = name.replace("</", "<", 1) if name.startswith("</") else name.replace("<", "</", 1)
+    return counterpart != name and counterpart in names
 
 
 def renderer(tokenizer: Any) -> Renderer:
-    """The chat template of ``tokenizer``. What is returned raises what the template raises."""
+    """The renderer of the chat template of ``tokenizer``; it raises the exceptions of the template."""
     names = sorted(control_tokens(tokenizer), key=lambda name: (-len(name), name))
     control = re.compile("|".join(map(re.escape, names)) or "(?!)")  # the longest first, as tokenizers match them
     nonce = secrets.token_hex(8)  # no message contains it
@@ -128,38 +115,38 @@ def renderer(tokenizer: Any) -> Renderer:
             spellings.append(match[0])
             return f"{nonce}x{len(spellings) - 1}x"
 
-        said = [{**each, "content": control.sub(hide, each["content"])} for each in messages]
-        text = str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
-        return _restored(re.split(f"{nonce}x([0-9]+)x", text), spellings, control)
+        hidden = [{**message, "content": control.sub(hide, message["content"])} for message in messages]
+        text = str(tokenizer.apply_chat_template(hidden, tokenize=False, add_generation_prompt=True))
+        return _restore_spellings(re.split(f"{nonce}x([0-9]+)x", text), spellings, control)
 
     return render
 
 
-def _restored(parts: Sequence[str], spellings: Sequence[str], control: re.Pattern[str]) -> PromptText:
-    """The prompt of a rendered text's parts: the template's, and in between the numbers of ``spellings``."""
+def _restore_spellings(segments: Sequence[str], spellings: Sequence[str], control: re.Pattern[str]) -> PromptText:
+    """The prompt of a rendered text, split at its placeholders: odd segments are indices into ``spellings``."""
     spans: list[tuple[int, int]] = []
     text = ""
-    for number, part in enumerate(parts):
+    for number, segment in enumerate(segments):
         if number % 2:
-            text += spellings[int(part)]
+            text += spellings[int(segment)]
         else:
-            spans += [(len(text) + each.start(), len(text) + each.end()) for each in control.finditer(part)]
-            text += part
+            spans += [(len(text) + match.start(), len(text) + match.end()) for match in control.finditer(segment)]
+            text += segment
     return PromptText(text, spans)
 
 
 _OPEN = re.compile(r"(?:<(?P<tag>think|thinking|thought|reasoning)>|\[(?P<bracket>THINK)\])\s*\Z")
 
 
-def opening(prompt: str) -> str:
-    """The tag that a rendered prompt leaves open at its end; empty where there is none."""
-    found = _OPEN.search(prompt[-200:])
-    return "" if found is None else found[0].strip()
+def thinking_open(prompt: str) -> str:
+    """The open thinking tag at the end of a rendered prompt, or an empty string."""
+    match = _OPEN.search(prompt[-200:])
+    return "" if match is None else match[0].strip()
 
 
-def closing(prompt: str) -> str:
-    """What makes the open block of a rendered prompt an empty one, as templates write it that do not think."""
-    tag = opening(prompt)
+def thinking_close(prompt: str) -> str:
+    """The text that closes the open thinking block of a rendered prompt, as templates without thinking write it."""
+    tag = thinking_open(prompt)
     if not tag:
         return ""
     newlines = "\n" * max(0, 2 - (len(prompt) - len(prompt.rstrip("\n"))))
@@ -167,50 +154,50 @@ def closing(prompt: str) -> str:
 
 
 def opens_thinking(tokenizer: Any) -> str:
-    """The tag that the chat template of ``tokenizer`` leaves open; empty without one, or without a template."""
+    """The open thinking tag of the generation prompt of ``tokenizer``; empty without one, or without a template."""
     if not getattr(tokenizer, "chat_template", None):
         return ""
     messages = [{"role": "user", "content": "question"}]
     try:
-        return opening(str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)))
-    except Exception:  # a template that refuses this conversation is reported when it refuses the user's
+        return thinking_open(str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)))
+    except Exception:  # a template that rejects this conversation is reported when it rejects the user's
         return ""
 
 
 KEY = "gradatim"
 CODEC = 2
-"""Part of every ``token_key``; a change of the tokens that a text is encoded as takes a new number."""
+"""Version of the encoding, part of ``token_key``; incremented when the tokens of a text change."""
 
 
 @dataclass(frozen=True)
-class Form:
-    """``system`` stands before a conversation that has no system message of its own."""
+class PromptFormat:
+    """A prompt format; ``system`` is the system message of conversations without one."""
 
     template: Literal["chat", "plain"] = "plain"
     system: str | None = None
 
 
-def form_of(tokenizer: Any) -> Form:
-    """The form that the tokenizer's student was taught in; plain when nothing is said."""
-    said = getattr(tokenizer, "init_kwargs", {}).get(KEY)
-    return Form(**said) if isinstance(said, dict) else Form()
+def prompt_format_of(tokenizer: Any) -> PromptFormat:
+    """The prompt format stored in ``tokenizer``; plain without a stored one."""
+    stored = getattr(tokenizer, "init_kwargs", {}).get(KEY)
+    return PromptFormat(**stored) if isinstance(stored, dict) else PromptFormat()
 
 
-def is_taught(tokenizer: Any) -> bool:
-    """Whether the tokenizer carries the form in which its student was taught."""
+def has_prompt_format(tokenizer: Any) -> bool:
+    """Whether ``tokenizer`` stores a prompt format, that is, belongs to a model trained here."""
     return isinstance(getattr(tokenizer, "init_kwargs", {}).get(KEY), dict)
 
 
-def shaper(tokenizer: Any) -> Callable[[str], str]:
-    """Prompts in the form that the tokenizer's student was taught in."""
-    form = form_of(tokenizer)
-    return templated(tokenizer, form.system) if form.template == "chat" else plainly(tokenizer)
+def prompt_formatter(tokenizer: Any) -> Callable[[str], str]:
+    """A function that puts prompts into the prompt format stored in ``tokenizer``."""
+    form = prompt_format_of(tokenizer)
+    return chat_formatter(tokenizer, form.system) if form.template == "chat" else plain_formatter(tokenizer)
 
 
-def templated(tokenizer: Any, system: str | None = None, *, thinking: bool = False) -> Callable[[str], str]:
-    """Prompts through the chat template, up to where an answer begins. ``DataError`` without a template.
+def chat_formatter(tokenizer: Any, system: str | None = None, *, thinking: bool = False) -> Callable[[str], str]:
+    """A function that applies the chat template, up to the start of the answer. ``DataError`` without a template.
 
-    A block of thinking that the template opens is closed, so that the answer stands behind it, unless ``thinking``.
+    It closes a thinking block that the template opens, unless ``thinking``.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise DataError("the model's tokenizer has no chat template", where="chat", hint="leave out chat")
@@ -218,16 +205,16 @@ def templated(tokenizer: Any, system: str | None = None, *, thinking: bool = Fal
     render = renderer(tokenizer)
 
     def shape(prompt: str) -> PromptText:
-        text = _rendered(render, prompt, system)
-        return text if thinking else text + closing(text)
+        text = _render_prompt(render, prompt, system)
+        return text if thinking else text + thinking_close(text)
 
     return shape
 
 
-def plainly(tokenizer: Any) -> Callable[[str], str]:
-    """Prompts after the token that the model's texts began with in training, where there is one.
+def plain_formatter(tokenizer: Any) -> Callable[[str], str]:
+    """A function that puts the start token of the model's training texts, if any, before a plain prompt.
 
-    Messages of a conversation follow each other with a blank line between them, whoever's they are.
+    Messages of a conversation are joined by blank lines, without roles.
     """
     first: str | None = getattr(tokenizer, "bos_token", None)
     begins = bool(first) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
@@ -237,28 +224,30 @@ def plainly(tokenizer: Any) -> Callable[[str], str]:
     return lambda prompt: PromptText(first + "\n\n".join(text for _, text in messages_of(prompt)), controls, start)
 
 
-def _rendered(render: Renderer, prompt: str, system: str | None) -> PromptText:
-    said = messages_of(prompt)
-    if system is not None and said[0][0] != "system":
-        said = [("system", system), *said]
-    messages = [{"role": role, "content": text} for role, text in said]
+def _render_prompt(render: Renderer, prompt: str, system: str | None) -> PromptText:
+    turns = messages_of(prompt)
+    if system is not None and turns[0][0] != "system":
+        turns = [("system", system), *turns]
+    messages = [{"role": role, "content": text} for role, text in turns]
     try:
         return render(messages)
-    # Templates are little programs; what they raise when they refuse a role or an order is their own.
+    # A template that rejects a role or an order of roles can raise any exception.
     except Exception as error:
         raise DataError(
-            "the chat template refuses a prompt",
+            "the chat template rejects a prompt",
             where="student.template",
             given=f"{' '.join(str(error).split())}: {prompt[:60]!r}",
             hint="student.template: plain, or leave out student.system",
         ) from error
 
 
-def prepared(tokenizer: Any, template: str, system: str | None, config: Any, where: str, events: Events) -> Any:
-    """``tokenizer`` ready to teach with: it has an end and a padding token, and knows its form.
+def prepare_tokenizer(
+    tokenizer: Any, template: str, system: str | None, config: Any, where: str, events: Events
+) -> Any:
+    """Set up ``tokenizer`` for training: an end token, a padding token and the prompt format.
 
-    ``config``: the model's, which may know an end where the tokenizer names none. What is chosen here is told as an
-    event. Raises ``DataError`` when there is no end token at all, or no template where ``chat`` is asked for.
+    ``config``: the model's configuration, whose end token is the fallback. Choices are reported as events. Raises
+    ``DataError`` when there is no end token, or no chat template for ``template`` = ``chat``.
     """
 
     def note(text: str) -> None:
@@ -270,64 +259,70 @@ def prepared(tokenizer: Any, template: str, system: str | None, config: Any, whe
             "the base's tokenizer has no chat template", where="student.template", given=where,
             hint="student.template: plain",
         )  # fmt: skip
-    form = Form("chat" if template != "plain" and has_template else "plain", system)
+    form = PromptFormat("chat" if template != "plain" and has_template else "plain", system)
     if form.template == "plain" and system is not None:
-        raise DataError("plain prompts have no place for a system message", where="student.system", given=where)
+        raise DataError("plain prompts cannot have a system message", where="student.system", given=where)
     if tokenizer.eos_token_id is None:
-        tokenizer.eos_token = _end_by_config(tokenizer, config, where)
-        note(f"the tokenizer names no end token: {tokenizer.eos_token!r}, the model's own, is taken")
+        tokenizer.eos_token = _config_end_token(tokenizer, config, where)
+        note(f"the tokenizer has no end token: using {tokenizer.eos_token!r} from the model's configuration")
     if form.template == "chat":
-        closing = _closing(tokenizer)
-        if closing is not None and closing != tokenizer.eos_token:
-            note(f"answers end with {closing!r}, as the chat template says, not with {tokenizer.eos_token!r}")
-            tokenizer.eos_token = closing
+        end_token = _template_end_token(tokenizer)
+        if end_token is not None and end_token != tokenizer.eos_token:
+            note(f"answers end with {end_token!r} as in the chat template, not with {tokenizer.eos_token!r}")
+            tokenizer.eos_token = end_token
     if form.template == "chat" and (tag := opens_thinking(tokenizer)):
-        note(f"the chat template opens {tag}: answers are taught, and asked for, behind an empty block of thinking")
+        note(f"the chat template opens {tag}: answers follow an empty thinking block, in training and in inference")
     if tokenizer.pad_token_id is None:
-        # Places that are filled up have no label and are looked at by nobody, so any token will do.
+        # Padding has no label and is masked, so any token is suitable.
         tokenizer.pad_token = tokenizer.eos_token
-        note(f"the tokenizer has no padding token: {tokenizer.eos_token!r} is taken")
+        note(f"the tokenizer has no padding token: using {tokenizer.eos_token!r}")
     tokenizer.init_kwargs[KEY] = asdict(form)
     return tokenizer
 
 
-def _end_by_config(tokenizer: Any, config: Any, where: str) -> str:
-    said = getattr(config, "eos_token_id", None)
-    for number in [said] if isinstance(said, int) else said or []:
-        if 0 <= number < len(tokenizer):
-            return str(tokenizer.convert_ids_to_tokens(number))
+def _config_end_token(tokenizer: Any, config: Any, where: str) -> str:
+    end_ids = getattr(config, "eos_token_id", None)
+    for token_id in [end_ids] if isinstance(end_ids, int) else end_ids or []:
+        if 0 <= token_id < len(tokenizer):
+            return str(tokenizer.convert_ids_to_tokens(token_id))
     raise DataError(
-        "the tokenizer has no end token, and the model's configuration names none",
+        "the tokenizer has no end token, and the model's configuration has none",
         where=where,
-        hint="name it: eos_token in tokenizer_config.json",
+        hint="set eos_token in tokenizer_config.json",
     )
 
 
-def _closing(tokenizer: Any) -> str | None:
-    """The special token with which the template ends an answer; None when it ends in another way."""
-    mark = "answer"
-    messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": mark}]
+def _template_end_token(tokenizer: Any) -> str | None:
+    """The special token with which the template ends an answer, or None."""
+    answer = "answer"
+    messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
     try:
         text = str(tokenizer.apply_chat_template(messages, tokenize=False))
-    except Exception:  # a template that cannot show an answer says nothing of its end
+    except Exception:  # the template cannot render an answer
         return None
-    rest = text[text.rindex(mark) + len(mark) :].lstrip() if mark in text else ""
-    return next((token for token in _special(tokenizer) if rest.startswith(token)), None)
+    remainder = text[text.rindex(answer) + len(answer) :].lstrip() if answer in text else ""
+    return next((token for token in _special_tokens(tokenizer) if remainder.startswith(token)), None)
 
 
-def _special(tokenizer: Any) -> list[str]:
+def _special_tokens(tokenizer: Any) -> list[str]:
     """Special tokens, the longest first."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-    names = {*tokenizer.all_special_tokens, *(each.content for each in added if each.special)}
+    names = {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
     return sorted(names, key=lambda name: (-len(name), name))
 
 
 def token_key(tokenizer: Any) -> str:
-    """A name for what this tokenizer makes of samples: its vocabulary, rules, template and form."""
+    """A cache key of the encoding: a hash of the tokenizer's vocabulary, rules, template and prompt format."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     digest = hashlib.blake2b(rules.encode(), digest_size=8)
-    said = [tokenizer.chat_template, tokenizer.eos_token_id, tokenizer.pad_token_id, asdict(form_of(tokenizer)), CODEC]
-    said += ["closed thinking"] if opens_thinking(tokenizer) else []
-    digest.update(json.dumps(said, sort_keys=True, default=str).encode())
+    settings = [
+        tokenizer.chat_template,
+        tokenizer.eos_token_id,
+        tokenizer.pad_token_id,
+        asdict(prompt_format_of(tokenizer)),
+        CODEC,
+    ]
+    settings += ["closed thinking"] if opens_thinking(tokenizer) else []
+    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     return digest.hexdigest()

@@ -1,7 +1,6 @@
-"""What can be said about how a student learns? (Plain values, their bounds and defaults; no torch.)
+"""Settings of model and training: the recipe sections ``student`` and ``train`` with their bounds and defaults.
 
-These dataclasses are what ``fit`` takes as keywords. ``recipe`` checks and fills them; the names are those of the
-recipe's sections ``student`` and ``train``.
+``recipe`` validates and fills these dataclasses; their field names are the recipe keys. No torch.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Low-rank adapters (arXiv 2106.09685): beside each of the ``targets`` a product of two matrices of
-    that rank, scaled by ``alpha / rank``; nothing else is learnt.
+    """Low-rank adapters (arXiv 2106.09685): for each target layer a product of two trainable matrices of rank ``rank``,
+    scaled by ``alpha / rank``; all other parameters are frozen.
 
-    ``targets`` are the last parts of layers' names, such as ``q_proj``; ``all-linear`` is every one but the head.
+    ``targets`` are the last components of layer names, such as ``q_proj``; ``all-linear`` is all but the head.
     """
 
     rank: Count = 16
@@ -47,16 +46,17 @@ class LoraSettings:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What the student is. ``context`` is in tokens; ``vocabulary`` is the most tokens of ``bpe`` and ``lexical``.
+    """The student model. ``context`` is in tokens; ``vocabulary`` is the maximal vocabulary size of ``bpe`` and
+    ``lexical``.
 
-    ``lexical``: one token for each digit, one-letter name and phrase between them (``student.lexical``).
+    ``lexical``: one token for each digit, one-letter name and phrase between them (``tokenizer.lexical_tokenizer``).
 
     With ``base``, a pretrained model (a folder, a name on the hub, or a .gguf file), ``preset``, ``tokenizer`` and
-    ``vocabulary`` are not used: it is fine-tuned as a whole or by ``lora``. Its prompts are put through its tokenizer's
-    chat ``template``, with the ``system`` message, or stay plain; ``auto`` takes the template where there is one.
-    ``start``: a cycle's first stage goes on from the model of the cycle before, or begins from the base again.
-    ``dtype`` is that of the weights at work: bf16 halves the memory, and rounds what an optimizer adds to them; those
-    of an adapter are always fp32. ``gradient_checkpointing`` computes more and keeps less.
+    ``vocabulary`` do not apply: all parameters of the base are fine-tuned, or only ``lora``. Prompts use its chat
+    ``template``, with the ``system`` message, or are plain; ``auto`` is the template if there is one.
+    ``start``: a cycle's first stage continues from the model of the previous cycle, or restarts from the base.
+    ``dtype`` is that of the weights in training: bf16 halves the memory, and rounds the optimizer's updates; adapter
+    weights are always fp32. ``gradient_checkpointing`` saves activation memory at the price of recomputation.
     """
 
     preset: str = "gpt2-tied"
@@ -74,9 +74,9 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """``learning_rate`` is AdamW's; ``matrix_rate`` is Muon's, on its own scale (update RMS matched to AdamW's).
+    """``learning_rate`` is that of AdamW; ``matrix_rate`` that of Muon (update RMS matched to AdamW's).
 
-    ``weight_decay_on``: matrices and embeddings alone, or ``all`` parameters that AdamW learns, as torch's default is.
+    ``weight_decay_on``: matrices and embeddings only, or ``all`` parameters of AdamW, which is torch's default.
     """
 
     name: Literal["adamw", "muon"] = "adamw"
@@ -89,7 +89,9 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class ShapeSettings:
-    """The learning-rate shape; ``warmup`` and ``decay`` are shares of the stage (or run), ``floor`` a factor."""
+    """The learning-rate schedule; ``warmup`` and ``decay`` are fractions of the stage (or run), ``floor`` is the ratio
+    of the minimal to the peak rate.
+    """
 
     name: Literal["constant", "paper_steps", "warmup_decay", "cosine"] = "paper_steps"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.02
@@ -99,12 +101,12 @@ class ShapeSettings:
 
 @dataclass(frozen=True)
 class ContrastSettings:
-    """How right and faulty answers are told apart: -log sigmoid(``beta`` x lead - ``target``), lead = right - faulty.
+    """The preference loss: -log sigmoid(``beta`` x margin - ``target``), margin = log p(correct) - log p(rejected).
 
-    ``reference``: the lead is measured from the student at the stage's start (DPO) or from nothing (SimPO, CPO).
+    ``reference``: the margin is relative to the student at the stage's start (DPO), or without reference (SimPO, CPO).
     ``normalise``: log-probabilities per token instead of summed; None is as published, summed for DPO and per token
-    for SimPO. ``beta`` None is 0.1 with a reference and 2 without. ``target`` is SimPO's gamma, the margin that is
-    asked for. ``weight`` is that of the contrast beside the supervised loss in ``objective: correct_and_fault``.
+    for SimPO. ``beta`` None is 0.1 with a reference and 2 without. ``target`` is SimPO's gamma, the target margin.
+    ``weight`` is the weight of the preference loss beside the supervised loss in ``objective: correct_and_fault``.
     """
 
     weight: Rate = 1.0
@@ -116,12 +118,12 @@ class ContrastSettings:
 
 @dataclass(frozen=True)
 class TeacherKLSettings:
-    """How near the student's next-token distributions must come to those of the model in ``folder``.
+    """The distillation loss between the next-token distributions of the student and the teacher model in ``folder``.
 
     ``interpolation`` is beta of the generalised Jensen-Shannon divergence (None: 0.5) or alpha of the skewed KL
-    divergences (None: 0.1; 0 is plain KL). ``weight`` is the divergence's share of the loss, the rest is
-    cross-entropy on right answers. ``temperature`` divides both models' logits. ``on``: whose answers are compared,
-    the table's (``teacher``), the student's own attempts (``student``; the table's where there is none), or both.
+    divergences (None: 0.1; 0 is plain KL). ``weight`` is the share of the divergence in the loss, the remainder being
+    cross-entropy on correct answers. ``temperature`` divides the logits of both models. ``on``: the answers compared:
+    those of the table (``teacher``), the student's completions (``student``; the table's if there is none), or both.
     """
 
     folder: str | None = None
@@ -134,10 +136,12 @@ class TeacherKLSettings:
 
 @dataclass(frozen=True)
 class TraceSettings:
-    """What ``objective: traced`` asks inner layers for while a TinyPy program is read: the values of the names that
-    are read after ``operands`` layers, and those of what is computed after each of ``results``; None is a quarter of
-    the student's layers, and half and three quarters of them. ``weight`` is that of each time it is asked, beside the
-    loss of the tokens. ``values``: how many of the commonest values are told apart, the others are not asked for.
+    """The auxiliary trace loss of ``objective: traced``: hidden layers predict intermediate values of a TinyPy program.
+
+    The values of variables are predicted after ``operands`` layers, computed values after each of the ``results``
+    layers; None is a quarter of the layers, and half and three quarters. ``weight`` is the weight of each of these
+    losses relative to the token loss. ``values``: the number of most frequent values that are classes; other values
+    have no loss.
     """
 
     weight: Rate = 0.3
@@ -150,10 +154,10 @@ class TraceSettings:
 class Requirements:
     """The data that a loss needs.
 
-    ``second_answer``: the column with a second answer to the prompt, laid out in the same line as the first.
-    ``replaces_first``: rows that have a second answer are learnt from that one alone. ``pairs_only``: rows without a
-    second answer are left out, and a table without any is an error. ``isolated_samples``: batches must be packed, with
-    attention inside a sample only. ``prompt_loss``: prompt tokens have a loss, so they count for the budget.
+    ``second_answer``: the column with a second answer to the prompt, in the same line of the batch as the first.
+    ``replaces_first``: rows with a second answer train on that answer alone. ``pairs_only``: rows without a second
+    answer are omitted, and a table without any is an error. ``isolated_samples``: batches must be packed, with
+    block-diagonal attention. ``prompt_loss``: prompt tokens have a loss, so they count for the budget.
     """
 
     second_answer: Literal["rejected", "attempt"] | None = None
@@ -165,14 +169,14 @@ class Requirements:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How the student learns.
+    """Training settings.
 
-    ``size`` lines of ``length`` predictions make a batch, ``accumulate`` batches an optimizer step. ``other_weight``
-    is the loss weight of tokens outside the answer (answers weigh 1; 0 is ``objective: answer_only``); tokens of
+    A batch has ``size`` lines of ``length`` predictions, an optimizer step ``accumulate`` batches. ``other_weight``
+    is the loss weight of tokens outside the answer (answer tokens have 1; 0 is ``objective: answer_only``); tokens of
     weight 0 do not count for the budget. ``trace``, ``contrast`` and ``kl`` belong to the objectives that need them;
     ``objective_options`` are those of an objective from another package.
-    ``restart``: optimizer and learning-rate shape begin anew at each stage (the paper) or continue over the run's
-    budget. ``precision: auto`` takes bf16 where the processor multiplies it natively.
+    ``restart``: optimizer and learning-rate schedule restart at each stage (the paper) or continue over the run's
+    budget. ``precision: auto`` is bf16 if the processor multiplies it natively.
     """
 
     batching: Literal["windows", "packed"] = "windows"

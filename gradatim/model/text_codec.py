@@ -1,23 +1,18 @@
-"""The rules of a tokenizer of the ``tokenizers`` library: what they do to a text's edges, and a copy without that.
+"""Lossless conversion between text and tokens for any tokenizer.
 
-Rules are read as the JSON that the library itself writes.
+Three properties of pretrained tokenizers need care:
 
-Text to tokens and back without the loss or gain of a character.
+- A *prefix*. Llama's tokenizers put a space before a text (normalizer ``Prepend``, pre-tokenizer ``Metaspace`` or
+  ``ByteLevel`` with a prefix space) and remove it in decoding, so a completion alone would gain or lose one. A text
+  after another one is encoded by a copy of the tokenizer without the prefix, and decoded after the last tokens before
+  it, whose characters are then removed.
+- *Markers inside words* (``##`` of WordPiece, ``</w>``). A token depends on its neighbours, so both texts are encoded
+  jointly and split by character offsets.
+- *Control tokens*. ``</s>`` in a data file is four characters, but some tokenizers (Unigram, WordPiece) have it in
+  their vocabulary. A copy whose control tokens have random names encodes such texts (and ``PromptText``).
 
-Three properties of other people's tokenizers stand in the way:
-
-- A *prefix*. Llama's tokenizers put a space before a text (a normalizer ``Prepend``, a pre-tokenizer ``Metaspace`` or
-  ``ByteLevel`` with a prefix space) and take it away when they decode. A completion that is encoded or decoded alone
-  gains or loses one. A text that goes on after another is encoded by a copy of the tokenizer without the prefix, and
-  decoded behind the last tokens of what is before it, whose characters are then cut off.
-- *Marks inside words* (``##`` of WordPiece, ``</w>``). A token depends on its neighbours, so both texts are encoded as
-  one and parted by character offsets.
-- *Control tokens*. ``</s>`` in a data file is four characters. Most tokenizers read it as text when they are asked to;
-  some (Unigram, WordPiece) have it in their vocabulary all the same. A copy with the control tokens under random names
-  encodes such a text, and prompts in which both kinds occur (``prompt_text``).
-
-The copies are made when they are first needed. Tokenizers without any of this, which are Gradatim's own and byte-level
-BPE, keep their one call for many texts and their token numbers.
+Copies are created lazily from the JSON serialisation of the tokenizer. Tokenizers with none of these properties
+(Gradatim's and byte-level BPE) use one batch call.
 """
 
 from __future__ import annotations
@@ -40,55 +35,58 @@ __all__ = [
     "TextCodec",
     "Tokens",
     "codec_of",
-    "marks_words",
-    "parts_of_rules",
-    "prefix_of",
+    "has_word_markers",
+    "merges_leading_space",
+    "prefix_space",
     "renamed_copy",
-    "spares_spaces",
+    "rule_objects",
 ]
 
 
-def parts_of_rules(component: Any) -> Iterator[dict[str, Any]]:
-    """A component of a tokenizer and those that it is made of, as they are written to a file."""
+def rule_objects(component: Any) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a tokenizer component and of its nested components."""
     if component is None:
         return
     yield from _nested(json.loads(component.__getstate__()))
 
 
-def _nested(part: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(part, dict):
-        if "type" in part:
-            yield part
-        for value in part.values():
+def _nested(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        if "type" in node:
+            yield node
+        for value in node.values():
             yield from _nested(value)
-    elif isinstance(part, list):
-        for value in part:
+    elif isinstance(node, list):
+        for value in node:
             yield from _nested(value)
 
 
-def prefix_of(backend: Tokenizer | None) -> Literal["", "first", "always"]:
-    """Whether a space is put before a text: before its beginning only, or also after each control token."""
+def prefix_space(backend: Tokenizer | None) -> Literal["", "first", "always"]:
+    """The prefix space of a tokenizer: none, before the beginning of a text only, or also after control tokens."""
     if backend is None:
         return ""
-    schemes = {_scheme(part) for each in (backend.normalizer, backend.pre_tokenizer) for part in parts_of_rules(each)}
+    schemes = {
+        _scheme(rule) for component in (backend.normalizer, backend.pre_tokenizer) for rule in rule_objects(component)
+    }
     return "always" if "always" in schemes else "first" if "first" in schemes else ""
 
 
-def spares_spaces(backend: Tokenizer | None) -> bool:
-    """Whether a text that begins with a space gets no other one: the two are one to the tokenizer."""
-    parts = [] if backend is None else [*parts_of_rules(backend.normalizer), *parts_of_rules(backend.pre_tokenizer)]
-    return all(part["type"] != "Prepend" for part in parts)
+def merges_leading_space(backend: Tokenizer | None) -> bool:
+    """Whether a text that begins with a space gets no second one as prefix."""
+    rules = [] if backend is None else [*rule_objects(backend.normalizer), *rule_objects(backend.pre_tokenizer)]
+    return all(rule["type"] != "Prepend" for rule in rules)
 
 
-def _scheme(part: Mapping[str, Any]) -> str:
-    if part["type"] == "Prepend":
+def _scheme(rule: Mapping[str, Any]) -> str:
+    if rule["type"] == "Prepend":
         return "always"
-    if part["type"] == "Metaspace":
-        return str(part.get("prepend_scheme") or ("always" if part.get("add_prefix_space", True) else "never"))
-    return "always" if part["type"] == "ByteLevel" and part.get("add_prefix_space") else "never"
+    if rule["type"] == "Metaspace":
+        return str(rule.get("prepend_scheme") or ("always" if rule.get("add_prefix_space", True) else "never"))
+    return "always" if rule["type"] == "ByteLevel" and rule.get("add_prefix_space") else "never"
 
 
-def marks_words(backend: Tokenizer | None) -> bool:
+def has_word_markers(backend: Tokenizer | None) -> bool:
+    """Whether tokens carry markers for the inside or the end of a word; assumed without a ``tokenizers`` backend."""
     if backend is None:
         return True
     marks = ("continuing_subword_prefix", "end_of_word_suffix")
@@ -96,25 +94,25 @@ def marks_words(backend: Tokenizer | None) -> bool:
 
 
 def renamed_copy(backend: Any, aliases: Mapping[str, str], *, prefix: bool) -> Tokenizer:
-    """The tokenizer with its control tokens under other names, without its prefix unless ``prefix``."""
+    """A copy of the tokenizer with renamed control tokens, and without prefix space unless ``prefix``."""
     rules = json.loads(backend.to_str())
     rules |= {"post_processor": None, "truncation": None, "padding": None}
-    for each in rules["added_tokens"]:
-        each["content"] = aliases.get(each["content"], each["content"])
+    for token in rules["added_tokens"]:
+        token["content"] = aliases.get(token["content"], token["content"])
     _rename(rules["model"], aliases)
     if not prefix:
         rules["normalizer"] = _without_prepend(rules["normalizer"])
-        for part in _nested(rules["pre_tokenizer"]):
-            if part["type"] == "Metaspace":
-                part.pop("add_prefix_space", None)
-                part["prepend_scheme"] = "never"
-            elif part["type"] == "ByteLevel":
-                part["add_prefix_space"] = False
+        for rule in _nested(rules["pre_tokenizer"]):
+            if rule["type"] == "Metaspace":
+                rule.pop("add_prefix_space", None)
+                rule["prepend_scheme"] = "never"
+            elif rule["type"] == "ByteLevel":
+                rule["add_prefix_space"] = False
     return Tokenizer.from_str(json.dumps(rules))
 
 
 def _rename(model: dict[str, Any], aliases: Mapping[str, str]) -> None:
-    """The control tokens among a model's pieces under other names, so that no text is spelt with them."""
+    """Rename the control tokens in a model's vocabulary, so that no text is encoded with them."""
     pieces = model["vocab"]
     if isinstance(pieces, dict):
         model["vocab"] = {aliases.get(piece, piece): number for piece, number in pieces.items()}
@@ -123,8 +121,8 @@ def _rename(model: dict[str, Any], aliases: Mapping[str, str]) -> None:
     if model.get("unk_token") in aliases:
         model["unk_token"] = aliases[model["unk_token"]]
     if model.get("merges"):
-        halves = ((each, each.split(" ") if isinstance(each, str) else each) for each in model["merges"])
-        model["merges"] = [each for each, parts in halves if aliases.keys().isdisjoint([*parts, "".join(parts)])]
+        halves = ((merge, merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"])
+        model["merges"] = [merge for merge, pair in halves if aliases.keys().isdisjoint([*pair, "".join(pair)])]
 
 
 def _without_prepend(normalizer: Any) -> Any:
@@ -132,21 +130,21 @@ def _without_prepend(normalizer: Any) -> Any:
         return None
     if normalizer["type"] != "Sequence":
         return normalizer
-    parts = [_without_prepend(each) for each in normalizer["normalizers"]]
-    return {**normalizer, "normalizers": [each for each in parts if each is not None]}
+    normalizers = [_without_prepend(part) for part in normalizer["normalizers"]]
+    return {**normalizer, "normalizers": [part for part in normalizers if part is not None]}
 
 
 Tokens = list[int]
 _TAIL = 4
-"""Tokens of the text before that a text is decoded behind."""
+"""Number of preceding tokens that a text is decoded with."""
 LOOK_BACK = 32
-"""The most, where the last ones are parts of a character."""
-_SPACED = frozenset(("WordPiece", "BPEDecoder", "CTC"))
-"""Decoders that put the spaces between words themselves."""
+"""Its maximum, for the case that the last tokens are parts of a character."""
+_SPACING_DECODERS = frozenset(("WordPiece", "BPEDecoder", "CTC"))
+"""Decoders that insert the spaces between words."""
 
 
 class TextCodec:
-    """One tokenizer. ``controls`` are the numbers of its control tokens, without that of unknown characters."""
+    """Encoder and decoder of one tokenizer. ``controls``: the ids of its control tokens except the unknown token."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -154,12 +152,12 @@ class TextCodec:
         self._unknown = (tokenizer.unk_token_id, tokenizer.unk_token)
         self.controls = frozenset(self._names.values()) - {tokenizer.unk_token_id}
         self._backend: Tokenizer | None = getattr(tokenizer, "backend_tokenizer", None)
-        self.prefix = prefix_of(self._backend)
-        self._spares = bool(self.prefix) and spares_spaces(self._backend)
-        decoders = {each["type"] for each in parts_of_rules(getattr(self._backend, "decoder", None))}
-        self._joint = marks_words(self._backend) or not decoders or not decoders.isdisjoint(_SPACED)
+        self.prefix = prefix_space(self._backend)
+        self._keeps_one_space = bool(self.prefix) and merges_leading_space(self._backend)
+        decoders = {rule["type"] for rule in rule_objects(getattr(self._backend, "decoder", None))}
+        self._joint = has_word_markers(self._backend) or not decoders or not decoders.isdisjoint(_SPACING_DECODERS)
         self._direct = not (self._joint or decoders & {"Strip", "Metaspace"})
-        self._tail = lru_cache(maxsize=4096)(self._whole_tail)
+        self._tail = lru_cache(maxsize=4096)(self._complete_tail)
 
     @property
     def bound(self) -> bool:
@@ -167,53 +165,58 @@ class TextCodec:
         return self._joint or bool(self.prefix)
 
     def encode(self, texts: Sequence[str]) -> list[Tokens]:
-        """Each text alone, from its beginning; an empty one has no token."""
+        """The tokens of each text on its own; an empty text has no token."""
         if not any(isinstance(text, PromptText) for text in texts):
-            return self._beginnings(texts)
+            return self._encode_beginnings(texts)
         mixed = [_controls_inside(text) > 0 for text in texts]
         plain = [_body(text) for text, controls in zip(texts, mixed, strict=True) if not controls]
-        both = (iter(self._beginnings(plain)), iter(self._mixed([text for text in texts if _controls_inside(text)])))
-        made = [next(both[controls]) for controls in mixed]
-        return [[*self._start_of(text), *tokens] for text, tokens in zip(texts, made, strict=True)]
+        encodings = (
+            iter(self._encode_beginnings(plain)),
+            iter(self._encode_mixed([text for text in texts if _controls_inside(text)])),
+        )
+        rows = [next(encodings[controls]) for controls in mixed]
+        return [[*self._start_of(text), *tokens] for text, tokens in zip(texts, rows, strict=True)]
 
     def continuations(self, before: Sequence[Sequence[int]], texts: Sequence[str]) -> list[Tokens]:
-        """Each text as it goes on after the tokens ``before`` it; without marks inside words this is exact."""
+        """The tokens of each text as the continuation of the tokens ``before``; exact without markers in words."""
         if not self.prefix or self._backend is None:
-            return self._plain(texts)
-        fresh = [self.begins_anew(tokens) for tokens in before]
-        alone = iter(self._beginnings([text for text, anew in zip(texts, fresh, strict=True) if anew]))
-        others = [text for text, anew in zip(texts, fresh, strict=True) if not anew]
-        after = iter(_numbers(self._continuing, others))
-        return [next(alone) if anew else next(after) for anew in fresh]
+            return self._encode_plain(texts)
+        at_start = [self.begins_anew(tokens) for tokens in before]
+        beginnings = iter(
+            self._encode_beginnings([text for text, initial in zip(texts, at_start, strict=True) if initial])
+        )
+        later_texts = [text for text, initial in zip(texts, at_start, strict=True) if not initial]
+        continued = iter(_token_ids(self._continuing, later_texts))
+        return [next(beginnings) if initial else next(continued) for initial in at_start]
 
     def pairs(self, prompts: Sequence[str], texts: Sequence[str]) -> list[tuple[Tokens, int]]:
-        """The tokens of each prompt and text together, and where those of the text begin."""
+        """The tokens of each prompt with its text, and the index of the text's first token."""
         if self._joint:
-            return [self._together(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+            return [self._encode_jointly(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
         before = self.encode(prompts)
         after = self.continuations(before, texts)
         return [([*first, *second], len(first)) for first, second in zip(before, after, strict=True)]
 
     def joined(self, prompt: str, text: str) -> tuple[Tokens, int]:
-        """Both encoded as one text. A token over the seam belongs to ``text``."""
-        before, whole = self.encode([prompt, prompt + text])
-        if whole[: len(before)] == before:
-            return whole, len(before)
-        return self._together(prompt, text)
+        """The tokens of the concatenation. A token across the boundary belongs to ``text``."""
+        before, tokens = self.encode([prompt, prompt + text])
+        if tokens[: len(before)] == before:
+            return tokens, len(before)
+        return self._encode_jointly(prompt, text)
 
     def begins_anew(self, before: Sequence[int]) -> bool:
-        """Whether a text after these tokens has the prefix of a text's beginning."""
+        """Whether a text after these tokens has the prefix space of the beginning of a text."""
         if not self.prefix or not len(before):
             return bool(self.prefix)
         return before[-1] in self.controls and (self.prefix == "always" or len(before) == 1)
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The text of ``tokens`` from its beginning; control tokens are spelt out."""
+        """The text of ``tokens`` as the beginning of a text; control tokens are spelt out."""
         text = self._decoded(tokens)
         return text[len(self._leftover) :] if self._leftover and text.startswith(self._leftover) else text
 
     def text_after(self, before: Sequence[int] | npt.NDArray[np.int64], tokens: Sequence[int]) -> str:
-        """The text of ``tokens`` as it goes on after the tokens ``before``; the last ``LOOK_BACK`` of these will do."""
+        """The text of ``tokens`` as the continuation of ``before``, of which the last ``LOOK_BACK`` tokens matter."""
         if self._direct and not self._leftover:
             return self._decoded(tokens)
         last = [int(number) for number in before[-LOOK_BACK:]]
@@ -224,36 +227,36 @@ class TextCodec:
 
     @cached_property
     def pieces(self) -> list[str]:
-        """The text of every token as it goes on after a word."""
+        """The text of all tokens as the continuation of a word."""
         anchor = [] if self._direct else self._letter[1]
-        given = len(self._decoded(anchor)) if anchor else 0
+        skipped = len(self._decoded(anchor)) if anchor else 0
         rows = [[*anchor, number] for number in range(len(self._tokenizer))]
         if self._backend is None:
-            return [self._decoded(row)[given:] for row in rows]
-        return [text[given:] for text in self._backend.decode_batch(rows, skip_special_tokens=False)]
+            return [self._decoded(row)[skipped:] for row in rows]
+        return [text[skipped:] for text in self._backend.decode_batch(rows, skip_special_tokens=False)]
 
     @cached_property
     def _leftover(self) -> str:
-        """What decoding leaves of the prefix at the beginning of a text."""
+        """The part of the prefix that decoding leaves at the beginning of a text."""
         letter, tokens = self._letter
         return self._decoded(tokens).removesuffix(letter) if self.prefix else ""
 
     @cached_property
     def _letter(self) -> tuple[str, Tokens]:
-        """A letter that the tokenizer can spell, with its tokens; none where it spells no letter."""
+        """A letter or digit in the vocabulary with its tokens; empty when there is none."""
         for letter in (*ascii_letters, *digits):
-            (tokens,) = self._plain([letter])
+            (tokens,) = self._encode_plain([letter])
             if tokens and self._unknown[0] not in tokens and self._decoded(tokens).endswith(letter):
                 return letter, tokens
         return "", []
 
     def _decoded(self, tokens: Sequence[int]) -> str:
-        # Clean-up would join "a , b" to "a, b", which is another program.
+        # Clean-up would change "a , b" to "a, b", which changes the program.
         text = self._tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return str(text)
 
-    def _whole_tail(self, before: tuple[int, ...]) -> Tokens:
-        """The last tokens of ``before`` that begin with a whole character."""
+    def _complete_tail(self, before: tuple[int, ...]) -> Tokens:
+        """The last tokens of ``before``, from the start of a character."""
         size = _TAIL
         while size < len(before) and "\ufffd" in self._decoded(before[-size:]):
             size *= 2
@@ -264,79 +267,81 @@ class TextCodec:
             return []
         return [self._names[str(text[first:end])] for first, end in text.controls if end <= text.start]
 
-    def _beginnings(self, texts: Sequence[str]) -> list[Tokens]:
-        """Plain texts from their beginning; a space there is kept beside the one that a tokenizer puts before it."""
-        made = self._plain(texts)
-        if not self._spares:
-            return made
-        spaced = [number for number, text in enumerate(texts) if text.startswith(" ")]
-        for number, tokens in zip(spaced, _numbers(self._continuing, [" " + texts[n] for n in spaced]), strict=True):
-            made[number] = tokens
-        return made
+    def _encode_beginnings(self, texts: Sequence[str]) -> list[Tokens]:
+        """Plain texts as the beginning of a text; a leading space stays distinct from the prefix space."""
+        rows = self._encode_plain(texts)
+        if not self._keeps_one_space:
+            return rows
+        spaced = [index for index, text in enumerate(texts) if text.startswith(" ")]
+        for index, tokens in zip(
+            spaced, _token_ids(self._continuing, [" " + texts[index] for index in spaced]), strict=True
+        ):
+            rows[index] = tokens
+        return rows
 
-    def _plain(self, texts: Sequence[str]) -> list[Tokens]:
-        """Texts in which nothing is a control token."""
+    def _encode_plain(self, texts: Sequence[str]) -> list[Tokens]:
+        """Texts without control tokens."""
         if not texts:
             return []
-        made = self._call(texts, split=True)
+        rows = self._encode_batch(texts, split=True)
         if self.controls or self._unknown[1]:
-            spelt = [number for number, tokens in enumerate(made) if self._misread(texts[number], tokens)]
-            for number, tokens in zip(spelt, self._copied([texts[number] for number in spelt]), strict=True):
-                made[number] = tokens
-        return made
+            misread = [index for index, tokens in enumerate(rows) if self._misread(texts[index], tokens)]
+            for index, tokens in zip(misread, self._encode_renamed([texts[index] for index in misread]), strict=True):
+                rows[index] = tokens
+        return rows
 
     def _misread(self, text: str, tokens: Tokens) -> bool:
-        """Whether the tokenizer found a control token in a text without one."""
+        """Whether the tokenizer encoded a control token in a text without one."""
         number, name = self._unknown
         return not self.controls.isdisjoint(tokens) or (name is not None and name in text and number in tokens)
 
-    def _mixed(self, texts: Sequence[str]) -> list[Tokens]:
-        """Prompts with control tokens of their own: by the tokenizer itself unless it finds others too."""
+    def _encode_mixed(self, texts: Sequence[str]) -> list[Tokens]:
+        """Prompts with control tokens: by the tokenizer itself unless it also encodes spurious ones."""
         if not texts:
             return []
-        made = self._call([_body(text) for text in texts], split=False)
-        counts = [len([None for each in tokens if each in self.controls]) for tokens in made]
-        spelt = [number for number, text in enumerate(texts) if counts[number] != _controls_inside(text)]
-        for number, tokens in zip(spelt, self._copied([texts[number] for number in spelt]), strict=True):
-            made[number] = tokens
-        return made
+        rows = self._encode_batch([_body(text) for text in texts], split=False)
+        counts = [len([None for token in tokens if token in self.controls]) for tokens in rows]
+        misread = [index for index, text in enumerate(texts) if counts[index] != _controls_inside(text)]
+        for index, tokens in zip(misread, self._encode_renamed([texts[index] for index in misread]), strict=True):
+            rows[index] = tokens
+        return rows
 
-    def _call(self, texts: Sequence[str], *, split: bool) -> list[Tokens]:
-        made = self._tokenizer(
+    def _encode_batch(self, texts: Sequence[str], *, split: bool) -> list[Tokens]:
+        encoding = self._tokenizer(
             list(texts),
             add_special_tokens=False,
             split_special_tokens=split,
             return_attention_mask=False,
             return_token_type_ids=False,
         )
-        return list(made["input_ids"])
+        return list(encoding["input_ids"])
 
-    def _copied(self, texts: Sequence[str]) -> list[Tokens]:
+    def _encode_renamed(self, texts: Sequence[str]) -> list[Tokens]:
         if not texts:
             return []
-        if self._backend is None:  # nothing to copy: as the tokenizer reads it
-            return self._call(texts, split=False)
-        return _numbers(self._renamed, map(self._respelt, texts))
+        if self._backend is None:  # no copy is possible
+            return self._encode_batch(texts, split=False)
+        return _token_ids(self._renamed, map(self._with_aliases, texts))
 
-    def _respelt(self, text: str) -> str:
+    def _with_aliases(self, text: str) -> str:
         return text.respelt(self._aliases) if isinstance(text, PromptText) else text
 
-    def _together(self, prompt: str, text: str) -> tuple[Tokens, int]:
-        """Both as one text, parted by offsets; without offsets where the whole departs from the prompt alone."""
+    def _encode_jointly(self, prompt: str, text: str) -> tuple[Tokens, int]:
+        """Both as one text, split by offsets; without offsets, where it first differs from the prompt alone."""
         start = self._start_of(prompt)
         if self._backend is None:
-            before, whole = self.encode([prompt, prompt + text])
-            same = [one == other for one, other in zip(before, whole, strict=False)]
-            return whole, same.index(False) if False in same else len(same)
-        given = self._respelt(prompt)
-        found = self._renamed.encode(given + text, add_special_tokens=False)
-        ends = [end for _, end in found.offsets]
-        parted = next((number for number, end in enumerate(ends) if end > len(given)), len(ends))
-        return [*start, *found.ids], len(start) + parted
+            before, tokens = self.encode([prompt, prompt + text])
+            matches = [token == joint_token for token, joint_token in zip(before, tokens, strict=False)]
+            return tokens, matches.index(False) if False in matches else len(matches)
+        prefix = self._with_aliases(prompt)
+        encoding = self._renamed.encode(prefix + text, add_special_tokens=False)
+        ends = [end for _, end in encoding.offsets]
+        seam = next((index for index, end in enumerate(ends) if end > len(prefix)), len(ends))
+        return [*start, *encoding.ids], len(start) + seam
 
     @cached_property
     def _aliases(self) -> dict[str, str]:
-        """Names for the control tokens that no text contains."""
+        """Random names of the control tokens, which no text contains."""
         nonce = secrets.token_hex(8)
         return {name: f"{nonce}x{number}x" for number, name in enumerate(self._names)}
 
@@ -350,25 +355,27 @@ class TextCodec:
 
 
 def codec_of(tokenizer: Any) -> TextCodec:
-    """The codec of ``tokenizer``, made once as long as its special tokens and its template stay the same."""
-    return _made(tokenizer, (len(tokenizer), *map(str, tokenizer.all_special_tokens)), str(tokenizer.chat_template))
+    """The codec of ``tokenizer``, cached until its vocabulary size, special tokens or template change."""
+    return _cached_codec(
+        tokenizer, (len(tokenizer), *map(str, tokenizer.all_special_tokens)), str(tokenizer.chat_template)
+    )
 
 
 @lru_cache(maxsize=8)
-def _made(tokenizer: Any, *state: Any) -> TextCodec:
+def _cached_codec(tokenizer: Any, *state: Any) -> TextCodec:
     return TextCodec(tokenizer)
 
 
 def _body(text: str) -> str:
-    """A text without the control tokens that precede it."""
+    """A text without the control tokens before it."""
     return text[text.start :] if isinstance(text, PromptText) else text
 
 
 def _controls_inside(text: str) -> int:
-    """Control tokens of a prompt after those that precede its text."""
+    """The number of control tokens of a prompt, not counting those before its text."""
     return sum(first >= text.start for first, _ in text.controls) if isinstance(text, PromptText) else 0
 
 
-def _numbers(backend: Tokenizer, texts: Iterable[str]) -> list[Tokens]:
-    """The tokens that a copy makes of texts."""
-    return [each.ids for each in backend.encode_batch(list(texts), add_special_tokens=False)]
+def _token_ids(backend: Tokenizer, texts: Iterable[str]) -> list[Tokens]:
+    """The token ids of texts by a copy of the tokenizer."""
+    return [encoding.ids for encoding in backend.encode_batch(list(texts), add_special_tokens=False)]

@@ -1,26 +1,12 @@
-"""What is a token when names and digits matter and the text between them hardly varies?
+"""Training of tokenizers, and encoding of sample tables as token arrays.
 
-In TinyPy a program is one-letter names and digits, held together by a few dozen fixed phrases: ``" = "``,
-``"\nif "``, ``" :\n\tprint("``, ``")\n# output\n# "``. ``lexical_tokenizer`` gives every one-letter word and every
-digit a token of its own and makes one token of each phrase between them, so a program takes 2.5 times fewer tokens
-than by characters, and numbers are still read and written digit by digit.
+The three kinds of tokenizers are plain Hugging Face tokenizers that open without this package: one token per character
+(the models of 2407.10194), byte-level BPE, and the phrase tokenizer ``lexical_tokenizer``. ``encode_table`` puts all
+samples end to end in one array, memory-mapped if given a folder, so that a table of any length needs little memory;
+``training.batches`` truncates long samples and builds attention masks.
 
-Phrases that were not seen, or fell out of a full vocabulary, are spelt by their longest known beginnings, down to
-single characters; a character that was never seen is an error, as in ``tokenizer.character_tokenizer``. Words of two
-or more letters count as phrases: for code with long names ``bpe_tokenizer`` is the better choice.
-
-Which numbers does a student see for a text, and how does a table become one array of them?
-
-Two makers return ordinary Hugging Face tokenizers that open with nothing of ours installed: one token per
-character (the students of 2407.10194), or byte-level BPE trained on the table; ``lexical`` has a third.
-``encode_table`` lays all samples end to end in one array, which the batcher cuts; with a folder the arrays are
-memory-mapped files, so a table of any length needs little memory.
-
-``<eos>`` ends every sample. It plays the part that the blank line between programs plays in the paper's text
-files: the student learns to write it when an output is complete. The special tokens are never read from a text:
-a program that prints "<eos>" is encoded by its characters.
-
-This module does not cut or drop long samples (that is the batcher's policy) and makes no attention masks.
+``<eos>`` ends every sample, like the blank line between programs in the paper's text files. Special tokens are never
+parsed from a text: a program that prints "<eos>" is encoded by its characters.
 """
 
 from __future__ import annotations
@@ -40,7 +26,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import DataError, StorageFailed
-from .prompt_format import shaper
+from .prompt_format import prompt_formatter
 from .text_codec import codec_of
 
 __all__ = [
@@ -54,48 +40,54 @@ __all__ = [
     "character_tokenizer",
     "encode_table",
     "lexical_tokenizer",
-    "parts_of",
-    "spelt",
+    "separate_texts",
     "texts_of",
-    "wrapped",
+    "transformers_tokenizer",
+    "vocabulary_characters",
 ]
 
 
 _ATOM = r"\d|\b[^\W\d]\b"
-"""A digit, or a word of one letter; what lies between two matches stays one piece."""
+"""A digit, or a word of one letter; the text between two matches is one piece."""
 
 
 def lexical_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Digits, one-letter words and the phrases between them, at most ``vocabulary`` tokens.
+    """A phrase tokenizer: digits, one-letter words and the phrases between them, at most ``vocabulary`` tokens.
 
-    ``<pad>`` is 0, ``<eos>`` 1, then all characters sorted, then phrases, the most frequent first. The same texts give
-    the same tokenizer in any order; prompts and answers belong into ``texts`` apart, as they are encoded, or the phrase
-    between them is never met. Raises ``DataError`` when there is no text, or more characters than room.
+    A TinyPy program is one-letter names and digits, joined by a few dozen fixed phrases such as ``"\\nif "`` or
+    ``" :\\n\\tprint("``. It has 2.5 times fewer tokens than by characters, and numbers stay digit sequences. Phrases
+    outside the vocabulary are split greedily into their longest known prefixes, down to characters; a character that
+    did not occur in ``texts`` is an error. Words of two or more letters count as phrases, so for code with long names
+    ``bpe_tokenizer`` is the better choice.
+
+    ``<pad>`` is 0, ``<eos>`` 1, then all characters sorted, then phrases by falling frequency. The order of ``texts``
+    does not matter. Prompts and answers are separate items of ``texts``, as they are encoded separately. Raises
+    ``DataError`` when there is no text, or ``vocabulary`` is smaller than the number of characters.
     """
     split = pre_tokenizers.Split(Regex(_ATOM), "isolated")
     pieces = Counter(piece for text in texts for piece, _ in split.pre_tokenize_str(text))
     if not pieces:
         raise DataError("no text to make a vocabulary from", hint="a table with at least one sample")
     characters = sorted({character for piece in pieces for character in piece})
-    room = vocabulary - len(characters) - 2
-    if room < 0:
+    capacity = vocabulary - len(characters) - 2
+    if capacity < 0:
         raise DataError(
             "the vocabulary is too small for the characters of the texts",
             given=vocabulary,
-            allowed=f"student.vocabulary: {vocabulary - room} or more",
+            allowed=f"student.vocabulary: {vocabulary - capacity} or more",
         )
     phrases = sorted((piece for piece in pieces if len(piece) > 1), key=lambda piece: (-pieces[piece], piece))
-    numbers = {token: number for number, token in enumerate([PAD, EOS, *characters, *phrases[:room]])}
-    # Longest known beginning first, again for the rest: word pieces without a mark for what continues a word.
-    backend = Tokenizer(models.WordPiece(numbers, continuing_subword_prefix="", max_input_chars_per_word=2**31))
+    token_ids = {token: index for index, token in enumerate([PAD, EOS, *characters, *phrases[:capacity]])}
+    # Greedy longest prefix: WordPiece without a prefix for the pieces inside a word.
+    backend = Tokenizer(models.WordPiece(token_ids, continuing_subword_prefix="", max_input_chars_per_word=2**31))
     backend.pre_tokenizer = split
     backend.decoder = decoders.Fuse()
-    return wrapped(backend)
+    return transformers_tokenizer(backend)
 
 
 PAD, EOS = "<pad>", "<eos>"
 _ROWS = 16_384
-"""Rows encoded at a time: enough to keep numpy busy, little enough to stay in a few megabytes."""
+"""Rows per chunk: enough for the speed of numpy, in a few megabytes of memory."""
 
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
 Offsets = npt.NDArray[np.int64]
@@ -103,16 +95,16 @@ Offsets = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Answers:
-    """Further answers to a table's prompts: row i has ``tokens[offsets[i]:offsets[i + 1]]``, one ``<eos>`` last.
+    """A second answer per row of a table: row i has ``tokens[offsets[i]:offsets[i + 1]]``, with ``<eos>`` last.
 
-    A row without such an answer has no token at all, not even ``<eos>``.
+    A row without a second answer has no token, not even ``<eos>``.
     """
 
     tokens: Tokens
     offsets: Offsets
 
     def sizes(self, rows: Offsets) -> Offsets:
-        """Tokens of each row's answer, 0 where there is none; shape of ``rows``."""
+        """The number of tokens of each row's answer, 0 without an answer; the shape is that of ``rows``."""
         return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
 
     def answer(self, row: int) -> Tokens:
@@ -122,13 +114,13 @@ class Answers:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A table as numbers.
+    """An encoded table.
 
     ``tokens`` (shape (total,), the smallest unsigned type that holds the vocabulary) is all samples end to end;
     sample i is ``tokens[offsets[i]:offsets[i + 1]]`` = prompt + answer + one ``<eos>``. ``offsets`` (n + 1,) and
-    ``answer_starts`` (n,) are int64; ``answer_starts[i]`` is where the answer begins *within* sample i, and equals
-    the sample's length minus one when the answer is empty. ``rejected`` (faulty answers) and ``attempt`` (what the
-    student wrote) are there when the table had such a column with anything in it.
+    ``answer_starts`` (n,) are int64; ``answer_starts[i]`` is the index of the answer *within* sample i, which is
+    the sample's length minus one when the answer is empty. ``rejected`` (rejected answers) and ``attempt`` (completions
+    of the student) are present when the table has a non-empty column of that name.
     """
 
     tokens: Tokens
@@ -146,49 +138,48 @@ class Encoded:
 
     @classmethod
     def open(cls, folder: Path) -> Encoded:
-        """What ``encode_table`` wrote to ``folder``, memory-mapped. Raises ``DataError`` when it is not whole."""
+        """The memory-mapped arrays that ``encode_table`` wrote to ``folder``. ``DataError`` when it is incomplete."""
         try:
             tokens, offsets, starts = (np.load(_file(folder, name), mmap_mode="r") for name in _ARRAYS)
-            further = {
-                name: Answers(*(np.load(_file(folder, f"{name}_{part}"), mmap_mode="r") for part in _ARRAYS[:2]))
-                for name in _FURTHER
+            answer_columns = {
+                name: Answers(*(np.load(_file(folder, f"{name}_{array}"), mmap_mode="r") for array in _ARRAYS[:2]))
+                for name in _ANSWER_COLUMNS
                 if _file(folder, f"{name}_offsets").exists()
             }
         except (OSError, ValueError) as error:
-            raise DataError("not a whole folder of encoded samples", where=folder, given=str(error)) from error
-        parts = [(tokens, offsets), *((answers.tokens, answers.offsets) for answers in further.values())]
-        if any(len(ends) != len(starts) + 1 or ends[-1] != len(numbers) for numbers, ends in parts):
-            raise DataError("the encoded samples do not fit together", where=folder, hint="encode the table again")
-        return cls(tokens, offsets, starts, **further)
+            raise DataError("the folder of encoded samples is incomplete", where=folder, given=str(error)) from error
+        arrays = [(tokens, offsets), *((answers.tokens, answers.offsets) for answers in answer_columns.values())]
+        if any(len(ends) != len(starts) + 1 or ends[-1] != len(values) for values, ends in arrays):
+            raise DataError("the encoded samples are inconsistent", where=folder, hint="encode the table again")
+        return cls(tokens, offsets, starts, **answer_columns)
 
 
 _ARRAYS = ("tokens", "offsets", "answer_starts")
-_FURTHER = ("rejected", "attempt")
-"""Columns with further answers to a prompt."""
+_ANSWER_COLUMNS = ("rejected", "attempt")
+"""Columns with second answers to a prompt."""
 
 
 def character_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """One token per distinct character of ``texts``: ``<pad>`` is 0, ``<eos>`` 1, then the characters sorted.
 
-    The same set of characters gives the same tokenizer whatever the order of the texts. A character that was not
-    seen is an error at encoding, never an ``<unk>``: ``encode_table`` names it, and the tokenizer itself raises.
-    Raises ``DataError`` when there is no character at all.
+    The order of the texts does not matter. An unknown character is an error at encoding, never an ``<unk>``:
+    ``encode_table`` reports it, and the tokenizer itself raises. Raises ``DataError`` when there is no character.
     """
-    characters = sorted(_distinct(texts))
+    characters = sorted(_distinct_characters(texts))
     if not characters:
         raise DataError("no text to make a character vocabulary from", hint="a table with at least one sample")
     vocabulary = {token: number for number, token in enumerate([PAD, EOS, *characters])}
     backend = Tokenizer(models.WordLevel(vocabulary))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     backend.decoder = decoders.Fuse()
-    return wrapped(backend)
+    return transformers_tokenizer(backend)
 
 
 def bpe_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE trained on ``texts``, with at most ``vocabulary`` tokens (fewer when the pairs run out).
+    """Byte-level BPE trained on ``texts``, with at most ``vocabulary`` tokens (fewer when no pair is left to merge).
 
     Any text can be encoded, since all 256 bytes are in the vocabulary. Deterministic for the same texts.
-    Raises ``DataError`` when ``vocabulary`` cannot hold the bytes and the special tokens.
+    Raises ``DataError`` when ``vocabulary`` is smaller than the number of bytes and special tokens.
     """
     smallest = 256 + len((PAD, EOS))
     if vocabulary < smallest:
@@ -203,11 +194,11 @@ def bpe_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerF
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
-    return wrapped(backend)
+    return transformers_tokenizer(backend)
 
 
-def wrapped(backend: Tokenizer) -> PreTrainedTokenizerFast:
-    """The Hugging Face face of a tokenizer whose vocabulary holds ``PAD`` and ``EOS``."""
+def transformers_tokenizer(backend: Tokenizer) -> PreTrainedTokenizerFast:
+    """The Hugging Face tokenizer of a backend whose vocabulary contains ``PAD`` and ``EOS``."""
     return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend,
         pad_token=PAD,
@@ -218,25 +209,25 @@ def wrapped(backend: Tokenizer) -> PreTrainedTokenizerFast:
     )
 
 
-def _distinct(texts: Iterable[str]) -> set[str]:
-    seen: set[str] = set()
+def _distinct_characters(texts: Iterable[str]) -> set[str]:
+    characters: set[str] = set()
     for text in texts:
-        seen.update(text)
-    return seen
+        characters.update(text)
+    return characters
 
 
 def texts_of(samples: pa.Table) -> Iterator[str]:
-    """What a student learns from each sample, ``prompt + answer``, one at a time, for the makers above."""
+    """``prompt + answer`` of each sample, as training text of a tokenizer."""
     for batch in _columns(samples).to_batches(max_chunksize=_ROWS):
         yield from _joined(batch, "").to_pylist()
 
 
-def parts_of(samples: pa.Table) -> Iterator[str]:
-    """Prompts and answers one by one, apart, as own tokenizers encode them; faulty answers and attempts too."""
+def separate_texts(samples: pa.Table) -> Iterator[str]:
+    """Prompts and answers as separate texts, rejected answers and attempts included: training text of a tokenizer."""
     for batch in _columns(samples).to_batches(max_chunksize=_ROWS):
         for name in ("prompt", "answer"):
             yield from pc.fill_null(batch[name], "").to_pylist()
-    for name in _further(samples):
+    for name in _answer_columns(samples):
         yield from (text for text in samples[name].to_pylist() if text is not None)
 
 
@@ -250,7 +241,7 @@ class CharacterCodes:
     def encode(self, text: str) -> npt.NDArray[np.int32]:
         """Tokens of ``text``, shape (characters,); ``unknown`` where the vocabulary lacks the character."""
         points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-        # The table's last entry is always unknown, so clipping sends every larger code point there.
+        # The table's last entry is always unknown, so clipping maps all larger code points to it.
         return self.numbers[np.minimum(points, len(self.numbers) - 1)]
 
 
@@ -269,38 +260,39 @@ def character_codes(tokenizer: Any) -> CharacterCodes | None:
 
 
 def encode_table(tokenizer: PreTrainedTokenizerFast, samples: pa.Table, path: Path | None = None) -> Encoded:
-    """Every sample of ``samples`` (columns ``prompt`` and ``answer``) as tokens, in the table's order.
+    """All samples of ``samples`` (columns ``prompt`` and ``answer``) as tokens, in the table's order.
 
     With ``path`` the arrays are written to that folder (``tokens.npy``, ``offsets.npy``, ``answer_starts.npy``,
-    each by rename) and come back memory-mapped; what the folder held before is replaced. A prompt has the tokens that
-    it has when a student is asked, in the form that its tokenizer says (``form``); an answer goes on after it without
-    the loss or gain of a space, and special tokens that either spells are text (``text_codec``). Where
-    ``rejected`` or ``attempt`` holds anything, those answers are encoded beside it (``rejected_tokens.npy``,
-    ``rejected_offsets.npy``).
+    each by rename), replacing its contents, and returned memory-mapped. A prompt has the same tokens as in inference,
+    in the prompt format of the tokenizer (``prompt_format``); the answer continues it without losing or gaining a
+    space, and special tokens spelt in either are text (``text_codec``). Non-empty columns ``rejected`` and ``attempt``
+    are encoded as well (``rejected_tokens.npy``, ``rejected_offsets.npy``).
 
-    Raises ``DataError`` for an empty table, a missing column or a character that the tokenizer does not know, and
-    ``StorageFailed`` when ``path`` cannot be written.
+    Raises ``DataError`` for an empty table, a missing column or an unknown character, and ``StorageFailed`` when
+    ``path`` cannot be written.
     """
     if not samples.num_rows:
         raise DataError("an empty table cannot be encoded", hint="a table with at least one sample")
     dtype = np.min_scalar_type(max(len(tokenizer) - 1, 0))
-    shape = shaper(tokenizer)
-    chunks = _chunks(tokenizer, _columns(samples), dtype, shape)
-    further = {name: _answers(tokenizer, samples, name, dtype, shape) for name in _further(samples)}
+    format_prompt = prompt_formatter(tokenizer)
+    chunks = _chunks(tokenizer, _columns(samples), dtype, format_prompt)
+    answer_columns = {
+        name: _answers(tokenizer, samples, name, dtype, format_prompt) for name in _answer_columns(samples)
+    }
     if path is None:
-        tokens, lengths, starts = (list(parts) for parts in zip(*chunks, strict=True))
-        found = {name: _whole(parts) for name, parts in further.items()}
-        return Encoded(np.concatenate(tokens), _ends(lengths), np.concatenate(starts), **found)
+        tokens, lengths, starts = (list(arrays) for arrays in zip(*chunks, strict=True))
+        answer_arrays = {name: _concatenated(column_chunks) for name, column_chunks in answer_columns.items()}
+        return Encoded(np.concatenate(tokens), _ends(lengths), np.concatenate(starts), **answer_arrays)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        for name in _FURTHER:  # of another table, if this folder held one
+        for name in _ANSWER_COLUMNS:  # those of an earlier table
             _file(path, f"{name}_offsets").unlink(missing_ok=True)
             _file(path, f"{name}_tokens").unlink(missing_ok=True)
         lengths, starts = _write_tokens(path, "tokens", dtype, chunks)
         _write_array(path, "offsets", _ends(lengths))
         _write_array(path, "answer_starts", np.concatenate(starts))
-        for name, parts in further.items():
-            _write_array(path, f"{name}_offsets", _ends(_write_tokens(path, f"{name}_tokens", dtype, parts)[0]))
+        for name, column_chunks in answer_columns.items():
+            _write_array(path, f"{name}_offsets", _ends(_write_tokens(path, f"{name}_tokens", dtype, column_chunks)[0]))
     except OSError as error:
         raise StorageFailed("the encoded samples cannot be written", where=path, given=str(error)) from error
     return Encoded.open(path)
@@ -313,34 +305,37 @@ def _columns(samples: pa.Table) -> pa.Table:
     return samples.select(["prompt", "answer"])
 
 
-def _further(samples: pa.Table) -> list[str]:
-    """The columns of further answers that hold anything."""
-    columns = [name for name in _FURTHER if name in samples.column_names]
+def _answer_columns(samples: pa.Table) -> list[str]:
+    """The non-empty columns of second answers."""
+    columns = [name for name in _ANSWER_COLUMNS if name in samples.column_names]
     return [name for name in columns if samples[name].null_count < samples.num_rows]
 
 
 def _joined(batch: pa.RecordBatch, end: str) -> pa.Array:
     """``prompt + answer + end`` of each row, as a large_string array."""
-    parts = [pc.fill_null(pc.cast(batch[name], pa.large_string()), "") for name in ("prompt", "answer")]
-    glue = [pa.scalar(text, pa.large_string()) for text in (end, "")]
-    return pc.binary_join_element_wise(*parts, *glue)
+    columns = [pc.fill_null(pc.cast(batch[name], pa.large_string()), "") for name in ("prompt", "answer")]
+    separators = [pa.scalar(text, pa.large_string()) for text in (end, "")]
+    return pc.binary_join_element_wise(*columns, *separators)
 
 
 Chunk = tuple[Tokens, Offsets, Offsets]
 
 
 def _chunks(
-    tokenizer: PreTrainedTokenizerFast, samples: pa.Table, dtype: npt.DTypeLike, shape: Callable[[str], str] = str
+    tokenizer: PreTrainedTokenizerFast,
+    samples: pa.Table,
+    dtype: npt.DTypeLike,
+    format_prompt: Callable[[str], str] = str,
 ) -> Iterator[Chunk]:
-    """(tokens, lengths, answer starts) of a few thousand samples at a time, each prompt put into its ``shape``."""
+    """(tokens, lengths, answer starts) of a few thousand samples at a time, with formatted prompts."""
     codes = character_codes(tokenizer)
     for row in range(0, samples.num_rows, _ROWS):
-        # A table put together from many small pieces is made whole a few rows at a time.
+        # A table of many small chunks is combined a few rows at a time.
         batch = samples.slice(row, _ROWS).combine_chunks().to_batches()[0]
         if codes is not None:
             yield _by_character(codes, batch, int(tokenizer.eos_token_id), row, dtype)
         else:
-            yield _by_tokenizer(tokenizer, batch, row, dtype, shape)
+            yield _by_tokenizer(tokenizer, batch, row, dtype, format_prompt)
 
 
 def _answers(
@@ -348,36 +343,36 @@ def _answers(
     samples: pa.Table,
     name: str,
     dtype: npt.DTypeLike,
-    shape: Callable[[str], str],
+    format_prompt: Callable[[str], str],
 ) -> Iterator[Chunk]:
-    """The answers of one column as ``_chunks`` gives samples; a missing one has no token."""
+    """The answers of one column in chunks as from ``_chunks``; a missing answer has no token."""
     column, bound = samples[name], codec_of(tokenizer).bound
     prompts = samples["prompt"] if bound else pa.array([""] * len(column), pa.large_string())
-    alone = pa.table({"prompt": prompts, "answer": column})
+    table = pa.table({"prompt": prompts, "answer": column})
     row = 0
     try:
-        for tokens, lengths, starts in _chunks(tokenizer, alone, dtype, shape if bound else str):
-            there = column.slice(row, len(lengths)).is_valid().to_numpy()
+        for tokens, lengths, starts in _chunks(tokenizer, table, dtype, format_prompt if bound else str):
+            present = column.slice(row, len(lengths)).is_valid().to_numpy()
             row += len(lengths)
-            if bound:  # the prompt was there only for what an answer's tokens are after it
+            if bound:  # the prompt served only as context of the answer's tokens
                 first = np.cumsum(lengths) - lengths
                 tokens = tokens[np.arange(len(tokens)) >= np.repeat(first + starts, lengths)]
                 lengths, starts = lengths - starts, np.zeros_like(starts)
-            yield tokens[np.repeat(there, lengths)], np.where(there, lengths, 0), starts
+            yield tokens[np.repeat(present, lengths)], np.where(present, lengths, 0), starts
     except DataError as error:
         raise DataError(
             error.message, where=f"{error.where} of the column {name!r}", given=error.given, hint=error.hint
         ) from error
 
 
-def _whole(chunks: Iterable[Chunk]) -> Answers:
-    tokens, lengths, _ = (list(parts) for parts in zip(*chunks, strict=True))
+def _concatenated(chunks: Iterable[Chunk]) -> Answers:
+    tokens, lengths, _ = (list(arrays) for arrays in zip(*chunks, strict=True))
     return Answers(np.concatenate(tokens), _ends(lengths))
 
 
 def _by_character(codes: CharacterCodes, batch: pa.RecordBatch, eos: int, first: int, dtype: npt.DTypeLike) -> Chunk:
-    """The whole chunk as one string and one table lookup; a loop over samples would be ten times slower."""
-    # Each text is joined with one stand-in character, whose number is then overwritten by that of <eos>.
+    """The whole chunk as one string and one table lookup, ten times faster than a loop over samples."""
+    # One placeholder character per text, whose token is then overwritten by <eos>.
     joined = _joined(batch, "\n")
     lengths = pc.utf8_length(joined).to_numpy(zero_copy_only=False).astype(np.int64)
     starts = pc.utf8_length(batch["prompt"]).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -387,24 +382,24 @@ def _by_character(codes: CharacterCodes, batch: pa.RecordBatch, eos: int, first:
     if (numbers == codes.unknown).any():
         position = int(np.argmax(numbers == codes.unknown))
         row = int(np.searchsorted(ends, position, side="right"))
-        within = position - (int(ends[row - 1]) if row else 0)
-        raise _unknown(joined[row].as_py(), within, first + row)
+        offset = position - (int(ends[row - 1]) if row else 0)
+        raise _unknown_character(joined[row].as_py(), offset, first + row)
     return numbers.astype(dtype), lengths, starts
 
 
 def _text(strings: pa.Array) -> str:
-    """All the strings of a large_string array end to end, without a Python object for each."""
+    """The strings of a large_string array as one string, without one Python object per string."""
     _, offsets, data = strings.buffers()
     bounds = np.frombuffer(offsets, dtype=np.int64)[strings.offset : strings.offset + len(strings) + 1]
     return str(memoryview(data)[bounds[0] : bounds[-1]], "utf-8") if data is not None else ""
 
 
-def _unknown(text: str, within: int, row: int) -> DataError:
-    character = text[within]
+def _unknown_character(text: str, offset: int, row: int) -> DataError:
+    character = text[offset]
     return DataError(
-        f"the tokenizer does not know the character {character!r} (U+{ord(character):04X})",
-        where=f"sample {row}, character {within}",
-        hint="make the tokenizer from all the texts it will meet, or leave this sample out",
+        f"the tokenizer has no token for the character {character!r} (U+{ord(character):04X})",
+        where=f"sample {row}, character {offset}",
+        hint="train the tokenizer on all texts to encode, or remove this sample",
     )
 
 
@@ -413,21 +408,21 @@ def _by_tokenizer(
     batch: pa.RecordBatch,
     first: int,
     dtype: npt.DTypeLike,
-    shape: Callable[[str], str],
+    format_prompt: Callable[[str], str],
 ) -> Chunk:
     prompts, answers = (pc.fill_null(batch[name], "").to_pylist() for name in ("prompt", "answer"))
-    _check_known(tokenizer, prompts, answers, first)
-    pairs = codec_of(tokenizer).pairs(list(map(shape, prompts)), answers)
+    _check_characters(tokenizer, prompts, answers, first)
+    pairs = codec_of(tokenizer).pairs(list(map(format_prompt, prompts)), answers)
     eos = int(tokenizer.eos_token_id)
     rows = [[*tokens, eos] for tokens, _ in pairs]
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
     starts = np.fromiter((start for _, start in pairs), dtype=np.int64, count=len(rows))
-    tokens = np.fromiter((number for row in rows for number in row), dtype=dtype, count=int(lengths.sum()))
+    tokens = np.fromiter((token for row in rows for token in row), dtype=dtype, count=int(lengths.sum()))
     return tokens, lengths, starts
 
 
-def spelt(tokenizer: Any) -> frozenset[str] | None:
-    """The characters that a tokenizer without ``<unk>`` can spell; None when it can spell every text."""
+def vocabulary_characters(tokenizer: Any) -> frozenset[str] | None:
+    """The characters in the vocabulary of a tokenizer without ``<unk>``; None when it can encode any text."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or not isinstance(backend.model, models.WordLevel | models.WordPiece):
         return None
@@ -437,15 +432,15 @@ def spelt(tokenizer: Any) -> frozenset[str] | None:
     return frozenset(token for token in vocabulary if len(token) == 1)
 
 
-def _check_known(tokenizer: Any, prompts: Sequence[str], answers: Sequence[str], first: int) -> None:
-    """Raises ``DataError`` for the first text with a character that the tokenizer cannot spell."""
-    known = spelt(tokenizer)
-    if known is None or known.issuperset("".join(prompts) + "".join(answers)):
+def _check_characters(tokenizer: Any, prompts: Sequence[str], answers: Sequence[str], first: int) -> None:
+    """Raise ``DataError`` for the first text with a character outside the vocabulary."""
+    characters = vocabulary_characters(tokenizer)
+    if characters is None or characters.issuperset("".join(prompts) + "".join(answers)):
         return
     for row, text in enumerate(prompt + answer for prompt, answer in zip(prompts, answers, strict=True)):
-        within = next((at for at, character in enumerate(text) if character not in known), None)
-        if within is not None:
-            raise _unknown(text, within, first + row)
+        offset = next((index for index, symbol in enumerate(text) if symbol not in characters), None)
+        if offset is not None:
+            raise _unknown_character(text, offset, first + row)
 
 
 def _ends(lengths: Sequence[Offsets]) -> Offsets:
@@ -480,7 +475,7 @@ def _write_tokens(
 
 
 def _write_header(file: Any, dtype: npt.DTypeLike, length: int) -> None:
-    # numpy pads this header for an axis that grows, so it takes the same bytes for every length.
+    # numpy pads this header for a growing axis, so its size is the same for all lengths.
     description = np.lib.format.dtype_to_descr(np.dtype(dtype))
     header = {"descr": description, "fortran_order": False, "shape": (length,)}
     np.lib.format.write_array_header_1_0(file, header)

@@ -119,7 +119,7 @@ class LocalChat:
                 limits=[request.max_tokens for request in requests],
                 greedy=temperature == 0,
                 seed=self.seed,
-                places=[_stream_number(request) for request in requests],
+                indices=[_stream_number(request) for request in requests],
                 batch=self.batch,
             )
         texts = [completion.text for completion in completions]

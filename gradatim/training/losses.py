@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from ..errors import RecipeError
 from ..model.hardware import attention, compute_type, cpp_compiler, device
-from ..model.kv_cache import additive, in_window, window_of
+from ..model.kv_cache import additive_mask, sliding_window_of, window_mask
 from ..model.settings import TrainSettings
 from .batches import Batch
 
@@ -68,13 +68,13 @@ def make_outputs(model: Any, settings: TrainSettings, *, hidden: bool = False) -
     """
     kind = compute_type(settings.precision)
     eager = attention(settings.length) == "eager"
-    window = window_of(model)
+    window = sliding_window_of(model)
     # Determined before tracing: a query of the hardware inside the step cannot be compiled.
     cast = partial(torch.autocast, device().type, dtype=torch.bfloat16, enabled=kind is torch.bfloat16)
 
     def prepared(mask: torch.Tensor) -> torch.Tensor:
         # Eager attention adds the mask to the scores; the fused kernels take a boolean mask.
-        return additive(mask, kind) if eager else mask
+        return additive_mask(mask, kind) if eager else mask
 
     if hidden:
         # transformers installs hooks in the layers at the first such call, which must happen outside of compilation.
@@ -90,7 +90,7 @@ def make_outputs(model: Any, settings: TrainSettings, *, hidden: bool = False) -
             if window:
                 options["attention_mask"] = {
                     "full_attention": prepared(mask),
-                    "sliding_attention": prepared(in_window(mask, window)),
+                    "sliding_attention": prepared(window_mask(mask, window)),
                 }
         with cast():
             return model(input_ids=inputs, use_cache=False, **options)

@@ -25,7 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from ..errors import Stopped, TrainingDiverged
 from ..model.architecture import create, freeze, trainable_parameters
 from ..model.hardware import attention, device, keep_memory, quiet, reproducible
-from ..model.load import adapter_names, begin, compute_again, reopen, save_adapter
+from ..model.load import adapter_names, enable_gradient_checkpointing, open_for_training, save_adapter, start_from_base
 from ..model.settings import ModelSettings, TrainSettings
 from ..model.tokenizer import Encoded
 from ..record import Metrics, write_folder
@@ -69,9 +69,9 @@ class StageTrainer:
         """The initial model of a stage: the model of the stage before, the pretrained base, or new weights."""
         model: PreTrainedModel
         if previous is not None:
-            model = reopen(previous / "model", self.model)
+            model = open_for_training(previous / "model", self.model)
         elif self.model.base is not None:
-            model = begin(self.model, self.tokenizer, seed=self.seed)
+            model = start_from_base(self.model, self.tokenizer, seed=self.seed)
         else:
             special = {
                 "pad_token_id": int(self.tokenizer.pad_token_id),
@@ -87,7 +87,7 @@ class StageTrainer:
         if self.model.base is None:
             freeze(model)
         if self.model.gradient_checkpointing:
-            compute_again(model)
+            enable_gradient_checkpointing(model)
         model.set_attn_implementation(attention(self.train.length))
         on_device: Any = model.train()
         return cast(PreTrainedModel, on_device.to(device()))

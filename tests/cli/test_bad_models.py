@@ -158,7 +158,7 @@ def test_a_checkpoint_of_another_model_is_refused_and_kept_until_the_model_is_ba
     weights = (mine / "base" / "model.safetensors").read_bytes()
     base(mine / "other", seed=1)
     shutil.copy(mine / "other" / "model.safetensors", mine / "base" / "model.safetensors")
-    refused(gradatim(*RUN), ["this checkpoint is of another model", "put back the base as it was"], status=2)
+    refused(gradatim(*RUN), ["this checkpoint belongs to another base", "restore the original base"], status=2)
     assert {path: path.read_bytes() for path in checkpoint.iterdir()} == before
     (mine / "base" / "model.safetensors").write_bytes(weights)
     assert gradatim(*RUN).status == 0

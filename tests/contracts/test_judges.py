@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from gradatim.distillation import JUDGES, Judge, View
 from gradatim.distillation.judge import NeedsStudent
 from gradatim.errors import RecipeError
-from gradatim.model.load import LoadedStudent
+from gradatim.model.load import LoadedModel
 from gradatim.model.tokenizer import character_tokenizer
 from gradatim.sandbox.preflight import sandbox_support
 from gradatim.table import make_table
@@ -90,13 +90,13 @@ def replies(example: Example) -> Callable[[Request], str]:
 
 
 @pytest.fixture(scope="module")
-def student() -> LoadedStudent:
+def student() -> LoadedModel:
     torch.manual_seed(1)
     tokenizer = character_tokenizer(["".join(map(chr, range(32, 127))) + "\n"])
     config = GPT2Config(
         vocab_size=len(tokenizer), n_positions=60, n_embd=16, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=1
     )
-    return LoadedStudent(GPT2LMHeadModel(config).eval(), tokenizer)
+    return LoadedModel(GPT2LMHeadModel(config).eval(), tokenizer)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def example(name: str) -> Example:
 
 
 @pytest.fixture
-def judge(name: str, example: Example, student: LoadedStudent) -> Judge:
+def judge(name: str, example: Example, student: LoadedModel) -> Judge:
     walls = sandbox_support()
     if name in ("tests", "static") and not walls.available:
         pytest.skip(f"no walls: {walls.reason}; {walls.advice}")

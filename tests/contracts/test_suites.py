@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from gradatim.errors import DataError, RecipeError, UnknownPart
 from gradatim.evaluation import SUITES, summary
-from gradatim.model.load import LoadedStudent
+from gradatim.model.load import LoadedModel
 from gradatim.model.tokenizer import character_tokenizer, texts_of
 from gradatim.options import option_names
 from gradatim.results import decode_suite, encode
@@ -51,7 +51,7 @@ def student(samples):
     config = GPT2Config(
         vocab_size=len(tokenizer), n_positions=40, n_embd=16, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=1
     )
-    return LoadedStudent(GPT2LMHeadModel(config).eval(), tokenizer)
+    return LoadedModel(GPT2LMHeadModel(config).eval(), tokenizer)
 
 
 @EVERY

@@ -8,7 +8,7 @@ import pytest
 from serving import server
 from small_students import one_thread, train, untrained
 
-from gradatim.model.load import LoadedStudent
+from gradatim.model.load import LoadedModel
 from gradatim.model.tokenizer import character_tokenizer, texts_of
 
 __all__ = ["one_thread", "server"]
@@ -55,12 +55,12 @@ def oddities() -> pa.Table:
 
 
 @pytest.fixture(scope="session")
-def novice(programs) -> LoadedStudent:
+def novice(programs) -> LoadedModel:
     return untrained(character_tokenizer(texts_of(programs)))
 
 
 @pytest.fixture(scope="session")
-def guesser() -> LoadedStudent:
+def guesser() -> LoadedModel:
     """Trained until it writes one or two numbers and ends, though nothing tells it which numbers."""
     random = np.random.default_rng(0)
     answers = ["".join(f"# {number}\n" for number in random.integers(-9, 40, size=1 + row % 2)) for row in range(48)]
@@ -71,7 +71,7 @@ def guesser() -> LoadedStudent:
 
 
 @pytest.fixture(scope="session")
-def expert() -> LoadedStudent:
+def expert() -> LoadedModel:
     """Trained on the programs and the oddities until it knows them."""
     known = table_of(PROGRAMS + ODDITIES)
     return train(untrained(character_tokenizer(texts_of(known))), known, 150)

@@ -15,8 +15,8 @@ from gradatim.errors import DataError, RecipeError
 from gradatim.evaluation import SUITES
 from gradatim.experiment.assemble.difficulties import make_difficulty
 from gradatim.inference.loglikelihood import read_model
-from gradatim.model.load import LoadedStudent, load_student
-from gradatim.model.prompt_format import templated
+from gradatim.model.load import LoadedModel, load_student
+from gradatim.model.prompt_format import chat_formatter
 from gradatim.table import make_table
 
 SAMPLES = {"prompt": ["print(12 + 7)", "a = 3"], "answer": ["# 19\nb = 5\n", "print(a)\n\n# 3"]}
@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def student(folder) -> LoadedStudent:
+def student(folder) -> LoadedModel:
     return load_student(folder)
 
 
@@ -91,12 +91,12 @@ def test_line_asks_for_every_line_of_the_answer_after_the_rendered_prompt(studen
     complete = decode.complete
 
     def listening(model, tokenizer, prompts, **how):
-        heard.extend(zip(how["given"], prompts, strict=True))
+        heard.extend(zip(how["prefixes"], prompts, strict=True))
         return complete(model, tokenizer, prompts, **how)
 
     monkeypatch.setattr(decode, "complete", listening)
     found = asked(student, "line", chat=True)
-    shape = templated(student.tokenizer)
+    shape = chat_formatter(student.tokenizer)
     one, two = map(shape, SAMPLES["prompt"])
     assert heard == [(one, ""), (one, "# 19\n"), (two, ""), (two, "print(a)\n\n")]
     assert found.counts["all"]["all"].total == 4

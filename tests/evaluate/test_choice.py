@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from gradatim.errors import DataError, RecipeError, UserError
 from gradatim.evaluation import SUITES, summary
 from gradatim.evaluation.choice import ChoiceQuestion, choices_table, put, read_questions
-from gradatim.model.load import LoadedStudent
+from gradatim.model.load import LoadedModel
 from gradatim.model.tokenizer import bpe_tokenizer
 from gradatim.stage import Counts
 
@@ -32,14 +32,14 @@ QUESTIONS = [
 
 
 @pytest.fixture(scope="module")
-def student() -> LoadedStudent:
+def student() -> LoadedModel:
     torch.manual_seed(11)
     tokenizer = bpe_tokenizer(["Question: What is the sum?\nAnswer: nothing and 1 2 3\n" * 9, "A. B. C. D."], 300)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=2, max_position_embeddings=CONTEXT, initializer_range=0.6,
     )  # fmt: skip
-    return LoadedStudent(LlamaForCausalLM(config).eval(), tokenizer)
+    return LoadedModel(LlamaForCausalLM(config).eval(), tokenizer)
 
 
 def written(path, rows):

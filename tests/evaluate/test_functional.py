@@ -30,7 +30,7 @@ from gradatim.evaluation.program import LARGEST, Candidate, candidate_of, refere
 from gradatim.evaluation.samples import Sample, read_samples
 from gradatim.evaluation.verdicts import Verdicts, judge, judge_once, tallies
 from gradatim.languages import LANGUAGES
-from gradatim.model.load import LoadedStudent
+from gradatim.model.load import LoadedModel
 from gradatim.model.tokenizer import character_tokenizer, encode_table
 from gradatim.sandbox.command import Sandbox
 from gradatim.sandbox.supervise import descendants
@@ -365,7 +365,7 @@ def test_two_processes_do_not_write_one_file(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def coder() -> LoadedStudent:
+def coder() -> LoadedModel:
     """Knows by heart how ``add`` goes on, and that comments follow it."""
     texts = [f"{ADD['prompt']}{ANSWER}\n# done", "def twice(n):\n    return 2 * n\n"]
     tokenizer = character_tokenizer(texts)
@@ -383,7 +383,7 @@ def coder() -> LoadedStudent:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return LoadedStudent(model.eval(), tokenizer)
+    return LoadedModel(model.eval(), tokenizer)
 
 
 def table(*rows: dict[str, Any]) -> pa.Table:
@@ -536,7 +536,7 @@ def test_a_chat_needs_a_template(coder):
 def test_a_chat_model_is_asked_through_its_template_and_gives_replies(coder):
     from copy import deepcopy
 
-    student = LoadedStudent(coder.model, deepcopy(coder.tokenizer))
+    student = LoadedModel(coder.model, deepcopy(coder.tokenizer))
     student.tokenizer.chat_template = "{{ messages[0]['content'] }}{% if add_generation_prompt %}    return{% endif %}"
     (some,) = write(student, [Question("add", ADD["prompt"], 0)], Writing(tokens=7, chat=True))
     assert (some[0].form, some[0].text) == ("reply", " a + b\n")

@@ -7,7 +7,7 @@ import pytest
 from graders import CONTEXT
 from small_students import one_thread, train, untrained
 
-from gradatim.model.load import LoadedStudent
+from gradatim.model.load import LoadedModel
 from gradatim.model.tokenizer import character_tokenizer, texts_of
 from gradatim.sandbox.preflight import sandbox_support
 from gradatim.table import make_table
@@ -42,7 +42,7 @@ def samples() -> pa.Table:
 
 
 @pytest.fixture(scope="session")
-def student(samples: pa.Table) -> LoadedStudent:
+def student(samples: pa.Table) -> LoadedModel:
     """Trained on the even rows until it knows most of them."""
     student = untrained(character_tokenizer(texts_of(samples)), CONTEXT)
     return train(student, samples.take(list(range(0, samples.num_rows, 2))), 120)

@@ -21,7 +21,7 @@ from gradatim.distillation.scoring_judge import (
     train,
 )
 from gradatim.errors import DataError
-from gradatim.model.load import LoadedStudent
+from gradatim.model.load import LoadedModel
 
 HALVES = Grading(lambda answer, attempt: 6.0 if attempt == answer else 1.0)
 
@@ -192,7 +192,7 @@ def test_a_saved_model_scores_as_before_and_refuses_another_student(student, sam
     other = copy.deepcopy(student.model)
     other.transformer.wte.weight.data.mul_(1.5)
     with pytest.raises(DataError, match="another student"):
-        judge_with(again, LoadedStudent(other, student.tokenizer), samples, attempts)
+        judge_with(again, LoadedModel(other, student.tokenizer), samples, attempts)
     (tmp_path / "scoring" / "scoring.safetensors").write_bytes(b"torn")
     with pytest.raises(DataError, match="no scoring model"):
         load_scoring_model(tmp_path / "scoring")

@@ -12,7 +12,7 @@ import torch
 from gradatim.errors import RunFolderError, Stopped
 from gradatim.inference.probe import load_probe, measure, read_answers, save_probe
 from gradatim.model.architecture import create
-from gradatim.model.load import LoadedStudent
+from gradatim.model.load import LoadedModel
 from gradatim.model.tokenizer import Encoded, character_tokenizer, encode_table, texts_of
 from gradatim.schedule import Bands
 from gradatim.stage import Event, Needs, Probe
@@ -27,7 +27,7 @@ SAMPLES = make_table(
 
 
 @pytest.fixture(scope="module")
-def asked() -> tuple[LoadedStudent, Encoded]:
+def asked() -> tuple[LoadedModel, Encoded]:
     """A student that has learnt a little, so that some of its answers are right and some are not."""
     tokenizer = character_tokenizer(texts_of(SAMPLES))
     special = {"pad_token_id": int(tokenizer.pad_token_id), "eos_token_id": int(tokenizer.eos_token_id)}
@@ -39,11 +39,11 @@ def asked() -> tuple[LoadedStudent, Encoded]:
         model(input_ids=tokens, labels=tokens).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    return LoadedStudent(model.eval(), tokenizer), encoded
+    return LoadedModel(model.eval(), tokenizer), encoded
 
 
 @torch.no_grad()
-def alone(student: LoadedStudent, encoded: Encoded, row: int) -> tuple[float, bool]:
+def alone(student: LoadedModel, encoded: Encoded, row: int) -> tuple[float, bool]:
     """One sample by itself: the loss of its answer, and whether decoding step by step writes it."""
     tokens = torch.from_numpy(encoded.sample(row).astype(np.int64))
     start = int(encoded.answer_starts[row])
@@ -55,19 +55,19 @@ def alone(student: LoadedStudent, encoded: Encoded, row: int) -> tuple[float, bo
     return loss, written == tokens.tolist()
 
 
-def test_losses_and_right_answers_are_those_of_each_sample_by_itself(asked: tuple[LoadedStudent, Encoded]) -> None:
+def test_losses_and_right_answers_are_those_of_each_sample_by_itself(asked: tuple[LoadedModel, Encoded]) -> None:
     student, encoded = asked
     rows = np.arange(len(encoded))[::-1].copy()
     read = read_answers(student, encoded, rows)
     expected = [alone(student, encoded, row) for row in rows]
     assert np.array_equal(read.rows, rows)
     assert read.loss == pytest.approx([loss for loss, _ in expected], abs=1e-3)
-    assert read.right.tolist() == [right for _, right in expected]
-    assert {True, False} == set(read.right.tolist())
+    assert read.correct.tolist() == [right for _, right in expected]
+    assert {True, False} == set(read.correct.tolist())
     assert read.tokens.tolist() == [len(encoded.sample(row)) - encoded.answer_starts[row] for row in rows]
 
 
-def test_transformers_is_given_no_reason_to_warn_of_padding(asked: tuple[LoadedStudent, Encoded]) -> None:
+def test_transformers_is_given_no_reason_to_warn_of_padding(asked: tuple[LoadedModel, Encoded]) -> None:
     student, encoded = asked
     widths: set[int] = set()
 
@@ -83,13 +83,13 @@ def test_transformers_is_given_no_reason_to_warn_of_padding(asked: tuple[LoadedS
     assert widths == {max(len(encoded.sample(row)) for row in range(len(encoded))) - 1}  # lengths differ in one batch
 
 
-def test_a_sample_longer_than_the_context_is_left_out(asked: tuple[LoadedStudent, Encoded]) -> None:
+def test_a_sample_longer_than_the_context_is_left_out(asked: tuple[LoadedModel, Encoded]) -> None:
     student, _ = asked
     long = make_table({"prompt": ["a = 1\n" * 20, "a = 1\n"], "answer": ["# 1\n", "# 1\n"]})
     assert read_answers(student, encode_table(student.tokenizer, long), np.arange(2)).rows.tolist() == [1]
 
 
-def test_an_answer_without_a_prompt_is_read_from_its_second_token(asked: tuple[LoadedStudent, Encoded]) -> None:
+def test_an_answer_without_a_prompt_is_read_from_its_second_token(asked: tuple[LoadedModel, Encoded]) -> None:
     student, _ = asked
     bare = encode_table(student.tokenizer, make_table({"answer": ["a = 1\n"]}))
     read = read_answers(student, bare, np.arange(1))
@@ -97,7 +97,7 @@ def test_an_answer_without_a_prompt_is_read_from_its_second_token(asked: tuple[L
     assert 0 < read.loss[0] < 60
 
 
-def test_measuring_stops_when_it_is_told_to(asked: tuple[LoadedStudent, Encoded]) -> None:
+def test_measuring_stops_when_it_is_told_to(asked: tuple[LoadedModel, Encoded]) -> None:
     def stop(event: Event) -> None:
         raise Stopped("by the user")
 
@@ -105,7 +105,7 @@ def test_measuring_stops_when_it_is_told_to(asked: tuple[LoadedStudent, Encoded]
         read_answers(*asked, np.arange(3), events=stop)
 
 
-def test_what_is_measured_is_what_was_asked_for(asked: tuple[LoadedStudent, Encoded], tmp_path: Path) -> None:
+def test_what_is_measured_is_what_was_asked_for(asked: tuple[LoadedModel, Encoded], tmp_path: Path) -> None:
     student, encoded = asked
     bands = Bands(("easy", "hard"), (1.0,), np.repeat([0, 1, -1], 8).astype(np.int8))
     places = np.array([0] * 8 + [-1] * 16, dtype=np.int8)
@@ -119,7 +119,7 @@ def test_what_is_measured_is_what_was_asked_for(asked: tuple[LoadedStudent, Enco
     assert list(progress) == ["easy"]  # no validation sample is hard
     read = read_answers(student, encoded, np.arange(8))
     assert progress["easy"]["loss"] == pytest.approx(read.loss.sum() / read.tokens.sum())
-    assert progress["easy"]["right"] == pytest.approx(read.right.mean())
+    assert progress["easy"]["right"] == pytest.approx(read.correct.mean())
     assert progress["easy"]["samples"] == 8
     assert not path.exists()
     assert found(Needs(sample_loss=True, probe=5)) == {"progress": {}, "probed": 5}

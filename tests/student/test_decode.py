@@ -18,7 +18,7 @@ from transformers import (
 
 from gradatim.errors import DataError
 from gradatim.inference.decode import complete, predict_next, uniforms
-from gradatim.model.kv_cache import keeps_everything
+from gradatim.model.kv_cache import supports_masking
 from gradatim.model.load import load_student
 from gradatim.model.tokenizer import bpe_tokenizer, character_tokenizer
 from gradatim.stage import Event
@@ -97,7 +97,7 @@ def prompts_of_many_lengths(count: int = 24) -> list[str]:
     return ["".join(random.choice(list(LETTERS), size=random.integers(1, 40))) for _ in range(count)]
 
 
-def plainly(model, tokenizer, prompt: str, limit: int, draws=None) -> str:
+def plain_formatter(model, tokenizer, prompt: str, limit: int, draws=None) -> str:
     """The reference: one prompt at a time, the whole text read again for every token, no cache."""
     numbers = list(tokenizer(prompt)["input_ids"])
     written: list[int] = []
@@ -122,14 +122,14 @@ def texts(completions) -> list[str]:
 
 def test_greedy_texts_are_those_of_a_plain_uncached_loop(model, tokenizer):
     prompts = prompts_of_many_lengths()
-    expected = [plainly(model, tokenizer, prompt, 10) for prompt in prompts]
+    expected = [plain_formatter(model, tokenizer, prompt, 10) for prompt in prompts]
     assert len(set(expected)) > 12
     assert texts(complete(model, tokenizer, prompts, limits=10, batch=9)) == expected
 
 
 def test_sampled_texts_are_those_of_a_plain_uncached_loop(model, tokenizer):
     prompts = prompts_of_many_lengths(12)
-    expected = [plainly(model, tokenizer, p, 12, uniforms(7, i, 12)) for i, p in enumerate(prompts)]
+    expected = [plain_formatter(model, tokenizer, p, 12, uniforms(7, i, 12)) for i, p in enumerate(prompts)]
     assert texts(complete(model, tokenizer, prompts, limits=12, greedy=False, seed=7)) == expected
 
 
@@ -185,7 +185,7 @@ def test_prompts_that_begin_one_text_are_read_once_and_answered_as_if_alone(mode
     prompts = [text[:end] for end in (3, 9, 9, 17, 24)] + ["h" + text[:5], "ab", text[:9]]
     drafts = [text[len(prompt) : end] for prompt, end in zip(prompts, (9, 17, 13, 24, 30), strict=False)] + ["", "", ""]
     alone = [
-        complete(model, tokenizer, [prompt], limits=8, greedy=greedy, seed=3, places=[place])[0]
+        complete(model, tokenizer, [prompt], limits=8, greedy=greedy, seed=3, indices=[place])[0]
         for place, prompt in enumerate(prompts)
     ]
     with Reads(model) as reads:
@@ -235,7 +235,7 @@ def test_long_texts_that_are_only_read_come_in_smaller_groups(model, tokenizer):
     with Reads(model) as written:
         whole = complete(model, tokenizer, **read)
     assert [one.text for one in once] == [one.text for one in whole]
-    if keeps_everything(model):
+    if supports_masking(model):
         assert [rows for rows, _ in reads.shapes] == [48, 16 + 12]
         assert [rows for rows, _ in written.shapes] == [64, 12]
 
@@ -244,10 +244,10 @@ def test_a_place_tells_random_numbers_apart(gpt2, tokenizer):
     prompts = prompts_of_many_lengths()
     every = complete(gpt2, tokenizer, prompts, limits=10, greedy=False, seed=8)
     some = [11, 3, 20]
-    again = complete(gpt2, tokenizer, [prompts[n] for n in some], limits=10, greedy=False, seed=8, places=some)
+    again = complete(gpt2, tokenizer, [prompts[n] for n in some], limits=10, greedy=False, seed=8, indices=some)
     assert again == [every[n] for n in some]
-    with pytest.raises(ValueError, match="3 places do not fit"):
-        complete(gpt2, tokenizer, prompts, limits=10, places=some)
+    with pytest.raises(ValueError, match=r"different lengths: .*3 indices"):
+        complete(gpt2, tokenizer, prompts, limits=10, indices=some)
 
 
 def test_the_same_seed_gives_the_same_texts_and_another_others(gpt2, tokenizer):
@@ -320,7 +320,7 @@ def healed(model, tokenizer, kept: str, cut: str, limit: int, draws=None) -> str
     begun = kept + tokenizer.decode([first])
     rest = None if draws is None else draws[1:]
     assert len(tokenizer(begun)["input_ids"]) == len(numbers) + 1
-    return (begun + plainly(model, tokenizer, begun, limit, rest))[len(kept + cut) :]
+    return (begun + plain_formatter(model, tokenizer, begun, limit, rest))[len(kept + cut) :]
 
 
 @pytest.mark.parametrize("greedy", [True, False])
@@ -373,7 +373,7 @@ def test_a_text_ends_with_the_context_and_says_so(model, tokenizer):
 def test_what_cannot_be_asked_is_named_and_the_rest_is_answered(gpt2, tokenizer):
     results = complete(gpt2, tokenizer, ["ab", "é", "ab", ""], limits=[5, 5, 0, 5])
     assert [one.finish for one in results[1:3]] == ["unknown_character", "limit"]
-    assert results[0].text == plainly(gpt2, tokenizer, "ab", 5)
+    assert results[0].text == plain_formatter(gpt2, tokenizer, "ab", 5)
     assert results[3].finish in ("limit", "eos")
 
 
@@ -405,24 +405,24 @@ def test_predictions_are_the_likeliest_token_after_every_prefix(model, tokenizer
         assert found.total == len(numbers) - 1
         with torch.no_grad():
             for place in range(1, len(numbers)):
-                assert found.chosen[place - 1] == int(model(torch.tensor([numbers[:place]])).logits[0, -1].argmax())
+                assert found.predicted[place - 1] == int(model(torch.tensor([numbers[:place]])).logits[0, -1].argmax())
 
 
 def test_sampled_predictions_do_not_depend_on_the_batch(gpt2, tokenizer):
     lines = prompts_of_many_lengths(30)
     one, many = (predict_next(gpt2, tokenizer, lines, greedy=False, seed=3, batch=size) for size in (1, 30))
-    assert [p.chosen.tolist() for p in one] == [p.chosen.tolist() for p in many]
+    assert [p.predicted.tolist() for p in one] == [p.predicted.tolist() for p in many]
 
 
 def test_predictions_beyond_the_context_are_counted_but_not_made(gpt2, tokenizer):
     long, unknown, short = predict_next(gpt2, tokenizer, ["a" * (CONTEXT + 10), "aé1", "a"])
-    assert (long.finish, long.total, len(long.chosen), len(long.truth)) == (
+    assert (long.finish, long.total, len(long.predicted), len(long.truth)) == (
         "too_long",
         CONTEXT + 9,
         CONTEXT,
         CONTEXT,
     )
-    assert (unknown.finish, unknown.total, len(unknown.chosen)) == ("unknown_character", 2, 0)
+    assert (unknown.finish, unknown.total, len(unknown.predicted)) == ("unknown_character", 2, 0)
     assert (short.finish, short.total) == ("done", 0)
 
 

@@ -8,7 +8,7 @@ import pytest
 from transformers import GPT2Config
 
 from gradatim.errors import DataError
-from gradatim.model.tokenizer import encode_table, lexical_tokenizer, parts_of, texts_of
+from gradatim.model.tokenizer import encode_table, lexical_tokenizer, separate_texts, texts_of
 from gradatim.model.vocabulary import Vocabulary
 from gradatim.programs import generate
 
@@ -18,7 +18,7 @@ PROGRAM = SAMPLES["prompt"][7].as_py() + SAMPLES["answer"][7].as_py()
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return lexical_tokenizer(parts_of(SAMPLES), 512)
+    return lexical_tokenizer(separate_texts(SAMPLES), 512)
 
 
 def test_every_program_is_read_and_written_unchanged(tokenizer):
@@ -37,7 +37,7 @@ def test_digits_and_names_stand_alone(tokenizer):
 
 def test_a_program_takes_two_fifths_of_the_tokens_of_characters():
     single = generate(400, levels=["all"], digits=9, seed=3).table
-    encoded = encode_table(lexical_tokenizer(parts_of(single), 512), single)
+    encoded = encode_table(lexical_tokenizer(separate_texts(single), 512), single)
     assert 2.4 * len(encoded.tokens) < sum(map(len, texts_of(single)))
 
 

@@ -10,14 +10,21 @@ from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3Fo
 from transformers.cache_utils import DynamicLayer
 
 from gradatim.model.architecture import create
-from gradatim.model.kv_cache import RoomyLayer, in_window, keeps_everything, memory_for, window_of, without
+from gradatim.model.kv_cache import (
+    PreallocatedLayer,
+    compact_order,
+    kv_cache_for,
+    sliding_window_of,
+    supports_masking,
+    window_mask,
+)
 
 SIZES = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "vocab_size": 9}
 
 
 def test_a_roomy_layer_holds_what_transformers_own_layer_holds():
     torch.manual_seed(0)
-    ours, theirs = RoomyLayer(9), DynamicLayer()
+    ours, theirs = PreallocatedLayer(9), DynamicLayer()
     for rows, columns, kept in ((5, 4, [0, 4, 2]), (3, 1, [0, 1, 2]), (3, 3, [2]), (1, 1, [0])):
         keys, values = torch.randn(2, rows, 2, columns, 3)
         for one, other in zip(ours.update(keys, values), theirs.update(keys, values), strict=True):
@@ -32,7 +39,7 @@ def test_a_roomy_layer_holds_what_transformers_own_layer_holds():
 
 def test_one_row_can_become_several_that_go_on_apart():
     torch.manual_seed(0)
-    ours, theirs = RoomyLayer(6), DynamicLayer()
+    ours, theirs = PreallocatedLayer(6), DynamicLayer()
     for rows, columns, kept in ((2, 3, [1, 0, 1, 1, 0]), (5, 1, [4, 2, 3]), (3, 2, [0, 1, 2])):
         keys, values = torch.randn(2, rows, 2, columns, 3)
         for layer in (ours, theirs):
@@ -43,7 +50,7 @@ def test_one_row_can_become_several_that_go_on_apart():
 
 
 def test_a_row_that_stays_is_not_copied():
-    layer = RoomyLayer(4)
+    layer = PreallocatedLayer(4)
     layer.update(torch.zeros(4, 1, 2, 1), torch.zeros(4, 1, 2, 1))
     before = layer.keys.data_ptr()
     layer.batch_select_indices(torch.tensor([0, 3]))
@@ -51,14 +58,14 @@ def test_a_row_that_stays_is_not_copied():
 
 
 def test_too_little_room_is_an_error():
-    layer = RoomyLayer(2)
+    layer = PreallocatedLayer(2)
     with pytest.raises(RuntimeError):
         layer.update(torch.zeros(1, 1, 3, 1), torch.zeros(1, 1, 3, 1))
 
 
 @given(st.lists(st.booleans(), max_size=40))
 def test_rows_that_go_on_are_kept_and_only_gaps_are_filled(ended):
-    rows = without(ended)
+    rows = compact_order(ended)
     live = [row for row, end in enumerate(ended) if not end]
     assert sorted(rows) == live
     assert all(row == place for place, row in enumerate(rows) if not ended[place])
@@ -67,16 +74,16 @@ def test_rows_that_go_on_are_kept_and_only_gaps_are_filled(ended):
 def test_only_models_that_attend_everywhere_get_roomy_layers():
     plain = Qwen3ForCausalLM(Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=4, bos_token_id=1, eos_token_id=1))
     sliding = MistralForCausalLM(MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=4))
-    assert keeps_everything(plain)
-    assert not keeps_everything(sliding)
-    assert [type(layer) for layer in memory_for(plain, 5).layers] == [RoomyLayer] * 3
-    assert not any(isinstance(layer, RoomyLayer) for layer in memory_for(sliding, 5).layers)
+    assert supports_masking(plain)
+    assert not supports_masking(sliding)
+    assert [type(layer) for layer in kv_cache_for(plain, 5).layers] == [PreallocatedLayer] * 3
+    assert not any(isinstance(layer, PreallocatedLayer) for layer in kv_cache_for(sliding, 5).layers)
 
 
 def test_a_window_ends_at_the_last_columns_that_may_be_seen():
     visible = torch.tensor([[1, 1, 1, 0, 1, 0], [0, 0, 1, 1, 1, 1], [1, 0, 0, 0, 0, 0]], dtype=torch.bool)
     seen = torch.tensor([[0, 1, 1, 0, 1, 0], [0, 0, 0, 1, 1, 1], [1, 0, 0, 0, 0, 0]], dtype=torch.bool)
-    assert torch.equal(in_window(visible, 3), seen)
+    assert torch.equal(window_mask(visible, 3), seen)
 
 
 def test_layers_with_and_without_windows_keep_every_column():
@@ -87,5 +94,5 @@ def test_layers_with_and_without_windows_keep_every_column():
     }
     model = create("modern", vocabulary=9, context=20, special={"pad_token_id": 0, "eos_token_id": 1}, seed=0)
     assert {name: getattr(model.config, name) for name in window} == window
-    assert (keeps_everything(model), window_of(model)) == (True, 3)
-    assert {type(layer) for layer in memory_for(model, 5).layers} == {RoomyLayer}
+    assert (supports_masking(model), sliding_window_of(model)) == (True, 3)
+    assert {type(layer) for layer in kv_cache_for(model, 5).layers} == {PreallocatedLayer}

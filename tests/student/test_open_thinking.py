@@ -13,13 +13,13 @@ from gradatim.evaluation.problems import Problem
 from gradatim.evaluation.program import candidate_of
 from gradatim.model.load import load_student
 from gradatim.model.prompt_format import (
-    closing,
-    is_taught,
-    opening,
+    chat_formatter,
+    has_prompt_format,
     opens_thinking,
-    prepared,
-    shaper,
-    templated,
+    prepare_tokenizer,
+    prompt_formatter,
+    thinking_close,
+    thinking_open,
     token_key,
 )
 from gradatim.model.tokenizer import encode_table
@@ -34,7 +34,7 @@ TABLE = make_table({"prompt": ["print(12 + 7)"], "answer": ["# 19\n"]})
 def taught(template: str | None, notes: list[str] | None = None):
     made = tokenizer(template=template)
     listen = (notes if notes is not None else []).append
-    return prepared(made, "auto", None, SimpleNamespace(eos_token_id=2), "x", lambda event: listen(event.text))
+    return prepare_tokenizer(made, "auto", None, SimpleNamespace(eos_token_id=2), "x", lambda event: listen(event.text))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def taught(template: str | None, notes: list[str] | None = None):
     ],
 )
 def test_the_block_that_a_prompt_leaves_open_is_closed_as_templates_close_it(prompt, tag, closed):
-    assert (opening(prompt), closing(prompt)) == (tag, closed)
+    assert (thinking_open(prompt), thinking_close(prompt)) == (tag, closed)
 
 
 def test_an_answer_is_taught_behind_the_block_and_that_is_said_once():
@@ -69,9 +69,9 @@ def test_an_answer_is_taught_behind_the_block_and_that_is_said_once():
 
 def test_a_student_is_asked_behind_the_block_behind_which_it_was_taught():
     made = taught(R1)
-    prompts = [shape("a") for shape in (shaper(made), templated(made))]
+    prompts = [shape("a") for shape in (prompt_formatter(made), chat_formatter(made))]
     assert all(prompt.endswith("<think>\n\n</think>\n\n") for prompt in prompts)
-    assert templated(made, thinking=True)("a").endswith("<think>\n")
+    assert chat_formatter(made, thinking=True)("a").endswith("<think>\n")
 
 
 def test_samples_encoded_inside_the_block_by_older_versions_are_not_used_again():
@@ -96,7 +96,7 @@ def student(tmp_path_factory):
 
 
 def test_a_model_of_others_thinks_and_what_is_cut_off_in_it_is_no_answer(student):
-    assert not is_taught(student.tokenizer)
+    assert not has_prompt_format(student.tokenizer)
     ((sample,),) = write(student, [Question("a", "print(1)", 0)], Writing(tokens=5, chat=True))
     assert sample.text.startswith("<think>")
     assert len(sample.text) > len("<think>")
@@ -110,7 +110,7 @@ def test_a_taught_student_writes_its_answer_at_once(student, monkeypatch):
     heard: list[str] = []
     complete = decode.complete
     monkeypatch.setattr(decode, "complete", lambda *given, **how: heard.extend(given[2]) or complete(*given, **how))
-    prepared(student.tokenizer, "auto", None, student.model.config, "x", lambda event: None)
+    prepare_tokenizer(student.tokenizer, "auto", None, student.model.config, "x", lambda event: None)
     try:
         ((sample,),) = write(student, [Question("a", "print(1)", 0)], Writing(tokens=5, chat=True))
     finally:

@@ -20,7 +20,7 @@ from gradatim.model.settings import (
     TeacherKLSettings,
     TrainSettings,
 )
-from gradatim.model.tokenizer import Encoded, character_tokenizer, encode_table, parts_of
+from gradatim.model.tokenizer import Encoded, character_tokenizer, encode_table, separate_texts
 from gradatim.record import Metrics
 from gradatim.stage import Event, Fitted, Stage, StageSpec, ignore_events
 from gradatim.table import make_table
@@ -84,7 +84,7 @@ def test_faulty_answers_are_encoded_beside_the_samples(
     if kind == "general":
         monkeypatch.setattr("gradatim.model.tokenizer.character_codes", lambda tokenizer: None)
     samples = table()
-    tokenizer = character_tokenizer(parts_of(samples))
+    tokenizer = character_tokenizer(separate_texts(samples))
     for encoded in (encode_table(tokenizer, samples), encode_table(tokenizer, samples, tmp_path / "encoded")):
         assert encoded.rejected is not None
         assert encoded.attempt is None
@@ -94,9 +94,9 @@ def test_faulty_answers_are_encoded_beside_the_samples(
 
 
 def test_a_table_without_faulty_answers_is_encoded_as_before(tmp_path: Path) -> None:
-    tokenizer = character_tokenizer(parts_of(table()))
+    tokenizer = character_tokenizer(separate_texts(table()))
     plain = table(rejected=False)
-    assert set(parts_of(plain)) == set(plain["prompt"].to_pylist()) | set(plain["answer"].to_pylist())
+    assert set(separate_texts(plain)) == set(plain["prompt"].to_pylist()) | set(plain["answer"].to_pylist())
     encode_table(tokenizer, plain.select(["prompt", "answer"]), tmp_path / "plain")
     encode_table(tokenizer, table(), tmp_path / "again")  # a folder that held faulty answers forgets them
     for samples in (plain, table(rejected=False)):
@@ -113,7 +113,7 @@ def test_an_unknown_character_in_a_faulty_answer_names_the_column_and_the_row() 
 
 
 def packed(order: str = "shuffled") -> Packed:
-    encoded = encode_table(character_tokenizer(parts_of(table())), table())
+    encoded = encode_table(character_tokenizer(separate_texts(table())), table())
     assert encoded.rejected is not None
     one = replace(stage(), spec=StageSpec("all", (1.0,), 600, order=order))
     return Packed(
@@ -390,7 +390,7 @@ def test_a_teacher_with_another_tokenizer_is_refused_and_both_are_named(tmp_path
     fit(tmp_path / "teacher", table(), replace(TRAIN, objective="next_token"), tokens=100)
     teacher = tmp_path / "teacher" / "stage" / "model"
     student = learner(tmp_path / "student", table(), taught(teacher))
-    other = character_tokenizer(parts_of(table()))
+    other = character_tokenizer(separate_texts(table()))
     student = replace(student, tokenizer=other, samples=encode_table(other, table()))
     with pytest.raises(DataError, match=rf"teacher {teacher} with 98 tokens, student .* with {len(other)}"):
         student.fit(stage(20), tmp_path / "student" / "stage", None, ignore_events)

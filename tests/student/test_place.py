@@ -14,7 +14,7 @@ from small_models import base, tokenizer
 from gradatim.errors import DataError, RecipeError
 from gradatim.experiment.assemble.difficulties import make_difficulty
 from gradatim.model.hardware import quiet
-from gradatim.model.hub import base_below, check_chat, check_model, has_template, held, places_of
+from gradatim.model.hub import base_of_adapter, check_chat, check_model, has_template, resolve_model, weight_paths
 from gradatim.model.load import load_student
 from gradatim.model.settings import LoraSettings, ModelSettings
 from gradatim.table import make_table
@@ -43,9 +43,9 @@ def hub(tmp_path, monkeypatch) -> Path:
 def adapter(folder: Path, on: Path, *, named: str | None = None) -> Path:
     """An adapter whose matrices change something, with its tokenizer; ``named`` is what it calls its base."""
     peft = pytest.importorskip("peft")
-    from gradatim.model.load import attach, open_base, save_adapter
+    from gradatim.model.load import add_adapter, open_base, save_adapter
 
-    model = attach(open_base(str(on), dtype=torch.float32), str(on), LoraSettings(rank=2), seed=1)
+    model = add_adapter(open_base(str(on), dtype=torch.float32), str(on), LoraSettings(rank=2), seed=1)
     with torch.no_grad():
         for name, value in model.named_parameters():
             if ".lora_B." in name:
@@ -66,7 +66,7 @@ def loss(model, **options) -> np.ndarray:
 
 
 def test_a_model_on_the_hub_is_read_from_the_local_cache_and_remembered_as_its_folder(hub):
-    assert held("OWNER/small") == hub
+    assert resolve_model("OWNER/small") == hub
     assert loss("OWNER/small").tobytes() == loss(hub).tobytes()
     named, folder = (make_difficulty("loss", {"model": str(model)}) for model in ("OWNER/small", hub))
     assert named.identity == folder.identity
@@ -75,16 +75,16 @@ def test_a_model_on_the_hub_is_read_from_the_local_cache_and_remembered_as_its_f
 def test_a_name_that_the_cache_has_only_a_tokenizer_of_is_not_taken_for_the_model(hub):
     (hub / "model.safetensors").unlink()
     with pytest.raises(DataError, match="OWNER/small: this model is not in the local cache and cannot be fetched"):
-        held("OWNER/small")
+        resolve_model("OWNER/small")
 
 
 def test_a_model_of_several_parts_needs_all_that_its_index_names(hub):
     index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
     (hub / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(DataError, match="not in the local cache"):
-        held("OWNER/small")
+        resolve_model("OWNER/small")
     shutil.copy(hub / "model.safetensors", hub / "model-2.safetensors")
-    assert held("OWNER/small") == hub
+    assert resolve_model("OWNER/small") == hub
 
 
 def test_a_gguf_file_is_asked_too_and_its_figures_hang_on_its_bytes(tmp_path):
@@ -146,7 +146,7 @@ def test_an_adapter_is_asked_on_its_base_and_remembered_by_the_weights_of_both(t
     below = base(tmp_path / "below")
     other = base(tmp_path / "other", seed=5)
     folder = adapter(tmp_path / "adapter", below)
-    assert places_of(str(folder)) == [folder, below]
+    assert weight_paths(str(folder)) == [folder, below]
     found = loss(folder)
     assert not np.allclose(found, loss(below), atol=1e-4)
     first = make_difficulty("loss", {"model": str(folder)}).identity
@@ -158,14 +158,14 @@ def test_an_adapter_is_asked_on_its_base_and_remembered_by_the_weights_of_both(t
 
 def test_an_adapter_may_stand_on_a_model_of_the_hub(tmp_path, hub):
     folder = adapter(tmp_path / "adapter", hub, named="OWNER/small")
-    assert base_below(folder) == "OWNER/small"
-    assert places_of(str(folder)) == [folder, hub]
+    assert base_of_adapter(folder) == "OWNER/small"
+    assert weight_paths(str(folder)) == [folder, hub]
 
 
 def test_an_adapter_that_stands_on_itself_is_told(tmp_path):
     folder = adapter(tmp_path / "adapter", base(tmp_path / "below"), named=str(tmp_path / "adapter"))
-    with pytest.raises(DataError, match="this adapter stands on itself"):
-        places_of(str(folder))
+    with pytest.raises(DataError, match="bases of this adapter form a cycle"):
+        weight_paths(str(folder))
 
 
 def test_a_name_that_can_be_nothing_is_refused_before_anything_is_opened(tmp_path):

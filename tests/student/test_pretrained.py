@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from small_models import base
 
 from gradatim.errors import DataError, RunFolderError, Stopped
-from gradatim.model.hub import is_hub_name, size_of
+from gradatim.model.hub import is_hub_name, model_size
 from gradatim.model.load import fingerprint, load_student, open_base, open_tokenizer
 from gradatim.model.merge import export
-from gradatim.model.prompt_format import form_of, shaper, token_key
+from gradatim.model.prompt_format import prompt_format_of, prompt_formatter, token_key
 from gradatim.model.settings import LoraSettings, ModelSettings, OptimizerSettings, ShapeSettings, TrainSettings
 from gradatim.model.tokenizer import encode_table
 from gradatim.record import Metrics
@@ -142,15 +142,15 @@ def test_only_the_answers_and_their_end_are_learnt_through_the_chat_template(
 
 def test_a_plain_student_and_one_with_a_template_have_other_tokens(bases: dict[str, Path], samples: pa.Table) -> None:
     chat, plain = (open_tokenizer(settings(bases["llama"], template=name)) for name in ("auto", "plain"))
-    assert (form_of(chat).template, form_of(plain).template) == ("chat", "plain")
-    assert shaper(plain)("a = 1") == "a = 1"
+    assert (prompt_format_of(chat).template, prompt_format_of(plain).template) == ("chat", "plain")
+    assert prompt_formatter(plain)("a = 1") == "a = 1"
     assert token_key(chat) != token_key(plain)
 
 
 def test_the_form_travels_with_the_tokenizer(bases: dict[str, Path], samples: pa.Table, tmp_path: Path) -> None:
     fit(samples, tmp_path, settings(bases["llama"], system="Run it."))
     student = load_student(tmp_path / "stage" / "model")
-    assert shaper(student.tokenizer)("x").startswith("<|im_start|>system\nRun it.")
+    assert prompt_formatter(student.tokenizer)("x").startswith("<|im_start|>system\nRun it.")
 
 
 def test_an_adapter_is_all_that_is_kept_and_all_that_changes(
@@ -164,7 +164,7 @@ def test_an_adapter_is_all_that_is_kept_and_all_that_changes(
     assert sum(value.numel() for value in load_file(checkpoint / "model.safetensors").values()) == fitted.parameters
     assert not (model / "model.safetensors").exists()
     assert (bases["llama"] / "model.safetensors").read_bytes() == before
-    assert size_of(str(bases["llama"]), LORA).learnt == fitted.parameters
+    assert model_size(str(bases["llama"]), LORA).trainable == fitted.parameters
 
 
 def test_the_next_stage_goes_on_from_the_adapter(bases: dict[str, Path], samples: pa.Table, tmp_path: Path) -> None:
@@ -236,9 +236,9 @@ def test_an_adapter_on_another_base_is_refused(bases: dict[str, Path], samples: 
     )
     fit(samples, tmp_path, settings(moved, lora=LORA))
     base(moved, seed=1)
-    with pytest.raises(DataError, match="not the one that this adapter was trained on"):
+    with pytest.raises(DataError, match="differs from the one that this adapter was trained on"):
         load_student(tmp_path / "stage" / "model")
-    with pytest.raises(RunFolderError, match="of another model"):
+    with pytest.raises(RunFolderError, match="checkpoint belongs to another base"):
         fit(samples, tmp_path, settings(moved, lora=LORA))
 
 
@@ -298,7 +298,7 @@ def test_a_base_that_cannot_be_used_is_one_clear_line(bases: dict[str, Path], tm
         str(tmp_path / "empty"): "no config.json",
         str(tmp_path / "nowhere"): "no such model",
         str(tmp_path / "broken.gguf"): "cannot be opened",
-        str(tmp_path / "text.gguf"): "no GGUF file",
+        str(tmp_path / "text.gguf"): "not a GGUF file",
         "somebody/no-such-model": "hf download somebody/no-such-model",
     }
     for given, line in refused.items():
@@ -330,14 +330,15 @@ def test_a_conversation_goes_through_the_template_turn_by_turn(bases: dict[str, 
     from gradatim.table.instruction import prompt_of
 
     prompt = prompt_of([("system", "Be brief."), ("user", "one"), ("assistant", "two"), ("user", "three")])
-    shape = shaper(open_tokenizer(settings(bases["llama"], system="not this one")))
+    shape = prompt_formatter(open_tokenizer(settings(bases["llama"], system="not this one")))
     said = shape(prompt)
     assert said.count("<|im_start|>") == 5
     assert said.startswith(
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\none<|im_end|>\n<|im_start|>assistant"
     )
     assert (
-        shaper(open_tokenizer(settings(bases["llama"], template="plain")))(prompt) == "Be brief.\n\none\n\ntwo\n\nthree"
+        prompt_formatter(open_tokenizer(settings(bases["llama"], template="plain")))(prompt)
+        == "Be brief.\n\none\n\ntwo\n\nthree"
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
-from gradatim.inference.onednn_linear import quick_products
+from gradatim.inference.onednn_linear import onednn_products
 
 HERE = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkldnn.is_available()
 needs_avx512 = pytest.mark.skipif(not HERE, reason="only processors with AVX-512 gain by it")
@@ -30,17 +30,17 @@ def test_every_kind_of_layer_gives_the_same_numbers_up_to_rounding():
     for layer in layers():
         for given in (inputs[..., :20], inputs[..., ::2], inputs[0, :, :20], inputs[0, 0, :20], inputs[:0, :, :20]):
             expected = layer(given)
-            with quick_products(layer):
+            with onednn_products(layer):
                 torch.testing.assert_close(layer(given), expected, rtol=1e-5, atol=1e-5)
 
 
 @needs_avx512
 def test_the_quick_way_is_taken_inside_and_left_at_the_end_also_after_an_error():
     model = torch.nn.Sequential(*layers())
-    with quick_products(model):
+    with onednn_products(model):
         assert swapped(model) == 3
     assert swapped(model) == 0
-    with pytest.raises(ZeroDivisionError), quick_products(model):
+    with pytest.raises(ZeroDivisionError), onednn_products(model):
         raise ZeroDivisionError
     assert swapped(model) == 0
 
@@ -52,7 +52,7 @@ def test_weights_that_changed_meanwhile_are_the_ones_used():
         for factor in (1, 2):
             layer.weight.fill_(factor)
             layer.bias.zero_()
-            with quick_products(layer):
+            with onednn_products(layer):
                 assert layer(torch.ones(4)).tolist() == [4.0 * factor] * 4
 
 
@@ -62,9 +62,9 @@ def test_other_precisions_and_replaced_forwards_are_left_alone():
     replaced.forward = mine = lambda inputs: inputs
     special = type("Special", (torch.nn.Linear,), {})(4, 4)
     for layer in (half, special):
-        with quick_products(layer):
+        with onednn_products(layer):
             assert swapped(layer) == 0
-    with quick_products(replaced):
+    with onednn_products(replaced):
         assert replaced.forward is mine
     assert replaced.forward is mine
 
@@ -78,7 +78,7 @@ def test_a_whole_model_says_the_same_and_can_still_be_copied_and_trained():
     model = GPT2LMHeadModel(config).eval()
     ids = torch.randint(0, 30, (3, 40))
     expected = model(ids).logits
-    with quick_products(model):
+    with onednn_products(model):
         torch.testing.assert_close(model(ids).logits, expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(copy.deepcopy(model)(ids).logits, expected)
     with torch.enable_grad():

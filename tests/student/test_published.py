@@ -22,8 +22,9 @@ from torch.nn import functional
 
 from gradatim.errors import RecipeError
 from gradatim.experiment.recipe import load, names
-from gradatim.model.architecture import PublishedGPT, create, freeze, open_causal, trainable_parameters
+from gradatim.model.architecture import PublishedGPT, create, freeze, trainable_parameters
 from gradatim.model.load import load_student
+from gradatim.model.opening import open_weights
 from gradatim.model.settings import OptimizerSettings
 from gradatim.training.optimizers import make_optimizers
 
@@ -209,7 +210,7 @@ assert not any(name.startswith("gradatim") for name in sys.modules)
 def test_a_saved_paper_model_goes_on_with_the_very_same_numbers(tmp_path: Path) -> None:
     model = paper()
     model.save_pretrained(tmp_path)
-    opened = open_causal(tmp_path, local_files_only=True)
+    opened = open_weights(tmp_path, local_files_only=True)
     assert isinstance(opened, PublishedGPT)
     assert {name: value.tolist() for name, value in opened.named_parameters()} == {
         name: value.tolist() for name, value in model.named_parameters()
@@ -220,7 +221,7 @@ def test_without_the_file_of_its_head_it_is_the_plain_model(tmp_path: Path) -> N
     model, text = paper(), some_text()
     model.save_pretrained(tmp_path)
     (tmp_path / "head.safetensors").unlink()
-    opened = open_causal(tmp_path, local_files_only=True)
+    opened = open_weights(tmp_path, local_files_only=True)
     assert not isinstance(opened, PublishedGPT)
     with torch.no_grad():
         assert torch.allclose(opened(text[:, :9]).logits, model(text[:, :9]).logits, atol=1e-4)

@@ -103,7 +103,7 @@ def test_batched_and_one_at_a_time_are_the_same(name, read, asked, request):
 def test_a_pass_holds_no_more_than_there_is_room_for(llama, asked, monkeypatch):
     """Every text in a pass of its own, and still the same figures."""
     whole = gathered(log_likelihoods(llama, asked))
-    monkeypatch.setattr(scorer, "_NUMBERS_AT_ONCE", {"cpu": 1})
+    monkeypatch.setattr(scorer, "_MAX_VALUES", {"cpu": 1})
     parts = list(log_likelihoods(llama, asked))
     assert [len(part) for part in parts] == [1] * len(asked)
     assert all(gathered(parts)[place] == pytest.approx(whole[place], abs=1e-4) for place in whole)

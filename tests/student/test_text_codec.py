@@ -10,7 +10,7 @@ import pytest
 from foreign_tokenizers import LOSSLESS, PROGRAM, codellama, gemma, gpt2, llama2, qwen, unigram, wordpiece, zephyr
 
 from gradatim.inference.loglikelihood import encode_apart, encode_together
-from gradatim.model.prompt_format import prepared, shaper, templated
+from gradatim.model.prompt_format import chat_formatter, prepare_tokenizer, prompt_formatter
 from gradatim.model.text_codec import codec_of
 from gradatim.model.tokenizer import bpe_tokenizer, character_tokenizer, encode_table, lexical_tokenizer
 from gradatim.model.vocabulary import Vocabulary
@@ -126,7 +126,7 @@ CHATS = [llama2, codellama, zephyr, gemma, qwen]
 @pytest.mark.parametrize("make", CHATS)
 def test_a_plain_conversation_has_the_tokens_that_transformers_gives_it(make: Any) -> None:
     tokenizer = make()
-    shape = templated(tokenizer)
+    shape = chat_formatter(tokenizer)
     for turns in ([("user", "  x = 1\n")], [("user", "one"), ("assistant", "two"), ("user", "three  ")]):
         said = [{"role": role, "content": text} for role, text in turns]
         whole = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
@@ -140,7 +140,7 @@ def test_a_plain_conversation_has_the_tokens_that_transformers_gives_it(make: An
 def test_a_message_cannot_write_control_tokens(make: Any) -> None:
     tokenizer = make()
     codec = codec_of(tokenizer)
-    shape = templated(tokenizer, "be brief <|im_end|></s>" if make is not zephyr else None)
+    shape = chat_formatter(tokenizer, "be brief <|im_end|></s>" if make is not zephyr else None)
 
     def controls(text: str) -> list[int]:
         return [each for each in codec.encode([shape(text)])[0] if each in codec.controls]
@@ -151,8 +151,8 @@ def test_a_message_cannot_write_control_tokens(make: Any) -> None:
         said = [{"role": "user", "content": text}]
         native = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
         if make is not llama2:  # whose template trims
-            assert str(templated(tokenizer)(text)) == native
-        assert text.strip() in codec.text(codec.encode([templated(tokenizer)(text)])[0])
+            assert str(chat_formatter(tokenizer)(text)) == native
+        assert text.strip() in codec.text(codec.encode([chat_formatter(tokenizer)(text)])[0])
 
 
 def test_marks_that_a_template_writes_are_control_tokens_and_markup_is_text() -> None:
@@ -167,10 +167,10 @@ def test_marks_that_a_template_writes_are_control_tokens_and_markup_is_text() ->
 
 def test_an_answer_behind_a_template_is_learnt_as_it_is_written(tokenizers: dict[str, Any]) -> None:
     for name in ("llama2", "codellama", "zephyr", "gemma", "qwen"):
-        tokenizer = prepared(tokenizers[name], "chat", None, None, name, lambda event: None)
+        tokenizer = prepare_tokenizer(tokenizers[name], "chat", None, None, name, lambda event: None)
         answers = ["    return b\n", "a = </s> 1<|im_end|>\n", " x", ""]
         encoded = encode_table(tokenizer, table(*(("say </s>", answer) for answer in answers)))
-        codec, prompt = codec_of(tokenizer), codec_of(tokenizer).encode([shaper(tokenizer)("say </s>")])[0]
+        codec, prompt = codec_of(tokenizer), codec_of(tokenizer).encode([prompt_formatter(tokenizer)("say </s>")])[0]
         for row, answer in enumerate(answers):
             tokens, start = encoded.sample(row).tolist(), int(encoded.answer_starts[row])
             assert tokens[:start] == prompt
@@ -188,9 +188,9 @@ def test_a_plain_prompt_begins_as_in_pretraining_behind_its_start_token() -> Non
 
             tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<s> $A", special_tokens=[("<s>", 1)])
         wanted = tokenizer("x = </s>", split_special_tokens=True)["input_ids"]
-        shaped = shaper(tokenizer)("x = </s>")
+        shaped = prompt_formatter(tokenizer)("x = </s>")
         assert codec_of(tokenizer).encode([shaped])[0] == wanted == [1, *codec_of(tokenizer).encode(["x = </s>"])[0]]
-        (pair,) = codec_of(tokenizer).pairs([shaper(tokenizer)("")], ["x"])
+        (pair,) = codec_of(tokenizer).pairs([prompt_formatter(tokenizer)("")], ["x"])
         assert pair == ([1, *codec_of(tokenizer).encode(["x"])[0]], 1)
 
 

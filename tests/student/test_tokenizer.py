@@ -171,7 +171,7 @@ def test_a_folder_that_cannot_be_written_or_read_says_so(tokenizer, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageFailed, match="cannot be written"):
         encode_table(tokenizer, SAMPLES, tmp_path / "file" / "encoded")
-    with pytest.raises(DataError, match="not a whole folder"):
+    with pytest.raises(DataError, match="folder of encoded samples is incomplete"):
         Encoded.open(tmp_path)
 
 

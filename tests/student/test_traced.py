@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from gradatim.errors import RecipeError, RunFolderError, Stopped
 from gradatim.model.settings import ModelSettings, OptimizerSettings, ShapeSettings, TraceSettings, TrainSettings
-from gradatim.model.tokenizer import character_tokenizer, encode_table, lexical_tokenizer, parts_of, texts_of
+from gradatim.model.tokenizer import character_tokenizer, encode_table, lexical_tokenizer, separate_texts, texts_of
 from gradatim.programs import generate
 from gradatim.record import Metrics
 from gradatim.stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
@@ -44,7 +44,7 @@ def programs() -> pa.Table:
 
 
 def learner(table: pa.Table, folder: Path, train: TrainSettings = TRAIN) -> StageTrainer:
-    tokenizer = lexical_tokenizer(parts_of(table), 512)
+    tokenizer = lexical_tokenizer(separate_texts(table), 512)
     encoded = encode_table(tokenizer, table)
     folder.mkdir(parents=True, exist_ok=True)
     metrics = Metrics(folder / "metrics.jsonl")

@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def templated(tmp_path_factory):
+def chat_formatter(tmp_path_factory):
     return save_tiny_model(tmp_path_factory.mktemp("templated"), TEXTS, context=96, template=TEMPLATE)
 
 
@@ -49,11 +49,11 @@ def test_temperature_zero_is_the_same_for_every_draw(folder):
     assert one == two
 
 
-def test_the_chat_template_is_used_where_there_is_one(folder, templated):
+def test_the_chat_template_is_used_where_there_is_one(folder, chat_formatter):
     request = Request((("system", "sum"), ("user", "one")), max_tokens=4)
-    assert LocalChat(templated)._prompts([request])[0] == "[system] sum\n[user] one\n[assistant] "
+    assert LocalChat(chat_formatter)._prompts([request])[0] == "[system] sum\n[user] one\n[assistant] "
     assert LocalChat(folder)._prompts([request])[0] == "sum\n\none"
-    assert LocalChat(templated).ask([request]) != LocalChat(folder).ask([request])
+    assert LocalChat(chat_formatter).ask([request]) != LocalChat(folder).ask([request])
 
 
 def test_tokens_are_counted_and_a_text_that_was_cut_off_says_so(folder):
@@ -101,7 +101,7 @@ def test_a_chat_that_holds_nothing_has_nothing_to_give_back(tmp_path):
     assert [reply.text for reply in cached.ask(requests(2))] == ["yes", "no"]
 
 
-def test_it_is_known_by_its_weights_and_not_by_its_place(folder, templated, tmp_path):
+def test_it_is_known_by_its_weights_and_not_by_its_place(folder, chat_formatter, tmp_path):
     moved = tmp_path / "elsewhere"
     moved.symlink_to(folder)
     assert LocalChat(folder).identity == LocalChat(moved).identity

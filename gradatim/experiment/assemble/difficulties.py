@@ -22,7 +22,7 @@ from ...difficulty.cache import digest_of
 from ...difficulty.model_based import Quantity, ScoringRequest
 from ...difficulty.teacher_rating import Completion, Messages
 from ...errors import RecipeError
-from ...model.hub import check_model, places_of
+from ...model.hub import check_model, weight_paths
 from ...stage import Difficulty, Events, ignore_events
 from ...teacher import TEACHERS, Chat, Request
 
@@ -72,7 +72,7 @@ class NamedScorer:
         """A digest of the weights, configuration and tokenizer, of an adapter's base too; a model on the hub is
         fetched for it. The batch size is no part of it: it changes last bits only.
         """
-        digests = [digest_of(path, template=self.chat) for path in places_of(self.name)]
+        digests = [digest_of(path, template=self.chat) for path in weight_paths(self.name)]
         return "\0".join([TOKENIZATION, *digests, *(["chat"] if self.chat else [])])
 
     def read(self, quantity: Quantity, requests: Sequence[ScoringRequest]) -> Iterator[Mapping[int, float | str]]:
