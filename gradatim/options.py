@@ -16,11 +16,31 @@ from typing import Any, ParamSpec, TypeVar, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from .errors import RecipeError, did_you_mean
+from .parsing import DEEPEST, parse_yaml
 
-__all__ = ["missing_options", "option_names", "strict"]
+__all__ = ["missing_options", "option_names", "override", "strict"]
 
 Params = ParamSpec("Params")
 Component = TypeVar("Component")
+
+
+def override(text: str, form: str = "KEY=VALUE", *, hint: str) -> tuple[list[str], Any]:
+    """The keys and the YAML value of one ``--set KEY.KEY=VALUE``; raises ``RecipeError`` for any other text.
+
+    ``form`` is the notation that the command documents.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"an override is written {form}", where="--set", given=text[:100], hint=hint)
+    keys = key.strip().split(".")
+    try:
+        content = parse_yaml(value)
+        if len(keys) > DEEPEST:
+            raise ValueError(f"the key has more than {DEEPEST} parts")
+    except ValueError as error:
+        shown = f"{value[:59]}…" if len(value) > 60 else value
+        raise RecipeError("the value is not YAML", where=f"--set {key[:100]}", given=f"{shown}: {error}") from error
+    return keys, content
 
 
 def option_names(factory: Callable[..., Any]) -> list[str]:

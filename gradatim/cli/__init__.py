@@ -1,7 +1,6 @@
-"""How is Gradatim used from a terminal?
+"""The command line: one thin module per command, whose function signature defines the options.
 
-One thin file per verb, each a function whose signature is its options; ``main`` binds them and turns errors into one
-line and an exit code. ``progress`` draws events, ``stopping`` hears Ctrl-C, ``options`` holds what verbs share and
-``show`` writes results. Results go to stdout, everything else to stderr. What a verb does lies in the modules below:
-everything here can be done from Python too.
+``main`` binds the commands and turns errors into one line and an exit code; ``options`` has the shared options,
+``output`` the results and ``progress`` the progress bars and Ctrl-C. Results go to stdout, everything else to stderr.
+The commands only call the Python API and the modules below it.
 """

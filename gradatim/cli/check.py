@@ -1,4 +1,4 @@
-"""``gradatim check``: does code that a model wrote pass its tests?"""
+"""``gradatim check``: run generated code against tests and estimate pass@k."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXAMPLES = (
 )
 
 NAMED = 10
-"""Samples and problems that cannot be used are named one by one up to so many."""
+"""Rejected samples and problems that are listed one by one."""
 
 
 def check(
@@ -39,30 +39,28 @@ def check(
     ],
     problems: Annotated[
         str,
-        typer.Option(
-            help="A file of problems (HumanEval, HumanEval-X, MBPP and their + forms), a folder, or humaneval."
-        ),
+        typer.Option(help="Problem file (HumanEval, HumanEval-X, MBPP and their + versions), a folder, or humaneval."),
     ],
     k: Annotated[
-        list[str] | None, typer.Option("--k", help="The k of pass@k, with commas or given many times. (default: 1)")
+        list[str] | None, typer.Option("--k", help="The k of pass@k, comma-separated or repeated. (default: 1)")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where verdicts are kept. (default: beside SAMPLES, as NAME.verdicts.jsonl)")
+        Path | None, typer.Option(help="File for the verdicts. (default: NAME.verdicts.jsonl beside SAMPLES)")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="CPU time of one program. (default: 3 in Python, 10 in other languages)")
+        float | None, typer.Option(help="CPU seconds per program. (default: 3 for Python, 10 for other languages)")
     ] = None,
     workers: Workers = 1,
     unsafe: Annotated[
-        bool, typer.Option("--unsafe", help="Go on without walls: programs can then do whatever you can.")
+        bool, typer.Option("--unsafe", help="Run without a sandbox: programs get all rights of your account.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run the samples against their problems' tests and estimate pass@k.
+    """Run generated programs against the tests of their problems and estimate pass@k.
 
-    Programs run behind walls (gradatim doctor tells which are there). Verdicts are kept as they come: after Ctrl-C the
-    same command goes on. What cannot be used is named, counted as invalid and, where it is no sample at all, written
-    beside the verdicts.
+    Programs run in a sandbox (see gradatim doctor). Verdicts are saved as they arrive, so the command can be repeated
+    to resume. Unusable samples are reported and counted as invalid; rows that are no samples are also written to a
+    file beside the verdicts.
     """
     from ..evaluation.intervals import estimate
     from ..evaluation.problems import locate, read_problems
@@ -72,136 +70,145 @@ def check(
     from .output import check_verdicts_file, output, print_json
     from .progress import watching
 
-    wanted = _numbers(k or ["1"])
-    place = out or samples.with_name(f"{samples.name.removesuffix('.gz').removesuffix('.jsonl')}.verdicts.jsonl")
-    asked = read_problems(problems)
-    written = read_samples(samples, [] if asked.rejected else list(asked.problems))
-    _enough(asked, written, wanted)
-    check_verdicts_file(place, "--out", [samples, *locate(problems)])
+    ks = _numbers(k or ["1"])
+    path = out or samples.with_name(f"{samples.name.removesuffix('.gz').removesuffix('.jsonl')}.verdicts.jsonl")
+    problem_set = read_problems(problems)
+    sample_set = read_samples(samples, [] if problem_set.rejected else list(problem_set.problems))
+    _check_counts(problem_set, sample_set, ks)
+    check_verdicts_file(path, "--out", [samples, *locate(problems)])
     limits = None if seconds is None else Limits(cpu_seconds=seconds)
-    rejected = _write_rejected(asked, written, place)
+    rejected = _write_rejected(problem_set, sample_set, path)
     with watching(resumable=True) as events:
-        how: dict[str, Any] = {"limits": limits, "workers": workers, "unsafe": unsafe, "events": events}
-        judged = judge_once(place, asked.problems, written.samples, **how)
-    counted = tallies(asked.problems, judged)
-    most = max((each.samples for each in counted.values()), default=0)
-    found = [estimate(counted, each) for each in wanted if each <= most]
-    _tell(asked, written, judged, found, rejected)
-    counts = _counts(written, judged)
+        options: dict[str, Any] = {"limits": limits, "workers": workers, "unsafe": unsafe, "events": events}
+        results = judge_once(path, problem_set.problems, sample_set.samples, **options)
+    totals = tallies(problem_set.problems, results)
+    largest = max((tally.samples for tally in totals.values()), default=0)
+    estimates = [estimate(totals, k) for k in ks if k <= largest]
+    _print_notes(problem_set, sample_set, results, estimates, rejected)
+    counts = _counts(sample_set, results)
     if as_json:
-        scores = {f"pass@{each.k}": {"value": each.value, "low": each.low, "high": each.high} for each in found}
+        scores = {
+            f"pass@{score.k}": {"value": score.value, "low": score.low, "high": score.high} for score in estimates
+        }
         print_json({"counts": counts, "scores": scores})
     else:
-        for block in _tables(asked.problems, judged, found, counts):
+        for block in _tables(problem_set.problems, results, estimates, counts):
             output().print(block)
-        output().print(f"verdicts in {place}", markup=False)
-    lost = sum(each.verdict.outcome == "unjudged" for each in judged)
-    if lost:
+        output().print(f"verdicts: {path}", markup=False)
+    unjudged = sum(result.verdict.outcome == "unjudged" for result in results)
+    if unjudged:
         raise WorkFailed(
-            f"{lost:,} of {len(judged):,} samples could not be judged", where=place, hint="the same command tries again"
+            f"{unjudged:,} of {len(results):,} samples have no verdict", where=path, hint="repeat the command"
         )
 
 
-def _numbers(given: Sequence[str]) -> list[int]:
-    """The k of pass@k, each once and rising."""
-    for word in words(given):
+def _numbers(values: Sequence[str]) -> list[int]:
+    """The distinct k of pass@k in ascending order."""
+    for word in words(values):
         if not (word.isdecimal() and int(word) > 0):
-            raise UserError("k is a whole number from 1", where="--k", given=word, allowed="1, 10, 100, …")
-    return sorted({int(word) for word in words(given)})
+            raise UserError("k is a positive integer", where="--k", given=word, allowed="1, 10, 100, …")
+    return sorted({int(word) for word in words(values)})
 
 
-def _enough(asked: ProblemSet, written: SampleSet, wanted: Sequence[int]) -> None:
-    """Refuse a k that no problem has the samples for, before anything runs."""
+def _check_counts(problem_set: ProblemSet, sample_set: SampleSet, ks: Sequence[int]) -> None:
+    """Raise ``UserError``, before any program runs, for a k larger than the samples of every problem."""
     from ..evaluation.verdicts import problem_for
 
-    drawn = Counter(problem.id for each in written.samples if (problem := problem_for(asked.problems, each.task)))
-    if not drawn:
-        given = ", ".join(dict.fromkeys(each.task for each in written.samples[:3]))
-        some = ", ".join(list(asked.problems)[:3])
-        raise UserError("no sample is for one of the problems", where=written.source, given=given, allowed=f"{some}, …")
-    most = max(drawn.values())
-    if wanted[-1] > most:
+    samples = Counter(
+        problem.id for sample in sample_set.samples if (problem := problem_for(problem_set.problems, sample.task))
+    )
+    if not samples:
+        tasks = ", ".join(dict.fromkeys(sample.task for sample in sample_set.samples[:3]))
+        names = ", ".join(list(problem_set.problems)[:3])
+        raise UserError("no sample belongs to a problem", where=sample_set.source, given=tasks, allowed=f"{names}, …")
+    largest = max(samples.values())
+    if ks[-1] > largest:
         raise UserError(
-            f"pass@{wanted[-1]} needs {wanted[-1]} samples of a problem",
-            where=written.source,
-            given=f"at most {most}",
-            allowed=f"--k from 1 to {most}",
+            f"pass@{ks[-1]} needs {ks[-1]} samples of a problem",
+            where=sample_set.source,
+            given=f"at most {largest}",
+            allowed=f"--k from 1 to {largest}",
         )
 
 
-def _write_rejected(asked: ProblemSet, written: SampleSet, place: Path) -> Path | None:
+def _write_rejected(problem_set: ProblemSet, sample_set: SampleSet, path: Path) -> Path | None:
     from ..table.read import ReadReport, Rejected
 
-    rows = [Rejected(row.row, f"problem: {row.cause}", row.content) for row in asked.rejected]
-    return ReadReport(written.source, rejected=[*rows, *written.rejected]).write_rejected(place)
+    rows = [Rejected(row.row, f"problem: {row.cause}", row.content) for row in problem_set.rejected]
+    return ReadReport(sample_set.source, rejected=[*rows, *sample_set.rejected]).write_rejected(path)
 
 
-def _tell(
-    asked: ProblemSet, written: SampleSet, judged: Sequence[Judged], found: Sequence[Estimate], beside: Path | None
+def _print_notes(
+    problem_set: ProblemSet,
+    sample_set: SampleSet,
+    results: Sequence[Judged],
+    estimates: Sequence[Estimate],
+    rejected: Path | None,
 ) -> None:
-    """Name on stderr what could not be used, and what the scores leave out."""
-    from ..evaluation.samples import told
+    """Print on stderr the unusable rows and what the scores exclude."""
+    from ..evaluation.samples import told as row_name
     from ..evaluation.verdicts import problem_for
 
-    lines = [f"{asked.source}, row {row.row}{told(row)}: {row.cause}" for row in asked.rejected]
-    lines += [f"{written.source}, line {row.row}{told(row)}: {row.cause}" for row in written.rejected]
+    problems = problem_set.problems
+    lines = [f"{problem_set.source}, row {row.row}{row_name(row)}: {row.cause}" for row in problem_set.rejected]
+    lines += [f"{sample_set.source}, line {row.row}{row_name(row)}: {row.cause}" for row in sample_set.rejected]
     lines += [
-        f"{each.sample.task}, draw {each.sample.draw}: {each.verdict.outcome}: {each.verdict.reason}"
-        for each in judged
-        if each.verdict.outcome in ("invalid", "unjudged")
+        f"{result.sample.task}, draw {result.sample.draw}: {result.verdict.outcome}: {result.verdict.reason}"
+        for result in results
+        if result.verdict.outcome in ("invalid", "unjudged")
     ]
     for line in lines[:NAMED]:
-        _say(line)
+        _print_note(line)
     if len(lines) > NAMED:
-        _say(f"… and {len(lines) - NAMED:,} more")
-    known = [each.sample for each in judged if problem_for(asked.problems, each.sample.task)]
-    absent = Counter(each.absence or "empty" for each in known if not each.text.strip())
-    if absent:
-        causes = ", ".join(f"{count:,} {cause}" for cause, count in absent.most_common())
-        _say(f"{absent.total():,} of {len(known):,} samples have no text and count as not passed: {causes}")
-    if beside is not None:
-        _say(f"rows that are no samples or problems are written to {beside}")
-    answered = {problem.id for each in judged if (problem := problem_for(asked.problems, each.sample.task))}
-    silent = len(asked.problems) - len(answered)
-    if silent:
-        _say(f"{silent:,} of {len(asked.problems):,} problems have no samples and no part in the scores")
-    for each in found:
-        if each.short:
-            few = ", ".join(each.short[:3]) + (", …" if len(each.short) > 3 else "")
-            _say(f"pass@{each.k} leaves out {len(each.short):,} problems with fewer samples: {few}")
+        _print_note(f"… and {len(lines) - NAMED:,} more")
+    samples = [result.sample for result in results if problem_for(problems, result.sample.task)]
+    empty = Counter(sample.absence or "empty" for sample in samples if not sample.text.strip())
+    if empty:
+        causes = ", ".join(f"{count:,} {cause}" for cause, count in empty.most_common())
+        _print_note(f"{empty.total():,} of {len(samples):,} samples have no text and count as not passed: {causes}")
+    if rejected is not None:
+        _print_note(f"rows that are no samples or problems are written to {rejected}")
+    ids = {problem.id for result in results if (problem := problem_for(problems, result.sample.task))}
+    if len(ids) < len(problems):
+        _print_note(f"{len(problems) - len(ids):,} of {len(problems):,} problems have no samples: not in the scores")
+    for score in estimates:
+        if score.short:
+            names = ", ".join(score.short[:3]) + (", …" if len(score.short) > 3 else "")
+            _print_note(f"pass@{score.k} excludes {len(score.short):,} problems with fewer samples: {names}")
 
 
-def _say(line: str) -> None:
+def _print_note(line: str) -> None:
     from ..sandbox.verdict import printable
 
     typer.echo(f"gradatim: {printable(line)}", err=True)
 
 
-def _counts(written: SampleSet, judged: Sequence[Judged]) -> dict[str, int]:
-    """The stable counts. Lines that are no samples, and samples that could not be judged, stand with the invalid."""
-    ends = Counter(each.verdict.outcome for each in judged)
-    counts = {name: ends[name] for name in ("passed", "failed", "timeout")}  # type: ignore[index]
-    counts["invalid"] = ends["invalid"] + ends["unjudged"] + len(written.rejected)
+def _counts(sample_set: SampleSet, results: Sequence[Judged]) -> dict[str, int]:
+    """The counts of ``--json``. Lines that are no samples and samples without a verdict count as invalid."""
+    outcomes = Counter(result.verdict.outcome for result in results)
+    counts = {name: outcomes[name] for name in ("passed", "failed", "timeout")}  # type: ignore[index]
+    counts["invalid"] = outcomes["invalid"] + outcomes["unjudged"] + len(sample_set.rejected)
     return {**counts, "total": sum(counts.values())}
 
 
 def _tables(
-    problems: Mapping[str, Problem], judged: Sequence[Judged], found: Sequence[Estimate], counts: Mapping[str, int]
+    problems: Mapping[str, Problem], results: Sequence[Judged], estimates: Sequence[Estimate], counts: Mapping[str, int]
 ) -> list[Any]:
     from ..evaluation.verdicts import problem_for
     from .output import table
 
     rows = [
-        (f"pass@{each.k}", f"{each.value:.1%}", f"{each.low:.1%} to {each.high:.1%}", each.problems) for each in found
+        (f"pass@{score.k}", f"{score.value:.1%}", f"{score.low:.1%} to {score.high:.1%}", score.problems)
+        for score in estimates
     ]
-    told = ", ".join(f"{number:,} {name}" for name, number in counts.items() if number)
-    blocks: list[Any] = [table(("", "value", "95 % interval", "problems"), rows), told]
-    parts: dict[str, Counter[str]] = {}
-    for each in judged:
-        problem = problem_for(problems, each.sample.task)
+    line = ", ".join(f"{number:,} {name}" for name, number in counts.items() if number)
+    blocks: list[Any] = [table(("", "value", "95 % interval", "problems"), rows), line]
+    languages: dict[str, Counter[str]] = {}
+    for result in results:
+        problem = problem_for(problems, result.sample.task)
         if problem is not None:
-            parts.setdefault(problem.language, Counter())[each.verdict.outcome] += 1
-    if len(parts) > 1:
-        shown = [(name, ends["passed"], ends.total()) for name, ends in sorted(parts.items())]
-        blocks.append(table(("language", "passed", "samples"), shown))
+            languages.setdefault(problem.language, Counter())[result.verdict.outcome] += 1
+    if len(languages) > 1:
+        rows_by_language = [(name, counts["passed"], counts.total()) for name, counts in sorted(languages.items())]
+        blocks.append(table(("language", "passed", "samples"), rows_by_language))
     return blocks

@@ -1,4 +1,4 @@
-"""``gradatim doctor``: what does this machine have, what is missing, and how is it got?"""
+"""``gradatim doctor``: installed packages, sandbox, toolchains and hardware of this machine."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ STYLES: dict[State, str] = {"good": "green", "slower": "yellow", "absent": "yell
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at, and what to do.
+    """The result of one check, with advice.
 
-    ``good``; ``slower``: all works without it, not as well; ``absent``: only what it is for does not work;
-    ``missing``: nothing can be trained without it.
+    States: ``good``; ``slower``: works, with a limitation; ``absent``: an optional feature is not available;
+    ``missing``: training is not possible. The fields are JSON keys.
     """
 
     name: str
@@ -38,9 +38,9 @@ class Finding:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Tell what this machine offers, what is missing, and how to get it.
+    """Check this machine: packages, sandbox, toolchains, hardware, and how to install what is missing.
 
-    Exit code 1 when something that training needs is missing.
+    Exit code 1 when a requirement of training is missing.
     """
     from .output import output, print_json
 
@@ -52,9 +52,10 @@ def doctor(as_json: Json = False) -> None:
         from rich.text import Text
 
         table = Table(box=None, show_header=False, pad_edge=False)
-        for each in findings:
-            advice = Text(each.advice, style="dim")
-            table.add_row(each.name, Text(each.state, style=STYLES[each.state]), Text(each.found), advice)
+        for finding in findings:
+            advice = Text(finding.advice, style="dim")
+            state = Text(finding.state, style=STYLES[finding.state])
+            table.add_row(finding.name, state, Text(finding.found), advice)
         output().print(table)
     if any(finding.state == "missing" for finding in findings):
         raise typer.Exit(1)
@@ -65,9 +66,9 @@ def _findings() -> Iterator[Finding]:
     yield from _torch()
     for package in ("transformers", "tokenizers", "pyarrow", "scipy", "matplotlib"):
         yield _package(package)
-    yield _package("datasets", needed=False)
+    yield _package("datasets", required=False)
     yield _compiler()
-    yield _walls()
+    yield _sandbox()
     yield from _languages()
     yield _disk()
 
@@ -83,43 +84,47 @@ def _torch() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     yield Finding("processor", "good", str(environment()["processor"]))
     yield Finding("threads", "good", f"{torch.get_num_threads()} used by torch, {cores} cores allowed")
-    bf16 = "training in bf16" if native_bf16() else "none in this processor; training in fp32"
+    bf16 = "training in bf16" if native_bf16() else "not supported by this processor; training in fp32"
     yield Finding("bf16", "good" if native_bf16() else "slower", bf16)
     yield Finding("torch", "good", f"{torch.__version__}, computing on {device()}")
 
 
-def _package(name: str, needed: bool = True) -> Finding:
+def _package(name: str, required: bool = True) -> Finding:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return Finding(name, "good", version(name))
     except PackageNotFoundError:
-        advice = f"pip install {name}" if needed else f"pip install {name}, to read data of the Hugging Face hub"
-        return Finding(name, "missing" if needed else "slower", "not installed", advice)
+        advice = (
+            f"pip install {name}" if required else f"pip install {name}, to read datasets from the Hugging Face hub"
+        )
+        return Finding(name, "missing" if required else "slower", "not installed", advice)
 
 
 def _compiler() -> Finding:
     from ..model.hardware import cpp_compiler
 
-    if found := cpp_compiler():
-        return Finding("compiler", "good", f"{Path(found).name}, for torch.compile")
-    return Finding("compiler", "slower", "none; torch.compile cannot be used", "apt install g++ (train.compile: true)")
+    if compiler := cpp_compiler():
+        return Finding("compiler", "good", f"{Path(compiler).name}, for torch.compile")
+    return Finding(
+        "compiler", "slower", "none; torch.compile is not available", "apt install g++ (train.compile: true)"
+    )
 
 
-def _walls() -> Finding:
+def _sandbox() -> Finding:
     from ..sandbox.cgroup import find_cgroup
     from ..sandbox.preflight import sandbox_support
 
     walls = sandbox_support()
     if walls.available:
-        more = "with a control group" if find_cgroup() else "no control group can be had; memory is watched instead"
-        return Finding("walls", "good", f"all stand, untrusted programs can be run; {more}")
-    found = f"untrusted programs are not run without --unsafe: {walls.reason}"
-    return Finding("walls", "absent", found, walls.advice)
+        limit = "memory limited by a control group" if find_cgroup() else "no control group; memory use is polled"
+        return Finding("sandbox", "good", f"complete; {limit}")
+    reason = f"untrusted programs need --unsafe: {walls.reason}"
+    return Finding("sandbox", "absent", reason, walls.advice)
 
 
 def _languages() -> Iterator[Finding]:
-    """The toolchain of every language whose programs can be checked; its version is what the tool itself tells."""
+    """The toolchain of every language, with the version that its compiler or runtime reports."""
     from ..errors import ToolchainMissing
     from ..languages import LANGUAGES
 
@@ -128,7 +133,7 @@ def _languages() -> Iterator[Finding]:
         name = f"language {language.name}"
         command = language.missing()
         if command is not None:
-            yield Finding(name, "absent", f"no toolchain; programs in {language.title} cannot be checked", command)
+            yield Finding(name, "absent", f"no toolchain; {language.title} programs cannot be checked", command)
             continue
         try:
             yield Finding(name, "good", language.version())
@@ -139,5 +144,5 @@ def _languages() -> Iterator[Finding]:
 def _disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free
     state: State = "good" if free >= LEAST_DISK else "slower"
-    advice = "" if state == "good" else "run where there is more room, or remove old runs"
+    advice = "" if state == "good" else "use a disk with more space, or remove old runs"
     return Finding("disk", state, f"{free / 1e9:.1f} GB free here", advice)

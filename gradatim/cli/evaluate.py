@@ -1,4 +1,4 @@
-"""``gradatim evaluate``: how good is a student?"""
+"""``gradatim evaluate``: accuracy of a model on a dataset, with intervals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UserError
 from ..files import check_output_folder
-from ..parsing import parse_yaml
+from ..options import override
 from .options import Columns, Json, mapping_of
 
 if TYPE_CHECKING:
@@ -29,31 +29,30 @@ EXAMPLES = (
 def evaluate(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A model folder, a run folder (its last model), or http://HOST/v1#NAME."),
+        typer.Argument(metavar="MODEL", help="Model folder, run folder (its last model), or http://HOST/v1#NAME."),
     ],
-    data: Annotated[Path | None, typer.Option(help="The samples to ask about: .parquet, .jsonl, .csv or .txt.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Dataset: .parquet, .jsonl, .csv or .txt.")] = None,
     columns: Columns = None,
-    suite: Annotated[str, typer.Option(help="What is asked (gradatim list suites).")] = "output",
+    suite: Annotated[str, typer.Option(help="Evaluation suite (gradatim list suites).")] = "output",
     protocol: Annotated[
-        str | None, typer.Option(help="greedy, or sampled: paper for most suites. (default: greedy)")
+        str | None, typer.Option(help="greedy, or a sampled protocol (paper in most suites). (default: greedy)")
     ] = None,
-    problems: Annotated[
-        str | None, typer.Option(help="For functional and cruxeval: a file of problems, or a benchmark's name.")
-    ] = None,
+    problems: Annotated[str | None, typer.Option(help="functional, cruxeval: problem file or benchmark name.")] = None,
     keep: Annotated[
-        Path | None, typer.Option(help="For the same: the folder that keeps texts and verdicts; the command resumes.")
+        Path | None,
+        typer.Option(help="functional, cruxeval: folder for completions and verdicts, from which the command resumes."),
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Another option of the suite; may be given many times."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Option of the suite; repeatable."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask about so many samples, chosen by the seed.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="What is random follows from this.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Number of samples to evaluate, drawn by the seed.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Ask a student about samples and count what it gets right.
+    """Evaluate a model on a dataset; report accuracy with 95 % Wilson intervals.
 
-    Intervals are Wilson's at 95 %: how sure the figure is for this one model, were it asked about other samples.
+    The intervals cover the sampling of test items for this one model, not the variation between training seeds.
     """
     from .output import output, print_json
     from .progress import watching
@@ -61,15 +60,15 @@ def evaluate(
     options: dict[str, Any] = {"protocol": protocol, "limit": limit, "problems": problems}
     options |= {"keep": None if keep is None else str(keep), **_options(changes or [])}
     if data is None and problems is None and suite != "cruxeval":
-        raise UserError("which samples is it asked about?", where="--data", allowed="a file", hint="--data FILE")
+        raise UserError("a dataset is needed", where="--data", allowed="a file", hint="--data FILE")
     if keep is not None:
         check_output_folder(keep, "--keep")
     with watching(resumable=keep is not None) as events:
-        from ..api import evaluate as ask
+        from ..api import evaluate as run_suite
         from ..evaluation import summary
 
-        given = {name: value for name, value in options.items() if value is not None}
-        result = ask(model, data, suite, seed=seed, columns=mapping_of(columns), events=events, **given)
+        options = {name: value for name, value in options.items() if value is not None}
+        result = run_suite(model, data, suite, seed=seed, columns=mapping_of(columns), events=events, **options)
     if as_json:
         print_json(summary(result))
         return
@@ -91,22 +90,15 @@ ARGUMENTS = {
 def _options(changes: Sequence[str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise UserError("an option is written key=value", where="--set", given=change, hint="--set samples=10")
-        try:
-            outer, _, inner = key.strip().partition(".")
-            if outer in ARGUMENTS:
-                raise UserError("no suite has this option", where="--set", given=change, hint=ARGUMENTS[outer])
-            option = parse_yaml(value)
-            if not inner:
-                options[outer] = option
-            elif isinstance(options.setdefault(outer, {}), dict):
-                options[outer][inner] = option
-            else:
-                raise UserError("this option has no options of its own", where="--set", given=change)
-        except ValueError as error:
-            raise UserError("the value is not YAML", where=f"--set {key[:100]}", given=error) from error
+        (outer, *inner), value = override(change, hint="--set samples=10")
+        if outer in ARGUMENTS:
+            raise UserError("no suite has this option", where="--set", given=change, hint=ARGUMENTS[outer])
+        if not inner:
+            options[outer] = value
+        elif isinstance(options.setdefault(outer, {}), dict):
+            options[outer][".".join(inner)] = value
+        else:
+            raise UserError("this option has no nested options", where="--set", given=change)
     return options
 
 
@@ -114,20 +106,20 @@ def _tables(result: SuiteResult) -> list[Any]:
     from ..evaluation import summary, wilson
     from .output import table
 
-    found = summary(result)
+    plain = summary(result)
     scores = [
-        (name, f"{each['value']:.1%}", f"{each['low']:.1%} to {each['high']:.1%}")
-        for name, each in found["scores"].items()
+        (name, f"{score['value']:.1%}", f"{score['low']:.1%} to {score['high']:.1%}")
+        for name, score in plain["scores"].items()
     ]
-    counts = ", ".join(f"{number:,} {name}" for name, number in found["counts"].items() if number)
+    counts = ", ".join(f"{number:,} {name}" for name, number in plain["counts"].items() if number)
     blocks: list[Any] = [table((f"{result.suite} ({result.protocol})", "value", "95 % interval"), scores), counts]
     for group, members in result.counts.items():
         if group in ("all", "outcome") or set(members) == {"none"}:
             continue
         rows = []
-        for value, each in members.items():
-            low, high = wilson(each.passed, each.total)
-            share = f"{each.passed / each.total:.1%}" if each.total else None
-            rows.append((value, each.passed, each.total, share, f"{low:.1%} to {high:.1%}"))
-        blocks.append(table((group, "right", "of", "accuracy", "95 % interval"), rows))
+        for value, count in members.items():
+            low, high = wilson(count.passed, count.total)
+            share = f"{count.passed / count.total:.1%}" if count.total else None
+            rows.append((value, count.passed, count.total, share, f"{low:.1%} to {high:.1%}"))
+        blocks.append(table((group, "correct", "total", "accuracy", "95 % interval"), rows))
     return blocks

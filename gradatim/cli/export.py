@@ -1,4 +1,4 @@
-"""``gradatim export``: how does a student leave Gradatim?"""
+"""``gradatim export``: a trained model as a plain Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ EXAMPLES = (
 
 
 def export(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, or a run folder: its last model.")],
-    out: Annotated[Path, typer.Option(help="The folder to write, new or empty.")],
-    merge: Annotated[bool, typer.Option("--merge", help="Put an adapter into its base: one whole model.")] = False,
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or run folder (its last model).")],
+    out: Annotated[Path, typer.Option(help="Output folder, new or empty.")],
+    merge: Annotated[bool, typer.Option("--merge", help="Merge the LoRA adapter into the base model.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a student as a plain Hugging Face folder that opens with nothing of Gradatim's.
+    """Export a model as a plain Hugging Face folder; loading it does not need Gradatim.
 
-    Without --merge, a student that learnt an adapter is written as that: it needs its base beside it.
+    Without --merge, a LoRA adapter is exported as an adapter, which needs its base model.
     """
     from .output import output, print_json
     from .progress import watching
@@ -38,9 +38,9 @@ def export(
 
         source = model_folder(model)
         check_new_folder(out, "--out", [source])
-        found = write(source, out, merge=merge)
+        exported = write(source, out, merge=merge)
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(exported))
         return
-    told = "" if found.parameters is None else f": {found.parameters:,} numbers, an adapter merged into {found.merged}"
-    output().print(f"{found.folder}{told}", markup=False, highlight=False)
+    merged = f": {exported.parameters:,} parameters, adapter merged into {exported.merged}" if exported.merged else ""
+    output().print(f"{exported.folder}{merged}", markup=False, highlight=False)

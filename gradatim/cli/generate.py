@@ -1,4 +1,4 @@
-"""``gradatim generate``: write TinyPy programs with what they print to a file."""
+"""``gradatim generate``: random TinyPy programs with their output, written to a file."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ EXAMPLES = (
 
 
 def generate(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write: .parquet, .jsonl or .txt.")],
-    count: Annotated[int, typer.Option(min=1, help="How many programs, spread evenly over the levels.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Output file: .parquet, .jsonl or .txt.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of programs, spread evenly over the levels.")],
     level: Annotated[
         list[str] | None,
-        typer.Option(help="Levels, with commas or given many times: 1.1 … 4.1, or all. (default: all)"),
+        typer.Option(help="Levels (1.1 … 4.1, or all), comma-separated or repeated. (default: all)"),
     ] = None,
-    digits: Annotated[int, typer.Option(help="The greatest number that a program says.")] = 9,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same file, byte for byte.")] = 0,
-    dedupe: Annotated[bool, typer.Option(help="Leave out programs that were written before.")] = True,
+    digits: Annotated[int, typer.Option(help="Largest integer literal.")] = 9,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed; the same seed gives the same file, byte for byte.")
+    ] = 0,
+    dedupe: Annotated[bool, typer.Option(help="Drop duplicate programs.")] = True,
     workers: Workers = 1,
     as_json: Json = False,
 ) -> None:
-    """Write random TinyPy programs, each with what it prints, to a file.
+    """Generate random TinyPy programs with their output.
 
-    The file is written whole or not at all. Programs that were dropped are counted by cause.
+    The file is written atomically. Dropped programs are counted by cause.
     """
     from ..programs import stream
     from ..table import SCHEMA, write_stream
@@ -48,15 +50,15 @@ def generate(
         write_stream(programs, out, schema=SCHEMA)
     facts = programs.facts
     if as_json:
-        found = {
-            name: {"kept": each.kept, "duplicates": each.duplicates, "dropped": dict(each.dropped)}
-            for name, each in facts.levels.items()
+        counts = {
+            name: {"kept": level.kept, "duplicates": level.duplicates, "dropped": dict(level.dropped)}
+            for name, level in facts.levels.items()
         }
-        print_json({"path": str(out), "kept": facts.kept, "levels": found})
+        print_json({"path": str(out), "kept": facts.kept, "levels": counts})
         return
     rows = [
-        (name, each.kept, each.duplicates, ", ".join(f"{why} {n:,}" for why, n in each.dropped.items()) or "0")
-        for name, each in facts.levels.items()
+        (name, level.kept, level.duplicates, ", ".join(f"{why} {n:,}" for why, n in level.dropped.items()) or "0")
+        for name, level in facts.levels.items()
     ]
-    output().print(table(("level", "programs", "duplicates left out", "dropped"), rows))
+    output().print(table(("level", "programs", "duplicates dropped", "dropped"), rows))
     output().print(f"{facts.kept:,} programs in {out}", markup=False)

@@ -1,4 +1,4 @@
-"""``gradatim list``: which parts and recipes are there?"""
+"""``gradatim list``: the registered components and the shipped recipes."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ REGISTRIES = {
     "teachers": ("gradatim.teacher", "TEACHERS"),
 }
 KINDS = {
-    "difficulties": "how hard a sample is: difficulty.metric",
-    "judges": "how an attempt is seen: feedback.judges",
-    "languages": "what programs may be written in",
-    "objectives": "what a wrong prediction is worth: train.objective",
-    "orders": "how the samples of a stage follow each other: schedule.order",
-    "presets": "what a student is made like: student.preset",
-    "recipes": "what can be run by name",
-    "schedules": "what is learnt when: schedule.name",
-    "sources": "where samples come from: data.source",
-    "suites": "what is measured: evaluate.suites",
-    "teachers": "who answers, errs and asks: teacher.name",
+    "difficulties": "difficulty metrics: difficulty.metric",
+    "judges": "judges of completions: feedback.judges",
+    "languages": "programming languages",
+    "objectives": "training objectives: train.objective",
+    "orders": "sample order within a stage: schedule.order",
+    "presets": "model presets: student.preset",
+    "recipes": "shipped recipes",
+    "schedules": "curriculum schedules: schedule.name",
+    "sources": "data sources: data.source",
+    "suites": "evaluation suites: evaluate.suites",
+    "teachers": "teachers: teacher.name",
 }
 
 
@@ -46,21 +46,21 @@ def listing(
     kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help=", ".join(KINDS) + ".")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the parts that recipes can name, and the recipes themselves.
+    """List the components that recipes can name, and the recipes.
 
-    With --json: a list of {"name", "summary"}; without KIND, of the kinds.
+    With --json: a list of {"name", "summary"}, of the kinds without KIND.
     """
     from .output import output, print_json, table
 
     if kind is not None and kind not in KINDS:
         hint = did_you_mean(kind, KINDS)
-        raise UnknownPart("there is nothing of that kind to list", given=kind, allowed=", ".join(KINDS), hint=hint)
+        raise UnknownPart("unknown kind", given=kind, allowed=", ".join(KINDS), hint=hint)
     if as_json:
         rows = list(KINDS.items()) if kind is None else _members(kind)
         print_json([{"name": name, "summary": summary} for name, summary in rows])
         return
-    for each in [kind] if kind else KINDS:
-        output().print(table((each, KINDS[each]), _members(each), left=2))
+    for name in [kind] if kind else KINDS:
+        output().print(table((name, KINDS[name]), _members(name), left=2))
 
 
 def _members(kind: str) -> list[tuple[str, str]]:

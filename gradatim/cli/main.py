@@ -1,8 +1,7 @@
-"""What does the command ``gradatim`` do with its arguments, and with errors?
+"""The command ``gradatim``: its commands, error messages and exit codes.
 
-Binds the verbs and runs one. An error is one line on stderr, ``gradatim: where: what; given; allowed; try``, and an
-exit code: 2 the user's mistake, 1 the work failed, 130 stopped by the user. Only an error that nobody foresaw, a
-fault of Gradatim's, shows a traceback.
+An error is one line on stderr, ``gradatim: where: what; given; allowed; try``. Exit codes: 2 for invalid input, 1 for
+failed work, 130 for an interrupt. Only an unexpected exception, a bug in Gradatim, shows a traceback.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from .streams import ReaderGone, careful_streams, check_output_stream, open_stre
 
 __all__ = ["app", "main"]
 
-# Typer brings its own click, whose errors it exports only through this subclass.
+# Typer bundles click and exports its error class only as a base of this subclass.
 CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="gradatim",
-    help="Train small code language models step by step: what they learn next is decided by how hard it is.",
-    epilog="New here? [bold]gradatim run smoke/baseline[/bold] takes seconds; gradatim VERB --help has examples.",
+    help="Train small code language models by curriculum learning and iterative distillation.",
+    epilog="First run: [bold]gradatim run smoke/baseline[/bold] (seconds). Examples: gradatim COMMAND --help.",
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -70,23 +69,23 @@ def _options(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line ``arguments`` (those of this process when left out) and return the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Run the command line ``arguments`` (default: those of this process) and return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     closed = open_streams()
     with careful_streams():
         try:
             check_output_stream(closed)
-            _check_arguments(given)
-            status: Any = app(given, prog_name="gradatim", standalone_mode=False)
+            _check_arguments(words)
+            status: Any = app(words, prog_name="gradatim", standalone_mode=False)
             sys.stdout.flush()
             return status if isinstance(status, int) else 0
         except BaseException as error:
-            return _told(error, given)
+            return _report_error(error, words)
 
 
-def _check_arguments(given: Sequence[str]) -> None:
-    """Refuse what is no UTF-8: such a name can be opened, but not be written into results."""
-    for word in given:
+def _check_arguments(words: Sequence[str]) -> None:
+    """Raise ``UserError`` for an argument that is not UTF-8: the file could be opened, but results cannot name it."""
+    for word in words:
         try:
             word.encode()
         except UnicodeEncodeError:
@@ -95,35 +94,35 @@ def _check_arguments(given: Sequence[str]) -> None:
             ) from None
 
 
-def _told(error: BaseException, given: Sequence[str]) -> int:
-    """Say what went wrong and return the exit code."""
+def _report_error(error: BaseException, words: Sequence[str]) -> int:
+    """Print the error on stderr and return the exit code."""
     from .progress import SAVED
 
     match error:
         case Stopped(hint=hint) if hint == SAVED:
-            return _say(f"{error.message}; go on with: {shlex.join(['gradatim', *given])}", error.exit_code)
+            return _fail(f"{error.message}; resume with: {shlex.join(['gradatim', *words])}", error.exit_code)
         case GradatimError():
-            return _say(str(error), error.exit_code)
+            return _fail(str(error), error.exit_code)
         case KeyboardInterrupt() | typer.Abort():
-            return _say("stopped", Stopped.exit_code)
-        case ReaderGone():  # the reader has enough
+            return _fail("stopped", Stopped.exit_code)
+        case ReaderGone():  # a closed pipe ends the command normally
             return 0
         case MemoryError():
-            return _say("there is not enough memory", 1)
+            return _fail("out of memory", 1)
         case OSError(filename=str() | os.PathLike() as path, strerror=str() as why):
-            return _say(f"{os.fspath(path)}: {why}", 1)
+            return _fail(f"{os.fspath(path)}: {why}", 1)
         case _ if isinstance(error, CommandLineError):
             verbs = [command.name for command in app.registered_commands]
-            verb = next((f" {word}" for word in given if word in verbs), "")
+            verb = next((f" {word}" for word in words if word in verbs), "")
             message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
-            return _say(f"{message}; try: gradatim{verb} --help", 2)
+            return _fail(f"{message}; try: gradatim{verb} --help", 2)
         case Exception():
             traceback.print_exception(error)
-            return _say("this is a fault of gradatim; please report it with the lines above", 1)
+            return _fail("internal error; please report it with the traceback above", 1)
     raise error
 
 
-def _say(line: str, status: int) -> int:
-    # Some words are a server's or a file's: what would steer the terminal is not shown.
-    print(f"gradatim: {''.join(each if each.isprintable() else ' ' for each in line)}", file=sys.stderr, flush=True)
+def _fail(line: str, status: int) -> int:
+    # Parts of the text come from servers and files: control characters must not reach the terminal.
+    print(f"gradatim: {''.join(char if char.isprintable() else ' ' for char in line)}", file=sys.stderr, flush=True)
     return status

@@ -1,12 +1,8 @@
-"""How is a result written to the terminal?
+"""Results on standard output, and checks of the files that a command will write.
 
-Results go to stdout: tables for people, JSON for programs. A pipe gets plain text, wide enough that no cell wraps.
-Nothing here computes a result.
-
-Files that a verb is about to write, checked before its work.
-
-What is refused: a file that the same command reads, under whichever name; a file with something in it that this package
-has not written; a place that cannot be written. ``files`` has the checks, this module knows the verbs' files.
+Results are tables, or JSON with ``--json``; a pipe gets plain text, wide enough that no cell wraps. Output files are
+checked before the work: an output must not be an input of the same command under any name, nor replace content that
+this package has not written, and it must be writable (see ``files``).
 """
 
 from __future__ import annotations
@@ -42,39 +38,39 @@ PIPE_WIDTH = 160
 
 
 def output() -> Console:
-    """Where results are written."""
+    """The console for results."""
     from rich.console import Console
 
-    wide = None if sys.stdout.isatty() else PIPE_WIDTH
-    return Console(file=sys.stdout, width=wide, highlight=False)
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(file=sys.stdout, width=width, highlight=False)
 
 
 def print_json(value: Any) -> None:
-    """``value`` as indented JSON on stdout; NaN is refused, since it is not JSON."""
+    """Print ``value`` as indented JSON; NaN raises ``ValueError``, as JSON has none."""
     sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None, left: int = 1) -> Table:
-    """A table whose first ``left`` columns are words and whose others are figures; None is shown as a dash."""
+    """A table with ``left`` left-aligned columns, then right-aligned ones; None is shown as a dash."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=title and Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, name in enumerate(columns):
-        made.add_column(name, justify="left" if place < left else "right", overflow="fold")
+    result = Table(title=title and Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(columns):
+        result.add_column(name, justify="left" if index < left else "right", overflow="fold")
     for row in rows:
-        made.add_row(*[Text("–" if cell is None else amount(cell)) for cell in row])
-    return made
+        result.add_row(*[Text("–" if cell is None else amount(cell)) for cell in row])
+    return result
 
 
 def amount(value: object) -> str:
-    """A whole number with separators; anything else as it is."""
+    """An integer with thousands separators; any other value as text."""
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def size(count: float) -> str:
-    """Bytes in the unit that suits them: 4.3 MB."""
+    """A number of bytes with its unit: 4.3 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -83,51 +79,51 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 12 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    """Seconds in words: 12 s, 3 min 20 s, 2 h 5 min."""
+    total = round(seconds)
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60} s"
+    return f"{total // 3600} h {total % 3600 // 60} min"
 
 
 Inputs = Iterable[str | os.PathLike[str] | None]
 
 
 def check_samples_file(path: Path, option: str, inputs: Inputs = (), *, rejected: bool = False) -> None:
-    """Refuse a file of samples that cannot be written without a loss; ``rejected``: and the list beside it."""
+    """Check an output file of samples, and with ``rejected`` the file of rejected rows beside it."""
     from ..table.write import is_written
 
-    read = list(inputs)
-    check_output(path, option, ours=lambda file: not _is_part_of_run(file) and is_written(file), inputs=read)
+    paths = list(inputs)
+    check_output(path, option, ours=lambda file: not _is_part_of_run(file) and is_written(file), inputs=paths)
     if rejected:
-        _check_rejected(path, option, read)
+        _check_rejected(path, option, paths)
 
 
 def check_verdicts_file(path: Path, option: str, inputs: Inputs) -> None:
-    """The same of a file of verdicts, which is added to, and of the list of rejected rows beside it."""
+    """Check a file of verdicts, which is appended to, and the file of rejected rows beside it."""
     from ..evaluation.verdicts import check_verdicts
 
-    read = list(inputs)
-    check_output(path, option, ours=lambda file: True, inputs=read)
+    paths = list(inputs)
+    check_output(path, option, ours=lambda file: True, inputs=paths)
     check_verdicts(path)
-    _check_rejected(path, option, read)
+    _check_rejected(path, option, paths)
 
 
 def check_page(path: Path, option: str, inputs: Inputs = ()) -> None:
-    """The same of a report."""
+    """Check the output file of a report."""
     from ..reporting.html import is_report
 
     check_output(path, option, ours=is_report, inputs=inputs)
 
 
 def check_run_output(folder: Path, option: str, inputs: Inputs = ()) -> None:
-    """The same of a run's or a study's folder; ``inputs`` are recipes."""
+    """Check the folder of a run or study; ``inputs`` are recipe files."""
     from ..experiment.run_lock import check_run_folder
 
     check_output_folder(folder, option)
-    if not (folder / "environment.json").is_file():  # a finished run's own recipe.yaml is what goes on with it
+    if not (folder / "environment.json").is_file():  # the recipe.yaml of a run resumes that run
         check_not_input(folder / "recipe.yaml", option, inputs)
     check_run_folder(folder)
     check_page(folder / "report.html", option)
@@ -140,7 +136,7 @@ def _check_rejected(path: Path, option: str, inputs: Inputs) -> None:
 
 
 def _is_part_of_run(path: Path) -> bool:
-    """Whether a run or a study keeps the file in its folder."""
-    inside = Path(os.path.realpath(path))
+    """Whether the file belongs to a run or study folder."""
+    real = Path(os.path.realpath(path))
     signs = (("recipe.yaml", "environment.json"), ("study.json",))
-    return any(all((folder / sign).is_file() for sign in some) for folder in inside.parents for some in signs)
+    return any(all((folder / sign).is_file() for sign in names) for folder in real.parents for names in signs)

@@ -1,4 +1,4 @@
-"""``gradatim plan``: what would a recipe do, and what would it cost?"""
+"""``gradatim plan``: the stages, data and cost of a recipe, without training."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..experiment.plan import PlannedCycle, PlannedStage, RunPlan
+    from ..experiment.recipe import Recipe
 
 __all__ = ["EXAMPLES", "plan"]
 
@@ -24,24 +25,24 @@ EXAMPLES = (
 
 
 def plan(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name (gradatim list recipes) or file.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe by name (gradatim list recipes) or file.")],
     changes: Changes = None,
     data: Annotated[
         bool | None,
         typer.Option(
-            "--data/--no-data", help="Draw and score the samples to count them. (default: where a run has done so)"
+            "--data/--no-data", help="Draw and score the samples to count them. (default: if a run has done so)"
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder; samples already drawn there are read.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; samples already drawn there are read.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a recipe's stages, their data and their cost; nothing is trained.
+    """Show the stages, data and cost of a recipe without training.
 
-    Shares, tokens and steps come from the recipe alone. Samples and characters need the data: it is drawn with --data,
-    or read where a run has already drawn it; nothing stays on the disk. Of several cycles it tells the questions of
-    each, what the student and the teacher are asked, and an estimate of tokens and cost; no teacher is asked for it.
-    Where a teacher designs the schedule, that is asked for with the data: one request, at most two, and the run
-    pays nothing for them again where replies are kept. --no-data asks nobody.
+    Shares, tokens and steps come from the recipe alone. Sample and character counts need the data: --data draws it, a
+    finished draw of a run is read; nothing is stored. With several cycles the plan has the questions of each, the
+    number of completions and teacher requests, and an estimate of tokens and cost, without contacting the teacher.
+    An LLM-designed schedule is requested with --data (one or two requests; cached, so a run does not pay again);
+    --no-data sends no requests.
     """
     from ..api import default_folder
     from ..experiment.plan import plan_run
@@ -49,78 +50,90 @@ def plan(
     from .output import output, print_json
     from .progress import watching
 
-    asked = load(recipe, changes or ())
+    loaded = load(recipe, changes or ())
     with watching() as events:
-        made = plan_run(asked, data=data, store=(out or default_folder(recipe)) / "data", events=events)
+        planned = plan_run(loaded, data=data, store=(out or default_folder(recipe)) / "data", events=events)
     if as_json:
-        print_json(made.plain())
+        print_json(planned.plain())
     else:
-        _print(made, output())
+        _print(planned, loaded, output())
 
 
-def _print(made: RunPlan, console: Console) -> None:
+def _print(plan: RunPlan, recipe: Recipe, console: Console) -> None:
     from .output import size, table
 
-    counted = made.data is not None
-    console.print(f"{made.title or 'recipe'}: schedule {made.schedule}, difficulty {made.metric}", markup=False)
-    bands = [(band.name, _range(band.low, band.high), band.samples) for band in made.bands]
+    has_counts = plan.data is not None
+    console.print(f"{plan.title or 'recipe'}: schedule {plan.schedule}, difficulty {plan.metric}", markup=False)
+    bands = [(band.name, _range(band.low, band.high), band.samples) for band in plan.bands]
     console.print(table(("band", "difficulty", "samples"), bands, left=2))
-    several = len(made.cycles) > 1
-    columns = [*(["cycle"] if several else []), "stage", *(band.name for band in made.bands), "order"]
-    columns += ["samples", "characters", "passes"] if counted else []
-    rows = [[*([stage.cycle] if several else []), *_row(stage, counted)] for stage in made.stages]
+    several = len(plan.cycles) > 1
+    columns = [*(["cycle"] if several else []), "stage", *(band.name for band in plan.bands), "order"]
+    columns += ["samples", "characters", "passes"] if has_counts else []
+    rows = [[*([stage.cycle] if several else []), *_row(stage, has_counts)] for stage in plan.stages]
     if rows:
-        console.print(table([*columns, "tokens", "steps"], rows, left=len(made.bands) + 2 + several))
-    for line in _design(made):
+        console.print(table([*columns, "tokens", "steps"], rows, left=len(plan.bands) + 2 + several))
+    for line in _design(plan):
         console.print(line, markup=False)
-    if made.cycles:
-        _print_cycles(made, console)
-    disk = [f"{name} {size(bytes_)}" for name, bytes_ in made.disk.items() if bytes_ is not None]
-    large = f"of about {made.parameters:,} numbers" if made.parameters is not None else "of unknown size until fetched"
+    if plan.cycles:
+        _print_cycles(plan, console)
+    disk = [f"{name} {size(bytes_)}" for name, bytes_ in plan.disk.items() if bytes_ is not None]
     console.print(
-        f"{made.tokens:,} tokens in about {made.steps:,} steps; a {made.preset} student {large}"
+        f"{plan.tokens:,} tokens in about {plan.steps:,} steps; model {plan.preset}: {_model_size(plan, recipe)}"
         + (f"; disk: {', '.join(disk)}" if disk else ""),
         markup=False,
     )
-    if made.data is not None:
-        parts = [f"{made.data[part]:,} {part}" for part in ("train", "validation", "test")]
-        console.print(f"samples: {', '.join(parts)}; {made.data['unscored']:,} without a difficulty", markup=False)
+    if plan.data is not None:
+        splits = [f"{plan.data[split]:,} {split}" for split in ("train", "validation", "test")]
+        console.print(f"samples: {', '.join(splits)}; {plan.data['unscored']:,} without a difficulty", markup=False)
     else:
-        console.print("samples were not counted; --data draws and counts them", style="dim")
+        console.print("samples were not counted (--data draws and counts them)", style="dim")
 
 
-def _print_cycles(made: RunPlan, console: Console) -> None:
-    """What each cycle asks of the student and of the teacher, and what that may cost."""
+def _model_size(plan: RunPlan, recipe: Recipe) -> str:
+    """Parameters of the model: "0.33 M parameters", of a LoRA adapter "4.9 M trainable of 134.5 M parameters"."""
+    from ..model.hub import size_of
+
+    if plan.parameters is None:
+        return "unknown size until it is downloaded"
+    if recipe.student.lora is not None and (size := size_of(str(recipe.student.base), recipe.student.lora)) is not None:
+        return f"{_millions(size.learnt)} trainable of {_millions(size.all)} parameters"
+    return f"{_millions(plan.parameters)} parameters"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.2f} M" if count < 1e6 else f"{count / 1e6:,.1f} M"
+
+
+def _print_cycles(plan: RunPlan, console: Console) -> None:
+    """The completions and teacher requests of each cycle, and their cost."""
     from .output import table
 
     kinds = [
         kind
         for kind in ("questions", "answers", "faults", "rubric", "designs")
-        if any(cycle.requests.get(kind) for cycle in made.cycles)
+        if any(cycle.requests.get(kind) for cycle in plan.cycles)
     ]
-    columns = ("cycle", "new questions", "of grade", "samples at most", "attempts before", "attempts after")
-    rows = [(*_cycle(cycle), *(cycle.requests.get(kind, 0) for kind in kinds)) for cycle in made.cycles]
+    columns = ("cycle", "new questions", "by grade", "max samples", "completions before", "completions after")
+    rows = [(*_cycle(cycle), *(cycle.requests.get(kind, 0) for kind in kinds)) for cycle in plan.cycles]
     console.print(table([*columns, *(f"teacher: {kind}" for kind in kinds)], rows))
-    if made.teacher is not None:
-        for line in _teacher(made.teacher):
+    if plan.teacher is not None:
+        for line in _teacher_lines(plan.teacher):
             console.print(line, markup=False)
 
 
-def _design(made: RunPlan) -> Iterator[str]:
-    """Who designs the stages, why so, and what asking costs; nothing where nobody does."""
-    design, asked = made.design, None if made.teacher is None else made.teacher["name"]
+def _design(plan: RunPlan) -> Iterator[str]:
+    """The lines about an LLM-designed schedule: its designer, reason and requests."""
+    design, teacher = plan.design, None if plan.teacher is None else plan.teacher["name"]
     if design is None:
         return
-    again = (
-        ", and as many before each later cycle, when it sees what the student has learnt" if design["revises"] else ""
-    )
+    revision = ", and 1 or 2 before each later cycle, to revise it by the model's progress" if design["revises"] else ""
     if not design["asked"]:
-        yield f"stages: the teacher {asked} designs them once it sees the samples; --data asks it now"
+        yield f"stages: designed by the teacher {teacher} when the samples are drawn (--data requests the design now)"
     else:
-        counted = "1 request" if design["requests"] == 1 else f"{design['requests']} requests"
-        yield f"stages: designed by the teacher {asked} ({counted}; replies that are kept cost a run nothing more)"
-        yield f"its reason: {design['reason']}"
-    yield f"to design takes 1 request, at most 2, before the first cycle{again}; they cost as others do"
+        requests = "1 request" if design["requests"] == 1 else f"{design['requests']} requests"
+        yield f"stages: designed by the teacher {teacher} ({requests}; cached, a run does not pay again)"
+        yield f"reason: {design['reason']}"
+    yield f"a design takes 1 or 2 requests before the first cycle{revision}; they count towards the cost"
 
 
 def _cycle(cycle: PlannedCycle) -> tuple[object, ...]:
@@ -128,56 +141,54 @@ def _cycle(cycle: PlannedCycle) -> tuple[object, ...]:
     return (cycle.cycle, cycle.questions, grades, cycle.samples, cycle.attempts, cycle.feedback)
 
 
-def _teacher(told: Mapping[str, Any]) -> Iterator[str]:
-    """The teacher's share of the plan, in lines."""
-    asked = sum(told["requests"].values())
-    if told["prompt_tokens"] is None:
-        yield f"teacher {told['name']}: asked {asked:,} times, writes no text, costs nothing"
+def _teacher_lines(estimate: Mapping[str, Any]) -> Iterator[str]:
+    """The lines about the teacher's requests, tokens, cost and budget."""
+    requests = sum(estimate["requests"].values())
+    if estimate["prompt_tokens"] is None:
+        yield f"teacher {estimate['name']}: {requests:,} calls, no tokens, no cost"
         return
     yield (
-        f"teacher {told['name']}: about {asked:,} requests, {told['prompt_tokens']:,} prompt tokens (estimated), "
-        f"at most {told['completion_tokens']:,} reply tokens ({told['max_tokens']} each)"
+        f"teacher {estimate['name']}: about {requests:,} requests, {estimate['prompt_tokens']:,} prompt tokens, "
+        f"at most {estimate['completion_tokens']:,} completion tokens ({estimate['max_tokens']} per request)"
     )
-    if told["prices"] is not None:
-        yield f"cost: about {told['cost']:.4g} if every reply is as long as it may be, in the unit of the prices"
+    if estimate["prices"] is not None:
+        yield f"cost: about {estimate['cost']:.4g} if every completion has the maximum length, in the prices' unit"
     else:
-        yield "cost: nothing" if told["cost"] is not None else "cost: not known, since the recipe names no prices"
-    lengths = (
-        "measured on the samples" if told["characters"]["measured"] else "assumed, since no samples were looked at"
-    )
+        yield "cost: 0" if estimate["cost"] is not None else "cost: unknown, the recipe has no prices"
+    lengths = "measured on the samples" if estimate["characters"]["measured"] else "assumed, no samples were read"
     yield (
-        f"an estimate, with lengths of questions {lengths}; a reply that cannot be read and a question that is not "
-        "new are asked for again, and a reply that is kept already is not paid for again"
+        f"estimated with question lengths {lengths}; unreadable replies and duplicate questions are requested again, "
+        "cached replies cost nothing"
     )
     limits = [
-        f"{told[name]:,} {what}"
-        for name, what in (("budget_tokens", "tokens"), ("budget_money", "in money"))
-        if told.get(name)
+        f"{estimate[name]:,} {unit}"
+        for name, unit in (("budget_tokens", "tokens"), ("budget_money", "money"))
+        if estimate.get(name)
     ]
     if limits:
-        yield f"the recipe allows the teacher at most {' and '.join(limits)}"
+        yield f"budget of the teacher: {' and '.join(limits)}"
 
 
-def _row(stage: PlannedStage, counted: bool) -> list[object]:
+def _row(stage: PlannedStage, has_counts: bool) -> list[object]:
     row: list[object] = [stage.stage, *(_share(stage, band) for band in stage.fractions), stage.order]
-    if counted:
+    if has_counts:
         row += [stage.samples, stage.characters, None if stage.passes is None else f"{stage.passes:.2f}"]
     return [*row, stage.tokens, stage.steps]
 
 
 def _share(stage: PlannedStage, band: str) -> str:
-    """A cell of the matrix: how much of the band, which part of it, and how many samples that is."""
+    """A cell of the matrix: the share of the band, which end of it, and the number of samples."""
     fraction = stage.fractions[band]
     if not fraction:
         return "·"
-    part = f" {stage.ends[band]}" if band in stage.ends else ""
+    end = f" {stage.ends[band]}" if band in stage.ends else ""
     count = f" ({stage.bands[band]:,})" if stage.bands is not None else ""
-    return f"{fraction:.0%}{part}{count}"
+    return f"{fraction:.0%}{end}{count}"
 
 
 def _range(low: float | None, high: float | None) -> str:
     if low is None and high is None:
-        return "cut from the data"
+        return "quantiles of the data"
     if low is None:
         return f"below {high:g}"
     return f"from {low:g}" if high is None else f"{low:g} to {high:g}"

@@ -1,15 +1,12 @@
-"""What happens on Ctrl-C?
+"""Progress bars on stderr, and a clean stop on Ctrl-C.
 
-The first one (or a SIGTERM) is remembered: the next event that the work tells raises ``Stopped``, on which it saves
-its state. The second one ends this process and its children at once; what is written is written whole, so even then
-only the work since the last checkpoint is lost. This module saves nothing itself.
+``watching`` draws the library's ``Event``s: bars with the remaining time on a terminal, otherwise one line for each
+task that took more than two seconds. A task ``hybrid/seed-1: train easy`` belongs to the run before the colon, which
+has one bar for all its tasks.
 
-How does long work show how far it is?
-
-The library tells ``Event``s; ``watching`` draws them on stderr and turns Ctrl-C into ``Stopped``. On a terminal each
-task has a bar with the time left; elsewhere a task that took longer than two seconds leaves one line. A task named
-``hybrid/seed-1: train easy`` belongs to the run before the colon, which has one bar for all of its tasks: a study
-shows its overall bar and one line for each run at work.
+After the first SIGINT or SIGTERM the next event raises ``Stopped``, on which the work saves its state. The second
+signal ends this process and its children at once; files are written atomically, so only the work since the last
+checkpoint is lost.
 """
 
 from __future__ import annotations
@@ -41,69 +38,69 @@ SHOW_CURSOR = b"\x1b[?25h"
 
 @contextlib.contextmanager
 def heeding_signals() -> Iterator[Callable[[], bool]]:
-    """Inside, the value yielded tells whether the user asked to stop. Only the main thread can hear signals."""
+    """Yield a function that returns whether a stop was requested. Only the main thread receives signals."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    heard: list[int] = []
+    received: list[int] = []
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        if heard:
+    def handle(number: int, frame: FrameType | None) -> None:
+        if received:
             _abort()
-        heard.append(number)
-        # Not through rich: a signal may come while it draws, and its state is then in between.
-        _say(b"\ngradatim: stopping as soon as the state is saved; Ctrl-C again stops at once\n")
+        received.append(number)
+        # Not through rich: the signal may interrupt its drawing, with its state inconsistent.
+        _write(b"\ngradatim: stopping after saving the state; Ctrl-C again stops at once\n")
 
-    before = {number: signal.signal(number, hear) for number in SIGNALS}
+    previous = {number: signal.signal(number, handle) for number in SIGNALS}
     try:
-        yield lambda: bool(heard)
+        yield lambda: bool(received)
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def _abort() -> None:
-    """End without cleaning up: what is being waited for may take long, and nothing needs it."""
+    """End the process without cleanup, which may take long and is not needed."""
     if "multiprocessing" in sys.modules:
         import multiprocessing
 
         for child in multiprocessing.active_children():
             child.kill()
-    _say((SHOW_CURSOR if os.isatty(2) else b"") + b"\ngradatim: stopped at once; what was saved before is kept\n")
+    _write((SHOW_CURSOR if os.isatty(2) else b"") + b"\ngradatim: stopped at once; the last saved state is kept\n")
     os._exit(130)
 
 
-def _say(words: bytes) -> None:
+def _write(text: bytes) -> None:
     with contextlib.suppress(OSError):
-        os.write(2, words)
+        os.write(2, text)
 
 
 NOTABLE = 2.0
-"""Seconds: shorter tasks leave no line."""
+"""Seconds; shorter tasks print no line."""
 REDRAW = 0.1
-"""Seconds between two updates of a bar: a training step may take less than drawing it."""
-SAVED = "the same command goes on"
-"""The hint of a ``Stopped`` whose work can be gone on with; ``main`` says the command instead."""
+"""Seconds between two updates of a bar; drawing can take longer than a training step."""
+SAVED = "repeat the command to resume"
+"""The hint of a ``Stopped`` whose work can be resumed; ``main`` prints the command instead."""
 
 
 @contextlib.contextmanager
 def watching(resumable: bool = False) -> Iterator[Events]:
-    """Events to hand to the work. ``resumable`` work saves its state when it is stopped; other work leaves nothing."""
+    """Yield the listener for events. ``resumable`` work saves its state on a stop; other work leaves no file."""
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
-    with heeding_signals() as asked, _drawing(console) as tasks:
+    with heeding_signals() as stop_requested, _drawing(console) as tasks:
 
-        def hear(event: Event) -> None:
-            tasks.hear(event)
-            if asked():
+        def listen(event: Event) -> None:
+            tasks.draw(event)
+            if stop_requested():
                 raise Stopped("stopped")
 
         try:
-            yield hear
+            yield listen
         except Stopped as error:
             if resumable:
-                raise Stopped("stopped; everything is saved", hint=SAVED) from error
+                raise Stopped("stopped; the state is saved", hint=SAVED) from error
             raise Stopped("stopped; nothing was written") from error
 
 
@@ -126,7 +123,7 @@ def _drawing(console: Console) -> Iterator[_Tasks]:
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("left", style="dim"),
+        TextColumn("remaining", style="dim"),
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=console, transient=True) as progress:
@@ -134,22 +131,22 @@ def _drawing(console: Console) -> Iterator[_Tasks]:
 
 
 class _Tasks:
-    """The tasks at work. Without ``progress`` there are no bars, only lines."""
+    """The tasks in progress; without ``progress`` they print lines instead of bars."""
 
     def __init__(self, console: Console, progress: Progress | None) -> None:
         self.console, self.progress = console, progress
         self.bars: dict[str, TaskID] = {}
-        self.begun: dict[str, float] = {}
-        self.drawn: dict[str, float] = {}
+        self.start_times: dict[str, float] = {}
+        self.draw_times: dict[str, float] = {}
 
-    def hear(self, event: Event) -> None:
+    def draw(self, event: Event) -> None:
         """Draw one event."""
         run, _, task = event.task.rpartition(": ")
         row = run or task
         if event.kind == "note":
             self.console.print(f"gradatim: {event.text}", style="yellow", markup=False)
         elif event.kind == "start":
-            self.begun.setdefault(row, time.monotonic())
+            self.start_times.setdefault(row, time.monotonic())
             self._restart(row, event)
         elif event.kind == "advance":
             self._advance(row, event)
@@ -166,15 +163,15 @@ class _Tasks:
 
     def _advance(self, row: str, event: Event) -> None:
         now = time.monotonic()
-        if self.progress is None or now - self.drawn.get(row, 0.0) < REDRAW:
+        if self.progress is None or now - self.draw_times.get(row, 0.0) < REDRAW:
             return
-        self.drawn[row] = now
+        self.draw_times[row] = now
         if row not in self.bars:
             self._restart(row, event)
         self.progress.update(self.bars[row], completed=event.done, total=event.total)
 
     def _finish(self, row: str) -> None:
-        seconds = time.monotonic() - self.begun.pop(row, time.monotonic())
+        seconds = time.monotonic() - self.start_times.pop(row, time.monotonic())
         if self.progress is not None and row in self.bars:
             self.progress.remove_task(self.bars.pop(row))
         if seconds >= NOTABLE:

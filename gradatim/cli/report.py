@@ -1,4 +1,4 @@
-"""``gradatim report``: what came out, on one page?"""
+"""``gradatim report``: one HTML page or Markdown table that compares runs."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ EXAMPLES = (
 def report(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run or study folders, finished or not.")],
     out: Annotated[
-        Path | None, typer.Option(help="The page to write. (default: report.html in the folder, or here for several)")
+        Path | None,
+        typer.Option(
+            help="HTML file to write. (default: report.html in the folder; with several folders, in the current one)"
+        ),
     ] = None,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the table as Markdown; a page only with --out.")
+        bool, typer.Option("--markdown", help="Print the result table as Markdown; write a page only with --out.")
     ] = False,
 ) -> None:
-    """Write one page that compares runs: it opens anywhere, with no network.
+    """Compare runs on one self-contained HTML page.
 
-    Reads the folders and changes nothing in them, so a run still at work can be looked at.
+    The run folders are only read, so runs in progress can be reported too.
     """
     from ..reporting import collect, markdown_table, write_report
     from .output import check_page

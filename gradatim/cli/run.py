@@ -1,4 +1,4 @@
-"""``gradatim run``: carry out a recipe, or go on with it."""
+"""``gradatim run``: train a recipe, or resume it."""
 
 from __future__ import annotations
 
@@ -24,20 +24,16 @@ EXAMPLES = (
 def run(
     recipes: Annotated[
         list[str],
-        typer.Argument(
-            metavar="RECIPE…", help="Recipes by name (gradatim list recipes) or file, run one after another."
-        ),
+        typer.Argument(metavar="RECIPE…", help="Recipes by name (gradatim list recipes) or file, run in sequence."),
     ],
     changes: Changes = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The run's folder. (default: runs/NAME, with the recipe's name)")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder. (default: runs/NAME, after the recipe)")] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a student as a recipe says, stage by stage, and evaluate it.
+    """Train and evaluate a model by a recipe, stage by stage.
 
-    The same command again goes on where it stopped; Ctrl-C stops with everything saved. Ends with the result on the
-    terminal and in the folder's report.html.
+    Repeat the command to resume; Ctrl-C saves the state first. Ends with the result table and report.html in the run
+    folder.
     """
     from ..api import default_folder
     from ..experiment.assemble import check
@@ -46,18 +42,18 @@ def run(
 
     if out is not None and len(recipes) > 1:
         raise UserError("one folder holds one run", where="--out", given=f"{len(recipes)} recipes")
-    asked = {name: load(name, changes or ()) for name in recipes}
-    for name, recipe in asked.items():
+    loaded = {name: load(name, changes or ()) for name in recipes}
+    for name, recipe in loaded.items():
         check(recipe, name)
-    for name in asked:
+    for name in loaded:
         check_run_output(out or default_folder(name), "--out", files_of(name))
-    done = [_one(recipe, out or default_folder(name), as_json) for name, recipe in asked.items()]
+    results = [_run_recipe(recipe, out or default_folder(name), as_json) for name, recipe in loaded.items()]
     if as_json:
-        print_json(done)
+        print_json(results)
 
 
-def _one(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
-    """Run one recipe, write its report and print its result; returns what ``--json`` tells of it."""
+def _run_recipe(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
+    """Run one recipe, write its report and print its result; return the entry for ``--json``."""
     from .progress import watching
 
     with watching(resumable=True) as events:
@@ -76,7 +72,7 @@ def _one(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
                 "tokens": stage.fitted.tokens,
                 "steps": stage.fitted.steps,
                 "loss": stage.fitted.loss,
-                "results": {f"{each.suite}-{each.protocol}": summary(each) for each in stage.evaluations},
+                "results": {f"{result.suite}-{result.protocol}": summary(result) for result in stage.evaluations},
             }
             for stage in stages
         ],
@@ -84,7 +80,7 @@ def _one(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
 
 
 def print_report(folders: list[Path], page: Path, quiet: bool = False) -> Path:
-    """Write the page of ``folders`` and print the result table; returns the page's path."""
+    """Write the report of ``folders``, print the result table and return the path of the report."""
     from ..reporting import collect, terminal_table, write_report
     from .output import output
 

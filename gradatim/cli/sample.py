@@ -1,4 +1,4 @@
-"""``gradatim sample``: what does a student write, beside what is true?"""
+"""``gradatim sample``: completions of a model beside the ground truth."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ LARGEST_PROMPT = 1 << 20
 
 
 @dataclass(frozen=True)
-class Written:
-    """One text of the student's: after which prompt, why it ended, and what should be there, where that is known."""
+class Completion:
+    """One completion: its prompt, why it ended, and the ground truth where there is one. The fields are JSON keys."""
 
     prompt: str
     written: str
@@ -39,23 +39,25 @@ class Written:
 
 
 def sample(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, or a run folder: its last model.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or run folder (its last model).")],
     prompt: Annotated[
-        str | None, typer.Option(help="What to go on from; - reads it from stdin. (default: new TinyPy programs)")
+        str | None, typer.Option(help="Prompt to complete; - reads it from stdin. (default: new TinyPy programs)")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many programs, or how many texts with --sampled.")] = 3,
+    count: Annotated[
+        int, typer.Option(min=1, help="Number of programs, or with --prompt and --sampled of completions.")
+    ] = 3,
     level: Annotated[list[str] | None, typer.Option(help="Levels of the new programs. (default: all)")] = None,
     sampled: Annotated[
-        bool, typer.Option("--sampled", help="Draw at temperature 1 instead of taking the likeliest.")
+        bool, typer.Option("--sampled", help="Sample at temperature 1 instead of greedy decoding.")
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="The most tokens to write.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the programs, and the texts with --sampled.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of new tokens.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the programs and of --sampled.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Show what a student writes, beside what is true when it can be run.
+    """Generate completions and compare them with the ground truth.
 
-    A prompt that is a whole TinyPy program is run, and the student is asked what it prints; any other prompt is
-    continued. Nothing is run but TinyPy, in an interpreter of its own.
+    For a prompt that is a complete TinyPy program, the model predicts its output; any other prompt is continued. Only
+    TinyPy programs are run, by an interpreter for that language.
     """
     from .output import output, print_json
     from .progress import watching
@@ -67,27 +69,29 @@ def sample(
         from ..inference.decode import complete
         from ..model.prompt_format import prompt_formatter
 
-        asked = _questions(prompt, count if sampled or prompt is None else 1, words(level or ["all"]), seed)
-        student = open_model(model)
-        shape = prompt_formatter(student.tokenizer)
-        room = limit or max([len(truth or "") + MARGIN for _, truth in asked if truth is not None] or [200])
+        questions = _questions(prompt, count if sampled or prompt is None else 1, words(level or ["all"]), seed)
+        opened = open_model(model)
+        format_prompt = prompt_formatter(opened.tokenizer)
+        new_tokens = limit or max([len(truth) + MARGIN for _, truth in questions if truth is not None] or [200])
         texts = complete(
-            student.model, student.tokenizer, [shape(text) for text, _ in asked],
-            limits=room, greedy=not sampled, seed=seed, events=events, task="sample",
+            opened.model, opened.tokenizer, [format_prompt(text) for text, _ in questions],
+            limits=new_tokens, greedy=not sampled, seed=seed, events=events, task="sample",
         )  # fmt: skip
-    found = [_judged(text, done.text, done.finish, truth) for (text, truth), done in zip(asked, texts, strict=True)]
+    completions = [
+        _compare(text, done.text, done.finish, truth) for (text, truth), done in zip(questions, texts, strict=True)
+    ]
     if as_json:
-        print_json([asdict(each) for each in found])
+        print_json([asdict(completion) for completion in completions])
         return
-    for each in found:
-        _print(each, output())
+    for completion in completions:
+        _print(completion, output())
 
 
 def _read_prompt() -> str:
-    """The text on standard input; ``UserError`` when it is no text, or has no end in sight."""
+    """The text on standard input; raises ``UserError`` for binary or too long input."""
     try:
         text = sys.stdin.read(LARGEST_PROMPT + 1)
-        text.encode()  # in some locales what is no UTF-8 becomes halves of surrogates
+        text.encode()  # some locales decode invalid UTF-8 to lone surrogates
     except UnicodeError as error:
         raise UserError("the prompt is not UTF-8", where="stdin") from error
     except OSError as error:
@@ -98,12 +102,12 @@ def _read_prompt() -> str:
 
 
 def _questions(prompt: str | None, count: int, levels: list[str], seed: int) -> list[tuple[str, str | None]]:
-    """Prompts and their true answers, None where only the student knows what comes next."""
+    """Prompts and their ground truth, None where there is none."""
     if prompt is None:
         from ..programs import generate
 
-        made = generate(count, levels=levels, seed=seed).table
-        return list(zip(made["prompt"].to_pylist(), made["answer"].to_pylist(), strict=True))
+        programs = generate(count, levels=levels, seed=seed).table
+        return list(zip(programs["prompt"].to_pylist(), programs["answer"].to_pylist(), strict=True))
     if OUTPUT.strip() not in prompt:
         prompt = prompt if prompt.endswith("\n") or not _printed(prompt) else prompt + "\n"
         prompt += OUTPUT if _printed(prompt) else ""
@@ -113,7 +117,7 @@ def _questions(prompt: str | None, count: int, levels: list[str], seed: int) -> 
 
 
 def _printed(program: str) -> str | None:
-    """What ``program`` prints, as the lines of an answer; None when it cannot be run."""
+    """The output of ``program`` as the lines of an answer; None when it cannot be run."""
     from ..programs import commented, run_program
 
     try:
@@ -122,23 +126,23 @@ def _printed(program: str) -> str | None:
         return None
 
 
-def _judged(prompt: str, written: str, finish: str, truth: str | None) -> Written:
-    program, mark, said = (prompt + written).partition("\n" + OUTPUT)
-    if truth is None and mark and OUTPUT not in prompt:  # the student finished the program, and said what it prints
+def _compare(prompt: str, text: str, finish: str, truth: str | None) -> Completion:
+    program, separator, output = (prompt + text).partition("\n" + OUTPUT)
+    if truth is None and separator and OUTPUT not in prompt:  # the completion has the program's end and its output
         truth = _printed(program)
-        return Written(prompt, written, finish, truth, None if truth is None else said == truth)
-    return Written(prompt, written, finish, truth, None if truth is None else written == truth)
+        return Completion(prompt, text, finish, truth, None if truth is None else output == truth)
+    return Completion(prompt, text, finish, truth, None if truth is None else text == truth)
 
 
-def _print(each: Written, console: Console) -> None:
+def _print(completion: Completion, console: Console) -> None:
     from rich.text import Text
 
-    console.print(Text.assemble((each.prompt, "dim"), (each.written.rstrip("\n"), "bold")))
-    if each.finish not in ("eos", "stop"):
-        console.print(f"(ended by: {each.finish.replace('_', ' ')})", style="yellow")
-    if each.right is None:
-        console.print("(this cannot be run, so nobody knows what is true)\n", style="dim")
-    elif each.right:
-        console.print("right\n", style="green")
+    console.print(Text.assemble((completion.prompt, "dim"), (completion.written.rstrip("\n"), "bold")))
+    if completion.finish not in ("eos", "stop"):
+        console.print(f"(ended by: {completion.finish.replace('_', ' ')})", style="yellow")
+    if completion.right is None:
+        console.print("(no ground truth: the program cannot be run)\n", style="dim")
+    elif completion.right:
+        console.print("correct\n", style="green")
     else:
-        console.print(Text.assemble(("wrong; true is\n", "red"), (each.truth or "") + "\n"))
+        console.print(Text.assemble(("wrong; expected\n", "red"), (completion.truth or "") + "\n"))

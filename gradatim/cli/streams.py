@@ -1,8 +1,8 @@
-"""Standard input, output and error, in whatever state the process was given them.
+"""Standard input, output and error streams that may be closed, broken or full.
 
-A descriptor from 0 to 2 that is closed at the start is taken by the next file that is opened, and what is then said to
-the terminal lands in that file: so each is opened on the null device first. Standard error may be lost without an end
-to the work; a result that cannot be written to standard output is an error of its own.
+A closed descriptor 0 to 2 would be reused by the next file that is opened, and messages would land in that file: each
+is opened on the null device first. A failure of standard error is ignored; a result that cannot be written to standard
+output raises ``OutputFailed``.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ __all__ = ["OutputFailed", "ReaderGone", "careful_streams", "check_output_stream
 
 
 class ReaderGone(Exception):
-    """Standard output is a pipe that nothing reads any more."""
+    """Standard output is a pipe whose reader has closed it."""
 
 
 class OutputFailed(WorkFailed):
-    """Standard output cannot be written; the work before it is done."""
+    """Standard output cannot be written; the work itself is complete."""
 
 
 def open_streams() -> frozenset[int]:
-    """Open descriptors 0 to 2 where they are closed, and Python's streams on them; returns those that were closed."""
+    """Open closed descriptors 0 to 2 and Python's streams on them; return the descriptors that were closed."""
     closed = frozenset(number for number in range(3) if not _is_open(number))
     for number in sorted(closed):
         mode = os.O_RDONLY if number == 0 else os.O_WRONLY
-        got = os.open(os.devnull, mode)
-        if got != number:  # in a thread's race alone
-            os.dup2(got, number)
-            os.close(got)
+        descriptor = os.open(os.devnull, mode)
+        if descriptor != number:  # only in a race with another thread
+            os.dup2(descriptor, number)
+            os.close(descriptor)
         os.set_inheritable(number, True)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             kind: Literal["r", "w"] = "r" if number == 0 else "w"
             stream = open(number, kind, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
-    for each in (sys.stdout, sys.stderr):
-        # A name that is no UTF-8, or a letter that an old terminal has not, is shown escaped.
-        if isinstance(each, io.TextIOWrapper) and each.errors in ("strict", "surrogateescape"):
-            each.reconfigure(errors="backslashreplace")
+    for output in (sys.stdout, sys.stderr):
+        # File names that are not UTF-8 and characters outside the terminal's encoding are escaped.
+        if isinstance(output, io.TextIOWrapper) and output.errors in ("strict", "surrogateescape"):
+            output.reconfigure(errors="backslashreplace")
     return closed
 
 
@@ -58,20 +58,20 @@ def _is_open(number: int) -> bool:
 
 
 def check_output_stream(closed: frozenset[int]) -> None:
-    """Raise ``UserError`` when standard output was closed at the start: the result would have no place."""
+    """Raise ``UserError`` when standard output was closed at the start: the result would be lost."""
     if 1 in closed:
         raise UserError("standard output is closed", where="stdout", hint="> FILE, or > /dev/null")
 
 
 @contextlib.contextmanager
 def careful_streams() -> Iterator[None]:
-    """Inside, standard output and error are written as the module says."""
-    before = sys.stdout, sys.stderr
+    """Context in which failures of standard output and error are handled (see the module)."""
+    streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _Output(sys.stdout), _Messages(sys.stderr)  # type: ignore[assignment]
     try:
         yield
     finally:
-        sys.stdout, sys.stderr = before
+        sys.stdout, sys.stderr = streams
 
 
 class _Stream:
@@ -107,7 +107,7 @@ class _Stream:
 
 
 class _Output(_Stream):
-    """Standard output: a full disk is an error, a reader that has gone is told apart from other broken pipes."""
+    """Standard output: a closed pipe raises ``ReaderGone``, any other failure ``OutputFailed``."""
 
     def broken(self, text: str) -> int:
         discard(self.stream)
@@ -121,7 +121,7 @@ class _Output(_Stream):
 
 
 class _Messages(_Stream):
-    """Standard error: what cannot be written is lost."""
+    """Standard error: failed writes are discarded."""
 
     def broken(self, text: str) -> int:
         discard(self.stream)
@@ -133,7 +133,7 @@ class _Messages(_Stream):
 
 
 def discard(stream: TextIO) -> None:
-    """Let what ``stream`` still holds go to the null device: it would fail once more at the end of the process."""
+    """Redirect ``stream`` to the null device: flushing its buffer at exit would fail again."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())

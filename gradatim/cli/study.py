@@ -1,4 +1,4 @@
-"""``gradatim study``: which recipe is better, and how sure may we be?"""
+"""``gradatim study``: several recipes with several seeds, compared statistically."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ EXAMPLES = (
 
 def study(
     recipes: Annotated[list[str], typer.Argument(metavar="RECIPE…", help="The arms: recipes by name or file.")],
-    out: Annotated[Path, typer.Option(help="The study's folder.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each arm; under 5 nothing can be claimed.")] = 3,
+    out: Annotated[Path, typer.Option(help="Study folder.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds per arm; at least 5 to claim a difference.")] = 3,
     baseline: Annotated[
-        str | None, typer.Option(help="The arm the others are compared with. (default: the one scheduled `baseline`)")
+        str | None, typer.Option(help="Arm to compare with. (default: the one with schedule `baseline`)")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Runs at a time; 0: as many as pay on this machine.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Parallel runs (0 = auto).")] = 0,
     changes: Changes = None,
 ) -> None:
     """Run several recipes with several seeds each and compare them.
 
-    All arms share the data and the test set; an arm is named after its recipe. The same command again goes on where
-    it stopped, and more seeds or arms may be added. Ends with the result table and report.html.
+    All arms share the data and the test set; an arm is named after its recipe. Repeat the command to resume it or to
+    add seeds and arms. Ends with the result table and report.html.
     """
     from ..api import arms_of
     from ..experiment.recipe import files_of, load
@@ -45,10 +45,10 @@ def study(
     check_run_output(out, "--out", [file for name in recipes for file in files_of(name)])
     try:
         with watching(resumable=True) as events:
-            from ..experiment.study import study as carry_out
+            from ..experiment.study import study as run_study
 
-            carry_out(plan, out, workers=workers, events=events)
+            run_study(plan, out, workers=workers, events=events)
     except WorkFailed:
-        print_report([out], out / "report.html")  # what is done is worth seeing
+        print_report([out], out / "report.html")  # finished runs are reported even when others failed
         raise
     print_report([out], out / "report.html")

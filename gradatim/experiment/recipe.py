@@ -20,7 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..errors import DataError, RecipeError, did_you_mean
 from ..files import read_input
 from ..model.settings import ModelSettings, TrainSettings
-from ..parsing import DEEPEST, parse_yaml
+from ..options import override
+from ..parsing import parse_yaml
 
 __all__ = [
     "ALLOWANCE",
@@ -400,22 +401,9 @@ _PARTS: dict[str, tuple[str, ...]] = {
 
 
 def _change(text: str) -> dict[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise RecipeError(
-            "a change is written key=value", where="--set", given=text[:100], hint="--set schedule.replay=0.25"
-        )
-    parts = key.strip().split(".")
-    try:
-        nested: Any = parse_yaml(value)
-        if len(parts) > DEEPEST:
-            raise ValueError(f"the key has more than {DEEPEST} parts")
-    except ValueError as error:
-        raise RecipeError(
-            "the value is not YAML", where=f"--set {_short(key, 100)}", given=f"{_short(value, 100)}: {error}"
-        ) from error
-    for part in reversed(parts):
-        nested = {part: nested}
+    keys, nested = override(text, hint="--set schedule.replay=0.25")
+    for key in reversed(keys):
+        nested = {key: nested}
     return typing.cast(dict[str, Any], nested)
 
 

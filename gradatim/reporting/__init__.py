@@ -1,10 +1,9 @@
-"""What came out, for a person to read?
+"""Reports: run folders in; one HTML page, tables and figures out.
 
-Pure functions over run folders: ``run_folder`` reads one, ``collect`` gathers them to a study, ``statistics``
-compares arms, ``summary`` holds what every view shows, ``wording`` says it in plain words, ``tables`` writes Markdown
-and terminal tables, ``figures`` and ``curves`` draw with ``ink``, and ``page`` binds it all into one HTML file that
-opens without a network. Nothing here trains, evaluates or changes a run. Plotting and statistics libraries are
-imported when first used, so the command line starts fast.
+``collect`` reads run folders into ``data``; ``statistics`` compares arms; ``summary`` has the rows and the headline;
+``cycles`` has the results by cycle; ``tables``, ``figures`` and ``cycle_figures`` (drawn with ``style``) show them and
+``html`` combines them into one self-contained page. ``correlation`` and ``results_by_sample`` serve
+``gradatim score --correlate``. Runs are only read. matplotlib and scipy are imported at first use.
 """
 
 from __future__ import annotations

@@ -1,15 +1,9 @@
-"""What does one run's folder say?
+"""Readers of run folders and studies.
 
-Reads the files that a run leaves, one function per shape, into ``RunData``. A file that is not there (yet) is no
-fault; one that cannot be read, or has another shape, is named in ``notes`` and left out. It looks at one run only:
-which runs make a study is ``collect``'s matter.
-
-What do these run folders say?
-
-Reads studies (``study.json`` and ``<arm>/seed-<n>/`` below it) and single runs into ``StudyData``. It is a pure
-reader: it changes nothing, and takes no lock, so that a run still at work can be looked at. What is missing or
-cannot be read is not guessed: it becomes a note that the report shows. Only a folder that holds no run at all is
-an error. It computes no statistics.
+``read_run`` reads the files of one run into ``RunData``; ``collect`` reads studies (``study.json`` and
+``<arm>/seed-<n>/``) and single runs into ``StudyData``. The readers change nothing and take no lock, so runs in
+progress can be read. A missing file is no error; an unreadable or malformed one is skipped with a note that the
+report shows. Only a folder without any run is an error.
 """
 
 from __future__ import annotations
@@ -40,8 +34,8 @@ __all__ = ["UNREADABLE", "collect", "read_json", "read_run"]
 UNREADABLE = (DataError, OSError, *DECODE_ERRORS)
 
 
-def read_run(folder: Path, arm: str, seed: int, notes: list[str], *, lessons: bool = True) -> RunData:
-    """One run's folder; what cannot be read is named in ``notes`` and left out. ``lessons``: open tables."""
+def read_run(folder: Path, arm: str, seed: int, notes: list[str], *, examples: bool = True) -> RunData:
+    """The run in ``folder``; unreadable files are noted and skipped. ``examples``: also read example questions."""
     stages = tuple(_stages(folder, notes))
     environment = read_json(folder / "environment.json", notes)
     environment = environment if isinstance(environment, Mapping) else {}
@@ -58,21 +52,21 @@ def read_run(folder: Path, arm: str, seed: int, notes: list[str], *, lessons: bo
         tables=tables,
         stages=stages,
         complete=(folder / "finished.json").is_file(),
-        # Tables that cannot be read were told of above.
-        cycles=read_cycles(folder, lambda path: read_json(path, []), notes, lessons=lessons),
+        # Unreadable tables are already in the notes.
+        cycles=read_cycles(folder, lambda path: read_json(path, []), notes, examples=examples),
         dry=None if dry is None else str(dry),
         designs=read_designs(folder, lambda path: read_json(path, notes), names, notes),
     )
 
 
 def read_json(path: Path, notes: list[str]) -> Any:
-    """The file's content; None with a note when it cannot be read, without one when it is not there (yet)."""
+    """The content of the file; None without a file, and with a note when it is unreadable."""
     try:
         return parse_json(read_input(path))
     except FileNotFoundError:
         return None
     except (DataError, OSError, ValueError) as error:
-        notes.append(f"{_place(path)} cannot be read and is left out ({_why(error)}).")
+        notes.append(f"{_short(path)} is unreadable and is skipped ({_cause(error)}).")
         return None
 
 
@@ -82,24 +76,24 @@ def _text(path: Path, notes: list[str]) -> str:
     except FileNotFoundError:
         return ""
     except (DataError, OSError, ValueError) as error:
-        notes.append(f"{_place(path)} cannot be read and is left out ({_why(error)}).")
+        notes.append(f"{_short(path)} is unreadable and is skipped ({_cause(error)}).")
         return ""
 
 
-def _why(error: Exception) -> str:
+def _cause(error: Exception) -> str:
     match error:
         case DataError():
             return error.message
-        case OSError(strerror=str() as why):
-            return why
+        case OSError(strerror=str() as cause):
+            return cause
         case UnicodeDecodeError():
             return "not UTF-8"
     return fault_of(error)
 
 
-def _place(path: Path) -> str:
-    """The path from its arm on: where to look, without telling readers of the page about the machine."""
-    cycle = next((i for i, part in enumerate(path.parts) if part.startswith("cycle-")), len(path.parts) - 1)
+def _short(path: Path) -> str:
+    """The path from the arm folder on, without the machine's folders above it."""
+    cycle = next((i for i, name in enumerate(path.parts) if name.startswith("cycle-")), len(path.parts) - 1)
     return "/".join(path.parts[max(0, cycle - 2) :])
 
 
@@ -116,16 +110,16 @@ def _curve(path: Path, notes: list[str]) -> Iterator[Point]:
                 validation_loss=_finite(row.get("validation_loss")),
             )
         except UNREADABLE:
-            if line.strip() and number < len(lines):  # the last line of a run at work may be half written
-                notes.append(f"{_place(path)}, line {number} cannot be read and is left out.")
+            if line.strip() and number < len(lines):  # the last line of a run in progress may be incomplete
+                notes.append(f"{_short(path)}, line {number} is unreadable and is skipped.")
 
 
 def _table(path: Path, notes: list[str]) -> TableFacts:
     content = read_json(path, notes) or {}
     try:
-        more = {
+        counts = {
             "validation samples": content.get("validation_rows"),
-            "characters to learn from": content.get("characters"),
+            "training characters": content.get("characters"),
             "samples without a difficulty": (content.get("bands") or {}).get("unscored"),
         }
         return TableFacts(
@@ -136,10 +130,10 @@ def _table(path: Path, notes: list[str]) -> TableFacts:
             levels=_integers(content.get("levels")),
             bands=_bands(content.get("bands")),
             histogram=_histogram(content.get("histogram")),
-            facts={**more, **(content.get("facts") or {})},
+            facts={**counts, **(content.get("facts") or {})},
         )
     except UNREADABLE as error:
-        notes.append(f"{_place(path)} does not have the shape of a table's facts and is left out ({fault_of(error)}).")
+        notes.append(f"{_short(path)} is malformed and is skipped ({fault_of(error)}).")
         return TableFacts()
 
 
@@ -148,7 +142,7 @@ def _bands(content: Mapping[str, Any] | None) -> Bands | None:
         return None
     names = tuple(str(name) for name in content["names"])
     edges = tuple(float(edge) for edge in content.get("edges") or () if edge is not None)
-    if len(edges) == len(names) + 1:  # written with the outer edges: only the inner ones part bands
+    if len(edges) == len(names) + 1:  # stored with the outer edges; only the inner ones are thresholds
         edges = edges[1:-1]
     return Bands(names, edges, tuple(int(count) for count in content["counts"]))
 
@@ -170,7 +164,7 @@ def _stages(folder: Path, notes: list[str]) -> Iterator[StageResult]:
         try:
             yield decode_stage(content)
         except UNREADABLE as error:
-            notes.append(f"{_place(path)} does not have the shape of a result and is left out ({fault_of(error)}).")
+            notes.append(f"{_short(path)} is malformed and is skipped ({fault_of(error)}).")
 
 
 def _integers(content: Mapping[Any, Any] | None) -> dict[str, int]:
@@ -182,8 +176,8 @@ def _finite(value: Any) -> float | None:
 
 
 @dataclass
-class _Found:
-    """What the folders have said so far; arms and seeds keep the order in which they were met."""
+class _Collection:
+    """The collection of the folders read so far; arms and seeds keep their order of appearance."""
 
     title: str | None = None
     baseline: str | None = None
@@ -198,51 +192,51 @@ class _Found:
 def collect(folders: Path | str | Iterable[Path | str]) -> StudyData:
     """Read one or more study or run folders as one study.
 
-    Raises ``RunFolderError`` for a folder that holds no run, ``DataError`` when two folders are the same arm and
-    seed or name different baselines. Everything else that is wrong becomes a note in ``StudyData.notes``.
+    Raises ``RunFolderError`` for a folder without a run, ``DataError`` when two folders have the same arm and seed or
+    different baselines. All other problems become notes in ``StudyData.notes``.
     """
     paths = [Path(folders)] if isinstance(folders, Path | str) else [Path(folder) for folder in folders]
-    found = _Found()
+    collection = _Collection()
     for path in paths:
         if (path / "study.json").is_file():
-            _add_study(found, path)
+            _add_study(collection, path)
         elif _is_run(path):
-            _add_run(found, path, *_who(path, found.notes))
+            _add_run(collection, path, *_identity(path, collection.notes))
         else:
             raise RunFolderError(
-                "there is no run here",
+                "no run in this folder",
                 where=path,
                 allowed="a study (study.json) or a run (recipe.yaml or cycle-00)",
                 hint="check the path, or start one with `gradatim run` or `gradatim study`",
             )
-    if found.baseline is None and len(found.arms) > 1 and "baseline" in found.arms:
-        found.baseline = "baseline"
-        found.notes.append("No study.json names the baseline; the arm called “baseline” is taken for it.")
-    _check_same_test(found)
-    _count_restarts(found)
+    if collection.baseline is None and len(collection.arms) > 1 and "baseline" in collection.arms:
+        collection.baseline = "baseline"
+        collection.notes.append("No study.json names the baseline; the arm “baseline” is used.")
+    _check_same_test(collection)
+    _count_restarts(collection)
     return StudyData(
-        title=found.title or " and ".join(_name(path.resolve()) for path in paths) or "nothing",
-        arms=tuple(found.arms.values()),
-        seeds=tuple(sorted(found.seeds)),
-        runs=tuple(found.runs.values()),
-        baseline=found.baseline,
-        controls=tuple(found.controls),
-        restarts=found.restarts,
-        notes=tuple(found.notes),
+        title=collection.title or " and ".join(_name(path.resolve()) for path in paths) or "nothing",
+        arms=tuple(collection.arms.values()),
+        seeds=tuple(sorted(collection.seeds)),
+        runs=tuple(collection.runs.values()),
+        baseline=collection.baseline,
+        controls=tuple(collection.controls),
+        restarts=collection.restarts,
+        notes=tuple(collection.notes),
     )
 
 
-def _count_restarts(found: _Found) -> None:
-    """Of arms whose stages were not known beforehand, since a teacher wrote them: as often as a run has stages more."""
-    for arm in found.arms if found.restarts else ():
-        stages = [len(run.stages) for run in found.runs.values() if run.arm == arm]
-        if arm not in found.restarts and stages:
-            found.restarts[arm] = max(stages) - 1
+def _count_restarts(collection: _Collection) -> None:
+    """Add the restarts of arms with an LLM-designed schedule: one fewer than the stages of a run."""
+    for arm in collection.arms if collection.restarts else ():
+        stages = [len(run.stages) for run in collection.runs.values() if run.arm == arm]
+        if arm not in collection.restarts and stages:
+            collection.restarts[arm] = max(stages) - 1
 
 
-def _add_study(found: _Found, folder: Path) -> None:
+def _add_study(collection: _Collection, folder: Path) -> None:
     try:
-        study = _Study.model_validate(read_json(folder / "study.json", found.notes))
+        study = _Study.model_validate(read_json(folder / "study.json", collection.notes))
     except ValidationError as error:
         raise DataError(
             "study.json cannot be read",
@@ -250,21 +244,25 @@ def _add_study(found: _Found, folder: Path) -> None:
             given=fault_of(error),
             hint="start the same `gradatim study` again",
         ) from error
-    found.title = found.title or study.title or _name(folder.resolve())
+    collection.title = collection.title or study.title or _name(folder.resolve())
     baseline = study.baseline
-    if found.baseline and baseline and baseline != found.baseline:
-        raise DataError("these studies have different baselines", where=folder, given=baseline, allowed=found.baseline)
-    found.baseline = found.baseline or baseline
-    found.controls.update(dict.fromkeys(study.controls))
-    found.restarts.update(study.restarts)
-    for arm, changed in study.differences.items():
-        found.notes.append(f"{arm} differs from {baseline} in more than its schedule: {'; '.join(map(str, changed))}.")
-    found.seeds.update(dict.fromkeys(study.seeds))
-    for each in study.arms:
-        found.arms.setdefault(each.name, Arm(each.name, each.title or each.name))
+    if collection.baseline and baseline and baseline != collection.baseline:
+        raise DataError(
+            "these studies have different baselines", where=folder, given=baseline, allowed=collection.baseline
+        )
+    collection.baseline = collection.baseline or baseline
+    collection.controls.update(dict.fromkeys(study.controls))
+    collection.restarts.update(study.restarts)
+    for name, changed in study.differences.items():
+        collection.notes.append(
+            f"{name} differs from {baseline} in more than the schedule: {'; '.join(map(str, changed))}."
+        )
+    collection.seeds.update(dict.fromkeys(study.seeds))
+    for arm in study.arms:
+        collection.arms.setdefault(arm.name, Arm(arm.name, arm.title or arm.name))
         for seed in study.seeds:
-            if (run := folder / each.name / f"seed-{seed}").is_dir():
-                _add_run(found, run, each.name, seed)
+            if (run := folder / arm.name / f"seed-{seed}").is_dir():
+                _add_run(collection, run, arm.name, seed)
 
 
 class _StudyArm(BaseModel):
@@ -284,20 +282,20 @@ class _Study(BaseModel):
     arms: list[_StudyArm] = []
 
 
-def _add_run(found: _Found, folder: Path, arm: str, seed: int, title: str = "") -> None:
-    if (arm, seed) in found.runs:
+def _add_run(collection: _Collection, folder: Path, arm: str, seed: int, title: str = "") -> None:
+    if (arm, seed) in collection.runs:
         raise DataError(
-            f"two runs are arm {arm!r} with seed {seed}", where=folder, hint="report on one of them at a time"
+            f"two runs have arm {arm!r} and seed {seed}", where=folder, hint="report on one of them at a time"
         )
-    found.arms.setdefault(arm, Arm(arm, title or arm))
-    found.seeds.setdefault(seed)
-    first = not any(known == arm for known, _ in found.runs)  # one run of an arm gives the examples
-    run = found.runs[arm, seed] = read_run(folder, arm, seed, found.notes, lessons=first)
+    collection.arms.setdefault(arm, Arm(arm, title or arm))
+    collection.seeds.setdefault(seed)
+    first = not any(name == arm for name, _ in collection.runs)  # examples come from one run of each arm
+    run = collection.runs[arm, seed] = read_run(folder, arm, seed, collection.notes, examples=first)
     if run.dry is not None:
         cycles = 1 + max((stage.cycle for stage in run.stages), default=0)
-        done = "1 cycle" if cycles == 1 else f"{cycles} cycles"
-        found.notes.append(
-            f"{found.arms[arm].title}, seed {seed}: ended after {done}, with less than its budget: {run.dry}."
+        count = "1 cycle" if cycles == 1 else f"{cycles} cycles"
+        collection.notes.append(
+            f"{collection.arms[arm].title}, seed {seed}: ended after {count}, below its budget: {run.dry}."
         )
 
 
@@ -306,8 +304,8 @@ def _is_run(folder: Path) -> bool:
     return any((folder / sign).is_file() for sign in signs) or any(folder.glob("cycle-*"))
 
 
-def _who(folder: Path, notes: list[str]) -> tuple[str, int, str]:
-    """Arm, seed and title of a run named alone: from ``<arm>/seed-<n>`` where it is so called, and its recipe."""
+def _identity(folder: Path, notes: list[str]) -> tuple[str, int, str]:
+    """Arm, seed and title of a single run, from its path ``<arm>/seed-<n>`` and its recipe."""
     folder = folder.resolve()
     name = _name(folder)
     try:
@@ -318,24 +316,24 @@ def _who(folder: Path, notes: list[str]) -> tuple[str, int, str]:
     if match := re.fullmatch(r"seed-(\d{1,18})", folder.name):
         return _name(folder.parent), int(match[1]), title
     if seed is None:
-        notes.append(f"{name}: nothing tells the seed of this run; it is shown as 0.")
+        notes.append(f"{name}: the seed of this run is unknown and shown as 0.")
     return name, seed or 0, title
 
 
 def _name(folder: Path) -> str:
-    """The name of a folder as text; what is no UTF-8 in it is escaped."""
+    """The name of a folder as text; bytes that are not UTF-8 are escaped."""
     return folder.name.encode("utf-8", "backslashreplace").decode()
 
 
-def _check_same_test(found: _Found) -> None:
-    """Arms may be compared only on one test set; say so when the folders show that it was not one."""
-    tables = {table.test_rows for table in chain.from_iterable(run.tables for run in found.runs.values())}
+def _check_same_test(collection: _Collection) -> None:
+    """Add a note when the runs have different test sets: arms are comparable only on one."""
+    tables = {table.test_rows for table in chain.from_iterable(run.tables for run in collection.runs.values())}
     sizes = {
         evaluation.counts.get("all", {}).get("all", Counts(0, 0)).total
-        for run in found.runs.values()
+        for run in collection.runs.values()
         if run.finished and (evaluation := run.evaluation("output", "greedy"))
     }
     if len(sizes) > 1 or len(tables - {None}) > 1:
-        found.notes.append("The runs were not tested on the same number of programs: do not compare them.")
-    elif len({table.corpus for run in found.runs.values() for table in run.tables[:1]} - {None}) > 1:
-        found.notes.append("The runs have different samples, so their test sets may differ: compare them with care.")
+        collection.notes.append("The runs have test sets of different sizes and are not comparable.")
+    elif len({table.corpus for run in collection.runs.values() for table in run.tables[:1]} - {None}) > 1:
+        collection.notes.append("The runs have different samples, so their test sets may differ.")

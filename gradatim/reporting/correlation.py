@@ -1,14 +1,10 @@
-"""Do different difficulties mean the same, and do they say what a student gets wrong?
+"""Correlations between difficulty metrics, and their power to predict failure.
 
-``correlations`` compares the metric columns of a table two by two: Spearman's rank correlation over the samples that
-both can score. Where it is known which samples a student passed, each metric is also asked how well it tells failed
-from passed ones: the area under the ROC curve (AUC), the chance that of one failed and one passed sample the failed
-one is the harder (a tie counts half), with Hanley and McNeil's standard error (1982). 0.5 says nothing; less than 0.5
-means that the metric is the wrong way round for this student. Beside it stands the accuracy in each third of the
-samples, by that metric.
-
-A figure that cannot be had (under three samples, a column without differences, none passed or none failed) is None,
-never a number. Who passed is read in ``passes``; nothing here is computed from a model, and nothing is printed.
+``correlations`` computes Spearman's rank correlation of every pair of metric columns over the samples that both score.
+With per-sample results (``results_by_sample``) each metric also gets the area under the ROC curve (AUC): the
+probability that a failed sample is harder than a passed one (a tie counts half), with the standard error of Hanley and
+McNeil (1982); 0.5 is chance, less means an inverse relation. The accuracy in each third of the samples by that metric
+stands beside it. Undefined values (fewer than three samples, a constant column, none passed or none failed) are None.
 """
 
 from __future__ import annotations
@@ -45,7 +41,7 @@ if TYPE_CHECKING:
 
 
 LEAST = 3
-"""Samples below which a rank correlation is not told: two points are always in perfect order."""
+"""Minimum samples of a rank correlation: two points are always perfectly correlated."""
 
 NONE = "–"
 
@@ -54,9 +50,9 @@ THIRDS = ("easiest third", "middle", "hardest")
 
 @dataclass(frozen=True)
 class Prediction:
-    """How well a metric tells failed samples from passed ones; ``auc`` is None without both kinds.
+    """The power of a metric to separate failed from passed samples; ``auc`` is None without both kinds.
 
-    ``thirds``: (passed, all) of the easiest, the middle and the hardest third; samples of one difficulty stay together.
+    ``thirds``: (passed, total) of the easiest, middle and hardest third; samples of equal difficulty stay together.
     """
 
     auc: float | None
@@ -68,9 +64,9 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Correlations:
-    """``rho[i][j]`` is the rank correlation of metrics i and j over ``n[i][j]`` samples; ``n[i][i]`` can be scored.
+    """Rank correlations ``rho[i][j]`` of metrics i and j over ``n[i][j]`` samples; ``n[i][i]`` are scored by i.
 
-    ``predictions`` has one entry per metric when it was told which samples were passed, and is empty otherwise.
+    ``predictions`` has one entry per metric with per-sample results, and is empty without.
     """
 
     metrics: tuple[str, ...]
@@ -79,20 +75,19 @@ class Correlations:
     predictions: Mapping[str, Prediction]
 
     def data(self) -> dict[str, Any]:
-        """Plain values: {"metrics", "spearman", "n"} and, when passes were told, "predictions"."""
-        told: dict[str, Any] = {"metrics": list(self.metrics), "spearman": [list(row) for row in self.rho]}
-        told["n"] = [list(row) for row in self.n]
+        """Plain values: {"metrics", "spearman", "n"} and, with per-sample results, "predictions"."""
+        plain: dict[str, Any] = {"metrics": list(self.metrics), "spearman": [list(row) for row in self.rho]}
+        plain["n"] = [list(row) for row in self.n]
         if self.predictions:
-            told["predictions"] = {name: asdict(each) for name, each in self.predictions.items()}
-        return told
+            plain["predictions"] = {name: asdict(prediction) for name, prediction in self.predictions.items()}
+        return plain
 
 
 def correlations(table: pa.Table, metrics: Sequence[str], passed: Mapping[str, bool] | None = None) -> Correlations:
-    """Spearman's rank correlations of ``metrics``, float columns of ``table``; NaN takes no part.
+    """Spearman's rank correlations of ``metrics``, float columns of ``table``; NaN rows are excluded pairwise.
 
-    ``passed``: whether a student passed the sample with that id; samples that it does not name take no part in the
-    predictions. Raises ``DataError`` for a column that is not there or no metric, and when ``passed`` names no sample
-    of the table.
+    ``passed``: per-sample results by id; samples without one are excluded from the predictions. Raises ``DataError``
+    for a missing or non-float column, and when ``passed`` has no sample of the table.
     """
     columns = [_column(table, name) for name in metrics]
     rho: list[list[float | None]] = [[None] * len(metrics) for _ in metrics]
@@ -113,29 +108,31 @@ def _column(table: pa.Table, name: str) -> Figures:
         hint = did_you_mean(name, table.column_names)
         raise DataError(f"there is no column {name!r}", where="correlations", hint=hint)
     if not pa.types.is_floating(table.schema.field(name).type):
-        raise DataError(f"the column {name!r} is no metric", where="correlations", given=table.schema.field(name).type)
+        raise DataError(
+            f"the column {name!r} is not a metric", where="correlations", given=table.schema.field(name).type
+        )
     return np.asarray(table[name].to_numpy(), dtype=np.float64)
 
 
 def _spearman(left: Figures, right: Figures) -> tuple[float | None, int]:
     import numpy as np
 
-    known = ~(np.isnan(left) | np.isnan(right))
-    count = int(known.sum())
+    scored = ~(np.isnan(left) | np.isnan(right))
+    count = int(scored.sum())
     if count < LEAST:
         return None, count
-    one, two = (ranks(each[known]) - (count + 1) / 2 for each in (left, right))
-    scale = math.sqrt(float(one @ one) * float(two @ two))
-    return (max(-1.0, min(1.0, float(one @ two) / scale)) if scale else None), count
+    x, y = (ranks(values[scored]) - (count + 1) / 2 for values in (left, right))
+    scale = math.sqrt(float(x @ x) * float(y @ y))
+    return (max(-1.0, min(1.0, float(x @ y) / scale)) if scale else None), count
 
 
 def ranks(values: Figures) -> Figures:
-    """The place of each value in ascending order, from 1; equal ones share the mean of their places."""
+    """The ascending ranks of the values from 1; ties get their mean rank."""
     import numpy as np
 
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
     middle: Figures = np.cumsum(counts) - (counts - 1) / 2
-    return middle[place]
+    return middle[index]
 
 
 def _predictions(table: pa.Table, columns: Mapping[str, Figures], passed: Mapping[str, bool]) -> dict[str, Prediction]:
@@ -143,82 +140,82 @@ def _predictions(table: pa.Table, columns: Mapping[str, Figures], passed: Mappin
 
     verdicts = [passed.get(name) for name in table["id"].to_pylist()]
     if all(verdict is None for verdict in verdicts):
-        given = next(iter(passed), "none")
-        raise DataError("the results are about none of these samples", where="correlations", given=f"id {given}")
-    right, wrong = (np.array([verdict is kind for verdict in verdicts]) for kind in (True, False))
-    return {name: _prediction(each[wrong], each[right]) for name, each in columns.items()}
+        first = next(iter(passed), "none")
+        raise DataError("the results have none of these samples", where="correlations", given=f"id {first}")
+    correct, wrong = (np.array([verdict is kind for verdict in verdicts]) for kind in (True, False))
+    return {name: _prediction(values[wrong], values[correct]) for name, values in columns.items()}
 
 
 def _prediction(failed: Figures, passed: Figures) -> Prediction:
     import numpy as np
 
-    failed, passed = (each[~np.isnan(each)] for each in (failed, passed))
+    failed, passed = (values[~np.isnan(values)] for values in (failed, passed))
     f, p = len(failed), len(passed)
-    places = ranks(np.concatenate([failed, passed]))
-    third = np.minimum(3 * (places - 0.5) // max(f + p, 1), 2)
-    thirds = tuple((int((third[f:] == each).sum()), int((third == each).sum())) for each in range(3))
+    order = ranks(np.concatenate([failed, passed]))
+    third = np.minimum(3 * (order - 0.5) // max(f + p, 1), 2)
+    thirds = tuple((int((third[f:] == part).sum()), int((third == part).sum())) for part in range(3))
     if not f or not p:
         return Prediction(None, None, p, f, thirds)
-    auc = float(places[:f].sum() - f * (f + 1) / 2) / (f * p)
+    auc = float(order[:f].sum() - f * (f + 1) / 2) / (f * p)
     return Prediction(auc, area_error(auc, f, p), p, f, thirds)
 
 
 def area_error(auc: float, failed: int, passed: int) -> float:
-    """The standard error of an area under the ROC curve, by Hanley and McNeil (1982)."""
+    """The standard error of the area under the ROC curve by Hanley and McNeil (1982)."""
     two_failed, two_passed = auc / (2 - auc), 2 * auc * auc / (1 + auc)
     sums = (failed - 1) * (two_failed - auc * auc) + (passed - 1) * (two_passed - auc * auc)
     return math.sqrt(max((auc * (1 - auc) + sums) / (failed * passed), 0.0))
 
 
-def rows_of(found: Correlations) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Column names and rows of text: the matrix, then the number of samples, then what each metric predicts."""
-    names = ("metric", *found.metrics, "samples", *(("AUC", "± s.e.", *THIRDS) if found.predictions else ()))
+def rows_of(result: Correlations) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Column names and rows of text: the correlation matrix, the number of samples, and the predictions."""
+    names = ("metric", *result.metrics, "samples", *(("AUC", "± s.e.", *THIRDS) if result.predictions else ()))
     rows = []
-    for i, name in enumerate(found.metrics):
-        cells = [name, *map(figure, found.rho[i]), f"{found.n[i][i]:,}"]
-        if found.predictions:
-            each = found.predictions[name]
-            cells += [figure(each.auc, signed=False), figure(each.error, signed=False)]
-            cells += [f"{passed / total:.0%}" if total else NONE for passed, total in each.thirds]
+    for i, name in enumerate(result.metrics):
+        cells = [name, *map(decimal, result.rho[i]), f"{result.n[i][i]:,}"]
+        if result.predictions:
+            prediction = result.predictions[name]
+            cells += [decimal(prediction.auc, signed=False), decimal(prediction.error, signed=False)]
+            cells += [f"{passed / total:.0%}" if total else NONE for passed, total in prediction.thirds]
         rows.append(tuple(cells))
     return names, rows
 
 
-def figure(value: float | None, *, signed: bool = True) -> str:
-    """A correlation with its sign, an AUC without one, to two places; a dash where there is none."""
+def decimal(value: float | None, *, signed: bool = True) -> str:
+    """The value with two decimals and, when ``signed``, its sign; a dash for None."""
     if value is None:
         return NONE
     text = f"{value:+.2f}" if signed else f"{value:.2f}"
     return text.lstrip("+-") if signed and float(text) == 0 else text.replace("-", "−")
 
 
-def caption(found: Correlations) -> str:
-    """What the table shows, in words, with the number of passed and failed samples."""
-    said = "Spearman's rank correlation over the samples that both metrics can score."
-    if not found.predictions:
-        return said
-    first = next(iter(found.predictions.values()))
+def caption(result: Correlations) -> str:
+    """A caption of the table, with the number of passed and failed samples."""
+    text = "Spearman's rank correlation over the samples that both metrics score."
+    if not result.predictions:
+        return text
+    first = next(iter(result.predictions.values()))
     return (
-        f"{said} AUC: the chance that a failed sample is harder than a passed one, 0.50 is chance "
-        f"({first.passed:,} passed and {first.failed:,} failed under {found.metrics[0]}). Then how many were passed of "
-        "each third of the samples by that metric."
+        f"{text} AUC: probability that a failed sample is harder than a passed one; 0.50 is chance "
+        f"({first.passed:,} passed and {first.failed:,} failed scored by {result.metrics[0]}). Last columns: share "
+        "passed in each third of the samples by that metric."
     )
 
 
-def markdown(found: Correlations) -> str:
+def markdown(result: Correlations) -> str:
     """The table and its caption as Markdown that ends in a newline."""
-    names, rows = rows_of(found)
-    marks = ("---", *("---:" for _ in names[1:]))
+    names, rows = rows_of(result)
+    rule = ("---", *("---:" for _ in names[1:]))
     lines = "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (names, marks, *rows)
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (names, rule, *rows)
     )
-    return f"{lines}\n\n{caption(found)}\n"
+    return f"{lines}\n\n{caption(result)}\n"
 
 
-def html_fragment(found: Correlations) -> str:
-    """The same as a table for the report's page; names are escaped, since columns are the user's."""
-    names, rows = rows_of(found)
-    head = "".join(f'<th scope="col"{_class(place)}>{html.escape(name)}</th>' for place, name in enumerate(names))
+def html_fragment(result: Correlations) -> str:
+    """The table and its caption as HTML; names are escaped, since column names come from users."""
+    names, rows = rows_of(result)
+    head = "".join(f'<th scope="col"{_class(index)}>{html.escape(name)}</th>' for index, name in enumerate(names))
     body = "\n".join(
         f'<tr><th scope="row">{html.escape(row[0])}</th>'
         + "".join(f'<td class="n">{html.escape(cell)}</td>' for cell in row[1:])
@@ -228,24 +225,24 @@ def html_fragment(found: Correlations) -> str:
     return (
         f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>\n"
-        f'<p class="intro">{html.escape(caption(found))}</p>\n'
+        f'<p class="intro">{html.escape(caption(result))}</p>\n'
     )
 
 
-def write_correlations(found: Correlations, out: Path | str, *, title: str, passes: str = "") -> Path:
-    """Write the table to ``out``: .html, a page that opens without a network, or .md; returns the path.
+def write_correlations(result: Correlations, out: Path | str, *, title: str, passes: str = "") -> Path:
+    """Write the table to ``out``, a self-contained .html page or .md; return the path.
 
-    ``title`` says what was scored and ``passes`` who passed what. Raises ``UserError`` for another kind of file and
-    ``StorageFailed`` when the disk refuses.
+    ``title`` names the samples and ``passes`` the source of per-sample results. Raises
+    ``UserError`` for another kind of file and ``StorageFailed`` when it cannot be written.
     """
     out = Path(out)
     heading = f"{TITLE.removeprefix('# ')}{title} agree"
     if out.suffix.lower() == ".html":
-        text = _page(heading, html_fragment(found), passes)
+        text = _page(heading, html_fragment(result), passes)
     elif out.suffix.lower() == ".md":
-        text = "\n\n".join(part for part in (f"# {heading}", passes, markdown(found)) if part)
+        text = "\n\n".join(block for block in (f"# {heading}", passes, markdown(result)) if block)
     else:
-        raise UserError("a report of correlations is a page or a text", where=out, allowed=".html, .md")
+        raise UserError("a correlation report is HTML or Markdown", where=out, allowed=".html, .md")
     with replacing(out) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
     return out
@@ -256,7 +253,7 @@ def _page(heading: str, table: str, passes: str) -> str:
 
     from .style import DARK, LIGHT
 
-    light, dark = ("".join(f"--{name}: {colour};" for name, colour in each.items()) for each in (LIGHT, DARK))
+    light, dark = ("".join(f"--{name}: {colour};" for name, colour in colours.items()) for colours in (LIGHT, DARK))
     style = (files(__package__) / "report.css").read_text("utf-8")
     heading = html.escape(heading)
     return (
@@ -271,5 +268,5 @@ def _page(heading: str, table: str, passes: str) -> str:
     )
 
 
-def _class(place: int) -> str:
-    return ' class="n"' if place else ""
+def _class(column: int) -> str:
+    return ' class="n"' if column else ""

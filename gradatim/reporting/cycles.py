@@ -1,28 +1,16 @@
-"""How was each cycle of a run taught, by what its folder says?
+"""Results by cycle: counts of each cycle's data, completions and teacher usage, and LLM-designed schedules.
 
-Of a run with several cycles, the facts of each cycle's corpus (``table.json``), of the feedback after it
-(``feedback.json``) and of the attempts before it (``attempts.json``) become ``CycleFacts``: counts, and a few
-*lessons* from the tables themselves: a question, what the student wrote, and the new question that came of it. What is
-not there is left empty; what cannot be read is named in ``notes``. It adds nothing up: that is ``cycles``' matter.
-
-What did each cycle bring, and what did it take?
-
-For studies in which some run has several cycles: for each arm and cycle the accuracy after the cycle's last stage with
-its interval, how the samples were come by, what the student got wrong, and what was asked of the teacher. Counts are
-means over the seeds that got that far; a test set is never pooled over seeds. The page, Markdown and the terminal show
-these rows. It reads no files and draws nothing.
-
-Which stages did a teacher write for a run, and with what reason?
-
-Reads ``design.json`` of each cycle into ``Designed``: the stages as plain rows, the teacher's reason, and what was
-wrong with replies that could not be used. All of it is somebody else's text and is shown as text. What the student then
-made of these stages is told elsewhere on the page.
+``read_cycles`` reads ``table.json``, ``feedback.json`` and ``attempts.json`` of each cycle of a run into
+``CycleFacts``, with a few example questions from the tables. ``cycle_rows``, ``level_rows`` and ``teacher_use``
+aggregate them over the runs of an arm: counts are means over the seeds that reached the cycle; a test set is never
+pooled over seeds. ``read_designs`` reads ``design.json`` of each cycle into ``Designed``. Missing files leave fields
+empty; unreadable ones are listed in ``notes``. All texts come from models or users and are shown as text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -33,7 +21,7 @@ from ..parsing import parse_json
 from ..record import DECODE_ERRORS, fault_of
 from ..results import decode_design
 from ..stage import StageSpec
-from .data import CycleFacts, Designed, DesignedStage, Lesson, RunData, StudyData
+from .data import CycleFacts, Designed, DesignedStage, ExampleQuestion, RunData, StudyData
 from .statistics import Interval, t_interval
 from .summary import Score, Summary, score_of
 
@@ -42,59 +30,59 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GRADES",
-    "PLACES",
+    "SOURCES",
     "TEACHING",
     "ArmCycle",
     "TeacherUse",
     "cycle_rows",
     "cycle_scores",
     "designs",
-    "lessons",
+    "example_questions",
     "level_rows",
     "read_cycles",
     "read_designs",
     "teacher_use",
-    "told_runs",
 ]
 
 
 GRADES = ("easy", "middle", "hard", "unjudged")
-PLACES = ("student", "mutation", "teacher", "given", "none")
-"""Where a sample's faulty answer can come from; the last: nowhere."""
-THROWN = ("proved_right", "equal", "untold")
-"""What became of candidates: thrown away the first two, taken without proof the last."""
+SOURCES = ("student", "mutation", "teacher", "given", "none")
+"""Sources of a sample's rejected answer; ``none``: the sample has no rejected answer."""
+OUTCOMES = ("proved_right", "equal", "untold")
+"""Outcomes of candidates for rejected answers: the first two discarded, the last used without proof."""
 TEACHING = ("requests", "cached", "prompt_tokens", "completion_tokens", "cost", "failed", "unreadable")
-LESSONS = 3
-"""Lessons read from each cycle."""
+EXAMPLES = 3
+"""Example questions read from each cycle."""
 MOST_BYTES = 256 << 20
-"""Tables larger than this are not opened for the sake of a few lessons."""
+"""Larger tables are not opened for a few examples."""
 
 Read = Callable[[Path], Any]
 
 
-def read_cycles(folder: Path, read: Read, notes: list[str], *, lessons: bool) -> tuple[CycleFacts, ...]:
-    """The cycles of a run's folder, first to last; none when it has one cycle only.
+def read_cycles(folder: Path, read: Read, notes: list[str], *, examples: bool) -> tuple[CycleFacts, ...]:
+    """The cycles of a run folder in order; empty with a single cycle.
 
-    ``read`` gives a JSON file's content, None where there is none. ``lessons``: whether to open the tables.
+    ``read`` returns the content of a JSON file, None without one. ``examples``: whether to open the tables.
     """
-    places = sorted(path.parent for path in folder.glob("cycle-*/table.json"))
-    if len(places) < 2 and not (folder / "cycle-00" / "feedback.json").is_file():
+    folders = sorted(path.parent for path in folder.glob("cycle-*/table.json"))
+    if len(folders) < 2 and not (folder / "cycle-00" / "feedback.json").is_file():
         return ()
-    found = []
-    for number, place in enumerate(places):
+    cycles = []
+    for number, cycle in enumerate(folders):
         table, feedback, attempts, design = (
-            _mapping(read(place / f"{name}.json")) for name in ("table", "feedback", "attempts", "design")
+            _mapping(read(cycle / f"{name}.json")) for name in ("table", "feedback", "attempts", "design")
         )
-        failed = read(place / "design-unusable.json")
+        failed = read(cycle / "design-unusable.json")
         try:
-            made = _facts(number, table, feedback, attempts, _with_failed(design, failed))
+            facts = _facts(number, table, feedback, attempts, _with_failed(design, failed))
         except DECODE_ERRORS as error:
-            notes.append(f"{folder.name}/{place.name}: what is told of teaching is left out ({fault_of(error)}).")
-            made = CycleFacts(number)
-        following = places[number + 1] if number + 1 < len(places) else None
-        some = tuple(_lessons(number, place, following, notes)) if lessons and following is not None else ()
-        found.append(CycleFacts(**{**vars(made), "lessons": some}))
-    return tuple(found)
+            notes.append(f"{folder.name}/{cycle.name}: the data on this cycle is skipped ({fault_of(error)}).")
+            facts = CycleFacts(number)
+        following = folders[number + 1] if number + 1 < len(folders) else None
+        if examples and following is not None:
+            facts = replace(facts, examples=tuple(_examples(number, cycle, following, notes)))
+        cycles.append(facts)
+    return tuple(cycles)
 
 
 def _facts(
@@ -112,10 +100,10 @@ def _facts(
         new=source.get("new"),
         refused=_counts(source.get("refused")),
         dry=None if source.get("dry") is None else str(source["dry"]),
-        faulty={place: int(delivery[place]) for place in PLACES if delivery.get(place)},
-        thrown={cause: _counts(delivery.get(cause)) for cause in THROWN},
+        rejected={source: int(delivery[source]) for source in SOURCES if delivery.get(source)},
+        outcomes={outcome: _counts(delivery.get(outcome)) for outcome in OUTCOMES},
         grades=_counts(feedback.get("grades")),
-        levels={str(level): _counts(of) for level, of in _mapping(feedback.get("levels")).items()},
+        levels={str(level): _counts(grades) for level, grades in _mapping(feedback.get("levels")).items()},
         unjudged={
             str(name): _counts(judge.get("unjudged")) for name, judge in _mapping(feedback.get("judges")).items()
         },
@@ -123,8 +111,8 @@ def _facts(
             {
                 "designing the stages": design,
                 "questions and answers": source,
-                "faulty answers": delivery,
-                "judging attempts before": attempts,
+                "rejected answers": delivery,
+                "judging completions before": attempts,
                 "judging feedback": feedback,
             }
         ),
@@ -132,41 +120,37 @@ def _facts(
 
 
 def _with_failed(design: Mapping[str, Any], failed: Any) -> Mapping[str, Any]:
-    """What designing took, replies that nobody could use included."""
-    parts = [_mapping(_mapping(each).get("teacher")) for each in (failed if isinstance(failed, list) else ())]
-    told = _mapping(design.get("teacher"))
-    if not parts:
+    """The design with the usage of its unusable replies added."""
+    failures = [_mapping(_mapping(reply).get("teacher")) for reply in (failed if isinstance(failed, list) else ())]
+    if not failures:
         return design
-    every = [told, *parts]
-    summed: dict[str, Any] = {what: sum(_number(part.get(what)) for part in every) for what in TEACHING}
-    paid = sum(_number(_mapping(part.get("paid")).get("cost", part.get("cost"))) for part in every)
-    return {**design, "teacher": {**told, **summed, "paid": {"cost": paid}}}
+    usage = _mapping(design.get("teacher"))
+    entries = [usage, *failures]
+    totals: dict[str, Any] = {name: sum(_number(entry.get(name)) for entry in entries) for name in TEACHING}
+    paid = sum(_number(_mapping(entry.get("paid")).get("cost", entry.get("cost"))) for entry in entries)
+    return {**design, "teacher": {**usage, **totals, "paid": {"cost": paid}}}
 
 
-def _teacher(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """What the teacher was asked for in a cycle; ``paid`` is what was asked for anew, not what the cache had."""
-    found = {}
-    for name, part in parts.items():
-        told = _mapping(part.get("teacher"))
-        if told.get("requests") or told.get("failed"):
-            found[name] = {what: _number(told.get(what)) for what in TEACHING}
-            found[name]["paid"] = _number(_mapping(told.get("paid")).get("cost", told.get("cost")))
-    return found
+def _teacher(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """The teacher's usage in a cycle by purpose; ``paid`` is the cost without cached replies."""
+    purposes = {}
+    for purpose, content in facts.items():
+        usage = _mapping(content.get("teacher"))
+        if usage.get("requests") or usage.get("failed"):
+            purposes[purpose] = {name: _number(usage.get(name)) for name in TEACHING}
+            purposes[purpose]["paid"] = _number(_mapping(usage.get("paid")).get("cost", usage.get("cost")))
+    return purposes
 
 
-def _lessons(number: int, place: Path, following: Path, notes: list[str]) -> Iterator[Lesson]:
-    """A few questions of the feedback with what was written after them, the hard ones first."""
-    asked_at, new_at = place / "feedback.parquet", following / "corpus" / "train.parquet"
+def _examples(number: int, cycle: Path, following: Path, notes: list[str]) -> Iterator[ExampleQuestion]:
+    """A few questions of the feedback with the new questions derived from them, hard ones first."""
+    old, new = cycle / "feedback.parquet", following / "corpus" / "train.parquet"
     try:
-        if (
-            not asked_at.is_file()
-            or not new_at.is_file()
-            or asked_at.stat().st_size + new_at.stat().st_size > MOST_BYTES
-        ):
+        if not old.is_file() or not new.is_file() or old.stat().st_size + new.stat().st_size > MOST_BYTES:
             return
-        yield from _chosen(number, _rows(asked_at), _new_rows(new_at, following))
+        yield from _pairs(number, _rows(old), _new_rows(new, following))
     except (DataError, OSError, *DECODE_ERRORS) as error:  # pyarrow's errors are among them
-        notes.append(f"{place.parent.name}/{place.name}: no examples can be read ({type(error).__name__}).")
+        notes.append(f"{cycle.parent.name}/{cycle.name}: the examples cannot be read ({type(error).__name__}).")
 
 
 def _rows(path: Path) -> pa.Table:
@@ -177,31 +161,32 @@ def _rows(path: Path) -> pa.Table:
 
 
 def _new_rows(path: Path, cycle: Path) -> pa.Table:
-    """The samples written for that cycle: they stand behind those that were learnt before."""
+    """The new samples of that cycle, which follow those of earlier cycles."""
     import pyarrow.parquet as pq
 
-    told = _mapping(parse_json(read_input(cycle / "table.json")))
-    learnt = int(_mapping(_mapping(told.get("facts")).get("source")).get("learnt") or 0)
-    return pq.read_table(path, columns=["parent", "prompt", "answer"]).slice(learnt)
+    table = _mapping(parse_json(read_input(cycle / "table.json")))
+    old = int(_mapping(_mapping(table.get("facts")).get("source")).get("learnt") or 0)
+    return pq.read_table(path, columns=["parent", "prompt", "answer"]).slice(old)
 
 
-def _chosen(number: int, asked: pa.Table, new: pa.Table) -> Iterator[Lesson]:
+def _pairs(number: int, old: pa.Table, new: pa.Table) -> Iterator[ExampleQuestion]:
+    """One pair of a question and a new question per parent, alternating between the grades."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    parents = pa.array(new["parent"].unique().to_pylist(), asked.schema.field("id").type)
+    parents = pa.array(new["parent"].unique().to_pylist(), old.schema.field("id").type)
     first: dict[str, Mapping[str, Any]] = {}
-    for row in asked.filter(pc.is_in(asked["id"], value_set=parents)).to_pylist():
+    for row in old.filter(pc.is_in(old["id"], value_set=parents)).to_pylist():
         first.setdefault(row["id"], row)
     pairs: dict[str, list[tuple[Mapping[str, Any], Mapping[str, Any]]]] = {}
-    met: set[str] = set()
+    used: set[str] = set()
     for row in new.to_pylist():
         parent = first.get(row["parent"])
-        if parent is not None and row["parent"] not in met:
-            met.add(row["parent"])
+        if parent is not None and row["parent"] not in used:
+            used.add(row["parent"])
             pairs.setdefault(parent["grade"], []).append((parent, row))
     for parent, row in _in_turn([pairs[grade] for grade in ("hard", "easy", "middle") if grade in pairs]):
-        yield Lesson(
+        yield ExampleQuestion(
             cycle=number,
             question=parent["prompt"],
             answer=parent["answer"],
@@ -216,9 +201,9 @@ def _chosen(number: int, asked: pa.Table, new: pa.Table) -> Iterator[Lesson]:
 
 
 def _in_turn(groups: Sequence[Sequence[Any]]) -> list[Any]:
-    """The first of each group, then the second of each, so many as ``LESSONS``."""
+    """The first items of the groups, then the second ones, up to ``EXAMPLES``."""
     longest = max((len(group) for group in groups), default=0)
-    return [group[turn] for turn in range(longest) for group in groups if turn < len(group)][:LESSONS]
+    return [group[turn] for turn in range(longest) for group in groups if turn < len(group)][:EXAMPLES]
 
 
 def _mapping(content: Any) -> Mapping[str, Any]:
@@ -230,18 +215,18 @@ def _counts(content: Any) -> dict[str, int]:
 
 
 def _number(value: Any) -> float:
-    """A number as it is; of counts by cause their sum."""
+    """A number, or the sum of counts by cause."""
     if isinstance(value, Mapping):
-        return sum(_number(each) for each in value.values())
+        return sum(_number(count) for count in value.values())
     return value if isinstance(value, int | float) else 0
 
 
 @dataclass(frozen=True)
 class ArmCycle:
-    """One arm after one cycle. ``interval``: Student's over seeds, of one seed Wilson's over test items.
+    """One arm after one cycle. ``interval``: Student's t over seeds; with one seed Wilson's over test items.
 
-    ``faulty``, ``grades``, ``refused``, ``thrown`` (candidates that proved right) and ``unjudged`` (by judge and cause)
-    are means over the runs.
+    ``rejected`` (answers by source), ``grades``, ``refused``, ``discarded`` (candidates that proved correct) and
+    ``unjudged`` (by judge and cause) are means over the runs.
     """
 
     arm: str
@@ -253,8 +238,8 @@ class ArmCycle:
     rows: float | None
     new: float | None
     refused: Mapping[str, float]
-    faulty: Mapping[str, float]
-    thrown: Mapping[str, float]
+    rejected: Mapping[str, float]
+    discarded: Mapping[str, float]
     grades: Mapping[str, float]
     unjudged: Mapping[str, float]
     dry: tuple[str, ...]
@@ -262,7 +247,7 @@ class ArmCycle:
 
 @dataclass(frozen=True)
 class TeacherUse:
-    """What an arm asked of its teacher in a cycle (None: in all), for one purpose; means over the runs."""
+    """The usage of an arm's teacher in a cycle (None: the total) for one purpose; means over the runs."""
 
     title: str
     cycle: int | None
@@ -270,87 +255,87 @@ class TeacherUse:
     counts: Mapping[str, float]
 
 
-def told_runs(study: StudyData, arm: str) -> tuple[RunData, ...]:
-    """The runs of ``arm`` that are shown cycle by cycle: the finished ones, or all while there are none."""
+def _runs(study: StudyData, arm: str) -> tuple[RunData, ...]:
+    """The finished runs of ``arm``, or all of them if none is finished."""
     return study.finished(arm) or study.of(arm)
 
 
 def cycle_scores(run: RunData, suite: str, protocol: str) -> dict[int, Score]:
     """The score after the last stage of each cycle in which that stage was evaluated."""
-    found = {
-        cycle: score_of(run.seed, run.evaluation(suite, protocol, place)) for cycle, place in run.last_stages.items()
+    scores = {
+        cycle: score_of(run.seed, run.evaluation(suite, protocol, index)) for cycle, index in run.last_stages.items()
     }
-    return {cycle: score for cycle, score in found.items() if score is not None}
+    return {cycle: score for cycle, score in scores.items() if score is not None}
 
 
 def cycle_rows(study: StudyData, summary: Summary) -> tuple[ArmCycle, ...]:
-    """A row for each arm and cycle, the baseline's first; none when no run has several cycles."""
+    """A row for each arm and cycle, the baseline first; empty when no run has several cycles."""
     if not study.several_cycles:
         return ()
     rows: list[ArmCycle] = []
     for arm in [row.arm for row in summary.rows]:
-        runs = told_runs(study, arm)
+        runs = _runs(study, arm)
         scores = [cycle_scores(run, summary.suite, summary.protocol) for run in runs]
-        numbers = {number for each in scores for number in each} | {each.number for run in runs for each in run.cycles}
+        numbers = {number for row in scores for number in row} | {facts.number for run in runs for facts in run.cycles}
         rows += [
-            _row(study, arm, number, [each[number] for each in scores if number in each], _of(runs, number))
+            _row(study, arm, number, [row[number] for row in scores if number in row], _facts_of(runs, number))
             for number in sorted(numbers)
         ]
     return tuple(rows)
 
 
 def level_rows(study: StudyData, summary: Summary) -> tuple[tuple[str, int, str, Mapping[str, float]], ...]:
-    """(title, cycle, level, questions by grade) of the feedback, where questions have levels."""
-    found = []
+    """(title, cycle, level, questions by grade) of the feedback, for questions with levels."""
+    rows = []
     for arm in [row.arm for row in summary.rows]:
-        runs = told_runs(study, arm)
-        for number in sorted({each.number for run in runs for each in run.cycles}):
-            facts = _of(runs, number)
-            levels = sorted({level for each in facts for level in each.levels})
+        runs = _runs(study, arm)
+        for number in sorted({facts.number for run in runs for facts in run.cycles}):
+            facts = _facts_of(runs, number)
+            levels = sorted({level for cycle in facts for level in cycle.levels})
             if levels not in ([], ["none"]):
-                told = ((level, _means([each.levels.get(level, {}) for each in facts], GRADES)) for level in levels)
-                found += [(study.title_of(arm), number, level, grades) for level, grades in told]
-    return tuple(found)
+                means = ((level, _means([cycle.levels.get(level, {}) for cycle in facts], GRADES)) for level in levels)
+                rows += [(study.title_of(arm), number, level, grades) for level, grades in means]
+    return tuple(rows)
 
 
 def teacher_use(study: StudyData, summary: Summary) -> tuple[TeacherUse, ...]:
-    """What was asked of teachers, by cycle and purpose, and in all for each arm; none where nobody was asked."""
+    """The usage of teachers by cycle and purpose, with a total for each arm; empty without requests."""
     uses: list[TeacherUse] = []
     for arm in [row.arm for row in summary.rows]:
-        runs, title = told_runs(study, arm), study.title_of(arm)
-        own = []
-        for number in sorted({each.number for run in runs for each in run.cycles}):
-            facts = _of(runs, number)
-            for purpose in dict.fromkeys(name for each in facts for name in each.teacher):
-                counts = _means([each.teacher.get(purpose, {}) for each in facts], (*TEACHING, "paid"), keep=True)
-                own.append(TeacherUse(title, number, purpose, counts))
-        if own:
-            every = _sums([{what: _sum(run, what) for what in (*TEACHING, "paid")} for run in runs])
-            own.append(TeacherUse(title, None, "in all", {what: total / len(runs) for what, total in every.items()}))
-        uses += own
+        runs, title = _runs(study, arm), study.title_of(arm)
+        rows = []
+        for number in sorted({facts.number for run in runs for facts in run.cycles}):
+            facts = _facts_of(runs, number)
+            for purpose in dict.fromkeys(name for cycle in facts for name in cycle.teacher):
+                counts = _means([cycle.teacher.get(purpose, {}) for cycle in facts], (*TEACHING, "paid"), zeros=True)
+                rows.append(TeacherUse(title, number, purpose, counts))
+        if rows:
+            totals = _sums([{name: _sum(run, name) for name in (*TEACHING, "paid")} for run in runs])
+            rows.append(TeacherUse(title, None, "total", {name: sum_ / len(runs) for name, sum_ in totals.items()}))
+        uses += rows
     return tuple(uses)
 
 
-def lessons(study: StudyData, summary: Summary) -> tuple[tuple[str, int, tuple[Lesson, ...]], ...]:
-    """(title, seed, lessons) of one run of each arm that has some."""
-    found = []
+def example_questions(study: StudyData, summary: Summary) -> tuple[tuple[str, int, tuple[ExampleQuestion, ...]], ...]:
+    """(title, seed, examples) of one run of each arm that has examples."""
+    rows = []
     for arm in [row.arm for row in summary.rows]:
         for run in study.of(arm):
-            some = tuple(lesson for each in run.cycles for lesson in each.lessons)
-            if some:
-                found.append((study.title_of(arm), run.seed, some))
+            examples = tuple(example for facts in run.cycles for example in facts.examples)
+            if examples:
+                rows.append((study.title_of(arm), run.seed, examples))
                 break
-    return tuple(found)
+    return tuple(rows)
 
 
 def _row(study: StudyData, arm: str, number: int, scores: Sequence[Score], facts: Sequence[CycleFacts]) -> ArmCycle:
     shares = [score.share for score in scores]
     unjudged = [
-        {f"{judge}: {cause}": count for judge, causes in each.unjudged.items() for cause, count in causes.items()}
-        for each in facts
+        {f"{judge}: {cause}": count for judge, causes in run.unjudged.items() for cause, count in causes.items()}
+        for run in facts
     ]
-    rows = [each.rows for each in facts if each.rows is not None]
-    new = [each.new for each in facts if each.new is not None]
+    rows = [run.rows for run in facts if run.rows is not None]
+    new = [run.new for run in facts if run.new is not None]
     return ArmCycle(
         arm=arm,
         title=study.title_of(arm),
@@ -360,62 +345,61 @@ def _row(study: StudyData, arm: str, number: int, scores: Sequence[Score], facts
         interval=scores[0].interval if len(scores) == 1 else t_interval(shares),
         rows=fmean(rows) if rows else None,
         new=fmean(new) if new else None,
-        refused=_means([each.refused for each in facts]),
-        faulty=_means([each.faulty for each in facts], PLACES),
-        thrown=_means([each.thrown.get("proved_right", {}) for each in facts]),
-        grades=_means([each.grades for each in facts], GRADES),
+        refused=_means([run.refused for run in facts]),
+        rejected=_means([run.rejected for run in facts], SOURCES),
+        discarded=_means([run.outcomes.get("proved_right", {}) for run in facts]),
+        grades=_means([run.grades for run in facts], GRADES),
         unjudged=_means(unjudged),
-        dry=tuple(dict.fromkeys(each.dry for each in facts if each.dry)),
+        dry=tuple(dict.fromkeys(run.dry for run in facts if run.dry)),
     )
 
 
-def _of(runs: Iterable[RunData], number: int) -> list[CycleFacts]:
-    return [each for run in runs for each in run.cycles if each.number == number]
+def _facts_of(runs: Iterable[RunData], number: int) -> list[CycleFacts]:
+    return [facts for run in runs for facts in run.cycles if facts.number == number]
 
 
-def _means(found: Sequence[Mapping[str, float]], order: Sequence[str] = (), keep: bool = False) -> dict[str, float]:
-    """The mean of each count over ``found``, those of ``order`` first; zeros are left out unless ``keep``."""
-    names = dict.fromkeys([*order, *(name for each in found for name in each)])
-    means = {name: fmean(each.get(name, 0) for each in found) if found else 0.0 for name in names}
-    return {name: mean for name, mean in means.items() if mean or keep}
+def _means(counts: Sequence[Mapping[str, float]], order: Sequence[str] = (), zeros: bool = False) -> dict[str, float]:
+    """The mean of each count, the names of ``order`` first; zero means are omitted unless ``zeros``."""
+    names = dict.fromkeys([*order, *(name for row in counts for name in row)])
+    means = {name: fmean(row.get(name, 0) for row in counts) if counts else 0.0 for name in names}
+    return {name: mean for name, mean in means.items() if mean or zeros}
 
 
-def _sums(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: sum(each[name] for each in found) for name in (found[0] if found else {})}
+def _sums(counts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: sum(row[name] for row in counts) for name in (counts[0] if counts else {})}
 
 
-def _sum(run: RunData, what: str) -> float:
-    return sum(counts.get(what, 0) for each in run.cycles for counts in each.teacher.values())
+def _sum(run: RunData, name: str) -> float:
+    return sum(counts.get(name, 0) for facts in run.cycles for counts in facts.teacher.values())
 
 
 ReadDesign = Callable[[Path], Any]
 MOST_FAULTS = 30
-"""Faults of a reply that a page lists."""
+"""Errors of a reply that the page lists."""
 
 
 def read_designs(folder: Path, read: ReadDesign, names: Sequence[str], notes: list[str]) -> tuple[Designed, ...]:
-    """The designs of a run's folder, first to last; ``names`` are the bands'. What has another shape is noted."""
-    found = []
+    """The designs of a run folder in order; ``names`` are those of the bands. Malformed designs are noted."""
+    parsed = []
     for path in sorted(folder.glob("cycle-*/design.json")):
         content = read(path)
         if content is None:
             continue
         try:
-            found.append(_designed(content, int(path.parent.name.rpartition("-")[2]), names))
+            parsed.append(_designed(content, int(path.parent.name.rpartition("-")[2]), names))
         except DECODE_ERRORS as error:
-            what = f"{path.parent.name}/design.json does not have the shape of a design and is left out"
-            notes.append(f"{what} ({fault_of(error)}).")
-    return tuple(found)
+            notes.append(f"{path.parent.name}/design.json is malformed and is skipped ({fault_of(error)}).")
+    return tuple(parsed)
 
 
 def designs(study: StudyData) -> tuple[tuple[str, int, tuple[Designed, ...]], ...]:
-    """(title, seed, designs) of one run of each arm that has some."""
-    found = []
+    """(title, seed, designs) of one run of each arm that has designs."""
+    rows = []
     for arm in study.arms:
         run = next((run for run in study.of(arm.name) if run.designs), None)
         if run is not None:
-            found.append((arm.title, run.seed, run.designs))
-    return tuple(found)
+            rows.append((arm.title, run.seed, run.designs))
+    return tuple(rows)
 
 
 def _designed(content: Mapping[str, Any], cycle: int, names: Sequence[str]) -> Designed:
@@ -432,10 +416,10 @@ def _designed(content: Mapping[str, Any], cycle: int, names: Sequence[str]) -> D
 
 def _design_row(cycle: int, spec: StageSpec, tokens: int, names: Sequence[str]) -> DesignedStage:
     shares = []
-    for place, part in enumerate(spec.fractions):
-        if part:
-            name = names[place] if place < len(names) else f"band {place + 1}"
-            shares.append(f"{name} {part:.0%}" + (f" {spec.ends[place]}" if part < 1 else ""))
+    for index, fraction in enumerate(spec.fractions):
+        if fraction:
+            name = names[index] if index < len(names) else f"band {index + 1}"
+            shares.append(f"{name} {fraction:.0%}" + (f" {spec.ends[index]}" if fraction < 1 else ""))
     return DesignedStage(
         cycle, spec.name, spec.tokens / tokens, spec.tokens, ", ".join(shares), spec.order, spec.objective
     )

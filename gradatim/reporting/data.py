@@ -1,9 +1,7 @@
-"""What does a report know of a run and of a study?
+"""Frozen records of runs and studies, read from run folders by ``collect``.
 
-Frozen records, filled by ``collect`` from run folders and read by everything else here. They hold what the folders
-say and nothing computed beyond simple look-ups: percentages, intervals and tests belong to ``summary``. A run that
-has not finished is a run with fewer stages; it is shown but never compared, because half of a curriculum is not
-the curriculum.
+They hold recorded values and simple lookups; percentages, intervals and tests belong to ``summary``. An unfinished
+run has fewer stages; it is shown but never compared, since part of a curriculum is another curriculum.
 """
 
 from __future__ import annotations
@@ -20,8 +18,8 @@ __all__ = [
     "CycleFacts",
     "Designed",
     "DesignedStage",
+    "ExampleQuestion",
     "Histogram",
-    "Lesson",
     "Point",
     "RunData",
     "StudyData",
@@ -31,7 +29,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of training that the study compares; ``title`` is what readers see."""
+    """One training configuration of the study; ``title`` is shown to readers."""
 
     name: str
     title: str
@@ -39,7 +37,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Point:
-    """One row of the metrics: mean loss in nats per token after ``run_tokens`` tokens of the whole run."""
+    """One row of the metrics: mean loss in nats per token after ``run_tokens`` tokens of the run."""
 
     run_tokens: int
     cycle: int
@@ -50,7 +48,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Bands:
-    """``counts[i]`` samples lie in band ``names[i]``; ``edges`` are the inner thresholds, one fewer than bands."""
+    """``counts[i]`` samples in band ``names[i]``; ``edges`` are the inner thresholds, one fewer than bands."""
 
     names: tuple[str, ...]
     edges: tuple[float, ...]
@@ -59,7 +57,7 @@ class Bands:
 
 @dataclass(frozen=True)
 class Histogram:
-    """``counts[i]`` samples have a difficulty from ``edges[i]`` up to ``edges[i + 1]``."""
+    """A histogram: ``counts[i]`` samples have a difficulty in [``edges[i]``, ``edges[i + 1]``)."""
 
     metric: str
     edges: tuple[float, ...]
@@ -68,10 +66,10 @@ class Histogram:
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What is known of a cycle's samples; ``facts`` is a nested mapping of counts (dropped, duplicates, twins).
+    """Counts of a cycle's samples; ``facts`` is a nested mapping of counts (dropped, duplicates, twins).
 
-    ``corpus`` names the samples: equal names, equal test sets.
-    ``guessed`` test samples are right when the commonest answer of the training samples is always given.
+    ``corpus`` identifies the samples: equal identifiers, equal test sets. ``guessed``: the number of test samples that
+    the most frequent training answer solves.
     """
 
     rows: int | None = None
@@ -85,10 +83,10 @@ class TableFacts:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What the student made of a question, and the new question that the next cycle has after it.
+class ExampleQuestion:
+    """A question with the student's completion, and the new question of the next cycle derived from it.
 
-    ``verdict``, ``reason`` and ``grade`` are the judges'; ``cycle`` is the one that the student was asked in.
+    ``verdict``, ``reason`` and ``grade`` come from the judges; ``cycle`` is that of the completion.
     """
 
     cycle: int
@@ -105,12 +103,12 @@ class Lesson:
 
 @dataclass(frozen=True)
 class CycleFacts:
-    """How one cycle was taught, in counts.
+    """Counts of one cycle.
 
-    Its samples: ``rows``, ``new`` of them, ``refused`` by cause, ``dry`` (why there are fewer than wanted), ``faulty``
-    answers by where they came from (``none``: samples without one), ``thrown`` away by cause and place. What the
-    student was asked after it: questions by ``grades``, and by ``levels`` and grade; ``unjudged`` views by judge and
-    cause. ``teacher`` counts requests, tokens, cost by what they were for.
+    Samples: ``rows``, ``new`` ones, ``refused`` ones by cause, ``dry`` (the reason for fewer than requested),
+    ``rejected`` answers by source (``none``: samples without one), ``outcomes`` of candidates for them by source.
+    Questions after the cycle: by ``grades``, and by ``levels`` and grade; ``unjudged`` ones by judge and cause.
+    ``teacher``: requests, tokens and cost by purpose.
     """
 
     number: int
@@ -118,18 +116,18 @@ class CycleFacts:
     new: int | None = None
     refused: Mapping[str, int] = field(default_factory=dict)
     dry: str | None = None
-    faulty: Mapping[str, int] = field(default_factory=dict)
-    thrown: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    outcomes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     grades: Mapping[str, int] = field(default_factory=dict)
     levels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     unjudged: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     teacher: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    lessons: tuple[Lesson, ...] = ()
+    examples: tuple[ExampleQuestion, ...] = ()
 
 
 @dataclass(frozen=True)
 class DesignedStage:
-    """One stage that a teacher wrote. ``share`` is of the budget that was left; ``bands`` are in words."""
+    """One stage of a designed schedule. ``share``: of the remaining budget; ``bands``: as text."""
 
     cycle: int
     name: str
@@ -142,8 +140,8 @@ class DesignedStage:
 
 @dataclass(frozen=True)
 class Designed:
-    """What a teacher wrote before ``cycle`` for it and all after it; ``kept``: the plan as it was. ``faults`` are those
-    of a reply before, which could not be used."""
+    """The stages that a teacher wrote for ``cycle`` and all later ones; ``kept``: the plan is unchanged. ``faults``:
+    the errors of an unusable earlier reply."""
 
     cycle: int
     reason: str
@@ -154,10 +152,10 @@ class Designed:
 
 @dataclass(frozen=True)
 class RunData:
-    """One arm trained with one seed; ``stages`` are those that are done, ``complete`` says that no more will come.
+    """One arm trained with one seed; ``stages`` are the finished ones, ``complete``: no more will follow.
 
-    ``cycles`` tells how each cycle was taught, of a run that has more than one; ``dry`` why it ended before the last;
-    ``designs`` what a teacher wrote who designed the schedule.
+    ``cycles``: counts by cycle, for runs with several; ``dry``: the reason for an early end; ``designs``: the designs
+    of an LLM-designed schedule.
     """
 
     arm: str
@@ -174,34 +172,34 @@ class RunData:
 
     @property
     def last_stages(self) -> Mapping[int, int]:
-        """The place in ``stages`` of the last one of each cycle."""
-        return {stage.cycle: place for place, stage in enumerate(self.stages)}
+        """The index in ``stages`` of the last stage of each cycle."""
+        return {stage.cycle: index for index, stage in enumerate(self.stages)}
 
     @property
     def finished(self) -> bool:
-        """The run says that it is complete, and its results can be read."""
+        """Whether the run is complete and its results are readable."""
         return self.complete and bool(self.stages)
 
     @property
     def tokens(self) -> int:
-        """Tokens that received a gradient in the stages that are done."""
+        """Loss tokens of the finished stages."""
         return sum(stage.fitted.tokens for stage in self.stages)
 
     def evaluation(self, suite: str, protocol: str, stage: int = -1) -> SuiteResult | None:
-        """What ``suite`` found after ``stage`` (the last by default), or None when it was not asked."""
+        """The result of ``suite`` after ``stage`` (default: the last one), None without a result."""
         if not self.stages:
             return None
-        for found in self.stages[stage].evaluations:
-            if (found.suite, found.protocol) == (suite, protocol):
-                return found
+        for result in self.stages[stage].evaluations:
+            if (result.suite, result.protocol) == (suite, protocol):
+                return result
         return None
 
 
 @dataclass(frozen=True)
 class StudyData:
-    """Arms × seeds. ``baseline`` is None when there is nothing to compare with; ``notes`` are for the reader.
+    """Arms × seeds. ``baseline`` is None without a reference; ``notes`` are warnings for the reader.
 
-    ``restarts``: how often each arm's optimizer and learning rate begin anew, where that is known.
+    ``restarts``: the number of optimizer and learning-rate restarts of each arm, where known.
     """
 
     title: str
@@ -215,41 +213,41 @@ class StudyData:
 
     @property
     def several_cycles(self) -> bool:
-        """Whether some run has more than one cycle."""
+        """Whether any run has more than one cycle."""
         return any(run.cycles for run in self.runs)
 
     def of(self, arm: str) -> tuple[RunData, ...]:
-        """The runs of ``arm``, by seed."""
+        """The runs of ``arm`` in the order of seeds."""
         return tuple(sorted((run for run in self.runs if run.arm == arm), key=lambda run: run.seed))
 
     def finished(self, arm: str) -> tuple[RunData, ...]:
-        """The runs of ``arm`` that may be compared."""
+        """The finished runs of ``arm``, which may be compared."""
         return tuple(run for run in self.of(arm) if run.finished)
 
     def title_of(self, arm: str) -> str:
-        """What readers call ``arm``."""
-        return next((known.title for known in self.arms if known.name == arm), arm)
+        """The title of ``arm``."""
+        return next((entry.title for entry in self.arms if entry.name == arm), arm)
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Runs that are asked for and not finished, each in words."""
-        found = {(run.arm, run.seed): run for run in self.runs}
+        """A line for each planned run that is not finished."""
+        runs = {(run.arm, run.seed): run for run in self.runs}
         lines = []
         for arm in self.arms:
             for seed in self.seeds:
-                run = found.get((arm.name, seed))
+                run = runs.get((arm.name, seed))
                 if run is None:
                     lines.append(f"{arm.title}, seed {seed}: not started")
                 elif not run.finished:
                     stages = "1 stage" if len(run.stages) == 1 else f"{len(run.stages)} stages"
-                    lines.append(f"{arm.title}, seed {seed}: {stages} done so far")
+                    lines.append(f"{arm.title}, seed {seed}: {stages} finished")
         return tuple(lines)
 
     def evaluations(self) -> Sequence[tuple[str, str]]:
-        """Each (suite, protocol) that some finished run was asked, in the order met."""
-        met: dict[tuple[str, str], None] = {}
+        """The (suite, protocol) pairs of the finished runs, in order of appearance."""
+        pairs: dict[tuple[str, str], None] = {}
         for run in self.runs:
             if run.finished:
-                for found in run.stages[-1].evaluations:
-                    met.setdefault((found.suite, found.protocol))
-        return tuple(met)
+                for result in run.stages[-1].evaluations:
+                    pairs.setdefault((result.suite, result.protocol))
+        return tuple(pairs)

@@ -1,22 +1,10 @@
-"""What did a schedule choose over the run's tokens, and how did the student do on each band meanwhile?
+"""Figures of a study: differences, accuracy by group, training curves, stage composition, difficulty histogram.
 
-For runs of many stages, where a bar for each says too little, and for schedules that look at what the student can do:
-the share of each band over the tokens of one run, and where it was measured after each stage the validation loss and
-the share of right answers by band. Choices differ from seed to seed, so one run of each arm is shown, never a mean.
-Returns SVG text, or None when the study has nothing for it. Runs of few stages are ``figures.composition``'s.
-
-How did the arms learn, token by token and stage by stage?
-
-The figures whose horizontal axis is the tokens learnt: validation loss of all arms, training loss arm by arm with
-the stages parted, accuracy after each stage. Each returns SVG text, or None when the study has nothing for it. Runs
-that are still at work are drawn as far as they got; a mean over seeds ends where the first of them ends.
-
-What do the results look like, apart from the curves?
-
-Each function draws one figure from ``StudyData`` and returns SVG text, or None when the study has nothing for it
-(no bands, no baseline, …). Arms keep their colour and marker in every figure. Intervals are never pooled over seeds:
-under five seeds each run is a dot with Wilson's interval over its test items; from five on a dot is the mean, with
-Student's interval over seeds. Nothing is computed here that ``summary`` has not; captions are the page's.
+Each function returns SVG text, or None without data. An arm keeps its colour and marker in all figures. Intervals are
+never pooled over seeds: with fewer than five seeds each run is a dot with its Wilson interval over test items,
+otherwise the dot is the mean with Student's t interval over seeds. Runs in progress are drawn as far as they are; a
+mean over seeds ends with the shortest run. ``schedule_shares`` shows one run of each arm, since adaptive schedules
+choose differently per seed. Values come from ``summary``; captions are in the page template.
 """
 
 from __future__ import annotations
@@ -57,151 +45,149 @@ __all__ = [
     "after_stages",
     "by_group",
     "composition",
-    "course",
     "differences",
     "dots",
-    "followed",
     "histogram",
     "learning_curves",
     "marks",
+    "schedule_shares",
     "shares_of",
     "validation_curves",
 ]
 
 
 MANY = 6
-"""Stages of a run from which on bars would fill the page."""
+"""Stages of a run above which ``schedule_shares`` replaces the bars of ``composition``."""
 
 
-def followed(study: StudyData) -> tuple[tuple[str, RunData], ...]:
-    """(title, run) of the arms that are shown here: many stages, or progress by band."""
-    found = []
+def _scheduled_arms(study: StudyData) -> tuple[tuple[str, RunData], ...]:
+    """(title, run) of the arms of ``schedule_shares``: many stages, or progress by band."""
+    arms = []
     for arm in study.arms:
         run = next((run for run in study.of(arm.name) if any(stage.composition for stage in run.stages)), None)
         if run is not None and (len(run.stages) > MANY or any(stage.progress for stage in run.stages)):
-            found.append((arm.title, run))
-    return tuple(found)
+            arms.append((arm.title, run))
+    return tuple(arms)
 
 
 def shares_of(stage: StageResult, names: Sequence[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The share of each band at the start and at the end of a stage: of its tokens where its mixture says so, else of
-    the samples it draws on."""
+    """The share of each band at the start and end of a stage: of the tokens of a mixture, else of the samples."""
     if stage.spec.mixture is not None and len(stage.spec.fractions) == len(names):
         return stage.spec.mixture
     total = sum(stage.composition.values()) or 1
-    held = tuple(stage.composition.get(name, 0) / total for name in names)
-    return held, held
+    shares = tuple(stage.composition.get(name, 0) / total for name in names)
+    return shares, shares
 
 
-def course(study: StudyData) -> str | None:
-    """A row for each arm that is ``followed``: shares of the bands, then the student's progress where it is known."""
-    shown = followed(study)
-    if not shown:
+def schedule_shares(study: StudyData) -> str | None:
+    """A row for each arm: shares of the bands over tokens, then loss and accuracy by band where measured."""
+    arms = _scheduled_arms(study)
+    if not arms:
         return None
-    names = _bands(study, shown)
+    names = _bands(study, arms)
     colours = band_colours(names)
-    measured = any(stage.progress for _, run in shown for stage in run.stages)
+    measured = any(stage.progress for _, run in arms for stage in run.stages)
     columns = 3 if measured else 1
-    height = 0.85 + 2.35 * len(shown)
+    height = 0.85 + 2.35 * len(arms)
     with canvas(WIDTH, height) as figure:
-        grid = figure.subplots(len(shown), columns, squeeze=False)
-        for (title, run), line in zip(shown, grid, strict=True):
-            _areas(line[0], run, names, colours)
-            line[0].set_title(f"{title}, seed {run.seed}", loc="left", fontsize=10, color=LIGHT["ink"])
+        grid = figure.subplots(len(arms), columns, squeeze=False)
+        for (title, run), row in zip(arms, grid, strict=True):
+            _areas(row[0], run, names, colours)
+            row[0].set_title(f"{title}, seed {run.seed}", loc="left", fontsize=10, color=LIGHT["ink"])
             if measured:
-                _lines(line[1], run, names, colours, "loss", "validation loss")
-                _lines(line[2], run, names, colours, "right", "answers right")
+                _lines(row[1], run, names, colours, "loss", "validation loss")
+                _lines(row[2], run, names, colours, "right", "accuracy")
         for axes in grid[-1]:
-            axes.set_xlabel("tokens learnt")
+            axes.set_xlabel("training tokens")
         handles, labels = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=min(6, len(names)), labelcolor=LIGHT["ink"])
-        return svg(figure, "course")
+        return svg(figure, "schedule")
 
 
-def _bands(study: StudyData, shown: Sequence[tuple[str, RunData]]) -> list[str]:
+def _bands(study: StudyData, arms: Sequence[tuple[str, RunData]]) -> list[str]:
     """The bands, easiest first."""
-    known = next((table.bands.names for run in study.runs for table in run.tables if table.bands), ())
-    met = dict.fromkeys(name for _, run in shown for stage in run.stages for name in stage.composition)
-    return sorted(met, key=lambda name: known.index(name) if name in known else len(known))
+    order = next((table.bands.names for run in study.runs for table in run.tables if table.bands), ())
+    names = dict.fromkeys(name for _, run in arms for stage in run.stages for name in stage.composition)
+    return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
 
 
-def _places(run: RunData) -> list[int]:
-    """Tokens at the start of each stage, and at the end of the last."""
-    places = [0]
+def _boundaries(run: RunData) -> list[int]:
+    """Tokens at the start of each stage and at the end of the last."""
+    tokens = [0]
     for stage in run.stages:
-        places.append(places[-1] + stage.fitted.tokens)
-    return places
+        tokens.append(tokens[-1] + stage.fitted.tokens)
+    return tokens
 
 
 def _areas(axes: Axes, run: RunData, names: Sequence[str], colours: Mapping[str, str]) -> None:
-    """The bands' shares, one above the other, with a gap between stages and a line between cycles."""
-    places = _places(run)
-    gap = 0.0015 * places[-1]
-    for place, (stage, (low, high)) in enumerate(zip(run.stages, pairwise(places), strict=True)):
+    """The stacked shares of the bands, with a gap between stages and a line between cycles."""
+    boundaries = _boundaries(run)
+    gap = 0.0015 * boundaries[-1]
+    for index, (stage, (low, high)) in enumerate(zip(run.stages, pairwise(boundaries), strict=True)):
         below = [0.0, 0.0]
         for name, start, end in zip(names, *shares_of(stage, names), strict=True):
             above = [below[0] + 100 * start, below[1] + 100 * end]
             if above != below:
                 axes.fill_between([low + gap, high - gap], below, above, color=colours[name], linewidth=0)
             below = above
-        if place and stage.cycle != run.stages[place - 1].cycle:
+        if index and stage.cycle != run.stages[index - 1].cycle:
             axes.axvline(low, color=LIGHT["ink"], linewidth=1.2)
     for name in names:
         axes.fill_between([], [], color=colours[name], label=name, linewidth=0)
-    axes.set(xlim=(0, places[-1]), ylim=(0, 100), ylabel="share of the stage")
+    axes.set(xlim=(0, boundaries[-1]), ylim=(0, 100), ylabel="share of the stage")
     percent_axis(axes)
     token_axis(axes)
     dress(axes)
 
 
-def _lines(axes: Axes, run: RunData, names: Sequence[str], colours: Mapping[str, str], what: str, title: str) -> None:
-    """How the student does on each band after each stage; marks differ too, as the easiest band's colour is pale."""
-    ends = _places(run)[1:]
-    scale = 100 if what == "right" else 1
+def _lines(axes: Axes, run: RunData, names: Sequence[str], colours: Mapping[str, str], value: str, title: str) -> None:
+    """Loss or accuracy by band after each stage; markers differ too, as the colour of the easiest band is pale."""
+    ends = _boundaries(run)[1:]
+    scale = 100 if value == "right" else 1
     for name, marker in zip(names, itertools.cycle(MARKERS), strict=False):
-        told = [
+        series = [
             (end, stage.progress[name]) for end, stage in zip(ends, run.stages, strict=True) if name in stage.progress
         ]
         axes.plot(
-            [end for end, _ in told], [scale * getattr(each, what) for _, each in told],
+            [end for end, _ in series], [scale * getattr(progress, value) for _, progress in series],
             color=colours[name], linewidth=1.6, marker=marker, markersize=4.5, markeredgecolor=LIGHT["muted"],
             markeredgewidth=0.6, clip_on=False,
         )  # fmt: skip
     axes.set_title(title, loc="left", fontsize=9.5, color=LIGHT["muted"])
     axes.set_xlim(0, ends[-1])
-    if what == "right":
+    if value == "right":
         percent_axis(axes)
     token_axis(axes)
     dress(axes)
 
 
 def validation_curves(study: StudyData) -> str | None:
-    """Validation loss over the run's tokens, all arms in one picture: the mean over seeds, each seed thin."""
+    """Validation loss over training tokens of all arms: mean over seeds, and individual seeds as thin lines."""
     curves = {arm.name: [_curve(run, "validation_loss") for run in study.of(arm.name)] for arm in study.arms}
-    curves = {arm: [curve for curve in found if len(curve[0])] for arm, found in curves.items()}
+    curves = {arm: [curve for curve in seeds if len(curve[0])] for arm, seeds in curves.items()}
     if not any(curves.values()):
         return None
     look = styles([arm.name for arm in study.arms], study.baseline)
     with canvas(WIDTH, 3.9) as figure:
         axes = figure.add_subplot()
-        for arm, found in curves.items():
-            for tokens, losses in found:
+        for arm, seeds in curves.items():
+            for tokens, losses in seeds:
                 axes.plot(tokens, losses, color=look[arm].colour, linewidth=0.8, alpha=0.3)
-            if found:
-                places, means = _mean_curve(found)
+            if seeds:
+                mean_tokens, means = _mean_curve(seeds)
                 axes.plot(
-                    places, means, color=look[arm].colour, marker=look[arm].marker, markersize=4.5, linewidth=2,
-                    markevery=max(1, len(places) // 12), label=study.title_of(arm),
+                    mean_tokens, means, color=look[arm].colour, marker=look[arm].marker, markersize=4.5, linewidth=2,
+                    markevery=max(1, len(mean_tokens) // 12), label=study.title_of(arm),
                 )  # fmt: skip
         _loss_axes(axes)
-        axes.set_xlabel("tokens learnt")
+        axes.set_xlabel("training tokens")
         axes.set_ylabel("validation loss (nats per token)")
         legend(axes, len(study.arms))
         return svg(figure, "validation")
 
 
 def learning_curves(study: StudyData) -> str | None:
-    """One panel per arm: training loss of each seed, validation loss on top, stages parted and named."""
+    """One panel per arm: training loss of each seed, validation loss, and the boundaries of named stages."""
     arms = [arm for arm in study.arms if any(len(_curve(run, "loss")[0]) for run in study.of(arm.name))]
     if not arms:
         return None
@@ -219,26 +205,26 @@ def learning_curves(study: StudyData) -> str | None:
                 axes.plot(*_curve(run, "loss"), color=look[arm.name].colour, linewidth=0.9, alpha=0.45)
                 axes.plot(*_curve(run, "validation_loss"), color=LIGHT["ink"], linewidth=1.2, linestyle=(0, (4, 2)))
             axes.set_title(arm.title, loc="left", fontsize=10.5, color=look[arm.name].colour, pad=18)
-            _part_stages(axes, study.of(arm.name), letters=120 // columns)
+            _mark_stages(axes, study.of(arm.name), letters=120 // columns)
         for axes in grid.flat[: len(arms)]:
             _loss_axes(axes)
-        figure.text(0.53, 0.1 / height, "tokens learnt", ha="center", color=LIGHT["muted"])
+        figure.text(0.53, 0.1 / height, "training tokens", ha="center", color=LIGHT["muted"])
         figure.text(0.005, 0.5, "loss (nats per token)", va="center", rotation=90, color=LIGHT["muted"])
         return svg(figure, "curves")
 
 
 def after_stages(study: StudyData, summary: Summary) -> str | None:
-    """Accuracy after each stage: the mean over seeds, each seed as a small dot."""
-    found = {
+    """Accuracy after each stage: mean over seeds, and individual seeds as small dots."""
+    scores_by_arm = {
         arm.name: [stage_scores(run, summary.suite, summary.protocol) for run in study.of(arm.name)]
         for arm in study.arms
     }
-    if not any(scores for runs in found.values() for scores in runs):
+    if not any(scores for runs in scores_by_arm.values() for scores in runs):
         return None
     look = styles([arm.name for arm in study.arms], study.baseline)
     with canvas(WIDTH, 3.9) as figure:
         axes = figure.add_subplot()
-        for arm, runs in found.items():
+        for arm, runs in scores_by_arm.items():
             steps = [[stage for scores in runs for stage in scores[index : index + 1]] for index in range(
                 max((len(scores) for scores in runs), default=0))]  # fmt: skip
             tokens = [fmean(token for token, _ in step) for step in steps]
@@ -251,7 +237,7 @@ def after_stages(study: StudyData, summary: Summary) -> str | None:
                     tokens, shares, color=look[arm].colour, marker=look[arm].marker, markersize=7, linewidth=1.8,
                     label=study.title_of(arm),
                 )  # fmt: skip
-        axes.set(xlim=(0, None), xlabel="tokens learnt at the end of the stage", ylabel="test programs right")
+        axes.set(xlim=(0, None), xlabel="training tokens at the end of the stage", ylabel="accuracy")
         token_axis(axes)
         percent_axis(axes)
         dress(axes)
@@ -259,33 +245,33 @@ def after_stages(study: StudyData, summary: Summary) -> str | None:
         return svg(figure, "stages")
 
 
-def _curve(run: RunData, what: str) -> tuple[list[int], list[float]]:
-    rows = [(point.run_tokens, getattr(point, what)) for point in run.curve if getattr(point, what) is not None]
+def _curve(run: RunData, name: str) -> tuple[list[int], list[float]]:
+    rows = [(point.run_tokens, getattr(point, name)) for point in run.curve if getattr(point, name) is not None]
     return [tokens for tokens, _ in rows], [loss for _, loss in rows]
 
 
 def _mean_curve(curves: Sequence[tuple[list[int], list[float]]]) -> tuple[list[float], list[float]]:
-    """The mean over seeds, row by row: seeds log at the same steps, whose tokens differ by parts of a batch."""
-    places = [fmean(row) for row in zip(*(tokens for tokens, _ in curves), strict=False)]
-    return places, [fmean(row) for row in zip(*(losses for _, losses in curves), strict=False)]
+    """The mean over seeds by row: seeds log at the same steps, with slightly different token counts."""
+    mean_tokens = [fmean(row) for row in zip(*(tokens for tokens, _ in curves), strict=False)]
+    return mean_tokens, [fmean(row) for row in zip(*(losses for _, losses in curves), strict=False)]
 
 
-def _part_stages(axes: Axes, runs: Sequence[RunData], letters: int) -> None:
-    """A line where each stage ends and above it the name, or the number where only that fits.
+def _mark_stages(axes: Axes, runs: Sequence[RunData], letters: int) -> None:
+    """A line at each stage boundary, with the stage's name above, or its number if the name does not fit.
 
-    Of several cycles the cycles are named, and a drawn-through line parts them. Taken from the run that got furthest;
-    ``letters`` is how many fit across the whole panel.
+    With several cycles the cycles are named and separated by solid lines. The stages are those of the most advanced
+    run; ``letters`` is the number of characters across the panel.
     """
     run = max(runs, key=lambda run: (len(run.stages), len(run.curve)))
     budgets = [(stage.spec.name, stage.fitted.tokens, stage.cycle) for stage in run.stages]
     if len(run.last_stages) > 1:
-        _part_cycles(axes, budgets, letters)
+        _mark_cycles(axes, budgets, letters)
         return
-    start, whole = 0, sum(tokens for _, tokens, _ in budgets) or 1
+    start, total = 0, sum(tokens for _, tokens, _ in budgets) or 1
     for index, (name, tokens, _) in enumerate(budgets):
         if index:
             axes.axvline(start, color=LIGHT["muted"], linewidth=0.9, linestyle=(0, (2, 2)))
-        label = name if len(name) <= letters * tokens / whole else str(index + 1)
+        label = name if len(name) <= letters * tokens / total else str(index + 1)
         axes.text(
             start + tokens / 2, 1.03, label, transform=axes.get_xaxis_transform(),
             ha="center", va="bottom", fontsize=8, color=LIGHT["muted"],
@@ -293,14 +279,17 @@ def _part_stages(axes: Axes, runs: Sequence[RunData], letters: int) -> None:
         start += tokens
 
 
-def _part_cycles(axes: Axes, budgets: Sequence[tuple[str, int, int]], letters: int) -> None:
-    """Dotted lines between stages, drawn-through ones between cycles, whose names (or numbers) stand above."""
+def _mark_cycles(axes: Axes, budgets: Sequence[tuple[str, int, int]], letters: int) -> None:
+    """Dotted lines between stages, solid lines between cycles, with the cycles' names or numbers above."""
     end, starts, ends = 0, dict[int, int](), dict[int, int]()
     for _, tokens, cycle in budgets:
         if end:
-            inside = cycle in starts
+            same_cycle = cycle in starts
             axes.axvline(
-                end, color=LIGHT["muted" if inside else "ink"], linewidth=0.9, linestyle=(0, (2, 2)) if inside else "-"
+                end,
+                color=LIGHT["muted" if same_cycle else "ink"],
+                linewidth=0.9,
+                linestyle=(0, (2, 2)) if same_cycle else "-",
             )
         starts.setdefault(cycle, end)
         end += tokens
@@ -314,7 +303,7 @@ def _part_cycles(axes: Axes, budgets: Sequence[tuple[str, int, int]], letters: i
 
 
 def _loss_axes(axes: Axes) -> None:
-    """A logarithmic loss over tokens; ticks once both are known."""
+    """A logarithmic loss axis over tokens, with ticks for its final limits."""
     axes.set_yscale("log")
     axes.set_xlim(left=0)
     axes.set_yticks([], minor=True)
@@ -325,72 +314,76 @@ def _loss_axes(axes: Axes) -> None:
 
 
 def _loss_ticks(low: float, high: float) -> list[float]:
-    """Round numbers from ``low`` to ``high``, as many as can be told apart on a logarithmic axis."""
+    """Round numbers from ``low`` to ``high``, at most about eight."""
     ticks: list[float] = []
     for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), np.arange(1, 10, 0.5), np.arange(1, 10, 0.1)):
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        found = [round(float(digit) * 10.0**power, 6) for power in powers for digit in digits]
-        found = [tick for tick in found if low <= tick <= high]
-        if len(found) > 8 and len(ticks) > 1:
+        numbers = [round(float(digit) * 10.0**power, 6) for power in powers for digit in digits]
+        numbers = [number for number in numbers if low <= number <= high]
+        if len(numbers) > 8 and len(ticks) > 1:
             break
-        ticks = found
+        ticks = numbers
     return ticks
 
 
 def differences(study: StudyData, summary: Summary) -> str | None:
-    """The difference of each arm to the baseline: a dot per seed, the mean and its interval, in points."""
+    """The difference of each arm to the baseline in points: a dot per seed, the mean and its interval."""
     rows = [row for row in summary.rows if row.difference and row.difference.mean is not None]
     if not rows:
         return None
     look = styles([arm.name for arm in study.arms], study.baseline)
-    seen = [100 * value for row in rows for value in row.difference.differences] + [0.0]  # type: ignore[union-attr]
-    left, right = _limits(seen, [row.difference.interval for row in rows if row.difference])
+    values = [100 * value for row in rows for value in row.difference.differences] + [0.0]  # type: ignore[union-attr]
+    left, right = _limits(values, [row.difference.interval for row in rows if row.difference])
     with canvas(WIDTH, 0.9 + 0.5 * len(rows)) as figure:
         axes = figure.add_subplot()
-        for place, row in enumerate(rows):
-            found, style = row.difference, look[row.arm]
-            if found is None or found.mean is None:
+        for height, row in enumerate(rows):
+            difference, style = row.difference, look[row.arm]
+            if difference is None or difference.mean is None:
                 continue
-            if found.interval:
-                low, high = 100 * found.interval.low, 100 * found.interval.high
-                axes.hlines(place, max(low, left), min(high, right), color=style.colour, linewidth=2.5, alpha=0.55)
+            if difference.interval:
+                low, high = 100 * difference.interval.low, 100 * difference.interval.high
+                axes.hlines(height, max(low, left), min(high, right), color=style.colour, linewidth=2.5, alpha=0.55)
                 inset = 0.008 * (right - left)
                 for end, mark, cut in ((left + inset, "<", low < left), (right - inset, ">", high > right)):
-                    if cut:  # the interval goes on beyond the drawing
-                        axes.plot(end, place, mark, color=style.colour, markersize=7, clip_on=False)
-            values = [100 * value for value in found.differences]
-            axes.plot(values, [place] * len(values), "o", color=style.colour, markersize=4.5, alpha=0.45)
-            axes.plot(100 * found.mean, place, style.marker, color=style.colour, markersize=9)
+                    if cut:  # the interval extends beyond the axis
+                        axes.plot(end, height, mark, color=style.colour, markersize=7, clip_on=False)
+            seeds = [100 * value for value in difference.differences]
+            axes.plot(seeds, [height] * len(seeds), "o", color=style.colour, markersize=4.5, alpha=0.45)
+            axes.plot(100 * difference.mean, height, style.marker, color=style.colour, markersize=9)
             axes.annotate(
-                f"{points(found.mean)}", (100 * found.mean, place), (0, 9), textcoords="offset points", ha="center"
+                f"{points(difference.mean)}",
+                (100 * difference.mean, height),
+                (0, 9),
+                textcoords="offset points",
+                ha="center",
             )
         axes.axvline(0, color=LIGHT["arm-0"], linewidth=1.5)
         axes.set_yticks(range(len(rows)), [row.title for row in rows], color=LIGHT["ink"])
-        axes.set(xlim=(left, right), ylim=(len(rows) - 0.5, -0.6), xlabel="points above the baseline")
+        axes.set(xlim=(left, right), ylim=(len(rows) - 0.5, -0.6), xlabel="difference to the baseline (points)")
         dress(axes, "x")
         return svg(figure, "differences")
 
 
 def by_group(study: StudyData, summary: Summary, group: str) -> str | None:
     """Accuracy by the values of ``group`` (level, band): arms side by side, with intervals."""
-    found = group_scores(study, summary.suite, summary.protocol, group)
+    scores = group_scores(study, summary.suite, summary.protocol, group)
     values = groups(study, summary.suite, summary.protocol).get(group, ())
-    arms = [row.arm for row in summary.rows if any(found[row.arm].values())]
+    arms = [row.arm for row in summary.rows if any(scores[row.arm].values())]
     if not values or not arms:
         return None
     look = styles([arm.name for arm in study.arms], study.baseline)
     with canvas(WIDTH, 3.9) as figure:
         axes = figure.add_subplot()
         step = 0.8 / len(arms)
-        for place in range(1, len(values), 2):
-            axes.axvspan(place - 0.5, place + 0.5, color=LIGHT["grid"], alpha=0.4, linewidth=0)
+        for index in range(1, len(values), 2):
+            axes.axvspan(index - 0.5, index + 0.5, color=LIGHT["grid"], alpha=0.4, linewidth=0)
         for index, arm in enumerate(arms):
             shift = (index - (len(arms) - 1) / 2) * step
-            seen = [m for at, value in enumerate(values) for m in marks(at + shift, step, found[arm][value])]
-            dots(axes, seen, look[arm])
+            positions = [m for x, value in enumerate(values) for m in marks(x + shift, step, scores[arm][value])]
+            dots(axes, positions, look[arm])
             axes.plot([], [], look[arm].marker, color=look[arm].colour, label=study.title_of(arm))
-        axes.set_xticks(range(len(values)), [_with_size(found, value) for value in values], color=LIGHT["ink"])
-        axes.set(xlim=(-0.5, len(values) - 0.5), ylabel="test programs right", xlabel=group)
+        axes.set_xticks(range(len(values)), [_with_size(scores, value) for value in values], color=LIGHT["ink"])
+        axes.set(xlim=(-0.5, len(values) - 0.5), ylabel="accuracy", xlabel=group)
         percent_axis(axes)
         dress(axes)
         legend(axes, len(arms))
@@ -398,33 +391,33 @@ def by_group(study: StudyData, summary: Summary, group: str) -> str | None:
 
 
 def composition(study: StudyData) -> str | None:
-    """How many samples of each band every stage of every arm draws on, from the first run that tells."""
+    """Samples of each band in every stage of every arm, from the first run with data."""
     bars: list[tuple[str, str, Mapping[str, int]]] = []
     for arm in study.arms:
-        stages = next((found for run in study.of(arm.name) if (found := _stages(run))), ())
+        stages = next((rows for run in study.of(arm.name) if (rows := _stages(run))), ())
         bars += [(arm.title if not index else "", *stage) for index, stage in enumerate(stages)]
     names = list(dict.fromkeys(name for *_, samples in bars for name in samples))
     if not names:
         return None
-    known = next((table.bands.names for run in study.runs for table in run.tables if table.bands), ())
-    names.sort(key=lambda name: known.index(name) if name in known else len(known))
+    order = next((table.bands.names for run in study.runs for table in run.tables if table.bands), ())
+    names.sort(key=lambda name: order.index(name) if name in order else len(order))
     colours = band_colours(names)
-    places = np.cumsum([1.45 if title else 1.0 for title, *_ in bars])
-    with canvas(WIDTH, 0.9 + 0.29 * float(places[-1])) as figure:
+    heights = np.cumsum([1.45 if title else 1.0 for title, *_ in bars])
+    with canvas(WIDTH, 0.9 + 0.29 * float(heights[-1])) as figure:
         axes = figure.add_subplot()
-        left = np.zeros(len(bars))
+        start = np.zeros(len(bars))
         for name in names:
             widths = np.array([samples.get(name, 0) for *_, samples in bars], float)
-            axes.barh(places, widths, 0.78, left, color=colours[name], label=name)
-            left += widths
-        for place, end, (title, label, _) in zip(places, left, bars, strict=True):
-            axes.annotate(label, (end, place), (6, 0), textcoords="offset points", va="center", fontsize=8.5)
+            axes.barh(heights, widths, 0.78, start, color=colours[name], label=name)
+            start += widths
+        for height, end, (title, label, _) in zip(heights, start, bars, strict=True):
+            axes.annotate(label, (end, height), (6, 0), textcoords="offset points", va="center", fontsize=8.5)
             if title:
                 axes.annotate(
-                    title, (0, place), (-10, 0), textcoords="offset points", va="center", ha="right", fontsize=9.5
+                    title, (0, height), (-10, 0), textcoords="offset points", va="center", ha="right", fontsize=9.5
                 )
-        room = 1.45 if study.several_cycles else 1.3  # for the labels
-        axes.set(yticks=(), ylim=(places[-1] + 0.7, places[0] - 0.7), xlim=(0, room * left.max()), xlabel="samples")
+        width = 1.45 if study.several_cycles else 1.3  # for the labels
+        axes.set(yticks=(), ylim=(heights[-1] + 0.7, heights[0] - 0.7), xlim=(0, width * start.max()), xlabel="samples")
         axes.xaxis.set_major_formatter(lambda value, _: count(value))
         dress(axes, "x")
         legend(axes, len(names))
@@ -432,7 +425,7 @@ def composition(study: StudyData) -> str | None:
 
 
 def histogram(study: StudyData) -> str | None:
-    """How the difficulty of the samples is spread, and where the bands are parted."""
+    """The distribution of the samples' difficulty, with the thresholds of the bands."""
     table = next((table for run in study.runs for table in run.tables if table.histogram), None)
     if table is None or table.histogram is None:
         return None
@@ -443,8 +436,8 @@ def histogram(study: StudyData) -> str | None:
     colours = list(band_colours(bands.names).values()) if bands else [LIGHT["band-2"]]
     with canvas(WIDTH, 3.3) as figure:
         axes = figure.add_subplot()
-        of = np.searchsorted(bands.edges if bands else [], middles, side="right")
-        shades = [colours[min(index, len(colours) - 1)] for index in of]
+        bands_of = np.searchsorted(bands.edges if bands else [], middles, side="right")
+        shades = [colours[min(index, len(colours) - 1)] for index in bands_of]
         axes.bar(edges[:-1], counts, np.diff(edges) * 0.94, align="edge", color=shades)
         for edge in inner:
             axes.axvline(edge, color=LIGHT["ink"], linewidth=1.2, linestyle=(0, (4, 3)))
@@ -462,40 +455,40 @@ def histogram(study: StudyData) -> str | None:
         return svg(figure, "histogram")
 
 
-def _limits(seen: Sequence[float], intervals: Sequence[Interval | None]) -> tuple[float, float]:
-    """An axis that holds the intervals, unless they are so wide that the seeds would be lost in them."""
-    reach = 1.5 * max(max(seen) - min(seen), 0.5)
+def _limits(values: Sequence[float], intervals: Sequence[Interval | None]) -> tuple[float, float]:
+    """Axis limits that contain the intervals, unless these are much wider than the spread of the seeds."""
+    reach = 1.5 * max(max(values) - min(values), 0.5)
     ends = [100 * end for interval in intervals if interval for end in (interval.low, interval.high)]
-    low, high = max(min([*seen, *ends]), min(seen) - reach), min(max([*seen, *ends]), max(seen) + reach)
+    low, high = max(min([*values, *ends]), min(values) - reach), min(max([*values, *ends]), max(values) + reach)
     margin = max(0.08 * (high - low), 0.5)
     return low - margin, high + margin
 
 
 def marks(middle: float, step: float, scores: Sequence[Score]) -> list[tuple[float, float, Interval | None]]:
-    """(place, share, interval) of the dots of one arm at one value: a dot per run, from five seeds on one."""
+    """(x, share, interval) of the dots of one arm at one value: one per run, or one mean from five seeds on."""
     shares = [score.share for score in scores]
     if len(scores) >= ENOUGH_SEEDS:
         return [(middle, fmean(shares), t_interval(shares))]
-    places = [middle + (i - (len(scores) - 1) / 2) * step * 0.8 / len(scores) for i in range(len(scores))]
-    return list(zip(places, shares, [score.interval for score in scores], strict=True))
+    positions = [middle + (i - (len(scores) - 1) / 2) * step * 0.8 / len(scores) for i in range(len(scores))]
+    return list(zip(positions, shares, [score.interval for score in scores], strict=True))
 
 
-def dots(axes: Axes, seen: Sequence[tuple[float, float, Interval | None]], style: Style) -> None:
-    """Marks as dots with their intervals as lines."""
-    lines = [(place, 100 * max(0.0, i.low), 100 * min(1.0, i.high)) for place, _, i in seen if i]
+def dots(axes: Axes, positions: Sequence[tuple[float, float, Interval | None]], style: Style) -> None:
+    """Dots with their intervals as vertical lines."""
+    lines = [(x, 100 * max(0.0, i.low), 100 * min(1.0, i.high)) for x, _, i in positions if i]
     if lines:
         axes.vlines(*zip(*lines, strict=True), color=style.colour, linewidth=1.6, alpha=0.5)
-    places, shares = [place for place, *_ in seen], [100 * share for _, share, _ in seen]
-    axes.plot(places, shares, style.marker, color=style.colour, markersize=4.5)
+    xs, shares = [x for x, *_ in positions], [100 * share for _, share, _ in positions]
+    axes.plot(xs, shares, style.marker, color=style.colour, markersize=4.5)
 
 
-def _with_size(found: Mapping[str, Mapping[str, Sequence[Score]]], value: str) -> str:
-    totals = sorted({score.total for scores in found.values() for score in scores[value]})
+def _with_size(scores: Mapping[str, Mapping[str, Sequence[Score]]], value: str) -> str:
+    totals = sorted({score.total for groups in scores.values() for score in groups[value]})
     return f"{value}\n{' or '.join(map(count, totals))} programs"
 
 
 def _stages(run: RunData) -> tuple[tuple[str, Mapping[str, int]], ...]:
-    """(label, samples by band) of each stage that is done; none of a run whose ``course`` is drawn instead."""
+    """(label, samples by band) of each finished stage; empty for a run drawn by ``schedule_shares``."""
     if len(run.stages) > MANY:
         return ()
     several = len(run.last_stages) > 1

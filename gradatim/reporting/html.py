@@ -1,11 +1,8 @@
-"""The mark by which a page or a text is known to be a report of this package.
+"""The HTML report: one self-contained page with tables, figures and styles.
 
-How does a study become one page that opens anywhere?
-
-Binds the summary, the wording and the figures into a single HTML file: styles and drawings are inside, no script,
-nothing is fetched, and it follows the reader's light or dark setting. Everything that comes from a run folder is
-escaped: a program text is hostile input. The page says which runs are missing instead of refusing to be written.
-It computes no statistics and draws nothing itself.
+No scripts and no external resources; light or dark by the reader's setting. All text from run folders is escaped,
+since program texts are untrusted input. Missing runs are listed on the page. ``is_report`` recognises reports of this
+package by their generator tag.
 """
 
 from __future__ import annotations
@@ -21,9 +18,9 @@ from ..files import open_input, replacing
 from . import cycle_figures, figures
 from . import figures as curves
 from .collect import collect
-from .cycles import ArmCycle, cycle_rows, designs, lessons, level_rows, teacher_use
+from .cycles import ArmCycle, cycle_rows, designs, example_questions, level_rows, teacher_use
 from .data import RunData, StudyData
-from .figures import course
+from .figures import schedule_shares
 from .statistics import ENOUGH_SEEDS
 from .style import DARK, LIGHT, for_page, styles
 from .summary import (
@@ -45,31 +42,31 @@ __all__ = ["BRAND", "GENERATOR", "TITLE", "is_report", "render", "write_report"]
 
 GENERATOR = '<meta name="generator" content="Gradatim">'
 BRAND = '<p class="brand">Gradatim'
-"""What pages of former versions have."""
+"""Marker of pages of earlier versions."""
 TITLE = "# How the difficulties of "
-"""How a report of correlations in Markdown begins."""
+"""First words of a correlation report in Markdown."""
 _HEAD = 1 << 18
 
 
 def is_report(path: Path) -> bool:
-    """Whether the file ``path`` is a report that was written here."""
+    """Whether the file is a report of this package."""
     with open_input(path) as file:
         head = file.read(_HEAD).decode("utf-8", "replace")
     return GENERATOR in head or BRAND in head or head.startswith(TITLE)
 
 
 EXAMPLES = 3
-"""Predictions shown per arm, right ones and wrong ones each."""
+"""Correct and wrong predictions shown per arm, of each kind."""
 
 
 def write_report(folders: Path | str | Iterable[Path | str], out: Path | str) -> Path:
-    """Read ``folders`` and write the page to ``out`` at once or not at all; returns its path.
+    """Read ``folders`` and write the page to ``out`` atomically; return its path.
 
     Raises what ``collect`` raises, ``UserError`` for a folder as ``out``, ``StorageFailed`` when the disk refuses.
     """
     out = Path(out)
     if out.is_dir():
-        raise UserError("the report is a file, and this is a folder", where=out, hint=f"{out / 'report.html'}")
+        raise UserError("the report is a file, not a folder", where=out, hint=f"{out / 'report.html'}")
     page = render(collect(folders)).encode("utf-8", "backslashreplace")
     with replacing(out) as file:
         file.write(page)
@@ -77,7 +74,7 @@ def write_report(folders: Path | str | Iterable[Path | str], out: Path | str) ->
 
 
 def render(study: StudyData) -> str:
-    """The page for ``study`` as HTML text; the same study gives the same text."""
+    """The page for ``study`` as HTML text; deterministic."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -104,10 +101,10 @@ def render(study: StudyData) -> str:
         causes=_causes(cycles),
         by_level=level_rows(study, summary),
         teaching=teacher_use(study, summary),
-        lessons=lessons(study, summary),
+        example_questions=example_questions(study, summary),
         designs=designs(study),
         by_group=_group_tables(study, summary),
-        predictions=[found for arm in _best_first(summary) if (found := _predictions(study, summary, arm))],
+        predictions=[entry for arm in _best_first(summary) if (entry := _predictions(study, summary, arm))],
         facts=_facts(study),
         recipes=[(arm.title, run.recipe) for arm in study.arms for run in study.of(arm.name)[:1] if run.recipe],
         environment=_environment(study),
@@ -119,11 +116,11 @@ def render(study: StudyData) -> str:
 
 @dataclass(frozen=True)
 class _Predictions:
-    """Attempts of one run of an arm at programs of the test set."""
+    """Predictions of one run of an arm on test programs."""
 
     title: str
     seed: int
-    right: tuple[Mapping[str, Any], ...]
+    correct: tuple[Mapping[str, Any], ...]
     wrong: tuple[Mapping[str, Any], ...]
 
 
@@ -135,24 +132,24 @@ def _style(css: str) -> str:
 
 
 def _sizes(study: StudyData, summary: Summary) -> Iterator[tuple[str, str]]:
-    """The size of everything, so that nobody takes a demo for a result."""
+    """The sizes of data, models and budget, so that a demo is not mistaken for a result."""
     tables = [table for run in study.runs for table in run.tables]
     tests = next((s.total for row in summary.rows for s in row.scores), None)
     tokens = [run.tokens for run in study.runs if run.finished]
     seconds = sum(stage.fitted.seconds for run in study.runs for stage in run.stages)
     yield "arms × seeds", f"{len(study.arms)} × {len(study.seeds)}"
     first = next((run.tables for run in study.runs if any(table.rows for table in run.tables)), ())
-    # Of a run with cycles there are more (or others) in each.
-    yield "samples to learn from", _range([table.rows for table in first if table.rows])
+    # The number of samples varies between cycles.
+    yield "training samples", _range([table.rows for table in first if table.rows])
     if study.several_cycles:
         yield "cycles per run", _range([max(1, len(run.last_stages)) for run in study.runs])
     yield "test programs", count(tests or next((table.test_rows for table in tables if table.test_rows), None))
-    guess = next((table for table in tables if table.guessed is not None and table.test_rows), None)
-    if guess is not None:
-        share = f"{100 * (guess.guessed or 0) / (guess.test_rows or 1):.1f}\u00a0%"
-        yield "right with the commonest answer alone", share
+    majority = next((table for table in tables if table.guessed is not None and table.test_rows), None)
+    if majority is not None:
+        share = f"{100 * (majority.guessed or 0) / (majority.test_rows or 1):.1f}\u00a0%"
+        yield "majority-answer baseline", share
     yield "model parameters", _range([stage.fitted.parameters for run in study.runs for stage in run.stages])
-    yield "tokens learnt per run", _range(tokens)
+    yield "training tokens per run", _range(tokens)
     yield (
         "training time, all runs",
         f"{seconds / 60:.1f}\u00a0min" if seconds < 7200 else f"{seconds / 3600:.1f}\u00a0h",
@@ -160,7 +157,7 @@ def _sizes(study: StudyData, summary: Summary) -> Iterator[tuple[str, str]]:
 
 
 def _range(values: list[int]) -> str:
-    """One number when all are about alike (a budget ends with a whole batch), else the lowest to the highest."""
+    """One number if all are within 5 % (a budget ends with a full batch), else the range."""
     if not values:
         return count(None)
     low, high = min(values), max(values)
@@ -170,45 +167,52 @@ def _range(values: list[int]) -> str:
 
 
 def _drawings(study: StudyData, summary: Summary, cycles: tuple[ArmCycle, ...]) -> dict[str, Any]:
-    """Each figure that the study has something for, by name, ready for the page."""
+    """The figures for which the study has data, by name, ready for the page."""
     from markupsafe import Markup
 
-    drawn = {
-        "differences": (figures.differences(study, summary), "Difference of each arm to the baseline in points"),
-        "validation": (curves.validation_curves(study), "Validation loss of all arms over the tokens learnt"),
-        "curves": (curves.learning_curves(study), "Training and validation loss of each arm, stages parted"),
+    drawings = {
+        "differences": (
+            figures.differences(study, summary),
+            "Difference of each arm to the baseline in points",
+        ),
+        "validation": (curves.validation_curves(study), "Validation loss of all arms over training tokens"),
+        "curves": (curves.learning_curves(study), "Training and validation loss of each arm, with stage boundaries"),
         "level": (figures.by_group(study, summary, "level"), "Accuracy by level"),
-        "band": (figures.by_group(study, summary, "band"), "Accuracy by band of difficulty"),
+        "band": (figures.by_group(study, summary, "band"), "Accuracy by difficulty band"),
         "stages": (curves.after_stages(study, summary), "Accuracy after each stage"),
         "composition": (figures.composition(study), "Samples of each band in every stage"),
-        "course": (course(study), "Share of each band in every stage over the tokens learnt, and progress by band"),
+        "schedule": (schedule_shares(study), "Share of each band in every stage over training tokens, and progress"),
         "cycles": (cycle_figures.accuracy_by_cycle(study, cycles), "Accuracy after each cycle"),
         "feedback": (cycle_figures.feedback_by_cycle(cycles), "Questions by grade after each cycle"),
-        "faulty": (cycle_figures.faulty_by_cycle(cycles), "Where faulty answers came from in each cycle"),
-        "histogram": (figures.histogram(study), "Histogram of the samples' difficulty, with the bands"),
+        "rejected": (cycle_figures.rejected_by_cycle(cycles), "Sources of rejected answers in each cycle"),
+        "histogram": (figures.histogram(study), "Histogram of the difficulty of the samples, with the bands"),
     }
-    return {name: Markup(for_page(text, label)) for name, (text, label) in drawn.items() if text}
+    return {name: Markup(for_page(text, label)) for name, (text, label) in drawings.items() if text}
 
 
 def _causes(cycles: tuple[ArmCycle, ...]) -> list[tuple[str, int, str, str, float]]:
-    """(title, cycle, what, cause, how many): what was refused, thrown away or not judged, and why."""
-    kinds = (("new question refused", "refused"), ("faulty answer proved right", "thrown"), ("not judged", "unjudged"))
+    """(title, cycle, kind, cause, count) of refused questions, discarded answers and unjudged completions."""
+    kinds = (
+        ("new question refused", "refused"),
+        ("rejected answer proved correct", "discarded"),
+        ("completion unjudged", "unjudged"),
+    )
     return [
-        (row.title, row.cycle, said, cause, number)
+        (row.title, row.cycle, kind, cause, number)
         for row in cycles
-        for said, name in kinds
+        for kind, name in kinds
         for cause, number in getattr(row, name).items()
     ]
 
 
 def _group_tables(study: StudyData, summary: Summary) -> dict[str, Any]:
-    """``[group]`` → (values, rows of (title, mean share per value)): what the dots show, in numbers."""
+    """``[group]`` → (values, rows of (title, mean share per value)): the data of the figures."""
     tables = {}
     for group in ("level", "band"):
         values = groups(study, summary.suite, summary.protocol).get(group, ())
-        found = group_scores(study, summary.suite, summary.protocol, group)
+        scores = group_scores(study, summary.suite, summary.protocol, group)
         rows = [
-            (row.title, [_mean([score.share for score in found[row.arm][value]]) for value in values])
+            (row.title, [_mean([score.share for score in scores[row.arm][value]]) for value in values])
             for row in summary.rows
         ]
         tables[group] = (values, rows)
@@ -225,16 +229,16 @@ def _best_first(summary: Summary) -> list[str]:
 
 def _predictions(study: StudyData, summary: Summary, arm: str) -> _Predictions | None:
     for run in study.finished(arm):
-        found = run.evaluation(summary.suite, summary.protocol)
-        if found and found.examples:
-            right = [example for example in found.examples if example.get("passed")]
-            wrong = [example for example in found.examples if not example.get("passed")]
-            return _Predictions(study.title_of(arm), run.seed, tuple(right[:EXAMPLES]), tuple(wrong[:EXAMPLES]))
+        result = run.evaluation(summary.suite, summary.protocol)
+        if result and result.examples:
+            correct = [example for example in result.examples if example.get("passed")]
+            wrong = [example for example in result.examples if not example.get("passed")]
+            return _Predictions(study.title_of(arm), run.seed, tuple(correct[:EXAMPLES]), tuple(wrong[:EXAMPLES]))
     return None
 
 
 def _facts(study: StudyData) -> list[tuple[str, Any]]:
-    """What is known of the data, from the first table: all arms of a study share it."""
+    """The data statistics of the first table, which all arms of a study share."""
     table = next((table for run in study.runs for table in run.tables), None)
     if table is None:
         return []
@@ -246,15 +250,15 @@ def _facts(study: StudyData) -> list[tuple[str, Any]]:
 def _flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     """Nested mappings as lines: ``{"dropped": {"too long": 3}}`` → ``("dropped: too long", 3)``."""
     for name, value in content.items():
-        place = f"{above}: {name}" if above else str(name)
+        title = f"{above}: {name}" if above else str(name)
         if isinstance(value, Mapping):
-            yield from _flat(value, place)
+            yield from _flat(value, title)
         else:
-            yield place, value
+            yield title, value
 
 
 def _environment(study: StudyData) -> list[tuple[str, str]]:
-    """Where the runs ran; a fact that differs between runs lists each of its values."""
+    """The environment of the runs; an entry that differs between runs lists all its values."""
 
     def facts(run: RunData) -> dict[str, str]:
         return {name: str(value) for name, value in _flat(run.environment)}
@@ -263,4 +267,4 @@ def _environment(study: StudyData) -> list[tuple[str, str]]:
     for run in study.runs:
         for name, value in facts(run).items():
             values.setdefault(name, {}).setdefault(value)
-    return [(name, " / ".join(list(found)[:8])) for name, found in values.items()]
+    return [(name, " / ".join(list(texts)[:8])) for name, texts in values.items()]

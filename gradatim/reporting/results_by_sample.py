@@ -1,8 +1,7 @@
-"""Which samples did a student pass?
+"""Per-sample results: the samples that a model passed or failed.
 
-``read_passes`` reads it from a file of results, or from what a run has left: its feedback, which has a verdict on every
-attempt at a cycle's questions, or else the few examples that its last evaluation kept. No student is asked here, and
-what a difficulty has to do with it is a matter of ``correlation``.
+``read_passes`` reads them from a file, or from a run: its feedback, with a verdict on every completion, or else the
+examples that its last evaluation stored. ``correlation`` uses them to test difficulty metrics.
 """
 
 from __future__ import annotations
@@ -22,46 +21,46 @@ __all__ = ["Passes", "read_passes"]
 
 @dataclass(frozen=True)
 class Passes:
-    """Whether the sample of each id was passed; ``told`` says in words whose results these are."""
+    """Whether the model passed the sample of each id; ``description`` names the source of the results."""
 
     by_id: Mapping[str, bool]
-    told: str
+    description: str
 
 
 def read_passes(path: str | Path) -> Passes:
-    """What was passed, by a file of results (.parquet or .jsonl) or by the folder of a run.
+    """Per-sample results of a file (.parquet or .jsonl) or a run folder.
 
-    A file's columns: ``id``, and ``passed`` (true or false) or ``verdict`` (as in a run's feedback: ``passed`` or not;
-    ``unjudged`` says nothing). A sample with several rows is passed when more than half of them are. Of a run, the
-    feedback of its last cycle that has any counts, else the examples of its last stage. Raises ``DataError`` for a file
-    that cannot be read or has not those columns, a row with something else in them, and a run without results.
+    Columns of a file: ``id``, and ``passed`` (boolean) or ``verdict`` (as in a run's feedback; ``unjudged`` rows are
+    skipped). A sample with several rows is passed when more than half of them are. For a run: the feedback of the last
+    cycle that has one, else the examples of the last stage. Raises ``DataError`` for an unreadable file, missing
+    columns, invalid values, and a run without results.
     """
     path = Path(path)
     if not path.is_dir():
-        return Passes(_of_file(path), f"Passed or not as {path.name} says.")
-    asked = sorted(path.glob("cycle-*/feedback.parquet"))
-    if asked:
-        return Passes(_of_file(asked[-1]), f"Passed or not as judged after {asked[-1].parent.name} of {path.name}.")
-    found = next(_with_examples(path), None)
-    if found is None:
+        return Passes(_of_file(path), f"Results of {path.name}.")
+    feedback = sorted(path.glob("cycle-*/feedback.parquet"))
+    if feedback:
+        return Passes(_of_file(feedback[-1]), f"Verdicts after {feedback[-1].parent.name} of {path.name}.")
+    result = next(_with_examples(path), None)
+    if result is None:
         raise DataError(
-            "no run with results by sample", where=path, allowed="a run folder with feedback.parquet or evaluations"
+            "no run with per-sample results", where=path, allowed="a run folder with feedback.parquet or evaluations"
         )
-    told = f"the examples that the suite {found.suite} ({found.protocol}) kept, a few right and a few wrong ones"
     return Passes(
-        {str(each["id"]): bool(each["passed"]) for each in found.examples},
-        f"Passed or not by {told}, after the last stage of {path.name}: its shares of passed ones mean nothing.",
+        {str(example["id"]): bool(example["passed"]) for example in result.examples},
+        f"Stored examples of the suite {result.suite} ({result.protocol}) after the last stage of {path.name}: a few "
+        "correct and wrong ones, so the share passed is not an accuracy.",
     )
 
 
 def _with_examples(folder: Path) -> Iterator[SuiteResult]:
-    """The evaluations of the last stage that kept examples; the one that decides is the first."""
+    """The evaluations of the last stage with examples, the main one first."""
     notes: list[str] = []
-    stages = read_run(folder, "run", 0, notes, lessons=False).stages
+    stages = read_run(folder, "run", 0, notes, examples=False).stages
     if notes:
         raise DataError("the run's results cannot be read", where=folder, given=notes[0])
-    found = [each for each in (stages[-1].evaluations if stages else ()) if each.examples]
-    yield from sorted(found, key=lambda each: (each.suite, each.protocol) != HEADLINE)
+    results = [result for result in (stages[-1].evaluations if stages else ()) if result.examples]
+    yield from sorted(results, key=lambda result: (result.suite, result.protocol) != HEADLINE)
 
 
 def _of_file(path: Path) -> dict[str, bool]:
@@ -72,17 +71,22 @@ def _of_file(path: Path) -> dict[str, bool]:
         kind = next((name for name in ("passed", "verdict") if name in chunk.columns), None)
         if kind is None or "id" not in chunk.columns:
             allowed = "id, and passed or verdict"
-            raise DataError("these are no results", where=where, given=", ".join(chunk.columns), allowed=allowed)
+            raise DataError(
+                "a column is missing",
+                where=where,
+                given=", ".join(chunk.columns),
+                allowed=allowed,
+            )
         names, verdicts = _plain(chunk.columns["id"]), _plain(chunk.columns[kind])
         for number, name, verdict in zip(chunk.numbers, names, verdicts, strict=True):
             if verdict == "unjudged":
                 continue
             if name is None or not isinstance(verdict, bool if kind == "passed" else str):
                 given = f"{kind} {verdict!r}"
-                raise DataError("this row is no result", where=f"{where}, row {number}", given=given)
-            told = counts.setdefault(str(name), [0, 0])
-            told[0] += verdict is True or verdict == "passed"
-            told[1] += 1
+                raise DataError("invalid result", where=f"{where}, row {number}", given=given)
+            tally = counts.setdefault(str(name), [0, 0])
+            tally[0] += verdict is True or verdict == "passed"
+            tally[1] += 1
     return {name: 2 * passed > total for name, (passed, total) in counts.items()}
 
 

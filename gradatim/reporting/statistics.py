@@ -1,13 +1,12 @@
-"""Is the difference between two arms more than chance?
+"""Paired comparisons of arms over seeds: differences, t intervals, Holm correction, Wilson intervals.
 
-The unit of a study is the *seed*: arms are compared on the same seeds, data and test set, so the statistic is the
-mean of the differences paired by seed, with Student's t interval over seeds. Arms are several questions asked at
-once, so their p values are corrected by Holm's step-down method. The Wilson interval over test items answers a
-different question (how well one trained model would do on other programs of the same kind); it is given per run
-and never pooled over seeds, because that would take one lucky seed for thousands of independent trials.
+The unit of analysis is the *seed*: arms share seeds, data and test set, so the statistic is the mean difference paired
+by seed, with Student's t interval over seeds. The p values of several arms are corrected by Holm's step-down method.
+The Wilson interval over test items covers one trained model on other programs of the same kind; it is given per run
+and never pooled over seeds, which would count the items of one seed as independent trials.
 
-Everything here is pure and knows nothing of files. Accuracies are fractions in [0, 1]; so are differences.
-What cannot be computed is ``None`` with a reason in words, never a number.
+Pure functions. Accuracies and differences are fractions in [0, 1]. An undefined value is ``None`` with a reason in
+words.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ __all__ = ["ENOUGH_SEEDS", "Difference", "Interval", "compare", "holm", "paired_
 
 
 ENOUGH_SEEDS = 5
-"""Under this many seeds a study is shown but claims nothing: the t interval hangs on a guess of the spread."""
+"""With fewer seeds no difference is claimed: the t interval depends on a poor estimate of the variance."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """``low`` to ``high``, both included, made so that a share ``level`` of such intervals holds the truth."""
+    """A closed interval from ``low`` to ``high`` with coverage ``level``."""
 
     low: float
     high: float
@@ -38,12 +37,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """How an arm differs from another, paired by seed.
+    """The difference of two arms, paired by seed.
 
-    ``differences[i]`` is arm − other at ``seeds[i]``, over the seeds that both have. ``mean`` is None without a
-    common seed; ``interval`` and ``p`` (two-sided) are None when they are undefined, and ``undefined`` says why.
-    ``p_holm`` is the p value corrected over all the comparisons of its table. ``too_few`` is true under
-    ``ENOUGH_SEEDS`` seeds: whatever p says, nothing may be claimed then.
+    ``differences[i]`` is ``arm`` − ``against`` at ``seeds[i]``, over their common seeds. ``mean`` is None without a
+    common seed; ``interval`` and ``p`` (two-sided) are None when undefined, with the reason in ``undefined``.
+    ``p_holm`` is p corrected over all comparisons of the table. ``too_few`` is true below ``ENOUGH_SEEDS`` seeds:
+    no difference may be claimed then, whatever p is.
     """
 
     arm: str
@@ -61,7 +60,7 @@ class Difference:
         return len(self.seeds) < ENOUGH_SEEDS
 
     def significant(self, alpha: float = 0.05) -> bool:
-        """True when enough seeds were run and the corrected p lies under ``alpha``."""
+        """Whether there are enough seeds and the corrected p is below ``alpha``."""
         return not self.too_few and self.p_holm is not None and self.p_holm < alpha
 
 
@@ -76,17 +75,17 @@ def wilson(passed: int, total: int, level: float = 0.95) -> Interval | None:
     spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
     middle = share + z * z / (2 * total)
-    low = (middle - spread) / scale if passed else 0.0  # at the ends exactly, not up to rounding
+    low = (middle - spread) / scale if passed else 0.0  # exact at the ends, without rounding error
     high = (middle + spread) / scale if passed < total else 1.0
     return Interval(low, high, level)
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
-    """Student's t interval for the mean of ``values``; None under two values or when they do not vary."""
+    """Student's t interval for the mean of ``values``; None with fewer than two values or without variance."""
     spread = _spread(values)
     if spread is None:
         return None
-    from scipy.stats import t  # imported here: half a second that a reader without a study should not pay
+    from scipy.stats import t  # imported here: takes half a second, and single runs need no interval
 
     reach = float(t.ppf(0.5 + level / 2, len(values) - 1)) * spread / math.sqrt(len(values))
     middle = fmean(values)
@@ -96,39 +95,39 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
 def paired_difference(
     arm: str, against: str, scores: Mapping[str, Mapping[int, float]], level: float = 0.95
 ) -> Difference:
-    """``arm`` − ``against`` over the seeds that both have. ``scores[name][seed]`` is an accuracy.
+    """``arm`` − ``against`` over their common seeds. ``scores[name][seed]`` is an accuracy.
 
-    One seed gives a difference but no interval; two or more give Student's t interval and two-sided p. Differences
-    that are all alike leave both undefined: p would be 0 or 0/0, and neither is evidence.
+    One seed gives a difference without an interval; two or more give Student's t interval and a two-sided p.
+    Identical differences leave both undefined: p would be 0 or 0/0, and neither is evidence.
     """
-    ours, theirs = scores.get(arm, {}), scores.get(against, {})
-    seeds = tuple(sorted(ours.keys() & theirs.keys()))
-    values = tuple(ours[seed] - theirs[seed] for seed in seeds)
-    found = Difference(arm, against, seeds, values, mean=fmean(values) if values else None)
+    first, second = scores.get(arm, {}), scores.get(against, {})
+    seeds = tuple(sorted(first.keys() & second.keys()))
+    values = tuple(first[seed] - second[seed] for seed in seeds)
+    difference = Difference(arm, against, seeds, values, mean=fmean(values) if values else None)
     if not values:
-        return replace(found, undefined="no seed is finished in both")
+        return replace(difference, undefined="no seed is finished in both")
     if len(values) == 1:
-        return replace(found, undefined="one seed gives no interval")
+        return replace(difference, undefined="one seed gives no interval")
     spread = _spread(values)
     if spread is None:
-        return replace(found, undefined="the same in every seed: no interval")
+        return replace(difference, undefined="the same in every seed: no interval")
     from scipy.stats import t
 
     statistic = fmean(values) / (spread / math.sqrt(len(values)))
     p = min(1.0, 2 * float(t.sf(abs(statistic), len(values) - 1)))
-    return replace(found, interval=t_interval(values, level), p=p)
+    return replace(difference, interval=t_interval(values, level), p=p)
 
 
 def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
     """Holm's step-down correction (1979): the k-th smallest of m p values is multiplied by m − k + 1.
 
-    A later value is never smaller than an earlier one, and none exceeds 1. An undefined p stays undefined, yet
-    counts in m: a comparison that was planned is a question asked, even while its runs are unfinished.
+    Corrected values are non-decreasing and at most 1. An undefined p stays undefined but counts in m, since the
+    comparison was planned, even while its runs are unfinished.
     """
     corrected: dict[str, float | None] = dict.fromkeys(p_values)
-    known = sorted((p, name) for name, p in p_values.items() if p is not None)
+    defined = sorted((p, name) for name, p in p_values.items() if p is not None)
     floor = 0.0
-    for rank, (p, name) in enumerate(known):
+    for rank, (p, name) in enumerate(defined):
         floor = max(floor, min(1.0, (len(p_values) - rank) * p))
         corrected[name] = floor
     return corrected
@@ -137,14 +136,14 @@ def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
 def compare(
     scores: Mapping[str, Mapping[int, float]], arms: Sequence[str], against: str, level: float = 0.95
 ) -> tuple[Difference, ...]:
-    """Each of ``arms`` but ``against`` itself, compared with ``against``; p corrected over them all by Holm."""
-    found = [paired_difference(arm, against, scores, level) for arm in arms if arm != against]
-    corrected = holm({difference.arm: difference.p for difference in found})
-    return tuple(replace(difference, p_holm=corrected[difference.arm]) for difference in found)
+    """The difference of each of ``arms`` to ``against`` (but of ``against`` itself), Holm-corrected over all."""
+    differences = [paired_difference(arm, against, scores, level) for arm in arms if arm != against]
+    corrected = holm({difference.arm: difference.p for difference in differences})
+    return tuple(replace(difference, p_holm=corrected[difference.arm]) for difference in differences)
 
 
 def _spread(values: Sequence[float]) -> float | None:
-    """The sample standard deviation, or None when it is undefined or nothing but rounding."""
+    """The sample standard deviation; None when undefined or below rounding error."""
     if len(values) < 2:
         return None
     spread = stdev(values)

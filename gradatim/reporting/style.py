@@ -1,9 +1,8 @@
-"""With which colours, and how does a drawing become SVG text?
+"""Colours and SVG output of the figures.
 
-One palette for the figures and the page. A figure is drawn in the light colours, so that it stands on its own;
-inside the page each colour is replaced by a CSS variable, so that it follows the reader's light or dark setting,
-and its text takes the page's font. The same drawing gives the same bytes: no dates, no random ids. It uses
-matplotlib's object interface with no pyplot, hence no global state and no window. It draws nothing itself.
+One palette for figures and page. Figures are drawn in the light colours; inside the page ``for_page`` replaces each
+colour by a CSS variable for light and dark mode, and the font by the page's. Output is deterministic: no dates, no
+random ids. Uses matplotlib's object interface without pyplot, hence without global state or windows.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ DARK = {
     "band-4": "#d3e3ff",
 }
 WIDTH = 9.6
-"""Inches; the page scales drawings to its own width."""
+"""Inches; the page scales figures to its width."""
 
 MARKERS = "osD^vPXp"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
@@ -87,7 +86,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 
 @dataclass(frozen=True)
 class Style:
-    """How an arm is drawn: a colour, and a marker for readers who cannot tell the colours apart."""
+    """The colour and, for colour-blind readers, the marker of an arm."""
 
     colour: str
     marker: str
@@ -95,18 +94,18 @@ class Style:
 
 
 def styles(arms: Sequence[str], baseline: str | None) -> dict[str, Style]:
-    """A style per arm; the baseline is always the grey one. From the ninth arm on, colours repeat."""
-    found, others = {}, 0
+    """A style per arm; the baseline is grey. Colours repeat from the ninth arm on."""
+    result, count = {}, 0
     for arm in arms:
-        index = 0 if arm == baseline else 1 + others % 7
-        marker = MARKERS[(index + (0 if arm == baseline else others // 7)) % len(MARKERS)]
-        others += arm != baseline
-        found[arm] = Style(LIGHT[f"arm-{index}"], marker, f"--arm-{index}")
-    return found
+        index = 0 if arm == baseline else 1 + count % 7
+        marker = MARKERS[(index + (0 if arm == baseline else count // 7)) % len(MARKERS)]
+        count += arm != baseline
+        result[arm] = Style(LIGHT[f"arm-{index}"], marker, f"--arm-{index}")
+    return result
 
 
 def band_colours(names: Sequence[str]) -> dict[str, str]:
-    """One hue, easy light to hard dark, spread over as many bands as there are."""
+    """Colours of one hue, from light (easy) to dark (hard)."""
     last = max(1, len(names) - 1)
     return {
         name: LIGHT[f"band-{min(4, round(4 * i / last) if last > 1 else 1 + 2 * i)}"] for i, name in enumerate(names)
@@ -115,18 +114,18 @@ def band_colours(names: Sequence[str]) -> dict[str, str]:
 
 @contextmanager
 def canvas(width: float, height: float, layout: LayoutName = "constrained") -> Iterator[Figure]:
-    """An empty figure, sizes in inches, with the house settings while it is drawn and written.
+    """An empty figure, sizes in inches, within the common matplotlib settings.
 
-    ``layout`` places what is drawn ("constrained", slow with many panels) or leaves that to the caller (None).
+    ``layout``: "constrained" (slow with many panels), or None for a layout by the caller.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     settings = {
-        "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and dressed by the page
+        "svg.fonttype": "none",  # text stays text: searchable, accessible, styled by the page
         "svg.hashsalt": "gradatim",
-        "text.parse_math": False,  # a title is somebody's words, not a formula
-        "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same layout on every machine
+        "text.parse_math": False,  # titles come from users and are no formulas
+        "font.family": ["DejaVu Sans"],  # ships with matplotlib: the same layout on every machine
         "font.size": 9.5,
         "text.color": LIGHT["ink"],
         "axes.labelcolor": LIGHT["muted"],
@@ -141,7 +140,7 @@ def canvas(width: float, height: float, layout: LayoutName = "constrained") -> I
 
 
 def dress(axes: Axes, grid: str = "y") -> None:
-    """Take away the frame, keep a light grid across ``grid``: 'x', 'y' or 'both'."""
+    """Remove the frame and draw a light grid along ``grid``: 'x', 'y' or 'both'."""
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.tick_params(length=0, pad=5)
@@ -149,7 +148,7 @@ def dress(axes: Axes, grid: str = "y") -> None:
 
 
 def legend(axes: Axes, entries: int) -> None:
-    """Above the drawing, where no data can be."""
+    """A legend above the axes."""
     if entries < 2:
         return
     figure = axes.figure
@@ -158,15 +157,15 @@ def legend(axes: Axes, entries: int) -> None:
 
 
 def percent_axis(axes: Axes) -> None:
-    """Percentages upwards: never beyond 0 and 100 but for the size of a mark, never finer than a point or so."""
+    """A vertical axis in percent within 0 to 100 (plus marker size), with a span of at least 3 points."""
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}\u00a0%")
     low, high = axes.get_ylim()
-    spare = max(0.0, 3 - (high - low)) / 2
-    axes.set_ylim(max(-1.5, low - spare), min(101.5, high + spare))
+    margin = max(0.0, 3 - (high - low)) / 2
+    axes.set_ylim(max(-1.5, low - margin), min(101.5, high + margin))
 
 
 def token_axis(axes: Axes) -> None:
-    """One unit along the whole axis, however far it reaches."""
+    """A horizontal axis in tokens with one unit (k, M, G) for all labels."""
 
     def label(value: float, _: float) -> str:
         end = axes.get_xlim()[1]
@@ -177,7 +176,7 @@ def token_axis(axes: Axes) -> None:
 
 
 def svg(figure: Figure, name: str) -> str:
-    """The figure as SVG text that stands on its own. ``name`` keeps its ids apart from other figures'."""
+    """The figure as standalone SVG text; ``name`` prefixes its ids."""
     text = StringIO()
     figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     content = text.getvalue()
@@ -189,11 +188,11 @@ def svg(figure: Figure, name: str) -> str:
 
 
 def for_page(drawing: str, label: str) -> str:
-    """``drawing`` for use inside the page: colours as CSS variables, the page's font, ``label`` to be read out."""
+    """``drawing`` for the page: colours as CSS variables, the page's font, ``label`` for screen readers."""
     from markupsafe import escape
 
     content = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", drawing)
-    content = re.sub(r"<style.*?</style>", "", content, count=1, flags=re.DOTALL)  # it would reach the whole page
+    content = re.sub(r"<style.*?</style>", "", content, count=1, flags=re.DOTALL)  # it would apply to the whole page
     content = content.replace(FONT, "inherit")
     content = re.sub(r'(<svg[^>]*?) width="[\d.]+pt" height="[\d.]+pt"', r"\1", content, count=1)
     for name, colour in LIGHT.items():

@@ -1,7 +1,6 @@
-"""How does the result look as a table of text?
+"""Result tables for the terminal (``rich``) and for Markdown, with the same columns.
 
-One set of columns for the terminal (a ``rich`` table) and for Markdown files. Both show every seed, so that nobody
-has to trust a mean. The HTML page has its own template. Nothing is printed here: the command line does that.
+Both show the value of every seed beside the mean. The HTML page has its own template.
 """
 
 from __future__ import annotations
@@ -20,34 +19,34 @@ if TYPE_CHECKING:
 __all__ = ["markdown_table", "terminal_table"]
 
 
-RESULT = ("arm", "seeds", "accuracy", "each seed", "points to baseline", "95 % interval", "p (Holm)")
-CYCLE = ("arm", "cycle", "accuracy", "95 % interval", "samples", "new", "refused", "easy/middle/hard", "not judged",
-         "faulty: student/mutation/teacher/none")  # fmt: skip
-TEACHER = ("arm", "cycle", "requests", "from the cache", "prompt tokens", "reply tokens", "cost")
-CONTROL = ("arm", "against", "seeds", "points", "95 % interval", "p (Holm)")
+RESULT = ("arm", "seeds", "accuracy", "per seed", "points vs. baseline", "95 % interval", "p (Holm)")
+CYCLE = ("arm", "cycle", "accuracy", "95 % interval", "samples", "new", "refused", "easy/middle/hard", "unjudged",
+         "rejected: student/mutation/teacher/none")  # fmt: skip
+TEACHER = ("arm", "cycle", "requests", "cached", "prompt tokens", "completion tokens", "cost")
+CONTROL = ("arm", "control", "seeds", "points", "95 % interval", "p (Holm)")
 
 
 def markdown_table(study: StudyData) -> str:
-    """The headline, the result, what came against the controls, and of several cycles each cycle and what the teacher
-    was asked, as Markdown that ends in a newline."""
+    """The study as Markdown: headline, result, controls, and with several cycles the results by cycle and the teacher's
+    usage. Ends in a newline."""
     summary = summarise(study)
-    said = headline(summary)
-    parts = [_safe(" ".join((said.sentence, *said.support))), _markdown(RESULT, [_result(row) for row in summary.rows])]
+    top = headline(summary)
+    blocks = [_safe(" ".join((top.sentence, *top.support))), _markdown(RESULT, [_result(row) for row in summary.rows])]
     if summary.against:
-        parts += ["The same arms against the controls:", _markdown(CONTROL, _controls(study, summary))]
-    parts.append(_footnote(summary))
+        blocks += ["Against the controls:", _markdown(CONTROL, _controls(study, summary))]
+    blocks.append(_footnote(summary))
     rows = cycle_rows(study, summary)
     if rows:
-        parts += ["Cycle by cycle:", _markdown(CYCLE, [_cycle(row) for row in rows]), _safe(_cycle_footnote(rows))]
-    if used := _teacher(study, summary):
-        parts += ["What the teacher was asked:", _markdown(TEACHER, used)]
+        blocks += ["Results by cycle:", _markdown(CYCLE, [_cycle(row) for row in rows]), _safe(_cycle_footnote(rows))]
+    if usage := _teacher(study, summary):
+        blocks += ["Teacher usage:", _markdown(TEACHER, usage)]
     if study.missing:
-        parts.append(_safe("Missing: " + "; ".join(study.missing) + "."))
-    return "\n\n".join(parts) + "\n"
+        blocks.append(_safe("Missing: " + "; ".join(study.missing) + "."))
+    return "\n\n".join(blocks) + "\n"
 
 
 def terminal_table(study: StudyData) -> RenderableType:
-    """The result for a terminal, with the headline above and how to read it below; of several cycles each one too."""
+    """The result table for a terminal, with headline and footnote, and with several cycles a table of them."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
@@ -55,24 +54,24 @@ def terminal_table(study: StudyData) -> RenderableType:
     summary = summarise(study)
     table = Table(title=escape(headline(summary).sentence), caption=escape(_footnote(summary)), title_justify="left")
     for name in RESULT:
-        table.add_column(name, justify="left" if name in ("arm", "each seed") else "right")
+        table.add_column(name, justify="left" if name in ("arm", "per seed") else "right")
     for row in summary.rows:
         table.add_row(*map(escape, _result(row)), style="dim" if row.role != "arm" else None)
     rows = cycle_rows(study, summary)
     if not rows:
         return table
-    parts = [table]
-    told: list[tuple[str, tuple[str, ...], list[tuple[str, ...]], str]] = [
-        ("Cycle by cycle", CYCLE, [_cycle(row) for row in rows], _cycle_footnote(rows))
+    tables = [table]
+    blocks: list[tuple[str, tuple[str, ...], list[tuple[str, ...]], str]] = [
+        ("Results by cycle", CYCLE, [_cycle(row) for row in rows], _cycle_footnote(rows))
     ]
-    told += [("What the teacher was asked", TEACHER, used, "")] if (used := _teacher(study, summary)) else []
-    for title, names, lines, below in told:
-        parts.append(Table(title=title, title_justify="left", caption=escape(below) or None))
+    blocks += [("Teacher usage", TEACHER, usage, "")] if (usage := _teacher(study, summary)) else []
+    for title, names, lines, caption in blocks:
+        tables.append(Table(title=title, title_justify="left", caption=escape(caption) or None))
         for name in names:
-            parts[-1].add_column(name, justify="left" if name == "arm" else "right")
+            tables[-1].add_column(name, justify="left" if name == "arm" else "right")
         for line in lines:
-            parts[-1].add_row(*map(escape, line))
-    return Group(*parts)
+            tables[-1].add_row(*map(escape, line))
+    return Group(*tables)
 
 
 def _result(row: ArmRow) -> tuple[str, ...]:
@@ -83,58 +82,60 @@ def _result(row: ArmRow) -> tuple[str, ...]:
 
 def _cycle(row: ArmCycle) -> tuple[str, ...]:
     low_high = f"{percent(row.interval.low)} to {percent(row.interval.high)}" if row.interval else "–"
-    grades, faulty = row.grades, row.faulty
-    asked = [count(grades.get(name, 0)) for name in ("easy", "middle", "hard")] if grades else ["–"]
-    places = [count(faulty.get(name, 0)) for name in ("student", "mutation", "teacher", "none")] if faulty else ["–"]
+    grades, rejected = row.grades, row.rejected
+    questions = [count(grades.get(name, 0)) for name in ("easy", "middle", "hard")] if grades else ["–"]
+    sources = (
+        [count(rejected.get(name, 0)) for name in ("student", "mutation", "teacher", "none")] if rejected else ["–"]
+    )
     counts = (row.rows, row.new, sum(row.refused.values()))
     unjudged = count(grades.get("unjudged", 0)) if grades else "–"
     return (
-        row.title, str(row.cycle), percent(row.mean), low_high, *map(count, counts), "/".join(asked), unjudged,
-        "/".join(places),
+        row.title, str(row.cycle), percent(row.mean), low_high, *map(count, counts), "/".join(questions), unjudged,
+        "/".join(sources),
     )  # fmt: skip
 
 
 def _cycle_footnote(rows: Sequence[ArmCycle]) -> str:
-    short = "; ".join(f"{row.title}, cycle {row.cycle}: {line}" for row in rows for line in row.dry)
-    one = max(len(row.scores) for row in rows) < 2
-    interval = "Wilson's over test items" if one else "Student's t over seeds (of one seed Wilson's over test items)"
-    said = f"Interval: {interval}. Counts are means over runs; grades are those of the questions asked after the cycle."
-    return f"{said} The source ran short: {short}." if short else said
+    shortfalls = "; ".join(f"{row.title}, cycle {row.cycle}: {line}" for row in rows for line in row.dry)
+    single = max(len(row.scores) for row in rows) < 2
+    interval = "Wilson over test items" if single else "Student's t over seeds (Wilson over test items for one seed)"
+    note = f"Interval: {interval}. Counts are means over runs; grades are of the questions after the cycle."
+    return f"{note} Fewer new questions than requested: {shortfalls}." if shortfalls else note
 
 
 def _teacher(study: StudyData, summary: Summary) -> list[tuple[str, ...]]:
-    """What was asked in each cycle, whatever for, and in all."""
+    """The teacher's usage in each cycle over all purposes, and the total."""
     lines: dict[tuple[str, int | None], list[float]] = {}
     names = ("requests", "cached", "prompt_tokens", "completion_tokens", "cost")
     for use in teacher_use(study, summary):
         line = lines.setdefault((use.title, use.cycle), [0.0] * len(names))
         line[:] = [total + use.counts[name] for total, name in zip(line, names, strict=True)]
     return [
-        (title, "in all" if cycle is None else str(cycle), *map(count, line[:-1]), f"{line[-1]:.4g}")
+        (title, "total" if cycle is None else str(cycle), *map(count, line[:-1]), f"{line[-1]:.4g}")
         for (title, cycle), line in lines.items()
     ]
 
 
 def _controls(study: StudyData, summary: Summary) -> list[tuple[str, ...]]:
     return [
-        (study.title_of(found.arm), study.title_of(control), str(len(found.seeds)), *_tested(found))
+        (study.title_of(row.arm), study.title_of(control), str(len(row.seeds)), *_tested(row))
         for control, differences in summary.against.items()
-        for found in differences
+        for row in differences
     ]
 
 
-def _tested(found: Difference | None) -> tuple[str, str, str]:
-    if found is None:
+def _tested(difference: Difference | None) -> tuple[str, str, str]:
+    if difference is None:
         return ("–", "–", "–")
-    return (points(found.mean), interval_of_points(found.interval), p_value(found.p_holm))
+    return (points(difference.mean), interval_of_points(difference.interval), p_value(difference.p_holm))
 
 
 def _footnote(summary: Summary) -> str:
-    most = max((len(row.scores) for row in summary.rows), default=0)
-    few = f" Under {ENOUGH_SEEDS} seeds nothing is claimed." if most < ENOUGH_SEEDS else ""
+    seeds = max((len(row.scores) for row in summary.rows), default=0)
+    caveat = f" Fewer than {ENOUGH_SEEDS} seeds: no difference is claimed." if seeds < ENOUGH_SEEDS else ""
     return (
         f"Accuracy: {summary.suite} ({summary.protocol}), mean over seeds. Differences are paired by seed, with "
-        f"Student's t interval over seeds; p is two-sided, corrected over the arms by Holm.{few}"
+        f"Student's t interval over seeds; p is two-sided, Holm-corrected over the arms.{caveat}"
     )
 
 
@@ -148,5 +149,5 @@ def _cell(text: str) -> str:
 
 
 def _safe(text: str) -> str:
-    """One line, in which somebody's words open no tag."""
+    """The text on one line with ``<`` escaped: titles come from users."""
     return " ".join(text.replace("<", "&lt;").splitlines())

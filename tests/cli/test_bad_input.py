@@ -25,7 +25,7 @@ RECIPE_FAULTS = {
     ),
     "a source without what it needs": (["data.source=file"], ["'file' needs path"]),
     "a line longer than the context": (["student.context=64"], ["train.length", "student.context = 64"]),
-    "a change without a value": (["seed"], ["key=value"]),
+    "a change without a value": (["seed"], ["KEY=VALUE"]),
     "a value that is no YAML": (["seed=[1"], ["--set seed", "[1"]),
 }
 

@@ -81,7 +81,7 @@ def test_several_k_are_told_with_what_they_leave_out(gradatim, files):
         ["pass@2", "83.3%"],
         ["pass@4", "100.0%"],
     ]
-    assert "pass@2 leaves out 1 problems with fewer samples: Mbpp/7" in said.err
+    assert "pass@2 excludes 1 problems with fewer samples: Mbpp/7" in said.err
     assert "3 passed, 1 failed, 1 timeout, 5 total" in said.out
 
 
@@ -183,7 +183,7 @@ MISTAKES = {
     "a k that is none": (["check", "s.jsonl", "--problems", "p.jsonl", "--k", "all"], ["--k", "given: all"]),
     "problems for samples": (["check", "p.jsonl", "--problems", "p.jsonl"], ["no line is a sample", "completion"]),
     "samples for problems": (["check", "s.jsonl", "--problems", "s.jsonl"], ["no problem can be used"]),
-    "other problems": (["check", "s.jsonl", "--problems", "other.jsonl"], ["no sample is for one of the problems"]),
+    "other problems": (["check", "s.jsonl", "--problems", "other.jsonl"], ["no sample belongs to a problem"]),
     "no time": (["check", "s.jsonl", "--problems", "p.jsonl", "--seconds", "0"], ["cpu_seconds"]),
     "verdicts into a device": (
         ["check", "s.jsonl", "--problems", "p.jsonl", "--out", "/dev/full"],
@@ -212,7 +212,7 @@ def test_tests_that_are_no_program_fail_the_work_and_are_tried_again(gradatim, f
     write(files / "p.jsonl", [{**ADD, "test": "def check(candidate:\n"}])
     said = gradatim(*COMMAND)
     assert said.status == 1
-    assert "4 of 5 samples could not be judged" in said.err
+    assert "4 of 5 samples have no verdict" in said.err
     write(files / "p.jsonl", [ADD])
     assert gradatim(*COMMAND, "--out", "again.jsonl").status == 0
 
@@ -263,8 +263,8 @@ def test_an_evaluation_may_set_the_number_of_samples(gradatim, files, finished, 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--suite", "functional"], ["--data", "which samples"]),
-        (["--suite", "functional", "--problems", "p.jsonl", "--set", "tokens"], ["--set", "key=value"]),
+        (["--suite", "functional"], ["--data", "a dataset is needed"]),
+        (["--suite", "functional", "--problems", "p.jsonl", "--set", "tokens"], ["--set", "KEY=VALUE"]),
         (["--suite", "functional", "--problems", "p.jsonl", "--set", "tokens=[1"], ["--set", "YAML"]),
         (["--suite", "functional", "--problems", "p.jsonl", "--set", "token=1"], ["did you mean 'tokens'?"]),
         (["--suite", "output", "--problems", "p.jsonl"], ["no option 'problems'"]),
@@ -298,7 +298,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(files):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
-    assert "go on with: gradatim check s.jsonl --problems p.jsonl" in err
+    assert "resume with: gradatim check s.jsonl --problems p.jsonl" in err
     assert "Traceback" not in err
     first = path.read_bytes()
     assert 5 <= first.count(b"\n") < 301

@@ -26,7 +26,7 @@ def told(gradatim):
 def test_walls_and_every_language_are_among_the_findings(told):
     status, found = told()
     assert status == 0
-    assert found["walls"]["state"] == ("good" if walls.sandbox_support().available else "absent")
+    assert found["sandbox"]["state"] == ("good" if walls.sandbox_support().available else "absent")
     for entry in LANGUAGES:
         language, finding = LANGUAGES.get(entry.name), found[f"language {entry.name}"]
         assert finding["state"] == ("good" if language.missing() is None else "absent")
@@ -39,8 +39,8 @@ def test_what_is_not_there_is_told_with_the_command_that_installs_it_and_trainin
     monkeypatch.setenv("PATH", str(tmp_path))
     status, found = told()
     assert status == 0
-    assert found["walls"]["state"] == "absent"
-    assert found["walls"]["advice"] == "apt install bubblewrap"
+    assert found["sandbox"]["state"] == "absent"
+    assert found["sandbox"]["advice"] == "apt install bubblewrap"
     for name, package in (
         ("c", "gcc"),
         ("java", "default-jdk-headless"),

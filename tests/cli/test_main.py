@@ -72,7 +72,7 @@ def test_a_fault_of_ours_shows_its_traceback(gradatim, monkeypatch):
     said = gradatim("plan", "smoke/baseline")
     assert said.status == 1
     assert "Traceback" in said.err
-    assert said.err.endswith("please report it with the lines above\n")
+    assert said.err.endswith("please report it with the traceback above\n")
 
 
 def test_the_module_runs_like_the_command_and_gives_its_exit_code_to_the_shell():

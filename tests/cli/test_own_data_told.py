@@ -124,9 +124,9 @@ def test_score_takes_the_column_mapping_of_a_recipe(gradatim, tmp_path, ending):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("answer", "a column mapping is written OURS=THEIRS; given: answer"),
-        ("answer=", "written OURS=THEIRS"),
-        ("answer=a,answer=b", "a column is named twice; given: answer=b"),
+        ("answer", "a column mapping is written FIELD=COLUMN; given: answer"),
+        ("answer=", "written FIELD=COLUMN"),
+        ("answer=a,answer=b", "a field is mapped twice; given: answer=b"),
         ("answer=b", "there is no column 'b' to take as 'answer'; allowed: a"),
         ("prompt=a", "the column mapping must name the answer"),
     ],

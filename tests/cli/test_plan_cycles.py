@@ -9,7 +9,7 @@ def test_plan_tells_cycles_questions_and_that_the_oracle_costs_nothing(gradatim)
     said = gradatim("plan", "smoke/distill-tinypy", "--no-data")
     assert said.status == 0
     assert "75 hard, 75 easy" in said.out
-    assert "asked 700 times, writes no text, costs nothing" in said.out
+    assert "700 calls, no tokens, no cost" in said.out
 
 
 def test_plan_of_a_paid_teacher_says_what_is_an_estimate_and_what_is_a_bound(gradatim):
@@ -22,7 +22,11 @@ def test_plan_of_a_paid_teacher_says_what_is_an_estimate_and_what_is_a_bound(gra
     changes += ["teacher.prices=[1, 2]", "teacher.budget_money=5"]
     said = gradatim("plan", "smoke/distill-tinypy", *(part for each in changes for part in ("--set", each)))
     assert said.status == 0
-    for words in ("prompt tokens (estimated)", "at most 716,800 reply tokens (512 each)", "cost: about", "an estimate"):
+    for words in (
+        "prompt tokens, at most 716,800 completion tokens (512 per request)",
+        "cost: about",
+        "estimated with",
+    ):
         assert words in said.out
     assert "at most 5 in money" in said.out
 

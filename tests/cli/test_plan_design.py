@@ -105,14 +105,14 @@ def test_the_command_shows_the_stages_the_reason_and_what_asking_takes(gradatim)
     for words in (
         "50% easiest (215)",
         "designed by the teacher scripted (1 request",
-        "its reason: A short start",
-        "at most 2, before the first cycle, and as many before each later cycle",
+        "reason: A short start",
+        "1 or 2 requests before the first cycle, and 1 or 2 before each later cycle",
         "teacher: designs",
     ):
         assert words in " ".join(shown.out.split())
     silent = " ".join(gradatim("plan", "smoke/designed", "--no-data").out.split())
-    assert "designs them once it sees the samples; --data asks it now" in silent
-    assert "its reason" not in silent
+    assert "when the samples are drawn (--data requests the design now)" in silent
+    assert "reason: " not in silent
     assert "start" not in silent
 
 
@@ -120,7 +120,7 @@ def test_the_words_of_a_teacher_are_shown_and_not_obeyed(gradatim) -> None:
     shown = gradatim(
         "plan", "smoke/designed", "--data", "--set", "cycles=1", "--set", f"teacher.replies={json.dumps([GOOD])}"
     )
-    assert "its reason: Start [red]small[/red] [31mnow." in shown.out
+    assert "reason: Start [red]small[/red] [31mnow." in shown.out
     assert "\x1b" not in shown.out
 
 

@@ -31,7 +31,7 @@ def bars() -> tuple[_Tasks, Progress]:
 def test_a_study_has_one_overall_bar_and_one_for_each_run_at_work():
     tasks, progress = bars()
     for event in events_of_a_study():
-        tasks.hear(event)
+        tasks.draw(event)
     shown = {task.description: (task.completed, task.total) for task in progress.tasks}
     assert shown == {"runs": (0, 2), "a/seed-1: train easy": (50, 100), "b/seed-1: train all": (20, 100)}
 
@@ -39,10 +39,10 @@ def test_a_study_has_one_overall_bar_and_one_for_each_run_at_work():
 def test_the_bar_of_a_run_is_gone_when_it_is_finished_and_not_before():
     tasks, progress = bars()
     for event in events_of_a_study():
-        tasks.hear(event)
-    tasks.hear(Event("finish", "a/seed-1: train easy", 100, 100))
+        tasks.draw(event)
+    tasks.draw(Event("finish", "a/seed-1: train easy", 100, 100))
     assert len(progress.tasks) == 3
-    tasks.hear(Event("finish", "a/seed-1: run"))
+    tasks.draw(Event("finish", "a/seed-1: run"))
     assert {task.description for task in progress.tasks} == {"runs", "b/seed-1: train all"}
 
 
@@ -73,5 +73,5 @@ def test_a_note_is_shown_as_it_is_written(capsys):
 
 def test_an_advance_of_a_task_that_was_never_started_is_no_error():
     tasks, progress = bars()
-    tasks.hear(Event("advance", "output", 3, 10))
+    tasks.draw(Event("advance", "output", 3, 10))
     assert progress.tasks[0].completed == 3

@@ -68,19 +68,19 @@ def test_the_results_of_a_finished_run_say_what_each_difficulty_predicts_on_a_pa
         ("om", "size"), (right, len(examples) - right)
     )
     page = (tmp_path / "agree.html").read_text()
-    assert "the suite output (greedy) kept" in page
+    assert "Stored examples of the suite output (greedy)" in page
     assert '<th scope="row">size</th>' in page
     said = gradatim(*asked, "--report", "agree.md")
-    assert "how they agree: agree.md" in said.out
+    assert "correlations: agree.md" in said.out
     assert "a few right and a few wrong ones" in " ".join(said.out.split())
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--report", "a.html"], "--report: it is about how the metrics agree; try: --correlate"),
-        (["--correlate", "--report", "a.txt"], "--report: a report of correlations is a page or a text"),
-        (["--correlate", "--passes", "."], "no run with results by sample"),
+        (["--report", "a.html"], "--report: this option needs --correlate; try: --correlate"),
+        (["--correlate", "--report", "a.txt"], "--report: a correlation report is HTML or Markdown"),
+        (["--correlate", "--passes", "."], "no run with per-sample results"),
         (["--correlate", "--passes", "nowhere.jsonl"], "nowhere.jsonl"),
     ],
 )
@@ -107,7 +107,7 @@ def test_questions_with_options_are_scored_among_them(gradatim, model, tmp_path)
         (["--metric", "loss", "--model", "./nowhere"], "there is no such model"),
         (["--metric", "loss", "--model", "nobody/nothing"], "not in the local cache and cannot be fetched"),
         (["--metric", "loss", "--model", "nothing.gguf"], "there is no such model"),
-        (["--metric", "size", "--model", "nowhere"], "none of the metrics asks a model"),
+        (["--metric", "size", "--model", "nowhere"], "none of the metrics uses a model"),
         (["--metric", "size", "--set", "unit=lines"], "METRIC.KEY=VALUE"),
         (["--metric", "size", "--set", "size.units=lines"], "did you mean 'unit'"),
         (["--metric", "loss", "--model", "."], "not a model"),

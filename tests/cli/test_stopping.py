@@ -43,7 +43,7 @@ def test_ctrl_c_saves_the_run_and_the_same_command_goes_on(tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
-    assert "gradatim: stopped; everything is saved; go on with: gradatim run smoke/baseline --out here" in err
+    assert "gradatim: stopped; the state is saved; resume with: gradatim run smoke/baseline --out here" in err
     assert "Traceback" not in err
     assert (tmp_path / "here" / "cycle-00" / "stage-00-all" / "checkpoint").is_dir()
 

@@ -253,7 +253,7 @@ def test_an_option_of_an_option_is_set_by_its_path():
         "server": {"seeded": False, "extra": {"a": 1}},
         "chat": True,
     }
-    with pytest.raises(UserError, match="no options of its own"):
+    with pytest.raises(UserError, match="no nested options"):
         _options(["chat=true", "chat.deep=1"])
 
 

@@ -56,7 +56,7 @@ def test_the_seed_of_a_run_alone_comes_from_its_recipe(tmp_path):
 def test_runs_named_one_by_one_are_compared_and_the_reader_is_told_with_what(folder):
     study = collect([folder / "hybrid" / "seed-1", folder / "baseline" / "seed-1"])
     assert study.baseline == "baseline"
-    assert any("taken for it" in note for note in study.notes)
+    assert any("the arm “baseline” is used" in note for note in study.notes)
 
 
 def test_a_run_that_never_started_is_named(copy):
@@ -68,7 +68,7 @@ def test_a_run_without_its_last_stage_is_not_compared(copy):
     shutil.rmtree(copy / "hybrid" / "seed-2" / "cycle-00" / "stage-02-easy+medium+hard")
     (copy / "hybrid" / "seed-2" / "finished.json").unlink()
     study = collect(copy)
-    assert study.missing == ("Hybrid, seed 2: 2 stages done so far",)
+    assert study.missing == ("Hybrid, seed 2: 2 stages finished",)
     assert [run.seed for run in study.finished("hybrid")] == [1]
 
 
@@ -84,7 +84,7 @@ def test_a_result_of_another_shape_is_named_and_its_run_is_unfinished(copy):
     (copy / "baseline" / "seed-1" / "cycle-00" / "stage-00-all" / "result.json").write_text('{"cycle": 0}')
     study = collect(copy)
     assert any("baseline/seed-1/cycle-00/stage-00-all/result.json" in note for note in study.notes)
-    assert study.missing == ("Baseline, seed 1: 0 stages done so far",)
+    assert study.missing == ("Baseline, seed 1: 0 stages finished",)
 
 
 def test_a_half_written_last_line_of_metrics_is_a_run_at_work_and_no_fault(copy):
@@ -102,7 +102,7 @@ def test_notes_tell_nothing_of_the_machine(copy):
 def test_test_sets_of_different_size_are_told(copy):
     path = copy / "hybrid" / "seed-1" / "cycle-00" / "table.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "test_rows": 77}))
-    assert any("same number of programs" in note for note in collect(copy).notes)
+    assert any("not comparable" in note for note in collect(copy).notes)
 
 
 def test_bands_written_with_their_outer_edges_are_read_too(copy):
@@ -114,10 +114,10 @@ def test_bands_written_with_their_outer_edges_are_read_too(copy):
 
 
 def test_a_folder_without_a_run_is_refused_with_what_to_do(tmp_path):
-    with pytest.raises(RunFolderError, match=r"no run here.*gradatim run"):
+    with pytest.raises(RunFolderError, match=r"no run in this folder.*gradatim run"):
         collect(tmp_path)
 
 
 def test_the_same_arm_and_seed_twice_is_refused(folder):
-    with pytest.raises(DataError, match="two runs are arm 'hybrid' with seed 1"):
+    with pytest.raises(DataError, match="two runs have arm 'hybrid' and seed 1"):
         collect([folder, folder / "hybrid" / "seed-1"])

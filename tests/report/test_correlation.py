@@ -11,7 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from gradatim.errors import DataError, UserError
-from gradatim.reporting.correlation import area_error, correlations, figure, html_fragment, markdown, write_correlations
+from gradatim.reporting.correlation import (
+    area_error,
+    correlations,
+    decimal,
+    html_fragment,
+    markdown,
+    write_correlations,
+)
 from gradatim.reporting.results_by_sample import read_passes
 
 NAN = math.nan
@@ -108,7 +115,7 @@ def test_results_about_other_samples_are_refused(table):
 def test_columns_that_are_not_there_or_no_metric_are_told(table):
     with pytest.raises(DataError, match="did you mean 'loss'"):
         correlations(table, ["los"])
-    with pytest.raises(DataError, match="'id' is no metric"):
+    with pytest.raises(DataError, match="'id' is not a metric"):
         correlations(table, ["id"])
 
 
@@ -122,7 +129,7 @@ def test_the_tables_show_signs_dashes_and_counts(table):
 
 
 def test_figures_of_zero_have_no_sign():
-    assert [figure(value) for value in (0.0, -0.001, 0.126, -1.0, None)] == ["0.00", "0.00", "+0.13", "−1.00", "–"]
+    assert [decimal(value) for value in (0.0, -0.001, 0.126, -1.0, None)] == ["0.00", "0.00", "+0.13", "−1.00", "–"]
 
 
 def test_a_name_in_the_page_is_escaped(table):
@@ -146,7 +153,7 @@ def test_passes_are_read_from_results_and_from_a_runs_feedback(tmp_path):
 
 def test_a_file_that_holds_no_results_is_refused_with_the_row(tmp_path):
     (tmp_path / "r.jsonl").write_text('{"id": "a", "right": true}\n')
-    with pytest.raises(DataError, match="these are no results"):
+    with pytest.raises(DataError, match="a column is missing"):
         read_passes(tmp_path / "r.jsonl")
     (tmp_path / "r.jsonl").write_text('{"id": "a", "passed": true}\n{"id": "b", "passed": "yes"}\n')
     with pytest.raises(DataError, match="row 2"):
@@ -161,9 +168,9 @@ def test_a_run_tells_what_was_passed_by_its_last_feedback(tmp_path):
         (tmp_path / cycle).mkdir()
         pq.write_table(pa.table({"id": ["a"], "verdict": [verdict]}), tmp_path / cycle / "feedback.parquet")
     found = read_passes(tmp_path)
-    assert (found.by_id, "cycle-01" in found.told) == ({"a": False}, True)
+    assert (found.by_id, "cycle-01" in found.description) == ({"a": False}, True)
 
 
 def test_a_folder_without_results_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no run with results by sample"):
+    with pytest.raises(DataError, match="no run with per-sample results"):
         read_passes(tmp_path)

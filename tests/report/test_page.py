@@ -87,9 +87,9 @@ def test_nothing_is_fetched(page):
 def test_the_page_has_every_part_a_study_has(page):
     tags = read(page).tags
     assert tags.count("svg") == 8
-    for title in ("Result", "Against the controls", "Learning", "Right and wrong", "How it was made"):
+    for title in ("Result", "Against the controls", "Training", "Example predictions", "Data, recipes and environment"):
         assert title in page
-    assert "too few to claim anything" in page
+    assert "too few to claim a difference" in page
     assert "dropped: division by zero" in page
     assert "title: The hybrid arm" in page
 
@@ -144,7 +144,7 @@ def test_missing_runs_are_named_and_the_rest_is_shown(folder, tmp_path):
 def test_a_run_alone_has_a_page_without_comparison(tmp_path):
     page = render(collect(make_run(tmp_path / "mine", "hybrid", 1)))
     read(page)
-    assert "to baseline" not in page
+    assert "vs. baseline" not in page
     assert "By grammar level" in page
 
 
@@ -160,7 +160,7 @@ def test_write_report_makes_the_folder_and_leaves_no_half_file(small, tmp_path):
 
 
 def test_a_folder_is_no_place_for_a_page(small, tmp_path):
-    with pytest.raises(UserError, match="this is a folder"):
+    with pytest.raises(UserError, match="not a folder"):
         write_report(small, tmp_path)
 
 
@@ -211,7 +211,7 @@ def test_an_attempt_of_nothing_is_said_in_words(tmp_path):
         example.update(attempt=attempt, passed=False)
     path.write_text(json.dumps(content))
     page = render(collect(folder))
-    assert "<small>nothing</small>" in page
+    assert "<small>empty</small>" in page
     assert "<small>only white space</small>" in page
 
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from test_page import HOSTILE, read
 
 from gradatim.reporting import collect, headline, markdown_table, summarise, terminal_table
-from gradatim.reporting.cycle_figures import accuracy_by_cycle, faulty_by_cycle, feedback_by_cycle
-from gradatim.reporting.cycles import cycle_rows, lessons, level_rows, teacher_use
-from gradatim.reporting.figures import course, shares_of
+from gradatim.reporting.cycle_figures import accuracy_by_cycle, feedback_by_cycle, rejected_by_cycle
+from gradatim.reporting.cycles import cycle_rows, example_questions, level_rows, teacher_use
+from gradatim.reporting.figures import schedule_shares, shares_of
 from gradatim.reporting.html import render
 from gradatim.reporting.statistics import t_interval, wilson
 from gradatim.stage import StageSpec
@@ -77,12 +77,12 @@ def test_feedback_and_faulty_answers_are_told_by_cycle(study):
         {"easy": 20, "middle": 5, "hard": 30, "unjudged": 4},
         {},
     ]
-    assert [row.faulty for row in rows] == [
+    assert [row.rejected for row in rows] == [
         {"mutation": 50, "none": 10},
         {"student": 40, "mutation": 50, "none": 10},
         {"student": 40, "mutation": 50, "none": 10},
     ]
-    assert rows[1].thrown == {"student": 3}
+    assert rows[1].discarded == {"student": 3}
     assert rows[0].unjudged == {"rubric: the teacher gave no points that could be read": 4}
     assert [cycle for _, cycle, _, _ in level_rows(study, summarise(study))] == [0, 1]
 
@@ -91,7 +91,7 @@ def test_teacher_tokens_and_cost_add_up_over_cycles(study):
     uses = teacher_use(study, summarise(study))
     assert [(use.cycle, use.purpose) for use in uses] == [
         (0, "judging feedback"), (1, "questions and answers"), (1, "judging feedback"),
-        (2, "questions and answers"), (None, "in all"),
+        (2, "questions and answers"), (None, "total"),
     ]  # fmt: skip
     every = uses[-1].counts
     assert every["prompt_tokens"] == 2 * 3000 + 2 * 4900
@@ -101,7 +101,7 @@ def test_teacher_tokens_and_cost_add_up_over_cycles(study):
 
 
 def test_a_lesson_leads_from_an_attempt_to_the_question_written_after_it(study):
-    ((_, seed, found),) = lessons(study, summarise(study))
+    ((_, seed, found),) = example_questions(study, summarise(study))
     assert seed == 1
     assert {lesson.cycle for lesson in found} == {0, 1}
     assert [lesson.grade for lesson in found[:2]] == ["hard", "easy"]
@@ -112,8 +112,8 @@ def test_a_lesson_leads_from_an_attempt_to_the_question_written_after_it(study):
 def test_the_page_tells_cycle_by_cycle(page):
     ids = read(page).ids
     assert len(ids) == len(set(ids))
-    assert "Cycle by cycle" in page
-    for words in ("35.0\u00a0%", "same_program", "What the teacher was asked", "so it is asked", "cycles per run"):
+    assert "Results by cycle" in page
+    for words in ("35.0\u00a0%", "same_program", "Teacher usage", "new question", "cycles per run"):
         assert words in page
     assert "3 × " not in page
     assert "100 to 300" in page  # samples: they grow
@@ -124,7 +124,7 @@ def test_a_run_of_one_cycle_has_no_such_section(tmp_path):
     study = collect(folder)
     assert not study.several_cycles
     assert cycle_rows(study, summarise(study)) == ()
-    assert "Cycle by cycle" not in markdown_table(study)
+    assert "Results by cycle" not in markdown_table(study)
 
 
 def test_hostile_texts_of_students_and_teachers_stay_text(tmp_path):
@@ -147,7 +147,7 @@ def test_tokens_of_all_cycles_are_summed_and_the_last_cycle_is_compared(tmp_path
 def test_a_run_that_ended_early_says_why(tmp_path):
     study = collect(make_cycles(tmp_path / "mine", dry="the source has run dry in cycle 3: no new question"))
     assert any("ended after 3 cycles" in note and "run dry in cycle 3" in note for note in study.notes)
-    assert "The source ran short: In cycles, cycle 2" in markdown_table(study)
+    assert "Fewer new questions than requested: In cycles, cycle 2" in markdown_table(study)
 
 
 def test_markdown_and_terminal_tell_cycle_by_cycle(study):
@@ -156,7 +156,7 @@ def test_markdown_and_terminal_tell_cycle_by_cycle(study):
         "| In cycles | 1 | 35.0\u00a0% | 26.4\u00a0% to 44.7\u00a0% | 200 | 100 | 7 | 20/5/30 | 4 | 40/50/0/10 |"
         in text
     )
-    assert "| In cycles | in all | 158 |" in text
+    assert "| In cycles | total | 158 |" in text
     out = StringIO()
     Console(file=out, width=200).print(terminal_table(study))
     assert "20/5/30" in out.getvalue()
@@ -173,7 +173,7 @@ def test_a_gain_in_cycles_is_not_put_down_to_an_order(tmp_path):
     (tmp_path / "study.json").write_text(json.dumps({"arms": known, "seeds": list(range(6)), "baseline": "baseline"}))
     found = headline(summarise(collect(tmp_path)))
     assert found.verdict == "helped"
-    assert found.sentence.startswith("The way of teaching helped: Other scores")
+    assert found.sentence.startswith("The training method helped: Other scores")
 
 
 def test_what_cannot_be_read_of_a_cycle_is_named_and_the_rest_is_shown(tmp_path):
@@ -184,7 +184,7 @@ def test_what_cannot_be_read_of_a_cycle_is_named_and_the_rest_is_shown(tmp_path)
     (folder / "cycle-01" / "table.json").write_text(json.dumps(content))
     study = collect(folder)
     assert any("cycle-00: no examples can be read" in note for note in study.notes)
-    assert any("cycle-01: what is told of teaching is left out" in note for note in study.notes)
+    assert any("cycle-01: the data on this cycle is skipped" in note for note in study.notes)
     assert not any(str(tmp_path) in note for note in study.notes)
     assert [row.new for row in cycle_rows(study, summarise(study))] == [100, None, 100]
 
@@ -193,14 +193,14 @@ def test_drawings_of_cycles_have_their_parts(study):
     rows = cycle_rows(study, summarise(study))
     assert "cycle 2" in accuracy_by_cycle(study, rows)
     assert "cycle 1 · 59 questions" in feedback_by_cycle(rows)
-    assert "mutation" in faulty_by_cycle(rows)
-    assert course(study) is None  # three stages of all bands: bars tell as much
+    assert "mutation" in rejected_by_cycle(rows)
+    assert schedule_shares(study) is None  # three stages of all bands: bars tell as much
 
 
 def test_many_stages_are_drawn_over_tokens_with_progress_by_band(tmp_path):
     study = collect(make_cycles(tmp_path / "mine", stages=4))
-    drawn = course(study)
-    for words in ("share of the stage", "validation loss", "answers right", "tokens learnt"):
+    drawn = schedule_shares(study)
+    for words in ("share of the stage", "validation loss", "accuracy", "training tokens"):
         assert words in drawn
     stage = study.runs[0].stages[1]
     assert shares_of(stage, ("easy", "medium", "hard")) == ((0, 1, 0), (0, 1, 0))

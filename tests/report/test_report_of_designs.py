@@ -59,13 +59,13 @@ def test_each_design_is_told_with_its_stages_reason_and_faults(folder: Path) -> 
     ]
     assert (second.kept, second.stages[0].cycle) == (True, 1)
     page = render(study)
-    for words in ("What the teacher designed", "Easy first.", "the plan stays", "the budget is not kept", "25.0"):
+    for words in ("LLM-designed schedule", "Easy first.", "plan unchanged", "the budget is not kept", "25.0"):
         assert words in page
 
 
 def test_a_run_that_nobody_designed_says_nothing_of_it(folder: Path) -> None:
     assert designs(collect(folder)) == ()
-    assert "What the teacher designed" not in render(collect(folder))
+    assert "LLM-designed schedule" not in render(collect(folder))
 
 
 def test_words_of_a_teacher_stay_text(folder: Path) -> None:

@@ -24,7 +24,7 @@ def said(folder):
 def test_under_five_seeds_the_headline_says_they_are_too_few(tmp_path):
     found = said(make_study(tmp_path / "s", seeds=(1, 2, 3)))
     assert found.verdict == "too few"
-    assert "3 seeds are too few to claim anything" in found.sentence
+    assert "3 seeds are too few to claim a difference" in found.sentence
 
 
 def test_five_clear_seeds_say_that_the_ordering_helped_with_its_interval_and_p(tmp_path):
@@ -40,7 +40,7 @@ def test_a_gain_that_restarts_give_as_well_is_not_put_down_to_the_order(tmp_path
     monkeypatch.setitem(ARMS, "baseline-restarts", (title, ARMS["hybrid"][1], stages))
     found = said(make_study(tmp_path / "s", range(6), ("baseline", "baseline-restarts", "hybrid"), noise=0.004))
     assert found.verdict == "undecided"
-    assert "not shown to be the reason" in found.sentence
+    assert "not shown to be the cause" in found.sentence
     assert any("not significant" in line for line in found.support)
 
 
@@ -86,7 +86,7 @@ def test_an_arm_with_too_few_seeds_does_not_silence_the_others(tmp_path):
 def test_a_run_alone_is_told_without_comparison(tmp_path):
     found = said(make_run(tmp_path / "mine", "hybrid", 1))
     assert found.verdict == "single"
-    assert "of 2,000 test programs" in found.sentence
+    assert "on 2,000 test programs" in found.sentence
 
 
 def test_a_study_without_results_says_so(tmp_path):
@@ -115,8 +115,8 @@ def test_intervals_over_items_are_per_run_and_never_pooled(tmp_path):
 
 def test_accuracy_is_told_with_and_without_twins(tmp_path):
     names = [measure.name for measure in summarise(collect(make_study(tmp_path / "s", (1,), TWO))).measures]
-    assert "output, greedy, programs new in every form" in names
-    assert "output, greedy, programs with a renamed twin in training" in names
+    assert "output, greedy, excluding alpha-equivalent training duplicates" in names
+    assert "output, greedy, alpha-equivalent training duplicates" in names
 
 
 def test_markdown_shows_every_seed_and_the_controls(tmp_path):
