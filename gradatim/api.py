@@ -186,9 +186,7 @@ def evaluate(
     table = _table(data, columns, events) if isinstance(data, str | Path) else data
     student = endpoint(model) if isinstance(model, str) else model
     if isinstance(student, Endpoint) and "problems" not in option_names(factory):
-        raise UserError(
-            f"the suite {suite!r} looks into the model itself", where="model", given=model, allowed="a folder"
-        )
+        raise UserError(f"the suite {suite!r} needs the model itself", where="model", given=model, allowed="a folder")
     if student is None or isinstance(student, Path):
         student = open_model(model)
     return asked(student, table, seed=seed, events=events)

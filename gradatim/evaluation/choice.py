@@ -1,35 +1,28 @@
-"""Which multiple-choice questions does a file hold, and which of its rows are none?
+"""The suite ``choice``: multiple-choice questions, by the log-likelihood of their options.
 
 A file is .jsonl, .json or .parquet. Its columns: ``question``; ``options``, a list (or ``choices``), or columns A, B,
-C, …; ``answer``, an index from 0, a letter, or the option's text; optionally ``category`` and ``id``. A row that is
-no question is handed back with its number and the reason, never dropped and never fatal. How a question is put to a
-model is decided in ``choice``.
+C, …; ``answer``, an index from 0, a letter, or the option's text; optionally ``category`` and ``id``. A row that is no
+question is reported with its number and the reason, and counts as invalid.
 
-Which of several answers does a model find likeliest?
+No text is generated: each option is read after the question, and its log-likelihood compared, as
+lm-evaluation-harness does.
 
-Multiple-choice questions of a user's file. Nothing is written: each option is read after the question, and its
-log-likelihood compared, as lm-evaluation-harness does.
-
-    accuracy     the option with the greatest log-likelihood is the right one
+    accuracy     the option with the greatest log-likelihood is correct
     acc_norm     the same with the log-likelihood divided by the option's length in characters
     acc_bytes    the same with its length in bytes of UTF-8
 
-Of equals the first counts. ``protocol`` says how a question is put:
+The first of equal options counts. ``protocol`` sets the prompt:
 
-    options      "Question: …\nAnswer:", and each option after a space (as ARC is put)
-    continue     the question as it stands, and each option after a space (as HellaSwag is put)
-    letters      the question, the options listed as A. B. …, "Answer:", and the letters after a space (as MMLU is put)
+    options      "Question: …\nAnswer:", and each option after a space (as for ARC)
+    continue     the question unchanged, and each option after a space (as for HellaSwag)
+    letters      the question, the options listed as A. B. …, "Answer:", and the letters after a space (as for MMLU)
 
-Where the question ends and the option begins is found as there: both are encoded as one text, spaces at the seam go to
-the option, and the tokens beyond those of the question alone are the option's. Two differences: there, a text that is
-too long loses its beginning, while here the question counts as ``too_long``; and a model without a start token is
-started with ``<eos>``.
+Question and option are encoded as one text, spaces between them belong to the option, and the tokens beyond those of
+the question alone are the option's. Two differences to the harness: a text longer than the context counts as
+``too_long`` instead of losing its beginning, and a model without a start token is started with ``<eos>``.
 
-With ``chat`` the question goes through the tokenizer's chat template as the user's, and an option is the beginning of
-the reply: it has no space before it, and is encoded apart, since the template's mark ends what is given.
-
-What a file of questions looks like is said in ``questions``. A row that is no question is named and counted as invalid;
-the others go on.
+With ``chat`` the question is the user's message of the tokenizer's chat template, and an option the beginning of the
+reply: it has no space before it, and is encoded apart, since a control token ends the prompt.
 """
 
 from __future__ import annotations
@@ -59,7 +52,7 @@ __all__ = ["ChoiceQuestion", "QuestionSet", "choice", "choices_table", "put", "r
 
 @dataclass(frozen=True)
 class ChoiceQuestion:
-    """One question; ``right`` is the place of the right option, from 0."""
+    """One question; ``right`` is the index of the correct option."""
 
     id: str
     question: str
@@ -70,7 +63,7 @@ class ChoiceQuestion:
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """The questions of ``source`` in the file's order, and the rows that are none."""
+    """The questions of ``source`` in the file's order, and the rejected rows."""
 
     source: str
     questions: tuple[ChoiceQuestion, ...]
@@ -78,7 +71,7 @@ class QuestionSet:
 
 
 def read_questions(source: str | Path) -> QuestionSet:
-    """The questions of a file. Raises ``DataError`` when it is not there, unreadable, or has no question."""
+    """The questions of a file. Raises ``DataError`` when it is missing, unreadable, or has no question."""
     questions: list[ChoiceQuestion] = []
     rejected: list[Rejected] = []
     for row in _rows(Path(source)):
@@ -108,7 +101,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
     import pyarrow.parquet as pq
 
     if not path.is_file():
-        near = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError("there is no such file", where=path, hint=did_you_mean(path.name, near))
     try:
         check_input(path)
@@ -123,7 +116,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
 
 
 def _question(number: int, row: Mapping[str, Any]) -> ChoiceQuestion:
-    """The question of one row. Raises ``ValueError`` with the reason when it has none."""
+    """The question of one row. Raises ``ValueError`` with the reason for an unusable row."""
     question = row.get("question")
     if not isinstance(question, str) or not question.strip():
         raise ValueError("no field 'question'" if question is None else "'question' is not text, or empty")
@@ -131,32 +124,34 @@ def _question(number: int, row: Mapping[str, Any]) -> ChoiceQuestion:
     category, name = row.get("category"), row.get("id")
     if category is not None and not isinstance(category, str | int):
         raise ValueError("'category' is not text")
-    told = str(name) if isinstance(name, str | int) and name != "" else f"row {number}"
-    return ChoiceQuestion(told, question, options, _place(row, options), None if category is None else str(category))
+    id = str(name) if isinstance(name, str | int) and name != "" else f"row {number}"
+    return ChoiceQuestion(id, question, options, _answer(row, options), None if category is None else str(category))
 
 
 def _options(row: Mapping[str, Any]) -> tuple[str, ...]:
-    given = row.get("options", row.get("choices"))
-    if isinstance(given, Mapping):  # ARC's own form: {"text": [...], "label": [...]}
-        given = given.get("text")
-    if given is None:
+    options = row.get("options", row.get("choices"))
+    if isinstance(options, Mapping):  # the form of ARC: {"text": [...], "label": [...]}
+        options = options.get("text")
+    if options is None:
         letters = [letter for letter in ascii_uppercase if row.get(letter) is not None]
         if letters != list(ascii_uppercase[: len(letters)]):
             raise ValueError(f"the columns {', '.join(letters)} leave one out")
-        given = [row[letter] for letter in letters]
-    if not isinstance(given, list | tuple):
+        options = [row[letter] for letter in letters]
+    if not isinstance(options, list | tuple):
         raise ValueError("'options' is not a list")
-    if not all(isinstance(option, str) and option.strip() for option in given):
+    if not all(isinstance(option, str) and option.strip() for option in options):
         raise ValueError("an option is not text, or empty")
-    if not 2 <= len(given) <= len(ascii_uppercase):
-        raise ValueError(f"{len(given)} options; from 2 to {len(ascii_uppercase)} are asked" if given else "no options")
-    if len(set(given)) < len(given):
+    if not 2 <= len(options) <= len(ascii_uppercase):
+        raise ValueError(
+            f"{len(options)} options; from 2 to {len(ascii_uppercase)} are allowed" if options else "no options"
+        )
+    if len(set(options)) < len(options):
         raise ValueError("two options are equal")
-    return tuple(given)
+    return tuple(options)
 
 
-def _place(row: Mapping[str, Any], options: Sequence[str]) -> int:
-    """The right option's place: the answer is an option's text, else a letter, else an index from 0."""
+def _answer(row: Mapping[str, Any], options: Sequence[str]) -> int:
+    """Index of the correct option: the answer is an option's text, else a letter, else an index from 0."""
     answer = row.get("answer", row.get("answerKey"))
     if answer is None:
         raise ValueError("no field 'answer'")
@@ -193,7 +188,7 @@ def choice(
 
 @dataclass(frozen=True)
 class Choice:
-    """The suite ``choice`` with its options; see the module."""
+    """The suite ``choice`` with its options; see the module docstring."""
 
     problems: str
     protocol: Put
@@ -202,98 +197,97 @@ class Choice:
     batch: int | None
 
     def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
-        """One attempt per question of the file, and one per row that is none; ``samples`` is not used.
+        """One attempt per row of the file, rejected rows included; ``samples`` is not used.
 
-        Raises ``DataError`` for a file that is not there or has no question and for a chat without a template,
-        ``UserError`` for a model that is not on this machine: the probabilities of given texts are not to be had over
-        HTTP.
+        Raises ``DataError`` for a missing file, one without questions, and ``chat`` without a chat template,
+        ``UserError`` for an endpoint: servers do not return the probabilities of a prompt.
         """
         import pyarrow as pa
 
         if not hasattr(student, "model"):
-            raise UserError("the suite 'choice' looks into the model itself", where="model", allowed="a folder")
+            raise UserError("the suite 'choice' needs the model itself", where="model", allowed="a folder")
         started = time.perf_counter()
-        asked = read_questions(self.problems)
-        for row in asked.rejected:
-            events(Event("note", "choice", text=f"{asked.source}, row {row.row}{told(row)}: {row.cause}"))
-        questions = [asked.questions[int(each)] for each in sample_indices(len(asked.questions), self.limit, seed)]
-        ends = self._answers(student, questions, events)
-        rejected = asked.rejected
+        file = read_questions(self.problems)
+        for row in file.rejected:
+            events(Event("note", "choice", text=f"{file.source}, row {row.row}{told(row)}: {row.cause}"))
+        questions = [file.questions[int(index)] for index in sample_indices(len(file.questions), self.limit, seed)]
+        results = self._log_likelihoods(student, questions, events)
+        rejected = file.rejected
         attempts = [
-            *(_attempt(row, self.protocol, *both) for row, both in enumerate(zip(questions, ends, strict=True))),
+            *(_attempt(row, self.protocol, *pair) for row, pair in enumerate(zip(questions, results, strict=True))),
             *(Attempt(len(questions) + n, row.content, "", row.cause, invalid=1) for n, row in enumerate(rejected)),
         ]
         rows: dict[str, list[str | None]] = {
-            "id": [*(each.id for each in questions), *(f"row {row.row}" for row in rejected)],
-            "category": [*(each.category for each in questions), *(None for _ in rejected)],
+            "id": [*(question.id for question in questions), *(f"row {row.row}" for row in rejected)],
+            "category": [*(question.category for question in questions), *(None for _ in rejected)],
         }
         if not any(rows["category"]):
             del rows["category"]
-        judged = [(each, end) for each, end in zip(questions, ends, strict=True) if not isinstance(end, str)]
+        scored = [(question, end) for question, end in zip(questions, results, strict=True) if not isinstance(end, str)]
         scores = {
-            "acc_norm": (_right(judged, len), len(attempts)),
-            "acc_bytes": (_right(judged, lambda option: len(option.encode("utf-8", "surrogatepass"))), len(attempts)),
+            "acc_norm": (_correct(scored, len), len(attempts)),
+            "acc_bytes": (_correct(scored, lambda option: len(option.encode("utf-8", "surrogatepass"))), len(attempts)),
         }
         return tally("choice", self.protocol, pa.table(rows), attempts, started=started, scores=scores)
 
-    def _answers(
+    def _log_likelihoods(
         self, student: Any, questions: Sequence[ChoiceQuestion], events: Events
     ) -> list[tuple[float, ...] | str]:
-        """The log-likelihood of each option, or why a question cannot be asked."""
+        """The log-likelihoods of each question's options, or the cause for one that cannot be encoded."""
         from ..inference.loglikelihood import log_likelihoods
         from ..model.prompt_format import chat_formatter, prompt_format_of
         from ..model.vocabulary import Vocabulary
 
-        shape = chat_formatter(student.tokenizer, prompt_format_of(student.tokenizer).system) if self.chat else None
+        template = chat_formatter(student.tokenizer, prompt_format_of(student.tokenizer).system) if self.chat else None
         vocabulary = Vocabulary(student.tokenizer)
-        ends: list[Any] = []
-        places: list[tuple[int, int]] = []
+        results: list[Any] = []
+        positions: list[tuple[int, int]] = []
         encoded: list[Continuation] = []
-        for number, each in enumerate(questions):
-            made = _encoded(student.model, vocabulary, *put(each, self.protocol), shape=shape)
-            ends.append(made if isinstance(made, str) else [0.0] * len(made))
-            if not isinstance(made, str):
-                places += [(number, option) for option in range(len(made))]
-                encoded += made
+        for number, question in enumerate(questions):
+            options = _encoded(student.model, vocabulary, *put(question, self.protocol), template=template)
+            results.append(options if isinstance(options, str) else [0.0] * len(options))
+            if not isinstance(options, str):
+                positions += [(number, option) for option in range(len(options))]
+                encoded += options
         events(Event("start", "choice", 0, len(encoded)))
         done = 0
-        for found in log_likelihoods(student.model, encoded, batch=self.batch):
-            for place, each_token in found.items():
-                number, option = places[place]
-                ends[number][option] = float(each_token.sum())
-            done += len(found)
+        for batch in log_likelihoods(student.model, encoded, batch=self.batch):
+            for index, logprobs in batch.items():
+                number, option = positions[index]
+                results[number][option] = float(logprobs.sum())
+            done += len(batch)
             events(Event("advance", "choice", done, len(encoded)))
         events(Event("finish", "choice", len(encoded), len(encoded)))
-        return [end if isinstance(end, str) else tuple(end) for end in ends]
+        return [result if isinstance(result, str) else tuple(result) for result in results]
 
 
-def put(each: ChoiceQuestion, protocol: Put) -> tuple[str, tuple[str, ...]]:
-    """What the model is shown, and what it may go on with."""
+def put(question: ChoiceQuestion, protocol: Put) -> tuple[str, tuple[str, ...]]:
+    """The prompt of a question, and its possible continuations."""
     if protocol == "continue":
-        return each.question, tuple(f" {option}" for option in each.options)
+        return question.question, tuple(f" {option}" for option in question.options)
     if protocol == "options":
-        return f"Question: {each.question}\nAnswer:", tuple(f" {option}" for option in each.options)
-    letters = ascii_uppercase[: len(each.options)]
-    listed = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, each.options, strict=True))
-    return f"{each.question.strip()}\n{listed}\nAnswer:", tuple(f" {letter}" for letter in letters)
+        return f"Question: {question.question}\nAnswer:", tuple(f" {option}" for option in question.options)
+    letters = ascii_uppercase[: len(question.options)]
+    listed = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, question.options, strict=True))
+    return f"{question.question.strip()}\n{listed}\nAnswer:", tuple(f" {letter}" for letter in letters)
 
 
 def _encoded(
-    model: Any, vocabulary: Any, context: str, options: Sequence[str], *, shape: Callable[[str], str] | None
+    model: Any, vocabulary: Any, context: str, options: Sequence[str], *, template: Callable[[str], str] | None
 ) -> list[Continuation] | str:
     from ..inference.loglikelihood import TOO_LONG, context_of, encode_option
 
-    made = []
-    given = context if shape is None else shape(context)
+    continuations = []
+    prompt = context if template is None else template(context)
     for option in options:
-        each = encode_option(vocabulary, given, option, apart=shape is not None)
-        if isinstance(each, str):
-            return each
-        # The last token is asked for, never read.
-        if len(each.tokens) - 1 > context_of(model):
+        continuation = encode_option(vocabulary, prompt, option, apart=template is not None)
+        if isinstance(continuation, str):
+            return continuation
+        # The last token is a target only, and no input.
+        if len(continuation.tokens) - 1 > context_of(model):
             return TOO_LONG
-        made.append(each)
-    return made
+        continuations.append(continuation)
+    return continuations
 
 
 def _attempt(row: int, protocol: Put, question: ChoiceQuestion, end: tuple[float, ...] | str) -> Attempt:
@@ -302,39 +296,41 @@ def _attempt(row: int, protocol: Put, question: ChoiceQuestion, end: tuple[float
         from ..inference.loglikelihood import TOO_LONG
 
         return Attempt(row, prompt, right, end, too_long=int(end == TOO_LONG), invalid=int(end != TOO_LONG))
-    taken = _best(end)
-    passed = int(taken == question.right)
-    return Attempt(row, prompt, right, question.options[taken], passed=passed, failed=1 - passed)
+    prediction = _best(end)
+    passed = int(prediction == question.right)
+    return Attempt(row, prompt, right, question.options[prediction], passed=passed, failed=1 - passed)
 
 
 def _best(values: Sequence[float]) -> int:
-    return max(range(len(values)), key=lambda place: values[place])
+    return max(range(len(values)), key=lambda index: values[index])
 
 
-def _right(judged: Sequence[tuple[ChoiceQuestion, tuple[float, ...]]], length: Callable[[str], int]) -> float:
-    """How many are right when each log-likelihood is divided by the option's length."""
+def _correct(scored: Sequence[tuple[ChoiceQuestion, tuple[float, ...]]], length: Callable[[str], int]) -> float:
+    """Number of correct questions when each log-likelihood is divided by the option's length."""
     return float(
         sum(
-            _best([value / max(length(option), 1) for value, option in zip(end, each.options, strict=True)])
-            == each.right
-            for each, end in judged
+            _best([value / max(length(option), 1) for value, option in zip(end, question.options, strict=True)])
+            == question.right
+            for question, end in scored
         )
     )
 
 
-def choices_table(asked: QuestionSet, protocol: Put = "options") -> pa.Table:
+def choices_table(file: QuestionSet, protocol: Put = "options") -> pa.Table:
     """The questions as samples with a column ``options``, for difficulties: ``p_correct`` compares the options."""
     import pyarrow as pa
 
     from ..table import make_table
 
-    both = [put(each, protocol) for each in asked.questions]
-    made = make_table(
+    pairs = [put(question, protocol) for question in file.questions]
+    table = make_table(
         {
-            "id": [each.id for each in asked.questions],
-            "prompt": [prompt for prompt, _ in both],
-            "answer": [options[each.right] for each, (_, options) in zip(asked.questions, both, strict=True)],
-            "category": [each.category for each in asked.questions],
+            "id": [question.id for question in file.questions],
+            "prompt": [prompt for prompt, _ in pairs],
+            "answer": [options[question.right] for question, (_, options) in zip(file.questions, pairs, strict=True)],
+            "category": [question.category for question in file.questions],
         }
     )
-    return made.append_column("options", pa.array([list(options) for _, options in both], pa.list_(pa.large_string())))
+    return table.append_column(
+        "options", pa.array([list(options) for _, options in pairs], pa.list_(pa.large_string()))
+    )

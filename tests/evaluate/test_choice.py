@@ -194,7 +194,7 @@ def test_a_file_without_a_question_is_an_error(student, tmp_path):
 def test_it_needs_a_file_and_a_model_on_this_machine(tmp_path):
     with pytest.raises(RecipeError, match="needs a file"):
         SUITES.get("choice")()
-    with pytest.raises(UserError, match="looks into the model itself"):
+    with pytest.raises(UserError, match="needs the model itself"):
         asked(object(), written(tmp_path / "q.jsonl", QUESTIONS))
 
 

@@ -84,7 +84,7 @@ INVALID = {
     "half a character": (Sample("add", "\ud800"), "not Unicode"),
     "endless": (Sample("add", "x" * (LARGEST + 1)), "at most 1,048,576"),
     "too long a prompt": (Sample("add", "", finish="too_long"), "longer than its context"),
-    "an unknown character": (Sample("add", "", finish="unknown_character"), "does not know"),
+    "an unknown character": (Sample("add", "", finish="unknown_character"), "outside the model's vocabulary"),
 }
 
 
@@ -627,7 +627,7 @@ def test_an_address_without_a_model_is_the_users_mistake():
 def test_a_suite_that_looks_into_the_model_refuses_an_endpoint():
     import gradatim
 
-    with pytest.raises(UserError, match="looks into the model"):
+    with pytest.raises(UserError, match="needs the model"):
         gradatim.evaluate("http://localhost/v1#m", TABLE, "output")
 
 
