@@ -91,12 +91,15 @@ def _print(plan: RunPlan, recipe: Recipe, console: Console) -> None:
 
 def _model_size(plan: RunPlan, recipe: Recipe) -> str:
     """Parameters of the model: "0.33 M parameters", of a LoRA adapter "4.9 M trainable of 134.5 M parameters"."""
-    from ..model.hub import size_of
+    from ..model.hub import model_size
 
     if plan.parameters is None:
         return "unknown size until it is downloaded"
-    if recipe.student.lora is not None and (size := size_of(str(recipe.student.base), recipe.student.lora)) is not None:
-        return f"{_millions(size.learnt)} trainable of {_millions(size.all)} parameters"
+    if (
+        recipe.student.lora is not None
+        and (size := model_size(str(recipe.student.base), recipe.student.lora)) is not None
+    ):
+        return f"{_millions(size.trainable)} trainable of {_millions(size.total)} parameters"
     return f"{_millions(plan.parameters)} parameters"
 
 
