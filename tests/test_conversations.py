@@ -1,4 +1,4 @@
-"""Every part of somebody's conversation is read, or its row is rejected with the cause, counted."""
+"""Conversations: all messages are used, or the row is rejected with its cause and counted."""
 
 from __future__ import annotations
 

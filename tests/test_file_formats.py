@@ -1,4 +1,4 @@
-"""CSV, JSON arrays and columns of numbers are read as what they mean; what they cannot say is told."""
+"""CSV, JSON arrays and numeric columns: values converted, unusable rows reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instruction data of other people's make: rows become prompts and answers, and what has not their shape is told."""
+"""Instruction data: rows become prompts and answers, rows of another shape are reported."""
 
 from __future__ import annotations
 

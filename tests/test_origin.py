@@ -1,4 +1,4 @@
-"""A data file that is edited after its samples were made: refused, or kept by choice; never used without a word."""
+"""Data files edited after their samples were read: an error, or a note with ``on_change: keep``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROWS = [{"prompt": f"How much is {a} plus 1?", "answer": f"{a + 1}"} for a in ra
 
 
 def write(path: Path, rows: list[dict[str, Any]] = ROWS, *, old: bool = True) -> Path:
-    """JSON lines that were written an hour ago, unless they are new."""
+    """JSON lines with a modification time an hour ago, unless they are new."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     if old:
         os.utime(path, (time.time() - 3600,) * 2)
@@ -39,7 +39,7 @@ def recipe(path: Path | str, **data: Any) -> Any:
 
 
 def made(path: Path, store: Path, **data: Any) -> tuple[Corpus, list[str]]:
-    """The corpus under ``store`` and what was said about it."""
+    """The corpus under ``store`` and the notes on it."""
     heard: list[Event] = []
     corpus = corpus_maker(recipe(path, **data), heard.append).make(store, heard.append)
     return corpus, [event.text for event in heard if event.kind == "note"]

@@ -1,4 +1,4 @@
-"""People's own data: pairs and plain code from files, with a column mapping, all the way to a result."""
+"""User data end to end: pairs and code from files, with a column mapping, to a result."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Recipes: read by path or name, all faults told at once."""
+"""Recipes: loaded by path or name, all faults in one error."""
 
 from pathlib import Path
 

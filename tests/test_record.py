@@ -1,4 +1,4 @@
-"""A run folder: what is done stays done, what is half written is never seen."""
+"""Run folders: recorded steps are permanent, incomplete writes are never visible."""
 
 import os
 import subprocess

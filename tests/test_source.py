@@ -1,4 +1,4 @@
-"""Sources: the same call gives the same table, and nothing is dropped without being counted."""
+"""Sources: deterministic tables, dropped rows counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits: no program on two sides, the same sets for everybody, and the twins counted."""
+"""Splits: disjoint, deterministic, with twins counted."""
 
 from __future__ import annotations
 

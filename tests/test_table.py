@@ -1,4 +1,4 @@
-"""Tables: what goes in comes out, and what cannot go in is told."""
+"""Tables: values survive a round trip, invalid ones are reported."""
 
 from __future__ import annotations
 
