@@ -39,7 +39,7 @@ from ..files import check_input
 from ..options import strict
 from ..stage import Event, Events, Suite, SuiteResult, ignore_events
 from ..table.report import Rejected
-from .samples import read_rows, shown, told
+from .samples import excerpt, read_rows, told
 from .tally import Attempt, check_options, sample_indices, tally
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def read_questions(source: str | Path) -> QuestionSet:
         try:
             questions.append(_question(number, fields))
         except ValueError as error:
-            rejected.append(Rejected(number, str(error), shown(fields.get("question") or list(fields))))
+            rejected.append(Rejected(number, str(error), excerpt(fields.get("question") or list(fields))))
     if not questions:
         first = rejected[0] if rejected else None
         raise DataError(
@@ -163,7 +163,7 @@ def _answer(row: Mapping[str, Any], options: Sequence[str]) -> int:
         answer = int(answer)
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(options):
         allowed = f"0 to {len(options) - 1}, A to {ascii_uppercase[len(options) - 1]}, or an option's text"
-        raise ValueError(f"the answer {shown(answer)} is none of the options: {allowed}")
+        raise ValueError(f"the answer {excerpt(answer)} is none of the options: {allowed}")
     return answer
 
 

@@ -1,14 +1,14 @@
-"""Can a model tell what a program does, without running it?
+"""The suite ``cruxeval``: prediction of a Python function's output or input.
 
-CRUXEval (2401.03065): 800 short Python functions, each with an input and its output. *Output prediction* shows the
-function and the input and asks for the output; *input prediction* shows the output and asks for an input that gives
-it, not always the one of the file. The model answers at once, or after thinking (``reasoning``). The questions follow
-the paper's two forms in our own words, with examples of our own: figures are near the published ones, not the same.
+CRUXEval (2401.03065): 800 short Python functions, each with an input and its output. *Output prediction* gives the
+function and the input, and the answer is the output; *input prediction* gives the output, and the answer is any input
+with that output. The model answers directly, or after reasoning (``reasoning``). The prompts follow the paper's two
+forms in other words, with other examples: figures are near the published ones, not equal.
 
-An answer is text from a model and is never evaluated here. It is cut out of the reply as text and runs as the body of
-a function behind walls; only plain data comes back, and the program that it is compared with never meets it. So an
-answer can be any expression, as in the paper, and is right when it is equal in value; it cannot call the function it
-is asked about, because that is not there.
+An answer is text from a model and is never evaluated in this process. It is cut out of the reply as text and runs as
+the body of a function in a sandbox; only plain data returns, and the reference program never meets it. So an answer can
+be any expression, as in the paper, and is correct when its value is equal; it cannot call the function, which is not
+defined there.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from ..options import strict
 from ..sandbox.verdict import Verdict
 from ..stage import Events, Suite, SuiteResult, ignore_events
 from ..table.report import Rejected
-from .functional import Drawing, Protocol, measure
+from .functional import Protocol, SamplingOptions, measure
 from .generation import Question
 from .problems import Problem, ProblemSet, locate
 from .program import Candidate, fault_of
-from .samples import Sample, read_rows, shown
+from .samples import Sample, excerpt, read_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,7 +41,7 @@ __all__ = ["Direction", "answer_in", "crux_problems", "cruxeval", "question"]
 
 Direction = Literal["output", "input"]
 LONGEST = 20_000
-"""Characters of an answer that is looked at; the longest of the benchmark has about 200."""
+"""Most characters of an answer; the longest of the benchmark has about 200."""
 
 _TASKS = {
     "output": """\
@@ -95,43 +95,43 @@ def cruxeval(
     unsafe: bool = False,
     server: dict[str, Any] | None = None,
 ) -> Suite:
-    """What a function returns, or which input gives an output (CRUXEval): for pretrained models."""
-    room = tokens if tokens is not None else (1024 if reasoning else 128)
-    drawing = Drawing(
-        protocol, samples, tuple(k or [1]), temperature, room, chat, keep, limit, batch, workers, seconds, unsafe,
-        server,
+    """The output or an input of a Python function (CRUXEval): for pretrained models."""
+    max_new_tokens = tokens if tokens is not None else (1024 if reasoning else 128)
+    options = SamplingOptions(
+        protocol, samples, tuple(k or [1]), temperature, max_new_tokens, chat, keep, limit, batch, workers, seconds,
+        unsafe, server,
     )  # fmt: skip
-    return Crux(problems, direction, reasoning, drawing.checked("cruxeval"))
+    return Crux(problems, direction, reasoning, options.checked("cruxeval"))
 
 
 @dataclass(frozen=True)
 class Crux:
-    """The suite ``cruxeval`` with its options; see the module."""
+    """The suite ``cruxeval`` with its options; see the module docstring."""
 
     problems: str
     direction: Direction
     reasoning: bool
-    drawing: Drawing
+    options: SamplingOptions
 
     def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
-        """One result over all functions; ``samples`` is not used. Errors as those of the suite ``functional``."""
-        asked = crux_problems(self.problems, self.direction)
+        """One result over all functions; ``samples`` is not used. Errors as of the suite ``functional``."""
+        problem_set = crux_problems(self.problems, self.direction)
 
-        def ask(problem: Problem, number: int) -> Question:
-            text = question(problem, self.direction, self.reasoning, chat=self.drawing.chat)
+        def request(problem: Problem, number: int) -> Question:
+            text = question(problem, self.direction, self.reasoning, chat=self.options.chat)
             return Question(problem.id, text, number, stop=("[/ANSWER]",))
 
-        return measure("cruxeval", student, asked, ask, self.drawing, seed, events, candidate=self.read)
+        return measure("cruxeval", student, problem_set, request, self.options, seed, events, candidate=self.read)
 
     def read(self, problem: Problem, sample: Sample) -> Candidate | Verdict:
-        """The program that gives a reply's answer; a verdict when the reply has none."""
-        return _candidate(problem, sample, self.direction, begun=sample.form == "completion" and not self.reasoning)
+        """The program with the answer of a sample; a verdict for a sample without an answer."""
+        return _candidate(problem, sample, self.direction, open_tag=sample.form == "completion" and not self.reasoning)
 
 
 def crux_problems(source: str | Path, direction: Direction) -> ProblemSet:
-    """The functions of CRUXEval's file: ``prompt`` is the function, with the assertion that is to be completed.
+    """The functions of CRUXEval's file: ``prompt`` is the function with the incomplete assertion.
 
-    Raises ``DataError`` when the file is not there or holds no such function.
+    Raises ``DataError`` when the file is missing or has no such function.
     """
     problems: dict[str, Problem] = {}
     rejected: list[Rejected] = []
@@ -146,7 +146,7 @@ def crux_problems(source: str | Path, direction: Direction) -> ProblemSet:
                 raise ValueError(f"a second function with the id {problem.id}; the first is used")
             problems[problem.id] = problem
         except ValueError as error:
-            rejected.append(Rejected(number, str(error), shown(fields.get("id", list(fields)))))
+            rejected.append(Rejected(number, str(error), excerpt(fields.get("id", list(fields)))))
     if not problems:
         first = rejected[0] if rejected else None
         raise DataError(
@@ -165,50 +165,50 @@ def _problem(row: Mapping[str, Any], direction: Direction) -> Problem:
         if not isinstance(value, str) or (not value.strip() and name != "input"):
             raise ValueError(f"no field {name!r}" if value is None else f"{name!r} is not text, or empty")
         values.append(value)
-    task, code, given, returned = values
+    task, code, arguments, result = values
     if direction == "output":
-        shown_call, test = f"assert f({given}) == ??", f"assert f({given}) == candidate()"
-        reference = returned
+        call, test = f"assert f({arguments}) == ??", f"assert f({arguments}) == candidate()"
+        reference = result
     else:
-        shown_call, reference = f"assert f(??) == {returned}", given if given.strip() else "f()"
-        test = f"positional, named = candidate()\n    assert f(*positional, **named) == {returned}"
+        call, reference = f"assert f(??) == {result}", arguments if arguments.strip() else "f()"
+        test = f"positional, named = candidate()\n    assert f(*positional, **named) == {result}"
     tests = f"{code}\n\n\ndef check(candidate):\n    {test}\n"
-    # An input may use what stands beside the function (sample_258 does), but not the function itself.
+    # An input may use names defined beside the function (as in sample_258), but not the function itself.
     beside = f"{code}\ndel f\n\n\n" if direction == "input" else ""
-    prompt = f"{code}\n{shown_call}"
+    prompt = f"{code}\n{call}"
     return Problem(task, "python", prompt, tests, entry_point="answer", setup=beside, reference=reference)
 
 
 def question(problem: Problem, direction: Direction, reasoning: bool, *, chat: bool = False) -> str:
-    """What the model is shown: the task, solved examples, the function. It goes on inside the answer's mark.
+    """The prompt: the task, solved examples, the function. The completion continues inside the answer's tag.
 
-    A chat model begins its own reply, so the last mark is left out.
+    A chat model begins its own reply, so the last tag is left out.
     """
-    parts = [_TASKS[direction] + (_STEPS if reasoning else _AT_ONCE)]
-    for code, given, returned, forward, backward in _EXAMPLES[: 1 if reasoning else 2]:
-        open_call = f"assert f({given}) == ??" if direction == "output" else f"assert f(??) == {returned}"
+    sections = [_TASKS[direction] + (_STEPS if reasoning else _AT_ONCE)]
+    for code, arguments, result, forward, backward in _EXAMPLES[: 1 if reasoning else 2]:
+        open_call = f"assert f({arguments}) == ??" if direction == "output" else f"assert f(??) == {result}"
         thought = f"[THOUGHT]\n{forward if direction == 'output' else backward}\n[/THOUGHT]\n" if reasoning else ""
-        solved = f"[ANSWER]\nassert f({given}) == {returned}\n[/ANSWER]"
-        parts.append(f"[PYTHON]\n{code}\n{open_call}\n[/PYTHON]\n{thought}{solved}")
+        solved = f"[ANSWER]\nassert f({arguments}) == {result}\n[/ANSWER]"
+        sections.append(f"[PYTHON]\n{code}\n{open_call}\n[/PYTHON]\n{thought}{solved}")
     last = "" if chat else ("\n[THOUGHT]\n" if reasoning else "\n[ANSWER]\n")
-    return "\n\n".join([*parts, f"[PYTHON]\n{problem.prompt}\n[/PYTHON]{last}"])
+    return "\n\n".join([*sections, f"[PYTHON]\n{problem.prompt}\n[/PYTHON]{last}"])
 
 
-def answer_in(text: str, direction: Direction, *, begun: bool = False) -> str | None:
-    """The expression (output) or the arguments (input) that a reply gives, as text; None when it gives none.
+def answer_in(text: str, direction: Direction, *, open_tag: bool = False) -> str | None:
+    """The expression (output) or the arguments (input) of a reply, as text; None without one.
 
-    ``begun``: the reply starts inside the answer's mark. Taken apart by Python's own parser, which runs nothing.
+    ``open_tag``: the reply starts inside the answer's tag. Parsed by ``ast``, without evaluation.
     """
-    marked = re.split(r"\[ANSWER\]", text)
-    if len(marked) == 1 and not begun:
+    segments = re.split(r"\[ANSWER\]", text)
+    if len(segments) == 1 and not open_tag:
         return None
-    answer = marked[-1].split("[/ANSWER]")[0].strip()
+    answer = segments[-1].split("[/ANSWER]")[0].strip()
     answer = re.sub(r"\A```\w*\n|\n?```\Z", "", answer).strip().strip("`").strip()
     if not answer or len(answer) > LONGEST:
         return None
     tree = _parsed(answer)
     if tree is None:
-        # The parser takes no arguments on their own when they are named or starred.
+        # Named or starred arguments do not parse without a call.
         return answer if direction == "input" and _parsed(f"f({answer})") is not None else None
     compared = isinstance(tree, ast.Compare) and len(tree.ops) == 1 and isinstance(tree.ops[0], ast.Eq)
     if direction == "output":
@@ -220,7 +220,7 @@ def answer_in(text: str, direction: Direction, *, begun: bool = False) -> str | 
 
 
 def _parsed(text: str) -> Any:
-    """The expression that ``text`` is, or asserts; None when it is none."""
+    """The expression of ``text``, or of its assertion; None for another text."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -241,13 +241,13 @@ def _segment(text: str, tree: Any) -> str:
     return ast.get_source_segment(text, tree) or text
 
 
-def _candidate(problem: Problem, sample: Sample, direction: Direction, *, begun: bool) -> Candidate | Verdict:
-    """A program whose function ``answer`` gives the answer, or the arguments as (positional, named)."""
+def _candidate(problem: Problem, sample: Sample, direction: Direction, *, open_tag: bool) -> Candidate | Verdict:
+    """A program whose function ``answer`` returns the answer, or the arguments as (positional, named)."""
     fault = fault_of(sample)
     if fault is not None:
         return Verdict("invalid", fault)
     text = strip_thinking(sample.text) if sample.form == "reply" else sample.text
-    answer = answer_in(text, direction, begun=begun)
+    answer = answer_in(text, direction, open_tag=open_tag)
     if answer is None:
         return Verdict("invalid", "there is no answer that is an expression")
     if direction == "output":

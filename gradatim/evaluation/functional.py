@@ -1,15 +1,15 @@
-"""Does the code that a model writes do what its tests ask for?
+"""The suite ``functional``: programs that pass their tests, as pass@k.
 
-For each problem the model writes one text (``greedy``) or several (``sampled``), each is tried behind walls
-(``judge``), and pass@k is estimated (``passk``). The problems come from a file or a benchmark by name (``problems``),
-or, without that option, from the samples that the suite is handed: those with a text in the column ``tests``.
+The model writes one completion (``greedy``) or several (``sampled``) for each problem, each is run in a sandbox
+(``verdicts``), and pass@k is estimated (``intervals``). The problems come from a file or a benchmark by name
+(``problems``), or, without that option, from the samples of the run with a text in the column ``tests``.
 
-With ``keep`` the raw samples and the verdicts stay in a folder, under a name made from everything they depend on (the
-model's weights, the problems, the options), and an evaluation that was stopped goes on where it was:
+With ``keep`` the raw samples and the verdicts stay in a folder, named after all that they depend on (the model's
+weights, the problems, the options), and an interrupted evaluation resumes:
 
     FOLDER/<16 hex digits>/settings.json samples.jsonl verdicts.jsonl
 
-CRUXEval has questions of its own and shares the rest (``crux``).
+CRUXEval has other prompts and shares the other steps (``cruxeval``).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from ..sandbox.verdict import Verdict
 
-__all__ = ["STOPS", "Drawing", "Protocol", "functional", "measure", "problems_in"]
+__all__ = ["STOPS", "Protocol", "SamplingOptions", "functional", "measure", "problems_in"]
 
 
 Protocol = Literal["greedy", "sampled"]
@@ -54,11 +54,11 @@ STOPS = {
     "java": ("\n    }",),
     **dict.fromkeys(("c", "cpp", "go", "javascript", "typescript"), ("\n}",)),
 }
-"""Where the function that a prompt begins has ended: what follows would be another one, a test, or talk."""
+"""Stop strings after the function of a prompt: another function, a test, or text follows."""
 CLOSINGS = {"java": "\n    }\n}\n", **dict.fromkeys(("c", "cpp", "go", "javascript", "typescript"), "\n}\n")}
-"""What of a stop belongs to the function."""
+"""The part of a stop string that belongs to the function."""
 WHOLE_STOPS = ("\nassert", '\n"""', "\nprint", "\nif __name__")
-"""The same for problems that ask for a whole program."""
+"""Stop strings of problems with a whole program as answer."""
 
 REQUEST = """\
 Complete this {language} program so that it does what its description says. \
@@ -69,14 +69,14 @@ Reply with the whole program in one fenced block of code.
 ```"""
 
 _GROUPS = ("level", "band", "twin")
-_SHOWN = 6
+_EXAMPLES = 6
 _SPEED = ("concurrency", "retries", "seconds", "key")
-"""Options of ``server`` that do not change what a model writes."""
+"""Options of ``server`` that do not change a model's text."""
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """How many texts are written for each problem, and how they are tried; the options that suites share."""
+class SamplingOptions:
+    """Options of sampling and execution that the suites share; their names are keys of ``settings.json``."""
 
     protocol: Protocol = "greedy"
     samples: int = 1
@@ -92,8 +92,8 @@ class Drawing:
     unsafe: bool = False
     server: dict[str, Any] | None = None
 
-    def checked(self, suite: str) -> Drawing:
-        """This, or a ``RecipeError`` with every value that does not fit."""
+    def checked(self, suite: str) -> SamplingOptions:
+        """These options; ``RecipeError`` with every value out of range."""
         check_options(suite, limit=self.limit, batch=self.batch)
         faults = [
             f"{name}: must be 1 or more (given {value})"
@@ -105,9 +105,9 @@ class Drawing:
         if self.seconds is not None and self.seconds <= 0:
             faults.append(f"seconds: must be above 0 (given {self.seconds})")
         if self.protocol == "greedy" and self.samples > 1:
-            faults.append(f"samples: greedy writes one text a problem (given {self.samples}); protocol: sampled")
+            faults.append(f"samples: greedy has one text for each problem (given {self.samples}); protocol: sampled")
         if not self.k or any(not 1 <= k <= self.samples for k in self.k):
-            faults.append(f"k: each must lie in 1 … samples = {self.samples} (given {list(self.k)})")
+            faults.append(f"k: every value must lie in 1 … samples = {self.samples} (given {list(self.k)})")
         if self.server is not None:
             server_options(**self.server)
         if faults:
@@ -119,7 +119,7 @@ class Drawing:
         return None if self.seconds is None else Limits(cpu_seconds=self.seconds)
 
     def writing(self, seed: int) -> Writing:
-        """How the model is to write."""
+        """Settings of generation."""
         temperature = self.temperature if self.protocol == "sampled" else 0.0
         return Writing(self.tokens, temperature, self.chat, seed, self.batch, self.server)
 
@@ -143,36 +143,36 @@ def functional(
     unsafe: bool = False,
     server: dict[str, Any] | None = None,
 ) -> Suite:
-    """Programs that pass their tests: pass@k, run behind walls. See ``evaluate.problems`` for the files it reads."""
-    drawing = Drawing(
+    """Programs that pass their tests: pass@k, run in a sandbox. See ``evaluation.problems`` for the file formats."""
+    options = SamplingOptions(
         protocol, samples, tuple(k or [1]), temperature, tokens, chat, keep, limit, batch, workers, seconds, unsafe,
         server,
     )  # fmt: skip
-    return Functional(problems, None if stop is None else tuple(stop), drawing.checked("functional"))
+    return Functional(problems, None if stop is None else tuple(stop), options.checked("functional"))
 
 
 @dataclass(frozen=True)
 class Functional:
-    """The suite ``functional`` with its options; see the module."""
+    """The suite ``functional`` with its options; see the module docstring."""
 
     problems: str | None
     stop: tuple[str, ...] | None
-    drawing: Drawing
+    options: SamplingOptions
 
     def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
-        """One result over all problems; ``samples`` is used only when no ``problems`` were named.
+        """One result over all problems; ``samples`` is used only without ``problems``.
 
         ``student`` has ``model`` and ``tokenizer``, or is a ``generation.Endpoint``. Raises ``DataError`` without
-        problems, ``SandboxMissing`` and ``ToolchainMissing`` when programs cannot be run here.
+        problems, ``SandboxMissing`` and ``ToolchainMissing`` when programs cannot be run on this machine.
         """
         if self.problems is None:
-            asked, labels = problems_in(samples)
+            problem_set, labels = problems_in(samples)
         else:
-            asked, labels = read_problems(self.problems), {}
-        return measure("functional", student, asked, self._question, self.drawing, seed, events, labels=labels)
+            problem_set, labels = read_problems(self.problems), {}
+        return measure("functional", student, problem_set, self._question, self.options, seed, events, labels=labels)
 
     def _question(self, problem: Problem, number: int) -> Question:
-        if self.drawing.chat:
+        if self.options.chat:
             return Question(problem.id, REQUEST.format(language=problem.language, prompt=problem.prompt), number)
         stop = self.stop
         closing = "" if problem.whole or stop is not None else CLOSINGS.get(problem.language, "")
@@ -184,44 +184,44 @@ class Functional:
 def measure(
     suite: str,
     student: Any,
-    asked: ProblemSet,
+    problem_set: ProblemSet,
     question: Callable[[Problem, int], Question],
-    drawing: Drawing,
+    options: SamplingOptions,
     seed: int,
     events: Events,
     *,
     labels: Mapping[str, Mapping[str, str]] | None = None,
     candidate: Callable[[Problem, Sample], Candidate | Verdict] = candidate_of,
 ) -> SuiteResult:
-    """Let the student write, try what it wrote, and count.
+    """Generate completions, run them, and count.
 
-    ``question`` turns a problem and its number into what the student is shown; ``candidate`` turns a text into a
-    program. ``labels`` are further groups: {group: {problem: label}}.
+    ``question`` makes the request of a problem and its number; ``candidate`` turns a text into a program. ``labels``
+    are further groups: {group: {problem: label}}.
     """
     started = time.perf_counter()
-    for row in asked.rejected:
-        events(Event("note", "write", text=f"{asked.source}, row {row.row}{told(row)}: {row.cause}"))
-    ids = list(asked.problems)
-    picked = [int(each) for each in sample_indices(len(ids), drawing.limit, seed)]
-    problems = {ids[number]: asked.problems[ids[number]] for number in picked}
-    once = [question(asked.problems[ids[number]], number) for number in picked]
-    questions = [replace(each, draw=draw) for draw in range(drawing.samples) for each in once]
+    for row in problem_set.rejected:
+        events(Event("note", "write", text=f"{problem_set.source}, row {row.row}{told(row)}: {row.cause}"))
+    ids = list(problem_set.problems)
+    numbers = [int(index) for index in sample_indices(len(ids), options.limit, seed)]
+    problems = {ids[number]: problem_set.problems[ids[number]] for number in numbers}
+    prompts = [question(problem_set.problems[ids[number]], number) for number in numbers]
+    questions = [replace(prompt, draw=draw) for draw in range(options.samples) for prompt in prompts]
     with ExitStack() as stack:
-        folder = _folder(stack, suite, student, drawing, seed, once, problems)
-        texts = _texts(folder, student, questions, drawing.writing(seed), events)
-        how: dict[str, Any] = {"workers": drawing.workers, "unsafe": drawing.unsafe, "events": events}
+        folder = _folder(stack, suite, student, options, seed, prompts, problems)
+        samples = _samples(folder, student, questions, options.writing(seed), events)
+        execution: dict[str, Any] = {"workers": options.workers, "unsafe": options.unsafe, "events": events}
         judged = judge_once(
-            folder / "verdicts.jsonl", problems, texts, limits=drawing.limits, candidate=candidate, **how
+            folder / "verdicts.jsonl", problems, samples, limits=options.limits, candidate=candidate, **execution
         )
-    groups = {"language": {each.id: each.language for each in problems.values()}, **(labels or {})}
-    groups["category"] = {each.id: each.category for each in problems.values() if each.category is not None}
-    return _result(suite, drawing, problems, judged, groups, started)
+    groups = {"language": {problem.id: problem.language for problem in problems.values()}, **(labels or {})}
+    groups["category"] = {problem.id: problem.category for problem in problems.values() if problem.category is not None}
+    return _result(suite, options, problems, judged, groups, started)
 
 
 def problems_in(samples: pa.Table) -> tuple[ProblemSet, dict[str, dict[str, str]]]:
     """The rows of a table that have tests, and their labels: {group: {problem: label}}.
 
-    A program is the row's prompt and what the model writes after it. Raises ``DataError`` when no row has tests.
+    A program is the row's prompt and the completion. Raises ``DataError`` when no row has tests.
     """
     if not samples.num_rows:
         raise DataError("there are no samples to evaluate on", where="evaluate", hint="problems: FILE, or humaneval")
@@ -231,13 +231,13 @@ def problems_in(samples: pa.Table) -> tuple[ProblemSet, dict[str, dict[str, str]
         if not row.get("tests"):
             continue
         task = str(row.get("id") or number)
-        defined = re.findall(r"^def\s+(\w+)", row["prompt"], re.MULTILINE)
+        functions = re.findall(r"^def\s+(\w+)", row["prompt"], re.MULTILINE)
         checks = re.search(r"^def\s+check\s*\(", row["tests"], re.MULTILINE)
-        name = defined[-1] if defined and checks else None
+        name = functions[-1] if functions and checks else None
         language, category = row.get("language") or "python", row.get("category")
         problems[task] = Problem(task, language, row["prompt"], row["tests"], entry_point=name, category=category)
-        for group, found in labels.items():
-            found[task] = "none" if row[group] is None else str(row[group])
+        for group, members in labels.items():
+            members[task] = "none" if row[group] is None else str(row[group])
     if not problems:
         raise DataError(
             "no sample has a text in the column 'tests'", where="evaluate", hint="problems: FILE, or humaneval"
@@ -249,109 +249,110 @@ def _folder(
     stack: ExitStack,
     suite: str,
     student: Any,
-    drawing: Drawing,
+    options: SamplingOptions,
     seed: int,
     questions: Sequence[Question],
     problems: Mapping[str, Problem],
 ) -> Path:
-    """Where this evaluation's texts and verdicts are kept: locked, and named after all that they depend on."""
-    if drawing.keep is None:
+    """The folder of this evaluation's texts and verdicts: locked, and named after all that they depend on."""
+    if options.keep is None:
         return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gradatim-")))
-    asked = hashlib.sha256(json.dumps([[asdict(each) for each in questions], _plain(problems)]).encode()).hexdigest()
+    content = [[asdict(question) for question in questions], [asdict(problem) for problem in problems.values()]]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     free = ("keep", "batch", "workers", "unsafe", "limit")
-    said = {name: value for name, value in asdict(drawing).items() if name not in free}
-    server = {name: value for name, value in (said.pop("server") or {}).items() if name not in _SPEED}
-    if server:  # left out where it is empty, so that folders of versions without this option go on
-        said["server"] = server
-    settings = {"suite": suite, "model": identity(student), "seed": seed, "questions": asked, **said}
+    values = {name: value for name, value in asdict(options).items() if name not in free}
+    server = {name: value for name, value in (values.pop("server") or {}).items() if name not in _SPEED}
+    if server:  # left out where it is empty, so that folders of versions without this option resume
+        values["server"] = server
+    settings = {"suite": suite, "model": identity(student), "seed": seed, "questions": digest, **values}
     name = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
-    record = stack.enter_context(Record(Path(drawing.keep) / name))
+    record = stack.enter_context(Record(Path(options.keep) / name))
     record.once("settings.json", lambda: settings)
     return record.folder
 
 
-def _plain(problems: Mapping[str, Problem]) -> list[dict[str, Any]]:
-    return [asdict(problem) for problem in problems.values()]
-
-
-def _texts(folder: Path, student: Any, questions: Sequence[Question], how: Writing, events: Events) -> list[Sample]:
-    """What is written for each question, in their order: what is in the folder, and the rest anew."""
+def _samples(
+    folder: Path, student: Any, questions: Sequence[Question], settings: Writing, events: Events
+) -> list[Sample]:
+    """The sample of each question, in order: stored ones of the folder, and new ones."""
     path = folder / "samples.jsonl"
     cut_torn(path)
-    there = read_samples(path).samples if path.exists() and path.stat().st_size else ()
-    found = {(sample.task, sample.draw): sample for sample in there}
-    missing = [each for each in questions if (each.task, each.draw) not in found]
+    stored = read_samples(path).samples if path.exists() and path.stat().st_size else ()
+    samples = {(sample.task, sample.draw): sample for sample in stored}
+    missing = [question for question in questions if (question.task, question.draw) not in samples]
     file = Metrics(path)
     try:
-        for some in write(student, missing, how, events) if missing else ():
-            for sample in some:
+        for group in write(student, missing, settings, events) if missing else ():
+            for sample in group:
                 file.append(sample.row)
-                found[sample.task, sample.draw] = sample
+                samples[sample.task, sample.draw] = sample
     finally:
         file.close()
-    return [found[each.task, each.draw] for each in questions]
+    return [samples[question.task, question.draw] for question in questions]
 
 
 def _result(
     suite: str,
-    drawing: Drawing,
+    options: SamplingOptions,
     problems: Mapping[str, Problem],
     judged: Sequence[Judged],
     groups: Mapping[str, Mapping[str, str]],
     started: float,
 ) -> SuiteResult:
-    """The verdicts as counts. What could not be judged stands with the invalid, and is not in pass@k."""
-    parts = {"all": _counted(judged, dict.fromkeys(problems, "all"))}
-    parts |= {name: _counted(judged, of) for name, of in groups.items() if of}
-    ends = Counter(_end(each) for each in judged)
-    parts["outcome"] = {
+    """The verdicts as counts. Unjudged samples count as invalid, and are not in pass@k."""
+    counts = {"all": _counts(judged, dict.fromkeys(problems, "all"))}
+    counts |= {name: _counts(judged, labels) for name, labels in groups.items() if labels}
+    ends = Counter(_outcome(item) for item in judged)
+    counts["outcome"] = {
         name: Counts(ends[name] if name == "passed" else 0, ends[name])
         for name in ("passed", "failed", "timeout", "invalid")
     }
-    counted = tallies(problems, judged)
-    if not counted:
-        why = judged[0].verdict.reason if judged else "nothing was asked"
-        raise WorkFailed("no sample could be judged", where=suite, given=why, hint="gradatim doctor")
-    most = max(each.samples for each in counted.values())
-    found = {k: estimate(counted, k) for k in (1, *drawing.k) if k <= most}
-    scores = {f"pass@{k}": (each.value * each.equivalent, each.equivalent) for k, each in sorted(found.items())}
-    # Draws of one problem are no samples of their own: the interval of their share is that of pass@1.
+    by_problem = tallies(problems, judged)
+    if not by_problem:
+        reason = judged[0].verdict.reason if judged else "there are no samples"
+        raise WorkFailed("no sample could be judged", where=suite, given=reason, hint="gradatim doctor")
+    maximum = max(tally.samples for tally in by_problem.values())
+    estimates = {k: estimate(by_problem, k) for k in (1, *options.k) if k <= maximum}
+    scores = {
+        f"pass@{k}": (result.value * result.equivalent, result.equivalent) for k, result in sorted(estimates.items())
+    }
+    # Samples of one problem are not independent: the interval of their share is that of pass@1.
     scores["accuracy"] = scores["pass@1"]
     examples = _examples(problems, judged, groups)
-    return SuiteResult(suite, drawing.protocol, parts, scores, examples, time.perf_counter() - started)
+    return SuiteResult(suite, options.protocol, counts, scores, examples, time.perf_counter() - started)
 
 
-def _end(judged: Judged) -> str:
-    outcome = judged.verdict.outcome
+def _outcome(item: Judged) -> str:
+    outcome = item.verdict.outcome
     return "invalid" if outcome == "unjudged" else outcome
 
 
-def _counted(judged: Iterable[Judged], labels: Mapping[str, str]) -> dict[str, Counts]:
+def _counts(judged: Iterable[Judged], labels: Mapping[str, str]) -> dict[str, Counts]:
     totals: Counter[str] = Counter()
     passed: Counter[str] = Counter()
-    for each in judged:
-        label = labels.get(each.sample.task, "none")
+    for item in judged:
+        label = labels.get(item.sample.task, "none")
         totals[label] += 1
-        passed[label] += each.verdict.outcome == "passed"
+        passed[label] += item.verdict.outcome == "passed"
     return {label: Counts(passed[label], totals[label]) for label in sorted(totals)}
 
 
 def _examples(
     problems: Mapping[str, Problem], judged: Sequence[Judged], groups: Mapping[str, Mapping[str, str]]
 ) -> tuple[dict[str, Any], ...]:
-    """A few right and a few wrong texts as plain values."""
-    right = [each for each in judged if each.verdict.outcome == "passed"][:_SHOWN]
-    wrong = [each for each in judged if each.verdict.outcome != "passed"][:_SHOWN]
+    """Some correct and some wrong texts as plain values."""
+    correct = [item for item in judged if item.verdict.outcome == "passed"][:_EXAMPLES]
+    wrong = [item for item in judged if item.verdict.outcome != "passed"][:_EXAMPLES]
     return tuple(
         {
-            "id": each.sample.task,
-            "prompt": problems[each.sample.task].prompt,
-            "expected": problems[each.sample.task].reference,
-            "attempt": each.sample.text,
-            "passed": each.verdict.outcome == "passed",
-            "outcome": each.verdict.outcome,
-            "reason": each.verdict.reason,
-            **{name: of.get(each.sample.task, "none") for name, of in groups.items() if of},
+            "id": item.sample.task,
+            "prompt": problems[item.sample.task].prompt,
+            "expected": problems[item.sample.task].reference,
+            "attempt": item.sample.text,
+            "passed": item.verdict.outcome == "passed",
+            "outcome": item.verdict.outcome,
+            "reason": item.verdict.reason,
+            **{name: labels.get(item.sample.task, "none") for name, labels in groups.items() if labels},
         }
-        for each in [*right, *wrong]
+        for item in [*correct, *wrong]
     )

@@ -1,22 +1,17 @@
-"""Texts of a model behind an OpenAI-compatible server, for evaluations.
+"""Completions of a model for the problems of an evaluation.
 
-The client is the teacher's (``client``): the same deadline, retries, strict reading and care for the key. A reply that
-cannot be read is asked for again, and one that never comes is no wrong answer: the evaluation ends with ``WorkFailed``
-and no score, after handing on every text that did come.
+A *question* is one generation request: a prompt and the number of the sample. A local model (``inference.decode``, in
+batches) or an ``Endpoint``, any server with OpenAI's protocol, answers it. Samples are returned raw, in groups, in the
+order of the questions, so that they can be stored before the next requests; ``functional`` stores them. A local model's
+text depends on the seed and the question's index, not on the batch, so a resumed evaluation has the texts of an
+uninterrupted one; a server may ignore the seed.
 
-What does a model write for each question?
+The client is the teacher's (``client``): the same deadline, retries, strict reading and protection of the key. An
+unreadable reply is requested again; a missing reply is no wrong answer: the evaluation ends with ``WorkFailed`` and
+without a score, after returning every text that arrived.
 
-A *question* is one text to be written: a problem's prompt and the number of the draw. It is answered by a local model
-(``student.decode.complete``, many at a time) or by an ``Endpoint``, any server that speaks OpenAI's protocol
-(``remote``). Samples come back raw, a handful at a time, in the order of the questions, so
-that they can be kept before the next are asked for; ``functional`` keeps them. What a local model writes
-depends on the seed and the question's place, not on which others are asked with it, so an evaluation that is gone on
-with writes what it would have written. Whether a server keeps to the seed is the server's affair.
-
-Without a chat template a prompt ends where the problem's text ends, which for many tokenizers is inside a token (a
-line's end and the indentation behind it): ``heal`` in ``student.decode``.
-
-Nothing is judged here.
+Without a chat template a prompt ends at the end of the problem's text, for many tokenizers inside a token (a line's end
+and the indentation after it): token healing in ``inference.decode``.
 """
 
 from __future__ import annotations
@@ -38,18 +33,18 @@ from .samples import Sample
 __all__ = ["Endpoint", "Question", "Writing", "endpoint", "generate", "identity", "server_options", "write"]
 
 
-AGAIN = "see to the server, then run the same command again; with keep, what came is not asked for again"
+AGAIN = "check the server, then run the same command again; with keep, texts that arrived are not requested again"
 GROUP = 8
-"""Requests of one group, as a multiple of those at a time."""
+"""Requests of one group, as a multiple of the concurrency."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
     """A model behind an OpenAI-compatible server.
 
-    ``key`` is the environment variable that holds the key, where the server wants one. ``seconds`` is the deadline of a
-    request, ``retries`` come after ``first_wait`` seconds, twice that, …. ``limit_name``, ``seeded``,
-    ``send_temperature`` and ``extra`` as of the teacher ``api``.
+    ``key`` is the environment variable that holds the key, where the server needs one. ``seconds`` is the deadline of a
+    request, ``retries`` follow after ``first_wait`` seconds, twice that, …. ``limit_name``, ``seeded``,
+    ``send_temperature`` and ``extra`` as for the teacher ``api``.
     """
 
     base_url: str
@@ -77,10 +72,10 @@ def server_options(
     send_temperature: bool = True,
     extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The fields of an ``Endpoint`` that an evaluation may set. ``RecipeError`` for others."""
+    """Fields of an ``Endpoint`` that an evaluation may set. ``RecipeError`` for others."""
     if concurrency < 1 or retries < 0 or seconds <= 0:
         raise UserError(
-            "the server cannot be asked that way",
+            "an option of the server is out of range",
             where="server",
             given=f"concurrency {concurrency}, retries {retries}, seconds {seconds}",
             allowed="concurrency from 1, retries from 0, seconds above 0",
@@ -98,51 +93,47 @@ def server_options(
 
 
 def endpoint(address: str) -> Endpoint | None:
-    """The endpoint that ``http://HOST/v1#MODEL`` means; None for what is no address. ``UserError`` without a model."""
+    """The endpoint ``http://HOST/v1#MODEL``; None for another text. ``UserError`` without a model."""
     if not address.startswith(("http://", "https://")):
         return None
     base, _, model = address.partition("#")
     try:
-        parts = urlsplit(base)
-        host, secret = parts.hostname, "@" in parts.netloc or parts.query
+        url = urlsplit(base)
+        host, secret = url.hostname, "@" in url.netloc or url.query
     except ValueError:
         host, secret = None, ""
     if secret:
-        raise UserError(
-            "an address with secrets in it is not taken", where="model", allowed="http://HOST:PORT/v1#MODEL"
-        )
+        raise UserError("an address must not contain secrets", where="model", allowed="http://HOST:PORT/v1#MODEL")
     if not model or not host or not address.isprintable() or not is_address(base):
-        raise UserError(
-            "an endpoint is written with its model", given=repr(address), allowed="http://HOST:PORT/v1#MODEL"
-        )
+        raise UserError("an endpoint needs its model's name", given=repr(address), allowed="http://HOST:PORT/v1#MODEL")
     return Endpoint(base.rstrip("/"), model)
 
 
 def generate(
-    place: Endpoint, requests: Sequence[Generation], group: int | None, events: Events
+    server: Endpoint, requests: Sequence[Generation], group: int | None, events: Events
 ) -> Iterator[list[tuple[int, Reply]]]:
-    """The replies with the places of their requests, a group at a time.
+    """The replies with the indices of their requests, in groups.
 
-    When something fails or ``events`` raises, what was received is handed on first. ``UserError`` for a missing
+    When a request fails or ``events`` raises, the replies that arrived are returned first. ``UserError`` for a missing
     package, a refused key and an unknown model; ``WorkFailed`` when the server does not answer, or not all requests.
     """
-    sender, missing = _Sender(place if group is None else replace(place, concurrency=group)), _Missing()
-    size = group or GROUP * place.concurrency
+    sender, missing = _Sender(server if group is None else replace(server, concurrency=group)), _Missing()
+    size = group or GROUP * server.concurrency
     for first in range(0, len(requests), size):
-        some = requests[first : first + size]
+        batch = requests[first : first + size]
         received: dict[int, Reply] = {}
         failure: BaseException | None = None
         try:
-            missing.reasons += sender.send(some, received, _shifted(events, first, len(requests)))
+            missing.reasons += sender.send(batch, received, _shifted(events, first, len(requests)))
         except BaseException as error:
             failure = error
-        missing.number += len(some) - len(received)
+        missing.number += len(batch) - len(received)
         yield [(first + number, reply) for number, reply in sorted(received.items())]
         if isinstance(failure, TeacherFailed):
             raise WorkFailed(failure.message, where=failure.where, given=failure.given, hint=AGAIN) from None
         if failure is not None:
             raise failure
-    missing.check(place, len(requests))
+    missing.check(server, len(requests))
 
 
 def _shifted(events: Events, before: int, total: int) -> Events:
@@ -158,34 +149,34 @@ def _shifted(events: Events, before: int, total: int) -> Events:
 
 
 class _Sender:
-    """What the groups of one evaluation share."""
+    """The client of all groups of one evaluation."""
 
-    def __init__(self, place: Endpoint) -> None:
+    def __init__(self, server: Endpoint) -> None:
         from ..client.endpoint import Endpoint as Server
         from ..client.endpoint import check_address, load_package, read_key
         from ..client.exchange import open_client
         from ..client.requests import RequestCounts, RetryPolicy
 
-        check_address(place.base_url)
-        package = load_package(place.base_url)
-        # Servers of one's own mostly want no key.
-        secret = read_key(place.key, place.base_url, needed=False)
+        check_address(server.base_url)
+        package = load_package(server.base_url)
+        # Local servers mostly need no key.
+        secret = read_key(server.key, server.base_url, needed=False)
         self.server = Server(
-            place.base_url,
-            place.model,
-            open_client(package, place.base_url, secret, place.seconds),
-            place.key,
+            server.base_url,
+            server.model,
+            open_client(package, server.base_url, secret, server.seconds),
+            server.key,
             secret,
-            place.seconds,
-            Parameters(place.limit_name, temperature=place.send_temperature, seed=place.seeded),
-            place.extra,
+            server.seconds,
+            Parameters(server.limit_name, temperature=server.send_temperature, seed=server.seeded),
+            server.extra,
             strict=True,
         )
-        self.concurrency = place.concurrency
-        self.policy, self.counts = RetryPolicy(place.retries, place.first_wait, 120.0), RequestCounts()
+        self.concurrency = server.concurrency
+        self.policy, self.counts = RetryPolicy(server.retries, server.first_wait, 120.0), RequestCounts()
 
     def send(self, requests: Sequence[Generation], received: dict[int, Reply], events: Events) -> list[str]:
-        """Send one group; replies go into ``received``. The server's reasons for requests that it rejected."""
+        """Send one group; replies go into ``received``. Return the server's reasons for rejected requests."""
         from ..client.requests import RequestBatch
 
         shared: dict[str, Any] = {"rates": Rates(), "budget": Budget(), "counts": self.counts}
@@ -195,35 +186,35 @@ class _Sender:
 
 
 class _Missing:
-    """Requests without a reply, and the reasons that the server gave."""
+    """Requests without a reply, and the server's reasons."""
 
     def __init__(self) -> None:
         self.number = 0
         self.reasons: list[str] = []
 
-    def check(self, place: Endpoint, total: int) -> None:
-        """``WorkFailed`` where a reply is missing: a score over the others would say something else."""
+    def check(self, server: Endpoint, total: int) -> None:
+        """Raise ``WorkFailed`` where a reply is missing: a score over the others would be another one."""
         if self.number:
             raise WorkFailed(
-                f"{self.number} of {total} texts did not come, so there is no score",
-                where=place.base_url,
-                given=self.reasons[0] if self.reasons else "no reply that can be read",
+                f"{self.number} of {total} texts did not arrive, so there is no score",
+                where=server.base_url,
+                given=self.reasons[0] if self.reasons else "no readable reply",
                 hint=AGAIN,
             )
 
 
-AT_ONCE = {"cpu": 64, "cuda": 256}
-"""Texts that a local model writes before they are handed on, unless ``batch`` says: what a stop may lose."""
+GROUP_SIZE = {"cpu": 64, "cuda": 256}
+"""Texts of one group of a local model, by default of ``batch``: the most that an interruption loses."""
 DRAWS = 1 << 20
-"""Places kept apart for the draws of one problem."""
+"""Random streams of one problem, one for each draw."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One text to be written: what the model is shown, for which problem, and the how-manieth time.
+    """One generation request: prompt, problem id, sample index.
 
-    ``number`` is the problem's among all of its file: the random numbers of a draw hang on it. ``opening`` is put back
-    at the end of a text that was stopped (a brace, where a language's function ends with one).
+    ``number`` is the problem's index in its file, which seeds the random numbers. ``closing`` is appended to a text
+    that ended at a stop string (a brace, where a language's function ends with one).
     """
 
     task: str
@@ -236,10 +227,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Writing:
-    """How texts are written: at most ``tokens`` each; ``temperature`` 0 takes the likeliest token each time.
+    """Settings of generation: at most ``tokens`` each; ``temperature`` 0 is greedy decoding.
 
-    ``chat`` puts the question through the chat template and makes samples *replies*. ``batch`` is how many are written
-    at a time (requests, for an endpoint; left out: its ``concurrency``). ``server``: options of an endpoint.
+    ``chat`` applies the chat template and makes samples *replies*. ``batch`` is the batch size (for an endpoint the
+    number of concurrent requests, by default its ``concurrency``). ``server``: options of an endpoint.
     """
 
     tokens: int = 512
@@ -251,7 +242,7 @@ class Writing:
 
 
 def identity(student: Any) -> str:
-    """What tells this model from others: an endpoint's address and name, a local model's weights."""
+    """Identity of a model: an endpoint's address and name, the digest of a local model's weights."""
     if isinstance(student, Endpoint):
         return f"{student.base_url}#{student.model}"
     from ..training.trainer import weights_digest
@@ -260,25 +251,25 @@ def identity(student: Any) -> str:
 
 
 def write(
-    student: Any, questions: Sequence[Question], how: Writing, events: Events = ignore_events
+    student: Any, questions: Sequence[Question], settings: Writing, events: Events = ignore_events
 ) -> Iterator[list[Sample]]:
-    """The samples of ``questions``, in their order, some at a time.
+    """The samples of ``questions``, in order, in groups.
 
-    ``student`` has ``model`` and ``tokenizer``, or is an ``Endpoint``. Raises ``DataError`` for a chat without a
-    template, ``UserError`` when the package ``openai`` is missing, ``WorkFailed`` when the server does not answer all.
+    ``student`` has ``model`` and ``tokenizer``, or is an ``Endpoint``. Raises ``DataError`` for ``chat``
+    without a template, ``UserError`` when the package ``openai`` is missing, ``WorkFailed`` for missing replies.
     """
     if isinstance(student, Endpoint):
-        texts = _asked(student, questions, how, events)
-    elif how.server is not None:
+        groups = _from_server(student, questions, settings, events)
+    elif settings.server is not None:
         hint = "leave it out, or name a model as http://HOST/v1#NAME"
         raise UserError("the model is no endpoint", where="the option 'server'", hint=hint)
     else:
-        texts = _written(student, questions, how)
+        groups = _from_model(student, questions, settings)
     events(Event("start", "write", 0, len(questions)))
     done = 0
-    for some in texts:
-        yield some
-        done += len(some)
+    for group in groups:
+        yield group
+        done += len(group)
         events(Event("advance", "write", done, len(questions)))
     events(Event("finish", "write", done, len(questions)))
 
@@ -286,99 +277,100 @@ def write(
 def _sample(question: Question, text: str, finish: str, chat: bool) -> Sample:
     if chat:
         return Sample(question.task, text, "reply", question.draw, finish)
-    closed = text + question.closing if finish == "stop" else text
-    return Sample(question.task, closed, "completion", question.draw, finish)
+    code = text + question.closing if finish == "stop" else text
+    return Sample(question.task, code, "completion", question.draw, finish)
 
 
-def _written(student: Any, questions: Sequence[Question], how: Writing) -> Iterator[list[Sample]]:
-    """By a local model. Questions of one way to stop go together, as the decoder takes one for all."""
+def _from_model(student: Any, questions: Sequence[Question], settings: Writing) -> Iterator[list[Sample]]:
+    """Samples of a local model. Questions of one group have equal stop strings, as the decoder needs."""
     from ..inference.decode import complete
     from ..model.prompt_format import (
         chat_formatter,
         has_prompt_format,
         plain_formatter,
         prompt_format_of,
-        thinking_open,
     )
 
     tokenizer = student.tokenizer
-    # A student is asked as it was taught, behind any thinking; a model of others may think first.
+    # Our students get the prompt of their training, after any thinking; other models may think first.
     system, thinking = prompt_format_of(tokenizer).system, not has_prompt_format(tokenizer)
-    shape = chat_formatter(tokenizer, system, thinking=thinking) if how.chat else plain_formatter(tokenizer)
-    with _at_temperature(student.model, how.temperature):
-        for some in _alike(questions, how.batch or AT_ONCE.get(student.model.device.type, 64)):
-            prompts = [shape(question.prompt) for question in some]
-            done = complete(
+    template = chat_formatter(tokenizer, system, thinking=thinking) if settings.chat else plain_formatter(tokenizer)
+    with _at_temperature(student.model, settings.temperature):
+        for group in _groups(questions, settings.batch or GROUP_SIZE.get(student.model.device.type, 64)):
+            prompts = [template(question.prompt) for question in group]
+            completions = complete(
                 student.model,
                 tokenizer,
                 prompts,
-                limits=how.tokens,
-                greedy=how.temperature == 0,
-                seed=how.seed,
-                stop=() if how.chat else some[0].stop,
-                heal=not how.chat,
-                indices=[question.number * DRAWS + question.draw for question in some],
-                batch=how.batch,
+                limits=settings.tokens,
+                greedy=settings.temperature == 0,
+                seed=settings.seed,
+                stop=() if settings.chat else group[0].stop,
+                heal=not settings.chat,
+                indices=[question.number * DRAWS + question.draw for question in group],
+                batch=settings.batch,
             )
-            # With the tag that the prompt opened, readers tell thinking that was cut off from an answer.
-            begun = [thinking_open(prompt) if how.chat else "" for prompt in prompts]
+            # With the tag that the prompt opened, truncated thinking differs from an answer.
+            tags = [thinking_open(prompt) if settings.chat else "" for prompt in prompts]
             yield [
-                _sample(each, before + text.text, text.finish, how.chat)
-                for each, before, text in zip(some, begun, done, strict=True)
+                _sample(question, tag + completion.text, completion.finish, settings.chat)
+                for question, tag, completion in zip(group, tags, completions, strict=True)
             ]
 
 
-def _alike(questions: Iterable[Question], most: int) -> Iterator[list[Question]]:
-    """Runs of at most ``most`` questions that stop at the same strings."""
-    held: list[Question] = []
+def _groups(questions: Iterable[Question], size: int) -> Iterator[list[Question]]:
+    """Consecutive groups of at most ``size`` questions with equal stop strings."""
+    group: list[Question] = []
     for question in questions:
-        if held and (len(held) == most or held[0].stop != question.stop):
-            yield held
-            held = []
-        held.append(question)
-    if held:
-        yield held
+        if group and (len(group) == size or group[0].stop != question.stop):
+            yield group
+            group = []
+        group.append(question)
+    if group:
+        yield group
 
 
 @contextmanager
 def _at_temperature(model: Any, temperature: float) -> Iterator[None]:
-    """Inside, the model's logits are divided by ``temperature``: the decoder samples what it is given."""
+    """Divide the model's logits by ``temperature`` inside the context: the decoder samples at temperature 1."""
     if temperature in (0, 1):
         yield
         return
 
-    def cool(module: Any, given: Any, output: Any) -> Any:
+    def scale(module: Any, inputs: Any, output: Any) -> Any:
         output.logits = output.logits / temperature
         return output
 
-    hook = model.register_forward_hook(cool)
+    hook = model.register_forward_hook(scale)
     try:
         yield
     finally:
         hook.remove()
 
 
-def _asked(place: Endpoint, questions: Sequence[Question], how: Writing, events: Events) -> Iterator[list[Sample]]:
-    """By a server, several requests at a time."""
-    place = replace(place, **server_options(**how.server)) if how.server else place
-    requests = [_request(question, how) for question in questions]
-    for some in generate(place, requests, how.batch, events):
-        yield [_received(questions[number], reply, how) for number, reply in some]
+def _from_server(
+    server: Endpoint, questions: Sequence[Question], settings: Writing, events: Events
+) -> Iterator[list[Sample]]:
+    """Samples of a server, by concurrent requests."""
+    server = replace(server, **server_options(**settings.server)) if settings.server else server
+    requests = [_request(question, settings) for question in questions]
+    for group in generate(server, requests, settings.batch, events):
+        yield [_received(questions[number], reply, settings) for number, reply in group]
 
 
-def _request(question: Question, how: Writing) -> Generation:
-    # Every draw a seed of its own; many servers keep to it, some ignore it.
-    seed = (how.seed * 1_000_003 + question.number * 1009 + question.draw) % (1 << 31)
-    stop = () if how.chat else question.stop
-    return Generation(question.prompt, how.chat, seed, how.temperature, how.tokens, stop)
+def _request(question: Question, settings: Writing) -> Generation:
+    # One seed for each draw; many servers use it, some ignore it.
+    seed = (settings.seed * 1_000_003 + question.number * 1009 + question.draw) % (1 << 31)
+    stop = () if settings.chat else question.stop
+    return Generation(question.prompt, settings.chat, seed, settings.temperature, settings.tokens, stop)
 
 
-def _received(question: Question, reply: Reply, how: Writing) -> Sample:
-    text = reply.text if how.chat else _cut(reply.text, question.stop)
+def _received(question: Question, reply: Reply, settings: Writing) -> Sample:
+    text = reply.text if settings.chat else _cut(reply.text, question.stop)
     finish = {"length": "limit", "empty": "stop"}.get(reply.finish, reply.finish)
-    return _sample(question, text, finish, how.chat)
+    return _sample(question, text, finish, settings.chat)
 
 
 def _cut(text: str, stop: Sequence[str]) -> str:
     """``text`` up to the first of the ``stop`` strings."""
-    return text[: min((place for place in map(text.find, stop) if place >= 0), default=len(text))]
+    return text[: min((index for index in map(text.find, stop) if index >= 0), default=len(text))]

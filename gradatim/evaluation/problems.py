@@ -31,7 +31,7 @@ from typing import Any
 
 from ..errors import DataError, did_you_mean
 from ..table.report import Rejected
-from .samples import read_rows, shown, told
+from .samples import excerpt, read_rows, told
 
 __all__ = ["DATA", "Problem", "ProblemSet", "locate", "problem_of", "read_problems"]
 
@@ -166,7 +166,7 @@ def read_problems(source: str | Path) -> ProblemSet:
                     raise ValueError(f"a second problem with the id {problem.id}; the first is used")
                 problems[problem.id] = problem
             except ValueError as error:
-                rejected.append(Rejected(number, str(error), prefix + shown(fields.get("task_id", list(fields)))))
+                rejected.append(Rejected(number, str(error), prefix + excerpt(fields.get("task_id", list(fields)))))
     if not problems:
         raise _none(str(source), rejected)
     return ProblemSet(str(source), problems, tuple(rejected))
@@ -219,7 +219,7 @@ def _humaneval_plus(task: str, row: Mapping[str, Any]) -> Problem:
 def _humaneval_x(task: str, row: Mapping[str, Any]) -> Problem:
     language = LANGUAGES_X.get(task.partition("/")[0])
     if language is None:
-        raise ValueError(f"the language of {shown(task)} is not one of {', '.join(LANGUAGES_X.values())}")
+        raise ValueError(f"the language of {excerpt(task)} is not one of {', '.join(LANGUAGES_X.values())}")
     prompt, tests, name = _text(row, "prompt"), _text(row, "test"), None
     if language == "python":
         call = re.search(r"^check\((\w+)\)\s*\Z", tests, re.MULTILINE)
@@ -332,7 +332,7 @@ def _strings(row: Mapping[str, Any], name: str) -> list[str]:
 def _name(row: Mapping[str, Any]) -> str:
     name = _text(row, "entry_point")
     if not name.isidentifier():
-        raise ValueError(f"'entry_point' is not a name: {shown(name)}")
+        raise ValueError(f"'entry_point' is not a name: {excerpt(name)}")
     return name
 
 

@@ -1,17 +1,13 @@
-"""Is each sample right?
+"""Verdicts on samples: execution of their programs in a sandbox, and a store of the results.
 
-``judge`` turns samples into programs (``candidate``), has them tried behind walls, and yields one ``Judged`` for
-each: Python by warm workers whose checker never runs the candidate's code (``sandbox.PythonChecker``), the other
-languages by running program and tests together (``languages``), compiled many at a time where that is faster. The order
-of results is the order of the samples, Python's first, and does not depend on which one ends first. While a program
-runs, events go on, so that whoever hears them can stop. ``verdicts`` keeps the results.
-Nothing is scored here (``passk`` does), and no candidate's code ever runs in this process.
+``judge`` turns samples into programs (``program``), runs them in a sandbox, and yields one ``Judged`` for each: Python
+by warm workers whose checker never runs the candidate's code (``sandbox.PythonChecker``), the other languages by
+running program and tests together (``languages``), compiled in batches where that is faster. Results are in the order
+of the samples, Python's first, whichever ends first. Events continue while a program runs, so that a listener can stop
+the work. No candidate's code runs in this process; ``intervals`` computes the score.
 
-Which verdicts are known already?
-
-Judging thousands of samples takes a while, and may be stopped. Each verdict goes into a file as it comes, with a key
-of all that it depends on, and a second start judges only what is missing. A verdict of another text, problem or limit
-is never taken for this one: it is an error that names the file. What is true of a sample is decided in ``judge``.
+``judge_once`` appends each verdict to a file, with a key of all that it depends on, and a second start judges only the
+missing samples. A stored verdict of another text, problem or limit is an error that names the file.
 """
 
 from __future__ import annotations
@@ -39,7 +35,7 @@ from ..stage import Event, Events, ignore_events
 from .intervals import Tally
 from .problems import Problem
 from .program import Candidate, candidate_of, program_of
-from .samples import Sample, shown
+from .samples import Sample, excerpt
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -59,19 +55,19 @@ __all__ = [
 
 
 PACKAGES = ("numpy",)
-"""What the tests of known benchmarks import beside the standard library."""
+"""Imports of the known benchmarks' tests beside the standard library."""
 AHEAD = 2
-"""Programs handed to the pool for each worker before the first of them is waited for."""
-TOGETHER = 16
-"""Programs that are prepared together: Java compiles so many in the time of four."""
+"""Programs in the queue for each worker."""
+BATCH = 16
+"""Programs prepared in one batch: Java compiles 16 in the time of four."""
 
 Reading = Callable[[Problem, Sample], Candidate | Verdict]
-"""How a text becomes a program, or a verdict when it cannot."""
+"""The program of a sample, or a verdict for a sample without one."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A sample and what came of it."""
+    """A sample and its verdict."""
 
     sample: Sample
     verdict: Verdict
@@ -79,7 +75,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class _Task:
-    """A sample that can be tried."""
+    """A sample that can be run."""
 
     sample: Sample
     problem: Problem
@@ -98,61 +94,61 @@ def judge(
 ) -> Generator[Judged, None, None]:
     """A verdict for each sample.
 
-    ``limits`` are each program's, the language's own when left out; ``candidate`` turns a text into a program;
-    ``workers`` programs run at a time. Samples that cannot be tried (no such problem, nothing written) are ``invalid``
-    with the reason. Raises ``SandboxMissing`` when there are no walls and ``unsafe`` is not set, ``ToolchainMissing``
-    when a language cannot be run here, before anything is run in it.
+    ``limits`` apply to each program, by default its language's; ``candidate`` turns a text into a program; ``workers``
+    programs run at a time. Samples that cannot be run (no such problem, no text) are ``invalid`` with the reason.
+    Raises ``SandboxMissing`` without a sandbox unless ``unsafe`` is set, ``ToolchainMissing`` for a language without a
+    toolchain, before any program runs.
     """
-    asked = list(samples)
-    unfit, groups = _sorted_out(problems, asked, candidate)
+    queue = list(samples)
+    unusable, groups = _tasks(problems, queue, candidate)
     for language in groups:
-        _need(language)
-    events(Event("start", "check", 0, len(asked)))
+        _check_toolchain(language)
+    events(Event("start", "check", 0, len(queue)))
     done = 0
 
     def advance() -> None:
-        events(Event("advance", "check", done, len(asked)))
+        events(Event("advance", "check", done, len(queue)))
 
-    parts = [(each for each in unfit)]
+    streams = [(judged for judged in unusable)]
     for language, tasks in groups.items():
         trial = _python if language == "python" else _program
-        parts.append(trial(tasks, workers, limits, unsafe, advance))
-    for part in parts:
-        with closing(part):  # at once when hearing of it stops the work
-            for judged in part:
+        streams.append(trial(tasks, workers, limits, unsafe, advance))
+    for stream in streams:
+        with closing(stream):  # workers end at once when a listener stops the work
+            for judged in stream:
                 yield judged
                 done += 1
                 advance()
-    events(Event("finish", "check", len(asked), len(asked)))
+    events(Event("finish", "check", len(queue), len(queue)))
 
 
 def problem_for(problems: Mapping[str, Problem], task: str) -> Problem | None:
-    """The problem that a sample means; MBPP's are known by their bare number too."""
+    """The problem of a sample's id; MBPP's ids may be bare numbers."""
     return problems.get(task) or problems.get(f"Mbpp/{task}")
 
 
-def _sorted_out(
+def _tasks(
     problems: Mapping[str, Problem], samples: Iterable[Sample], reading: Reading
 ) -> tuple[list[Judged], dict[str, list[_Task]]]:
-    """Samples that cannot be tried, judged, and the others by language."""
-    unfit: list[Judged] = []
+    """Verdicts on samples that cannot be run, and the others by language."""
+    unusable: list[Judged] = []
     groups: dict[str, list[_Task]] = {}
     for sample in samples:
         problem = problem_for(problems, sample.task)
         if problem is None:
             near = did_you_mean(sample.task, problems)
-            told = "there is no usable problem with this id" + (f"; {near}" if near else "")
-            unfit.append(Judged(sample, Verdict("invalid", told)))
+            reason = "there is no usable problem with this id" + (f"; {near}" if near else "")
+            unusable.append(Judged(sample, Verdict("invalid", reason)))
             continue
         candidate = reading(problem, sample)
         if isinstance(candidate, Verdict):
-            unfit.append(Judged(sample, candidate))
+            unusable.append(Judged(sample, candidate))
         else:
             groups.setdefault(problem.language, []).append(_Task(sample, problem, candidate))
-    return unfit, groups
+    return unusable, groups
 
 
-def _need(language: str) -> None:
+def _check_toolchain(language: str) -> None:
     missing = LANGUAGES.get(language).missing()
     if missing is not None:
         raise ToolchainMissing(f"programs in {language} cannot be run here", hint=missing)
@@ -172,14 +168,16 @@ def _python(
         )
         for task in tasks
     )
-    wanted = [name for name in PACKAGES if any(re.search(rf"\bimport {name}\b", task.problem.tests) for task in tasks)]
+    packages = [
+        name for name in PACKAGES if any(re.search(rf"\bimport {name}\b", task.problem.tests) for task in tasks)
+    ]
 
-    def heard(event: Event) -> None:
+    def listen(event: Event) -> None:
         if event.kind == "advance":
             beat()
 
-    with PythonChecker(workers=workers, limits=limits, packages=wanted, unsafe=unsafe) as checker:
-        for task, verdict in zip(tasks, checker.check(jobs, heard), strict=True):
+    with PythonChecker(workers=workers, limits=limits, packages=packages, unsafe=unsafe) as checker:
+        for task, verdict in zip(tasks, checker.check(jobs, listen), strict=True):
             yield Judged(task.sample, verdict)
 
 
@@ -197,48 +195,50 @@ def _program(
         return language.check(sandbox, program, limits=limits)
 
     with ThreadPoolExecutor(workers) as pool, Sandbox(unsafe=unsafe) as sandbox:
-        waiting: deque[tuple[_Task, Future[Verdict]]] = deque()
+        queue: deque[tuple[_Task, Future[Verdict]]] = deque()
         try:
-            for task, program, prepared in _prepared(tasks, lambda some: pool.submit(language.prepare, sandbox, some)):
-                waiting.append((task, pool.submit(verdict_of, program, prepared)))
-                if len(waiting) >= AHEAD * workers:
-                    first, future = waiting.popleft()
+            for task, program, prepared in _prepared(
+                tasks, lambda batch: pool.submit(language.prepare, sandbox, batch)
+            ):
+                queue.append((task, pool.submit(verdict_of, program, prepared)))
+                if len(queue) >= AHEAD * workers:
+                    first, future = queue.popleft()
                     yield Judged(first.sample, await_verdict(future, beat))
-            for last, future in waiting:
+            for last, future in queue:
                 yield Judged(last.sample, await_verdict(future, beat))
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # the sandbox, closed next, ends what already runs
+            pool.shutdown(wait=False, cancel_futures=True)  # the sandbox, closed next, ends running programs
 
 
 def _prepared(
     tasks: Sequence[_Task], prepare: Callable[[Sequence[Program]], Future[None]]
 ) -> Iterator[tuple[_Task, Program, Future[None]]]:
-    """Each task with its program and what to wait for before that is tried.
+    """Each task with its program and the future of its preparation.
 
-    The pool takes its work in order, so nothing waits for what has not begun; the next programs are prepared by one
-    worker while another tries those before them.
+    The pool works in order, so no program waits for a preparation that has not begun; one worker prepares a batch while
+    others run the batch before it.
     """
-    behind: list[tuple[_Task, Program, Future[None]]] = []
-    for start in range(0, len(tasks), TOGETHER):
-        some = [(task, program_of(task.problem, task.candidate)) for task in tasks[start : start + TOGETHER]]
-        prepared = prepare([program for _, program in some])
-        yield from behind
-        behind = [(task, program, prepared) for task, program in some]
-    yield from behind
+    previous: list[tuple[_Task, Program, Future[None]]] = []
+    for start in range(0, len(tasks), BATCH):
+        batch = [(task, program_of(task.problem, task.candidate)) for task in tasks[start : start + BATCH]]
+        prepared = prepare([program for _, program in batch])
+        yield from previous
+        previous = [(task, program, prepared) for task, program in batch]
+    yield from previous
 
 
 def tallies(problems: Mapping[str, Problem], judged: Iterable[Judged]) -> dict[str, Tally]:
-    """Samples and right ones of each problem that has any, in the problems' order.
+    """Numbers of samples and of correct ones of each problem with samples, in the problems' order.
 
-    A sample that was ``invalid`` was an answer and not a right one; one that was ``unjudged`` says nothing about the
-    model and is not counted, nor is one for a problem that is not there.
+    An ``invalid`` sample counts as wrong; an ``unjudged`` one is no evidence about the model and is not counted, nor is
+    one of an unknown problem.
     """
-    found: dict[str, list[bool]] = {}
-    for each in judged:
-        problem = problem_for(problems, each.sample.task)
-        if problem is not None and each.verdict.outcome != "unjudged":
-            found.setdefault(problem.id, []).append(each.verdict.outcome == "passed")
-    return {task: Tally(len(found[task]), sum(found[task])) for task in problems if task in found}
+    results: dict[str, list[bool]] = {}
+    for item in judged:
+        problem = problem_for(problems, item.sample.task)
+        if problem is not None and item.verdict.outcome != "unjudged":
+            results.setdefault(problem.id, []).append(item.verdict.outcome == "passed")
+    return {task: Tally(len(results[task]), sum(results[task])) for task in problems if task in results}
 
 
 def judge_once(
@@ -248,26 +248,26 @@ def judge_once(
     *,
     limits: Limits | None = None,
     candidate: Reading = candidate_of,
-    **how: Any,
+    **options: Any,
 ) -> list[Judged]:
-    """A verdict for each sample, in their order: those that ``path`` has, and the others judged and added to it.
+    """A verdict for each sample, in order: those stored in ``path``, and the others judged and appended to it.
 
-    ``how`` is handed to ``judge``, whose errors these are too; whatever ends it, verdicts that were found are kept.
+    ``options`` go to ``judge``, whose errors are raised here too; verdicts before an error stay stored.
     """
-    with Verdicts(path) as known:
+    with Verdicts(path) as store:
         keys = {sample: key_of(problem_for(problems, sample.task), sample, limits) for sample in samples}
-        found = {sample: verdict for sample in samples if (verdict := known.find(sample, keys[sample])) is not None}
-        missing = [sample for sample in samples if sample not in found]
-        # Closed at once whatever happens, so that no worker outlives an error.
-        with closing(judge(problems, missing, limits=limits, candidate=candidate, **how)) as stream:
+        verdicts = {sample: verdict for sample in samples if (verdict := store.find(sample, keys[sample])) is not None}
+        missing = [sample for sample in samples if sample not in verdicts]
+        # Closed on every exit, so that no worker outlives an error.
+        with closing(judge(problems, missing, limits=limits, candidate=candidate, **options)) as stream:
             for judged in stream:
-                known.add(judged, keys[judged.sample])
-                found[judged.sample] = judged.verdict
-    return [Judged(sample, found[sample]) for sample in samples]
+                store.add(judged, keys[judged.sample])
+                verdicts[judged.sample] = judged.verdict
+    return [Judged(sample, verdicts[sample]) for sample in samples]
 
 
 def cut_torn(path: Path) -> None:
-    """Cut off a last line that a killed process left without its end. For files of this package alone."""
+    """Remove an incomplete last line of a killed process. For files of this package only."""
     if not path.exists():
         return
     with storage_errors(path), open(path, "r+b") as file:
@@ -276,25 +276,25 @@ def cut_torn(path: Path) -> None:
 
 
 def key_of(problem: Problem | None, sample: Sample, limits: Limits | None) -> str:
-    """16 hex digits that change with anything a verdict depends on."""
-    said = [None if problem is None else asdict(problem), sample.form, sample.text, sample.finish]
+    """16 hex digits of all that a verdict depends on."""
+    content = [None if problem is None else asdict(problem), sample.form, sample.text, sample.finish]
     if sample.absence is not None:
-        said.append(sample.absence)
-    said.append(None if limits is None else asdict(limits))
-    return hashlib.blake2b(json.dumps(said).encode(), digest_size=8).hexdigest()
+        content.append(sample.absence)
+    content.append(None if limits is None else asdict(limits))
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
 
 
 class Verdicts:
-    """The file in which verdicts are kept as they come: one JSON object a line.
+    """A file of verdicts, appended one by one: one JSON object a line.
 
-    Keys: task_id, draw, outcome, reason, cpu_seconds and key (what the verdict depends on). Opening it reads what is
-    there and cuts off a line that a killed process left torn. Use it as a context manager: it is locked meanwhile.
+    Keys: task_id, draw, outcome, reason, cpu_seconds and key (``key_of``). As a context manager it locks and reads the
+    file, and removes an incomplete last line of a killed process.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._metrics = Metrics(path)
-        self._known: dict[tuple[str, int], tuple[str, Verdict]] = {}
+        self._stored: dict[tuple[str, int], tuple[str, Verdict]] = {}
 
     def __enter__(self) -> Verdicts:
         check_verdicts(self.path)
@@ -318,52 +318,52 @@ class Verdicts:
     def __exit__(self, *exception: object) -> None:
         self._metrics.close()
         if not self.path.stat().st_size:
-            self.path.unlink()  # nothing was judged: leave nothing behind
+            self.path.unlink()  # no verdicts: no file
         self._lock.close()
 
     def find(self, sample: Sample, key: str) -> Verdict | None:
-        """The verdict known for the sample; None when there is none, or none that was decided.
+        """The stored verdict of the sample; None without one, and for an unjudged one.
 
-        Raises ``DataError`` when there is one of another text, problem or limit: it is not this command's file.
+        Raises ``DataError`` for one of another text, problem or limit: the file belongs to another command.
         """
-        known, verdict = self._known.get((sample.task, sample.draw), (key, None))
-        if known != key:
+        stored_key, verdict = self._stored.get((sample.task, sample.draw), (key, None))
+        if stored_key != key:
             raise DataError(
-                f"the verdict on draw {sample.draw} of {shown(sample.task)} is of another sample, problem or limit",
+                f"the verdict on draw {sample.draw} of {excerpt(sample.task)} is of another sample, problem or limit",
                 where=self.path,
                 hint="--out another file, or remove this one",
             )
         return None if verdict is None or verdict.outcome == "unjudged" else verdict
 
     def add(self, judged: Judged, key: str) -> None:
-        """Keep one verdict; it reaches the operating system at once."""
+        """Append one verdict, without buffering."""
         sample, verdict = judged.sample, judged.verdict
         self._metrics.append({"task_id": sample.task, "draw": sample.draw, **asdict(verdict), "key": key})
 
     def _read(self) -> None:
-        """Take what is there, the last verdict on each sample; only then cut off a torn line."""
-        for sample, known in _kept(self.path, self.path.read_bytes()):
-            self._known[sample] = known
+        """Read the last verdict on each sample; remove an incomplete line only after that."""
+        for sample, entry in _entries(self.path, self.path.read_bytes()):
+            self._stored[sample] = entry
         cut_torn(self.path)
 
 
 def check_verdicts(path: Path) -> None:
-    """Raise ``DataError`` when ``path`` is there and holds something else than verdicts. Changes nothing."""
+    """Raise ``DataError`` when ``path`` exists and has other content than verdicts. Changes nothing."""
     if not path.exists():
         return
     try:
-        for _ in _kept(path, read_input(path)):
+        for _ in _entries(path, read_input(path)):
             pass
     except OSError as error:
         raise DataError("the file cannot be read", where=path, given=error.strerror, hint=_ANOTHER) from error
 
 
-def _kept(path: Path, content: bytes) -> Iterator[tuple[tuple[str, int], tuple[str, Verdict]]]:
-    """The verdicts of a file's whole lines by task and draw. Raises ``DataError`` for a line that is none.
+def _entries(path: Path, content: bytes) -> Iterator[tuple[tuple[str, int], tuple[str, Verdict]]]:
+    """The verdicts of a file's complete lines by task and draw. Raises ``DataError`` for another line.
 
-    A last line without its end is passed over where ``Verdicts.add`` can have begun it.
+    An incomplete last line is skipped where ``Verdicts.add`` may have written it.
     """
-    *lines, torn = content.split(b"\n")
+    *lines, tail = content.split(b"\n")
     for number, line in enumerate(lines, start=1):
         try:
             row = parse_json(line)
@@ -372,16 +372,16 @@ def _kept(path: Path, content: bytes) -> Iterator[tuple[tuple[str, int], tuple[s
                 raise ValueError
             yield (str(row["task_id"]), int(row["draw"])), (str(row["key"]), verdict)
         except DECODE_ERRORS as error:
-            raise _no_verdicts(path, number) from error
-    if torn and not _TORN.match(torn) and not (lines and _BEGUN.startswith(torn[: len(_BEGUN)])):
-        raise _no_verdicts(path, len(lines) + 1)
+            raise _not_verdicts(path, number) from error
+    if tail and not _INCOMPLETE.match(tail) and not (lines and _PREFIX.startswith(tail[: len(_PREFIX)])):
+        raise _not_verdicts(path, len(lines) + 1)
 
 
 _ANOTHER = "--out another file"
-_BEGUN = b'{"task_id": "'
-_TORN = re.compile(rb'\{"task_id": "(?:[^"\\]|\\.)*", "draw": \d+, "outcome": "')
-"""How a line begins that ``Verdicts.add`` writes, up to where no other file of samples does."""
+_PREFIX = b'{"task_id": "'
+_INCOMPLETE = re.compile(rb'\{"task_id": "(?:[^"\\]|\\.)*", "draw": \d+, "outcome": "')
+"""Beginning of a line of ``Verdicts.add``, up to a key that no file of samples has."""
 
 
-def _no_verdicts(path: Path, line: int) -> DataError:
-    return DataError("this file holds something else than verdicts", where=f"{path}, line {line}", hint=_ANOTHER)
+def _not_verdicts(path: Path, line: int) -> DataError:
+    return DataError("this file holds other content than verdicts", where=f"{path}, line {line}", hint=_ANOTHER)

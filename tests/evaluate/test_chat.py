@@ -132,7 +132,7 @@ def test_a_chat_without_a_template_is_one_line(suite, plain, tmp_path):
 
 @pytest.mark.parametrize("suite", ["token", "line"])
 def test_a_chat_about_whole_programs_is_refused(suite):
-    with pytest.raises(RecipeError, match=f"the suite '{suite}': through a chat template only answers"):
+    with pytest.raises(RecipeError, match=f"the suite '{suite}': with a chat template only answers"):
         SUITES.get(suite)(chat=True, text="all")
 
 

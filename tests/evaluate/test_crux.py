@@ -48,18 +48,18 @@ NOTHING = ["", "  ", "I think it is", "1)\nimport os\n(1", "x += 5", "assert", "
 
 @pytest.mark.parametrize(("reply", "answer"), OUTPUTS.values(), ids=OUTPUTS)
 def test_the_value_is_cut_out_of_a_reply(reply, answer):
-    assert answer_in(reply, "output", begun=True) == answer
+    assert answer_in(reply, "output", open_tag=True) == answer
 
 
 @pytest.mark.parametrize(("reply", "answer"), INPUTS.values(), ids=INPUTS)
 def test_the_arguments_are_cut_out_of_a_reply(reply, answer):
-    assert answer_in(reply, "input", begun=True) == answer
+    assert answer_in(reply, "input", open_tag=True) == answer
 
 
 @pytest.mark.parametrize("reply", NOTHING)
 @pytest.mark.parametrize("direction", ["output", "input"])
 def test_what_is_no_expression_is_no_answer(reply, direction):
-    assert answer_in(reply, direction, begun=True) is None
+    assert answer_in(reply, direction, open_tag=True) is None
 
 
 def test_after_thinking_only_what_is_marked_is_the_answer():
@@ -71,7 +71,7 @@ def test_after_thinking_only_what_is_marked_is_the_answer():
 def test_an_answer_is_parsed_and_never_run(tmp_path):
     target = tmp_path / "made"
     for direction in ("output", "input"):
-        assert answer_in(f"open({str(target)!r}, 'w')", direction, begun=True)
+        assert answer_in(f"open({str(target)!r}, 'w')", direction, open_tag=True)
     assert not target.exists()
 
 

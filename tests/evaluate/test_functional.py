@@ -83,7 +83,7 @@ INVALID = {
     "prose": (Sample("add", "I cannot help with that.", "reply"), "no code"),
     "half a character": (Sample("add", "\ud800"), "not Unicode"),
     "endless": (Sample("add", "x" * (LARGEST + 1)), "at most 1,048,576"),
-    "too long a prompt": (Sample("add", "", finish="too_long"), "longer than its context"),
+    "too long a prompt": (Sample("add", "", finish="too_long"), "longer than the model's context"),
     "an unknown character": (Sample("add", "", finish="unknown_character"), "outside the model's vocabulary"),
 }
 
@@ -223,7 +223,7 @@ def test_another_language_is_compiled_and_run(body, outcome):
 def test_java_programs_are_compiled_together_and_judged_in_their_order(workers, monkeypatch):
     if (missing := LANGUAGES.get("java").missing()) is not None:
         pytest.skip(f"no Java compiler; {missing}")
-    monkeypatch.setattr(judging, "TOGETHER", 3)
+    monkeypatch.setattr(judging, "BATCH", 3)
     commands: list[list[str]] = []
     run = Sandbox.run
 
@@ -347,7 +347,7 @@ def test_a_verdict_that_was_not_decided_is_asked_for_again(tmp_path):
 @pytest.mark.parametrize("content", [b'{"task_id": "a", "completion": "x"}\n', b"\xff\n", b"[1]\n"])
 def test_a_file_that_holds_something_else_is_not_written_to(tmp_path, content):
     (tmp_path / "v.jsonl").write_bytes(content)
-    with pytest.raises(DataError, match="something else than verdicts"):
+    with pytest.raises(DataError, match="other content than verdicts"):
         judge_once(tmp_path / "v.jsonl", PROBLEMS, [RIGHT])
     assert (tmp_path / "v.jsonl").read_bytes() == content
 
@@ -490,8 +490,8 @@ def test_another_seed_or_temperature_is_kept_apart(coder, tmp_path, monkeypatch)
 
 
 FAULTS = {
-    "greedy draws one": ({"samples": 3, "k": [1, 2, 3]}, "greedy writes one text"),
-    "k beyond the samples": ({"k": [5], "protocol": "sampled", "samples": 4}, "k: each must lie"),
+    "greedy draws one": ({"samples": 3, "k": [1, 2, 3]}, "greedy has one text"),
+    "k beyond the samples": ({"k": [5], "protocol": "sampled", "samples": 4}, "k: every value must lie"),
     "no temperature": ({"temperature": 0}, "temperature: must be above 0"),
     "no time": ({"seconds": 0}, "seconds: must be above 0"),
     "no samples": ({"samples": 0}, "samples: must be 1 or more"),

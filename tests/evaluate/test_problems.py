@@ -138,7 +138,7 @@ BAD_FILES = {
     "missing": (None, "no such file"),
     "empty": (b"", "no problems"),
     "junk": (bytes(range(256)) * 20, "no problem can be used"),
-    "torn gzip": (gzip.compress(b"x" * 1000)[:20], "not a whole gzip file"),
+    "torn gzip": (gzip.compress(b"x" * 1000)[:20], "damaged or truncated"),
 }
 
 
@@ -295,7 +295,7 @@ def test_lists_of_programs_stand_for_the_problems_in_their_order(tmp_path):
     ("content", "tasks", "words"),
     [
         ([["x"], ["y"]], ["a"], "more lists of samples than problems; given: 2 lists for 1 problems"),
-        ([["x"]], [], "some of the problems cannot be used"),
+        ([["x"]], [], "some of the problems are unusable"),
         ([[], []], ["a", "b"], "no list holds a sample"),
         ([["x"], "y"], ["a", "b"], "not a JSON object"),
     ],

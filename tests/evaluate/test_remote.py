@@ -86,7 +86,7 @@ def test_one_question_that_is_never_answered_leaves_the_others_and_no_score(serv
     samples, error = written(place, "a", "b", "c")
     assert samples == [("a", "re: a"), ("c", "re: c")]
     assert isinstance(error, WorkFailed)
-    assert "1 of 3 texts did not come" in str(error)
+    assert "1 of 3 texts did not arrive" in str(error)
     assert "400: too long" in str(error)
 
 

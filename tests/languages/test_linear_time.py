@@ -59,7 +59,7 @@ SCANNERS: dict[str, Callable[[str], object]] = {
     "candidate: header": candidate._HEADER.findall,
     "canonical": canonical,
     "check: telling line": lambda text: check._error_line(text.encode()),
-    "crux: answer": lambda text: crux.answer_in(text, "output", begun=True),
+    "crux: answer": lambda text: crux.answer_in(text, "output", open_tag=True),
     "divide": divide,
     "form: fences": lambda text: form._FENCE.search(text),
     "go: diagnostics": lambda text: go._faults(text.encode()),
