@@ -16,17 +16,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence, Sized
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from ..difficulty import DIFFICULTIES, score, unscored_note
 from ..errors import DataError
 from ..stage import Event, Events, ignore_events
 from ..table import make_table
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pyarrow as pa
 
 __all__ = ["UNNAMED", "categories", "differing", "difficulties", "digests"]
 
@@ -37,8 +36,6 @@ def difficulties(data: Sized, difficulty: Any, events: Events = ignore_events) -
     NaN for a row whose answer or prompt is missing. ``events``: a note gives the number of rows that a metric cannot
     score, and the causes.
     """
-    import numpy as np
-
     if isinstance(difficulty, str):
         named = {difficulty: DIFFICULTIES.get(difficulty, where="difficulty")()}
         table, missing = _texts(data)
@@ -59,8 +56,6 @@ def difficulties(data: Sized, difficulty: Any, events: Events = ignore_events) -
 
 def categories(data: Any, column: str) -> npt.NDArray[np.int64]:
     """int64, shape (len(data),): rows with equal values in ``column`` have equal numbers. Raises ``DataError``."""
-    import numpy as np
-
     names = _names(data)
     if column not in names:
         raise DataError("there is no such column", where="schedule.category", given=column, allowed=", ".join(names))
@@ -76,8 +71,6 @@ def categories(data: Any, column: str) -> npt.NDArray[np.int64]:
 
 def _texts(data: Any) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
     """A table of prompts and answers, and a mask of the rows that lack one of them, with empty texts in the table."""
-    import numpy as np
-
     names = _names(data)
     answer = next((name for name in ("answer", "completion", "text") if name in names), None)
     if answer is None and not (len(data) and isinstance(data[0], str)):
@@ -176,8 +169,6 @@ def _listed(value: Any) -> Any:
 
 def _of_array(data: Any) -> dict[str, str]:
     """The digest of an array or a tensor."""
-    import numpy as np
-
     if not isinstance(data, np.ndarray):  # a tensor, perhaps on another device
         data = np.array(data.tolist())
     if data.dtype.hasobject:
@@ -209,8 +200,6 @@ def _blocks(data: Any) -> Iterator[pa.Table]:
 
 def _buffers(column: pa.ChunkedArray) -> Iterator[bytes]:
     """The values in a form that is independent of chunks, offsets and the layout of strings."""
-    import pyarrow as pa
-
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)

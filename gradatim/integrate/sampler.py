@@ -27,21 +27,19 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
+from typing import Any, NoReturn, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
 
 from ..errors import DataError, RecipeError
 from ..schedule import SCHEDULES, Bands, make_bands, needs_of, select_rows, stage_seed, stage_table
 from ..stage import Event, Events, Needs, Schedule, Stage, StageResult, StageSpec, ignore_events
+from ..training.weighted_sampling import WeightedSampler, make_sampler
 from .columns import categories, differing, difficulties, digests
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from ..training.weighted_sampling import WeightedSampler
-
-    Scores: TypeAlias = npt.NDArray[np.float64]
-    Sizes: TypeAlias = npt.NDArray[np.int64]
+Scores: TypeAlias = npt.NDArray[np.float64]
+Sizes: TypeAlias = npt.NDArray[np.int64]
 
 __all__ = ["CurriculumSampler"]
 
@@ -68,8 +66,6 @@ class SampledStage:
 
     def rows(self, number: int) -> Sizes:
         """The rows of pass ``number`` (from 0) in order; a shuffled stage is permuted anew in each."""
-        import numpy as np
-
         if self.sampler is not None:
             return self.sampler.slice(number)
         if not self.stage.shuffled_in(number):
@@ -111,8 +107,6 @@ def budget_units(scored: int, batch: int, *, tokens: int | None, steps: int | No
 
 def row_sizes(lengths: Sequence[int] | None, tokens: int | None, rows: int) -> Sizes | None:
     """Tokens of each row, int64, shape (rows,); None when the budget is not in tokens."""
-    import numpy as np
-
     if (lengths is None) != (tokens is None):
         raise RecipeError("a budget in tokens needs the lengths of the rows, and only it", where="curriculum.lengths")
     if lengths is None:
@@ -162,10 +156,6 @@ class StageBuilder:
 
     def _sampler(self, stage: Stage) -> WeightedSampler | None:
         """The sampler of a mixture stage, in the unit of the budget; None for other stages."""
-        import numpy as np
-
-        from ..training.weighted_sampling import make_sampler
-
         if self.sizes is None:
             samples = replace(stage, spec=replace(stage.spec, tokens=stage.spec.tokens * self.batch))
             return make_sampler(samples, stage.rows, np.ones(stage.rows.size, dtype=np.int64), self.batch)
@@ -213,8 +203,6 @@ def _trained_elsewhere(stage: Stage, schedule: str) -> StageResult:
 
 def _affordable_samples(sampled: SampledStage, sizes: Sizes, batch: int) -> int:
     """The number of samples within the stage's tokens, including the one that reaches the budget, in whole batches."""
-    import numpy as np
-
     remaining, samples = sampled.stage.spec.tokens, 0
     if sampled.sampler is None:  # all passes have the same tokens, so complete ones are counted by division
         passes, remaining = divmod(remaining, int(sizes[sampled.stage.rows].sum()))
