@@ -147,8 +147,8 @@ def test_rows_without_a_difficulty_are_left_out_and_told():
         ({"difficulty": "omm", "data": ["a = 1\n"]}, UnknownPart, "did you mean 'om'"),
         ({"schedule": "hybird"}, UnknownPart, "did you mean 'hybrid'"),
         ({"options": {"replays": 1}}, RecipeError, "no option 'replays'"),
-        ({"samples": None}, RecipeError, "told in one way; given: none"),
-        ({"steps": 3}, RecipeError, "told in one way; given: steps, samples"),
+        ({"samples": None}, RecipeError, "exactly one unit; given: none"),
+        ({"steps": 3}, RecipeError, "exactly one unit; given: steps, samples"),
         ({"samples": 0}, RecipeError, "must be positive"),
         ({"samples": 1}, RecipeError, "the budget is too small"),
         ({"batch": 0}, RecipeError, "must be positive"),
@@ -165,7 +165,7 @@ def test_what_cannot_be_used_is_refused_with_its_reason(changes, error, says):
 
 @pytest.mark.parametrize("name", ["mastery", "self_paced", "frontier", "bandit"])
 def test_a_schedule_that_needs_results_is_refused(name):
-    with pytest.raises(RecipeError, match=f"the schedule '{name}' decides by the results .* a sampler never sees"):
+    with pytest.raises(RecipeError, match=f"the schedule '{name}' decides by the results .* a sampler does not have"):
         sampler(schedule=name)
 
 
@@ -187,7 +187,7 @@ def test_a_stage_with_an_objective_of_its_own_is_refused(monkeypatch):
             return None if history else StageSpec("pairs", (1.0, 1.0, 1.0), 10, objective="contrast")
 
     monkeypatch.setitem(SCHEDULES._entries, "pairs", Entry("pairs", "", lambda *_: Contrasting()))
-    with pytest.raises(RecipeError, match=r"stage 'pairs': .*'pairs' asks for what a sampler does not give: objective"):
+    with pytest.raises(RecipeError, match=r"stage 'pairs': .* features that a sampler does not have: objective"):
         sampler(schedule="pairs")
 
 
@@ -483,10 +483,10 @@ def test_a_state_of_a_former_version_is_still_taken():
 
 
 def test_large_data_is_sampled_from_end_to_end(monkeypatch):
-    monkeypatch.setattr("gradatim.integrate.columns.MOST_ROWS", 10)
+    monkeypatch.setattr("gradatim.integrate.columns.MAX_ROWS", 10)
     rows = [{"a": row} for row in range(60)]
     assert sampler(data=rows).data != sampler(data=[*rows[:-1], {"a": 0}]).data
-    monkeypatch.setattr("gradatim.integrate.columns.MOST_BYTES", 100)
+    monkeypatch.setattr("gradatim.integrate.columns.MAX_BYTES", 100)
     monkeypatch.setattr("gradatim.integrate.columns.BLOCK", 4)
     table, other = as_table(TEXTS), as_table([*TEXTS[:-1], "x"])
     assert sampler(data=table).data != sampler(data=other).data

@@ -169,9 +169,9 @@ def changed(rows: list[dict[str, list[int]]], row: int) -> list[dict[str, list[i
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (changed(dataset(), ROWS - 1), "another content of 'labels' in as many rows"),
-        (dataset()[::-1], "another content of 'input_ids', 'labels'"),
-        ([{"text": str(row)} for row in range(ROWS)], "another content of 'input_ids', 'labels'"),
+        (changed(dataset(), ROWS - 1), "different values in 'labels' in the same number of rows"),
+        (dataset()[::-1], "different values in 'input_ids', 'labels'"),
+        ([{"text": str(row)} for row in range(ROWS)], "different values in 'input_ids', 'labels'"),
     ],
 )
 def test_another_dataset_of_the_same_length_is_refused_in_one_line(data, says, tmp_path):

@@ -1,12 +1,11 @@
-"""How do training loops that are not ours follow a curriculum?
+"""Curricula for other training loops.
 
-    columns        how hard is each row of somebody's dataset, and of which category?
-    parts          which stages, and how many samples of each, for a budget in steps, epochs, samples or tokens
-    sampler        ``CurriculumSampler``: the rows in that order, for PyTorch's ``DataLoader``
-    trainer        ``CurriculumMixin``: the same inside transformers' ``Trainer`` and TRL's ``SFTTrainer``
+    columns        difficulties, categories and digests of the rows of any dataset
+    sampler        ``CurriculumSampler``: the sample order of a curriculum for PyTorch's ``DataLoader``
+    trainer        ``CurriculumMixin``: the same in transformers' ``Trainer`` and TRL's ``SFTTrainer``
 
-Loop, optimizer, processes and checkpoints are the other trainer's; only the order of the samples is ours. Importing
-this imports no torch.
+Loop, optimizer, processes and checkpoints belong to the other trainer; only the order of the samples is set here. The
+import needs no torch.
 """
 
 from .sampler import CurriculumSampler
