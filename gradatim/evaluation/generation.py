@@ -289,6 +289,7 @@ def _from_model(student: Any, questions: Sequence[Question], settings: Writing) 
         has_prompt_format,
         plain_formatter,
         prompt_format_of,
+        thinking_open,
     )
 
     tokenizer = student.tokenizer
