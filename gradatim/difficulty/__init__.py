@@ -31,26 +31,26 @@ _MODULES = {
 
 for _name, _summary in {
     "composite": "Length, control flow and unfamiliarity (or any metrics) weighted into one score.",
-    "compression": "How little a program can be compressed: compressed size, alone or over its size.",
+    "compression": "Incompressibility of a program: compressed size, alone or over its size.",
     "cyclomatic": "Independent paths: 1 + the decisions of the whole file, as radon counts them.",
     "given": "The number in a column of the data: your own label, or TinyPy's level.",
     "halstead": "Halstead difficulty over tokens: keywords, calls and assignments count as operators.",
-    "nesting": "How deep blocks stand inside blocks.",
+    "nesting": "Depth of nested blocks.",
     "om": "The paper's Overall Metric: mean of cyclomatic complexity and Halstead difficulty, as in radon.",
-    "rarity": "How unfamiliar a program's constructs are, in bits, among those of the whole table.",
+    "rarity": "Surprisal of a program's constructs, in bits, among those of the whole table.",
     "size": "Length in characters, tokens or lines.",
     "trace": "Steps executed when a TinyPy program runs.",
 }.items():
     DIFFICULTIES.lazy(_name, f"{__name__}.{_MODULES[_name]}:{_name}", _summary)
 
 for _name, _summary in {
-    "attention": "How evenly a model attends to the text before the answer (2405.07490); needs a model.",
-    "loss": "How surprised a model is by the answer, in nats per token; needs a model.",
-    "p_correct": "How unlikely the right answer is for one or several models; needs a model.",
-    "perplexity": "How surprised a model is by the answer, exp of the loss; needs a model.",
+    "attention": "Evenness of a model's attention at the answer's tokens (2405.07490); needs a model.",
+    "loss": "A model's loss on the answer, in nats per token; needs a model.",
+    "p_correct": "1 - the probability of the correct answer, over one or several models; needs a model.",
+    "perplexity": "A model's perplexity of the answer, exp of the loss; needs a model.",
 }.items():
     DIFFICULTIES.lazy(_name, f"{__name__}.model_based:{_name}", _summary)
 
 DIFFICULTIES.lazy(
-    "judged", f"{__name__}.teacher_rating:judged", "How hard a teacher finds a sample, 1 to 10; needs a teacher."
+    "judged", f"{__name__}.teacher_rating:judged", "A teacher's rating of a sample, 1 to 10; needs a teacher."
 )

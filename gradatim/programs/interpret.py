@@ -72,8 +72,8 @@ def run_program(text: str, *, max_steps: int = 10_000, observe: Observe | None =
     try:
         machine.run(tree.body)
     except (ArithmeticError, NameError, TypeError, ValueError, RecursionError) as failure:
-        fault = f"the program raises {type(failure).__name__}: {failure}"
-        raise DataError(fault, where=_where(machine.line)) from None
+        message = f"the program raises {type(failure).__name__}: {failure}"
+        raise DataError(message, where=_where(machine.line)) from None
     return "".join(machine.printed)
 
 
@@ -133,9 +133,9 @@ class _Machine:
                 body=body,
                 orelse=otherwise,
             ):
-                for value in range(*[self.value(argument) for argument in arguments]):
+                for index in range(*[self.value(argument) for argument in arguments]):
                     self.step()
-                    self.names[name] = value
+                    self.names[name] = index
                     self.run(body)
                 self.run(otherwise)
             case ast.Pass():
