@@ -1,15 +1,13 @@
 """Difficulty of each sample: one float per sample and metric, higher is harder, NaN for a sample without a score.
 
-    complexity       ``om``, the paper's metric, exactly as radon computes its two halves; ``cyclomatic``; ``halstead``
+    complexity       ``om``, the paper's metric, as radon computes its halves; ``cyclomatic``; ``halstead``; ``trace``
     surface          ``size``, ``nesting``, ``rarity``, ``compression``, and ``given``, a column of the data
-    trace            executed steps
     composite        several metrics combined to one score
     model_based      a model's loss, perplexity, attention, or probability of the correct answer
     teacher_rating   a teacher's rating from 1 to 10
     cache            scores of models and teachers, stored for reuse
-    python_source    the program in a sample, and its metrics on several processes
+    python_source    the program in a sample, metrics on several processes, and folders of Python files
     score            the registry ``DIFFICULTIES``, and metrics as columns of a table
-    folder           a folder of Python files as a table
 
 ``DIFFICULTIES.get(name)(**options)`` builds a ``Difficulty``; ``assemble.make_difficulty`` also injects the scorer or
 chat that a model or teacher needs. Bands are cut from difficulties in ``schedule``.
@@ -17,16 +15,15 @@ chat that a model or teacher needs. Bands are cut from difficulties in ``schedul
 
 from __future__ import annotations
 
-from .folder import read_folder
+from .python_source import read_folder
 from .score import DIFFICULTIES, score, unscored_note
 
 __all__ = ["DIFFICULTIES", "read_folder", "score", "unscored_note"]
 
 _MODULES = {
     "composite": "composite",
-    **dict.fromkeys(("cyclomatic", "halstead", "om"), "complexity"),
+    **dict.fromkeys(("cyclomatic", "halstead", "om", "trace"), "complexity"),
     **dict.fromkeys(("compression", "given", "nesting", "rarity", "size"), "surface"),
-    "trace": "trace",
 }
 
 for _name, _summary in {
