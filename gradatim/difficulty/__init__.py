@@ -1,15 +1,13 @@
 """Difficulty of each sample: one float per sample and metric, higher is harder, NaN for a sample without a score.
 
-    complexity       ``om``, the paper's metric, exactly as radon computes its two halves; ``cyclomatic``; ``halstead``
+    complexity       ``om``, the paper's metric, as radon computes its halves; ``cyclomatic``; ``halstead``; ``trace``
     surface          ``size``, ``nesting``, ``rarity``, ``compression``, and ``given``, a column of the data
-    trace            executed steps
     composite        several metrics combined to one score
     model_based      a model's loss, perplexity, attention, or probability of the correct answer
     teacher_rating   a teacher's rating from 1 to 10
     cache            scores of models and teachers, stored for reuse
-    python_source    the program in a sample, and its metrics on several processes
+    python_source    the program in a sample, metrics on several processes, and folders of Python files
     score            the registry ``DIFFICULTIES``, and metrics as columns of a table
-    folder           a folder of Python files as a table
 
 ``DIFFICULTIES.get(name)(**options)`` builds a ``Difficulty``; ``assemble.make_difficulty`` also injects the scorer or
 chat that a model or teacher needs. Bands are cut from difficulties in ``schedule``.
@@ -17,40 +15,39 @@ chat that a model or teacher needs. Bands are cut from difficulties in ``schedul
 
 from __future__ import annotations
 
-from .folder import read_folder
+from .python_source import read_folder
 from .score import DIFFICULTIES, score, unscored_note
 
 __all__ = ["DIFFICULTIES", "read_folder", "score", "unscored_note"]
 
 _MODULES = {
     "composite": "composite",
-    **dict.fromkeys(("cyclomatic", "halstead", "om"), "complexity"),
+    **dict.fromkeys(("cyclomatic", "halstead", "om", "trace"), "complexity"),
     **dict.fromkeys(("compression", "given", "nesting", "rarity", "size"), "surface"),
-    "trace": "trace",
 }
 
 for _name, _summary in {
     "composite": "Length, control flow and unfamiliarity (or any metrics) weighted into one score.",
-    "compression": "How little a program can be compressed: compressed size, alone or over its size.",
+    "compression": "Incompressibility of a program: compressed size, alone or over its size.",
     "cyclomatic": "Independent paths: 1 + the decisions of the whole file, as radon counts them.",
     "given": "The number in a column of the data: your own label, or TinyPy's level.",
     "halstead": "Halstead difficulty over tokens: keywords, calls and assignments count as operators.",
-    "nesting": "How deep blocks stand inside blocks.",
+    "nesting": "Depth of nested blocks.",
     "om": "The paper's Overall Metric: mean of cyclomatic complexity and Halstead difficulty, as in radon.",
-    "rarity": "How unfamiliar a program's constructs are, in bits, among those of the whole table.",
+    "rarity": "Surprisal of a program's constructs, in bits, among those of the whole table.",
     "size": "Length in characters, tokens or lines.",
     "trace": "Steps executed when a TinyPy program runs.",
 }.items():
     DIFFICULTIES.lazy(_name, f"{__name__}.{_MODULES[_name]}:{_name}", _summary)
 
 for _name, _summary in {
-    "attention": "How evenly a model attends to the text before the answer (2405.07490); needs a model.",
-    "loss": "How surprised a model is by the answer, in nats per token; needs a model.",
-    "p_correct": "How unlikely the right answer is for one or several models; needs a model.",
-    "perplexity": "How surprised a model is by the answer, exp of the loss; needs a model.",
+    "attention": "Evenness of a model's attention at the answer's tokens (2405.07490); needs a model.",
+    "loss": "A model's loss on the answer, in nats per token; needs a model.",
+    "p_correct": "1 - the probability of the correct answer, over one or several models; needs a model.",
+    "perplexity": "A model's perplexity of the answer, exp of the loss; needs a model.",
 }.items():
     DIFFICULTIES.lazy(_name, f"{__name__}.model_based:{_name}", _summary)
 
 DIFFICULTIES.lazy(
-    "judged", f"{__name__}.teacher_rating:judged", "How hard a teacher finds a sample, 1 to 10; needs a teacher."
+    "judged", f"{__name__}.teacher_rating:judged", "A teacher's rating of a sample, 1 to 10; needs a teacher."
 )

@@ -193,7 +193,7 @@ def _difficulty(
 def loss(
     open_scorer: OpenScorer | None = None, /, *, model: str = "", batch: int | None = None, chat: bool = False
 ) -> ModelDifficulty:
-    """How surprised a model is by the answer: nats per token, after the prompt."""
+    """A model's loss on the answer after the prompt, in nats per token."""
     return _difficulty("loss", open_scorer, [model], batch, chat)
 
 
@@ -201,7 +201,7 @@ def loss(
 def perplexity(
     open_scorer: OpenScorer | None = None, /, *, model: str = "", batch: int | None = None, chat: bool = False
 ) -> ModelDifficulty:
-    """How surprised a model is by the answer, as a perplexity: exp of the loss."""
+    """A model's perplexity of the answer: exp of the loss."""
     return _difficulty("perplexity", open_scorer, [model], batch, chat)
 
 
@@ -209,7 +209,7 @@ def perplexity(
 def attention(
     open_scorer: OpenScorer | None = None, /, *, model: str = "", batch: int | None = None, chat: bool = False
 ) -> ModelDifficulty:
-    """How little a model's attention on the answer's tokens varies: minus the attention score of 2405.07490."""
+    """Evenness of a model's attention at the answer's tokens: minus the attention score of 2405.07490."""
     return _difficulty("attention", open_scorer, [model], batch, chat)
 
 
@@ -222,5 +222,5 @@ def p_correct(
     batch: int | None = None,
     chat: bool = False,
 ) -> ModelDifficulty:
-    """How unlikely the right answer is for one or several models: 1 - its mean probability."""
+    """1 - the probability of the correct answer, averaged over one or several models."""
     return _difficulty("p_correct", open_scorer, [model] if isinstance(model, str) else model, batch, chat)

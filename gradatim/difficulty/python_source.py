@@ -4,6 +4,11 @@ Every static metric scores the program only: neither the output that TinyPy appe
 plain words. ``scored_text`` is the single definition of that text. A metric is a plain function of one program;
 ``PerTree`` and ``PerText`` make a ``Difficulty`` of it, and ``chunk_map`` distributes chunks of rows over processes
 whose results come back in order, so that scores do not depend on the number of workers.
+
+``read_folder`` makes samples of a folder of Python files: one per ``.py`` file, in the order of their paths, the path
+as its ``source``; the prompt is empty and the answer is the whole file. Files that cannot be read are left out, files
+that do not parse stay (their size is still a size); both are reported with the reason. Hidden folders, links to folders
+and files in other languages are ignored.
 """
 
 from __future__ import annotations
@@ -12,16 +17,20 @@ import ast
 import functools
 import gc
 import math
+import os
 import re
 import signal
+import tokenize
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar, cast
 
-from ..errors import UserError
+from ..errors import DataError, UserError
+from ..files import check_input
 from ..languages import named
 from ..languages.language import extract
 from ..stage import Event, Events, ignore_events
@@ -36,6 +45,7 @@ __all__ = [
     "fenced_program",
     "is_python",
     "parse",
+    "read_folder",
     "scored_text",
     "trees",
 ]
@@ -251,3 +261,66 @@ def _joined(chunks: Iterator[Scores]) -> Scores:
     import numpy as np
 
     return np.concatenate([np.empty(0), *chunks])
+
+
+def read_folder(path: str | os.PathLike[str]) -> tuple[pa.Table, dict[str, Any]]:
+    """The Python files below ``path`` as a table, and {"files", "unreadable": {path: why}, "unparsable": {…}}.
+
+    Paths are relative to ``path``, with forward slashes. Encodings are those the files declare (PEP 263). Raises
+    ``DataError`` when there is no such folder, or no readable Python file in it.
+    """
+    from ..table import make_table  # imports pyarrow
+
+    root = Path(path)
+    if not root.is_dir():
+        raise DataError("there is no such folder", where=root, hint="the path of a folder of .py files")
+    names = _python_files(root)
+    sources: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
+    unparsable: dict[str, str] = {}
+    for path in names:
+        name = path.encode("utf-8", "backslashreplace").decode()  # a table holds UTF-8 alone
+        try:
+            check_input(root / path)
+            with tokenize.open(root / path) as file:
+                sources[name] = file.read()
+        except DataError as fault:
+            unreadable[name] = fault.message
+            continue
+        except (OSError, SyntaxError, UnicodeError) as fault:
+            unreadable[name] = str(fault)
+            continue
+        syntax_fault = _syntax_fault(sources[name])
+        if syntax_fault:
+            unparsable[name] = syntax_fault
+    if not sources:
+        raise DataError("no Python file can be read there", where=root, given=f"{len(names)} .py files")
+    table = make_table(
+        {
+            "answer": list(sources.values()),
+            "language": ["python"] * len(sources),
+            "source": list(sources),
+        }
+    )
+    return table, {"files": len(names), "unreadable": unreadable, "unparsable": unparsable}
+
+
+def _python_files(root: Path) -> list[str]:
+    paths = []
+    for folder, below, files in os.walk(root):
+        below[:] = [name for name in below if not name.startswith(".") and name != "__pycache__"]
+        paths += [(Path(folder) / name).relative_to(root).as_posix() for name in files if name.endswith(".py")]
+    return sorted(paths)
+
+
+def _syntax_fault(source: str) -> str | None:
+    """The reason why ``source`` does not parse, or None."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(source)
+    except SyntaxError as fault:
+        return f"line {fault.lineno}: {fault.msg}"
+    except (ValueError, RecursionError, MemoryError) as fault:
+        return str(fault) or type(fault).__name__
+    return None

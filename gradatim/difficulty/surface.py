@@ -100,7 +100,7 @@ def _is_elif(node: ast.AST, block: str, statement: ast.stmt) -> bool:
 
 @strict("the difficulty 'nesting'")
 def nesting() -> PerTree:
-    """How deep blocks stand inside blocks."""
+    """Depth of nested blocks."""
     return PerTree(depth)
 
 
@@ -115,7 +115,7 @@ def _ratio(text: str) -> float:
 
 @strict("the difficulty 'compression'")
 def compression(*, unit: Literal["ratio", "bytes"] = "ratio") -> PerText:
-    """How little a program can be compressed: compressed size over its size, or the compressed size alone."""
+    """Incompressibility of a program: compressed size over its size, or the compressed size alone."""
     return PerText(_ratio if unit == "ratio" else _bytes)
 
 
@@ -200,7 +200,7 @@ def _merged(chunks: Sequence[_ConstructCounts]) -> tuple[npt.NDArray[np.int64], 
 
 @strict("the difficulty 'rarity'")
 def rarity(*, of: Literal["mean", "sum"] = "mean") -> Rarity:
-    """How unfamiliar a program's constructs are, in bits: on average, or all of them together."""
+    """Surprisal of a program's constructs in bits: their mean, or their sum."""
     return Rarity(of)
 
 

@@ -49,7 +49,7 @@ Messages = tuple[tuple[str, str], ...]
 """One conversation: (role, text) pairs."""
 
 
-class Completion(Protocol):
+class ChatReply(Protocol):
     """The reply to one conversation; ``finish`` is the reason why it ended."""
 
     @property
@@ -73,7 +73,7 @@ class RatingChat(Protocol):
         *,
         max_tokens: int,
         events: Events = ...,
-        received: Callable[[int, Completion], None],
+        received: Callable[[int, ChatReply], None],
     ) -> None:
         """Call ``received`` with the index and the completion of each conversation; a refused one has none."""
         ...
@@ -121,7 +121,7 @@ class TeacherRating:
         todo = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in ratings}
         order, missing = list(todo), dict[bytes, str]()
 
-        def received(index: int, reply: Completion) -> None:
+        def received(index: int, reply: ChatReply) -> None:
             rating = read_rating(strip_thinking(reply.text))
             if rating is None:
                 missing[order[index]] = f"the reply cannot be read ({reply.finish})"

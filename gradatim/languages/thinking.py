@@ -198,7 +198,7 @@ _LAST = ("<|return|>", "<|end|>", "<|call|>")
 
 
 @dataclass(frozen=True)
-class _Marker:
+class _ThinkingTag:
     start: int
     end: int
     kind: str
@@ -219,7 +219,7 @@ def strip_thinking(text: str) -> str:
 class _Removal:
     """One pass over a reply: ``kept`` holds the spans of the answer so far."""
 
-    def __init__(self, text: str, markers: Sequence[_Marker]) -> None:
+    def __init__(self, text: str, markers: Sequence[_ThinkingTag]) -> None:
         self.text = text
         self.markers = markers
         self.kept: list[tuple[int, int]] = []
@@ -228,7 +228,7 @@ class _Removal:
         self.last_close = max((marker.start for marker in markers if marker.kind == "close"), default=-1)
         first = _content(text, 0, "\n")
         self.first_line_end = -1 if text.startswith(_COMMENT, first) else _line_end(text, first)
-        self.line = _Line(text, 0)
+        self.line = _LineSpan(text, 0)
 
     def run(self) -> str:
         """The answer."""
@@ -237,7 +237,7 @@ class _Removal:
             if thinking:
                 if marker.kind != "open":
                     thinking, start = False, marker.end
-                    self.line = _Line(self.text, marker.end, self.line)
+                    self.line = _LineSpan(self.text, marker.end, self.line)
                 continue
             self._read(marker.start)
             if self.line.start > marker.start or (self.reader.inside and not self._ends_thinking(marker)):
@@ -250,7 +250,7 @@ class _Removal:
             else:
                 self.kept.append((start, marker.start))
             thinking, start = marker.kind == "open", marker.end
-            self.line = _Line(self.text, marker.end, self.line)
+            self.line = _LineSpan(self.text, marker.end, self.line)
         if not thinking:
             self.kept.append((start, self._end(start)))
         return "".join(self.text[first:last] for first, last in self.kept)
@@ -259,19 +259,19 @@ class _Removal:
         """Feed the lines before ``until`` to the fences, and the line that holds it where that opens a block."""
         while self.line.end < until:
             self.reader.feed(self.text[self.line.start : self.line.end])
-            self.line = _Line(self.text, self.line.end + 1)
+            self.line = _LineSpan(self.text, self.line.end + 1)
         if self.line.fence and not self.reader.inside:
             self.reader.feed(self.text[self.line.start : self.line.end])
             self.line.fence = False
             if self.reader.inside:
-                self.line = _Line(self.text, self.line.end + 1)
+                self.line = _LineSpan(self.text, self.line.end + 1)
 
-    def _opens(self, marker: _Marker) -> bool:
+    def _opens(self, marker: _ThinkingTag) -> bool:
         """Whether an opening tag begins thinking: at the start of a line, before a closing tag, or in the reply's
         first line; elsewhere it is a word about tags."""
         return self.line.content == marker.start or marker.start < max(self.last_close, self.first_line_end)
 
-    def _ends_thinking(self, marker: _Marker) -> bool:
+    def _ends_thinking(self, marker: _ThinkingTag) -> bool:
         """Whether a closing tag inside a block ends thinking that left the block open: it is alone on its line, and
         the next fence does not close the block."""
         if marker.kind != "close" or self.line.content != marker.start:
@@ -292,11 +292,11 @@ class _Removal:
         return end
 
 
-class _Line:
+class _LineSpan:
     """A line, or its remainder behind a marker. ``content``: index of its first non-blank character; ``fence``: whether
     it begins with the marks of a fence."""
 
-    def __init__(self, text: str, start: int, same: _Line | None = None) -> None:
+    def __init__(self, text: str, start: int, same: _LineSpan | None = None) -> None:
         self.start = start
         self.end: int = same.end if same is not None and start <= same.end else _line_end(text, start)
         self.content = _content(text, start)
@@ -314,7 +314,7 @@ def _content(text: str, start: int, blanks: str = "") -> int:
     return start
 
 
-def _markers(text: str) -> Iterator[_Marker]:
+def _markers(text: str) -> Iterator[_ThinkingTag]:
     """The markers of ``text`` that are not quoted on their line."""
     line_end, spans = -1, []
     for match in _MARKER.finditer(text):
@@ -323,7 +323,7 @@ def _markers(text: str) -> Iterator[_Marker]:
             spans = _quoted(text, text.rfind("\n", 0, match.start()) + 1, line_end)
         before = bisect.bisect_right(spans, (match.start(), len(text))) - 1
         if before < 0 or spans[before][1] < match.start():
-            yield _Marker(match.start(), match.end(), match.lastgroup or "")
+            yield _ThinkingTag(match.start(), match.end(), match.lastgroup or "")
 
 
 def _quoted(text: str, start: int, end: int) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""The program inside a fence is what a chat answer is scored by; a fence inside a program changes nothing."""
+"""Scoring of chat answers by the program in their fence; a fence inside a program changes nothing."""
 
 from __future__ import annotations
 

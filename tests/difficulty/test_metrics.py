@@ -1,4 +1,4 @@
-"""What each metric measures, worked out by hand."""
+"""Values of each metric, computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model or a teacher finds hard: the figures, what is remembered of them, and what cannot be scored."""
+"""Difficulties by models and teachers: their scores, the cache, the injected services, and missing scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Code in replies: what CommonMark calls a fence, and what models make of it."""
+"""Extraction of code from replies: fences as CommonMark defines them, and the variants that models write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each language's harness guards, beyond the mark: attempts to keep the tests from testing."""
+"""Guards of each language's harness beyond the nonce: attempts to keep the tests from testing."""
 
 # ruff: noqa: E501 - programs are written as they are
 

@@ -1,4 +1,4 @@
-"""One sample's trouble is one sample's verdict: no name in a program ends a check, and what was judged is kept."""
+"""A fault of one sample is one sample's verdict: no name in a program ends a check, and earlier verdicts are stored."""
 
 # ruff: noqa: E501 - programs are written as they are
 

@@ -1,4 +1,4 @@
-"""The cache of compiled programs: made once, whole or not at all, never over its size for long."""
+"""The cache of compiled programs: built once, complete or not at all, within its size limit."""
 
 from __future__ import annotations
 

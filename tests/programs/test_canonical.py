@@ -1,4 +1,4 @@
-"""Is the canonical form the same for twins, and different for programs that are not twins?"""
+"""The canonical form is the same for programs that differ in variable names only, and different for others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Are the generated programs the same every time, distinct, well formed and fully accounted for?"""
+"""Generated programs are reproducible, distinct, well formed and fully accounted for."""
 
 from __future__ import annotations
 

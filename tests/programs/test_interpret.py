@@ -1,4 +1,4 @@
-"""Does the interpreter print what CPython prints, and refuse what it must not run?"""
+"""The interpreter prints what CPython prints, and refuses programs that it must not run."""
 
 from __future__ import annotations
 

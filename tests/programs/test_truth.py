@@ -1,6 +1,6 @@
-"""Is every output in the table what CPython prints?
+"""Every output in the table is what CPython prints.
 
-The generator works outputs out while it writes; here real CPython processes execute the same texts.
+The generator computes outputs while it writes; here real CPython processes execute the same texts.
 """
 
 from __future__ import annotations

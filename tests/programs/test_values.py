@@ -1,4 +1,4 @@
-"""What a TinyPy program computes on its way, and where."""
+"""Intermediate values of a TinyPy program and their positions."""
 
 import pytest
 

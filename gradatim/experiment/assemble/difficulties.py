@@ -20,7 +20,7 @@ from typing import Any
 from ...difficulty import DIFFICULTIES
 from ...difficulty.cache import digest_of
 from ...difficulty.model_based import Quantity, ScoringRequest
-from ...difficulty.teacher_rating import Completion, Messages
+from ...difficulty.teacher_rating import ChatReply, Messages
 from ...errors import RecipeError
 from ...model.hub import check_model, weight_paths
 from ...stage import Difficulty, Events, ignore_events
@@ -105,7 +105,7 @@ class TeacherChat:
         *,
         max_tokens: int,
         events: Events = ignore_events,
-        received: Callable[[int, Completion], None],
+        received: Callable[[int, ChatReply], None],
     ) -> None:
         """See ``difficulty.teacher_rating.RatingChat``. A model in this process releases its memory afterwards."""
         requests = [Request(messages=conversation, max_tokens=max_tokens) for conversation in messages]
