@@ -212,7 +212,7 @@ def test_a_damaged_design_is_told_in_one_line(whole: Whole, server: Serving, tmp
     shutil.copytree(whole.folder, folder)
     for content in ("{}", '{"cycles": [], "reason": "", "kept": false}', '{"cycles": 3}', "{"):
         (folder / "cycle-01" / "design.json").write_text(content)
-        with pytest.raises(RunFolderError, match="remove the file"):
+        with pytest.raises(RunFolderError, match="remove it"):
             run(over_http(server), folder)
 
 

@@ -116,7 +116,7 @@ class Cycle:
                 "the design of this run is damaged",
                 where=path,
                 given=error.strerror if isinstance(error, OSError) else fault_of(error),
-                hint="remove the file to request the design again",
+                hint="remove it to request the design again",
             ) from error
 
     def next_stage(self, history: Sequence[StageResult]) -> Stage | None:

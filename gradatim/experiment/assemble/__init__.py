@@ -6,7 +6,7 @@ builds those of every run, ``teaching`` those of runs with several cycles (teach
 any costly work.
 """
 
-from .designing import only_designs
 from .components import Components, assemble, check, corpus_maker, drawn, schedules_of, stage_seed
+from .designing import only_designs
 
 __all__ = ["Components", "assemble", "check", "corpus_maker", "drawn", "only_designs", "schedules_of", "stage_seed"]
