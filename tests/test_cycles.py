@@ -186,7 +186,7 @@ def test_damaged_feedback_is_told_in_one_line(whole: Path, tmp_path: Path) -> No
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
     (folder / "cycle-00/feedback.parquet").write_bytes(b"PAR1 cut short")
-    with pytest.raises(RunFolderError, match=r"feedback\.json: the student is asked again"):
+    with pytest.raises(RunFolderError, match=r"feedback\.json to generate the completions again"):
         run(recipe(), folder)
 
 
@@ -213,7 +213,7 @@ def test_one_teacher_serves_all_of_a_run_so_that_its_budget_is_one() -> None:
     parts = assemble(recipe(API, "delivery={faulty: {teacher: 1}}", "feedback.judges=[{judge: rubric}]"))
     source: Any = parts.corpus.source
     rejected_answers: Any = parts.corpus.rejected_answers
-    judge: Any = parts.probe
+    judge: Any = parts.judge
     assert source.teacher is rejected_answers.shared is judge.args[1]
 
 

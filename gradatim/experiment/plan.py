@@ -28,7 +28,7 @@ from ..model.presets import PRESETS
 from ..options import option_names
 from ..schedule import Bands, Designed, category_codes, preview, select_rows, stage_table
 from ..stage import Events, Schedule, Stage, StageSpec, ignore_events
-from .assemble import Parts, assemble, check, corpus_maker, schedules_of, stage_seed
+from .assemble import Components, assemble, check, corpus_maker, schedules_of, stage_seed
 from .cost import PlannedCycle, plan_cycles, plan_teacher, revises
 from .recipe import Recipe
 
@@ -226,7 +226,7 @@ def _with_data(recipe: Recipe, corpus: Corpus, events: Events) -> RunPlan:
 
 
 def _designed(
-    recipe: Recipe, parts: Parts, corpus: Corpus, bands: Bands, difficulty: np.ndarray[Any, np.dtype[np.float64]]
+    recipe: Recipe, parts: Components, corpus: Corpus, bands: Bands, difficulty: np.ndarray[Any, np.dtype[np.float64]]
 ) -> tuple[Sequence[Schedule], dict[str, Any] | None]:
     """The schedule of each cycle; where a teacher designs them, as it would begin, and what it says to that."""
     waiting = parts.schedules

@@ -1,9 +1,15 @@
-"""The loop: what happens in a run, in order?
+"""The training loop: curriculum learning within a cycle, iterative distillation between cycles.
 
-Rows are cycles, columns are stages. Each cycle draws and scores its samples; the schedule, which sees only what has
-happened, names the next stage; the student learns it and is examined; then it is asked what it still gets wrong, and
-the next cycle's samples come from that. Every costly thing goes through ``record.once``, so the same command again
-walks through what is done and goes on where it stopped.
+    first dataset: draw samples, score their difficulty, split them
+    for each cycle:
+        cut the training samples into difficulty bands
+        while the schedule names a next stage:         curriculum learning
+            select the stage's samples, train on them, evaluate
+        complete the cycle's questions and judge the completions         iterative distillation
+        request new questions where the model fails, add rejected answers: the next dataset
+
+``Cycle`` (in ``cycle``) has one method for each of these steps. Every costly step is recorded by ``record.once``, so
+the same call resumes a run: finished steps are read back.
 """
 
 from __future__ import annotations
@@ -27,39 +33,39 @@ FINISHED = "finished.json"
 def run(
     recipe: Recipe, folder: Path, *, store: Path | None = None, events: Events = ignore_events
 ) -> list[StageResult]:
-    """Carry out the recipe in ``folder``, or what of it is not done yet; returns every stage, cycle by cycle.
+    """Train the recipe in ``folder``, or resume it; return the results of all stages, cycle by cycle.
 
-    ``store`` is where the first cycle's corpora are kept (a study shares one), ``folder / "data"`` when left out.
-    ``events`` may raise ``Stopped``: the state is then saved, and the same call goes on from there. When a source has
-    no new question for a cycle, the run ends well after the one before.
+    ``store``: folder of the first cycle's dataset (shared within a study), by default ``folder / "data"``. ``events``
+    may raise ``Stopped``: the state is saved and the same call resumes. When the source has no new question for a
+    cycle (``RanDry``), the run ends after the previous one and counts as finished.
     """
     check(recipe)
     check_run_folder(folder)
     with Record(folder) as record:
         claim(record, recipe, events)
-        parts = assemble(recipe, events)
-        corpora = [parts.corpus.make(store or folder / "data", events)]
-        stages: list[StageResult] = []
+        components = assemble(recipe, events)
+        datasets = [components.corpus.make(store or folder / "data", events)]  # draw, score, split
+        results: list[StageResult] = []
         end: dict[str, int | str] = {}
-        # A run that ran dry stays ended: to ask again might bring what could not be had then.
-        cycles = read_json(folder / FINISHED, _cycles) if record.done(FINISHED) else parts.cycles
+        # A run that ended early stays finished: the source might have new questions today.
+        cycles = read_json(folder / FINISHED, _cycles) if record.done(FINISHED) else components.cycles
         for number in range(cycles):
-            cycle = Cycle(record, parts, corpora[-1], number, stages, events)
-            stages += cycle.run()
-            end = {"cycles": number + 1, "stages": len(stages)}
+            cycle = Cycle(record, components, datasets[-1], number, results, events)
+            results += cycle.run()
+            end = {"cycles": number + 1, "stages": len(results)}
             if number + 1 < cycles:
                 try:
-                    corpora.append(cycle.next_corpus(corpora))
+                    datasets.append(cycle.next_dataset(datasets))
                 except RanDry as dry:
                     events(Event("note", "run", text=f"the run ends after cycle {number}: {dry}"))
                     end["dry"] = str(dry)
                     break
         record.once(FINISHED, lambda: end)
-        return stages
+        return results
 
 
 def _cycles(end: Any) -> int:
-    """The cycles that a finished run had."""
+    """The number of cycles of a finished run."""
     cycles = end["cycles"]
     if not isinstance(cycles, int) or not 1 <= cycles <= MOST_CYCLES:
         raise ValueError("cycles: not a number of cycles")

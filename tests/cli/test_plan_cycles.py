@@ -23,12 +23,12 @@ def test_plan_of_a_paid_teacher_says_what_is_an_estimate_and_what_is_a_bound(gra
     said = gradatim("plan", "smoke/distill-tinypy", *(part for each in changes for part in ("--set", each)))
     assert said.status == 0
     for words in (
-        "prompt tokens, at most 716,800 completion tokens (512 per request)",
+        "at most 716,800 completion tokens (512 per request)",
         "cost: about",
         "estimated with",
     ):
         assert words in said.out
-    assert "at most 5 in money" in said.out
+    assert "budget of the teacher: 5 money" in said.out
 
 
 def test_the_plan_of_cycles_as_json_keeps_the_old_keys(gradatim):

@@ -72,7 +72,7 @@ def test_the_results_of_a_finished_run_say_what_each_difficulty_predicts_on_a_pa
     assert '<th scope="row">size</th>' in page
     said = gradatim(*asked, "--report", "agree.md")
     assert "correlations: agree.md" in said.out
-    assert "a few right and a few wrong ones" in " ".join(said.out.split())
+    assert "a few correct and wrong ones" in " ".join(said.out.split())
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_what_cannot_be_read_of_a_cycle_is_named_and_the_rest_is_shown(tmp_path)
     content["facts"]["source"]["refused"] = {"cause": "many"}
     (folder / "cycle-01" / "table.json").write_text(json.dumps(content))
     study = collect(folder)
-    assert any("cycle-00: no examples can be read" in note for note in study.notes)
+    assert any("cycle-00: the examples cannot be read" in note for note in study.notes)
     assert any("cycle-01: the data on this cycle is skipped" in note for note in study.notes)
     assert not any(str(tmp_path) in note for note in study.notes)
     assert [row.new for row in cycle_rows(study, summarise(study))] == [100, None, 100]

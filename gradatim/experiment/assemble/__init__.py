@@ -1,10 +1,9 @@
-"""The objects that the names in a recipe stand for.
+"""Construction of a run's components from the names and options of a recipe.
 
-The only place that turns recipe names into objects; the parts below take plain keyword arguments. ``parts`` builds the
-components of every run, ``teaching`` what runs of several cycles add (a teacher, rejected answers, judges),
-``designing`` the schedule that a teacher writes, ``difficulties`` a difficulty with the scorer or chat that it needs.
-``check`` builds every component that costs nothing and reports all faults at once, so that a wrong recipe stops before
-anything costly. Nothing here trains, samples or scores.
+The only place that turns recipe names into objects; all other modules take plain keyword arguments. ``components``
+builds those of every run, ``teaching`` those of runs with several cycles (teacher, rejected answers, judges),
+``designing`` the LLM-designed schedule, and ``difficulties`` a difficulty with the scorer or chat that it needs.
+``check`` builds all cheap components and reports all errors at once, before any costly work.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from typing import TYPE_CHECKING
 from ...lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .components import Components, assemble, check, corpus_maker, drawn, schedules_of, stage_seed
     from .designing import only_designs
     from .difficulties import make_difficulty
-    from .parts import Parts, assemble, check, corpus_maker, drawn, schedules_of, stage_seed
 
 __all__ = [
-    "Parts",
+    "Components",
     "assemble",
     "check",
     "corpus_maker",
@@ -33,8 +32,8 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "components": ("Components", "assemble", "check", "corpus_maker", "drawn", "schedules_of", "stage_seed"),
         "designing": ("only_designs",),
         "difficulties": ("make_difficulty",),  # apart from the rest, since a scoring of a table needs nothing else
-        "parts": ("Parts", "assemble", "check", "corpus_maker", "drawn", "schedules_of", "stage_seed"),
     },
 )

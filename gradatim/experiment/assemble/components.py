@@ -1,7 +1,7 @@
-"""What is every run made of: samples, bands, schedules, a student, suites?
+"""The components of a run: dataset, bands, schedules, trainer, evaluation suites.
 
-``assemble`` builds it all; ``check`` builds every part that needs no torch and tells all faults at once. What a teacher
-and judges need is in ``teaching``.
+``assemble`` builds them; ``check`` builds those that need no torch and reports all errors at once. ``teaching`` has the
+teacher, the judges and the rejected answers.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ if TYPE_CHECKING:
     from ...model.tokenizer import Encoded
     from ...teacher import Teacher
 
-__all__ = ["Parts", "assemble", "check", "corpus_maker", "drawn", "schedules_of", "stage_seed"]
+__all__ = ["Components", "assemble", "check", "corpus_maker", "drawn", "schedules_of", "stage_seed"]
 
 
 LATER = ("new", "ratio", "grade", "rounds", "accumulate")
-"""Options of the source ``taught`` that only later cycles know."""
+"""Options of the source ``taught`` that affect later cycles only."""
 
 
 @dataclass(frozen=True)
 class NamedSuite:
-    """A suite as the recipe asked for it; ``label`` is its name in the run folder."""
+    """A configured suite; ``label`` is its name in the run folder."""
 
     label: str
     suite: Suite
@@ -63,11 +63,13 @@ class NamedSuite:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What one recipe is made of.
+class Components:
+    """The components of one recipe.
 
-    ``metric`` is the difficulty column that bands are cut from; ``rest`` frees what a teacher holds in memory until
-    it is asked again.
+    ``metric``: the difficulty column that ``cut`` divides into bands. ``trainer``: the trainer of a dataset. ``load``:
+    the model of a folder. ``encoded``: the tokens of the training and validation samples. ``questions``: the samples
+    of a cycle's feedback. ``judge``: completions of questions, judged and graded. ``offload_teacher``: free the
+    teacher's memory until its next call.
     """
 
     seed: int
@@ -79,24 +81,24 @@ class Parts:
     schedules: tuple[Schedule, ...]
     design: Designing
     suites: tuple[NamedSuite, ...]
-    student: Callable[[Corpus, Metrics], Trainer]
+    trainer: Callable[[Corpus, Metrics], Trainer]
     load: Callable[[Path], Any]
     encoded: Callable[[Corpus], tuple[Encoded, Encoded]]
     questions: Callable[[pa.Table, int], pa.Table]
-    probe: Callable[..., Probed]
-    rest: Callable[[], None]
+    judge: Callable[..., Probed]
+    offload_teacher: Callable[[], None]
 
     @property
     def cycles(self) -> int:
-        """How many rows the run's table has; each has a schedule of its own."""
+        """The number of cycles; each has its own schedule."""
         return len(self.schedules)
 
 
-def assemble(recipe: Recipe, events: Events = ignore_events) -> Parts:
-    """Every part of the recipe. Raises ``RecipeError`` or ``UnknownPart`` for the first part that cannot be built."""
+def assemble(recipe: Recipe, events: Events = ignore_events) -> Components:
+    """Build the components. Raises ``RecipeError`` or ``UnknownPart`` for the first one that cannot be built."""
     bands = recipe.difficulty.bands
     shared = teacher(recipe, events)
-    return Parts(
+    return Components(
         seed=recipe.seed,
         evaluation_seed=recipe.evaluate.seed,
         tokens=recipe.tokens,
@@ -111,19 +113,19 @@ def assemble(recipe: Recipe, events: Events = ignore_events) -> Parts:
         schedules=schedules_of(recipe),
         design=Designing(recipe, shared),
         suites=tuple(_suites(recipe)),
-        student=lambda corpus, metrics: _student(recipe, corpus, metrics, events),
+        trainer=lambda corpus, metrics: _trainer(recipe, corpus, metrics, events),
         load=_load,
         encoded=lambda corpus: corpus.tokens(recipe.student, events)[1:],
         questions=partial(questions, recipe),
-        probe=partial(judged, recipe, shared),
-        rest=getattr(shared, "release", lambda: None),
+        judge=partial(judged, recipe, shared),
+        offload_teacher=getattr(shared, "release", lambda: None),
     )
 
 
 def check(recipe: Recipe, where: str = "recipe") -> None:
-    """Build every part that costs nothing and tell all faults at once, as one ``RecipeError``."""
+    """Build all cheap components and raise one ``RecipeError`` with all errors."""
     faults: list[str] = []
-    parts: tuple[Callable[[], Any], ...] = (
+    builders: tuple[Callable[[], Any], ...] = (
         lambda: _source(recipe, ignore_events, teacher(recipe)),
         lambda: _difficulty(recipe),
         lambda: schedules_of(recipe),
@@ -137,73 +139,73 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         lambda: check_designing(recipe),
         lambda: check_chat(recipe.student, _chats(recipe)),
     )
-    for part in parts:
+    for build in builders:
         try:
-            part()
+            build()
         except UserError as error:
             faults.append(str(error))
-    faults = list(dict.fromkeys(faults))  # several parts may need the one that is at fault
+    faults = list(dict.fromkeys(faults))  # several components may need the faulty one
     if faults:
         raise RecipeError("; ".join(faults), where=where, faults=faults)
 
 
 def drawn(recipe: Recipe) -> dict[str, Any]:
-    """The section ``data`` as far as it decides the first cycle's samples, and with them what is held out."""
+    """The options of ``data`` that determine the first cycle's samples and the held-out splits."""
     later = set(LATER) if recipe.data.source == "taught" else set()
-    asked = recipe.data.model_dump(mode="json", exclude={*later, "on_change"})
-    if asked["split"]["levels"] is None:  # named only where there are some: older corpora keep their names
-        del asked["split"]["levels"]
-    return asked
+    options = recipe.data.model_dump(mode="json", exclude={*later, "on_change"})
+    if options["split"]["levels"] is None:  # omitted when unset: keys of older corpora stay valid
+        del options["split"]["levels"]
+    return options
 
 
 def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher | None = None) -> CorpusMaker:
-    """What makes the recipe's samples. Workers, events, how later questions are had and what may be spent change none
-    of the first cycle's: they are not part of its key. ``shared``: the run's teacher, made here when left out.
+    """The maker of the recipe's dataset. Its key covers all options that affect the first cycle's samples, hence not
+    workers, options of later questions or budgets. ``shared``: the run's teacher, built here by default.
     """
-    asking = shared or teacher(recipe, events)
-    parts = recipe.data.split
+    dataset_teacher = shared or teacher(recipe, events)
+    split = recipe.data.split
     difficulty = _difficulty(recipe)
-    asked: dict[str, Any] = {
+    content: dict[str, Any] = {
         "data": drawn(recipe),
         "metric": [recipe.difficulty.metric, getattr(difficulty, "identity", recipe.difficulty.options)],
     }
-    asker = None if only_designs(recipe) else recipe.teacher  # who only plans the stages changes no sample
-    for section in (asker, recipe.delivery):  # named only where there is one: older corpora keep their names
+    section_teacher = None if only_designs(recipe) else recipe.teacher  # a teacher that only designs changes no sample
+    for section in (section_teacher, recipe.delivery):  # omitted when unset: keys of older corpora stay valid
         if section is not None:
-            asked[type(section).__name__] = section.model_dump(mode="json", exclude=set(ALLOWANCE))
+            content[type(section).__name__] = section.model_dump(mode="json", exclude=set(ALLOWANCE))
     return CorpusMaker(
-        source=_source(recipe, events, asking),
+        source=_source(recipe, events, dataset_teacher),
         metrics={recipe.difficulty.metric: difficulty},
         split_settings=SplitSettings(
-            parts.by,
-            parts.validation,
-            parts.test,
+            split.by,
+            split.validation,
+            split.test,
             recipe.data.seed,
-            tuple(parts.levels) if parts.levels else None,
+            tuple(split.levels) if split.levels else None,
         ),
-        key=key_of(asked),
+        key=key_of(content),
         workers=recipe.workers,
-        rejected_answers=delivery(recipe, asking),
+        rejected_answers=delivery(recipe, dataset_teacher),
         on_change=recipe.data.on_change,
     )
 
 
-def _source(recipe: Recipe, events: Events, asking: Teacher | None) -> Source:
+def _source(recipe: Recipe, events: Events, shared: Teacher | None) -> Source:
     factory = SOURCES.get(recipe.data.source, where="data.source")
-    own: dict[str, Any] = {"seed": recipe.data.seed, "workers": recipe.workers, "events": events}
-    known = option_names(factory)
-    if "teacher" in known and asking is not None:
-        own |= {"teacher": asking, "evaluation": partial(examined_with, recipe)}
+    defaults: dict[str, Any] = {"seed": recipe.data.seed, "workers": recipe.workers, "events": events}
+    names = option_names(factory)
+    if "teacher" in names and shared is not None:
+        defaults |= {"teacher": shared, "evaluation": partial(examined_with, recipe)}
         if recipe.delivery is not None and recipe.delivery.prove == "tests":
-            own["right"] = right(recipe, events)
-    given = {**recipe.data.options, **{name: own[name] for name in own if name in known}}
-    if missing := missing_options(factory, given):
+            defaults["right"] = right(recipe, events)
+    options = {**recipe.data.options, **{name: defaults[name] for name in defaults if name in names}}
+    if missing := missing_options(factory, options):
         raise RecipeError(
             f"the source {recipe.data.source!r} needs {', '.join(missing)}",
             where="data",
             given=", ".join(recipe.data.options) or "no options",
         )
-    source: Source = factory(**given)
+    source: Source = factory(**options)
     return source
 
 
@@ -216,7 +218,7 @@ def _difficulty(recipe: Recipe) -> Difficulty:
 
 
 def schedules_of(recipe: Recipe) -> tuple[Schedule, ...]:
-    """One for each cycle, with its share of the budget."""
+    """One schedule per cycle, with its share of the budget."""
     factory = SCHEDULES.get(recipe.schedule.name, where="schedule.name")
     budgets = split_budget(recipe.tokens, [1.0] * recipe.cycles)
     return tuple(factory(recipe.difficulty.bands.names, tokens, **recipe.schedule.options) for tokens in budgets)
@@ -225,23 +227,23 @@ def schedules_of(recipe: Recipe) -> tuple[Schedule, ...]:
 def _suites(recipe: Recipe) -> Iterator[NamedSuite]:
     for section in recipe.evaluate.suites:
         factory = SUITES.get(section.suite, where="evaluate.suites")
-        said = (str(value) if name == "protocol" else f"{name}{value}" for name, value in section.options.items())
+        words = (str(value) if name == "protocol" else f"{name}{value}" for name, value in section.options.items())
         # The label names a file of the run folder, and an option may be a path.
-        label = re.sub(r"[^\w.=+-]+", "_", "-".join([section.suite, *said]))
+        label = re.sub(r"[^\w.=+-]+", "_", "-".join([section.suite, *words]))
         yield NamedSuite(label, factory(**section.options), section.stages == "last")
 
 
 def _chats(recipe: Recipe) -> Iterator[str]:
-    """Where the recipe wants the student's chat form."""
+    """The keys of the recipe that request the chat template."""
     if recipe.feedback is not None and recipe.feedback.chat:
         yield "feedback.chat"
-    yield from (f"evaluate.suites: {each.suite}.chat" for each in recipe.evaluate.suites if each.options.get("chat"))
+    yield from (f"evaluate.suites: {suite.suite}.chat" for suite in recipe.evaluate.suites if suite.options.get("chat"))
 
 
 def _lengths(recipe: Recipe) -> None:
     if recipe.train.length > recipe.student.context:
         raise RecipeError(
-            "a line of training is longer than the student's context",
+            "a training sequence is longer than the context",
             where="train.length",
             given=recipe.train.length,
             allowed=f"at most student.context = {recipe.student.context}",
@@ -249,13 +251,13 @@ def _lengths(recipe: Recipe) -> None:
 
 
 def _base(recipe: Recipe) -> None:
-    """What can be said of the student without opening anything."""
+    """Check the model settings without opening a model."""
     student = recipe.student
     if student.base is None:
         shape = PRESETS.get(student.preset, where="student.preset")
         if shape.family == "gpt" and student.tokenizer == "bpe":
             raise RecipeError(
-                "this preset is a model of characters",
+                "this preset needs a character tokenizer",
                 where="student.tokenizer",
                 given=f"bpe with the preset {student.preset}",
                 hint="student.tokenizer: character, or student.preset: gpt2-tied",
@@ -288,7 +290,7 @@ def _cuts(recipe: Recipe) -> None:
     check_cuts(bands.thresholds, bands.quantiles, bands.names)
 
 
-def _student(recipe: Recipe, corpus: Corpus, metrics: Metrics, events: Events) -> Trainer:
+def _trainer(recipe: Recipe, corpus: Corpus, metrics: Metrics, events: Events) -> Trainer:
     from ...model.hardware import use_threads
     from ...training.trainer import StageTrainer
 
