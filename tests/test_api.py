@@ -193,5 +193,5 @@ def test_a_study_refuses_one_recipe_under_two_names_and_an_unknown_baseline(tmp_
 
 
 def test_a_report_of_a_folder_without_a_run_is_an_error(tmp_path):
-    with pytest.raises(RunFolderError, match="no run here"):
+    with pytest.raises(RunFolderError, match="no run in this folder"):
         gradatim.report(tmp_path)

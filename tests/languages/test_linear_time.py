@@ -87,7 +87,7 @@ for _entry in LANGUAGES:
     }
     if _entry.name not in ("python", "typescript"):
         SCANNERS[f"{_entry.name}: assemble"] = lambda text, join=_language.assemble: join("", text, "assert(List);")
-        SCANNERS[f"{_entry.name}: placed"] = lambda text, language=_language: candidate._defined(language, text)
+        SCANNERS[f"{_entry.name}: placed"] = lambda text, language=_language: candidate._definitions(language, text)
 
 
 @contextmanager

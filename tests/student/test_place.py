@@ -152,7 +152,7 @@ def test_an_adapter_is_asked_on_its_base_and_remembered_by_the_weights_of_both(t
     first = make_difficulty("loss", {"model": str(folder)}).identity
     shutil.copy(other / "model.safetensors", below / "model.safetensors")
     assert make_difficulty("loss", {"model": str(folder)}).identity != first
-    with pytest.raises(DataError, match="the base is not the one that this adapter was trained on"):
+    with pytest.raises(DataError, match="the base differs from the one that this adapter was trained on"):
         loss(folder)  # asked anew, not answered from what is remembered of another base
 
 

@@ -246,7 +246,7 @@ def test_a_full_checkpoint_of_another_model_is_refused(
     bases: dict[str, Path], samples: pa.Table, tmp_path: Path
 ) -> None:
     fit(samples, tmp_path, settings(bases["llama"]))
-    with pytest.raises(RunFolderError, match="of another model"):
+    with pytest.raises(RunFolderError, match="belongs to another model"):
         fit(samples, tmp_path, settings(bases["qwen2"]))
 
 
