@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from .table import ReadReport
 
-__all__ = ["SOURCES", "FileSource", "TaughtSource", "TinypySource", "cycle_seed"]
+__all__ = ["SOURCES", "FileSource", "TaughtSource", "TinypySource", "check_exists", "cycle_seed"]
 
 SOURCES: Registry[Any] = Registry("source")
 
@@ -172,7 +172,7 @@ def _shipped(path: str | Path) -> str:
     return str(shipped) if not Path(path).exists() and shipped.is_file() else str(path)
 
 
-def _check_exists(path: str) -> None:
+def check_exists(path: str) -> None:
     """Raise the reader's ``DataError`` for a missing file; the content is not read."""
     if not path.startswith("hub:") and local_path(path) is None:
         from .table.formats import format_of
@@ -203,7 +203,7 @@ def taught(
     """Questions of a teacher: seeds first, then new ones from what the student gets wrong"""
     seed_file = FileSource(_shipped(seeds), columns, None, language) if seeds is not None else None
     if seed_file is not None:
-        _check_exists(seed_file.path)
+        check_exists(seed_file.path)
     return TaughtSource(
         teacher,
         count,

@@ -27,6 +27,7 @@ from ..model.hub import model_size
 from ..model.presets import PRESETS
 from ..options import option_names
 from ..schedule import Bands, Designed, category_codes, preview, select_rows, stage_table
+from ..source import check_exists
 from ..stage import Events, Schedule, Stage, StageSpec, ignore_events
 from .assemble import Components, assemble, check, corpus_maker, schedules_of, stage_seed
 from .cost import PlannedCycle, plan_cycles, plan_teacher, revises
@@ -140,13 +141,9 @@ def plan_run(
 
 
 def _check_file(recipe: Recipe) -> None:
-    """Raise the reader's own error for a data file that is missing: the one fault of data that costs no look inside."""
-    path = str(recipe.data.options.get("path", ""))
-    local = recipe.data.source == "file" and not path.startswith("hub:")
-    if local and not (Path(path).exists() or Path(path.partition("#")[0]).exists()):
-        from ..table.formats import format_of
-
-        format_of(path)
+    """Raise the reader's error for a missing data file, the only fault of data that is found without reading it."""
+    if recipe.data.source == "file":
+        check_exists(str(recipe.data.options.get("path", "")))
 
 
 def _asks_a_teacher(recipe: Recipe) -> bool:
