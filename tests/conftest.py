@@ -1,10 +1,14 @@
-"""What every test needs: one thread a process, so that tests beside each other do not spin on the same cores; and what
-several folders share: walls, and a cache of compiled programs.
+"""Settings and fixtures of all tests.
+
+One thread a process, so that parallel tests do not compete for cores; a temporary folder per worker, because the tests
+of the sandbox compare its content before and after each attack; a shared sandbox and a cache of compiled programs.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,19 +21,31 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder_of_worker() -> Iterator[Path]:
+    """Temporary folder that no other worker uses, with the mode of the system's own."""
+    folder = Path(tempfile.mkdtemp(prefix="tests-"))
+    folder.chmod(0o1777)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    """One sandbox for all tests; they are skipped where no walls can be had."""
-    walls = sandbox_support()
-    if not walls.available:
-        pytest.skip(f"no walls: {walls.reason}; {walls.advice}")
+    """One sandbox for all tests; they are skipped where it cannot run."""
+    support = sandbox_support()
+    if not support.available:
+        pytest.skip(f"no sandbox: {support.reason}; {support.advice}")
     with Sandbox() as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="session")
 def compiled_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of the tests' own, so that a program compiled by a former version is not taken for one of this."""
+    """Cache of the tests, so that no program compiled by an earlier version is used."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.getbasetemp() / "cache-of-languages"
         patch.setenv("GRADATIM_CACHE", str(folder))
