@@ -25,7 +25,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from gradatim.sandbox.checker import PythonChecker, PythonJob
+from gradatim.sandbox.checker import PythonChecker
+from gradatim.sandbox.command import PythonJob
 
 PROMPT = "def f(x):\n"
 RIGHT = "    return x + 1\n"

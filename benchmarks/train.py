@@ -38,8 +38,7 @@ import torch
 
 from gradatim.experiment.recipe import load
 from gradatim.model.hardware import compute_type
-from gradatim.model.presets import PRESETS
-from gradatim.model.settings import ModelSettings, OptimizerSettings, TrainSettings
+from gradatim.model.settings import PRESETS, ModelSettings, OptimizerSettings, TrainSettings
 from gradatim.model.tokenizer import character_tokenizer, encode_table, lexical_tokenizer, separate_texts, texts_of
 from gradatim.programs import generate
 from gradatim.record import Metrics

@@ -20,7 +20,7 @@ from typing import Any
 
 from write_study import END, START, share, table
 
-from gradatim.reporting.statistics import paired_difference, wilson
+from gradatim.evaluation.statistics import paired_difference, wilson
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from typing import Any
 import typer
 from pydantic import TypeAdapter
 
-from gradatim.cli.list import REGISTRIES
+from gradatim.cli.environment import REGISTRIES
 from gradatim.cli.main import app
 from gradatim.design import SCHEMA
 from gradatim.experiment.recipe import MAY_CHANGE, RECIPES, Recipe, load, names

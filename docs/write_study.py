@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from statistics import fmean
 
+from gradatim.evaluation.statistics import t_interval
 from gradatim.reporting import StudyData, collect, markdown_table, summarise
-from gradatim.reporting.statistics import t_interval
 from gradatim.reporting.summary import group_scores, groups
 
 START, END = "<!-- notes:start -->", "<!-- notes:end -->"

@@ -23,20 +23,6 @@ if TYPE_CHECKING:
     from .reporting import StudyData
     from .stage import Difficulty, StageResult, SuiteResult
 
-__all__ = [
-    "arms_of",
-    "default_folder",
-    "evaluate",
-    "is_source_folder",
-    "model_folder",
-    "open_model",
-    "plan",
-    "report",
-    "run",
-    "score",
-    "study",
-]
-
 
 def score(
     samples: pa.Table | str | Path,
@@ -61,7 +47,7 @@ def score(
     """
     from .difficulty import read_folder
     from .difficulty import score as score_table
-    from .experiment.assemble.difficulties import make_difficulty
+    from .experiment.assemble.components import make_difficulty
 
     if isinstance(samples, str | Path):
         folder = Path(samples)

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from . import programs, table
 from .difficulty import unscored_note
 from .errors import DataError
-from .origin import ORIGIN, OnChange, check_origin, check_reread
 from .record import read_json, read_rows, storage_errors, write_folder, write_json
+from .source import ORIGIN, OnChange, check_origin, check_reread
 from .stage import Difficulty, Event, Events, Feedback, Source, ignore_events
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from .model.settings import ModelSettings
     from .model.tokenizer import Encoded
 
-__all__ = ["Corpus", "CorpusMaker", "RejectedAnswers", "SplitSettings", "key_of"]
 
 Part = Literal["train", "validation", "test"]
 
@@ -131,7 +130,7 @@ class Corpus:
 
     def _encoded(self, kind: str, make: Callable[[], Any]) -> tuple[PreTrainedTokenizerFast, Encoded, Encoded]:
         """Tokens stored under the name ``kind``, encoded with the tokenizer from ``make`` if missing."""
-        from .model.opening import open_tokenizer_of
+        from .model.load import open_tokenizer_of
         from .model.tokenizer import Encoded, encode_table
 
         folder = self.folder / f"tokens-{kind}"

@@ -24,24 +24,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = [
-    "BudgetReached",
-    "DataError",
-    "GradatimError",
-    "RecipeError",
-    "RunFolderError",
-    "SandboxMissing",
-    "Stopped",
-    "StorageFailed",
-    "TeacherFailed",
-    "ToolchainMissing",
-    "TrainingDiverged",
-    "UnknownPart",
-    "UserError",
-    "WorkFailed",
-    "did_you_mean",
-]
-
 
 class GradatimError(Exception):
     """Base class. ``message``: the problem. All other arguments are optional; ``str(error)`` is one line."""

@@ -21,21 +21,6 @@ from typing import Any, BinaryIO
 
 from .errors import DataError, StorageFailed, UserError
 
-__all__ = [
-    "LARGEST_LINE",
-    "Input",
-    "check_input",
-    "check_new_folder",
-    "check_not_input",
-    "check_output",
-    "check_output_folder",
-    "open_input",
-    "read_input",
-    "replacing",
-    "same_file",
-    "unpacked",
-]
-
 GZIP = b"\x1f\x8b"
 LARGEST_CONTENT = 4 << 30
 """Limit in bytes of a file that is read into memory."""

@@ -24,24 +24,10 @@ from pydantic import ValidationError
 
 from .errors import RunFolderError, StorageFailed
 from .files import check_input, read_input
-from .parsing import parse_json
+from .options import parse_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-__all__ = [
-    "DECODE_ERRORS",
-    "Metrics",
-    "Record",
-    "fault_of",
-    "read_json",
-    "read_rows",
-    "settle",
-    "write_atomically",
-    "write_folder",
-    "write_json",
-    "write_new_folder",
-]
 
 
 ADVICE = {

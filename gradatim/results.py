@@ -21,18 +21,6 @@ from .design import Design, DesignOutcome
 from .schedule import Bands
 from .stage import BandProgress, Fitted, StageResult, StageSpec, SuiteResult
 
-__all__ = [
-    "decode_design",
-    "decode_fitted",
-    "decode_progress",
-    "decode_spec",
-    "decode_stage",
-    "decode_suite",
-    "describe",
-    "encode",
-    "encode_design",
-]
-
 
 def encode(result: Fitted | SuiteResult | StageResult) -> dict[str, Any]:
     """Plain JSON values of a result."""

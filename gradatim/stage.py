@@ -18,30 +18,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-__all__ = [
-    "BandProgress",
-    "By",
-    "Counts",
-    "Difficulty",
-    "End",
-    "Event",
-    "Events",
-    "Feedback",
-    "Fitted",
-    "Mixture",
-    "Model",
-    "Needs",
-    "Probe",
-    "Schedule",
-    "Source",
-    "Stage",
-    "StageResult",
-    "StageSpec",
-    "Suite",
-    "SuiteResult",
-    "Trainer",
-    "ignore_events",
-]
 
 End = Literal["hardest", "easiest", "random"]
 By = Literal["difficulty", "loss", "pass_rate"]

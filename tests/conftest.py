@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gradatim.sandbox.command import Sandbox
-from gradatim.sandbox.preflight import sandbox_support
+from gradatim.sandbox.command import Sandbox, sandbox_support
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

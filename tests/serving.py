@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from gradatim.teacher import Request
-from gradatim.teacher.api import ApiChat
+from gradatim.teacher.llm_teacher import ApiChat
 
 SECRET = "sk-very-secret-0123456789"
 CONTEXT = functools.cache(ssl.create_default_context)

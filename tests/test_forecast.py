@@ -7,11 +7,9 @@ import json
 import pytest
 
 from gradatim.errors import RecipeError
-from gradatim.experiment.cost import plan_cycles, plan_teacher
-from gradatim.experiment.plan import plan_run
+from gradatim.experiment.plan import plan_cycles, plan_run, plan_teacher
 from gradatim.experiment.recipe import load, parse
-from gradatim.teacher.estimate import CHARACTERS, FRAME, Lengths, estimate
-from gradatim.teacher.prompts import load_prompts
+from gradatim.teacher.prompts import CHARACTERS, FRAME, Lengths, estimate, load_prompts
 
 API = {
     "cycles": 3,

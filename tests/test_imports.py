@@ -12,17 +12,15 @@ from pathlib import Path
 import pytest
 
 import gradatim
-from gradatim.cli.list import KINDS
+from gradatim.cli.environment import KINDS
 
 PACKAGE = Path(gradatim.__file__).parent
 
 LAYERS = (
-    "lazy",
     "errors",
     "files",
-    "parsing",
-    "registry",
     "options",
+    "registry",
     "record",
     "stage",
     "table",
@@ -40,7 +38,6 @@ LAYERS = (
     "teacher",
     "design",
     "distillation",
-    "origin",
     "source",
     "corpus",
     "results",
@@ -50,7 +47,6 @@ LAYERS = (
     "experiment.cycle",
     "experiment.run",
     "experiment.study",
-    "experiment.cost",
     "experiment.plan",
     "reporting",
     "api",
@@ -145,7 +141,7 @@ def test_the_layer_test_sees_an_import_from_below(tmp_path, monkeypatch):
     (tmp_path / "table").mkdir()
     wrong = tmp_path / "table" / "wrong.py"
     imports = "from ..experiment.run import run\nfrom .. import cli\n\ndef f():\n    import gradatim.api\n"
-    wrong.write_text(imports + "PARTS.lazy('api', 'gradatim.teacher.api:api')\n")
+    wrong.write_text(imports + "PARTS.lazy('api', 'gradatim.teacher.llm_teacher:api')\n")
     assert sorted(name for _, name in imported_layers(wrong)) == ["api", "cli", "experiment.run", "teacher"]
 
 
@@ -212,7 +208,7 @@ def test_a_verb_that_looks_something_up_waits_for_no_table(arguments, said, tmp_
     code = (
         "import sys\nfrom gradatim.cli.main import main\n"
         f"status = main({arguments.split()!r})\n"
-        f"quick = {(*QUICK, 'gradatim.distillation.edits')!r}\n"
+        f"quick = {(*QUICK, 'gradatim.distillation.python_mutations')!r}\n"
         "print([name for name in quick if name in sys.modules], file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
@@ -227,7 +223,7 @@ def test_a_plan_of_a_shipped_recipe_waits_for_no_table(tmp_path):
 import contextlib, io, sys
 from gradatim.cli.main import main
 from gradatim.experiment.recipe import names
-quick, planned, loaded = {(*QUICK, "pandas", "gradatim.distillation.edits")!r}, [], {{}}
+quick, planned, loaded = {(*QUICK, "pandas", "gradatim.distillation.python_mutations")!r}, [], {{}}
 for name in names():
     with contextlib.redirect_stdout(io.StringIO()):
         assert main(["plan", name]) == 0, name

@@ -16,8 +16,7 @@ from gradatim.errors import DataError
 from gradatim.experiment.assemble import corpus_maker
 from gradatim.experiment.recipe import changed_keys, dump, parse
 from gradatim.experiment.run_lock import differences
-from gradatim.origin import fingerprint, is_unchanged
-from gradatim.source import SOURCES
+from gradatim.source import SOURCES, fingerprint, is_unchanged
 from gradatim.stage import Event, Feedback
 
 ROWS = [{"prompt": f"How much is {a} plus 1?", "answer": f"{a + 1}"} for a in range(30)]
@@ -99,9 +98,9 @@ def test_a_file_that_was_only_touched_copied_or_put_back_is_the_same(tmp_path):
 def test_a_large_file_that_nobody_touched_is_not_read_again(tmp_path, monkeypatch):
     path = write(tmp_path / "rows.jsonl")
     os.utime(path, (time.time() - 3600,) * 2)
-    monkeypatch.setattr("gradatim.origin.SETTLED", -1e6)  # as if the entry, too, were old
+    monkeypatch.setattr("gradatim.source.SETTLED", -1e6)  # as if the entry, too, were old
     kept = json.loads(json.dumps(fingerprint(str(path))))
-    monkeypatch.setattr("gradatim.origin._digest", lambda file: pytest.fail("read again"))
+    monkeypatch.setattr("gradatim.source._digest", lambda file: pytest.fail("read again"))
     assert is_unchanged(kept, str(path))
 
 
@@ -194,7 +193,7 @@ def test_edited_seeds_of_a_teacher_are_refused_too(tmp_path):
     teacher = TEACHERS.get("scripted")(replies={"": None})
     first = SOURCES.get("taught")(count=5, seeds=path, teacher=teacher)
     assert first.origin["sha256"] == fingerprint(str(path))["sha256"]
-    from gradatim.origin import check_origin
+    from gradatim.source import check_origin
 
     (tmp_path / "origin.json").write_text(json.dumps(first.origin))
     (tmp_path / "facts.json").write_text("{}")

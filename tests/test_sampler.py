@@ -17,10 +17,9 @@ import pytest
 import gradatim
 from gradatim import CurriculumSampler
 from gradatim.errors import DataError, RecipeError, UnknownPart
-from gradatim.experiment.assemble import stage_seed
 from gradatim.programs import generate
 from gradatim.registry import Entry
-from gradatim.schedule import SCHEDULES
+from gradatim.schedule import SCHEDULES, stage_seed
 from gradatim.stage import Event, StageSpec
 
 DIFFICULTY = np.arange(60) * 7 % 60 / 10

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradatim.errors import DataError
-from gradatim.programs.canonical_form import canonical
+from gradatim.programs.grammar import canonical
 from gradatim.table import Split, make_table, questions, split
 
 

@@ -202,7 +202,7 @@ def test_a_last_line_without_its_newline_is_read_whole(tmp_path):
 
 
 def test_the_same_rows_in_other_batches_give_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr("gradatim.table.write.ROWS", 7)
+    monkeypatch.setattr("gradatim.table.read.ROWS", 7)
     answers, levels = [str(i) for i in range(40)], [str(i % 3) for i in range(40)]
     for size in (1, 5, 40):
         starts = range(0, 40, size)

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UserError, WorkFailed
-from .options import Json, Workers, words
+from .output import Json, Workers, words
 
 if TYPE_CHECKING:
-    from ..evaluation.intervals import Estimate
     from ..evaluation.problems import Problem, ProblemSet
     from ..evaluation.samples import SampleSet
+    from ..evaluation.statistics import Estimate
     from ..evaluation.verdicts import Judged
 
-__all__ = ["EXAMPLES", "check"]
 
 EXAMPLES = (
     "gradatim check samples.jsonl --problems humaneval",
@@ -62,13 +61,12 @@ def check(
     to resume. Unusable samples are reported and counted as invalid; rows that are no samples are also written to a
     file beside the verdicts.
     """
-    from ..evaluation.intervals import estimate
     from ..evaluation.problems import locate, read_problems
     from ..evaluation.samples import read_samples
+    from ..evaluation.statistics import estimate
     from ..evaluation.verdicts import judge_once, tallies
     from ..sandbox.limits import Limits
-    from .output import check_verdicts_file, output, print_json
-    from .progress import watching
+    from .output import check_verdicts_file, output, print_json, watching
 
     ks = _numbers(k or ["1"])
     path = out or samples.with_name(f"{samples.name.removesuffix('.gz').removesuffix('.jsonl')}.verdicts.jsonl")
@@ -132,7 +130,7 @@ def _check_counts(problem_set: ProblemSet, sample_set: SampleSet, ks: Sequence[i
 
 
 def _write_rejected(problem_set: ProblemSet, sample_set: SampleSet, path: Path) -> Path | None:
-    from ..table.read import ReadReport, Rejected
+    from ..table.report import ReadReport, Rejected
 
     rows = [Rejected(row.row, f"problem: {row.cause}", row.content) for row in problem_set.rejected]
     return ReadReport(sample_set.source, rejected=[*rows, *sample_set.rejected]).write_rejected(path)

@@ -16,11 +16,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import GradatimError, Stopped, UserError
-from . import check, doctor, evaluate, export, generate, plan, report, run, sample, score, study
-from . import list as listing
-from .streams import ReaderGone, careful_streams, check_output_stream, open_streams
-
-__all__ = ["app", "main"]
+from . import check, data, environment, models, training
+from .output import ReaderGone, careful_streams, check_output_stream, open_streams
 
 # Typer bundles click and exports its error class only as a base of this subclass.
 CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -40,18 +37,18 @@ def _verb(name: str, function: Callable[..., None], examples: Sequence[str]) -> 
     app.command(name, epilog=f"[bold]Examples[/bold]\n\n{lines}")(function)
 
 
-_verb("generate", generate.generate, generate.EXAMPLES)
-_verb("score", score.score, score.EXAMPLES)
-_verb("plan", plan.plan, plan.EXAMPLES)
-_verb("run", run.run, run.EXAMPLES)
-_verb("study", study.study, study.EXAMPLES)
-_verb("evaluate", evaluate.evaluate, evaluate.EXAMPLES)
+_verb("generate", data.generate, data.GENERATE_EXAMPLES)
+_verb("score", data.score, data.SCORE_EXAMPLES)
+_verb("plan", training.plan, training.PLAN_EXAMPLES)
+_verb("run", training.run, training.RUN_EXAMPLES)
+_verb("study", training.study, training.STUDY_EXAMPLES)
+_verb("evaluate", models.evaluate, models.EVALUATE_EXAMPLES)
 _verb("check", check.check, check.EXAMPLES)
-_verb("sample", sample.sample, sample.EXAMPLES)
-_verb("report", report.report, report.EXAMPLES)
-_verb("export", export.export, export.EXAMPLES)
-_verb("doctor", doctor.doctor, doctor.EXAMPLES)
-_verb("list", listing.listing, listing.EXAMPLES)
+_verb("sample", models.sample, models.SAMPLE_EXAMPLES)
+_verb("report", training.report, training.REPORT_EXAMPLES)
+_verb("export", models.export, models.EXPORT_EXAMPLES)
+_verb("doctor", environment.doctor, environment.DOCTOR_EXAMPLES)
+_verb("list", environment.listing, environment.LIST_EXAMPLES)
 
 
 @app.callback(invoke_without_command=True)
@@ -96,7 +93,7 @@ def _check_arguments(words: Sequence[str]) -> None:
 
 def _report_error(error: BaseException, words: Sequence[str]) -> int:
     """Print the error on stderr and return the exit code."""
-    from .progress import SAVED
+    from .output import SAVED
 
     match error:
         case Stopped(hint=hint) if hint == SAVED:

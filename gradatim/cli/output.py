@@ -3,35 +3,51 @@
 Results are tables, or JSON with ``--json``; a pipe gets plain text, wide enough that no cell wraps. Output files are
 checked before the work: an output must not be an input of the same command under any name, nor replace content that
 this package has not written, and it must be writable (see ``files``).
+
+Standard input, output and error streams that may be closed, broken or full.
+
+A closed descriptor 0 to 2 would be reused by the next file that is opened, and messages would land in that file: each
+is opened on the null device first. A failure of standard error is ignored; a result that cannot be written to standard
+output raises ``OutputFailed``.
+
+Options shared by several commands, as annotated types for ``typer``.
+
+Progress bars on stderr, and a clean stop on Ctrl-C.
+
+``watching`` draws the library's ``Event``s: bars with the remaining time on a terminal, otherwise one line for each
+task that took more than two seconds. A task ``hybrid/seed-1: train easy`` belongs to the run before the colon, which
+has one bar for all its tasks.
+
+After the first SIGINT or SIGTERM the next event raises ``Stopped``, on which the work saves its state. The second
+signal ends this process and its children at once; files are written atomically, so only the work since the last
+checkpoint is lost.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import signal
 import sys
-from collections.abc import Iterable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
+import typer
+
+from ..errors import Stopped, UserError, WorkFailed
 from ..files import check_not_input, check_output, check_output_folder
+from ..stage import Event, Events
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, TaskID
     from rich.table import Table
-
-__all__ = [
-    "amount",
-    "check_page",
-    "check_run_output",
-    "check_samples_file",
-    "check_verdicts_file",
-    "duration",
-    "output",
-    "print_json",
-    "size",
-    "table",
-]
 
 
 PIPE_WIDTH = 160
@@ -93,7 +109,7 @@ Inputs = Iterable[str | os.PathLike[str] | None]
 
 def check_samples_file(path: Path, option: str, inputs: Inputs = (), *, rejected: bool = False) -> None:
     """Check an output file of samples, and with ``rejected`` the file of rejected rows beside it."""
-    from ..table.write import is_written
+    from ..table.read import is_written
 
     paths = list(inputs)
     check_output(path, option, ours=lambda file: not _is_part_of_run(file) and is_written(file), inputs=paths)
@@ -130,7 +146,7 @@ def check_run_output(folder: Path, option: str, inputs: Inputs = ()) -> None:
 
 
 def _check_rejected(path: Path, option: str, inputs: Inputs) -> None:
-    from ..table.read import is_rejected_file, rejected_file
+    from ..table.report import is_rejected_file, rejected_file
 
     check_output(rejected_file(path), f"{option}, rejected rows", ours=is_rejected_file, inputs=inputs)
 
@@ -140,3 +156,303 @@ def _is_part_of_run(path: Path) -> bool:
     real = Path(os.path.realpath(path))
     signs = (("recipe.yaml", "environment.json"), ("study.json",))
     return any(all((folder / sign).is_file() for sign in names) for folder in real.parents for names in signs)
+
+
+class ReaderGone(Exception):
+    """Standard output is a pipe whose reader has closed it."""
+
+
+class OutputFailed(WorkFailed):
+    """Standard output cannot be written; the work itself is complete."""
+
+
+def open_streams() -> frozenset[int]:
+    """Open closed descriptors 0 to 2 and Python's streams on them; return the descriptors that were closed."""
+    closed = frozenset(number for number in range(3) if not _is_open(number))
+    for number in sorted(closed):
+        mode = os.O_RDONLY if number == 0 else os.O_WRONLY
+        descriptor = os.open(os.devnull, mode)
+        if descriptor != number:  # only in a race with another thread
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        os.set_inheritable(number, True)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            kind: Literal["r", "w"] = "r" if number == 0 else "w"
+            stream = open(number, kind, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+    for output in (sys.stdout, sys.stderr):
+        # File names that are not UTF-8 and characters outside the terminal's encoding are escaped.
+        if isinstance(output, io.TextIOWrapper) and output.errors in ("strict", "surrogateescape"):
+            output.reconfigure(errors="backslashreplace")
+    return closed
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def check_output_stream(closed: frozenset[int]) -> None:
+    """Raise ``UserError`` when standard output was closed at the start: the result would be lost."""
+    if 1 in closed:
+        raise UserError("standard output is closed", where="stdout", hint="> FILE, or > /dev/null")
+
+
+@contextlib.contextmanager
+def careful_streams() -> Iterator[None]:
+    """Context in which failures of standard output and error are handled (see the module)."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Output(sys.stdout), _Messages(sys.stderr)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+class _Stream:
+    """A text stream whose failures are handled by ``fail``."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self.stream.write(text)
+        except BrokenPipeError:
+            return self.broken(text)
+        except OSError as error:
+            return self.fail(error, text)
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except BrokenPipeError:
+            self.broken("")
+        except OSError as error:
+            self.fail(error, "")
+
+    def broken(self, text: str) -> int:
+        raise NotImplementedError
+
+    def fail(self, error: OSError, text: str) -> int:
+        raise NotImplementedError
+
+
+class _Output(_Stream):
+    """Standard output: a closed pipe raises ``ReaderGone``, any other failure ``OutputFailed``."""
+
+    def broken(self, text: str) -> int:
+        discard(self.stream)
+        raise ReaderGone
+
+    def fail(self, error: OSError, text: str) -> int:
+        discard(self.stream)
+        raise OutputFailed(
+            f"cannot write ({error.strerror or error})", where="stdout", hint="the same command with > FILE"
+        ) from error
+
+
+class _Messages(_Stream):
+    """Standard error: failed writes are discarded."""
+
+    def broken(self, text: str) -> int:
+        discard(self.stream)
+        return len(text)
+
+    def fail(self, error: OSError, text: str) -> int:
+        discard(self.stream)
+        return len(text)
+
+
+def discard(stream: TextIO) -> None:
+    """Redirect ``stream`` to the null device: flushing its buffer at exit would fail again."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the recipe; repeatable."),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FIELD=COLUMN",
+        help="Column names of the file, comma-separated or repeated, as data.columns in a recipe: "
+        "prompt=instruction,answer=output.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON (stable format) instead of tables.")]
+Workers = Annotated[int, typer.Option(min=1, help="Number of parallel processes.")]
+
+
+def words(values: Sequence[str]) -> list[str]:
+    """The names in repeated and comma-separated values: ``["a,b", "c"]`` is a, b and c."""
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]
+
+
+def mapping_of(values: Sequence[str] | None) -> dict[str, str] | None:
+    """The column mapping of ``--columns``, None without one. Raises ``UserError`` for anything but FIELD=COLUMN."""
+    pairs: dict[str, str] = {}
+    for word in words(values or ()):
+        field, equals, column = (text.strip() for text in word.partition("="))
+        if not (field and equals and column) or field in pairs:
+            what = "a field is mapped twice" if field in pairs else "a column mapping is written FIELD=COLUMN"
+            raise UserError(what, where="--columns", given=word, hint="--columns prompt=instruction,answer=output")
+        pairs[field] = column
+    return pairs or None
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SHOW_CURSOR = b"\x1b[?25h"
+
+
+@contextlib.contextmanager
+def heeding_signals() -> Iterator[Callable[[], bool]]:
+    """Yield a function that returns whether a stop was requested. Only the main thread receives signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if received:
+            _abort()
+        received.append(number)
+        # Not through rich: the signal may interrupt its drawing, with its state inconsistent.
+        _write(b"\ngradatim: stopping after saving the state; Ctrl-C again stops at once\n")
+
+    previous = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _abort() -> None:
+    """End the process without cleanup, which may take long and is not needed."""
+    if "multiprocessing" in sys.modules:
+        import multiprocessing
+
+        for child in multiprocessing.active_children():
+            child.kill()
+    _write((SHOW_CURSOR if os.isatty(2) else b"") + b"\ngradatim: stopped at once; the last saved state is kept\n")
+    os._exit(130)
+
+
+def _write(text: bytes) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, text)
+
+
+NOTABLE = 2.0
+"""Seconds; shorter tasks print no line."""
+REDRAW = 0.1
+"""Seconds between two updates of a bar; drawing can take longer than a training step."""
+SAVED = "repeat the command to resume"
+"""The hint of a ``Stopped`` whose work can be resumed; ``main`` prints the command instead."""
+
+
+@contextlib.contextmanager
+def watching(resumable: bool = False) -> Iterator[Events]:
+    """Yield the listener for events. ``resumable`` work saves its state on a stop; other work leaves no file."""
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    with heeding_signals() as stop_requested, _drawing(console) as tasks:
+
+        def listen(event: Event) -> None:
+            tasks.draw(event)
+            if stop_requested():
+                raise Stopped("stopped")
+
+        try:
+            yield listen
+        except Stopped as error:
+            if resumable:
+                raise Stopped("stopped; the state is saved", hint=SAVED) from error
+            raise Stopped("stopped; nothing was written") from error
+
+
+@contextlib.contextmanager
+def _drawing(console: Console) -> Iterator[_Tasks]:
+    if not console.is_terminal:
+        yield _Tasks(console, None)
+        return
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("remaining", style="dim"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield _Tasks(console, progress)
+
+
+class _Tasks:
+    """The tasks in progress; without ``progress`` they print lines instead of bars."""
+
+    def __init__(self, console: Console, progress: Progress | None) -> None:
+        self.console, self.progress = console, progress
+        self.bars: dict[str, TaskID] = {}
+        self.start_times: dict[str, float] = {}
+        self.draw_times: dict[str, float] = {}
+
+    def draw(self, event: Event) -> None:
+        """Draw one event."""
+        run, _, task = event.task.rpartition(": ")
+        row = run or task
+        if event.kind == "note":
+            self.console.print(f"gradatim: {event.text}", style="yellow", markup=False)
+        elif event.kind == "start":
+            self.start_times.setdefault(row, time.monotonic())
+            self._restart(row, event)
+        elif event.kind == "advance":
+            self._advance(row, event)
+        elif not run or task == "run":
+            self._finish(row)
+
+    def _restart(self, row: str, event: Event) -> None:
+        if self.progress is None:
+            return
+        if row in self.bars:
+            self.progress.remove_task(self.bars.pop(row))
+        name = event.task.removesuffix(": run")
+        self.bars[row] = self.progress.add_task(name, total=event.total, completed=int(event.done))
+
+    def _advance(self, row: str, event: Event) -> None:
+        now = time.monotonic()
+        if self.progress is None or now - self.draw_times.get(row, 0.0) < REDRAW:
+            return
+        self.draw_times[row] = now
+        if row not in self.bars:
+            self._restart(row, event)
+        self.progress.update(self.bars[row], completed=event.done, total=event.total)
+
+    def _finish(self, row: str) -> None:
+        seconds = time.monotonic() - self.start_times.pop(row, time.monotonic())
+        if self.progress is not None and row in self.bars:
+            self.progress.remove_task(self.bars.pop(row))
+        if seconds >= NOTABLE:
+            self.console.print(f"{row}: done in {duration(seconds)}", style="dim", markup=False)

@@ -25,9 +25,6 @@ from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["BadBody", "Exchange", "Redactor", "TooLarge", "open_client", "reply_limit"]
-
-
 REPLACEMENT = "***"
 SHORTEST = 8
 """Length of the shortest secret. Shorter values are placeholders such as ``EMPTY``, which occur in ordinary code."""

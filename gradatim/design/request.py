@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from ..schedule import Bands
 
-__all__ = ["DesignOutcome", "Designer", "describe_samples", "design_facts", "request_design"]
-
 
 MAX_LABEL = 40
 """Most characters of a level's label."""

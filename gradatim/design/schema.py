@@ -25,9 +25,6 @@ from ..errors import RecipeError, did_you_mean
 from ..schedule import split_budget
 from ..stage import End, StageSpec
 
-__all__ = ["CYCLE", "ENDS", "LEAST", "NAME", "SCHEMA", "SLACK", "STAGE", "Design", "Terms", "read_design", "schema_for"]
-
-
 LEAST = 0.001
 """The smallest fraction of a band other than 0."""
 SLACK = 0.01

@@ -21,7 +21,7 @@ from .score import DIFFICULTIES, score, unscored_note
 __all__ = ["DIFFICULTIES", "read_folder", "score", "unscored_note"]
 
 _MODULES = {
-    "composite": "composite",
+    "composite": "score",
     **dict.fromkeys(("cyclomatic", "halstead", "om", "trace"), "complexity"),
     **dict.fromkeys(("compression", "given", "nesting", "rarity", "size"), "surface"),
 }
@@ -49,5 +49,5 @@ for _name, _summary in {
     DIFFICULTIES.lazy(_name, f"{__name__}.model_based:{_name}", _summary)
 
 DIFFICULTIES.lazy(
-    "judged", f"{__name__}.teacher_rating:judged", "A teacher's rating of a sample, 1 to 10; needs a teacher."
+    "judged", f"{__name__}.model_based:judged", "A teacher's rating of a sample, 1 to 10; needs a teacher."
 )

@@ -34,19 +34,6 @@ from ..options import strict
 from ..programs import run_program
 from .python_source import PerText, PerTree, parse
 
-__all__ = [
-    "cyclomatic",
-    "halstead",
-    "lexemes",
-    "om",
-    "overall_metric",
-    "radon_scores",
-    "steps",
-    "token_difficulty",
-    "total_complexity",
-    "trace",
-]
-
 
 def total_complexity(tree: ast.Module) -> float:
     """1 + the decisions of the module, its functions, classes and methods."""

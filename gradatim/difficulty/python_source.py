@@ -35,22 +35,6 @@ from ..languages import named
 from ..languages.language import extract
 from ..stage import Event, Events, ignore_events
 
-__all__ = [
-    "CHUNK",
-    "OUTPUT_LINE",
-    "PerText",
-    "PerTree",
-    "Rows",
-    "chunk_map",
-    "fenced_program",
-    "is_python",
-    "parse",
-    "read_folder",
-    "scored_text",
-    "trees",
-]
-
-
 if TYPE_CHECKING:
     from concurrent.futures import Future
 

@@ -2,25 +2,51 @@
 
 ``score`` appends one float column per metric, named after it, and reports the number of samples that each could not
 score; ``unscored_note`` explains them in one line. No row is dropped: a sample without a score has NaN.
+
+Difficulty that combines several metrics.
+
+arXiv 2407.10194 is reported to build its difficulty from length, control flow and unfamiliarity, without published
+weights; ``composite`` combines ``size``, ``cyclomatic`` and ``rarity`` with equal weights by default. Each metric is
+first put on one scale over the scored table, ``z`` (mean 0, standard deviation 1) or ``rank`` (share of the table that
+is easier, ties in the middle), then weighted and added. The score orders the samples of one table; it does not compare
+tables.
+
+Cache of scores that took a forward pass or a request.
+
+A score is stored under the user's cache folder (``GRADATIM_CACHE``; see ``languages.toolchain``) and reused: a second
+scoring gives the same floats, bit for bit, and one that was killed resumes where it stopped. ``ScoreCache`` is one
+file, ``difficulty/<identity>/<quantity>``: records of 24 bytes, the key of the request (BLAKE2b) and the score as a
+float64, appended under a lock, so that any number of processes may share it. A record that a killed process left torn
+is cut off by the next writer. Samples without a score are not stored, since finding that out again costs nothing. The
+identities least recently used are removed when the cache grows large.
 """
 
 from __future__ import annotations
 
+import fcntl
+import functools
+import hashlib
+import math
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, RecipeError
-from ..options import option_names
+from ..languages.toolchain import cache_folder, prune
+from ..options import option_names, strict
+from ..record import storage_errors
 from ..registry import Registry
 from ..stage import Difficulty, Event, Events, ignore_events
 from .python_source import is_python, parse, scored_text
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
-__all__ = ["DIFFICULTIES", "score", "unscored_note"]
 
 DIFFICULTIES: Registry[Callable[..., Difficulty]] = Registry("difficulty", "difficulties")
 
@@ -151,3 +177,163 @@ def _facts(scores: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
         "median": median,
         "most": high,
     }
+
+
+Scale = Literal["z", "rank"]
+EQUAL_WEIGHTS = {"size": 1.0, "cyclomatic": 1.0, "rarity": 1.0}
+
+
+@dataclass(frozen=True)
+class Composite:
+    """The weighted mean of other difficulties, each put on ``scale`` first."""
+
+    metrics: tuple[tuple[float, Difficulty], ...]
+    scale: Scale
+
+    @property
+    def reads_programs(self) -> bool:
+        """Whether one of the metrics reads programs."""
+        return any(getattr(metric, "reads_programs", False) for _, metric in self.metrics)
+
+    def __call__(self, samples: pa.Table, *, workers: int = 1) -> npt.NDArray[np.float64]:
+        import numpy as np
+
+        total = sum(weight for weight, _ in self.metrics)
+        scores = np.zeros(samples.num_rows)
+        for weight, metric in self.metrics:
+            scores += weight / total * standardised(metric(samples, workers=workers), self.scale)
+        return scores
+
+
+def standardised(scores: npt.NDArray[np.float64], scale: Scale) -> npt.NDArray[np.float64]:
+    """``scores`` on a common scale. NaN is ignored and stays NaN; if all scores are equal, each becomes the middle."""
+    import numpy as np
+
+    valid = scores[~np.isnan(scores)]
+    if not valid.size:
+        return scores
+    if scale == "z":
+        spread = float(valid.std())
+        return (scores - float(valid.mean())) / (spread if spread > 0 else 1.0)
+    _, rank, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    middle = (np.cumsum(counts) - counts / 2) / valid.size
+    return np.where(np.isnan(scores), np.nan, middle[rank])
+
+
+@strict("the difficulty 'composite'")
+def composite(*, weights: Mapping[str, float] | None = None, scale: Scale = "z") -> Composite:
+    """Length, control flow and unfamiliarity (or any metrics, by name) weighted into one score.
+
+    ``weights``: {metric: positive weight}. A sample without a score by one of them has no score.
+    """
+    metrics = dict(EQUAL_WEIGHTS if weights is None else weights)
+    if not metrics or not all(0 < weight < math.inf for weight in metrics.values()) or "composite" in metrics:
+        raise RecipeError(
+            "the weights do not make a composite",
+            where="composite.weights",
+            given=metrics,
+            allowed="positive weights of metrics other than 'composite'",
+        )
+    where = "composite.weights"
+    return Composite(tuple((weight, DIFFICULTIES.get(name, where)()) for name, weight in metrics.items()), scale)
+
+
+KEY_BYTES = 16
+RECORD_BYTES = KEY_BYTES + 8
+MOST_BYTES = 1 << 30
+_WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt")
+_CONFIGURATION = (
+    "added_tokens.json",
+    "adapter_config.json",
+    "config.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
+_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+_MORE_TEMPLATES = "additional_chat_templates"
+FORM = "1"
+"""Part of every identity; a change of the meaning or the computation of a quantity takes a new value."""
+
+
+def key_of(*texts: str) -> bytes:
+    """The key of a request by its texts. The ``id`` of a sample is no key: two answers to one prompt share it."""
+    digest = hashlib.blake2b(digest_size=KEY_BYTES)
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "big") + data)  # the length keeps "ab", "c" apart from "a", "bc"
+    return digest.digest()
+
+
+def digest_of(path: Path, *, template: bool = False) -> str:
+    """A digest of a model's folder, or of its file: weights, configuration and tokenizer, and the chat ``template``.
+
+    Files are read once per process and state; other files of the folder (a card, an optimizer) do not count. Raises
+    ``DataError`` when the path does not exist.
+    """
+    if not path.exists():
+        raise DataError("there is no such model folder", where=path)
+    names = (*_CONFIGURATION, *(_TEMPLATES if template else ()))
+    digest = hashlib.sha256()
+    templates = sorted((path / _MORE_TEMPLATES).glob("*")) if template else []
+    for file in [path] if path.is_file() else [*sorted(path.iterdir()), *templates]:
+        if file.is_file() and (file.name in names or file.suffix in _WEIGHTS or file in templates):
+            state = file.stat()
+            digest.update(f"{file.name}\0{_file_digest(file, state.st_size, state.st_mtime_ns)}\n".encode())
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=256)
+def _file_digest(path: Path, size: int, changed: int) -> str:
+    """The SHA-256 of a file; computed again when its size or its time of change differs."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class ScoreCache:
+    """The stored scores of one ``quantity`` from one ``identity`` (a model, a teacher with its prompt)."""
+
+    def __init__(self, identity: str, quantity: str) -> None:
+        self._folder = cache_folder() / "difficulty" / hashlib.sha256(f"{FORM}\0{identity}".encode()).hexdigest()[:32]
+        self._path = self._folder / quantity
+
+    def scores(self) -> dict[bytes, float]:
+        """All stored scores by key."""
+        import numpy as np
+
+        try:
+            with open(self._path, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH)
+                data = file.read()
+        except FileNotFoundError:
+            return {}
+        complete = data[: len(data) // RECORD_BYTES * RECORD_BYTES]
+        records = np.frombuffer(complete, np.dtype([("key", f"V{KEY_BYTES}"), ("figure", "<f8")]))
+        return dict(zip(records["key"].tolist(), records["figure"].tolist(), strict=True))
+
+    def add(self, scores: Mapping[bytes, float]) -> None:
+        """Store ``scores``. Raises ``StorageFailed`` when the disk is full or not writable."""
+        import numpy as np
+
+        keys, values = b"".join(scores), np.fromiter(scores.values(), "<f8", len(scores))
+        records = np.empty(len(scores), np.dtype([("key", f"V{KEY_BYTES}"), ("figure", "<f8")]))
+        records["key"] = np.frombuffer(keys, f"V{KEY_BYTES}")
+        records["figure"] = values
+        with storage_errors(self._path):
+            self._make_room()
+            with open(self._path, "ab", buffering=0) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                size = os.fstat(file.fileno()).st_size
+                file.truncate(size - size % RECORD_BYTES)
+                file.write(records.tobytes())
+            os.utime(self._folder)  # pruning looks at the folder, which an append does not touch
+
+    def _make_room(self) -> None:
+        if not self._folder.is_dir():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            prune(self._folder.parent, MOST_BYTES)

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-__all__ = ["compression", "constructs", "depth", "given", "nesting", "rarity", "size"]
-
 
 def _characters(text: str) -> float:
     return float(len(text))

@@ -19,14 +19,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..lazy import lazy_names
+from ..registry import lazy_names
 from .judge import JUDGES, Judge, View
 
 if TYPE_CHECKING:
     from .attempts import FEEDBACK
-    from .edits import KINDS, Kind
     from .mutations import Mutant, mutants
     from .novelty import Contamination, Known, Refusals, problem_texts, rouge_l
+    from .python_mutations import KINDS, Kind
     from .questions import RanDry
     from .rejected import PLACES, Delivered, Right, deliver
 
@@ -55,7 +55,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "attempts": ("FEEDBACK",),
-        "edits": ("KINDS", "Kind"),
+        "python_mutations": ("KINDS", "Kind"),
         "mutations": ("Mutant", "mutants"),
         "novelty": ("Contamination", "Known", "Refusals", "problem_texts", "rouge_l"),
         "questions": ("RanDry",),

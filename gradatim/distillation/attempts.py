@@ -25,11 +25,20 @@ from ..evaluation.samples import Sample
 from ..sandbox.verdict import Outcome
 from ..stage import Events, ignore_events
 from ..table import SCHEMA
-from .grades import GRADES, Grade, Thresholds, check_weights, combine, grades, mean_of, verdict_of
-from .judge import Judge, NeedsStudent, View, unjudged
-
-__all__ = ["FEEDBACK", "Probed", "probe"]
-
+from .judge import (
+    GRADES,
+    Grade,
+    Judge,
+    NeedsStudent,
+    Thresholds,
+    View,
+    check_weights,
+    combine,
+    grades,
+    mean_of,
+    unjudged,
+    verdict_of,
+)
 
 _COLUMNS = ("id", "prompt", "answer", "tests", "language", "level", "category")
 FEEDBACK = pa.schema(

@@ -24,9 +24,6 @@ from dataclasses import dataclass, field
 from ..evaluation.problems import Problem
 from ..programs import canonical
 
-__all__ = ["OUTPUT", "Contamination", "Known", "Refusals", "problem_texts", "refusal", "rouge_l", "words"]
-
-
 OUTPUT = "# output\n"
 """End of a prompt whose answer is the output of a program."""
 LONG = 13

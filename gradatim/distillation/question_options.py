@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..teacher import Teacher
     from .rejected import Right
 
-__all__ = ["RATIO", "QuestionOptions", "SeedFile"]
 
 RATIO: Mapping[str, float] = {"hard": 1.0, "easy": 1.0}
 

@@ -34,8 +34,6 @@ from .question_options import QuestionOptions
 if TYPE_CHECKING:
     from ..teacher import Question
 
-__all__ = ["QuestionDraw", "RanDry", "apportion", "graded", "round_robin", "sample_index", "texts"]
-
 
 class RanDry(DataError):
     """No new question for a cycle; the run ends with the cycles before it."""

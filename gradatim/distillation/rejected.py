@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from ..teacher import Teacher
 
-__all__ = ["PLACES", "Delivered", "Place", "Right", "deliver"]
-
 
 Place = Literal["student", "mutation", "teacher"]
 PLACES: tuple[Place, ...] = get_args(Place)

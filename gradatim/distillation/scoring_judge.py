@@ -30,26 +30,10 @@ from ..errors import DataError, RecipeError
 from ..options import strict
 from ..stage import Events, ignore_events
 from .judge import Grader, Judge, View, distinct, need_grader, spread, taken, unjudged
-from .rubric_judge import MAX_POINTS, Rubric, check_passing
+from .judges import MAX_POINTS, Rubric, check_passing
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-__all__ = [
-    "Agreement",
-    "Numbers",
-    "Scoring",
-    "ScoringJudge",
-    "ScoringModel",
-    "features",
-    "judge_with",
-    "load_scoring_model",
-    "pooled",
-    "random_share",
-    "scoring",
-    "spearman",
-    "train",
-]
 
 
 States = npt.NDArray[np.float64]

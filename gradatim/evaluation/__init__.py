@@ -24,7 +24,7 @@ from collections.abc import Callable
 
 from ..registry import Registry
 from ..stage import Suite
-from .intervals import summary, wilson
+from .statistics import summary, wilson
 
 __all__ = ["SUITES", "summary", "wilson"]
 

@@ -40,14 +40,12 @@ from ..options import strict
 from ..stage import Event, Events, Suite, SuiteResult, ignore_events
 from ..table.report import Rejected
 from .samples import excerpt, read_rows, told
-from .tally import Attempt, check_options, sample_indices, tally
+from .statistics import Attempt, check_options, sample_indices, tally
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..inference.loglikelihood import Continuation
-
-__all__ = ["ChoiceQuestion", "QuestionSet", "choice", "choices_table", "put", "read_questions"]
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..options import strict
 from ..stage import Events, Suite, SuiteResult, ignore_events
-from .tally import (
+from .statistics import (
     Attempt,
     Mode,
     check_chat,
@@ -45,8 +45,6 @@ from .tally import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-__all__ = ["edit_distance", "edit_similarity", "fuzzy_ratio", "line", "token"]
 
 
 def edit_similarity(first: str, second: str) -> float:

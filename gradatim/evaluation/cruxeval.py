@@ -29,14 +29,12 @@ from ..stage import Events, Suite, SuiteResult, ignore_events
 from ..table.report import Rejected
 from .functional import Protocol, SamplingOptions, measure
 from .generation import Question
+from .output import Candidate, fault_of
 from .problems import Problem, ProblemSet, locate
-from .program import Candidate, fault_of
 from .samples import Sample, excerpt, read_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-__all__ = ["Direction", "answer_in", "crux_problems", "cruxeval", "question"]
 
 
 Direction = Literal["output", "input"]

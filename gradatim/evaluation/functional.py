@@ -32,19 +32,16 @@ from ..record import Metrics, Record
 from ..sandbox.limits import Limits
 from ..stage import Counts, Event, Events, Suite, SuiteResult, ignore_events
 from .generation import Question, Writing, identity, server_options, write
-from .intervals import estimate
+from .output import Candidate, candidate_of
 from .problems import Problem, ProblemSet, read_problems
-from .program import Candidate, candidate_of
 from .samples import Sample, read_samples, told
-from .tally import check_options, sample_indices
+from .statistics import check_options, estimate, sample_indices
 from .verdicts import Judged, cut_torn, judge_once, tallies
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..sandbox.verdict import Verdict
-
-__all__ = ["STOPS", "Protocol", "SamplingOptions", "functional", "measure", "problems_in"]
 
 
 Protocol = Literal["greedy", "sampled"]

@@ -25,13 +25,9 @@ from urllib.parse import urlsplit
 from ..client.endpoint import LimitName, Parameters
 from ..client.messages import Budget, Generation, Rates, Reply
 from ..errors import TeacherFailed, UserError, WorkFailed
-from ..options import strict
-from ..parsing import is_address
+from ..options import is_address, strict
 from ..stage import Event, Events, ignore_events
 from .samples import Sample
-
-__all__ = ["Endpoint", "Question", "Writing", "endpoint", "generate", "identity", "server_options", "write"]
-
 
 AGAIN = "check the server, then run the same command again; with keep, texts that arrived are not requested again"
 GROUP = 8
@@ -153,9 +149,8 @@ class _Sender:
 
     def __init__(self, server: Endpoint) -> None:
         from ..client.endpoint import Endpoint as Server
-        from ..client.endpoint import check_address, load_package, read_key
+        from ..client.endpoint import RequestCounts, RetryPolicy, check_address, load_package, read_key
         from ..client.exchange import open_client
-        from ..client.requests import RequestCounts, RetryPolicy
 
         check_address(server.base_url)
         package = load_package(server.base_url)
@@ -177,7 +172,7 @@ class _Sender:
 
     def send(self, requests: Sequence[Generation], received: dict[int, Reply], events: Events) -> list[str]:
         """Send one group; replies go into ``received``. Return the server's reasons for rejected requests."""
-        from ..client.requests import RequestBatch
+        from ..client.endpoint import RequestBatch
 
         shared: dict[str, Any] = {"rates": Rates(), "budget": Budget(), "counts": self.counts}
         batch = RequestBatch(self.server, requests, received.__setitem__, policy=self.policy, label="write", **shared)

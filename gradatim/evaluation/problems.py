@@ -33,9 +33,6 @@ from ..errors import DataError, did_you_mean
 from ..table.report import Rejected
 from .samples import excerpt, read_rows, told
 
-__all__ = ["DATA", "Problem", "ProblemSet", "locate", "problem_of", "read_problems"]
-
-
 DATA = "GRADATIM_DATA"
 """The environment variable that names the folder of benchmark files."""
 

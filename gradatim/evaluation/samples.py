@@ -26,20 +26,6 @@ from ..errors import DataError, did_you_mean
 from ..files import read_input
 from ..table.report import UNPARSED, Rejected
 
-__all__ = [
-    "Absence",
-    "Form",
-    "Sample",
-    "SampleSet",
-    "excerpt",
-    "read_lists",
-    "read_rows",
-    "read_samples",
-    "sample_of",
-    "told",
-]
-
-
 _EXCERPT = 80
 
 

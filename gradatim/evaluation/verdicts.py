@@ -26,32 +26,19 @@ from typing import TYPE_CHECKING, Any, get_args
 from ..errors import DataError, ToolchainMissing, did_you_mean
 from ..files import read_input
 from ..languages import LANGUAGES, Program
-from ..parsing import parse_json
+from ..options import parse_json
 from ..record import DECODE_ERRORS, Metrics, storage_errors
 from ..sandbox.command import Sandbox
 from ..sandbox.limits import Limits
 from ..sandbox.verdict import Outcome, Verdict
 from ..stage import Event, Events, ignore_events
-from .intervals import Tally
+from .output import Candidate, candidate_of, program_of
 from .problems import Problem
-from .program import Candidate, candidate_of, program_of
 from .samples import Sample, excerpt
+from .statistics import Tally
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-
-__all__ = [
-    "Judged",
-    "Reading",
-    "Verdicts",
-    "check_verdicts",
-    "cut_torn",
-    "judge",
-    "judge_once",
-    "key_of",
-    "problem_for",
-    "tallies",
-]
 
 
 PACKAGES = ("numpy",)
@@ -157,7 +144,8 @@ def _check_toolchain(language: str) -> None:
 def _python(
     tasks: Sequence[_Task], workers: int, limits: Limits | None, unsafe: bool, beat: Callable[[], None]
 ) -> Generator[Judged, None, None]:
-    from ..sandbox.checker import PythonChecker, PythonJob  # here, so that a plan loads no thread pools
+    from ..sandbox.checker import PythonChecker  # here, so that a plan loads no thread pools
+    from ..sandbox.interpreter import PythonJob
 
     jobs = (
         PythonJob(

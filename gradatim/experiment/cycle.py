@@ -19,7 +19,7 @@ from ..corpus import Corpus
 from ..design import Design, DesignOutcome
 from ..errors import RunFolderError
 from ..files import read_input
-from ..parsing import parse_json
+from ..options import parse_json
 from ..record import DECODE_ERRORS, Record, fault_of, read_json, read_rows, write_json
 from ..results import (
     decode_design,
@@ -31,12 +31,10 @@ from ..results import (
     encode,
     encode_design,
 )
-from ..schedule import Designed, category_codes, needs_of, select_rows
+from ..schedule import Designed, category_codes, needs_of, select_rows, stage_seed
 from ..stage import Events, Feedback, Fitted, Needs, Probe, Schedule, Stage, StageResult, StageSpec, Suite, SuiteResult
 from ..table import write_table
-from .assemble import Components, stage_seed
-
-__all__ = ["Cycle"]
+from .assemble import Components
 
 
 class Cycle:
@@ -142,7 +140,7 @@ class Cycle:
         """The model's loss on the samples after the last stage, for stages that select by it."""
         if not spec.probes:
             return None
-        from ..inference.probe import load_probe
+        from ..inference.loglikelihood import load_probe
 
         last = history[-1]
         return load_probe(self.record.folder / _stage_folder(last.cycle, last.index, last.spec.name) / "probe.npz")
@@ -190,7 +188,7 @@ class Cycle:
             return {}
 
         def make() -> dict[str, Any]:
-            from ..inference.probe import measure
+            from ..inference.loglikelihood import measure
 
             folder = self.record.folder / key
             bands = self.bands.assign(self.corpus.difficulty("validation", self.components.metric))

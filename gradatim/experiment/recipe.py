@@ -20,25 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..errors import DataError, RecipeError, did_you_mean
 from ..files import read_input
 from ..model.settings import ModelSettings, TrainSettings
-from ..options import override
-from ..parsing import parse_yaml
-
-__all__ = [
-    "ALLOWANCE",
-    "RECIPES",
-    "DeliverySection",
-    "FeedbackSection",
-    "JudgeSection",
-    "Recipe",
-    "changed_keys",
-    "dump",
-    "files_of",
-    "find",
-    "load",
-    "names",
-    "parse",
-    "title",
-]
+from ..options import override, parse_yaml
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 MOST_CYCLES = 10_000

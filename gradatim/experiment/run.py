@@ -25,8 +25,6 @@ from .cycle import Cycle
 from .recipe import MOST_CYCLES, Recipe
 from .run_lock import check_run_folder, claim
 
-__all__ = ["run"]
-
 FINISHED = "finished.json"
 
 

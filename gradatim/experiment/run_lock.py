@@ -13,13 +13,10 @@ from typing import Any
 
 from ..errors import DataError, RecipeError, RunFolderError
 from ..files import read_input
-from ..parsing import parse_yaml
+from ..options import parse_yaml
 from ..record import Record, read_json, write_atomically, write_json
 from ..stage import Event, Events
 from .recipe import LARGEST_RECIPE, MAY_CHANGE, Recipe, changed_keys, dump, parse
-
-__all__ = ["check_run_folder", "claim", "differences", "is_study", "study_arms"]
-
 
 FILES = ("environment.json", "finished.json", "metrics.jsonl", "recipe.yaml", "report.html", "study.json", "data")
 """Files that a run or a study writes into its folder, besides those of cycles and arms."""

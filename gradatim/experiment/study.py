@@ -35,8 +35,6 @@ from .assemble import check, corpus_maker, drawn, only_designs, schedules_of
 from .recipe import Recipe, changed_keys
 from .run_lock import check_run_folder, differences, study_arms
 
-__all__ = ["Plan", "plan_study", "runs_at_once", "study"]
-
 
 @dataclass(frozen=True)
 class Plan:

@@ -29,7 +29,7 @@ import numpy.typing as npt
 import torch
 from transformers.cache_utils import Cache
 
-from ..model.kv_cache import (
+from ..model.architecture import (
     additive_mask,
     compact_order,
     kv_cache_for,
@@ -37,12 +37,9 @@ from ..model.kv_cache import (
     supports_masking,
     window_mask,
 )
+from ..model.hardware import evaluation_mode
 from ..model.vocabulary import Vocabulary
 from ..stage import Event, Events, ignore_events
-from .onednn_linear import evaluation_mode
-
-__all__ = ["Completion", "Finish", "Prediction", "Settled", "complete", "padded", "predict_next", "uniforms"]
-
 
 Finish = Literal["eos", "stop", "limit", "context", "settled", "too_long", "unknown_character"]
 """The reason of a completion's end. ``context``: the end of the model's context, before the limit. ``settled``: early

@@ -27,8 +27,6 @@ from ..errors import DataError
 from ..stage import Event, Events, ignore_events
 from ..table import make_table
 
-__all__ = ["UNNAMED", "categories", "differing", "difficulties", "digests"]
-
 
 def difficulties(data: Sized, difficulty: Any, events: Events = ignore_events) -> npt.NDArray[np.float64]:
     """float64, shape (len(data),): ``difficulty`` itself, or the scores of the metric of that name.

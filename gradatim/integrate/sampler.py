@@ -35,13 +35,11 @@ import numpy.typing as npt
 from ..errors import DataError, RecipeError
 from ..schedule import SCHEDULES, Bands, make_bands, needs_of, select_rows, stage_seed, stage_table
 from ..stage import Event, Events, Needs, Schedule, Stage, StageResult, StageSpec, ignore_events
-from ..training.weighted_sampling import WeightedSampler, make_sampler
+from ..training.batches import WeightedSampler, make_sampler
 from .columns import categories, differing, difficulties, digests
 
 Scores: TypeAlias = npt.NDArray[np.float64]
 Sizes: TypeAlias = npt.NDArray[np.int64]
-
-__all__ = ["CurriculumSampler"]
 
 
 SUPPORTED = frozenset(

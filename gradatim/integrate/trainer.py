@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
     from transformers import TrainerCallback
 
-__all__ = ["CurriculumMixin"]
 
 KEY = "CurriculumSampler"
 """The key of the curriculum among the states of a checkpoint."""

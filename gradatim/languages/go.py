@@ -33,9 +33,6 @@ from ..sandbox.verdict import Execution
 from .language import MARK, Built, Examined, Fault, Language, Program, Runner, Start, compile_limits
 from .toolchain import cached_folder, compile_once, find, need, tool_version
 
-__all__ = ["ASSERT", "FURTHER", "GO", "HARNESS", "STANDARD", "TESTING"]
-
-
 TESTING = r"""
 package testing
 

@@ -28,9 +28,6 @@ from ..sandbox.verdict import Execution
 from .language import MARK, Built, Examined, Fault, Language, Program, Runner, Start, compile_limits, unusable
 from .toolchain import cached_folder, compile_once, find, mounts, need, store, stored, tool_version
 
-__all__ = ["COMPILE", "GUARD", "JAVA", "RUN"]
-
-
 RUN = r"""
 import java.io.FileDescriptor;
 import java.io.FileInputStream;

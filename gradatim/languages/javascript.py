@@ -25,8 +25,6 @@ from ..sandbox.limits import Limits
 from .language import MARK, Built, Examined, Fault, Language, Program, Runner, Start, compile_limits
 from .toolchain import find, mounts, need, tool_version
 
-__all__ = ["DEFINITION", "JAVASCRIPT", "assemble", "fit", "missing", "node", "node_version", "start_scripts"]
-
 ADVICE = "apt-get install nodejs"
 TITLE = "JavaScript"
 

@@ -43,25 +43,6 @@ from ..sandbox.limits import Limits
 from ..sandbox.verdict import Execution, Verdict
 from .thinking import Block, fenced_blocks, strip_thinking
 
-__all__ = [
-    "LONGEST_PROGRAM",
-    "LONGEST_SOURCE",
-    "MARK",
-    "Built",
-    "Examined",
-    "Extracted",
-    "Fault",
-    "Language",
-    "Program",
-    "Runner",
-    "Start",
-    "check",
-    "compile_limits",
-    "extract",
-    "first_fault",
-    "unusable",
-]
-
 
 class Runner(Protocol):
     """The method of a sandbox that a language needs; see ``sandbox.Sandbox.run``."""

@@ -25,9 +25,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Block", "FenceReader", "fenced_blocks", "strip_thinking"]
-
-
 _FENCE = re.compile(r"(?P<marks>`{3,}(?!`)(?=[^`\n]*$)|~{3,})(?P<info>.*)$")
 _BEHIND_TEXT = re.compile(r"[ \t:](?P<marks>```)(?P<info>[A-Za-z][\w+#.-]{0,30})[ \t\r]*$")
 _LIST_ITEM = re.compile(r"(?:[-*+]|\d{1,9}[.)])(?P<space>[ \t]+)(?=\S)")

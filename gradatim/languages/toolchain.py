@@ -32,19 +32,6 @@ from ..record import storage_errors
 from ..sandbox.verdict import Execution
 from .language import Built, Fault
 
-__all__ = [
-    "cache_folder",
-    "cached_folder",
-    "compile_once",
-    "find",
-    "mounts",
-    "need",
-    "prune",
-    "store",
-    "stored",
-    "tool_version",
-]
-
 SYSTEM = ("/usr/", "/bin/", "/lib/", "/lib64/")
 CACHE_BYTES = 2 << 30
 KEPT_SECONDS = 3600.0

@@ -21,8 +21,6 @@ from .javascript import DEFINITION, assemble, fit, node, node_version, start_scr
 from .language import Built, Examined, Fault, Language, Program, Runner, Start, compile_limits
 from .toolchain import compile_once, find, mounts, need, tool_version
 
-__all__ = ["TYPESCRIPT", "compiler_folder"]
-
 ADVICE = "npm install -g typescript"
 PACKAGE = "GRADATIM_TYPESCRIPT"
 INSIDE = "/typescript"

@@ -16,12 +16,9 @@ import torch
 from ..errors import DataError
 from ..files import check_new_folder
 from ..record import write_new_folder
-from .files import read_model_json
 from .hardware import quiet
-from .hub import base_of_adapter, is_adapter
+from .hub import base_of_adapter, is_adapter, read_model_json
 from .load import open_adapter
-
-__all__ = ["Exported", "export"]
 
 
 @dataclass(frozen=True)

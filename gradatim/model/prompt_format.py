@@ -27,25 +27,6 @@ from ..errors import DataError
 from ..stage import Event, Events
 from ..table.instruction import messages_of
 
-__all__ = [
-    "PromptFormat",
-    "PromptText",
-    "Renderer",
-    "chat_formatter",
-    "control_tokens",
-    "has_prompt_format",
-    "opens_thinking",
-    "plain_formatter",
-    "prepare_tokenizer",
-    "prompt_format_of",
-    "prompt_formatter",
-    "renderer",
-    "thinking_close",
-    "thinking_open",
-    "token_key",
-]
-
-
 Renderer = Callable[[Sequence[Mapping[str, str]]], "PromptText"]
 """The prompt of messages (``role`` and ``content``), up to the start of the answer."""
 

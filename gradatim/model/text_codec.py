@@ -30,18 +30,6 @@ from tokenizers import Tokenizer
 
 from .prompt_format import PromptText, control_tokens
 
-__all__ = [
-    "LOOK_BACK",
-    "TextCodec",
-    "Tokens",
-    "codec_of",
-    "has_word_markers",
-    "merges_leading_space",
-    "prefix_space",
-    "renamed_copy",
-    "rule_objects",
-]
-
 
 def rule_objects(component: Any) -> Iterator[dict[str, Any]]:
     """The JSON objects of a tokenizer component and of its nested components."""

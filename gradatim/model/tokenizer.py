@@ -29,24 +29,6 @@ from ..errors import DataError, StorageFailed
 from .prompt_format import prompt_formatter
 from .text_codec import codec_of
 
-__all__ = [
-    "EOS",
-    "PAD",
-    "Answers",
-    "CharacterCodes",
-    "Encoded",
-    "bpe_tokenizer",
-    "character_codes",
-    "character_tokenizer",
-    "encode_table",
-    "lexical_tokenizer",
-    "separate_texts",
-    "texts_of",
-    "transformers_tokenizer",
-    "vocabulary_characters",
-]
-
-
 _ATOM = r"\d|\b[^\W\d]\b"
 """A digit, or a word of one letter; the text between two matches is one piece."""
 

@@ -20,9 +20,6 @@ from .prompt_format import PromptText
 from .text_codec import LOOK_BACK, codec_of
 from .tokenizer import character_codes, vocabulary_characters
 
-__all__ = ["Vocabulary"]
-
-
 Numbers = npt.NDArray[np.int64]
 
 _MAX_CUT = 8

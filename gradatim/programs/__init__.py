@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..lazy import lazy_names
+from ..registry import lazy_names
 
 if TYPE_CHECKING:
-    from .canonical_form import canonical
     from .generator import Facts, Generated, LevelFacts, ProgramStream, generate, stream
-    from .grammar import LEVELS, Level
+    from .grammar import LEVELS, Level, canonical
     from .interpret import Values, commented, run_program, values_of
 
 __all__ = [
@@ -40,9 +39,8 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "canonical_form": ("canonical",),
         "generator": ("Facts", "Generated", "LevelFacts", "ProgramStream", "generate", "stream"),
-        "grammar": ("LEVELS", "Level"),
+        "grammar": ("LEVELS", "Level", "canonical"),
         "interpret": ("Values", "commented", "run_program", "values_of"),
     },
 )

@@ -37,21 +37,6 @@ from ..stage import Event, Events, ignore_events
 from ..table.schema import SCHEMA, sample_id
 from .grammar import COMPARE, DIGITS, Draw, Drawn, Level, Slots, Thunk, compile_shape, countings, levels_named, ranges
 
-__all__ = [
-    "BLOCK",
-    "DIGITS",
-    "Block",
-    "Drawer",
-    "Facts",
-    "Generated",
-    "LevelFacts",
-    "ProgramStream",
-    "Row",
-    "block_sources",
-    "generate",
-    "stream",
-]
-
 
 class Drawer:
     """Programs of ``level`` with literals 0..``digits``, an endless sequence fixed by ``seed``.

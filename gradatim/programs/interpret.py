@@ -22,9 +22,6 @@ from typing import Any
 
 from ..errors import DataError
 
-__all__ = ["Number", "Values", "commented", "run_program", "values_of"]
-
-
 _BITS = 4096  # larger integers are refused: repeated squaring would fill the memory
 
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from .collect import collect
 from .data import RunData, StudyData
-from .html import write_report
+from .html import markdown_table, terminal_table, write_report
 from .summary import Summary, headline, summarise
-from .tables import markdown_table, terminal_table
 
 __all__ = [
     "RunData",

@@ -21,15 +21,12 @@ from pydantic import BaseModel, Field, ValidationError
 from ..errors import DataError, RunFolderError
 from ..experiment.recipe import LARGEST_RECIPE
 from ..files import read_input
-from ..parsing import parse_json, parse_yaml
+from ..options import parse_json, parse_yaml
 from ..record import DECODE_ERRORS, fault_of
 from ..results import decode_stage
 from ..stage import Counts, StageResult
 from .cycles import read_cycles, read_designs
 from .data import Arm, Bands, Histogram, Point, RunData, StudyData, TableFacts
-
-__all__ = ["UNREADABLE", "collect", "read_json", "read_run"]
-
 
 UNREADABLE = (DataError, OSError, *DECODE_ERRORS)
 

@@ -12,20 +12,6 @@ from typing import Any
 
 from ..stage import StageResult, SuiteResult
 
-__all__ = [
-    "Arm",
-    "Bands",
-    "CycleFacts",
-    "Designed",
-    "DesignedStage",
-    "ExampleQuestion",
-    "Histogram",
-    "Point",
-    "RunData",
-    "StudyData",
-    "TableFacts",
-]
-
 
 @dataclass(frozen=True)
 class Arm:

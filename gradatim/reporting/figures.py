@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..evaluation.statistics import ENOUGH_SEEDS, Interval, t_interval
 from ..stage import StageResult
 from .data import RunData, StudyData
-from .statistics import ENOUGH_SEEDS, Interval, t_interval
 from .style import (
     LIGHT,
     MARKERS,
@@ -39,21 +39,6 @@ from .summary import Score, Summary, count, group_scores, groups, points, stage_
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-__all__ = [
-    "MANY",
-    "after_stages",
-    "by_group",
-    "composition",
-    "differences",
-    "dots",
-    "histogram",
-    "learning_curves",
-    "marks",
-    "schedule_shares",
-    "shares_of",
-    "validation_curves",
-]
 
 
 MANY = 6

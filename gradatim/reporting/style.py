@@ -18,23 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "DARK",
-    "LIGHT",
-    "MARKERS",
-    "WIDTH",
-    "Style",
-    "band_colours",
-    "canvas",
-    "dress",
-    "for_page",
-    "legend",
-    "percent_axis",
-    "styles",
-    "svg",
-    "token_axis",
-]
-
 
 LayoutName = Literal["constrained"] | None
 

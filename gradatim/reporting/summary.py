@@ -14,30 +14,9 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal
 
+from ..evaluation.statistics import Difference, Interval, compare, t_interval, wilson_interval
 from ..stage import Counts, SuiteResult
 from .data import RunData, StudyData
-from .statistics import Difference, Interval, compare, t_interval, wilson
-
-__all__ = [
-    "HEADLINE",
-    "ArmRow",
-    "Headline",
-    "Measure",
-    "Score",
-    "Summary",
-    "count",
-    "group_scores",
-    "groups",
-    "headline",
-    "interval_of_points",
-    "p_value",
-    "percent",
-    "points",
-    "score_of",
-    "stage_scores",
-    "summarise",
-]
-
 
 Verdict = Literal["helped", "hurt", "undecided", "too few", "single", "empty"]
 NONE = "–"
@@ -233,7 +212,7 @@ class Score:
     @property
     def interval(self) -> Interval | None:
         """Wilson interval over test items: it covers this one model on other programs, not the arm."""
-        return wilson(self.passed, self.total)
+        return wilson_interval(self.passed, self.total)
 
 
 @dataclass(frozen=True)

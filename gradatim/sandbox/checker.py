@@ -14,12 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from ..errors import UserError
 from ..stage import Event, Events, ignore_events
+from .command import require_sandbox
+from .interpreter import PythonJob, Worker
 from .limits import Limits
-from .preflight import require_sandbox
 from .verdict import Verdict
-from .workers import PythonJob, Worker
-
-__all__ = ["PythonChecker", "PythonJob", "await_verdict"]
 
 MAX_WORKERS = 64
 BEAT = 0.5

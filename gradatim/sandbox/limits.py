@@ -4,16 +4,32 @@
 measurements from outside (``supervise``) enforce it. CPU time decides whether a program was too slow, because it does
 not depend on the load of the machine; the wall clock limit is a generous fallback for programs that wait instead of
 computing.
+
+Control groups (version 2) as an additional limit, where the user may create them.
+
+A control group also counts kernel memory and files in memory, and at every moment instead of at intervals. It is an
+additional layer and the others suffice, because few systems let an ordinary user create a group: only below a folder
+that was delegated to the user with the controllers ``memory`` and ``pids``, as systemd does for a user's services
+(``systemd-run --user --scope``). ``find_cgroup`` tries it once; ``gradatim doctor`` reports if it is unavailable.
+
+Each run has its own group, which is removed at its end.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+import os
+import secrets
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import UserError
-
-__all__ = ["MIB", "Limits"]
 
 MIB = 1 << 20
 STACK_BYTES = 8 * MIB
@@ -68,3 +84,121 @@ class Limits:
     def wall(self) -> float:
         """Wall clock limit in seconds, with the default applied."""
         return 4 * self.cpu_seconds + 10 if self.wall_seconds is None else float(self.wall_seconds)
+
+
+CONTROLLERS = frozenset({"memory", "pids"})
+SLACK_BYTES = 32 << 20
+"""Allowance for memory of the sandbox and the kernel, in addition to the program's. ``supervise`` is stricter."""
+
+SLACK_PROCESSES = 8
+ATTEMPTS = 100
+
+
+class Cgroup:
+    """One group, given by its folder in the cgroup file system."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def prefix(self) -> list[str]:
+        """Command prefix: the process joins the group, then executes the command."""
+        join = f'echo 0 >{shlex.quote(str(self.folder / "cgroup.procs"))} && exec "$@"'
+        return ["/bin/sh", "-c", join, "join"]
+
+    def full(self) -> bool:
+        """Whether the kernel has killed a process of the group because its memory was exhausted."""
+        with suppress(OSError, ValueError):
+            for line in (self.folder / "memory.events").read_text("ascii").splitlines():
+                name, _, count = line.partition(" ")
+                if name == "oom_kill" and int(count) > 0:
+                    return True
+        return False
+
+    def kill(self) -> None:
+        """Kill all processes of the group."""
+        with suppress(OSError):
+            (self.folder / "cgroup.kill").write_text("1", "ascii")
+
+
+@functools.cache
+def find_cgroup() -> Path | None:
+    """Folder below which this process can create groups with both controllers, determined by a trial; or None."""
+    try:
+        parent = parent_of(
+            Path("/proc/self/cgroup").read_text("utf-8"), Path("/proc/self/mountinfo").read_text("utf-8")
+        )
+        if parent is None:
+            return None
+        with group(parent, Limits()) as trial:
+            done = subprocess.run([*trial.prefix(), "/bin/true"], env={}, capture_output=True, timeout=20)
+        return parent if done.returncode == 0 else None
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
+def parent_of(membership: str, mounts: str, required: frozenset[str] = CONTROLLERS) -> Path | None:
+    """The process's own group, or its parent if delegated to this user, with the controllers ``required``.
+
+    ``membership`` is the text of ``/proc/self/cgroup``, ``mounts`` that of ``mountinfo``. A group that systemd has not
+    delegated is not used, not even by root, who could write to it.
+    """
+    path = next((line[3:] for line in membership.splitlines() if line.startswith("0::/")), None)
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        fields = before.split()
+        if path is None or not after.startswith("cgroup2 ") or len(fields) < 5:
+            continue
+        inside = os.path.relpath(path, fields[3])
+        here = Path(fields[4], inside)
+        above = [here.parent] if inside != "." and os.geteuid() != 0 and _owner(here.parent) == os.geteuid() else []
+        for folder in (here, *above):
+            if not inside.startswith("..") and os.access(folder, os.W_OK) and required <= _delegated(folder):
+                return folder
+    return None
+
+
+@contextmanager
+def group(parent: Path, limits: Limits) -> Iterator[Cgroup]:
+    """A group below ``parent`` with ``limits``; at the end of the context its processes are killed and it is removed.
+
+    ``OSError`` if it cannot be created. Controllers that ``parent`` does not delegate are omitted.
+    """
+    cgroup = Cgroup(parent / f"gradatim-{os.getpid()}-{secrets.token_hex(4)}")
+    cgroup.folder.mkdir()
+    try:
+        for file, value in (
+            ("memory.max", limits.memory_bytes + limits.folder_bytes + SLACK_BYTES),
+            ("memory.swap.max", 0),
+            ("memory.oom.group", 1),
+            ("pids.max", limits.processes + SLACK_PROCESSES),
+        ):
+            if (cgroup.folder / file).exists():
+                (cgroup.folder / file).write_text(str(value), "ascii")
+        yield cgroup
+    finally:
+        cgroup.kill()
+        _remove(cgroup.folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove the group; the kernel may need a moment to release processes that have ended."""
+    for _ in range(ATTEMPTS):
+        try:
+            folder.rmdir()
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(0.01)
+
+
+def _delegated(folder: Path) -> frozenset[str]:
+    with suppress(OSError):
+        return frozenset((folder / "cgroup.subtree_control").read_text("ascii").split())
+    return frozenset()
+
+
+def _owner(folder: Path) -> int | None:
+    with suppress(OSError):
+        return folder.stat().st_uid
+    return None

@@ -30,13 +30,9 @@ from typing import Any
 
 from ..errors import StorageFailed, WorkFailed
 from .bwrap import ENVIRONMENT, WORK, init_script, isolate
-from .cgroup import group
-from .limits import Limits
+from .limits import Limits, group
 from .supervise import Sink, Tree, descendants, start_process, supervise, terminate
 from .verdict import Execution, Invocation, printable
-
-__all__ = ["IsolatedTree", "UnsafeTree", "read_status", "run_isolated", "run_unsafe"]
-
 
 NONCE_VARIABLE = "GRADATIM_RUN"
 

@@ -23,8 +23,6 @@ import functools
 import platform
 import struct
 
-__all__ = ["ARCHITECTURES", "program"]
-
 ARCHITECTURES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
 """Machine name -> (the kernel's AUDIT_ARCH number, the column of ``NUMBERS``)."""
 

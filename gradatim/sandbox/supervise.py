@@ -26,13 +26,9 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import WorkFailed
-from .inside.bounds import socket_bytes
+from .inside.serializer import socket_bytes
 from .limits import Limits
 from .verdict import Ending, Execution
-
-__all__ = ["ProcessResult", "Sink", "Streams", "Tree", "Usage", "descendants", "files_in", "start_process", "supervise"]
-__all__ += ["terminate", "usage"]
-
 
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")

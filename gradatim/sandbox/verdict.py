@@ -16,9 +16,6 @@ from typing import Literal
 
 from .limits import Limits
 
-__all__ = ["Ending", "Execution", "Invocation", "Outcome", "Verdict", "printable"]
-
-
 Ending = Literal["exited", "signalled", "timeout", "memory"]
 
 

@@ -10,13 +10,12 @@ Everything here is pure: no files, no model, no hidden randomness. Scores come f
 model from ``inference``, and batches are made in ``training``.
 """
 
-from . import adaptive, continuous  # noqa: F401  (registration of their schedules)
+from . import adaptive  # noqa: F401  (registration of their schedules)
+from .adaptive import Designed
 from .bands import PAPER_THRESHOLDS, Bands, check_cuts, make_bands
-from .designed import Designed
 from .matrix import SCHEDULES, Matrix, ScheduleFactory, split_budget
 from .orders import ORDERS, Order, OrderContext, OrderFactory, category_codes
-from .preview import needs_of, needs_whole_samples, preview
-from .selection import probe_rows, select_rows, stage_seed, stage_table
+from .selection import needs_of, needs_whole_samples, preview, probe_rows, select_rows, stage_seed, stage_table
 
 __all__ = [
     "ORDERS",

@@ -10,24 +10,39 @@ learning rate continue from segment to segment. ``replay`` is the share of a sta
   confidence bound of Auer et al. 2002 on rewards scaled to 1. Deterministic.
 * ``self_paced``: the easiest share of the samples as in ``pacing``, by the model's own loss or pass rate.
 * ``frontier``: samples drawn in proportion to p(1 - p), p the model's probability of the whole answer.
+
+The schedule that a teacher designs: its bounds, and the placeholder before the design.
+
+A teacher writes the stages of this schedule from statistics of the samples (``design``), within bounds that the recipe
+sets. A factory receives only bands and a budget, so it returns a ``Designed``, whose ``next`` raises until
+``with_stages`` has turned it into a matrix.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import RecipeError
 from ..options import strict
 from ..stage import Needs, StageResult, StageSpec
-from .continuous import Pace, band_stage, bands_used, check_pace, check_range, competence, stage_name
-from .matrix import SCHEDULES, split_budget
+from .matrix import (
+    SCHEDULES,
+    Matrix,
+    Pace,
+    band_stage,
+    bands_used,
+    check_pace,
+    check_range,
+    competence,
+    order_and_options,
+    split_budget,
+    stage_name,
+)
 
-__all__ = ["Bandit", "Frontier", "Mastery", "SelfPaced", "bandit", "frontier", "mastery", "self_paced"]
-
-NEEDS = Needs(band_loss=True)
+BAND_LOSS = Needs(band_loss=True)
 
 
 @dataclass(frozen=True)
@@ -40,7 +55,7 @@ class Mastery:
     patience: int
     gain: float
     replay: float
-    needs: Needs = NEEDS
+    needs: Needs = BAND_LOSS
 
     def next(self, history: Sequence[StageResult]) -> StageSpec | None:
         """A stage on the first band that is not mastered, or on all bands after the last."""
@@ -119,7 +134,7 @@ class Bandit:
     explore: float
     window: int
     replay: float
-    needs: Needs = NEEDS
+    needs: Needs = BAND_LOSS
 
     def next(self, history: Sequence[StageResult]) -> StageSpec | None:
         """A stage on the band with the greatest upper confidence bound; the easier one on a tie."""
@@ -284,3 +299,77 @@ def frontier(
     check_range("replay", replay, 0, 1, open_at_high=True)
     budgets = tuple(split_budget(tokens, [1.0] * parts))
     return Frontier(len(bands), budgets, replay, Needs(sample_loss=True, probe=probe))
+
+
+BAND_LOSS = Needs(band_loss=True)
+"""Measurements for a revision of the design: losses on validation samples, never on the test set."""
+MOST_STAGES = 100
+
+
+@dataclass(frozen=True)
+class Designed:
+    """A schedule before its design; ``next`` raises. The options are those of ``designed``.
+
+    ``tokens``: this cycle's even share of the budget, which the design may divide otherwise. ``orders``: {name:
+    options}.
+    """
+
+    bands: tuple[str, ...]
+    tokens: int
+    objectives: tuple[str, ...]
+    orders: Mapping[str, Mapping[str, Any]]
+    stages: int
+    revise: bool
+    needs: Needs = BAND_LOSS
+
+    def next(self, history: Sequence[StageResult]) -> StageSpec | None:
+        """Raise ``RecipeError``: there is no design yet."""
+        raise RecipeError(
+            "the stages of this schedule come from a teacher, and there is no design yet",
+            where="schedule.name: designed",
+            hint="`gradatim run`, which requests it; elsewhere a schedule without a teacher",
+        )
+
+    def with_stages(self, stages: Sequence[StageSpec]) -> Matrix:
+        """The schedule with its stages, which were checked when the design was parsed."""
+        return Matrix(tuple(stages), self.needs)
+
+    @property
+    def needs_whole_samples(self) -> str | None:
+        """The reason why a possible stage cannot be trained on random crops, None when all can."""
+        order = next((name for name in self.orders if name != "shuffled"), None)
+        return None if order is None else f"the order {order!r} is one of samples"
+
+
+@SCHEDULES.register("designed")
+@strict("the schedule 'designed'")
+def designed(
+    bands: tuple[str, ...],
+    tokens: int,
+    *,
+    objectives: Sequence[str] = (),
+    orders: Sequence[str | dict[str, Any]] = ("shuffled",),
+    stages: int = 8,
+    revise: bool = True,
+) -> Designed:
+    """A teacher designs the stages from statistics of the samples, within the same budget.
+
+    It may use at most ``stages`` stages a cycle and, for each, shares of the bands, one of ``orders`` and one of
+    ``objectives`` beside the recipe's own. With ``revise`` the design may be changed before each later cycle, given the
+    results on the validation samples. Needs a teacher that is a language model, with room for a whole table in
+    ``teacher.max_tokens`` (about 60 a stage).
+    """
+    check_range("stages", stages, 1, MOST_STAGES)
+    if not orders:
+        raise RecipeError(
+            "a stage needs at least one possible order",
+            where="schedule.orders",
+            given="an empty list",
+            hint="[shuffled]",
+        )
+    named_orders = [order_and_options(order, None, "schedule.orders") for order in orders]
+    for option, values in (("orders", [name for name, _ in named_orders]), ("objectives", list(objectives))):
+        if len(set(values)) != len(values):
+            raise RecipeError("a name occurs twice", where=f"schedule.{option}", given=", ".join(values))
+    needs = BAND_LOSS if revise else Needs()
+    return Designed(bands, tokens, tuple(objectives), dict(named_orders), stages, revise, needs)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     Scores: TypeAlias = npt.NDArray[np.float64]
 
-__all__ = ["PAPER_THRESHOLDS", "Bands", "check_cuts", "make_bands"]
 
 PAPER_THRESHOLDS = (2.0, 4.0)
 """Thresholds of arXiv 2407.10194 on its Overall Metric (``om``): easy < 2 <= medium < 4 <= hard."""

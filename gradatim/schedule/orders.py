@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     Rows: TypeAlias = npt.NDArray[np.int64]
 
-__all__ = ["ORDERS", "Order", "OrderContext", "OrderFactory", "category_codes", "make_order"]
 
 CATEGORY = "level"
 """The default label column of categories."""

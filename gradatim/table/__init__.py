@@ -14,14 +14,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..lazy import lazy_names
+from ..registry import lazy_names
 
 if TYPE_CHECKING:
-    from .read import read_table, stream_table
+    from .read import read_table, stream_table, write_stream, write_table
     from .report import ReadReport, Rejected
     from .schema import COLUMNS, LABELS, SCHEMA, make_table, questions, sample_id, texts
     from .splits import Deduped, Split, SplitBy, dedupe, split
-    from .write import write_stream, write_table
 
 __all__ = [
     "COLUMNS",
@@ -47,10 +46,9 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "read": ("read_table", "stream_table"),
+        "read": ("read_table", "stream_table", "write_stream", "write_table"),
         "report": ("ReadReport", "Rejected"),
         "schema": ("COLUMNS", "LABELS", "SCHEMA", "make_table", "questions", "sample_id", "texts"),
         "splits": ("Deduped", "Split", "SplitBy", "dedupe", "split"),
-        "write": ("write_stream", "write_table"),
     },
 )

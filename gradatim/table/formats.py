@@ -32,9 +32,6 @@ from ..errors import DataError, did_you_mean
 from ..files import Input, check_input, open_input, unpacked
 from .text import divide, sample_blocks
 
-__all__ = ["FORMATS", "Chunk", "Reject", "chunks_of", "csv_rows", "format_of", "json_rows", "opened"]
-
-
 Reject = Callable[[int, str, str], None]  # row number, cause, content
 
 

@@ -28,24 +28,6 @@ import pyarrow as pa
 from ..errors import DataError
 from .formats import Chunk, Reject
 
-__all__ = [
-    "CONTEXT",
-    "MARK",
-    "ROLES",
-    "SHAPES",
-    "Message",
-    "context",
-    "conversation",
-    "convert",
-    "messages_of",
-    "present",
-    "prompt_of",
-    "shape_columns",
-    "shape_of",
-    "with_context",
-]
-
-
 MARK = "\x1e"
 ROLES = ("system", "user", "assistant")
 

@@ -11,8 +11,6 @@ from typing import Any
 from ..errors import DataError
 from ..files import open_input, replacing
 
-__all__ = ["EMPTY_ANSWER", "UNPARSED", "ReadReport", "Rejected", "is_rejected_file", "rejected_file"]
-
 UNPARSED = ("not UTF-8", "not JSON", "not a JSON object")
 """Causes that may indicate a file of another kind, whose lines are not printed to the terminal."""
 

@@ -19,8 +19,6 @@ import pyarrow.compute as pc
 
 from ..errors import DataError, did_you_mean
 
-__all__ = ["COLUMNS", "LABELS", "SCHEMA", "fit", "make_table", "questions", "sample_id", "texts", "type_of"]
-
 Kind = Literal["text", "name", "label", "metric"]
 Values: TypeAlias = Sequence[Any] | pa.Array | pa.ChunkedArray
 

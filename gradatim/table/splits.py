@@ -25,9 +25,6 @@ import pyarrow as pa
 from ..errors import DataError, UserError, did_you_mean
 from .schema import LABEL, questions, texts
 
-__all__ = ["Deduped", "Split", "SplitBy", "dedupe", "split"]
-
-
 _DEDUPE_SLICE = 65_536
 
 
@@ -122,7 +119,7 @@ def split(
     """
     _check(table, by, validation, test)
     if key is None:
-        from ..programs.canonical_form import canonical as key
+        from ..programs.grammar import canonical as key
     prompts = questions(table)
     forms = _hashes(prompts, seed, key)
     groups = forms if by == "canonical" else _hashes(prompts, seed) if by == "text" else _row_hashes(table, seed)

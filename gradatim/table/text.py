@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-__all__ = ["divide", "sample_blocks", "sample_lines"]
-
 MARK = "# output\n"
 
 

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..client.messages import Reply, Request
 from ..registry import Registry
-from .teacher import Chat, Grade, Question, Reply, Request, Teacher
+from .teacher import Chat, Grade, Question, Teacher
 
 __all__ = ["TEACHERS", "Chat", "Grade", "Question", "Reply", "Request", "Teacher"]
 
 TEACHERS: Registry[Any] = Registry("teacher")
-TEACHERS.lazy("api", f"{__name__}.api:api", "Any OpenAI-compatible endpoint, with rate limits and a budget")
+TEACHERS.lazy("api", f"{__name__}.llm_teacher:api", "Any OpenAI-compatible endpoint, with rate limits and a budget")
 TEACHERS.lazy("local", f"{__name__}.local:local", "A Hugging Face model in this process")
 TEACHERS.lazy("oracle", f"{__name__}.oracle:oracle", "TinyPy: questions from the grammar, answers by running them")
-TEACHERS.lazy("scripted", f"{__name__}.replay:scripted", "Replies written beforehand, for tests and documents")
+TEACHERS.lazy("scripted", f"{__name__}.llm_teacher:scripted", "Replies written beforehand, for tests and documents")

@@ -7,26 +7,61 @@ Answers and grades are first requested at temperature 0, everything else at ``te
 A prompt that ends with the line ``# output`` is a question about a program's output; all others request a program in
 the row's language (``language`` where the row has none), and the answer is that program alone. Neither correctness of
 answers nor novelty of questions is checked here.
+
+The chat with a model behind an OpenAI-compatible server.
+
+Requests are sent through the package ``openai`` (extra ``api``), concurrently, within ``Rates`` and a ``Budget``.
+Retried, after the server's ``retry-after`` or an exponential pause: 429, 5xx, a timeout, a lost connection, a body that
+is no chat completion. Without a reply, and counted: a request that the server rejects (another 4xx), and one whose
+retries are exhausted while others succeed. ``UserError``: no key, a refused key, an unknown model; ``TeacherFailed``: a
+server that fails for all requests; ``BudgetReached``: an exhausted budget. Requests in flight are completed first.
+
+A refusal or an empty text counts as a reply: it was paid for. The key is read from the recipe's environment variable at
+each call, and removed from every text of the server. Retries are in ``client.requests``, storage in ``reply_store``.
+
+A chat with scripted replies, for tests and documents.
+
+Replies of ``ScriptedChat`` come from a list (in the order of the requests), from a mapping (the first key that occurs
+in the request's last message), or from a function of the request. Requests are counted, and ``failures`` simulate an
+endpoint that goes down.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..client.endpoint import (
+    Endpoint,
+    LimitName,
+    Parameters,
+    RequestBatch,
+    RequestCounts,
+    RetryPolicy,
+    check_address,
+    load_package,
+    read_key,
+)
+from ..client.exchange import open_client
+from ..client.messages import Budget, Cost, Rates, Received, Reply, Request, ignore_reply
+from ..errors import DataError, RecipeError
 from ..languages import Language, named
 from ..languages.thinking import strip_thinking
+from ..options import strict
 from ..stage import Events, ignore_events
 from ..table.text import divide
 from .prompts import load_prompts, read_code, read_grade, read_output, read_program, read_question
-from .teacher import Chat, Grade, Question, Reply, Request, check_grade
+from .reply_store import Cached
+from .teacher import Chat, Grade, Question, Teacher, check_grade
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-__all__ = ["LanguageTeacher"]
 
 
 Result = TypeVar("Result")
@@ -182,3 +217,262 @@ def _is_output_question(row: Row) -> bool:
 def _is_complete(reply: Reply) -> bool:
     """Whether the reply has a text and is neither refused nor cut off."""
     return reply.finish not in (*REFUSED, "length") and bool(reply.text.strip())
+
+
+@dataclass(eq=False)
+class ApiChat:
+    """The model ``model`` at ``base_url`` (``https://HOST/v1``).
+
+    ``key``: name of the environment variable that holds the key, None for a server without keys. ``seconds``: deadline
+    of one request, including its reply. ``retries`` follow after ``first_wait`` seconds, twice that, four times …, at
+    most ``longest_wait``. ``extra``: further fields of every request's body. ``seeded``: send a seed, different for
+    different draws. ``limit_name``: the server's name for the token limit of a reply. ``send_temperature``: send the
+    temperature. A parameter of these three that the server refuses by name is not sent again, with an event of kind
+    ``note``.
+    """
+
+    base_url: str
+    model: str
+    key: str | None = "OPENAI_API_KEY"
+    concurrency: int = 8
+    seconds: float = 120.0
+    retries: int = 6
+    first_wait: float = 1.0
+    longest_wait: float = 120.0
+    seeded: bool = True
+    limit_name: LimitName = "max_tokens"
+    send_temperature: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    rates: Rates = field(default_factory=Rates, repr=False)
+    budget: Budget = field(default_factory=Budget, repr=False)
+
+    def __post_init__(self) -> None:
+        self.base_url = self.base_url.rstrip("/")
+        check_address(self.base_url)
+        if self.key is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", self.key):
+            # The value may be the key itself, so the error does not repeat it.
+            raise RecipeError(
+                "the recipe names the environment variable that holds the key, never the key",
+                where="teacher.key",
+                allowed="a name such as OPENAI_API_KEY, or null for a server without keys",
+            )
+        if self.concurrency < 1 or self.retries < 0 or self.seconds <= 0:
+            raise RecipeError(
+                "these values cannot be used",
+                where="teacher",
+                given=f"concurrency {self.concurrency}, retries {self.retries}, seconds {self.seconds}",
+                allowed="concurrency of 1 or more, retries of 0 or more, seconds above 0",
+            )
+        self._client_entry: tuple[int, Any] | None = None
+        self._counts = RequestCounts()
+        self._parameters = Parameters(self.limit_name, temperature=self.send_temperature, seed=self.seeded)
+
+    @property
+    def identity(self) -> str:
+        """Address and model, and the further fields of every request."""
+        extra = json.dumps(dict(self.extra), sort_keys=True) if self.extra else ""
+        return f"{self.base_url}#{self.model}{extra}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Counts of this object. ``requests``: replies received, with their tokens and ``cost``; ``retries``, and by
+        cause ``retried``; ``failed``: requests without a reply by cause; ``without_usage``: replies without the
+        server's token counts, which count with their upper bound."""
+        return self._counts.facts(self.budget.price)
+
+    def cost(self, reply: Reply) -> float:
+        """The price of a reply at the prices of the budget."""
+        return self.budget.price(Cost(reply.prompt_tokens, reply.completion_tokens))
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a budget, so that ``begin`` has to be called with the earlier spending."""
+        return self.budget.limited
+
+    def begin(self, spent: Cost) -> None:
+        """Count the spending before this process against the budget."""
+        self.budget.begin(spent)
+
+    def ask(
+        self, requests: Sequence[Request], events: Events = ignore_events, received: Received = ignore_reply
+    ) -> list[Reply | None]:
+        """See ``Chat.ask`` and the module. When ``events`` raises, requests in flight are completed and ``received`` is
+        called for their replies."""
+        if not requests:
+            return []
+        batch = RequestBatch(
+            self._endpoint(),
+            requests,
+            received,
+            policy=RetryPolicy(self.retries, self.first_wait, self.longest_wait),
+            rates=self.rates,
+            budget=self.budget,
+            counts=self._counts,
+        )
+        return batch.run(self.concurrency, events)
+
+    def _endpoint(self) -> Endpoint:
+        """The server for one call, with the current value of the key."""
+        openai, secret = load_package(self.base_url), read_key(self.key, self.base_url)
+        return Endpoint(
+            self.base_url,
+            self.model,
+            self._client(openai, secret),
+            self.key,
+            secret,
+            self.seconds,
+            self._parameters,
+            self.extra,
+        )
+
+    def _client(self, openai: Any, secret: str | None) -> Any:
+        """The client of the package, cached by address and key, as its creation takes a tenth of a second."""
+        digest = hash((self.base_url, secret))
+        if self._client_entry is None or self._client_entry[0] != digest:
+            self._client_entry = (digest, open_client(openai, self.base_url, secret, self.seconds))
+        return self._client_entry[1]
+
+
+@strict("teacher 'api'")
+def api(
+    *,
+    base_url: str,
+    model: str,
+    key: str | None = "OPENAI_API_KEY",
+    prompts: str | Path | None = None,
+    temperature: float = 0.7,
+    max_tokens: int = 512,
+    language: str = "python",
+    concurrency: int = 8,
+    seconds: float = 120.0,
+    retries: int = 6,
+    requests_per_minute: float | None = None,
+    tokens_per_minute: float | None = None,
+    budget_tokens: int | None = None,
+    budget_money: float | None = None,
+    prices: tuple[float, float] | None = None,
+    seeded: bool = True,
+    limit_name: LimitName = "max_tokens",
+    send_temperature: bool = True,
+    extra: dict[str, Any] | None = None,
+    cache: str | Path | None = None,
+    account: str = "",
+    events: Events = ignore_events,
+) -> Teacher:
+    """Any OpenAI-compatible endpoint, with rate limits and a budget"""
+    chat = ApiChat(
+        base_url,
+        model,
+        key,
+        concurrency,
+        seconds,
+        retries,
+        seeded=seeded,
+        limit_name=limit_name,
+        send_temperature=send_temperature,
+        extra=extra or {},
+        rates=Rates(requests_per_minute, tokens_per_minute),
+        budget=Budget(budget_tokens, budget_money, prices),
+    )
+    cached = Cached(chat, cache, account=account)
+    return LanguageTeacher(
+        cached, prompts, temperature=temperature, max_tokens=max_tokens, language=language, events=events
+    )
+
+
+Script = Sequence[str | None] | Mapping[str, str | None] | Callable[[Request], str | None]
+
+
+class ScriptedChat:
+    """Replies by ``script``; None in it is a final rejection. Every word counts as a token.
+
+    ``failures``: an exception in place of the reply to the n-th request, counted from 0 over all calls; raised once.
+    ``asked``: the requests with a reply or a rejection.
+    """
+
+    def __init__(self, script: Script, *, failures: Mapping[int, BaseException] | None = None, name: str = "") -> None:
+        self._script = script
+        self._failures = dict(failures or {})
+        self._name = name
+        self._next = 0
+        self.asked: list[Request] = []
+        self._counts = Counter[str]()
+
+    @property
+    def identity(self) -> str:
+        """The name, or a hash of a script of data."""
+        if self._name or callable(self._script):
+            return f"scripted:{self._name}"
+        entries = list(self._script.items()) if isinstance(self._script, Mapping) else list(self._script)
+        return f"scripted:{hashlib.sha256(repr(entries).encode()).hexdigest()[:16]}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """See ``Chat.facts``."""
+        counts = {name: self._counts[name] for name in ("requests", "cached", "prompt_tokens", "completion_tokens")}
+        failed = {"rejected": self._counts["rejected"]} if self._counts["rejected"] else {}
+        return {**counts, "cost": 0.0, "retries": 0, "failed": failed}
+
+    def cost(self, reply: Reply) -> float:
+        """0: scripted replies are free."""
+        return 0.0
+
+    def ask(
+        self, requests: Sequence[Request], events: Events = ignore_events, received: Received = ignore_reply
+    ) -> list[Reply | None]:
+        """The script's replies. ``DataError`` when a list is exhausted or no key of a mapping matches a request."""
+        replies: list[Reply | None] = []
+        for index, request in enumerate(requests):
+            failure = self._failures.pop(self._next, None)
+            if failure is not None:
+                raise failure
+            reply = self._reply(request)
+            self._next += 1
+            self.asked.append(request)
+            if reply is not None:
+                received(index, reply)
+            replies.append(reply)
+        return replies
+
+    def _reply(self, request: Request) -> Reply | None:
+        text = self._text(request)
+        if text is None:
+            self._counts["rejected"] += 1
+            return None
+        prompt_tokens = sum(len(message.split()) for _, message in request.messages)
+        self._counts.update(requests=1, prompt_tokens=prompt_tokens, completion_tokens=len(text.split()))
+        return Reply(text, "stop" if text.strip() else "empty", prompt_tokens, len(text.split()))
+
+    def _text(self, request: Request) -> str | None:
+        script = self._script
+        if callable(script):
+            return script(request)
+        last = request.messages[-1][1]
+        if isinstance(script, Mapping):
+            match = next((key for key in script if key in last), None)
+            if match is None:
+                raise DataError("the script has no reply to this request", where="scripted", given=repr(last[:80]))
+            return script[match]
+        if self._next >= len(script):
+            raise DataError(
+                "the script has no further reply",
+                where="scripted",
+                given=f"{len(script)} replies, and request number {len(script) + 1}",
+            )
+        return script[self._next]
+
+
+@strict("teacher 'scripted'")
+def scripted(
+    *,
+    replies: list[str | None] | dict[str, str | None],
+    prompts: str | Path | None = None,
+    temperature: float = 0.7,
+    max_tokens: int = 512,
+    language: str = "python",
+    events: Events = ignore_events,
+) -> Teacher:
+    """Replies written beforehand, for tests and documents"""
+    return LanguageTeacher(
+        ScriptedChat(replies), prompts, temperature=temperature, max_tokens=max_tokens, language=language, events=events
+    )

@@ -18,14 +18,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ..client.messages import Received, Reply, Request, ignore_reply
 from ..errors import DataError
 from ..options import strict
 from ..stage import Event, Events, ignore_events
 from .llm_teacher import LanguageTeacher
 from .reply_store import Cached
-from .teacher import Received, Reply, Request, Teacher, ignore_reply
-
-__all__ = ["LocalChat", "local"]
+from .teacher import Teacher
 
 FINISH = {"eos": "stop", "stop": "stop", "limit": "length", "context": "length"}
 

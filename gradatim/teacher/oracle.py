@@ -20,15 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, UserError
 from ..options import strict
-from ..programs.canonical_form import canonical
-from ..programs.grammar import COMPARISONS, DIGITS, LEVELS, OPERATORS, countings, levels_named, ranges
+from ..programs.grammar import COMPARISONS, DIGITS, LEVELS, OPERATORS, canonical, countings, levels_named, ranges
 from ..programs.interpret import commented, run_program
 from .teacher import Grade, Question, Teacher, check_grade
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Oracle", "mutations", "oracle", "variation"]
 
 TRIES = 40
 """Tries of a variation of the parent, and then as many of a program of the parent's level."""

@@ -31,16 +31,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..client.messages import Cost
-from ..client.replies import MAX_TOKENS
+from ..client.messages import MAX_TOKENS, Cost, Received, Reply, Request, ignore_reply
 from ..errors import StorageFailed
 from ..languages.toolchain import cache_folder
 from ..record import storage_errors
 from ..stage import Event, Events, ignore_events
-from .teacher import Chat, Received, Reply, Request, ignore_reply
-
-__all__ = ["Cached", "Store", "entry_of", "has_token_counts", "line_of", "paid_on", "request_key"]
-
+from .teacher import Chat
 
 VERSION = "1"
 _DIGEST = 64

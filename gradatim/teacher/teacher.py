@@ -19,19 +19,6 @@ from ..stage import Events, ignore_events
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = [
-    "GRADES",
-    "Chat",
-    "Grade",
-    "Question",
-    "Received",
-    "Reply",
-    "Request",
-    "Teacher",
-    "check_grade",
-    "ignore_reply",
-    "used_since",
-]
 
 GRADES = ("easy", "middle", "hard")
 """Results on a parent question, one of which is given with each request for a new question."""

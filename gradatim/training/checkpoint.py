@@ -24,8 +24,6 @@ from ..model.load import adapter_names, check_base, fingerprint
 from ..record import read_json, settle, write_atomically, write_folder, write_json
 from .optimizers import Optimizers
 
-__all__ = ["State", "load", "load_optimizers", "save", "save_auxiliary", "save_optimizers"]
-
 
 @dataclass(frozen=True)
 class State:

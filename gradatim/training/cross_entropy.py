@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from .batches import Batch
 
-__all__ = ["AnswerOnly", "NextToken", "answer_weights"]
-
 
 def answer_weights(batch: Batch, prompt_weight: float) -> torch.Tensor:
     """The weight of each token, 0 in second answers; fp32 on the device, shape (size, length)."""

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from .batches import Batch
     from .losses import Forward
 
-__all__ = ["Distillation"]
-
 
 class Distillation(Loss):
     """``train.kl.weight`` x divergence from the teacher + (1 - weight) x cross-entropy of the answers, nats per token.

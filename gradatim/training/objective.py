@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from .batches import Batch, Packed, Windows
 
-__all__ = ["OBJECTIVES", "Loss", "LossContext", "Term", "check_objective", "make_loss"]
-
 
 @dataclass(frozen=True)
 class Term:

@@ -25,8 +25,6 @@ from torch import nn
 from ..model.hardware import compute_type
 from ..model.settings import OptimizerSettings, ShapeSettings
 
-__all__ = ["Muon", "Optimizers", "make_lr_schedule", "make_optimizers", "orthogonalize"]
-
 
 class Muon(torch.optim.Muon):
     """``torch.optim.Muon`` with ``match_rms_adamw`` that updates all matrices of one shape as a batch."""

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from .batches import Batch
 
-__all__ = ["Preference", "SupervisedPreference"]
-
 
 class Preference(Loss):
     """The preference loss alone: -log sigmoid(beta x (chosen - rejected) - target).
@@ -31,8 +29,7 @@ class Preference(Loss):
     def __init__(self, context: LossContext) -> None:
         import torch
 
-        from .losses import compiled, make_losses
-        from .reference import stage_start
+        from .losses import compiled, make_losses, stage_start
 
         self.settings = context.train.contrast
         with_reference = self.settings.reference == "stage_start"

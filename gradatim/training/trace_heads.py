@@ -32,9 +32,6 @@ from ..programs import Values, values_of
 from .batches import IGNORE, Batch
 from .losses import token_losses
 
-__all__ = ["TraceHeads", "TraceLabels", "most_common_values", "trace_sums"]
-
-
 _COUNTED_SAMPLES = 20_000
 """Samples, from the table's beginning, whose values are counted: the classes do not depend on the stage."""
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from .batches import Batch
     from .trace_heads import TraceHeads, TraceLabels
 
-__all__ = ["TraceLoss"]
-
 
 class TraceLoss(Loss):
     """Cross-entropy of the tokens + ``train.trace.weight`` x (operand loss + result loss), all in nats.

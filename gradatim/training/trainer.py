@@ -31,13 +31,21 @@ from ..model.tokenizer import Encoded
 from ..record import Metrics, write_folder
 from ..stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
 from . import checkpoint
-from .batches import Batch, Packed, Position, Windows, fitting_rows, make_second_answers, paired_rows, row_tokens
+from .batches import (
+    Batch,
+    Packed,
+    Position,
+    Windows,
+    fitting_rows,
+    make_sampler,
+    make_second_answers,
+    paired_rows,
+    refuse_windows,
+    row_tokens,
+)
 from .losses import make_losses, tensors
 from .objective import OBJECTIVES, LossContext, check_objective, make_loss
 from .optimizers import make_lr_schedule, make_optimizers
-from .weighted_sampling import make_sampler, refuse_windows
-
-__all__ = ["StageTrainer", "weights_digest"]
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from gradatim.sandbox.command import sandbox_support
 from gradatim.sandbox.inside.serializer import MAX_DEPTH
-from gradatim.sandbox.preflight import sandbox_support
 from gradatim.sandbox.supervise import descendants
 
 ADD: dict[str, Any] = {

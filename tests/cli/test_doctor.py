@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gradatim.languages import LANGUAGES
-from gradatim.sandbox import preflight as walls
+from gradatim.sandbox import command as walls
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from gradatim.evaluation.generation import endpoint
 from gradatim.evaluation.samples import read_rows
 from gradatim.experiment.recipe import load
 from gradatim.files import open_input, read_input
-from gradatim.parsing import parse_json, parse_yaml
+from gradatim.options import parse_json, parse_yaml
 from gradatim.table import read_table
 
 SECRET = "hunter2"

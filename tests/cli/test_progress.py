@@ -7,8 +7,8 @@ import io
 from rich.console import Console
 from rich.progress import Progress
 
-from gradatim.cli import progress as module
-from gradatim.cli.progress import _Tasks, watching
+from gradatim.cli import output as module
+from gradatim.cli.output import _Tasks, watching
 from gradatim.stage import Event
 
 

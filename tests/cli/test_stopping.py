@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gradatim.cli.progress import heeding_signals, watching
+from gradatim.cli.output import heeding_signals, watching
 from gradatim.errors import Stopped
 from gradatim.stage import Event
 
@@ -56,7 +56,7 @@ def test_ctrl_c_saves_the_run_and_the_same_command_goes_on(tmp_path):
 
 def test_a_second_ctrl_c_ends_the_process_at_once():
     code = (
-        "import time\nfrom gradatim.cli.progress import heeding_signals\n"
+        "import time\nfrom gradatim.cli.output import heeding_signals\n"
         "with heeding_signals():\n print('ready', flush=True)\n time.sleep(60)\n time.sleep(60)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gradatim.sandbox.preflight import sandbox_support
+from gradatim.sandbox.command import sandbox_support
 
 GRADATIM = f"{sys.executable} -m gradatim"
 LIST = f"{GRADATIM} list schedules"
@@ -86,7 +86,7 @@ def test_what_is_said_at_ctrl_c_does_not_go_into_the_verdicts(tmp_path, closed):
 
 def test_files_that_are_opened_never_take_the_places_of_the_streams(tmp_path):
     lines = (
-        "from gradatim.cli.streams import open_streams",
+        "from gradatim.cli.output import open_streams",
         "open_streams()",
         "print(open('x', 'w').fileno(), file=open('y', 'w'))",
     )

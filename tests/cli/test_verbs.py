@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gradatim.api import arms_of
-from gradatim.cli.list import KINDS
+from gradatim.cli.environment import KINDS
 from gradatim.experiment.recipe import load
 from gradatim.experiment.study import _titles, plan_study
 

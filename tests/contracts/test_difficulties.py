@@ -17,7 +17,7 @@ import pytest
 from gradatim.difficulty import DIFFICULTIES
 from gradatim.difficulty.python_source import CHUNK
 from gradatim.errors import RecipeError
-from gradatim.experiment.assemble.difficulties import make_difficulty
+from gradatim.experiment.assemble.components import make_difficulty
 from gradatim.options import option_names
 from gradatim.programs import generate
 from gradatim.table import make_table

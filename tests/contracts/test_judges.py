@@ -15,11 +15,10 @@ from gradatim.distillation.judge import NeedsStudent
 from gradatim.errors import RecipeError
 from gradatim.model.load import LoadedModel
 from gradatim.model.tokenizer import character_tokenizer
-from gradatim.sandbox.preflight import sandbox_support
+from gradatim.sandbox.command import sandbox_support
 from gradatim.table import make_table
 from gradatim.teacher import Request
-from gradatim.teacher.llm_teacher import LanguageTeacher
-from gradatim.teacher.replay import ScriptedChat
+from gradatim.teacher.llm_teacher import LanguageTeacher, ScriptedChat
 
 GARBLED = "I would rather not give points."
 POINTS = """\

@@ -9,7 +9,7 @@ from language_examples import EXAMPLES, Examples
 
 from gradatim.errors import ToolchainMissing
 from gradatim.languages import LANGUAGES, Language, named
-from gradatim.languages.static import static_view
+from gradatim.languages.python import static_view
 from gradatim.sandbox.command import Sandbox
 from gradatim.sandbox.limits import Limits
 from gradatim.sandbox.verdict import Verdict

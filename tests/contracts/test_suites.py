@@ -15,7 +15,7 @@ from gradatim.model.load import LoadedModel
 from gradatim.model.tokenizer import character_tokenizer, texts_of
 from gradatim.options import option_names
 from gradatim.results import decode_suite, encode
-from gradatim.sandbox.preflight import sandbox_support
+from gradatim.sandbox.command import sandbox_support
 
 WITH_PROBLEMS = [name for name in SUITES.names() if "problems" in option_names(SUITES.get(name))]
 """Suites that bring their questions from a file of problems; the others ask about the samples they are handed."""

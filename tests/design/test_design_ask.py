@@ -14,9 +14,8 @@ from gradatim.errors import RecipeError, UserError
 from gradatim.programs import generate
 from gradatim.schedule import make_bands
 from gradatim.stage import BandProgress, Counts, Fitted, StageResult, StageSpec, SuiteResult
-from gradatim.teacher.llm_teacher import LanguageTeacher
+from gradatim.teacher.llm_teacher import LanguageTeacher, ScriptedChat
 from gradatim.teacher.oracle import Oracle
-from gradatim.teacher.replay import ScriptedChat
 from gradatim.teacher.reply_store import Cached
 
 TERMS = Terms(("easy", "hard"), 1, 1000, 4, {"shuffled": {}}, ("next_token",))

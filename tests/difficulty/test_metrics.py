@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from gradatim.difficulty import DIFFICULTIES
 from gradatim.difficulty.complexity import lexemes
-from gradatim.difficulty.composite import standardised
 from gradatim.difficulty.python_source import parse, scored_text
+from gradatim.difficulty.score import standardised
 from gradatim.errors import RecipeError, UnknownPart
 from gradatim.programs import generate
 from gradatim.table import make_table

@@ -13,14 +13,13 @@ import pytest
 
 import gradatim
 from gradatim.difficulty import DIFFICULTIES, score
-from gradatim.difficulty.cache import RECORD_BYTES, ScoreCache, digest_of, key_of
-from gradatim.difficulty.model_based import ModelDifficulty, ScoringRequest
-from gradatim.difficulty.teacher_rating import TeacherRating, read_rating
+from gradatim.difficulty.model_based import ModelDifficulty, ScoringRequest, TeacherRating, read_rating
+from gradatim.difficulty.score import RECORD_BYTES, ScoreCache, digest_of, key_of
 from gradatim.errors import DataError, RecipeError, UnknownPart
-from gradatim.experiment.assemble.difficulties import NamedScorer, TeacherChat, make_difficulty
+from gradatim.experiment.assemble.components import NamedScorer, TeacherChat, make_difficulty
 from gradatim.table import make_table
 from gradatim.teacher import Request
-from gradatim.teacher.replay import ScriptedChat
+from gradatim.teacher.llm_teacher import ScriptedChat
 
 
 @pytest.fixture(autouse=True)

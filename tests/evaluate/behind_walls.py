@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gradatim.sandbox.preflight import sandbox_support
+from gradatim.sandbox.command import sandbox_support
 
 DATA = os.environ.get("GRADATIM_DATA", "")
 

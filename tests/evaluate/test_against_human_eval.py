@@ -10,8 +10,8 @@ import pytest
 from behind_walls import walls
 from mutants import mixed, wrong
 
+from gradatim.evaluation.output import reference
 from gradatim.evaluation.problems import Problem, read_problems
-from gradatim.evaluation.program import reference
 from gradatim.evaluation.samples import Sample
 from gradatim.evaluation.verdicts import judge
 

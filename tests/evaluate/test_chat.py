@@ -13,7 +13,7 @@ from small_models import base
 from gradatim.difficulty.model_based import ScoringRequest
 from gradatim.errors import DataError, RecipeError
 from gradatim.evaluation import SUITES
-from gradatim.experiment.assemble.difficulties import make_difficulty
+from gradatim.experiment.assemble.components import make_difficulty
 from gradatim.inference.loglikelihood import read_model
 from gradatim.model.load import LoadedModel, load_student
 from gradatim.model.prompt_format import chat_formatter

@@ -24,10 +24,10 @@ from gradatim.errors import DataError, RecipeError, Stopped, StorageFailed, User
 from gradatim.evaluation import SUITES, summary
 from gradatim.evaluation import verdicts as judging
 from gradatim.evaluation.generation import Question, Writing, endpoint, write
-from gradatim.evaluation.intervals import Tally
+from gradatim.evaluation.output import LARGEST, Candidate, candidate_of, reference
 from gradatim.evaluation.problems import problem_of
-from gradatim.evaluation.program import LARGEST, Candidate, candidate_of, reference
 from gradatim.evaluation.samples import Sample, read_samples
+from gradatim.evaluation.statistics import Tally
 from gradatim.evaluation.verdicts import Verdicts, judge, judge_once, tallies
 from gradatim.languages import LANGUAGES
 from gradatim.model.load import LoadedModel

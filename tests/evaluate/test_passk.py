@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gradatim.errors import UserError
 from gradatim.evaluation import wilson
-from gradatim.evaluation.intervals import Estimate, Tally, estimate, pass_at_k
+from gradatim.evaluation.statistics import Estimate, Tally, estimate, pass_at_k
 
 
 def tallies(*pairs: tuple[int, int]) -> dict[str, Tally]:

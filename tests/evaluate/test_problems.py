@@ -10,9 +10,9 @@ import pytest
 from behind_walls import ADD, DATA, TWICE, lines, needs_data
 
 from gradatim.errors import DataError
-from gradatim.evaluation.intervals import Tally
 from gradatim.evaluation.problems import problem_of, read_problems
 from gradatim.evaluation.samples import read_samples
+from gradatim.evaluation.statistics import Tally
 from gradatim.evaluation.verdicts import judge, key_of, tallies
 
 PLUS = {name: ADD[name] for name in ("prompt", "entry_point", "canonical_solution")} | {

@@ -247,7 +247,7 @@ def test_the_command_ends_with_one_line_and_goes_on_with_what_is_missing(server,
 
 
 def test_an_option_of_an_option_is_set_by_its_path():
-    from gradatim.cli.evaluate import _options
+    from gradatim.cli.models import _options
 
     assert _options(["server.seeded=false", "server.extra={a: 1}", "chat=true"]) == {
         "server": {"seeded": False, "extra": {"a": 1}},

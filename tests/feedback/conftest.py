@@ -9,7 +9,7 @@ from small_students import one_thread, train, untrained
 
 from gradatim.model.load import LoadedModel
 from gradatim.model.tokenizer import character_tokenizer, texts_of
-from gradatim.sandbox.preflight import sandbox_support
+from gradatim.sandbox.command import sandbox_support
 from gradatim.table import make_table
 
 __all__ = ["one_thread"]

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradatim.distillation import View
-from gradatim.distillation.grades import Thresholds, check_weights, combine, grades, mean_of, verdict_of
-from gradatim.distillation.judge import unjudged
+from gradatim.distillation.judge import Thresholds, check_weights, combine, grades, mean_of, unjudged, verdict_of
 from gradatim.errors import RecipeError
 
 PASSED, FAILED, NONE = View(1.0, "passed"), View(0.0, "failed"), unjudged("cannot say")

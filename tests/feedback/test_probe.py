@@ -12,7 +12,7 @@ from graders import CONTEXT, Grading
 
 from gradatim.distillation import FEEDBACK, JUDGES
 from gradatim.distillation.attempts import probe
-from gradatim.distillation.grades import Thresholds
+from gradatim.distillation.judge import Thresholds
 from gradatim.errors import DataError, RecipeError
 from gradatim.evaluation import SUITES
 from gradatim.table import make_table

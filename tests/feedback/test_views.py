@@ -6,13 +6,12 @@ import pytest
 from graders import Grading
 
 from gradatim.distillation import JUDGES, View
-from gradatim.distillation.answer_kind import asks_for_output, begins_program, form_of, program_text
-from gradatim.distillation.static_judge import score_of
-from gradatim.distillation.verify import by_output, by_tests, first_decision, proof
+from gradatim.distillation.judge import asks_for_output, begins_program, form_of, program_text
+from gradatim.distillation.judges import by_output, by_tests, first_decision, proof, score_of
 from gradatim.errors import RecipeError
 from gradatim.languages import LANGUAGES
 from gradatim.languages.language import Extracted, Fault
-from gradatim.languages.static import StaticView
+from gradatim.languages.python import StaticView
 from gradatim.table import make_table
 
 ADD = 'def add(a, b):\n    """The sum."""\n'

@@ -11,17 +11,18 @@ from contextlib import contextmanager
 import pytest
 
 from gradatim.difficulty.complexity import _PLAIN_OPERATORS as _PLAIN
-from gradatim.difficulty.teacher_rating import read_rating
-from gradatim.distillation import answer_kind as form
+from gradatim.difficulty.model_based import read_rating
+from gradatim.distillation import judge as form
 from gradatim.evaluation import cruxeval as crux
-from gradatim.evaluation import program as candidate
+from gradatim.evaluation import output as candidate
 from gradatim.evaluation.output import numbers_in
-from gradatim.languages import LANGUAGES, gcc, gcc_harness, go, java, javascript, typescript
+from gradatim.languages import LANGUAGES, gcc, go, java, javascript, typescript
+from gradatim.languages import gcc as gcc_harness
 from gradatim.languages import language as check
 from gradatim.languages.gcc import declaration
 from gradatim.languages.language import LONGEST_REPLY
 from gradatim.languages.thinking import fenced_blocks, strip_thinking
-from gradatim.programs.canonical_form import canonical
+from gradatim.programs.grammar import canonical
 from gradatim.table.instruction import messages_of
 from gradatim.table.text import divide
 from gradatim.teacher import prompts as reading

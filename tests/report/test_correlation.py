@@ -17,9 +17,9 @@ from gradatim.reporting.correlation import (
     decimal,
     html_fragment,
     markdown,
+    read_passes,
     write_correlations,
 )
-from gradatim.reporting.results_by_sample import read_passes
 
 NAN = math.nan
 

@@ -11,12 +11,19 @@ from make_study import make_run
 from rich.console import Console
 from test_page import HOSTILE, read
 
+from gradatim.evaluation.statistics import t_interval, wilson_interval
 from gradatim.reporting import collect, headline, markdown_table, summarise, terminal_table
-from gradatim.reporting.cycle_figures import accuracy_by_cycle, feedback_by_cycle, rejected_by_cycle
-from gradatim.reporting.cycles import cycle_rows, example_questions, level_rows, teacher_use
+from gradatim.reporting.cycles import (
+    accuracy_by_cycle,
+    cycle_rows,
+    example_questions,
+    feedback_by_cycle,
+    level_rows,
+    rejected_by_cycle,
+    teacher_use,
+)
 from gradatim.reporting.figures import schedule_shares, shares_of
 from gradatim.reporting.html import render
-from gradatim.reporting.statistics import t_interval, wilson
 from gradatim.stage import StageSpec
 
 
@@ -53,7 +60,7 @@ def test_each_cycle_has_the_score_of_its_last_stage_with_wilsons_interval_for_on
     study = collect(make_cycles(tmp_path / "mine", stages=3))
     rows = cycle_rows(study, summarise(study))
     assert [(row.cycle, row.mean) for row in rows] == [(0, 0.2), (1, 0.35), (2, 0.5)]
-    assert rows[1].interval == wilson(35, 100)
+    assert rows[1].interval == wilson_interval(35, 100)
 
 
 def test_several_seeds_have_students_interval_over_seeds_and_means_of_counts(tmp_path):

@@ -7,30 +7,30 @@ import random
 
 import pytest
 
-from gradatim.reporting.statistics import compare, holm, paired_difference, t_interval, wilson
+from gradatim.evaluation.statistics import compare, holm, paired_difference, t_interval, wilson_interval
 
 PAIRED = {"arm": {1: 0.71, 2: 0.73, 3: 0.72, 9: 0.99}, "base": {1: 0.70, 2: 0.71, 3: 0.69, 8: 0.10}}
 
 
 def test_wilson_agrees_with_the_interval_worked_out_by_hand():
-    interval = wilson(8, 10)
+    interval = wilson_interval(8, 10)
     assert interval.low == pytest.approx(0.490163, abs=1e-6)
     assert interval.high == pytest.approx(0.943317, abs=1e-6)
 
 
 def test_wilson_of_no_success_starts_at_zero_and_ends_at_z_squared_over_n_plus_z_squared():
-    interval = wilson(0, 10)
+    interval = wilson_interval(0, 10)
     assert interval.low == 0
     assert interval.high == pytest.approx(3.841459 / 13.841459, abs=1e-6)
 
 
 def test_wilson_without_items_is_undefined():
-    assert wilson(0, 0) is None
+    assert wilson_interval(0, 0) is None
 
 
 def test_wilson_refuses_more_passed_than_asked():
     with pytest.raises(ValueError, match="11 of 10"):
-        wilson(11, 10)
+        wilson_interval(11, 10)
 
 
 def test_paired_difference_agrees_with_the_t_test_worked_out_by_hand():
@@ -122,7 +122,7 @@ def test_without_a_true_difference_few_studies_of_four_arms_find_one():
 
 def test_wilson_holds_the_true_share_about_nineteen_times_of_twenty():
     chance, runs = random.Random(3), 1500
-    hits = sum(0.9 in wilson(sum(chance.random() < 0.9 for _ in range(60)), 60) for _ in range(runs))
+    hits = sum(0.9 in wilson_interval(sum(chance.random() < 0.9 for _ in range(60)), 60) for _ in range(runs))
     assert hits / runs == pytest.approx(0.95, abs=0.025)
 
 

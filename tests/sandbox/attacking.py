@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from gradatim.sandbox.bwrap import spare_user
 from gradatim.sandbox.limits import MIB, Limits
-from gradatim.sandbox.privileges import spare_user
 from gradatim.sandbox.supervise import descendants
 from gradatim.sandbox.verdict import Execution
 

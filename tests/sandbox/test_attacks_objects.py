@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from gradatim.sandbox.checker import PythonChecker, PythonJob
+from gradatim.sandbox.checker import PythonChecker
+from gradatim.sandbox.command import PythonJob, sandbox_support
 from gradatim.sandbox.limits import Limits
-from gradatim.sandbox.preflight import sandbox_support
 from gradatim.sandbox.verdict import Verdict
 
 YES = ["contains", "lt", "le", "gt", "ge", "eq", "ne", "instancecheck", "subclasscheck"]

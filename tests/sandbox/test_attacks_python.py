@@ -16,10 +16,10 @@ import pytest
 from attacking import Host, look, wait_until
 
 from gradatim.sandbox import seccomp
-from gradatim.sandbox.checker import PythonChecker, PythonJob
+from gradatim.sandbox.checker import PythonChecker
+from gradatim.sandbox.command import PythonJob, sandbox_support
 from gradatim.sandbox.inside.tester import MAX_RESIDENT
 from gradatim.sandbox.limits import MIB, Limits
-from gradatim.sandbox.preflight import sandbox_support
 from gradatim.sandbox.supervise import usage
 from gradatim.sandbox.verdict import Verdict
 

@@ -13,8 +13,7 @@ import pytest
 from attacking import SMALL
 
 from gradatim.errors import WorkFailed
-from gradatim.sandbox.cgroup import Cgroup, find_cgroup, group, parent_of
-from gradatim.sandbox.limits import MIB, Limits
+from gradatim.sandbox.limits import MIB, Cgroup, Limits, find_cgroup, group, parent_of
 from gradatim.sandbox.runners import run_isolated
 from gradatim.sandbox.verdict import Invocation
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from gradatim.errors import UserError
-from gradatim.sandbox.checker import PythonChecker, PythonJob
+from gradatim.sandbox.checker import PythonChecker
+from gradatim.sandbox.command import PythonJob, sandbox_support
 from gradatim.sandbox.limits import MIB, Limits
-from gradatim.sandbox.preflight import sandbox_support
 from gradatim.sandbox.verdict import Verdict
 from gradatim.stage import Event
 

@@ -18,11 +18,11 @@ from attacking import wait_until
 
 import gradatim
 from gradatim.errors import SandboxMissing, WorkFailed
-from gradatim.sandbox import preflight, seccomp
-from gradatim.sandbox.bwrap import isolate
+from gradatim.sandbox import command as preflight
+from gradatim.sandbox import seccomp
+from gradatim.sandbox.bwrap import drop_privileges, isolate, reachable, spare_user
 from gradatim.sandbox.command import Sandbox
 from gradatim.sandbox.limits import Limits
-from gradatim.sandbox.privileges import drop_privileges, reachable, spare_user
 from gradatim.sandbox.supervise import descendants, usage
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from gradatim.sandbox.checker import PythonChecker, PythonJob
+from gradatim.sandbox.checker import PythonChecker
+from gradatim.sandbox.command import PythonJob, sandbox_support
 from gradatim.sandbox.limits import Limits
-from gradatim.sandbox.preflight import sandbox_support
 from gradatim.sandbox.verdict import Verdict
 
 Case = tuple[str, ...] | tuple[str, str, str | None] | tuple[str, str, str | None, str]

@@ -15,8 +15,7 @@ from gradatim.experiment.recipe import load
 from gradatim.experiment.run import run
 from gradatim.model.tokenizer import Encoded
 from gradatim.stage import Event, Mixture, Stage, StageResult, StageSpec
-from gradatim.training.batches import Packed
-from gradatim.training.weighted_sampling import make_sampler
+from gradatim.training.batches import Packed, make_sampler
 
 
 def weights(history: list[StageResult]) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gradatim.errors import DataError, RecipeError
 from gradatim.stage import Mixture, Stage, StageSpec
-from gradatim.training.weighted_sampling import WeightedSampler, make_sampler, refuse_windows
+from gradatim.training.batches import WeightedSampler, make_sampler, refuse_windows
 
 Shares = tuple[float, ...]
 

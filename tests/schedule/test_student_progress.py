@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gradatim.errors import RunFolderError, Stopped
-from gradatim.inference.probe import load_probe, measure, read_answers, save_probe
+from gradatim.inference.loglikelihood import load_probe, measure, read_answers, save_probe
 from gradatim.model.architecture import create
 from gradatim.model.load import LoadedModel
 from gradatim.model.tokenizer import Encoded, character_tokenizer, encode_table, texts_of

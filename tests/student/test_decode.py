@@ -18,7 +18,7 @@ from transformers import (
 
 from gradatim.errors import DataError
 from gradatim.inference.decode import complete, predict_next, uniforms
-from gradatim.model.kv_cache import supports_masking
+from gradatim.model.architecture import supports_masking
 from gradatim.model.load import load_student
 from gradatim.model.tokenizer import bpe_tokenizer, character_tokenizer
 from gradatim.stage import Event

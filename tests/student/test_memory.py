@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 from transformers.cache_utils import DynamicLayer
 
-from gradatim.model.architecture import create
-from gradatim.model.kv_cache import (
+from gradatim.model.architecture import (
     PreallocatedLayer,
     compact_order,
+    create,
     kv_cache_for,
     sliding_window_of,
     supports_masking,

@@ -25,8 +25,7 @@ from gradatim.record import Metrics
 from gradatim.stage import Event, Fitted, Stage, StageSpec, ignore_events
 from gradatim.table import make_table
 from gradatim.training.batches import IGNORE, Packed, SecondAnswers, fitting_rows, paired_rows
-from gradatim.training.losses import make_losses, tensors
-from gradatim.training.reference import REFERENCE
+from gradatim.training.losses import REFERENCE, make_losses, tensors
 from gradatim.training.trainer import StageTrainer
 
 TRAIN = TrainSettings(

@@ -12,7 +12,7 @@ import torch
 from small_models import base, tokenizer
 
 from gradatim.errors import DataError, RecipeError
-from gradatim.experiment.assemble.difficulties import make_difficulty
+from gradatim.experiment.assemble.components import make_difficulty
 from gradatim.model.hardware import quiet
 from gradatim.model.hub import base_of_adapter, check_chat, check_model, has_template, resolve_model, weight_paths
 from gradatim.model.load import load_student

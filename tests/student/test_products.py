@@ -9,7 +9,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
-from gradatim.inference.onednn_linear import onednn_products
+from gradatim.model.hardware import onednn_products
 
 HERE = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkldnn.is_available()
 needs_avx512 = pytest.mark.skipif(not HERE, reason="only processors with AVX-512 gain by it")

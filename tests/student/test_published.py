@@ -23,8 +23,7 @@ from torch.nn import functional
 from gradatim.errors import RecipeError
 from gradatim.experiment.recipe import load, names
 from gradatim.model.architecture import PublishedGPT, create, freeze, trainable_parameters
-from gradatim.model.load import load_student
-from gradatim.model.opening import open_weights
+from gradatim.model.load import load_student, open_weights
 from gradatim.model.settings import OptimizerSettings
 from gradatim.training.optimizers import make_optimizers
 

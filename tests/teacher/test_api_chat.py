@@ -16,7 +16,7 @@ from gradatim.client.endpoint import Endpoint
 from gradatim.client.messages import Budget, Cost, Rates
 from gradatim.errors import BudgetReached, RecipeError, Stopped, StorageFailed, TeacherFailed, UserError
 from gradatim.teacher import TEACHERS, Request
-from gradatim.teacher.api import ApiChat
+from gradatim.teacher.llm_teacher import ApiChat
 
 SECRET = "sk-very-secret-0123456789"
 

@@ -18,7 +18,7 @@ from serving import echo, fails, says, waits
 from gradatim.client.messages import Budget, Cost
 from gradatim.errors import BudgetReached, StorageFailed, TeacherFailed, UserError
 from gradatim.teacher import TEACHERS, Request
-from gradatim.teacher.replay import ScriptedChat
+from gradatim.teacher.llm_teacher import ScriptedChat
 from gradatim.teacher.reply_store import Cached, Store, line_of, paid_on, request_key
 
 SECRET = "sk-very-secret-0123456789"
@@ -136,7 +136,7 @@ PROGRAM = """
 import json, sys, urllib.request
 from gradatim.teacher import Request
 from gradatim.teacher.reply_store import Cached
-from gradatim.teacher.replay import ScriptedChat
+from gradatim.teacher.llm_teacher import ScriptedChat
 
 kind, url, folder, *names = sys.argv[1:]
 
@@ -146,7 +146,7 @@ def answer(request):  # a client that starts quicker than openai's
         return json.load(reply)["choices"][0]["message"]["content"]
 
 if kind == "api":
-    from gradatim.teacher.api import ApiChat
+    from gradatim.teacher.llm_teacher import ApiChat
     chat = ApiChat(url, "m", key=None, concurrency=1, retries=0)
 else:
     chat = ScriptedChat(answer)

@@ -9,7 +9,7 @@ import pytest
 from gradatim.errors import DataError, RecipeError, UnknownPart, UserError
 from gradatim.languages import LANGUAGES
 from gradatim.table import make_table
-from gradatim.teacher.llm_teacher import LanguageTeacher
+from gradatim.teacher.llm_teacher import LanguageTeacher, ScriptedChat, scripted
 from gradatim.teacher.prompts import (
     PACKAGED,
     PLACEHOLDERS,
@@ -20,7 +20,6 @@ from gradatim.teacher.prompts import (
     read_output,
     read_question,
 )
-from gradatim.teacher.replay import ScriptedChat, scripted
 
 pytest.importorskip("tree_sitter", reason="programs are parsed with the extra 'languages'")
 PYTHON = LANGUAGES.get("python")

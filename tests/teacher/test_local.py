@@ -9,8 +9,8 @@ from students import save_tiny_model
 
 from gradatim.errors import DataError
 from gradatim.teacher import Request
+from gradatim.teacher.llm_teacher import ScriptedChat
 from gradatim.teacher.local import LocalChat
-from gradatim.teacher.replay import ScriptedChat
 from gradatim.teacher.reply_store import Cached
 
 TEXTS = ["what is the sum of one and two? [user] [assistant] abcdefghijklmnopqrstuvwxyz\n\n" * 9]

@@ -1,8 +1,8 @@
 """Construction of a run's components from the names and options of a recipe.
 
 The only place that turns recipe names into objects; all other modules take plain keyword arguments. ``components``
-builds those of every run, ``teaching`` those of runs with several cycles (teacher, rejected answers, judges),
-``designing`` the LLM-designed schedule, and ``difficulties`` a difficulty with the scorer or chat that it needs.
+builds those of every run and a difficulty with its scorer or chat, ``teaching`` those of runs with several cycles
+(teacher, rejected answers, judges) and of the LLM-designed schedule.
 ``check`` builds all cheap components and reports all errors at once, before any costly work.
 """
 
@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...lazy import lazy_names
+from ...registry import lazy_names
 
 if TYPE_CHECKING:
-    from .components import Components, assemble, check, corpus_maker, drawn, schedules_of, stage_seed
-    from .designing import only_designs
-    from .difficulties import make_difficulty
+    from .components import Components, assemble, check, corpus_maker, drawn, make_difficulty, schedules_of
+    from .teaching import only_designs
 
 __all__ = [
     "Components",
@@ -26,14 +25,12 @@ __all__ = [
     "make_difficulty",
     "only_designs",
     "schedules_of",
-    "stage_seed",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
-        "components": ("Components", "assemble", "check", "corpus_maker", "drawn", "schedules_of", "stage_seed"),
-        "designing": ("only_designs",),
-        "difficulties": ("make_difficulty",),  # apart from the rest, since a scoring of a table needs nothing else
+        "components": ("Components", "assemble", "check", "corpus_maker", "drawn", "make_difficulty", "schedules_of"),
+        "teaching": ("only_designs",),
     },
 )

@@ -16,11 +16,9 @@ from itertools import islice
 from typing import Any
 
 from . import exceptions, extended_types
-from .operations import FUNCTIONS, READ_OPERATIONS
+from .objects import FUNCTIONS, READ_OPERATIONS
 from .rpc import EXCEPTION, Broken, Peer, Raised
 from .serializer import Handle
-
-__all__ = ["MODULE", "CandidateServer"]
 
 MODULE = "candidate"
 EXTENDED: tuple[Any, ...] = (dict, list, tuple, set, frozenset, str, bytes, bytearray, int, float, complex)

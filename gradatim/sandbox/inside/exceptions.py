@@ -12,8 +12,6 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-__all__ = ["Description", "class_of", "describe", "kinds_of", "make"]
-
 MAX_KINDS = 50
 MAX_CAUSES = 3
 MAX_TEXT = 1000

@@ -12,9 +12,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["WRITERS", "get_array", "get_value", "is_array", "is_numpy", "is_plain_array", "make_view", "make_zone"]
-__all__ += ["is_enumeration", "is_member", "named_type", "put_array", "set_state", "state_of"]
-
 Arguments = Callable[[Any], tuple[Any, ...]]
 
 _ADDRESSES = ("IPv4Address", "IPv6Address", "IPv4Network", "IPv6Network", "IPv4Interface", "IPv6Interface")

@@ -27,12 +27,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from . import candidate, isolation
-from .bounds import socket_bytes
 from .reader import decode
 from .rpc import REQUEST, message
+from .serializer import socket_bytes
 from .writer import encode
-
-__all__ = ["REPORT", "main", "receive_control", "receive_settings"]
 
 REPORT = struct.Struct("<cidd")
 """Ending (``e`` exited, ``s`` signalled, ``t`` CPU time, ``w`` wall clock, ``m`` memory, ``k`` stopped, ``x`` not

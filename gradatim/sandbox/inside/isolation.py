@@ -22,9 +22,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from .bounds import SIGNALS
-
-__all__ = ["Step", "fork_isolated", "isolation_steps", "limit_all", "prepare"]
+from .serializer import SIGNALS
 
 NEWNS, NEWPID = 0x00020000, 0x20000000
 NOSUID, NODEV, NOEXEC, READ_ONLY, REC, PRIVATE = 2, 4, 8, 1, 1 << 14, 1 << 18

@@ -6,20 +6,81 @@ test (``tested``): their operators are evaluated by the program like their metho
 answers: operators and methods that would receive the expected value end the check.
 
 Two objects of the program are compared here by their states.
+
+Named functions that one side may apply to an object of the other.
 """
 
 from __future__ import annotations
 
 import dis
+import operator
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NoReturn, Protocol
 
-from .operations import COMPARISONS, OPERATORS, UNARY
 from .reader import refill
 from .serializer import Handle
 
-__all__ = ["ARGUMENT_DEPENDENT", "Items", "Object", "await_result", "mark_tested", "number_of", "stream_items"]
+COMPARISONS = ("lt", "le", "gt", "ge")
+OPERATORS = (
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "matmul",
+    "and_",
+    "or_",
+    "xor",
+    "lshift",
+    "rshift",
+)
+UNARY = ("neg", "pos", "invert")
+
+
+def _leave(manager: Any, error: BaseException | None) -> bool:
+    kind = None if error is None else type(error)
+    return bool(type(manager).__exit__(manager, kind, error, None))
+
+
+READ_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "len": len,
+    "iter": iter,
+    "next": next,
+    "str": str,
+    "repr": repr,
+    "format": format,
+    "bool": bool,
+    "hash": hash,
+    "getitem": operator.getitem,
+    "setitem": operator.setitem,
+    "contains": operator.contains,
+    "eq": operator.eq,
+    "ne": operator.ne,
+    **{name: getattr(operator, name) for name in COMPARISONS},
+}
+"""Functions that the program may apply to an object of the tests."""
+
+FUNCTIONS: dict[str, Callable[..., Any]] = READ_OPERATIONS | {
+    "delitem": operator.delitem,
+    "abs": abs,
+    "round": round,
+    "int": int,
+    "float": float,
+    "complex": complex,
+    "index": operator.index,
+    "divmod": divmod,
+    "isinstance": isinstance,
+    "issubclass": issubclass,
+    "enter": lambda manager: type(manager).__enter__(manager),
+    "leave": _leave,
+    **{name: getattr(operator, name) for name in (*OPERATORS, *UNARY)},
+    **{f"i{name.rstrip('_')}": getattr(operator, f"i{name.rstrip('_')}") for name in OPERATORS},
+}
+"""Functions that the tests may apply to an object of the program."""
+
 
 READABLE = frozenset(
     ("__name__", "__qualname__", "__doc__", "__annotations__", "__defaults__", "__dict__", "__module__")

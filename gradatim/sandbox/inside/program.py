@@ -7,12 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from . import exceptions
-from .objects import Items, Object, await_result, mark_tested, stream_items
-from .operations import READ_OPERATIONS
+from .objects import READ_OPERATIONS, Items, Object, await_result, mark_tested, stream_items
 from .rpc import EXCEPTION, AnswerRefused, Broken, Gone, Peer, Raised, Unsent
 from .serializer import Handle, Unsendable
-
-__all__ = ["TESTS", "CheckEnded", "RemoteProgram"]
 
 TESTS = "tests"
 """Module name of the classes of the prompt and of the tests."""

@@ -15,24 +15,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import exceptions, extended_types
-from .serializer import (
-    COMPLEX,
-    F64,
-    I64,
-    MAX_DEPTH,
-    U32,
-    Handle,
-    Links,
-    Malformed,
-    deep_recursion,
-    type_of,
-)
+from .serializer import COMPLEX, F64, I64, MAX_DEPTH, U32, Handle, Links, Malformed, deep_recursion, type_of
 from .writer import WRITERS, plain_type
 
 if TYPE_CHECKING:
     from datetime import datetime, time
-
-__all__ = ["decode", "decode_contents", "description_of", "refill"]
 
 
 def refuse_handle(handle: Handle) -> Any:

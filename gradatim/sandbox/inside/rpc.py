@@ -24,8 +24,6 @@ from .reader import decode, decode_contents, description_of
 from .serializer import MAX_BYTES, Handle, Malformed, Unsendable
 from .writer import encode, encode_contents, is_plain
 
-__all__ = ["EXCEPTION", "REQUEST", "AnswerRefused", "Broken", "Gone", "Peer", "Raised", "Unsent", "message"]
-
 _HEAD = struct.Struct("<cII")
 """Message header: kind, length of the body, length of the changed contents."""
 

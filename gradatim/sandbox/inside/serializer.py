@@ -12,21 +12,24 @@ survive and the changed contents of arguments can be sent back (``encode_content
 Instances of classes that both sides have under one name (``Links``) cross as their state and are containers too. A
 value of any other type is passed to ``export``, which may lend it as a ``Handle``. Values nested deeper than the
 default recursion limit are written and read with a higher limit.
+
+Bounds on kernel memory that no resource limit of a process counts.
+
+The module uses no Linux function, so that it can be imported on every system.
 """
 
 from __future__ import annotations
 
+import _socket
 import builtins
 import contextlib
+import functools
 import struct
 import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 from . import extended_types
-
-__all__ = ["COMPLEX", "F64", "I64", "MAX_BYTES", "MAX_DEPTH", "U32", "Handle", "Links", "Malformed", "Unsendable"]
-__all__ += ["deep_recursion", "type_name", "type_of"]
 
 MAX_BYTES = 32 << 20
 """Maximum length of a message."""
@@ -106,3 +109,17 @@ def type_name(kind: type) -> str:
 def type_of(name: str) -> Any:
     """Type of that name. Raises ``LookupError``."""
     return _TYPES[name] if "." not in name else extended_types.named_type(name, load=True)
+
+
+SIGNALS = 1024
+"""Maximum of queued signals and timers in a sandbox; each takes kernel memory that is counted per user only."""
+
+
+@functools.cache
+def socket_bytes() -> int:
+    """Bytes that one socket can hold: its buffer, which a sandboxed program cannot enlarge, and one more message."""
+    one, peer = _socket.socketpair()
+    size: int = one.getsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF)
+    one.close()
+    peer.close()
+    return 2 * size

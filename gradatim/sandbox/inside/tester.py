@@ -9,11 +9,16 @@ with a value ends the check, and no ``except`` of the tests can undo that.
 Tests come from a dataset, so they are sandboxed and limited too, but they are trusted not to disturb each other: one
 process runs the tests of many jobs, each in its own namespace. ``passed`` is returned only after the last line of the
 tests has run.
+
+The tests of one problem, compiled once, and the names that they take from the program.
 """
 
 from __future__ import annotations
 
 import _socket
+import ast
+import builtins
+import functools
 import gc
 import importlib
 import linecache
@@ -22,16 +27,198 @@ import random
 import resource
 import signal
 import struct
+import symtable
 import sys
 import time
-from typing import NoReturn
+import types
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from .fork_server import ANCILLARY, receive_control, receive_settings
-from .program import CheckEnded, RemoteProgram
+from .objects import ARGUMENT_DEPENDENT
+from .program import TESTS, CheckEnded, RemoteProgram
 from .reader import decode
-from .suite import compile_suite
 
-__all__ = ["ANSWER", "CheckEnded", "Job", "main"]
+_DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The compiled tests of one problem. ``required``: names that they take from the program.
+
+    ``modules``: standard library modules that they use without importing them. ``tested``: names of classes under test.
+    ``unfinished``: the last definition of the prompt, which the program completes.
+    """
+
+    tests: str
+    code: types.CodeType
+    helpers: types.CodeType
+    unfinished: str
+    calls_check: bool
+    required: frozenset[str]
+    modules: frozenset[str]
+    tested: frozenset[str]
+
+    def run(self, program: RemoteProgram, source: str, entry_point: str | None) -> None:
+        """Load the program and run the tests. Their exceptions propagate."""
+        linecache.cache["<tests>"] = (len(self.tests), None, self.tests.splitlines(keepends=True), "<tests>")
+        names: dict[str, Any] = {"__name__": TESTS, "__builtins__": builtins}
+        try:
+            exec(self.helpers, names)
+        except CheckEnded:
+            raise
+        except BaseException as error:
+            raise CheckEnded(b"u", f"the prompt cannot be run: {type(error).__name__}: {error}") from None
+        records = {
+            name: kind
+            for name, kind in names.items()
+            if isinstance(kind, type) and kind.__module__ == TESTS and name not in self.required
+        }
+        values = program.load(source, self.required, self.tested, records)
+        if entry_point is None:
+            names.pop(self.unfinished, None)  # the program completes the last definition of the prompt
+        elif entry_point not in values:
+            raise CheckEnded(b"f", f"the program does not define {entry_point}")
+        for name in self.modules - names.keys():
+            names[name] = importlib.import_module(name)
+        names |= {name: value for name, value in values.items() if name == entry_point or name not in names}
+        exec(self.code, names)
+        if self.calls_check and entry_point is not None:
+            names["check"](names[entry_point])
+
+
+@functools.lru_cache(64)
+def compile_suite(prompt: str, tests: str, entry_point: str | None) -> Suite:
+    """Compile a suite; an error of the tests or the prompt is ``unjudged``."""
+    try:
+        tree = ast.parse(tests, "<tests>")
+        code = compile(tree, "<tests>", "exec", dont_inherit=True)
+        used, bound = _globals(symtable.symtable(tests, "<tests>", "exec"))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise CheckEnded(b"u", f"the tests are not Python: {error}") from None
+    helpers = _helpers(prompt)
+    definitions = [node.name for node in helpers.body if isinstance(node, _DEFINITIONS)]
+    is_called = any(
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _name(node.value.func) == "check"
+        for node in tree.body
+    )
+    is_defined = any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body)
+    modules = _modules(tree) - bound - {entry_point}
+    complete = set(definitions[:-1]) if entry_point is None else set(definitions) - {entry_point}
+    required = _required(used - bound - modules - complete, entry_point)
+    return Suite(
+        tests,
+        code,
+        compile(helpers, "<prompt>", "exec", dont_inherit=True),
+        definitions[-1] if definitions else "",
+        is_defined and not is_called,
+        frozenset(required),
+        frozenset(modules),
+        _classes(tree, required, entry_point, {node.name for node in helpers.body if isinstance(node, ast.ClassDef)}),
+    )
+
+
+def _required(names: set[str], entry_point: str | None) -> set[str]:
+    """Names that the program must define, among those that the tests use without defining them.
+
+    Names of builtins count only if there are no others: a problem may require ``sum``, but a program must not replace
+    the ``all`` that the tests evaluate their result with.
+    """
+    plain = names - set(dir(builtins)) - {"__name__", "__file__"}
+    if entry_point is not None:
+        return plain | {entry_point}
+    return plain or names
+
+
+def _modules(tree: ast.Module) -> set[str]:
+    """Standard library modules of which the tests only use attributes.
+
+    Some tests rely on the program to import ``math``. They get Python's module: a program's own ``math`` would receive
+    the expected answer and could report that it is close.
+    """
+    used = Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    bases = Counter(_name(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return {name for name in used if name in sys.stdlib_module_names and used[name] == bases[name]}
+
+
+def _name(node: ast.AST) -> str:
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _globals(table: symtable.SymbolTable) -> tuple[set[str], set[str]]:
+    """Global names that the code reads, and those that it binds."""
+    top = table.get_type() == "module"
+    symbols = [symbol for symbol in table.get_symbols() if top or symbol.is_global()]
+    used = {symbol.get_name() for symbol in symbols if symbol.is_referenced()}
+    bound = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
+    for inner in table.get_children():
+        inner_used, inner_bound = _globals(inner)
+        used, bound = used | inner_used, bound | inner_bound
+    return used, bound
+
+
+def _helpers(prompt: str) -> ast.Module:
+    """Parsed prompt. It may end in the middle of a function, which the program then completes."""
+    lines = prompt.splitlines()
+    starts = [index for index, line in enumerate(lines) if line.startswith(("def ", "async def ", "class ", "@"))]
+    attempts = [prompt, prompt.rstrip() + "\n    pass\n", *("\n".join(lines[:index]) for index in reversed(starts))]
+    error: SyntaxError | ValueError | None = None
+    for text in attempts:
+        try:
+            return ast.parse(text, "<prompt>")
+        except (SyntaxError, ValueError) as attempt_error:
+            error = error or attempt_error
+    raise CheckEnded(b"u", f"the prompt is not Python: {error}")
+
+
+def _classes(tree: ast.Module, required: set[str], entry_point: str | None, class_names: set[str]) -> frozenset[str]:
+    """Names of ``required`` that are classes according to the problem, independent of the program.
+
+    Either the prompt begins a class of that name, or the name is in ``CapWords`` and the tests use its result as an
+    object: attributes, ``with``, ``isinstance``, ``except``.
+    """
+    alias = {}
+    for top in tree.body:
+        if isinstance(top, ast.FunctionDef) and top.name == "check" and top.args.args and entry_point is not None:
+            alias[top.args.args[0].arg] = entry_point
+    calls: dict[str, set[str]] = {}  # variable -> names of functions called in its value
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                for name in ast.walk(target):
+                    if isinstance(name, ast.Name):
+                        calls.setdefault(name.id, set()).update(_called(node.value))
+    used: set[str] = set()
+    for node in ast.walk(tree):
+        used |= _used_as_object(node, calls)
+    used = {alias.get(name, name) for name in used}
+    return frozenset(name for name in required if name in class_names or (name in used and _like_a_class(name)))
+
+
+def _used_as_object(node: ast.AST, calls: dict[str, set[str]]) -> set[str]:
+    """Names of the callables whose results one node of the tests uses as objects."""
+    match node:
+        case ast.Attribute(attr=attribute) if attribute in ARGUMENT_DEPENDENT:
+            return set()  # a plain answer has this attribute too
+        case ast.Attribute(value=ast.Name(id=name)):
+            return {name} | calls.get(name, set())
+        case ast.Attribute(value=value) | ast.withitem(context_expr=value):
+            return _called(value)
+        case ast.Call(func=ast.Name(id="isinstance" | "issubclass"), args=[_, kind]):
+            return {name_node.id for name_node in ast.walk(kind) if isinstance(name_node, ast.Name)}
+    return set()
+
+
+def _called(node: ast.AST) -> set[str]:
+    """Names of the functions called in an expression."""
+    return {_name(call.func) for call in ast.walk(node) if isinstance(call, ast.Call)} - {""}
+
+
+def _like_a_class(name: str) -> bool:
+    return name[:1].isupper() and "_" not in name
+
 
 Job = tuple[str, str, str, str | None]
 """Prompt, completion, tests, entry point."""

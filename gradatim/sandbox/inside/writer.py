@@ -27,7 +27,6 @@ from .serializer import (
 if TYPE_CHECKING:
     from datetime import datetime, time, timedelta
 
-__all__ = ["WRITERS", "encode", "encode_contents", "is_plain", "plain_type"]
 
 INT64_RANGE = 1 << 63
 

@@ -1,4 +1,11 @@
-"""``gradatim plan``: the stages, data and cost of a recipe, without training."""
+"""``gradatim run``: train a recipe, or resume it.
+
+``gradatim plan``: the stages, data and cost of a recipe, without training.
+
+``gradatim study``: several recipes with several seeds, compared statistically.
+
+``gradatim report``: one HTML page or Markdown table that compares runs.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Changes, Json
+from ..errors import UserError, WorkFailed
+from .output import Changes, Json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,9 +24,87 @@ if TYPE_CHECKING:
     from ..experiment.plan import PlannedCycle, PlannedStage, RunPlan
     from ..experiment.recipe import Recipe
 
-__all__ = ["EXAMPLES", "plan"]
 
-EXAMPLES = (
+RUN_EXAMPLES = (
+    "gradatim run smoke/baseline",
+    "gradatim run curriculum/hybrid --set seed=2 --out runs/hybrid-2",
+)
+
+
+def run(
+    recipes: Annotated[
+        list[str],
+        typer.Argument(metavar="RECIPE…", help="Recipes by name (gradatim list recipes) or file, run in sequence."),
+    ],
+    changes: Changes = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder. (default: runs/NAME, after the recipe)")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train and evaluate a model by a recipe, stage by stage.
+
+    Repeat the command to resume; Ctrl-C saves the state first. Ends with the result table and report.html in the run
+    folder.
+    """
+    from ..api import default_folder
+    from ..experiment.assemble import check
+    from ..experiment.recipe import files_of, load
+    from .output import check_run_output, print_json
+
+    if out is not None and len(recipes) > 1:
+        raise UserError("one folder holds one run", where="--out", given=f"{len(recipes)} recipes")
+    loaded = {name: load(name, changes or ()) for name in recipes}
+    for name, recipe in loaded.items():
+        check(recipe, name)
+    for name in loaded:
+        check_run_output(out or default_folder(name), "--out", files_of(name))
+    results = [_run_recipe(recipe, out or default_folder(name), as_json) for name, recipe in loaded.items()]
+    if as_json:
+        print_json(results)
+
+
+def _run_recipe(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
+    """Run one recipe, write its report and print its result; return the entry for ``--json``."""
+    from .output import watching
+
+    with watching(resumable=True) as events:
+        from ..evaluation import summary
+        from ..experiment.run import run as run_recipe
+
+        stages = run_recipe(recipe, folder, events=events)
+    report = print_report([folder], folder / "report.html", quiet)
+    return {
+        "folder": str(folder),
+        "report": str(report),
+        "stages": [
+            {
+                "stage": stage.spec.name,
+                "samples": stage.samples,
+                "tokens": stage.fitted.tokens,
+                "steps": stage.fitted.steps,
+                "loss": stage.fitted.loss,
+                "results": {f"{result.suite}-{result.protocol}": summary(result) for result in stage.evaluations},
+            }
+            for stage in stages
+        ],
+    }
+
+
+def print_report(folders: list[Path], page: Path, quiet: bool = False) -> Path:
+    """Write the report of ``folders``, print the result table and return the path of the report."""
+    from ..reporting import collect, terminal_table, write_report
+    from .output import output
+
+    path = write_report(folders, page)
+    if not quiet:
+        study = collect(folders)
+        for note in study.notes:
+            output().print(f"note: {note}", markup=False, soft_wrap=True)
+        output().print(terminal_table(study))
+        output().print(f"report: {path}", markup=False, soft_wrap=True)
+    return path
+
+
+PLAN_EXAMPLES = (
     "gradatim plan curriculum/hybrid",
     "gradatim plan curriculum/hybrid --set schedule.replay=0.25 --data",
 )
@@ -47,8 +133,7 @@ def plan(
     from ..api import default_folder
     from ..experiment.plan import plan_run
     from ..experiment.recipe import load
-    from .output import output, print_json
-    from .progress import watching
+    from .output import output, print_json, watching
 
     loaded = load(recipe, changes or ())
     with watching() as events:
@@ -195,3 +280,80 @@ def _range(low: float | None, high: float | None) -> str:
     if low is None:
         return f"below {high:g}"
     return f"from {low:g}" if high is None else f"{low:g} to {high:g}"
+
+
+STUDY_EXAMPLES = (
+    "gradatim study curriculum/baseline curriculum/hybrid --seeds 5 --out runs/hybrid-study",
+    "gradatim study curriculum/baseline curriculum/reverse --seeds 3 --out runs/all --set budget.tokens=500000",
+)
+
+
+def study(
+    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE…", help="The arms: recipes by name or file.")],
+    out: Annotated[Path, typer.Option(help="Study folder.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds per arm; at least 5 to claim a difference.")] = 3,
+    baseline: Annotated[
+        str | None, typer.Option(help="Arm to compare with. (default: the one with schedule `baseline`)")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Parallel runs (0 = auto).")] = 0,
+    changes: Changes = None,
+) -> None:
+    """Run several recipes with several seeds each and compare them.
+
+    All arms share the data and the test set; an arm is named after its recipe. Repeat the command to resume it or to
+    add seeds and arms. Ends with the result table and report.html.
+    """
+    from ..api import arms_of
+    from ..experiment.recipe import files_of, load
+    from ..experiment.study import plan_study
+    from .output import check_run_output, watching
+
+    arms = {arm: load(name, changes or ()) for arm, name in arms_of(recipes).items()}
+    plan = plan_study(arms, seeds, baseline=baseline, title=out.name)
+    check_run_output(out, "--out", [file for name in recipes for file in files_of(name)])
+    try:
+        with watching(resumable=True) as events:
+            from ..experiment.study import study as run_study
+
+            run_study(plan, out, workers=workers, events=events)
+    except WorkFailed:
+        print_report([out], out / "report.html")  # finished runs are reported even when others failed
+        raise
+    print_report([out], out / "report.html")
+
+
+REPORT_EXAMPLES = (
+    "gradatim report runs/hybrid-study",
+    "gradatim report runs/a runs/b --out compared.html",
+    "gradatim report runs/hybrid-study --markdown > result.md",
+)
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run or study folders, finished or not.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="HTML file to write. (default: report.html in the folder; with several folders, in the current one)"
+        ),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the result table as Markdown; write a page only with --out.")
+    ] = False,
+) -> None:
+    """Compare runs on one self-contained HTML page.
+
+    The run folders are only read, so runs in progress can be reported too.
+    """
+    from ..reporting import collect, markdown_table, write_report
+    from .output import check_page
+
+    page = out or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
+    if not markdown or out is not None:
+        check_page(page, "--out")
+    if not markdown:
+        print_report(folders, page)
+        return
+    typer.echo(markdown_table(collect(folders)), nl=False)
+    if out is not None:
+        write_report(folders, out)

@@ -1,4 +1,7 @@
-"""``gradatim score``: difficulty scores for the samples of a file or the Python files of a folder."""
+"""``gradatim generate``: random TinyPy programs with their output, written to a file.
+
+``gradatim score``: difficulty scores for the samples of a file or the Python files of a folder.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +14,69 @@ import typer
 
 from ..errors import UserError
 from ..options import override
-from .options import Columns, Json, mapping_of, words
+from .output import Columns, Json, Workers, mapping_of, words
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ..reporting.correlation import Correlations
-    from ..reporting.results_by_sample import Passes
+    from ..reporting.correlation import Correlations, Passes
     from ..stage import Difficulty
     from ..table import ReadReport
 
-__all__ = ["EXAMPLES", "score"]
 
-EXAMPLES = (
+GENERATE_EXAMPLES = (
+    "gradatim generate programs.parquet --count 100000 --workers 2",
+    "gradatim generate easy.txt --count 500 --level 1.1,1.2 --seed 3",
+)
+
+
+def generate(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Output file: .parquet, .jsonl or .txt.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of programs, spread evenly over the levels.")],
+    level: Annotated[
+        list[str] | None,
+        typer.Option(help="Levels (1.1 … 4.1, or all), comma-separated or repeated. (default: all)"),
+    ] = None,
+    digits: Annotated[int, typer.Option(help="Largest integer literal.")] = 9,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed; the same seed gives the same file, byte for byte.")
+    ] = 0,
+    dedupe: Annotated[bool, typer.Option(help="Drop duplicate programs.")] = True,
+    workers: Workers = 1,
+    as_json: Json = False,
+) -> None:
+    """Generate random TinyPy programs with their output.
+
+    The file is written atomically. Dropped programs are counted by cause.
+    """
+    from ..programs import stream
+    from ..table import SCHEMA, write_stream
+    from ..table.read import check_format
+    from .output import check_samples_file, output, print_json, table, watching
+
+    levels = tuple(words(level or ["all"]))
+    check_format(out)
+    check_samples_file(out, "OUT")
+    with watching() as events:
+        programs = stream(count, levels=levels, digits=digits, seed=seed, dedupe=dedupe, workers=workers, events=events)
+        write_stream(programs, out, schema=SCHEMA)
+    facts = programs.facts
+    if as_json:
+        counts = {
+            name: {"kept": level.kept, "duplicates": level.duplicates, "dropped": dict(level.dropped)}
+            for name, level in facts.levels.items()
+        }
+        print_json({"path": str(out), "kept": facts.kept, "levels": counts})
+        return
+    rows = [
+        (name, level.kept, level.duplicates, ", ".join(f"{why} {n:,}" for why, n in level.dropped.items()) or "0")
+        for name, level in facts.levels.items()
+    ]
+    output().print(table(("level", "programs", "duplicates dropped", "dropped"), rows))
+    output().print(f"{facts.kept:,} programs in {out}", markup=False)
+
+
+SCORE_EXAMPLES = (
     "gradatim score programs.parquet --out scored.parquet --metric om,halstead",
     "gradatim score alpaca.csv --columns prompt=instruction,answer=output",
     "gradatim score my_project/ --metric cyclomatic --hardest 10",
@@ -85,9 +138,8 @@ def score(
     are cached, so a stopped command can be repeated to resume.
     """
     from ..difficulty import score as score_table
-    from ..table.write import check_format
-    from .output import check_page, check_samples_file, output, print_json
-    from .progress import watching
+    from ..table.read import check_format
+    from .output import check_page, check_samples_file, output, print_json, watching
 
     metrics = list(dict.fromkeys(words(metric or ["om"])))
     if out is not None and out.suffix.lower() == ".txt":
@@ -140,7 +192,7 @@ def _workers(rows: int) -> int:
 def _difficulties(metrics: Sequence[str], models: Sequence[str], changes: Sequence[str]) -> dict[str, Difficulty]:
     """The metrics with their options; ``--model`` goes to every metric that has an option ``model``."""
     from ..difficulty import DIFFICULTIES
-    from ..experiment.assemble.difficulties import make_difficulty
+    from ..experiment.assemble.components import make_difficulty
     from ..options import option_names
 
     options = _options(changes, metrics)
@@ -166,7 +218,7 @@ def _options(changes: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[s
 def _passes(path: Path | None) -> Passes | None:
     if path is None:
         return None
-    from ..reporting.results_by_sample import read_passes
+    from ..reporting.correlation import read_passes
 
     return read_passes(path)
 
@@ -192,7 +244,7 @@ def _read(path: Path, options: Mapping[str, Any]) -> tuple[pa.Table, ReadReport]
     from ..api import is_source_folder
     from ..difficulty import read_folder
     from ..table import ReadReport, read_table
-    from ..table.read import Rejected
+    from ..table.report import Rejected
 
     report = ReadReport(str(path))
     if not is_source_folder(path):

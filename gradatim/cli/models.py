@@ -1,0 +1,294 @@
+"""``gradatim sample``: completions of a model beside the ground truth.
+
+``gradatim evaluate``: accuracy of a model on a dataset, with intervals.
+
+``gradatim export``: a trained model as a plain Hugging Face folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import DataError, UserError
+from ..files import check_new_folder, check_output_folder
+from ..options import override
+from .output import Columns, Json, mapping_of, words
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..stage import SuiteResult
+
+
+SAMPLE_EXAMPLES = (
+    "gradatim sample runs/smoke-baseline --count 5",
+    "gradatim sample MODEL --prompt 'a = 3; print(a * a)'",
+    "cat program.py | gradatim sample MODEL --prompt -",
+)
+OUTPUT = "# output\n"
+MARGIN = 16
+LARGEST_PROMPT = 1 << 20
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One completion: its prompt, why it ended, and the ground truth where there is one. The fields are JSON keys."""
+
+    prompt: str
+    written: str
+    finish: str
+    truth: str | None
+    right: bool | None
+
+
+def sample(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or run folder (its last model).")],
+    prompt: Annotated[
+        str | None, typer.Option(help="Prompt to complete; - reads it from stdin. (default: new TinyPy programs)")
+    ] = None,
+    count: Annotated[
+        int, typer.Option(min=1, help="Number of programs, or with --prompt and --sampled of completions.")
+    ] = 3,
+    level: Annotated[list[str] | None, typer.Option(help="Levels of the new programs. (default: all)")] = None,
+    sampled: Annotated[
+        bool, typer.Option("--sampled", help="Sample at temperature 1 instead of greedy decoding.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of new tokens.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the programs and of --sampled.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Generate completions and compare them with the ground truth.
+
+    For a prompt that is a complete TinyPy program, the model predicts its output; any other prompt is continued. Only
+    TinyPy programs are run, by an interpreter for that language.
+    """
+    from .output import output, print_json, watching
+
+    if prompt == "-":
+        prompt = _read_prompt()
+    with watching() as events:
+        from ..api import open_model
+        from ..inference.decode import complete
+        from ..model.prompt_format import prompt_formatter
+
+        questions = _questions(prompt, count if sampled or prompt is None else 1, words(level or ["all"]), seed)
+        opened = open_model(model)
+        format_prompt = prompt_formatter(opened.tokenizer)
+        new_tokens = limit or max([len(truth) + MARGIN for _, truth in questions if truth is not None] or [200])
+        texts = complete(
+            opened.model, opened.tokenizer, [format_prompt(text) for text, _ in questions],
+            limits=new_tokens, greedy=not sampled, seed=seed, events=events, task="sample",
+        )  # fmt: skip
+    completions = [
+        _compare(text, done.text, done.finish, truth) for (text, truth), done in zip(questions, texts, strict=True)
+    ]
+    if as_json:
+        print_json([asdict(completion) for completion in completions])
+        return
+    for completion in completions:
+        _print(completion, output())
+
+
+def _read_prompt() -> str:
+    """The text on standard input; raises ``UserError`` for binary or too long input."""
+    try:
+        text = sys.stdin.read(LARGEST_PROMPT + 1)
+        text.encode()  # some locales decode invalid UTF-8 to lone surrogates
+    except UnicodeError as error:
+        raise UserError("the prompt is not UTF-8", where="stdin") from error
+    except OSError as error:
+        raise UserError("the prompt cannot be read", where="stdin", given=error.strerror) from error
+    if len(text) > LARGEST_PROMPT:
+        raise UserError("the prompt is too long", where="stdin", allowed=f"{LARGEST_PROMPT:,} characters")
+    return text
+
+
+def _questions(prompt: str | None, count: int, levels: list[str], seed: int) -> list[tuple[str, str | None]]:
+    """Prompts and their ground truth, None where there is none."""
+    if prompt is None:
+        from ..programs import generate
+
+        programs = generate(count, levels=levels, seed=seed).table
+        return list(zip(programs["prompt"].to_pylist(), programs["answer"].to_pylist(), strict=True))
+    if OUTPUT.strip() not in prompt:
+        prompt = prompt if prompt.endswith("\n") or not _printed(prompt) else prompt + "\n"
+        prompt += OUTPUT if _printed(prompt) else ""
+    elif prompt.endswith(OUTPUT.strip()):
+        prompt += "\n"
+    return [(prompt, _printed(prompt) if prompt.endswith(OUTPUT) else None)] * count
+
+
+def _printed(program: str) -> str | None:
+    """The output of ``program`` as the lines of an answer; None when it cannot be run."""
+    from ..programs import commented, run_program
+
+    try:
+        return commented(run_program(program))
+    except DataError:
+        return None
+
+
+def _compare(prompt: str, text: str, finish: str, truth: str | None) -> Completion:
+    program, separator, output = (prompt + text).partition("\n" + OUTPUT)
+    if truth is None and separator and OUTPUT not in prompt:  # the completion has the program's end and its output
+        truth = _printed(program)
+        return Completion(prompt, text, finish, truth, None if truth is None else output == truth)
+    return Completion(prompt, text, finish, truth, None if truth is None else text == truth)
+
+
+def _print(completion: Completion, console: Console) -> None:
+    from rich.text import Text
+
+    console.print(Text.assemble((completion.prompt, "dim"), (completion.written.rstrip("\n"), "bold")))
+    if completion.finish not in ("eos", "stop"):
+        console.print(f"(ended by: {completion.finish.replace('_', ' ')})", style="yellow")
+    if completion.right is None:
+        console.print("(no ground truth: the program cannot be run)\n", style="dim")
+    elif completion.right:
+        console.print("correct\n", style="green")
+    else:
+        console.print(Text.assemble(("wrong; expected\n", "red"), (completion.truth or "") + "\n"))
+
+
+EVALUATE_EXAMPLES = (
+    "gradatim evaluate runs/smoke-baseline --data programs.parquet",
+    "gradatim evaluate MODEL --suite output --protocol paper --data programs.parquet --limit 1000 --json",
+    "gradatim evaluate MODEL --suite functional --problems humaneval --keep samples/",
+    "gradatim evaluate http://localhost:8000/v1#NAME --suite functional --problems humaneval --set chat=true",
+)
+
+
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="Model folder, run folder (its last model), or http://HOST/v1#NAME."),
+    ],
+    data: Annotated[Path | None, typer.Option(help="Dataset: .parquet, .jsonl, .csv or .txt.")] = None,
+    columns: Columns = None,
+    suite: Annotated[str, typer.Option(help="Evaluation suite (gradatim list suites).")] = "output",
+    protocol: Annotated[
+        str | None, typer.Option(help="greedy, or a sampled protocol (paper in most suites). (default: greedy)")
+    ] = None,
+    problems: Annotated[str | None, typer.Option(help="functional, cruxeval: problem file or benchmark name.")] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="functional, cruxeval: folder for completions and verdicts, from which the command resumes."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Option of the suite; repeatable."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Number of samples to evaluate, drawn by the seed.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a model on a dataset; report accuracy with 95 % Wilson intervals.
+
+    The intervals cover the sampling of test items for this one model, not the variation between training seeds.
+    """
+    from .output import output, print_json, watching
+
+    options: dict[str, Any] = {"protocol": protocol, "limit": limit, "problems": problems}
+    options |= {"keep": None if keep is None else str(keep), **_options(changes or [])}
+    if data is None and problems is None and suite != "cruxeval":
+        raise UserError("a dataset is needed", where="--data", allowed="a file", hint="--data FILE")
+    if keep is not None:
+        check_output_folder(keep, "--keep")
+    with watching(resumable=keep is not None) as events:
+        from ..api import evaluate as run_suite
+        from ..evaluation import summary
+
+        options = {name: value for name, value in options.items() if value is not None}
+        result = run_suite(model, data, suite, seed=seed, columns=mapping_of(columns), events=events, **options)
+    if as_json:
+        print_json(summary(result))
+        return
+    for block in _tables(result):
+        output().print(block)
+
+
+ARGUMENTS = {
+    "model": "MODEL",
+    "data": "--data FILE",
+    "suite": "--suite NAME",
+    "seed": "--seed NUMBER",
+    "columns": "--columns OURS=THEIRS",
+    "events": None,
+}
+"""Parameters of ``api.evaluate`` that are no options of a suite, and the command's own way to set them."""
+
+
+def _options(changes: Sequence[str]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for change in changes:
+        (outer, *inner), value = override(change, hint="--set samples=10")
+        if outer in ARGUMENTS:
+            raise UserError("no suite has this option", where="--set", given=change, hint=ARGUMENTS[outer])
+        if not inner:
+            options[outer] = value
+        elif isinstance(options.setdefault(outer, {}), dict):
+            options[outer][".".join(inner)] = value
+        else:
+            raise UserError("this option has no nested options", where="--set", given=change)
+    return options
+
+
+def _tables(result: SuiteResult) -> list[Any]:
+    from ..evaluation import summary, wilson
+    from .output import table
+
+    plain = summary(result)
+    scores = [
+        (name, f"{score['value']:.1%}", f"{score['low']:.1%} to {score['high']:.1%}")
+        for name, score in plain["scores"].items()
+    ]
+    counts = ", ".join(f"{number:,} {name}" for name, number in plain["counts"].items() if number)
+    blocks: list[Any] = [table((f"{result.suite} ({result.protocol})", "value", "95 % interval"), scores), counts]
+    for group, members in result.counts.items():
+        if group in ("all", "outcome") or set(members) == {"none"}:
+            continue
+        rows = []
+        for value, count in members.items():
+            low, high = wilson(count.passed, count.total)
+            share = f"{count.passed / count.total:.1%}" if count.total else None
+            rows.append((value, count.passed, count.total, share, f"{low:.1%} to {high:.1%}"))
+        blocks.append(table((group, "correct", "total", "accuracy", "95 % interval"), rows))
+    return blocks
+
+
+EXPORT_EXAMPLES = (
+    "gradatim export runs/distill-coder --merge --out my-coder",
+    "gradatim export runs/distill-coder/cycle-00/stage-00-all/model --out adapter",
+)
+
+
+def export(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or run folder (its last model).")],
+    out: Annotated[Path, typer.Option(help="Output folder, new or empty.")],
+    merge: Annotated[bool, typer.Option("--merge", help="Merge the LoRA adapter into the base model.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Export a model as a plain Hugging Face folder; loading it does not need Gradatim.
+
+    Without --merge, a LoRA adapter is exported as an adapter, which needs its base model.
+    """
+    from .output import output, print_json, watching
+
+    with watching():
+        from ..api import model_folder
+        from ..model.merge import export as write
+
+        source = model_folder(model)
+        check_new_folder(out, "--out", [source])
+        exported = write(source, out, merge=merge)
+    if as_json:
+        print_json(asdict(exported))
+        return
+    merged = f": {exported.parameters:,} parameters, adapter merged into {exported.merged}" if exported.merged else ""
+    output().print(f"{exported.folder}{merged}", markup=False, highlight=False)
