@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from gradatim.sandbox.checker import PythonChecker
-from gradatim.sandbox.command import PythonJob, sandbox_support
+from gradatim.sandbox.command import sandbox_support
+from gradatim.sandbox.interpreter import PythonJob
 from gradatim.sandbox.limits import Limits
 from gradatim.sandbox.verdict import Verdict
 

@@ -17,8 +17,9 @@ from attacking import Host, look, wait_until
 
 from gradatim.sandbox import seccomp
 from gradatim.sandbox.checker import PythonChecker
-from gradatim.sandbox.command import PythonJob, sandbox_support
+from gradatim.sandbox.command import sandbox_support
 from gradatim.sandbox.inside.tester import MAX_RESIDENT
+from gradatim.sandbox.interpreter import PythonJob
 from gradatim.sandbox.limits import MIB, Limits
 from gradatim.sandbox.supervise import usage
 from gradatim.sandbox.verdict import Verdict

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from gradatim.sandbox.checker import PythonChecker
-from gradatim.sandbox.command import PythonJob, sandbox_support
+from gradatim.sandbox.command import sandbox_support
 from gradatim.sandbox.inside.serializer import MAX_DEPTH
+from gradatim.sandbox.interpreter import PythonJob
 from gradatim.sandbox.limits import MIB, Limits
 from gradatim.sandbox.verdict import Verdict
 

@@ -12,7 +12,8 @@ import pytest
 
 from gradatim.errors import UserError
 from gradatim.sandbox.checker import PythonChecker
-from gradatim.sandbox.command import PythonJob, sandbox_support
+from gradatim.sandbox.command import sandbox_support
+from gradatim.sandbox.interpreter import PythonJob
 from gradatim.sandbox.limits import MIB, Limits
 from gradatim.sandbox.verdict import Verdict
 from gradatim.stage import Event

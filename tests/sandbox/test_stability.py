@@ -19,7 +19,8 @@ import pytest
 from attacking import processes
 
 from gradatim.sandbox.checker import PythonChecker
-from gradatim.sandbox.command import PythonJob, sandbox_support
+from gradatim.sandbox.command import sandbox_support
+from gradatim.sandbox.interpreter import PythonJob
 from gradatim.sandbox.limits import Limits
 from gradatim.sandbox.verdict import Verdict
 
