@@ -22,6 +22,7 @@ LAYERS = (
     "options",
     "registry",
     "record",
+    "store",
     "stage",
     "table",
     "sandbox",

@@ -14,20 +14,20 @@ tables.
 Cache of scores that took a forward pass or a request.
 
 A score is stored under the user's cache folder (``GRADATIM_CACHE``; see ``languages.toolchain``) and reused: a second
-scoring gives the same floats, bit for bit, and one that was killed resumes where it stopped. ``ScoreCache`` is one
-file, ``difficulty/<identity>/<quantity>``: records of 24 bytes, the key of the request (BLAKE2b) and the score as a
-float64, appended under a lock, so that any number of processes may share it. A record that a killed process left torn
-is cut off by the next writer. Samples without a score are not stored, since finding that out again costs nothing. The
-identities least recently used are removed when the cache grows large.
+scoring gives the same floats, bit for bit, and one that was killed resumes where it stopped. ``ScoreCache`` is a
+namespace of ``difficulty/scores.sqlite`` (``gradatim.store``): the key of the request (BLAKE2b) and the score as a
+little-endian float64. Samples without a score are not stored, since finding that out again costs nothing. The
+namespaces written longest ago are removed when the file grows large. Files ``difficulty/<identity>/<quantity>`` of
+earlier versions (records of key and score) are carried over at first use, then removed.
 """
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import functools
 import hashlib
 import math
-import os
+import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,11 +35,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, RecipeError
-from ..languages.toolchain import cache_folder, prune
+from ..languages.toolchain import KEPT_SECONDS, cache_folder
 from ..options import option_names, strict
 from ..record import storage_errors
 from ..registry import Registry
 from ..stage import Difficulty, Event, Events, ignore_events
+from ..store import Store
 from .python_source import is_python, parse, scored_text
 
 if TYPE_CHECKING:
@@ -241,6 +242,8 @@ def composite(*, weights: Mapping[str, float] | None = None, scale: Scale = "z")
 KEY_BYTES = 16
 RECORD_BYTES = KEY_BYTES + 8
 MOST_BYTES = 1 << 30
+HINT = "a writable folder with free space as the cache: export GRADATIM_CACHE=FOLDER"
+_FLOAT = struct.Struct("<d")
 _WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt")
 _CONFIGURATION = (
     "added_tokens.json",
@@ -299,41 +302,35 @@ class ScoreCache:
     """The stored scores of one ``quantity`` from one ``identity`` (a model, a teacher with its prompt)."""
 
     def __init__(self, identity: str, quantity: str) -> None:
-        self._folder = cache_folder() / "difficulty" / hashlib.sha256(f"{FORM}\0{identity}".encode()).hexdigest()[:32]
-        self._path = self._folder / quantity
+        folder, digest = cache_folder() / "difficulty", hashlib.sha256(f"{FORM}\0{identity}".encode()).hexdigest()
+        self._namespace = f"{digest[:32]}/{quantity}"
+        self._earlier = folder / self._namespace
+        # A lost score is computed again, so a transaction need not wait for the disk.
+        self._store = Store(folder / "scores.sqlite", durable=False, hint=HINT)
+        self._is_pruned = False
 
     def scores(self) -> dict[bytes, float]:
         """All stored scores by key."""
-        import numpy as np
-
-        try:
-            with open(self._path, "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH)
-                data = file.read()
-        except FileNotFoundError:
-            return {}
-        complete = data[: len(data) // RECORD_BYTES * RECORD_BYTES]
-        records = np.frombuffer(complete, np.dtype([("key", f"V{KEY_BYTES}"), ("figure", "<f8")]))
-        return dict(zip(records["key"].tolist(), records["figure"].tolist(), strict=True))
+        self._carry_over()
+        return {key: float(_FLOAT.unpack(value)[0]) for key, value in self._store.items(self._namespace).items()}
 
     def add(self, scores: Mapping[bytes, float]) -> None:
         """Store ``scores``. Raises ``StorageFailed`` when the disk is full or not writable."""
-        import numpy as np
+        self._store.put(self._namespace, {key: _FLOAT.pack(score) for key, score in scores.items()})
+        if not self._is_pruned:
+            self._store.prune(MOST_BYTES, KEPT_SECONDS)
+            self._is_pruned = True
 
-        keys, values = b"".join(scores), np.fromiter(scores.values(), "<f8", len(scores))
-        records = np.empty(len(scores), np.dtype([("key", f"V{KEY_BYTES}"), ("figure", "<f8")]))
-        records["key"] = np.frombuffer(keys, f"V{KEY_BYTES}")
-        records["figure"] = values
-        with storage_errors(self._path):
-            self._make_room()
-            with open(self._path, "ab", buffering=0) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                size = os.fstat(file.fileno()).st_size
-                file.truncate(size - size % RECORD_BYTES)
-                file.write(records.tobytes())
-            os.utime(self._folder)  # pruning looks at the folder, which an append does not touch
-
-    def _make_room(self) -> None:
-        if not self._folder.is_dir():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            prune(self._folder.parent, MOST_BYTES)
+    def _carry_over(self) -> None:
+        """Move the records of an earlier version to the store. A record that a killed process left torn is dropped."""
+        try:
+            data = self._earlier.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        starts = range(0, len(data) // RECORD_BYTES * RECORD_BYTES, RECORD_BYTES)
+        records = {data[start : start + KEY_BYTES]: data[start + KEY_BYTES : start + RECORD_BYTES] for start in starts}
+        self._store.put(self._namespace, records, replace=False)
+        with storage_errors(self._earlier):
+            self._earlier.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the folder holds other quantities
+                self._earlier.parent.rmdir()
