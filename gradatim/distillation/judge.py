@@ -40,7 +40,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from ..difficulty.python_source import OUTPUT_LINE
 from ..errors import RecipeError, UnknownPart
 from ..evaluation.samples import Form
 from ..languages import Language, named
@@ -264,11 +263,6 @@ def language_of(name: str | None) -> Language | None:
         return named(name or "python")
     except UnknownPart:
         return None
-
-
-def asks_for_output(prompt: str) -> bool:
-    """Whether the answer is the output of a program (TinyPy)."""
-    return prompt.rstrip("\n").endswith(f"\n{OUTPUT_LINE}")
 
 
 def begins_program(prompt: str, language: Language) -> bool:

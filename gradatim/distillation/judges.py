@@ -58,12 +58,12 @@ from ..sandbox.command import Sandbox
 from ..sandbox.limits import Limits
 from ..sandbox.verdict import Verdict
 from ..stage import Event, Events, ignore_events
+from ..table.text import asks_for_output
 from .judge import (
     Grader,
     Judge,
     Points,
     View,
-    asks_for_output,
     begins_program,
     distinct,
     form_of,

@@ -27,8 +27,10 @@ from ..errors import DataError
 from ..programs import commented, run_program
 from ..stage import Event, Feedback
 from ..table import SCHEMA, dedupe, make_table
+from ..table.splits import largest_remainder
+from ..table.text import asks_for_output
 from ..teacher.teacher import GRADES, used_since
-from .novelty import OUTPUT, Contamination, Known, Refusals, refusal
+from .novelty import Contamination, Known, Refusals, refusal
 from .question_options import QuestionOptions
 
 if TYPE_CHECKING:
@@ -60,20 +62,10 @@ def apportion(
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Number of questions for each grade, and the numbers that grades without parents leave to the others."""
     weights = {name: share for name, share in ratio.items() if share > 0}
-    ideal = _largest_remainder(count, weights)
+    ideal = dict(zip(weights, largest_remainder(count, list(weights.values())), strict=True))
     present = {name: share for name, share in weights.items() if name in groups}
     moved = {name: number for name, number in ideal.items() if name not in present and number}
-    return _largest_remainder(count, present), moved
-
-
-def _largest_remainder(count: int, weights: Mapping[str, float]) -> dict[str, int]:
-    """``count`` in proportion to ``weights``, rounded by largest remainder; earlier names win ties."""
-    total = sum(weights.values())
-    exact = {name: count * weight / total for name, weight in weights.items()}
-    numbers = {name: int(share) for name, share in exact.items()}
-    for name in sorted(exact, key=lambda name: numbers[name] - exact[name])[: count - sum(numbers.values())]:
-        numbers[name] += 1
-    return numbers
+    return dict(zip(present, largest_remainder(count, list(present.values())), strict=True)), moved
 
 
 def round_robin(parents: int, seed: int) -> Callable[[int], tuple[int, list[int]]]:
@@ -241,10 +233,10 @@ class QuestionDraw:
         """Cause of refusal for each row's answer, None for an acceptable one."""
         prompts, answers = texts(table, "prompt"), texts(table, "answer")
         causes = [
-            _output_fault(prompt, answer) if prompt.endswith(OUTPUT) else self.evaluated.refuses(answer)
+            _output_fault(prompt, answer) if asks_for_output(prompt) else self.evaluated.refuses(answer)
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
-        rows = [row for row, prompt in enumerate(prompts) if causes[row] is None and not prompt.endswith(OUTPUT)]
+        rows = [row for row, prompt in enumerate(prompts) if causes[row] is None and not asks_for_output(prompt)]
         if rows and self.options.right is not None:
             verdicts = self.options.right(table.take(rows), [answers[row] for row in rows])
             for row, verdict in zip(rows, verdicts, strict=True):

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, RecipeError
+from ..evaluation.statistics import rank_correlation
 from ..options import strict
 from ..stage import Events, ignore_events
 from .judge import Grader, Judge, View, distinct, need_grader, spread, taken, unjudged
@@ -207,25 +208,12 @@ def _ridge(features: Numbers, scores: Numbers, encoder: str) -> ScoringModel:
 def _agreement(predictions: Numbers, teacher: Numbers, constant: float, trained: int) -> Agreement:
     """Agreement of ``predictions`` with the teacher's scores; ``constant`` is the prediction of a constant model."""
     return Agreement(
-        spearman(predictions, teacher),
+        rank_correlation(predictions, teacher),
         float(np.abs(predictions - teacher).mean()),
         float(np.abs(constant - teacher).mean()),
         trained,
         len(teacher),
     )
-
-
-def spearman(first: Numbers, second: Numbers) -> float | None:
-    """Spearman's rank correlation, ties with their mean rank; None where a side is constant."""
-    ranks = [_ranks(values) - (len(values) - 1) / 2 for values in (first, second)]
-    norm = float(np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
-    return float(ranks[0] @ ranks[1]) / norm if norm else None
-
-
-def _ranks(values: Numbers) -> Numbers:
-    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Numbers = (np.cumsum(counts) - (counts + 1) / 2)[index]
-    return ranks
 
 
 def random_share(keys: Sequence[str], share: float, seed: int) -> list[str]:

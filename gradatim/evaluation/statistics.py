@@ -459,3 +459,15 @@ def _spread(values: Sequence[float]) -> float | None:
         return None
     spread = stdev(values)
     return spread if spread > 1e-12 * max(1.0, *(abs(value) for value in values)) else None
+
+
+def rank_correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float | None:
+    """Spearman's rank correlation of two arrays of equal length, ties with their mean rank.
+
+    None where a side is constant or has fewer than two values.
+    """
+    from scipy.stats import spearmanr
+
+    if any(len(set(values.tolist())) < 2 for values in (first, second)):
+        return None
+    return float(spearmanr(first, second).statistic)

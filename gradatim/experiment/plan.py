@@ -38,6 +38,7 @@ from ..options import option_names
 from ..schedule import Bands, Designed, category_codes, preview, select_rows, stage_seed, stage_table
 from ..source import check_exists
 from ..stage import Events, Schedule, Stage, StageSpec, ignore_events
+from ..table.text import OUTPUT_LINE
 from .assemble import Components, assemble, check, corpus_maker, schedules_of
 from .recipe import Recipe
 
@@ -151,13 +152,12 @@ def _by_grade(recipe: Recipe, new: int) -> dict[str, int]:
     """New questions by the grade of their parents, if there are questions of every grade."""
     if recipe.data.options.get("grade") == "random":
         return {"random": new} if new else {}
+    from ..table.splits import largest_remainder
+
     ratio = recipe.data.options.get("ratio") or {"hard": 1.0, "easy": 1.0}
-    total = sum(ratio.values())
-    exact = {grade: new * share / total for grade, share in ratio.items() if share > 0}
-    parts = {grade: int(share) for grade, share in exact.items()}
-    for grade in sorted(exact, key=lambda grade: parts[grade] - exact[grade])[: new - sum(parts.values())]:
-        parts[grade] += 1
-    return {grade: number for grade, number in parts.items() if number}
+    weights = {grade: share for grade, share in ratio.items() if share > 0}
+    numbers = zip(weights, largest_remainder(new, list(weights.values())), strict=True)
+    return {grade: number for grade, number in numbers if number}
 
 
 def _requests(recipe: Recipe, cycle: PlannedCycle) -> dict[str, int]:
@@ -239,7 +239,7 @@ def _lengths(recipe: Recipe, corpus: Corpus | None) -> tuple[Lengths, bool]:
         found = pc.mean(pc.utf8_length(pc.fill_null(table[name].cast("large_string"), ""))).as_py()
         return round(float(found or 0.0), 1)
 
-    printed = bool(pc.all(pc.ends_with(table["prompt"].cast("large_string"), "# output\n")).as_py())
+    printed = bool(pc.all(pc.ends_with(table["prompt"].cast("large_string"), OUTPUT_LINE)).as_py())
     made = Lengths(mean("prompt"), mean("answer"), mean("tests"), measured=True)
     # Where the seeds have no answers yet, what a model will answer is not known.
     return (made if made.answer else Lengths(made.question, Lengths().answer, made.tests, True)), printed

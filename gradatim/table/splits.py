@@ -217,7 +217,7 @@ def _choose(
     short: dict[int, dict[int, int]] = {}
     for code, rows in targets.items():
         short[code] = {}
-        for level, share in enumerate(_shares(level_rows, rows)):
+        for level, share in enumerate(largest_remainder(rows, level_rows.tolist())):
             free = np.flatnonzero((home == level) & (side == _TRAIN))
             selection, missing = _fill(sizes[free].tolist(), share)
             side[free[selection]] = code
@@ -226,14 +226,24 @@ def _choose(
     return side[inverse], short
 
 
-def _shares(counts: Rows, rows: int) -> list[int]:
-    """``rows`` apportioned by ``counts`` with the largest remainder method; ties go to earlier levels."""
-    total = max(int(counts.sum()), 1)
-    shares = [rows * int(count) // total for count in counts]
-    remainders = [rows * int(count) % total for count in counts]
-    for level in sorted(range(len(counts)), key=lambda level: -remainders[level])[: rows - sum(shares)]:
-        shares[level] += 1
-    return shares
+def largest_remainder(count: int, weights: Sequence[float]) -> list[int]:
+    """``count`` apportioned in proportion to ``weights`` by the largest remainder method; earlier weights win ties.
+
+    Exact for whole weights. Without a positive weight every number is 0.
+    """
+    total = sum(weights)
+    if not total:
+        return [0] * len(weights)
+    if all(isinstance(weight, int) for weight in weights):
+        numbers, remainders = zip(*(divmod(count * weight, total) for weight in weights), strict=True)
+    else:
+        exact = [count * weight / total for weight in weights]
+        numbers = tuple(map(int, exact))
+        remainders = tuple(share - number for share, number in zip(exact, numbers, strict=True))
+    result = [int(number) for number in numbers]
+    for index in sorted(range(len(weights)), key=lambda index: -remainders[index])[: count - sum(result)]:
+        result[index] += 1
+    return result
 
 
 def _fill(sizes: Sequence[int], room: int) -> tuple[list[int], int]:
