@@ -23,6 +23,7 @@ LAYERS = (
     "registry",
     "record",
     "store",
+    "apportion",
     "stage",
     "table",
     "sandbox",

@@ -23,11 +23,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..apportion import largest_remainder
 from ..errors import DataError
 from ..programs import commented, run_program
 from ..stage import Event, Feedback
 from ..table import SCHEMA, dedupe, make_table
-from ..table.splits import largest_remainder
 from ..table.text import asks_for_output
 from ..teacher.teacher import GRADES, used_since
 from .novelty import Contamination, Known, Refusals, refusal

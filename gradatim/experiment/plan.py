@@ -29,6 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..apportion import largest_remainder
 from ..corpus import Corpus
 from ..difficulty import DIFFICULTIES
 from ..errors import RecipeError
@@ -152,8 +153,6 @@ def _by_grade(recipe: Recipe, new: int) -> dict[str, int]:
     """New questions by the grade of their parents, if there are questions of every grade."""
     if recipe.data.options.get("grade") == "random":
         return {"random": new} if new else {}
-    from ..table.splits import largest_remainder
-
     ratio = recipe.data.options.get("ratio") or {"hard": 1.0, "easy": 1.0}
     weights = {grade: share for grade, share in ratio.items() if share > 0}
     numbers = zip(weights, largest_remainder(new, list(weights.values())), strict=True)
