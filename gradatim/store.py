@@ -289,7 +289,8 @@ class Store:
         except sqlite3.Error as error:
             raise self._explained(error) from error
         except OSError as error:
-            raise StorageFailed(f"cannot write ({error.strerror or error})", where=self.path, hint=self.hint) from error
+            where, cause = error.filename or self.path, error.strerror or error
+            raise StorageFailed(f"no access ({cause})", where=where, hint=self.hint) from error
 
     def _explained(self, error: sqlite3.Error) -> GradatimError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension

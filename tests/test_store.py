@@ -220,7 +220,7 @@ def test_a_folder_without_permission_can_be_read_and_a_write_is_one_line(public_
 
 def test_a_file_where_a_folder_should_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageFailed, match="cannot write"):
+    with pytest.raises(StorageFailed, match="file: no access"):
         Store(tmp_path / "file" / "store.sqlite").put("a", {b"k": b"1"})
 
 
