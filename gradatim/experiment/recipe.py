@@ -49,12 +49,13 @@ class OpenSection(Section):
 
 
 class SplitSection(Section):
-    """How the samples are parted. ``canonical`` keeps renamed twins on one side; ``text`` is the paper's way.
+    """The split of the samples. ``slice`` keeps programs in one set that are equal up to variable names and assignments
+    without effect, and holds out one of each; ``canonical`` regards names only; ``text`` is the paper's split.
 
     ``levels``: those that validation and test come from; others are only learnt from.
     """
 
-    by: Literal["canonical", "text", "random"] = "canonical"
+    by: Literal["slice", "canonical", "text", "random"] = "slice"
     validation: int = Field(500, ge=1)
     test: int = Field(1000, ge=1)
     levels: list[str] | None = Field(None, min_length=1)
