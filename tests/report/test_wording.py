@@ -195,3 +195,13 @@ def test_more_tokens_than_the_baseline_are_named_too(tmp_path):
     result = headline(summarise(replace(study, runs=tuple(longer(run) for run in study.runs))))
     assert result.verdict == "undecided"
     assert "2 times as many training tokens" in result.sentence
+
+
+def test_too_few_seeds_come_with_the_difference_they_detect_and_the_seeds_that_others_need(tmp_path):
+    support = said(make_study(tmp_path / "s", seeds=(1, 2, 3), noise=0.04)).support
+    line = next(line for line in support if line.startswith("With 3 seeds"))
+    detected = float(re.search(r"of ([\d.]+) points is found", line)[1])
+    needed = [int(seeds) for seeds in re.findall(r"points need (\d+) seeds", line)]
+    assert detected > 2
+    assert needed == sorted(needed, reverse=True)
+    assert needed[-1] > 3
