@@ -418,6 +418,8 @@ def paired_difference(
     difference = Difference(arm, against, seeds, values, mean=fmean(values) if values else None)
     if not values:
         return replace(difference, undefined="no seed is finished in both")
+    if not all(map(math.isfinite, values)):
+        return replace(difference, mean=None, undefined="a score is not a number")
     if len(values) == 1:
         return replace(difference, undefined="one seed gives no interval")
     spread = _spread(values)
@@ -516,7 +518,7 @@ def seeds_needed(
 
 def _spread(values: Sequence[float]) -> float | None:
     """The sample standard deviation; None when undefined or below rounding error."""
-    if len(values) < 2:
+    if len(values) < 2 or not all(map(math.isfinite, values)):
         return None
     spread = stdev(values)
     return spread if spread > 1e-12 * max(1.0, *(abs(value) for value in values)) else None
