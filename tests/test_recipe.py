@@ -7,7 +7,8 @@ import yaml
 
 from gradatim.errors import RecipeError
 from gradatim.experiment.assemble import check
-from gradatim.experiment.recipe import changed_keys, dump, find, load, names, parse, title
+from gradatim.experiment.recipe import changed_keys, dump, load, parse
+from gradatim.experiment.recipe_files import find, names, title
 
 
 def test_dump_and_parse_are_inverse() -> None:

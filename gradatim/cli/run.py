@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLES", "run"]
 
 EXAMPLES = (
-    "gradatim run smoke/baseline",
+    "gradatim run demo/baseline",
     "gradatim run curriculum/hybrid --set seed=2 --out runs/hybrid-2",
 )
 
@@ -37,7 +37,8 @@ def run(
     """
     from ..api import default_folder
     from ..experiment.assemble import check
-    from ..experiment.recipe import files_of, load
+    from ..experiment.recipe import load
+    from ..experiment.recipe_files import files_of
     from .output import check_run_output, print_json
 
     if out is not None and len(recipes) > 1:

@@ -16,7 +16,8 @@ from ..files import read_input
 from ..parsing import parse_yaml
 from ..record import Record, read_json, write_atomically, write_json
 from ..stage import Event, Events
-from .recipe import LARGEST_RECIPE, MAY_CHANGE, Recipe, changed_keys, dump, parse
+from .recipe import MAY_CHANGE, Recipe, changed_keys, dump, parse
+from .recipe_files import LARGEST_RECIPE
 
 __all__ = ["check_run_folder", "claim", "differences", "is_study", "study_arms"]
 

@@ -35,7 +35,10 @@ from .assemble import check, corpus_maker, drawn, only_designs, schedules_of
 from .recipe import Recipe, changed_keys
 from .run_lock import check_run_folder, differences, study_arms
 
-__all__ = ["Plan", "plan_study", "runs_at_once", "study"]
+__all__ = ["DEFAULT_SEEDS", "Plan", "plan_study", "runs_at_once", "study"]
+
+DEFAULT_SEEDS = 3
+"""Seeds of a study whose file and call give no number."""
 
 
 @dataclass(frozen=True)
