@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import UserError
 from .options import Changes, Json
 
 if TYPE_CHECKING:
@@ -15,17 +16,19 @@ if TYPE_CHECKING:
 
     from ..experiment.plan import PlannedCycle, PlannedStage, RunPlan
     from ..experiment.recipe import Recipe
+    from ..experiment.study import Plan
 
 __all__ = ["EXAMPLES", "plan"]
 
 EXAMPLES = (
     "gradatim plan curriculum/hybrid",
     "gradatim plan curriculum/hybrid --set schedule.replay=0.25 --data",
+    "gradatim plan curriculum",
 )
 
 
 def plan(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe by name (gradatim list recipes) or file.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe or study by name (gradatim list) or file.")],
     changes: Changes = None,
     data: Annotated[
         bool | None,
@@ -42,14 +45,21 @@ def plan(
     finished draw of a run is read; nothing is stored. With several cycles the plan has the questions of each, the
     number of completions and teacher requests, and an estimate of tokens and cost, without contacting the teacher.
     An LLM-designed schedule is requested with --data (one or two requests; cached, so a run does not pay again);
-    --no-data sends no requests.
+    --no-data sends no requests. Of a study, the differences between its arms and the tokens of each are shown.
     """
     from ..api import default_folder
     from ..experiment.plan import plan_run
     from ..experiment.recipe import load
+    from ..experiment.recipe_files import find_study
     from .output import output, print_json
     from .progress import watching
 
+    if (study := find_study(recipe)) is not None:
+        if data:
+            hint = f"gradatim plan {study.address(next(iter(study.arms)))} --data"
+            raise UserError("the samples of one arm are drawn, not those of a study", where="--data", hint=hint)
+        _plan_study(recipe, changes or (), as_json)
+        return
     loaded = load(recipe, changes or ())
     with watching() as events:
         planned = plan_run(loaded, data=data, store=(out or default_folder(recipe)) / "data", events=events)
@@ -57,6 +67,41 @@ def plan(
         print_json(planned.plain())
     else:
         _print(planned, loaded, output())
+
+
+def _plan_study(name: str, changes: Sequence[str], as_json: bool) -> None:
+    """Print the arms of a study: their differences, the tokens and steps of a run, and the sum over all seeds."""
+    from ..api import study_plan
+    from ..experiment.plan import plan_run
+    from .output import output, print_json, table
+
+    study, folder = study_plan(name, changes=changes)
+    arms = {arm: (recipe, plan_run(recipe, data=False)) for arm, recipe in study.arms.items()}
+    seeds = len(study.seeds)
+    tokens = seeds * sum(plan.tokens for _, plan in arms.values())
+    if as_json:
+        plain = [{"arm": arm, "seeds": seeds, **plan.plain()} for arm, (_, plan) in arms.items()]
+        print_json({"title": study.title, "baseline": study.baseline, "tokens": tokens, "arms": plain})
+        return
+    console = output()
+    console.print(f"{study.title}: {len(arms)} arms, {seeds} seeds, in {folder}", markup=False, soft_wrap=True)
+    rows = [
+        (arm + (" (baseline)" if arm == study.baseline else ""), _differences(study, arm), plan.tokens, plan.steps)
+        for arm, (_, plan) in arms.items()
+    ]
+    console.print(table(("arm", "differs from the baseline in", "tokens", "steps"), rows, left=2))
+    console.print(f"{tokens:,} tokens in {seeds * len(arms)} runs", markup=False)
+    for arm, (_, plan) in arms.items():
+        for line in _teacher_lines(plan.teacher) if plan.teacher is not None else ():
+            console.print(f"{arm}, one run: {line}", markup=False)
+
+
+def _differences(study: Plan, arm: str) -> str:
+    """The keys and values in which an arm differs from the baseline."""
+    from ..experiment.recipe import changed_keys
+
+    lines = changed_keys(study.arms[study.baseline], study.arms[arm])
+    return ", ".join("=".join((key, line.rpartition(" -> ")[2])) for line in lines for key in [line.partition(":")[0]])
 
 
 def _print(plan: RunPlan, recipe: Recipe, console: Console) -> None:

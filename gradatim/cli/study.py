@@ -23,7 +23,8 @@ def study(
     recipes: Annotated[
         list[str],
         typer.Argument(
-            metavar="STUDY…", help="A study by name (gradatim list studies) or file, or the arms: recipes by name or file."
+            metavar="STUDY…",
+            help="A study by name (gradatim list studies) or file, or the arms: recipes by name or file.",
         ),
     ],
     arms: Annotated[

@@ -364,9 +364,7 @@ def _parent(location: Location, name: Any, key: str) -> Location:
     """The recipe that ``location`` extends: a file beside it or in a folder named from there, or a shipped recipe."""
     path = location.path
     if not isinstance(name, str) or not name.strip():
-        raise RecipeError(
-            "a recipe extends another by its name or file", where=f"{path}: {key}", given=_short(name)
-        )
+        raise RecipeError("a recipe extends another by its name or file", where=f"{path}: {key}", given=_short(name))
     file, arm = split_arm(name)
     ended = file if file.endswith(ENDINGS) else f"{file}.yaml"
     for candidate in (path.parent / ended, Path(ended)):
