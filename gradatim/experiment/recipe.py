@@ -223,6 +223,7 @@ ALLOWANCE = (
 """Options of a teacher that say how much and how fast it may be asked; no reply hangs on them."""
 
 MAY_CHANGE = (
+    "title",
     "workers",
     "train.checkpoint_seconds",
     "train.log_every",

@@ -135,7 +135,7 @@ def find(name: str | Path) -> Location:
     raise RecipeError(
         "there is no such recipe, neither a file nor a name",
         given=_short(str(name)),
-        hint=did_you_mean(_bare(str(name)), [*names(), *shipped_studies()]) or LIST_HINT,
+        hint=_nearest(_bare(str(name))),
     )
 
 
@@ -348,6 +348,14 @@ def _find_shipped(name: str) -> Location | None:
     return Location(path, arm) if found is not None and arm in found.arms else None
 
 
+def _nearest(name: str) -> str:
+    """A hint for a name that is not there: the nearest recipe or study, a fixture only if its study is named."""
+    studies = shipped_studies()
+    hidden = tuple(f"{key}/" for key, study in studies.items() if study.hidden and not name.startswith(f"{key}/"))
+    known = [*(known for known in names() if not known.startswith(hidden)), *studies]
+    return did_you_mean(name, known) or LIST_HINT
+
+
 def _bare(name: str) -> str:
     """A name without the parts of its path in a checkout: ``recipes/smoke/x.yaml`` is ``smoke/x``."""
     tail = name.removeprefix("recipes/")
@@ -378,7 +386,7 @@ def _parent(location: Location, name: Any, key: str) -> Location:
         where=f"{path}: {key}",
         given=_short(name),
         allowed="a .yaml file, or a name",
-        hint=did_you_mean(_bare(name), names()) or LIST_HINT,
+        hint=_nearest(_bare(name)),
     )
 
 
