@@ -468,7 +468,8 @@ def _shipped() -> Iterator[str]:
 
 STUDY_FILES = """A study file holds recipes that differ in a few keys: a `base`, by name or written out, and `arms`
 with their overrides. `gradatim study FILE` runs all arms, `--arms a,b` some; `gradatim plan FILE` shows how they
-differ. An arm is a recipe of its own, for `run`, `plan`, `study` and `extends`: `curriculum/hybrid`, or `my-study.yaml:hybrid`.
+differ. An arm is a recipe of its own, for `run`, `plan`, `study` and `extends`: `curriculum/hybrid`, or
+`my-study.yaml:hybrid`.
 
 ```yaml
 title: Two schedules
