@@ -29,7 +29,7 @@ import yaml
 
 from ..errors import DataError, RecipeError, did_you_mean
 from ..files import read_input
-from ..parsing import parse_yaml
+from ..options import parse_yaml
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 LARGEST_RECIPE = 1 << 20
