@@ -163,7 +163,9 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 @every_page
 def test_every_recipe_named_exists(page: Path) -> None:
     kinds = {path.name for path in RECIPES.iterdir() if path.is_dir()} | {"demo"}
-    mentions = re.findall(rf"(?<![\w/-])({'|'.join(sorted(kinds))})/([a-z][a-z0-9-]*)(?![\w/.])", page.read_text("utf-8"))
+    mentions = re.findall(
+        rf"(?<![\w/-])({'|'.join(sorted(kinds))})/([a-z][a-z0-9-]*)(?![\w/.])", page.read_text("utf-8")
+    )
     assert {f"{kind}/{name}" for kind, name in mentions} - set(names()) == set()
 
 
@@ -204,7 +206,9 @@ def yaml_blocks() -> Iterator[Block]:
         yield from (block for block in blocks(page) if block.language == "yaml")
 
 
-@pytest.mark.parametrize("block", yaml_blocks(), ids=lambda block: f"{block.page.name}-{block.file or block.text[:30]!r}")
+@pytest.mark.parametrize(
+    "block", yaml_blocks(), ids=lambda block: f"{block.page.name}-{block.file or block.text[:30]!r}"
+)
 def test_every_recipe_of_a_page_loads_and_its_objective_accepts_the_settings(block: Block, tmp_path: Path) -> None:
     if RENAMED.search(block.text) and not KEYS_ARE_RENAMED:
         pytest.skip("the recipe uses keys that this version does not have yet")
@@ -254,7 +258,9 @@ def test_the_examples_of_a_page_run(name: str, tmp_path: Path, request: pytest.F
                 install(block, tmp_path)
         elif block.language in ("sh", "python"):
             script = functions + block.text if block.language == "sh" else block.text
-            command = ["bash", "-euc", script] if block.language == "sh" else [sys.executable, "-W", "error", "-c", script]
+            command = (
+                ["bash", "-euc", script] if block.language == "sh" else [sys.executable, "-W", "error", "-c", script]
+            )
             done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
             assert done.returncode == 0, f"{block.text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
             run += 1
