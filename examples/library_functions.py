@@ -1,4 +1,4 @@
-"""Functions of Python's own library as samples for completion: the first half is the prompt, the rest the answer.
+r"""Functions of Python's own library as samples for completion: the first half is the prompt, the rest the answer.
 
     python examples/library_functions.py functions.jsonl 540
     gradatim study pretrained/baseline pretrained/hybrid --seeds 5 --out runs/library \
