@@ -23,7 +23,7 @@ from .difficulty import unscored_note
 from .errors import DataError
 from .record import read_json, read_rows, storage_errors, write_folder, write_json
 from .source import ORIGIN, OnChange, check_origin, check_reread
-from .stage import Difficulty, Event, Events, Feedback, Source, ignore_events
+from .stage import Difficulty, Drawn, Event, Events, Feedback, Source, ignore_events
 
 if TYPE_CHECKING:
     import numpy as np
@@ -172,13 +172,16 @@ class CorpusMaker:
         folder = store / self.key
         with _lock(folder):
             if (folder / "facts.json").exists():
-                check_origin(folder, self._path(), self.on_change, events)
+                check_origin(folder, self.source.data_file, self.on_change, events)
             else:
-                samples, facts = self._scored(0, Feedback(), events)
+                drawn = self.source.draw(0, Feedback())
+                for line in drawn.rejected.notes() if drawn.rejected is not None else ():
+                    events(Event("note", "data", text=line))
+                samples, facts = self._scored(drawn, events)
                 splits = table.split(samples, **vars(self.split_settings))
                 train, delivery = self._with_rejected(splits.train, 0, Feedback(), events)
                 tables = {"train": train, "validation": splits.validation, "test": splits.test}
-                self._write(folder, tables, {**facts, "split": splits.facts, **delivery}, 0)
+                self._write(folder, tables, {**facts, "split": splits.facts, **delivery}, drawn)
         return Corpus(folder, read_json(folder / "facts.json", dict))
 
     def make_next(
@@ -191,9 +194,10 @@ class CorpusMaker:
         with _lock(folder):
             if not (folder / "facts.json").exists():
                 cycle = feedback.cycle + 1
-                samples, facts = self._scored(cycle, feedback, events)
-                if self._rereads:
-                    check_reread(first.folder, self.source.origin)  # type: ignore[attr-defined]
+                drawn = self.source.draw(cycle, feedback)
+                samples, facts = self._scored(drawn, events)
+                if self.source.rereads:
+                    check_reread(first.folder, drawn.origin)
                 samples, held_out = self._without_held_out(samples, first)
                 needs_attempts = self.rejected_answers is not None and self.rejected_answers.needs_attempts
                 attempts = attempt(samples) if needs_attempts else Feedback()
@@ -201,18 +205,8 @@ class CorpusMaker:
                 tables = {"train": train, "validation": first.table("validation"), "test": first.table("test")}
                 rows = {"train": {"all": train.num_rows}}
                 facts |= {"split": {"rows": rows, "held_out": held_out}, **delivery}
-                self._write(folder, tables, facts, cycle)
+                self._write(folder, tables, facts, drawn)
         return Corpus(folder, read_json(folder / "facts.json", dict), first.folder)
-
-    @property
-    def _rereads(self) -> bool:
-        """Whether each cycle reads its samples from the data file again."""
-        return bool(getattr(self.source, "rereads", False))
-
-    def _path(self) -> str | None:
-        """Path of the source's data file, None without one."""
-        path = getattr(self.source, "path", None) or getattr(self.source, "origin", {}).get("path")
-        return None if path is None else str(path)
 
     def _without_held_out(self, samples: pa.Table, first: Corpus) -> tuple[pa.Table, int]:
         """The samples that equal no held-out one, by the split's criterion, and the number of the others.
@@ -237,15 +231,12 @@ class CorpusMaker:
             )
         return samples.filter(pa.array(new, pa.bool_())), new.count(False)
 
-    def _scored(self, cycle: int, feedback: Feedback, events: Events) -> tuple[pa.Table, dict[str, Any]]:
+    def _scored(self, drawn: Drawn, events: Events) -> tuple[pa.Table, dict[str, Any]]:
         """Samples of a cycle with a column per metric, and the counts of the source."""
         import numpy as np
         import pyarrow as pa
 
-        samples = self.source.draw(cycle, feedback)
-        if cycle == 0 and (report := getattr(self.source, "report", None)) is not None:
-            for line in report.notes():
-                events(Event("note", "data", text=line))
+        samples = drawn.table
         unscored: dict[str, int] = {}
         for name, difficulty in self.metrics.items():
             events(Event("start", f"score {name}"))
@@ -257,7 +248,7 @@ class CorpusMaker:
             samples = samples.append_column(name, pa.array(scores))
             unscored[name] = int(np.isnan(scores).sum())
             events(Event("finish", f"score {name}"))
-        return samples, {"source": dict(getattr(self.source, "facts", {})), "unscored": unscored}
+        return samples, {"source": dict(drawn.facts), "unscored": unscored}
 
     def _with_rejected(
         self, samples: pa.Table, cycle: int, attempts: Feedback, events: Events
@@ -268,16 +259,15 @@ class CorpusMaker:
         samples, facts = self.rejected_answers(samples, cycle, attempts, events)
         return samples, {"delivery": facts}
 
-    def _write(self, folder: Path, tables: Mapping[str, pa.Table], facts: Mapping[str, Any], cycle: int) -> None:
+    def _write(self, folder: Path, tables: Mapping[str, pa.Table], facts: Mapping[str, Any], drawn: Drawn) -> None:
         """Write all tables, then ``facts.json``, whose presence marks the corpus as complete."""
         with storage_errors(folder):
             for name, samples in tables.items():
                 table.write_table(samples, folder / f"{name}.parquet")
-        report = getattr(self.source, "report", None)
-        if report is not None and (cycle == 0 or self._rereads):
-            report.write_rejected(folder / "train.parquet")
-        if origin := getattr(self.source, "origin", None):
-            write_json(folder / ORIGIN, dict(origin))
+        if drawn.rejected is not None:
+            drawn.rejected.write_rejected(folder / "train.parquet")
+        if drawn.origin:
+            write_json(folder / ORIGIN, dict(drawn.origin))
         write_json(folder / "facts.json", facts)
 
 

@@ -159,7 +159,7 @@ def test_no_later_cycle_learns_what_the_first_holds_out(tmp_path: Path) -> None:
     maker = corpus_maker(again)
     first = maker.make(tmp_path / "data")
     held = {canonical(prompt) for part in ("validation", "test") for prompt in first.table(part)["prompt"].to_pylist()}
-    drawn = maker.source.draw(1, Feedback(0))["prompt"].to_pylist()
+    drawn = maker.source.draw(1, Feedback(0)).table["prompt"].to_pylist()
     met = sum(canonical(prompt) in held for prompt in drawn)
     assert met  # the grammar writes some of them again
     later = maker.make_next(tmp_path / "next", first, Feedback(0), lambda samples: Feedback(), ignore_events)
