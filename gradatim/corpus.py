@@ -13,8 +13,8 @@ import contextlib
 import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -149,6 +149,16 @@ class Corpus:
 
 
 @dataclass(frozen=True)
+class NewSamples:
+    """The training samples of a later cycle before they are written, and the counts for ``facts.json``."""
+
+    cycle: int
+    table: pa.Table
+    facts: dict[str, Any]
+    drawn: Drawn
+
+
+@dataclass(frozen=True)
 class CorpusMaker:
     """Creation of corpora: samples are drawn, scored, split and given rejected answers.
 
@@ -184,28 +194,40 @@ class CorpusMaker:
                 self._write(folder, tables, {**facts, "split": splits.facts, **delivery}, drawn)
         return Corpus(folder, read_json(folder / "facts.json", dict))
 
-    def make_next(
-        self, folder: Path, first: Corpus, feedback: Feedback, attempt: Callable[[pa.Table], Feedback], events: Events
-    ) -> Corpus:
-        """The corpus of the cycle after ``feedback``; ``first`` has the held-out samples, all others are for training.
+    def new_samples(self, first: Corpus, feedback: Feedback, events: Events = ignore_events) -> NewSamples:
+        """The training samples of the cycle after ``feedback``, scored, without those that ``first`` holds out.
 
-        ``attempt``: the student's attempts at new samples, called if ``rejected_answers`` needs them.
+        Raises ``RanDry`` when the source has no new question, ``DataError`` when its data file has changed.
+        """
+        cycle = feedback.cycle + 1
+        drawn = self.source.draw(cycle, feedback)
+        samples, facts = self._scored(drawn, events)
+        if self.source.rereads:
+            check_reread(first.folder, drawn.origin)
+        samples, held_out = self._without_held_out(samples, first)
+        facts["split"] = {"rows": {"train": {"all": samples.num_rows}}, "held_out": held_out}
+        return NewSamples(cycle, samples, facts, drawn)
+
+    @property
+    def needs_attempts(self) -> bool:
+        """Whether the rejected answers need attempts of the model at the new samples."""
+        return self.rejected_answers is not None and self.rejected_answers.needs_attempts
+
+    def add_rejected(self, new: NewSamples, attempts: Feedback, events: Events = ignore_events) -> NewSamples:
+        """The samples with rejected answers, if the recipe has them. ``attempts``: empty, or those at the samples."""
+        samples, delivery = self._with_rejected(new.table, new.cycle, attempts, events)
+        return replace(new, table=samples, facts={**new.facts, **delivery})
+
+    def make_next(self, folder: Path, first: Corpus, make: Callable[[], NewSamples]) -> Corpus:
+        """The corpus of a later cycle in ``folder``, created from ``make()`` if missing; held-out samples of ``first``.
+
+        ``make`` runs under the lock of the folder, once.
         """
         with _lock(folder):
             if not (folder / "facts.json").exists():
-                cycle = feedback.cycle + 1
-                drawn = self.source.draw(cycle, feedback)
-                samples, facts = self._scored(drawn, events)
-                if self.source.rereads:
-                    check_reread(first.folder, drawn.origin)
-                samples, held_out = self._without_held_out(samples, first)
-                needs_attempts = self.rejected_answers is not None and self.rejected_answers.needs_attempts
-                attempts = attempt(samples) if needs_attempts else Feedback()
-                train, delivery = self._with_rejected(samples, cycle, attempts, events)
-                tables = {"train": train, "validation": first.table("validation"), "test": first.table("test")}
-                rows = {"train": {"all": train.num_rows}}
-                facts |= {"split": {"rows": rows, "held_out": held_out}, **delivery}
-                self._write(folder, tables, facts, drawn)
+                new = make()
+                tables = {"train": new.table, "validation": first.table("validation"), "test": first.table("test")}
+                self._write(folder, tables, new.facts, new.drawn)
         return Corpus(folder, read_json(folder / "facts.json", dict), first.folder)
 
     def _without_held_out(self, samples: pa.Table, first: Corpus) -> tuple[pa.Table, int]:
@@ -269,6 +291,16 @@ class CorpusMaker:
         if drawn.origin:
             write_json(folder / ORIGIN, dict(drawn.origin))
         write_json(folder / "facts.json", facts)
+
+
+def feedback_of(cycle: int, attempts: pa.Table, datasets: Sequence[Corpus]) -> Feedback:
+    """The feedback of a cycle: judged attempts, and the samples of all ``datasets`` so far."""
+    import pyarrow as pa
+
+    training = [dataset.table("train") for dataset in datasets]
+    held_out = [datasets[0].table("validation"), datasets[0].table("test")]
+    known = pa.concat_tables([*training, *held_out], promote_options="default")
+    return Feedback(cycle, attempts, known, learnt=pa.concat_tables(training, promote_options="default"))
 
 
 def key_of(settings: Mapping[str, Any], name: Callable[[Any], str] = str) -> str:

@@ -29,6 +29,7 @@ from . import programs, table
 from .distillation.question_options import LATER_OPTIONS, RATIO, QuestionOptions
 from .errors import DataError
 from .options import strict
+from .random_streams import cycle_seed
 from .record import read_json
 from .registry import Registry
 from .stage import CyclePlan, Drawn, Event, Events, Feedback, Source, ignore_events
@@ -155,13 +156,6 @@ def _note(events: Events, text: str) -> None:
 
 
 SOURCES: Registry[Callable[..., Source]] = Registry("source")
-
-
-def cycle_seed(seed: int, cycle: int) -> int:
-    """Seed of a cycle's data: ``seed`` itself for the first, as in `gradatim generate`."""
-    if cycle == 0:
-        return seed
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{cycle}".encode(), digest_size=7).digest(), "little")
 
 
 @dataclass(frozen=True)

@@ -149,9 +149,9 @@ def test_a_later_cycle_refuses_a_file_that_was_edited_in_between(tmp_path):
     first = maker.make(store)
     write(path, [*ROWS, {"prompt": "new", "answer": "new"}])
     with pytest.raises(DataError, match="changed since the first cycle read it"):
-        maker.make_next(tmp_path / "next", first, Feedback(cycle=0), lambda samples: Feedback(), lambda event: None)
+        maker.make_next(tmp_path / "next", first, lambda: maker.new_samples(first, Feedback(cycle=0)))
     write(path)
-    again = maker.make_next(tmp_path / "next", first, Feedback(cycle=0), lambda samples: Feedback(), lambda event: None)
+    again = maker.make_next(tmp_path / "next", first, lambda: maker.new_samples(first, Feedback(cycle=0)))
     assert again.table("train").num_rows == 20
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gradatim.errors import DataError, RecipeError, UnknownPart
-from gradatim.source import SOURCES, cycle_seed
+from gradatim.random_streams import cycle_seed
+from gradatim.source import SOURCES
 from gradatim.stage import Feedback
 from gradatim.table import SCHEMA
 from gradatim.teacher import TEACHERS

@@ -13,7 +13,6 @@ sample in ``Feedback.known`` counts as existing here.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ import pyarrow.compute as pc
 
 from ..errors import DataError
 from ..programs import commented, run_program
+from ..random_streams import parents_seed
 from ..stage import Drawn, Event, Feedback
 from ..table import SCHEMA, dedupe, make_table
 from ..teacher.teacher import GRADES, used_since
@@ -188,7 +188,7 @@ class QuestionDraw:
     def children(self, grade: str, parents: pa.Table, number: int) -> pa.Table:
         """Up to ``number`` new questions with answers, each of the kind of one of ``parents``."""
         options, task = self.options, f"new {grade} questions"
-        following = round_robin(parents.num_rows, _seed(options.seed, self.cycle, grade))
+        following = round_robin(parents.num_rows, parents_seed(options.seed, self.cycle, grade))
         budget = number * (1 + options.rounds)
         tables: list[pa.Table] = [SCHEMA.empty_table()]
         count = 0
@@ -290,10 +290,6 @@ def sample_index(cycle: int, pass_number: int) -> int:
     """Sample index of a pass over the parents of ``cycle``; unique, so that cached replies are not reused."""
     block, index = divmod(pass_number, PASSES)
     return block * PASSES * CYCLES + cycle * PASSES + index
-
-
-def _seed(seed: int, cycle: int, grade: str) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{cycle}/{grade}".encode(), digest_size=8).digest(), "little")
 
 
 def _random_rows(table: pa.Table, count: int, seed: int) -> pa.Table:

@@ -20,23 +20,26 @@ from typing import TYPE_CHECKING, Any
 
 from ...corpus import key_of
 from ...distillation import JUDGES
-from ...errors import RecipeError, UserError
+from ...errors import RecipeError, RunFolderError, UserError
+from ...files import read_input
 from ...model.settings import Requirements
-from ...options import missing_options, option_names
+from ...options import missing_options, option_names, parse_json
+from ...random_streams import cycle_seed, questions_stream
+from ...record import DECODE_ERRORS, Record, fault_of, read_json, write_json
+from ...results import cycle_folder, decode_design, encode_design
 from ...schedule import Designed
-from ...source import SOURCES, cycle_seed
-from ...stage import Events, Feedback, StageResult, StageSpec, ignore_events
+from ...source import SOURCES
+from ...stage import Events, Feedback, Needs, Schedule, StageResult, StageSpec, ignore_events
 from ...teacher import TEACHERS, Teacher
 from ...teacher.teacher import used_since
 from ...training.objective import OBJECTIVES, check_objective
 from ..recipe import MAY_CHANGE, FeedbackSection, JudgeSection, Recipe
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pyarrow as pa
 
     from ...corpus import Corpus
-    from ...design import DesignOutcome, Terms
+    from ...design import Design, DesignOutcome, Terms
     from ...distillation import Probed, Right
     from ...schedule import Bands
 
@@ -164,8 +167,8 @@ def questions(recipe: Recipe, samples: pa.Table, cycle: int) -> pa.Table:
     """The samples that a cycle's feedback asks about: a part of what was learnt, drawn by the data's seed."""
     import numpy as np
 
-    chance = np.random.default_rng([recipe.data.seed, cycle, 1 << 22])
-    return samples.take(np.sort(chance.permutation(samples.num_rows)[: _feedback(recipe).questions]))
+    order = questions_stream(recipe.data.seed, cycle).permutation(samples.num_rows)
+    return samples.take(np.sort(order[: _feedback(recipe).questions]))
 
 
 def judged(
@@ -286,38 +289,111 @@ def _check_judges(recipe: Recipe, section: FeedbackSection) -> None:
 
 
 @dataclass(frozen=True)
-class Designing:
-    """Asks the teacher for the stages of the cycles from ``cycle`` on; nobody is asked before it is called."""
+class CurriculumDesign:
+    """The stages of an LLM-designed schedule: requests to the teacher, and their results in the run folder.
+
+    A design is requested before the first cycle, and with ``revise`` again before each later one. It names the stages
+    of all cycles from then on.
+    """
 
     recipe: Recipe
-    shared: Teacher | None
+    teacher: Teacher | None
 
-    def __call__(
+    def schedule(
         self,
         schedule: Designed,
-        corpus: Corpus,
+        cycle: int,
+        dataset: Corpus,
         bands: Bands,
-        difficulty: npt.NDArray[Any],
+        results: Sequence[StageResult],
+        record: Record,
+    ) -> Schedule:
+        """The schedule of a cycle with its stages. The design is requested once and read back later."""
+        if cycle + 1 == self.recipe.cycles:  # no later design needs measurements
+            schedule = replace(schedule, needs=Needs())
+        if cycle and not schedule.revise:
+            return schedule.with_stages(self._stored(record, 0).cycles[cycle])
+
+        def make() -> dict[str, Any]:
+            return encode_design(self._request(schedule, cycle, dataset, bands, results, record))
+
+        record.once(f"{cycle_folder(cycle)}/design.json", make)
+        return schedule.with_stages(self._stored(record, cycle).cycles[0])
+
+    def request(
+        self,
+        schedule: Designed,
+        dataset: Corpus,
+        bands: Bands,
         *,
         cycle: int = 0,
-        so_far: Sequence[StageResult] = (),
+        results: Sequence[StageResult] = (),
         feedback: Mapping[str, Any] | None = None,
         plan: Sequence[Sequence[StageSpec]] | None = None,
         draw: int = 0,
     ) -> DesignOutcome:
-        """``corpus``, ``bands`` and ``difficulty`` are the cycle's; ``plan`` holds the stages that stood for the cycles
-        that are left, None before the first. See ``design.request_design``."""
+        """Request the stages of ``cycle`` and all later ones from the teacher; nothing is stored.
+
+        ``dataset`` and ``bands`` are the cycle's. ``results``: those of all earlier stages. ``feedback``: counts of the
+        attempts after the previous cycle. ``plan``: the stages so far of these cycles, None before the first design.
+        ``draw``: see ``design.request_design``.
+        """
         from ...design import describe_samples, design_facts, request_design
 
-        assert self.shared is not None  # ``check_designing`` has seen to it
-        samples = describe_samples(
-            corpus.table("train"), bands, difficulty, corpus.lengths(), self.recipe.difficulty.metric
-        )
-        terms = self._terms(schedule, cycle, sum(done.spec.tokens for done in so_far), plan)
+        assert self.teacher is not None  # ``check_designing`` has verified it
+        metric = self.recipe.difficulty.metric
+        difficulty = dataset.difficulty("train", metric)
+        samples = describe_samples(dataset.table("train"), bands, difficulty, dataset.lengths(), metric)
+        terms = self._terms(schedule, cycle, sum(result.spec.tokens for result in results), plan)
         facts = design_facts(
-            terms, cycle=cycle, samples=samples, setting=self._setting(), so_far=so_far, feedback=feedback
+            terms, cycle=cycle, samples=samples, setting=self._setting(), so_far=results, feedback=feedback
         )
-        return request_design(self.shared, facts, terms, draw=draw)
+        return request_design(self.teacher, facts, terms, draw=draw)
+
+    def _request(
+        self,
+        schedule: Designed,
+        cycle: int,
+        dataset: Corpus,
+        bands: Bands,
+        results: Sequence[StageResult],
+        record: Record,
+    ) -> DesignOutcome:
+        """A request with the results of the run so far. Unusable replies are stored, so that a repeated run requests
+        another sample."""
+        path = record.folder / cycle_folder(cycle) / "design-unusable.json"
+        unusable = read_json(path, _list) if path.exists() else []
+        feedback = record.folder / cycle_folder(cycle - 1) / "feedback.json"
+        outcome = self.request(
+            schedule,
+            dataset,
+            bands,
+            cycle=cycle,
+            results=results,
+            feedback=read_json(feedback) if feedback.exists() else None,
+            plan=self._stored(record, cycle - 1).cycles[1:] if cycle else None,
+            draw=len(unusable),
+        )
+        if outcome.design is None:
+            replies = {"replies": outcome.replies, "faults": outcome.faults, "teacher": dict(outcome.used)}
+            write_json(path, [*unusable, replies])
+        return outcome
+
+    def _stored(self, record: Record, cycle: int) -> Design:
+        """The design made before ``cycle``, for it and all later ones."""
+        path = record.folder / cycle_folder(cycle) / "design.json"
+        try:
+            design = decode_design(parse_json(read_input(path)))
+            if len(design.cycles) != self.recipe.cycles - cycle:
+                raise ValueError(f"{len(design.cycles)} cycles")
+            return design
+        except (*DECODE_ERRORS, OSError) as error:
+            raise RunFolderError(
+                "the design of this run is damaged",
+                where=path,
+                given=error.strerror if isinstance(error, OSError) else fault_of(error),
+                hint="remove it to request the design again",
+            ) from error
 
     def _terms(self, schedule: Designed, cycle: int, spent: int, plan: Sequence[Sequence[StageSpec]] | None) -> Terms:
         from ...design import Terms
@@ -341,6 +417,12 @@ class Designing:
             "a_token_is": "of the pretrained student's own" if student.base is not None else student.tokenizer,
             "optimizer_and_learning_rate_begin_anew_at_each_stage": train.restart,
         }
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError
+    return value
 
 
 def check_designing(recipe: Recipe) -> None:
