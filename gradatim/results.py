@@ -63,14 +63,15 @@ def stage_folder(stage: Stage | StageResult) -> str:
 
 
 def recorded_stage(
-    file: str, decode: Callable[[Any], Result]
+    file: str, kind: type[Result]
 ) -> Callable[
     [Callable[Concatenate[Steps, Stage, Options], Result]], Callable[Concatenate[Steps, Stage, Options], Result]
 ]:
-    """Record the result of a step of a stage as ``file`` in the stage's folder; ``decode`` reads it back.
+    """Record the result of a step of a stage as ``file`` in the stage's folder; it is of type ``kind``.
 
     ``file`` is a format string of the step's further positional arguments.
     """
+    decode = {Fitted: decode_fitted, SuiteResult: decode_suite, StageResult: decode_stage, dict: decode_progress}[kind]
 
     def wrap(
         step: Callable[Concatenate[Steps, Stage, Options], Result],

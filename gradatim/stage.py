@@ -380,6 +380,10 @@ class Needs:
     sample_loss: bool = False
     probe: int = 0
 
+    def __bool__(self) -> bool:
+        """Whether anything is measured."""
+        return self.band_loss or self.sample_loss
+
 
 class Schedule(Protocol):
     """Choice of the next stage: a pure function of the cycle's results so far.

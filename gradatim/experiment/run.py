@@ -7,7 +7,7 @@
             select the stage's samples, train on them, evaluate the model
         the model's attempts at questions of the cycle             iterative distillation
         judge the attempts
-        ask for new questions where the model fails
+        request new questions where the model fails
         rejected answers for the new samples: failed attempts, mutations, errors of the teacher
         next dataset
 
@@ -17,7 +17,7 @@ run folder, so the same call resumes a run: finished steps are read back.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,31 +25,9 @@ from ..corpus import Corpus, NewSamples, feedback_of
 from ..distillation import RanDry
 from ..random_streams import attempts_seed, stage_seed
 from ..record import Record
-from ..results import (
-    cycle_folder,
-    decode_fitted,
-    decode_progress,
-    decode_stage,
-    decode_suite,
-    describe,
-    recorded_stage,
-    recorded_table,
-    stage_folder,
-)
+from ..results import cycle_folder, describe, recorded_stage, recorded_table, stage_folder
 from ..schedule import category_codes, needs_of, select_rows
-from ..stage import (
-    Event,
-    Events,
-    Feedback,
-    Fitted,
-    Model,
-    Needs,
-    Stage,
-    StageResult,
-    StageSpec,
-    SuiteResult,
-    ignore_events,
-)
+from ..stage import Event, Events, Feedback, Fitted, Model, Stage, StageResult, StageSpec, SuiteResult, ignore_events
 from .assemble import Components, NamedSuite, assemble, check
 from .recipe import Recipe
 from .run_lock import FINISHED, check_run_folder, claim, finished_cycles
@@ -79,7 +57,7 @@ def run(
         end: dict[str, int | str] = {}
         cycles = finished_cycles(record) or components.cycles
         for number in range(cycles):
-            cycle = Cycle(number, datasets, results, components, record, events)
+            cycle = Cycle(number, datasets, tuple(results), components, record, events)
             results += cycle.train_stages()  # curriculum learning
             end = {"cycles": number + 1, "stages": len(results)}
             if number + 1 < cycles:
@@ -93,26 +71,29 @@ def run(
         return results
 
 
+@dataclass
 class Cycle:
-    """One cycle: the last of ``datasets``, cut into bands, and the stages of a schedule over them.
+    """One cycle: the last of ``datasets``, cut into difficulty bands, and the stages of a schedule over them.
 
-    ``datasets``: those of all cycles so far. ``results``: those of all stages so far, also of earlier cycles.
+    ``datasets``: those of all cycles so far. ``earlier``: the results of the stages of earlier cycles.
     """
 
-    def __init__(
-        self,
-        number: int,
-        datasets: list[Corpus],
-        results: list[StageResult],
-        components: Components,
-        record: Record,
-        events: Events,
-    ) -> None:
-        self.number, self.datasets, self.dataset = number, datasets, datasets[-1]
-        self.components, self.record, self.events = components, record, events
-        self.earlier, self.finished = tuple(results), list[StageResult]()
-        self.difficulty = self.dataset.difficulty("train", components.metric)
-        self.bands = components.cut(self.dataset)
+    number: int
+    datasets: list[Corpus]
+    earlier: tuple[StageResult, ...]
+    components: Components
+    record: Record
+    events: Events
+
+    def __post_init__(self) -> None:
+        self.dataset = self.datasets[-1]
+        self.difficulty = self.dataset.difficulty("train", self.components.metric)
+        self.bands = self.components.cut(self.dataset)
+        self.finished: list[StageResult] = []
+
+    def folder(self, stage: Stage | StageResult) -> Path:
+        """The folder of a stage, with its model."""
+        return self.record.folder / stage_folder(stage)
 
     # Curriculum learning
 
@@ -138,22 +119,22 @@ class Cycle:
             first_token=sum(result.spec.tokens for result in results),
             run_tokens=self.components.tokens,
             categories=lambda column: category_codes(self.dataset.table("train"), column),
-            probe=self.components.probe(self.record.folder / stage_folder(results[-1])) if spec.probes else None,
+            probe=self.components.probe(self.folder(results[-1])) if spec.probes else None,
         )
         return replace(stage, cycle=self.number)
 
-    @recorded_stage("result.json", decode_stage)
+    @recorded_stage("result.json", StageResult)
     def train_and_evaluate(self, stage: Stage) -> StageResult:
-        """Train on the stage, then measure what the schedule needs and evaluate the model."""
+        """Train on the stage, measure what the schedule needs, evaluate the model."""
         fitted = self.train(stage)
         self.record.discard(f"{stage_folder(stage)}/checkpoint")
-        progress = self.measure(stage) if needs_of(self.schedule) != Needs() else {}
+        progress = self.measure(stage) if needs_of(self.schedule) else {}
         counts = {name: int((self.bands.index[stage.rows] == i).sum()) for i, name in enumerate(self.bands.names)}
         result = StageResult(self.number, stage.index, stage.spec, len(stage.rows), counts, fitted, **progress)
         last = self.schedule.next([*self.finished, result]) is None
         return replace(result, evaluations=tuple(self.evaluate(stage, last)))
 
-    @recorded_stage("fitted.json", decode_fitted)
+    @recorded_stage("fitted.json", Fitted)
     def train(self, stage: Stage) -> Fitted:
         """Train on the stage, from the model of the previous one.
 
@@ -163,32 +144,30 @@ class Cycle:
         results = [*self.earlier, *self.finished]
         excess = sum(result.fitted.tokens - result.spec.tokens for result in results)
         spec = replace(stage.spec, tokens=max(stage.spec.tokens - excess, 1))
+        stage = replace(stage, spec=spec, first_token=stage.first_token + excess)
         self.components.offload_teacher()
-        return self.components.trainer(self.dataset, self.record.metrics).fit(
-            replace(stage, spec=spec, first_token=stage.first_token + excess),
-            self.record.folder / stage_folder(stage),
-            self.record.folder / stage_folder(results[-1]) if results else None,
-            self.events,
-        )
+        trainer = self.components.trainer(self.dataset, self.record.metrics)
+        previous = self.folder(results[-1]) if results else None
+        return trainer.fit(stage, self.folder(stage), previous, self.events)
 
-    @recorded_stage("progress.json", decode_progress)
+    @recorded_stage("progress.json", dict)
     def measure(self, stage: Stage) -> dict[str, Any]:
-        """The measurements of the model that an adaptive schedule needs, on validation and training samples."""
-        folder, needs = self.record.folder / stage_folder(stage), needs_of(self.schedule)
-        return self.components.measure(needs, folder, self.dataset, self.bands, stage.seed)
+        """Measure the model's losses that an adaptive schedule needs, on validation and training samples."""
+        needs = needs_of(self.schedule)
+        return self.components.measure(needs, self.folder(stage), self.dataset, self.bands, stage.seed)
 
     def evaluate(self, stage: Stage, last: bool) -> list[SuiteResult]:
-        """Results of the suites on the fixed test set, by the bands of this cycle; ``last``: also the final ones."""
+        """Evaluate the model on the fixed test set, by the bands of this cycle; ``last``: also by the final suites."""
         suites = [suite for suite in self.components.suites if last or not suite.only_last]
         if not suites:
             return []
-        model = self.components.load(self.record.folder / stage_folder(stage))
+        model = self.components.load(self.folder(stage))
         samples = self.components.test_samples(self.dataset, self.bands)
         return [self.run_suite(stage, suite, model, samples) for suite in suites]
 
-    @recorded_stage("evaluation-{0.label}.json", decode_suite)
+    @recorded_stage("evaluation-{0.label}.json", SuiteResult)
     def run_suite(self, stage: Stage, suite: NamedSuite, model: Model, samples: pa.Table) -> SuiteResult:
-        """The result of one suite."""
+        """Evaluate the model with one suite."""
         return self.components.evaluate(suite, model, samples)
 
     # Iterative distillation
@@ -206,16 +185,16 @@ class Cycle:
 
     @recorded_table
     def judged_attempts(self, key: str, questions: pa.Table, *, new_samples: bool = False) -> Probed:
-        """The model's attempts at ``questions``, judged by all judges; at new samples by verifying judges only."""
-        model = self.components.load(self.record.folder / stage_folder(self.finished[-1]))
+        """Generate the model's attempts at ``questions`` and judge them; at new samples by verifying judges only."""
+        model = self.components.load(self.folder(self.finished[-1]))
         seed = attempts_seed(self.components.seed, self.number, new_samples=new_samples)
         return self.components.judge_attempts(model, questions, seed, verify=new_samples)
 
     def new_samples(self, feedback: Feedback) -> NewSamples:
-        """New questions of the source by ``feedback``, with rejected answers such as the model's own failed attempts."""
+        """Request new questions by ``feedback``, then add rejected answers, among them failed attempts of the model."""
         corpus, attempts = self.components.corpus, Feedback()
-        samples = corpus.new_samples(self.datasets[0], feedback, self.events)
+        new = corpus.new_samples(self.datasets[0], feedback, self.events)
         if corpus.needs_attempts:
             key = f"{cycle_folder(self.number + 1)}/attempts"
-            attempts = Feedback(self.number, self.judged_attempts(key, samples.table, new_samples=True))
-        return corpus.add_rejected(samples, attempts, self.events)
+            attempts = Feedback(self.number, self.judged_attempts(key, new.table, new_samples=True))
+        return corpus.add_rejected(new, attempts, self.events)

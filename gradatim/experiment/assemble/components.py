@@ -69,7 +69,7 @@ from .teaching import (
     check_teaching,
     delivery,
     examined_with,
-    judged,
+    judge_attempts,
     only_designs,
     questions,
     right,
@@ -312,7 +312,7 @@ class Components:
 
     def judge_attempts(self, model: Model, questions: pa.Table, seed: int, *, verify: bool = False) -> Probed:
         """The model's attempts at questions, judged and graded; with ``verify`` by judges that verify answers only."""
-        return judged(self.recipe, self.teacher, model, questions, seed, self.events, proved=verify)
+        return judge_attempts(self.recipe, self.teacher, model, questions, seed, self.events, verify=verify)
 
     def offload_teacher(self) -> None:
         """Free the memory of a teacher in this process until its next call."""
