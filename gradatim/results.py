@@ -77,7 +77,7 @@ def recorded_stage(
         step: Callable[Concatenate[Steps, Stage, Options], Result],
     ) -> Callable[Concatenate[Steps, Stage, Options], Result]:
         @functools.wraps(step)
-        def once(steps: Steps, stage: Stage, *options: Options.args, **named: Options.kwargs) -> Result:
+        def once(steps: Steps, stage: Stage, /, *options: Options.args, **named: Options.kwargs) -> Result:
             def make() -> dict[str, Any]:
                 result = step(steps, stage, *options, **named)
                 return result if isinstance(result, dict) else encode(result)
@@ -97,7 +97,7 @@ def recorded_table(
     KEY.parquet, its counts as KEY.json (written last) and the models of judges in KEY/. Return the table."""
 
     @functools.wraps(step)
-    def once(steps: Steps, key: str, *options: Options.args, **named: Options.kwargs) -> pa.Table:
+    def once(steps: Steps, key: str, /, *options: Options.args, **named: Options.kwargs) -> pa.Table:
         path = steps.record.folder / f"{key}.parquet"
 
         def make() -> dict[str, Any]:

@@ -79,7 +79,7 @@ from .teaching import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ...distillation import Probed
+    from ...distillation.attempts import Probed
     from ...teacher import Teacher
 
 

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
     from ...corpus import Corpus
     from ...design import Design, DesignOutcome, Terms
-    from ...distillation import Probed, Right
+    from ...distillation import Right
+    from ...distillation.attempts import Probed
     from ...schedule import Bands
 
 
