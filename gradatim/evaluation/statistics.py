@@ -41,6 +41,7 @@ from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, RecipeError, UserError
+from ..random_streams import subset_stream
 from ..stage import Counts, SuiteResult
 
 if TYPE_CHECKING:
@@ -276,8 +277,7 @@ def sample_indices(count: int, limit: int | None, seed: int) -> npt.NDArray[np.i
 
     if limit is None or limit >= count:
         return np.arange(count)
-    generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, 2**64 - 1], dtype=np.uint64)))
-    return np.sort(generator.permutation(count)[:limit])
+    return np.sort(subset_stream(seed).permutation(count)[:limit])
 
 
 def tally(

@@ -35,7 +35,8 @@ from ..errors import RecipeError
 from ..model.hub import model_size
 from ..model.settings import PRESETS
 from ..options import option_names
-from ..schedule import Bands, Designed, category_codes, preview, select_rows, stage_seed, stage_table
+from ..random_streams import stage_seed
+from ..schedule import Bands, Designed, category_codes, preview, select_rows, stage_table
 from ..source import check_exists
 from ..stage import Events, Schedule, Stage, StageSpec, ignore_events
 from .assemble import Components, assemble, check, corpus_maker, schedules_of
@@ -424,7 +425,7 @@ def _with_data(recipe: Recipe, corpus: Corpus, events: Events) -> RunPlan:
     parts = assemble(recipe, events)
     bands, difficulty, lengths = parts.cut(corpus), corpus.difficulty("train", parts.metric), corpus.lengths()
     categories = partial(category_codes, corpus.table("train"))
-    schedules, design = _designed(recipe, parts, corpus, bands, difficulty)
+    schedules, design = _designed(recipe, parts, corpus, bands)
     stages = []
     for index, spec in enumerate(preview(schedules[0], bands)):
         seed = stage_seed(recipe.seed, 0, index)
@@ -446,13 +447,13 @@ def _with_data(recipe: Recipe, corpus: Corpus, events: Events) -> RunPlan:
 
 
 def _designed(
-    recipe: Recipe, parts: Components, corpus: Corpus, bands: Bands, difficulty: np.ndarray[Any, np.dtype[np.float64]]
+    recipe: Recipe, parts: Components, corpus: Corpus, bands: Bands
 ) -> tuple[Sequence[Schedule], dict[str, Any] | None]:
     """The schedule of each cycle; where a teacher designs them, as it would begin, and what it says to that."""
     waiting = parts.schedules
     if not isinstance(waiting[0], Designed):
         return waiting, None
-    asked = parts.design(waiting[0], corpus, bands, difficulty)
+    asked = parts.design.request(waiting[0], corpus, bands)
     design = asked.require_design()
     told = {"asked": True, "reason": design.reason, "requests": len(asked.replies)}
     return [waiting[0].with_stages(stages) for stages in design.cycles], {**told, "revises": revises(recipe)}
