@@ -39,7 +39,7 @@ import torch
 from gradatim.experiment.recipe import load
 from gradatim.model.hardware import compute_type
 from gradatim.model.settings import PRESETS, ModelSettings, OptimizerSettings, TrainSettings
-from gradatim.model.tokenizer import character_tokenizer, encode_table, lexical_tokenizer, separate_texts, texts_of
+from gradatim.model.tokenizer import character_tokenizer, encode_table, word_level_tokenizer, separate_texts, texts_of
 from gradatim.programs import generate
 from gradatim.record import Metrics
 from gradatim.stage import Stage, StageSpec
@@ -58,12 +58,12 @@ WINDOWS = TrainSettings(
 
 def rate(table: pa.Table, model: ModelSettings, train: TrainSettings, tokens: int) -> dict[str, float]:
     """Tokens and characters of program text per second of training."""
-    maker = character_tokenizer if model.tokenizer == "character" else lexical_tokenizer
+    maker = character_tokenizer if model.tokenizer == "character" else word_level_tokenizer
     tokenizer = maker(separate_texts(table), *([] if model.tokenizer == "character" else [model.vocabulary]))
     samples = encode_table(tokenizer, table)
     each = sum(map(len, texts_of(table))) / len(samples.tokens)
     found = []
-    for budget in (train.size * train.length, tokens, 3 * tokens):  # the first fills the compiler's cache
+    for budget in (train.batch_size * train.max_length, tokens, 3 * tokens):  # the first fills the compiler's cache
         with tempfile.TemporaryDirectory() as folder:
             metrics = Metrics(Path(folder) / "metrics.jsonl")
             student = StageTrainer(tokenizer, samples, samples, metrics, 1, model, replace(train, validate=0))
@@ -84,7 +84,7 @@ def work(model: ModelSettings, train: TrainSettings, vocabulary: int) -> float:
     shape = PRESETS.get(model.preset)
     inner = (2 if shape.family in ("gpt", "gpt2") else 3) * shape.width * shape.mlp
     products = shape.layers * (4 * shape.width**2 + inner) + vocabulary * shape.width
-    return 6 * products + 12 * shape.layers * shape.width * train.length
+    return 6 * products + 12 * shape.layers * shape.width * train.max_length
 
 
 _PEAK: list[float] = []

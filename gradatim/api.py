@@ -74,7 +74,7 @@ def plan(
     """
     from .experiment.plan import plan_run
 
-    return plan_run(_recipe(recipe, changes), data=data, events=events)
+    return plan_run(_recipe(recipe, changes, events), data=data, events=events)
 
 
 def run(
@@ -95,7 +95,7 @@ def run(
         if not isinstance(recipe, str | Path):
             raise RecipeError("a recipe without a name needs a folder", where="gradatim.run", hint="folder=…")
         folder = default_folder(recipe)
-    return run_recipe(_recipe(recipe, changes), Path(folder), events=events)
+    return run_recipe(_recipe(recipe, changes, events), Path(folder), events=events)
 
 
 def study(
@@ -120,7 +120,7 @@ def study(
 
     arms = recipes if isinstance(recipes, Mapping) else arms_of(recipes)
     folder = Path(folder)
-    loaded = {arm: _recipe(recipe, changes) for arm, recipe in arms.items()}
+    loaded = {arm: _recipe(recipe, changes, events) for arm, recipe in arms.items()}
     plan = plan_study(loaded, seeds, baseline=baseline, title=folder.name)
     run_study(plan, folder, workers=workers, events=events)
     return report(folder)
@@ -163,10 +163,11 @@ def evaluate(
     from .evaluation import SUITES
     from .evaluation.generation import Endpoint, endpoint
     from .options import option_names
+    from .renamed_keys import suite_options
     from .table import make_table
 
     factory = SUITES.get(suite, where="suite")
-    asked = factory(**options)
+    asked = factory(**suite_options(suite, options, where="suite"))
     if data is None:
         data = make_table({"answer": []})
     table = _table(data, columns, events) if isinstance(data, str | Path) else data
@@ -234,10 +235,10 @@ def is_source_folder(path: Path) -> bool:
     return path.is_dir() and not any((path / name).exists() for name in saved)
 
 
-def _recipe(recipe: str | Path | Recipe, changes: Sequence[str]) -> Recipe:
+def _recipe(recipe: str | Path | Recipe, changes: Sequence[str], events: Events) -> Recipe:
     from .experiment.recipe import load
 
-    return load(recipe, changes) if isinstance(recipe, str | Path) else recipe
+    return load(recipe, changes, events=events) if isinstance(recipe, str | Path) else recipe
 
 
 def _table(path: str | Path, columns: Mapping[str, str] | None, events: Events) -> pa.Table:

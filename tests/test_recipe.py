@@ -42,7 +42,7 @@ def test_all_faults_are_told_at_once_with_the_nearest_key() -> None:
 
 
 def test_faults_of_several_parts_are_told_at_once() -> None:
-    recipe = load("smoke/baseline", ["schedule.name=hybird", "student.preset=larg", "train.length=500"])
+    recipe = load("smoke/baseline", ["schedule.name=hybird", "student.preset=larg", "train.max_length=500"])
     with pytest.raises(RecipeError) as caught:
         check(recipe)
     assert len(caught.value.faults) == 3
@@ -106,4 +106,4 @@ def test_what_may_change_on_resume_is_not_a_difference() -> None:
 def test_quantiles_replace_the_thresholds_of_the_parent_and_steps_its_tokens() -> None:
     recipe = load("smoke/baseline", ["difficulty.bands.quantiles=[0.3, 0.6]", "budget.steps=7"])
     assert recipe.difficulty.bands.thresholds is None
-    assert recipe.tokens == 7 * recipe.train.size * recipe.train.length
+    assert recipe.tokens == 7 * recipe.train.batch_size * recipe.train.max_length

@@ -386,8 +386,8 @@ def test_a_run_sees_the_rows_in_the_order_of_the_sampler(order, seen, tmp_path: 
     from gradatim.table import read_table
 
     changes = ["data.count=400", "data.split.test=20", "data.split.validation=20", "budget.tokens=40000"]
-    changes += ["schedule.name=hybrid", f"schedule.order={order}", "evaluate.suites=[]", "train.validate=0"]
-    changes += ["train.size=2", "train.length=384", "student.context=384"]
+    changes += ["schedule.name=hybrid", f"schedule.order={order}", "evaluate.suites=[]", "train.evaluations_per_stage=0"]
+    changes += ["train.batch_size=2", "train.max_length=384", "student.context_length=384"]
     gradatim.run("smoke/baseline", tmp_path, changes=changes)
     table = read_table(next((tmp_path / "data").glob("*/train*.parquet")))
     lengths = np.diff(Encoded.open(next((tmp_path / "data").glob("*/tokens-*/train"))).offsets) - 1

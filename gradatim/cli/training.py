@@ -48,11 +48,11 @@ def run(
     from ..api import default_folder
     from ..experiment.assemble import check
     from ..experiment.recipe import files_of, load
-    from .output import check_run_output, print_json
+    from .output import check_run_output, print_json, print_notes
 
     if out is not None and len(recipes) > 1:
         raise UserError("one folder holds one run", where="--out", given=f"{len(recipes)} recipes")
-    loaded = {name: load(name, changes or ()) for name in recipes}
+    loaded = {name: load(name, changes or (), events=print_notes) for name in recipes}
     for name, recipe in loaded.items():
         check(recipe, name)
     for name in loaded:
@@ -133,9 +133,9 @@ def plan(
     from ..api import default_folder
     from ..experiment.plan import plan_run
     from ..experiment.recipe import load
-    from .output import output, print_json, watching
+    from .output import output, print_json, print_notes, watching
 
-    loaded = load(recipe, changes or ())
+    loaded = load(recipe, changes or (), events=print_notes)
     with watching() as events:
         planned = plan_run(loaded, data=data, store=(out or default_folder(recipe)) / "data", events=events)
     if as_json:
@@ -306,9 +306,9 @@ def study(
     from ..api import arms_of
     from ..experiment.recipe import files_of, load
     from ..experiment.study import plan_study
-    from .output import check_run_output, watching
+    from .output import check_run_output, print_notes, watching
 
-    arms = {arm: load(name, changes or ()) for arm, name in arms_of(recipes).items()}
+    arms = {arm: load(name, changes or (), events=print_notes) for arm, name in arms_of(recipes).items()}
     plan = plan_study(arms, seeds, baseline=baseline, title=out.name)
     check_run_output(out, "--out", [file for name in recipes for file in files_of(name)])
     try:

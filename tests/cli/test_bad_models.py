@@ -100,8 +100,8 @@ FAULTS = {
         ["student.lora.targets=[q_prj]"],
         ["student.lora.targets", "given: q_prj", "did you mean 'q_proj'?"],
     ),
-    "every sample too long": (["train.length=4"], ["no sample of the stage fits", "larger train.length"]),
-    "a context that the base has not": (["student.context=4096"], ["student.context", "base has 128"]),
+    "every sample too long": (["train.max_length=4"], ["no sample of the stage fits", "larger train.max_length"]),
+    "a context that the base has not": (["student.context_length=4096"], ["student.context_length", "base has 128"]),
     "no such category": (
         ["schedule={name: baseline, order: blocked, category: topik}"],
         ["no sample has a 'topik'", "allowed: category"],

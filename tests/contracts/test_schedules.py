@@ -202,7 +202,7 @@ def test_an_introduction_comes_before_the_schedule_of_the_other_bands(name: str,
 def test_an_introduction_that_leaves_nothing_is_refused(name: str, share: float, count: int) -> None:
     with pytest.raises(RecipeError, match="leaves bands and budget") as refused:
         SCHEDULES.get(name)(BANDS[count], TOKENS, introduction=share)
-    assert refused.value.where == "schedule.introduction"
+    assert refused.value.where == "schedule.warmup_stage"
 
 
 @pytest.mark.parametrize("name", ADAPTIVE_NAMES)

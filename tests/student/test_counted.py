@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from gradatim.model.settings import ContrastSettings, ModelSettings, Requirements, TeacherKLSettings, TrainSettings
+from gradatim.model.settings import PreferenceSettings, ModelSettings, Requirements, DistillationSettings, TrainSettings
 from gradatim.model.tokenizer import character_tokenizer, encode_table
 from gradatim.record import Metrics
 from gradatim.stage import Mixture, Stage, StageSpec, ignore_events
@@ -24,7 +24,7 @@ from gradatim.training.trainer import StageTrainer
 
 ROWS = 24
 LENGTH = 63
-PLAIN = ContrastSettings(reference="none")
+PLAIN = PreferenceSettings(reference="none")
 
 
 def table() -> pa.Table:
@@ -89,7 +89,7 @@ def tokens_with_gradient(loss: Loss, model: Any, batch: Batch) -> int:
 
 
 def kl(teacher: str, **options: Any) -> dict[str, Any]:
-    return {"kl": TeacherKLSettings(folder=teacher, **options)}
+    return {"kl": DistillationSettings(folder=teacher, **options)}
 
 
 ASKED = [

@@ -10,7 +10,7 @@ import torch
 
 from gradatim.errors import RecipeError, UnknownPart
 from gradatim.experiment.recipe import load
-from gradatim.model.settings import ContrastSettings, TeacherKLSettings, TrainSettings
+from gradatim.model.settings import PreferenceSettings, DistillationSettings, TrainSettings
 from gradatim.training.losses import divergence, pair_sums, preference, token_weights
 from gradatim.training.objective import check_objective
 
@@ -98,11 +98,11 @@ def test_pairs_need_whole_isolated_samples(objective: str, change: dict[str, obj
 def test_a_teacher_must_be_named_and_attempts_need_isolated_samples():
     with pytest.raises(RecipeError, match=r"train\.kl\.folder"):
         check_objective("teacher_kl", TrainSettings())
-    check_objective("teacher_kl", TrainSettings(kl=TeacherKLSettings(folder="x")))
+    check_objective("teacher_kl", TrainSettings(kl=DistillationSettings(folder="x")))
     with pytest.raises(RecipeError, match=r"train\.isolate: true"):
-        check_objective("teacher_kl", TrainSettings(kl=TeacherKLSettings(folder="x", on="both")))
+        check_objective("teacher_kl", TrainSettings(kl=DistillationSettings(folder="x", on="both")))
     with pytest.raises(RecipeError, match="interpolation"):
-        check_objective("teacher_kl", TrainSettings(kl=TeacherKLSettings(folder="x", interpolation=0.0)))
+        check_objective("teacher_kl", TrainSettings(kl=DistillationSettings(folder="x", interpolation=0.0)))
 
 
 def test_an_unknown_objective_is_told_with_the_nearest():
@@ -111,10 +111,10 @@ def test_an_unknown_objective_is_told_with_the_nearest():
 
 
 def test_a_recipe_takes_the_settings_of_objectives_and_names_their_faults():
-    changes = ["train.objective=correct_and_fault", "train.contrast.weight=0.5", "train.accumulate=4"]
+    changes = ["train.objective=sft_dpo", "train.preference.weight=0.5", "train.gradient_accumulation_steps=4"]
     recipe = load("smoke/baseline", changes)
-    assert recipe.train.contrast == ContrastSettings(weight=0.5)
-    assert recipe.train.accumulate == 4
+    assert recipe.train.preference == PreferenceSettings(weight=0.5)
+    assert recipe.train.gradient_accumulation_steps == 4
     assert not TrainSettings().compile
     with pytest.raises(RecipeError, match=r"train\.kl\.divergence"):
-        load("smoke/baseline", ["train.kl.divergence=jds"])
+        load("smoke/baseline", ["train.distillation.divergence=jds"])

@@ -13,11 +13,11 @@ import torch
 from gradatim.errors import DataError, RunFolderError, Stopped
 from gradatim.model.load import load_student
 from gradatim.model.settings import (
-    ContrastSettings,
+    PreferenceSettings,
     ModelSettings,
     OptimizerSettings,
-    ShapeSettings,
-    TeacherKLSettings,
+    LRSchedulerSettings,
+    DistillationSettings,
     TrainSettings,
 )
 from gradatim.model.tokenizer import Encoded, character_tokenizer, encode_table, separate_texts
@@ -35,7 +35,7 @@ TRAIN = TrainSettings(
     length=48,
     objective="contrast",
     optimizer=OptimizerSettings(learning_rate=3e-3, weight_decay=0.0),
-    shape=ShapeSettings(name="constant"),
+    shape=LRSchedulerSettings(name="constant"),
     log_every=2,
     validate=0,
 )
@@ -189,8 +189,8 @@ def pair_margin(folder: Path, samples: pa.Table) -> float:
     return float(losses[pairs & second].sum() - losses[pairs & ~second].sum())
 
 
-@pytest.mark.parametrize("contrast", [ContrastSettings(), ContrastSettings(reference="none", target=0.5)])
-def test_the_margin_grows_when_one_pair_is_learnt(tmp_path: Path, contrast: ContrastSettings) -> None:
+@pytest.mark.parametrize("contrast", [PreferenceSettings(), PreferenceSettings(reference="none", target=0.5)])
+def test_the_margin_grows_when_one_pair_is_learnt(tmp_path: Path, contrast: PreferenceSettings) -> None:
     train = replace(TRAIN, contrast=contrast, size=1, log_every=1)
     before = pair_margin(tmp_path, table())
     fit(tmp_path, table(), train, tokens=150, rows=1)
@@ -288,7 +288,7 @@ def test_correct_and_fault_without_faulty_answers_learns_what_next_token_learns(
 def test_correct_and_fault_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     rows = {}
     for weight in (0.5, 2.0):
-        contrast = ContrastSettings(weight=weight)
+        contrast = PreferenceSettings(weight=weight)
         train = replace(TRAIN, objective="correct_and_fault", contrast=contrast, other_weight=0.0, log_every=1)
         fit(tmp_path / str(weight), table(), train, tokens=20)
         rows[weight] = logged(tmp_path / str(weight))[0]
@@ -334,7 +334,7 @@ def test_a_plain_stage_tells_no_column_of_pairs(tmp_path: Path) -> None:
 
 
 def taught(folder: Path, **settings: object) -> TrainSettings:
-    kl = TeacherKLSettings(folder=str(folder), **settings)  # type: ignore[arg-type]
+    kl = DistillationSettings(folder=str(folder), **settings)  # type: ignore[arg-type]
     return replace(TRAIN, objective="teacher_kl", kl=kl, log_every=1)
 
 

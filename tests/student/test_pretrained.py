@@ -20,7 +20,7 @@ from gradatim.model.hub import is_hub_name, model_size
 from gradatim.model.load import fingerprint, load_student, open_base, open_tokenizer
 from gradatim.model.merge import export
 from gradatim.model.prompt_format import prompt_format_of, prompt_formatter, token_key
-from gradatim.model.settings import LoraSettings, ModelSettings, OptimizerSettings, ShapeSettings, TrainSettings
+from gradatim.model.settings import LoraSettings, ModelSettings, OptimizerSettings, LRSchedulerSettings, TrainSettings
 from gradatim.model.tokenizer import encode_table
 from gradatim.record import Metrics
 from gradatim.stage import Event, Fitted, Stage, StageSpec
@@ -35,7 +35,7 @@ TRAIN = TrainSettings(
     other_weight=0.0,
     accumulate=2,
     optimizer=OptimizerSettings(learning_rate=1e-2),
-    shape=ShapeSettings(name="constant"),
+    shape=LRSchedulerSettings(name="constant"),
     log_every=2,
     validate=1,
     precision="fp32",

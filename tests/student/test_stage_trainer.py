@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gradatim.errors import RecipeError, RunFolderError, Stopped, TrainingDiverged
-from gradatim.model.settings import ModelSettings, OptimizerSettings, ShapeSettings, TrainSettings
+from gradatim.model.settings import ModelSettings, OptimizerSettings, LRSchedulerSettings, TrainSettings
 from gradatim.model.tokenizer import character_tokenizer, encode_table, texts_of
 from gradatim.record import Metrics
 from gradatim.stage import Event, Fitted, Stage, StageSpec, ignore_events
@@ -27,7 +27,7 @@ TRAIN = TrainSettings(
     length=64,
     other_weight=0.3,
     optimizer=OptimizerSettings(name="muon", learning_rate=3e-3, matrix_rate=1e-2),
-    shape=ShapeSettings(name="warmup_decay"),
+    shape=LRSchedulerSettings(name="warmup_decay"),
     log_every=2,
     validate=2,
 )
@@ -106,7 +106,7 @@ def test_a_stage_stopped_and_resumed_gives_the_same_weights_and_metrics(samples:
 
 @pytest.mark.parametrize("restart", [True, False])
 def test_the_optimizer_restarts_or_continues_as_asked(samples: pa.Table, tmp_path: Path, restart: bool) -> None:
-    train = replace(TRAIN, restart=restart, shape=ShapeSettings(name="constant"))
+    train = replace(TRAIN, restart=restart, shape=LRSchedulerSettings(name="constant"))
     whole = learner(samples, tmp_path / "whole", train).fit(stage(4000), tmp_path / "whole" / "stage", None)
     parts = learner(samples, tmp_path / "parts", train)
     parts.fit(stage(2000, run=4000), tmp_path / "parts" / "one", None)
@@ -124,7 +124,7 @@ def test_the_learning_rate_shape_follows_the_stage_or_the_run(samples: pa.Table,
     rates = {}
     for restart in (True, False):
         folder = tmp_path / str(restart)
-        train = replace(TRAIN, restart=restart, shape=ShapeSettings(name="paper_steps"), log_every=1)
+        train = replace(TRAIN, restart=restart, shape=LRSchedulerSettings(name="paper_steps"), log_every=1)
         parts = learner(samples, folder, train)
         parts.fit(stage(2000, run=4000), folder / "one", None)
         parts.fit(stage(2000, 1, 2000, 4000), folder / "two", folder / "one")
@@ -143,7 +143,7 @@ def test_an_exploding_loss_stops_the_stage_and_keeps_the_last_good_checkpoint(
         clip=0.0,
         checkpoint_seconds=0.0,
         optimizer=OptimizerSettings(learning_rate=1e4, weight_decay=0.0),
-        shape=ShapeSettings(name="warmup_decay", warmup=0.5),
+        shape=LRSchedulerSettings(name="warmup_decay", warmup=0.5),
     )
     with pytest.raises(TrainingDiverged, match="last good checkpoint is kept"):
         fit(samples, tmp_path, wild, tokens=20_000)

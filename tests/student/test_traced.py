@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from gradatim.errors import RecipeError, RunFolderError, Stopped
-from gradatim.model.settings import ModelSettings, OptimizerSettings, ShapeSettings, TraceSettings, TrainSettings
-from gradatim.model.tokenizer import character_tokenizer, encode_table, lexical_tokenizer, separate_texts, texts_of
+from gradatim.model.settings import ModelSettings, OptimizerSettings, LRSchedulerSettings, TraceSupervisionSettings, TrainSettings
+from gradatim.model.tokenizer import character_tokenizer, encode_table, word_level_tokenizer, separate_texts, texts_of
 from gradatim.programs import generate
 from gradatim.record import Metrics
 from gradatim.stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
@@ -32,7 +32,7 @@ TRAIN = TrainSettings(
     length=64,
     other_weight=0.1,
     optimizer=OptimizerSettings(name="muon", learning_rate=4e-3, matrix_rate=5e-3),
-    shape=ShapeSettings(name="warmup_decay"),
+    shape=LRSchedulerSettings(name="warmup_decay"),
     log_every=5,
     validate=1,
 )
@@ -44,7 +44,7 @@ def programs() -> pa.Table:
 
 
 def learner(table: pa.Table, folder: Path, train: TrainSettings = TRAIN) -> StageTrainer:
-    tokenizer = lexical_tokenizer(separate_texts(table), 512)
+    tokenizer = word_level_tokenizer(separate_texts(table), 512)
     encoded = encode_table(tokenizer, table)
     folder.mkdir(parents=True, exist_ok=True)
     metrics = Metrics(folder / "metrics.jsonl")
@@ -104,7 +104,7 @@ def test_what_inner_layers_are_asked_is_learnt(programs: pa.Table, tmp_path: Pat
 
 
 def test_the_layers_that_are_asked_get_gradients_and_later_ones_none(programs: pa.Table, tmp_path: Path) -> None:
-    made = learner(programs, tmp_path, replace(TRAIN, trace=TraceSettings(operands=1, results=(1,))))
+    made = learner(programs, tmp_path, replace(TRAIN, trace=TraceSupervisionSettings(operands=1, results=(1,))))
     model = made.initial(None)
     batcher = Packed(made.samples, stage(1), 8, 64, 0, isolate=True)
     loss = TraceLoss(LossContext(model, made.tokenizer, made.train, batcher, 600, tmp_path, ignore_events))
@@ -179,7 +179,7 @@ def test_other_texts_than_programs_are_refused(tmp_path: Path) -> None:
 
 def test_a_layer_that_the_student_has_not_is_refused(programs: pa.Table, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"train\.trace: .*operands 1, results 2, 9.*1 to 2"):
-        fit(programs, tmp_path, replace(TRAIN, trace=TraceSettings(operands=1, results=(2, 9))))
+        fit(programs, tmp_path, replace(TRAIN, trace=TraceSupervisionSettings(operands=1, results=(2, 9))))
 
 
 def test_windows_are_refused() -> None:

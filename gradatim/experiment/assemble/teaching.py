@@ -1,7 +1,7 @@
 """What do runs of several cycles add: who teaches, who judges, and where do faulty answers come from?
 
-A recipe's ``teacher``, ``delivery`` and ``feedback`` become objects here. One teacher serves all of a run, so that a
-budget is one and a model is loaded once; what it receives over a network is kept by itself, outside the run. Judges
+A recipe's ``teacher``, ``rejected_answers`` and ``feedback`` become objects here. One teacher serves all of a run,
+so that a budget is one and a model is loaded once; what it receives over a network is kept by itself, outside the run. Judges
 are made when a cycle ends, and once before, to see that they can be.
 
 How does the recipe's teacher come to design its schedule?
@@ -23,6 +23,7 @@ from ...distillation import JUDGES
 from ...errors import RecipeError, UserError
 from ...model.settings import Requirements
 from ...options import missing_options, option_names
+from ...renamed_keys import earlier_names
 from ...schedule import Designed
 from ...source import SOURCES, cycle_seed
 from ...stage import Events, Feedback, StageResult, StageSpec, ignore_events
@@ -70,7 +71,7 @@ def _account(recipe: Recipe) -> str:
         for section in sections:
             within = within[section]
         within.pop(last, None)
-    return key_of(content)
+    return key_of(earlier_names(content))
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,13 @@ class Delivery:
 
     @property
     def _shares(self) -> dict[str, float]:
-        section = self.recipe.delivery
-        return {} if section is None else {str(place): share for place, share in section.faulty.items()}
+        section = self.recipe.rejected_answers
+        return {} if section is None else {str(place): share for place, share in section.sources.items()}
 
 
 def delivery(recipe: Recipe, shared: Teacher | None = None) -> Delivery | None:
     """What lays other answers beside the right ones, or None where the recipe wants none."""
-    return Delivery(recipe, shared) if recipe.delivery is not None or _learns_attempts(recipe) else None
+    return Delivery(recipe, shared) if recipe.rejected_answers is not None or _learns_attempts(recipe) else None
 
 
 def _learns_attempts(recipe: Recipe) -> bool:
@@ -154,7 +155,7 @@ def right(recipe: Recipe, events: Events = ignore_events) -> Right:
     """How an answer proves right: by its text, and where the recipe says so by its sample's tests."""
     from ...distillation.judges import by_output, by_tests, first_decision
 
-    prove = recipe.delivery.prove if recipe.delivery is not None else "output"
+    prove = recipe.rejected_answers.verify if recipe.rejected_answers is not None else "output"
     if prove == "tests":
         return first_decision(by_output(), by_tests(workers=recipe.workers, events=events))
     return by_output() if prove == "output" else lambda samples, texts: [None] * len(texts)
@@ -189,7 +190,7 @@ def judged(
     before = {} if grader is None else deepcopy(dict(grader.facts))
     asked = section.judges
     if proved:
-        by_tests = recipe.delivery is not None and recipe.delivery.prove == "tests"
+        by_tests = recipe.rejected_answers is not None and recipe.rejected_answers.verify == "tests"
         asked = (JudgeSection(judge="output"), *([JudgeSection(judge="tests")] if by_tests else []))
     judges = {
         each.judge: (JUDGES.get(each.judge, where="feedback.judges")(grader, **each.options), each.weight)
@@ -199,11 +200,11 @@ def judged(
         student,
         samples,
         judges,
-        draws=section.draws,
+        draws=section.num_samples,
         temperature=section.temperature,
-        new_tokens=section.new_tokens,
+        new_tokens=section.max_new_tokens,
         thresholds=Thresholds(section.easy, section.hard),
-        chat=section.chat,
+        chat=section.chat_template,
         stop=section.stop,
         seed=seed,
         events=events,
@@ -221,11 +222,11 @@ def check_teaching(recipe: Recipe) -> None:
     if twice:
         raise RecipeError("a judge is named twice", where="feedback.judges", given=", ".join(twice))
     _check_judges(recipe, section)
-    if section.draws > 1 and not section.temperature:
+    if section.num_samples > 1 and not section.temperature:
         raise RecipeError(
-            "at temperature 0 all draws are one text",
-            where="feedback.draws",
-            given=section.draws,
+            "at temperature 0 all completions of a question are equal",
+            where="feedback.num_samples",
+            given=section.num_samples,
             allowed="1, or a feedback.temperature above 0",
         )
     if recipe.data.source == "taught" and recipe.teacher is None:
@@ -237,21 +238,27 @@ def check_teaching(recipe: Recipe) -> None:
             given=recipe.cycles,
             hint="data.source: taught with seeds: PATH, and new: 0 for the same questions again",
         )
-    if recipe.delivery is not None and recipe.delivery.faulty.get("teacher") and recipe.teacher is None:
-        raise RecipeError("faulty answers of a teacher need one", where="delivery.faulty", hint="name a teacher")
+    if (
+        recipe.rejected_answers is not None
+        and recipe.rejected_answers.sources.get("teacher")
+        and recipe.teacher is None
+    ):
+        raise RecipeError(
+            "faulty answers of a teacher need one", where="rejected_answers.sources", hint="name a teacher"
+        )
     check_faulty(recipe, recipe.train.objective, "train.objective")
 
 
 def check_faulty(recipe: Recipe, objective: str, where: str) -> None:
     """Raise ``RecipeError`` when ``objective`` needs rejected answers and the recipe has no source of them."""
-    if _requirements(recipe, objective).second_answer == "rejected" and recipe.delivery is None:
+    if _requirements(recipe, objective).second_answer == "rejected" and recipe.rejected_answers is None:
         gives = recipe.data.source == "file" or "seeds" in recipe.data.options
         if not gives:
             raise RecipeError(
                 "this objective needs rejected answers, and the recipe has no source of them",
                 where=where,
                 given=objective,
-                hint="delivery: {faulty: {mutation: 1}}",
+                hint="rejected_answers: {sources: {mutation: 1}}",
             )
 
 
@@ -337,9 +344,9 @@ class Designing:
         """What else bears on a plan: how long a step is, what a token is, whether each stage begins slowly."""
         train, student = self.recipe.train, self.recipe.student
         return {
-            "tokens_in_a_step": train.size * train.length * train.accumulate,
+            "tokens_in_a_step": train.tokens_per_step,
             "a_token_is": "of the pretrained student's own" if student.base is not None else student.tokenizer,
-            "optimizer_and_learning_rate_begin_anew_at_each_stage": train.restart,
+            "optimizer_and_learning_rate_begin_anew_at_each_stage": train.reset_optimizer,
         }
 
 
@@ -368,6 +375,6 @@ def check_designing(recipe: Recipe) -> None:
 def only_designs(recipe: Recipe) -> bool:
     """Whether the teacher is there for the schedule alone, so that no sample and no grade hangs on it."""
     teaches = "teacher" in option_names(SOURCES.get(recipe.data.source, where="data.source"))
-    errs = recipe.delivery is not None and bool(recipe.delivery.faulty.get("teacher"))
+    errs = recipe.rejected_answers is not None and bool(recipe.rejected_answers.sources.get("teacher"))
     grades = any(each.judge in OPINIONS for each in (recipe.feedback.judges if recipe.feedback else ()))
     return recipe.schedule.name == "designed" and not (teaches or errs or grades)
