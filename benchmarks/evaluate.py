@@ -51,7 +51,7 @@ from gradatim.evaluation.output import can_become, paper_limit, values_in
 from gradatim.inference.decode import complete, uniforms
 from gradatim.model.architecture import create
 from gradatim.model.load import LoadedModel
-from gradatim.model.tokenizer import character_tokenizer, encode_table, word_level_tokenizer, separate_texts, texts_of
+from gradatim.model.tokenizer import character_tokenizer, encode_table, separate_texts, texts_of, word_level_tokenizer
 from gradatim.programs import generate
 
 ANSWER = 8

@@ -210,7 +210,7 @@ def test_a_budget_is_the_runs_however_it_is_resumed() -> None:
 
 
 def test_one_teacher_serves_all_of_a_run_so_that_its_budget_is_one() -> None:
-    parts = assemble(recipe(API, "delivery={faulty: {teacher: 1}}", "feedback.judges=[{judge: rubric}]"))
+    parts = assemble(recipe(API, "rejected_answers={sources: {teacher: 1}}", "feedback.judges=[{judge: rubric}]"))
     source: Any = parts.corpus.source
     rejected_answers: Any = parts.corpus.rejected_answers
     judge: Any = parts.judge
@@ -311,8 +311,8 @@ def test_a_teacher_over_http_is_paid_once_however_often_the_run_is_killed(
         (["feedback.judges=[{judge: outptu}]"], "output"),
         (["feedback.judges=[{judge: output}, {judge: output}]"], "twice"),
         (["feedback={hard: 0.9, easy: 0.2}"], "hard must not lie above easy"),
-        (["delivery={faulty: {teachr: 1}}"], "teachr|student"),
-        (["delivery={faulty: {student: 0, mutation: 0}}"], "share above 0"),
+        (["rejected_answers={sources: {teachr: 1}}"], "teachr|student"),
+        (["rejected_answers={sources: {student: 0, mutation: 0}}"], "weight above 0"),
         (["teacher.name=orakel"], "oracle"),
         (["data.ratio={hrad: 1}"], "hard"),
         (["feedback.judges=[{judge: rubric}]"], "oracle"),

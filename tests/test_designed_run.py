@@ -246,8 +246,10 @@ def test_who_only_designs_changes_no_sample_and_makes_no_unfair_arm() -> None:
     plain = recipe("teacher=null", "schedule={name: baseline}")
     assert corpus_maker(recipe()).key == corpus_maker(plain).key
     assert (
-        corpus_maker(recipe("delivery={faulty: {teacher: 1}}")).key
-        != corpus_maker(recipe("teacher=null", "schedule={name: baseline}", "delivery={faulty: {mutation: 1}}")).key
+        corpus_maker(recipe("rejected_answers={sources: {teacher: 1}}")).key
+        != corpus_maker(
+            recipe("teacher=null", "schedule={name: baseline}", "rejected_answers={sources: {mutation: 1}}")
+        ).key
     )
     plan = plan_study({"baseline": plain, "designed": recipe(), "also": recipe("train.batch_size=4")}, 1)
     assert _differences(plan, "designed") == []

@@ -36,7 +36,7 @@ def test_all_faults_are_told_at_once_with_the_nearest_key() -> None:
     told = str(caught.value)
     assert len(caught.value.faults) == 4
     assert "did you mean 'seed'" in told
-    assert "did you mean 'size'" in told
+    assert "did you mean 'batch_size'" in told
     assert "'adamw' or 'muon'" in told
     assert "budget.tokens" in told
 
@@ -65,7 +65,7 @@ def test_levels_may_be_written_as_numbers() -> None:
 
 
 def test_a_budget_is_tokens_or_steps() -> None:
-    steps = parse({"budget": {"steps": 10}, "train": {"size": 4, "length": 100}})
+    steps = parse({"budget": {"steps": 10}, "train": {"batch_size": 4, "max_length": 100}})
     assert steps.tokens == 4000
     with pytest.raises(RecipeError, match="exactly one"):
         parse({"budget": {"steps": 10, "tokens": 10}})

@@ -24,7 +24,10 @@ RECIPE_FAULTS = {
         ["thresholds must rise", "'hybrid'"],
     ),
     "a source without what it needs": (["data.source=file"], ["'file' needs path"]),
-    "a line longer than the context": (["student.context_length=64"], ["train.max_length", "student.context_length = 64"]),
+    "a line longer than the context": (
+        ["student.context_length=64"],
+        ["train.max_length", "student.context_length = 64"],
+    ),
     "a change without a value": (["seed"], ["KEY=VALUE"]),
     "a value that is no YAML": (["seed=[1"], ["--set seed", "[1"]),
 }

@@ -21,8 +21,9 @@ data: {source: file, path: rows.jsonl, split: {by: text, validation: 4, test: 4}
 difficulty: {metric: size, bands: {names: [short, long]}}
 schedule: {name: sequential}
 budget: {tokens: 100}
-student: {base: base, context: 96, lora: {rank: 2}}
-train: {batching: packed, size: 2, length: 64, objective: answer_only, precision: fp32, validate: 1}
+student: {base: base, context_length: 96, lora: {rank: 2}}
+train:
+  {batching: packed, batch_size: 2, max_length: 64, objective: answer_only, precision: fp32, evaluations_per_stage: 1}
 evaluate: {suites: []}
 """
 RUN = ("run", "mine.yaml", "--out", "out")

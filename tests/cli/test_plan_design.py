@@ -135,7 +135,12 @@ def test_a_plan_as_json_has_its_design_and_others_have_none(gradatim) -> None:
 
 
 def test_steps_of_a_plan_count_accumulated_batches_as_one() -> None:
-    once, four = (plan_run(load("smoke/baseline", [f"train.gradient_accumulation_steps={n}"]), data=False) for n in (1, 4))
+    once, four = (
+        plan_run(load("smoke/baseline", [f"train.gradient_accumulation_steps={n}"]), data=False) for n in (1, 4)
+    )
     assert once.steps == -(-30_000 // (8 * 192))
     assert four.steps == -(-30_000 // (4 * 8 * 192))
-    assert plan_run(load("smoke/baseline", ["budget={steps: 7}", "train.gradient_accumulation_steps=3"]), data=False).steps == 7
+    assert (
+        plan_run(load("smoke/baseline", ["budget={steps: 7}", "train.gradient_accumulation_steps=3"]), data=False).steps
+        == 7
+    )

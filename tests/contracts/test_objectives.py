@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from gradatim.model.settings import PreferenceSettings, Requirements, DistillationSettings, TrainSettings
+from gradatim.model.settings import DistillationSettings, PreferenceSettings, Requirements, TrainSettings
 from gradatim.training.objective import OBJECTIVES
 
 SETTINGS = (
     TrainSettings(),
-    TrainSettings(other_weight=0.0),
-    TrainSettings(contrast=PreferenceSettings(reference="none")),
-    TrainSettings(kl=DistillationSettings(folder="teacher", on="student", weight=0.5)),
+    TrainSettings(prompt_loss_weight=0.0),
+    TrainSettings(preference=PreferenceSettings(reference_free=True)),
+    TrainSettings(distillation=DistillationSettings(teacher_model="teacher", answers="student", weight=0.5)),
 )
 
 OUTSIDE = '''\
@@ -39,7 +39,7 @@ class Smoothed(Loss):
 
     @staticmethod
     def faults(train):
-        return [] if train.prompt_loss_weight == 1 else ["label smoothing is of all tokens: train.prompt_loss_weight must be 1"]
+        return [] if train.prompt_loss_weight == 1 else ["label smoothing needs train.prompt_loss_weight: 1"]
 
     def counts(self, batch):
         return (labels_of(batch)[0] != -100).sum().float().reshape(1)

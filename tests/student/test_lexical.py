@@ -8,7 +8,7 @@ import pytest
 from transformers import GPT2Config
 
 from gradatim.errors import DataError
-from gradatim.model.tokenizer import encode_table, word_level_tokenizer, separate_texts, texts_of
+from gradatim.model.tokenizer import encode_table, separate_texts, texts_of, word_level_tokenizer
 from gradatim.model.vocabulary import Vocabulary
 from gradatim.programs import generate
 
@@ -68,7 +68,8 @@ def test_a_full_vocabulary_keeps_the_commonest_phrases_and_every_character():
 
 def test_the_order_of_the_texts_does_not_matter():
     assert (
-        word_level_tokenizer(["a = 1", "b + 2"], 64).get_vocab() == word_level_tokenizer(["b + 2", "a = 1"], 64).get_vocab()
+        word_level_tokenizer(["a = 1", "b + 2"], 64).get_vocab()
+        == word_level_tokenizer(["b + 2", "a = 1"], 64).get_vocab()
     )
 
 

@@ -105,7 +105,11 @@ def test_an_answer_that_spells_the_end_token_has_one_end(tokenizer: Any) -> None
 
 def test_own_tokenizers_do_not_read_their_specials_from_a_text() -> None:
     text = "print('<eos>')\n<pad> <eos>"
-    for tokenizer in (character_tokenizer([text]), bpe_tokenizer([text], 300), word_level_tokenizer([text, "<eos>"], 64)):
+    for tokenizer in (
+        character_tokenizer([text]),
+        bpe_tokenizer([text], 300),
+        word_level_tokenizer([text, "<eos>"], 64),
+    ):
         tokens = encode_table(tokenizer, table((text, text))).sample(0)
         assert {0, 1}.isdisjoint(tokens[:-1].tolist())
         assert Vocabulary(tokenizer).text(tokens[:-1].tolist()) == text * 2

@@ -1,8 +1,8 @@
 """What do runs of several cycles add: who teaches, who judges, and where do faulty answers come from?
 
 A recipe's ``teacher``, ``rejected_answers`` and ``feedback`` become objects here. One teacher serves all of a run,
-so that a budget is one and a model is loaded once; what it receives over a network is kept by itself, outside the run. Judges
-are made when a cycle ends, and once before, to see that they can be.
+so that a budget is one and a model is loaded once; what it receives over a network is kept by itself, outside the
+run. Judges are made when a cycle ends, and once before, to see that they can be.
 
 How does the recipe's teacher come to design its schedule?
 
