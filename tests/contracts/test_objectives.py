@@ -107,7 +107,7 @@ def test_every_fault_of_an_outside_objective_is_in_one_line(outside: dict[str, s
     words = ["train.objective=smoothed", "train.objective_options.smooth=1"]
     done = gradatim(outside, "plan", "smoke/baseline", *(f"--set={word}" for word in words), cwd=tmp_path)
     assert done.returncode == 2
-    assert "train.prompt_loss_weight must be 1" in done.stderr
+    assert "label smoothing needs train.prompt_loss_weight: 1" in done.stderr
     assert "no option 'smooth' (allowed: smoothing)" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -103,7 +103,7 @@ def test_a_teacher_must_be_named_and_attempts_need_isolated_samples():
         check_objective(
             "distillation", TrainSettings(distillation=DistillationSettings(teacher_model="x", answers="both"))
         )
-    with pytest.raises(RecipeError, match="interpolation"):
+    with pytest.raises(RecipeError, match="beta"):
         check_objective("distillation", TrainSettings(distillation=DistillationSettings(teacher_model="x", beta=0.0)))
 
 
