@@ -26,7 +26,8 @@ from pydantic import TypeAdapter
 from gradatim.cli.environment import REGISTRIES
 from gradatim.cli.main import app
 from gradatim.design import SCHEMA
-from gradatim.experiment.recipe import MAY_CHANGE, RECIPES, Recipe, load, names
+from gradatim.experiment.recipe import MAY_CHANGE, Recipe, load
+from gradatim.experiment.recipe_files import Location, find, names, shipped_studies
 from gradatim.options import option_names
 
 KEYS = {
@@ -284,7 +285,7 @@ RECIPES_TOP = """\
 A recipe is a YAML file that says everything that decides what a run does. What it leaves out has the default below.
 
 ```yaml
-extends: curriculum/baseline      # one level: a name, or a file beside this one
+extends: curriculum/baseline      # a recipe by name, or a file beside this one
 schedule: {name: hybrid, replay: 0.25}
 ```
 
@@ -444,18 +445,53 @@ def _presets(registry: Any) -> str:
 
 
 def _shipped() -> Iterator[str]:
-    """Every recipe of the package: what its first line says, its schedule and budget."""
-    yield "## Recipes that ship with Gradatim\n"
+    """Every recipe and study of the package: the first line of its comment, its schedule and budget."""
+    yield "## Study files\n"
+    yield STUDY_FILES
+    studies = {name: study for name, study in shipped_studies().items() if not study.hidden}
+    yield "| study | what it compares | baseline | arms |\n|---|---|---|---|"
+    for name, study in studies.items():
+        yield f"| `{name}` | {study.title} | `{study.baseline}` | {len(study.arms)} |"
+    yield "\n## Recipes that ship with Gradatim\n"
     yield "| name | what it is | schedule | student | tokens |\n|---|---|---|---|---|"
+    hidden = tuple(f"{name}/" for name, study in shipped_studies().items() if study.hidden)
     for name in names():
+        if name.startswith(hidden):
+            continue
         recipe = load(name)
-        first = (RECIPES / f"{name}.yaml").read_text("utf-8").splitlines()[0]
         options = ", ".join(f"{key} {_value(value)}" for key, value in recipe.schedule.options.items())
         schedule = recipe.schedule.name + (f" ({options})" if options else "")
-        about = first.lstrip("# ").rstrip(":") if first.startswith("#") else recipe.title
         student = recipe.student.base or recipe.student.preset
-        yield f"| `{name}` | {about} | {schedule} | {student} | {recipe.tokens:,} |"
+        yield f"| `{name}` | {_about(find(name)) or recipe.title} | {schedule} | {student} | {recipe.tokens:,} |"
     yield ""
+
+
+STUDY_FILES = """A study file holds recipes that differ in a few keys: a `base`, by name or written out, and `arms`
+with their overrides. `gradatim study FILE` runs all arms, `--arms a,b` some; `gradatim plan FILE` shows how they
+differ. An arm is a recipe of its own, for `run`, `plan`, `study` and `extends`: `curriculum/hybrid`, or
+`my-study.yaml:hybrid`.
+
+```yaml
+title: Two schedules
+base: curriculum/baseline           # a recipe by name or file, or a mapping of its keys
+baseline: baseline                  # the arm that the others are compared with
+seeds: 5                            # optional; --seeds overrides it
+arms:
+  baseline: {}
+  hybrid: {title: Hybrid, schedule: {name: hybrid}}
+```
+"""
+
+
+def _about(location: Location) -> str:
+    """The first line of the comment above a recipe or an arm; of an arm that is the base itself, of the file."""
+    lines = location.path.read_text("utf-8").splitlines()
+    start = 0 if location.arm is None else lines.index(f"  {location.arm}:", lines.index("arms:"))
+    while start and lines[start - 1].startswith("  #"):
+        start -= 1
+    if not lines[start].lstrip().startswith("#"):
+        start = 0
+    return lines[start].lstrip("# ").rstrip(":") if lines[start].lstrip().startswith("#") else ""
 
 
 def _allowed(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

@@ -58,7 +58,7 @@ class RejectedAnswers(Protocol):
 class SplitSettings:
     """Settings of ``table.split``; ``seed`` determines the test samples."""
 
-    by: Literal["canonical", "text", "random"]
+    by: Literal["slice", "canonical", "text", "random"]
     validation: int
     test: int
     seed: int
@@ -226,7 +226,8 @@ class CorpusMaker:
             return samples, 0
         import pyarrow as pa
 
-        key: Callable[[str], str] = programs.canonical if self.split_settings.by == "canonical" else str
+        forms: dict[str, Callable[[str], str]] = {"slice": programs.sliced, "canonical": programs.canonical}
+        key = forms.get(self.split_settings.by, str)
         held_out = [table.questions(first.table(part)).to_pylist() for part in ("validation", "test")]
         excluded = {key(question) for part in held_out for question in part}
         new = [key(question) not in excluded for question in table.questions(samples).to_pylist()]

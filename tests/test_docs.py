@@ -15,7 +15,7 @@ import typer
 
 import gradatim
 from gradatim.cli.main import app
-from gradatim.experiment.recipe import RECIPES, names
+from gradatim.experiment.recipe_files import names
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(gradatim.__file__).parent
@@ -86,7 +86,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @every_page
 def test_every_recipe_named_is_there(page: Path) -> None:
-    kinds = {path.name for path in RECIPES.iterdir() if path.is_dir()} | {"demo"}
+    kinds = {name.split("/")[0] for name in names()}
     said = re.findall(rf"(?<![\w/-])({'|'.join(sorted(kinds))})/([a-z][a-z0-9-]*)(?![\w/])", page.read_text("utf-8"))
     assert {f"{kind}/{name}" for kind, name in said} - set(names()) == set()
 

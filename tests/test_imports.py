@@ -41,6 +41,7 @@ LAYERS = (
     "source",
     "corpus",
     "results",
+    "experiment.recipe_files",
     "experiment.recipe",
     "experiment.assemble",
     "experiment.run_lock",
@@ -222,7 +223,7 @@ def test_a_plan_of_a_shipped_recipe_waits_for_no_table(tmp_path):
     code = f"""
 import contextlib, io, sys
 from gradatim.cli.main import main
-from gradatim.experiment.recipe import names
+from gradatim.experiment.recipe_files import names
 quick, planned, loaded = {(*QUICK, "pandas", "gradatim.distillation.python_mutations")!r}, [], {{}}
 for name in names():
     with contextlib.redirect_stdout(io.StringIO()):

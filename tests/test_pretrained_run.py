@@ -172,7 +172,7 @@ def test_a_base_that_is_nowhere_is_told_before_anything_is_drawn(chats: Path, tm
 
 def test_the_shipped_seeds_pass_their_own_tests(sandbox: Any) -> None:
     from gradatim.distillation.judges import by_tests
-    from gradatim.experiment.recipe import RECIPES
+    from gradatim.experiment.recipe_files import RECIPES
     from gradatim.table import read_table
 
     seeds = read_table(RECIPES / "distill" / "seeds.jsonl")

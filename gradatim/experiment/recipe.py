@@ -1,7 +1,7 @@
 """What did the user ask for?
 
 A recipe is a YAML file checked by the models below. ``load`` reads one by path or by the name of a recipe that
-ships with Gradatim, follows one level of ``extends``, applies ``--set a.b=c``, and tells all faults at once. A
+ships with Gradatim, follows ``extends`` (``recipe_files``), applies ``--set a.b=c``, and tells all faults at once. A
 section that names a part (``data.source``, ``difficulty.metric``, ``schedule.name``) takes that part's own options
 beside its name. A ``Recipe`` does not go below ``assemble``: parts take plain keyword arguments.
 """
@@ -18,20 +18,16 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import DataError, RecipeError, did_you_mean
-from ..files import read_input
+from ..errors import RecipeError, did_you_mean
 from ..model.settings import ModelSettings, TrainSettings
-from ..options import override, parse_yaml
+from ..options import override
 from ..renamed_keys import earlier_keys, earlier_names, renamed, renamed_keys
 from ..stage import Event, Events, ignore_events
+from .recipe_files import Layer, find, layers
 
-RECIPES = Path(__file__).parent.parent / "recipes"
 MOST_CYCLES = 10_000
-LARGEST_RECIPE = 1 << 20
-"""Bytes of a recipe file."""
 LARGEST_NUMBER = (1 << 63) - 1
 """What counts, seeds and rows are stored in."""
-ENDINGS = (".yaml", ".yml")
 
 
 class Section(BaseModel):
@@ -55,12 +51,13 @@ class SplitSection(Section):
     """The split of the samples into training, validation and test."""
 
     by: Annotated[
-        Literal["canonical", "text", "random"],
+        Literal["slice", "canonical", "text", "random"],
         Field(
-            description="Samples that are never on two sides: programs equal up to variable names (`canonical`), equal "
-            "programs (`text`, as in the paper), or none (`random`)."
+            description="Samples that are never on two sides: programs equal up to variable names and assignments "
+            "without effect, of which one is held out (`slice`); equal up to variable names (`canonical`); equal "
+            "(`text`, as in the paper); or none (`random`)."
         ),
-    ] = "canonical"
+    ] = "slice"
     validation: int = Field(500, ge=1, description="Number of samples for the validation loss.")
     test: int = Field(1000, ge=1, description="Number of samples for the evaluation, the same in every run.")
     levels: list[str] | None = Field(
@@ -278,59 +275,16 @@ MAY_CHANGE = (
 and more arms."""
 
 
-def names() -> list[str]:
-    """The names of the recipes that ship with Gradatim, such as ``curriculum/hybrid``."""
-    return sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("*.yaml"))
-
-
-def title(name: str) -> str:
-    """The title of the shipped recipe ``name``, from its line ``title:`` alone; to list all, none is checked."""
-    lines = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    return next((str(parse_yaml(line)["title"]) for line in lines if line.startswith("title:")), "")
-
-
-def find(name: str | Path) -> Path:
-    """The file of a recipe given by path or by name; ``RecipeError`` when there is none."""
-    for path in (Path(name), RECIPES / f"{name}.yaml", RECIPES / str(name)):
-        if _is_file(path):
-            return path
-    # "recipes/smoke/x.yaml" names a packaged recipe from any folder, not only from a checkout.
-    tail = str(name).removeprefix("recipes/").removesuffix(".yaml")
-    if _is_file(RECIPES / f"{tail}.yaml"):
-        return RECIPES / f"{tail}.yaml"
-    raise RecipeError(
-        "there is no such recipe, neither a file nor a name",
-        given=_short(str(name)),
-        hint=did_you_mean(tail, names()) or "gradatim list recipes",
-    )
-
-
-def files_of(name: str | Path) -> list[Path]:
-    """The files that a recipe given by path or by name is read from: its own, and the one that it extends."""
-    path = find(name)
-    content = _read(path)
-    return [path, _parent(path, content["extends"])] if "extends" in content else [path]
-
-
 def load(name: str | Path, changes: Sequence[str] = (), *, events: Events = ignore_events) -> Recipe:
     """The recipe at a path or of a name, with ``changes`` such as ``"schedule.replay=0.25"`` applied.
 
     Keys of version 0.1 have their present names in the result; one event, a note, names them.
     """
-    path = find(name)
+    content: dict[str, Any] = {}
     pairs: list[str] = []
-    content = _present(_read(path), path, pairs)
-    if "extends" in content:
-        parent = _parent(path, content.pop("extends"))
-        below = _present(_read(parent), parent, pairs)
-        if "extends" in below:
-            raise RecipeError(
-                "a recipe extends one level only",
-                where=path,
-                given=f"extends: a recipe that itself extends {_short(below['extends'])}",
-                hint=f"extend {_short(below['extends'])} and repeat the few lines of {parent}",
-            )
-        content = _merged(below, content)
+    for layer in reversed(layers(find(name))):
+        _check_is_recipe(layer)
+        content = _merged(content, _present(layer.content, layer.where, pairs))
     for change in changes:
         content = _merged(content, _present(_change(change), "--set", pairs))
     if pairs:
@@ -338,7 +292,7 @@ def load(name: str | Path, changes: Sequence[str] = (), *, events: Events = igno
     return parse(content, str(name))
 
 
-def _present(content: dict[str, Any], where: object, pairs: list[str]) -> dict[str, Any]:
+def _present(content: Mapping[str, Any], where: object, pairs: list[str]) -> dict[str, Any]:
     """``content`` with present names; a text for each renamed key or value is appended to ``pairs``."""
     renaming = renamed(content, where)
     pairs += renaming.pairs
@@ -380,52 +334,12 @@ def changed_keys(old: Recipe, new: Recipe) -> list[str]:
     return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The keys and values of a recipe file. Errors repeat nothing of a file that is no recipe."""
-    try:
-        content = parse_yaml(read_input(path, LARGEST_RECIPE))
-    except DataError as error:
-        raise RecipeError(error.message, where=path, given=error.given, allowed=error.allowed) from error
-    except ValueError as error:
-        raise RecipeError("this is not YAML", where=path, given=error) from error
-    except OSError as error:
-        raise RecipeError("the recipe cannot be read", where=path, given=error.strerror) from error
-    if not isinstance(content, dict):
-        raise RecipeError("a recipe is a mapping of keys to values", where=path, given=type(content).__name__)
-    known = ("extends", *Recipe.model_fields, *earlier_keys(""))
-    if content and not any(key in known or did_you_mean(str(key), known) for key in content):
-        raise RecipeError(
-            "this is no recipe: it has no key of one", where=path, allowed=", ".join(("extends", *Recipe.model_fields))
-        )
-    return content
-
-
-def _parent(path: Path, name: Any) -> Path:
-    """The recipe that ``path`` extends: a .yaml file beside it or in a folder named from there, or a shipped recipe."""
-    if not isinstance(name, str) or not name.strip():
-        raise RecipeError("a recipe extends another by its name or file", where=f"{path}: extends", given=_short(name))
-    ended = name if name.endswith(ENDINGS) else f"{name}.yaml"
-    for candidate in (path.parent / ended, Path(ended)):
-        if _is_file(candidate) and candidate.resolve() != path.resolve():
-            return candidate
-    tail = name.removeprefix("recipes/").removesuffix(".yaml")
-    if tail in names():
-        return RECIPES / f"{tail}.yaml"
-    raise RecipeError(
-        "there is no such recipe to extend",
-        where=f"{path}: extends",
-        given=_short(name),
-        allowed="a .yaml file, or a name",
-        hint=did_you_mean(tail, names()) or "gradatim list recipes",
-    )
-
-
-def _is_file(path: Path) -> bool:
-    """Whether a file is there; also for names that no file can have."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+def _check_is_recipe(layer: Layer) -> None:
+    """``RecipeError`` for a mapping without any key of a recipe, such as another program's settings."""
+    keys = ("extends", *Recipe.model_fields)
+    known = (*keys, *earlier_keys(""))
+    if layer.content and not any(key in known or did_you_mean(str(key), known) for key in layer.content):
+        raise RecipeError("this is no recipe: it has no key of one", where=layer.where, allowed=", ".join(keys))
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

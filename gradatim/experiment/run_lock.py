@@ -16,7 +16,8 @@ from ..files import read_input
 from ..options import parse_yaml
 from ..record import Record, read_json, write_atomically, write_json
 from ..stage import Event, Events
-from .recipe import LARGEST_RECIPE, MAY_CHANGE, Recipe, changed_keys, dump, dump_earlier, parse
+from .recipe import MAY_CHANGE, Recipe, changed_keys, dump, dump_earlier, parse
+from .recipe_files import LARGEST_RECIPE
 
 FILES = ("environment.json", "finished.json", "metrics.jsonl", "recipe.yaml", "report.html", "study.json", "data")
 """Files that a run or a study writes into its folder, besides those of cycles and arms."""

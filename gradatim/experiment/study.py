@@ -35,6 +35,9 @@ from .assemble import check, corpus_maker, drawn, only_designs, schedules_of
 from .recipe import Recipe, changed_keys
 from .run_lock import check_run_folder, differences, study_arms
 
+DEFAULT_SEEDS = 3
+"""Seeds of a study whose file and call give no number."""
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -149,7 +149,7 @@ def by_difficulty(*, first: Literal["easy", "hard"] = "easy", passes: Literal["s
 
 @ORDERS.register("folded")
 @strict("the order 'folded'")
-def folded(*, folds: int = 3) -> Order:
+def folded(*, folds: int = 5) -> Order:
     """Easy to hard several times over, each time through every ``folds``-th sample (arXiv 2506.21545)."""
     _check_count(folds, "folds")
 
@@ -162,7 +162,7 @@ def folded(*, folds: int = 3) -> Order:
 
 @ORDERS.register("zigzag")
 @strict("the order 'zigzag'")
-def zigzag(*, folds: int = 3) -> Order:
+def zigzag(*, folds: int = 5) -> Order:
     """Folds that rise and fall in turn: no step from hardest to easiest between them."""
     _check_count(folds, "folds")
 

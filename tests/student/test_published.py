@@ -21,7 +21,8 @@ from torch import nn
 from torch.nn import functional
 
 from gradatim.errors import RecipeError
-from gradatim.experiment.recipe import load, names
+from gradatim.experiment.recipe import load
+from gradatim.experiment.recipe_files import names
 from gradatim.model.architecture import PublishedGPT, create, freeze, trainable_parameters
 from gradatim.model.load import load_student, open_weights
 from gradatim.model.settings import OptimizerSettings
