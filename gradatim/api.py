@@ -79,7 +79,7 @@ def plan(
     """
     from .experiment.plan import plan_run
 
-    return plan_run(_recipe(recipe, changes), data=data, events=events)
+    return plan_run(_recipe(recipe, changes, events), data=data, events=events)
 
 
 def run(
@@ -100,7 +100,7 @@ def run(
         if not isinstance(recipe, str | Path):
             raise RecipeError("a recipe without a name needs a folder", where="gradatim.run", hint="folder=…")
         folder = default_folder(recipe)
-    return run_recipe(_recipe(recipe, changes), Path(folder), events=events)
+    return run_recipe(_recipe(recipe, changes, events), Path(folder), events=events)
 
 
 def study(
@@ -125,7 +125,9 @@ def study(
     """
     from .experiment.study import study as run_study
 
-    plan, default = study_plan(recipes, folder, arms=arms, seeds=seeds, baseline=baseline, changes=changes)
+    plan, default = study_plan(
+        recipes, folder, arms=arms, seeds=seeds, baseline=baseline, changes=changes, events=events
+    )
     run_study(plan, default, workers=workers, events=events)
     return report(default)
 
@@ -138,6 +140,7 @@ def study_plan(
     seeds: int | None = None,
     baseline: str | None = None,
     changes: Sequence[str] = (),
+    events: Events = ignore_events,
 ) -> tuple[Plan, Path]:
     """The plan and the folder of a study, with the arguments of ``study``. Raises ``RecipeError`` with every fault."""
     from .experiment.study import DEFAULT_SEEDS, plan_study
@@ -148,7 +151,7 @@ def study_plan(
         if arms is not None:
             raise RecipeError("arms are chosen from a study file", where="arms", given=", ".join(arms))
         plan = plan_study(
-            {arm: _recipe(recipe, changes) for arm, recipe in recipes.items()},
+            {arm: _recipe(recipe, changes, events) for arm, recipe in recipes.items()},
             DEFAULT_SEEDS if seeds is None else seeds,
             baseline=baseline,
             title=Path(folder).name,
@@ -157,7 +160,7 @@ def study_plan(
     given = [recipes] if isinstance(recipes, str | Path) else list(recipes)
     only, addresses = _addresses(given, arms)
     folder = Path(folder) if folder is not None else study_folder(given, arms_of(addresses))
-    loaded = _load_arms(arms_of(addresses), changes)
+    loaded = _load_arms(arms_of(addresses), changes, events)
     if only is not None:
         seeds = seeds or only.seeds
         baseline = baseline or (only.baseline if only.baseline in loaded else None)
@@ -191,7 +194,7 @@ def _addresses(given: Sequence[str | Path], arms: Sequence[str] | None) -> tuple
     return only, addresses
 
 
-def _load_arms(arms: Mapping[str, str | Path], changes: Sequence[str]) -> dict[str, Recipe]:
+def _load_arms(arms: Mapping[str, str | Path], changes: Sequence[str], events: Events) -> dict[str, Recipe]:
     """The recipes of the arms. ``RecipeError`` holds the faults of all."""
     from .experiment.recipe import load
 
@@ -199,7 +202,7 @@ def _load_arms(arms: Mapping[str, str | Path], changes: Sequence[str]) -> dict[s
     errors: list[RecipeError] = []
     for arm, name in arms.items():
         try:
-            loaded[arm] = load(name, changes)
+            loaded[arm] = load(name, changes, events=events)
         except RecipeError as error:
             errors.append(error)
     if len(errors) == 1:
@@ -247,10 +250,11 @@ def evaluate(
     from .evaluation import SUITES
     from .evaluation.generation import Endpoint, endpoint
     from .options import option_names
+    from .renamed_keys import suite_options
     from .table import make_table
 
     factory = SUITES.get(suite, where="suite")
-    asked = factory(**options)
+    asked = factory(**suite_options(suite, options, where="suite"))
     if data is None:
         data = make_table({"answer": []})
     table = _table(data, columns, events) if isinstance(data, str | Path) else data
@@ -343,10 +347,10 @@ def is_source_folder(path: Path) -> bool:
     return path.is_dir() and not any((path / name).exists() for name in saved)
 
 
-def _recipe(recipe: str | Path | Recipe, changes: Sequence[str]) -> Recipe:
+def _recipe(recipe: str | Path | Recipe, changes: Sequence[str], events: Events) -> Recipe:
     from .experiment.recipe import load
 
-    return load(recipe, changes) if isinstance(recipe, str | Path) else recipe
+    return load(recipe, changes, events=events) if isinstance(recipe, str | Path) else recipe
 
 
 def _table(path: str | Path, columns: Mapping[str, str] | None, events: Events) -> pa.Table:

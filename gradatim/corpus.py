@@ -22,6 +22,7 @@ from . import programs, table
 from .difficulty import unscored_note
 from .errors import DataError
 from .record import read_json, read_rows, storage_errors, write_folder, write_json
+from .renamed_keys import earlier_value
 from .source import ORIGIN, OnChange, check_origin, check_reread
 from .stage import Difficulty, Drawn, Event, Events, Feedback, Source, ignore_events
 
@@ -109,9 +110,10 @@ class Corpus:
 
             base_tokenizer = open_tokenizer(model, events)
             return self._encoded(f"base-{token_key(base_tokenizer)}", lambda: base_tokenizer)
-        from .model.tokenizer import bpe_tokenizer, character_tokenizer, lexical_tokenizer, separate_texts, texts_of
+        from .model.tokenizer import bpe_tokenizer, character_tokenizer, separate_texts, texts_of, word_level_tokenizer
 
-        kind = model.tokenizer + ("" if model.tokenizer == "character" else str(model.vocabulary))
+        name = earlier_value("student.tokenizer", model.tokenizer)  # stored tokens keep their folder
+        kind = name + ("" if model.tokenizer == "character" else str(model.vocab_size))
 
         def make() -> Any:
             if self.first is not None:  # the student's vocabulary, even if that folder is lost
@@ -121,8 +123,8 @@ class Corpus:
             texts = (text for split in splits for text in separate_texts(self.table(split)))
             makers: dict[str, Callable[[], Any]] = {
                 "character": lambda: character_tokenizer(texts),
-                "lexical": lambda: lexical_tokenizer(texts, model.vocabulary),
-                "bpe": lambda: bpe_tokenizer(texts_of(self.table("train")), model.vocabulary),
+                "word_level": lambda: word_level_tokenizer(texts, model.vocab_size),
+                "bpe": lambda: bpe_tokenizer(texts_of(self.table("train")), model.vocab_size),
             }
             return makers[model.tokenizer]()
 

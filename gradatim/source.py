@@ -1,19 +1,9 @@
 """Sources of samples, by name in ``SOURCES``.
 
-A source has a deterministic method ``draw(cycle, feedback)`` that returns a ``Drawn``: a table, not yet scored, split or
-ordered, with the counts of the rows kept and dropped (``stage.Source``). ``file`` reads the user's data and ``tinypy`` generates programs of the TinyPy grammar, both independent of the feedback; for ``taught`` a teacher
-writes new questions from the feedback (``distillation``).
-
-Fingerprints of data files, and the check that a corpus still matches its data file.
-
-A fingerprint is the SHA-256 of the content; for a folder saved by ``datasets``, of the names and contents of its Arrow
-files. Sizes and times are compared first, so that an unchanged large file is not read again. Times are not stored for a
-file written less than ``SETTLED`` seconds ago, since a second write within the clock's resolution would go unnoticed.
-Datasets on the hub have no fingerprint.
-
-A corpus has the fingerprint of its data file in ``origin.json``. A resumed run uses the stored samples; a changed file
-is an error unless the recipe sets ``data.on_change: keep``. Corpora of earlier versions have no fingerprint; for these
-a file newer than the samples causes only a note.
+A source has a deterministic method ``draw(cycle, feedback)`` that returns a ``Drawn``: a table, not yet scored, split
+or ordered, with the counts of the rows kept and dropped (``stage.Source``). ``file`` reads the user's data and
+``tinypy`` generates programs of the TinyPy grammar, both independent of the feedback; for ``taught`` a teacher writes
+new questions from the feedback (``distillation``).
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ SMALL = [
     "feedback.questions=30",
     "budget.tokens=9000",
     "train.checkpoint_seconds=0.1",
-    "train.size=4",
-    "train.log_every=2",
+    "train.batch_size=4",
+    "train.logging_steps=2",
 ]
 
 
@@ -174,7 +174,7 @@ def test_a_later_cycle_has_the_first_ones_tokens_even_where_these_were_lost(tmp_
             write_table(generate(30, levels=levels, seed=5).table, tmp_path / name / f"{part}.parquet")
         return Corpus(tmp_path / name, {}, first)
 
-    model = recipe("student.tokenizer=lexical").student
+    model = recipe("student.tokenizer=word_level").student
     first = corpus("first", ["2.2"])
     kept = first.tokens(model)[0].get_vocab()
     shutil.rmtree(next(first.folder.glob("tokens-*")))
@@ -201,16 +201,16 @@ def test_a_budget_is_the_runs_however_it_is_resumed() -> None:
         "title=other",
         "workers=2",
         "threads=2",
-        "train.log_every=7",
-        "train.validate=1",
+        "train.logging_steps=7",
+        "train.evaluations_per_stage=1",
         "teacher.budget_tokens=99",
     ]
     assert {account(change) for change in same} == {account()}
-    assert len({account(), account("seed=2"), account("teacher.model=n"), account("train.size=8")}) == 4
+    assert len({account(), account("seed=2"), account("teacher.model=n"), account("train.batch_size=8")}) == 4
 
 
 def test_one_teacher_serves_all_of_a_run_so_that_its_budget_is_one() -> None:
-    parts = assemble(recipe(API, "delivery={faulty: {teacher: 1}}", "feedback.judges=[{judge: rubric}]"))
+    parts = assemble(recipe(API, "rejected_answers={sources: {teacher: 1}}", "feedback.judges=[{judge: rubric}]"))
     source: Any = parts.corpus.source
     rejected_answers: Any = parts.corpus.rejected_answers
     assert source.teacher is rejected_answers.shared is parts.teacher
@@ -311,13 +311,13 @@ def test_a_teacher_over_http_is_paid_once_however_often_the_run_is_killed(
         (["feedback.judges=[{judge: outptu}]"], "output"),
         (["feedback.judges=[{judge: output}, {judge: output}]"], "twice"),
         (["feedback={hard: 0.9, easy: 0.2}"], "hard must not lie above easy"),
-        (["delivery={faulty: {teachr: 1}}"], "teachr|student"),
-        (["delivery={faulty: {student: 0, mutation: 0}}"], "share above 0"),
+        (["rejected_answers={sources: {teachr: 1}}"], "teachr|student"),
+        (["rejected_answers={sources: {student: 0, mutation: 0}}"], "weight above 0"),
         (["teacher.name=orakel"], "oracle"),
         (["data.ratio={hrad: 1}"], "hard"),
         (["feedback.judges=[{judge: rubric}]"], "oracle"),
         (["feedback.judges=[{judge: tests, workers: 0}]"], "workers"),
-        (["feedback.draws=3"], "temperature"),
+        (["feedback.num_samples=3"], "temperature"),
     ],
 )
 def test_what_a_recipe_of_cycles_says_wrong_is_told_before_anything_runs(

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gradatim.parsing import parse_yaml
 
 from gradatim.api import study_plan
 from gradatim.errors import RecipeError
 from gradatim.experiment.assemble import check
 from gradatim.experiment.recipe import changed_keys, dump, load, parse
 from gradatim.experiment.recipe_files import files_of, find, names, shipped_studies, title
+from gradatim.options import parse_yaml
 
 
 def test_dump_and_parse_are_inverse() -> None:
@@ -40,13 +40,13 @@ def test_all_faults_are_told_at_once_with_the_nearest_key() -> None:
     told = str(caught.value)
     assert len(caught.value.faults) == 4
     assert "did you mean 'seed'" in told
-    assert "did you mean 'size'" in told
+    assert "did you mean 'batch_size'" in told
     assert "'adamw' or 'muon'" in told
     assert "budget.tokens" in told
 
 
 def test_faults_of_several_parts_are_told_at_once() -> None:
-    recipe = load("smoke/baseline", ["schedule.name=hybird", "student.preset=larg", "train.length=500"])
+    recipe = load("smoke/baseline", ["schedule.name=hybird", "student.preset=larg", "train.max_length=500"])
     with pytest.raises(RecipeError) as caught:
         check(recipe)
     assert len(caught.value.faults) == 3
@@ -69,7 +69,7 @@ def test_levels_may_be_written_as_numbers() -> None:
 
 
 def test_a_budget_is_tokens_or_steps() -> None:
-    steps = parse({"budget": {"steps": 10}, "train": {"size": 4, "length": 100}})
+    steps = parse({"budget": {"steps": 10}, "train": {"batch_size": 4, "max_length": 100}})
     assert steps.tokens == 4000
     with pytest.raises(RecipeError, match="exactly one"):
         parse({"budget": {"steps": 10, "tokens": 10}})
@@ -216,4 +216,4 @@ def test_what_may_change_on_resume_is_not_a_difference() -> None:
 def test_quantiles_replace_the_thresholds_of_the_parent_and_steps_its_tokens() -> None:
     recipe = load("smoke/baseline", ["difficulty.bands.quantiles=[0.3, 0.6]", "budget.steps=7"])
     assert recipe.difficulty.bands.thresholds is None
-    assert recipe.tokens == 7 * recipe.train.size * recipe.train.length
+    assert recipe.tokens == 7 * recipe.train.batch_size * recipe.train.max_length

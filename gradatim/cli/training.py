@@ -50,11 +50,11 @@ def run(
     from ..experiment.assemble import check
     from ..experiment.recipe import load
     from ..experiment.recipe_files import files_of
-    from .output import check_run_output, print_json
+    from .output import check_run_output, print_json, print_notes
 
     if out is not None and len(recipes) > 1:
         raise UserError("one folder holds one run", where="--out", given=f"{len(recipes)} recipes")
-    loaded = {name: load(name, changes or ()) for name in recipes}
+    loaded = {name: load(name, changes or (), events=print_notes) for name in recipes}
     for name, recipe in loaded.items():
         check(recipe, name)
     for name in loaded:
@@ -137,7 +137,7 @@ def plan(
     from ..experiment.plan import plan_run
     from ..experiment.recipe import load
     from ..experiment.recipe_files import find_study
-    from .output import output, print_json, watching
+    from .output import output, print_json, print_notes, watching
 
     if (study := find_study(recipe)) is not None:
         if data:
@@ -145,7 +145,7 @@ def plan(
             raise UserError("the samples of one arm are drawn, not those of a study", where="--data", hint=hint)
         _plan_study(recipe, changes or (), as_json)
         return
-    loaded = load(recipe, changes or ())
+    loaded = load(recipe, changes or (), events=print_notes)
     with watching() as events:
         planned = plan_run(loaded, data=data, store=(out or default_folder(recipe)) / "data", events=events)
     if as_json:
@@ -158,9 +158,9 @@ def _plan_study(name: str, changes: Sequence[str], as_json: bool) -> None:
     """Print the arms of a study: their differences, the tokens and steps of a run, and the sum over all seeds."""
     from ..api import study_plan
     from ..experiment.plan import plan_run
-    from .output import output, print_json, table
+    from .output import output, print_json, print_notes, table
 
-    study, folder = study_plan(name, changes=changes)
+    study, folder = study_plan(name, changes=changes, events=print_notes)
     arms = {arm: (recipe, plan_run(recipe, data=False)) for arm, recipe in study.arms.items()}
     seeds = len(study.seeds)
     tokens = seeds * sum(plan.tokens for _, plan in arms.values())
@@ -364,10 +364,16 @@ def study(
     """
     from ..api import study_plan
     from ..experiment.recipe_files import files_of
-    from .output import check_run_output, watching
+    from .output import check_run_output, print_notes, watching
 
     plan, folder = study_plan(
-        recipes, out, arms=None if arms is None else words(arms), seeds=seeds, baseline=baseline, changes=changes or ()
+        recipes,
+        out,
+        arms=None if arms is None else words(arms),
+        seeds=seeds,
+        baseline=baseline,
+        changes=changes or (),
+        events=print_notes,
     )
     check_run_output(folder, "--out", [file for name in recipes for file in files_of(name)])
     try:

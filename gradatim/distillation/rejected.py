@@ -103,19 +103,25 @@ def _weights(shares: Mapping[str, float], teacher: Teacher | None) -> dict[Place
         if name not in PLACES:
             raise RecipeError(
                 "there is no such source of rejected answers",
-                where="delivery.faulty",
+                where="rejected_answers.sources",
                 given=name,
                 allowed=", ".join(PLACES),
                 hint=did_you_mean(name, PLACES),
             )
         if not math.isfinite(share) or share < 0:
-            raise RecipeError("a share is a weight", where=f"delivery.faulty.{name}", given=share, allowed="0 or more")
+            raise RecipeError(
+                "a share is a weight", where=f"rejected_answers.sources.{name}", given=share, allowed="0 or more"
+            )
     weights = {source: float(shares[source]) for source in PLACES if shares.get(source, 0) > 0}
     if not weights:
-        raise RecipeError("no source has a share", where="delivery.faulty", given=dict(shares), allowed="one above 0")
+        raise RecipeError(
+            "no source has a share", where="rejected_answers.sources", given=dict(shares), allowed="one above 0"
+        )
     if "teacher" in weights and teacher is None:
         raise RecipeError(
-            "rejected answers of a teacher need a teacher", where="delivery.faulty.teacher", hint="name one, or share 0"
+            "rejected answers of a teacher need a teacher",
+            where="rejected_answers.sources.teacher",
+            hint="name one, or share 0",
         )
     return dict(sorted(weights.items(), key=lambda item: -item[1]))
 

@@ -16,7 +16,7 @@ from ..files import read_input
 from ..options import parse_yaml
 from ..record import Record, read_json, write_atomically, write_json
 from ..stage import Event, Events
-from .recipe import MAY_CHANGE, MOST_CYCLES, Recipe, changed_keys, dump, parse
+from .recipe import MAY_CHANGE, MOST_CYCLES, Recipe, changed_keys, dump, dump_earlier, parse
 from .recipe_files import LARGEST_RECIPE
 
 FINISHED = "finished.json"
@@ -56,7 +56,11 @@ def check_run_folder(folder: Path) -> None:
     if not folder.is_dir():
         return
     stored = _stored_recipe(folder)
-    if stored is not None and not (folder / "environment.json").is_file() and dump(stored[0]) != stored[1]:
+    if (
+        stored is not None
+        and not (folder / "environment.json").is_file()
+        and stored[1] not in (dump(stored[0]), dump_earlier(stored[0]))
+    ):
         raise RunFolderError(
             "the recipe in this folder was not written by a run, so it is not replaced",
             where=folder / "recipe.yaml",

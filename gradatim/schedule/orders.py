@@ -4,8 +4,8 @@ An order receives the rows that ``select_rows`` selected. Some orders use the di
 sample: a label column such as ``level``. An order depends on its generator alone. All but ``shuffled`` repeat the same
 permutation at each pass.
 
-Orders have no effect with random crops of the text (``train.batching: windows``), nor in stages whose rows are drawn
-with weights.
+Orders have no effect with random crops of the text (``train.batching: random_crops``), nor in stages whose rows are
+drawn with weights.
 """
 
 from __future__ import annotations

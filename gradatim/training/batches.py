@@ -93,7 +93,7 @@ def make_sampler(stage: Stage, rows: Ints, sizes: Ints, batch: int) -> WeightedS
             raise DataError(
                 "no sample of the mixture fits into the context",
                 where=f"stage {stage.spec.name}",
-                hint="a larger train.length and student.context",
+                hint="a larger train.max_length and student.context_length",
             )
         rate = np.divide(present / present.sum(), mass, out=np.zeros_like(mass), where=mass > 0)
         ends.append(stage.spec.tokens * rate[groups] * weights)
@@ -108,7 +108,7 @@ def refuse_windows(stage: Stage) -> None:
         raise RecipeError(
             "a schedule that draws samples with weights needs whole samples",
             where="train.batching",
-            given="windows",
+            given="random_crops",
             allowed="packed",
         )
 
@@ -208,7 +208,7 @@ def make_second_answers(objective: str, requirements: Requirements, samples: Enc
             raise DataError(
                 f"the objective {objective!r} needs pairs of answers, and no sample has a second answer",
                 where=f"the column {column!r}",
-                hint="delivery: {faulty: {mutation: 1}}, or the objective correct_and_fault, which also trains on "
+                hint="rejected_answers: {sources: {mutation: 1}}, or the objective sft_dpo, which also trains on "
                 "samples without a rejected answer",
             )
         return None
@@ -238,7 +238,7 @@ def row_tokens(
     prompt = encoded.answer_starts[rows]
     answer = encoded.offsets[rows + 1] - encoded.offsets[rows] - prompt
     second = np.zeros_like(answer) if second_answers is None else second_answers.answers.sizes(rows)
-    if train.isolate:  # the first token of a sample has no prediction
+    if train.block_diagonal_attention:  # the first token of a sample has no prediction
         answer, second = answer - (prompt == 0), second - ((prompt == 0) & (second > 0))
         prompt = np.maximum(prompt - 1, 0)
     if not requirements.prompt_loss:
@@ -276,9 +276,9 @@ def fitting_rows(
             "no sample of the stage fits into the context"
             if second_answers is None
             else "no pair of answers fits into a line",
-            where="train.length",
+            where="train.max_length",
             given=f"{length} tokens; the shortest has {int(sizes.min()) if len(sizes) else 0}",
-            hint="a larger train.length and student.context, or train.batching: windows, which cuts samples",
+            hint="a larger train.max_length and student.context_length, or train.batching: random_crops",
         )
     return fitting, int(len(rows) - len(fitting))
 
@@ -324,7 +324,7 @@ class Windows:
                 "the stage's text is shorter than one window",
                 where=f"stage {self.stage.spec.name}",
                 given=f"{int(starts[-1])} tokens for windows of {self.length + 1}",
-                hint="more samples, or a smaller train.length",
+                hint="more samples, or a smaller train.max_length",
             )
         return rows, starts
 

@@ -262,7 +262,7 @@ def test_the_paper_recipes_use_the_published_optimizer(name: str) -> None:
     train = load(name).train
     given = train.optimizer
     assert (given.name, given.learning_rate, given.betas) == ("adamw", 1e-3, (0.9, 0.999))
-    assert (given.weight_decay, given.weight_decay_on, train.clip) == (0.01, "all", 0)
+    assert (given.weight_decay, given.weight_decay_on, train.max_grad_norm) == (0.01, "all", 0)
     assert load(name).student.preset == "paper"
 
 

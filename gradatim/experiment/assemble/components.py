@@ -36,6 +36,7 @@ from ...model.settings import PRESETS
 from ...options import missing_options, option_names
 from ...random_streams import initialization_seed
 from ...record import Metrics, Record
+from ...renamed_keys import SAMPLING_SUITES, earlier_names, earlier_suite_options, earlier_value
 from ...schedule import (
     SCHEDULES,
     Bands,
@@ -362,6 +363,11 @@ def drawn(recipe: Recipe) -> dict[str, Any]:
     return options
 
 
+def difficulty_column(recipe: Recipe) -> str:
+    """The column of the difficulty in the dataset: the metric's name in version 0.1, for datasets stored by it."""
+    return str(earlier_value("difficulty.metric", recipe.difficulty.metric))
+
+
 def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher | None = None) -> CorpusMaker:
     """The maker of the recipe's dataset. Its key covers all options that affect the first cycle's samples, hence not
     workers, options of later questions or budgets. ``shared``: the run's teacher, built here by default.
@@ -369,17 +375,21 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher
     dataset_teacher = shared or teacher(recipe, events)
     split = recipe.data.split
     difficulty = _difficulty(recipe)
+    column = difficulty_column(recipe)
     content: dict[str, Any] = {
         "data": drawn(recipe),
-        "metric": [recipe.difficulty.metric, getattr(difficulty, "identity", recipe.difficulty.options)],
+        "metric": [column, getattr(difficulty, "identity", recipe.difficulty.options)],
     }
     section_teacher = None if only_designs(recipe) else recipe.teacher  # a teacher that only designs changes no sample
-    for section in (section_teacher, recipe.delivery):  # omitted when unset: keys of older corpora stay valid
-        if section is not None:
-            content[type(section).__name__] = section.model_dump(mode="json", exclude=set(ALLOWANCE))
+    # Keys of older datasets stay valid: unset sections are omitted, and names are those of version 0.1.
+    if section_teacher is not None:
+        content["TeacherSection"] = section_teacher.model_dump(mode="json", exclude=set(ALLOWANCE))
+    if recipe.rejected_answers is not None:
+        rejected_answers = recipe.rejected_answers.model_dump(mode="json")
+        content["DeliverySection"] = earlier_names(rejected_answers, "rejected_answers")
     return CorpusMaker(
         source=_source(recipe, events, dataset_teacher),
-        metrics={recipe.difficulty.metric: difficulty},
+        metrics={column: difficulty},
         split_settings=SplitSettings(
             split.by,
             split.validation,
@@ -400,7 +410,7 @@ def _source(recipe: Recipe, events: Events, shared: Teacher | None) -> Source:
     names = option_names(factory)
     if "teacher" in names and shared is not None:
         defaults |= {"teacher": shared, "evaluation": partial(examined_with, recipe)}
-        if recipe.delivery is not None and recipe.delivery.prove == "tests":
+        if recipe.rejected_answers is not None and recipe.rejected_answers.verify == "tests":
             defaults["right"] = right(recipe, events)
     options = {**recipe.data.options, **{name: defaults[name] for name in defaults if name in names}}
     if missing := missing_options(factory, options):
@@ -431,7 +441,10 @@ def schedules_of(recipe: Recipe) -> tuple[Schedule, ...]:
 def _suites(recipe: Recipe) -> Iterator[NamedSuite]:
     for section in recipe.evaluate.suites:
         factory = SUITES.get(section.suite, where="evaluate.suites")
-        words = (str(value) if name == "protocol" else f"{name}{value}" for name, value in section.options.items())
+        options = section.options
+        if section.suite in SAMPLING_SUITES:  # stored evaluations keep their file
+            options = earlier_suite_options(options)
+        words = (str(value) if name == "protocol" else f"{name}{value}" for name, value in options.items())
         # The label names a file of the run folder, and an option may be a path.
         label = re.sub(r"[^\w.=+-]+", "_", "-".join([section.suite, *words]))
         yield NamedSuite(label, factory(**section.options), section.stages == "last")
@@ -439,18 +452,18 @@ def _suites(recipe: Recipe) -> Iterator[NamedSuite]:
 
 def _chats(recipe: Recipe) -> Iterator[str]:
     """The keys of the recipe that request the chat template."""
-    if recipe.feedback is not None and recipe.feedback.chat:
-        yield "feedback.chat"
+    if recipe.feedback is not None and recipe.feedback.chat_template:
+        yield "feedback.chat_template"
     yield from (f"evaluate.suites: {suite.suite}.chat" for suite in recipe.evaluate.suites if suite.options.get("chat"))
 
 
 def _lengths(recipe: Recipe) -> None:
-    if recipe.train.length > recipe.student.context:
+    if recipe.train.max_length > recipe.student.context_length:
         raise RecipeError(
             "a training sequence is longer than the context",
-            where="train.length",
-            given=recipe.train.length,
-            allowed=f"at most student.context = {recipe.student.context}",
+            where="train.max_length",
+            given=recipe.train.max_length,
+            allowed=f"at most student.context_length = {recipe.student.context_length}",
         )
 
 
@@ -478,7 +491,7 @@ def _base(recipe: Recipe) -> None:
 
 
 def _whole_samples(recipe: Recipe) -> None:
-    if recipe.train.batching != "windows":
+    if recipe.train.batching != "random_crops":
         return
     schedule = schedules_of(recipe)[0]
     if isinstance(schedule, Designed):
@@ -486,7 +499,7 @@ def _whole_samples(recipe: Recipe) -> None:
     else:
         why = needs_whole_samples(schedule, recipe.difficulty.bands.names)
     if why is not None:
-        raise RecipeError(why, where="train.batching", given="windows: random crops of the text", allowed="packed")
+        raise RecipeError(why, where="train.batching", given="random_crops", allowed="packed")
 
 
 def _cuts(recipe: Recipe) -> None:

@@ -1,8 +1,8 @@
 """Components of iterative distillation: teacher, judges, rejected answers; and the LLM-designed schedule.
 
-A recipe's ``teacher``, ``delivery`` and ``feedback`` become objects here. A run has one teacher, so that it has one
-budget and its model is loaded once; its replies are stored outside the run folder. Judges are built when a cycle ends,
-and once before the run for their errors.
+A recipe's ``teacher``, ``rejected_answers`` and ``feedback`` become objects here. A run has one teacher, so that it
+has one budget and its model is loaded once; its replies are stored outside the run folder. Judges are built when a
+cycle ends, and once before the run for their errors.
 
 ``CurriculumDesign`` has all that only the schedule ``designed`` needs: the facts and bounds of a request, the time of
 the request, and the stored design of each cycle.
@@ -23,6 +23,7 @@ from ...model.settings import Requirements
 from ...options import missing_options, option_names, parse_json
 from ...random_streams import cycle_seed, questions_stream
 from ...record import DECODE_ERRORS, Record, fault_of, read_json, write_json
+from ...renamed_keys import earlier_names
 from ...results import cycle_folder, decode_design, encode_design
 from ...schedule import Designed
 from ...source import SOURCES
@@ -71,7 +72,7 @@ def _account(recipe: Recipe) -> str:
         for section in sections:
             within = within[section]
         within.pop(last, None)
-    return key_of(content)
+    return key_of(earlier_names(content))
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,13 @@ class Delivery:
 
     @property
     def _shares(self) -> dict[str, float]:
-        section = self.recipe.delivery
-        return {} if section is None else {str(place): share for place, share in section.faulty.items()}
+        section = self.recipe.rejected_answers
+        return {} if section is None else {str(place): share for place, share in section.sources.items()}
 
 
 def delivery(recipe: Recipe, shared: Teacher | None = None) -> Delivery | None:
     """The source of other answers beside the correct ones, None for a recipe without them."""
-    return Delivery(recipe, shared) if recipe.delivery is not None or _learns_attempts(recipe) else None
+    return Delivery(recipe, shared) if recipe.rejected_answers is not None or _learns_attempts(recipe) else None
 
 
 def _learns_attempts(recipe: Recipe) -> bool:
@@ -156,7 +157,7 @@ def right(recipe: Recipe, events: Events = ignore_events) -> Right:
     """The verification of an answer: by its text, and with ``prove: tests`` also by its sample's tests."""
     from ...distillation.judges import by_output, by_tests, first_decision
 
-    prove = recipe.delivery.prove if recipe.delivery is not None else "output"
+    prove = recipe.rejected_answers.verify if recipe.rejected_answers is not None else "output"
     if prove == "tests":
         return first_decision(by_output(), by_tests(workers=recipe.workers, events=events))
     return by_output() if prove == "output" else lambda samples, texts: [None] * len(texts)
@@ -191,7 +192,7 @@ def judge_attempts(
     before = {} if grader is None else deepcopy(dict(grader.facts))
     sections = section.judges
     if verify:
-        by_tests = recipe.delivery is not None and recipe.delivery.prove == "tests"
+        by_tests = recipe.rejected_answers is not None and recipe.rejected_answers.verify == "tests"
         sections = (JudgeSection(judge="output"), *([JudgeSection(judge="tests")] if by_tests else []))
     judges = {
         judge.judge: (JUDGES.get(judge.judge, where="feedback.judges")(grader, **judge.options), judge.weight)
@@ -201,11 +202,11 @@ def judge_attempts(
         student,
         samples,
         judges,
-        draws=section.draws,
+        draws=section.num_samples,
         temperature=section.temperature,
-        new_tokens=section.new_tokens,
+        new_tokens=section.max_new_tokens,
         thresholds=Thresholds(section.easy, section.hard),
-        chat=section.chat,
+        chat=section.chat_template,
         stop=section.stop,
         seed=seed,
         events=events,
@@ -223,11 +224,11 @@ def check_teaching(recipe: Recipe) -> None:
     if twice:
         raise RecipeError("a judge is named twice", where="feedback.judges", given=", ".join(twice))
     _check_judges(recipe, section)
-    if section.draws > 1 and not section.temperature:
+    if section.num_samples > 1 and not section.temperature:
         raise RecipeError(
-            "at temperature 0 all draws are one text",
-            where="feedback.draws",
-            given=section.draws,
+            "at temperature 0 all completions of a question are equal",
+            where="feedback.num_samples",
+            given=section.num_samples,
             allowed="1, or a feedback.temperature above 0",
         )
     if recipe.data.source == "taught" and recipe.teacher is None:
@@ -239,21 +240,27 @@ def check_teaching(recipe: Recipe) -> None:
             given=recipe.cycles,
             hint="data.source: taught with seeds: PATH, and new: 0 for the same questions again",
         )
-    if recipe.delivery is not None and recipe.delivery.faulty.get("teacher") and recipe.teacher is None:
-        raise RecipeError("faulty answers of a teacher need one", where="delivery.faulty", hint="name a teacher")
+    if (
+        recipe.rejected_answers is not None
+        and recipe.rejected_answers.sources.get("teacher")
+        and recipe.teacher is None
+    ):
+        raise RecipeError(
+            "faulty answers of a teacher need one", where="rejected_answers.sources", hint="name a teacher"
+        )
     check_faulty(recipe, recipe.train.objective, "train.objective")
 
 
 def check_faulty(recipe: Recipe, objective: str, where: str) -> None:
     """Raise ``RecipeError`` when ``objective`` needs rejected answers and the recipe has no source of them."""
-    if _requirements(recipe, objective).second_answer == "rejected" and recipe.delivery is None:
+    if _requirements(recipe, objective).second_answer == "rejected" and recipe.rejected_answers is None:
         gives = recipe.data.source == "file" or "seeds" in recipe.data.options
         if not gives:
             raise RecipeError(
                 "this objective needs rejected answers, and the recipe has no source of them",
                 where=where,
                 given=objective,
-                hint="delivery: {faulty: {mutation: 1}}",
+                hint="rejected_answers: {sources: {mutation: 1}}",
             )
 
 
@@ -412,9 +419,9 @@ class CurriculumDesign:
         """Further facts for a plan: tokens of a step, the kind of token, whether each stage has a new warm-up."""
         train, student = self.recipe.train, self.recipe.student
         return {
-            "tokens_in_a_step": train.size * train.length * train.accumulate,
+            "tokens_in_a_step": train.tokens_per_step,
             "a_token_is": "of the pretrained student's own" if student.base is not None else student.tokenizer,
-            "optimizer_and_learning_rate_begin_anew_at_each_stage": train.restart,
+            "optimizer_and_learning_rate_begin_anew_at_each_stage": train.reset_optimizer,
         }
 
 
@@ -449,6 +456,6 @@ def check_designing(recipe: Recipe) -> None:
 def only_designs(recipe: Recipe) -> bool:
     """Whether the teacher serves the schedule alone, so that no sample and no grade depends on it."""
     teaches = "teacher" in option_names(SOURCES.get(recipe.data.source, where="data.source"))
-    errs = recipe.delivery is not None and bool(recipe.delivery.faulty.get("teacher"))
+    errs = recipe.rejected_answers is not None and bool(recipe.rejected_answers.sources.get("teacher"))
     grades = any(each.judge in OPINIONS for each in (recipe.feedback.judges if recipe.feedback else ()))
     return recipe.schedule.name == "designed" and not (teaches or errs or grades)
