@@ -21,8 +21,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from .corpus import Corpus
@@ -30,9 +28,10 @@ from .design import Design, DesignOutcome
 from .record import Record, read_rows
 from .schedule import Bands
 from .stage import BandProgress, Fitted, Stage, StageResult, StageSpec, SuiteResult
-from .table import write_table
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
     from .distillation.attempts import Probed
@@ -102,6 +101,8 @@ def recorded_table(
 
         def make() -> dict[str, Any]:
             judged = step(steps, key, *options, **named)
+            from .table import write_table
+
             write_table(judged.table, path)
             for name, model in judged.models.items():
                 model.save(path.with_suffix("") / name)
@@ -202,6 +203,8 @@ def describe(corpus: Corpus, bands: Bands, difficulty: npt.NDArray[np.float64], 
 
     ``commonest``: the most frequent answer in training and the number of test samples it answers, a baseline.
     """
+    import numpy as np
+
     train = corpus.table("train")
     levels = train.column("level").value_counts().to_pylist()
     scored = difficulty[np.isfinite(difficulty)]
