@@ -17,7 +17,7 @@ install: .venv/installed
 	touch .venv/installed
 
 demo: install
-	$(BIN)/gradatim study demo/baseline demo/sequential demo/incremental demo/hybrid --seeds 2 --out runs/demo
+	$(BIN)/gradatim study demo
 
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow and not gpu'

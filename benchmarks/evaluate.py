@@ -51,7 +51,7 @@ from gradatim.evaluation.output import can_become, paper_limit, values_in
 from gradatim.inference.decode import complete, uniforms
 from gradatim.model.architecture import create
 from gradatim.model.load import LoadedModel
-from gradatim.model.tokenizer import character_tokenizer, encode_table, lexical_tokenizer, separate_texts, texts_of
+from gradatim.model.tokenizer import character_tokenizer, encode_table, separate_texts, texts_of, word_level_tokenizer
 from gradatim.programs import generate
 
 ANSWER = 8
@@ -221,7 +221,7 @@ def in_words(
 
     The two cannot come to the same texts, both being random; each is asked for answers as long as the true ones.
     """
-    student = untrained(lexical_tokenizer(separate_texts(samples), 512))
+    student = untrained(word_level_tokenizer(separate_texts(samples), 512))
     prompts, answers = samples["prompt"].to_pylist(), samples["answer"].to_pylist()
     limits = [len(student.tokenizer(answer)["input_ids"]) for answer in answers]
     _, ours = imitated(student, prompts, limits, greedy, every)

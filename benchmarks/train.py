@@ -39,7 +39,7 @@ import torch
 from gradatim.experiment.recipe import load
 from gradatim.model.hardware import compute_type
 from gradatim.model.settings import PRESETS, ModelSettings, OptimizerSettings, TrainSettings
-from gradatim.model.tokenizer import character_tokenizer, encode_table, lexical_tokenizer, separate_texts, texts_of
+from gradatim.model.tokenizer import character_tokenizer, encode_table, separate_texts, texts_of, word_level_tokenizer
 from gradatim.programs import generate
 from gradatim.record import Metrics
 from gradatim.stage import Stage, StageSpec
@@ -47,26 +47,28 @@ from gradatim.training import trainer as learning
 from gradatim.training.trainer import StageTrainer
 
 LEVELS = ["1.1", "1.2", "2.1", "2.2", "3.1", "3.2"]
-PAPER = ModelSettings("paper", "character", context=256)
+PAPER = ModelSettings("paper", "character", context_length=256)
 WINDOWS = TrainSettings(
     precision="fp32",
-    validate=0,
-    clip=0,
+    evaluations_per_stage=0,
+    max_grad_norm=0,
     optimizer=OptimizerSettings(betas=(0.9, 0.999), weight_decay=0.01, weight_decay_on="all"),
 )
 
 
 def rate(table: pa.Table, model: ModelSettings, train: TrainSettings, tokens: int) -> dict[str, float]:
     """Tokens and characters of program text per second of training."""
-    maker = character_tokenizer if model.tokenizer == "character" else lexical_tokenizer
+    maker = character_tokenizer if model.tokenizer == "character" else word_level_tokenizer
     tokenizer = maker(separate_texts(table), *([] if model.tokenizer == "character" else [model.vocabulary]))
     samples = encode_table(tokenizer, table)
     each = sum(map(len, texts_of(table))) / len(samples.tokens)
     found = []
-    for budget in (train.size * train.length, tokens, 3 * tokens):  # the first fills the compiler's cache
+    for budget in (train.batch_size * train.max_length, tokens, 3 * tokens):  # the first fills the compiler's cache
         with tempfile.TemporaryDirectory() as folder:
             metrics = Metrics(Path(folder) / "metrics.jsonl")
-            student = StageTrainer(tokenizer, samples, samples, metrics, 1, model, replace(train, validate=0))
+            student = StageTrainer(
+                tokenizer, samples, samples, metrics, 1, model, replace(train, evaluations_per_stage=0)
+            )
             stage = Stage(StageSpec("all", (1.0,), budget), 0, np.arange(len(samples)), 1, 0, budget)
             fitted = student.fit(stage, Path(folder), None)
             found.append((fitted.tokens, fitted.seconds))
@@ -84,7 +86,7 @@ def work(model: ModelSettings, train: TrainSettings, vocabulary: int) -> float:
     shape = PRESETS.get(model.preset)
     inner = (2 if shape.family in ("gpt", "gpt2") else 3) * shape.width * shape.mlp
     products = shape.layers * (4 * shape.width**2 + inner) + vocabulary * shape.width
-    return 6 * products + 12 * shape.layers * shape.width * train.length
+    return 6 * products + 12 * shape.layers * shape.width * train.max_length
 
 
 _PEAK: list[float] = []

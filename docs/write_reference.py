@@ -26,7 +26,8 @@ from pydantic import TypeAdapter
 from gradatim.cli.environment import REGISTRIES
 from gradatim.cli.main import app
 from gradatim.design import SCHEMA
-from gradatim.experiment.recipe import MAY_CHANGE, RECIPES, Recipe, load, names
+from gradatim.experiment.recipe import MAY_CHANGE, Recipe, load
+from gradatim.experiment.recipe_files import Location, find, names, shipped_studies
 from gradatim.options import option_names
 
 KEYS = {
@@ -34,38 +35,38 @@ KEYS = {
     "parted evenly.",
     "teacher.name": "Who answers, errs, asks and grades; the teacher's options stand beside it. Without the "
     "section: nobody.",
-    "delivery.faulty": "Faulty answers beside the right ones: weights of the places they come from, `student`, "
+    "rejected_answers.sources": "Faulty answers beside the right ones: weights of the places they come from, `student`, "
     "`mutation`, "
     "`teacher`. Without the section: none.",
-    "delivery.prove": "How one that is right after all is found out: by its text, by its sample's tests, or not "
+    "rejected_answers.verify": "How one that is right after all is found out: by its text, by its sample's tests, or not "
     "at all.",
     "feedback.questions": "Training samples that the student is asked about after each cycle but the last.",
-    "feedback.draws": "Attempts at each.",
+    "feedback.num_samples": "Attempts at each.",
     "feedback.temperature": "0 takes the likeliest token.",
-    "feedback.new_tokens": "The longest attempt; left out: what the longest right answer needs.",
-    "feedback.chat": "Ask through the tokenizer's chat template.",
+    "feedback.max_new_tokens": "The longest attempt; left out: what the longest right answer needs.",
+    "feedback.chat_template": "Ask through the tokenizer's chat template.",
     "feedback.stop": "Texts that end an attempt.",
     "feedback.judges": "The views that are combined, each with its judge's options.",
     "feedback.judges[].judge": "Who looks.",
     "feedback.judges[].weight": "Its weight in the score.",
     "feedback.hard": "Below this score a question is hard.",
     "feedback.easy": "From this score on a question is easy.",
-    "train.trace.weight": "Of each time that `traced` asks, beside the loss of the tokens.",
-    "train.trace.operands": "After how many layers names are asked for their values; null: a quarter of them.",
-    "train.trace.results": "After which layers operations and conditions are; null: half and three quarters.",
-    "train.trace.values": "So many of the commonest values are told apart; others are not asked for.",
-    "train.contrast.weight": "Of the contrast in `correct_and_fault`.",
-    "train.contrast.beta": "Factor on the margin; null: 0.1 with a reference, 2 without.",
-    "train.contrast.reference": "The student at the stage's start (DPO), or none (SimPO).",
-    "train.contrast.normalise": "Log-probabilities per token; null: as published.",
-    "train.contrast.target": "The margin asked for (SimPO's gamma).",
-    "train.kl.folder": "The teacher's model; it has the student's tokenizer.",
-    "train.kl.divergence": "GKD's JSD, or DistiLLM's skewed KL.",
-    "train.kl.interpolation": "beta of JSD (null: 0.5), alpha of skewed KL (null: 0.1).",
-    "train.kl.weight": "The divergence's share; the rest is cross-entropy.",
-    "train.kl.temperature": "Divides both models' logits.",
-    "train.kl.on": "Whose answers are compared: the table's, the student's own attempts, or both.",
-    "train.accumulate": "Batches in an optimizer step.",
+    "train.trace_supervision.weight": "Of each time that `traced` asks, beside the loss of the tokens.",
+    "train.trace_supervision.variable_layer": "After how many layers names are asked for their values; null: a quarter of them.",
+    "train.trace_supervision.result_layers": "After which layers operations and conditions are; null: half and three quarters.",
+    "train.trace_supervision.num_classes": "So many of the commonest values are told apart; others are not asked for.",
+    "train.preference.weight": "Of the contrast in `correct_and_fault`.",
+    "train.preference.beta": "Factor on the margin; null: 0.1 with a reference, 2 without.",
+    "train.preference.reference_free": "The student at the stage's start (DPO), or none (SimPO).",
+    "train.preference.length_normalized": "Log-probabilities per token; null: as published.",
+    "train.preference.gamma": "The margin asked for (SimPO's gamma).",
+    "train.distillation.teacher_model": "The teacher's model; it has the student's tokenizer.",
+    "train.distillation.divergence": "GKD's JSD, or DistiLLM's skewed KL.",
+    "train.distillation.beta": "beta of JSD (null: 0.5), alpha of skewed KL (null: 0.1).",
+    "train.distillation.weight": "The divergence's share; the rest is cross-entropy.",
+    "train.distillation.temperature": "Divides both models' logits.",
+    "train.distillation.answers": "Whose answers are compared: the table's, the student's own attempts, or both.",
+    "train.gradient_accumulation_steps": "Batches in an optimizer step.",
     "title": "What the run is called in reports.",
     "seed": "The run's own seed: first weights, which rows a stage takes, their order. A study counts up from it.",
     "threads": "Threads of the arithmetic; 0 takes all. The number changes the last bits, so it belongs to a run.",
@@ -86,12 +87,12 @@ KEYS = {
     "as ties allow.",
     "schedule.name": "What is learnt when. The schedule's options stand beside it.",
     "budget.tokens": "How many predictions the run trains on, over all its stages.",
-    "budget.steps": "The same in optimizer steps of full batches (`train.size` × `train.length`). Give one of both.",
+    "budget.steps": "The same in optimizer steps of full batches (`train.batch_size` × `train.max_length`). Give one of both.",
     "student.preset": "What the student is made like.",
     "student.tokenizer": "A token per character; per digit, one-letter name and phrase between them (`lexical`); or "
     "byte-level BPE. Vocabularies are made from the training samples.",
-    "student.vocabulary": "The most tokens of `lexical` and `bpe`. Ignored for characters.",
-    "student.context": "The most tokens the student can look at.",
+    "student.vocab_size": "The most tokens of `lexical` and `bpe`. Ignored for characters.",
+    "student.context_length": "The most tokens the student can look at.",
     "student.base": "A pretrained model instead of a preset: a folder, a name on the hub, or a .gguf file. `preset`, "
     "`tokenizer` and `vocabulary` are then not used.",
     "student.lora.rank": "Learn an adapter beside a base that stands still (extra `lora`); without the section "
@@ -99,37 +100,37 @@ KEYS = {
     "student.lora.alpha": "The adapter is scaled by alpha / rank.",
     "student.lora.dropout": "The share of the adapter's inputs that is dropped while it learns.",
     "student.lora.targets": "The last parts of the names of the layers that get one.",
-    "student.template": "How the base is asked: through its tokenizer's chat template, as plain text, or `auto`: "
+    "student.chat_template": "How the base is asked: through its tokenizer's chat template, as plain text, or `auto`: "
     "through the template where there is one.",
-    "student.system": "The system message that stands before every conversation without one of its own.",
+    "student.system_prompt": "The system message that stands before every conversation without one of its own.",
     "student.start": "What a cycle begins from: the model that the cycle before left, or the base again.",
     "student.dtype": "Of the weights at work, those of an adapter apart, which are fp32.",
     "student.gradient_checkpointing": "Keep fewer activations and compute them again: slower, in less memory.",
     "train.batching": "`windows`: random crops of the concatenated text (the paper). `packed`: whole samples, none "
     "cut; those longer than a line are left out and counted.",
-    "train.size": "Lines in a batch.",
-    "train.length": "Predictions in a line; at most `student.context`.",
-    "train.isolate": "`packed` only: a sample does not see its neighbours in the line.",
+    "train.batch_size": "Lines in a batch.",
+    "train.max_length": "Predictions in a line; at most `student.context_length`.",
+    "train.block_diagonal_attention": "`packed` only: a sample does not see its neighbours in the line.",
     "train.objective": "The loss: `gradatim list objectives`.",
     "train.objective_options": "Options of an objective from another package.",
-    "train.other_weight": "The loss weight of tokens outside the answer; answers weigh 1.",
+    "train.prompt_loss_weight": "The loss weight of tokens outside the answer; answers weigh 1.",
     "train.optimizer.name": "AdamW on everything, or Muon on the hidden matrices and AdamW on the rest.",
     "train.optimizer.learning_rate": "AdamW's.",
-    "train.optimizer.matrix_rate": "Muon's, on its own scale.",
+    "train.optimizer.muon_learning_rate": "Muon's, on its own scale.",
     "train.optimizer.weight_decay": "On what `weight_decay_on` names.",
     "train.optimizer.weight_decay_on": "Matrices and embeddings alone, or all that AdamW learns, as torch does.",
     "train.optimizer.betas": "AdamW's two averages.",
-    "train.shape.name": "The learning rate over a stage or run. `paper_steps`: ×0.1 at 70, 80 and 90 %. "
+    "train.lr_scheduler.name": "The learning rate over a stage or run. `paper_steps`: ×0.1 at 70, 80 and 90 %. "
     "`warmup_decay`: linear up, constant, linear down. `cosine`: linear up, half a cosine down.",
-    "train.shape.warmup": "The share of the way up. Not for `constant` and `paper_steps`.",
-    "train.shape.decay": "The share of the way down. For `warmup_decay`.",
-    "train.shape.floor": "The factor it ends at. For `warmup_decay` and `cosine`.",
-    "train.restart": "Optimizer and learning-rate shape begin anew at each stage (the paper), or go on over the run.",
-    "train.clip": "The longest gradient; 0 does not clip.",
+    "train.lr_scheduler.warmup_ratio": "The share of the way up. Not for `constant` and `paper_steps`.",
+    "train.lr_scheduler.decay_ratio": "The share of the way down. For `warmup_decay`.",
+    "train.lr_scheduler.min_lr_ratio": "The factor it ends at. For `warmup_decay` and `cosine`.",
+    "train.reset_optimizer": "Optimizer and learning-rate shape begin anew at each stage (the paper), or go on over the run.",
+    "train.max_grad_norm": "The longest gradient; 0 does not clip.",
     "train.precision": "`auto` takes bf16 where the processor multiplies it natively.",
     "train.compile": "`torch.compile` the step. See the log before switching it on.",
-    "train.log_every": "Steps between two rows of `metrics.jsonl`.",
-    "train.validate": "How often in a stage the validation loss is measured; 0 never.",
+    "train.logging_steps": "Steps between two rows of `metrics.jsonl`.",
+    "train.evaluations_per_stage": "How often in a stage the validation loss is measured; 0 never.",
     "train.checkpoint_seconds": "Seconds between two checkpoints inside a stage.",
     "evaluate.seed": "The suites' own seed: which samples a `limit` takes, and what `paper` and `sampled` draw.",
     "evaluate.suites": "What is measured, a list. Each entry has `suite`, `stages` and the suite's options.",
@@ -194,7 +195,7 @@ OPTIONS = {
     "schedules.pace": "Form of the increase of the available share of the samples.",
     "schedules.start": "The share of the samples that is available at the beginning.",
     "schedules.until": "The share of the budget after which all samples are available.",
-    "schedules.parts": "Number of equal stages that the budget is divided into. Use `train.restart: false`.",
+    "schedules.parts": "Number of equal stages that the budget is divided into. Use `train.reset_optimizer: false`.",
     "schedules.by": "Measure of difficulty: loss per answer token, or probability of the whole answer.",
     "schedules.probe": "Training samples scored by the model after each part; 0: all.",
     "schedules.threshold": "The share of correct validation answers at which a band is mastered.",
@@ -284,7 +285,7 @@ RECIPES_TOP = """\
 A recipe is a YAML file that says everything that decides what a run does. What it leaves out has the default below.
 
 ```yaml
-extends: curriculum/baseline      # one level: a name, or a file beside this one
+extends: curriculum/baseline      # a recipe by name, or a file beside this one
 schedule: {name: hybrid, replay: 0.25}
 ```
 
@@ -444,18 +445,53 @@ def _presets(registry: Any) -> str:
 
 
 def _shipped() -> Iterator[str]:
-    """Every recipe of the package: what its first line says, its schedule and budget."""
-    yield "## Recipes that ship with Gradatim\n"
+    """Every recipe and study of the package: the first line of its comment, its schedule and budget."""
+    yield "## Study files\n"
+    yield STUDY_FILES
+    studies = {name: study for name, study in shipped_studies().items() if not study.hidden}
+    yield "| study | what it compares | baseline | arms |\n|---|---|---|---|"
+    for name, study in studies.items():
+        yield f"| `{name}` | {study.title} | `{study.baseline}` | {len(study.arms)} |"
+    yield "\n## Recipes that ship with Gradatim\n"
     yield "| name | what it is | schedule | student | tokens |\n|---|---|---|---|---|"
+    hidden = tuple(f"{name}/" for name, study in shipped_studies().items() if study.hidden)
     for name in names():
+        if name.startswith(hidden):
+            continue
         recipe = load(name)
-        first = (RECIPES / f"{name}.yaml").read_text("utf-8").splitlines()[0]
         options = ", ".join(f"{key} {_value(value)}" for key, value in recipe.schedule.options.items())
         schedule = recipe.schedule.name + (f" ({options})" if options else "")
-        about = first.lstrip("# ").rstrip(":") if first.startswith("#") else recipe.title
         student = recipe.student.base or recipe.student.preset
-        yield f"| `{name}` | {about} | {schedule} | {student} | {recipe.tokens:,} |"
+        yield f"| `{name}` | {_about(find(name)) or recipe.title} | {schedule} | {student} | {recipe.tokens:,} |"
     yield ""
+
+
+STUDY_FILES = """A study file holds recipes that differ in a few keys: a `base`, by name or written out, and `arms`
+with their overrides. `gradatim study FILE` runs all arms, `--arms a,b` some; `gradatim plan FILE` shows how they
+differ. An arm is a recipe of its own, for `run`, `plan`, `study` and `extends`: `curriculum/hybrid`, or
+`my-study.yaml:hybrid`.
+
+```yaml
+title: Two schedules
+base: curriculum/baseline           # a recipe by name or file, or a mapping of its keys
+baseline: baseline                  # the arm that the others are compared with
+seeds: 5                            # optional; --seeds overrides it
+arms:
+  baseline: {}
+  hybrid: {title: Hybrid, schedule: {name: hybrid}}
+```
+"""
+
+
+def _about(location: Location) -> str:
+    """The first line of the comment above a recipe or an arm; of an arm that is the base itself, of the file."""
+    lines = location.path.read_text("utf-8").splitlines()
+    start = 0 if location.arm is None else lines.index(f"  {location.arm}:", lines.index("arms:"))
+    while start and lines[start - 1].startswith("  #"):
+        start -= 1
+    if not lines[start].lstrip().startswith("#"):
+        start = 0
+    return lines[start].lstrip("# ").rstrip(":") if lines[start].lstrip().startswith("#") else ""
 
 
 def _allowed(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ far they are. Raise ``Stopped`` from it and the work stops with everything saved
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 
     from .experiment.plan import RunPlan
     from .experiment.recipe import Recipe
+    from .experiment.recipe_files import StudyFile
+    from .experiment.study import Plan
     from .reporting import StudyData
     from .stage import Difficulty, StageResult, SuiteResult
+
+LONGEST_FOLDER = 100
+"""Limit in characters of the default name of a study folder."""
 
 
 def score(
@@ -74,7 +79,7 @@ def plan(
     """
     from .experiment.plan import plan_run
 
-    return plan_run(_recipe(recipe, changes), data=data, events=events)
+    return plan_run(_recipe(recipe, changes, events), data=data, events=events)
 
 
 def run(
@@ -95,35 +100,117 @@ def run(
         if not isinstance(recipe, str | Path):
             raise RecipeError("a recipe without a name needs a folder", where="gradatim.run", hint="folder=…")
         folder = default_folder(recipe)
-    return run_recipe(_recipe(recipe, changes), Path(folder), events=events)
+    return run_recipe(_recipe(recipe, changes, events), Path(folder), events=events)
 
 
 def study(
-    recipes: Sequence[str | Path] | Mapping[str, str | Path | Recipe],
-    folder: str | Path,
+    recipes: str | Path | Sequence[str | Path] | Mapping[str, str | Path | Recipe],
+    folder: str | Path | None = None,
     *,
-    seeds: int = 3,
+    arms: Sequence[str] | None = None,
+    seeds: int | None = None,
     baseline: str | None = None,
     changes: Sequence[str] = (),
     workers: int = 0,
     events: Events = ignore_events,
 ) -> StudyData:
-    """Train every recipe with ``seeds`` seeds in ``folder``, or resume, and return the collected runs.
+    """Train every arm of a study with several seeds in ``folder``, or resume, and return the collected runs.
 
-    ``recipes``: names or paths, each an arm named after its recipe, or {arm: recipe}. ``baseline``: the arm that the
-    others are compared with, by default the one whose schedule is ``baseline``. ``workers``: parallel runs, 0 for as
-    many as the machine has cores for. Raises ``RecipeError``, ``RunFolderError`` and ``WorkFailed`` (when runs failed,
-    after the others are done).
+    ``recipes``: a study by name or path (``"adaptive"``), several recipes or studies, or {arm: recipe}. ``arms``: those
+    of the study to run, by default all. ``seeds``: the number of seeds, by default the study file's, or 3.
+    ``baseline``: the arm that the others are compared with, by default the study file's, or the one whose schedule is
+    ``baseline``. ``workers``: parallel runs, 0 for as many as the machine has cores for. Without a folder, recipes
+    given by name or path have ``study_folder``. Raises ``RecipeError``, ``RunFolderError`` and ``WorkFailed`` (when
+    runs failed, after the others are done).
     """
-    from .experiment.study import plan_study
     from .experiment.study import study as run_study
 
-    arms = recipes if isinstance(recipes, Mapping) else arms_of(recipes)
-    folder = Path(folder)
-    loaded = {arm: _recipe(recipe, changes) for arm, recipe in arms.items()}
-    plan = plan_study(loaded, seeds, baseline=baseline, title=folder.name)
-    run_study(plan, folder, workers=workers, events=events)
-    return report(folder)
+    plan, default = study_plan(
+        recipes, folder, arms=arms, seeds=seeds, baseline=baseline, changes=changes, events=events
+    )
+    run_study(plan, default, workers=workers, events=events)
+    return report(default)
+
+
+def study_plan(
+    recipes: str | Path | Sequence[str | Path] | Mapping[str, str | Path | Recipe],
+    folder: str | Path | None = None,
+    *,
+    arms: Sequence[str] | None = None,
+    seeds: int | None = None,
+    baseline: str | None = None,
+    changes: Sequence[str] = (),
+    events: Events = ignore_events,
+) -> tuple[Plan, Path]:
+    """The plan and the folder of a study, with the arguments of ``study``. Raises ``RecipeError`` with every fault."""
+    from .experiment.study import DEFAULT_SEEDS, plan_study
+
+    if isinstance(recipes, Mapping):
+        if folder is None:
+            raise RecipeError("recipes without a name need a folder", where="gradatim.study", hint="folder=…")
+        if arms is not None:
+            raise RecipeError("arms are chosen from a study file", where="arms", given=", ".join(arms))
+        plan = plan_study(
+            {arm: _recipe(recipe, changes, events) for arm, recipe in recipes.items()},
+            DEFAULT_SEEDS if seeds is None else seeds,
+            baseline=baseline,
+            title=Path(folder).name,
+        )
+        return plan, Path(folder)
+    given = [recipes] if isinstance(recipes, str | Path) else list(recipes)
+    only, addresses = _addresses(given, arms)
+    folder = Path(folder) if folder is not None else study_folder(given, arms_of(addresses))
+    loaded = _load_arms(arms_of(addresses), changes, events)
+    if only is not None:
+        seeds = seeds or only.seeds
+        baseline = baseline or (only.baseline if only.baseline in loaded else None)
+    plan = plan_study(
+        loaded,
+        DEFAULT_SEEDS if seeds is None else seeds,
+        baseline=baseline,
+        title=(only.title if only is not None else "") or folder.name,
+    )
+    return plan, folder
+
+
+def _addresses(given: Sequence[str | Path], arms: Sequence[str] | None) -> tuple[StudyFile | None, list[str | Path]]:
+    """The study file, if it is the only one given, and the recipes by name or path, each study as its arms."""
+    from .experiment.recipe_files import find_study, unknown_arm
+
+    studies = [find_study(name) for name in given]
+    only = studies[0] if len(given) == 1 else None
+    if arms is not None:
+        if only is None:
+            raise RecipeError("arms are chosen from one study file", where="--arms", given=f"{len(given)} recipes")
+        if not arms:
+            raise RecipeError("a study has at least one arm", where="--arms", allowed=", ".join(only.arms))
+        for arm in arms:
+            if arm not in only.arms:
+                raise unknown_arm(only, arm)
+        return only, [only.address(arm) for arm in arms]
+    addresses: list[str | Path] = []
+    for name, study in zip(given, studies, strict=True):
+        addresses += [name] if study is None else [study.address(arm) for arm in study.arms]
+    return only, addresses
+
+
+def _load_arms(arms: Mapping[str, str | Path], changes: Sequence[str], events: Events) -> dict[str, Recipe]:
+    """The recipes of the arms. ``RecipeError`` holds the faults of all."""
+    from .experiment.recipe import load
+
+    loaded: dict[str, Recipe] = {}
+    errors: list[RecipeError] = []
+    for arm, name in arms.items():
+        try:
+            loaded[arm] = load(name, changes, events=events)
+        except RecipeError as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        lines = list(dict.fromkeys(str(error) for error in errors))
+        raise RecipeError("; ".join(lines), faults=lines)
+    return loaded
 
 
 def report(folders: str | Path | Sequence[str | Path], page: str | Path | None = None) -> StudyData:
@@ -163,10 +250,11 @@ def evaluate(
     from .evaluation import SUITES
     from .evaluation.generation import Endpoint, endpoint
     from .options import option_names
+    from .renamed_keys import suite_options
     from .table import make_table
 
     factory = SUITES.get(suite, where="suite")
-    asked = factory(**options)
+    asked = factory(**suite_options(suite, options, where="suite"))
     if data is None:
         data = make_table({"answer": []})
     table = _table(data, columns, events) if isinstance(data, str | Path) else data
@@ -180,11 +268,13 @@ def evaluate(
 
 def arms_of(recipes: Sequence[str | Path]) -> dict[str, str | Path]:
     """The recipes by arm name: the stem of the file, or the whole name where two recipes share a stem."""
-    stems = Counter(Path(recipe).stem for recipe in recipes)
+    from .experiment.recipe_files import split_arm
+
+    stems = {recipe: split_arm(str(recipe))[1] or Path(recipe).stem for recipe in recipes}
+    counts = Counter(stems[recipe] for recipe in recipes)
     arms: dict[str, str | Path] = {}
     for recipe in recipes:
-        path = Path(recipe)
-        arm = path.stem if stems[path.stem] == 1 else "-".join(path.with_suffix("").parts).strip("-/.")
+        arm = stems[recipe] if counts[stems[recipe]] == 1 else _whole_name(recipe)
         if arm in arms:
             raise RecipeError(
                 "the same recipe is named twice", where="study", given=recipe, hint="--seeds repeats arms"
@@ -193,13 +283,36 @@ def arms_of(recipes: Sequence[str | Path]) -> dict[str, str | Path]:
     return arms
 
 
-def default_folder(recipe: str | Path) -> Path:
-    """Where a recipe given by name or path runs when nothing else is said: ``runs/curriculum-hybrid``."""
-    from .experiment.recipe import RECIPES, find
+def _whole_name(recipe: str | Path) -> str:
+    """The path of a recipe as one word: ``my-study.yaml:hybrid`` is ``my-study-hybrid``."""
+    from .experiment.recipe_files import split_arm
 
-    path = find(recipe)
-    shipped = path.resolve().is_relative_to(RECIPES.resolve())
-    name = "-".join(path.resolve().relative_to(RECIPES.resolve()).with_suffix("").parts) if shipped else path.stem
+    file, arm = split_arm(str(recipe))
+    return "-".join([*Path(file).with_suffix("").parts, *([arm] if arm else [])]).strip("-/.")
+
+
+def default_folder(recipe: str | Path) -> Path:
+    """The default run folder of a recipe given by name or path: ``runs/curriculum-hybrid``."""
+    from .experiment.recipe_files import RECIPES, find, is_shipped
+
+    path, arm = find(recipe)
+    file = path.resolve().relative_to(RECIPES.resolve()) if is_shipped(path) else Path(path.name)
+    return Path("runs") / "-".join([*file.with_suffix("").parts, *([arm] if arm else [])])
+
+
+def study_folder(given: Sequence[str | Path], arms: Iterable[str]) -> Path:
+    """The default folder of a study: ``runs/adaptive`` for a study file or arms of it.
+
+    Otherwise ``runs/study-`` with the names of the arms. ``RecipeError`` if that is too long for a folder.
+    """
+    from .experiment.recipe_files import find, is_study, read_mapping
+
+    files = {find(name).path for name in given}
+    if len(files) == 1 and is_study(read_mapping(file := files.pop())):
+        return Path("runs") / file.stem
+    name = "-".join(["study", *arms])
+    if len(name) > LONGEST_FOLDER:
+        raise RecipeError("a study of so many recipes needs a folder", where="--out", hint="--out runs/NAME")
     return Path("runs") / name
 
 
@@ -234,10 +347,10 @@ def is_source_folder(path: Path) -> bool:
     return path.is_dir() and not any((path / name).exists() for name in saved)
 
 
-def _recipe(recipe: str | Path | Recipe, changes: Sequence[str]) -> Recipe:
+def _recipe(recipe: str | Path | Recipe, changes: Sequence[str], events: Events) -> Recipe:
     from .experiment.recipe import load
 
-    return load(recipe, changes) if isinstance(recipe, str | Path) else recipe
+    return load(recipe, changes, events=events) if isinstance(recipe, str | Path) else recipe
 
 
 def _table(path: str | Path, columns: Mapping[str, str] | None, events: Events) -> pa.Table:

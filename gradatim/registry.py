@@ -43,6 +43,7 @@ class Registry(Generic[Part]):
         self.methods = methods
         self.plural = plural or kind + "s"
         self._entries: dict[str, Entry] = {}
+        self._aliases: dict[str, str] = {}
         self._plugins_read = False
 
     def register(self, name: str, summary: str = "") -> Callable[[Registered], Registered]:
@@ -66,6 +67,10 @@ class Registry(Generic[Part]):
         """Register the object at ``module:attribute``, imported at first use."""
         self._add(Entry(name, summary, path))
 
+    def alias(self, name: str, target: str) -> None:
+        """Accept ``name`` for the component ``target``; `gradatim list` shows only ``target``."""
+        self._aliases[name] = target
+
     def _add(self, entry: Entry) -> None:
         if entry.name in self._entries:
             raise ValueError(f"the {self.kind} {entry.name!r} is registered twice")
@@ -80,7 +85,7 @@ class Registry(Generic[Part]):
 
     def __contains__(self, name: object) -> bool:
         self._read_plugins()
-        return name in self._entries
+        return name in self._entries or name in self._aliases
 
     def __iter__(self) -> Iterator[Entry]:
         self._read_plugins()
@@ -99,6 +104,7 @@ class Registry(Generic[Part]):
                 allowed=", ".join(self.names()),
                 hint=did_you_mean(name, self.names()) or f"gradatim list {self.plural}",
             )
+        name = self._aliases.get(name, name)
         entry = self._entries[name]
         if isinstance(entry.part, str):
             module, _, attribute = entry.part.partition(":")

@@ -24,7 +24,7 @@ from gradatim.experiment.assemble.teaching import teacher
 from gradatim.experiment.recipe import Recipe, changed_keys, load
 from gradatim.experiment.run import run
 from gradatim.programs import canonical, commented, generate, run_program
-from gradatim.stage import Event, Feedback, ignore_events
+from gradatim.stage import Event, Feedback
 from gradatim.table import write_table
 
 SMALL = [
@@ -35,8 +35,8 @@ SMALL = [
     "feedback.questions=30",
     "budget.tokens=9000",
     "train.checkpoint_seconds=0.1",
-    "train.size=4",
-    "train.log_every=2",
+    "train.batch_size=4",
+    "train.logging_steps=2",
 ]
 
 
@@ -159,10 +159,10 @@ def test_no_later_cycle_learns_what_the_first_holds_out(tmp_path: Path) -> None:
     maker = corpus_maker(again)
     first = maker.make(tmp_path / "data")
     held = {canonical(prompt) for part in ("validation", "test") for prompt in first.table(part)["prompt"].to_pylist()}
-    drawn = maker.source.draw(1, Feedback(0))["prompt"].to_pylist()
+    drawn = maker.source.draw(1, Feedback(0)).table["prompt"].to_pylist()
     met = sum(canonical(prompt) in held for prompt in drawn)
     assert met  # the grammar writes some of them again
-    later = maker.make_next(tmp_path / "next", first, Feedback(0), lambda samples: Feedback(), ignore_events)
+    later = maker.make_next(tmp_path / "next", first, lambda: maker.new_samples(first, Feedback(0)))
     learnt = later.table("train")["prompt"].to_pylist()
     assert held.isdisjoint(canonical(prompt) for prompt in learnt)
     assert later.facts["split"]["held_out"] == met == len(drawn) - len(learnt)
@@ -174,7 +174,7 @@ def test_a_later_cycle_has_the_first_ones_tokens_even_where_these_were_lost(tmp_
             write_table(generate(30, levels=levels, seed=5).table, tmp_path / name / f"{part}.parquet")
         return Corpus(tmp_path / name, {}, first)
 
-    model = recipe("student.tokenizer=lexical").student
+    model = recipe("student.tokenizer=word_level").student
     first = corpus("first", ["2.2"])
     kept = first.tokens(model)[0].get_vocab()
     shutil.rmtree(next(first.folder.glob("tokens-*")))
@@ -201,20 +201,20 @@ def test_a_budget_is_the_runs_however_it_is_resumed() -> None:
         "title=other",
         "workers=2",
         "threads=2",
-        "train.log_every=7",
-        "train.validate=1",
+        "train.logging_steps=7",
+        "train.evaluations_per_stage=1",
         "teacher.budget_tokens=99",
     ]
     assert {account(change) for change in same} == {account()}
-    assert len({account(), account("seed=2"), account("teacher.model=n"), account("train.size=8")}) == 4
+    assert len({account(), account("seed=2"), account("teacher.model=n"), account("train.batch_size=8")}) == 4
 
 
 def test_one_teacher_serves_all_of_a_run_so_that_its_budget_is_one() -> None:
-    parts = assemble(recipe(API, "delivery={faulty: {teacher: 1}}", "feedback.judges=[{judge: rubric}]"))
+    parts = assemble(recipe(API, "rejected_answers={sources: {teacher: 1}}", "feedback.judges=[{judge: rubric}]"))
     source: Any = parts.corpus.source
     rejected_answers: Any = parts.corpus.rejected_answers
-    judge: Any = parts.judge
-    assert source.teacher is rejected_answers.shared is judge.args[1]
+    assert source.teacher is rejected_answers.shared is parts.teacher
+    assert parts.teacher is not None
 
 
 def test_what_a_teacher_may_spend_names_no_other_corpus() -> None:
@@ -311,13 +311,13 @@ def test_a_teacher_over_http_is_paid_once_however_often_the_run_is_killed(
         (["feedback.judges=[{judge: outptu}]"], "output"),
         (["feedback.judges=[{judge: output}, {judge: output}]"], "twice"),
         (["feedback={hard: 0.9, easy: 0.2}"], "hard must not lie above easy"),
-        (["delivery={faulty: {teachr: 1}}"], "teachr|student"),
-        (["delivery={faulty: {student: 0, mutation: 0}}"], "share above 0"),
+        (["rejected_answers={sources: {teachr: 1}}"], "teachr|student"),
+        (["rejected_answers={sources: {student: 0, mutation: 0}}"], "weight above 0"),
         (["teacher.name=orakel"], "oracle"),
         (["data.ratio={hrad: 1}"], "hard"),
         (["feedback.judges=[{judge: rubric}]"], "oracle"),
         (["feedback.judges=[{judge: tests, workers: 0}]"], "workers"),
-        (["feedback.draws=3"], "temperature"),
+        (["feedback.num_samples=3"], "temperature"),
     ],
 )
 def test_what_a_recipe_of_cycles_says_wrong_is_told_before_anything_runs(

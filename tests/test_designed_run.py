@@ -29,7 +29,7 @@ from gradatim.stage import Event, StageResult
 
 SMALL = [
     *("data.count=260", "data.split.test=20", "data.split.validation=30", "feedback.questions=10"),
-    *("budget.tokens=3000", "train.size=2", "evaluate.suites=[{suite: output, limit: 5, stages: last}]"),
+    *("budget.tokens=3000", "train.batch_size=2", "evaluate.suites=[{suite: output, limit: 5, stages: last}]"),
 ]
 
 
@@ -222,13 +222,13 @@ def test_a_damaged_design_is_told_in_one_line(whole: Whole, server: Serving, tmp
         (["teacher=null"], "needs a teacher"),
         (["teacher={name: oracle}"], "no opinion of a curriculum"),
         (["schedule.objectives=[nonsense]"], "nonsense"),
-        (["schedule.objectives=[contrast]"], "packed and train.isolate"),
-        (["schedule.objectives=[contrast]", "train.isolate=true"], "has no source of them"),
+        (["schedule.objectives=[contrast]"], "packed and train.block_diagonal_attention"),
+        (["schedule.objectives=[contrast]", "train.block_diagonal_attention=true"], "has no source of them"),
         (["schedule.objectives=[answer_only, answer_only]"], "twice"),
         (["schedule.orders=[sortd]"], "did you mean 'sorted'"),
         (["schedule.orders=[]"], "at least one possible order"),
         (["schedule.orders=[{name: sorted, first: middle}]"], "first"),
-        (["train.batching=windows"], "the order 'sorted' is one of samples"),
+        (["train.batching=random_crops"], "the order 'sorted' is one of samples"),
         (["schedule.stages=0"], "schedule.stages"),
         (["schedule.share=1"], "has no option 'share'"),
     ],
@@ -239,18 +239,20 @@ def test_what_nobody_could_design_is_told_before_anything_runs(changes: list[str
 
 
 def test_crops_of_the_text_do_where_only_shuffled_stages_may_be_designed() -> None:
-    check(recipe("train.batching=windows", "schedule.orders=[shuffled]"))
+    check(recipe("train.batching=random_crops", "schedule.orders=[shuffled]"))
 
 
 def test_who_only_designs_changes_no_sample_and_makes_no_unfair_arm() -> None:
     plain = recipe("teacher=null", "schedule={name: baseline}")
     assert corpus_maker(recipe()).key == corpus_maker(plain).key
     assert (
-        corpus_maker(recipe("delivery={faulty: {teacher: 1}}")).key
-        != corpus_maker(recipe("teacher=null", "schedule={name: baseline}", "delivery={faulty: {mutation: 1}}")).key
+        corpus_maker(recipe("rejected_answers={sources: {teacher: 1}}")).key
+        != corpus_maker(
+            recipe("teacher=null", "schedule={name: baseline}", "rejected_answers={sources: {mutation: 1}}")
+        ).key
     )
-    plan = plan_study({"baseline": plain, "designed": recipe(), "also": recipe("train.size=4")}, 1)
+    plan = plan_study({"baseline": plain, "designed": recipe(), "also": recipe("train.batch_size=4")}, 1)
     assert _differences(plan, "designed") == []
-    assert _differences(plan, "also") == ["train.size: 2 -> 4"]
+    assert _differences(plan, "also") == ["train.batch_size: 2 -> 4"]
     assert _restarts(recipe()) == 0
-    assert _restarts(recipe("train.restart=true")) is None
+    assert _restarts(recipe("train.reset_optimizer=true")) is None

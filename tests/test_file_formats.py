@@ -191,7 +191,7 @@ def test_a_column_of_whole_numbers_is_a_difficulty_and_a_category(tmp_path, endi
     else:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     table = read_table(path)
-    assert DIFFICULTIES.get("given")(column="stars")(table).tolist() == [0, 1, 2, 0, 1, 2]
+    assert DIFFICULTIES.get("column")(column="stars")(table).tolist() == [0, 1, 2, 0, 1, 2]
     assert category_codes(table, "stars").tolist() == [0, 1, 2, 0, 1, 2]
     assert table["level"].to_pylist()[:2] == ["0.5", "1.5"]
 
@@ -204,7 +204,7 @@ def test_whole_numbers_with_gaps_are_labels_without_a_fraction(tmp_path):
 def test_a_column_that_a_mapping_leaves_out_is_advised_to_be_named(tmp_path):
     table = make_table({"answer": ["a"]})
     with pytest.raises(RecipeError, match=r"no such column; given: 'stars'; .*try: .*data\.columns\.stars: stars"):
-        DIFFICULTIES.get("given")(column="stars")(table)
+        DIFFICULTIES.get("column")(column="stars")(table)
     with pytest.raises(DataError, match=r"try: .*data\.columns\.category: stars"):
         category_codes(table, "stars")
 

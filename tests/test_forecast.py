@@ -21,10 +21,10 @@ API = {
         "key": "NO_SUCH_KEY",
         "max_tokens": 256,
     },
-    "delivery": {"faulty": {"student": 1, "teacher": 1}, "prove": "text"},
+    "rejected_answers": {"sources": {"student": 1, "teacher": 1}, "verify": "text"},
     "feedback": {
         "questions": 80,
-        "draws": 2,
+        "num_samples": 2,
         "temperature": 0.5,
         "judges": [{"judge": "output"}, {"judge": "rubric"}],
     },

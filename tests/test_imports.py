@@ -18,9 +18,11 @@ PACKAGE = Path(gradatim.__file__).parent
 
 LAYERS = (
     "errors",
+    "renamed_keys",
     "files",
     "options",
     "registry",
+    "random_streams",
     "record",
     "store",
     "apportion",
@@ -43,10 +45,10 @@ LAYERS = (
     "source",
     "corpus",
     "results",
+    "experiment.recipe_files",
     "experiment.recipe",
     "experiment.assemble",
     "experiment.run_lock",
-    "experiment.cycle",
     "experiment.run",
     "experiment.study",
     "experiment.plan",
@@ -198,7 +200,7 @@ pydantic."""
         ("plan curriculum/hybrid --no-data", "hard+replay"),
         ("plan smoke/hybrid", "samples were not counted"),
         ("plan paper/baseline --no-data --json", '"steps": 120000'),
-        ("plan curriculum/fast --no-data", "difficulty given"),
+        ("plan curriculum/fast --no-data", "difficulty column"),
         *(
             (f"plan smoke/baseline --no-data --set difficulty.metric={metric}", f"difficulty {metric}")
             for metric in ("halstead", "composite", "rarity")
@@ -224,7 +226,7 @@ def test_a_plan_of_a_shipped_recipe_waits_for_no_table(tmp_path):
     code = f"""
 import contextlib, io, sys
 from gradatim.cli.main import main
-from gradatim.experiment.recipe import names
+from gradatim.experiment.recipe_files import names
 quick, planned, loaded = {(*QUICK, "pandas", "gradatim.distillation.python_mutations")!r}, [], {{}}
 for name in names():
     with contextlib.redirect_stdout(io.StringIO()):

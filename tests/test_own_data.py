@@ -22,8 +22,8 @@ def recipe(data: dict[str, Any], suites: list[dict[str, Any]]) -> Any:
             "difficulty": {"metric": "size", "bands": {"names": ["short", "long"]}},
             "schedule": {"name": "sequential"},
             "budget": {"tokens": 3000},
-            "student": {"preset": "tiny", "context": 64},
-            "train": {"batching": "packed", "size": 8, "length": 64, "validate": 1},
+            "student": {"preset": "tiny", "context_length": 64},
+            "train": {"batching": "packed", "batch_size": 8, "max_length": 64, "evaluations_per_stage": 1},
             "evaluate": {"suites": suites},
         }
     )

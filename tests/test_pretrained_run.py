@@ -33,17 +33,17 @@ def recipe(folder: Path, path: Path, **student: Any) -> Any:
             "difficulty": {"metric": "size", "bands": {"names": ["short", "long"]}},
             "schedule": {"name": "sequential"},
             "budget": {"tokens": 120},
-            "student": {"base": str(folder), "context": 96, "lora": {"rank": 4, "dropout": 0.1}, **student},
+            "student": {"base": str(folder), "context_length": 96, "lora": {"rank": 4, "dropout": 0.1}, **student},
             "train": {
                 "batching": "packed",
-                "size": 2,
-                "length": 80,
-                "isolate": True,
+                "batch_size": 2,
+                "max_length": 80,
+                "block_diagonal_attention": True,
                 "objective": "answer_only",
                 "precision": "fp32",
-                "restart": False,
+                "reset_optimizer": False,
                 "optimizer": {"learning_rate": 0.01},
-                "validate": 1,
+                "evaluations_per_stage": 1,
             },
             "evaluate": {"suites": [{"suite": "output", "protocol": "greedy"}]},
         }
@@ -144,11 +144,11 @@ def test_the_coder_recipe_goes_through_two_cycles_with_an_adapter(sandbox: Any, 
         'teacher={name: scripted, replies: {"": null}}',
         "data.new=0",  # the same questions again: the script knows no others
         "data.count=12",
-        "feedback={questions: 4, new_tokens: 8, judges: [{judge: tests}]}",
+        "feedback={questions: 4, max_new_tokens: 8, judges: [{judge: tests}]}",
         "budget.tokens=700",
         "student.dtype=fp32",
         "student.gradient_checkpointing=false",
-        "train={precision: fp32, accumulate: 1, validate: 1}",
+        "train={precision: fp32, gradient_accumulation_steps: 1, evaluations_per_stage: 1}",
         "evaluate={suites: [{suite: output, protocol: greedy, limit: 2}]}",
         "threads=1",
     ]
@@ -172,7 +172,7 @@ def test_a_base_that_is_nowhere_is_told_before_anything_is_drawn(chats: Path, tm
 
 def test_the_shipped_seeds_pass_their_own_tests(sandbox: Any) -> None:
     from gradatim.distillation.judges import by_tests
-    from gradatim.experiment.recipe import RECIPES
+    from gradatim.experiment.recipe_files import RECIPES
     from gradatim.table import read_table
 
     seeds = read_table(RECIPES / "distill" / "seeds.jsonl")
@@ -225,17 +225,17 @@ def test_a_real_model_learns_library_functions_is_killed_resumed_and_exported(
             "difficulty": {"metric": "size", "bands": {"names": ["short", "long"]}},
             "schedule": {"name": "sequential"},
             "budget": {"tokens": 1200},
-            "student": {"base": str(folder), "context": 256, "lora": lora, "template": "plain"},
+            "student": {"base": str(folder), "context_length": 256, "lora": lora, "chat_template": "plain"},
             "train": {
                 "batching": "packed",
-                "size": 2,
-                "length": 256,
-                "isolate": True,
+                "batch_size": 2,
+                "max_length": 256,
+                "block_diagonal_attention": True,
                 "objective": "answer_only",
                 "optimizer": {"learning_rate": 0.0003 if lora else 0.00003, "weight_decay": 0},
-                "shape": {"name": "constant"},
-                "validate": 1,
-                "log_every": 1,
+                "lr_scheduler": {"name": "constant"},
+                "evaluations_per_stage": 1,
+                "logging_steps": 1,
             },
             "evaluate": {"suites": [{"suite": "line", "protocol": "greedy", "limit": 2, "stages": "last"}]},
         }

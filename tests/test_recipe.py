@@ -1,13 +1,17 @@
 """Recipes: loaded by path or name, all faults in one error."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from gradatim.api import study_plan
 from gradatim.errors import RecipeError
 from gradatim.experiment.assemble import check
-from gradatim.experiment.recipe import changed_keys, dump, find, load, names, parse, title
+from gradatim.experiment.recipe import changed_keys, dump, load, parse
+from gradatim.experiment.recipe_files import files_of, find, names, shipped_studies, title
+from gradatim.options import parse_yaml
 
 
 def test_dump_and_parse_are_inverse() -> None:
@@ -36,13 +40,13 @@ def test_all_faults_are_told_at_once_with_the_nearest_key() -> None:
     told = str(caught.value)
     assert len(caught.value.faults) == 4
     assert "did you mean 'seed'" in told
-    assert "did you mean 'size'" in told
+    assert "did you mean 'batch_size'" in told
     assert "'adamw' or 'muon'" in told
     assert "budget.tokens" in told
 
 
 def test_faults_of_several_parts_are_told_at_once() -> None:
-    recipe = load("smoke/baseline", ["schedule.name=hybird", "student.preset=larg", "train.length=500"])
+    recipe = load("smoke/baseline", ["schedule.name=hybird", "student.preset=larg", "train.max_length=500"])
     with pytest.raises(RecipeError) as caught:
         check(recipe)
     assert len(caught.value.faults) == 3
@@ -65,19 +69,125 @@ def test_levels_may_be_written_as_numbers() -> None:
 
 
 def test_a_budget_is_tokens_or_steps() -> None:
-    steps = parse({"budget": {"steps": 10}, "train": {"size": 4, "length": 100}})
+    steps = parse({"budget": {"steps": 10}, "train": {"batch_size": 4, "max_length": 100}})
     assert steps.tokens == 4000
     with pytest.raises(RecipeError, match="exactly one"):
         parse({"budget": {"steps": 10, "tokens": 10}})
 
 
-def test_extends_goes_one_level(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("extends: smoke/baseline\nseed: 5\n")
-    (tmp_path / "b.yaml").write_text("extends: a\nseed: 6\n")
-    assert load(tmp_path / "a.yaml").seed == 5
-    assert load(tmp_path / "a.yaml").student.preset == "tiny"
-    with pytest.raises(RecipeError, match="one level"):
-        load(tmp_path / "b.yaml")
+def test_every_recipe_is_what_it_was_before_families_became_study_files() -> None:
+    before = parse_yaml((Path(__file__).parent / "data" / "recipes-before.yaml").read_text("utf-8"))
+    assert len(before) == 101
+    changed = [name for name, content in before.items() if load(name) != parse(content)]
+    assert changed == []
+    assert set(before) <= set(names())
+
+
+def test_an_arm_is_found_by_the_path_of_its_former_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load("recipes/adaptive/mastery.yaml") == load("adaptive/mastery") == load("adaptive.yaml:mastery")
+
+
+def test_extends_goes_to_any_depth(tmp_path: Path) -> None:
+    (tmp_path / "r0.yaml").write_text("extends: adaptive/mastery\nseed: 5\n")
+    for depth in range(1, 30):
+        (tmp_path / f"r{depth}.yaml").write_text(f"extends: r{depth - 1}\nthreads: {depth}\n")
+    recipe = load(tmp_path / "r29.yaml")
+    assert (recipe.seed, recipe.threads, recipe.schedule.name) == (5, 29, "mastery")
+    assert len(files_of(tmp_path / "r29.yaml")) == 31
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"a": "extends: b", "b": "extends: a"},
+        {"a": "extends: b", "b": "extends: c", "c": "extends: b"},
+        {"a": "extends: s.yaml:x", "s": "base: a\narms: {x: {}}"},
+        {"a": "extends: s.yaml:x", "s": "base: s.yaml:x\narms: {x: {}}"},
+    ],
+)
+def test_a_circle_of_recipes_is_refused(tmp_path: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (tmp_path / f"{name}.yaml").write_text(text + "\n")
+    with pytest.raises(RecipeError, match="in a circle"):
+        load(tmp_path / "a.yaml")
+
+
+STUDY = """\
+title: Two
+base: {extends: smoke/baseline, seed: 4}
+baseline: plain
+seeds: 2
+arms:
+  plain: {}
+  hybrid: {title: Hybrid, schedule: {name: hybrid}}
+"""
+
+
+def test_an_arm_of_an_own_study_file_is_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(STUDY)
+    (tmp_path / "child.yaml").write_text("extends: mine.yaml:hybrid\nseed: 9\n")
+    hybrid = load(f"{tmp_path}/mine.yaml:hybrid", ["schedule.replay=0.25"])
+    assert (hybrid.seed, hybrid.title, hybrid.schedule.options) == (4, "Hybrid", {"replay": 0.25})
+    assert hybrid.student.preset == "tiny"
+    assert load(f"{tmp_path}/mine.yaml:plain").title == "plain"
+    assert load(tmp_path / "child.yaml") == load(f"{tmp_path}/mine.yaml:hybrid", ["seed=9"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("base: {extends: smoke/baseline, seed: 4}\n", "", "base: missing"),
+        ("{extends: smoke/baseline, seed: 4}", "smoke/basline", "smoke/baseline"),
+        ("{extends: smoke/baseline, seed: 4}", "[1]", "base: a recipe by name"),
+        ("baseline: plain", "baseline: plan", "did you mean 'plain'"),
+        ("  plain: {}", "  plain: {}\n  plain: {seed: 3}", "stands twice"),
+        ("plain: {}", "plain: {trian: {size: 3}}", "did you mean 'train'"),
+        ("plain: {}", "plain: 3", "arms.plain: a mapping"),
+        ("plain: {}", "../plain: {}", "an arm is named by"),
+        ("plain: {}", "data: {}", "not 'data'"),
+        ("plain: {}", "plain: {extends: smoke/hybrid}", "arms.plain.extends"),
+        ("seeds: 2", "seeds: 0", "seeds: the number"),
+        ("seeds: 2", "budget: {tokens: 3}", "under base"),
+        (STUDY[STUDY.index("arms:") :], "arms: {}\n", "arms: at least one"),
+    ],
+)
+def test_a_fault_of_a_study_file_is_one_line(tmp_path: Path, old: str, new: str, fault: str) -> None:
+    assert old in STUDY
+    (tmp_path / "mine.yaml").write_text(STUDY.replace(old, new))
+    with pytest.raises(RecipeError, match=re.escape(fault)) as caught:
+        study_plan(tmp_path / "mine.yaml")
+    assert "\n" not in str(caught.value)
+    assert "mine.yaml" in str(caught.value)
+
+
+def test_a_study_file_gives_arms_baseline_seeds_title_and_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(STUDY)
+    plan, folder = study_plan(tmp_path / "mine.yaml")
+    assert (list(plan.arms), plan.baseline, plan.seeds, plan.title) == (["plain", "hybrid"], "plain", (4, 5), "Two")
+    assert folder == Path("runs/mine")
+    assert study_plan(tmp_path / "mine.yaml", seeds=1)[0].seeds == (4,)
+    assert list(study_plan(tmp_path / "mine.yaml", arms=["hybrid"])[0].arms) == ["hybrid"]
+    with pytest.raises(RecipeError, match="did you mean 'hybrid'"):
+        study_plan(tmp_path / "mine.yaml", arms=["hybird"])
+
+
+def test_arms_named_one_by_one_are_the_study_of_their_file() -> None:
+    plan, folder = study_plan(["adaptive/baseline", "adaptive/mastery"])
+    assert (list(plan.arms), folder) == (["baseline", "mastery"], Path("runs/adaptive"))
+    assert study_plan("adaptive", arms=["baseline", "mastery"])[0].arms == plan.arms
+    assert study_plan(["demo/baseline", "order/sorted"])[1] == Path("runs/study-baseline-sorted")
+
+
+def test_every_listed_study_can_be_compared() -> None:
+    listed = {name: study for name, study in shipped_studies().items() if not study.hidden}
+    assert len(listed) >= 8
+    assert {name: study_plan(name)[0].baseline for name in listed} == {n: s.baseline for n, s in listed.items()}
+
+
+def test_a_study_is_not_run_as_a_recipe() -> None:
+    with pytest.raises(RecipeError, match="gradatim study adaptive"):
+        load("adaptive")
 
 
 @pytest.mark.parametrize("text", ["a: [1,", "- a list", "\x00"])
@@ -106,4 +216,4 @@ def test_what_may_change_on_resume_is_not_a_difference() -> None:
 def test_quantiles_replace_the_thresholds_of_the_parent_and_steps_its_tokens() -> None:
     recipe = load("smoke/baseline", ["difficulty.bands.quantiles=[0.3, 0.6]", "budget.steps=7"])
     assert recipe.difficulty.bands.thresholds is None
-    assert recipe.tokens == 7 * recipe.train.size * recipe.train.length
+    assert recipe.tokens == 7 * recipe.train.batch_size * recipe.train.max_length

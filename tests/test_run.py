@@ -26,10 +26,10 @@ SMALL = [
     "data.split.validation=24",
     "budget.tokens=24000",
     "schedule.name=sequential",
-    "train.restart=false",
+    "train.reset_optimizer=false",
     "train.checkpoint_seconds=0.15",
-    "train.size=4",
-    "train.log_every=2",
+    "train.batch_size=4",
+    "train.logging_steps=2",
 ]
 
 
@@ -193,10 +193,10 @@ def test_the_run_seed_changes_the_weights_but_not_the_test_set(whole: Path, tmp_
 @pytest.mark.parametrize(
     "changes",
     [
-        ["train.batching=windows", "train.length=96", "student.context=96"],
-        ["student.tokenizer=bpe", "student.vocabulary=300"],
-        ["train.isolate=true", "train.objective=answer_only"],
-        ["train.restart=false", "train.shape.name=cosine", "train.optimizer.name=adamw"],
+        ["train.batching=random_crops", "train.max_length=96", "student.context_length=96"],
+        ["student.tokenizer=bpe", "student.vocab_size=300"],
+        ["train.block_diagonal_attention=true", "train.objective=answer_only"],
+        ["train.reset_optimizer=false", "train.lr_scheduler.name=cosine", "train.optimizer.name=adamw"],
         ["difficulty.metric=size", "difficulty.bands={quantiles: [0.5], names: [short, long]}"],
     ],
 )

@@ -18,8 +18,9 @@ import gradatim
 from gradatim import CurriculumSampler
 from gradatim.errors import DataError, RecipeError, UnknownPart
 from gradatim.programs import generate
+from gradatim.random_streams import stage_seed
 from gradatim.registry import Entry
-from gradatim.schedule import SCHEDULES, stage_seed
+from gradatim.schedule import SCHEDULES
 from gradatim.stage import Event, StageSpec
 
 DIFFICULTY = np.arange(60) * 7 % 60 / 10
@@ -183,7 +184,7 @@ def test_a_schedule_that_looks_at_results_unasked_is_refused_when_it_does(monkey
 def test_a_stage_with_an_objective_of_its_own_is_refused(monkeypatch):
     class Contrasting:
         def next(self, history):
-            return None if history else StageSpec("pairs", (1.0, 1.0, 1.0), 10, objective="contrast")
+            return None if history else StageSpec("pairs", (1.0, 1.0, 1.0), 10, objective="preference")
 
     monkeypatch.setitem(SCHEDULES._entries, "pairs", Entry("pairs", "", lambda *_: Contrasting()))
     with pytest.raises(RecipeError, match=r"stage 'pairs': .* features that a sampler does not have: objective"):
@@ -355,7 +356,7 @@ def test_our_own_batches_one_sample_a_line_give_the_order_of_the_sampler_row_by_
     encoded = encode_table(tokenizer, table)
     ours = learner.StageTrainer(
         tokenizer, encoded, encoded, Metrics(tmp_path / "metrics"), 0, ModelSettings(),
-        TrainSettings(batching="packed", size=1, length=300),
+        TrainSettings(batching="packed", batch_size=1, max_length=300),
     )  # fmt: skip
     bands = make_bands(scores)
     planned, history = SCHEDULES.get(schedule)(bands.names, budget, **options), []
@@ -386,8 +387,13 @@ def test_a_run_sees_the_rows_in_the_order_of_the_sampler(order, seen, tmp_path: 
     from gradatim.table import read_table
 
     changes = ["data.count=400", "data.split.test=20", "data.split.validation=20", "budget.tokens=40000"]
-    changes += ["schedule.name=hybrid", f"schedule.order={order}", "evaluate.suites=[]", "train.validate=0"]
-    changes += ["train.size=2", "train.length=384", "student.context=384"]
+    changes += [
+        "schedule.name=hybrid",
+        f"schedule.order={order}",
+        "evaluate.suites=[]",
+        "train.evaluations_per_stage=0",
+    ]
+    changes += ["train.batch_size=2", "train.max_length=384", "student.context_length=384"]
     gradatim.run("smoke/baseline", tmp_path, changes=changes)
     table = read_table(next((tmp_path / "data").glob("*/train*.parquet")))
     lengths = np.diff(Encoded.open(next((tmp_path / "data").glob("*/tokens-*/train"))).offsets) - 1

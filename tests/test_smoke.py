@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gradatim.experiment.recipe import RECIPES, names
+from gradatim.experiment.recipe_files import RECIPES, names
 
 ROOT = Path(__file__).parent.parent
 

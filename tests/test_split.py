@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from gradatim.apportion import largest_remainder
 from gradatim.errors import DataError
-from gradatim.programs.grammar import canonical
+from gradatim.programs.equivalence import canonical, sliced
 from gradatim.table import Split, make_table, questions, split
 
 
@@ -32,8 +33,8 @@ def programs(count: int, names: str = "abc", values: int = 60) -> pa.Table:
     return make_table({"prompt": prompts, "answer": ["# 1\n"] * count, "level": levels})
 
 
-def forms(table: pa.Table) -> set[str]:
-    return {canonical(text) for text in questions(table).to_pylist()}
+def forms(table: pa.Table, form: Callable[[str], str] = canonical) -> set[str]:
+    return {form(text) for text in questions(table).to_pylist()}
 
 
 def rows(*tables: pa.Table) -> Counter[str]:
@@ -62,8 +63,8 @@ def test_the_three_sets_together_are_the_table(count, values, seed, by):
 
 @settings(deadline=None, max_examples=40)
 @given(count=st.integers(30, 150), values=st.integers(60, 300), seed=st.integers(0, 2**40))
-def test_no_canonical_form_is_on_two_sides(count, values, seed):
-    made = split(programs(count, values=values), validation=6, test=9, seed=seed)
+def test_no_canonical_form_is_in_two_sets(count, values, seed):
+    made = split(programs(count, values=values), validation=6, test=9, seed=seed, by="canonical")
     assert not forms(made.train) & forms(made.test)
     assert not forms(made.train) & forms(made.validation)
     assert not forms(made.validation) & forms(made.test)
@@ -71,13 +72,48 @@ def test_no_canonical_form_is_on_two_sides(count, values, seed):
     assert made.facts["twins"] == {"test": 0, "validation": 0}
 
 
+def with_unused_assignments(count: int) -> pa.Table:
+    """``count`` programs, each in three variants that differ in a variable that is never used."""
+    rows = [
+        (f"a = {number}\n{unused}print(a + {number % 7})\n# output\n", "1.1" if number % 2 else "2.1")
+        for number in range(count)
+        for unused in ("", "b = 3\n", "b = 4\n")
+    ]
+    prompts, levels = zip(*rows, strict=True)
+    return make_table({"prompt": prompts, "answer": ["# 1\n"] * len(rows), "level": levels})
+
+
+def test_by_slice_a_program_with_an_unused_assignment_is_not_new():
+    table = with_unused_assignments(100)
+    made = split(table, validation=10, test=20, seed=4)
+    sets = [forms(part, sliced) for part in (made.train, made.validation, made.test)]
+    assert [len(forms_of_set) for forms_of_set in sets] == [70, 10, 20]
+    assert not sets[0] & sets[1] | sets[0] & sets[2] | sets[1] & sets[2]
+    assert set(made.test["twin"].to_pylist()) == {"new"}
+
+
+def test_by_slice_one_row_of_each_form_is_held_out_and_the_others_are_dropped():
+    made = split(with_unused_assignments(100), validation=10, test=20, seed=4)
+    assert (made.train.num_rows, made.validation.num_rows, made.test.num_rows) == (210, 10, 20)
+    assert made.facts["dropped"] == 60
+    assert made.facts["rows"]["test"] == {"all": 20, "1.1": 10, "2.1": 10}
+
+
+def test_by_canonical_form_rows_with_the_slice_of_a_training_program_are_marked():
+    made = split(with_unused_assignments(300), validation=10, test=60, seed=4, by="canonical")
+    trained = forms(made.train, sliced)
+    twins = ["twin" if sliced(row["prompt"]) in trained else "new" for row in made.test.to_pylist()]
+    assert made.test["twin"].to_pylist() == twins
+    assert made.facts["twins"]["test"] == twins.count("twin") > 0
+
+
 def test_by_text_equal_programs_stay_together_and_renamed_twins_are_marked():
     table = programs(600)
     made = split(table, validation=20, test=60, seed=3, by="text")
     assert not set(made.train["prompt"].to_pylist()) & set(made.test["prompt"].to_pylist())
-    trained = forms(made.train)
+    trained = forms(made.train, sliced)
     for row in made.test.to_pylist():
-        assert row["twin"] == ("twin" if canonical(row["prompt"]) in trained else "new")
+        assert row["twin"] == ("twin" if sliced(row["prompt"]) in trained else "new")
     assert made.facts["twins"]["test"] == made.test["twin"].to_pylist().count("twin") > 0
 
 
@@ -88,7 +124,7 @@ def test_at_random_even_equal_rows_may_part():
     assert made.facts["twins"] == {"test": 20, "validation": 10}
 
 
-@pytest.mark.parametrize("by", ["canonical", "text", "random"])
+@pytest.mark.parametrize("by", ["slice", "canonical", "text", "random"])
 def test_the_order_of_the_rows_changes_nothing(by):
     table = programs(500)
     order = list(range(500))
@@ -143,7 +179,7 @@ def test_samples_without_a_level_are_split_as_one():
 
 def test_twins_are_not_divided_even_when_a_set_then_comes_out_short():
     answers = [f"{name} = {value}\n" for value in range(10) for name in "abc"]
-    made = split(make_table({"answer": answers}), validation=0, test=7, seed=0)
+    made = split(make_table({"answer": answers}), validation=0, test=7, seed=0, by="canonical")
     assert made.test.num_rows == 6
     assert made.facts["short"]["test"] == {"none": 1}
     assert made.facts["forms"] == {"train": 8, "validation": 0, "test": 2}
@@ -152,7 +188,7 @@ def test_twins_are_not_divided_even_when_a_set_then_comes_out_short():
 
 def test_another_key_makes_other_twins():
     table = make_table({"answer": [f"{word} {i}" for i in range(20) for word in ("how", "why")]})
-    made = split(table, validation=0, test=6, seed=0, key=lambda text: text.split()[1])
+    made = split(table, validation=0, test=6, seed=0, by="canonical", key=lambda text: text.split()[1])
     numbers = [{text.split()[1] for text in side["answer"].to_pylist()} for side in (made.train, made.test)]
     assert not numbers[0] & numbers[1]
     assert made.test.num_rows == 6
@@ -212,7 +248,7 @@ def test_a_split_that_cannot_be_made_is_told_with_its_numbers(arguments, said):
 def test_a_set_that_no_group_of_twins_fits_into_is_told():
     table = make_table({"answer": [f"{name} = 1" for name in "abcdefghij"]})
     with pytest.raises(DataError, match="no group of twins is small enough for the test set"):
-        split(table, validation=0, test=3, seed=0)
+        split(table, validation=0, test=3, seed=0, by="canonical")
 
 
 @pytest.mark.parametrize(
@@ -227,4 +263,4 @@ def test_a_set_that_no_group_of_twins_fits_into_is_told():
     ],
 )
 def test_numbers_are_apportioned_by_the_largest_remainder(count, weights, numbers):
-    assert largest_remainder(count, weights) == numbers
+    assert largest_remainder(count, dict(enumerate(weights))) == dict(enumerate(numbers))

@@ -17,7 +17,7 @@ from gradatim.record import Record
 from gradatim.reporting import collect
 from gradatim.stage import Event
 
-SMALL = ["data.count=400", "data.split.test=20", "data.split.validation=20", "budget.tokens=6000", "train.size=4"]
+SMALL = ["data.count=400", "data.split.test=20", "data.split.validation=20", "budget.tokens=6000", "train.batch_size=4"]
 
 
 def arms(*names: str) -> dict[str, Recipe]:

@@ -12,12 +12,15 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ..errors import UnknownPart, did_you_mean
 from .output import Json
+
+if TYPE_CHECKING:
+    from ..experiment.recipe_files import StudyFile
 
 DOCTOR_EXAMPLES = ("gradatim doctor", "gradatim doctor --json")
 
@@ -151,7 +154,7 @@ def _disk() -> Finding:
     return Finding("disk", state, f"{free / 1e9:.1f} GB free here", advice)
 
 
-LIST_EXAMPLES = ("gradatim list", "gradatim list schedules", "gradatim list recipes --json")
+LIST_EXAMPLES = ("gradatim list", "gradatim list schedules", "gradatim list recipes", "gradatim list studies --json")
 
 REGISTRIES = {
     "difficulties": ("gradatim.difficulty", "DIFFICULTIES"),
@@ -172,9 +175,10 @@ KINDS = {
     "objectives": "training objectives: train.objective",
     "orders": "sample order within a stage: schedule.order",
     "presets": "model presets: student.preset",
-    "recipes": "shipped recipes",
+    "recipes": "shipped recipes, the arms of studies included",
     "schedules": "curriculum schedules: schedule.name",
     "sources": "data sources: data.source",
+    "studies": "shipped studies: gradatim study NAME",
     "suites": "evaluation suites: evaluate.suites",
     "teachers": "teachers: teacher.name",
 }
@@ -198,13 +202,34 @@ def listing(
         print_json([{"name": name, "summary": summary} for name, summary in rows])
         return
     for name in [kind] if kind else KINDS:
-        output().print(table((name, KINDS[name]), _members(name), left=2))
+        rows = _grouped_recipes() if name == "recipes" else _members(name)
+        output().print(table((name, KINDS[name]), rows, left=2))
 
 
 def _members(kind: str) -> list[tuple[str, str]]:
+    """The names of a kind, each with one line about it."""
     if kind == "recipes":
-        from ..experiment.recipe import names, title
-
-        return [(name, title(name)) for name in names()]
+        return [(name.strip(), summary) for name, summary in _grouped_recipes() if not name.endswith(":")]
+    if kind == "studies":
+        return [(name, f"{study.title}; {len(study.arms)} arms") for name, study in _listed_studies().items()]
     module, attribute = REGISTRIES[kind]
     return [(entry.name, entry.summary) for entry in getattr(importlib.import_module(module), attribute)]
+
+
+def _grouped_recipes() -> list[tuple[str, str]]:
+    """The recipes with their titles, the arms of each study indented below a line of the study."""
+    from ..experiment.recipe_files import names, shipped_studies, title
+
+    rows: list[tuple[str, str]] = []
+    in_studies = {study.address(arm) for study in shipped_studies().values() for arm in study.arms}
+    for study in _listed_studies().values():
+        rows.append((f"{study.name}:", study.title))
+        rows += [(f"  {study.address(arm)}", str(content["title"])) for arm, content in study.arms.items()]
+    alone = [name for name in names() if name not in in_studies]
+    return [*rows, ("other recipes:", ""), *((f"  {name}", title(name)) for name in alone)]
+
+
+def _listed_studies() -> dict[str, StudyFile]:
+    from ..experiment.recipe_files import shipped_studies
+
+    return {name: study for name, study in shipped_studies().items() if not study.hidden}

@@ -227,7 +227,7 @@ ARGUMENTS = {
 def _options(changes: Sequence[str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for change in changes:
-        (outer, *inner), value = override(change, hint="--set samples=10")
+        (outer, *inner), value = override(change, hint="--set num_samples=10")
         if outer in ARGUMENTS:
             raise UserError("no suite has this option", where="--set", given=change, hint=ARGUMENTS[outer])
         if not inner:

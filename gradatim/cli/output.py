@@ -384,6 +384,13 @@ def watching(resumable: bool = False) -> Iterator[Events]:
             raise Stopped("stopped; nothing was written") from error
 
 
+def print_notes(event: Event) -> None:
+    """Print a note to stderr; other events have no output."""
+    if event.kind == "note":
+        console = Console(stderr=True, highlight=False)
+        console.print(f"gradatim: {event.text}", style="yellow", markup=False, soft_wrap=True)
+
+
 @contextlib.contextmanager
 def _drawing(console: Console) -> Iterator[_Tasks]:
     if not console.is_terminal:

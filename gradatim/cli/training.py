@@ -9,24 +9,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import UserError, WorkFailed
-from .output import Changes, Json
+from .output import Changes, Json, words
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ..experiment.plan import PlannedCycle, PlannedStage, RunPlan
     from ..experiment.recipe import Recipe
+    from ..experiment.study import Plan
 
 
 RUN_EXAMPLES = (
-    "gradatim run smoke/baseline",
+    "gradatim run demo/baseline",
     "gradatim run curriculum/hybrid --set seed=2 --out runs/hybrid-2",
 )
 
@@ -47,12 +48,13 @@ def run(
     """
     from ..api import default_folder
     from ..experiment.assemble import check
-    from ..experiment.recipe import files_of, load
-    from .output import check_run_output, print_json
+    from ..experiment.recipe import load
+    from ..experiment.recipe_files import files_of
+    from .output import check_run_output, print_json, print_notes
 
     if out is not None and len(recipes) > 1:
         raise UserError("one folder holds one run", where="--out", given=f"{len(recipes)} recipes")
-    loaded = {name: load(name, changes or ()) for name in recipes}
+    loaded = {name: load(name, changes or (), events=print_notes) for name in recipes}
     for name, recipe in loaded.items():
         check(recipe, name)
     for name in loaded:
@@ -107,11 +109,12 @@ def print_report(folders: list[Path], page: Path, quiet: bool = False) -> Path:
 PLAN_EXAMPLES = (
     "gradatim plan curriculum/hybrid",
     "gradatim plan curriculum/hybrid --set schedule.replay=0.25 --data",
+    "gradatim plan curriculum",
 )
 
 
 def plan(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe by name (gradatim list recipes) or file.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Recipe or study by name (gradatim list) or file.")],
     changes: Changes = None,
     data: Annotated[
         bool | None,
@@ -128,20 +131,62 @@ def plan(
     finished draw of a run is read; nothing is stored. With several cycles the plan has the questions of each, the
     number of completions and teacher requests, and an estimate of tokens and cost, without contacting the teacher.
     An LLM-designed schedule is requested with --data (one or two requests; cached, so a run does not pay again);
-    --no-data sends no requests.
+    --no-data sends no requests. Of a study, the differences between its arms and the tokens of each are shown.
     """
     from ..api import default_folder
     from ..experiment.plan import plan_run
     from ..experiment.recipe import load
-    from .output import output, print_json, watching
+    from ..experiment.recipe_files import find_study
+    from .output import output, print_json, print_notes, watching
 
-    loaded = load(recipe, changes or ())
+    if (study := find_study(recipe)) is not None:
+        if data:
+            hint = f"gradatim plan {study.address(next(iter(study.arms)))} --data"
+            raise UserError("the samples of one arm are drawn, not those of a study", where="--data", hint=hint)
+        _plan_study(recipe, changes or (), as_json)
+        return
+    loaded = load(recipe, changes or (), events=print_notes)
     with watching() as events:
         planned = plan_run(loaded, data=data, store=(out or default_folder(recipe)) / "data", events=events)
     if as_json:
         print_json(planned.plain())
     else:
         _print(planned, loaded, output())
+
+
+def _plan_study(name: str, changes: Sequence[str], as_json: bool) -> None:
+    """Print the arms of a study: their differences, the tokens and steps of a run, and the sum over all seeds."""
+    from ..api import study_plan
+    from ..experiment.plan import plan_run
+    from .output import output, print_json, print_notes, table
+
+    study, folder = study_plan(name, changes=changes, events=print_notes)
+    arms = {arm: (recipe, plan_run(recipe, data=False)) for arm, recipe in study.arms.items()}
+    seeds = len(study.seeds)
+    tokens = seeds * sum(plan.tokens for _, plan in arms.values())
+    if as_json:
+        plain = [{"arm": arm, "seeds": seeds, **plan.plain()} for arm, (_, plan) in arms.items()]
+        print_json({"title": study.title, "baseline": study.baseline, "tokens": tokens, "arms": plain})
+        return
+    console = output()
+    console.print(f"{study.title}: {len(arms)} arms, {seeds} seeds, in {folder}", markup=False, soft_wrap=True)
+    rows = [
+        (arm + (" (baseline)" if arm == study.baseline else ""), _differences(study, arm), plan.tokens, plan.steps)
+        for arm, (_, plan) in arms.items()
+    ]
+    console.print(table(("arm", "differs from the baseline in", "tokens", "steps"), rows, left=2))
+    console.print(f"{tokens:,} tokens in {seeds * len(arms)} runs", markup=False)
+    for arm, (_, plan) in arms.items():
+        for line in _teacher_lines(plan.teacher) if plan.teacher is not None else ():
+            console.print(f"{arm}, one run: {line}", markup=False)
+
+
+def _differences(study: Plan, arm: str) -> str:
+    """The keys and values in which an arm differs from the baseline."""
+    from ..experiment.recipe import changed_keys
+
+    lines = changed_keys(study.arms[study.baseline], study.arms[arm])
+    return ", ".join("=".join((key, line.rpartition(" -> ")[2])) for line in lines for key in [line.partition(":")[0]])
 
 
 def _print(plan: RunPlan, recipe: Recipe, console: Console) -> None:
@@ -283,43 +328,63 @@ def _range(low: float | None, high: float | None) -> str:
 
 
 STUDY_EXAMPLES = (
-    "gradatim study curriculum/baseline curriculum/hybrid --seeds 5 --out runs/hybrid-study",
-    "gradatim study curriculum/baseline curriculum/reverse --seeds 3 --out runs/all --set budget.tokens=500000",
+    "gradatim study demo",
+    "gradatim study adaptive --arms baseline,mastery --seeds 5",
+    "gradatim study curriculum/baseline curriculum/reverse --out runs/direction --set budget.tokens=500000",
 )
 
 
 def study(
-    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE…", help="The arms: recipes by name or file.")],
-    out: Annotated[Path, typer.Option(help="Study folder.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds per arm; at least 5 to claim a difference.")] = 3,
+    recipes: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STUDY…",
+            help="A study by name (gradatim list studies) or file, or the arms: recipes by name or file.",
+        ),
+    ],
+    arms: Annotated[
+        list[str] | None, typer.Option(metavar="ARM", help="Arms of the study, comma-separated. (default: all)")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Study folder. (default: runs/NAME, after the study)")] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Seeds per arm; at least 5 to claim a difference. (default: the study's, or 3)"),
+    ] = None,
     baseline: Annotated[
-        str | None, typer.Option(help="Arm to compare with. (default: the one with schedule `baseline`)")
+        str | None,
+        typer.Option(help="Arm to compare with. (default: the study's, or the one with schedule `baseline`)"),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Parallel runs (0 = auto).")] = 0,
     changes: Changes = None,
 ) -> None:
-    """Run several recipes with several seeds each and compare them.
+    """Run the arms of a study with several seeds each and compare them.
 
-    All arms share the data and the test set; an arm is named after its recipe. Repeat the command to resume it or to
-    add seeds and arms. Ends with the result table and report.html.
+    All arms share the data and the test set. Repeat the command to resume it or to add seeds and arms. Ends with the
+    result table and report.html.
     """
-    from ..api import arms_of
-    from ..experiment.recipe import files_of, load
-    from ..experiment.study import plan_study
-    from .output import check_run_output, watching
+    from ..api import study_plan
+    from ..experiment.recipe_files import files_of
+    from .output import check_run_output, print_notes, watching
 
-    arms = {arm: load(name, changes or ()) for arm, name in arms_of(recipes).items()}
-    plan = plan_study(arms, seeds, baseline=baseline, title=out.name)
-    check_run_output(out, "--out", [file for name in recipes for file in files_of(name)])
+    plan, folder = study_plan(
+        recipes,
+        out,
+        arms=None if arms is None else words(arms),
+        seeds=seeds,
+        baseline=baseline,
+        changes=changes or (),
+        events=print_notes,
+    )
+    check_run_output(folder, "--out", [file for name in recipes for file in files_of(name)])
     try:
         with watching(resumable=True) as events:
             from ..experiment.study import study as run_study
 
-            run_study(plan, out, workers=workers, events=events)
+            run_study(plan, folder, workers=workers, events=events)
     except WorkFailed:
-        print_report([out], out / "report.html")  # finished runs are reported even when others failed
+        print_report([folder], folder / "report.html")  # finished runs are reported even when others failed
         raise
-    print_report([out], out / "report.html")
+    print_report([folder], folder / "report.html")
 
 
 REPORT_EXAMPLES = (

@@ -15,6 +15,7 @@ chat that a model or teacher needs. Bands are cut from difficulties in ``schedul
 
 from __future__ import annotations
 
+from ..renamed_keys import VALUES
 from .python_source import read_folder
 from .score import DIFFICULTIES, score, unscored_note
 
@@ -23,14 +24,14 @@ __all__ = ["DIFFICULTIES", "read_folder", "score", "unscored_note"]
 _MODULES = {
     "composite": "score",
     **dict.fromkeys(("cyclomatic", "halstead", "om", "trace"), "complexity"),
-    **dict.fromkeys(("compression", "given", "nesting", "rarity", "size"), "surface"),
+    **dict.fromkeys(("column", "compression", "nesting", "rarity", "size"), "surface"),
 }
 
 for _name, _summary in {
+    "column": "The number in a column of the data: your own label, or TinyPy's level.",
     "composite": "Length, control flow and unfamiliarity (or any metrics) weighted into one score.",
     "compression": "Incompressibility of a program: compressed size, alone or over its size.",
     "cyclomatic": "Independent paths: 1 + the decisions of the whole file, as radon counts them.",
-    "given": "The number in a column of the data: your own label, or TinyPy's level.",
     "halstead": "Halstead difficulty over tokens: keywords, calls and assignments count as operators.",
     "nesting": "Depth of nested blocks.",
     "om": "The paper's Overall Metric: mean of cyclomatic complexity and Halstead difficulty, as in radon.",
@@ -49,5 +50,10 @@ for _name, _summary in {
     DIFFICULTIES.lazy(_name, f"{__name__}.model_based:{_name}", _summary)
 
 DIFFICULTIES.lazy(
-    "judged", f"{__name__}.model_based:judged", "A teacher's rating of a sample, 1 to 10; needs a teacher."
+    "teacher_rating",
+    f"{__name__}.model_based:teacher_rating",
+    "A teacher's rating of a sample, 1 to 10; needs a teacher.",
 )
+
+for _earlier, _present in VALUES["difficulty.metric"].items():
+    DIFFICULTIES.alias(_earlier, _present)

@@ -332,7 +332,7 @@ class TeacherRating:
             self.chat.complete(conversations, max_tokens=MOST_TOKENS, events=events, received=received)
         self.causes.update(missing.get(key, "the request was refused") for key in keys if key not in ratings)
         for cause, count in sorted(self.causes.items()):
-            events(Event("note", "judged", text=f"judged: {count:,} samples have no score: {cause}"))
+            events(Event("note", "teacher_rating", text=f"teacher_rating: {count:,} samples have no score: {cause}"))
         return np.array([ratings.get(key, math.nan) for key in keys], dtype=np.float64)
 
     def _messages(self, question: str, answer: str) -> tuple[tuple[str, str], ...]:
@@ -354,8 +354,8 @@ def read_rating(text: str) -> float | None:
     return float(rating) if LOWEST <= rating <= HIGHEST else None
 
 
-@strict("the difficulty 'judged'")
-def judged(
+@strict("the difficulty 'teacher_rating'")
+def teacher_rating(
     open_chat: OpenChat | None = None,
     /,
     *,
@@ -364,11 +364,11 @@ def judged(
     prompt: str | None = None,
 ) -> TeacherRating:
     """A teacher's rating of a sample, from 1 to 10; a reply that cannot be parsed gives no score."""
-    where = "the difficulty 'judged'"
+    where = "the difficulty 'teacher_rating'"
     if not teacher:
         raise RecipeError("it needs a teacher", where=where, hint="teacher: api, and its options in options")
     if open_chat is None:
-        raise RecipeError("it needs a chat", where=where, hint="assemble.make_difficulty('judged', options)")
+        raise RecipeError("it needs a chat", where=where, hint="assemble.make_difficulty('teacher_rating', options)")
     return TeacherRating(open_chat(teacher, options or {}, where=where), _prompt(prompt))
 
 

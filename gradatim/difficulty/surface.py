@@ -231,7 +231,7 @@ def _number(value: object) -> float:
     return number if math.isfinite(number) else float("nan")
 
 
-@strict("the difficulty 'given'")
-def given(*, column: str = "level") -> ColumnValue:
+@strict("the difficulty 'column'")
+def column(*, column: str = "level") -> ColumnValue:
     """The number in a column of the data: a label of your own, or TinyPy's level."""
     return ColumnValue(column)

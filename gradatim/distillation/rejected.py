@@ -10,9 +10,7 @@ pair into a loss; ``right`` verifies answers.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from ..errors import RecipeError, did_you_mean
+from ..random_streams import rejected_stream
 from ..stage import Event, Events, Feedback, ignore_events
 from .mutations import Mutant, mutants, same_text
 
@@ -104,19 +103,25 @@ def _weights(shares: Mapping[str, float], teacher: Teacher | None) -> dict[Place
         if name not in PLACES:
             raise RecipeError(
                 "there is no such source of rejected answers",
-                where="delivery.faulty",
+                where="rejected_answers.sources",
                 given=name,
                 allowed=", ".join(PLACES),
                 hint=did_you_mean(name, PLACES),
             )
         if not math.isfinite(share) or share < 0:
-            raise RecipeError("a share is a weight", where=f"delivery.faulty.{name}", given=share, allowed="0 or more")
+            raise RecipeError(
+                "a share is a weight", where=f"rejected_answers.sources.{name}", given=share, allowed="0 or more"
+            )
     weights = {source: float(shares[source]) for source in PLACES if shares.get(source, 0) > 0}
     if not weights:
-        raise RecipeError("no source has a share", where="delivery.faulty", given=dict(shares), allowed="one above 0")
+        raise RecipeError(
+            "no source has a share", where="rejected_answers.sources", given=dict(shares), allowed="one above 0"
+        )
     if "teacher" in weights and teacher is None:
         raise RecipeError(
-            "rejected answers of a teacher need a teacher", where="delivery.faulty.teacher", hint="name one, or share 0"
+            "rejected answers of a teacher need a teacher",
+            where="rejected_answers.sources.teacher",
+            hint="name one, or share 0",
         )
     return dict(sorted(weights.items(), key=lambda item: -item[1]))
 
@@ -157,8 +162,7 @@ def _pending(
     row: int, sample: Mapping[str, Any], weights: Mapping[Place, float], attempts: Sequence[str], seed: int
 ) -> _Pending:
     """A sample with its sources in order: one drawn at random, then the others, heaviest first."""
-    digest = hashlib.blake2b(f"{seed}/{sample['id']}".encode(), digest_size=8).digest()
-    generator = random.Random(int.from_bytes(digest, "little"))
+    generator = rejected_stream(seed, sample["id"])
     texts = list(attempts)
     generator.shuffle(texts)
     mutations = mutants(sample["prompt"], sample["answer"], sample["language"], seed=generator.getrandbits(32))

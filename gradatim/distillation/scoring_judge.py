@@ -29,6 +29,7 @@ import numpy.typing as npt
 from ..errors import DataError, RecipeError
 from ..evaluation.statistics import rank_correlation
 from ..options import strict
+from ..random_streams import grading_stream
 from ..stage import Events, ignore_events
 from .judge import Grader, Judge, View, distinct, need_grader, spread, taken, unjudged
 from .judges import MAX_POINTS, Rubric, check_passing
@@ -219,8 +220,7 @@ def _agreement(predictions: Numbers, teacher: Numbers, constant: float, trained:
 def random_share(keys: Sequence[str], share: float, seed: int) -> list[str]:
     """A random share of the distinct ``keys``, at least one."""
     names = sorted(set(keys))
-    generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, 2**64 - 2], dtype=np.uint64)))
-    order = generator.permutation(len(names))
+    order = grading_stream(seed).permutation(len(names))
     return [names[number] for number in order[: max(1, round(share * len(names)))]]
 
 

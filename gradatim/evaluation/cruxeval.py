@@ -80,10 +80,10 @@ def cruxeval(
     direction: Direction = "output",
     reasoning: bool = False,
     protocol: Protocol = "greedy",
-    samples: int = 1,
+    num_samples: int = 1,
     k: list[int] | None = None,
     temperature: float = 0.2,
-    tokens: int | None = None,
+    max_new_tokens: int | None = None,
     chat: bool = False,
     keep: str | None = None,
     limit: int | None = None,
@@ -94,9 +94,9 @@ def cruxeval(
     server: dict[str, Any] | None = None,
 ) -> Suite:
     """The output or an input of a Python function (CRUXEval): for pretrained models."""
-    max_new_tokens = tokens if tokens is not None else (1024 if reasoning else 128)
+    length = max_new_tokens if max_new_tokens is not None else (1024 if reasoning else 128)
     options = SamplingOptions(
-        protocol, samples, tuple(k or [1]), temperature, max_new_tokens, chat, keep, limit, batch, workers, seconds,
+        protocol, num_samples, tuple(k or [1]), temperature, length, chat, keep, limit, batch, workers, seconds,
         unsafe, server,
     )  # fmt: skip
     return Crux(problems, direction, reasoning, options.checked("cruxeval"))

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import DataError, RecipeError, WorkFailed
 from ..options import strict
 from ..record import Metrics, Record
+from ..renamed_keys import earlier_suite_options
 from ..sandbox.limits import Limits
 from ..stage import Counts, Event, Events, Suite, SuiteResult, ignore_events
 from .generation import Question, Writing, identity, server_options, write
@@ -73,13 +74,16 @@ _SPEED = ("concurrency", "retries", "seconds", "key")
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """Options of sampling and execution that the suites share; their names are keys of ``settings.json``."""
+    """Options of sampling and execution that the suites share.
+
+    They are keys of ``settings.json``, with the names of version 0.1.
+    """
 
     protocol: Protocol = "greedy"
-    samples: int = 1
+    num_samples: int = 1
     k: tuple[int, ...] = (1,)
     temperature: float = 0.8
-    tokens: int = 512
+    max_new_tokens: int = 512
     chat: bool = False
     keep: str | None = None
     limit: int | None = None
@@ -94,17 +98,23 @@ class SamplingOptions:
         check_options(suite, limit=self.limit, batch=self.batch)
         faults = [
             f"{name}: must be 1 or more (given {value})"
-            for name, value in (("samples", self.samples), ("tokens", self.tokens), ("workers", self.workers))
+            for name, value in (
+                ("num_samples", self.num_samples),
+                ("max_new_tokens", self.max_new_tokens),
+                ("workers", self.workers),
+            )
             if value < 1
         ]
         if self.temperature <= 0:
             faults.append(f"temperature: must be above 0 (given {self.temperature}); the protocol greedy has none")
         if self.seconds is not None and self.seconds <= 0:
             faults.append(f"seconds: must be above 0 (given {self.seconds})")
-        if self.protocol == "greedy" and self.samples > 1:
-            faults.append(f"samples: greedy has one text for each problem (given {self.samples}); protocol: sampled")
-        if not self.k or any(not 1 <= k <= self.samples for k in self.k):
-            faults.append(f"k: every value must lie in 1 … samples = {self.samples} (given {list(self.k)})")
+        if self.protocol == "greedy" and self.num_samples > 1:
+            faults.append(
+                f"num_samples: greedy has one text for each problem (given {self.num_samples}); protocol: sampled"
+            )
+        if not self.k or any(not 1 <= k <= self.num_samples for k in self.k):
+            faults.append(f"k: every value must lie in 1 … num_samples = {self.num_samples} (given {list(self.k)})")
         if self.server is not None:
             server_options(**self.server)
         if faults:
@@ -118,7 +128,7 @@ class SamplingOptions:
     def writing(self, seed: int) -> Writing:
         """Settings of generation."""
         temperature = self.temperature if self.protocol == "sampled" else 0.0
-        return Writing(self.tokens, temperature, self.chat, seed, self.batch, self.server)
+        return Writing(self.max_new_tokens, temperature, self.chat, seed, self.batch, self.server)
 
 
 @strict("the suite 'functional'")
@@ -126,10 +136,10 @@ def functional(
     *,
     problems: str | None = None,
     protocol: Protocol = "greedy",
-    samples: int = 1,
+    num_samples: int = 1,
     k: list[int] | None = None,
     temperature: float = 0.8,
-    tokens: int = 512,
+    max_new_tokens: int = 512,
     chat: bool = False,
     stop: list[str] | None = None,
     keep: str | None = None,
@@ -142,8 +152,8 @@ def functional(
 ) -> Suite:
     """Programs that pass their tests: pass@k, run in a sandbox. See ``evaluation.problems`` for the file formats."""
     options = SamplingOptions(
-        protocol, samples, tuple(k or [1]), temperature, tokens, chat, keep, limit, batch, workers, seconds, unsafe,
-        server,
+        protocol, num_samples, tuple(k or [1]), temperature, max_new_tokens, chat, keep, limit, batch, workers, seconds,
+        unsafe, server,
     )  # fmt: skip
     return Functional(problems, None if stop is None else tuple(stop), options.checked("functional"))
 
@@ -202,7 +212,7 @@ def measure(
     numbers = [int(index) for index in sample_indices(len(ids), options.limit, seed)]
     problems = {ids[number]: problem_set.problems[ids[number]] for number in numbers}
     prompts = [question(problem_set.problems[ids[number]], number) for number in numbers]
-    questions = [replace(prompt, draw=draw) for draw in range(options.samples) for prompt in prompts]
+    questions = [replace(prompt, draw=draw) for draw in range(options.num_samples) for prompt in prompts]
     with ExitStack() as stack:
         folder = _folder(stack, suite, student, options, seed, prompts, problems)
         samples = _samples(folder, student, questions, options.writing(seed), events)
@@ -257,7 +267,7 @@ def _folder(
     content = [[asdict(question) for question in questions], [asdict(problem) for problem in problems.values()]]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     free = ("keep", "batch", "workers", "unsafe", "limit")
-    values = {name: value for name, value in asdict(options).items() if name not in free}
+    values = {name: value for name, value in earlier_suite_options(asdict(options)).items() if name not in free}
     server = {name: value for name, value in (values.pop("server") or {}).items() if name not in _SPEED}
     if server:  # left out where it is empty, so that folders of versions without this option resume
         values["server"] = server

@@ -26,6 +26,7 @@ from ..client.endpoint import LimitName, Parameters
 from ..client.messages import Budget, Generation, Rates, Reply
 from ..errors import TeacherFailed, UserError, WorkFailed
 from ..options import is_address, strict
+from ..random_streams import endpoint_seed, text_index
 from ..stage import Event, Events, ignore_events
 from .samples import Sample
 
@@ -200,8 +201,6 @@ class _Missing:
 
 GROUP_SIZE = {"cpu": 64, "cuda": 256}
 """Texts of one group of a local model, by default of ``batch``: the most that an interruption loses."""
-DRAWS = 1 << 20
-"""Random streams of one problem, one for each draw."""
 
 
 @dataclass(frozen=True)
@@ -303,7 +302,7 @@ def _from_model(student: Any, questions: Sequence[Question], settings: Writing) 
                 seed=settings.seed,
                 stop=() if settings.chat else group[0].stop,
                 heal=not settings.chat,
-                indices=[question.number * DRAWS + question.draw for question in group],
+                indices=[text_index(question.number, question.draw) for question in group],
                 batch=settings.batch,
             )
             # With the tag that the prompt opened, truncated thinking differs from an answer.
@@ -356,7 +355,7 @@ def _from_server(
 
 def _request(question: Question, settings: Writing) -> Generation:
     # One seed for each draw; many servers use it, some ignore it.
-    seed = (settings.seed * 1_000_003 + question.number * 1009 + question.draw) % (1 << 31)
+    seed = endpoint_seed(settings.seed, question.number, question.draw)
     stop = () if settings.chat else question.stop
     return Generation(question.prompt, settings.chat, seed, settings.temperature, settings.tokens, stop)
 

@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import floor, prod, sqrt
@@ -40,6 +41,7 @@ from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, RecipeError, UserError
+from ..random_streams import subset_stream
 from ..stage import Counts, SuiteResult
 
 if TYPE_CHECKING:
@@ -275,8 +277,7 @@ def sample_indices(count: int, limit: int | None, seed: int) -> npt.NDArray[np.i
 
     if limit is None or limit >= count:
         return np.arange(count)
-    generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, 2**64 - 1], dtype=np.uint64)))
-    return np.sort(generator.permutation(count)[:limit])
+    return np.sort(subset_stream(seed).permutation(count)[:limit])
 
 
 def tally(
@@ -417,6 +418,8 @@ def paired_difference(
     difference = Difference(arm, against, seeds, values, mean=fmean(values) if values else None)
     if not values:
         return replace(difference, undefined="no seed is finished in both")
+    if not all(map(math.isfinite, values)):
+        return replace(difference, mean=None, undefined="a score is not a number")
     if len(values) == 1:
         return replace(difference, undefined="one seed gives no interval")
     spread = _spread(values)
@@ -453,9 +456,69 @@ def compare(
     return tuple(replace(difference, p_holm=corrected[difference.arm]) for difference in differences)
 
 
+def mcnemar(won: int, lost: int) -> float:
+    """Exact two-sided p of McNemar's test (1947) for two models on the same items.
+
+    ``won``: the items that only the first model solves, ``lost``: those that only the second does. Under the null
+    hypothesis ``won`` is binomial with probability 1/2; without such items p is 1.
+    """
+    if won < 0 or lost < 0:
+        raise ValueError(f"counts must not be negative, not {won} and {lost}")
+    if won + lost == 0:
+        return 1.0
+    from scipy.stats import binomtest
+
+    return float(binomtest(won, won + lost, 0.5).pvalue)
+
+
+ENOUGH_POWER = 0.8
+"""The probability of detecting a true difference that a study should have (Cohen, 1988)."""
+
+
+def power(difference: float, spread: float, seeds: int, comparisons: int = 1, alpha: float = 0.05) -> float:
+    """Probability that a paired t test over ``seeds`` finds a true mean ``difference`` significant.
+
+    ``spread``: the standard deviation of the paired differences. ``comparisons``: the number of arms that are compared
+    with the baseline; the level is ``alpha / comparisons``, Holm's for the smallest p value.
+    """
+    if seeds < 2:
+        return 0.0
+    from scipy.stats import nct, t
+
+    critical = float(t.ppf(1 - alpha / (2 * comparisons), seeds - 1))
+    shift = abs(difference) * math.sqrt(seeds) / spread
+    return float(nct.sf(critical, seeds - 1, shift) + nct.cdf(-critical, seeds - 1, shift))
+
+
+def detectable_difference(
+    spread: float, seeds: int, comparisons: int = 1, alpha: float = 0.05, enough: float = ENOUGH_POWER
+) -> float:
+    """The smallest true difference that ``seeds`` detect with probability ``enough``; infinite below two seeds."""
+    if seeds < 2:
+        return math.inf
+    low, high = 0.0, spread
+    while power(high, spread, seeds, comparisons, alpha) < enough:
+        low, high = high, 2 * high
+    while high - low > 1e-4 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if power(middle, spread, seeds, comparisons, alpha) < enough else (low, middle)
+    return high
+
+
+def seeds_needed(
+    difference: float, spread: float, comparisons: int = 1, alpha: float = 0.05, enough: float = ENOUGH_POWER
+) -> int | None:
+    """The smallest number of seeds that detect ``difference`` with probability ``enough``; None above 1,000."""
+    if difference == 0:
+        return None
+    seeds = range(2, 1001)
+    index = bisect_left(seeds, enough, key=lambda count: power(difference, spread, count, comparisons, alpha))
+    return seeds[index] if index < len(seeds) else None
+
+
 def _spread(values: Sequence[float]) -> float | None:
     """The sample standard deviation; None when undefined or below rounding error."""
-    if len(values) < 2:
+    if len(values) < 2 or not all(map(math.isfinite, values)):
         return None
     spread = stdev(values)
     return spread if spread > 1e-12 * max(1.0, *(abs(value) for value in values)) else None

@@ -36,7 +36,8 @@ from ..errors import RecipeError
 from ..model.hub import model_size
 from ..model.settings import PRESETS
 from ..options import option_names
-from ..schedule import Bands, Designed, category_codes, preview, select_rows, stage_seed, stage_table
+from ..random_streams import stage_seed
+from ..schedule import Bands, Designed, category_codes, preview, select_rows, stage_table
 from ..source import check_exists
 from ..stage import Events, Schedule, Stage, StageSpec, ignore_events
 from ..table.text import OUTPUT_LINE
@@ -93,10 +94,10 @@ def plan_cycles(recipe: Recipe, train: int | None = None) -> tuple[PlannedCycle,
             every = None if every is None or new is None else every + new
             samples = every if grown else new
         questions = new if number else (None if count is None else int(count))
-        draws = recipe.feedback.draws if recipe.feedback else 1
+        draws = recipe.feedback.num_samples if recipe.feedback else 1
         most = recipe.feedback.questions if recipe.feedback else 500
         asked = most if samples is None else min(most, samples)
-        own = recipe.delivery is not None and recipe.delivery.faulty.get("student", 0) > 0
+        own = recipe.rejected_answers is not None and recipe.rejected_answers.sources.get("student", 0) > 0
         plain = PlannedCycle(
             cycle=number,
             questions=questions,
@@ -155,8 +156,7 @@ def _by_grade(recipe: Recipe, new: int) -> dict[str, int]:
         return {"random": new} if new else {}
     ratio = recipe.data.options.get("ratio") or {"hard": 1.0, "easy": 1.0}
     weights = {grade: share for grade, share in ratio.items() if share > 0}
-    numbers = zip(weights, largest_remainder(new, list(weights.values())), strict=True)
-    return {grade: number for grade, number in numbers if number}
+    return {grade: number for grade, number in largest_remainder(new, weights).items() if number}
 
 
 def _requests(recipe: Recipe, cycle: PlannedCycle) -> dict[str, int]:
@@ -167,7 +167,9 @@ def _requests(recipe: Recipe, cycle: PlannedCycle) -> dict[str, int]:
     given = cycle.cycle == 0 and recipe.data.options.get("seeds") is not None
     fresh = 0 if not taught or given else cycle.questions or 0
     unanswered = min(cycle.questions or 0, _unanswered(recipe)) if taught and given else fresh
-    shares = {} if recipe.delivery is None else {k: v for k, v in recipe.delivery.faulty.items() if v > 0}
+    shares = (
+        {} if recipe.rejected_answers is None else {k: v for k, v in recipe.rejected_answers.sources.items() if v > 0}
+    )
     if cycle.cycle == 0 and len(shares) > 1:
         shares.pop("student", None)
     share = shares.get("teacher", 0.0) / (sum(shares.values()) or 1.0)
@@ -372,7 +374,9 @@ def _asks_a_teacher(recipe: Recipe) -> bool:
     """Whether drawing the first cycle's samples would ask somebody else than the interpreter."""
     if "teacher" in _asked_for_difficulty(recipe):
         return True
-    wants = recipe.data.source == "taught" or bool(recipe.delivery and recipe.delivery.faulty.get("teacher"))
+    wants = recipe.data.source == "taught" or bool(
+        recipe.rejected_answers and recipe.rejected_answers.sources.get("teacher")
+    )
     return wants and recipe.teacher is not None and recipe.teacher.name != "oracle"
 
 
@@ -391,14 +395,14 @@ def parameters(recipe: Recipe) -> int | None:
         size = model_size(recipe.student.base, recipe.student.lora)
         return None if size is None else size.trainable
     shape = PRESETS.get(recipe.student.preset, where="student.preset")
-    vocabulary = VOCABULARY if recipe.student.tokenizer == "character" else recipe.student.vocabulary
+    vocabulary = VOCABULARY if recipe.student.tokenizer == "character" else recipe.student.vocab_size
     square, inner = 4 * shape.width**2, shape.width * shape.mlp
     if shape.family == "gpt":  # a bias after attention and of the head, which is a matrix of its own
         layer = square + 2 * inner + 3 * shape.width
-        return (2 * vocabulary + recipe.student.context + 1) * shape.width + vocabulary + shape.layers * layer
+        return (2 * vocabulary + recipe.student.context_length + 1) * shape.width + vocabulary + shape.layers * layer
     if shape.family == "gpt2":
         layer = square + 2 * inner + 2 * shape.width
-        return (vocabulary + recipe.student.context + 1) * shape.width + shape.layers * layer
+        return (vocabulary + recipe.student.context_length + 1) * shape.width + shape.layers * layer
     norms = 2 * (shape.width // shape.heads) if shape.family == "qwen3" else 0  # of queries and keys
     layer = square + 3 * inner + 2 * shape.width + norms
     return ((1 if shape.tied else 2) * vocabulary + 1) * shape.width + shape.layers * layer
@@ -423,7 +427,7 @@ def _with_data(recipe: Recipe, corpus: Corpus, events: Events) -> RunPlan:
     parts = assemble(recipe, events)
     bands, difficulty, lengths = parts.cut(corpus), corpus.difficulty("train", parts.metric), corpus.lengths()
     categories = partial(category_codes, corpus.table("train"))
-    schedules, design = _designed(recipe, parts, corpus, bands, difficulty)
+    schedules, design = _designed(recipe, parts, corpus, bands)
     stages = []
     for index, spec in enumerate(preview(schedules[0], bands)):
         seed = stage_seed(recipe.seed, 0, index)
@@ -445,13 +449,13 @@ def _with_data(recipe: Recipe, corpus: Corpus, events: Events) -> RunPlan:
 
 
 def _designed(
-    recipe: Recipe, parts: Components, corpus: Corpus, bands: Bands, difficulty: np.ndarray[Any, np.dtype[np.float64]]
+    recipe: Recipe, parts: Components, corpus: Corpus, bands: Bands
 ) -> tuple[Sequence[Schedule], dict[str, Any] | None]:
     """The schedule of each cycle; where a teacher designs them, as it would begin, and what it says to that."""
     waiting = parts.schedules
     if not isinstance(waiting[0], Designed):
         return waiting, None
-    asked = parts.design(waiting[0], corpus, bands, difficulty)
+    asked = parts.design.request(waiting[0], corpus, bands)
     design = asked.require_design()
     told = {"asked": True, "reason": design.reason, "requests": len(asked.replies)}
     return [waiting[0].with_stages(stages) for stages in design.cycles], {**told, "revises": revises(recipe)}
@@ -481,7 +485,7 @@ def _counted(recipe: Recipe, stage: Stage, bands: Bands, lengths: np.ndarray[Any
 
 
 def _steps(recipe: Recipe, tokens: int) -> int:
-    return math.ceil(tokens / (recipe.train.size * recipe.train.length * recipe.train.accumulate))
+    return math.ceil(tokens / recipe.train.tokens_per_step)
 
 
 def _plan(

@@ -1,13 +1,14 @@
 """What did the user ask for?
 
 A recipe is a YAML file checked by the models below. ``load`` reads one by path or by the name of a recipe that
-ships with Gradatim, follows one level of ``extends``, applies ``--set a.b=c``, and tells all faults at once. A
+ships with Gradatim, follows ``extends`` (``recipe_files``), applies ``--set a.b=c``, and tells all faults at once. A
 section that names a part (``data.source``, ``difficulty.metric``, ``schedule.name``) takes that part's own options
 beside its name. A ``Recipe`` does not go below ``assemble``: parts take plain keyword arguments.
 """
 
 from __future__ import annotations
 
+import difflib
 import reprlib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,18 +18,16 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import DataError, RecipeError, did_you_mean
-from ..files import read_input
+from ..errors import RecipeError, did_you_mean
 from ..model.settings import ModelSettings, TrainSettings
-from ..options import override, parse_yaml
+from ..options import override
+from ..renamed_keys import earlier_keys, earlier_names, renamed, renamed_keys
+from ..stage import Event, Events, ignore_events
+from .recipe_files import Layer, find, layers
 
-RECIPES = Path(__file__).parent.parent / "recipes"
 MOST_CYCLES = 10_000
-LARGEST_RECIPE = 1 << 20
-"""Bytes of a recipe file."""
 LARGEST_NUMBER = (1 << 63) - 1
 """What counts, seeds and rows are stored in."""
-ENDINGS = (".yaml", ".yml")
 
 
 class Section(BaseModel):
@@ -49,55 +48,79 @@ class OpenSection(Section):
 
 
 class SplitSection(Section):
-    """How the samples are parted. ``canonical`` keeps renamed twins on one side; ``text`` is the paper's way.
+    """The split of the samples into training, validation and test."""
 
-    ``levels``: those that validation and test come from; others are only learnt from.
-    """
-
-    by: Literal["canonical", "text", "random"] = "canonical"
-    validation: int = Field(500, ge=1)
-    test: int = Field(1000, ge=1)
-    levels: list[str] | None = Field(None, min_length=1)
+    by: Annotated[
+        Literal["slice", "canonical", "text", "random"],
+        Field(
+            description="Samples that are never on two sides: programs equal up to variable names and assignments "
+            "without effect, of which one is held out (`slice`); equal up to variable names (`canonical`); equal "
+            "(`text`, as in the paper); or none (`random`)."
+        ),
+    ] = "slice"
+    validation: int = Field(500, ge=1, description="Number of samples for the validation loss.")
+    test: int = Field(1000, ge=1, description="Number of samples for the evaluation, the same in every run.")
+    levels: list[str] | None = Field(
+        None, min_length=1, description="Levels of the validation and test samples; null: all."
+    )
 
 
 class DataSection(OpenSection):
-    """What there is to learn. ``seed`` fixes it; ``split`` parts it; other keys are the source's options.
+    """The samples; other keys are the source's options."""
 
-    ``on_change``: whether a run goes on with the samples it has when their data file has been changed since.
-    """
-
-    source: str = "tinypy"
-    seed: int = Field(0, ge=0)
+    source: str = Field("tinypy", description="Source of the samples. Its options are keys of this section.")
+    seed: int = Field(0, ge=0, description="Seed of the samples and of the split.")
     split: SplitSection = SplitSection()
-    on_change: Literal["refuse", "keep"] = "refuse"
+    on_change: Annotated[
+        Literal["refuse", "keep"],
+        Field(
+            description="When the data file changed after a run read it: refuse to resume, or `keep` the samples that "
+            "were read. May differ on resume."
+        ),
+    ] = "refuse"
 
 
 class BandsSection(Section):
-    """Where the difficulty is cut: ``thresholds`` or ``quantiles``; neither makes bands as equal as ties allow."""
+    """The bands of difficulty: cut at ``thresholds`` or ``quantiles``; without either as equal as ties allow."""
 
-    names: tuple[str, ...] = Field(("easy", "medium", "hard"), min_length=1)
-    thresholds: tuple[float, ...] | None = None
-    quantiles: tuple[float, ...] | None = None
+    names: tuple[str, ...] = Field(
+        ("easy", "medium", "hard"), min_length=1, description="Names of the bands, the easiest first."
+    )
+    thresholds: tuple[float, ...] | None = Field(
+        None,
+        description="Difficulties at which the bands are cut, one fewer than names; a threshold belongs to the "
+        "harder band.",
+    )
+    quantiles: tuple[float, ...] | None = Field(
+        None,
+        description="Shares of the training samples at which the bands are cut, in place of `thresholds`. With "
+        "neither, the bands are as equal as ties allow.",
+    )
 
 
 class DifficultySection(OpenSection):
-    """How hard a sample is: a metric with its options, and the bands it is cut into."""
+    """The difficulty of a sample: a metric with its options, and the bands."""
 
-    metric: str = "om"
+    metric: str = Field("om", description="Measure of difficulty. Its options are keys of this section.")
     bands: BandsSection = BandsSection()
 
 
 class ScheduleSection(OpenSection):
-    """Which stages there are, in what order; other keys are the schedule's options."""
+    """The stages and their order; other keys are the schedule's options."""
 
-    name: str = "baseline"
+    name: str = Field("baseline", description="Curriculum schedule. Its options are keys of this section.")
 
 
 class BudgetSection(Section):
-    """How long: predictions that receive a gradient, or optimizer steps of full batches. Exactly one is given."""
+    """The length of the run, in tokens or in optimizer steps of full batches. Exactly one is given."""
 
-    tokens: int | None = Field(None, ge=1)
-    steps: int | None = Field(None, ge=1)
+    tokens: int | None = Field(None, ge=1, description="Number of predicted tokens with a loss, over all stages.")
+    steps: int | None = Field(
+        None,
+        ge=1,
+        description="The same in optimizer steps of full batches (`train.batch_size` x `train.max_length` x "
+        "`train.gradient_accumulation_steps`). Exactly one of the two is given.",
+    )
 
     @model_validator(mode="after")
     def _one(self) -> BudgetSection:
@@ -107,55 +130,67 @@ class BudgetSection(Section):
 
 
 class SuiteSection(OpenSection):
-    """One evaluation; other keys are the suite's options. ``stages`` says after which stages it runs."""
+    """One evaluation; other keys are the suite's options."""
 
-    suite: str
-    stages: Literal["all", "last"] = "all"
+    suite: str = Field(description="Evaluation suite. Its options are keys of this entry.")
+    stages: Literal["all", "last"] = Field("all", description="Stages after which the suite is run.")
 
 
 class TeacherSection(OpenSection):
-    """Who answers, errs and asks where a recipe needs one; other keys are the teacher's options."""
+    """The teacher; other keys are its options."""
 
-    name: str = "oracle"
+    name: str = Field(
+        "oracle",
+        description="Teacher that writes answers and questions and rates. Its options are keys of this "
+        "section. Without the section there is no teacher.",
+    )
 
 
-class DeliverySection(Section):
-    """Where faulty answers come from: shares by place. ``prove`` says how one that is right after all is found out."""
+class RejectedAnswersSection(Section):
+    """Rejected answers beside the chosen ones."""
 
-    faulty: dict[Literal["student", "mutation", "teacher"], Annotated[float, Field(ge=0)]]
-    prove: Literal["output", "tests", "text"] = "output"
+    sources: dict[Literal["student", "mutation", "teacher"], Annotated[float, Field(ge=0)]] = Field(
+        description="Weights of the sources of rejected answers: `student`, `mutation`, `teacher`. Without the section "
+        "there are none."
+    )
+    verify: Literal["output", "tests", "text"] = Field(
+        "output",
+        description="Check that a rejected answer is wrong: by its output, by its sample's tests too, or "
+        "only by a text that differs (`text`).",
+    )
 
     @model_validator(mode="after")
-    def _some(self) -> DeliverySection:
-        if not sum(self.faulty.values()):
-            raise ValueError("give at least one place of faulty answers a share above 0")
+    def _some(self) -> RejectedAnswersSection:
+        if not sum(self.sources.values()):
+            raise ValueError("give at least one source of rejected answers a weight above 0")
         return self
 
 
 class JudgeSection(OpenSection):
-    """One view of an attempt and its weight among the views; other keys are the judge's options."""
+    """One judge of completions; other keys are its options."""
 
-    judge: str
-    weight: float = Field(1.0, gt=0)
+    judge: str = Field(description="Judge of the completions. Its options are keys of this entry.")
+    weight: float = Field(1.0, gt=0, description="Weight of the judge in the score.")
 
 
 class FeedbackSection(Section):
-    """What is asked after each cycle but the last, how, and from which score on a question is easy or hard.
+    """The model's completions of training questions after each cycle but the last, and their scores in 0..1."""
 
-    A score lies in 0..1; below ``hard`` a question is hard, from ``easy`` on it is easy. ``questions`` are drawn from
-    the cycle's training samples; each is answered ``draws`` times with at most ``new_tokens`` tokens (by default what
-    the longest right answer needs), through the tokenizer's ``chat`` template or as plain text, up to one of ``stop``.
-    """
-
-    questions: int = Field(500, ge=1)
-    draws: int = Field(1, ge=1)
-    temperature: float = Field(0.0, ge=0)
-    new_tokens: int | None = Field(None, ge=1)
-    chat: bool = False
-    stop: tuple[str, ...] = ()
-    judges: tuple[JudgeSection, ...] = (JudgeSection(judge="output"),)
-    hard: float = Field(0.5, ge=0, le=1)
-    easy: float = Field(0.5, ge=0, le=1)
+    questions: int = Field(
+        500, ge=1, description="Number of training samples that the model completes after each cycle but the last."
+    )
+    num_samples: int = Field(1, ge=1, description="Completions per question.")
+    temperature: float = Field(0.0, ge=0, description="Sampling temperature; 0 is greedy decoding.")
+    max_new_tokens: int | None = Field(
+        None, ge=1, description="Maximum length of a completion; null: the length of the longest correct answer."
+    )
+    chat_template: bool = Field(False, description="Put the questions through the tokenizer's chat template.")
+    stop: tuple[str, ...] = Field((), description="Texts that end a completion.")
+    judges: tuple[JudgeSection, ...] = Field(
+        (JudgeSection(judge="output"),), description="Judges whose scores are averaged, each with its options."
+    )
+    hard: float = Field(0.5, ge=0, le=1, description="Score below which a question is hard.")
+    easy: float = Field(0.5, ge=0, le=1, description="Score from which a question is easy.")
 
     @model_validator(mode="after")
     def _apart(self) -> FeedbackSection:
@@ -167,26 +202,39 @@ class FeedbackSection(Section):
 
 
 class EvaluateSection(Section):
-    """What is measured, on the fixed test set. ``seed`` is the suites' own, never the run's."""
+    """The evaluation on the fixed test set."""
 
-    seed: int = Field(0, ge=0)
-    suites: tuple[SuiteSection, ...] = (SuiteSection(suite="output"),)
+    seed: int = Field(0, ge=0, description="Seed of the suites: the samples of a `limit`, and sampled completions.")
+    suites: tuple[SuiteSection, ...] = Field(
+        (SuiteSection(suite="output"),),
+        description="Evaluations, a list. Each entry has `suite`, `stages` and the suite's options.",
+    )
 
 
 class Recipe(Section):
-    """Everything that decides what a run does. ``seed`` is the run's; ``threads`` 0 takes all processors.
+    """The settings of a run. ``budget`` is divided evenly over ``cycles``."""
 
-    ``budget`` is the whole run's, parted evenly over ``cycles``.
-    """
-
-    title: str = ""
-    seed: int = Field(1, ge=0)
-    threads: int = Field(0, ge=0)
-    workers: int = Field(1, ge=1)
-    cycles: int = Field(1, ge=1, le=MOST_CYCLES)
+    title: str = Field("", description="Title of the run in reports.")
+    seed: int = Field(
+        1,
+        ge=0,
+        description="Seed of the run: initial weights, samples of each stage, their order. The seeds of a study "
+        "count up from it.",
+    )
+    threads: int = Field(
+        0, ge=0, description="CPU threads; 0: all processors. The number affects the last bits of the weights."
+    )
+    workers: int = Field(1, ge=1, description="Processes that draw and score samples. Affects no result.")
+    cycles: int = Field(
+        1,
+        ge=1,
+        le=MOST_CYCLES,
+        description="Number of training cycles; the data of a later one depends on the "
+        "feedback on the cycle before. The budget is divided evenly.",
+    )
     data: DataSection = DataSection()
     teacher: TeacherSection | None = None
-    delivery: DeliverySection | None = None
+    rejected_answers: RejectedAnswersSection | None = None
     feedback: FeedbackSection | None = None
     difficulty: DifficultySection = DifficultySection()
     schedule: ScheduleSection = ScheduleSection()
@@ -200,7 +248,7 @@ class Recipe(Section):
         """The run's budget in tokens."""
         if self.budget.tokens is not None:
             return self.budget.tokens
-        return (self.budget.steps or 0) * self.train.size * self.train.length * self.train.accumulate
+        return (self.budget.steps or 0) * self.train.tokens_per_step
 
 
 ALLOWANCE = (
@@ -218,8 +266,8 @@ MAY_CHANGE = (
     "title",
     "workers",
     "train.checkpoint_seconds",
-    "train.log_every",
-    "train.validate",
+    "train.logging_steps",
+    "train.evaluations_per_stage",
     "data.on_change",
     *(f"teacher.{name}" for name in ALLOWANCE),
 )
@@ -227,62 +275,33 @@ MAY_CHANGE = (
 and more arms."""
 
 
-def names() -> list[str]:
-    """The names of the recipes that ship with Gradatim, such as ``curriculum/hybrid``."""
-    return sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.rglob("*.yaml"))
+def load(name: str | Path, changes: Sequence[str] = (), *, events: Events = ignore_events) -> Recipe:
+    """The recipe at a path or of a name, with ``changes`` such as ``"schedule.replay=0.25"`` applied.
 
-
-def title(name: str) -> str:
-    """The title of the shipped recipe ``name``, from its line ``title:`` alone; to list all, none is checked."""
-    lines = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    return next((str(parse_yaml(line)["title"]) for line in lines if line.startswith("title:")), "")
-
-
-def find(name: str | Path) -> Path:
-    """The file of a recipe given by path or by name; ``RecipeError`` when there is none."""
-    for path in (Path(name), RECIPES / f"{name}.yaml", RECIPES / str(name)):
-        if _is_file(path):
-            return path
-    # "recipes/smoke/x.yaml" names a packaged recipe from any folder, not only from a checkout.
-    tail = str(name).removeprefix("recipes/").removesuffix(".yaml")
-    if _is_file(RECIPES / f"{tail}.yaml"):
-        return RECIPES / f"{tail}.yaml"
-    raise RecipeError(
-        "there is no such recipe, neither a file nor a name",
-        given=_short(str(name)),
-        hint=did_you_mean(tail, names()) or "gradatim list recipes",
-    )
-
-
-def files_of(name: str | Path) -> list[Path]:
-    """The files that a recipe given by path or by name is read from: its own, and the one that it extends."""
-    path = find(name)
-    content = _read(path)
-    return [path, _parent(path, content["extends"])] if "extends" in content else [path]
-
-
-def load(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """The recipe at a path or of a name, with ``changes`` such as ``"schedule.replay=0.25"`` applied."""
-    path = find(name)
-    content = _read(path)
-    if "extends" in content:
-        parent = _parent(path, content.pop("extends"))
-        below = _read(parent)
-        if "extends" in below:
-            raise RecipeError(
-                "a recipe extends one level only",
-                where=path,
-                given=f"extends: a recipe that itself extends {_short(below['extends'])}",
-                hint=f"extend {_short(below['extends'])} and repeat the few lines of {parent}",
-            )
-        content = _merged(below, content)
+    Keys of version 0.1 have their present names in the result; one event, a note, names them.
+    """
+    content: dict[str, Any] = {}
+    pairs: list[str] = []
+    for layer in reversed(layers(find(name))):
+        _check_is_recipe(layer)
+        content = _merged(content, _present(layer.content, layer.where, pairs))
     for change in changes:
-        content = _merged(content, _change(change))
+        content = _merged(content, _present(_change(change), "--set", pairs))
+    if pairs:
+        events(Event("note", "recipe", text=f"{name}: {'; '.join(dict.fromkeys(pairs))}"))
     return parse(content, str(name))
 
 
+def _present(content: Mapping[str, Any], where: object, pairs: list[str]) -> dict[str, Any]:
+    """``content`` with present names; a text for each renamed key or value is appended to ``pairs``."""
+    renaming = renamed(content, where)
+    pairs += renaming.pairs
+    return typing.cast(dict[str, Any], renaming.content)
+
+
 def parse(content: Any, where: str = "recipe") -> Recipe:
-    """Check a recipe given as plain values. ``RecipeError`` holds every fault."""
+    """Check a recipe given as plain values, also with keys of version 0.1. ``RecipeError`` holds every fault."""
+    content = renamed(content, where).content
     faults = [
         f"{key}: a number is too large (allowed up to {LARGEST_NUMBER:,})"
         for key, value in _numbers(content)
@@ -302,6 +321,12 @@ def dump(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, width=100)
 
 
+def dump_earlier(recipe: Recipe) -> str:
+    """``dump`` with the keys and values of version 0.1."""
+    content = earlier_names(recipe.model_dump(mode="json"))
+    return yaml.safe_dump(content, sort_keys=False, width=100)
+
+
 def changed_keys(old: Recipe, new: Recipe) -> list[str]:
     """Lines ``key: old -> new`` for what differs and may not change when a run is resumed."""
     before, after = (dict(_flat(recipe.model_dump(mode="json"))) for recipe in (old, new))
@@ -309,50 +334,12 @@ def changed_keys(old: Recipe, new: Recipe) -> list[str]:
     return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The keys and values of a recipe file. Errors repeat nothing of a file that is no recipe."""
-    try:
-        content = parse_yaml(read_input(path, LARGEST_RECIPE))
-    except DataError as error:
-        raise RecipeError(error.message, where=path, given=error.given, allowed=error.allowed) from error
-    except ValueError as error:
-        raise RecipeError("this is not YAML", where=path, given=error) from error
-    except OSError as error:
-        raise RecipeError("the recipe cannot be read", where=path, given=error.strerror) from error
-    if not isinstance(content, dict):
-        raise RecipeError("a recipe is a mapping of keys to values", where=path, given=type(content).__name__)
-    known = ("extends", *Recipe.model_fields)
-    if content and not any(key in known or did_you_mean(str(key), known) for key in content):
-        raise RecipeError("this is no recipe: it has no key of one", where=path, allowed=", ".join(known))
-    return content
-
-
-def _parent(path: Path, name: Any) -> Path:
-    """The recipe that ``path`` extends: a .yaml file beside it or in a folder named from there, or a shipped recipe."""
-    if not isinstance(name, str) or not name.strip():
-        raise RecipeError("a recipe extends another by its name or file", where=f"{path}: extends", given=_short(name))
-    ended = name if name.endswith(ENDINGS) else f"{name}.yaml"
-    for candidate in (path.parent / ended, Path(ended)):
-        if _is_file(candidate) and candidate.resolve() != path.resolve():
-            return candidate
-    tail = name.removeprefix("recipes/").removesuffix(".yaml")
-    if tail in names():
-        return RECIPES / f"{tail}.yaml"
-    raise RecipeError(
-        "there is no such recipe to extend",
-        where=f"{path}: extends",
-        given=_short(name),
-        allowed="a .yaml file, or a name",
-        hint=did_you_mean(tail, names()) or "gradatim list recipes",
-    )
-
-
-def _is_file(path: Path) -> bool:
-    """Whether a file is there; also for names that no file can have."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+def _check_is_recipe(layer: Layer) -> None:
+    """``RecipeError`` for a mapping without any key of a recipe, such as another program's settings."""
+    keys = ("extends", *Recipe.model_fields)
+    known = (*keys, *earlier_keys(""))
+    if layer.content and not any(key in known or did_you_mean(str(key), known) for key in layer.content):
+        raise RecipeError("this is no recipe: it has no key of one", where=layer.where, allowed=", ".join(keys))
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -416,11 +403,22 @@ def _fault(error: Any) -> str:
     key = _short(".".join(str(part) for part in error["loc"]), 100) or "recipe"
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         known = _known_keys(error["loc"][:-1])
-        hint = did_you_mean(str(error["loc"][-1]), known) or f"known keys: {', '.join(known)}"
+        hint = _key_hint(error["loc"], known) or f"known keys: {', '.join(known)}"
         return f"{key}: unknown key ({hint})"
     given = error["input"] if not isinstance(error["input"], Mapping) else "a mapping"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}: {message[0].lower()}{message[1:]} (given {_REPR.repr(given)})"
+
+
+def _key_hint(location: Sequence[Any], known: Sequence[str]) -> str | None:
+    """The key that an unknown one resembles; for a key of version 0.1, also of another section, its present name."""
+    key = str(location[-1])
+    earlier = earlier_keys(".".join(map(str, location[:-1])))
+    similar = difflib.get_close_matches(key, [*known, *earlier], n=1, cutoff=0.6)
+    if similar:
+        return f"did you mean {earlier.get(similar[0], similar[0])!r}?"
+    elsewhere = [present for old, present in renamed_keys() if old.rpartition(".")[2] == key]
+    return f"did you mean {elsewhere[0]}?" if elsewhere else None
 
 
 def _known_keys(location: Sequence[Any]) -> list[str]:

@@ -35,6 +35,9 @@ from .assemble import check, corpus_maker, drawn, only_designs, schedules_of
 from .recipe import Recipe, changed_keys
 from .run_lock import check_run_folder, differences, study_arms
 
+DEFAULT_SEEDS = 3
+"""Seeds of a study whose file and call give no number."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -148,7 +151,7 @@ def _check_held_out(plan: Plan, corpora: Mapping[str, Corpus]) -> None:
                 "the arms of a study share their test set, or their results cannot be compared",
                 where=arm,
                 given=f"{samples.num_rows} test samples that are not those of {plan.baseline}",
-                hint="the same `teacher:` and the same `delivery.prove` in every recipe",
+                hint="the same `teacher:` and the same `rejected_answers.verify` in every recipe",
             )
 
 
@@ -210,7 +213,7 @@ def _differences(plan: Plan, arm: str) -> list[str]:
 def _restarts(recipe: Recipe) -> int | None:
     """How often the optimizer and the learning rate begin anew in a run, as far as is known beforehand; None where a
     teacher has yet to write the stages."""
-    if not recipe.train.restart:
+    if not recipe.train.reset_optimizer:
         return 0
     empty, schedules = Bands(recipe.difficulty.bands.names, (), np.empty(0, np.int8)), schedules_of(recipe)
     if any(isinstance(schedule, Designed) for schedule in schedules):

@@ -195,14 +195,14 @@ def open_tokenizer(model: ModelSettings, events: Events = ignore_events) -> Any:
     with _as_data_error(base, "the base's configuration cannot be opened"), quiet():
         config = open_config(**_arguments(base))
     positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and positions < model.context:
+    if positions is not None and positions < model.context_length:
         raise DataError(
             "the base's context is shorter than the student's",
-            where="student.context",
-            given=f"{model.context}; {base} has {positions}",
-            hint=f"student.context: {positions}, and train.length no longer",
+            where="student.context_length",
+            given=f"{model.context_length}; {base} has {positions}",
+            hint=f"student.context_length: {positions}, and train.max_length no longer",
         )
-    return prepare_tokenizer(tokenizer, model.template, model.system, config, base, events)
+    return prepare_tokenizer(tokenizer, model.chat_template, model.system_prompt, config, base, events)
 
 
 def open_own_tokenizer(base: str, where: str = "student.base") -> Any:

@@ -216,9 +216,9 @@ def _render_prompt(render: Renderer, prompt: str, system: str | None) -> PromptT
     except Exception as error:
         raise DataError(
             "the chat template rejects a prompt",
-            where="student.template",
+            where="student.chat_template",
             given=f"{' '.join(str(error).split())}: {prompt[:60]!r}",
-            hint="student.template: plain, or leave out student.system",
+            hint="student.chat_template: plain, or leave out student.system_prompt",
         ) from error
 
 
@@ -237,12 +237,12 @@ def prepare_tokenizer(
     has_template = bool(getattr(tokenizer, "chat_template", None))
     if template == "chat" and not has_template:
         raise DataError(
-            "the base's tokenizer has no chat template", where="student.template", given=where,
-            hint="student.template: plain",
+            "the base's tokenizer has no chat template", where="student.chat_template", given=where,
+            hint="student.chat_template: plain",
         )  # fmt: skip
     form = PromptFormat("chat" if template != "plain" and has_template else "plain", system)
     if form.template == "plain" and system is not None:
-        raise DataError("plain prompts cannot have a system message", where="student.system", given=where)
+        raise DataError("plain prompts cannot have a system message", where="student.system_prompt", given=where)
     if tokenizer.eos_token_id is None:
         tokenizer.eos_token = _config_end_token(tokenizer, config, where)
         note(f"the tokenizer has no end token: using {tokenizer.eos_token!r} from the model's configuration")

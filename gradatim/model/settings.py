@@ -26,122 +26,197 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Low-rank adapters (arXiv 2106.09685): for each target layer a product of two trainable matrices of rank ``rank``,
-    scaled by ``alpha / rank``; all other parameters are frozen.
+    """Low-rank adapters (LoRA, arXiv 2106.09685) on a frozen base model."""
 
-    ``targets`` are the last components of layer names, such as ``q_proj``; ``all-linear`` is all but the head.
-    """
-
-    rank: Count = 16
-    alpha: Rate = 32.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    targets: tuple[str, ...] = ("all-linear",)
+    rank: Annotated[
+        Count,
+        Field(description="Rank of the LoRA adapters (extra `lora`). Without the section all weights are trained."),
+    ] = 16
+    alpha: Annotated[Rate, Field(description="The adapter's output is scaled by alpha / rank.")] = 32.0
+    dropout: Annotated[float, Field(ge=0, lt=1, description="Dropout on the input of the adapters.")] = 0.0
+    targets: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Layers with an adapter, by the last component of their names, such as `q_proj`; `all-linear` "
+            "is every linear layer except the head."
+        ),
+    ] = ("all-linear",)
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The student model. ``context`` is in tokens; ``vocabulary`` is the maximal vocabulary size of ``bpe`` and
-    ``lexical``.
+    """The model to train: a preset with new weights, or a pretrained base."""
 
-    ``lexical``: one token for each digit, one-letter name and phrase between them (``tokenizer.lexical_tokenizer``).
-
-    With ``base``, a pretrained model (a folder, a name on the hub, or a .gguf file), ``preset``, ``tokenizer`` and
-    ``vocabulary`` do not apply: all parameters of the base are fine-tuned, or only ``lora``. Prompts use its chat
-    ``template``, with the ``system`` message, or are plain; ``auto`` is the template if there is one.
-    ``start``: a cycle's first stage continues from the model of the previous cycle, or restarts from the base.
-    ``dtype`` is that of the weights in training: bf16 halves the memory, and rounds the optimizer's updates; adapter
-    weights are always fp32. ``gradient_checkpointing`` saves activation memory at the price of recomputation.
-    """
-
-    preset: str = "gpt2-tied"
-    tokenizer: Literal["character", "lexical", "bpe"] = "character"
-    vocabulary: Annotated[int, Field(ge=258)] = 512
-    context: Count = 256
-    base: str | None = None
-    lora: LoraSettings | None = None
-    template: Literal["auto", "chat", "plain"] = "auto"
-    system: str | None = None
-    start: Literal["continue", "base"] = "continue"
-    dtype: Literal["fp32", "bf16"] = "fp32"
-    gradient_checkpointing: bool = False
+    preset: Annotated[str, Field(description="Architecture and dimensions of a new model.")] = "gpt2-tied"
+    tokenizer: Annotated[
+        Literal["character", "word_level", "bpe"],
+        Field(
+            description="Tokens: single characters; digits, one-letter names and the phrases between them "
+            "(`word_level`, for TinyPy); or byte-level BPE. The vocabulary comes from the training samples."
+        ),
+    ] = "character"
+    vocab_size: Annotated[
+        int, Field(ge=258, description="Maximum vocabulary size of `word_level` and `bpe`. Not used by `character`.")
+    ] = 512
+    context_length: Annotated[Count, Field(description="Maximum number of tokens in the model's context.")] = 256
+    base: Annotated[
+        str | None,
+        Field(
+            description="Pretrained model in place of a preset: a folder, a name on the Hugging Face hub, or a .gguf "
+            "file. `preset`, `tokenizer` and `vocab_size` are then not used."
+        ),
+    ] = None
+    lora: Annotated[LoraSettings | None, Field(description="LoRA adapters; without the section, full fine-tuning.")] = (
+        None
+    )
+    chat_template: Annotated[
+        Literal["auto", "chat", "plain"],
+        Field(
+            description="Prompt format of a base: its tokenizer's chat template, plain text, or the template if there "
+            "is one (`auto`)."
+        ),
+    ] = "auto"
+    system_prompt: Annotated[
+        str | None, Field(description="System message of conversations that have none of their own.")
+    ] = None
+    start: Annotated[
+        Literal["continue", "base"],
+        Field(description="Initial model of a later cycle: the model of the previous cycle, or the base."),
+    ] = "continue"
+    dtype: Annotated[
+        Literal["fp32", "bf16"],
+        Field(
+            description="Type of the weights in training. bf16 halves the memory and rounds the optimizer's updates; "
+            "LoRA adapters are always fp32."
+        ),
+    ] = "fp32"
+    gradient_checkpointing: Annotated[
+        bool, Field(description="Recompute activations in the backward pass: slower, less memory.")
+    ] = False
 
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """``learning_rate`` is that of AdamW; ``matrix_rate`` that of Muon (update RMS matched to AdamW's).
+    """The optimizer. Muon's update RMS is matched to that of AdamW."""
 
-    ``weight_decay_on``: matrices and embeddings only, or ``all`` parameters of AdamW, which is torch's default.
-    """
-
-    name: Literal["adamw", "muon"] = "adamw"
-    learning_rate: Rate = 1e-3
-    matrix_rate: Rate = 5e-3
-    weight_decay: NotNegative = 0.1
-    betas: tuple[Share, Share] = (0.9, 0.99)
-    weight_decay_on: Literal["matrices", "all"] = "matrices"
-
-
-@dataclass(frozen=True)
-class ShapeSettings:
-    """The learning-rate schedule; ``warmup`` and ``decay`` are fractions of the stage (or run), ``floor`` is the ratio
-    of the minimal to the peak rate.
-    """
-
-    name: Literal["constant", "paper_steps", "warmup_decay", "cosine"] = "paper_steps"
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.02
-    decay: Share = 0.3
-    floor: Share = 0.0
+    name: Annotated[
+        Literal["adamw", "muon"],
+        Field(description="AdamW for all parameters, or Muon for hidden matrices and AdamW for the others."),
+    ] = "adamw"
+    learning_rate: Annotated[Rate, Field(description="Peak learning rate of AdamW.")] = 1e-3
+    muon_learning_rate: Annotated[Rate, Field(description="Peak learning rate of Muon, on its own scale.")] = 5e-3
+    weight_decay: Annotated[
+        NotNegative, Field(description="Decoupled weight decay of the parameters of `weight_decay_on`.")
+    ] = 0.1
+    betas: Annotated[tuple[Share, Share], Field(description="AdamW's decay rates of the first and second moment.")] = (
+        0.9,
+        0.99,
+    )
+    weight_decay_on: Annotated[
+        Literal["matrices", "all"],
+        Field(description="Matrices and embeddings alone, or all parameters of AdamW, which is torch's default."),
+    ] = "matrices"
 
 
 @dataclass(frozen=True)
-class ContrastSettings:
-    """The preference loss: -log sigmoid(``beta`` x margin - ``target``), margin = log p(correct) - log p(rejected).
+class LRSchedulerSettings:
+    """The learning-rate schedule over a stage, or over the run without ``train.reset_optimizer``."""
 
-    ``reference``: the margin is relative to the student at the stage's start (DPO), or without reference (SimPO, CPO).
-    ``normalise``: log-probabilities per token instead of summed; None is as published, summed for DPO and per token
-    for SimPO. ``beta`` None is 0.1 with a reference and 2 without. ``target`` is SimPO's gamma, the target margin.
-    ``weight`` is the weight of the preference loss beside the supervised loss in ``objective: correct_and_fault``.
-    """
-
-    weight: Rate = 1.0
-    beta: Rate | None = None
-    reference: Literal["stage_start", "none"] = "stage_start"
-    normalise: bool | None = None
-    target: NotNegative = 0.0
-
-
-@dataclass(frozen=True)
-class TeacherKLSettings:
-    """The distillation loss between the next-token distributions of the student and the teacher model in ``folder``.
-
-    ``interpolation`` is beta of the generalised Jensen-Shannon divergence (None: 0.5) or alpha of the skewed KL
-    divergences (None: 0.1; 0 is plain KL). ``weight`` is the share of the divergence in the loss, the remainder being
-    cross-entropy on correct answers. ``temperature`` divides the logits of both models. ``on``: the answers compared:
-    those of the table (``teacher``), the student's completions (``student``; the table's if there is none), or both.
-    """
-
-    folder: str | None = None
-    divergence: Literal["jsd", "skewed_forward", "skewed_reverse"] = "jsd"
-    interpolation: Annotated[float, Field(ge=0, lt=1)] | None = None
-    weight: Annotated[float, Field(gt=0, le=1)] = 1.0
-    temperature: Rate = 1.0
-    on: Literal["teacher", "student", "both"] = "teacher"
+    name: Annotated[
+        Literal["constant", "paper_steps", "warmup_decay", "cosine"],
+        Field(
+            description="`paper_steps`: x 0.1 at 70, 80 and 90 %. `warmup_decay`: linear warm-up, constant, linear "
+            "decay. `cosine`: linear warm-up, cosine decay."
+        ),
+    ] = "paper_steps"
+    warmup_ratio: Annotated[
+        float,
+        Field(ge=0, lt=1, description="Fraction of the steps for warm-up. Not used by `constant` and `paper_steps`."),
+    ] = 0.02
+    decay_ratio: Annotated[Share, Field(description="Fraction of the steps for the decay of `warmup_decay`.")] = 0.3
+    min_lr_ratio: Annotated[
+        Share, Field(description="Final learning rate / peak learning rate, for `warmup_decay` and `cosine`.")
+    ] = 0.0
 
 
 @dataclass(frozen=True)
-class TraceSettings:
-    """The auxiliary trace loss of ``objective: traced``: hidden layers predict intermediate values of a TinyPy program.
+class PreferenceSettings:
+    """The preference loss -log sigmoid(``beta`` x margin - ``gamma``), margin = log p(chosen) - log p(rejected)."""
 
-    The values of variables are predicted after ``operands`` layers, computed values after each of the ``results``
-    layers; None is a quarter of the layers, and half and three quarters. ``weight`` is the weight of each of these
-    losses relative to the token loss. ``values``: the number of most frequent values that are classes; other values
-    have no loss.
-    """
+    weight: Annotated[Rate, Field(description="Weight of the preference loss in `objective: sft_dpo`.")] = 1.0
+    beta: Annotated[
+        Rate | None, Field(description="Factor on the margin; null: 0.1 with a reference model, 2 without.")
+    ] = None
+    reference_free: Annotated[
+        bool,
+        Field(
+            description="No reference model (SimPO, CPO). By default the margin is relative to the model at the "
+            "stage's start (DPO)."
+        ),
+    ] = False
+    length_normalized: Annotated[
+        bool | None,
+        Field(
+            description="Mean log-probability per token in place of the sum; null: as published, the sum with a "
+            "reference model and the mean without."
+        ),
+    ] = None
+    gamma: Annotated[NotNegative, Field(description="Target margin (gamma of SimPO).")] = 0.0
 
-    weight: Rate = 0.3
-    operands: Count | None = None
-    results: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
-    values: Annotated[int, Field(ge=2)] = 500
+
+@dataclass(frozen=True)
+class DistillationSettings:
+    """The distillation loss: a divergence between the next-token distributions of the model and a teacher model."""
+
+    teacher_model: Annotated[
+        str | None, Field(description="Folder of the teacher model; it has the same tokenizer as the trained model.")
+    ] = None
+    divergence: Annotated[
+        Literal["jsd", "skewed_forward", "skewed_reverse"],
+        Field(description="Generalised Jensen-Shannon divergence (GKD) or skewed KL divergence (DistiLLM)."),
+    ] = "jsd"
+    beta: Annotated[
+        Annotated[float, Field(ge=0, lt=1)] | None,
+        Field(
+            description="Interpolation: beta of GKD (null: 0.5), alpha of DistiLLM's skewed KL (null: 0.1; 0 is plain "
+            "KL)."
+        ),
+    ] = None
+    weight: Annotated[
+        float, Field(gt=0, le=1, description="Share of the divergence in the loss; the remainder is cross-entropy.")
+    ] = 1.0
+    temperature: Annotated[Rate, Field(description="Divisor of the logits of both models.")] = 1.0
+    answers: Annotated[
+        Literal["teacher", "student", "both"],
+        Field(
+            description="Answers on which the distributions are compared: those of the dataset, the model's own "
+            "completions (the dataset's if there is none), or both."
+        ),
+    ] = "teacher"
+
+
+@dataclass(frozen=True)
+class TraceSupervisionSettings:
+    """The auxiliary loss of ``objective: trace_supervision``: inner layers predict intermediate values of a TinyPy
+    program."""
+
+    weight: Annotated[Rate, Field(description="Weight of each auxiliary loss relative to the loss of the tokens.")] = (
+        0.3
+    )
+    variable_layer: Annotated[
+        Count | None,
+        Field(description="Layer whose output predicts the values of variables; null: at a quarter of the depth."),
+    ] = None
+    result_layers: Annotated[
+        Annotated[tuple[Count, ...], Field(min_length=1)] | None,
+        Field(
+            description="Layers whose outputs predict the results of operations and conditions; null: at half and "
+            "three quarters of the depth."
+        ),
+    ] = None
+    num_classes: Annotated[
+        int, Field(ge=2, description="Number of most frequent values that are classes; other values have no loss.")
+    ] = 500
 
 
 @dataclass(frozen=True)
@@ -163,36 +238,59 @@ class Requirements:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Training settings.
+    """Training settings. Tokens of loss weight 0 do not count for the budget."""
 
-    A batch has ``size`` lines of ``length`` predictions, an optimizer step ``accumulate`` batches. ``other_weight``
-    is the loss weight of tokens outside the answer (answer tokens have 1; 0 is ``objective: answer_only``); tokens of
-    weight 0 do not count for the budget. ``trace``, ``contrast`` and ``kl`` belong to the objectives that need them;
-    ``objective_options`` are those of an objective from another package.
-    ``restart``: optimizer and learning-rate schedule restart at each stage (the paper) or continue over the run's
-    budget. ``precision: auto`` is bf16 if the processor multiplies it natively.
-    """
-
-    batching: Literal["windows", "packed"] = "windows"
-    size: Count = 64
-    length: Count = 256
-    isolate: bool = False
-    objective: str = "next_token"
-    objective_options: Mapping[str, Any] = field(default_factory=dict)
-    other_weight: NotNegative = 1.0
-    trace: TraceSettings = field(default_factory=TraceSettings)
-    contrast: ContrastSettings = field(default_factory=ContrastSettings)
-    kl: TeacherKLSettings = field(default_factory=TeacherKLSettings)
-    accumulate: Count = 1
+    batching: Annotated[
+        Literal["random_crops", "packed"],
+        Field(
+            description="`random_crops`: random crops of the concatenated text (the paper). `packed`: whole samples, "
+            "several in a sequence; those longer than `max_length` are dropped and counted."
+        ),
+    ] = "random_crops"
+    batch_size: Annotated[Count, Field(description="Sequences in a batch.")] = 64
+    max_length: Annotated[
+        Count, Field(description="Predicted tokens in a sequence; at most `student.context_length`.")
+    ] = 256
+    block_diagonal_attention: Annotated[
+        bool, Field(description="`packed` only: samples of one sequence do not attend to each other.")
+    ] = False
+    objective: Annotated[str, Field(description="The loss: `gradatim list objectives`.")] = "next_token"
+    objective_options: Annotated[
+        Mapping[str, Any], Field(description="Options of an objective from another package.")
+    ] = field(default_factory=dict)
+    prompt_loss_weight: Annotated[
+        NotNegative,
+        Field(description="Loss weight of tokens outside the answer; answer tokens have 1. 0 is `answer_only`."),
+    ] = 1.0
+    trace_supervision: TraceSupervisionSettings = field(default_factory=TraceSupervisionSettings)
+    preference: PreferenceSettings = field(default_factory=PreferenceSettings)
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
+    gradient_accumulation_steps: Annotated[Count, Field(description="Batches in an optimizer step.")] = 1
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-    shape: ShapeSettings = field(default_factory=ShapeSettings)
-    restart: bool = True
-    clip: NotNegative = 1.0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    compile: bool = False
-    log_every: Count = 10
-    validate: Annotated[int, Field(ge=0)] = 8
-    checkpoint_seconds: NotNegative = 30.0
+    lr_scheduler: LRSchedulerSettings = field(default_factory=LRSchedulerSettings)
+    reset_optimizer: Annotated[
+        bool,
+        Field(
+            description="Optimizer and learning-rate schedule restart at each stage (the paper), or continue over the "
+            "run."
+        ),
+    ] = True
+    max_grad_norm: Annotated[NotNegative, Field(description="Gradient clipping by norm; 0: none.")] = 1.0
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        Field(description="Type of the computation. `auto` is bf16 where the processor multiplies it natively."),
+    ] = "auto"
+    compile: Annotated[bool, Field(description="Compile the training step with `torch.compile`; see the log.")] = False
+    logging_steps: Annotated[Count, Field(description="Steps between two rows of `metrics.jsonl`.")] = 10
+    evaluations_per_stage: Annotated[
+        int, Field(ge=0, description="Measurements of the validation loss in a stage; 0: none.")
+    ] = 8
+    checkpoint_seconds: Annotated[NotNegative, Field(description="Seconds between checkpoints within a stage.")] = 30.0
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Predicted tokens in an optimizer step of full batches."""
+        return self.batch_size * self.max_length * self.gradient_accumulation_steps
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Training of tokenizers, and encoding of sample tables as token arrays.
 
 The three kinds of tokenizers are plain Hugging Face tokenizers that open without this package: one token per character
-(the models of 2407.10194), byte-level BPE, and the phrase tokenizer ``lexical_tokenizer``. ``encode_table`` puts all
+(the models of 2407.10194), byte-level BPE, and the phrase tokenizer ``word_level_tokenizer``. ``encode_table`` puts all
 samples end to end in one array, memory-mapped if given a folder, so that a table of any length needs little memory;
 ``training.batches`` truncates long samples and builds attention masks.
 
@@ -33,7 +33,7 @@ _ATOM = r"\d|\b[^\W\d]\b"
 """A digit, or a word of one letter; the text between two matches is one piece."""
 
 
-def lexical_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+def word_level_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
     """A phrase tokenizer: digits, one-letter words and the phrases between them, at most ``vocabulary`` tokens.
 
     A TinyPy program is one-letter names and digits, joined by a few dozen fixed phrases such as ``"\\nif "`` or
@@ -56,7 +56,7 @@ def lexical_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokeni
         raise DataError(
             "the vocabulary is too small for the characters of the texts",
             given=vocabulary,
-            allowed=f"student.vocabulary: {vocabulary - capacity} or more",
+            allowed=f"student.vocab_size: {vocabulary - capacity} or more",
         )
     phrases = sorted((piece for piece in pieces if len(piece) > 1), key=lambda piece: (-pieces[piece], piece))
     token_ids = {token: index for index, token in enumerate([PAD, EOS, *characters, *phrases[:capacity]])}

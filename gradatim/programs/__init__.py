@@ -1,9 +1,9 @@
 """TinyPy: random small Python programs by level, with their output (arXiv 2407.10194).
 
-    grammar          the levels as data, and the expressions, conditions and variables of a program
-    generator        one random program and its output; many distinct ones, the same for any number of workers
-    interpret        the output of a TinyPy program, and the intermediate values with their positions in the text
-    canonical_form   the form shared by programs that differ in variable names only (alpha-equivalence)
+    grammar     the levels as data, and the expressions, conditions and variables of a program
+    generator   one random program and its output; many distinct ones, the same for any number of workers
+    interpret   the output of a TinyPy program, and the intermediate values with their positions in the text
+    equivalence forms shared by programs that differ in variable names or in unused assignments only
 
 The text of a sample is ``prompt + answer``: the program, the line ``# output``, then one ``# …`` line per printed line,
 each line ended by a newline. Samples are joined by one blank line, that is by one further newline.
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from ..registry import lazy_names
 
 if TYPE_CHECKING:
+    from .equivalence import canonical, sliced
     from .generator import Facts, Generated, LevelFacts, ProgramStream, generate, stream
-    from .grammar import LEVELS, Level, canonical
+    from .grammar import LEVELS, Level
     from .interpret import Values, commented, run_program, values_of
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "commented",
     "generate",
     "run_program",
+    "sliced",
     "stream",
     "values_of",
 ]
@@ -39,8 +41,9 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "equivalence": ("canonical", "sliced"),
         "generator": ("Facts", "Generated", "LevelFacts", "ProgramStream", "generate", "stream"),
-        "grammar": ("LEVELS", "Level", "canonical"),
+        "grammar": ("LEVELS", "Level"),
         "interpret": ("Values", "commented", "run_program", "values_of"),
     },
 )

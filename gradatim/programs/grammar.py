@@ -40,10 +40,7 @@ the same values) are different programs.
 from __future__ import annotations
 
 import ast
-import builtins
-import keyword
 import operator
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -427,42 +424,3 @@ def _turns(start: int, holds: Callable[[int, int], bool], bound: int, move: int)
     while iterations <= max(REPETITIONS) and holds(start, bound):
         start, iterations = start + move, iterations + 1
     return iterations
-
-
-# Pieces that are matched as a whole, so that no name matches inside them; blanks and operators lie between them.
-_PIECE = re.compile(
-    r"""([^\W\d]\w*+(?!['"])             # a name or keyword
-    |\d[\w.]*+                         # a number with its fraction and exponent
-    |\#[^\n]*+                         # a comment
-    |\.\s*+\w*+                        # an attribute with its dot, or a fraction that starts with the dot
-    # a string with the word right before it: its prefix, a keyword, or a name whose replacement might become its prefix
-    |(?:[^\W\d]\w*+)?(?:'''[\s\S]*?'''|"{3}[\s\S]*?"{3}|'(?:\\[\s\S]|[^'\\\n])*+'?|"(?:\\[\s\S]|[^"\\\n])*+"?)
-    )
-    """,
-    re.VERBOSE,
-)
-_RESERVED = frozenset(keyword.kwlist) | (frozenset(dir(builtins)) - {"_"})  # `_` exists in interactive use only
-
-
-def canonical(text: str) -> str:
-    """``text`` with its variables renamed to a, b, …, z, v26, v27, … in order of appearance.
-
-    Applying it twice changes nothing, and any one-to-one renaming of the variables gives the same result.
-    Keywords, builtins, comments, strings, attributes and the word right before a string are unchanged.
-    Never raises.
-
-    >>> canonical("k = 4\\nx = k + 3\\nprint(x)\\n# output\\n")
-    'a = 4\\nb = a + 3\\nprint(b)\\n# output\\n'
-    """
-    pieces = _PIECE.split(text)
-    matches = pieces[1::2]
-    renamed: dict[str, str] = {}
-    names = 0
-    for piece in dict.fromkeys(matches):  # distinct pieces only: a program repeats few pieces many times
-        if piece in _RESERVED or not piece.isidentifier():
-            renamed[piece] = piece
-        else:
-            renamed[piece] = ascii_lowercase[names] if names < 26 else f"v{names}"
-            names += 1
-    pieces[1::2] = [renamed[piece] for piece in matches]
-    return "".join(pieces)

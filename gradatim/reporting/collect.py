@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from ..errors import DataError, RunFolderError
-from ..experiment.recipe import LARGEST_RECIPE
+from ..experiment.recipe_files import LARGEST_RECIPE
 from ..files import read_input
 from ..options import parse_json, parse_yaml
 from ..record import DECODE_ERRORS, fault_of

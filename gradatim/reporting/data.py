@@ -171,6 +171,13 @@ class RunData:
         """Loss tokens of the finished stages."""
         return sum(stage.fitted.tokens for stage in self.stages)
 
+    @property
+    def samples(self) -> int | None:
+        """Distinct training samples of all cycles; None when the first cycle's are not recorded."""
+        if not self.tables or self.tables[0].rows is None:
+            return None
+        return self.tables[0].rows + sum(cycle.new or 0 for cycle in self.cycles if cycle.number > 0)
+
     def evaluation(self, suite: str, protocol: str, stage: int = -1) -> SuiteResult | None:
         """The result of ``suite`` after ``stage`` (default: the last one), None without a result."""
         if not self.stages:

@@ -15,7 +15,7 @@ from .adaptive import Designed
 from .bands import PAPER_THRESHOLDS, Bands, check_cuts, make_bands
 from .matrix import SCHEDULES, Matrix, ScheduleFactory, split_budget
 from .orders import ORDERS, Order, OrderContext, OrderFactory, category_codes
-from .selection import needs_of, needs_whole_samples, preview, probe_rows, select_rows, stage_seed, stage_table
+from .selection import needs_of, needs_whole_samples, preview, probe_rows, select_rows, stage_table
 
 __all__ = [
     "ORDERS",
@@ -37,6 +37,5 @@ __all__ = [
     "probe_rows",
     "select_rows",
     "split_budget",
-    "stage_seed",
     "stage_table",
 ]

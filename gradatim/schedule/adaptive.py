@@ -1,8 +1,9 @@
 """Adaptive schedules: the next stage depends on the results of the stages before.
 
 Each divides the budget into equal segments of one stage each and is a pure function of the history, so that a resumed
-run takes the same decisions. All segments belong to one course of training: with ``train.restart: false`` optimizer and
-learning rate continue from segment to segment. ``replay`` is the share of a stage's tokens for earlier samples.
+run takes the same decisions. All segments belong to one course of training: with ``train.reset_optimizer: false``
+optimizer and learning rate continue from segment to segment. ``replay`` is the share of a stage's tokens for
+earlier samples.
 
 * ``mastery``: bands in order of difficulty, each until validation accuracy passes a threshold or progress stops.
 * ``bandit`` (after Matiisen et al., arXiv 1707.00183): the arms are the bands, the reward is the absolute change of a

@@ -72,7 +72,7 @@ def _ordered(name: str, factory: Callable[..., Matrix]) -> ScheduleFactory:
     """``factory`` with three more options, and all options checked.
 
     ``order`` is the name of an order, or a mapping of ``name`` and the order's own options; ``category`` is short for
-    the option that names the column of an order by categories. ``introduction`` is the share of the budget of a warm-up
+    the option that names the column of an order by categories. ``warmup_stage`` is the share of the budget of a warm-up
     stage on the easiest band; the schedule is made for the other bands and the remaining budget, as if there were no
     more. So every arm of a comparison, including the baseline, can begin with the same prerequisites.
     """
@@ -84,11 +84,11 @@ def _ordered(name: str, factory: Callable[..., Matrix]) -> ScheduleFactory:
         *,
         order: str | dict[str, Any] = "shuffled",
         category: str | None = None,
-        introduction: float = 0.0,
+        warmup_stage: float = 0.0,
         **options: Any,
     ) -> Matrix:
         order_name, order_options = order_and_options(order, category)
-        rows = _with_warmup_stage(functools.partial(factory, **options), bands, tokens, introduction)
+        rows = _with_warmup_stage(functools.partial(factory, **options), bands, tokens, warmup_stage)
         return Matrix(tuple(replace(row, order=order_name, order_options=order_options) for row in rows))
 
     base, common = inspect.signature(factory), inspect.signature(_shared_options).parameters.values()
@@ -106,7 +106,7 @@ def _with_warmup_stage(
     if not 0 < share < 1 or len(bands) < 2:
         raise RecipeError(
             "a warm-up stage takes the easiest band, and leaves bands and budget to the schedule",
-            where="schedule.introduction",
+            where="schedule.warmup_stage",
             given=f"{share} with {len(bands)} band(s)",
             allowed="between 0 and 1, with two bands or more",
         )
@@ -117,7 +117,7 @@ def _with_warmup_stage(
 
 
 def _shared_options(
-    *, order: str | dict[str, Any] = "shuffled", category: str | None = None, introduction: float = 0.0
+    *, order: str | dict[str, Any] = "shuffled", category: str | None = None, warmup_stage: float = 0.0
 ) -> None:
     """The signature of the options that all matrices have in common."""
 

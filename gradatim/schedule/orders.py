@@ -4,8 +4,8 @@ An order receives the rows that ``select_rows`` selected. Some orders use the di
 sample: a label column such as ``level``. An order depends on its generator alone. All but ``shuffled`` repeat the same
 permutation at each pass.
 
-Orders have no effect with random crops of the text (``train.batching: windows``), nor in stages whose rows are drawn
-with weights.
+Orders have no effect with random crops of the text (``train.batching: random_crops``), nor in stages whose rows are
+drawn with weights.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def by_difficulty(*, first: Literal["easy", "hard"] = "easy", passes: Literal["s
 
 @ORDERS.register("folded")
 @strict("the order 'folded'")
-def folded(*, folds: int = 3) -> Order:
+def folded(*, folds: int = 5) -> Order:
     """Easy to hard several times over, each time through every ``folds``-th sample (arXiv 2506.21545)."""
     _check_count(folds, "folds")
 
@@ -162,7 +162,7 @@ def folded(*, folds: int = 3) -> Order:
 
 @ORDERS.register("zigzag")
 @strict("the order 'zigzag'")
-def zigzag(*, folds: int = 3) -> Order:
+def zigzag(*, folds: int = 5) -> Order:
     """Folds that rise and fall in turn: no step from hardest to easiest between them."""
     _check_count(folds, "folds")
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import DataError, RecipeError
+from ..random_streams import band_stream, order_stream, probe_stream, quantile_stream
 from ..stage import End, Fitted, Mixture, Needs, Probe, Schedule, Stage, StageResult, StageSpec
 from .bands import Bands
 from .orders import OrderContext, make_order
@@ -66,7 +67,7 @@ def select_rows(
         )
     selected = [
         # One generator per band: the draws of a band are independent of those of the others.
-        _take(np.flatnonzero(bands.index == band), share, end, difficulty, np.random.default_rng([seed, band + 1]))
+        _take(np.flatnonzero(bands.index == band), share, end, difficulty, band_stream(seed, band))
         for band, (share, end) in enumerate(zip(spec.fractions, spec.ends, strict=True))
         if share
     ]
@@ -74,7 +75,7 @@ def select_rows(
     if not rows.size:
         raise DataError("the stage has no samples", where=where, given=f"band sizes {bands.sizes}")
     if mixture is None:
-        context = OrderContext(difficulty, np.random.default_rng([seed, 0]), categories or _no_categories)
+        context = OrderContext(difficulty, order_stream(seed), categories or _no_categories)
         rows = make_order(spec.order, spec.order_options, where)(rows, context)
     return Stage(spec, index, rows, seed, first_token, run_tokens or first_token + spec.tokens, mixture=mixture)
 
@@ -86,8 +87,7 @@ def probe_rows(bands: Bands, count: int, seed: int) -> Rows:
     scored = np.flatnonzero(bands.index >= 0)
     if not count or count >= scored.size:
         return scored
-    # A stream of its own: the generators of the bands are numbered from 0.
-    return np.sort(np.random.default_rng([seed, 1 << 20]).choice(scored, count, replace=False))
+    return np.sort(probe_stream(seed).choice(scored, count, replace=False))
 
 
 def _take(rows: Rows, share: float, end: End, difficulty: Scores, rng: np.random.Generator) -> Rows:
@@ -117,7 +117,7 @@ def _narrow(
         rows, hardness, probability = _probed(spec, rows, len(difficulty), probe)
     if spec.frontier and probability is not None:
         return rows, _frontier(probability[rows], spec.replay)
-    permuted = np.random.default_rng([seed, 1 << 21]).permutation(rows)
+    permuted = quantile_stream(seed).permutation(rows)
     ascending = permuted[hardness[permuted].argsort(kind="stable")]
     first, last = (math.ceil(edge * ascending.size - 1e-9) for edge in (spec.low, spec.high))
     first = min(first, max(last - 1, 0))  # a slice thinner than one row still holds one
@@ -211,13 +211,6 @@ def stage_table(
             }
         )
     return table
-
-
-def stage_seed(seed: int, cycle: int, stage: int) -> int:
-    """The seed of one stage, from the run's seed, the cycle and the stage, independent of earlier random draws."""
-    import numpy as np
-
-    return int(np.random.SeedSequence([seed, cycle, stage]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 MOST_STAGES = 1000

@@ -1,9 +1,11 @@
 """Training, validation and test splits, and removal of duplicates.
 
-``split`` by ``canonical`` form (the default) assigns programs that are equal up to variable renaming
-(alpha-equivalence) to the same set; by ``text``, as in arXiv 2407.10194, only equal programs, and about a quarter of
-the test programs then has a renamed twin in training; by ``random``, not even those. The column ``twin`` of the
-validation and test sets is ``twin`` or ``new``, so that suites can count both. The sets depend on the samples and
+``split`` by ``slice`` (the default) assigns programs to the same set that are equal up to variable renaming once
+assignments without effect on the output are dropped (``programs.sliced``), and holds out one program of each such
+form, so that held-out rows are independent. By ``canonical`` form it only regards renaming (alpha-equivalence), by
+``text``, as in arXiv 2407.10194, only equal programs, by ``random`` not even those. The column ``twin`` of the
+validation and test sets is ``twin`` for a row whose slice occurs in training too, otherwise ``new``, so that suites can
+count both. The sets depend on the samples and
 ``seed`` only: not on the order of the rows, the size of the validation set (the test set is drawn first), or the run.
 They are stratified by level.
 
@@ -70,13 +72,15 @@ def first_rows(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     return np.flatnonzero(np.concatenate(([True], codes[1:] > highest[:-1])))
 
 
-SplitBy = Literal["canonical", "text", "random"]
+SplitBy = Literal["slice", "canonical", "text", "random"]
 Key = Callable[[str], str]
 Hashes = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
 
 _SIDES = ("train", "validation", "test")
 _TRAIN, _VALIDATION, _TEST = range(3)
+_DROPPED = 3
+"""Rows that are in no set: further programs of a form that is held out once."""
 _SLICE = 65_536
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # an odd number with evenly distributed multiples modulo 2^64
 
@@ -87,8 +91,8 @@ class Split:
 
     ``train`` has the order of the table. ``validation`` and ``test`` are in seeded random order, so their first n rows
     are a random sample. ``facts``: by, seed, rows (set -> level or "all" -> count), forms (set -> distinct forms),
-    twin_groups (set -> forms of several rows), twins (set -> rows with a twin in training), short (set -> level ->
-    missing rows, since groups of twins are not divided).
+    twin_groups (set -> forms of several rows), twins (set -> rows with a twin in training), dropped (rows in no set,
+    by ``slice`` only), short (set -> level -> missing rows, since groups of twins are not divided).
     """
 
     train: pa.Table
@@ -103,27 +107,35 @@ def split(
     validation: int,
     test: int,
     seed: int,
-    by: SplitBy = "canonical",
+    by: SplitBy = "slice",
     levels: Sequence[str] | None = None,
     key: Key | None = None,
 ) -> Split:
     """Split ``table`` into training, ``validation`` rows and ``test`` rows.
 
     Samples are twins when their questions (the prompt, or the answer in code completion) have the same ``key``, by
-    default ``programs.canonical``; for other texts than programs use ``key=str``. Each level has the same share of a
-    set as of the table. A group of twins larger than the remaining share is skipped, so a set can be smaller than
-    requested (``facts["short"]``). ``levels``: the levels to hold samples out from; all others are for training, with
-    their twins in the named levels. Forms are compared by 64 bits of BLAKE2b: with 1.2 million, two collide in one of
-    25 million splits and then only share a set.
+    default ``programs.sliced``; for other texts than programs use ``key=str``. Each level has the same share of a set
+    as of the table, in forms by ``slice`` and else in rows, where a group of twins larger than the remaining share is
+    skipped, so a set can be smaller than requested (``facts["short"]``). ``levels``: the levels to hold samples out
+    from; all others are for training, with their twins in the named levels. Forms are compared by 64 bits of BLAKE2b:
+    with 1.2 million, two collide in one of 25 million splits and then only share a set.
 
     Raises ``DataError`` for a table with too few rows, an empty set, or an unknown level in ``levels``.
     """
+    from ..programs.equivalence import canonical, sliced
+
     _check(table, by, validation, test)
-    if key is None:
-        from ..programs.grammar import canonical as key
     prompts = questions(table)
-    forms = _hashes(prompts, seed, key)
-    groups = forms if by == "canonical" else _hashes(prompts, seed) if by == "text" else _row_hashes(table, seed)
+    forms = _hashes(prompts, seed, key or sliced)
+    match by:
+        case "slice":
+            groups = forms
+        case "canonical":
+            groups = _hashes(prompts, seed, key or canonical)
+        case "text":
+            groups = _hashes(prompts, seed)
+        case "random":
+            groups = _row_hashes(table, seed)
     names, level_of = _levels(table)
     open_levels = np.array([levels is None or name in levels for name in names])
     if levels is not None and (unknown := sorted(set(levels) - set(names))):
@@ -135,7 +147,9 @@ def split(
             hint=did_you_mean(unknown[0], names),
         )
     targets = {_TEST: test, _VALIDATION: validation}
-    sides, short = _choose(groups, level_of, open_levels, targets)
+    sides, short = _choose(groups, level_of, open_levels, targets, one_row=by == "slice")
+    if by == "slice":
+        _drop_further_rows(sides, groups, table["id"])
     for side, rows in targets.items():
         if rows and not (sides == side).any():
             raise DataError(
@@ -149,6 +163,7 @@ def split(
         "seed": seed,
         **_count(sides, forms, level_of, names),
         "twins": {_SIDES[side]: int(twins[sides == side].sum()) for side in targets},
+        **({"dropped": int((sides == _DROPPED).sum())} if by == "slice" else {}),
         "short": {_SIDES[side]: {names[level]: n for level, n in short[side].items()} for side in targets},
     }
     held_out = {side: _held_out(table, np.flatnonzero(sides == side), groups, twins) for side in targets}
@@ -201,30 +216,42 @@ def _levels(table: pa.Table) -> tuple[list[str], Rows]:
 
 
 def _choose(
-    groups: Hashes, levels: Rows, open_levels: npt.NDArray[np.bool_], targets: dict[int, int]
+    groups: Hashes, levels: Rows, open_levels: npt.NDArray[np.bool_], targets: dict[int, int], *, one_row: bool
 ) -> tuple[npt.NDArray[np.int8], dict[int, dict[int, int]]]:
     """Set of each row, and the number of missing rows by set and level.
 
     Groups are taken in the order of their hashes, which is random by the seed. A group that spans levels belongs to
-    the lowest; a group with a row of a level outside ``open_levels`` stays in training.
+    the lowest; a group with a row of a level outside ``open_levels`` stays in training. With ``one_row`` a group fills
+    one row of a set.
     """
     level_count = len(open_levels)
     unique, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     home = np.full(len(unique), level_count, np.int64)
     np.minimum.at(home, inverse, levels)
     home[inverse[~open_levels[levels]]] = level_count
+    if one_row:
+        sizes = np.ones_like(sizes)
     level_rows = np.bincount(home, weights=sizes, minlength=level_count)[:level_count].astype(np.int64)
     side = np.full(len(unique), _TRAIN, np.int8)
     short: dict[int, dict[int, int]] = {}
     for code, rows in targets.items():
         short[code] = {}
-        for level, share in enumerate(largest_remainder(rows, level_rows.tolist())):
+        for level, share in largest_remainder(rows, dict(enumerate(level_rows.tolist()))).items():
             free = np.flatnonzero((home == level) & (side == _TRAIN))
             selection, missing = _fill(sizes[free].tolist(), share)
             side[free[selection]] = code
             if missing:
                 short[code][level] = missing
     return side[inverse], short
+
+
+def _drop_further_rows(sides: npt.NDArray[np.int8], groups: Hashes, ids: pa.ChunkedArray) -> None:
+    """Mark, in place, all rows of a held-out group but that with the first id as dropped."""
+    held_out = np.flatnonzero((sides == _VALIDATION) | (sides == _TEST))
+    names = ids.take(pa.array(held_out)).to_numpy().astype(str)
+    ordered = held_out[np.lexsort((names, groups[held_out]))]
+    further = ordered[1:][groups[ordered[1:]] == groups[ordered[:-1]]]
+    sides[further] = _DROPPED
 
 
 def _fill(sizes: Sequence[int], room: int) -> tuple[list[int], int]:

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, UserError
 from ..options import strict
-from ..programs.grammar import COMPARISONS, DIGITS, LEVELS, OPERATORS, canonical, countings, levels_named, ranges
+from ..programs.equivalence import canonical
+from ..programs.grammar import COMPARISONS, DIGITS, LEVELS, OPERATORS, countings, levels_named, ranges
 from ..programs.interpret import commented, run_program
 from .teacher import Grade, Question, Teacher, check_grade
 

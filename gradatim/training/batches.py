@@ -31,6 +31,7 @@ import numpy.typing as npt
 from ..errors import DataError, RecipeError
 from ..model.settings import Requirements, TrainSettings
 from ..model.tokenizer import Answers, Encoded, Tokens
+from ..random_streams import crop_stream, pass_stream
 from ..stage import Stage
 
 Ints = npt.NDArray[np.int64]
@@ -65,7 +66,7 @@ class WeightedSampler:
             slices.append(self.rows[open_ & (due >= start) & (due < stop)])
             visit = visit + 1
         rows = np.concatenate(slices) if slices else self.rows[:0]
-        return np.random.default_rng([self.seed, number, 0]).permutation(rows)
+        return pass_stream(self.seed, number).permutation(rows)
 
     def _expected(self, time: float) -> Floats:
         """Expected visits of each row until ``time``, 1 being the end of the stage."""
@@ -92,7 +93,7 @@ def make_sampler(stage: Stage, rows: Ints, sizes: Ints, batch: int) -> WeightedS
             raise DataError(
                 "no sample of the mixture fits into the context",
                 where=f"stage {stage.spec.name}",
-                hint="a larger train.length and student.context",
+                hint="a larger train.max_length and student.context_length",
             )
         rate = np.divide(present / present.sum(), mass, out=np.zeros_like(mass), where=mass > 0)
         ends.append(stage.spec.tokens * rate[groups] * weights)
@@ -107,7 +108,7 @@ def refuse_windows(stage: Stage) -> None:
         raise RecipeError(
             "a schedule that draws samples with weights needs whole samples",
             where="train.batching",
-            given="windows",
+            given="random_crops",
             allowed="packed",
         )
 
@@ -207,7 +208,7 @@ def make_second_answers(objective: str, requirements: Requirements, samples: Enc
             raise DataError(
                 f"the objective {objective!r} needs pairs of answers, and no sample has a second answer",
                 where=f"the column {column!r}",
-                hint="delivery: {faulty: {mutation: 1}}, or the objective correct_and_fault, which also trains on "
+                hint="rejected_answers: {sources: {mutation: 1}}, or the objective sft_dpo, which also trains on "
                 "samples without a rejected answer",
             )
         return None
@@ -237,7 +238,7 @@ def row_tokens(
     prompt = encoded.answer_starts[rows]
     answer = encoded.offsets[rows + 1] - encoded.offsets[rows] - prompt
     second = np.zeros_like(answer) if second_answers is None else second_answers.answers.sizes(rows)
-    if train.isolate:  # the first token of a sample has no prediction
+    if train.block_diagonal_attention:  # the first token of a sample has no prediction
         answer, second = answer - (prompt == 0), second - ((prompt == 0) & (second > 0))
         prompt = np.maximum(prompt - 1, 0)
     if not requirements.prompt_loss:
@@ -275,9 +276,9 @@ def fitting_rows(
             "no sample of the stage fits into the context"
             if second_answers is None
             else "no pair of answers fits into a line",
-            where="train.length",
+            where="train.max_length",
             given=f"{length} tokens; the shortest has {int(sizes.min()) if len(sizes) else 0}",
-            hint="a larger train.length and student.context, or train.batching: windows, which cuts samples",
+            hint="a larger train.max_length and student.context_length, or train.batching: random_crops",
         )
     return fitting, int(len(rows) - len(fitting))
 
@@ -299,7 +300,7 @@ class Windows:
         rows, starts = self._text()
         step = position["step"]
         while True:
-            generator = np.random.Generator(np.random.Philox(key=np.array([self.stage.seed, step], dtype=np.uint64)))
+            generator = crop_stream(self.stage.seed, step)
             first = generator.integers(0, starts[-1] - self.length, size=self.size)
             step += 1
             yield self._cut(rows, starts, first), {"step": step}
@@ -323,7 +324,7 @@ class Windows:
                 "the stage's text is shorter than one window",
                 where=f"stage {self.stage.spec.name}",
                 given=f"{int(starts[-1])} tokens for windows of {self.length + 1}",
-                hint="more samples, or a smaller train.length",
+                hint="more samples, or a smaller train.max_length",
             )
         return rows, starts
 
@@ -396,11 +397,7 @@ class Packed:
             return self.sampler.slice(epoch)
         if not self.stage.shuffled_in(epoch):
             return self.stage.rows
-        return self._generator(epoch, 0).permutation(self.stage.rows)
-
-    def _generator(self, epoch: int, use: int) -> np.random.Generator:
-        """The random generator of a pass (``use`` 0) or of chunk ``use`` - 1 of it."""
-        return np.random.default_rng([self.stage.seed, epoch, use])
+        return pass_stream(self.stage.seed, epoch).permutation(self.stage.rows)
 
     def _pack(self, rows: Ints, epoch: int, chunk: int) -> list[list[int]]:
         if self.second_answers is None:
@@ -410,7 +407,7 @@ class Packed:
         if not self.stage.shuffled_in(epoch):
             return _next_fit(rows.tolist(), sizes, self.length + 1)
         lines = _best_fit(rows.tolist(), sizes, self.length + 1)
-        return [lines[at] for at in self._generator(epoch, chunk + 1).permutation(len(lines))]
+        return [lines[at] for at in pass_stream(self.stage.seed, epoch, chunk).permutation(len(lines))]
 
     def _batch(self, lines: list[list[int]]) -> Batch:
         shape = (len(lines), self.length + 1)

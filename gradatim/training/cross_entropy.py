@@ -29,7 +29,7 @@ def answer_weights(batch: Batch, prompt_weight: float) -> torch.Tensor:
 
 
 class NextToken(Loss):
-    """Cross-entropy of all tokens in nats; those outside the answer have the weight ``train.other_weight``."""
+    """Cross-entropy of all tokens in nats; those outside the answer have the weight ``train.prompt_loss_weight``."""
 
     terms = (Term(1.0),)
 
@@ -48,7 +48,7 @@ class NextToken(Loss):
 
     @staticmethod
     def _prompt_weight(train: TrainSettings) -> float:
-        return train.other_weight
+        return train.prompt_loss_weight
 
     def counts(self, batch: Batch) -> torch.Tensor:
         return answer_weights(batch, self.prompt_weight).sum().reshape(1)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 
 class Distillation(Loss):
-    """``train.kl.weight`` x divergence from the teacher + (1 - weight) x cross-entropy of the answers, nats per token.
+    """``weight`` x divergence from the teacher + (1 - ``weight``) x cross-entropy of the answers, nats per token.
+
+    ``weight`` is ``train.distillation.weight``.
 
     Raises ``DataError`` when the teacher has another tokenizer, a context shorter than a line, or is no model.
     """
@@ -34,12 +36,12 @@ class Distillation(Loss):
         from .losses import compiled, make_logits
 
         train = context.train
-        self.settings, self.prompt_weight = train.kl, train.other_weight
-        if self.settings.on != "teacher" and getattr(context.batcher, "second_answers", None) is None:
+        self.settings, self.prompt_weight = train.distillation, train.prompt_loss_weight
+        if self.settings.answers != "teacher" and getattr(context.batcher, "second_answers", None) is None:
             note = "no sample has a completion of the student: the loss is computed on the table's answers alone"
             context.events(Event("note", "train", text=note))
         default = 0.5 if self.settings.divergence == "jsd" else 0.1
-        self.interpolation = default if self.settings.interpolation is None else self.settings.interpolation
+        self.beta = default if self.settings.beta is None else self.settings.beta
         supervised = 1.0 - self.settings.weight
         divergence = Term(self.settings.weight, "divergence", bounded=False)
         self.terms = (divergence, Term(supervised)) if supervised else (divergence,)
@@ -48,22 +50,22 @@ class Distillation(Loss):
 
     @staticmethod
     def requirements(train: TrainSettings) -> Requirements:
-        on_policy = train.kl.on != "teacher"
+        on_policy = train.distillation.answers != "teacher"
         return Requirements(
             "attempt" if on_policy else None,
             # The table's answers are still needed where part of the loss is cross-entropy.
-            replaces_first=train.kl.on == "student" and train.kl.weight == 1,
+            replaces_first=train.distillation.answers == "student" and train.distillation.weight == 1,
             isolated_samples=on_policy,
-            prompt_loss=train.kl.weight < 1 and train.other_weight > 0,
+            prompt_loss=train.distillation.weight < 1 and train.prompt_loss_weight > 0,
         )
 
     @staticmethod
     def faults(train: TrainSettings) -> list[str]:
         faults = []
-        if train.kl.folder is None:
-            faults.append("train.kl.folder must name the folder of the teacher's model")
-        if train.kl.divergence == "jsd" and train.kl.interpolation == 0:
-            faults.append("train.kl.interpolation must lie between 0 and 1 for jsd: at 0 it is 0 for every student")
+        if train.distillation.teacher_model is None:
+            faults.append("train.distillation.teacher_model must name the folder of the teacher's model")
+        if train.distillation.divergence == "jsd" and train.distillation.beta == 0:
+            faults.append("train.distillation.beta must lie between 0 and 1 for jsd: at 0 it is 0 for every student")
         return faults
 
     def counts(self, batch: Batch) -> torch.Tensor:
@@ -91,18 +93,18 @@ class Distillation(Loss):
         student, teacher = (
             values[compared][:, :width].float() / self.settings.temperature for values in (logits, targets)
         )
-        total = divergence(student, teacher, self.settings.divergence, self.interpolation).sum().reshape(1)
+        total = divergence(student, teacher, self.settings.divergence, self.beta).sum().reshape(1)
         if len(self.terms) == 1:
             return total
         supervised = (token_losses(logits, labels) * answer_weights(batch, self.prompt_weight)).sum()
         return torch.cat([total, supervised.reshape(1)])
 
     def _compared(self, batch: Batch) -> npt.NDArray[np.bool_]:
-        """Tokens on which the models are compared; of a pair only the completion when ``on`` is ``student``."""
+        """Tokens on which the models are compared; of a pair only the completion when ``answers`` is ``student``."""
         from .batches import IGNORE
 
         answers: npt.NDArray[np.bool_] = batch.answer & (batch.labels != IGNORE)
-        if self.settings.on == "student" and batch.pairs is not None and batch.second is not None:
+        if self.settings.answers == "student" and batch.pairs is not None and batch.second is not None:
             answers = answers & ~((batch.pairs >= 0) & ~batch.second)
         return answers
 
@@ -112,19 +114,19 @@ def _teacher_logits(train: TrainSettings, tokenizer: Any) -> Forward:
     from ..model.load import load_student
     from .losses import make_logits
 
-    folder = str(train.kl.folder)
+    folder = str(train.distillation.teacher_model)
     teacher = load_student(folder, device())
     _check_vocabulary(teacher.tokenizer, tokenizer, folder)
     context = getattr(teacher.model.config, "max_position_embeddings", None)
-    if context is not None and context < train.length:
+    if context is not None and context < train.max_length:
         raise DataError(
             "the teacher's context is shorter than a line of training",
-            where="train.kl.folder",
+            where="train.distillation.teacher_model",
             given=f"{context} tokens in {folder}",
-            allowed=f"at least train.length = {train.length}",
+            allowed=f"at least train.max_length = {train.max_length}",
         )
     teacher.model.requires_grad_(False)
-    teacher.model.set_attn_implementation(attention(train.length))
+    teacher.model.set_attn_implementation(attention(train.max_length))
     return make_logits(teacher.model, train)
 
 
@@ -136,7 +138,7 @@ def _check_vocabulary(teacher: Any, student: Any, folder: str) -> None:
     differing = min(set(student_ids.items()) ^ set(teacher_ids.items()), key=lambda item: (item[1], item[0]))
     raise DataError(
         "the teacher's tokenizer is not the student's, so their distributions cannot be compared",
-        where="train.kl.folder",
+        where="train.distillation.teacher_model",
         given=f"teacher {folder} with {len(teacher_ids)} tokens, student {student.name_or_path or 'in training'} with "
         f"{len(student_ids)}; the first difference is {differing[0]!r}, id {differing[1]}",
         hint="a teacher of the student's family, or teach by text: train.objective: next_token",

@@ -66,7 +66,7 @@ def make_outputs(model: Any, settings: TrainSettings, *, hidden: bool = False) -
     ``hidden`` also ``hidden_states``, the embeddings and the output of each layer (size, length, width).
     """
     kind = compute_type(settings.precision)
-    eager = attention(settings.length) == "eager"
+    eager = attention(settings.max_length) == "eager"
     window = sliding_window_of(model)
     # Determined before tracing: a query of the hardware inside the step cannot be compiled.
     cast = partial(torch.autocast, device().type, dtype=torch.bfloat16, enabled=kind is torch.bfloat16)
@@ -143,12 +143,12 @@ def token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return flat.view_as(labels)
 
 
-def token_weights(labels: torch.Tensor, answer: torch.Tensor, other_weight: float) -> torch.Tensor:
-    """1 for tokens of an answer, ``other_weight`` for all others, 0 where there is no prediction; fp32.
+def token_weights(labels: torch.Tensor, answer: torch.Tensor, prompt_loss_weight: float) -> torch.Tensor:
+    """1 for tokens of an answer, ``prompt_loss_weight`` for all others, 0 where there is no prediction; fp32.
 
-    ``next_token`` is ``other_weight`` 1; ``answer_only`` is 0.
+    ``next_token`` is ``prompt_loss_weight`` 1; ``answer_only`` is 0.
     """
-    weights = torch.where(answer, 1.0, other_weight)
+    weights = torch.where(answer, 1.0, prompt_loss_weight)
     return torch.where(labels == -100, 0.0, weights)
 
 
@@ -163,30 +163,30 @@ def pair_sums(values: torch.Tensor, pairs: torch.Tensor, second: torch.Tensor, c
     return empty.index_add(0, index, values[inside].float()).view(count, 2)
 
 
-def preference(margins: torch.Tensor, target: float = 0.0) -> torch.Tensor:
-    """-log sigmoid(margin - target) of each pair, in nats.
+def preference(margins: torch.Tensor, gamma: float = 0.0) -> torch.Tensor:
+    """-log sigmoid(margin - gamma) of each pair, in nats.
 
     With margin = beta x (log-ratio of the chosen answer - log-ratio of the rejected one), ratios to a reference model,
-    this is DPO (arXiv 2305.18290, eq. 7). With mean log-probabilities per token in place of ratios, and ``target`` =
-    gamma, it is SimPO (arXiv 2405.14734, eq. 6).
+    this is DPO (arXiv 2305.18290, eq. 7). With mean log-probabilities per token in place of ratios, it is
+    SimPO (arXiv 2405.14734, eq. 6).
     """
-    return -functional.logsigmoid(margins - target)
+    return -functional.logsigmoid(margins - gamma)
 
 
-def divergence(student: torch.Tensor, teacher: torch.Tensor, kind: str, interpolation: float) -> torch.Tensor:
+def divergence(student: torch.Tensor, teacher: torch.Tensor, kind: str, beta: float) -> torch.Tensor:
     """Divergence between two next-token distributions in nats, shape (tokens,); 0 where they are equal.
 
-    ``student``, ``teacher``: logits (tokens, vocabulary), q and p below; i = ``interpolation``. ``jsd``: i KL(p | m) +
+    ``student``, ``teacher``: logits (tokens, vocabulary), q and p below; i = ``beta``. ``jsd``: i KL(p | m) +
     (1 - i) KL(q | m), m = i p + (1 - i) q (GKD, arXiv 2306.13649, eq. 1). ``skewed_forward``: KL(p | i p + (1 - i) q).
     ``skewed_reverse``: KL(q | (1 - i) p + i q). Both are DistiLLM's (arXiv 2402.03898).
     """
     q, p = (torch.log_softmax(logits.float(), dim=-1) for logits in (student, teacher))
     if kind == "skewed_forward":
-        return _kl(p, _mixed(p, q, interpolation))
+        return _kl(p, _mixed(p, q, beta))
     if kind == "skewed_reverse":
-        return _kl(q, _mixed(q, p, interpolation))
-    middle = _mixed(p, q, interpolation)
-    return interpolation * _kl(p, middle) + (1 - interpolation) * _kl(q, middle)
+        return _kl(q, _mixed(q, p, beta))
+    middle = _mixed(p, q, beta)
+    return beta * _kl(p, middle) + (1 - beta) * _kl(q, middle)
 
 
 def _mixed(first: torch.Tensor, second: torch.Tensor, share: float) -> torch.Tensor:

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from ..model.hardware import compute_type
-from ..model.settings import OptimizerSettings, ShapeSettings
+from ..model.settings import LRSchedulerSettings, OptimizerSettings
 
 
 class Muon(torch.optim.Muon):
@@ -72,7 +72,7 @@ def orthogonalize(matrices: list[torch.Tensor], settings: dict[str, Any]) -> lis
     return [matrix.mT if turn else matrix for matrix, turn in zip(x, tall, strict=True)]
 
 
-def make_lr_schedule(settings: ShapeSettings) -> Callable[[float], float]:
+def make_lr_schedule(settings: LRSchedulerSettings) -> Callable[[float], float]:
     """The factor on the learning rate as a function of progress in [0, 1].
 
     ``constant``; ``paper_steps``, ×0.1 at 70, 80 and 90 % (arXiv 2407.10194); ``warmup_decay``, linear warm-up,
@@ -87,19 +87,19 @@ def make_lr_schedule(settings: ShapeSettings) -> Callable[[float], float]:
     return schedules[settings.name]
 
 
-def _warmup(settings: ShapeSettings, progress: float) -> float:
-    return min(1.0, progress / settings.warmup) if settings.warmup else 1.0
+def _warmup(settings: LRSchedulerSettings, progress: float) -> float:
+    return min(1.0, progress / settings.warmup_ratio) if settings.warmup_ratio else 1.0
 
 
-def _warmup_decay(settings: ShapeSettings, progress: float) -> float:
-    remaining = min(1.0, (1.0 - progress) / settings.decay) if settings.decay else 1.0
-    return _warmup(settings, progress) * (settings.floor + (1 - settings.floor) * max(remaining, 0.0))
+def _warmup_decay(settings: LRSchedulerSettings, progress: float) -> float:
+    remaining = min(1.0, (1.0 - progress) / settings.decay_ratio) if settings.decay_ratio else 1.0
+    return _warmup(settings, progress) * (settings.min_lr_ratio + (1 - settings.min_lr_ratio) * max(remaining, 0.0))
 
 
-def _cosine(settings: ShapeSettings, progress: float) -> float:
-    decayed = min(1.0, max(0.0, (progress - settings.warmup) / (1 - settings.warmup)))
+def _cosine(settings: LRSchedulerSettings, progress: float) -> float:
+    decayed = min(1.0, max(0.0, (progress - settings.warmup_ratio) / (1 - settings.warmup_ratio)))
     return _warmup(settings, progress) * (
-        settings.floor + (1 - settings.floor) * 0.5 * (1 + math.cos(math.pi * decayed))
+        settings.min_lr_ratio + (1 - settings.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * decayed))
     )
 
 
@@ -163,10 +163,10 @@ def _model_optimizers(
         [
             {
                 "params": [parameter for name, parameter in named if name in hidden],
-                "base_rate": settings.matrix_rate,
+                "base_rate": settings.muon_learning_rate,
             }
         ],
-        lr=settings.matrix_rate,
+        lr=settings.muon_learning_rate,
         weight_decay=settings.weight_decay,
         momentum=0.95,
         nesterov=True,

@@ -1,7 +1,7 @@
 """Preference losses between a chosen and a rejected answer: DPO, SimPO, and their sum with cross-entropy.
 
 DPO (arXiv 2305.18290) uses log-ratios to the model at the stage's start (the reference model), SimPO (arXiv 2405.14734)
-mean log-probabilities without a reference. ``correct_and_fault`` (SFT + DPO, arXiv 2408.03680) adds the cross-entropy
+mean log-probabilities without a reference. ``sft_dpo`` (SFT + DPO, arXiv 2408.03680) adds the cross-entropy
 of chosen answers from the same forward pass; rows without a rejected answer contribute only that term.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Preference(Loss):
-    """The preference loss alone: -log sigmoid(beta x (chosen - rejected) - target).
+    """The preference loss alone: -log sigmoid(beta x (chosen - rejected) - gamma).
 
     Two further values are logged: the mean margin in nats x beta, and the share of pairs with a positive margin.
     """
@@ -31,11 +31,11 @@ class Preference(Loss):
 
         from .losses import compiled, make_losses, stage_start
 
-        self.settings = context.train.contrast
-        with_reference = self.settings.reference == "stage_start"
-        beta, normalise = self.settings.beta, self.settings.normalise
+        self.settings = context.train.preference
+        with_reference = not self.settings.reference_free
+        beta, length_normalized = self.settings.beta, self.settings.length_normalized
         self.beta = beta if beta is not None else 0.1 if with_reference else 2.0
-        self.normalise = normalise if normalise is not None else not with_reference
+        self.length_normalized = length_normalized if length_normalized is not None else not with_reference
         self.terms = self._terms(context.train)
         self._losses = compiled(make_losses(context.model, context.train), context.train)
         self._reference: torch.Tensor | None = None
@@ -75,7 +75,7 @@ class Preference(Loss):
         if not _pairs(batch):
             return losses.new_zeros(3)
         margins = self.beta * self._log_ratios(batch, losses)
-        loss = preference(margins, self.settings.target).sum()
+        loss = preference(margins, self.settings.gamma).sum()
         detached = margins.detach()
         return torch.stack([loss, detached.sum(), (detached > 0).float().sum()])
 
@@ -88,7 +88,7 @@ class Preference(Loss):
         ratios = self._pair_sums(batch, -losses)
         if self._reference is not None:
             ratios = ratios - self._reference[batch.rows].to(ratios.device)
-        if self.normalise:
+        if self.length_normalized:
             predicted = torch.from_numpy(batch.labels != IGNORE).to(losses.device)
             ratios = ratios / self._pair_sums(batch, predicted.float()).clamp(min=1)
         return ratios[:, 0] - ratios[:, 1]
@@ -108,10 +108,10 @@ class Preference(Loss):
 
 
 class SupervisedPreference(Preference):
-    """Cross-entropy of chosen answers + ``train.contrast.weight`` x the preference loss of the rows that are pairs."""
+    """Cross-entropy of chosen answers + ``train.preference.weight`` x the preference loss of the pairs."""
 
     def __init__(self, context: LossContext) -> None:
-        self.prompt_weight = context.train.other_weight
+        self.prompt_weight = context.train.prompt_loss_weight
         if getattr(context.batcher, "second_answers", None) is None:
             note = "no sample has a rejected answer: the loss is cross-entropy of the chosen answers alone"
             context.events(Event("note", "train", text=note))
@@ -119,11 +119,11 @@ class SupervisedPreference(Preference):
 
     @staticmethod
     def requirements(train: TrainSettings) -> Requirements:
-        return Requirements("rejected", isolated_samples=True, prompt_loss=train.other_weight > 0)
+        return Requirements("rejected", isolated_samples=True, prompt_loss=train.prompt_loss_weight > 0)
 
     @staticmethod
     def _terms(train: TrainSettings) -> tuple[Term, ...]:
-        return Term(1.0), *_preference_terms(train.contrast.weight)
+        return Term(1.0), *_preference_terms(train.preference.weight)
 
     def counts(self, batch: Batch) -> torch.Tensor:
         import torch

@@ -3,8 +3,8 @@
 The tokens of an answer give only the result of a program's execution. The auxiliary loss supervises the steps before
 it: while the model reads a TinyPy prompt, linear heads on inner layers predict the value of each name that is read
 (operands) and the result of each operation and condition (results); ``trace_heads`` computes the labels. The loss is
-that of ``next_token`` plus ``train.trace.weight`` x the mean cross-entropy of each. Text that is not TinyPy has no
-auxiliary labels.
+that of ``next_token`` plus ``train.trace_supervision.weight`` x the mean cross-entropy of each. Text that is not
+TinyPy has no auxiliary labels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from ..errors import RecipeError
-from ..model.settings import Requirements, TraceSettings, TrainSettings
+from ..model.settings import Requirements, TraceSupervisionSettings, TrainSettings
 from .cross_entropy import answer_weights
 from .objective import Loss, LossContext, Term
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class TraceLoss(Loss):
-    """Cross-entropy of the tokens + ``train.trace.weight`` x (operand loss + result loss), all in nats.
+    """Cross-entropy of the tokens + ``train.trace_supervision.weight`` x (operand loss + result loss), all in nats.
 
     The heads continue from the stage before where it has some. ``RecipeError`` when no sample is a TinyPy program, or
     the model lacks a layer that the recipe names.
@@ -36,8 +36,8 @@ class TraceLoss(Loss):
         from .losses import compiled, make_outputs
         from .trace_heads import trace_sums
 
-        settings, train = context.train.trace, context.train
-        self.prompt_weight = train.other_weight
+        settings, train = context.train.trace_supervision, context.train
+        self.prompt_weight = train.prompt_loss_weight
         self.auxiliary, self.trace_labels = _heads(context)
         self.terms = (
             Term(1.0),
@@ -45,13 +45,13 @@ class TraceLoss(Loss):
             Term(settings.weight, "result_loss", bounded=False),
         )
         self._labels_by_batch: WeakKeyDictionary[Batch, torch.Tensor] = WeakKeyDictionary()
-        operand_layer, result_layers = _layers(settings, int(context.model.config.num_hidden_layers))
+        variable_layer, result_layers = _layers(settings, int(context.model.config.num_hidden_layers))
         outputs, kind = make_outputs(context.model, train, hidden=True), compute_type(train.precision)
-        self._sums = compiled(trace_sums(outputs, self.auxiliary, kind, operand_layer, result_layers), train)
+        self._sums = compiled(trace_sums(outputs, self.auxiliary, kind, variable_layer, result_layers), train)
 
     @staticmethod
     def requirements(train: TrainSettings) -> Requirements:
-        return Requirements(isolated_samples=True, prompt_loss=train.other_weight > 0)
+        return Requirements(isolated_samples=True, prompt_loss=train.prompt_loss_weight > 0)
 
     def counts(self, batch: Batch) -> torch.Tensor:
         import torch
@@ -94,27 +94,27 @@ def _heads(context: LossContext) -> tuple[TraceHeads, TraceLabels]:
     if saved is not None and saved.exists():
         heads = TraceHeads.load(saved)
     else:
-        classes = most_common_values(context.batcher.encoded, pieces, context.train.trace.values)
+        classes = most_common_values(context.batcher.encoded, pieces, context.train.trace_supervision.num_classes)
         if not classes:
             raise RecipeError(
-                "the objective traced needs TinyPy programs, and no sample is one",
+                "the objective trace_supervision needs TinyPy programs, and no sample is one",
                 where="train.objective",
-                given="traced",
+                given="trace_supervision",
                 hint="train.objective: next_token",
             )
         heads = TraceHeads(context.model.config.hidden_size, classes)
     return heads.to(device()), TraceLabels(pieces, {value: number for number, value in enumerate(heads.classes)})
 
 
-def _layers(settings: TraceSettings, layers: int) -> tuple[int, tuple[int, ...]]:
+def _layers(settings: TraceSupervisionSettings, layers: int) -> tuple[int, tuple[int, ...]]:
     """The layer of the operand head and those of the result head, from 1; by default at 1/4, and at 1/2 and 3/4."""
-    operands = settings.operands or max(1, round(layers / 4))
-    results = settings.results or tuple(sorted({max(1, round(layers * quarter / 4)) for quarter in (2, 3)}))
-    if max(operands, *results) > layers:
+    variable_layer = settings.variable_layer or max(1, round(layers / 4))
+    result_layers = settings.result_layers or tuple(sorted({max(1, round(layers * quarter / 4)) for quarter in (2, 3)}))
+    if max(variable_layer, *result_layers) > layers:
         raise RecipeError(
             "the model has no such layer",
-            where="train.trace",
-            given=f"operands {operands}, results {', '.join(map(str, results))}",
+            where="train.trace_supervision",
+            given=f"variable_layer {variable_layer}, result_layers {', '.join(map(str, result_layers))}",
             allowed=f"1 to {layers}",
         )
-    return operands, results
+    return variable_layer, result_layers

@@ -88,7 +88,7 @@ class StageTrainer:
             model = create(
                 self.model.preset,
                 vocabulary=len(self.tokenizer),
-                context=self.model.context,
+                context=self.model.context_length,
                 special=special,
                 seed=self.seed,
             )
@@ -96,7 +96,7 @@ class StageTrainer:
             freeze(model)
         if self.model.gradient_checkpointing:
             enable_gradient_checkpointing(model)
-        model.set_attn_implementation(attention(self.train.length))
+        model.set_attn_implementation(attention(self.train.max_length))
         on_device: Any = model.train()
         return cast(PreTrainedModel, on_device.to(device()))
 
@@ -130,7 +130,7 @@ class _TrainingLoop:
         checkpointed = checkpoint.load(folder / "checkpoint", self.model, self.optimizers)
         if checkpointed is not None:
             self.state, self.resumed_at = checkpointed, checkpointed.step
-        elif previous is not None and not self.settings.restart:
+        elif previous is not None and not self.settings.reset_optimizer:
             checkpoint.load_optimizers(previous / "optimizer", self.optimizers)
         trainer.metrics.rewind(stage.cycle, stage.index, self.state.step)
 
@@ -138,7 +138,7 @@ class _TrainingLoop:
         """Train until the token budget is spent; save the state when ``Stopped`` is raised."""
         budget = self.stage.spec.tokens
         self.events(Event("start", self._task, self.state.tokens, budget))
-        schedule = make_lr_schedule(self.settings.shape)
+        schedule = make_lr_schedule(self.settings.lr_scheduler)
         started = self.saved_at = time.monotonic()
         before = self.state.seconds
         try:
@@ -170,14 +170,14 @@ class _TrainingLoop:
 
     def _progress(self) -> float:
         """Progress in [0, 1] of the learning-rate schedule, through the stage or through the whole run."""
-        if self.settings.restart:
+        if self.settings.reset_optimizer:
             return self.state.tokens / self.stage.spec.tokens
         return (self.stage.first_token + self.state.tokens) / self.stage.run_tokens
 
     def _batches(self) -> Iterator[tuple[Sequence[Batch], Position]]:
         """The batches of each optimizer step, with the position after the last of them."""
         stream = self.batcher.stream(self.state.position)
-        while group := list(islice(stream, self.settings.accumulate)):
+        while group := list(islice(stream, self.settings.gradient_accumulation_steps)):
             yield [batch for batch, _ in group], group[-1][1]
 
     def _step(self, batches: Sequence[Batch], position: Position, factor: float, seconds: float) -> None:
@@ -187,7 +187,7 @@ class _TrainingLoop:
         # The loss of these weights was finite and below the ceiling: a checkpoint never holds a diverged model.
         if time.monotonic() - self.saved_at > self.settings.checkpoint_seconds and self.state.step:
             self._save(rng_state)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip or math.inf))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm or math.inf))
         if not math.isfinite(norm):
             self._diverged(norm)
         self.optimizers.step(factor)
@@ -238,7 +238,7 @@ class _TrainingLoop:
             "the loss or its gradient exploded",
             where=f"stage {self.stage.spec.name}, step {self.state.step}",
             given=value,
-            hint="a lower train.optimizer.learning_rate or train.clip: 1, with another --out"
+            hint="a lower train.optimizer.learning_rate or train.max_grad_norm: 1, with another --out"
             + (f"; the last good checkpoint is kept in {checkpoint_folder}" if checkpoint_folder.exists() else ""),
         )
 
@@ -253,15 +253,17 @@ class _TrainingLoop:
             "run_tokens": self.stage.first_token + self.state.tokens,
         }
         finished = self.state.tokens >= self.stage.spec.tokens
-        if self.state.step % self.settings.log_every == 0 or finished:
+        if self.state.step % self.settings.logging_steps == 0 or finished:
             loss, term_means = self._means()
             self.state = replace(self.state, loss=loss, pending=(0.0,) * len(self.state.pending))
             rate = self.settings.optimizer.learning_rate * factor
             self.trainer.metrics.append(
                 {**row, "loss": loss, "learning_rate": rate, "gradient_norm": norm, **term_means}
             )
-        interval = self.stage.spec.tokens / max(self.settings.validate, 1)
-        if self.settings.validate and (int(previous / interval) < int(self.state.tokens / interval) or finished):
+        interval = self.stage.spec.tokens / max(self.settings.evaluations_per_stage, 1)
+        if self.settings.evaluations_per_stage and (
+            int(previous / interval) < int(self.state.tokens / interval) or finished
+        ):
             self.trainer.metrics.append({**row, **self._validate()})
 
     def _means(self) -> tuple[float, dict[str, float]]:
@@ -323,7 +325,7 @@ class _TrainingLoop:
             del self.model.auxiliary
             checkpoint.save_auxiliary(self.loss.auxiliary, self.folder / "auxiliary.safetensors")
         write_folder(self.folder / "model", fill)
-        if not self.settings.restart:
+        if not self.settings.reset_optimizer:
             write_folder(self.folder / "optimizer", partial(checkpoint.save_optimizers, self.optimizers))
         return weights_digest(self.model)
 
@@ -343,9 +345,9 @@ def weights_digest(model: PreTrainedModel) -> str:
 def _batcher(trainer: StageTrainer, stage: Stage, objective: str, events: Events) -> tuple[Windows | Packed, int]:
     """The batcher of the stage, and the number of samples that are longer than a line."""
     settings = trainer.train
-    if settings.batching == "windows":
+    if settings.batching == "random_crops":
         refuse_windows(stage)
-        return Windows(trainer.samples, stage, settings.size, settings.length), 0
+        return Windows(trainer.samples, stage, settings.batch_size, settings.max_length), 0
     requirements = OBJECTIVES.get(objective).requirements(settings)
     rows, second_answers = stage.rows, make_second_answers(objective, requirements, trainer.samples)
     if second_answers is not None and requirements.pairs_only:
@@ -353,23 +355,23 @@ def _batcher(trainer: StageTrainer, stage: Stage, objective: str, events: Events
         if len(rows) < len(stage.rows):
             text = f"{len(stage.rows) - len(rows)} of {len(stage.rows)} samples have no second answer and are left out"
             events(Event("note", f"train {stage.spec.name}", text=text))
-    rows, dropped = fitting_rows(trainer.samples, rows, settings.length, second_answers)
-    packed = _packed(trainer, trainer.samples, replace(stage, rows=rows), settings.isolate)
+    rows, dropped = fitting_rows(trainer.samples, rows, settings.max_length, second_answers)
+    packed = _packed(trainer, trainer.samples, replace(stage, rows=rows), settings.block_diagonal_attention)
     tokens = row_tokens(requirements, settings, trainer.samples, rows, second_answers)
-    sampler = make_sampler(stage, rows, tokens, settings.size * settings.length)
+    sampler = make_sampler(stage, rows, tokens, settings.batch_size * settings.max_length)
     return replace(packed, second_answers=second_answers, sampler=sampler), dropped
 
 
 def _packed(trainer: StageTrainer, encoded: Encoded, stage: Stage, isolate: bool) -> Packed:
     """The ``Packed`` batcher of ``encoded`` with the settings of the trainer."""
     pad = int(trainer.tokenizer.pad_token_id)
-    return Packed(encoded, stage, trainer.train.size, trainer.train.length, pad, isolate)
+    return Packed(encoded, stage, trainer.train.batch_size, trainer.train.max_length, pad, isolate)
 
 
 def _validation_batches(trainer: StageTrainer, settings: TrainSettings) -> Iterator[Batch]:
     """The validation samples once, batched as in training; packed samples longer than a line are left out."""
     stage = Stage(StageSpec("validation", (1.0,), 1, order="sorted"), 0, np.arange(len(trainer.validation)), 0, 0, 1)
-    if settings.batching == "windows":
-        return Windows(trainer.validation, stage, settings.size, settings.length).one_pass()
-    rows, _ = fitting_rows(trainer.validation, stage.rows, settings.length)
-    return _packed(trainer, trainer.validation, replace(stage, rows=rows), settings.isolate).one_pass()
+    if settings.batching == "random_crops":
+        return Windows(trainer.validation, stage, settings.batch_size, settings.max_length).one_pass()
+    rows, _ = fitting_rows(trainer.validation, stage.rows, settings.max_length)
+    return _packed(trainer, trainer.validation, replace(stage, rows=rows), settings.block_diagonal_attention).one_pass()

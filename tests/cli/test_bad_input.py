@@ -16,7 +16,7 @@ RECIPE_FAULTS = {
     "unknown option of a part": (["data.conut=3"], ["'conut'", "did you mean 'count'?"]),
     "unknown part": (["schedule.name=hybird"], ["schedule.name", "did you mean 'hybrid'?"]),
     "two parts at once": (["schedule.name=hybird", "student.preset=tny"], ["'hybrid'", "'tiny'"]),
-    "two keys at once": (["sed=1", "train.size=many"], ["sed", "train.size"]),
+    "two keys at once": (["sed=1", "train.batch_size=many"], ["sed", "train.batch_size"]),
     "wrong type": (["seed=many"], ["seed", "'many'"]),
     "thresholds out of order": (["difficulty.bands.thresholds=[4, 2]"], ["thresholds must rise", "[4.0, 2.0]"]),
     "thresholds and another part": (
@@ -24,7 +24,10 @@ RECIPE_FAULTS = {
         ["thresholds must rise", "'hybrid'"],
     ),
     "a source without what it needs": (["data.source=file"], ["'file' needs path"]),
-    "a line longer than the context": (["student.context=64"], ["train.length", "student.context = 64"]),
+    "a line longer than the context": (
+        ["student.context_length=64"],
+        ["train.max_length", "student.context_length = 64"],
+    ),
     "a change without a value": (["seed"], ["KEY=VALUE"]),
     "a value that is no YAML": (["seed=[1"], ["--set seed", "[1"]),
 }

@@ -21,8 +21,9 @@ data: {source: file, path: rows.jsonl, split: {by: text, validation: 4, test: 4}
 difficulty: {metric: size, bands: {names: [short, long]}}
 schedule: {name: sequential}
 budget: {tokens: 100}
-student: {base: base, context: 96, lora: {rank: 2}}
-train: {batching: packed, size: 2, length: 64, objective: answer_only, precision: fp32, validate: 1}
+student: {base: base, context_length: 96, lora: {rank: 2}}
+train:
+  {batching: packed, batch_size: 2, max_length: 64, objective: answer_only, precision: fp32, evaluations_per_stage: 1}
 evaluate: {suites: []}
 """
 RUN = ("run", "mine.yaml", "--out", "out")
@@ -100,8 +101,8 @@ FAULTS = {
         ["student.lora.targets=[q_prj]"],
         ["student.lora.targets", "given: q_prj", "did you mean 'q_proj'?"],
     ),
-    "every sample too long": (["train.length=4"], ["no sample of the stage fits", "larger train.length"]),
-    "a context that the base has not": (["student.context=4096"], ["student.context", "base has 128"]),
+    "every sample too long": (["train.max_length=4"], ["no sample of the stage fits", "larger train.max_length"]),
+    "a context that the base has not": (["student.context_length=4096"], ["student.context_length", "base has 128"]),
     "no such category": (
         ["schedule={name: baseline, order: blocked, category: topik}"],
         ["no sample has a 'topik'", "allowed: category"],

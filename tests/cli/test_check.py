@@ -236,7 +236,7 @@ def test_without_walls_the_command_is_refused_with_the_fix(gradatim, files, monk
 def test_a_model_is_evaluated_on_problems_and_goes_on_from_what_was_kept(gradatim, files, finished):
     write(files / "tiny.jsonl", [{**ADD, "task_id": f"t{n}", "prompt": f"a = {n}\nprint(a)\n"} for n in range(3)])
     command = ("evaluate", finished, "--suite", "functional", "--problems", "tiny.jsonl", "--keep", "kept", "--json")
-    said = gradatim(*command, "--set", "tokens=5")
+    said = gradatim(*command, "--set", "max_new_tokens=5")
     assert said.status == 0, said.err
     found = json.loads(said.out)
     assert found["counts"]["total"] == 3
@@ -245,7 +245,7 @@ def test_a_model_is_evaluated_on_problems_and_goes_on_from_what_was_kept(gradati
     (folder,) = (files / "kept").iterdir()
     samples = (folder / "samples.jsonl").read_bytes()
     assert samples.count(b"\n") == 3
-    assert gradatim(*command, "--set", "tokens=5").out == said.out
+    assert gradatim(*command, "--set", "max_new_tokens=5").out == said.out
     assert (folder / "samples.jsonl").read_bytes() == samples
 
 
@@ -255,7 +255,9 @@ def test_an_evaluation_may_set_the_number_of_samples(gradatim, files, finished, 
     write(files / "tiny.jsonl", [{**ADD, "prompt": "a = 1\nprint(a)\n"}])
     (files / "tiny.txt").write_text("a = 1\nprint(a)\n# output\n# 1\n")
     command = ("evaluate", finished, "--suite", "functional", "--problems", "tiny.jsonl", *data, "--json")
-    result = gradatim(*command, "--protocol", "sampled", "--set", "samples=4", "--set", "k=[4]", "--set", "tokens=2")
+    result = gradatim(
+        *command, "--protocol", "sampled", "--set", "num_samples=4", "--set", "k=[4]", "--set", "max_new_tokens=2"
+    )
     assert result.status == 0, result.err
     assert json.loads(result.out)["counts"]["total"] == 4
 
@@ -265,7 +267,7 @@ def test_an_evaluation_may_set_the_number_of_samples(gradatim, files, finished, 
     [
         (["--suite", "functional"], ["--data", "a dataset is needed"]),
         (["--suite", "functional", "--problems", "p.jsonl", "--set", "tokens"], ["--set", "KEY=VALUE"]),
-        (["--suite", "functional", "--problems", "p.jsonl", "--set", "tokens=[1"], ["--set", "YAML"]),
+        (["--suite", "functional", "--problems", "p.jsonl", "--set", "max_new_tokens=[1"], ["--set", "YAML"]),
         (["--suite", "functional", "--problems", "p.jsonl", "--set", "token=1"], ["did you mean 'tokens'?"]),
         (["--suite", "output", "--problems", "p.jsonl"], ["no option 'problems'"]),
         (

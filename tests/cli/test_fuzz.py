@@ -33,11 +33,25 @@ VALUES = (
     *(entry.name for entry in SCHEDULES),
 )
 MORE_KEYS = (
-    *("difficulty", "schedule", "data", "extends", "budget.steps", "delivery", "delivery.faulty", "feedback.judges"),
+    *(
+        "difficulty",
+        "schedule",
+        "data",
+        "extends",
+        "budget.steps",
+        "delivery",
+        "rejected_answers.sources",
+        "feedback.judges",
+    ),
     *("data.path", "data.columns", "data.format", "data.levels", "data.count", "data.digits", "evaluate.suites"),
     *("teacher", "teacher.name", "teacher.base_url", "student.base", "student.lora", "student.lora.rank"),
-    *("schedule.replay", "schedule.order", "schedule.parts", "schedule.introduction", "schedule.category"),
-    *("difficulty.bands.names", "difficulty.bands.thresholds", "difficulty.bands.quantiles", "train.kl.folder"),
+    *("schedule.replay", "schedule.order", "schedule.parts", "schedule.warmup_stage", "schedule.category"),
+    *(
+        "difficulty.bands.names",
+        "difficulty.bands.thresholds",
+        "difficulty.bands.quantiles",
+        "train.distillation.teacher_model",
+    ),
     *("a" * 3000, "x.y.z", ".", "a..b", " ", "train." * 100),
 )
 NAMED = {

@@ -16,8 +16,8 @@ RECIPE = """
 data: {source: file, path: PATH, split: {by: text, validation: 4, test: 4}}
 difficulty: {metric: om, bands: {names: [all]}}
 budget: {steps: 1}
-student: {preset: tiny, context: 32}
-train: {size: 2, length: 32, validate: 0}
+student: {preset: tiny, context_length: 32}
+train: {batch_size: 2, max_length: 32, evaluations_per_stage: 0}
 evaluate: {suites: []}
 """
 
@@ -122,7 +122,7 @@ def test_score_takes_the_column_mapping_of_a_recipe(gradatim, tmp_path, ending):
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("column", "words"),
     [
         ("answer", "a column mapping is written FIELD=COLUMN; given: answer"),
         ("answer=", "written FIELD=COLUMN"),

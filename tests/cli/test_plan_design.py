@@ -19,7 +19,7 @@ from gradatim.experiment.run import run
 
 SMALL = [
     *("data.count=260", "data.split.test=20", "data.split.validation=30", "cycles=1", "budget.tokens=1500"),
-    *("train.size=2", "evaluate.suites=[{suite: output, limit: 3, stages: last}]"),
+    *("train.batch_size=2", "evaluate.suites=[{suite: output, limit: 3, stages: last}]"),
 ]
 STAGES = [
     {"name": "start", "share": 0.4, "bands": {"easy": 1, "medium": 0.5}, "end": "easiest", "order": "sorted"},
@@ -135,7 +135,12 @@ def test_a_plan_as_json_has_its_design_and_others_have_none(gradatim) -> None:
 
 
 def test_steps_of_a_plan_count_accumulated_batches_as_one() -> None:
-    once, four = (plan_run(load("smoke/baseline", [f"train.accumulate={n}"]), data=False) for n in (1, 4))
+    once, four = (
+        plan_run(load("smoke/baseline", [f"train.gradient_accumulation_steps={n}"]), data=False) for n in (1, 4)
+    )
     assert once.steps == -(-30_000 // (8 * 192))
     assert four.steps == -(-30_000 // (4 * 8 * 192))
-    assert plan_run(load("smoke/baseline", ["budget={steps: 7}", "train.accumulate=3"]), data=False).steps == 7
+    assert (
+        plan_run(load("smoke/baseline", ["budget={steps: 7}", "train.gradient_accumulation_steps=3"]), data=False).steps
+        == 7
+    )

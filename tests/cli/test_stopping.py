@@ -19,7 +19,7 @@ from gradatim.stage import Event
 COMMAND = [
     *(sys.executable, "-m", "gradatim", "run", "smoke/baseline", "--out", "here"),
     *("--set", "data.count=300", "--set", "data.split.test=5", "--set", "data.split.validation=20"),
-    *("--set", "budget.tokens=40000", "--set", "train.log_every=1"),
+    *("--set", "budget.tokens=40000", "--set", "train.logging_steps=1"),
 ]
 
 

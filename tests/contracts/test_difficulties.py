@@ -29,7 +29,7 @@ EVERY = pytest.mark.parametrize("name", [name for name in DIFFICULTIES.names() i
 EVERY_ASKING = pytest.mark.parametrize("name", ASKING)
 ANY_TEXT = {"size", "compression"}  # the metrics that do not ask that it is Python
 EVERY_READING = pytest.mark.parametrize(
-    "name", [name for name in DIFFICULTIES.names() if name not in {*ASKING, "given"}]
+    "name", [name for name in DIFFICULTIES.names() if name not in {*ASKING, "column"}]
 )
 """Those that read the program: `given` reads a number beside it."""
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from gradatim.model.settings import ContrastSettings, Requirements, TeacherKLSettings, TrainSettings
+from gradatim.model.settings import DistillationSettings, PreferenceSettings, Requirements, TrainSettings
 from gradatim.training.objective import OBJECTIVES
 
 SETTINGS = (
     TrainSettings(),
-    TrainSettings(other_weight=0.0),
-    TrainSettings(contrast=ContrastSettings(reference="none")),
-    TrainSettings(kl=TeacherKLSettings(folder="teacher", on="student", weight=0.5)),
+    TrainSettings(prompt_loss_weight=0.0),
+    TrainSettings(preference=PreferenceSettings(reference_free=True)),
+    TrainSettings(distillation=DistillationSettings(teacher_model="teacher", answers="student", weight=0.5)),
 )
 
 OUTSIDE = '''\
@@ -39,7 +39,7 @@ class Smoothed(Loss):
 
     @staticmethod
     def faults(train):
-        return [] if train.other_weight == 1 else ["label smoothing is of all tokens: train.other_weight must be 1"]
+        return [] if train.prompt_loss_weight == 1 else ["label smoothing needs train.prompt_loss_weight: 1"]
 
     def counts(self, batch):
         return (labels_of(batch)[0] != -100).sum().float().reshape(1)
@@ -92,7 +92,7 @@ def test_an_objective_of_another_package_is_listed_planned_and_trained(outside: 
     changes = (
         "train.objective=smoothed",
         "train.objective_options.smoothing=0.2",
-        "train.other_weight=1",
+        "train.prompt_loss_weight=1",
         "data.count=600",
         "budget.tokens=2000",
     )
@@ -107,7 +107,7 @@ def test_every_fault_of_an_outside_objective_is_in_one_line(outside: dict[str, s
     words = ["train.objective=smoothed", "train.objective_options.smooth=1"]
     done = gradatim(outside, "plan", "smoke/baseline", *(f"--set={word}" for word in words), cwd=tmp_path)
     assert done.returncode == 2
-    assert "train.other_weight must be 1" in done.stderr
+    assert "label smoothing needs train.prompt_loss_weight: 1" in done.stderr
     assert "no option 'smooth' (allowed: smoothing)" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -190,9 +190,9 @@ def test_an_order_takes_its_own_options_and_no_others(name: str) -> None:
 
 @MATRICES
 @pytest.mark.parametrize("count", [2, 3, 5])
-def test_an_introduction_comes_before_the_schedule_of_the_other_bands(name: str, count: int) -> None:
+def test_a_warmup_stage_comes_before_the_schedule_of_the_other_bands(name: str, count: int) -> None:
     first, *later = preview(
-        SCHEDULES.get(name)(BANDS[count], TOKENS, introduction=0.1, order="sorted"), bands_of(count)
+        SCHEDULES.get(name)(BANDS[count], TOKENS, warmup_stage=0.1, order="sorted"), bands_of(count)
     )
     assert first.name == BANDS[count][0]
     assert first.fractions == (1.0, *(0.0,) * (count - 1))
@@ -208,10 +208,10 @@ def test_an_introduction_comes_before_the_schedule_of_the_other_bands(name: str,
 
 @MATRICES
 @pytest.mark.parametrize(("share", "count"), [(0.1, 1), (1.0, 3), (-0.1, 3)])
-def test_an_introduction_that_leaves_nothing_is_refused(name: str, share: float, count: int) -> None:
+def test_a_warmup_stage_that_leaves_nothing_is_refused(name: str, share: float, count: int) -> None:
     with pytest.raises(RecipeError, match="leaves bands and budget") as refused:
-        SCHEDULES.get(name)(BANDS[count], TOKENS, introduction=share)
-    assert refused.value.where == "schedule.introduction"
+        SCHEDULES.get(name)(BANDS[count], TOKENS, warmup_stage=share)
+    assert refused.value.where == "schedule.warmup_stage"
 
 
 @pytest.mark.parametrize("name", ADAPTIVE_NAMES)

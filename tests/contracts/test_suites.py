@@ -151,7 +151,7 @@ def ask(tmp_path, student, samples):
     def ask(suite, events=lambda event: None, **options):
         path = tmp_path / "problems.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in PROBLEM_FILES[suite]))
-        made = SUITES.get(suite)(problems=str(path), tokens=8, **options)
+        made = SUITES.get(suite)(problems=str(path), max_new_tokens=8, **options)
         return made(student, samples.slice(0, 0), seed=5, events=events)
 
     return ask

@@ -219,13 +219,13 @@ def test_a_part_that_is_not_there_is_told_with_the_nearest() -> None:
 
 def test_given_is_the_number_in_the_column_and_nothing_where_there_is_none() -> None:
     samples = make_table({"answer": ["a", "b", "c", "d", "e"], "level": ["1.1", "0.2", "", "hard", "inf"]})
-    assert np.array_equal(DIFFICULTIES.get("given")()(samples), [1.1, 0.2, np.nan, np.nan, np.nan], equal_nan=True)
+    assert np.array_equal(DIFFICULTIES.get("column")()(samples), [1.1, 0.2, np.nan, np.nan, np.nan], equal_nan=True)
     rated = samples.append_column("stars", pa.array([3, None, 1, 2, 5]))
-    stars = DIFFICULTIES.get("given")(column="stars")(rated)
+    stars = DIFFICULTIES.get("column")(column="stars")(rated)
     assert np.array_equal(stars, [3, np.nan, 1, 2, 5], equal_nan=True)
 
 
 def test_given_names_the_columns_there_are() -> None:
     samples = make_table({"answer": ["a"]})
     with pytest.raises(RecipeError, match=r"difficulty\.column.*no such column.*'stars'.*prompt, answer"):
-        DIFFICULTIES.get("given")(column="stars")(samples)
+        DIFFICULTIES.get("column")(column="stars")(samples)

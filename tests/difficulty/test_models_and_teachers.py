@@ -282,7 +282,7 @@ def test_the_packaged_prompt_shows_question_and_answer_and_no_other_placeholder(
         asked.append(request)
         return RATED.format(2)
 
-    part = make_difficulty("judged", {"teacher": "scripted", "options": {"replies": []}})
+    part = make_difficulty("teacher_rating", {"teacher": "scripted", "options": {"replies": []}})
     table = make_table({"prompt": ["print({question})\n"], "answer": ["# {answer}\n"]})
     TeacherRating(TeacherChat(ScriptedChat(reply)), part.prompt)(table)
     (system, user) = asked[0].messages
@@ -293,17 +293,17 @@ def test_the_packaged_prompt_shows_question_and_answer_and_no_other_placeholder(
 
 def test_a_teacher_that_is_not_named_or_has_no_chat_is_refused(tmp_path):
     with pytest.raises(RecipeError, match="needs a teacher"):
-        make_difficulty("judged")
+        make_difficulty("teacher_rating")
     with pytest.raises(RecipeError, match="it is no language model"):
-        make_difficulty("judged", {"teacher": "oracle"})
+        make_difficulty("teacher_rating", {"teacher": "oracle"})
     with pytest.raises(UnknownPart, match="did you mean 'oracle'"):
-        make_difficulty("judged", {"teacher": "oracel"})
+        make_difficulty("teacher_rating", {"teacher": "oracel"})
     scripted = {"teacher": "scripted", "options": {"replies": []}}
     (tmp_path / "mine.md").write_text("Rate it.")
     with pytest.raises(RecipeError, match=r"\{question\} is missing"):
-        make_difficulty("judged", {**scripted, "prompt": str(tmp_path / "mine.md")})
+        make_difficulty("teacher_rating", {**scripted, "prompt": str(tmp_path / "mine.md")})
     with pytest.raises(DataError, match="cannot be read"):
-        make_difficulty("judged", {**scripted, "prompt": str(tmp_path / "nowhere.md")})
+        make_difficulty("teacher_rating", {**scripted, "prompt": str(tmp_path / "nowhere.md")})
 
 
 @pytest.fixture
@@ -335,7 +335,7 @@ def test_a_difficulty_that_requires_an_unknown_service_is_refused_by_name(regist
 
 @pytest.mark.parametrize(
     ("name", "options", "service"),
-    [("loss", {"model": "OWNER/small"}, "a scorer"), ("judged", {"teacher": "scripted"}, "a chat")],
+    [("loss", {"model": "OWNER/small"}, "a scorer"), ("teacher_rating", {"teacher": "scripted"}, "a chat")],
 )
 def test_a_factory_called_without_its_service_names_the_function_that_supplies_it(name, options, service):
     with pytest.raises(RecipeError, match=f"it needs {service}.*make_difficulty"):

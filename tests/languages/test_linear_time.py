@@ -22,7 +22,7 @@ from gradatim.languages import language as check
 from gradatim.languages.gcc import declaration
 from gradatim.languages.language import LONGEST_REPLY
 from gradatim.languages.thinking import fenced_blocks, strip_thinking
-from gradatim.programs.grammar import canonical
+from gradatim.programs.equivalence import canonical
 from gradatim.table.instruction import messages_of
 from gradatim.table.text import divide
 from gradatim.teacher import prompts as reading

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradatim.programs.grammar import canonical
+from gradatim.programs.equivalence import canonical
 
 PROGRAM = (
     "{0} = 4\n{1} = 3\nif {0} > {1} and not {1} <= 2 or {0} == 1 :\n\t{2} = ({0} + 3) * {1}\nelif {1} != 2 :\n"

@@ -128,3 +128,14 @@ def test_wilson_holds_the_true_share_about_nineteen_times_of_twenty():
 
 def test_one_value_has_no_t_interval():
     assert t_interval([0.7]) is None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_score_that_is_not_a_number_leaves_the_difference_undefined(value):
+    difference = paired_difference("arm", "base", {"arm": {1: value, 2: 0.5}, "base": {1: 0.4, 2: 0.4}})
+    assert (difference.mean, difference.p, difference.interval) == (None, None, None)
+    assert difference.undefined == "a score is not a number"
+    assert t_interval([value, 0.5]) is None
+    assert [row.p_holm for row in compare({"arm": {1: value, 2: 0.5}, "base": {1: 0.4, 2: 0.4}}, ["arm"], "base")] == [
+        None
+    ]

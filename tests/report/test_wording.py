@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -151,3 +152,56 @@ def test_the_terminal_table_shows_titles_as_they_are(tmp_path):
 )  # fmt: skip
 def test_numbers_are_written_for_people(text, written):
     assert text == written
+
+
+def with_more_samples(study, factor, arms):
+    """``study`` with ``factor`` times as many distinct training samples in ``arms``."""
+
+    def scaled(run):
+        tables = tuple(replace(table, rows=round((table.rows or 0) * factor)) for table in run.tables)
+        return replace(run, tables=tables) if run.arm in arms else run
+
+    return replace(study, runs=tuple(scaled(run) for run in study.runs))
+
+
+def test_a_gain_with_more_distinct_samples_and_no_matching_control_is_not_a_gain_of_the_method(tmp_path):
+    study = collect(make_study(tmp_path / "s", seeds=range(6), arms=TWO, noise=0.004))
+    result = headline(summarise(with_more_samples(study, 2.5, ("hybrid",))))
+    assert result.verdict == "undecided"
+    assert "2.5 times as many distinct training samples may be the cause" in result.sentence
+    assert any(line.startswith("Add a control with as many distinct samples") for line in result.support)
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.0, "helped"), (0.044, "undecided")])
+def test_a_control_with_as_many_samples_decides_whether_the_method_helped(tmp_path, monkeypatch, gain, verdict):
+    title, _, stages = ARMS["baseline-restarts"]
+    monkeypatch.setitem(ARMS, "baseline-restarts", (title, gain, stages))
+    arms = ("baseline", "baseline-restarts", "hybrid")
+    study = collect(make_study(tmp_path / "s", seeds=range(6), arms=arms, noise=0.004))
+    result = headline(summarise(with_more_samples(study, 2.5, ("hybrid", "baseline-restarts"))))
+    assert result.verdict == verdict
+    assert verdict == "helped" or any("which has as many: " in line for line in result.support)
+
+
+def test_more_tokens_than_the_baseline_are_named_too(tmp_path):
+    study = collect(make_study(tmp_path / "s", seeds=range(6), arms=TWO, noise=0.004))
+
+    def longer(run):
+        if run.arm != "hybrid":
+            return run
+        stages = tuple(replace(s, fitted=replace(s.fitted, tokens=2 * s.fitted.tokens)) for s in run.stages)
+        return replace(run, stages=stages)
+
+    result = headline(summarise(replace(study, runs=tuple(longer(run) for run in study.runs))))
+    assert result.verdict == "undecided"
+    assert "2 times as many training tokens" in result.sentence
+
+
+def test_too_few_seeds_come_with_the_difference_they_detect_and_the_seeds_that_others_need(tmp_path):
+    support = said(make_study(tmp_path / "s", seeds=(1, 2, 3), noise=0.04)).support
+    line = next(line for line in support if line.startswith("With 3 seeds"))
+    detected = float(re.search(r"of ([\d.]+) points is found", line)[1])
+    needed = [int(seeds) for seeds in re.findall(r"points need (\d+) seeds", line)]
+    assert detected > 2
+    assert needed == sorted(needed, reverse=True)
+    assert needed[-1] > 3

@@ -77,7 +77,7 @@ def test_a_plan_with_data_knows_the_categories() -> None:
 def test_orders_and_weights_do_not_go_with_random_crops() -> None:
     for name in ("smoke/folded", "smoke/frontier", "smoke/fade"):
         with pytest.raises(RecipeError, match=r"train\.batching.*allowed: packed"):
-            plan_run(load(name, ["train.batching=windows"]), data=False)
+            plan_run(load(name, ["train.batching=random_crops"]), data=False)
 
 
 def test_a_batcher_draws_the_mixture_and_goes_on_from_any_position() -> None:

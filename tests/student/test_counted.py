@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from gradatim.model.settings import ContrastSettings, ModelSettings, Requirements, TeacherKLSettings, TrainSettings
+from gradatim.model.settings import DistillationSettings, ModelSettings, PreferenceSettings, Requirements, TrainSettings
 from gradatim.model.tokenizer import character_tokenizer, encode_table
 from gradatim.record import Metrics
 from gradatim.stage import Mixture, Stage, StageSpec, ignore_events
@@ -24,7 +24,7 @@ from gradatim.training.trainer import StageTrainer
 
 ROWS = 24
 LENGTH = 63
-PLAIN = ContrastSettings(reference="none")
+PLAIN = PreferenceSettings(reference_free=True)
 
 
 def table() -> pa.Table:
@@ -40,11 +40,11 @@ def made(folder: Path, objective: str, **options: Any) -> StageTrainer:
     tokenizer = character_tokenizer(["".join(map(chr, range(32, 127))) + "\n"])
     encoded = encode_table(tokenizer, table())
     train = TrainSettings(
-        batching="packed", size=2, length=LENGTH, objective=objective, contrast=PLAIN, validate=0,
-        **{"isolate": True, **options},
+        batching="packed", batch_size=2, max_length=LENGTH, objective=objective, preference=PLAIN,
+        evaluations_per_stage=0, **{"block_diagonal_attention": True, **options},
     )  # fmt: skip
     metrics = Metrics(folder / "metrics.jsonl")
-    return StageTrainer(tokenizer, encoded, encoded, metrics, 5, ModelSettings(preset="tiny", context=64), train)
+    return StageTrainer(tokenizer, encoded, encoded, metrics, 5, ModelSettings(preset="tiny", context_length=64), train)
 
 
 def stage(tokens: int = 64, mixture: Mixture | None = None) -> Stage:
@@ -89,18 +89,18 @@ def tokens_with_gradient(loss: Loss, model: Any, batch: Batch) -> int:
 
 
 def kl(teacher: str, **options: Any) -> dict[str, Any]:
-    return {"kl": TeacherKLSettings(folder=teacher, **options)}
+    return {"distillation": DistillationSettings(teacher_model=teacher, **options)}
 
 
 ASKED = [
     pytest.param("next_token", {}, id="next token"),
-    pytest.param("next_token", {"other_weight": 0.0}, id="next token of answers"),
+    pytest.param("next_token", {"prompt_loss_weight": 0.0}, id="next token of answers"),
     pytest.param("answer_only", {}, id="answer only"),
-    pytest.param("contrast", {}, id="contrast"),
-    pytest.param("correct_and_fault", {}, id="correct and fault"),
-    pytest.param("correct_and_fault", {"other_weight": 0.0}, id="correct and fault of answers"),
+    pytest.param("preference", {}, id="preference"),
+    pytest.param("sft_dpo", {}, id="correct and fault"),
+    pytest.param("sft_dpo", {"prompt_loss_weight": 0.0}, id="correct and fault of answers"),
     *(
-        pytest.param("teacher_kl", {"on": on, "weight": weight, "other": other}, id=f"KL on {on}, {weight}, {other}")
+        pytest.param("distillation", {"on": on, "weight": weight, "other": other}, id=f"KL on {on}, {weight}, {other}")
         for on in ("teacher", "student", "both")
         for weight, other in ((1.0, 1.0), (0.5, 1.0), (0.5, 0.0))
     ),
@@ -111,9 +111,9 @@ ASKED = [
 def test_the_loss_tokens_of_a_row_are_those_of_its_batch_and_those_with_a_gradient(
     objective, options, teacher, tmp_path
 ):
-    if objective == "teacher_kl":
+    if objective == "distillation":
         on, weight, other = options.values()
-        options = {"other_weight": other, **kl(teacher, on=on, weight=weight)}
+        options = {"prompt_loss_weight": other, **kl(teacher, answers=on, weight=weight)}
     own = made(tmp_path, objective, **options)
     needs = requirements_of(own)
     beside = make_second_answers(objective, needs, own.samples)
@@ -150,7 +150,7 @@ def spent(own: StageTrainer, mixture: Mixture, tokens: int) -> Iterator[tuple[Ba
             return
 
 
-@pytest.mark.parametrize("objective", ["next_token", "answer_only", "contrast", "correct_and_fault"])
+@pytest.mark.parametrize("objective", ["next_token", "answer_only", "preference", "sft_dpo"])
 def test_a_mixture_ends_when_the_budget_does(objective, tmp_path):
     groups = np.arange(ROWS) % 2
     mixture = Mixture(groups, np.ones(ROWS), (1.0, 0.0), (0.0, 1.0))
@@ -163,7 +163,7 @@ def test_a_mixture_ends_when_the_budget_does(objective, tmp_path):
 def test_shares_of_a_mixture_of_pairs_are_of_all_that_is_learnt(tmp_path):
     groups = np.arange(ROWS) % 2
     mixture = Mixture(groups, np.ones(ROWS), (0.5, 0.5), (0.5, 0.5))
-    own = made(tmp_path, "contrast")
+    own = made(tmp_path, "preference")
     tokens = np.zeros(2)
     for batch, *_ in spent(own, mixture, 20_000):
         assert batch.rows is not None

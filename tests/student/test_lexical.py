@@ -8,7 +8,7 @@ import pytest
 from transformers import GPT2Config
 
 from gradatim.errors import DataError
-from gradatim.model.tokenizer import encode_table, lexical_tokenizer, separate_texts, texts_of
+from gradatim.model.tokenizer import encode_table, separate_texts, texts_of, word_level_tokenizer
 from gradatim.model.vocabulary import Vocabulary
 from gradatim.programs import generate
 
@@ -18,7 +18,7 @@ PROGRAM = SAMPLES["prompt"][7].as_py() + SAMPLES["answer"][7].as_py()
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return lexical_tokenizer(separate_texts(SAMPLES), 512)
+    return word_level_tokenizer(separate_texts(SAMPLES), 512)
 
 
 def test_every_program_is_read_and_written_unchanged(tokenizer):
@@ -37,7 +37,7 @@ def test_digits_and_names_stand_alone(tokenizer):
 
 def test_a_program_takes_two_fifths_of_the_tokens_of_characters():
     single = generate(400, levels=["all"], digits=9, seed=3).table
-    encoded = encode_table(lexical_tokenizer(separate_texts(single), 512), single)
+    encoded = encode_table(word_level_tokenizer(separate_texts(single), 512), single)
     assert 2.4 * len(encoded.tokens) < sum(map(len, texts_of(single)))
 
 
@@ -55,26 +55,27 @@ def test_answers_are_encoded_as_they_are_asked(tokenizer):
 
 
 def test_an_unseen_phrase_is_spelt_by_its_longest_known_parts():
-    tokenizer = lexical_tokenizer(["a = 1\nb + 2\n"], 64)
+    tokenizer = word_level_tokenizer(["a = 1\nb + 2\n"], 64)
     assert tokenizer.tokenize("a + = 1") == ["a", " + ", "=", " ", "1"]
 
 
 def test_a_full_vocabulary_keeps_the_commonest_phrases_and_every_character():
     text = "a = 1\nb = 2\nc + 3\n"
-    tokenizer = lexical_tokenizer([text], 2 + len(set(text)) + 1)
+    tokenizer = word_level_tokenizer([text], 2 + len(set(text)) + 1)
     assert tokenizer.tokenize("a = 1") == ["a", " = ", "1"]
     assert tokenizer.tokenize("a + 1") == ["a", " ", "+", " ", "1"]
 
 
 def test_the_order_of_the_texts_does_not_matter():
     assert (
-        lexical_tokenizer(["a = 1", "b + 2"], 64).get_vocab() == lexical_tokenizer(["b + 2", "a = 1"], 64).get_vocab()
+        word_level_tokenizer(["a = 1", "b + 2"], 64).get_vocab()
+        == word_level_tokenizer(["b + 2", "a = 1"], 64).get_vocab()
     )
 
 
 def test_a_vocabulary_smaller_than_the_characters_is_refused():
     with pytest.raises(DataError, match="6 or more"):
-        lexical_tokenizer(["a =1"], 4)
+        word_level_tokenizer(["a =1"], 4)
 
 
 def test_an_unknown_character_is_named_with_its_place(tokenizer):

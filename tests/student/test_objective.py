@@ -10,11 +10,11 @@ import torch
 
 from gradatim.errors import RecipeError, UnknownPart
 from gradatim.experiment.recipe import load
-from gradatim.model.settings import ContrastSettings, TeacherKLSettings, TrainSettings
+from gradatim.model.settings import DistillationSettings, PreferenceSettings, TrainSettings
 from gradatim.training.losses import divergence, pair_sums, preference, token_weights
 from gradatim.training.objective import check_objective
 
-PAIRS = TrainSettings(batching="packed", isolate=True)
+PAIRS = TrainSettings(batching="packed", block_diagonal_attention=True)
 
 
 def test_checking_the_settings_of_every_objective_imports_no_torch():
@@ -87,22 +87,24 @@ def test_weights_are_those_of_the_answer_and_of_the_rest():
     assert token_weights(labels, answer, 0.25).tolist() == [[0.25, 1.0, 0.0]]
 
 
-@pytest.mark.parametrize("objective", ["contrast", "correct_and_fault"])
-@pytest.mark.parametrize("change", [{"batching": "windows"}, {"isolate": False}])
+@pytest.mark.parametrize("objective", ["preference", "sft_dpo"])
+@pytest.mark.parametrize("change", [{"batching": "random_crops"}, {"block_diagonal_attention": False}])
 def test_pairs_need_whole_isolated_samples(objective: str, change: dict[str, object]):
     check_objective(objective, PAIRS)
-    with pytest.raises(RecipeError, match=r"train\.isolate: true"):
+    with pytest.raises(RecipeError, match=r"train\.block_diagonal_attention: true"):
         check_objective(objective, replace(PAIRS, **change))
 
 
 def test_a_teacher_must_be_named_and_attempts_need_isolated_samples():
     with pytest.raises(RecipeError, match=r"train\.kl\.folder"):
-        check_objective("teacher_kl", TrainSettings())
-    check_objective("teacher_kl", TrainSettings(kl=TeacherKLSettings(folder="x")))
-    with pytest.raises(RecipeError, match=r"train\.isolate: true"):
-        check_objective("teacher_kl", TrainSettings(kl=TeacherKLSettings(folder="x", on="both")))
-    with pytest.raises(RecipeError, match="interpolation"):
-        check_objective("teacher_kl", TrainSettings(kl=TeacherKLSettings(folder="x", interpolation=0.0)))
+        check_objective("distillation", TrainSettings())
+    check_objective("distillation", TrainSettings(distillation=DistillationSettings(teacher_model="x")))
+    with pytest.raises(RecipeError, match=r"train\.block_diagonal_attention: true"):
+        check_objective(
+            "distillation", TrainSettings(distillation=DistillationSettings(teacher_model="x", answers="both"))
+        )
+    with pytest.raises(RecipeError, match="beta"):
+        check_objective("distillation", TrainSettings(distillation=DistillationSettings(teacher_model="x", beta=0.0)))
 
 
 def test_an_unknown_objective_is_told_with_the_nearest():
@@ -111,10 +113,10 @@ def test_an_unknown_objective_is_told_with_the_nearest():
 
 
 def test_a_recipe_takes_the_settings_of_objectives_and_names_their_faults():
-    changes = ["train.objective=correct_and_fault", "train.contrast.weight=0.5", "train.accumulate=4"]
+    changes = ["train.objective=sft_dpo", "train.preference.weight=0.5", "train.gradient_accumulation_steps=4"]
     recipe = load("smoke/baseline", changes)
-    assert recipe.train.contrast == ContrastSettings(weight=0.5)
-    assert recipe.train.accumulate == 4
+    assert recipe.train.preference == PreferenceSettings(weight=0.5)
+    assert recipe.train.gradient_accumulation_steps == 4
     assert not TrainSettings().compile
     with pytest.raises(RecipeError, match=r"train\.kl\.divergence"):
-        load("smoke/baseline", ["train.kl.divergence=jds"])
+        load("smoke/baseline", ["train.distillation.divergence=jds"])

@@ -88,7 +88,7 @@ OPENINGS = {
         open_own_tokenizer(str(folder)),
         open_base(str(folder), dtype=torch.float32),
     ),
-    "a base's tokenizer": lambda folder: open_tokenizer(ModelSettings(base=str(folder), context=64)),
+    "a base's tokenizer": lambda folder: open_tokenizer(ModelSettings(base=str(folder), context_length=64)),
     "the stage before": lambda folder: (
         open_for_training(folder, ModelSettings()),
         open_own_tokenizer(str(folder)),

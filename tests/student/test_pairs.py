@@ -13,11 +13,11 @@ import torch
 from gradatim.errors import DataError, RunFolderError, Stopped
 from gradatim.model.load import load_student
 from gradatim.model.settings import (
-    ContrastSettings,
+    DistillationSettings,
+    LRSchedulerSettings,
     ModelSettings,
     OptimizerSettings,
-    ShapeSettings,
-    TeacherKLSettings,
+    PreferenceSettings,
     TrainSettings,
 )
 from gradatim.model.tokenizer import Encoded, character_tokenizer, encode_table, separate_texts
@@ -30,14 +30,14 @@ from gradatim.training.trainer import StageTrainer
 
 TRAIN = TrainSettings(
     batching="packed",
-    isolate=True,
-    size=4,
-    length=48,
-    objective="contrast",
+    block_diagonal_attention=True,
+    batch_size=4,
+    max_length=48,
+    objective="preference",
     optimizer=OptimizerSettings(learning_rate=3e-3, weight_decay=0.0),
-    shape=ShapeSettings(name="constant"),
-    log_every=2,
-    validate=0,
+    lr_scheduler=LRSchedulerSettings(name="constant"),
+    logging_steps=2,
+    evaluations_per_stage=0,
 )
 FEW = 40
 
@@ -61,7 +61,7 @@ def learner(folder: Path, samples: pa.Table, train: TrainSettings = TRAIN) -> St
     encoded = encode_table(tokenizer, samples)
     folder.mkdir(parents=True, exist_ok=True)
     metrics = Metrics(folder / "metrics.jsonl")
-    return StageTrainer(tokenizer, encoded, encoded, metrics, 5, ModelSettings(preset="tiny", context=48), train)
+    return StageTrainer(tokenizer, encoded, encoded, metrics, 5, ModelSettings(preset="tiny", context_length=48), train)
 
 
 def stage(tokens: int = 600, rows: int = FEW) -> Stage:
@@ -189,9 +189,9 @@ def pair_margin(folder: Path, samples: pa.Table) -> float:
     return float(losses[pairs & second].sum() - losses[pairs & ~second].sum())
 
 
-@pytest.mark.parametrize("contrast", [ContrastSettings(), ContrastSettings(reference="none", target=0.5)])
-def test_the_margin_grows_when_one_pair_is_learnt(tmp_path: Path, contrast: ContrastSettings) -> None:
-    train = replace(TRAIN, contrast=contrast, size=1, log_every=1)
+@pytest.mark.parametrize("contrast", [PreferenceSettings(), PreferenceSettings(reference_free=True, gamma=0.5)])
+def test_the_margin_grows_when_one_pair_is_learnt(tmp_path: Path, contrast: PreferenceSettings) -> None:
+    train = replace(TRAIN, preference=contrast, batch_size=1, logging_steps=1)
     before = pair_margin(tmp_path, table())
     fit(tmp_path, table(), train, tokens=150, rows=1)
     rows = logged(tmp_path)
@@ -202,7 +202,7 @@ def test_the_margin_grows_when_one_pair_is_learnt(tmp_path: Path, contrast: Cont
 
 
 def test_the_first_step_of_dpo_is_at_the_reference(tmp_path: Path) -> None:
-    fit(tmp_path, table(), replace(TRAIN, log_every=1), tokens=30)
+    fit(tmp_path, table(), replace(TRAIN, logging_steps=1), tokens=30)
     first = logged(tmp_path)[0]
     assert first["loss"] == pytest.approx(np.log(2), abs=1e-4)
     assert first["margin"] == pytest.approx(0, abs=1e-4)
@@ -234,7 +234,7 @@ def cut(folder: Path, samples: pa.Table, train: TrainSettings, at: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "train", [TRAIN, replace(TRAIN, objective="correct_and_fault", accumulate=2)], ids=["contrast", "correct_and_fault"]
+    "train", [TRAIN, replace(TRAIN, objective="sft_dpo", gradient_accumulation_steps=2)], ids=["preference", "sft_dpo"]
 )
 def test_a_stage_of_pairs_stopped_and_resumed_gives_the_same_weights(tmp_path: Path, train: TrainSettings) -> None:
     whole = fit(tmp_path / "whole", table(), train)
@@ -277,19 +277,19 @@ def test_the_contrast_leaves_samples_without_a_faulty_answer_out_and_says_so(tmp
 
 
 def test_correct_and_fault_without_faulty_answers_learns_what_next_token_learns(tmp_path: Path) -> None:
-    train = replace(TRAIN, other_weight=0.3)
+    train = replace(TRAIN, prompt_loss_weight=0.3)
     weights = {
         name: fit(tmp_path / name, table(rejected=False), replace(train, objective=name), tokens=200).weights
-        for name in ("next_token", "correct_and_fault")
+        for name in ("next_token", "sft_dpo")
     }
-    assert weights["next_token"] == weights["correct_and_fault"]
+    assert weights["next_token"] == weights["sft_dpo"]
 
 
 def test_correct_and_fault_is_the_sum_of_its_parts(tmp_path: Path) -> None:
     rows = {}
     for weight in (0.5, 2.0):
-        contrast = ContrastSettings(weight=weight)
-        train = replace(TRAIN, objective="correct_and_fault", contrast=contrast, other_weight=0.0, log_every=1)
+        contrast = PreferenceSettings(weight=weight)
+        train = replace(TRAIN, objective="sft_dpo", preference=contrast, prompt_loss_weight=0.0, logging_steps=1)
         fit(tmp_path / str(weight), table(), train, tokens=20)
         rows[weight] = logged(tmp_path / str(weight))[0]
     supervised = rows[0.5]["loss"] - 0.5 * rows[0.5]["contrast_loss"]
@@ -310,13 +310,13 @@ def test_a_budget_counts_both_answers_of_a_pair(tmp_path: Path) -> None:
         for row in batch.rows
     )
     assert int(np.count_nonzero(batch.pairs >= 0)) == both  # type: ignore[operator]
-    fitted = fit(tmp_path, table(), replace(TRAIN, size=1), tokens=1, rows=1)
+    fitted = fit(tmp_path, table(), replace(TRAIN, batch_size=1), tokens=1, rows=1)
     assert (fitted.steps, fitted.tokens) == (1, len("# 0\n") + len("# 1\n") + 2)
 
 
 def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
     """Two batches of four lines give the gradient of the same eight lines at once, with several terms too."""
-    train = replace(TRAIN, objective="correct_and_fault", other_weight=0.3, log_every=1)
+    train = replace(TRAIN, objective="sft_dpo", prompt_loss_weight=0.3, logging_steps=1)
     for name, change in {"large": {"size": 8}, "accumulated": {"accumulate": 2}}.items():
         fit(tmp_path / name, table(), replace(train, **change), tokens=900)
     large, accumulated = logged(tmp_path / "large"), logged(tmp_path / "accumulated")
@@ -334,8 +334,8 @@ def test_a_plain_stage_tells_no_column_of_pairs(tmp_path: Path) -> None:
 
 
 def taught(folder: Path, **settings: object) -> TrainSettings:
-    kl = TeacherKLSettings(folder=str(folder), **settings)  # type: ignore[arg-type]
-    return replace(TRAIN, objective="teacher_kl", kl=kl, log_every=1)
+    kl = DistillationSettings(teacher_model=str(folder), **settings)  # type: ignore[arg-type]
+    return replace(TRAIN, objective="distillation", distillation=kl, logging_steps=1)
 
 
 def a_teacher(folder: Path) -> Path:
@@ -363,13 +363,17 @@ def test_the_teacher_may_be_compared_on_attempts(tmp_path: Path) -> None:
     firsts = {}
     for on, size in sizes.items():
         made = fit(
-            tmp_path / f"on-{on}", table(attempts=True), replace(taught(teacher, on=on), size=1), tokens=1, rows=1
+            tmp_path / f"on-{on}",
+            table(attempts=True),
+            replace(taught(teacher, answers=on), batch_size=1),
+            tokens=1,
+            rows=1,
         )
         assert made.tokens == size
         firsts[on] = logged(tmp_path / f"on-{on}")[0]["divergence"]
     assert firsts["teacher"] != firsts["student"]
     assert firsts["both"] == pytest.approx((firsts["teacher"] + firsts["student"]) / 2)
-    part = replace(taught(teacher, on="student", weight=0.75), size=1, other_weight=0.0)
+    part = replace(taught(teacher, answers="student", weight=0.75), batch_size=1, prompt_loss_weight=0.0)
     made = fit(tmp_path / "part", table(attempts=True), part, tokens=1, rows=1)
     row = logged(tmp_path / "part")[0]
     assert made.tokens == sizes["both"]
@@ -379,7 +383,7 @@ def test_the_teacher_may_be_compared_on_attempts(tmp_path: Path) -> None:
 
 def test_without_completions_the_answers_are_compared_and_a_note_says_so(tmp_path: Path) -> None:
     teacher, heard = a_teacher(tmp_path / "teacher"), list[Event]()
-    made = learner(tmp_path / "student", table(), taught(teacher, on="student"))
+    made = learner(tmp_path / "student", table(), taught(teacher, answers="student"))
     made.fit(stage(20), tmp_path / "student" / "stage", None, heard.append)
     assert any("no sample has a completion" in event.text for event in heard)
     assert logged(tmp_path / "student")[0]["divergence"] > 0

@@ -20,7 +20,7 @@ from gradatim.model.hub import is_hub_name, model_size
 from gradatim.model.load import fingerprint, load_student, open_base, open_tokenizer
 from gradatim.model.merge import export
 from gradatim.model.prompt_format import prompt_format_of, prompt_formatter, token_key
-from gradatim.model.settings import LoraSettings, ModelSettings, OptimizerSettings, ShapeSettings, TrainSettings
+from gradatim.model.settings import LoraSettings, LRSchedulerSettings, ModelSettings, OptimizerSettings, TrainSettings
 from gradatim.model.tokenizer import encode_table
 from gradatim.record import Metrics
 from gradatim.stage import Event, Fitted, Stage, StageSpec
@@ -29,15 +29,15 @@ from gradatim.training.trainer import StageTrainer
 
 TRAIN = TrainSettings(
     batching="packed",
-    size=2,
-    length=96,
-    isolate=True,
-    other_weight=0.0,
-    accumulate=2,
+    batch_size=2,
+    max_length=96,
+    block_diagonal_attention=True,
+    prompt_loss_weight=0.0,
+    gradient_accumulation_steps=2,
     optimizer=OptimizerSettings(learning_rate=1e-2),
-    shape=ShapeSettings(name="constant"),
-    log_every=2,
-    validate=1,
+    lr_scheduler=LRSchedulerSettings(name="constant"),
+    logging_steps=2,
+    evaluations_per_stage=1,
     precision="fp32",
 )
 BF16 = replace(TRAIN, precision="bf16")
@@ -77,7 +77,7 @@ def fit(samples: pa.Table, folder: Path, model: ModelSettings, train: TrainSetti
 
 
 def settings(folder: Path, **more: Any) -> ModelSettings:
-    return ModelSettings(base=str(folder), context=96, **more)
+    return ModelSettings(base=str(folder), context_length=96, **more)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
@@ -124,7 +124,7 @@ def test_a_killed_process_goes_on_with_the_same_dropout(
 def test_only_the_answers_and_their_end_are_learnt_through_the_chat_template(
     bases: dict[str, Path], samples: pa.Table
 ) -> None:
-    model = settings(bases["llama"], system="Run it.")
+    model = settings(bases["llama"], system_prompt="Run it.")
     tokenizer = open_tokenizer(model)
     encoded = encode_table(tokenizer, samples)
     start = int(encoded.answer_starts[5])
@@ -141,14 +141,14 @@ def test_only_the_answers_and_their_end_are_learnt_through_the_chat_template(
 
 
 def test_a_plain_student_and_one_with_a_template_have_other_tokens(bases: dict[str, Path], samples: pa.Table) -> None:
-    chat, plain = (open_tokenizer(settings(bases["llama"], template=name)) for name in ("auto", "plain"))
+    chat, plain = (open_tokenizer(settings(bases["llama"], chat_template=name)) for name in ("auto", "plain"))
     assert (prompt_format_of(chat).template, prompt_format_of(plain).template) == ("chat", "plain")
     assert prompt_formatter(plain)("a = 1") == "a = 1"
     assert token_key(chat) != token_key(plain)
 
 
 def test_the_form_travels_with_the_tokenizer(bases: dict[str, Path], samples: pa.Table, tmp_path: Path) -> None:
-    fit(samples, tmp_path, settings(bases["llama"], system="Run it."))
+    fit(samples, tmp_path, settings(bases["llama"], system_prompt="Run it."))
     student = load_student(tmp_path / "stage" / "model")
     assert prompt_formatter(student.tokenizer)("x").startswith("<|im_start|>system\nRun it.")
 
@@ -282,7 +282,7 @@ def test_answers_end_as_the_template_ends_them(tmp_path: Path) -> None:
     folder = base(tmp_path / "base", end="<|endoftext|>")
     assert open_tokenizer(settings(folder), lambda event: told.append(event.text)).eos_token == "<|im_end|>"
     assert any("<|im_end|>" in text for text in told)
-    assert open_tokenizer(settings(folder, template="plain")).eos_token == "<|endoftext|>"
+    assert open_tokenizer(settings(folder, chat_template="plain")).eos_token == "<|endoftext|>"
 
 
 def test_a_base_that_cannot_be_used_is_one_clear_line(bases: dict[str, Path], tmp_path: Path) -> None:
@@ -306,9 +306,9 @@ def test_a_base_that_cannot_be_used_is_one_clear_line(bases: dict[str, Path], tm
             open_tokenizer(ModelSettings(base=given))
         assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="no chat template"):
-        open_tokenizer(settings(untemplated, template="chat"))
+        open_tokenizer(settings(untemplated, chat_template="chat"))
     with pytest.raises(DataError, match="context"):
-        open_tokenizer(ModelSettings(base=str(bases["llama"]), context=4096))
+        open_tokenizer(ModelSettings(base=str(bases["llama"]), context_length=4096))
 
 
 def test_more_tokens_than_embeddings_are_refused(samples: pa.Table, tmp_path: Path) -> None:
@@ -323,21 +323,21 @@ def test_samples_longer_than_a_line_are_counted_and_all_of_them_refused(
     mixed = pa.concat_tables([samples.slice(0, 15), long])
     assert fit(mixed, tmp_path / "some", settings(bases["llama"])).dropped == 1
     with pytest.raises(DataError, match="no sample of the stage fits"):
-        fit(samples, tmp_path / "all", settings(bases["llama"]), replace(TRAIN, length=16))
+        fit(samples, tmp_path / "all", settings(bases["llama"]), replace(TRAIN, max_length=16))
 
 
 def test_a_conversation_goes_through_the_template_turn_by_turn(bases: dict[str, Path]) -> None:
     from gradatim.table.instruction import prompt_of
 
     prompt = prompt_of([("system", "Be brief."), ("user", "one"), ("assistant", "two"), ("user", "three")])
-    shape = prompt_formatter(open_tokenizer(settings(bases["llama"], system="not this one")))
+    shape = prompt_formatter(open_tokenizer(settings(bases["llama"], system_prompt="not this one")))
     said = shape(prompt)
     assert said.count("<|im_start|>") == 5
     assert said.startswith(
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\none<|im_end|>\n<|im_start|>assistant"
     )
     assert (
-        prompt_formatter(open_tokenizer(settings(bases["llama"], template="plain")))(prompt)
+        prompt_formatter(open_tokenizer(settings(bases["llama"], chat_template="plain")))(prompt)
         == "Be brief.\n\none\n\ntwo\n\nthree"
     )
 

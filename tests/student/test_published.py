@@ -21,7 +21,8 @@ from torch import nn
 from torch.nn import functional
 
 from gradatim.errors import RecipeError
-from gradatim.experiment.recipe import load, names
+from gradatim.experiment.recipe import load
+from gradatim.experiment.recipe_files import names
 from gradatim.model.architecture import PublishedGPT, create, freeze, trainable_parameters
 from gradatim.model.load import load_student, open_weights
 from gradatim.model.settings import OptimizerSettings
@@ -261,7 +262,7 @@ def test_the_paper_recipes_use_the_published_optimizer(name: str) -> None:
     train = load(name).train
     given = train.optimizer
     assert (given.name, given.learning_rate, given.betas) == ("adamw", 1e-3, (0.9, 0.999))
-    assert (given.weight_decay, given.weight_decay_on, train.clip) == (0.01, "all", 0)
+    assert (given.weight_decay, given.weight_decay_on, train.max_grad_norm) == (0.01, "all", 0)
     assert load(name).student.preset == "paper"
 
 

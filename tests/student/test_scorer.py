@@ -25,7 +25,7 @@ from gradatim.inference.loglikelihood import (
     log_likelihoods,
     read_model,
 )
-from gradatim.model.tokenizer import bpe_tokenizer, character_tokenizer, lexical_tokenizer
+from gradatim.model.tokenizer import bpe_tokenizer, character_tokenizer, word_level_tokenizer
 from gradatim.model.vocabulary import Vocabulary
 
 CONTEXT = 48
@@ -158,7 +158,7 @@ def test_a_continuation_that_is_swallowed_by_the_contexts_last_token_cannot_be_a
 
 
 def test_lexical_tokens_are_read_too():
-    vocabulary = Vocabulary(lexical_tokenizer(["a = 12\nprint(a)\n# output\n", "# 12\n"], 64))
+    vocabulary = Vocabulary(word_level_tokenizer(["a = 12\nprint(a)\n# output\n", "# 12\n"], 64))
     each = encode_apart(vocabulary, "a = 12\nprint(a)\n# output\n", "# 12\n")
     assert vocabulary.text(each.tokens[each.start :].tolist()) == "# 12\n"
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gradatim.errors import RecipeError, RunFolderError, Stopped, TrainingDiverged
-from gradatim.model.settings import ModelSettings, OptimizerSettings, ShapeSettings, TrainSettings
+from gradatim.model.settings import LRSchedulerSettings, ModelSettings, OptimizerSettings, TrainSettings
 from gradatim.model.tokenizer import character_tokenizer, encode_table, texts_of
 from gradatim.record import Metrics
 from gradatim.stage import Event, Fitted, Stage, StageSpec, ignore_events
@@ -23,13 +23,13 @@ from gradatim.training.trainer import StageTrainer, _validation_batches
 
 TRAIN = TrainSettings(
     batching="packed",
-    size=4,
-    length=64,
-    other_weight=0.3,
-    optimizer=OptimizerSettings(name="muon", learning_rate=3e-3, matrix_rate=1e-2),
-    shape=ShapeSettings(name="warmup_decay"),
-    log_every=2,
-    validate=2,
+    batch_size=4,
+    max_length=64,
+    prompt_loss_weight=0.3,
+    optimizer=OptimizerSettings(name="muon", learning_rate=3e-3, muon_learning_rate=1e-2),
+    lr_scheduler=LRSchedulerSettings(name="warmup_decay"),
+    logging_steps=2,
+    evaluations_per_stage=2,
 )
 
 
@@ -54,7 +54,7 @@ def learner(samples: pa.Table, folder: Path, train: TrainSettings = TRAIN, prese
         encoded,
         Metrics(folder / "metrics.jsonl"),
         5,
-        ModelSettings(preset=preset, context=64),
+        ModelSettings(preset=preset, context_length=64),
         train,
     )
 
@@ -75,7 +75,7 @@ def test_the_loss_falls(samples: pa.Table, tmp_path: Path) -> None:
     assert losses[-1] < 1.2 < 2.5 < rows[0]["loss"]
 
 
-@pytest.mark.parametrize("batching", ["windows", "packed"])
+@pytest.mark.parametrize("batching", ["random_crops", "packed"])
 @pytest.mark.parametrize("preset", ["paper", "gpt2-tied", "tiny"])
 def test_the_same_stage_gives_the_same_weights(samples: pa.Table, tmp_path: Path, batching: str, preset: str) -> None:
     train = replace(TRAIN, batching=batching)
@@ -106,7 +106,7 @@ def test_a_stage_stopped_and_resumed_gives_the_same_weights_and_metrics(samples:
 
 @pytest.mark.parametrize("restart", [True, False])
 def test_the_optimizer_restarts_or_continues_as_asked(samples: pa.Table, tmp_path: Path, restart: bool) -> None:
-    train = replace(TRAIN, restart=restart, shape=ShapeSettings(name="constant"))
+    train = replace(TRAIN, reset_optimizer=restart, lr_scheduler=LRSchedulerSettings(name="constant"))
     whole = learner(samples, tmp_path / "whole", train).fit(stage(4000), tmp_path / "whole" / "stage", None)
     parts = learner(samples, tmp_path / "parts", train)
     parts.fit(stage(2000, run=4000), tmp_path / "parts" / "one", None)
@@ -124,7 +124,9 @@ def test_the_learning_rate_shape_follows_the_stage_or_the_run(samples: pa.Table,
     rates = {}
     for restart in (True, False):
         folder = tmp_path / str(restart)
-        train = replace(TRAIN, restart=restart, shape=ShapeSettings(name="paper_steps"), log_every=1)
+        train = replace(
+            TRAIN, reset_optimizer=restart, lr_scheduler=LRSchedulerSettings(name="paper_steps"), logging_steps=1
+        )
         parts = learner(samples, folder, train)
         parts.fit(stage(2000, run=4000), folder / "one", None)
         parts.fit(stage(2000, 1, 2000, 4000), folder / "two", folder / "one")
@@ -140,10 +142,10 @@ def test_an_exploding_loss_stops_the_stage_and_keeps_the_last_good_checkpoint(
 ) -> None:
     wild = replace(
         TRAIN,
-        clip=0.0,
+        max_grad_norm=0.0,
         checkpoint_seconds=0.0,
         optimizer=OptimizerSettings(learning_rate=1e4, weight_decay=0.0),
-        shape=ShapeSettings(name="warmup_decay", warmup=0.5),
+        lr_scheduler=LRSchedulerSettings(name="warmup_decay", warmup_ratio=0.5),
     )
     with pytest.raises(TrainingDiverged, match="last good checkpoint is kept"):
         fit(samples, tmp_path, wild, tokens=20_000)
@@ -211,7 +213,7 @@ def test_an_isolated_sample_sees_nothing_of_its_neighbours(samples: pa.Table, tm
     for rows in ([3, 7], [90, 7]):
         order = replace(stage(), spec=StageSpec("x", (1.0,), 1, order="sorted"), rows=np.array(rows))
         batch = next(Packed(made.samples, order, 1, 120, 0, isolate=True).one_pass())
-        each = make_losses(model, replace(TRAIN, isolate=True, precision="fp32"))(
+        each = make_losses(model, replace(TRAIN, block_diagonal_attention=True, precision="fp32"))(
             *[t for t in tensors(batch) if t.dtype != torch.bool][:2], *tensors(batch)[3:]
         )
         start = int(made.samples.offsets[rows[0] + 1] - made.samples.offsets[rows[0]])
@@ -229,7 +231,7 @@ def test_a_step_is_one_graph_for_every_batch_and_stage(samples: pa.Table, tmp_pa
     """Else a stage compiles again and again, until torch gives up and is slower than without."""
     from gradatim.training.batches import Packed
 
-    made = learner(samples, tmp_path, replace(TRAIN, isolate=True), preset)
+    made = learner(samples, tmp_path, replace(TRAIN, block_diagonal_attention=True), preset)
     graphs = []
 
     def counting(graph: torch.fx.GraphModule, inputs: object) -> object:
@@ -292,7 +294,7 @@ def test_events_tell_progress_up_to_the_budget(samples: pa.Table, tmp_path: Path
 
 
 def test_a_budget_counts_the_predictions_that_are_learnt_from(samples: pa.Table, tmp_path: Path) -> None:
-    only = replace(TRAIN, objective="answer_only", log_every=1)
+    only = replace(TRAIN, objective="answer_only", logging_steps=1)
     made = fit(samples, tmp_path, only, tokens=300)
     answers_a_batch = 4 * 64 * 3 / 28  # three or four of some 28 characters are the answer and its end
     assert 300 <= made.tokens < 300 + 2 * answers_a_batch

@@ -12,7 +12,7 @@ from foreign_tokenizers import LOSSLESS, PROGRAM, codellama, gemma, gpt2, llama2
 from gradatim.inference.loglikelihood import encode_apart, encode_together
 from gradatim.model.prompt_format import chat_formatter, prepare_tokenizer, prompt_formatter
 from gradatim.model.text_codec import codec_of
-from gradatim.model.tokenizer import bpe_tokenizer, character_tokenizer, encode_table, lexical_tokenizer
+from gradatim.model.tokenizer import bpe_tokenizer, character_tokenizer, encode_table, word_level_tokenizer
 from gradatim.model.vocabulary import Vocabulary
 from gradatim.table.instruction import prompt_of
 
@@ -105,7 +105,11 @@ def test_an_answer_that_spells_the_end_token_has_one_end(tokenizer: Any) -> None
 
 def test_own_tokenizers_do_not_read_their_specials_from_a_text() -> None:
     text = "print('<eos>')\n<pad> <eos>"
-    for tokenizer in (character_tokenizer([text]), bpe_tokenizer([text], 300), lexical_tokenizer([text, "<eos>"], 64)):
+    for tokenizer in (
+        character_tokenizer([text]),
+        bpe_tokenizer([text], 300),
+        word_level_tokenizer([text, "<eos>"], 64),
+    ):
         tokens = encode_table(tokenizer, table((text, text))).sample(0)
         assert {0, 1}.isdisjoint(tokens[:-1].tolist())
         assert Vocabulary(tokenizer).text(tokens[:-1].tolist()) == text * 2

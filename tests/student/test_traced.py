@@ -12,8 +12,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from gradatim.errors import RecipeError, RunFolderError, Stopped
-from gradatim.model.settings import ModelSettings, OptimizerSettings, ShapeSettings, TraceSettings, TrainSettings
-from gradatim.model.tokenizer import character_tokenizer, encode_table, lexical_tokenizer, separate_texts, texts_of
+from gradatim.model.settings import (
+    LRSchedulerSettings,
+    ModelSettings,
+    OptimizerSettings,
+    TraceSupervisionSettings,
+    TrainSettings,
+)
+from gradatim.model.tokenizer import character_tokenizer, encode_table, separate_texts, texts_of, word_level_tokenizer
 from gradatim.programs import generate
 from gradatim.record import Metrics
 from gradatim.stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
@@ -26,15 +32,15 @@ from gradatim.training.trainer import StageTrainer
 
 TRAIN = TrainSettings(
     batching="packed",
-    isolate=True,
-    objective="traced",
-    size=8,
-    length=64,
-    other_weight=0.1,
-    optimizer=OptimizerSettings(name="muon", learning_rate=4e-3, matrix_rate=5e-3),
-    shape=ShapeSettings(name="warmup_decay"),
-    log_every=5,
-    validate=1,
+    block_diagonal_attention=True,
+    objective="trace_supervision",
+    batch_size=8,
+    max_length=64,
+    prompt_loss_weight=0.1,
+    optimizer=OptimizerSettings(name="muon", learning_rate=4e-3, muon_learning_rate=5e-3),
+    lr_scheduler=LRSchedulerSettings(name="warmup_decay"),
+    logging_steps=5,
+    evaluations_per_stage=1,
 )
 
 
@@ -44,11 +50,11 @@ def programs() -> pa.Table:
 
 
 def learner(table: pa.Table, folder: Path, train: TrainSettings = TRAIN) -> StageTrainer:
-    tokenizer = lexical_tokenizer(separate_texts(table), 512)
+    tokenizer = word_level_tokenizer(separate_texts(table), 512)
     encoded = encode_table(tokenizer, table)
     folder.mkdir(parents=True, exist_ok=True)
     metrics = Metrics(folder / "metrics.jsonl")
-    return StageTrainer(tokenizer, encoded, encoded, metrics, 5, ModelSettings(preset="tiny", context=64), train)
+    return StageTrainer(tokenizer, encoded, encoded, metrics, 5, ModelSettings(preset="tiny", context_length=64), train)
 
 
 def stage(tokens: int, index: int = 0, objective: str | None = None) -> Stage:
@@ -104,7 +110,11 @@ def test_what_inner_layers_are_asked_is_learnt(programs: pa.Table, tmp_path: Pat
 
 
 def test_the_layers_that_are_asked_get_gradients_and_later_ones_none(programs: pa.Table, tmp_path: Path) -> None:
-    made = learner(programs, tmp_path, replace(TRAIN, trace=TraceSettings(operands=1, results=(1,))))
+    made = learner(
+        programs,
+        tmp_path,
+        replace(TRAIN, trace_supervision=TraceSupervisionSettings(variable_layer=1, result_layers=(1,))),
+    )
     model = made.initial(None)
     batcher = Packed(made.samples, stage(1), 8, 64, 0, isolate=True)
     loss = TraceLoss(LossContext(model, made.tokenizer, made.train, batcher, 600, tmp_path, ignore_events))
@@ -146,7 +156,7 @@ def test_nothing_of_the_heads_is_in_the_model(programs: pa.Table, tmp_path: Path
 
 @pytest.mark.parametrize("restart", [True, False])
 def test_heads_go_on_in_the_next_stage(programs: pa.Table, tmp_path: Path, restart: bool) -> None:
-    made = learner(programs, tmp_path, replace(TRAIN, restart=restart))
+    made = learner(programs, tmp_path, replace(TRAIN, reset_optimizer=restart))
     made.fit(stage(30_000), tmp_path / "one", None)
     made.fit(stage(2_000, 1), tmp_path / "two", tmp_path / "one")
     losses = told(tmp_path, "operand_loss")
@@ -155,7 +165,7 @@ def test_heads_go_on_in_the_next_stage(programs: pa.Table, tmp_path: Path, resta
 
 
 def test_stages_with_and_without_heads_may_follow_each_other(programs: pa.Table, tmp_path: Path) -> None:
-    made = learner(programs, tmp_path, replace(TRAIN, restart=False))
+    made = learner(programs, tmp_path, replace(TRAIN, reset_optimizer=False))
     made.fit(stage(2_000), tmp_path / "one", None)
     made.fit(stage(2_000, 1, "next_token"), tmp_path / "two", tmp_path / "one")
     assert not (tmp_path / "two" / "auxiliary.safetensors").exists()
@@ -178,15 +188,19 @@ def test_other_texts_than_programs_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_layer_that_the_student_has_not_is_refused(programs: pa.Table, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"train\.trace: .*operands 1, results 2, 9.*1 to 2"):
-        fit(programs, tmp_path, replace(TRAIN, trace=TraceSettings(operands=1, results=(2, 9))))
+    with pytest.raises(RecipeError, match=r"train\.trace_supervision: .*variable_layer 1, result_layers 2, 9.*1 to 2"):
+        fit(
+            programs,
+            tmp_path,
+            replace(TRAIN, trace_supervision=TraceSupervisionSettings(variable_layer=1, result_layers=(2, 9))),
+        )
 
 
 def test_windows_are_refused() -> None:
     from gradatim.training.objective import check_objective
 
-    with pytest.raises(RecipeError, match=r"isolate: true are needed"):
-        check_objective("traced", replace(TRAIN, isolate=False))
+    with pytest.raises(RecipeError, match=r"block_diagonal_attention: true are needed"):
+        check_objective("trace_supervision", replace(TRAIN, block_diagonal_attention=False))
 
 
 def test_a_step_is_one_graph_for_every_batch_and_stage(programs: pa.Table, tmp_path: Path) -> None:

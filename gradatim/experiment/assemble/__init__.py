@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from ...registry import lazy_names
 
 if TYPE_CHECKING:
-    from .components import Components, assemble, check, corpus_maker, drawn, make_difficulty, schedules_of
+    from .components import Components, NamedSuite, assemble, check, corpus_maker, drawn, make_difficulty, schedules_of
     from .teaching import only_designs
 
 __all__ = [
     "Components",
+    "NamedSuite",
     "assemble",
     "check",
     "corpus_maker",
@@ -30,7 +31,16 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "components": ("Components", "assemble", "check", "corpus_maker", "drawn", "make_difficulty", "schedules_of"),
+        "components": (
+            "Components",
+            "NamedSuite",
+            "assemble",
+            "check",
+            "corpus_maker",
+            "drawn",
+            "make_difficulty",
+            "schedules_of",
+        ),
         "teaching": ("only_designs",),
     },
 )

@@ -34,7 +34,9 @@ from ...evaluation import SUITES
 from ...model.hub import check_chat, check_model, is_hub_name, weight_paths
 from ...model.settings import PRESETS
 from ...options import missing_options, option_names
-from ...record import Metrics
+from ...random_streams import initialization_seed
+from ...record import Metrics, Record
+from ...renamed_keys import SAMPLING_SUITES, earlier_names, earlier_suite_options, earlier_value
 from ...schedule import (
     SCHEDULES,
     Bands,
@@ -43,20 +45,32 @@ from ...schedule import (
     make_bands,
     needs_whole_samples,
     split_budget,
-    stage_seed,
 )
 from ...source import SOURCES
-from ...stage import Difficulty, Events, Schedule, Source, Suite, Trainer, ignore_events
+from ...stage import (
+    Difficulty,
+    Events,
+    Model,
+    Needs,
+    Probe,
+    Schedule,
+    Source,
+    StageResult,
+    Suite,
+    SuiteResult,
+    Trainer,
+    ignore_events,
+)
 from ...teacher import TEACHERS, Chat, Request
 from ...training.objective import check_objective
 from ..recipe import ALLOWANCE, Recipe
 from .teaching import (
-    Designing,
+    CurriculumDesign,
     check_designing,
     check_teaching,
     delivery,
     examined_with,
-    judged,
+    judge_attempts,
     only_designs,
     questions,
     right,
@@ -66,8 +80,7 @@ from .teaching import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ...distillation import Probed
-    from ...model.tokenizer import Encoded
+    from ...distillation.attempts import Probed
     from ...teacher import Teacher
 
 
@@ -189,62 +202,129 @@ class NamedSuite:
 
 @dataclass(frozen=True)
 class Components:
-    """The components of one recipe.
+    """The components of one recipe, with a method for each step that needs them.
 
-    ``metric``: the difficulty column that ``cut`` divides into bands. ``trainer``: the trainer of a dataset. ``load``:
-    the model of a folder. ``encoded``: the tokens of the training and validation samples. ``questions``: the samples
-    of a cycle's feedback. ``judge``: completions of questions, judged and graded. ``offload_teacher``: free the
-    teacher's memory until its next call.
+    ``teacher``: the only one of a run, so that it has one budget and is loaded once; None without one. ``corpus``: the
+    maker of the datasets. ``schedules``: one per cycle.
     """
 
-    seed: int
-    evaluation_seed: int
-    tokens: int
-    metric: str
+    recipe: Recipe
+    teacher: Teacher | None
     corpus: CorpusMaker
-    cut: Callable[[Corpus], Bands]
     schedules: tuple[Schedule, ...]
-    design: Designing
     suites: tuple[NamedSuite, ...]
-    trainer: Callable[[Corpus, Metrics], Trainer]
-    load: Callable[[Path], Any]
-    encoded: Callable[[Corpus], tuple[Encoded, Encoded]]
-    questions: Callable[[pa.Table, int], pa.Table]
-    judge: Callable[..., Probed]
-    offload_teacher: Callable[[], None]
+    events: Events = ignore_events
 
     @property
     def cycles(self) -> int:
-        """The number of cycles; each has its own schedule."""
+        """The number of cycles."""
         return len(self.schedules)
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run: initialization, stages and attempts."""
+        return self.recipe.seed
+
+    @property
+    def tokens(self) -> int:
+        """The budget of the run in loss tokens."""
+        return self.recipe.tokens
+
+    @property
+    def metric(self) -> str:
+        """The difficulty column that ``cut`` divides into bands."""
+        return self.recipe.difficulty.metric
+
+    @property
+    def design(self) -> CurriculumDesign:
+        """The requests for the stages of an LLM-designed schedule."""
+        return CurriculumDesign(self.recipe, self.teacher)
+
+    def first_dataset(self, store: Path) -> Corpus:
+        """The first cycle's dataset under ``store``, created if missing: samples are drawn, scored and split."""
+        return self.corpus.make(store, self.events)
+
+    def cut(self, dataset: Corpus) -> Bands:
+        """The difficulty bands of the training samples."""
+        bands = self.recipe.difficulty.bands
+        difficulty = dataset.difficulty("train", self.metric)
+        return make_bands(difficulty, thresholds=bands.thresholds, quantiles=bands.quantiles, names=bands.names)
+
+    def schedule(
+        self, cycle: int, dataset: Corpus, bands: Bands, results: Sequence[StageResult], record: Record
+    ) -> Schedule:
+        """The schedule of a cycle after ``results``. A teacher designs its stages here, if the recipe has one do so."""
+        schedule = self.schedules[cycle]
+        if isinstance(schedule, Designed):
+            return self.design.schedule(schedule, cycle, dataset, bands, results, record)
+        return schedule
+
+    def trainer(self, dataset: Corpus, metrics: Metrics) -> Trainer:
+        """The trainer of the model on a dataset."""
+        from ...model.hardware import use_threads
+        from ...training.trainer import StageTrainer
+
+        recipe = self.recipe
+        use_threads(recipe.threads)
+        tokenizer, samples, validation = dataset.tokens(recipe.student, self.events)
+        seed = initialization_seed(recipe.seed)
+        return StageTrainer(tokenizer, samples, validation, metrics, seed, recipe.student, recipe.train)
+
+    def load(self, folder: Path) -> Model:
+        """The model in a stage folder, for evaluation."""
+        from ...model.hardware import device
+        from ...model.load import load_student
+
+        return load_student(folder / "model", device())
+
+    def measure(self, needs: Needs, folder: Path, dataset: Corpus, bands: Bands, seed: int) -> dict[str, Any]:
+        """The measurements ``needs`` of the model in a stage folder, as JSON values; a probe is written to the folder.
+
+        Losses are those on validation samples, by ``bands``, and of a probe of training samples, chosen by ``seed``.
+        """
+        from ...inference.loglikelihood import measure
+
+        band_indices = bands.assign(dataset.difficulty("validation", self.metric))
+        model, (samples, validation) = self.load(folder), dataset.tokens(self.recipe.student, self.events)[1:]
+        arguments = (needs, model, samples, validation, bands, band_indices)
+        return measure(*arguments, seed=seed, path=folder / "probe.npz", events=self.events)
+
+    def probe(self, folder: Path) -> Probe:
+        """The probe in a stage folder: the model's loss on training samples after that stage."""
+        from ...inference.loglikelihood import load_probe
+
+        return load_probe(folder / "probe.npz")
+
+    def evaluate(self, suite: NamedSuite, model: Model, samples: pa.Table) -> SuiteResult:
+        """The result of a suite on the test samples."""
+        return suite.suite(model, samples, seed=self.recipe.evaluate.seed, events=self.events)
+
+    def test_samples(self, dataset: Corpus, bands: Bands) -> pa.Table:
+        """The fixed test samples with a column ``band``, null for a sample without a difficulty."""
+        import pyarrow as pa
+
+        indices = bands.assign(dataset.difficulty("test", self.metric))
+        names = [bands.names[band] if band >= 0 else None for band in indices]
+        return dataset.table("test").append_column("band", pa.array(names, pa.string()))
+
+    def questions(self, samples: pa.Table, cycle: int) -> pa.Table:
+        """The questions of a cycle: a part of its training samples, drawn by the data's seed."""
+        return questions(self.recipe, samples, cycle)
+
+    def judge_attempts(self, model: Model, questions: pa.Table, seed: int, *, verify: bool = False) -> Probed:
+        """The model's attempts at questions, judged and graded; with ``verify`` by judges that verify answers only."""
+        return judge_attempts(self.recipe, self.teacher, model, questions, seed, self.events, verify=verify)
+
+    def offload_teacher(self) -> None:
+        """Free the memory of a teacher in this process until its next call."""
+        getattr(self.teacher, "release", lambda: None)()
 
 
 def assemble(recipe: Recipe, events: Events = ignore_events) -> Components:
     """Build the components. Raises ``RecipeError`` or ``UnknownPart`` for the first one that cannot be built."""
-    bands = recipe.difficulty.bands
     shared = teacher(recipe, events)
-    return Components(
-        seed=recipe.seed,
-        evaluation_seed=recipe.evaluate.seed,
-        tokens=recipe.tokens,
-        metric=recipe.difficulty.metric,
-        corpus=corpus_maker(recipe, events, shared),
-        cut=lambda corpus: make_bands(
-            corpus.difficulty("train", recipe.difficulty.metric),
-            thresholds=bands.thresholds,
-            quantiles=bands.quantiles,
-            names=bands.names,
-        ),
-        schedules=schedules_of(recipe),
-        design=Designing(recipe, shared),
-        suites=tuple(_suites(recipe)),
-        trainer=lambda corpus, metrics: _trainer(recipe, corpus, metrics, events),
-        load=_load,
-        encoded=lambda corpus: corpus.tokens(recipe.student, events)[1:],
-        questions=partial(questions, recipe),
-        judge=partial(judged, recipe, shared),
-        offload_teacher=getattr(shared, "release", lambda: None),
-    )
+    corpus = corpus_maker(recipe, events, shared)
+    return Components(recipe, shared, corpus, schedules_of(recipe), tuple(_suites(recipe)), events)
 
 
 def check(recipe: Recipe, where: str = "recipe") -> None:
@@ -283,6 +363,11 @@ def drawn(recipe: Recipe) -> dict[str, Any]:
     return options
 
 
+def difficulty_column(recipe: Recipe) -> str:
+    """The column of the difficulty in the dataset: the metric's name in version 0.1, for datasets stored by it."""
+    return str(earlier_value("difficulty.metric", recipe.difficulty.metric))
+
+
 def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher | None = None) -> CorpusMaker:
     """The maker of the recipe's dataset. Its key covers all options that affect the first cycle's samples, hence not
     workers, options of later questions or budgets. ``shared``: the run's teacher, built here by default.
@@ -290,17 +375,21 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher
     dataset_teacher = shared or teacher(recipe, events)
     split = recipe.data.split
     difficulty = _difficulty(recipe)
+    column = difficulty_column(recipe)
     content: dict[str, Any] = {
         "data": drawn(recipe),
-        "metric": [recipe.difficulty.metric, getattr(difficulty, "identity", recipe.difficulty.options)],
+        "metric": [column, getattr(difficulty, "identity", recipe.difficulty.options)],
     }
     section_teacher = None if only_designs(recipe) else recipe.teacher  # a teacher that only designs changes no sample
-    for section in (section_teacher, recipe.delivery):  # omitted when unset: keys of older corpora stay valid
-        if section is not None:
-            content[type(section).__name__] = section.model_dump(mode="json", exclude=set(ALLOWANCE))
+    # Keys of older datasets stay valid: unset sections are omitted, and names are those of version 0.1.
+    if section_teacher is not None:
+        content["TeacherSection"] = section_teacher.model_dump(mode="json", exclude=set(ALLOWANCE))
+    if recipe.rejected_answers is not None:
+        rejected_answers = recipe.rejected_answers.model_dump(mode="json")
+        content["DeliverySection"] = earlier_names(rejected_answers, "rejected_answers")
     return CorpusMaker(
         source=_source(recipe, events, dataset_teacher),
-        metrics={recipe.difficulty.metric: difficulty},
+        metrics={column: difficulty},
         split_settings=SplitSettings(
             split.by,
             split.validation,
@@ -321,7 +410,7 @@ def _source(recipe: Recipe, events: Events, shared: Teacher | None) -> Source:
     names = option_names(factory)
     if "teacher" in names and shared is not None:
         defaults |= {"teacher": shared, "evaluation": partial(examined_with, recipe)}
-        if recipe.delivery is not None and recipe.delivery.prove == "tests":
+        if recipe.rejected_answers is not None and recipe.rejected_answers.verify == "tests":
             defaults["right"] = right(recipe, events)
     options = {**recipe.data.options, **{name: defaults[name] for name in defaults if name in names}}
     if missing := missing_options(factory, options):
@@ -352,7 +441,10 @@ def schedules_of(recipe: Recipe) -> tuple[Schedule, ...]:
 def _suites(recipe: Recipe) -> Iterator[NamedSuite]:
     for section in recipe.evaluate.suites:
         factory = SUITES.get(section.suite, where="evaluate.suites")
-        words = (str(value) if name == "protocol" else f"{name}{value}" for name, value in section.options.items())
+        options = section.options
+        if section.suite in SAMPLING_SUITES:  # stored evaluations keep their file
+            options = earlier_suite_options(options)
+        words = (str(value) if name == "protocol" else f"{name}{value}" for name, value in options.items())
         # The label names a file of the run folder, and an option may be a path.
         label = re.sub(r"[^\w.=+-]+", "_", "-".join([section.suite, *words]))
         yield NamedSuite(label, factory(**section.options), section.stages == "last")
@@ -360,18 +452,18 @@ def _suites(recipe: Recipe) -> Iterator[NamedSuite]:
 
 def _chats(recipe: Recipe) -> Iterator[str]:
     """The keys of the recipe that request the chat template."""
-    if recipe.feedback is not None and recipe.feedback.chat:
-        yield "feedback.chat"
+    if recipe.feedback is not None and recipe.feedback.chat_template:
+        yield "feedback.chat_template"
     yield from (f"evaluate.suites: {suite.suite}.chat" for suite in recipe.evaluate.suites if suite.options.get("chat"))
 
 
 def _lengths(recipe: Recipe) -> None:
-    if recipe.train.length > recipe.student.context:
+    if recipe.train.max_length > recipe.student.context_length:
         raise RecipeError(
             "a training sequence is longer than the context",
-            where="train.length",
-            given=recipe.train.length,
-            allowed=f"at most student.context = {recipe.student.context}",
+            where="train.max_length",
+            given=recipe.train.max_length,
+            allowed=f"at most student.context_length = {recipe.student.context_length}",
         )
 
 
@@ -399,7 +491,7 @@ def _base(recipe: Recipe) -> None:
 
 
 def _whole_samples(recipe: Recipe) -> None:
-    if recipe.train.batching != "windows":
+    if recipe.train.batching != "random_crops":
         return
     schedule = schedules_of(recipe)[0]
     if isinstance(schedule, Designed):
@@ -407,27 +499,9 @@ def _whole_samples(recipe: Recipe) -> None:
     else:
         why = needs_whole_samples(schedule, recipe.difficulty.bands.names)
     if why is not None:
-        raise RecipeError(why, where="train.batching", given="windows: random crops of the text", allowed="packed")
+        raise RecipeError(why, where="train.batching", given="random_crops", allowed="packed")
 
 
 def _cuts(recipe: Recipe) -> None:
     bands = recipe.difficulty.bands
     check_cuts(bands.thresholds, bands.quantiles, bands.names)
-
-
-def _trainer(recipe: Recipe, corpus: Corpus, metrics: Metrics, events: Events) -> Trainer:
-    from ...model.hardware import use_threads
-    from ...training.trainer import StageTrainer
-
-    use_threads(recipe.threads)
-    tokenizer, samples, validation = corpus.tokens(recipe.student, events)
-    return StageTrainer(
-        tokenizer, samples, validation, metrics, stage_seed(recipe.seed, 0, 1 << 20), recipe.student, recipe.train
-    )
-
-
-def _load(folder: Path) -> Any:
-    from ...model.hardware import device
-    from ...model.load import load_student
-
-    return load_student(folder, device())

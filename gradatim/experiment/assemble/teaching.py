@@ -1,14 +1,11 @@
-"""What do runs of several cycles add: who teaches, who judges, and where do faulty answers come from?
+"""Components of iterative distillation: teacher, judges, rejected answers; and the LLM-designed schedule.
 
-A recipe's ``teacher``, ``delivery`` and ``feedback`` become objects here. One teacher serves all of a run, so that a
-budget is one and a model is loaded once; what it receives over a network is kept by itself, outside the run. Judges
-are made when a cycle ends, and once before, to see that they can be.
+A recipe's ``teacher``, ``rejected_answers`` and ``feedback`` become objects here. A run has one teacher, so that it
+has one budget and its model is loaded once; its replies are stored outside the run folder. Judges are built when a
+cycle ends, and once before the run for their errors.
 
-How does the recipe's teacher come to design its schedule?
-
-Gathers what the teacher is told and within which bounds it may choose, and hands both to ``design``. ``Designing`` asks
-for the cycles from some cycle on; when that is due, and where the answer is kept, is ``cycle``'s matter. The teacher is
-the run's one teacher, so a design counts against the same budget as everything else that it is asked.
+``CurriculumDesign`` has all that only the schedule ``designed`` needs: the facts and bounds of a request, the time of
+the request, and the stored design of each cycle.
 """
 
 from __future__ import annotations
@@ -20,29 +17,34 @@ from typing import TYPE_CHECKING, Any
 
 from ...corpus import key_of
 from ...distillation import JUDGES
-from ...errors import RecipeError, UserError
+from ...errors import RecipeError, RunFolderError, UserError
+from ...files import read_input
 from ...model.settings import Requirements
-from ...options import missing_options, option_names
+from ...options import missing_options, option_names, parse_json
+from ...random_streams import cycle_seed, questions_stream
+from ...record import DECODE_ERRORS, Record, fault_of, read_json, write_json
+from ...renamed_keys import earlier_names
+from ...results import cycle_folder, decode_design, encode_design
 from ...schedule import Designed
-from ...source import SOURCES, cycle_seed
-from ...stage import Events, Feedback, StageResult, StageSpec, ignore_events
+from ...source import SOURCES
+from ...stage import Events, Feedback, Model, Needs, Schedule, StageResult, StageSpec, ignore_events
 from ...teacher import TEACHERS, Teacher
 from ...teacher.teacher import used_since
 from ...training.objective import OBJECTIVES, check_objective
 from ..recipe import MAY_CHANGE, FeedbackSection, JudgeSection, Recipe
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pyarrow as pa
 
     from ...corpus import Corpus
-    from ...design import DesignOutcome, Terms
-    from ...distillation import Probed, Right
+    from ...design import Design, DesignOutcome, Terms
+    from ...distillation import Right
+    from ...distillation.attempts import Probed
     from ...schedule import Bands
 
 
 OPINIONS = ("rubric", "scoring")
-"""Judges that ask the teacher for points."""
+"""Judges with points from the teacher."""
 
 
 def teacher(recipe: Recipe, events: Events = ignore_events) -> Teacher | None:
@@ -60,7 +62,7 @@ def teacher(recipe: Recipe, events: Events = ignore_events) -> Teacher | None:
 
 
 def _account(recipe: Recipe) -> str:
-    """What a budget is counted against: one for each run, however often and with whatever allowance it is started."""
+    """The key of a run's budget, the same after a restart and with another allowance."""
     content = recipe.model_dump(mode="json")
     if not content["train"]["objective_options"]:  # an option of later versions; earlier accounts keep their keys
         del content["train"]["objective_options"]
@@ -70,31 +72,32 @@ def _account(recipe: Recipe) -> str:
         for section in sections:
             within = within[section]
         within.pop(last, None)
-    return key_of(content)
+    return key_of(earlier_names(content))
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """Lays a faulty answer, or the student's own attempt, beside each right one; see ``corpus.RejectedAnswers``."""
+    """The source of rejected answers, or of the model's own attempts, beside each correct one; see
+    ``corpus.RejectedAnswers``."""
 
     recipe: Recipe
     shared: Teacher | None = None
 
     @property
     def needs_attempts(self) -> bool:
-        """Whether the student's own attempts are wanted: as faulty answers, or to learn a teacher's view of them."""
+        """Whether attempts of the model are needed: as rejected answers, or for distillation on its own texts."""
         return self._shares.get("student", 0) > 0 or _learns_attempts(self.recipe)
 
     def __call__(
         self, samples: pa.Table, cycle: int, attempts: Feedback, events: Events
     ) -> tuple[pa.Table, dict[str, Any]]:
-        """See ``delivery.deliver``. A place that nothing can come from in this cycle has no share in it."""
+        """See ``distillation.deliver``. A source that has nothing in this cycle has no share in it."""
         from ...distillation import deliver
 
         if _learns_attempts(self.recipe) and attempts.table is not None:
             samples = _with_attempts(samples, attempts.table)
         shares = self._shares
-        if attempts.table is None:  # before the first cycle nobody has tried anything
+        if attempts.table is None:  # before the first cycle there are no attempts
             shares["student"] = 0.0
         if not sum(shares.values()):
             return samples, {"none": samples.num_rows}
@@ -113,13 +116,13 @@ class Delivery:
 
     @property
     def _shares(self) -> dict[str, float]:
-        section = self.recipe.delivery
-        return {} if section is None else {str(place): share for place, share in section.faulty.items()}
+        section = self.recipe.rejected_answers
+        return {} if section is None else {str(place): share for place, share in section.sources.items()}
 
 
 def delivery(recipe: Recipe, shared: Teacher | None = None) -> Delivery | None:
-    """What lays other answers beside the right ones, or None where the recipe wants none."""
-    return Delivery(recipe, shared) if recipe.delivery is not None or _learns_attempts(recipe) else None
+    """The source of other answers beside the correct ones, None for a recipe without them."""
+    return Delivery(recipe, shared) if recipe.rejected_answers is not None or _learns_attempts(recipe) else None
 
 
 def _learns_attempts(recipe: Recipe) -> bool:
@@ -133,14 +136,14 @@ def _requirements(recipe: Recipe, objective: str) -> Requirements:
 
 
 def objectives(recipe: Recipe) -> tuple[str, ...]:
-    """What the stages may learn by, the recipe's own objective first; more than that only where a teacher chooses."""
+    """The objectives of the stages, the recipe's own first; others only where a teacher chooses."""
     more = recipe.schedule.options.get("objectives") if recipe.schedule.name == "designed" else None
     named = [each for each in more if isinstance(each, str)] if isinstance(more, list | tuple) else []
     return tuple(dict.fromkeys([recipe.train.objective, *named]))
 
 
 def _with_attempts(samples: pa.Table, attempts: pa.Table) -> pa.Table:
-    """The samples with a column ``attempt``: the student's first, null where it was not asked."""
+    """The samples with a column ``attempt``: the model's first, null without one."""
     import pyarrow as pa
 
     first: dict[str, str] = {}
@@ -151,81 +154,81 @@ def _with_attempts(samples: pa.Table, attempts: pa.Table) -> pa.Table:
 
 
 def right(recipe: Recipe, events: Events = ignore_events) -> Right:
-    """How an answer proves right: by its text, and where the recipe says so by its sample's tests."""
+    """The verification of an answer: by its text, and with ``prove: tests`` also by its sample's tests."""
     from ...distillation.judges import by_output, by_tests, first_decision
 
-    prove = recipe.delivery.prove if recipe.delivery is not None else "output"
+    prove = recipe.rejected_answers.verify if recipe.rejected_answers is not None else "output"
     if prove == "tests":
         return first_decision(by_output(), by_tests(workers=recipe.workers, events=events))
     return by_output() if prove == "output" else lambda samples, texts: [None] * len(texts)
 
 
 def questions(recipe: Recipe, samples: pa.Table, cycle: int) -> pa.Table:
-    """The samples that a cycle's feedback asks about: a part of what was learnt, drawn by the data's seed."""
+    """The questions of a cycle's feedback: a random part of its training samples, drawn by the data's seed."""
     import numpy as np
 
-    chance = np.random.default_rng([recipe.data.seed, cycle, 1 << 22])
-    return samples.take(np.sort(chance.permutation(samples.num_rows)[: _feedback(recipe).questions]))
+    order = questions_stream(recipe.data.seed, cycle).permutation(samples.num_rows)
+    return samples.take(np.sort(order[: _feedback(recipe).questions]))
 
 
-def judged(
+def judge_attempts(
     recipe: Recipe,
     grader: Teacher | None,
-    student: Any,
+    student: Model,
     samples: pa.Table,
     seed: int,
     events: Events,
     *,
-    proved: bool = False,
+    verify: bool = False,
 ) -> Probed:
-    """The student's attempts at ``samples`` under every judge, and the counts; see ``feedback.probe``.
+    """The student's attempts at ``samples`` under every judge, and the counts; see ``distillation.attempts.probe``.
 
-    ``proved``: only whether they are right is wanted, so only what proves that is asked, and no teacher.
+    ``verify``: only judges that verify an answer, without a teacher.
     """
     from ...distillation.attempts import probe
     from ...distillation.judge import Thresholds
 
     section = _feedback(recipe)
     before = {} if grader is None else deepcopy(dict(grader.facts))
-    asked = section.judges
-    if proved:
-        by_tests = recipe.delivery is not None and recipe.delivery.prove == "tests"
-        asked = (JudgeSection(judge="output"), *([JudgeSection(judge="tests")] if by_tests else []))
+    sections = section.judges
+    if verify:
+        by_tests = recipe.rejected_answers is not None and recipe.rejected_answers.verify == "tests"
+        sections = (JudgeSection(judge="output"), *([JudgeSection(judge="tests")] if by_tests else []))
     judges = {
-        each.judge: (JUDGES.get(each.judge, where="feedback.judges")(grader, **each.options), each.weight)
-        for each in asked
+        judge.judge: (JUDGES.get(judge.judge, where="feedback.judges")(grader, **judge.options), judge.weight)
+        for judge in sections
     }
-    found = probe(
+    judged = probe(
         student,
         samples,
         judges,
-        draws=section.draws,
+        draws=section.num_samples,
         temperature=section.temperature,
-        new_tokens=section.new_tokens,
+        new_tokens=section.max_new_tokens,
         thresholds=Thresholds(section.easy, section.hard),
-        chat=section.chat,
+        chat=section.chat_template,
         stop=section.stop,
         seed=seed,
         events=events,
     )
     if grader is None:
-        return found
-    return replace(found, facts={**found.facts, "teacher": used_since(before, grader.facts)})
+        return judged
+    return replace(judged, facts={**judged.facts, "teacher": used_since(before, grader.facts)})
 
 
 def check_teaching(recipe: Recipe) -> None:
-    """Raises for a recipe whose cycles cannot be: judges that cannot be made, no teacher where one is needed."""
+    """Raise ``RecipeError`` for cycles that cannot run: unusable judges, a missing teacher, the same samples again."""
     section = _feedback(recipe)
     names = [each.judge for each in section.judges]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise RecipeError("a judge is named twice", where="feedback.judges", given=", ".join(twice))
     _check_judges(recipe, section)
-    if section.draws > 1 and not section.temperature:
+    if section.num_samples > 1 and not section.temperature:
         raise RecipeError(
-            "at temperature 0 all draws are one text",
-            where="feedback.draws",
-            given=section.draws,
+            "at temperature 0 all completions of a question are equal",
+            where="feedback.num_samples",
+            given=section.num_samples,
             allowed="1, or a feedback.temperature above 0",
         )
     if recipe.data.source == "taught" and recipe.teacher is None:
@@ -237,26 +240,32 @@ def check_teaching(recipe: Recipe) -> None:
             given=recipe.cycles,
             hint="data.source: taught with seeds: PATH, and new: 0 for the same questions again",
         )
-    if recipe.delivery is not None and recipe.delivery.faulty.get("teacher") and recipe.teacher is None:
-        raise RecipeError("faulty answers of a teacher need one", where="delivery.faulty", hint="name a teacher")
+    if (
+        recipe.rejected_answers is not None
+        and recipe.rejected_answers.sources.get("teacher")
+        and recipe.teacher is None
+    ):
+        raise RecipeError(
+            "faulty answers of a teacher need one", where="rejected_answers.sources", hint="name a teacher"
+        )
     check_faulty(recipe, recipe.train.objective, "train.objective")
 
 
 def check_faulty(recipe: Recipe, objective: str, where: str) -> None:
     """Raise ``RecipeError`` when ``objective`` needs rejected answers and the recipe has no source of them."""
-    if _requirements(recipe, objective).second_answer == "rejected" and recipe.delivery is None:
+    if _requirements(recipe, objective).second_answer == "rejected" and recipe.rejected_answers is None:
         gives = recipe.data.source == "file" or "seeds" in recipe.data.options
         if not gives:
             raise RecipeError(
                 "this objective needs rejected answers, and the recipe has no source of them",
                 where=where,
                 given=objective,
-                hint="delivery: {faulty: {mutation: 1}}",
+                hint="rejected_answers: {sources: {mutation: 1}}",
             )
 
 
 def examined_with(recipe: Recipe) -> list[str]:
-    """The texts of the problems that the recipe's suites examine the student with: nothing taught may hold them."""
+    """The texts of the evaluation problems of the recipe's suites, which no training sample may contain."""
     from ...distillation import problem_texts
     from ...evaluation.problems import read_problems
 
@@ -273,7 +282,7 @@ def _feedback(recipe: Recipe) -> FeedbackSection:
 
 
 def _check_judges(recipe: Recipe, section: FeedbackSection) -> None:
-    """Make every judge once, before a cycle is trained; what one needs of this machine is asked when it judges."""
+    """Build every judge once; toolchains and other needs of a judge are checked when it judges."""
     grader = teacher(recipe)
     for each in section.judges:
         JUDGES.get(each.judge, where="feedback.judges")(grader, **each.options)
@@ -286,38 +295,111 @@ def _check_judges(recipe: Recipe, section: FeedbackSection) -> None:
 
 
 @dataclass(frozen=True)
-class Designing:
-    """Asks the teacher for the stages of the cycles from ``cycle`` on; nobody is asked before it is called."""
+class CurriculumDesign:
+    """The stages of an LLM-designed schedule: requests to the teacher, and their results in the run folder.
+
+    A design is requested before the first cycle, and with ``revise`` again before each later one. It names the stages
+    of all cycles from then on.
+    """
 
     recipe: Recipe
-    shared: Teacher | None
+    teacher: Teacher | None
 
-    def __call__(
+    def schedule(
         self,
         schedule: Designed,
-        corpus: Corpus,
+        cycle: int,
+        dataset: Corpus,
         bands: Bands,
-        difficulty: npt.NDArray[Any],
+        results: Sequence[StageResult],
+        record: Record,
+    ) -> Schedule:
+        """The schedule of a cycle with its stages. The design is requested once and read back later."""
+        if cycle + 1 == self.recipe.cycles:  # no later design needs measurements
+            schedule = replace(schedule, needs=Needs())
+        if cycle and not schedule.revise:
+            return schedule.with_stages(self._stored(record, 0).cycles[cycle])
+
+        def make() -> dict[str, Any]:
+            return encode_design(self._request(schedule, cycle, dataset, bands, results, record))
+
+        record.once(f"{cycle_folder(cycle)}/design.json", make)
+        return schedule.with_stages(self._stored(record, cycle).cycles[0])
+
+    def request(
+        self,
+        schedule: Designed,
+        dataset: Corpus,
+        bands: Bands,
         *,
         cycle: int = 0,
-        so_far: Sequence[StageResult] = (),
+        results: Sequence[StageResult] = (),
         feedback: Mapping[str, Any] | None = None,
         plan: Sequence[Sequence[StageSpec]] | None = None,
         draw: int = 0,
     ) -> DesignOutcome:
-        """``corpus``, ``bands`` and ``difficulty`` are the cycle's; ``plan`` holds the stages that stood for the cycles
-        that are left, None before the first. See ``design.request_design``."""
+        """Request the stages of ``cycle`` and all later ones from the teacher; nothing is stored.
+
+        ``dataset`` and ``bands`` are the cycle's. ``results``: those of all earlier stages. ``feedback``: counts of the
+        attempts after the previous cycle. ``plan``: the stages so far of these cycles, None before the first design.
+        ``draw``: see ``design.request_design``.
+        """
         from ...design import describe_samples, design_facts, request_design
 
-        assert self.shared is not None  # ``check_designing`` has seen to it
-        samples = describe_samples(
-            corpus.table("train"), bands, difficulty, corpus.lengths(), self.recipe.difficulty.metric
-        )
-        terms = self._terms(schedule, cycle, sum(done.spec.tokens for done in so_far), plan)
+        assert self.teacher is not None  # ``check_designing`` has verified it
+        metric = self.recipe.difficulty.metric
+        difficulty = dataset.difficulty("train", metric)
+        samples = describe_samples(dataset.table("train"), bands, difficulty, dataset.lengths(), metric)
+        terms = self._terms(schedule, cycle, sum(result.spec.tokens for result in results), plan)
         facts = design_facts(
-            terms, cycle=cycle, samples=samples, setting=self._setting(), so_far=so_far, feedback=feedback
+            terms, cycle=cycle, samples=samples, setting=self._setting(), so_far=results, feedback=feedback
         )
-        return request_design(self.shared, facts, terms, draw=draw)
+        return request_design(self.teacher, facts, terms, draw=draw)
+
+    def _request(
+        self,
+        schedule: Designed,
+        cycle: int,
+        dataset: Corpus,
+        bands: Bands,
+        results: Sequence[StageResult],
+        record: Record,
+    ) -> DesignOutcome:
+        """A request with the results of the run so far. Unusable replies are stored, so that a repeated run requests
+        another sample."""
+        path = record.folder / cycle_folder(cycle) / "design-unusable.json"
+        unusable = read_json(path, _list) if path.exists() else []
+        feedback = record.folder / cycle_folder(cycle - 1) / "feedback.json"
+        outcome = self.request(
+            schedule,
+            dataset,
+            bands,
+            cycle=cycle,
+            results=results,
+            feedback=read_json(feedback) if feedback.exists() else None,
+            plan=self._stored(record, cycle - 1).cycles[1:] if cycle else None,
+            draw=len(unusable),
+        )
+        if outcome.design is None:
+            replies = {"replies": outcome.replies, "faults": outcome.faults, "teacher": dict(outcome.used)}
+            write_json(path, [*unusable, replies])
+        return outcome
+
+    def _stored(self, record: Record, cycle: int) -> Design:
+        """The design made before ``cycle``, for it and all later ones."""
+        path = record.folder / cycle_folder(cycle) / "design.json"
+        try:
+            design = decode_design(parse_json(read_input(path)))
+            if len(design.cycles) != self.recipe.cycles - cycle:
+                raise ValueError(f"{len(design.cycles)} cycles")
+            return design
+        except (*DECODE_ERRORS, OSError) as error:
+            raise RunFolderError(
+                "the design of this run is damaged",
+                where=path,
+                given=error.strerror if isinstance(error, OSError) else fault_of(error),
+                hint="remove it to request the design again",
+            ) from error
 
     def _terms(self, schedule: Designed, cycle: int, spent: int, plan: Sequence[Sequence[StageSpec]] | None) -> Terms:
         from ...design import Terms
@@ -334,17 +416,23 @@ class Designing:
         )
 
     def _setting(self) -> dict[str, Any]:
-        """What else bears on a plan: how long a step is, what a token is, whether each stage begins slowly."""
+        """Further facts for a plan: tokens of a step, the kind of token, whether each stage has a new warm-up."""
         train, student = self.recipe.train, self.recipe.student
         return {
-            "tokens_in_a_step": train.size * train.length * train.accumulate,
+            "tokens_in_a_step": train.tokens_per_step,
             "a_token_is": "of the pretrained student's own" if student.base is not None else student.tokenizer,
-            "optimizer_and_learning_rate_begin_anew_at_each_stage": train.restart,
+            "optimizer_and_learning_rate_begin_anew_at_each_stage": train.reset_optimizer,
         }
 
 
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError
+    return value
+
+
 def check_designing(recipe: Recipe) -> None:
-    """Raises for a designed schedule that nobody can design, or whose objectives do not fit; all faults at once."""
+    """Raise ``RecipeError`` for a designed schedule without a language model, or with unusable objectives."""
     if recipe.schedule.name != "designed":
         return
     faults = []
@@ -366,8 +454,8 @@ def check_designing(recipe: Recipe) -> None:
 
 
 def only_designs(recipe: Recipe) -> bool:
-    """Whether the teacher is there for the schedule alone, so that no sample and no grade hangs on it."""
+    """Whether the teacher serves the schedule alone, so that no sample and no grade depends on it."""
     teaches = "teacher" in option_names(SOURCES.get(recipe.data.source, where="data.source"))
-    errs = recipe.delivery is not None and bool(recipe.delivery.faulty.get("teacher"))
+    errs = recipe.rejected_answers is not None and bool(recipe.rejected_answers.sources.get("teacher"))
     grades = any(each.judge in OPINIONS for each in (recipe.feedback.judges if recipe.feedback else ()))
     return recipe.schedule.name == "designed" and not (teaches or errs or grades)
