@@ -18,6 +18,7 @@ PACKAGE = Path(gradatim.__file__).parent
 
 LAYERS = (
     "errors",
+    "renamed_keys",
     "files",
     "options",
     "registry",

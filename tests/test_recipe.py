@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gradatim.options import parse_yaml
 
 from gradatim.api import study_plan
 from gradatim.errors import RecipeError
 from gradatim.experiment.assemble import check
 from gradatim.experiment.recipe import changed_keys, dump, load, parse
 from gradatim.experiment.recipe_files import files_of, find, names, shipped_studies, title
+from gradatim.options import parse_yaml
 
 
 def test_dump_and_parse_are_inverse() -> None:
