@@ -198,7 +198,7 @@ pydantic."""
         ("plan curriculum/hybrid --no-data", "hard+replay"),
         ("plan smoke/hybrid", "samples were not counted"),
         ("plan paper/baseline --no-data --json", '"steps": 120000'),
-        ("plan curriculum/fast --no-data", "difficulty given"),
+        ("plan curriculum/fast --no-data", "difficulty column"),
         *(
             (f"plan smoke/baseline --no-data --set difficulty.metric={metric}", f"difficulty {metric}")
             for metric in ("halstead", "composite", "rarity")
