@@ -1,8 +1,9 @@
 """How do ``docs/recipes.md`` and ``docs/cli.md`` stay true?
 
 They are written by this script from the code itself: recipe keys, defaults and allowed values from the pydantic
-models, options of parts from the factories' signatures, verbs from their ``--help``. What a key *means* is the one
-thing said here, in ``KEYS`` and ``OPTIONS``; a key without a meaning, and a meaning without a key, is an error.
+models and dataclasses with their meanings (``Field(description=…)``), options of parts from the factories' signatures,
+verbs from their ``--help``. The meanings of the options of parts are in ``OPTIONS``; a key or an option without a
+meaning, and a meaning without an option, is an error.
 
     python docs/write_reference.py [FOLDER]        (default: the folder of this script)
 
@@ -29,114 +30,6 @@ from gradatim.design import SCHEMA
 from gradatim.experiment.recipe import MAY_CHANGE, Recipe, load
 from gradatim.experiment.recipe_files import Location, find, names, shipped_studies
 from gradatim.options import option_names
-
-KEYS = {
-    "cycles": "How often the student is taught; each cycle after the first comes from what it got wrong. The budget is "
-    "parted evenly.",
-    "teacher.name": "Who answers, errs, asks and grades; the teacher's options stand beside it. Without the "
-    "section: nobody.",
-    "rejected_answers.sources": "Faulty answers beside the right ones: weights of the places they come from, `student`, "
-    "`mutation`, "
-    "`teacher`. Without the section: none.",
-    "rejected_answers.verify": "How one that is right after all is found out: by its text, by its sample's tests, or not "
-    "at all.",
-    "feedback.questions": "Training samples that the student is asked about after each cycle but the last.",
-    "feedback.num_samples": "Attempts at each.",
-    "feedback.temperature": "0 takes the likeliest token.",
-    "feedback.max_new_tokens": "The longest attempt; left out: what the longest right answer needs.",
-    "feedback.chat_template": "Ask through the tokenizer's chat template.",
-    "feedback.stop": "Texts that end an attempt.",
-    "feedback.judges": "The views that are combined, each with its judge's options.",
-    "feedback.judges[].judge": "Who looks.",
-    "feedback.judges[].weight": "Its weight in the score.",
-    "feedback.hard": "Below this score a question is hard.",
-    "feedback.easy": "From this score on a question is easy.",
-    "train.trace_supervision.weight": "Of each time that `traced` asks, beside the loss of the tokens.",
-    "train.trace_supervision.variable_layer": "After how many layers names are asked for their values; null: a quarter of them.",
-    "train.trace_supervision.result_layers": "After which layers operations and conditions are; null: half and three quarters.",
-    "train.trace_supervision.num_classes": "So many of the commonest values are told apart; others are not asked for.",
-    "train.preference.weight": "Of the contrast in `correct_and_fault`.",
-    "train.preference.beta": "Factor on the margin; null: 0.1 with a reference, 2 without.",
-    "train.preference.reference_free": "The student at the stage's start (DPO), or none (SimPO).",
-    "train.preference.length_normalized": "Log-probabilities per token; null: as published.",
-    "train.preference.gamma": "The margin asked for (SimPO's gamma).",
-    "train.distillation.teacher_model": "The teacher's model; it has the student's tokenizer.",
-    "train.distillation.divergence": "GKD's JSD, or DistiLLM's skewed KL.",
-    "train.distillation.beta": "beta of JSD (null: 0.5), alpha of skewed KL (null: 0.1).",
-    "train.distillation.weight": "The divergence's share; the rest is cross-entropy.",
-    "train.distillation.temperature": "Divides both models' logits.",
-    "train.distillation.answers": "Whose answers are compared: the table's, the student's own attempts, or both.",
-    "train.gradient_accumulation_steps": "Batches in an optimizer step.",
-    "title": "What the run is called in reports.",
-    "seed": "The run's own seed: first weights, which rows a stage takes, their order. A study counts up from it.",
-    "threads": "Threads of the arithmetic; 0 takes all. The number changes the last bits, so it belongs to a run.",
-    "workers": "Processes that draw and score samples. Changes no result.",
-    "data.source": "Where samples come from. The source's options stand beside it.",
-    "data.seed": "Fixes what there is to learn and which samples are kept for the test.",
-    "data.split.by": "What may not be on two sides: programs equal up to the names of variables (`canonical`), "
-    "equal programs (`text`, the paper's way), or nothing (`random`).",
-    "data.split.validation": "Samples kept for the validation loss.",
-    "data.split.test": "Samples kept for the evaluation, the same for every run.",
-    "data.split.levels": "The levels that these come from; others are only learnt from. Left out: all.",
-    "data.on_change": "When the data file has been changed since the run's samples were made from it: refuse to go on, "
-    "or `keep` the samples as they were. May differ on resume.",
-    "difficulty.metric": "How hard a sample is. The metric's options stand beside it.",
-    "difficulty.bands.names": "The bands, easiest first.",
-    "difficulty.bands.thresholds": "Where the bands are cut; one fewer than names. A value on a threshold is harder.",
-    "difficulty.bands.quantiles": "Or at which shares of the training samples they are cut. With neither: as equal "
-    "as ties allow.",
-    "schedule.name": "What is learnt when. The schedule's options stand beside it.",
-    "budget.tokens": "How many predictions the run trains on, over all its stages.",
-    "budget.steps": "The same in optimizer steps of full batches (`train.batch_size` × `train.max_length`). Give one of both.",
-    "student.preset": "What the student is made like.",
-    "student.tokenizer": "A token per character; per digit, one-letter name and phrase between them (`lexical`); or "
-    "byte-level BPE. Vocabularies are made from the training samples.",
-    "student.vocab_size": "The most tokens of `lexical` and `bpe`. Ignored for characters.",
-    "student.context_length": "The most tokens the student can look at.",
-    "student.base": "A pretrained model instead of a preset: a folder, a name on the hub, or a .gguf file. `preset`, "
-    "`tokenizer` and `vocabulary` are then not used.",
-    "student.lora.rank": "Learn an adapter beside a base that stands still (extra `lora`); without the section "
-    "all weights.",
-    "student.lora.alpha": "The adapter is scaled by alpha / rank.",
-    "student.lora.dropout": "The share of the adapter's inputs that is dropped while it learns.",
-    "student.lora.targets": "The last parts of the names of the layers that get one.",
-    "student.chat_template": "How the base is asked: through its tokenizer's chat template, as plain text, or `auto`: "
-    "through the template where there is one.",
-    "student.system_prompt": "The system message that stands before every conversation without one of its own.",
-    "student.start": "What a cycle begins from: the model that the cycle before left, or the base again.",
-    "student.dtype": "Of the weights at work, those of an adapter apart, which are fp32.",
-    "student.gradient_checkpointing": "Keep fewer activations and compute them again: slower, in less memory.",
-    "train.batching": "`windows`: random crops of the concatenated text (the paper). `packed`: whole samples, none "
-    "cut; those longer than a line are left out and counted.",
-    "train.batch_size": "Lines in a batch.",
-    "train.max_length": "Predictions in a line; at most `student.context_length`.",
-    "train.block_diagonal_attention": "`packed` only: a sample does not see its neighbours in the line.",
-    "train.objective": "The loss: `gradatim list objectives`.",
-    "train.objective_options": "Options of an objective from another package.",
-    "train.prompt_loss_weight": "The loss weight of tokens outside the answer; answers weigh 1.",
-    "train.optimizer.name": "AdamW on everything, or Muon on the hidden matrices and AdamW on the rest.",
-    "train.optimizer.learning_rate": "AdamW's.",
-    "train.optimizer.muon_learning_rate": "Muon's, on its own scale.",
-    "train.optimizer.weight_decay": "On what `weight_decay_on` names.",
-    "train.optimizer.weight_decay_on": "Matrices and embeddings alone, or all that AdamW learns, as torch does.",
-    "train.optimizer.betas": "AdamW's two averages.",
-    "train.lr_scheduler.name": "The learning rate over a stage or run. `paper_steps`: ×0.1 at 70, 80 and 90 %. "
-    "`warmup_decay`: linear up, constant, linear down. `cosine`: linear up, half a cosine down.",
-    "train.lr_scheduler.warmup_ratio": "The share of the way up. Not for `constant` and `paper_steps`.",
-    "train.lr_scheduler.decay_ratio": "The share of the way down. For `warmup_decay`.",
-    "train.lr_scheduler.min_lr_ratio": "The factor it ends at. For `warmup_decay` and `cosine`.",
-    "train.reset_optimizer": "Optimizer and learning-rate shape begin anew at each stage (the paper), or go on over the run.",
-    "train.max_grad_norm": "The longest gradient; 0 does not clip.",
-    "train.precision": "`auto` takes bf16 where the processor multiplies it natively.",
-    "train.compile": "`torch.compile` the step. See the log before switching it on.",
-    "train.logging_steps": "Steps between two rows of `metrics.jsonl`.",
-    "train.evaluations_per_stage": "How often in a stage the validation loss is measured; 0 never.",
-    "train.checkpoint_seconds": "Seconds between two checkpoints inside a stage.",
-    "evaluate.seed": "The suites' own seed: which samples a `limit` takes, and what `paper` and `sampled` draw.",
-    "evaluate.suites": "What is measured, a list. Each entry has `suite`, `stages` and the suite's options.",
-    "evaluate.suites[].suite": "The suite's name.",
-    "evaluate.suites[].stages": "After which stages it is asked.",
-}
 
 OPTIONS = {
     "teachers.levels": "TinyPy levels that seeds and new questions are drawn from.",
@@ -187,7 +80,7 @@ OPTIONS = {
     "schedules.order": "How a stage's samples follow each other: an [order](#orders)'s name, or `{name: …}` "
     "with its options.",
     "schedules.category": "The label column of an order by categories; short for the order's own option.",
-    "schedules.introduction": "Share of the budget of a warm-up stage on the easiest band, before the schedule of the "
+    "schedules.warmup_stage": "Share of the budget of a warm-up stage on the easiest band, before the schedule of the "
     "other bands: prerequisites of every arm, the baseline too.",
     "schedules.replay": "Of `hybrid` the part of each easier band that is repeated; elsewhere the share of a stage's "
     "tokens for easier or earlier samples.",
@@ -244,10 +137,10 @@ OPTIONS = {
     "suites.text": "Ask about the program, or about its output too.",
     "suites.problems": "The questions: a file, a folder of files, `humaneval`, `humaneval-x/LANGUAGE` or `cruxeval`. "
     "Left out of `functional`: the run's test samples that have `tests`.",
-    "suites.samples": "Texts written for each problem; more than one needs `protocol: sampled`.",
-    "suites.k": "The k of pass@k, each at most `samples`. Left out: 1.",
+    "suites.num_samples": "Texts written for each problem; more than one needs `protocol: sampled`.",
+    "suites.k": "The k of pass@k, each at most `num_samples`. Left out: 1.",
     "suites.temperature": "Of `sampled`; `greedy` takes the likeliest token.",
-    "suites.tokens": "The most tokens of a text. Left out of `cruxeval`: 128, or 1024 with `reasoning`.",
+    "suites.max_new_tokens": "The most tokens of a text. Left out of `cruxeval`: 128, or 1024 with `reasoning`.",
     "suites.chat": "Ask through the tokenizer's chat template: `functional` and `cruxeval` look for the code in the "
     "reply, `line` and `token` ask about answers alone, `choice` takes an option for the beginning of the reply.",
     "suites.stop": "Texts end before these; left out: where the language's function ends.",
@@ -320,7 +213,7 @@ shape with `--json`. `gradatim list KIND --json` is a list of `{"name", "summary
 
 
 def recipes_page() -> str:
-    """``docs/recipes.md``. ``SystemExit`` names keys and options without a meaning, and meanings without a key."""
+    """``docs/recipes.md``. ``SystemExit`` names keys and options without a meaning, and meanings without an option."""
     sections = [RECIPES_TOP.replace("MAY_CHANGE", _listed(MAY_CHANGE)), "## Keys\n", *_keys(), "## Parts\n", *_parts()]
     return "\n".join([*sections, DESIGN_TOP, _code(json.dumps(SCHEMA, indent=1), "json"), *_shipped()])
 
@@ -339,7 +232,8 @@ def cli_page() -> str:
             max_content_width=100,
             help_option_names=["-h", "--help"],
         )
-        examples = "\n".join(import_module(verb.callback.__module__).EXAMPLES)
+        module = vars(import_module(verb.callback.__module__))
+        examples = "\n".join(module.get(f"{name.upper()}_EXAMPLES") or module["EXAMPLES"])
         lines += [f"## {name}\n", _code(verb.get_help(context)), _code(examples, "sh")]
     return "\n".join(lines)
 
@@ -353,7 +247,6 @@ def _keys() -> Iterator[str]:
     """A table for each section of a recipe."""
     schema = Recipe.model_json_schema()
     found = dict(_leaves(schema, schema, ""))
-    _same("KEYS", set(KEYS), set(found))
     defaults = dict(_values(Recipe().model_dump(mode="json")))
     sections: dict[str, list[str]] = {}
     for key, node in found.items():
@@ -362,11 +255,18 @@ def _keys() -> Iterator[str]:
         default = node.get("default") if "[]" in key else defaults.get(key, node.get("default"))
         required = "[]" in key and "default" not in node
         shown = "required" if required else _value(default)
-        row = f"| `{key}` | {shown} | {allowed} | {KEYS[key]} |"
+        row = f"| `{key}` | {shown} | {allowed} | {_meaning(key, node)} |"
         sections.setdefault(key.partition(".")[0] if "." in key else "The run", []).append(row)
     for name, rows in sections.items():
         heading = name if name == "The run" else f"`{name}`"
         yield "\n".join([f"### {heading}\n", "| key | default | allowed | meaning |", "|---|---|---|---|", *rows, ""])
+
+
+def _meaning(key: str, node: Mapping[str, Any]) -> str:
+    """The description of a key's field; ``SystemExit`` for a field without one."""
+    if "description" not in node:
+        raise SystemExit(f"{key}: its field has no description")
+    return str(node["description"]).replace(" x ", " × ")
 
 
 def _leaves(node: Mapping[str, Any], schema: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -143,7 +143,7 @@ def test_chunks_of_one_pass_are_shuffled_differently() -> None:
 
 def test_text_shorter_than_a_window_is_refused() -> None:
     windows = Windows(encoded([6]), stage(1), 8, 40)
-    with pytest.raises(DataError, match=r"train\.length"):
+    with pytest.raises(DataError, match=r"train\.max_length"):
         next(iter(windows.stream(windows.start)))
 
 
@@ -151,5 +151,5 @@ def test_samples_longer_than_the_context_are_counted() -> None:
     rows, dropped = fitting_rows(encoded([5, 50, 7]), np.arange(3), 20)
     assert rows.tolist() == [0, 2]
     assert dropped == 1
-    with pytest.raises(DataError, match=r"train\.length"):
+    with pytest.raises(DataError, match=r"train\.max_length"):
         fitting_rows(encoded([50]), np.arange(1), 20)

@@ -129,7 +129,7 @@ def test_the_loss_tokens_of_a_row_are_those_of_its_batch_and_those_with_a_gradie
 
 @pytest.mark.parametrize("objective", ["next_token", "answer_only"])
 def test_samples_that_see_each_other_count_whole_but_for_the_first_of_a_line(objective, tmp_path):
-    own = made(tmp_path, objective, isolate=False)
+    own = made(tmp_path, objective, block_diagonal_attention=False)
     packed = Packed(own.samples, stage(), 1, LENGTH, 0)
     needs = requirements_of(own)
     batches = list(packed.one_pass())

@@ -317,7 +317,7 @@ def test_a_budget_counts_both_answers_of_a_pair(tmp_path: Path) -> None:
 def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
     """Two batches of four lines give the gradient of the same eight lines at once, with several terms too."""
     train = replace(TRAIN, objective="sft_dpo", prompt_loss_weight=0.3, logging_steps=1)
-    for name, change in {"large": {"size": 8}, "accumulated": {"accumulate": 2}}.items():
+    for name, change in {"large": {"batch_size": 8}, "accumulated": {"gradient_accumulation_steps": 2}}.items():
         fit(tmp_path / name, table(), replace(train, **change), tokens=900)
     large, accumulated = logged(tmp_path / "large"), logged(tmp_path / "accumulated")
     assert len(large) == len(accumulated) >= 2

@@ -188,7 +188,7 @@ def test_a_chat_that_can_never_be_is_refused_without_opening_a_model(tmp_path):
     plain = base(tmp_path / "plain", template=None)
     (plain / "model.safetensors").unlink()
     for student in (ModelSettings(), ModelSettings(base=str(plain))):
-        with pytest.raises(RecipeError, match=r"feedback\.chat: the student's tokenizer has no chat template"):
+        with pytest.raises(RecipeError, match=r"feedback\.chat_template: the student's tokenizer has no chat template"):
             check_chat(student, ["feedback.chat_template"])
         check_chat(student, [])
     check_chat(ModelSettings(base=str(base(tmp_path / "chat"))), ["feedback.chat_template"])
