@@ -30,7 +30,7 @@ from .distillation.question_options import LATER_OPTIONS, RATIO, QuestionOptions
 from .errors import DataError
 from .options import strict
 from .record import read_json
-from .registry import Registry
+from .registry import Contract, Registry
 from .stage import CyclePlan, Drawn, Event, Events, Feedback, Source, ignore_events
 
 SETTLED = 2.0
@@ -154,7 +154,7 @@ def _note(events: Events, text: str) -> None:
     events(Event("note", "data", text=text))
 
 
-SOURCES: Registry[Callable[..., Source]] = Registry("source")
+SOURCES: Registry[Callable[..., Source]] = Registry("source", contracts=(Contract(Source, ("draw",)),))
 
 
 def cycle_seed(seed: int, cycle: int) -> int:

@@ -83,7 +83,9 @@ def make_difficulty(
     Raises ``UnknownPart`` for a name that is not registered and ``RecipeError`` for options that do not fit.
     """
     factory = DIFFICULTIES.get(name, where=where)
-    difficulty: Difficulty = factory(*_services(name, factory, where), **dict(options or {}))
+    difficulty: Difficulty = DIFFICULTIES.make(
+        name, *_services(name, factory, where), where=where, options=options or {}
+    )
     return difficulty
 
 
