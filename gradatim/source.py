@@ -1,8 +1,9 @@
 """Sources of samples, by name in ``SOURCES``.
 
-A source has a deterministic method ``draw(cycle, feedback)`` that returns a ``Drawn``: a table, not yet scored, split or
-ordered, with the counts of the rows kept and dropped (``stage.Source``). ``file`` reads the user's data and ``tinypy`` generates programs of the TinyPy grammar, both independent of the feedback; for ``taught`` a teacher
-writes new questions from the feedback (``distillation``).
+A source has a deterministic method ``draw(cycle, feedback)`` that returns a ``stage.Drawn``: a table, not yet scored,
+split or ordered, with the counts of the rows kept and dropped. ``file`` reads the user's data and ``tinypy`` generates
+programs of the TinyPy grammar, both independent of the feedback; for ``taught`` a teacher writes new questions from the
+feedback (``distillation``).
 
 Fingerprints of data files, and the check that a corpus still matches its data file.
 

@@ -74,7 +74,6 @@ def score(
     Raises ``UnknownPart`` for a name that is not registered, ``RecipeError`` for a name that the table uses for
     other values, ``DataError`` when the table has no rows.
     """
-    import numpy as np
     import pyarrow as pa
 
     difficulties = metrics if isinstance(metrics, Mapping) else _by_name(metrics)

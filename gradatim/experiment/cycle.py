@@ -31,7 +31,7 @@ from ..results import (
     encode,
     encode_design,
 )
-from ..schedule import Designed, category_codes, needs_of, select_rows, stage_seed
+from ..schedule import Designed, category_codes, is_designed, next_stage, select_rows, stage_seed
 from ..stage import Events, Feedback, Fitted, Needs, Probe, Schedule, Stage, StageResult, StageSpec, Suite, SuiteResult
 from ..table import write_table
 from .assemble import Components
@@ -61,7 +61,7 @@ class Cycle:
         self.record.once(
             f"{self.key}/table.json", lambda: describe(self.corpus, self.bands, self.difficulty, self.components.metric)
         )
-        if isinstance(self.schedule, Designed):
+        if is_designed(self.schedule):
             stages = self.design(self.schedule)
             if self.number + 1 == self.components.cycles:  # the last cycle has no later design that needs progress
                 self.schedule = replace(self.schedule, needs=Needs())
@@ -119,7 +119,7 @@ class Cycle:
 
     def next_stage(self, history: Sequence[StageResult]) -> Stage | None:
         """The stage that the schedule names after ``history``, with its samples selected; None at the end."""
-        spec = self.schedule.next(history)
+        spec = next_stage(self.schedule, history)
         if spec is None:
             return None
         index = len(history)
@@ -183,7 +183,7 @@ class Cycle:
 
     def progress(self, stage: Stage, key: str) -> dict[str, Any]:
         """The measurements of the model after the stage that the schedule needs."""
-        needs = needs_of(self.schedule)
+        needs = self.schedule.needs
         if needs == Needs():
             return {}
 
