@@ -433,7 +433,13 @@ class Model(Protocol):
 
 
 class Suite(Protocol):
-    """An evaluation of a model on a fixed table."""
+    """An evaluation of a model on a fixed table.
+
+    A subclass defines ``__call__``. ``accepts_endpoint``: completions suffice, so the model may also be a
+    ``evaluation.generation.Endpoint``, a model behind a server.
+    """
+
+    accepts_endpoint: bool = False
 
     def __call__(self, student: Model, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
         """Counts of passed samples; deterministic for the same model, samples and seed."""

@@ -30,7 +30,7 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..options import strict
-from ..stage import Events, Suite, SuiteResult, ignore_events
+from ..stage import Events, Model, Suite, SuiteResult, ignore_events
 from .statistics import (
     Attempt,
     Mode,
@@ -107,7 +107,7 @@ def token(
 
 
 @dataclass(frozen=True)
-class Token:
+class Token(Suite):
     """The suite ``token`` with its options; see the module docstring."""
 
     protocol: Mode
@@ -116,7 +116,7 @@ class Token:
     limit: int | None
     batch: int | None
 
-    def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
+    def __call__(self, student: Model, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
         """One attempt per sample, of as many units as it has characters after the first.
 
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``, and for a chat
@@ -189,7 +189,7 @@ class LinePrompt:
 
 
 @dataclass(frozen=True)
-class Line:
+class Line(Suite):
     """The suite ``line`` with its options; see the module docstring."""
 
     protocol: Mode
@@ -198,7 +198,7 @@ class Line:
     limit: int | None
     batch: int | None
 
-    def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
+    def __call__(self, student: Model, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
         """One attempt per line.
 
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``, and for a chat

@@ -22,12 +22,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeGuard
 
 from ..errors import RecipeError
 from ..options import strict
-from ..stage import Needs, StageResult, StageSpec
+from ..stage import Needs, Schedule, StageResult, StageSpec
 from .matrix import (
     SCHEDULES,
     Matrix,
@@ -46,7 +46,7 @@ BAND_LOSS = Needs(band_loss=True)
 
 
 @dataclass(frozen=True)
-class Mastery:
+class Mastery(Schedule):
     """See ``mastery``; ``bands`` are names, ``budgets`` the tokens of the parts."""
 
     bands: tuple[str, ...]
@@ -126,7 +126,7 @@ def mastery(
 
 
 @dataclass(frozen=True)
-class Bandit:
+class Bandit(Schedule):
     """See ``bandit``; ``bands`` are names, ``budgets`` the tokens of the parts."""
 
     bands: tuple[str, ...]
@@ -198,7 +198,7 @@ def bandit(
 
 
 @dataclass(frozen=True)
-class SelfPaced:
+class SelfPaced(Schedule):
     """See ``self_paced``; ``budgets`` are the tokens of the parts."""
 
     bands: int
@@ -208,7 +208,7 @@ class SelfPaced:
     start: float
     until: float
     replay: float
-    needs: Needs
+    needs: Needs = field()
 
     def next(self, history: Sequence[StageResult]) -> StageSpec | None:
         """The stage after the last one; by the model's own difficulty once it has been probed."""
@@ -261,13 +261,13 @@ def self_paced(
 
 
 @dataclass(frozen=True)
-class Frontier:
+class Frontier(Schedule):
     """See ``frontier``; ``budgets`` are the tokens of the parts."""
 
     bands: int
     budgets: tuple[int, ...]
     replay: float
-    needs: Needs
+    needs: Needs = field()
 
     def next(self, history: Sequence[StageResult]) -> StageSpec | None:
         """The stage after the last one; weighted by p(1 - p) once the model has been probed."""
@@ -307,16 +307,18 @@ MOST_STAGES = 100
 
 
 @dataclass(frozen=True)
-class Designed:
+class Designed(Schedule):
     """A schedule before its design; ``next`` raises. The options are those of ``designed``.
 
     ``tokens``: this cycle's even share of the budget, which the design may divide otherwise. ``orders``: {name:
     options}.
     """
 
+    needs_teacher = True
+
     bands: tuple[str, ...]
     tokens: int
-    objectives: tuple[str, ...]
+    objectives: tuple[str, ...] = field()
     orders: Mapping[str, Mapping[str, Any]]
     stages: int
     revise: bool
@@ -339,6 +341,11 @@ class Designed:
         """The reason why a possible stage cannot be trained on random crops, None when all can."""
         order = next((name for name in self.orders if name != "shuffled"), None)
         return None if order is None else f"the order {order!r} is one of samples"
+
+
+def is_designed(schedule: Schedule) -> TypeGuard[Designed]:
+    """Whether the stages have yet to be designed by the teacher of the recipe."""
+    return schedule.needs_teacher
 
 
 @SCHEDULES.register("designed")

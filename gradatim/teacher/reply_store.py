@@ -215,7 +215,7 @@ def _is_reply(entry: Mapping[str, Any]) -> bool:
     return has_token_counts(entry) and all(isinstance(entry.get(name), str) for name in ("text", "finish", "raw"))
 
 
-class Cached:
+class Cached(Chat):
     """A chat that answers from the replies stored in ``folder``, and sends only new requests to ``chat``."""
 
     def __init__(self, chat: Chat, folder: str | Path | None = None, *, account: str = "") -> None:
@@ -248,7 +248,7 @@ class Cached:
 
     def release(self) -> None:
         """Release the memory of the inner chat's model, where it has one."""
-        getattr(self.chat, "release", lambda: None)()
+        self.chat.release()
 
     def ask(
         self, requests: Sequence[Request], events: Events = ignore_events, received: Received = ignore_reply
@@ -291,9 +291,8 @@ class Cached:
 
     def _initialize_budget(self) -> None:
         """Count earlier spending on the account against the budget; without one, the files need not be read."""
-        chat: Any = self.chat
-        if not self._is_initialized and getattr(chat, "limited", False):
-            chat.begin(paid_on(self._store, self.account))
+        if not self._is_initialized and self.chat.limited:
+            self.chat.begin(paid_on(self._store, self.account))
         self._is_initialized = True
 
     def _look_up(self, requests: dict[str, Request], replies: dict[str, Reply | None]) -> None:
