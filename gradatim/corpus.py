@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from . import programs, table
-from .difficulty import unscored_note
+from .difficulty import scores_of, unscored_note
 from .errors import DataError
 from .record import read_json, read_rows, storage_errors, write_folder, write_json
 from .renamed_keys import earlier_value
@@ -265,7 +265,7 @@ class CorpusMaker:
         unscored: dict[str, int] = {}
         for name, difficulty in self.metrics.items():
             events(Event("start", f"score {name}"))
-            scores = difficulty(samples, workers=self.workers)
+            scores = scores_of(name, difficulty, samples, workers=self.workers)
             if note := unscored_note(name, difficulty, samples, scores, "are not learnt"):
                 events(Event("note", f"score {name}", text=note))
             if name in samples.column_names:

@@ -1,9 +1,9 @@
 """Sources of samples, by name in ``SOURCES``.
 
-A source has a deterministic method ``draw(cycle, feedback)`` that returns a ``Drawn``: a table, not yet scored, split
-or ordered, with the counts of the rows kept and dropped (``stage.Source``). ``file`` reads the user's data and
-``tinypy`` generates programs of the TinyPy grammar, both independent of the feedback; for ``taught`` a teacher writes
-new questions from the feedback (``distillation``).
+A source has a deterministic method ``draw(cycle, feedback)`` that returns a ``stage.Drawn``: a table, not yet scored,
+split or ordered, with the counts of the rows kept and dropped. ``file`` reads the user's data and ``tinypy`` generates
+programs of the TinyPy grammar, both independent of the feedback; for ``taught`` a teacher writes new questions from the
+feedback (``distillation``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .errors import DataError
 from .options import strict
 from .random_streams import cycle_seed
 from .record import read_json
-from .registry import Registry
+from .registry import Contract, Registry
 from .stage import CyclePlan, Drawn, Event, Events, Feedback, Source, ignore_events
 
 SETTLED = 2.0
@@ -145,7 +145,7 @@ def _note(events: Events, text: str) -> None:
     events(Event("note", "data", text=text))
 
 
-SOURCES: Registry[Callable[..., Source]] = Registry("source")
+SOURCES: Registry[Callable[..., Source]] = Registry("source", contracts=(Contract(Source, ("draw",)),))
 
 
 @dataclass(frozen=True)

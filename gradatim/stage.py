@@ -36,9 +36,9 @@ class StageSpec:
 
     * ``mixture``: the bands' shares of the tokens at the start and at the end of the stage, linearly interpolated in
       between. Each adds up to 1; only for bands whose fraction is not 0.
-    * ``low``, ``high``: only rows between these two quantiles of ``by``: the table's difficulty, or the student's
+    * ``low``, ``high``: only rows between these two quantiles of ``by``: the table's difficulty, or the model's
       result in the probe after the previous stage (``loss``: nats per answer token; ``pass_rate``).
-    * ``frontier``: rows are sampled in proportion to p(1 - p), p = the student's probability of the complete answer.
+    * ``frontier``: rows are sampled in proportion to p(1 - p), p = the model's probability of the complete answer.
     * ``replay``: the share of the tokens for rows easier than those, uniformly: below ``low``, or with p > 1/2.
     """
 
@@ -92,7 +92,7 @@ class StageSpec:
 
     @property
     def probes(self) -> bool:
-        """Whether the rows depend on the student's probe after the previous stage."""
+        """Whether the rows depend on the model's probe after the previous stage."""
         return self.frontier or self.by != "difficulty"
 
 
@@ -113,10 +113,10 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Probe:
-    """The student's loss on rows of the cycle's training table after a stage.
+    """The model's loss on rows of the cycle's training table after a stage.
 
     ``rows`` (int64, ascending), ``loss`` (float64: nats of the answer with its end token, summed) and ``tokens``
-    (int64: of that answer) have one length. ``exp(-loss)`` is the probability that the student samples exactly the
+    (int64: of that answer) have one length. ``exp(-loss)`` is the probability that the model samples exactly the
     answer.
     """
 
@@ -199,7 +199,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class BandProgress:
-    """The student's results on one band of the fixed validation samples.
+    """The model's results on one band of the fixed validation samples.
 
     ``loss``: nats per answer token; ``right``: the share of samples whose complete answer is its greedy completion;
     ``samples``: their number.
@@ -231,7 +231,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Feedback:
-    """Judged attempts of the student in a cycle; empty before the first.
+    """Judged attempts of the model in a cycle; empty before the first.
 
     ``table``: one row per attempt in the schema ``FEEDBACK`` of ``distillation``. ``known``: all samples of the cycles
     so far, including those held out, which new questions must differ from; ``learnt``: the training samples among them.
@@ -433,7 +433,13 @@ class Model(Protocol):
 
 
 class Suite(Protocol):
-    """An evaluation of a model on a fixed table."""
+    """An evaluation of a model on a fixed table.
+
+    A subclass defines ``__call__``. ``accepts_endpoint``: completions suffice, so the model may also be a
+    ``evaluation.generation.Endpoint``, a model behind a server.
+    """
+
+    accepts_endpoint: bool = False
 
     def __call__(self, student: Model, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
         """Counts of passed samples; deterministic for the same model, samples and seed."""

@@ -36,9 +36,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, RecipeError
 from ..languages.toolchain import KEPT_SECONDS, cache_folder
-from ..options import option_names, strict
+from ..options import strict
 from ..record import storage_errors
-from ..registry import Registry
+from ..registry import Contract, Registry
 from ..stage import Difficulty, Event, Events, ignore_events
 from ..store import Store
 from .python_source import is_python, parse, scored_text
@@ -49,7 +49,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-DIFFICULTIES: Registry[Callable[..., Difficulty]] = Registry("difficulty", "difficulties")
+DIFFICULTIES: Registry[Callable[..., Difficulty]] = Registry(
+    "difficulty", "difficulties", contracts=(Contract(Difficulty, ("__call__",)),)
+)
 
 EXAMINED = 1000
 """Number of samples without a score that are examined for the cause; further ones have the same causes."""
@@ -73,22 +75,17 @@ def score(
     Raises ``UnknownPart`` for a name that is not registered, ``RecipeError`` for a name that the table uses for
     other values, ``DataError`` when the table has no rows.
     """
-    import numpy as np
     import pyarrow as pa
 
     difficulties = metrics if isinstance(metrics, Mapping) else _by_name(metrics)
+    for name, difficulty in difficulties.items():
+        DIFFICULTIES.check_result(name, difficulty, "metric")
     _check(samples, difficulties)
     facts: dict[str, Any] = {"rows": samples.num_rows, "metrics": {}}
     for name, difficulty in difficulties.items():
         events(Event("start", f"score {name}", 0, samples.num_rows))
-        # Progress is optional in the contract of a difficulty.
-        progress: dict[str, Any] = (
-            {"events": _renamed(events, f"score {name}")} if "events" in option_names(difficulty) else {}
-        )
-        scores = difficulty(samples, workers=workers, **progress)
-        if scores.shape != (samples.num_rows,):
-            raise DataError(f"the difficulty {name!r} gave {scores.shape} scores for {samples.num_rows} samples")
-        column = pa.array(scores.astype(np.float64, copy=False))
+        scores = scores_of(name, difficulty, samples, workers=workers, events=_renamed(events, f"score {name}"))
+        column = pa.array(scores)
         if name in samples.column_names:
             samples = samples.set_column(samples.column_names.index(name), name, column)
         else:
@@ -96,10 +93,29 @@ def score(
         if note := unscored_note(name, difficulty, samples, scores, "are empty in its column"):
             events(Event("note", f"score {name}", text=note))
         facts["metrics"][name] = _facts(scores)
-        if causes := getattr(difficulty, "causes", None):
-            facts["metrics"][name]["causes"] = dict(sorted(causes.items()))
+        if difficulty.causes:
+            facts["metrics"][name]["causes"] = dict(sorted(difficulty.causes.items()))
         events(Event("finish", f"score {name}", samples.num_rows, samples.num_rows))
     return samples, facts
+
+
+def scores_of(
+    name: str, difficulty: Difficulty, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
+) -> npt.NDArray[np.float64]:
+    """The scores of ``difficulty`` as float64; ``DataError`` unless they are one number per sample."""
+    import numpy as np
+
+    scores = difficulty(samples, workers=workers, events=events)
+    numbers = isinstance(scores, np.ndarray) and scores.dtype.kind in "fiu"
+    if not numbers or scores.shape != (samples.num_rows,):
+        shown = f"an array of {scores.dtype}, shape {scores.shape}" if isinstance(scores, np.ndarray) else type(scores)
+        raise DataError(
+            f"the difficulty {name!r} returned no score for each sample",
+            where="score",
+            given=shown,
+            allowed=f"a numpy array of {samples.num_rows} numbers, NaN for a sample without a score",
+        )
+    return scores.astype(np.float64, copy=False)
 
 
 def unscored_note(
@@ -112,7 +128,7 @@ def unscored_note(
     rows = np.flatnonzero(np.isnan(scores))
     if not rows.size:
         return None
-    causes = getattr(difficulty, "causes", None) or _causes(name, difficulty, samples, rows)
+    causes = difficulty.causes or _causes(name, difficulty, samples, rows)
     summary = ", ".join(f"{count:,} {cause}" for cause, count in sorted(causes.items(), key=lambda item: -item[1])[:4])
     static = "do not parse" in summary or "are in another language" in summary
     advice = "; try a metric that needs no Python program: size, compression, loss or given" if static else ""
@@ -121,7 +137,7 @@ def unscored_note(
 
 def _causes(name: str, difficulty: Difficulty, samples: pa.Table, rows: np.ndarray[Any, Any]) -> Mapping[str, int]:
     """The causes that the samples' texts show; of many rows the first are examined, and the cause states how many."""
-    if not getattr(difficulty, "reads_programs", False):
+    if not difficulty.reads_programs:
         return {"give no figure": len(rows)}
     examined = samples.take(rows[:EXAMINED])
     languages = examined["language"].to_pylist() if "language" in examined.column_names else [None] * examined.num_rows
@@ -141,7 +157,7 @@ def _causes(name: str, difficulty: Difficulty, samples: pa.Table, rows: np.ndarr
 
 
 def _by_name(names: Sequence[str]) -> dict[str, Difficulty]:
-    return {name: DIFFICULTIES.get(name, where="metric")() for name in names}
+    return {name: DIFFICULTIES.make(name, where="metric", options={}) for name in names}
 
 
 def _check(samples: pa.Table, difficulties: Mapping[str, Difficulty]) -> None:
@@ -185,7 +201,7 @@ EQUAL_WEIGHTS = {"size": 1.0, "cyclomatic": 1.0, "rarity": 1.0}
 
 
 @dataclass(frozen=True)
-class Composite:
+class Composite(Difficulty):
     """The weighted mean of other difficulties, each put on ``scale`` first."""
 
     metrics: tuple[tuple[float, Difficulty], ...]
@@ -194,9 +210,11 @@ class Composite:
     @property
     def reads_programs(self) -> bool:
         """Whether one of the metrics reads programs."""
-        return any(getattr(metric, "reads_programs", False) for _, metric in self.metrics)
+        return any(metric.reads_programs for _, metric in self.metrics)
 
-    def __call__(self, samples: pa.Table, *, workers: int = 1) -> npt.NDArray[np.float64]:
+    def __call__(
+        self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
+    ) -> npt.NDArray[np.float64]:
         import numpy as np
 
         total = sum(weight for weight, _ in self.metrics)
@@ -236,7 +254,9 @@ def composite(*, weights: Mapping[str, float] | None = None, scale: Scale = "z")
             allowed="positive weights of metrics other than 'composite'",
         )
     where = "composite.weights"
-    return Composite(tuple((weight, DIFFICULTIES.get(name, where)()) for name, weight in metrics.items()), scale)
+    return Composite(
+        tuple((weight, DIFFICULTIES.make(name, where=where, options={})) for name, weight in metrics.items()), scale
+    )
 
 
 KEY_BYTES = 16

@@ -30,8 +30,8 @@ from ..errors import DataError, RecipeError
 from ..evaluation.statistics import rank_correlation
 from ..options import strict
 from ..random_streams import grading_stream
-from ..stage import Events, ignore_events
-from .judge import Grader, Judge, View, distinct, need_grader, spread, taken, unjudged
+from ..stage import Events, Model, ignore_events
+from .judge import Grader, Judge, NeedsStudent, View, distinct, need_grader, spread, taken, unjudged
 from .judges import MAX_POINTS, Rubric, check_passing
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ States = npt.NDArray[np.float64]
 Tokens = npt.NDArray[np.int64]
 
 
-def pooled(student: Any, prompts: Sequence[str], attempts: Sequence[str], batch: int) -> list[States | None]:
+def pooled(student: Model, prompts: Sequence[str], attempts: Sequence[str], batch: int) -> list[States | None]:
     """Rows of 2 × hidden size + 3 features; None where a text cannot be encoded."""
     import torch
 
@@ -68,7 +68,7 @@ def pooled(student: Any, prompts: Sequence[str], attempts: Sequence[str], batch:
     return rows
 
 
-def _tokens(vocabulary: Any, student: Any, prompt: str, attempt: str) -> tuple[Tokens, int] | None:
+def _tokens(vocabulary: Any, student: Model, prompt: str, attempt: str) -> tuple[Tokens, int] | None:
     """All tokens, and the number of those of the prompt."""
     (pair,) = vocabulary.pairs([prompt], [attempt])
     if pair is None:
@@ -256,7 +256,7 @@ def scoring(
 
 
 @dataclass(frozen=True)
-class Scoring:
+class Scoring(NeedsStudent):
     """The judge ``scoring`` without its student; see the module docstring."""
 
     grader: Grader
@@ -265,17 +265,22 @@ class Scoring:
     least_agreement: float = 0.2
     passing: float = 5.0
 
-    def by(self, student: Any, *, seed: int) -> ScoringJudge:
+    @property
+    def teacher_share(self) -> float:
+        """The option ``share``."""
+        return self.share
+
+    def by(self, student: Model, *, seed: int) -> ScoringJudge:
         """The judge for ``student``. ``seed`` chooses the questions that the teacher judges."""
         return ScoringJudge(self, student, seed)
 
 
-class ScoringJudge:
+class ScoringJudge(Judge):
     """``Scoring`` with its student. ``facts`` (counts, agreement) and ``model`` belong to the last call."""
 
     proves = False
 
-    def __init__(self, settings: Scoring, student: Any, seed: int) -> None:
+    def __init__(self, settings: Scoring, student: Model, seed: int) -> None:
         self.settings, self.student, self.seed = settings, student, seed
         self.facts: dict[str, Any] = {}
         self.model: ScoringModel | None = None
@@ -340,18 +345,18 @@ class ScoringJudge:
         return View(score, "passed" if passed else "failed", f"the scoring model: {score * MAX_POINTS:.1f} of 6")
 
 
-def _encoder(student: Any) -> str:
+def _encoder(student: Model) -> str:
     from ..training.trainer import weights_digest
 
     return weights_digest(student.model)
 
 
-def features(student: Any, samples: pa.Table, attempts: Sequence[str], *, batch: int = 16) -> list[Numbers | None]:
+def features(student: Model, samples: pa.Table, attempts: Sequence[str], *, batch: int = 16) -> list[Numbers | None]:
     """One row of features per completion (see ``pooled``), None for a character outside the vocabulary."""
     return pooled(student, samples.column("prompt").to_pylist(), attempts, batch)
 
 
-def judge_with(model: ScoringModel, student: Any, samples: pa.Table, attempts: Sequence[str]) -> list[float | None]:
+def judge_with(model: ScoringModel, student: Model, samples: pa.Table, attempts: Sequence[str]) -> list[float | None]:
     """Scores of a trained model. Raises ``DataError`` for another student than that of its training."""
     if _encoder(student) != model.encoder:
         raise DataError(

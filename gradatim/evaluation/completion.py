@@ -30,7 +30,7 @@ from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..options import strict
-from ..stage import Events, Suite, SuiteResult, ignore_events
+from ..stage import Events, Model, Suite, SuiteResult, ignore_events
 from .statistics import (
     Attempt,
     Mode,
@@ -105,7 +105,7 @@ def token(
 
 
 @dataclass(frozen=True)
-class CompletionOptions:
+class CompletionOptions(Suite):
     """Options of the suites ``token`` and ``line``; see there."""
 
     protocol: Mode
@@ -137,7 +137,7 @@ class CompletionOptions:
 class Token(CompletionOptions):
     """The suite ``token`` with its options; see the module docstring."""
 
-    def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
+    def __call__(self, student: Model, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
         """One attempt per sample, of as many units as it has characters after the first.
 
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``, and for a chat
@@ -207,7 +207,7 @@ class LinePrompt:
 class Line(CompletionOptions):
     """The suite ``line`` with its options; see the module docstring."""
 
-    def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
+    def __call__(self, student: Model, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
         """One attempt per line.
 
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``, and for a chat

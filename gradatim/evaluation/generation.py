@@ -27,7 +27,7 @@ from ..client.messages import Budget, Generation, Rates, Reply
 from ..errors import TeacherFailed, UserError, WorkFailed
 from ..options import is_address, strict
 from ..random_streams import endpoint_seed, text_index
-from ..stage import Event, Events, ignore_events
+from ..stage import Event, Events, Model, ignore_events
 from .samples import Sample
 
 AGAIN = "check the server, then run the same command again; with keep, texts that arrived are not requested again"
@@ -235,7 +235,7 @@ class Writing:
     server: Mapping[str, Any] | None = None
 
 
-def identity(student: Any) -> str:
+def identity(student: Model | Endpoint) -> str:
     """Identity of a model: an endpoint's address and name, the digest of a local model's weights."""
     if isinstance(student, Endpoint):
         return f"{student.base_url}#{student.model}"
@@ -245,7 +245,7 @@ def identity(student: Any) -> str:
 
 
 def write(
-    student: Any, questions: Sequence[Question], settings: Writing, events: Events = ignore_events
+    student: Model | Endpoint, questions: Sequence[Question], settings: Writing, events: Events = ignore_events
 ) -> Iterator[list[Sample]]:
     """The samples of ``questions``, in order, in groups.
 
@@ -275,7 +275,7 @@ def _sample(question: Question, text: str, finish: str, chat: bool) -> Sample:
     return Sample(question.task, code, "completion", question.draw, finish)
 
 
-def _from_model(student: Any, questions: Sequence[Question], settings: Writing) -> Iterator[list[Sample]]:
+def _from_model(student: Model, questions: Sequence[Question], settings: Writing) -> Iterator[list[Sample]]:
     """Samples of a local model. Questions of one group have equal stop strings, as the decoder needs."""
     from ..inference.decode import complete
     from ..model.prompt_format import (

@@ -26,7 +26,7 @@ from ..distillation import RanDry
 from ..random_streams import attempts_seed, stage_seed
 from ..record import Record
 from ..results import cycle_folder, describe, recorded_stage, recorded_table, stage_folder
-from ..schedule import category_codes, needs_of, select_rows
+from ..schedule import category_codes, next_stage, select_rows
 from ..stage import Event, Events, Feedback, Fitted, Model, Stage, StageResult, StageSpec, SuiteResult, ignore_events
 from .assemble import Components, NamedSuite, assemble, check
 from .recipe import Recipe
@@ -102,7 +102,7 @@ class Cycle:
         counts = (self.dataset, self.bands, self.difficulty, self.components.metric)
         self.record.once(f"{cycle_folder(self.number)}/table.json", lambda: describe(*counts))
         self.schedule = self.components.schedule(self.number, self.dataset, self.bands, self.earlier, self.record)
-        while spec := self.schedule.next(self.finished):
+        while spec := next_stage(self.schedule, self.finished):
             stage = self.select(spec)
             self.finished.append(self.train_and_evaluate(stage))
         return self.finished
@@ -128,7 +128,7 @@ class Cycle:
         """Train on the stage, measure what the schedule needs, evaluate the model."""
         fitted = self.train(stage)
         self.record.discard(f"{stage_folder(stage)}/checkpoint")
-        progress = self.measure(stage) if needs_of(self.schedule) else {}
+        progress = self.measure(stage) if self.schedule.needs else {}
         counts = {name: int((self.bands.index[stage.rows] == i).sum()) for i, name in enumerate(self.bands.names)}
         result = StageResult(self.number, stage.index, stage.spec, len(stage.rows), counts, fitted, **progress)
         last = self.schedule.next([*self.finished, result]) is None
@@ -153,8 +153,8 @@ class Cycle:
     @recorded_stage("progress.json", dict)
     def measure(self, stage: Stage) -> dict[str, Any]:
         """Measure the model's losses that an adaptive schedule needs, on validation and training samples."""
-        needs = needs_of(self.schedule)
-        return self.components.measure(needs, self.folder(stage), self.dataset, self.bands, stage.seed)
+        folder, needs = self.folder(stage), self.schedule.needs
+        return self.components.measure(needs, folder, self.dataset, self.bands, stage.seed)
 
     def evaluate(self, stage: Stage, last: bool) -> list[SuiteResult]:
         """Evaluate the model on the fixed test set, by the bands of this cycle; ``last``: also by the final suites."""

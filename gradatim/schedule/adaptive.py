@@ -24,12 +24,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeGuard
 
 from ..errors import RecipeError
 from ..options import strict
-from ..stage import Needs, StageResult, StageSpec
+from ..stage import Needs, Schedule, StageResult, StageSpec
 from .matrix import (
     SCHEDULES,
     Matrix,
@@ -226,7 +226,7 @@ class SelfPaced(AdaptiveSchedule):
     start: float
     until: float
     replay: float
-    needs: Needs
+    needs: Needs = field()
 
     def _stage(self, index: int, history: Sequence[StageResult]) -> StageSpec:
         """A stage on the easiest samples, by the model's own difficulty once it has been probed."""
@@ -281,7 +281,7 @@ class Frontier(AdaptiveSchedule):
     bands: int
     budgets: tuple[int, ...]
     replay: float
-    needs: Needs
+    needs: Needs = field()
 
     def _stage(self, index: int, history: Sequence[StageResult]) -> StageSpec:
         """A stage on all bands, weighted by p(1 - p) once the model has been probed."""
@@ -315,16 +315,18 @@ MOST_STAGES = 100
 
 
 @dataclass(frozen=True)
-class Designed:
+class Designed(Schedule):
     """A schedule before its design; ``next`` raises. The options are those of ``designed``.
 
     ``tokens``: this cycle's even share of the budget, which the design may divide otherwise. ``orders``: {name:
     options}.
     """
 
+    needs_teacher = True
+
     bands: tuple[str, ...]
     tokens: int
-    objectives: tuple[str, ...]
+    objectives: tuple[str, ...] = field()
     orders: Mapping[str, Mapping[str, Any]]
     stages: int
     revise: bool
@@ -347,6 +349,11 @@ class Designed:
         """The reason why a possible stage cannot be trained on random crops, None when all can."""
         order = next((name for name in self.orders if name != "shuffled"), None)
         return None if order is None else f"the order {order!r} is one of samples"
+
+
+def is_designed(schedule: Schedule) -> TypeGuard[Designed]:
+    """Whether the stages have yet to be designed by the teacher of the recipe."""
+    return schedule.needs_teacher
 
 
 @SCHEDULES.register("designed")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import DataError, RecipeError
 from ..random_streams import band_stream, order_stream, probe_stream, quantile_stream
-from ..stage import End, Fitted, Mixture, Needs, Probe, Schedule, Stage, StageResult, StageSpec
+from ..stage import End, Fitted, Mixture, Probe, Schedule, Stage, StageResult, StageSpec
 from .bands import Bands
 from .orders import OrderContext, make_order
 
@@ -76,8 +76,25 @@ def select_rows(
         raise DataError("the stage has no samples", where=where, given=f"band sizes {bands.sizes}")
     if mixture is None:
         context = OrderContext(difficulty, order_stream(seed), categories or _no_categories)
-        rows = make_order(spec.order, spec.order_options, where)(rows, context)
+        rows = _ordered(rows, spec, context, where)
     return Stage(spec, index, rows, seed, first_token, run_tokens or first_token + spec.tokens, mixture=mixture)
+
+
+def _ordered(rows: Rows, spec: StageSpec, context: OrderContext, where: str) -> Rows:
+    """The rows in the order of the specification; ``RecipeError`` for an order that returns other rows."""
+    import numpy as np
+
+    ordered = make_order(spec.order, spec.order_options, where)(rows, context)
+    same = isinstance(ordered, np.ndarray) and ordered.shape == rows.shape
+    if not same or not np.array_equal(np.sort(ordered), np.sort(rows)):
+        given = f"{len(ordered)} other rows" if isinstance(ordered, np.ndarray) else type(ordered).__name__
+        raise RecipeError(
+            f"the order {spec.order!r} returned no permutation of the rows",
+            where=where,
+            given=given,
+            allowed=f"a numpy array with the same {rows.size} row numbers",
+        )
+    return ordered.astype(np.int64, copy=False)
 
 
 def probe_rows(bands: Bands, count: int, seed: int) -> Rows:
@@ -213,6 +230,19 @@ def stage_table(
     return table
 
 
+def next_stage(schedule: Schedule, history: Sequence[StageResult]) -> StageSpec | None:
+    """The next stage of ``schedule``; ``RecipeError`` unless it is a ``StageSpec`` or None."""
+    spec = schedule.next(history)
+    if spec is not None and not isinstance(spec, StageSpec):
+        raise RecipeError(
+            "the schedule returned no stage",
+            where="schedule",
+            given=f"{type(schedule).__name__}.next: {type(spec).__name__}",
+            allowed="a gradatim.stage.StageSpec, or None at the end",
+        )
+    return spec
+
+
 MOST_STAGES = 1000
 """Limit of ``preview``; a longer schedule is taken to be endless."""
 
@@ -227,7 +257,7 @@ def preview(schedule: Schedule, bands: Bands | Sequence[str], *, probed: int = 0
     names = bands.names if isinstance(bands, Bands) else tuple(bands)
     sizes = bands.sizes if isinstance(bands, Bands) else (0,) * len(names)
     history: list[StageResult] = []
-    while spec := schedule.next(history):
+    while spec := next_stage(schedule, history):
         if len(history) >= MOST_STAGES:
             raise RecipeError(f"the schedule has not ended after {MOST_STAGES} stages", where="schedule")
         counts = [math.ceil(share * size) for share, size in zip(spec.fractions, sizes, strict=False)]
@@ -244,12 +274,6 @@ def preview(schedule: Schedule, bands: Bands | Sequence[str], *, probed: int = 0
             )
         )
     return [result.spec for result in history]
-
-
-def needs_of(schedule: Schedule) -> Needs:
-    """The measurements after each stage that ``schedule`` declares; none without an attribute ``needs``."""
-    needs = getattr(schedule, "needs", None)
-    return needs if isinstance(needs, Needs) else Needs()
 
 
 def needs_whole_samples(schedule: Schedule, bands: Sequence[str]) -> str | None:

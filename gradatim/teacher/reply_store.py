@@ -191,7 +191,7 @@ def has_token_counts(entry: Mapping[str, Any]) -> bool:
     return all(isinstance(count, int) and 0 <= count <= MAX_TOKENS for count in counts)
 
 
-class Cached:
+class Cached(Chat):
     """A chat that answers from the replies stored in ``folder``, and sends only new requests to ``chat``."""
 
     def __init__(self, chat: Chat, folder: str | Path | None = None, *, account: str = "") -> None:
@@ -224,7 +224,7 @@ class Cached:
 
     def release(self) -> None:
         """Release the memory of the inner chat's model, where it has one."""
-        getattr(self.chat, "release", lambda: None)()
+        self.chat.release()
 
     def ask(
         self, requests: Sequence[Request], events: Events = ignore_events, received: Received = ignore_reply
@@ -267,9 +267,8 @@ class Cached:
 
     def _initialize_budget(self) -> None:
         """Count earlier spending on the account against the budget, where there is one."""
-        chat: Any = self.chat
-        if not self._is_initialized and getattr(chat, "limited", False):
-            chat.begin(self._store.paid_on(self.account))
+        if not self._is_initialized and self.chat.limited:
+            self.chat.begin(self._store.paid_on(self.account))
         self._is_initialized = True
 
     def _look_up(self, requests: dict[str, Request], replies: dict[str, Reply | None]) -> None:

@@ -19,6 +19,7 @@ from gradatim.difficulty.model_based import ModelDifficulty, ScoringRequest, Tea
 from gradatim.difficulty.score import ScoreCache, digest_of, key_of
 from gradatim.errors import DataError, RecipeError, UnknownPart
 from gradatim.experiment.assemble.components import NamedScorer, TeacherChat, make_difficulty
+from gradatim.stage import Difficulty, ignore_events
 from gradatim.table import make_table
 from gradatim.teacher import Request
 from gradatim.teacher.llm_teacher import ScriptedChat
@@ -319,7 +320,12 @@ def test_a_registered_difficulty_gets_the_services_that_its_positional_parameter
         """A difficulty of somebody else's package."""
         scorer = open_scorer(model, batch=2)
         chat = open_chat("scripted", {"replies": []}, where="here")
-        return lambda table, *, workers=1: np.full(table.num_rows, scorer.batch + len(chat.identity) * 0.0)
+
+        class Length(Difficulty):
+            def __call__(self, samples, *, workers=1, events=ignore_events):
+                return np.full(samples.num_rows, scorer.batch + len(chat.identity) * 0.0)
+
+        return Length()
 
     assert make_difficulty("length_by_model", {"model": "OWNER/small"})(samples).tolist() == [2.0] * 4
 

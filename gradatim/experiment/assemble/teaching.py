@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...corpus import key_of
@@ -25,9 +26,9 @@ from ...random_streams import cycle_seed, questions_stream
 from ...record import DECODE_ERRORS, Record, fault_of, read_json, write_json
 from ...renamed_keys import earlier_names
 from ...results import cycle_folder, decode_design, encode_design
-from ...schedule import Designed
+from ...schedule import SCHEDULES, Designed, split_budget
 from ...source import SOURCES
-from ...stage import Events, Feedback, Model, Needs, Schedule, StageResult, StageSpec, ignore_events
+from ...stage import Events, Feedback, Model, Needs, Schedule, Source, StageResult, StageSpec, ignore_events
 from ...teacher import TEACHERS, Teacher
 from ...teacher.teacher import used_since
 from ...training.objective import OBJECTIVES, check_objective
@@ -38,27 +39,56 @@ if TYPE_CHECKING:
 
     from ...corpus import Corpus
     from ...design import Design, DesignOutcome, Terms
-    from ...distillation import Right
+    from ...distillation import Judge, Right
     from ...distillation.attempts import Probed
+    from ...distillation.judge import NeedsStudent
     from ...schedule import Bands
-
-
-OPINIONS = ("rubric", "scoring")
-"""Judges with points from the teacher."""
 
 
 def teacher(recipe: Recipe, events: Events = ignore_events) -> Teacher | None:
     """The recipe's teacher, or None when it names none."""
     if recipe.teacher is None:
         return None
-    factory = TEACHERS.get(recipe.teacher.name, where="teacher.name")
-    own = {"seed": recipe.data.seed, "events": events, "account": _account(recipe)}
-    known = option_names(factory)
-    given = {**{name: own[name] for name in own if name in known}, **recipe.teacher.options}
-    if missing := missing_options(factory, given):
-        raise RecipeError(f"the teacher {recipe.teacher.name!r} needs {', '.join(missing)}", where="teacher")
-    made: Teacher = factory(**given)
+    name = recipe.teacher.name
+    defaults = {"seed": recipe.data.seed, "events": events, "account": _account(recipe)}
+    known = option_names(TEACHERS.get(name, where="teacher.name"))
+    options = {**{key: value for key, value in defaults.items() if key in known}, **recipe.teacher.options}
+    made: Teacher = TEACHERS.make(name, where="teacher", options=options)
     return made
+
+
+def source(recipe: Recipe, shared: Teacher | None, events: Events = ignore_events) -> Source:
+    """The source of the recipe; ``shared`` is its teacher. Nothing is read or requested for it."""
+    name = recipe.data.source
+    known = option_names(SOURCES.get(name, where="data.source"))
+    defaults: dict[str, Any] = {"seed": recipe.data.seed, "workers": recipe.workers, "events": events}
+    if shared is not None:
+        defaults |= {"teacher": shared, "evaluation": partial(examined_with, recipe)}
+        if recipe.rejected_answers is not None and recipe.rejected_answers.verify == "tests":
+            defaults["right"] = right(recipe, events)
+    elif "teacher" in missing_options(SOURCES.get(name), recipe.data.options):
+        raise RecipeError(f"the source {name!r} needs a teacher", where="teacher", hint="teacher: {name: oracle}")
+    options = {**recipe.data.options, **{key: value for key, value in defaults.items() if key in known}}
+    made: Source = SOURCES.make(name, where="data", options=options)
+    return made
+
+
+def schedules_of(recipe: Recipe) -> tuple[Schedule, ...]:
+    """One schedule per cycle, with its share of the budget."""
+    options, bands = recipe.schedule.options, recipe.difficulty.bands.names
+    budgets = split_budget(recipe.tokens, [1.0] * recipe.cycles)
+    make = partial(SCHEDULES.make, recipe.schedule.name, where="schedule.name", options=options)
+    return tuple(make(bands, tokens) for tokens in budgets)
+
+
+def judges_of(
+    recipe: Recipe, grader: Teacher | None, sections: Sequence[JudgeSection] | None = None
+) -> dict[str, tuple[Judge | NeedsStudent, float]]:
+    """The judges of ``sections``, by default those of the feedback, by name with their weights."""
+    return {
+        each.judge: (JUDGES.make(each.judge, grader, where="feedback.judges", options=each.options), each.weight)
+        for each in (_feedback(recipe).judges if sections is None else sections)
+    }
 
 
 def _account(recipe: Recipe) -> str:
@@ -137,9 +167,7 @@ def _requirements(recipe: Recipe, objective: str) -> Requirements:
 
 def objectives(recipe: Recipe) -> tuple[str, ...]:
     """The objectives of the stages, the recipe's own first; others only where a teacher chooses."""
-    more = recipe.schedule.options.get("objectives") if recipe.schedule.name == "designed" else None
-    named = [each for each in more if isinstance(each, str)] if isinstance(more, list | tuple) else []
-    return tuple(dict.fromkeys([recipe.train.objective, *named]))
+    return tuple(dict.fromkeys([recipe.train.objective, *schedules_of(recipe)[0].objectives]))
 
 
 def _with_attempts(samples: pa.Table, attempts: pa.Table) -> pa.Table:
@@ -194,10 +222,7 @@ def judge_attempts(
     if verify:
         by_tests = recipe.rejected_answers is not None and recipe.rejected_answers.verify == "tests"
         sections = (JudgeSection(judge="output"), *([JudgeSection(judge="tests")] if by_tests else []))
-    judges = {
-        judge.judge: (JUDGES.get(judge.judge, where="feedback.judges")(grader, **judge.options), judge.weight)
-        for judge in sections
-    }
+    judges = judges_of(recipe, grader, sections)
     judged = probe(
         student,
         samples,
@@ -223,7 +248,7 @@ def check_teaching(recipe: Recipe) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise RecipeError("a judge is named twice", where="feedback.judges", given=", ".join(twice))
-    _check_judges(recipe, section)
+    _check_judges(recipe)
     if section.num_samples > 1 and not section.temperature:
         raise RecipeError(
             "at temperature 0 all completions of a question are equal",
@@ -231,11 +256,9 @@ def check_teaching(recipe: Recipe) -> None:
             given=section.num_samples,
             allowed="1, or a feedback.temperature above 0",
         )
-    if recipe.data.source == "taught" and recipe.teacher is None:
-        raise RecipeError("the source 'taught' needs a teacher", where="teacher", hint="teacher: {name: oracle}")
-    if recipe.cycles > 1 and recipe.data.source == "file":
+    if recipe.cycles > 1 and not source(recipe, teacher(recipe)).changes:
         raise RecipeError(
-            "a file has the same samples in every cycle",
+            f"the source {recipe.data.source!r} has the same samples in every cycle",
             where="cycles",
             given=recipe.cycles,
             hint="data.source: taught with seeds: PATH, and new: 0 for the same questions again",
@@ -253,15 +276,14 @@ def check_teaching(recipe: Recipe) -> None:
 
 def check_faulty(recipe: Recipe, objective: str, where: str) -> None:
     """Raise ``RecipeError`` when ``objective`` needs rejected answers and the recipe has no source of them."""
-    if _requirements(recipe, objective).second_answer == "rejected" and recipe.rejected_answers is None:
-        gives = recipe.data.source == "file" or "seeds" in recipe.data.options
-        if not gives:
-            raise RecipeError(
-                "this objective needs rejected answers, and the recipe has no source of them",
-                where=where,
-                given=objective,
-                hint="rejected_answers: {sources: {mutation: 1}}",
-            )
+    needs_rejected = _requirements(recipe, objective).second_answer == "rejected"
+    if needs_rejected and recipe.rejected_answers is None and not source(recipe, teacher(recipe)).has_rejected:
+        raise RecipeError(
+            "this objective needs rejected answers, and the recipe has no source of them",
+            where=where,
+            given=objective,
+            hint="rejected_answers: {sources: {mutation: 1}}",
+        )
 
 
 def examined_with(recipe: Recipe) -> list[str]:
@@ -281,17 +303,20 @@ def _feedback(recipe: Recipe) -> FeedbackSection:
     return recipe.feedback or FeedbackSection()
 
 
-def _check_judges(recipe: Recipe, section: FeedbackSection) -> None:
+def _check_judges(recipe: Recipe) -> None:
     """Build every judge once; toolchains and other needs of a judge are checked when it judges."""
     grader = teacher(recipe)
-    for each in section.judges:
-        JUDGES.get(each.judge, where="feedback.judges")(grader, **each.options)
-        if each.judge in OPINIONS and recipe.teacher is not None and recipe.teacher.name == "oracle":
+    for name, (judge, _) in judges_of(recipe, grader).items():
+        if judge.teacher_share and grader is not None and not grader.can_judge:
             raise RecipeError(
-                f"the judge {each.judge!r} asks for points, and the teacher 'oracle' has no opinion",
+                f"the judge {name!r} asks for points, and the teacher {_teacher_name(recipe)!r} has no opinion",
                 where="feedback.judges",
                 hint="the judge output, or a teacher that is a language model",
             )
+
+
+def _teacher_name(recipe: Recipe) -> str | None:
+    return None if recipe.teacher is None else recipe.teacher.name
 
 
 @dataclass(frozen=True)
@@ -433,15 +458,16 @@ def _list(value: Any) -> list[Any]:
 
 def check_designing(recipe: Recipe) -> None:
     """Raise ``RecipeError`` for a designed schedule without a language model, or with unusable objectives."""
-    if recipe.schedule.name != "designed":
+    schedule = schedules_of(recipe)[0]
+    if not schedule.needs_teacher:
         return
-    faults = []
-    if recipe.teacher is None:
-        faults.append("the schedule 'designed' needs a teacher; try: teacher: {name: api, …}")
-    elif recipe.teacher.name == "oracle":
+    faults, designer, name = [], teacher(recipe), recipe.schedule.name
+    if designer is None:
+        faults.append(f"the schedule {name!r} needs a teacher; try: teacher: {{name: api, …}}")
+    elif not designer.can_judge:
         faults.append(
-            "the teacher 'oracle' knows what is right and has no opinion of a curriculum; try: a teacher that is a "
-            "language model"
+            f"the teacher {_teacher_name(recipe)!r} knows what is right and has no opinion of a curriculum; try: a "
+            "teacher that is a language model"
         )
     for objective in objectives(recipe)[1:]:
         try:
@@ -450,12 +476,15 @@ def check_designing(recipe: Recipe) -> None:
         except UserError as error:
             faults.append(str(error))
     if faults:
-        raise RecipeError("; ".join(faults), where="schedule.name: designed", faults=faults)
+        raise RecipeError("; ".join(faults), where=f"schedule.name: {name}", faults=faults)
 
 
 def only_designs(recipe: Recipe) -> bool:
     """Whether the teacher serves the schedule alone, so that no sample and no grade depends on it."""
-    teaches = "teacher" in option_names(SOURCES.get(recipe.data.source, where="data.source"))
+    if not schedules_of(recipe)[0].needs_teacher:
+        return False
+    shared = teacher(recipe)
+    teaches = source(recipe, shared).needs_teacher
     errs = recipe.rejected_answers is not None and bool(recipe.rejected_answers.sources.get("teacher"))
-    grades = any(each.judge in OPINIONS for each in (recipe.feedback.judges if recipe.feedback else ()))
-    return recipe.schedule.name == "designed" and not (teaches or errs or grades)
+    grades = recipe.feedback is not None and any(judge.teacher_share for judge, _ in judges_of(recipe, shared).values())
+    return not (teaches or errs or grades)
