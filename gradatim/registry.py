@@ -20,7 +20,6 @@ from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
 from .errors import RecipeError, UnknownPart, did_you_mean
-from .options import missing_options, option_names, with_checked_options
 
 Part = TypeVar("Part")
 Registered = TypeVar("Registered", bound=Callable[..., Any])
@@ -33,6 +32,9 @@ class Entry:
     name: str
     summary: str
     part: Any
+
+
+_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ class Contract:
         ]
 
     def _lacks(self, part: object, name: str) -> bool:
-        inherited = inspect.getattr_static(part, name, None) is vars(self.protocol).get(name, part)
-        return not hasattr(part, name) or (name in self.required and inherited)
+        # Static: the value of a property may be costly, such as the digest of a model.
+        member = inspect.getattr_static(part, name, _ABSENT)
+        return member is _ABSENT or (name in self.required and member is vars(self.protocol).get(name))
 
 
 def _positional(function: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -80,7 +83,7 @@ def _unfit_parameters(method: Any, wanted: Callable[..., Any]) -> str | None:
     """The parameters of ``method`` when it does not accept the arguments of the Protocol's method ``wanted``."""
     if not callable(method):
         return f"the value {method!r}"
-    keywords = option_names(wanted)
+    keywords = [each.name for each in inspect.signature(wanted).parameters.values() if each.kind is each.KEYWORD_ONLY]
     try:
         signature = inspect.signature(method)
     except ValueError:  # a function in C without a signature
@@ -185,6 +188,8 @@ class Registry(Generic[Part]):
         Raises ``UnknownPart``, and ``RecipeError`` for options that the factory lacks or requires and for a factory or
         a result that does not fit the family's contract.
         """
+        from .options import missing_options, with_checked_options  # imports pydantic
+
         factory: Any = self.get(name, where)
         if missing := missing_options(factory, options):
             given = ", ".join(options) or "no options"
