@@ -206,9 +206,11 @@ class Registry(Generic[Part]):
 
     def check_result(self, name: str, part: object, where: str | None = None) -> None:
         """Raise ``RecipeError`` unless ``part``, made by the factory ``name`` or by hand, fits one of the contracts."""
-        faults = min((contract.faults(part) for contract in self.contracts), key=len, default=[])
-        if faults:
-            raise self._unfit(self._entries.get(name, Entry(name, "", part)), where, "; ".join(faults))
+        # The fault by the Protocol that the part derives from comes first.
+        by_base = sorted(self.contracts, key=lambda contract: contract.protocol not in type(part).__mro__)
+        faults = [contract.faults(part) for contract in by_base]
+        if faults and all(faults):
+            raise self._unfit(self._entries.get(name, Entry(name, "", part)), where, "; ".join(faults[0]))
 
     def _load(self, entry: Entry, where: str | None) -> Any:
         """The object at the import path of ``entry``; errors of another package's import are one ``RecipeError``."""
