@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from outside_package import gradatim, install
 
 from gradatim.model.settings import ContrastSettings, Requirements, TeacherKLSettings, TrainSettings
 from gradatim.training.objective import OBJECTIVES
-
-from outside_package import gradatim, install
 
 SETTINGS = (
     TrainSettings(),
