@@ -20,7 +20,6 @@ from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
 from .errors import RecipeError, UnknownPart, did_you_mean
-from .options import missing_options, option_names, with_checked_options
 
 Part = TypeVar("Part")
 Registered = TypeVar("Registered", bound=Callable[..., Any])
@@ -33,6 +32,9 @@ class Entry:
     name: str
     summary: str
     part: Any
+
+
+_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ class Contract:
         ]
 
     def _lacks(self, part: object, name: str) -> bool:
-        inherited = inspect.getattr_static(part, name, None) is vars(self.protocol).get(name, part)
-        return not hasattr(part, name) or (name in self.required and inherited)
+        # Static: the value of a property may be costly, such as the digest of a model.
+        member = inspect.getattr_static(part, name, _ABSENT)
+        return member is _ABSENT or (name in self.required and member is vars(self.protocol).get(name))
 
 
 def _positional(function: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -80,7 +83,7 @@ def _unfit_parameters(method: Any, wanted: Callable[..., Any]) -> str | None:
     """The parameters of ``method`` when it does not accept the arguments of the Protocol's method ``wanted``."""
     if not callable(method):
         return f"the value {method!r}"
-    keywords = option_names(wanted)
+    keywords = [each.name for each in inspect.signature(wanted).parameters.values() if each.kind is each.KEYWORD_ONLY]
     try:
         signature = inspect.signature(method)
     except ValueError:  # a function in C without a signature
@@ -191,6 +194,8 @@ class Registry(Generic[Part]):
         Raises ``UnknownPart``, and ``RecipeError`` for options that the factory lacks or requires and for a factory or
         a result that does not fit the family's contract.
         """
+        from .options import missing_options, with_checked_options  # imports pydantic
+
         factory: Any = self.get(name, where)
         if missing := missing_options(factory, options):
             given = ", ".join(options) or "no options"
@@ -207,9 +212,11 @@ class Registry(Generic[Part]):
 
     def check_result(self, name: str, part: object, where: str | None = None) -> None:
         """Raise ``RecipeError`` unless ``part``, made by the factory ``name`` or by hand, fits one of the contracts."""
-        faults = min((contract.faults(part) for contract in self.contracts), key=len, default=[])
-        if faults:
-            raise self._unfit(self._entries.get(name, Entry(name, "", part)), where, "; ".join(faults))
+        # The fault by the Protocol that the part derives from comes first.
+        by_base = sorted(self.contracts, key=lambda contract: contract.protocol not in type(part).__mro__)
+        faults = [contract.faults(part) for contract in by_base]
+        if faults and all(faults):
+            raise self._unfit(self._entries.get(name, Entry(name, "", part)), where, "; ".join(faults[0]))
 
     def _load(self, entry: Entry, where: str | None) -> Any:
         """The object at the import path of ``entry``; errors of another package's import are one ``RecipeError``."""

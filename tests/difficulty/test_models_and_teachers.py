@@ -353,6 +353,11 @@ def test_a_scoring_by_name_builds_difficulties_as_a_recipe_does(samples, registe
     def named_by_scorer(open_scorer, /):
         """A difficulty of somebody else's package."""
         assert open_scorer("OWNER/small") == NamedScorer("OWNER/small")
-        return lambda table, *, workers=1: np.arange(table.num_rows, dtype=np.float64)
+
+        class Numbered(Difficulty):
+            def __call__(self, samples, *, workers=1, events=ignore_events):
+                return np.arange(samples.num_rows, dtype=np.float64)
+
+        return Numbered()
 
     assert gradatim.score(samples, ["named_by_scorer"])["named_by_scorer"].to_pylist() == [0, 1, 2, 3]
