@@ -122,7 +122,7 @@ def test_score_takes_the_column_mapping_of_a_recipe(gradatim, tmp_path, ending):
 
 
 @pytest.mark.parametrize(
-    ("column", "words"),
+    ("given", "words"),
     [
         ("answer", "a column mapping is written FIELD=COLUMN; given: answer"),
         ("answer=", "written FIELD=COLUMN"),
