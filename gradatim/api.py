@@ -252,16 +252,16 @@ def evaluate(
     from .renamed_keys import suite_options
     from .table import make_table
 
-    asked: Suite = SUITES.make(suite, where="suite", options=suite_options(suite, options, where="suite"))
+    evaluation: Suite = SUITES.make(suite, where="suite", options=suite_options(suite, options, where="suite"))
     if data is None:
         data = make_table({"answer": []})
     table = _table(data, columns, events) if isinstance(data, str | Path) else data
     student = endpoint(model) if isinstance(model, str) else model
-    if isinstance(student, Endpoint) and not asked.accepts_endpoint:
+    if isinstance(student, Endpoint) and not evaluation.accepts_endpoint:
         raise UserError(f"the suite {suite!r} needs the model itself", where="model", given=model, allowed="a folder")
     if student is None or isinstance(student, Path):
         student = open_model(model)
-    return asked(cast("Model", student), table, seed=seed, events=events)
+    return evaluation(cast("Model", student), table, seed=seed, events=events)
 
 
 def arms_of(recipes: Sequence[str | Path]) -> dict[str, str | Path]:

@@ -144,7 +144,7 @@ def _print_notes(
     rejected: Path | None,
 ) -> None:
     """Print on stderr the unusable rows and what the scores exclude."""
-    from ..evaluation.samples import told as row_name
+    from ..evaluation.samples import row_name
     from ..evaluation.verdicts import problem_for
 
     problems = problem_set.problems

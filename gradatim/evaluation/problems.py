@@ -31,7 +31,7 @@ from typing import Any
 
 from ..errors import DataError, did_you_mean
 from ..table.report import Rejected
-from .samples import excerpt, read_rows, told
+from .samples import excerpt, read_rows, row_name
 
 DATA = "GRADATIM_DATA"
 """The environment variable that names the folder of benchmark files."""
@@ -345,6 +345,6 @@ def _none(source: str, rejected: list[Rejected]) -> DataError:
     return DataError(
         f"no problem can be used; the first row: {first.cause}",
         where=f"{source}, row {first.row}",
-        given=told(first).strip(" ()") or None,
+        given=row_name(first).strip(" ()") or None,
         allowed="HumanEval, HumanEval+, HumanEval-X, MBPP and MBPP+ rows",
     )
