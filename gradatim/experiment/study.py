@@ -142,7 +142,7 @@ def runs_at_once(recipes: Iterable[Recipe], cores: int) -> int:
 
 
 def _check_held_out(plan: Plan, corpora: Mapping[str, Corpus]) -> None:
-    """``RecipeError`` when an arm has another test set: samples of a teacher depend on more than the section ``data``."""
+    """Raise ``RecipeError`` for an arm with another test set: a teacher's samples depend on more than ``data``."""
     test_sets = {arm: corpus.table("test").select(["prompt", "answer"]) for arm, corpus in corpora.items()}
     for arm, samples in test_sets.items():
         if not samples.equals(test_sets[plan.baseline]):
