@@ -1,9 +1,9 @@
-"""What did a study find, as the README tells it?
+"""Write the results of the demonstration into docs/reproduce.md.
 
     python docs/write_results.py runs/demo [MINUTES]
 
-Writes the study's table between the results markers of README.md, with the command and the commits that made it, so
-that no figure there is typed by hand. The page beside it, ``report.html``, says more.
+Writes the study's table between the results markers of the page, with the command and the commits that made it, so
+that no figure there is typed by hand. ``report.html`` has the details.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from gradatim.reporting import collect, markdown_table
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent / "reproduce.md"
 START, END = "<!-- results:start -->", "<!-- results:end -->"
 
 
 def section(folder: Path, minutes: str | None) -> str:
-    """The README's results section for the study in ``folder``."""
+    """The results section for the study in ``folder``."""
     commits = {json.loads(path.read_text())["commit"] for path in folder.glob("*/seed-*/environment.json")}
     took = f", {minutes} minutes on two cores" if minutes else ""
     made = f"`make demo` at commit {', '.join(f'`{commit}`' for commit in sorted(commits))}{took}"
@@ -28,11 +28,11 @@ def section(folder: Path, minutes: str | None) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Replace the section in README.md."""
-    text = README.read_text()
+    """Replace the section of the page."""
+    text = PAGE.read_text()
     before, _, rest = text.partition(START)
     _, _, after = rest.partition(END)
-    README.write_text(before + section(Path(arguments[0]), arguments[1] if len(arguments) > 1 else None) + after)
+    PAGE.write_text(before + section(Path(arguments[0]), arguments[1] if len(arguments) > 1 else None) + after)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A training loop of your own along a curriculum: easy programs first, and the rest exactly where it stopped."""
+"""A training loop of your own along a curriculum, with resume at the exact sample."""
 
 import json
 

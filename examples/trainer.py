@@ -1,4 +1,4 @@
-"""transformers' Trainer along a curriculum; run it again after a break and it goes on from its last checkpoint."""
+"""transformers' Trainer along a curriculum; a second start resumes from the last checkpoint."""
 
 import sys
 from pathlib import Path

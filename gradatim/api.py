@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from .errors import DataError, RecipeError, UserError
 from .stage import Event, Events, ignore_events
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .experiment.recipe_files import StudyFile
     from .experiment.study import Plan
     from .reporting import StudyData
-    from .stage import Difficulty, StageResult, SuiteResult
+    from .stage import Difficulty, Model, StageResult, Suite, SuiteResult
 
 LONGEST_FOLDER = 100
 """Limit in characters of the default name of a study folder."""
@@ -249,21 +249,19 @@ def evaluate(
     """
     from .evaluation import SUITES
     from .evaluation.generation import Endpoint, endpoint
-    from .options import option_names
     from .renamed_keys import suite_options
     from .table import make_table
 
-    factory = SUITES.get(suite, where="suite")
-    asked = factory(**suite_options(suite, options, where="suite"))
+    asked: Suite = SUITES.make(suite, where="suite", options=suite_options(suite, options, where="suite"))
     if data is None:
         data = make_table({"answer": []})
     table = _table(data, columns, events) if isinstance(data, str | Path) else data
     student = endpoint(model) if isinstance(model, str) else model
-    if isinstance(student, Endpoint) and "problems" not in option_names(factory):
+    if isinstance(student, Endpoint) and not asked.accepts_endpoint:
         raise UserError(f"the suite {suite!r} needs the model itself", where="model", given=model, allowed="a folder")
     if student is None or isinstance(student, Path):
         student = open_model(model)
-    return asked(student, table, seed=seed, events=events)
+    return asked(cast("Model", student), table, seed=seed, events=events)
 
 
 def arms_of(recipes: Sequence[str | Path]) -> dict[str, str | Path]:

@@ -13,18 +13,18 @@ import contextlib
 import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from . import programs, table
-from .difficulty import unscored_note
+from .difficulty import scores_of, unscored_note
 from .errors import DataError
 from .record import read_json, read_rows, storage_errors, write_folder, write_json
 from .renamed_keys import earlier_value
 from .source import ORIGIN, OnChange, check_origin, check_reread
-from .stage import Difficulty, Event, Events, Feedback, Source, ignore_events
+from .stage import Difficulty, Drawn, Event, Events, Feedback, Source, ignore_events
 
 if TYPE_CHECKING:
     import numpy as np
@@ -151,6 +151,16 @@ class Corpus:
 
 
 @dataclass(frozen=True)
+class NewSamples:
+    """The training samples of a later cycle before they are written, and the counts for ``facts.json``."""
+
+    cycle: int
+    table: pa.Table
+    facts: dict[str, Any]
+    drawn: Drawn
+
+
+@dataclass(frozen=True)
 class CorpusMaker:
     """Creation of corpora: samples are drawn, scored, split and given rejected answers.
 
@@ -174,47 +184,53 @@ class CorpusMaker:
         folder = store / self.key
         with _lock(folder):
             if (folder / "facts.json").exists():
-                check_origin(folder, self._path(), self.on_change, events)
+                check_origin(folder, self.source.data_file, self.on_change, events)
             else:
-                samples, facts = self._scored(0, Feedback(), events)
+                drawn = self.source.draw(0, Feedback())
+                for line in drawn.rejected.notes() if drawn.rejected is not None else ():
+                    events(Event("note", "data", text=line))
+                samples, facts = self._scored(drawn, events)
                 splits = table.split(samples, **vars(self.split_settings))
                 train, delivery = self._with_rejected(splits.train, 0, Feedback(), events)
                 tables = {"train": train, "validation": splits.validation, "test": splits.test}
-                self._write(folder, tables, {**facts, "split": splits.facts, **delivery}, 0)
+                self._write(folder, tables, {**facts, "split": splits.facts, **delivery}, drawn)
         return Corpus(folder, read_json(folder / "facts.json", dict))
 
-    def make_next(
-        self, folder: Path, first: Corpus, feedback: Feedback, attempt: Callable[[pa.Table], Feedback], events: Events
-    ) -> Corpus:
-        """The corpus of the cycle after ``feedback``; ``first`` has the held-out samples, all others are for training.
+    def new_samples(self, first: Corpus, feedback: Feedback, events: Events = ignore_events) -> NewSamples:
+        """The training samples of the cycle after ``feedback``, scored, without those that ``first`` holds out.
 
-        ``attempt``: the student's attempts at new samples, called if ``rejected_answers`` needs them.
+        Raises ``RanDry`` when the source has no new question, ``DataError`` when its data file has changed.
+        """
+        cycle = feedback.cycle + 1
+        drawn = self.source.draw(cycle, feedback)
+        samples, facts = self._scored(drawn, events)
+        if self.source.rereads:
+            check_reread(first.folder, drawn.origin)
+        samples, held_out = self._without_held_out(samples, first)
+        facts["split"] = {"rows": {"train": {"all": samples.num_rows}}, "held_out": held_out}
+        return NewSamples(cycle, samples, facts, drawn)
+
+    @property
+    def needs_attempts(self) -> bool:
+        """Whether the rejected answers need attempts of the model at the new samples."""
+        return self.rejected_answers is not None and self.rejected_answers.needs_attempts
+
+    def add_rejected(self, new: NewSamples, attempts: Feedback, events: Events = ignore_events) -> NewSamples:
+        """The samples with rejected answers, if the recipe has them. ``attempts``: empty, or those at the samples."""
+        samples, delivery = self._with_rejected(new.table, new.cycle, attempts, events)
+        return replace(new, table=samples, facts={**new.facts, **delivery})
+
+    def make_next(self, folder: Path, first: Corpus, make: Callable[[], NewSamples]) -> Corpus:
+        """The corpus of a later cycle in ``folder``, created from ``make()`` if missing; held-out samples of ``first``.
+
+        ``make`` runs under the lock of the folder, once.
         """
         with _lock(folder):
             if not (folder / "facts.json").exists():
-                cycle = feedback.cycle + 1
-                samples, facts = self._scored(cycle, feedback, events)
-                if self._rereads:
-                    check_reread(first.folder, self.source.origin)  # type: ignore[attr-defined]
-                samples, held_out = self._without_held_out(samples, first)
-                needs_attempts = self.rejected_answers is not None and self.rejected_answers.needs_attempts
-                attempts = attempt(samples) if needs_attempts else Feedback()
-                train, delivery = self._with_rejected(samples, cycle, attempts, events)
-                tables = {"train": train, "validation": first.table("validation"), "test": first.table("test")}
-                rows = {"train": {"all": train.num_rows}}
-                facts |= {"split": {"rows": rows, "held_out": held_out}, **delivery}
-                self._write(folder, tables, facts, cycle)
+                new = make()
+                tables = {"train": new.table, "validation": first.table("validation"), "test": first.table("test")}
+                self._write(folder, tables, new.facts, new.drawn)
         return Corpus(folder, read_json(folder / "facts.json", dict), first.folder)
-
-    @property
-    def _rereads(self) -> bool:
-        """Whether each cycle reads its samples from the data file again."""
-        return bool(getattr(self.source, "rereads", False))
-
-    def _path(self) -> str | None:
-        """Path of the source's data file, None without one."""
-        path = getattr(self.source, "path", None) or getattr(self.source, "origin", {}).get("path")
-        return None if path is None else str(path)
 
     def _without_held_out(self, samples: pa.Table, first: Corpus) -> tuple[pa.Table, int]:
         """The samples that equal no held-out one, by the split's criterion, and the number of the others.
@@ -240,19 +256,16 @@ class CorpusMaker:
             )
         return samples.filter(pa.array(new, pa.bool_())), new.count(False)
 
-    def _scored(self, cycle: int, feedback: Feedback, events: Events) -> tuple[pa.Table, dict[str, Any]]:
+    def _scored(self, drawn: Drawn, events: Events) -> tuple[pa.Table, dict[str, Any]]:
         """Samples of a cycle with a column per metric, and the counts of the source."""
         import numpy as np
         import pyarrow as pa
 
-        samples = self.source.draw(cycle, feedback)
-        if cycle == 0 and (report := getattr(self.source, "report", None)) is not None:
-            for line in report.notes():
-                events(Event("note", "data", text=line))
+        samples = drawn.table
         unscored: dict[str, int] = {}
         for name, difficulty in self.metrics.items():
             events(Event("start", f"score {name}"))
-            scores = difficulty(samples, workers=self.workers)
+            scores = scores_of(name, difficulty, samples, workers=self.workers)
             if note := unscored_note(name, difficulty, samples, scores, "are not learnt"):
                 events(Event("note", f"score {name}", text=note))
             if name in samples.column_names:
@@ -260,7 +273,7 @@ class CorpusMaker:
             samples = samples.append_column(name, pa.array(scores))
             unscored[name] = int(np.isnan(scores).sum())
             events(Event("finish", f"score {name}"))
-        return samples, {"source": dict(getattr(self.source, "facts", {})), "unscored": unscored}
+        return samples, {"source": dict(drawn.facts), "unscored": unscored}
 
     def _with_rejected(
         self, samples: pa.Table, cycle: int, attempts: Feedback, events: Events
@@ -271,17 +284,26 @@ class CorpusMaker:
         samples, facts = self.rejected_answers(samples, cycle, attempts, events)
         return samples, {"delivery": facts}
 
-    def _write(self, folder: Path, tables: Mapping[str, pa.Table], facts: Mapping[str, Any], cycle: int) -> None:
+    def _write(self, folder: Path, tables: Mapping[str, pa.Table], facts: Mapping[str, Any], drawn: Drawn) -> None:
         """Write all tables, then ``facts.json``, whose presence marks the corpus as complete."""
         with storage_errors(folder):
             for name, samples in tables.items():
                 table.write_table(samples, folder / f"{name}.parquet")
-        report = getattr(self.source, "report", None)
-        if report is not None and (cycle == 0 or self._rereads):
-            report.write_rejected(folder / "train.parquet")
-        if origin := getattr(self.source, "origin", None):
-            write_json(folder / ORIGIN, dict(origin))
+        if drawn.rejected is not None:
+            drawn.rejected.write_rejected(folder / "train.parquet")
+        if drawn.origin:
+            write_json(folder / ORIGIN, dict(drawn.origin))
         write_json(folder / "facts.json", facts)
+
+
+def feedback_of(cycle: int, attempts: pa.Table, datasets: Sequence[Corpus]) -> Feedback:
+    """The feedback of a cycle: judged attempts, and the samples of all ``datasets`` so far."""
+    import pyarrow as pa
+
+    training = [dataset.table("train") for dataset in datasets]
+    held_out = [datasets[0].table("validation"), datasets[0].table("test")]
+    known = pa.concat_tables([*training, *held_out], promote_options="default")
+    return Feedback(cycle, attempts, known, learnt=pa.concat_tables(training, promote_options="default"))
 
 
 def key_of(settings: Mapping[str, Any], name: Callable[[Any], str] = str) -> str:

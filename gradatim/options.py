@@ -216,16 +216,22 @@ def strict(part: str) -> Callable[[Callable[Params, Component]], Callable[Params
         def checked(*args: Params.args, **options: Params.kwargs) -> Component:
             return factory(*args, **_fitting(part, factory, options))
 
+        checked.checks_options = True  # type: ignore[attr-defined]
         return checked
 
     return wrap
+
+
+def with_checked_options(part: str, factory: Callable[Params, Component]) -> Callable[Params, Component]:
+    """``factory`` itself where ``strict`` has wrapped it already, else wrapped."""
+    return factory if getattr(factory, "checks_options", False) else strict(part)(factory)
 
 
 def _fitting(part: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """Options converted to the annotated types; ``RecipeError`` with all faults otherwise."""
     if not options:
         return {}
-    names, hints = option_names(factory), get_type_hints(factory)
+    names, hints = option_names(factory), _annotations(part, factory)
     faults, hint, values = [], None, {}
     for name, value in options.items():
         if name not in names:
@@ -233,10 +239,22 @@ def _fitting(part: str, factory: Callable[..., Any], options: Mapping[str, Any])
             hint = hint or did_you_mean(name, names)
             continue
         try:
-            values[name] = TypeAdapter(hints[name]).validate_python(value)
+            values[name] = TypeAdapter(hints.get(name, Any)).validate_python(value)
         except ValidationError as error:
             faults.append(f"{name}: {error.errors()[0]['msg']} (given {value!r})")
     if faults:
         allowed = f"the options {', '.join(names)}" if names else "no options"
         raise RecipeError("; ".join(faults), where=part, faults=faults, allowed=allowed, hint=hint)
     return values
+
+
+def _annotations(part: str, factory: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of ``factory`` as types; ``RecipeError`` for a name that exists for type checkers only."""
+    try:
+        return get_type_hints(factory)
+    except NameError as error:
+        raise RecipeError(
+            f"the annotations cannot be evaluated: {error}",
+            where=part,
+            hint="annotate a factory with names that exist at run time",
+        ) from error

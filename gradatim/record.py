@@ -193,7 +193,7 @@ def read_rows(path: Path, content: str, hint: str, columns: list[str] | None = N
 DECODE_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """Exceptions of decoding a value of another shape."""
 
-_AFTER_ALL = (1 << 62, 0, 0)
+_LAST_POSITION = (1 << 62, 0, 0)
 """A position after all others."""
 
 
@@ -253,7 +253,7 @@ class Metrics:
             row = parse_json(line)
             return int(row["cycle"]), int(row["stage"]), int(row["step"])
         except DECODE_ERRORS:
-            return _AFTER_ALL  # a row cut short by a full disk; later rows are written again
+            return _LAST_POSITION  # a row cut short by a full disk; later rows are written again
 
 
 def _open_lock(path: Path) -> IO[bytes]:

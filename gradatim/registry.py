@@ -3,7 +3,8 @@
 A registry maps the names in recipes to factories: functions or small classes. Entries may be *lazy*, a
 ``module:attribute`` path imported at first use, so that listing names never imports torch. Installed packages add
 entries through entry points in the group ``gradatim.<plural>`` (``gradatim.schedules``, …). ``assemble`` calls the
-factories.
+factories through ``Registry.make``, which checks the options against the factory's signature and the result against the
+Protocol of the family, so that a component that does not fit ends in one line.
 
 Lazy imports of package attributes (PEP 562), so that `plan` and `list` load no table library.
 """
@@ -11,6 +12,7 @@ Lazy imports of package attributes (PEP 562), so that `plan` and `list` load no 
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -32,14 +34,87 @@ class Entry:
     part: Any
 
 
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What the components of a family have: the members of ``protocol``; those in ``required`` have no default.
+
+    A subclass of the Protocol inherits the defaults of all other members.
+    """
+
+    protocol: type
+    required: tuple[str, ...]
+
+    def faults(self, part: object) -> list[str]:
+        """One phrase for each way in which ``part`` does not fit; methods must accept the Protocol's arguments."""
+        members = [*self.required, *vars(self.protocol).get("__annotations__", {}), *vars(self.protocol)]
+        names = [name for name in dict.fromkeys(members) if name in self.required or not name.startswith("_")]
+        missing = [name for name in names if self._lacks(part, name)]
+        faults = [f"it lacks {', '.join(missing)}"] if missing else []
+        return faults + [
+            f"its {name} must accept {_parameters(wanted)}, not {given}"
+            for name, wanted in vars(self.protocol).items()
+            if name in names and name not in missing and inspect.isfunction(wanted)
+            if (given := _unfit_parameters(getattr(part, name), wanted)) is not None
+        ]
+
+    def _lacks(self, part: object, name: str) -> bool:
+        # Static: the value of a property may be costly, such as the digest of a model.
+        member = inspect.getattr_static(part, name, _ABSENT)
+        return member is _ABSENT or (name in self.required and member is vars(self.protocol).get(name))
+
+
+def _positional(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    parameters = inspect.signature(function).parameters.values()
+    return [each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
+
+
+def _parameters(function: Callable[..., Any]) -> str:
+    """The parameters of ``function`` as text without annotations and without ``self``."""
+    parameters = inspect.signature(function).parameters.values()
+    plain = [each.replace(annotation=each.empty) for each in parameters if each.name != "self"]
+    shown = [each.replace(default=...) if each.default is not each.empty else each for each in plain]
+    return str(inspect.Signature(shown)).replace("=Ellipsis", "=…")
+
+
+def _unfit_parameters(method: Any, wanted: Callable[..., Any]) -> str | None:
+    """The parameters of ``method`` when it does not accept the arguments of the Protocol's method ``wanted``."""
+    if not callable(method):
+        return f"the value {method!r}"
+    keywords = [each.name for each in inspect.signature(wanted).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    try:
+        signature = inspect.signature(method)
+    except ValueError:  # a function in C without a signature
+        return None
+    try:
+        signature.bind(*_positional(wanted)[1:], **dict.fromkeys(keywords))
+    except TypeError:
+        return _parameters(method)
+    return None
+
+
 class Registry(Generic[Part]):
     """Components of one family. ``kind``: the singular noun; ``plural``: the name of the family in `gradatim list`.
 
-    ``methods``: callable attributes required of each component, checked when it is first loaded.
+    ``contracts``: a factory's result fits one of them. ``instance``: the type of each component, for families of values
+    instead of factories. ``methods``: callable attributes required of each component. All are checked when a component
+    is first loaded or made; a fault is a ``RecipeError``.
     """
 
-    def __init__(self, kind: str, plural: str | None = None, methods: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        plural: str | None = None,
+        *,
+        contracts: tuple[Contract, ...] = (),
+        instance: type | None = None,
+        methods: tuple[str, ...] = (),
+    ) -> None:
         self.kind = kind
+        self.contracts = contracts
+        self.instance = instance
         self.methods = methods
         self.plural = plural or kind + "s"
         self._entries: dict[str, Entry] = {}
@@ -107,22 +182,70 @@ class Registry(Generic[Part]):
         name = self._aliases.get(name, name)
         entry = self._entries[name]
         if isinstance(entry.part, str):
-            module, _, attribute = entry.part.partition(":")
-            entry = Entry(name, entry.summary, getattr(importlib.import_module(module), attribute))
+            entry = Entry(name, entry.summary, self._load(entry, where))
             self._check(entry, where)
             self._entries[name] = entry
         part: Part = entry.part
         return part
 
+    def make(self, name: str, /, *arguments: Any, where: str | None = None, options: Mapping[str, Any]) -> Any:
+        """The result of the factory ``name``, called with ``arguments`` and ``options`` and checked by the contract.
+
+        Raises ``UnknownPart``, and ``RecipeError`` for options that the factory lacks or requires and for a factory or
+        a result that does not fit the family's contract.
+        """
+        from .options import missing_options, with_checked_options  # imports pydantic
+
+        factory: Any = self.get(name, where)
+        if missing := missing_options(factory, options):
+            given = ", ".join(options) or "no options"
+            raise RecipeError(f"the {self.kind} {name!r} needs {', '.join(missing)}", where=where, given=given)
+        checked = with_checked_options(f"the {self.kind} {name!r}", factory)
+        positional = _positional(factory)
+        least = sum(each.default is each.empty for each in positional)
+        if not least <= len(arguments) <= len(positional):
+            fault = f"its factory must take {len(arguments)} positional arguments, not {_parameters(factory)}"
+            raise self._unfit(self._entries[name], where, fault)
+        part = checked(*arguments, **options)
+        self.check_result(name, part, where)
+        return part
+
+    def check_result(self, name: str, part: object, where: str | None = None) -> None:
+        """Raise ``RecipeError`` unless ``part``, made by the factory ``name`` or by hand, fits one of the contracts."""
+        # The fault by the Protocol that the part derives from comes first.
+        by_base = sorted(self.contracts, key=lambda contract: contract.protocol not in type(part).__mro__)
+        faults = [contract.faults(part) for contract in by_base]
+        if faults and all(faults):
+            raise self._unfit(self._entries.get(name, Entry(name, "", part)), where, "; ".join(faults[0]))
+
+    def _load(self, entry: Entry, where: str | None) -> Any:
+        """The object at the import path of ``entry``; errors of another package's import are one ``RecipeError``."""
+        module, _, attribute = entry.part.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (AttributeError, ImportError, SyntaxError) as error:
+            if module.partition(".")[0] == __package__:
+                raise
+            raise self._unfit(entry, where, f"it cannot be imported: {error}") from error
+
     def _check(self, entry: Entry, where: str | None) -> None:
         missing = [method for method in self.methods if not callable(getattr(entry.part, method, None))]
         if missing:
-            raise RecipeError(
-                f"the {self.kind} {entry.name!r} ({entry.summary}) lacks {', '.join(missing)}",
-                where=where,
-                given=repr(entry.part),
-                hint="CONTRIBUTING.md describes the contract of each family",
-            )
+            raise self._unfit(entry, where, f"it lacks {', '.join(missing)}")
+        if self.instance is not None and not isinstance(entry.part, self.instance):
+            kind = f"{self.instance.__module__}.{self.instance.__qualname__}"
+            raise self._unfit(entry, where, f"it must be a {kind}, not {type(entry.part).__name__}")
+        if self.instance is None and not callable(entry.part):
+            raise self._unfit(entry, where, f"it must be a function of options, not {type(entry.part).__name__}")
+
+    def _unfit(self, entry: Entry, where: str | None, fault: str) -> RecipeError:
+        protocols = " or ".join(f"{each.protocol.__module__}.{each.protocol.__name__}" for each in self.contracts)
+        summary = f" ({entry.summary})" if entry.summary else ""
+        return RecipeError(
+            f"the {self.kind} {entry.name!r}{summary} does not fit the contract of its family: {fault}",
+            where=where,
+            hint=f"a subclass of {protocols} has the defaults" if protocols else "see CONTRIBUTING.md, Add a part",
+        )
 
 
 @cache

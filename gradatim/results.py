@@ -1,25 +1,118 @@
-"""JSON encoding of results, and the description of a cycle's corpus.
+"""Results of a run: their JSON encoding, and decorators that record the result of a step in the run folder.
 
 Results are dataclasses in memory and JSON in the run folder. They hold counts, not percentages; the reports compute
 those. ``describe`` gives the counts of a corpus for the report.
+
+The decorators ``recorded_stage`` and ``recorded_table`` wrap a step of an object with an attribute ``record``: the
+step is done once, and later calls, also of another process, read its result back. Files of a run folder:
+
+    finished.json                                    the number of cycles and stages, written last
+    cycle-NN/table.json, design.json                 the dataset in counts; the stages of a designed schedule
+    cycle-NN/feedback.*, attempts.*                  attempts of the model, as a table and in counts
+    cycle-NN/corpus/                                 the dataset of a later cycle
+    cycle-NN/stage-NN-NAME/fitted.json, progress.json, evaluation-SUITE.json, result.json, model/, probe.npz
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from .corpus import Corpus
 from .design import Design, DesignOutcome
+from .record import Record, read_rows
 from .schedule import Bands
-from .stage import BandProgress, Fitted, StageResult, StageSpec, SuiteResult
+from .stage import BandProgress, Fitted, Stage, StageResult, StageSpec, SuiteResult
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from .distillation.attempts import Probed
+
+
+class RunSteps(Protocol):
+    """An object whose steps are recorded."""
+
+    @property
+    def record(self) -> Record:
+        """The open run folder."""
+        ...
+
+
+Steps = TypeVar("Steps", bound=RunSteps)
+Options = ParamSpec("Options")
+Result = TypeVar("Result", Fitted, SuiteResult, StageResult, dict[str, Any])
+
+
+def cycle_folder(cycle: int) -> str:
+    """The folder of a cycle relative to the run folder."""
+    return f"cycle-{cycle:02d}"
+
+
+def stage_folder(stage: Stage | StageResult) -> str:
+    """The folder of a stage relative to the run folder."""
+    return f"{cycle_folder(stage.cycle)}/stage-{stage.index:02d}-{stage.spec.name}"
+
+
+def recorded_stage(
+    file: str, kind: type[Result]
+) -> Callable[
+    [Callable[Concatenate[Steps, Stage, Options], Result]], Callable[Concatenate[Steps, Stage, Options], Result]
+]:
+    """Record the result of a step of a stage as ``file`` in the stage's folder; it is of type ``kind``.
+
+    ``file`` is a format string of the step's further positional arguments.
+    """
+    decode = {Fitted: decode_fitted, SuiteResult: decode_suite, StageResult: decode_stage, dict: decode_progress}[kind]
+
+    def wrap(
+        step: Callable[Concatenate[Steps, Stage, Options], Result],
+    ) -> Callable[Concatenate[Steps, Stage, Options], Result]:
+        @functools.wraps(step)
+        def once(steps: Steps, stage: Stage, /, *options: Options.args, **named: Options.kwargs) -> Result:
+            def make() -> dict[str, Any]:
+                result = step(steps, stage, *options, **named)
+                return result if isinstance(result, dict) else encode(result)
+
+            result: Result = steps.record.once(f"{stage_folder(stage)}/{file.format(*options)}", make, decode)
+            return result
+
+        return once
+
+    return wrap
+
+
+def recorded_table(
+    step: Callable[Concatenate[Steps, str, Options], Probed],
+) -> Callable[Concatenate[Steps, str, Options], pa.Table]:
+    """Record the judged attempts of a step whose first argument is KEY, a path in the run folder: the table as
+    KEY.parquet, its counts as KEY.json (written last) and the models of judges in KEY/. Return the table."""
+
+    @functools.wraps(step)
+    def once(steps: Steps, key: str, /, *options: Options.args, **named: Options.kwargs) -> pa.Table:
+        path = steps.record.folder / f"{key}.parquet"
+
+        def make() -> dict[str, Any]:
+            judged = step(steps, key, *options, **named)
+            from .table import write_table
+
+            write_table(judged.table, path)
+            for name, model in judged.models.items():
+                model.save(path.with_suffix("") / name)
+            return dict(judged.facts)
+
+        steps.record.once(f"{key}.json", make)
+        hint = f"remove {path.with_suffix('.json')} to generate the completions again"
+        return read_rows(path, "the completions of this cycle", hint)
+
+    return once
 
 
 def encode(result: Fitted | SuiteResult | StageResult) -> dict[str, Any]:
@@ -110,6 +203,8 @@ def describe(corpus: Corpus, bands: Bands, difficulty: npt.NDArray[np.float64], 
 
     ``commonest``: the most frequent answer in training and the number of test samples it answers, a baseline.
     """
+    import numpy as np
+
     train = corpus.table("train")
     levels = train.column("level").value_counts().to_pylist()
     scored = difficulty[np.isfinite(difficulty)]

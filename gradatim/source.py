@@ -1,45 +1,28 @@
 """Sources of samples, by name in ``SOURCES``.
 
-A source has a deterministic method ``draw(cycle, feedback)`` that returns a table, not yet scored, split or ordered,
-and ``facts``: counts of the rows kept and dropped, with causes, filled by the last ``draw``. ``file`` reads the user's
-data and ``tinypy`` generates programs of the TinyPy grammar, both independent of the feedback; for ``taught`` a teacher
-writes new questions from the feedback (``distillation``).
-
-Fingerprints of data files, and the check that a corpus still matches its data file.
-
-A fingerprint is the SHA-256 of the content; for a folder saved by ``datasets``, of the names and contents of its Arrow
-files. Sizes and times are compared first, so that an unchanged large file is not read again. Times are not stored for a
-file written less than ``SETTLED`` seconds ago, since a second write within the clock's resolution would go unnoticed.
-Datasets on the hub have no fingerprint.
-
-A corpus has the fingerprint of its data file in ``origin.json``. A resumed run uses the stored samples; a changed file
-is an error unless the recipe sets ``data.on_change: keep``. Corpora of earlier versions have no fingerprint; for these
-a file newer than the samples causes only a note.
+A source has a deterministic method ``draw(cycle, feedback)`` that returns a ``stage.Drawn``: a table, not yet scored,
+split or ordered, with the counts of the rows kept and dropped. ``file`` reads the user's data and ``tinypy`` generates
+programs of the TinyPy grammar, both independent of the feedback; for ``taught`` a teacher writes new questions from the
+feedback (``distillation``).
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, Literal
 
 from . import programs, table
-from .distillation.question_options import RATIO, QuestionOptions
+from .distillation.question_options import LATER_OPTIONS, RATIO, QuestionOptions
 from .errors import DataError
 from .options import strict
+from .random_streams import cycle_seed
 from .record import read_json
-from .registry import Registry
-from .stage import Event, Events, Feedback, Source, ignore_events
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from .table import ReadReport
-
+from .registry import Contract, Registry
+from .stage import CyclePlan, Drawn, Event, Events, Feedback, Source, ignore_events
 
 SETTLED = 2.0
 
@@ -162,58 +145,50 @@ def _note(events: Events, text: str) -> None:
     events(Event("note", "data", text=text))
 
 
-SOURCES: Registry[Any] = Registry("source")
-
-
-def cycle_seed(seed: int, cycle: int) -> int:
-    """Seed of a cycle's data: ``seed`` itself for the first, as in `gradatim generate`."""
-    if cycle == 0:
-        return seed
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{cycle}".encode(), digest_size=7).digest(), "little")
+SOURCES: Registry[Callable[..., Source]] = Registry("source", contracts=(Contract(Source, ("draw",)),))
 
 
 @dataclass(frozen=True)
-class FileSource:
-    """Samples of a file or dataset, the same in every cycle. ``report``: the rows that are not used.
+class FileSource(Source):
+    """Samples of a file or dataset, the same in every cycle."""
 
-    ``origin``: fingerprint of the file at the last ``draw``.
-    """
-
-    rereads: ClassVar[bool] = True
-    """Each cycle reads the file again, so that it must not change in between."""
+    changes = False
+    rereads = True
 
     path: str
     columns: Mapping[str, str] | None = None
     format: str | None = None
     language: str | None = None
     duplicates: Literal["keep", "text", "id"] = "keep"
-    facts: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
-    origin: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
-    @cached_property
-    def report(self) -> ReadReport:
-        """Report on the rows, empty before the first ``draw``; created at first use, since a plan reads no table."""
-        return table.ReadReport()
+    @property
+    def has_rejected(self) -> bool:
+        """True: the data may have a column ``rejected``; the file is not read for this."""
+        return True
 
-    def draw(self, cycle: int, feedback: Feedback) -> pa.Table:
+    @property
+    def data_file(self) -> str:
+        """The path."""
+        return self.path
+
+    def draw(self, cycle: int, feedback: Feedback) -> Drawn:
         """Read the file; formats and errors as in ``table.stream_table``."""
         report, before = table.ReadReport(), stamps(self.path)
         samples = table.read_table(
             self.path, columns=self.columns, format=self.format, language=self.language, report=report
         )
-        self.origin.update(fingerprint(self.path))
+        origin = fingerprint(self.path)
         if stamps(self.path) != before:
             raise DataError(
                 "the file changed while it was being read", where=self.path, hint="run the same command again"
             )
         unique = table.dedupe(samples, self.duplicates) if self.duplicates != "keep" else None
-        self.report.__dict__.update(vars(report))
-        self.facts.update({**report.facts, "duplicates": unique.dropped if unique else 0})
-        return unique.table if unique else samples
+        facts = {**report.facts, "duplicates": unique.dropped if unique else 0}
+        return Drawn(unique.table if unique else samples, facts, report, origin)
 
 
 @dataclass(frozen=True)
-class TinypySource:
+class TinypySource(Source):
     """Programs of the TinyPy grammar with their output, a new set in each cycle."""
 
     count: int
@@ -223,9 +198,12 @@ class TinypySource:
     dedupe: bool = True
     workers: int = field(default=1, compare=False)
     events: Events = field(default=ignore_events, compare=False, repr=False)
-    facts: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
-    def draw(self, cycle: int, feedback: Feedback) -> pa.Table:
+    def plan(self, cycle: int) -> CyclePlan:
+        """``count`` programs in the first cycle; the training samples of the same number later."""
+        return CyclePlan(self.count if cycle == 0 else None)
+
+    def draw(self, cycle: int, feedback: Feedback) -> Drawn:
         """Generate the programs; ``DataError`` when a level has fewer distinct programs than requested."""
         generated = programs.generate(
             self.count,
@@ -237,30 +215,37 @@ class TinypySource:
             events=self.events,
         )
         facts = generated.facts
-        self.facts.update(
-            asked=facts.asked,
-            kept=facts.kept,
-            duplicates=facts.duplicates,
-            dropped=facts.dropped,
-            levels={name: {**asdict(level), "dropped": dict(level.dropped)} for name, level in facts.levels.items()},
-        )
-        return generated.table
+        levels = {name: {**asdict(level), "dropped": dict(level.dropped)} for name, level in facts.levels.items()}
+        counts = {"asked": facts.asked, "kept": facts.kept, "duplicates": facts.duplicates, "dropped": facts.dropped}
+        return Drawn(generated.table, {**counts, "levels": levels})
 
 
 @dataclass(frozen=True)
-class TaughtSource(QuestionOptions):
-    """Questions and answers of a teacher; new questions in later cycles follow the student's mistakes.
+class TaughtSource(QuestionOptions, Source):
+    """Questions and answers of a teacher; new questions in later cycles follow the student's mistakes."""
 
-    ``facts`` of the last ``draw``: see ``distillation.questions.QuestionDraw``.
-    """
+    needs_teacher = True
+    later_options = LATER_OPTIONS
 
-    facts: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
+    @property
+    def has_rejected(self) -> bool:
+        """Whether there are seeds, which may have rejected answers."""
+        return self.seeds is not None or self.seed_file is not None
 
-    def draw(self, cycle: int, feedback: Feedback) -> pa.Table:
-        """The samples of a cycle; the errors are those of ``QuestionDraw.table``."""
+    @property
+    def data_file(self) -> str | None:
+        """Path of the seed file, None without one; the file is not read for it."""
+        return None if self.seed_file is None else self.seed_file.data_file
+
+    def plan(self, cycle: int) -> CyclePlan:
+        """The questions if every request for one succeeds."""
+        return self.cycle_plan(cycle)
+
+    def draw(self, cycle: int, feedback: Feedback) -> Drawn:
+        """The samples of a cycle; facts and errors are those of ``distillation.questions.QuestionDraw``."""
         from .distillation.questions import QuestionDraw
 
-        return QuestionDraw(self, cycle, self.facts).table(feedback)
+        return QuestionDraw(self, cycle).drawn(feedback)
 
 
 def _level_names(levels: str | float | Sequence[str | float]) -> tuple[str, ...]:
@@ -335,7 +320,7 @@ def taught(
     """Questions of a teacher: seeds first, then new ones from what the student gets wrong"""
     seed_file = FileSource(_shipped(seeds), columns, None, language) if seeds is not None else None
     if seed_file is not None:
-        check_exists(seed_file.path)
+        check_exists(seed_file.data_file)
     return TaughtSource(
         teacher,
         count,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ class StageSpec:
 
     * ``mixture``: the bands' shares of the tokens at the start and at the end of the stage, linearly interpolated in
       between. Each adds up to 1; only for bands whose fraction is not 0.
-    * ``low``, ``high``: only rows between these two quantiles of ``by``: the table's difficulty, or the student's
+    * ``low``, ``high``: only rows between these two quantiles of ``by``: the table's difficulty, or the model's
       result in the probe after the previous stage (``loss``: nats per answer token; ``pass_rate``).
-    * ``frontier``: rows are sampled in proportion to p(1 - p), p = the student's probability of the complete answer.
+    * ``frontier``: rows are sampled in proportion to p(1 - p), p = the model's probability of the complete answer.
     * ``replay``: the share of the tokens for rows easier than those, uniformly: below ``low``, or with p > 1/2.
     """
 
@@ -91,7 +92,7 @@ class StageSpec:
 
     @property
     def probes(self) -> bool:
-        """Whether the rows depend on the student's probe after the previous stage."""
+        """Whether the rows depend on the model's probe after the previous stage."""
         return self.frontier or self.by != "difficulty"
 
 
@@ -112,10 +113,10 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Probe:
-    """The student's loss on rows of the cycle's training table after a stage.
+    """The model's loss on rows of the cycle's training table after a stage.
 
     ``rows`` (int64, ascending), ``loss`` (float64: nats of the answer with its end token, summed) and ``tokens``
-    (int64: of that answer) have one length. ``exp(-loss)`` is the probability that the student samples exactly the
+    (int64: of that answer) have one length. ``exp(-loss)`` is the probability that the model samples exactly the
     answer.
     """
 
@@ -198,7 +199,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class BandProgress:
-    """The student's results on one band of the fixed validation samples.
+    """The model's results on one band of the fixed validation samples.
 
     ``loss``: nats per answer token; ``right``: the share of samples whose complete answer is its greedy completion;
     ``samples``: their number.
@@ -230,7 +231,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Feedback:
-    """Judged attempts of the student in a cycle; empty before the first.
+    """Judged attempts of the model in a cycle; empty before the first.
 
     ``table``: one row per attempt in the schema ``FEEDBACK`` of ``distillation``. ``known``: all samples of the cycles
     so far, including those held out, which new questions must differ from; ``learnt``: the training samples among them.
@@ -260,18 +261,109 @@ def ignore_events(event: Event) -> None:
     """Ignore all events; the default listener."""
 
 
-class Source(Protocol):
-    """Source of samples."""
+class UnusedRows(Protocol):
+    """The rows of a data file that are not used: ``table.ReadReport``."""
 
-    def draw(self, cycle: int, feedback: Feedback) -> pa.Table:
-        """Samples of one cycle in the schema ``table.SCHEMA``; deterministic."""
+    def notes(self) -> list[str]:
+        """Lines for the user on these rows and their causes."""
+        ...
+
+    def write_rejected(self, output: Path) -> Path | None:
+        """Write the rows beside ``output`` as NAME.rejected.jsonl; None without any."""
+        ...
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The samples of one cycle, as a source returns them.
+
+    ``table``: the samples in the schema ``table.SCHEMA``. ``facts``: counts of the rows kept and dropped, plain JSON.
+    ``rejected``: the rows of a data file that are not used, None without such a file. ``origin``: the fingerprint of
+    the data file as it was read (``source.fingerprint``), empty without one.
+    """
+
+    table: pa.Table
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    rejected: UnusedRows | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CyclePlan:
+    """The samples that a source makes in a cycle, as far as its options determine them.
+
+    ``questions``: new samples. None is unknown in the first cycle, and later as many as the first has for training.
+    ``accumulates``: the samples of earlier cycles are kept. ``by_grade``: the new samples by the grade (``easy``,
+    ``middle``, ``hard``, ``random``) of the questions that they are written after.
+    """
+
+    questions: int | None = None
+    accumulates: bool = False
+    by_grade: Mapping[str, int] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Source of samples.
+
+    A subclass defines ``draw``; the other members have defaults, those of a generator that needs nothing.
+
+    ``changes``: later cycles have other samples than the first; a recipe of several cycles needs such a source.
+    ``rereads``: every cycle reads ``data_file`` again, which must not change in between. ``needs_teacher``: the teacher
+    of the recipe writes samples, so the factory has an option ``teacher``. ``later_options``: names of options that
+    affect later cycles only; they are no part of the first dataset's key. ``has_rejected``: samples may have a rejected
+    answer, which preference losses need.
+
+    The options ``seed``, ``workers`` and ``events`` of a factory default to the recipe's.
+    """
+
+    changes: bool = True
+    rereads: bool = False
+    needs_teacher: bool = False
+    later_options: tuple[str, ...] = ()
+
+    @property
+    def has_rejected(self) -> bool:
+        return False
+
+    @property
+    def data_file(self) -> str | None:
+        """Path of the data file, or ``hub:NAME``; None without one. It is not read for this."""
+        return None
+
+    def plan(self, cycle: int) -> CyclePlan:
+        """Number of samples of ``cycle`` before any is made; nothing is read or requested for it."""
+        return CyclePlan()
+
+    def draw(self, cycle: int, feedback: Feedback) -> Drawn:
+        """Samples of one cycle; deterministic, and without effect on this object."""
         ...
 
 
 class Difficulty(Protocol):
-    """Difficulty metric: one column of scores, higher is harder."""
+    """Difficulty metric: one column of scores, higher is harder.
 
-    def __call__(self, samples: pa.Table, *, workers: int = 1) -> npt.NDArray[np.float64]:
+    A subclass defines ``__call__``; the other members have defaults, those of a function of the sample alone.
+
+    ``scored_by``: ``program`` for a computation, ``model`` or ``teacher`` for a metric that loads a model or requests
+    completions; a plan makes neither. ``causes``: the number of samples without a score by cause, of the last call.
+    """
+
+    scored_by: Literal["program", "model", "teacher"] = "program"
+    causes: Mapping[str, int] = MappingProxyType({})
+
+    @property
+    def identity(self) -> str | None:
+        """The state that the scores depend on besides the samples, part of a dataset's key; None: the options are."""
+        return None
+
+    @property
+    def reads_programs(self) -> bool:
+        """Whether a sample must contain a Python program to have a score."""
+        return False
+
+    def __call__(
+        self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
+    ) -> npt.NDArray[np.float64]:
         """One float per row; NaN for a sample that cannot be scored (counted and reported, never dropped)."""
         ...
 
@@ -288,13 +380,26 @@ class Needs:
     sample_loss: bool = False
     probe: int = 0
 
+    def __bool__(self) -> bool:
+        """Whether anything is measured."""
+        return self.band_loss or self.sample_loss
+
 
 class Schedule(Protocol):
     """Choice of the next stage: a pure function of the cycle's results so far.
 
-    A schedule that depends on the student's results has an attribute ``needs`` (see ``Needs``); without it nothing is
-    measured. The results hold all of its input, so that a resumed run makes the same choice.
+    A subclass defines ``next``; the other members have defaults, those of a curriculum fixed in advance.
+
+    ``needs``: measurements after each stage, for a schedule that depends on the model's results. The results hold all
+    of its input, so that a resumed run makes the same choice. ``needs_teacher``: the teacher of the recipe designs the
+    stages; the schedule is then a ``schedule.Designed``. ``objectives``: objectives that a stage may name beside the
+    recipe's own. ``is_control``: every band from the first step; a study compares the other arms with it.
     """
+
+    needs: Needs = Needs()
+    needs_teacher: bool = False
+    objectives: tuple[str, ...] = ()
+    is_control: bool = False
 
     def next(self, history: Sequence[StageResult]) -> StageSpec | None:
         """The next stage, or None when the cycle's stages are done."""
@@ -328,8 +433,14 @@ class Model(Protocol):
 
 
 class Suite(Protocol):
-    """An evaluation of a student on a fixed table."""
+    """An evaluation of a model on a fixed table.
 
-    def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
-        """Counts of passed samples; deterministic for the same student, samples and seed."""
+    A subclass defines ``__call__``. ``accepts_endpoint``: completions suffice, so the model may also be a
+    ``evaluation.generation.Endpoint``, a model behind a server.
+    """
+
+    accepts_endpoint: bool = False
+
+    def __call__(self, student: Model, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
+        """Counts of passed samples; deterministic for the same model, samples and seed."""
         ...

@@ -24,7 +24,7 @@ from gradatim.experiment.assemble.teaching import teacher
 from gradatim.experiment.recipe import Recipe, changed_keys, load
 from gradatim.experiment.run import run
 from gradatim.programs import canonical, commented, generate, run_program
-from gradatim.stage import Event, Feedback, ignore_events
+from gradatim.stage import Event, Feedback
 from gradatim.table import write_table
 
 SMALL = [
@@ -159,10 +159,10 @@ def test_no_later_cycle_learns_what_the_first_holds_out(tmp_path: Path) -> None:
     maker = corpus_maker(again)
     first = maker.make(tmp_path / "data")
     held = {canonical(prompt) for part in ("validation", "test") for prompt in first.table(part)["prompt"].to_pylist()}
-    drawn = maker.source.draw(1, Feedback(0))["prompt"].to_pylist()
+    drawn = maker.source.draw(1, Feedback(0)).table["prompt"].to_pylist()
     met = sum(canonical(prompt) in held for prompt in drawn)
     assert met  # the grammar writes some of them again
-    later = maker.make_next(tmp_path / "next", first, Feedback(0), lambda samples: Feedback(), ignore_events)
+    later = maker.make_next(tmp_path / "next", first, lambda: maker.new_samples(first, Feedback(0)))
     learnt = later.table("train")["prompt"].to_pylist()
     assert held.isdisjoint(canonical(prompt) for prompt in learnt)
     assert later.facts["split"]["held_out"] == met == len(drawn) - len(learnt)
@@ -213,8 +213,8 @@ def test_one_teacher_serves_all_of_a_run_so_that_its_budget_is_one() -> None:
     parts = assemble(recipe(API, "rejected_answers={sources: {teacher: 1}}", "feedback.judges=[{judge: rubric}]"))
     source: Any = parts.corpus.source
     rejected_answers: Any = parts.corpus.rejected_answers
-    judge: Any = parts.judge
-    assert source.teacher is rejected_answers.shared is judge.args[1]
+    assert source.teacher is rejected_answers.shared is parts.teacher
+    assert parts.teacher is not None
 
 
 def test_what_a_teacher_may_spend_names_no_other_corpus() -> None:

@@ -1,21 +1,30 @@
-"""The documents tell what the code does now: written pages are up to date, links and names exist, examples run."""
+"""The documents agree with the code: pages written from the code are current, links and names exist, commands parse,
+recipes load, and the examples run."""
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+import yaml
 
 import gradatim
 from gradatim.cli.main import app
+from gradatim.experiment.recipe import load, parse
 from gradatim.experiment.recipe_files import names
+from gradatim.model.settings import TrainSettings
+from gradatim.training.objective import check_objective
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(gradatim.__file__).parent
@@ -24,9 +33,55 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 WRITTEN = ("recipes.md", "cli.md")
-FOLDERS = ("gradatim", "tests", "benchmarks", "docs", "recipes")
+"""Pages that docs/write_reference.py writes."""
+
+FOLDERS = ("gradatim", "tests", "benchmarks", "docs", "recipes", "examples")
+
+RUNNABLE = (
+    "README.md",
+    "docs/own-data.md",
+    "docs/extend.md",
+    pytest.param("docs/check.md", marks=pytest.mark.xdist_group("sandbox")),
+    "docs/teacher.md",
+    "docs/reproduce.md",
+    "docs/troubleshooting.md",
+    pytest.param("docs/curricula.md", marks=pytest.mark.slow),
+    pytest.param("docs/python.md", marks=pytest.mark.slow),
+)
+"""Pages whose ``sh`` and ``python`` blocks run in order in one folder. Commands after a $ in ``console`` blocks need a
+network, a model or minutes; they are parsed only."""
+
+PERSONIFIED = re.compile(r"\b(told|tells|knows|nobody|somebody|whoever|hangs? on|behind walls)\b", re.IGNORECASE)
+
+RENAMED = re.compile(
+    r"\b(batch_size|max_length|gradient_accumulation_steps|max_grad_norm|lr_scheduler|reset_optimizer"
+    r"|prompt_loss_weight|block_diagonal_attention|context_length|chat_template|rejected_answers|max_new_tokens"
+    r"|teacher_model|warmup_stage|(objective|trace_supervision|preference|distillation): *"
+    r"(trace_supervision|preference|sft_dpo|distillation|\{))"
+)
+KEYS_ARE_RENAMED = "batch_size" in {field.name for field in fields(TrainSettings)}
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of code. ``file``: the name in its first line, written as a comment, or None."""
+
+    page: Path
+    language: str
+    text: str
+
+    @property
+    def file(self) -> str | None:
+        match = re.match(r"# ([\w./-]+\.\w+)\n", self.text)
+        return match[1] if match else None
+
+
+@cache
+def blocks(page: Path) -> tuple[Block, ...]:
+    pattern = r"^```(\w+)\n(.*?)^```"
+    return tuple(Block(page, *match) for match in re.findall(pattern, page.read_text("utf-8"), flags=re.S | re.M))
 
 
 def prose(page: Path) -> str:
@@ -34,13 +89,9 @@ def prose(page: Path) -> str:
     return re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.S | re.M)
 
 
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), flags=re.S | re.M)
-
-
 @cache
 def anchors(page: Path) -> set[str]:
-    """What can follow # in a link to the page: its headings in small letters, with hyphens for blanks."""
+    """The fragments that a link to the page may have: its headings in small letters, with hyphens for blanks."""
     headings = re.findall(r"^#+ (.*)$", prose(page), flags=re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -51,79 +102,212 @@ def facts_tested() -> set[str]:
     return {name for text in texts for name in re.findall(r"^ *def (test_\w+)", text, flags=re.M)}
 
 
-def commands() -> Iterator[tuple[str, list[str]]]:
-    """Each `gradatim …` that a block or a span of code shows, as (page, words)."""
+@dataclass(frozen=True)
+class Command:
+    """A `gradatim` command of a page: its words after `gradatim`. ``complete``: it can be given as it is, unlike a span
+    in a sentence, which may leave out arguments."""
+
+    page: Path
+    words: tuple[str, ...]
+    complete: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.page.name}: gradatim {shlex.join(self.words)}"
+
+
+def shell_lines(block: Block) -> Iterator[str]:
+    """Command lines of a block; of a ``console`` block those after a $. Continuations are joined, here-documents and
+    output are left out."""
+    text = re.sub(r"<< *'?(\w+)'?\n.*?^\1$", "", block.text, flags=re.S | re.M).replace("\\\n", " ")
+    for line in text.splitlines():
+        if block.language != "console":
+            yield line
+        elif line.startswith("$ "):
+            yield line.removeprefix("$ ")
+
+
+def commands() -> Iterator[Command]:
+    """Each `gradatim` command in a shell block, a span of code or a table of a page."""
     for page in PAGES:
-        lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
-        spans = re.findall(r"`(gradatim [a-z][^`]*)`", prose(page))
-        for line in [*lines, *spans]:
-            found = re.search(r"\bgradatim ([a-z].*)", line.split("#")[0])
-            if found:
-                yield page.name, found[1].split()
+        shells = [block for block in blocks(page) if block.language in ("sh", "bash", "console")]
+        lines = [(line, True) for block in shells for line in shell_lines(block)]
+        lines += [(span, False) for span in re.findall(r"`(gradatim [a-z][^`]*)`", prose(page))]
+        for line, complete in lines:
+            match = re.search(r"(?:^|&& |\| )gradatim ([a-z].*)", line)
+            if match:
+                text = re.split(r" && | > | \| ", match[1])[0]
+                yield Command(page, tuple(shlex.split(text, comments=True)), complete)
 
 
 def test_pages_written_from_the_code_are_up_to_date(tmp_path: Path) -> None:
-    # In a process of its own: other tests add parts to the registries.
+    # In a process of its own: other tests add components to the registries.
     subprocess.run([sys.executable, str(ROOT / "docs/write_reference.py"), str(tmp_path)], check=True, timeout=60)
-    old = [
+    outdated = [
         name for name in WRITTEN if (tmp_path / name).read_text("utf-8") != (ROOT / "docs" / name).read_text("utf-8")
     ]
-    assert old == [], "run: python docs/write_reference.py"
+    assert outdated == [], "run: python docs/write_reference.py"
 
 
 @every_page
 def test_every_link_leads_somewhere(page: Path) -> None:
-    lost = []
+    broken = []
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         path, _, anchor = target.partition("#")
         if "://" in path:
             continue
-        there = (page.parent / path).resolve() if path else page
-        if not there.exists() or (anchor and anchor not in anchors(there)):
-            lost.append(target)
-    assert lost == []
+        linked = (page.parent / path).resolve() if path else page
+        if not linked.exists() or (anchor and anchor not in anchors(linked)):
+            broken.append(target)
+    assert broken == []
 
 
 @every_page
-def test_every_recipe_named_is_there(page: Path) -> None:
+def test_every_recipe_named_exists(page: Path) -> None:
     kinds = {name.split("/")[0] for name in names()}
-    said = re.findall(rf"(?<![\w/-])({'|'.join(sorted(kinds))})/([a-z][a-z0-9-]*)(?![\w/])", page.read_text("utf-8"))
-    assert {f"{kind}/{name}" for kind, name in said} - set(names()) == set()
+    mentions = re.findall(
+        rf"(?<![\w/-])({'|'.join(sorted(kinds))})/([a-z][a-z0-9-]*)(?![\w/.])", page.read_text("utf-8")
+    )
+    assert {f"{kind}/{name}" for kind, name in mentions} - set(names()) == set()
 
 
 @every_page
-def test_every_file_and_test_named_is_there(page: Path) -> None:
+def test_every_file_and_test_named_exists(page: Path) -> None:
     text = prose(page)
     files = re.findall(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]+)`", text)
     assert [name for name in files if not (ROOT / name).exists()] == []
     assert set(re.findall(r"`(test_\w+)`", text)) - facts_tested() == set()
 
 
-def test_every_command_shown_has_a_verb_and_its_options() -> None:
-    verbs: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    shown = list(commands())
-    wrong = []
-    for page, (verb, *words) in shown:
-        options = {name for each in verbs[verb].params for name in each.opts} if verb in verbs else set()
-        given = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--help"}
-        if verb not in verbs or given - options:
-            wrong.append((page, verb, sorted(given - options)))
-    assert wrong == []
-    assert {verb for _, (verb, *_) in shown} == set(verbs)
+def verbs() -> dict[str, Any]:
+    return dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
-def test_the_layout_has_a_line_for_every_module_in_the_order_of_imports() -> None:
+@pytest.mark.parametrize("command", [pytest.param(command, id=str(command)) for command in dict.fromkeys(commands())])
+def test_every_command_of_a_page_parses_and_its_recipes_load(command: Command) -> None:
+    verb, *words = command.words
+    assert verb in verbs()
+    options = {name for parameter in verbs()[verb].params for name in parameter.opts} | {"--help"}
+    assert {word.partition("=")[0] for word in words if word.startswith("--")} - options == set()
+    if not command.complete:
+        return
+    parameters = verbs()[verb].make_context(verb, words).params  # raises for missing arguments and wrong values
+    recipes = parameters.get("recipe") or parameters.get("recipes") or ()
+    own = {block.file for block in blocks(command.page)}
+    for recipe in [recipes] if isinstance(recipes, str) else recipes:
+        if recipe not in own:
+            load(recipe, parameters["changes"] or ())
+
+
+def test_every_command_is_shown_in_a_page() -> None:
+    assert {command.words[0] for command in commands()} == set(verbs())
+
+
+def yaml_blocks() -> Iterator[Block]:
+    for page in PAGES:
+        yield from (block for block in blocks(page) if block.language == "yaml")
+
+
+@pytest.mark.parametrize(
+    "block", yaml_blocks(), ids=lambda block: f"{block.page.name}-{block.file or block.text[:30]!r}"
+)
+def test_every_recipe_of_a_page_loads_and_its_objective_accepts_the_settings(block: Block, tmp_path: Path) -> None:
+    if RENAMED.search(block.text) and not KEYS_ARE_RENAMED:
+        pytest.skip("the recipe uses keys that this version does not have yet")
+    content = yaml.safe_load(block.text)
+    if block.page.name == "extend.md":
+        return  # its components exist only where its package is installed: see the test that runs the page
+    if "extends" in content:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(block.text, "utf-8")
+        recipe = load(path)
+    else:
+        recipe = parse(content)
+    check_objective(recipe.train.objective, recipe.train)
+
+
+def install(block: Block, folder: Path) -> None:
+    """Make the entry points of a page's ``pyproject.toml`` visible to Python, as an installation does."""
+    project = tomllib.loads(block.text)["project"]
+    metadata = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    metadata.mkdir()
+    lines = ["Metadata-Version: 2.1", f"Name: {project['name']}", f"Version: {project['version']}", ""]
+    (metadata / "METADATA").write_text("\n".join(lines), "utf-8")
+    groups = project["entry-points"].items()
+    text = "".join(f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()) for group, points in groups)
+    (metadata / "entry_points.txt").write_text(text, "utf-8")
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_the_examples_of_a_page_run(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if name == "docs/check.md":
+        request.getfixturevalue("sandbox")  # skips where there is none
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path),
+        "GRADATIM_CACHE": str(tmp_path / "cache"),
+        "HF_HUB_OFFLINE": "1",
+        "PYTHON": sys.executable,
+    }
+    functions = 'gradatim() { "$PYTHON" -m gradatim "$@"; }\npython() { "$PYTHON" "$@"; }\n'
+    run = 0
+    for block in blocks(ROOT / name):
+        if block.file is not None:
+            path = tmp_path / block.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, "utf-8")
+            if path.name == "pyproject.toml":
+                install(block, tmp_path)
+        elif block.language in ("sh", "python"):
+            script = functions + block.text if block.language == "sh" else block.text
+            command = (
+                ["bash", "-euc", script] if block.language == "sh" else [sys.executable, "-W", "error", "-c", script]
+            )
+            done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+            assert done.returncode == 0, f"{block.text}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+            run += 1
+    assert run
+
+
+def test_every_page_with_commands_to_run_is_run() -> None:
+    runnable = {name if isinstance(name, str) else str(name.values[0]) for name in RUNNABLE}
+    with_code = {
+        str(page.relative_to(ROOT))
+        for page in PAGES
+        if page.name not in WRITTEN
+        and page.parent.name != "benchmarks"
+        and any(block.language in ("sh", "python") for block in blocks(page))
+    }
+    assert with_code - runnable == set()
+
+
+@every_page
+def test_the_prose_is_free_of_personified_code(page: Path) -> None:
+    if page.name in (*WRITTEN, "log.md") or page.parent.name == "benchmarks":
+        return  # written from the code, and the journal
+    text = re.sub(r"`[^`]*`", "", prose(page))
+    assert PERSONIFIED.findall(text) == []
+
+
+def test_the_readme_is_short_and_the_index_has_every_page() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 110
+    index = (ROOT / "docs/README.md").read_text("utf-8")
+    missing = [page.name for page in (ROOT / "docs").glob("*.md") if f"({page.name})" not in index]
+    assert missing == ["README.md"]
+
+
+def test_the_glossary_has_each_term_once_in_alphabetical_order() -> None:
+    terms = re.findall(r"^\| ([^|]+?) \|", (ROOT / "docs/glossary.md").read_text("utf-8"), flags=re.M)[1:]
+    assert terms == sorted(set(terms), key=str.lower)
+
+
+def test_the_layout_has_a_line_for_every_package_in_the_order_of_imports() -> None:
     from test_imports import LAYERS
 
-    layout = next(block for block in blocks(ROOT / "README.md", "text") if block.startswith("gradatim/"))
-    lines, folder = [], ""
-    for indent, name, kind in re.findall(r"^(  |    )([a-z_]+)(\.py|/) +\S", layout, flags=re.M):
-        folder = name if indent == "  " else folder
-        lines.append((name if indent == "  " else f"{folder}.{name}", kind))
-    folders = {name.split(".")[0] for name, _ in lines if "." in name}
-    assert [name for name, _ in lines if name not in {"recipes", *folders}] == list(LAYERS)
-    paths = [name.replace(".", "/") + kind for name, kind in lines]
-    assert [path for path in paths if not (PACKAGE / path).exists()] == []
+    texts = [block.text for block in blocks(ROOT / "docs/design.md") if block.text.startswith("gradatim/")]
+    packages = re.findall(r"^  ([a-z_]+)/ +\S", texts[0], flags=re.M)
+    assert [name for name in packages if name != "recipes"] == [
+        name for name in dict.fromkeys(layer.split(".")[0] for layer in LAYERS) if (PACKAGE / name).is_dir()
+    ]
 
 
 def test_every_benchmark_is_described() -> None:
@@ -131,17 +315,6 @@ def test_every_benchmark_is_described() -> None:
     assert [path.name for path in (ROOT / "benchmarks").glob("*.py") if f"`{path.name}`" not in text] == []
 
 
-def test_the_results_of_the_readme_stand_between_their_marks() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
+def test_the_results_of_the_demonstration_have_their_markers() -> None:
+    text = (ROOT / "docs/reproduce.md").read_text("utf-8")
     assert re.findall(r"<!-- results:(\w+) -->", text) == ["start", "end"]
-
-
-def test_the_examples_of_the_readme_run_and_print_what_they_say(tmp_path: Path) -> None:
-    code = "\n".join(blocks(ROOT / "README.md", "python"))
-    command = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert lines[0] == "[0.5, 1.5]"
-    assert lines[-1] == "[('before', 3000), ('hard', 24000), ('after', 3000)]"
-    assert (tmp_path / "runs" / "first" / "finished.json").exists()

@@ -1,4 +1,4 @@
-"""The examples are short, and do what they say when they are run as a user would run them."""
+"""The examples are short and run as a user runs them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def run(name: str, folder: Path) -> str:
-    """What the example prints; it has no network."""
+    """The output of an example, run without a network."""
     command = [sys.executable, str(EXAMPLES / name), str(folder / "trained")]
     environment = {
         **os.environ,
@@ -47,12 +47,12 @@ def test_an_example_has_about_thirty_lines_of_code(path):
     assert statements(path) <= 32
 
 
-def test_the_loop_of_ones_own_stops_and_goes_on(tmp_path):
-    said = run("dataloader.py", tmp_path)
-    samples = int(re.search(r"of (\d+) samples", said)[1])
-    assert said.startswith("CurriculumSampler(easy ")
-    assert f"the last {samples - 160} of {samples} samples" in said
-    assert f"{samples // 16} steps, loss" in said
+def test_a_training_loop_resumes_at_the_exact_sample(tmp_path):
+    output = run("dataloader.py", tmp_path)
+    samples = int(re.search(r"of (\d+) samples", output)[1])
+    assert output.startswith("CurriculumSampler(easy ")
+    assert f"the last {samples - 160} of {samples} samples" in output
+    assert f"{samples // 16} steps, loss" in output
 
 
 def test_the_library_gives_functions_that_parse_and_can_be_planned_with(tmp_path):
@@ -77,15 +77,15 @@ def test_the_library_gives_functions_that_parse_and_can_be_planned_with(tmp_path
 @pytest.mark.slow
 def test_the_trainer_goes_on_from_its_last_checkpoint_when_it_is_run_again(tmp_path):
     pytest.importorskip("accelerate")
-    said = run("trainer.py", tmp_path)
-    samples, steps = map(int, re.search(r"learnt (\d+) samples in (\d+) steps", said).groups())
+    output = run("trainer.py", tmp_path)
+    samples, steps = map(int, re.search(r"learnt (\d+) samples in (\d+) steps", output).groups())
     assert samples == 16 * steps
     for checkpoint in (tmp_path / "trained").glob("checkpoint-*"):
         if checkpoint.name not in ("checkpoint-5", "checkpoint-10"):
             checkpoint.rename(tmp_path / checkpoint.name)
     again = run("trainer.py", tmp_path)
-    assert said.splitlines()[0] == again.splitlines()[0]
-    assert (said.count("'loss'"), again.count("'loss'")) == (steps // 5, steps // 5 - 2)
+    assert output.splitlines()[0] == again.splitlines()[0]
+    assert (output.count("'loss'"), again.count("'loss'")) == (steps // 5, steps // 5 - 2)
     weights = [next(folder.glob(f"checkpoint-{steps}/model*")) for folder in (tmp_path, tmp_path / "trained")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
@@ -93,7 +93,7 @@ def test_the_trainer_goes_on_from_its_last_checkpoint_when_it_is_run_again(tmp_p
 @pytest.mark.slow
 def test_the_fine_tuning_of_trl_follows_the_curriculum(tmp_path):
     pytest.importorskip("trl")
-    said = run("sft.py", tmp_path)
-    samples, steps = map(int, re.search(r"learnt (\d+) samples in (\d+) steps", said).groups())
+    output = run("sft.py", tmp_path)
+    samples, steps = map(int, re.search(r"learnt (\d+) samples in (\d+) steps", output).groups())
     assert samples == 16 * steps
-    assert "medium+replay" in said
+    assert "medium+replay" in output

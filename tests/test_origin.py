@@ -149,9 +149,9 @@ def test_a_later_cycle_refuses_a_file_that_was_edited_in_between(tmp_path):
     first = maker.make(store)
     write(path, [*ROWS, {"prompt": "new", "answer": "new"}])
     with pytest.raises(DataError, match="changed since the first cycle read it"):
-        maker.make_next(tmp_path / "next", first, Feedback(cycle=0), lambda samples: Feedback(), lambda event: None)
+        maker.make_next(tmp_path / "next", first, lambda: maker.new_samples(first, Feedback(cycle=0)))
     write(path)
-    again = maker.make_next(tmp_path / "next", first, Feedback(cycle=0), lambda samples: Feedback(), lambda event: None)
+    again = maker.make_next(tmp_path / "next", first, lambda: maker.new_samples(first, Feedback(cycle=0)))
     assert again.table("train").num_rows == 20
 
 
@@ -192,15 +192,16 @@ def test_edited_seeds_of_a_teacher_are_refused_too(tmp_path):
     path = write(tmp_path / "seeds.jsonl")
     teacher = TEACHERS.get("scripted")(replies={"": None})
     first = SOURCES.get("taught")(count=5, seeds=path, teacher=teacher)
-    assert first.origin["sha256"] == fingerprint(str(path))["sha256"]
+    origin = first.draw(0, Feedback()).origin
+    assert origin["sha256"] == fingerprint(str(path))["sha256"]
     from gradatim.source import check_origin
 
-    (tmp_path / "origin.json").write_text(json.dumps(first.origin))
+    (tmp_path / "origin.json").write_text(json.dumps(origin))
     (tmp_path / "facts.json").write_text("{}")
-    check_origin(tmp_path, first.origin["path"], "refuse", lambda event: None)
+    check_origin(tmp_path, origin["path"], "refuse", lambda event: None)
     write(path, ROWS[1:])
     with pytest.raises(DataError, match="the data file has been changed"):
-        check_origin(tmp_path, first.origin["path"], "refuse", lambda event: None)
+        check_origin(tmp_path, origin["path"], "refuse", lambda event: None)
 
 
 def test_seeds_of_a_teacher_are_read_at_first_use_and_once(tmp_path):
@@ -209,12 +210,12 @@ def test_seeds_of_a_teacher_are_read_at_first_use_and_once(tmp_path):
     path = write(tmp_path / "seeds.jsonl")
     teacher = TEACHERS.get("scripted")(replies={"": None})
     source = SOURCES.get("taught")(count=5, seeds=path, teacher=teacher)
-    assert source.path == str(path)
-    assert source.seed_file.origin == {}
-    assert source.seed_table.num_rows == len(ROWS)
+    assert source.data_file == str(path)
     write(path, ROWS[1:])
-    assert source.seed_table.num_rows == len(ROWS)
-    assert source.seed_facts["kept"] == len(ROWS)
+    assert source.seed_samples.table.num_rows == len(ROWS) - 1
+    write(path)
+    assert source.seed_samples.table.num_rows == len(ROWS) - 1
+    assert source.seed_samples.facts["kept"] == len(ROWS) - 1
 
 
 @pytest.mark.parametrize("name", ["sedes.jsonl", "nowhere/seeds.jsonl", "seeds"])

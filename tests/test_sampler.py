@@ -18,8 +18,9 @@ import gradatim
 from gradatim import CurriculumSampler
 from gradatim.errors import DataError, RecipeError, UnknownPart
 from gradatim.programs import generate
+from gradatim.random_streams import stage_seed
 from gradatim.registry import Entry
-from gradatim.schedule import SCHEDULES, stage_seed
+from gradatim.schedule import SCHEDULES
 from gradatim.stage import Event, StageSpec
 
 DIFFICULTY = np.arange(60) * 7 % 60 / 10

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradatim.apportion import largest_remainder
 from gradatim.errors import DataError
 from gradatim.programs.equivalence import canonical, sliced
 from gradatim.table import Split, make_table, questions, split
@@ -248,3 +249,18 @@ def test_a_set_that_no_group_of_twins_fits_into_is_told():
     table = make_table({"answer": [f"{name} = 1" for name in "abcdefghij"]})
     with pytest.raises(DataError, match="no group of twins is small enough for the test set"):
         split(table, validation=0, test=3, seed=0, by="canonical")
+
+
+@pytest.mark.parametrize(
+    ("count", "weights", "numbers"),
+    [
+        (10, [1, 1, 1], [4, 3, 3]),
+        (10, [0.5, 0.25, 0.25], [5, 3, 2]),
+        (7, [3, 0, 1], [5, 0, 2]),
+        (10**18 + 1, [1, 1], [5 * 10**17 + 1, 5 * 10**17]),
+        (0, [1.0], [0]),
+        (0, [0, 0], [0, 0]),
+    ],
+)
+def test_numbers_are_apportioned_by_the_largest_remainder(count, weights, numbers):
+    assert largest_remainder(count, dict(enumerate(weights))) == dict(enumerate(numbers))

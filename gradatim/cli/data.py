@@ -160,7 +160,7 @@ def score(
         check_page(report_to, "--report", inputs)
     results = _passes(passes)
     options = {"columns": mapping_of(columns), "format": format, "language": language}
-    with watching(resumable=any(hasattr(difficulty, "causes") for difficulty in difficulties.values())) as events:
+    with watching(resumable=any(difficulty.scored_by != "program" for difficulty in difficulties.values())) as events:
         table, report = _read(samples, options)
         scored, facts = score_table(table, difficulties, workers=workers or _workers(table.num_rows), events=events)
         agreement = _agreement(scored, metrics, results) if correlate else None

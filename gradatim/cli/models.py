@@ -18,6 +18,7 @@ import typer
 from ..errors import DataError, UserError
 from ..files import check_new_folder, check_output_folder
 from ..options import override
+from ..table.text import OUTPUT_LINE
 from .output import Columns, Json, mapping_of, words
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ SAMPLE_EXAMPLES = (
     "gradatim sample MODEL --prompt 'a = 3; print(a * a)'",
     "cat program.py | gradatim sample MODEL --prompt -",
 )
-OUTPUT = "# output\n"
 MARGIN = 16
 LARGEST_PROMPT = 1 << 20
 
@@ -116,12 +116,12 @@ def _questions(prompt: str | None, count: int, levels: list[str], seed: int) -> 
 
         programs = generate(count, levels=levels, seed=seed).table
         return list(zip(programs["prompt"].to_pylist(), programs["answer"].to_pylist(), strict=True))
-    if OUTPUT.strip() not in prompt:
+    if OUTPUT_LINE.strip() not in prompt:
         prompt = prompt if prompt.endswith("\n") or not _printed(prompt) else prompt + "\n"
-        prompt += OUTPUT if _printed(prompt) else ""
-    elif prompt.endswith(OUTPUT.strip()):
+        prompt += OUTPUT_LINE if _printed(prompt) else ""
+    elif prompt.endswith(OUTPUT_LINE.strip()):
         prompt += "\n"
-    return [(prompt, _printed(prompt) if prompt.endswith(OUTPUT) else None)] * count
+    return [(prompt, _printed(prompt) if prompt.endswith(OUTPUT_LINE) else None)] * count
 
 
 def _printed(program: str) -> str | None:
@@ -135,8 +135,8 @@ def _printed(program: str) -> str | None:
 
 
 def _compare(prompt: str, text: str, finish: str, truth: str | None) -> Completion:
-    program, separator, output = (prompt + text).partition("\n" + OUTPUT)
-    if truth is None and separator and OUTPUT not in prompt:  # the completion has the program's end and its output
+    program, separator, output = (prompt + text).partition("\n" + OUTPUT_LINE)
+    if truth is None and separator and OUTPUT_LINE not in prompt:  # the completion has the program's end and its output
         truth = _printed(program)
         return Completion(prompt, text, finish, truth, None if truth is None else output == truth)
     return Completion(prompt, text, finish, truth, None if truth is None else text == truth)

@@ -4,8 +4,8 @@
     request  the facts of a request; one request, and one more with the faults of the reply
 
 A design gives the stages of the schedule ``designed``. Requests contain names and numbers only, never a sample, and
-nothing of the test set, to which a curriculum must not be fitted. ``assemble`` prepares the requests and ``cycle``
-decides when they are due and stores their results.
+nothing of the test set, to which a curriculum must not be fitted. ``CurriculumDesign``
+of ``assemble`` prepares the requests and stores their results.
 """
 
 from .request import DesignOutcome, describe_samples, design_facts, request_design

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from ..renamed_keys import VALUES
 from .python_source import read_folder
-from .score import DIFFICULTIES, score, unscored_note
+from .score import DIFFICULTIES, score, scores_of, unscored_note
 
-__all__ = ["DIFFICULTIES", "read_folder", "score", "unscored_note"]
+__all__ = ["DIFFICULTIES", "read_folder", "score", "scores_of", "unscored_note"]
 
 _MODULES = {
     "composite": "score",

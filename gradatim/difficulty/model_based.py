@@ -43,7 +43,7 @@ from ..errors import DataError, RecipeError
 from ..files import read_input
 from ..languages.thinking import strip_thinking
 from ..options import strict
-from ..stage import Event, Events, ignore_events
+from ..stage import Difficulty, Event, Events, ignore_events
 from .score import ScoreCache, key_of
 
 if TYPE_CHECKING:
@@ -96,12 +96,14 @@ class OpenScorer(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class ModelDifficulty:
+@dataclass
+class ModelDifficulty(Difficulty):
     """The difficulty ``measure`` of the scorers' results.
 
     ``causes`` counts the causes of missing scores in the last call, summed over the scorers.
     """
+
+    scored_by = "model"
 
     measure: Measure
     scorers: tuple[Scorer, ...]
@@ -116,7 +118,7 @@ class ModelDifficulty:
         """One float per row. ``workers`` is ignored: a model uses the threads of its own library."""
         import numpy as np
 
-        self.causes.clear()
+        self.causes = Counter()
         rows = _requests(samples, options=self.measure == "p_correct")
         scores = [self._by_scorer(scorer, rows, events) for scorer in self.scorers]
         for cause, count in sorted(self.causes.items()):
@@ -285,12 +287,14 @@ class OpenChat(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class TeacherRating:
+@dataclass
+class TeacherRating(Difficulty):
     """The difficulty that ``chat`` assigns to each sample with ``prompt``; see the module.
 
     ``causes`` counts the causes of missing ratings in the last call.
     """
+
+    scored_by = "teacher"
 
     chat: RatingChat
     prompt: str
@@ -310,7 +314,7 @@ class TeacherRating:
         """
         import numpy as np
 
-        self.causes.clear()
+        self.causes = Counter()
         columns = ([value or "" for value in samples[name].to_pylist()] for name in ("prompt", "answer"))
         pairs: list[tuple[str, str]] = list(zip(*columns, strict=True))
         keys = [key_of(*pair) for pair in pairs]

@@ -27,13 +27,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from ..errors import DataError, UserError
 from ..files import check_input
 from ..languages import named
 from ..languages.language import extract
-from ..stage import Event, Events, ignore_events
+from ..stage import Difficulty, Event, Events, ignore_events
+from ..table.text import OUTPUT_LINE, asks_for_output
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     Scores: TypeAlias = npt.NDArray[np.float64]
 
 
-OUTPUT_LINE = "# output"
 """The last line of a TinyPy prompt; what the program prints follows it, as comments."""
 
 _FENCE = re.compile(r"^[ \t>]*(?:[-*+][ \t]+|\d{1,9}[.)][ \t]+)?(?:```|~~~)", re.MULTILINE)
@@ -79,10 +79,11 @@ def scored_text(prompt: str, answer: str, language: str | None = "python") -> st
     """
     if not is_python(language):
         return fenced_program(answer, language)
-    head = prompt.rstrip()
-    if head.endswith(OUTPUT_LINE) and head[-len(OUTPUT_LINE) - 1 : -len(OUTPUT_LINE)] in ("", "\n"):
-        return head[: -len(OUTPUT_LINE)]
-    return prompt + answer if head and parse(prompt + answer) is not None else fenced_program(answer, language)
+    if asks_for_output(prompt):
+        return prompt.rstrip().removesuffix(OUTPUT_LINE.rstrip())
+    return (
+        prompt + answer if prompt.strip() and parse(prompt + answer) is not None else fenced_program(answer, language)
+    )
 
 
 def fenced_program(answer: str, language: str | None) -> str:
@@ -137,14 +138,14 @@ def trees(rows: Rows) -> Iterator[ast.Module | None]:
 
 
 @dataclass(frozen=True)
-class PerTree:
+class PerTree(Difficulty):
     """The difficulty ``measure`` of each program's tree; NaN where there is no tree.
 
     ``measure`` is a module-level function (or a ``functools.partial`` of one), so that it can be pickled; it returns
     NaN for a program it cannot score.
     """
 
-    reads_programs: ClassVar[bool] = True
+    reads_programs = True
 
     measure: Callable[[ast.Module], float]
 
@@ -153,13 +154,13 @@ class PerTree:
 
 
 @dataclass(frozen=True)
-class PerText:
+class PerText(Difficulty):
     """The difficulty ``measure`` of each program's text; see ``PerTree``.
 
     ``python``: samples in another language have no score; without it any text is scored.
     """
 
-    reads_programs: ClassVar[bool] = True
+    reads_programs = True
 
     measure: Callable[[str], float]
     python: bool = False

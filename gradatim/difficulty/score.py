@@ -14,20 +14,20 @@ tables.
 Cache of scores that took a forward pass or a request.
 
 A score is stored under the user's cache folder (``GRADATIM_CACHE``; see ``languages.toolchain``) and reused: a second
-scoring gives the same floats, bit for bit, and one that was killed resumes where it stopped. ``ScoreCache`` is one
-file, ``difficulty/<identity>/<quantity>``: records of 24 bytes, the key of the request (BLAKE2b) and the score as a
-float64, appended under a lock, so that any number of processes may share it. A record that a killed process left torn
-is cut off by the next writer. Samples without a score are not stored, since finding that out again costs nothing. The
-identities least recently used are removed when the cache grows large.
+scoring gives the same floats, bit for bit, and one that was killed resumes where it stopped. ``ScoreCache`` is a
+namespace of ``difficulty/scores.sqlite`` (``gradatim.store``): the key of the request (BLAKE2b) and the score as a
+little-endian float64. Samples without a score are not stored, since finding that out again costs nothing. The
+namespaces written longest ago are removed when the file grows large. Files ``difficulty/<identity>/<quantity>`` of
+earlier versions (records of key and score) are carried over at first use, then removed.
 """
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import functools
 import hashlib
 import math
-import os
+import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,11 +35,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, RecipeError
-from ..languages.toolchain import cache_folder, prune
-from ..options import option_names, strict
+from ..languages.toolchain import KEPT_SECONDS, cache_folder
+from ..options import strict
 from ..record import storage_errors
-from ..registry import Registry
+from ..registry import Contract, Registry
 from ..stage import Difficulty, Event, Events, ignore_events
+from ..store import Store
 from .python_source import is_python, parse, scored_text
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-DIFFICULTIES: Registry[Callable[..., Difficulty]] = Registry("difficulty", "difficulties")
+DIFFICULTIES: Registry[Callable[..., Difficulty]] = Registry(
+    "difficulty", "difficulties", contracts=(Contract(Difficulty, ("__call__",)),)
+)
 
 EXAMINED = 1000
 """Number of samples without a score that are examined for the cause; further ones have the same causes."""
@@ -72,22 +75,17 @@ def score(
     Raises ``UnknownPart`` for a name that is not registered, ``RecipeError`` for a name that the table uses for
     other values, ``DataError`` when the table has no rows.
     """
-    import numpy as np
     import pyarrow as pa
 
     difficulties = metrics if isinstance(metrics, Mapping) else _by_name(metrics)
+    for name, difficulty in difficulties.items():
+        DIFFICULTIES.check_result(name, difficulty, "metric")
     _check(samples, difficulties)
     facts: dict[str, Any] = {"rows": samples.num_rows, "metrics": {}}
     for name, difficulty in difficulties.items():
         events(Event("start", f"score {name}", 0, samples.num_rows))
-        # Progress is optional in the contract of a difficulty.
-        progress: dict[str, Any] = (
-            {"events": _renamed(events, f"score {name}")} if "events" in option_names(difficulty) else {}
-        )
-        scores = difficulty(samples, workers=workers, **progress)
-        if scores.shape != (samples.num_rows,):
-            raise DataError(f"the difficulty {name!r} gave {scores.shape} scores for {samples.num_rows} samples")
-        column = pa.array(scores.astype(np.float64, copy=False))
+        scores = scores_of(name, difficulty, samples, workers=workers, events=_renamed(events, f"score {name}"))
+        column = pa.array(scores)
         if name in samples.column_names:
             samples = samples.set_column(samples.column_names.index(name), name, column)
         else:
@@ -95,10 +93,29 @@ def score(
         if note := unscored_note(name, difficulty, samples, scores, "are empty in its column"):
             events(Event("note", f"score {name}", text=note))
         facts["metrics"][name] = _facts(scores)
-        if causes := getattr(difficulty, "causes", None):
-            facts["metrics"][name]["causes"] = dict(sorted(causes.items()))
+        if difficulty.causes:
+            facts["metrics"][name]["causes"] = dict(sorted(difficulty.causes.items()))
         events(Event("finish", f"score {name}", samples.num_rows, samples.num_rows))
     return samples, facts
+
+
+def scores_of(
+    name: str, difficulty: Difficulty, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
+) -> npt.NDArray[np.float64]:
+    """The scores of ``difficulty`` as float64; ``DataError`` unless they are one number per sample."""
+    import numpy as np
+
+    scores = difficulty(samples, workers=workers, events=events)
+    numbers = isinstance(scores, np.ndarray) and scores.dtype.kind in "fiu"
+    if not numbers or scores.shape != (samples.num_rows,):
+        shown = f"an array of {scores.dtype}, shape {scores.shape}" if isinstance(scores, np.ndarray) else type(scores)
+        raise DataError(
+            f"the difficulty {name!r} returned no score for each sample",
+            where="score",
+            given=shown,
+            allowed=f"a numpy array of {samples.num_rows} numbers, NaN for a sample without a score",
+        )
+    return scores.astype(np.float64, copy=False)
 
 
 def unscored_note(
@@ -111,7 +128,7 @@ def unscored_note(
     rows = np.flatnonzero(np.isnan(scores))
     if not rows.size:
         return None
-    causes = getattr(difficulty, "causes", None) or _causes(name, difficulty, samples, rows)
+    causes = difficulty.causes or _causes(name, difficulty, samples, rows)
     summary = ", ".join(f"{count:,} {cause}" for cause, count in sorted(causes.items(), key=lambda item: -item[1])[:4])
     static = "do not parse" in summary or "are in another language" in summary
     advice = "; try a metric that needs no Python program: size, compression, loss or given" if static else ""
@@ -120,7 +137,7 @@ def unscored_note(
 
 def _causes(name: str, difficulty: Difficulty, samples: pa.Table, rows: np.ndarray[Any, Any]) -> Mapping[str, int]:
     """The causes that the samples' texts show; of many rows the first are examined, and the cause states how many."""
-    if not getattr(difficulty, "reads_programs", False):
+    if not difficulty.reads_programs:
         return {"give no figure": len(rows)}
     examined = samples.take(rows[:EXAMINED])
     languages = examined["language"].to_pylist() if "language" in examined.column_names else [None] * examined.num_rows
@@ -140,7 +157,7 @@ def _causes(name: str, difficulty: Difficulty, samples: pa.Table, rows: np.ndarr
 
 
 def _by_name(names: Sequence[str]) -> dict[str, Difficulty]:
-    return {name: DIFFICULTIES.get(name, where="metric")() for name in names}
+    return {name: DIFFICULTIES.make(name, where="metric", options={}) for name in names}
 
 
 def _check(samples: pa.Table, difficulties: Mapping[str, Difficulty]) -> None:
@@ -184,7 +201,7 @@ EQUAL_WEIGHTS = {"size": 1.0, "cyclomatic": 1.0, "rarity": 1.0}
 
 
 @dataclass(frozen=True)
-class Composite:
+class Composite(Difficulty):
     """The weighted mean of other difficulties, each put on ``scale`` first."""
 
     metrics: tuple[tuple[float, Difficulty], ...]
@@ -193,9 +210,11 @@ class Composite:
     @property
     def reads_programs(self) -> bool:
         """Whether one of the metrics reads programs."""
-        return any(getattr(metric, "reads_programs", False) for _, metric in self.metrics)
+        return any(metric.reads_programs for _, metric in self.metrics)
 
-    def __call__(self, samples: pa.Table, *, workers: int = 1) -> npt.NDArray[np.float64]:
+    def __call__(
+        self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
+    ) -> npt.NDArray[np.float64]:
         import numpy as np
 
         total = sum(weight for weight, _ in self.metrics)
@@ -235,12 +254,16 @@ def composite(*, weights: Mapping[str, float] | None = None, scale: Scale = "z")
             allowed="positive weights of metrics other than 'composite'",
         )
     where = "composite.weights"
-    return Composite(tuple((weight, DIFFICULTIES.get(name, where)()) for name, weight in metrics.items()), scale)
+    return Composite(
+        tuple((weight, DIFFICULTIES.make(name, where=where, options={})) for name, weight in metrics.items()), scale
+    )
 
 
 KEY_BYTES = 16
 RECORD_BYTES = KEY_BYTES + 8
 MOST_BYTES = 1 << 30
+HINT = "a writable folder with free space as the cache: export GRADATIM_CACHE=FOLDER"
+_FLOAT = struct.Struct("<d")
 _WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt")
 _CONFIGURATION = (
     "added_tokens.json",
@@ -299,41 +322,35 @@ class ScoreCache:
     """The stored scores of one ``quantity`` from one ``identity`` (a model, a teacher with its prompt)."""
 
     def __init__(self, identity: str, quantity: str) -> None:
-        self._folder = cache_folder() / "difficulty" / hashlib.sha256(f"{FORM}\0{identity}".encode()).hexdigest()[:32]
-        self._path = self._folder / quantity
+        folder, digest = cache_folder() / "difficulty", hashlib.sha256(f"{FORM}\0{identity}".encode()).hexdigest()
+        self._namespace = f"{digest[:32]}/{quantity}"
+        self._earlier = folder / self._namespace
+        # A lost score is computed again, so a transaction need not wait for the disk.
+        self._store = Store(folder / "scores.sqlite", durable=False, hint=HINT)
+        self._is_pruned = False
 
     def scores(self) -> dict[bytes, float]:
         """All stored scores by key."""
-        import numpy as np
-
-        try:
-            with open(self._path, "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH)
-                data = file.read()
-        except FileNotFoundError:
-            return {}
-        complete = data[: len(data) // RECORD_BYTES * RECORD_BYTES]
-        records = np.frombuffer(complete, np.dtype([("key", f"V{KEY_BYTES}"), ("figure", "<f8")]))
-        return dict(zip(records["key"].tolist(), records["figure"].tolist(), strict=True))
+        self._carry_over()
+        return {key: float(_FLOAT.unpack(value)[0]) for key, value in self._store.items(self._namespace).items()}
 
     def add(self, scores: Mapping[bytes, float]) -> None:
         """Store ``scores``. Raises ``StorageFailed`` when the disk is full or not writable."""
-        import numpy as np
+        self._store.put(self._namespace, {key: _FLOAT.pack(score) for key, score in scores.items()})
+        if not self._is_pruned:
+            self._store.prune(MOST_BYTES, KEPT_SECONDS)
+            self._is_pruned = True
 
-        keys, values = b"".join(scores), np.fromiter(scores.values(), "<f8", len(scores))
-        records = np.empty(len(scores), np.dtype([("key", f"V{KEY_BYTES}"), ("figure", "<f8")]))
-        records["key"] = np.frombuffer(keys, f"V{KEY_BYTES}")
-        records["figure"] = values
-        with storage_errors(self._path):
-            self._make_room()
-            with open(self._path, "ab", buffering=0) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                size = os.fstat(file.fileno()).st_size
-                file.truncate(size - size % RECORD_BYTES)
-                file.write(records.tobytes())
-            os.utime(self._folder)  # pruning looks at the folder, which an append does not touch
-
-    def _make_room(self) -> None:
-        if not self._folder.is_dir():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            prune(self._folder.parent, MOST_BYTES)
+    def _carry_over(self) -> None:
+        """Move the records of an earlier version to the store. A record that a killed process left torn is dropped."""
+        try:
+            data = self._earlier.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        starts = range(0, len(data) // RECORD_BYTES * RECORD_BYTES, RECORD_BYTES)
+        records = {data[start : start + KEY_BYTES]: data[start + KEY_BYTES : start + RECORD_BYTES] for start in starts}
+        self._store.put(self._namespace, records, replace=False)
+        with storage_errors(self._earlier):
+            self._earlier.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the folder holds other quantities
+                self._earlier.parent.rmdir()

@@ -28,11 +28,11 @@ import tokenize
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ..errors import RecipeError
 from ..options import strict
-from ..stage import Events, ignore_events
+from ..stage import Difficulty, Events, ignore_events
 from .complexity import lexemes
 from .python_source import PerText, PerTree, Rows, chunk_map, parse, trees
 
@@ -158,10 +158,10 @@ def _count(rows: Rows) -> _ConstructCounts:
 
 
 @dataclass(frozen=True)
-class Rarity:
+class Rarity(Difficulty):
     """Surprisal of each program's constructs among those of all programs of the table."""
 
-    reads_programs: ClassVar[bool] = True
+    reads_programs = True
 
     of: Literal["mean", "sum"]
 
@@ -203,12 +203,14 @@ def rarity(*, of: Literal["mean", "sum"] = "mean") -> Rarity:
 
 
 @dataclass(frozen=True)
-class ColumnValue:
+class ColumnValue(Difficulty):
     """The numbers of one column of the samples."""
 
     column: str
 
-    def __call__(self, samples: pa.Table, *, workers: int = 1) -> npt.NDArray[np.float64]:
+    def __call__(
+        self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
+    ) -> npt.NDArray[np.float64]:
         """Raises ``RecipeError`` when the samples have no such column; a column mapping drops the columns it omits."""
         if self.column not in samples.column_names:
             raise RecipeError(

@@ -23,13 +23,14 @@ from ..evaluation.generation import Question, Writing, write
 from ..evaluation.output import MARGIN
 from ..evaluation.samples import Sample
 from ..sandbox.verdict import Outcome
-from ..stage import Events, ignore_events
+from ..stage import Events, Model, ignore_events
 from ..table import SCHEMA
 from .judge import (
     GRADES,
     Grade,
     Judge,
     NeedsStudent,
+    SavedModel,
     Thresholds,
     View,
     check_weights,
@@ -74,11 +75,11 @@ class Probed:
 
     table: pa.Table
     facts: dict[str, Any]
-    models: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, SavedModel] = field(default_factory=dict)
 
 
 def probe(
-    student: Any,
+    student: Model,
     samples: pa.Table,
     judges: Mapping[str, tuple[Judge | NeedsStudent, float]],
     *,
@@ -108,7 +109,7 @@ def probe(
     settings = Writing(limit, temperature, chat or _uses_chat_template(student), seed, batch)
     completions = _completions(student, questions, draws, tuple(stop), settings, events)
     rows = questions.take([number for number in range(questions.num_rows) for _ in range(draws)])
-    views = {name: _views(judge, rows, completions, events) for name, judge in ready.items()}
+    views = {name: _views(name, judge, rows, completions, events) for name, judge in ready.items()}
     proves = {name: judge.proves for name, judge in ready.items()}
     by_row = [{name: column[row] for name, column in views.items()} for row in range(rows.num_rows)]
     scores = [combine(view, weights) for view in by_row]
@@ -126,8 +127,8 @@ def probe(
         "finish": dict(sorted(Counter(completion.finish or "unknown" for completion in completions).items())),
         "judges": {name: _summary(judge, weights[name], views[name]) for name, judge in ready.items()},
     }
-    models = {name: getattr(judge, "model", None) for name, judge in ready.items()}
-    return Probed(table, facts, {name: model for name, model in models.items() if model is not None})
+    models = {name: judge.model for name, judge in ready.items() if judge.model is not None}
+    return Probed(table, facts, models)
 
 
 def _check(judges: Mapping[str, tuple[Any, float]], draws: int, temperature: float, new_tokens: int | None) -> None:
@@ -156,18 +157,18 @@ def _questions(samples: pa.Table) -> pa.Table:
     return samples.select(_COLUMNS).take(list(first.values()))
 
 
-def _with_student(judge: Judge | NeedsStudent, student: Any, seed: int) -> Judge:
+def _with_student(judge: Judge | NeedsStudent, student: Model, seed: int) -> Judge:
     return judge.by(student, seed=seed) if isinstance(judge, NeedsStudent) else judge
 
 
-def _uses_chat_template(student: Any) -> bool:
+def _uses_chat_template(student: Model) -> bool:
     """Whether the student was trained with a chat template."""
     from ..model.prompt_format import prompt_format_of
 
     return prompt_format_of(student.tokenizer).template == "chat"
 
 
-def _max_new_tokens(student: Any, questions: pa.Table) -> int:
+def _max_new_tokens(student: Model, questions: pa.Table) -> int:
     """Tokens of the longest correct answer, its end, and a few more, so that a wrong longer one shows."""
     from ..model.vocabulary import Vocabulary
 
@@ -177,7 +178,7 @@ def _max_new_tokens(student: Any, questions: pa.Table) -> int:
 
 
 def _completions(
-    student: Any, questions: pa.Table, draws: int, stop: tuple[str, ...], settings: Writing, events: Events
+    student: Model, questions: pa.Table, draws: int, stop: tuple[str, ...], settings: Writing, events: Events
 ) -> list[Sample]:
     """All completions, grouped by question."""
     requests = [
@@ -188,15 +189,28 @@ def _completions(
     return [sample for group in write(student, requests, settings, events) for sample in group]
 
 
-def _views(judge: Judge, rows: pa.Table, completions: Sequence[Sample], events: Events) -> list[View]:
+def _views(name: str, judge: Judge, rows: pa.Table, completions: Sequence[Sample], events: Events) -> list[View]:
     """One view per completion; questions that could not be encoded are unjudged."""
     encoded = [row for row, completion in enumerate(completions) if completion.finish not in NOT_ENCODED]
     views = [unjudged(NOT_ENCODED.get(completion.finish, "")) for completion in completions]
     if encoded:
         results = judge(rows.take(encoded), [completions[row].text for row in encoded], events=events)
+        _check_views(name, results, len(encoded))
         for row, view in zip(encoded, results, strict=True):
             views[row] = view
     return views
+
+
+def _check_views(name: str, views: object, count: int) -> None:
+    """Raise ``RecipeError`` unless ``views`` are one ``View`` for each of ``count`` completions."""
+    if not isinstance(views, Sequence) or len(views) != count or not all(isinstance(view, View) for view in views):
+        given = f"{len(views)} of {type(views[0]).__name__}" if isinstance(views, Sequence) and views else repr(views)
+        raise RecipeError(
+            f"the judge {name!r} returned no view for each completion",
+            where="feedback.judges",
+            given=given,
+            allowed=f"{count} of gradatim.distillation.View",
+        )
 
 
 def _table(
@@ -256,5 +270,5 @@ def _summary(judge: Judge, weight: float, views: Sequence[View]) -> dict[str, An
         "sum": sum(scores),
         "verdicts": {verdict: sum(view.verdict == verdict for view in views) for verdict in VERDICTS},
         "unjudged": frequent | ({"other causes": remainder} if remainder else {}),
-        **getattr(judge, "facts", {}),
+        **judge.facts,
     }

@@ -38,17 +38,18 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from ..difficulty.python_source import OUTPUT_LINE
 from ..errors import RecipeError, UnknownPart
 from ..evaluation.samples import Form
 from ..languages import Language, named
 from ..languages.language import unusable
 from ..languages.thinking import strip_thinking
-from ..registry import Registry
+from ..registry import Contract, Registry
 from ..sandbox.verdict import Outcome, printable
-from ..stage import Events, ignore_events
+from ..stage import Events, Model, ignore_events
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,8 +80,28 @@ def unjudged(cause: str) -> View:
     return View(None, "unjudged", cause)
 
 
+class SavedModel(Protocol):
+    """A model that a judge has trained, kept with the attempts: ``scoring_judge.ScoringModel``."""
+
+    def save(self, folder: Path) -> None:
+        """Write the model into ``folder``."""
+        ...
+
+
 class Judge(Protocol):
-    """A judge of completions."""
+    """A judge of completions.
+
+    A subclass defines ``proves`` and ``__call__``; the other members have defaults, those of a judge without a teacher.
+    ``facts``: further counts of the last call, plain JSON. ``model``: the model trained in the last call, None without.
+    """
+
+    facts: Mapping[str, Any] = MappingProxyType({})
+    model: SavedModel | None = None
+
+    @property
+    def teacher_share(self) -> float:
+        """The share of the completions that the teacher gives points to; above 0 a teacher that can judge is needed."""
+        return 0.0
 
     @property
     def proves(self) -> bool:
@@ -94,10 +115,15 @@ class Judge(Protocol):
 
 @runtime_checkable
 class NeedsStudent(Protocol):
-    """A judge that is made for one student."""
+    """A judge that is made for one student; see ``Judge`` for ``teacher_share``."""
 
-    def by(self, student: Any, *, seed: int) -> Judge:
-        """The judge for ``student``, which has ``model`` and ``tokenizer``."""
+    @property
+    def teacher_share(self) -> float:
+        """See ``Judge``."""
+        return 0.0
+
+    def by(self, student: Model, *, seed: int) -> Judge:
+        """The judge for ``student``."""
         ...
 
 
@@ -117,7 +143,9 @@ class Grader(Protocol):
     def rubric(self, samples: pa.Table, attempts: Sequence[str], *, draw: int = 0) -> Sequence[Points | None]: ...
 
 
-JUDGES: Registry[Callable[..., Judge | NeedsStudent]] = Registry("judge")
+JUDGES: Registry[Callable[..., Judge | NeedsStudent]] = Registry(
+    "judge", contracts=(Contract(Judge, ("proves", "__call__")), Contract(NeedsStudent, ("by",)))
+)
 JUDGES.lazy(
     "output",
     "gradatim.distillation.judges:output",
@@ -264,11 +292,6 @@ def language_of(name: str | None) -> Language | None:
         return named(name or "python")
     except UnknownPart:
         return None
-
-
-def asks_for_output(prompt: str) -> bool:
-    """Whether the answer is the output of a program (TinyPy)."""
-    return prompt.rstrip("\n").endswith(f"\n{OUTPUT_LINE}")
 
 
 def begins_program(prompt: str, language: Language) -> bool:

@@ -58,12 +58,12 @@ from ..sandbox.command import Sandbox
 from ..sandbox.limits import Limits
 from ..sandbox.verdict import Verdict
 from ..stage import Event, Events, ignore_events
+from ..table.text import asks_for_output
 from .judge import (
     Grader,
     Judge,
     Points,
     View,
-    asks_for_output,
     begins_program,
     distinct,
     form_of,
@@ -94,7 +94,7 @@ def output(grader: Grader | None = None, /) -> Output:
 
 
 @dataclass(frozen=True)
-class Output:
+class Output(Judge):
     """The judge ``output``; see the module docstring."""
 
     proves = True
@@ -144,7 +144,7 @@ def check_running(part: str, workers: int, seconds: float | None) -> None:
 
 
 @dataclass(frozen=True)
-class RunTests:
+class RunTests(Judge):
     """The judge ``tests`` with its options; see the module docstring."""
 
     workers: int = 1
@@ -216,7 +216,7 @@ def static(
 
 
 @dataclass(frozen=True)
-class Static:
+class Static(Judge):
     """The judge ``static`` with its options; see the module docstring."""
 
     workers: int = 1
@@ -318,12 +318,13 @@ def check_passing(part: str, passing: float) -> None:
 
 
 @dataclass(frozen=True)
-class Rubric:
+class Rubric(Judge):
     """The judge ``rubric`` with its options; see the module docstring."""
 
     grader: Grader
     passing: float = 5.0
     proves = False
+    teacher_share = 1.0
 
     def __call__(self, samples: pa.Table, attempts: Sequence[str], *, events: Events = ignore_events) -> list[View]:
         """One view per row; equal questions with equal completions are requested once."""

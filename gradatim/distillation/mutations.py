@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError, UnknownPart
 from ..languages import Language, named
 from ..programs import commented, run_program
+from ..table.text import asks_for_output
 from .python_mutations import KINDS, Edit, Kind, apply, numbers, python_edits, swaps
 
 if TYPE_CHECKING:
@@ -253,7 +254,6 @@ def _type(declaration: Any) -> str:
     return ""
 
 
-OUTPUT = "# output\n"
 _TRIED = 500
 """Edits of one answer that are tried; each reads the whole text, so a long text would take quadratic time."""
 _STEPS = 1_000
@@ -292,7 +292,7 @@ def _plain(text: str) -> str:
 
 
 def _candidates(prompt: str, answer: str, language: str | None, generator: random.Random) -> Iterator[tuple[Kind, str]]:
-    if prompt.endswith(OUTPUT):
+    if asks_for_output(prompt):
         yield from _outputs(prompt, generator)
     elif language is not None and (grammar := _language(language)) is not None:
         yield from _codes(prompt, answer, grammar, generator)

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 
 from ..evaluation.problems import Problem
 from ..programs import canonical
+from ..table.text import asks_for_output
 
-OUTPUT = "# output\n"
 """End of a prompt whose answer is the output of a program."""
 LONG = 13
 """Words in a row that show contamination."""
@@ -109,7 +109,7 @@ class Known:
 
     def add(self, prompt: str) -> None:
         """Include ``prompt`` among the existing questions."""
-        if prompt.endswith(OUTPUT):
+        if asks_for_output(prompt):
             self._forms.add(canonical(prompt))
             return
         text = words(prompt)
@@ -121,7 +121,7 @@ class Known:
 
     def refuses(self, prompt: str) -> str | None:
         """Cause why ``prompt`` is not new, ``same_program``, ``like_known`` or ``empty``; None for a new one."""
-        if prompt.endswith(OUTPUT):
+        if asks_for_output(prompt):
             return "same_program" if canonical(prompt) in self._forms else None
         text = words(prompt)
         if not text:

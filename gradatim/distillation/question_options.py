@@ -6,20 +6,21 @@ of seed questions is read at first use. ``questions`` makes the samples of a cyc
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
+from ..apportion import largest_remainder
 from ..errors import RecipeError, did_you_mean
-from ..stage import Events, Feedback, ignore_events
-from ..table.report import EMPTY_ANSWER
+from ..stage import CyclePlan, Drawn, Events, Feedback, Source, ignore_events
+from ..table.report import EMPTY_ANSWER, ReadReport
 from ..teacher.teacher import GRADES
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ..table import ReadReport
     from ..teacher import Teacher
     from .rejected import Right
 
@@ -27,32 +28,8 @@ if TYPE_CHECKING:
 RATIO: Mapping[str, float] = {"hard": 1.0, "easy": 1.0}
 
 
-class SeedFile(Protocol):
-    """A file of seed questions: ``source.FileSource``."""
-
-    @property
-    def path(self) -> str:
-        """Path of the file, or ``hub:NAME``."""
-        ...
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Counts of the rows of the last ``draw``."""
-        ...
-
-    @property
-    def origin(self) -> dict[str, Any]:
-        """Fingerprint of the file as the last ``draw`` read it."""
-        ...
-
-    @property
-    def report(self) -> ReadReport:
-        """Report on the rows of the last ``draw``."""
-        ...
-
-    def draw(self, cycle: int, feedback: Feedback) -> pa.Table:
-        """Read the file."""
-        ...
+LATER_OPTIONS = ("new", "ratio", "grade", "rounds", "accumulate")
+"""Options that affect later cycles only."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +51,7 @@ class QuestionOptions:
     new: int | None = None
     seed: int = 0
     seeds: pa.Table | None = field(default=None, repr=False)
-    seed_file: SeedFile | None = field(default=None, repr=False)
+    seed_file: Source | None = field(default=None, repr=False)
     ratio: Mapping[str, float] = field(default_factory=lambda: dict(RATIO))
     grade: Literal["feedback", "random"] = "feedback"
     rounds: int = 3
@@ -105,31 +82,26 @@ class QuestionOptions:
         if not sum(self.ratio.values()):
             raise RecipeError("no grade has a share", where="source.ratio", given=dict(self.ratio))
 
-    @property
-    def path(self) -> str | None:
-        """Path of the seed file, None without one; the file is not read for it."""
-        return None if self.seed_file is None else self.seed_file.path
-
     @cached_property
-    def seed_table(self) -> pa.Table | None:
-        """The seed questions, None where the teacher writes them. Raises ``DataError`` for an unusable file."""
-        return self.seeds if self.seed_file is None else self.seed_file.draw(0, Feedback())
+    def seed_samples(self) -> Drawn | None:
+        """The seed questions, None where the teacher writes them. Raises ``DataError`` for an unusable file.
 
-    @property
-    def seed_facts(self) -> Mapping[str, Any]:
-        """Counts of the seed file's rows."""
-        return {} if self.seed_file is None or self.seed_table is None else self.seed_file.facts
+        Seeds may lack answers, so the report on the file has no remark on that.
+        """
+        if self.seed_file is None:
+            return None if self.seeds is None else Drawn(self.seeds)
+        drawn = self.seed_file.draw(0, Feedback())
+        if isinstance(drawn.rejected, ReadReport):
+            remarks = {name: count for name, count in drawn.rejected.remarks.items() if name != EMPTY_ANSWER}
+            drawn = replace(drawn, rejected=replace(drawn.rejected, remarks=Counter(remarks)))
+        return drawn
 
-    @property
-    def origin(self) -> Mapping[str, Any]:
-        """Fingerprint of the seed file as it was read; empty without one."""
-        return {} if self.seed_file is None or self.seed_table is None else self.seed_file.origin
-
-    @property
-    def report(self) -> ReadReport | None:
-        """Report on the seed file's rows, None without one. Seeds may lack answers, so that is no remark."""
-        if self.seed_file is None or self.seed_table is None:
-            return None
-        report = self.seed_file.report
-        report.remarks.pop(EMPTY_ANSWER, None)
-        return report
+    def cycle_plan(self, cycle: int) -> CyclePlan:
+        """The questions of ``cycle``, of every grade that the options name."""
+        if cycle == 0:
+            return CyclePlan(self.count)
+        new = self.count if self.new is None else self.new
+        weights = {name: share for name, share in self.ratio.items() if share > 0}
+        numbers = {"random": new} if self.grade == "random" else largest_remainder(new, weights)
+        by_grade = {name: number for name, number in numbers.items() if number}
+        return CyclePlan(new, self.accumulate or new == 0, by_grade)

@@ -13,7 +13,6 @@ sample in ``Feedback.known`` counts as existing here.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -23,12 +22,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..apportion import largest_remainder
 from ..errors import DataError
 from ..programs import commented, run_program
-from ..stage import Event, Feedback
+from ..random_streams import parents_seed
+from ..stage import Drawn, Event, Feedback
 from ..table import SCHEMA, dedupe, make_table
+from ..table.text import asks_for_output
 from ..teacher.teacher import GRADES, used_since
-from .novelty import OUTPUT, Contamination, Known, Refusals, refusal
+from .novelty import Contamination, Known, Refusals, refusal
 from .question_options import QuestionOptions
 
 if TYPE_CHECKING:
@@ -60,20 +62,10 @@ def apportion(
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Number of questions for each grade, and the numbers that grades without parents leave to the others."""
     weights = {name: share for name, share in ratio.items() if share > 0}
-    ideal = _largest_remainder(count, weights)
+    ideal = largest_remainder(count, weights)
     present = {name: share for name, share in weights.items() if name in groups}
     moved = {name: number for name, number in ideal.items() if name not in present and number}
-    return _largest_remainder(count, present), moved
-
-
-def _largest_remainder(count: int, weights: Mapping[str, float]) -> dict[str, int]:
-    """``count`` in proportion to ``weights``, rounded by largest remainder; earlier names win ties."""
-    total = sum(weights.values())
-    exact = {name: count * weight / total for name, weight in weights.items()}
-    numbers = {name: int(share) for name, share in exact.items()}
-    for name in sorted(exact, key=lambda name: numbers[name] - exact[name])[: count - sum(numbers.values())]:
-        numbers[name] += 1
-    return numbers
+    return largest_remainder(count, present), moved
 
 
 def round_robin(parents: int, seed: int) -> Callable[[int], tuple[int, list[int]]]:
@@ -114,15 +106,21 @@ class QuestionDraw:
 
     options: QuestionOptions
     cycle: int
-    facts: dict[str, Any]
-    refusals: Refusals = field(default_factory=Refusals)
-    known: Known = field(default_factory=Known)
+    facts: dict[str, Any] = field(default_factory=dict, init=False)
+    refusals: Refusals = field(default_factory=Refusals, init=False)
+    known: Known = field(default_factory=Known, init=False)
 
     def __post_init__(self) -> None:
-        """Index the evaluation's problems and reset the facts."""
+        """Index the evaluation's problems and begin the facts."""
         self.evaluated = Contamination(self.options.evaluation)
-        self.facts.clear()
         self.facts.update(cycle=self.cycle, asked=0, learnt=0, dry=None)
+
+    def drawn(self, feedback: Feedback) -> Drawn:
+        """The samples of the cycle with their facts, and the seed file's unused rows (first cycle) and fingerprint."""
+        samples, seeds = self.table(feedback), self.options.seed_samples
+        if seeds is None:
+            return Drawn(samples, self.facts)
+        return Drawn(samples, self.facts, seeds.rejected if self.cycle == 0 else None, seeds.origin)
 
     def table(self, feedback: Feedback) -> pa.Table:
         """The samples of the cycle, in ``table.SCHEMA``; deterministic.
@@ -147,18 +145,18 @@ class QuestionDraw:
 
     def first(self) -> pa.Table:
         """The seed questions with correct answers that are no problems of the evaluation."""
-        options, table = self.options, self.options.seed_table
-        if table is None:
+        options, seeds = self.options, self.options.seed_samples
+        if seeds is None:
             questions = options.teacher.seeds(options.count, seed=options.seed)
             self.facts["asked"] += len(questions)
             table = _table(questions)
         else:
-            self._check_seeds(table)
-            unique = dedupe(table.select(SCHEMA.names).cast(SCHEMA), "id")
-            number, table = table.num_rows, _random_rows(unique.table, options.count, options.seed)
+            self._check_seeds(seeds.table)
+            unique = dedupe(seeds.table.select(SCHEMA.names).cast(SCHEMA), "id")
+            number, table = seeds.table.num_rows, _random_rows(unique.table, options.count, options.seed)
             beyond = unique.table.num_rows - table.num_rows
             self.facts["seeds"] = {
-                **options.seed_facts,
+                **seeds.facts,
                 "given": number,
                 "duplicates": unique.dropped,
                 "beyond": beyond,
@@ -192,7 +190,7 @@ class QuestionDraw:
     def children(self, grade: str, parents: pa.Table, number: int) -> pa.Table:
         """Up to ``number`` new questions with answers, each of the kind of one of ``parents``."""
         options, task = self.options, f"new {grade} questions"
-        following = round_robin(parents.num_rows, _seed(options.seed, self.cycle, grade))
+        following = round_robin(parents.num_rows, parents_seed(options.seed, self.cycle, grade))
         budget = number * (1 + options.rounds)
         tables: list[pa.Table] = [SCHEMA.empty_table()]
         count = 0
@@ -241,10 +239,10 @@ class QuestionDraw:
         """Cause of refusal for each row's answer, None for an acceptable one."""
         prompts, answers = texts(table, "prompt"), texts(table, "answer")
         causes = [
-            _output_fault(prompt, answer) if prompt.endswith(OUTPUT) else self.evaluated.refuses(answer)
+            _output_fault(prompt, answer) if asks_for_output(prompt) else self.evaluated.refuses(answer)
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
-        rows = [row for row, prompt in enumerate(prompts) if causes[row] is None and not prompt.endswith(OUTPUT)]
+        rows = [row for row, prompt in enumerate(prompts) if causes[row] is None and not asks_for_output(prompt)]
         if rows and self.options.right is not None:
             verdicts = self.options.right(table.take(rows), [answers[row] for row in rows])
             for row, verdict in zip(rows, verdicts, strict=True):
@@ -275,9 +273,9 @@ class QuestionDraw:
             raise DataError("there are no samples of former cycles", where="source taught", given="an empty feedback")
         table = dedupe(feedback.learnt.select(SCHEMA.names), "text").table
         answers: dict[str, str | None] = {}
-        seeds = self.options.seed_table
-        if seeds is not None and "rejected" in seeds.column_names:
-            answers = dict(zip(texts(seeds, "id"), seeds["rejected"].to_pylist(), strict=True))
+        seeds = self.options.seed_samples
+        if seeds is not None and "rejected" in seeds.table.column_names:
+            answers = dict(zip(texts(seeds.table, "id"), seeds.table["rejected"].to_pylist(), strict=True))
         rejected = pa.array([answers.get(id) for id in texts(table, "id")], pa.large_string())
         return table.set_column(SCHEMA.get_field_index("rejected"), SCHEMA.field("rejected"), rejected)
 
@@ -287,7 +285,6 @@ class QuestionDraw:
         if self.cycle == 0:
             return DataError("no seed question can be used", where="source taught", given=causes)
         reason = self.facts["dry"] or "no new question"
-        self.facts["dry"] = reason
         return RanDry(f"the source has run dry in cycle {self.cycle}: {reason}", where="source taught", given=causes)
 
 
@@ -295,10 +292,6 @@ def sample_index(cycle: int, pass_number: int) -> int:
     """Sample index of a pass over the parents of ``cycle``; unique, so that cached replies are not reused."""
     block, index = divmod(pass_number, PASSES)
     return block * PASSES * CYCLES + cycle * PASSES + index
-
-
-def _seed(seed: int, cycle: int, grade: str) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{cycle}/{grade}".encode(), digest_size=8).digest(), "little")
 
 
 def _random_rows(table: pa.Table, count: int, seed: int) -> pa.Table:

@@ -10,9 +10,7 @@ pair into a loss; ``right`` verifies answers.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from ..errors import RecipeError, did_you_mean
+from ..random_streams import rejected_stream
 from ..stage import Event, Events, Feedback, ignore_events
 from .mutations import Mutant, mutants, same_text
 
@@ -163,8 +162,7 @@ def _pending(
     row: int, sample: Mapping[str, Any], weights: Mapping[Place, float], attempts: Sequence[str], seed: int
 ) -> _Pending:
     """A sample with its sources in order: one drawn at random, then the others, heaviest first."""
-    digest = hashlib.blake2b(f"{seed}/{sample['id']}".encode(), digest_size=8).digest()
-    generator = random.Random(int.from_bytes(digest, "little"))
+    generator = rejected_stream(seed, sample["id"])
     texts = list(attempts)
     generator.shuffle(texts)
     mutations = mutants(sample["prompt"], sample["answer"], sample["language"], seed=generator.getrandbits(32))

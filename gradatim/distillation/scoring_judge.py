@@ -27,9 +27,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, RecipeError
+from ..evaluation.statistics import rank_correlation
 from ..options import strict
-from ..stage import Events, ignore_events
-from .judge import Grader, Judge, View, distinct, need_grader, spread, taken, unjudged
+from ..random_streams import grading_stream
+from ..stage import Events, Model, ignore_events
+from .judge import Grader, Judge, NeedsStudent, View, distinct, need_grader, spread, taken, unjudged
 from .judges import MAX_POINTS, Rubric, check_passing
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ States = npt.NDArray[np.float64]
 Tokens = npt.NDArray[np.int64]
 
 
-def pooled(student: Any, prompts: Sequence[str], attempts: Sequence[str], batch: int) -> list[States | None]:
+def pooled(student: Model, prompts: Sequence[str], attempts: Sequence[str], batch: int) -> list[States | None]:
     """Rows of 2 × hidden size + 3 features; None where a text cannot be encoded."""
     import torch
 
@@ -66,7 +68,7 @@ def pooled(student: Any, prompts: Sequence[str], attempts: Sequence[str], batch:
     return rows
 
 
-def _tokens(vocabulary: Any, student: Any, prompt: str, attempt: str) -> tuple[Tokens, int] | None:
+def _tokens(vocabulary: Any, student: Model, prompt: str, attempt: str) -> tuple[Tokens, int] | None:
     """All tokens, and the number of those of the prompt."""
     (pair,) = vocabulary.pairs([prompt], [attempt])
     if pair is None:
@@ -207,7 +209,7 @@ def _ridge(features: Numbers, scores: Numbers, encoder: str) -> ScoringModel:
 def _agreement(predictions: Numbers, teacher: Numbers, constant: float, trained: int) -> Agreement:
     """Agreement of ``predictions`` with the teacher's scores; ``constant`` is the prediction of a constant model."""
     return Agreement(
-        spearman(predictions, teacher),
+        rank_correlation(predictions, teacher),
         float(np.abs(predictions - teacher).mean()),
         float(np.abs(constant - teacher).mean()),
         trained,
@@ -215,24 +217,10 @@ def _agreement(predictions: Numbers, teacher: Numbers, constant: float, trained:
     )
 
 
-def spearman(first: Numbers, second: Numbers) -> float | None:
-    """Spearman's rank correlation, ties with their mean rank; None where a side is constant."""
-    ranks = [_ranks(values) - (len(values) - 1) / 2 for values in (first, second)]
-    norm = float(np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
-    return float(ranks[0] @ ranks[1]) / norm if norm else None
-
-
-def _ranks(values: Numbers) -> Numbers:
-    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Numbers = (np.cumsum(counts) - (counts + 1) / 2)[index]
-    return ranks
-
-
 def random_share(keys: Sequence[str], share: float, seed: int) -> list[str]:
     """A random share of the distinct ``keys``, at least one."""
     names = sorted(set(keys))
-    generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, 2**64 - 2], dtype=np.uint64)))
-    order = generator.permutation(len(names))
+    order = grading_stream(seed).permutation(len(names))
     return [names[number] for number in order[: max(1, round(share * len(names)))]]
 
 
@@ -268,7 +256,7 @@ def scoring(
 
 
 @dataclass(frozen=True)
-class Scoring:
+class Scoring(NeedsStudent):
     """The judge ``scoring`` without its student; see the module docstring."""
 
     grader: Grader
@@ -277,17 +265,22 @@ class Scoring:
     least_agreement: float = 0.2
     passing: float = 5.0
 
-    def by(self, student: Any, *, seed: int) -> ScoringJudge:
+    @property
+    def teacher_share(self) -> float:
+        """The option ``share``."""
+        return self.share
+
+    def by(self, student: Model, *, seed: int) -> ScoringJudge:
         """The judge for ``student``. ``seed`` chooses the questions that the teacher judges."""
         return ScoringJudge(self, student, seed)
 
 
-class ScoringJudge:
+class ScoringJudge(Judge):
     """``Scoring`` with its student. ``facts`` (counts, agreement) and ``model`` belong to the last call."""
 
     proves = False
 
-    def __init__(self, settings: Scoring, student: Any, seed: int) -> None:
+    def __init__(self, settings: Scoring, student: Model, seed: int) -> None:
         self.settings, self.student, self.seed = settings, student, seed
         self.facts: dict[str, Any] = {}
         self.model: ScoringModel | None = None
@@ -352,18 +345,18 @@ class ScoringJudge:
         return View(score, "passed" if passed else "failed", f"the scoring model: {score * MAX_POINTS:.1f} of 6")
 
 
-def _encoder(student: Any) -> str:
+def _encoder(student: Model) -> str:
     from ..training.trainer import weights_digest
 
     return weights_digest(student.model)
 
 
-def features(student: Any, samples: pa.Table, attempts: Sequence[str], *, batch: int = 16) -> list[Numbers | None]:
+def features(student: Model, samples: pa.Table, attempts: Sequence[str], *, batch: int = 16) -> list[Numbers | None]:
     """One row of features per completion (see ``pooled``), None for a character outside the vocabulary."""
     return pooled(student, samples.column("prompt").to_pylist(), attempts, batch)
 
 
-def judge_with(model: ScoringModel, student: Any, samples: pa.Table, attempts: Sequence[str]) -> list[float | None]:
+def judge_with(model: ScoringModel, student: Model, samples: pa.Table, attempts: Sequence[str]) -> list[float | None]:
     """Scores of a trained model. Raises ``DataError`` for another student than that of its training."""
     if _encoder(student) != model.encoder:
         raise DataError(

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..registry import Registry
+from ..registry import Contract, Registry
 from ..stage import Suite
 from .statistics import summary, wilson
 
@@ -30,7 +30,7 @@ __all__ = ["SUITES", "summary", "wilson"]
 
 
 # Lazy members: listing the suites and checking a recipe load no heavy package.
-SUITES: Registry[Callable[..., Suite]] = Registry("suite")
+SUITES: Registry[Callable[..., Suite]] = Registry("suite", contracts=(Contract(Suite, ("__call__",)),))
 SUITES.lazy("output", "gradatim.evaluation.output:output", "the output of a program: exact match")
 SUITES.lazy("token", "gradatim.evaluation.completion:token", "the next character after every true prefix of a program")
 SUITES.lazy(

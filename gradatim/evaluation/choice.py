@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import DataError, RecipeError, UserError, did_you_mean
 from ..files import check_input
 from ..options import strict
-from ..stage import Event, Events, Suite, SuiteResult, ignore_events
+from ..stage import Event, Events, Model, Suite, SuiteResult, ignore_events
 from ..table.report import Rejected
 from .samples import excerpt, read_rows, told
 from .statistics import Attempt, check_options, sample_indices, tally
@@ -185,7 +185,7 @@ def choice(
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Suite):
     """The suite ``choice`` with its options; see the module docstring."""
 
     problems: str
@@ -194,7 +194,7 @@ class Choice:
     limit: int | None
     batch: int | None
 
-    def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
+    def __call__(self, student: Model, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
         """One attempt per row of the file, rejected rows included; ``samples`` is not used.
 
         Raises ``DataError`` for a missing file, one without questions, and ``chat`` without a chat template,
@@ -229,7 +229,7 @@ class Choice:
         return tally("choice", self.protocol, pa.table(rows), attempts, started=started, scores=scores)
 
     def _log_likelihoods(
-        self, student: Any, questions: Sequence[ChoiceQuestion], events: Events
+        self, student: Model, questions: Sequence[ChoiceQuestion], events: Events
     ) -> list[tuple[float, ...] | str]:
         """The log-likelihoods of each question's options, or the cause for one that cannot be encoded."""
         from ..inference.loglikelihood import log_likelihoods

@@ -27,10 +27,10 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..options import strict
-from ..stage import Events, Suite, SuiteResult, ignore_events
+from ..stage import Events, Model, Suite, SuiteResult, ignore_events
 from .statistics import (
     Attempt,
     Mode,
@@ -101,14 +101,12 @@ def token(
     ``chat`` evaluates answers alone, after prompts in the tokenizer's chat template; ``limit``: number of samples,
     chosen by the seed; ``batch`` as in ``complete``.
     """
-    check_options("token", limit=limit, batch=batch)
-    check_chat("token", chat, text)
-    return Token(protocol, text, chat, limit, batch)
+    return Token(protocol, text, chat, limit, batch).checked("token")
 
 
 @dataclass(frozen=True)
-class Token:
-    """The suite ``token`` with its options; see the module docstring."""
+class CompletionOptions(Suite):
+    """Options of the suites ``token`` and ``line``; see there."""
 
     protocol: Mode
     text: Literal["program", "all"]
@@ -116,25 +114,44 @@ class Token:
     limit: int | None
     batch: int | None
 
-    def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
+    def checked(self, suite: str) -> Self:
+        """These options; ``RecipeError`` for a value out of range, and for ``chat`` with another text."""
+        check_options(suite, limit=self.limit, batch=self.batch)
+        check_chat(suite, self.chat, self.text)
+        return self
+
+    def texts(self, samples: pa.Table) -> list[str]:
+        """The texts to complete: answers in a chat, else ``text``."""
+        return text_column(samples, "answer") if self.chat else program_texts(samples, self.text)
+
+    def chat_prompts(self, tokenizer: Any, samples: pa.Table) -> list[str] | None:
+        """The prompts in the tokenizer's chat template, None without ``chat``."""
+        from ..model.prompt_format import chat_formatter, prompt_format_of
+
+        if not self.chat:
+            return None
+        return list(map(chat_formatter(tokenizer, prompt_format_of(tokenizer).system), text_column(samples, "prompt")))
+
+
+@dataclass(frozen=True)
+class Token(CompletionOptions):
+    """The suite ``token`` with its options; see the module docstring."""
+
+    def __call__(self, student: Model, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
         """One attempt per sample, of as many units as it has characters after the first.
 
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``, and for a chat
         without a template.
         """
         from ..inference.decode import predict_next
-        from ..model.prompt_format import chat_formatter, prompt_format_of
         from ..model.vocabulary import Vocabulary
 
         check_samples(samples)
         started = time.perf_counter()
         rows = sample_indices(samples.num_rows, self.limit, seed)
         items = samples.take(rows)
-        texts = text_column(items, "answer") if self.chat else program_texts(items, self.text)
-        prompts, contexts = [text[:1] for text in texts], None
-        if self.chat:
-            prompts = text_column(items, "prompt")
-            contexts = list(map(chat_formatter(student.tokenizer, prompt_format_of(student.tokenizer).system), prompts))
+        texts = self.texts(items)
+        prompts = text_column(items, "prompt") if self.chat else [text[:1] for text in texts]
         predictions = predict_next(
             student.model,
             student.tokenizer,
@@ -142,7 +159,7 @@ class Token:
             greedy=self.protocol == "greedy",
             seed=seed,
             batch=self.batch,
-            prefixes=contexts,
+            prefixes=self.chat_prompts(student.tokenizer, items),
             events=events,
             task=f"token ({self.protocol})",
         )
@@ -174,9 +191,7 @@ def line(
     ``chat`` evaluates the lines of answers alone, after prompts in the tokenizer's chat template; ``limit``: number of
     lines, chosen by the seed; ``batch`` as in ``complete``.
     """
-    check_options("line", limit=limit, batch=batch)
-    check_chat("line", chat, text)
-    return Line(protocol, text, chat, limit, batch)
+    return Line(protocol, text, chat, limit, batch).checked("line")
 
 
 @dataclass(frozen=True)
@@ -189,32 +204,21 @@ class LinePrompt:
 
 
 @dataclass(frozen=True)
-class Line:
+class Line(CompletionOptions):
     """The suite ``line`` with its options; see the module docstring."""
 
-    protocol: Mode
-    text: Literal["program", "all"]
-    chat: bool
-    limit: int | None
-    batch: int | None
-
-    def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
+    def __call__(self, student: Model, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
         """One attempt per line.
 
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``, and for a chat
         without a template.
         """
         from ..inference.decode import complete
-        from ..model.prompt_format import chat_formatter, prompt_format_of
 
         check_samples(samples)
         started = time.perf_counter()
-        before = None
-        if self.chat:
-            shape = chat_formatter(student.tokenizer, prompt_format_of(student.tokenizer).system)
-            before = list(map(shape, text_column(samples, "prompt")))
-        texts = text_column(samples, "answer") if self.chat else program_texts(samples, self.text)
-        lines = list(_line_prompts(texts, first=self.chat))
+        before = self.chat_prompts(student.tokenizer, samples)
+        lines = list(_line_prompts(self.texts(samples), first=self.chat))
         prompts = [lines[index] for index in sample_indices(len(lines), self.limit, seed)]
         completions = complete(
             student.model,

@@ -25,10 +25,10 @@ from ..errors import DataError
 from ..languages.thinking import strip_thinking
 from ..options import strict
 from ..sandbox.verdict import Verdict
-from ..stage import Events, Suite, SuiteResult, ignore_events
+from ..stage import Events, Model, Suite, SuiteResult, ignore_events
 from ..table.report import Rejected
 from .functional import Protocol, SamplingOptions, measure
-from .generation import Question
+from .generation import Endpoint, Question
 from .output import Candidate, fault_of
 from .problems import Problem, ProblemSet, locate
 from .samples import Sample, excerpt, read_rows
@@ -103,15 +103,19 @@ def cruxeval(
 
 
 @dataclass(frozen=True)
-class Crux:
+class Crux(Suite):
     """The suite ``cruxeval`` with its options; see the module docstring."""
+
+    accepts_endpoint = True
 
     problems: str
     direction: Direction
     reasoning: bool
     options: SamplingOptions
 
-    def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
+    def __call__(
+        self, student: Model | Endpoint, samples: pa.Table, *, seed: int, events: Events = ignore_events
+    ) -> SuiteResult:
         """One result over all functions; ``samples`` is not used. Errors as of the suite ``functional``."""
         problem_set = crux_problems(self.problems, self.direction)
 

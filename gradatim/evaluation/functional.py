@@ -31,8 +31,8 @@ from ..options import strict
 from ..record import Metrics, Record
 from ..renamed_keys import earlier_suite_options
 from ..sandbox.limits import Limits
-from ..stage import Counts, Event, Events, Suite, SuiteResult, ignore_events
-from .generation import Question, Writing, identity, server_options, write
+from ..stage import Counts, Event, Events, Model, Suite, SuiteResult, ignore_events
+from .generation import Endpoint, Question, Writing, identity, server_options, write
 from .output import Candidate, candidate_of
 from .problems import Problem, ProblemSet, read_problems
 from .samples import Sample, read_samples, told
@@ -159,14 +159,18 @@ def functional(
 
 
 @dataclass(frozen=True)
-class Functional:
+class Functional(Suite):
     """The suite ``functional`` with its options; see the module docstring."""
+
+    accepts_endpoint = True
 
     problems: str | None
     stop: tuple[str, ...] | None
     options: SamplingOptions
 
-    def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
+    def __call__(
+        self, student: Model | Endpoint, samples: pa.Table, *, seed: int, events: Events = ignore_events
+    ) -> SuiteResult:
         """One result over all problems; ``samples`` is used only without ``problems``.
 
         ``student`` has ``model`` and ``tokenizer``, or is a ``generation.Endpoint``. Raises ``DataError`` without
@@ -190,7 +194,7 @@ class Functional:
 
 def measure(
     suite: str,
-    student: Any,
+    student: Model | Endpoint,
     problem_set: ProblemSet,
     question: Callable[[Problem, int], Question],
     options: SamplingOptions,
@@ -255,7 +259,7 @@ def problems_in(samples: pa.Table) -> tuple[ProblemSet, dict[str, dict[str, str]
 def _folder(
     stack: ExitStack,
     suite: str,
-    student: Any,
+    student: Model | Endpoint,
     options: SamplingOptions,
     seed: int,
     questions: Sequence[Question],
@@ -279,7 +283,7 @@ def _folder(
 
 
 def _samples(
-    folder: Path, student: Any, questions: Sequence[Question], settings: Writing, events: Events
+    folder: Path, student: Model | Endpoint, questions: Sequence[Question], settings: Writing, events: Events
 ) -> list[Sample]:
     """The sample of each question, in order: stored ones of the folder, and new ones."""
     path = folder / "samples.jsonl"

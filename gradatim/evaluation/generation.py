@@ -26,7 +26,8 @@ from ..client.endpoint import LimitName, Parameters
 from ..client.messages import Budget, Generation, Rates, Reply
 from ..errors import TeacherFailed, UserError, WorkFailed
 from ..options import is_address, strict
-from ..stage import Event, Events, ignore_events
+from ..random_streams import endpoint_seed, text_index
+from ..stage import Event, Events, Model, ignore_events
 from .samples import Sample
 
 AGAIN = "check the server, then run the same command again; with keep, texts that arrived are not requested again"
@@ -200,8 +201,6 @@ class _Missing:
 
 GROUP_SIZE = {"cpu": 64, "cuda": 256}
 """Texts of one group of a local model, by default of ``batch``: the most that an interruption loses."""
-DRAWS = 1 << 20
-"""Random streams of one problem, one for each draw."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +235,7 @@ class Writing:
     server: Mapping[str, Any] | None = None
 
 
-def identity(student: Any) -> str:
+def identity(student: Model | Endpoint) -> str:
     """Identity of a model: an endpoint's address and name, the digest of a local model's weights."""
     if isinstance(student, Endpoint):
         return f"{student.base_url}#{student.model}"
@@ -246,7 +245,7 @@ def identity(student: Any) -> str:
 
 
 def write(
-    student: Any, questions: Sequence[Question], settings: Writing, events: Events = ignore_events
+    student: Model | Endpoint, questions: Sequence[Question], settings: Writing, events: Events = ignore_events
 ) -> Iterator[list[Sample]]:
     """The samples of ``questions``, in order, in groups.
 
@@ -276,7 +275,7 @@ def _sample(question: Question, text: str, finish: str, chat: bool) -> Sample:
     return Sample(question.task, code, "completion", question.draw, finish)
 
 
-def _from_model(student: Any, questions: Sequence[Question], settings: Writing) -> Iterator[list[Sample]]:
+def _from_model(student: Model, questions: Sequence[Question], settings: Writing) -> Iterator[list[Sample]]:
     """Samples of a local model. Questions of one group have equal stop strings, as the decoder needs."""
     from ..inference.decode import complete
     from ..model.prompt_format import (
@@ -303,7 +302,7 @@ def _from_model(student: Any, questions: Sequence[Question], settings: Writing) 
                 seed=settings.seed,
                 stop=() if settings.chat else group[0].stop,
                 heal=not settings.chat,
-                indices=[question.number * DRAWS + question.draw for question in group],
+                indices=[text_index(question.number, question.draw) for question in group],
                 batch=settings.batch,
             )
             # With the tag that the prompt opened, truncated thinking differs from an answer.
@@ -356,7 +355,7 @@ def _from_server(
 
 def _request(question: Question, settings: Writing) -> Generation:
     # One seed for each draw; many servers use it, some ignore it.
-    seed = (settings.seed * 1_000_003 + question.number * 1009 + question.draw) % (1 << 31)
+    seed = endpoint_seed(settings.seed, question.number, question.draw)
     stop = () if settings.chat else question.stop
     return Generation(question.prompt, settings.chat, seed, settings.temperature, settings.tokens, stop)
 

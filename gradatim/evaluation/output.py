@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any
 from ..languages import LANGUAGES, Language, Program
 from ..options import strict
 from ..sandbox.verdict import Verdict
-from ..stage import Events, Suite, SuiteResult, ignore_events
+from ..stage import Events, Model, Suite, SuiteResult, ignore_events
 from .problems import Problem
 from .samples import Absence, Sample
 from .statistics import Attempt, Mode, check_options, check_samples, example_indices, sample_indices, tally, text_column
@@ -73,14 +73,14 @@ def output(
 
 
 @dataclass(frozen=True)
-class Output:
+class Output(Suite):
     """The suite ``output`` with its options; see the module docstring."""
 
     protocol: Mode
     limit: int | None
     batch: int | None
 
-    def __call__(self, student: Any, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
+    def __call__(self, student: Model, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
         """One attempt per sample. ``student`` has ``model`` and ``tokenizer``, as from ``load_student``.
 
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``.

@@ -41,6 +41,7 @@ from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, RecipeError, UserError
+from ..random_streams import subset_stream
 from ..stage import Counts, SuiteResult
 
 if TYPE_CHECKING:
@@ -276,8 +277,7 @@ def sample_indices(count: int, limit: int | None, seed: int) -> npt.NDArray[np.i
 
     if limit is None or limit >= count:
         return np.arange(count)
-    generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, 2**64 - 1], dtype=np.uint64)))
-    return np.sort(generator.permutation(count)[:limit])
+    return np.sort(subset_stream(seed).permutation(count)[:limit])
 
 
 def tally(
@@ -522,3 +522,15 @@ def _spread(values: Sequence[float]) -> float | None:
         return None
     spread = stdev(values)
     return spread if spread > 1e-12 * max(1.0, *(abs(value) for value in values)) else None
+
+
+def rank_correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float | None:
+    """Spearman's rank correlation of two arrays of equal length, ties with their mean rank.
+
+    None where a side is constant or has fewer than two values.
+    """
+    from scipy.stats import spearmanr
+
+    if any(len(set(values.tolist())) < 2 for values in (first, second)):
+        return None
+    return float(spearmanr(first, second).statistic)

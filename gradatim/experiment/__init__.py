@@ -1,5 +1,5 @@
 """Experiments: recipes, the training loop, studies, plans and their cost.
 
-``recipe`` reads and checks the YAML; ``assemble`` makes its components; ``run`` is the loop over cycles and ``cycle``
-one turn of it; ``run_lock`` guards the run folder; ``study`` runs arms × seeds; ``plan`` and ``cost`` predict a run.
+``recipe`` reads and checks the YAML; ``assemble`` makes its components; ``run`` is the training loop; ``run_lock``
+guards the run folder; ``study`` runs arms × seeds; ``plan`` predicts a run.
 """

@@ -30,21 +30,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..corpus import Corpus
-from ..difficulty import DIFFICULTIES
 from ..errors import RecipeError
 from ..model.hub import model_size
 from ..model.settings import PRESETS
-from ..options import option_names
-from ..schedule import Bands, Designed, category_codes, preview, select_rows, stage_seed, stage_table
+from ..random_streams import stage_seed
+from ..schedule import Bands, category_codes, is_designed, preview, select_rows, stage_table
 from ..source import check_exists
-from ..stage import Events, Schedule, Stage, StageSpec, ignore_events
-from .assemble import Components, assemble, check, corpus_maker, schedules_of
+from ..stage import Events, Schedule, Source, Stage, StageSpec, ignore_events
+from ..table.text import OUTPUT_LINE
+from .assemble import (
+    Components,
+    assemble,
+    check,
+    corpus_maker,
+    difficulty_of,
+    judges_of,
+    schedules_of,
+    source,
+    teacher,
+)
 from .recipe import Recipe
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..corpus import Corpus
+    from ..teacher import Teacher
     from ..teacher.prompts import Lengths
 
 
@@ -78,19 +89,19 @@ def plan_cycles(recipe: Recipe, train: int | None = None) -> tuple[PlannedCycle,
     """
     if recipe.cycles == 1 and recipe.teacher is None:
         return ()
-    options = recipe.data.options
-    count = options.get("count")
-    if train is None and count is not None:
-        train = max(0, int(count) - recipe.data.split.validation - recipe.data.split.test)
-    taught = recipe.data.source == "taught"
-    new = int(options["new"] if options.get("new") is not None else count or 0) if taught else train
+    shared = teacher(recipe)
+    samples_of = source(recipe, shared)
+    first, later = samples_of.plan(0), samples_of.plan(1)
+    if train is None and first.questions is not None:
+        train = max(0, first.questions - recipe.data.split.validation - recipe.data.split.test)
+    new = train if later.questions is None else later.questions
+    requests = partial(_requests, recipe, samples_of, shared)
     found, samples, every = [], train, train
     for number in range(recipe.cycles):
         if number:
-            grown = taught and (options.get("accumulate", True) or new == 0)
             every = None if every is None or new is None else every + new
-            samples = every if grown else new
-        questions = new if number else (None if count is None else int(count))
+            samples = every if later.accumulates else new
+        questions = new if number else first.questions
         draws = recipe.feedback.num_samples if recipe.feedback else 1
         most = recipe.feedback.questions if recipe.feedback else 500
         asked = most if samples is None else min(most, samples)
@@ -99,11 +110,11 @@ def plan_cycles(recipe: Recipe, train: int | None = None) -> tuple[PlannedCycle,
             cycle=number,
             questions=questions,
             samples=samples,
-            by_grade=_by_grade(recipe, new or 0) if number and taught else {},
+            by_grade=later.by_grade if number else {},
             attempts=(samples or 0) * draws if number and own else 0,
             feedback=asked * draws if number + 1 < recipe.cycles else 0,
         )
-        found.append(PlannedCycle(**{**vars(plain), "requests": _requests(recipe, plain)}))
+        found.append(PlannedCycle(**{**vars(plain), "requests": requests(plain)}))
     return tuple(found)
 
 
@@ -147,25 +158,12 @@ def plan_teacher(
     }
 
 
-def _by_grade(recipe: Recipe, new: int) -> dict[str, int]:
-    """New questions by the grade of their parents, if there are questions of every grade."""
-    if recipe.data.options.get("grade") == "random":
-        return {"random": new} if new else {}
-    ratio = recipe.data.options.get("ratio") or {"hard": 1.0, "easy": 1.0}
-    total = sum(ratio.values())
-    exact = {grade: new * share / total for grade, share in ratio.items() if share > 0}
-    parts = {grade: int(share) for grade, share in exact.items()}
-    for grade in sorted(exact, key=lambda grade: parts[grade] - exact[grade])[: new - sum(parts.values())]:
-        parts[grade] += 1
-    return {grade: number for grade, number in parts.items() if number}
-
-
-def _requests(recipe: Recipe, cycle: PlannedCycle) -> dict[str, int]:
-    """Requests of each kind in a cycle. The oracle's questions come with their answers."""
-    if recipe.teacher is None:
+def _requests(recipe: Recipe, samples: Source, shared: Teacher | None, cycle: PlannedCycle) -> dict[str, int]:
+    """Requests of each kind in a cycle. The questions of an exact teacher come with their answers."""
+    if shared is None:
         return {}
-    taught, own = recipe.data.source == "taught", recipe.teacher.name == "oracle"
-    given = cycle.cycle == 0 and recipe.data.options.get("seeds") is not None
+    taught, own = samples.needs_teacher, shared.exact
+    given = cycle.cycle == 0 and samples.data_file is not None
     fresh = 0 if not taught or given else cycle.questions or 0
     unanswered = min(cycle.questions or 0, _unanswered(recipe)) if taught and given else fresh
     shares = (
@@ -178,8 +176,8 @@ def _requests(recipe: Recipe, cycle: PlannedCycle) -> dict[str, int]:
         "questions": fresh,
         "answers": 0 if own and not given else unanswered,
         "faults": round(share * (cycle.samples or 0)),
-        "rubric": round(_judged_by_teacher(recipe) * (cycle.attempts + cycle.feedback)),
-        "designs": int(recipe.schedule.name == "designed" and (not cycle.cycle or revises(recipe))),
+        "rubric": round(_judged_by_teacher(recipe, shared) * (cycle.attempts + cycle.feedback)),
+        "designs": int(schedules_of(recipe)[0].needs_teacher and (not cycle.cycle or revises(recipe))),
     }
     return {kind: number for kind, number in counts.items() if number}
 
@@ -189,11 +187,9 @@ def revises(recipe: Recipe) -> bool:
     return recipe.cycles > 1 and bool(recipe.schedule.options.get("revise", True))
 
 
-def _judged_by_teacher(recipe: Recipe) -> float:
-    """The share of attempts that the teacher gives points to, summed over the judges that ask it."""
-    judges = recipe.feedback.judges if recipe.feedback else ()
-    shares = {"rubric": lambda options: 1.0, "scoring": lambda options: float(options.get("share", 0.5))}
-    return sum(shares[each.judge](each.options) for each in judges if each.judge in shares)
+def _judged_by_teacher(recipe: Recipe, shared: Teacher) -> float:
+    """The share of attempts that the teacher gives points to, summed over the judges."""
+    return sum(judge.teacher_share for judge, _ in judges_of(recipe, shared).values()) if recipe.feedback else 0.0
 
 
 def _teacher_options(recipe: Recipe) -> dict[str, Any]:
@@ -241,7 +237,7 @@ def _lengths(recipe: Recipe, corpus: Corpus | None) -> tuple[Lengths, bool]:
         found = pc.mean(pc.utf8_length(pc.fill_null(table[name].cast("large_string"), ""))).as_py()
         return round(float(found or 0.0), 1)
 
-    printed = bool(pc.all(pc.ends_with(table["prompt"].cast("large_string"), "# output\n")).as_py())
+    printed = bool(pc.all(pc.ends_with(table["prompt"].cast("large_string"), OUTPUT_LINE)).as_py())
     made = Lengths(mean("prompt"), mean("answer"), mean("tests"), measured=True)
     # Where the seeds have no answers yet, what a model will answer is not known.
     return (made if made.answer else Lengths(made.question, Lengths().answer, made.tests, True)), printed
@@ -346,12 +342,12 @@ def plan_run(
     _check_file(recipe)
     # Of a corpus so much as the name takes the packages that read tables, and a model that is asked for difficulties
     # may have to be fetched for it: neither happens where there is nothing to look up.
-    stored = store is not None and store.is_dir() and not _asked_for_difficulty(recipe)
+    stored = store is not None and store.is_dir() and difficulty_of(recipe).scored_by == "program"
     if data is False or (data is None and not stored):
         return _without_data(recipe)
     maker = corpus_maker(recipe, events)
     made = store is not None and (store / maker.key / "facts.json").exists()
-    if data and not made and _asks_a_teacher(recipe):
+    if data and not made and _needs_requests(recipe):
         raise RecipeError(
             "these samples are a teacher's, who is not asked for a plan",
             where="--data",
@@ -367,24 +363,19 @@ def plan_run(
 
 def _check_file(recipe: Recipe) -> None:
     """Raise the reader's error for a missing data file, the only fault of data that is found without reading it."""
-    if recipe.data.source == "file":
-        check_exists(str(recipe.data.options.get("path", "")))
+    path = source(recipe, teacher(recipe)).data_file
+    if path is not None:
+        check_exists(path)
 
 
-def _asks_a_teacher(recipe: Recipe) -> bool:
-    """Whether drawing the first cycle's samples would ask somebody else than the interpreter."""
-    if "teacher" in _asked_for_difficulty(recipe):
+def _needs_requests(recipe: Recipe) -> bool:
+    """Whether drawing and scoring the first cycle's samples would send requests to a teacher."""
+    if difficulty_of(recipe).scored_by == "teacher":
         return True
-    wants = recipe.data.source == "taught" or bool(
-        recipe.rejected_answers and recipe.rejected_answers.sources.get("teacher")
-    )
-    return wants and recipe.teacher is not None and recipe.teacher.name != "oracle"
-
-
-def _asked_for_difficulty(recipe: Recipe) -> set[str]:
-    """Who is asked how hard a sample is: a ``model``, a ``teacher``, or nobody."""
-    metric = DIFFICULTIES.get(recipe.difficulty.metric, where="difficulty.metric")
-    return {"model", "teacher"} & set(option_names(metric))
+    shared = teacher(recipe)
+    errs = recipe.rejected_answers is not None and bool(recipe.rejected_answers.sources.get("teacher"))
+    wants = source(recipe, shared).needs_teacher or errs
+    return wants and shared is not None and not shared.exact
 
 
 def parameters(recipe: Recipe) -> int | None:
@@ -415,7 +406,7 @@ def _without_data(recipe: Recipe) -> RunPlan:
     edges = [None, *cuts, None] if cuts is not None else [None] * (len(names) + 1)
     bands = [PlannedBand(name, edges[i], edges[i + 1], None) for i, name in enumerate(names)]
     schedules = schedules_of(recipe)
-    if any(isinstance(schedule, Designed) for schedule in schedules):
+    if any(schedule.needs_teacher for schedule in schedules):
         told = {"asked": False, "reason": None, "requests": None, "revises": revises(recipe)}
         return _plan(recipe, bands, [], None, None, None, told)
     stages = [
@@ -428,7 +419,7 @@ def _with_data(recipe: Recipe, corpus: Corpus, events: Events) -> RunPlan:
     parts = assemble(recipe, events)
     bands, difficulty, lengths = parts.cut(corpus), corpus.difficulty("train", parts.metric), corpus.lengths()
     categories = partial(category_codes, corpus.table("train"))
-    schedules, design = _designed(recipe, parts, corpus, bands, difficulty)
+    schedules, design = _designed(recipe, parts, corpus, bands)
     stages = []
     for index, spec in enumerate(preview(schedules[0], bands)):
         seed = stage_seed(recipe.seed, 0, index)
@@ -450,16 +441,17 @@ def _with_data(recipe: Recipe, corpus: Corpus, events: Events) -> RunPlan:
 
 
 def _designed(
-    recipe: Recipe, parts: Components, corpus: Corpus, bands: Bands, difficulty: np.ndarray[Any, np.dtype[np.float64]]
+    recipe: Recipe, parts: Components, corpus: Corpus, bands: Bands
 ) -> tuple[Sequence[Schedule], dict[str, Any] | None]:
     """The schedule of each cycle; where a teacher designs them, as it would begin, and what it says to that."""
     waiting = parts.schedules
-    if not isinstance(waiting[0], Designed):
+    schedule = waiting[0]
+    if not is_designed(schedule):
         return waiting, None
-    asked = parts.design(waiting[0], corpus, bands, difficulty)
+    asked = parts.design.request(schedule, corpus, bands)
     design = asked.require_design()
     told = {"asked": True, "reason": design.reason, "requests": len(asked.replies)}
-    return [waiting[0].with_stages(stages) for stages in design.cycles], {**told, "revises": revises(recipe)}
+    return [schedule.with_stages(stages) for stages in design.cycles], {**told, "revises": revises(recipe)}
 
 
 def _stage(recipe: Recipe, cycle: int, spec: StageSpec) -> PlannedStage:

@@ -3,29 +3,39 @@
     first dataset: draw samples, score their difficulty, split them
     for each cycle:
         cut the training samples into difficulty bands
-        while the schedule names a next stage:         curriculum learning
-            select the stage's samples, train on them, evaluate
-        complete the cycle's questions and judge the completions         iterative distillation
-        request new questions where the model fails, add rejected answers: the next dataset
+        while the schedule names a next stage:                     curriculum learning
+            select the stage's samples, train on them, evaluate the model
+        the model's attempts at questions of the cycle             iterative distillation
+        judge the attempts
+        request new questions where the model fails
+        rejected answers for the new samples: failed attempts, mutations, errors of the teacher
+        next dataset
 
-``Cycle`` (in ``cycle``) has one method for each of these steps. Every costly step is recorded by ``record.once``, so
-the same call resumes a run: finished steps are read back.
+``Components`` makes the parts that the recipe names. The decorators of ``results`` record the result of a step in the
+run folder, so the same call resumes a run: finished steps are read back.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..corpus import Corpus, NewSamples, feedback_of
 from ..distillation import RanDry
-from ..record import Record, read_json
-from ..stage import Event, Events, StageResult, ignore_events
-from .assemble import assemble, check
-from .cycle import Cycle
-from .recipe import MOST_CYCLES, Recipe
-from .run_lock import check_run_folder, claim
+from ..random_streams import attempts_seed, stage_seed
+from ..record import Record
+from ..results import cycle_folder, describe, recorded_stage, recorded_table, stage_folder
+from ..schedule import category_codes, next_stage, select_rows
+from ..stage import Event, Events, Feedback, Fitted, Model, Stage, StageResult, StageSpec, SuiteResult, ignore_events
+from .assemble import Components, NamedSuite, assemble, check
+from .recipe import Recipe
+from .run_lock import FINISHED, check_run_folder, claim, finished_cycles
 
-FINISHED = "finished.json"
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ..distillation.attempts import Probed
 
 
 def run(
@@ -42,18 +52,17 @@ def run(
     with Record(folder) as record:
         claim(record, recipe, events)
         components = assemble(recipe, events)
-        datasets = [components.corpus.make(store or folder / "data", events)]  # draw, score, split
+        datasets = [components.first_dataset(store or folder / "data")]  # draw samples, score their difficulty, split
         results: list[StageResult] = []
         end: dict[str, int | str] = {}
-        # A run that ended early stays finished: the source might have new questions today.
-        cycles = read_json(folder / FINISHED, _cycles) if record.done(FINISHED) else components.cycles
+        cycles = finished_cycles(record) or components.cycles
         for number in range(cycles):
-            cycle = Cycle(record, components, datasets[-1], number, results, events)
-            results += cycle.run()
+            cycle = Cycle(number, datasets, tuple(results), components, record, events)
+            results += cycle.train_stages()  # curriculum learning
             end = {"cycles": number + 1, "stages": len(results)}
             if number + 1 < cycles:
                 try:
-                    datasets.append(cycle.next_dataset(datasets))
+                    datasets.append(cycle.next_dataset())  # iterative distillation
                 except RanDry as dry:
                     events(Event("note", "run", text=f"the run ends after cycle {number}: {dry}"))
                     end["dry"] = str(dry)
@@ -62,9 +71,130 @@ def run(
         return results
 
 
-def _cycles(end: Any) -> int:
-    """The number of cycles of a finished run."""
-    cycles = end["cycles"]
-    if not isinstance(cycles, int) or not 1 <= cycles <= MOST_CYCLES:
-        raise ValueError("cycles: not a number of cycles")
-    return cycles
+@dataclass
+class Cycle:
+    """One cycle: the last of ``datasets``, cut into difficulty bands, and the stages of a schedule over them.
+
+    ``datasets``: those of all cycles so far. ``earlier``: the results of the stages of earlier cycles.
+    """
+
+    number: int
+    datasets: list[Corpus]
+    earlier: tuple[StageResult, ...]
+    components: Components
+    record: Record
+    events: Events
+
+    def __post_init__(self) -> None:
+        self.dataset = self.datasets[-1]
+        self.difficulty = self.dataset.difficulty("train", self.components.metric)
+        self.bands = self.components.cut(self.dataset)
+        self.finished: list[StageResult] = []
+
+    def folder(self, stage: Stage | StageResult) -> Path:
+        """The folder of a stage, with its model."""
+        return self.record.folder / stage_folder(stage)
+
+    # Curriculum learning
+
+    def train_stages(self) -> list[StageResult]:
+        """Train the stages that the schedule names, each from the model of the previous one."""
+        counts = (self.dataset, self.bands, self.difficulty, self.components.metric)
+        self.record.once(f"{cycle_folder(self.number)}/table.json", lambda: describe(*counts))
+        self.schedule = self.components.schedule(self.number, self.dataset, self.bands, self.earlier, self.record)
+        while spec := next_stage(self.schedule, self.finished):
+            stage = self.select(spec)
+            self.finished.append(self.train_and_evaluate(stage))
+        return self.finished
+
+    def select(self, spec: StageSpec) -> Stage:
+        """Select the samples of a stage, by their difficulty or by the model's loss after the previous stage."""
+        results = [*self.earlier, *self.finished]
+        stage = select_rows(
+            spec,
+            self.bands,
+            self.difficulty,
+            seed=stage_seed(self.components.seed, self.number, len(self.finished)),
+            index=len(self.finished),
+            first_token=sum(result.spec.tokens for result in results),
+            run_tokens=self.components.tokens,
+            categories=lambda column: category_codes(self.dataset.table("train"), column),
+            probe=self.components.probe(self.folder(results[-1])) if spec.probes else None,
+        )
+        return replace(stage, cycle=self.number)
+
+    @recorded_stage("result.json", StageResult)
+    def train_and_evaluate(self, stage: Stage) -> StageResult:
+        """Train on the stage, measure what the schedule needs, evaluate the model."""
+        fitted = self.train(stage)
+        self.record.discard(f"{stage_folder(stage)}/checkpoint")
+        progress = self.measure(stage) if self.schedule.needs else {}
+        counts = {name: int((self.bands.index[stage.rows] == i).sum()) for i, name in enumerate(self.bands.names)}
+        result = StageResult(self.number, stage.index, stage.spec, len(stage.rows), counts, fitted, **progress)
+        last = self.schedule.next([*self.finished, result]) is None
+        return replace(result, evaluations=tuple(self.evaluate(stage, last)))
+
+    @recorded_stage("fitted.json", Fitted)
+    def train(self, stage: Stage) -> Fitted:
+        """Train on the stage, from the model of the previous one.
+
+        A stage ends with a full step and exceeds its budget by less than one; the excess of earlier stages is
+        subtracted here, so that a run of many stages keeps the budget as precisely as a single stage.
+        """
+        results = [*self.earlier, *self.finished]
+        excess = sum(result.fitted.tokens - result.spec.tokens for result in results)
+        spec = replace(stage.spec, tokens=max(stage.spec.tokens - excess, 1))
+        stage = replace(stage, spec=spec, first_token=stage.first_token + excess)
+        self.components.offload_teacher()
+        trainer = self.components.trainer(self.dataset, self.record.metrics)
+        previous = self.folder(results[-1]) if results else None
+        return trainer.fit(stage, self.folder(stage), previous, self.events)
+
+    @recorded_stage("progress.json", dict)
+    def measure(self, stage: Stage) -> dict[str, Any]:
+        """Measure the model's losses that an adaptive schedule needs, on validation and training samples."""
+        folder, needs = self.folder(stage), self.schedule.needs
+        return self.components.measure(needs, folder, self.dataset, self.bands, stage.seed)
+
+    def evaluate(self, stage: Stage, last: bool) -> list[SuiteResult]:
+        """Evaluate the model on the fixed test set, by the bands of this cycle; ``last``: also by the final suites."""
+        suites = [suite for suite in self.components.suites if last or not suite.only_last]
+        if not suites:
+            return []
+        model = self.components.load(self.folder(stage))
+        samples = self.components.test_samples(self.dataset, self.bands)
+        return [self.run_suite(stage, suite, model, samples) for suite in suites]
+
+    @recorded_stage("evaluation-{0.label}.json", SuiteResult)
+    def run_suite(self, stage: Stage, suite: NamedSuite, model: Model, samples: pa.Table) -> SuiteResult:
+        """Evaluate the model with one suite."""
+        return self.components.evaluate(suite, model, samples)
+
+    # Iterative distillation
+
+    def next_dataset(self) -> Corpus:
+        """The dataset of the next cycle: new questions where the model fails, with rejected answers.
+
+        Raises ``RanDry`` without new questions.
+        """
+        questions = self.components.questions(self.dataset.table("train"), self.number)
+        attempts = self.judged_attempts(f"{cycle_folder(self.number)}/feedback", questions)
+        feedback = feedback_of(self.number, attempts, self.datasets)
+        folder = self.record.folder / cycle_folder(self.number + 1) / "corpus"
+        return self.components.corpus.make_next(folder, self.datasets[0], lambda: self.new_samples(feedback))
+
+    @recorded_table
+    def judged_attempts(self, key: str, questions: pa.Table, *, new_samples: bool = False) -> Probed:
+        """Generate the model's attempts at ``questions`` and judge them; at new samples by verifying judges only."""
+        model = self.components.load(self.folder(self.finished[-1]))
+        seed = attempts_seed(self.components.seed, self.number, new_samples=new_samples)
+        return self.components.judge_attempts(model, questions, seed, verify=new_samples)
+
+    def new_samples(self, feedback: Feedback) -> NewSamples:
+        """Request new questions by ``feedback``, then add rejected answers, among them failed attempts of the model."""
+        corpus, attempts = self.components.corpus, Feedback()
+        new = corpus.new_samples(self.datasets[0], feedback, self.events)
+        if corpus.needs_attempts:
+            key = f"{cycle_folder(self.number + 1)}/attempts"
+            attempts = Feedback(self.number, self.judged_attempts(key, new.table, new_samples=True))
+        return corpus.add_rejected(new, attempts, self.events)

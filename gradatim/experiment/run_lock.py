@@ -16,10 +16,11 @@ from ..files import read_input
 from ..options import parse_yaml
 from ..record import Record, read_json, write_atomically, write_json
 from ..stage import Event, Events
-from .recipe import MAY_CHANGE, Recipe, changed_keys, dump, dump_earlier, parse
+from .recipe import MAY_CHANGE, MOST_CYCLES, Recipe, changed_keys, dump, dump_earlier, parse
 from .recipe_files import LARGEST_RECIPE
 
-FILES = ("environment.json", "finished.json", "metrics.jsonl", "recipe.yaml", "report.html", "study.json", "data")
+FINISHED = "finished.json"
+FILES = ("environment.json", FINISHED, "metrics.jsonl", "recipe.yaml", "report.html", "study.json", "data")
 """Files that a run or a study writes into its folder, besides those of cycles and arms."""
 
 
@@ -89,6 +90,21 @@ def is_study(folder: Path) -> bool:
 def study_arms(study: Any) -> list[str]:
     """Names of the arms in the content of ``study.json``. Raises ``record.DECODE_ERRORS`` for another shape."""
     return [str(arm["name"]) for arm in study["arms"]]
+
+
+def finished_cycles(record: Record) -> int | None:
+    """The number of cycles of a finished run, None before its end.
+
+    A run that ended early, for lack of new questions, stays finished even if its source has some today.
+    """
+
+    def cycles_of(end: Any) -> int:
+        cycles = end["cycles"]
+        if not isinstance(cycles, int) or not 1 <= cycles <= MOST_CYCLES:
+            raise ValueError("cycles: not a number of cycles")
+        return cycles
+
+    return read_json(record.folder / FINISHED, cycles_of) if record.done(FINISHED) else None
 
 
 def claim(record: Record, recipe: Recipe, events: Events) -> None:

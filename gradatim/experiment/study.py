@@ -29,7 +29,7 @@ import numpy as np
 from ..corpus import Corpus
 from ..errors import GradatimError, RecipeError, RunFolderError, Stopped, WorkFailed
 from ..record import Record, read_json, write_json
-from ..schedule import Bands, Designed, preview
+from ..schedule import Bands, preview
 from ..stage import Event, Events, ignore_events
 from .assemble import check, corpus_maker, drawn, only_designs, schedules_of
 from .recipe import Recipe, changed_keys
@@ -68,7 +68,7 @@ def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | Non
         check(recipe, arm)
     if seeds < 1:
         raise RecipeError("a study has at least one seed", where="--seeds", given=seeds)
-    plain = [arm for arm, recipe in recipes.items() if recipe.schedule.name == "baseline"]
+    plain = [arm for arm, recipe in recipes.items() if schedules_of(recipe)[0].is_control]
     single = [arm for arm in plain if not recipes[arm].schedule.options]
     chosen = baseline or next(iter([*single, *plain, *recipes]))
     if chosen not in recipes:
@@ -216,7 +216,7 @@ def _restarts(recipe: Recipe) -> int | None:
     if not recipe.train.reset_optimizer:
         return 0
     empty, schedules = Bands(recipe.difficulty.bands.names, (), np.empty(0, np.int8)), schedules_of(recipe)
-    if any(isinstance(schedule, Designed) for schedule in schedules):
+    if any(schedule.needs_teacher for schedule in schedules):
         return None
     return sum(len(preview(schedule, empty)) for schedule in schedules) - 1
 

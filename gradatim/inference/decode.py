@@ -39,6 +39,7 @@ from ..model.architecture import (
 )
 from ..model.hardware import evaluation_mode
 from ..model.vocabulary import Vocabulary
+from ..random_streams import text_stream
 from ..stage import Event, Events, ignore_events
 
 Finish = Literal["eos", "stop", "limit", "context", "settled", "too_long", "unknown_character"]
@@ -198,8 +199,7 @@ def _without_prefix(prediction: Prediction, skipped: int) -> Prediction:
 
 def uniforms(seed: int, index: int, count: int) -> Draws:
     """The first ``count`` random numbers in [0, 1) of text ``index``; a longer sequence has the same beginning."""
-    key = np.array([seed % 2**64, index], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key)).random(count)
+    return text_stream(seed, index).random(count)
 
 
 @dataclass(frozen=True)

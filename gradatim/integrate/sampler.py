@@ -33,7 +33,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, RecipeError
-from ..schedule import SCHEDULES, Bands, make_bands, needs_of, select_rows, stage_seed, stage_table
+from ..random_streams import pass_stream, stage_seed
+from ..schedule import SCHEDULES, Bands, make_bands, select_rows, stage_table
 from ..stage import Event, Events, Needs, Schedule, Stage, StageResult, StageSpec, ignore_events
 from ..training.batches import WeightedSampler, make_sampler
 from .columns import categories, differing, difficulties, digests
@@ -68,7 +69,7 @@ class SampledStage:
             return self.sampler.slice(number)
         if not self.stage.shuffled_in(number):
             return self.stage.rows
-        return np.random.default_rng([self.stage.seed, number, 0]).permutation(self.stage.rows)
+        return pass_stream(self.stage.seed, number).permutation(self.stage.rows)
 
     def after(self, position: int) -> Iterator[Sizes]:
         """The rows from ``position`` on (from 0), a pass at a time and without end.
@@ -134,7 +135,7 @@ class StageBuilder:
 
     def stages(self, schedule: Schedule, categories: Callable[[str], Sizes]) -> Iterator[SampledStage]:
         """The stages as ``gradatim run`` selects them with the same seed, each with the number of its samples."""
-        if needs_of(schedule) != Needs():
+        if schedule.needs != Needs():
             _needs_results(self.name)
         history: list[StageResult] = []
         while spec := schedule.next(history):
@@ -287,7 +288,7 @@ class CurriculumSampler:
         scored = self.rows - self.unscored
         budget = budget_units(scored, batch, samples=samples, epochs=epochs, steps=steps, tokens=tokens)
         builder = StageBuilder(schedule, self.bands, scores, seed, batch, row_sizes(lengths, tokens, self.rows))
-        stages = SCHEDULES.get(schedule, where="schedule")(self.bands.names, budget, **(options or {}))
+        stages = SCHEDULES.make(schedule, self.bands.names, budget, where="schedule", options=options or {})
         self.parts = tuple(builder.stages(stages, functools.partial(categories, data)))
         self._ends = list(itertools.accumulate(part.samples for part in self.parts))
         self.identity = {

@@ -18,7 +18,7 @@ from .language import Built, Examined, Extracted, Fault, Language, Program
 
 __all__ = ["LANGUAGES", "Built", "Examined", "Extracted", "Fault", "Language", "Program", "named"]
 
-LANGUAGES: Registry[Language] = Registry("language")
+LANGUAGES: Registry[Language] = Registry("language", instance=Language)
 
 for _name, _attribute, _summary in (
     ("c", "C", "gcc; tests are plain asserts."),

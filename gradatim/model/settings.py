@@ -312,7 +312,7 @@ class Preset:
     tied: bool = True
 
 
-PRESETS: Registry[Preset] = Registry("preset")
+PRESETS: Registry[Preset] = Registry("preset", instance=Preset)
 PRESETS.constant(
     "paper",
     Preset("gpt", 120, 6, 6, 480, tied=False),

@@ -16,6 +16,8 @@ from functools import lru_cache
 from string import ascii_lowercase
 from typing import NamedTuple
 
+from ..table.text import OUTPUT_LINE
+
 # Pieces that are matched as a whole, so that no name matches inside them; blanks and operators lie between them.
 _PIECE = re.compile(
     r"""([^\W\d]\w*+(?!['"])             # a name or keyword
@@ -97,7 +99,7 @@ def sliced(text: str) -> str:
     >>> sliced("k = 4\\nu = 9\\nx = k + 3\\nprint(x)\\n# output\\n")
     'a = 4\\nb = a + 3\\nprint(b)\\n# output\\n'
     """
-    end = text.find("# output\n")
+    end = text.find(OUTPUT_LINE)
     program, rest = (text, "") if end < 0 or (end and text[end - 1] != "\n") else (text[:end], text[end:])
     statements = _parse(program)
     if statements is None:

@@ -35,6 +35,7 @@ import pyarrow as pa
 from ..errors import DataError, WorkFailed
 from ..stage import Event, Events, ignore_events
 from ..table.schema import SCHEMA, sample_id
+from ..table.text import OUTPUT_LINE
 from .grammar import COMPARE, DIGITS, Draw, Drawn, Level, Slots, Thunk, compile_shape, countings, levels_named, ranges
 
 
@@ -79,7 +80,7 @@ class Drawer:
             line, show = self._print(self._prints if assignments or self._blocks else self._expressions)
             text += line
             show()
-        return text + "# output\n", "".join([f"# {value}\n" for value in self._printed])
+        return text + OUTPUT_LINE, "".join([f"# {value}\n" for value in self._printed])
 
     # Statements of a suite, not yet executed.
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, UserError, did_you_mean
+from ..evaluation.statistics import rank_correlation
 from ..files import replacing
 from ..stage import SuiteResult
 from .collect import read_run
@@ -115,20 +116,7 @@ def _spearman(left: Figures, right: Figures) -> tuple[float | None, int]:
 
     scored = ~(np.isnan(left) | np.isnan(right))
     count = int(scored.sum())
-    if count < LEAST:
-        return None, count
-    x, y = (ranks(values[scored]) - (count + 1) / 2 for values in (left, right))
-    scale = math.sqrt(float(x @ x) * float(y @ y))
-    return (max(-1.0, min(1.0, float(x @ y) / scale)) if scale else None), count
-
-
-def ranks(values: Figures) -> Figures:
-    """The ascending ranks of the values from 1; ties get their mean rank."""
-    import numpy as np
-
-    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
-    middle: Figures = np.cumsum(counts) - (counts - 1) / 2
-    return middle[index]
+    return None if count < LEAST else rank_correlation(left[scored], right[scored]), count
 
 
 def _predictions(table: pa.Table, columns: Mapping[str, Figures], passed: Mapping[str, bool]) -> dict[str, Prediction]:
@@ -144,10 +132,11 @@ def _predictions(table: pa.Table, columns: Mapping[str, Figures], passed: Mappin
 
 def _prediction(failed: Figures, passed: Figures) -> Prediction:
     import numpy as np
+    from scipy.stats import rankdata
 
     failed, passed = (values[~np.isnan(values)] for values in (failed, passed))
     f, p = len(failed), len(passed)
-    order = ranks(np.concatenate([failed, passed]))
+    order = rankdata(np.concatenate([failed, passed]))
     third = np.minimum(3 * (order - 0.5) // max(f + p, 1), 2)
     thirds = tuple((int((third[f:] == part).sum()), int((third == part).sum())) for part in range(3))
     if not f or not p:

@@ -11,11 +11,11 @@ model from ``inference``, and batches are made in ``training``.
 """
 
 from . import adaptive  # noqa: F401  (registration of their schedules)
-from .adaptive import Designed
+from .adaptive import Designed, is_designed
 from .bands import PAPER_THRESHOLDS, Bands, check_cuts, make_bands
 from .matrix import SCHEDULES, Matrix, ScheduleFactory, split_budget
 from .orders import ORDERS, Order, OrderContext, OrderFactory, category_codes
-from .selection import needs_of, needs_whole_samples, preview, probe_rows, select_rows, stage_seed, stage_table
+from .selection import needs_whole_samples, next_stage, preview, probe_rows, select_rows, stage_table
 
 __all__ = [
     "ORDERS",
@@ -30,13 +30,13 @@ __all__ = [
     "ScheduleFactory",
     "category_codes",
     "check_cuts",
+    "is_designed",
     "make_bands",
-    "needs_of",
     "needs_whole_samples",
+    "next_stage",
     "preview",
     "probe_rows",
     "select_rows",
     "split_budget",
-    "stage_seed",
     "stage_table",
 ]

@@ -22,13 +22,14 @@ sets. A factory receives only bands and a budget, so it returns a ``Designed``, 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeGuard
 
 from ..errors import RecipeError
 from ..options import strict
-from ..stage import Needs, StageResult, StageSpec
+from ..stage import Needs, Schedule, StageResult, StageSpec
 from .matrix import (
     SCHEDULES,
     Matrix,
@@ -44,10 +45,36 @@ from .matrix import (
 )
 
 BAND_LOSS = Needs(band_loss=True)
+"""Losses on validation samples, never on the test set."""
+
+
+class AdaptiveSchedule(ABC):
+    """A schedule of one stage per part of the budget; ``budgets`` are the tokens of the parts."""
+
+    budgets: tuple[int, ...]
+
+    def next(self, history: Sequence[StageResult]) -> StageSpec | None:
+        """The stage after the last one of ``history``; None when every part has had its stage."""
+        return None if len(history) == len(self.budgets) else self._stage(len(history), history)
+
+    @abstractmethod
+    def _stage(self, index: int, history: Sequence[StageResult]) -> StageSpec:
+        """The stage of part ``index``, from the results of all parts before it."""
+
+    def _stage_on_band(
+        self, index: int, history: Sequence[StageResult], bands: Sequence[str], band: int, replay: float
+    ) -> StageSpec:
+        """The stage of part ``index`` on one band, with the share ``replay`` of its tokens for those used before."""
+        name = stage_name(index, len(self.budgets), bands[band])
+        return band_stage(name, band, len(bands), self.budgets[index], bands_used(history, len(bands)), replay)
+
+
+def _even_parts(tokens: int, parts: int) -> tuple[int, ...]:
+    return tuple(split_budget(tokens, [1.0] * parts))
 
 
 @dataclass(frozen=True)
-class Mastery:
+class Mastery(AdaptiveSchedule):
     """See ``mastery``; ``bands`` are names, ``budgets`` the tokens of the parts."""
 
     bands: tuple[str, ...]
@@ -58,17 +85,13 @@ class Mastery:
     replay: float
     needs: Needs = BAND_LOSS
 
-    def next(self, history: Sequence[StageResult]) -> StageSpec | None:
+    def _stage(self, index: int, history: Sequence[StageResult]) -> StageSpec:
         """A stage on the first band that is not mastered, or on all bands after the last."""
-        index, count = len(history), len(self.budgets)
-        if index == count:
-            return None
         band = self._band(history)
         if band == len(self.bands):
-            return StageSpec(stage_name(index, count, "all"), (1.0,) * len(self.bands), self.budgets[index])
-        name = stage_name(index, count, self.bands[band])
-        earlier = bands_used(history, len(self.bands))
-        return band_stage(name, band, len(self.bands), self.budgets[index], earlier, self.replay)
+            name = stage_name(index, len(self.budgets), "all")
+            return StageSpec(name, (1.0,) * len(self.bands), self.budgets[index])
+        return self._stage_on_band(index, history, self.bands, band, self.replay)
 
     def _band(self, history: Sequence[StageResult]) -> int:
         """The index of the current band, from a replay of the history; one past the hardest when all are finished."""
@@ -123,11 +146,11 @@ def mastery(
             given=parts,
             allowed=f"{len(bands)} or more",
         )
-    return Mastery(bands, tuple(split_budget(tokens, [1.0] * parts)), threshold, patience, gain, replay)
+    return Mastery(bands, _even_parts(tokens, parts), threshold, patience, gain, replay)
 
 
 @dataclass(frozen=True)
-class Bandit:
+class Bandit(AdaptiveSchedule):
     """See ``bandit``; ``bands`` are names, ``budgets`` the tokens of the parts."""
 
     bands: tuple[str, ...]
@@ -137,18 +160,12 @@ class Bandit:
     replay: float
     needs: Needs = BAND_LOSS
 
-    def next(self, history: Sequence[StageResult]) -> StageSpec | None:
+    def _stage(self, index: int, history: Sequence[StageResult]) -> StageSpec:
         """A stage on the band with the greatest upper confidence bound; the easier one on a tie."""
-        index, count = len(history), len(self.budgets)
-        if index == count:
-            return None
         turns = [self.band_of(result) for result in history]
         bounds = self._bounds(history, turns)
         band = max(range(len(self.bands)), key=lambda arm: (bounds[arm], -arm))
-        name = stage_name(index, count, self.bands[band])
-        return band_stage(
-            name, band, len(self.bands), self.budgets[index], bands_used(history, len(self.bands)), self.replay
-        )
+        return self._stage_on_band(index, history, self.bands, band, self.replay)
 
     def band_of(self, result: StageResult) -> int:
         """The band of a finished stage, from its name: with a large replay it need not have the largest share."""
@@ -195,11 +212,11 @@ def bandit(
     check_range("window", window, 1, 1000)
     check_range("parts", parts, 1, 1000)
     check_range("replay", replay, 0, 1, open_at_high=True)
-    return Bandit(bands, tuple(split_budget(tokens, [1.0] * parts)), explore, window, replay)
+    return Bandit(bands, _even_parts(tokens, parts), explore, window, replay)
 
 
 @dataclass(frozen=True)
-class SelfPaced:
+class SelfPaced(AdaptiveSchedule):
     """See ``self_paced``; ``budgets`` are the tokens of the parts."""
 
     bands: int
@@ -209,18 +226,15 @@ class SelfPaced:
     start: float
     until: float
     replay: float
-    needs: Needs
+    needs: Needs = field()
 
-    def next(self, history: Sequence[StageResult]) -> StageSpec | None:
-        """The stage after the last one; by the model's own difficulty once it has been probed."""
-        index, count = len(history), len(self.budgets)
-        if index == count:
-            return None
+    def _stage(self, index: int, history: Sequence[StageResult]) -> StageSpec:
+        """A stage on the easiest samples, by the model's own difficulty once it has been probed."""
         high = self._available(index)
         low = self._available(index - 1) if index else 0.0
         with_earlier = bool(self.replay) and 0 < low < high
         return StageSpec(
-            stage_name(index, count, f"own-{100 * high:.0f}"),
+            stage_name(index, len(self.budgets), f"own-{100 * high:.0f}"),
             (1.0,) * self.bands,
             self.budgets[index],
             low=low if with_earlier else 0.0,
@@ -256,28 +270,24 @@ def self_paced(
     check_pace(start, until, parts)
     check_range("probe", probe, 0, 1e9)
     check_range("replay", replay, 0, 1, open_at_high=True)
-    budgets = tuple(split_budget(tokens, [1.0] * parts))
     needs = Needs(sample_loss=True, probe=probe)
-    return SelfPaced(len(bands), budgets, by, pace, start, until, replay, needs)
+    return SelfPaced(len(bands), _even_parts(tokens, parts), by, pace, start, until, replay, needs)
 
 
 @dataclass(frozen=True)
-class Frontier:
+class Frontier(AdaptiveSchedule):
     """See ``frontier``; ``budgets`` are the tokens of the parts."""
 
     bands: int
     budgets: tuple[int, ...]
     replay: float
-    needs: Needs
+    needs: Needs = field()
 
-    def next(self, history: Sequence[StageResult]) -> StageSpec | None:
-        """The stage after the last one; weighted by p(1 - p) once the model has been probed."""
-        index, count = len(history), len(self.budgets)
-        if index == count:
-            return None
+    def _stage(self, index: int, history: Sequence[StageResult]) -> StageSpec:
+        """A stage on all bands, weighted by p(1 - p) once the model has been probed."""
         probed = bool(history and history[-1].probed)
         return StageSpec(
-            stage_name(index, count, "frontier" if probed else "all"),
+            stage_name(index, len(self.budgets), "frontier" if probed else "all"),
             (1.0,) * self.bands,
             self.budgets[index],
             frontier=probed,
@@ -298,26 +308,25 @@ def frontier(
     check_range("parts", parts, 1, 1000)
     check_range("probe", probe, 0, 1e9)
     check_range("replay", replay, 0, 1, open_at_high=True)
-    budgets = tuple(split_budget(tokens, [1.0] * parts))
-    return Frontier(len(bands), budgets, replay, Needs(sample_loss=True, probe=probe))
+    return Frontier(len(bands), _even_parts(tokens, parts), replay, Needs(sample_loss=True, probe=probe))
 
 
-BAND_LOSS = Needs(band_loss=True)
-"""Measurements for a revision of the design: losses on validation samples, never on the test set."""
 MOST_STAGES = 100
 
 
 @dataclass(frozen=True)
-class Designed:
+class Designed(Schedule):
     """A schedule before its design; ``next`` raises. The options are those of ``designed``.
 
     ``tokens``: this cycle's even share of the budget, which the design may divide otherwise. ``orders``: {name:
     options}.
     """
 
+    needs_teacher = True
+
     bands: tuple[str, ...]
     tokens: int
-    objectives: tuple[str, ...]
+    objectives: tuple[str, ...] = field()
     orders: Mapping[str, Mapping[str, Any]]
     stages: int
     revise: bool
@@ -340,6 +349,11 @@ class Designed:
         """The reason why a possible stage cannot be trained on random crops, None when all can."""
         order = next((name for name in self.orders if name != "shuffled"), None)
         return None if order is None else f"the order {order!r} is one of samples"
+
+
+def is_designed(schedule: Schedule) -> TypeGuard[Designed]:
+    """Whether the stages have yet to be designed by the teacher of the recipe."""
+    return schedule.needs_teacher
 
 
 @SCHEDULES.register("designed")

@@ -34,7 +34,7 @@ from typing import Any, Literal, Protocol
 
 from ..errors import RecipeError, did_you_mean
 from ..options import strict
-from ..registry import Registry
+from ..registry import Contract, Registry
 from ..stage import End, Needs, Schedule, StageResult, StageSpec
 from .orders import make_order
 
@@ -47,14 +47,14 @@ class ScheduleFactory(Protocol):
     def __call__(self, bands: tuple[str, ...], tokens: int, **options: Any) -> Schedule: ...
 
 
-SCHEDULES: Registry[ScheduleFactory] = Registry("schedule")
+SCHEDULES: Registry[ScheduleFactory] = Registry("schedule", contracts=(Contract(Schedule, ("next",)),))
 
 
 NO_NEEDS = Needs()
 
 
 @dataclass(frozen=True)
-class Matrix:
+class Matrix(Schedule):
     """A schedule of fixed stages: the stage after n finished ones is row n.
 
     ``needs``: measurements after each stage for a caller; the matrix itself uses none.
@@ -62,6 +62,7 @@ class Matrix:
 
     rows: tuple[StageSpec, ...]
     needs: Needs = NO_NEEDS
+    is_control: bool = False
 
     def next(self, history: Sequence[StageResult]) -> StageSpec | None:
         """Row ``len(history)``, or None past the last row."""
@@ -88,8 +89,9 @@ def _ordered(name: str, factory: Callable[..., Matrix]) -> ScheduleFactory:
         **options: Any,
     ) -> Matrix:
         order_name, order_options = order_and_options(order, category)
-        rows = _with_warmup_stage(functools.partial(factory, **options), bands, tokens, warmup_stage)
-        return Matrix(tuple(replace(row, order=order_name, order_options=order_options) for row in rows))
+        matrix = _with_warmup_stage(functools.partial(factory, **options), bands, tokens, warmup_stage)
+        rows = tuple(replace(row, order=order_name, order_options=order_options) for row in matrix.rows)
+        return replace(matrix, rows=rows)
 
     base, common = inspect.signature(factory), inspect.signature(_shared_options).parameters.values()
     ordered_factory.__signature__ = base.replace(parameters=[*base.parameters.values(), *common])  # type: ignore[attr-defined]
@@ -99,10 +101,10 @@ def _ordered(name: str, factory: Callable[..., Matrix]) -> ScheduleFactory:
 
 def _with_warmup_stage(
     factory: Callable[[tuple[str, ...], int], Matrix], bands: tuple[str, ...], tokens: int, share: float
-) -> tuple[StageSpec, ...]:
-    """The stages of ``factory``, after a warm-up stage on the easiest band where it has a share of the budget."""
+) -> Matrix:
+    """The schedule of ``factory``, after a warm-up stage on the easiest band where it has a share of the budget."""
     if not share:
-        return factory(bands, tokens).rows
+        return factory(bands, tokens)
     if not 0 < share < 1 or len(bands) < 2:
         raise RecipeError(
             "a warm-up stage takes the easiest band, and leaves bands and budget to the schedule",
@@ -112,8 +114,9 @@ def _with_warmup_stage(
         )
     warmup_tokens, remaining_tokens = split_budget(tokens, [share, 1 - share])
     first = StageSpec(bands[0], (1.0, *(0.0,) * (len(bands) - 1)), warmup_tokens)
-    later = factory(bands[1:], remaining_tokens).rows
-    return (first, *(replace(row, fractions=(0.0, *row.fractions), ends=("hardest", *row.ends)) for row in later))
+    matrix = factory(bands[1:], remaining_tokens)
+    later = (replace(row, fractions=(0.0, *row.fractions), ends=("hardest", *row.ends)) for row in matrix.rows)
+    return replace(matrix, rows=(first, *later))
 
 
 def _shared_options(
@@ -211,7 +214,7 @@ def baseline(bands: tuple[str, ...], tokens: int, *, restarts: int = 1, shares: 
         raise RecipeError("a baseline has at least 1 stage", where="schedule.restarts", given=count)
     budgets = split_budget(tokens, _shares(shares, [1.0] * count))
     names = ["all"] if count == 1 else [f"all-{stage + 1}" for stage in range(count)]
-    return _matrix(names, [[1.0] * len(bands)] * count, budgets)
+    return replace(_matrix(names, [[1.0] * len(bands)] * count, budgets), is_control=True)
 
 
 @_schedule("sequential")

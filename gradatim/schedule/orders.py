@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ..errors import DataError, RecipeError, did_you_mean
 from ..options import strict
-from ..registry import Registry
+from ..registry import Contract, Registry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,7 @@ class OrderFactory(Protocol):
     def __call__(self, **options: Any) -> Order: ...
 
 
-ORDERS: Registry[OrderFactory] = Registry("order")
+ORDERS: Registry[OrderFactory] = Registry("order", contracts=(Contract(Order, ("__call__",)),))
 
 
 def make_order(name: str, options: Mapping[str, Any], where: str) -> Order:
@@ -71,7 +71,8 @@ def make_order(name: str, options: Mapping[str, Any], where: str) -> Order:
             allowed=", ".join(ORDERS.names()),
             hint=did_you_mean(name, ORDERS.names()),
         )
-    return ORDERS.get(name)(**options)
+    order: Order = ORDERS.make(name, where=where, options=options)
+    return order
 
 
 def category_codes(samples: pa.Table, column: str) -> Rows:

@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import DataError, RecipeError
-from ..stage import End, Fitted, Mixture, Needs, Probe, Schedule, Stage, StageResult, StageSpec
+from ..random_streams import band_stream, order_stream, probe_stream, quantile_stream
+from ..stage import End, Fitted, Mixture, Probe, Schedule, Stage, StageResult, StageSpec
 from .bands import Bands
 from .orders import OrderContext, make_order
 
@@ -66,7 +67,7 @@ def select_rows(
         )
     selected = [
         # One generator per band: the draws of a band are independent of those of the others.
-        _take(np.flatnonzero(bands.index == band), share, end, difficulty, np.random.default_rng([seed, band + 1]))
+        _take(np.flatnonzero(bands.index == band), share, end, difficulty, band_stream(seed, band))
         for band, (share, end) in enumerate(zip(spec.fractions, spec.ends, strict=True))
         if share
     ]
@@ -74,9 +75,26 @@ def select_rows(
     if not rows.size:
         raise DataError("the stage has no samples", where=where, given=f"band sizes {bands.sizes}")
     if mixture is None:
-        context = OrderContext(difficulty, np.random.default_rng([seed, 0]), categories or _no_categories)
-        rows = make_order(spec.order, spec.order_options, where)(rows, context)
+        context = OrderContext(difficulty, order_stream(seed), categories or _no_categories)
+        rows = _ordered(rows, spec, context, where)
     return Stage(spec, index, rows, seed, first_token, run_tokens or first_token + spec.tokens, mixture=mixture)
+
+
+def _ordered(rows: Rows, spec: StageSpec, context: OrderContext, where: str) -> Rows:
+    """The rows in the order of the specification; ``RecipeError`` for an order that returns other rows."""
+    import numpy as np
+
+    ordered = make_order(spec.order, spec.order_options, where)(rows, context)
+    same = isinstance(ordered, np.ndarray) and ordered.shape == rows.shape
+    if not same or not np.array_equal(np.sort(ordered), np.sort(rows)):
+        given = f"{len(ordered)} other rows" if isinstance(ordered, np.ndarray) else type(ordered).__name__
+        raise RecipeError(
+            f"the order {spec.order!r} returned no permutation of the rows",
+            where=where,
+            given=given,
+            allowed=f"a numpy array with the same {rows.size} row numbers",
+        )
+    return ordered.astype(np.int64, copy=False)
 
 
 def probe_rows(bands: Bands, count: int, seed: int) -> Rows:
@@ -86,8 +104,7 @@ def probe_rows(bands: Bands, count: int, seed: int) -> Rows:
     scored = np.flatnonzero(bands.index >= 0)
     if not count or count >= scored.size:
         return scored
-    # A stream of its own: the generators of the bands are numbered from 0.
-    return np.sort(np.random.default_rng([seed, 1 << 20]).choice(scored, count, replace=False))
+    return np.sort(probe_stream(seed).choice(scored, count, replace=False))
 
 
 def _take(rows: Rows, share: float, end: End, difficulty: Scores, rng: np.random.Generator) -> Rows:
@@ -117,7 +134,7 @@ def _narrow(
         rows, hardness, probability = _probed(spec, rows, len(difficulty), probe)
     if spec.frontier and probability is not None:
         return rows, _frontier(probability[rows], spec.replay)
-    permuted = np.random.default_rng([seed, 1 << 21]).permutation(rows)
+    permuted = quantile_stream(seed).permutation(rows)
     ascending = permuted[hardness[permuted].argsort(kind="stable")]
     first, last = (math.ceil(edge * ascending.size - 1e-9) for edge in (spec.low, spec.high))
     first = min(first, max(last - 1, 0))  # a slice thinner than one row still holds one
@@ -213,11 +230,17 @@ def stage_table(
     return table
 
 
-def stage_seed(seed: int, cycle: int, stage: int) -> int:
-    """The seed of one stage, from the run's seed, the cycle and the stage, independent of earlier random draws."""
-    import numpy as np
-
-    return int(np.random.SeedSequence([seed, cycle, stage]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def next_stage(schedule: Schedule, history: Sequence[StageResult]) -> StageSpec | None:
+    """The next stage of ``schedule``; ``RecipeError`` unless it is a ``StageSpec`` or None."""
+    spec = schedule.next(history)
+    if spec is not None and not isinstance(spec, StageSpec):
+        raise RecipeError(
+            "the schedule returned no stage",
+            where="schedule",
+            given=f"{type(schedule).__name__}.next: {type(spec).__name__}",
+            allowed="a gradatim.stage.StageSpec, or None at the end",
+        )
+    return spec
 
 
 MOST_STAGES = 1000
@@ -234,7 +257,7 @@ def preview(schedule: Schedule, bands: Bands | Sequence[str], *, probed: int = 0
     names = bands.names if isinstance(bands, Bands) else tuple(bands)
     sizes = bands.sizes if isinstance(bands, Bands) else (0,) * len(names)
     history: list[StageResult] = []
-    while spec := schedule.next(history):
+    while spec := next_stage(schedule, history):
         if len(history) >= MOST_STAGES:
             raise RecipeError(f"the schedule has not ended after {MOST_STAGES} stages", where="schedule")
         counts = [math.ceil(share * size) for share, size in zip(spec.fractions, sizes, strict=False)]
@@ -251,12 +274,6 @@ def preview(schedule: Schedule, bands: Bands | Sequence[str], *, probed: int = 0
             )
         )
     return [result.spec for result in history]
-
-
-def needs_of(schedule: Schedule) -> Needs:
-    """The measurements after each stage that ``schedule`` declares; none without an attribute ``needs``."""
-    needs = getattr(schedule, "needs", None)
-    return needs if isinstance(needs, Needs) else Needs()
 
 
 def needs_whole_samples(schedule: Schedule, bands: Sequence[str]) -> str | None:

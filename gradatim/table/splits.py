@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..apportion import largest_remainder
 from ..errors import DataError, UserError, did_you_mean
 from .schema import LABEL, questions, texts
 
@@ -235,7 +236,7 @@ def _choose(
     short: dict[int, dict[int, int]] = {}
     for code, rows in targets.items():
         short[code] = {}
-        for level, share in enumerate(_shares(level_rows, rows)):
+        for level, share in largest_remainder(rows, dict(enumerate(level_rows.tolist()))).items():
             free = np.flatnonzero((home == level) & (side == _TRAIN))
             selection, missing = _fill(sizes[free].tolist(), share)
             side[free[selection]] = code
@@ -251,16 +252,6 @@ def _drop_further_rows(sides: npt.NDArray[np.int8], groups: Hashes, ids: pa.Chun
     ordered = held_out[np.lexsort((names, groups[held_out]))]
     further = ordered[1:][groups[ordered[1:]] == groups[ordered[:-1]]]
     sides[further] = _DROPPED
-
-
-def _shares(counts: Rows, rows: int) -> list[int]:
-    """``rows`` apportioned by ``counts`` with the largest remainder method; ties go to earlier levels."""
-    total = max(int(counts.sum()), 1)
-    shares = [rows * int(count) // total for count in counts]
-    remainders = [rows * int(count) % total for count in counts]
-    for level in sorted(range(len(counts)), key=lambda level: -remainders[level])[: rows - sum(shares)]:
-        shares[level] += 1
-    return shares
 
 
 def _fill(sizes: Sequence[int], room: int) -> tuple[list[int], int]:

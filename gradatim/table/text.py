@@ -10,15 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-MARK = "# output\n"
+OUTPUT_LINE = "# output\n"
+"""The last line of a prompt whose answer is the output of a program."""
+
+
+def asks_for_output(prompt: str) -> bool:
+    """Whether the answer to ``prompt`` is the output of a program: its last line that is not blank is ``# output``."""
+    text, line = prompt.rstrip(), OUTPUT_LINE.rstrip()
+    return text == line or text.endswith("\n" + line)
 
 
 def divide(text: str) -> tuple[str, str] | None:
     """Prompt and answer of ``text``, split after the first line ``# output``; None without such a line."""
-    start = 0 if text.startswith(MARK) else text.find("\n" + MARK) + 1
-    if not start and not text.startswith(MARK):
+    start = 0 if text.startswith(OUTPUT_LINE) else text.find("\n" + OUTPUT_LINE) + 1
+    if not start and not text.startswith(OUTPUT_LINE):
         return None
-    end = start + len(MARK)
+    end = start + len(OUTPUT_LINE)
     return text[:end], text[end:]
 
 

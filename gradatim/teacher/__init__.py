@@ -16,15 +16,17 @@ that is possible.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from ..client.messages import Reply, Request
-from ..registry import Registry
+from ..registry import Contract, Registry
 from .teacher import Chat, Grade, Question, Teacher
 
 __all__ = ["TEACHERS", "Chat", "Grade", "Question", "Reply", "Request", "Teacher"]
 
-TEACHERS: Registry[Any] = Registry("teacher")
+TEACHERS: Registry[Callable[..., Teacher]] = Registry(
+    "teacher", contracts=(Contract(Teacher, ("facts", "answers", "faults", "questions", "seeds")),)
+)
 TEACHERS.lazy("api", f"{__name__}.llm_teacher:api", "Any OpenAI-compatible endpoint, with rate limits and a budget")
 TEACHERS.lazy("local", f"{__name__}.local:local", "A Hugging Face model in this process")
 TEACHERS.lazy("oracle", f"{__name__}.oracle:oracle", "TinyPy: questions from the grammar, answers by running them")

@@ -70,11 +70,14 @@ Parser = Callable[[Row, str], Result | None]
 REFUSED = ("refusal", "content_filter", "empty")
 
 
-class LanguageTeacher:
+class LanguageTeacher(Teacher):
     """A teacher on top of ``chat``, with the package's prompts or those in the folder ``prompts``.
 
     ``max_tokens``: limit of a reply. ``RecipeError`` for a prompt file with faults.
     """
+
+    can_judge = True
+    chat: Chat
 
     def __init__(
         self,
@@ -99,7 +102,7 @@ class LanguageTeacher:
 
     def release(self) -> None:
         """Release the memory of the chat's model, where it has one."""
-        getattr(self.chat, "release", lambda: None)()
+        self.chat.release()
 
     def answers(self, questions: pa.Table, *, draw: int = 0) -> list[str | None]:
         """Programs or printed lines, correct in the teacher's judgement."""
@@ -220,7 +223,7 @@ def _is_complete(reply: Reply) -> bool:
 
 
 @dataclass(eq=False)
-class ApiChat:
+class ApiChat(Chat):
     """The model ``model`` at ``base_url`` (``https://HOST/v1``).
 
     ``key``: name of the environment variable that holds the key, None for a server without keys. ``seconds``: deadline
@@ -383,7 +386,7 @@ def api(
 Script = Sequence[str | None] | Mapping[str, str | None] | Callable[[Request], str | None]
 
 
-class ScriptedChat:
+class ScriptedChat(Chat):
     """Replies by ``script``; None in it is a final rejection. Every word counts as a token.
 
     ``failures``: an exception in place of the reply to the n-th request, counted from 0 over all calls; raised once.

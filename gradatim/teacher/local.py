@@ -24,12 +24,12 @@ from ..options import strict
 from ..stage import Event, Events, ignore_events
 from .llm_teacher import LanguageTeacher
 from .reply_store import Cached
-from .teacher import Teacher
+from .teacher import Chat, Teacher
 
 FINISH = {"eos": "stop", "stop": "stop", "limit": "length", "context": "length"}
 
 
-class LocalChat:
+class LocalChat(Chat):
     """The model in ``folder``, on the accelerator where there is one. ``batch``: requests per batch."""
 
     def __init__(self, folder: str | Path, *, batch: int = 16, seed: int = 0) -> None:

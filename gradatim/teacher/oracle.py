@@ -35,8 +35,10 @@ MAX_STEPS = 1_000
 """Statements that a mutated program may execute: an endless loop gives no plausible answer."""
 
 
-class Oracle:
+class Oracle(Teacher):
     """The exact teacher. ``levels`` and ``digits`` bound the programs of ``seeds`` and of new questions."""
+
+    exact = True
 
     def __init__(self, *, levels: str | Sequence[str] = ("all",), digits: int = 9, seed: int = 0) -> None:
         if not DIGITS[0] <= digits <= DIGITS[1]:

@@ -30,7 +30,7 @@ from ..client.messages import Budget, Cost
 from ..errors import DataError, RecipeError, did_you_mean
 from ..files import read_input
 from ..languages.thinking import fenced_blocks
-from ..table.text import MARK
+from ..table.text import OUTPUT_LINE
 from .teacher import Grade
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def read_code(language: Language, text: str) -> str | None:
 def read_program(language: Language, text: str) -> str | None:
     """A program as the prompt of a question about its output, with the line ``# output`` at its end."""
     code = read_code(language, text)
-    return None if code is None or f"\n{MARK}" in code else code + MARK
+    return None if code is None or f"\n{OUTPUT_LINE}" in code else code + OUTPUT_LINE
 
 
 def read_output(text: str) -> str | None:

@@ -1,9 +1,7 @@
 """Persistent storage of a chat's replies, so that no reply is paid for twice.
 
-``Store`` is a folder of at most 256 files, named by the first two digits of the keys in them. An entry is one line with
-its SHA-256 before it, appended under a lock and flushed to the disk. A damaged line is counted and stays; files only
-grow, so readers continue at their last position. ``claim`` keeps two processes from paying for one reply, by a lock on
-one byte of the file ``claims`` per key, which ends with its process.
+``ReplyStore`` holds one entry per key in ``replies.sqlite`` (``gradatim.store``), flushed to the disk. ``claim`` keeps
+two processes from paying for one reply.
 
 ``Cached`` wraps a chat. A reply is stored raw on arrival, under a hash of the chat's identity, the request and its
 draw: after a crash, in another seed or another arm of a study, an equal request has the same reply. Replies that
@@ -11,192 +9,164 @@ another process has requested are waited for, and requested here if that process
 are free and not stored. The folder is the recipe's, else ``teacher/`` of Gradatim's cache (``$GRADATIM_CACHE``).
 
 With an ``account`` (the name of a run), earlier spending on it counts against the chat's budget, so a budget holds for
-the run over all its processes. ``paid_on`` adds up the stored replies of an account; the sums are cached in
-``accounts.json`` with the bytes of each file that they cover, and recomputed when damaged, or when a file has shrunk.
+the run over all its processes. An account's sum is stored in one transaction with the reply that is added to it.
+
+Versions before the SQLite file stored replies in ``1/``, in files named by the first two digits of the keys: lines of a
+SHA-256 and an entry as JSON. Complete lines are carried over once, with their sums; the files stay as they are.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
-import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..client.messages import MAX_TOKENS, Cost, Received, Reply, Request, ignore_reply
 from ..errors import StorageFailed
 from ..languages.toolchain import cache_folder
-from ..record import storage_errors
 from ..stage import Event, Events, ignore_events
+from ..store import Store
 from .teacher import Chat
 
-VERSION = "1"
+REPLIES, ACCOUNTS, CARRIED_OVER = "replies", "accounts", "carried over"
+"""Namespaces: entries by key, [prompt tokens, completion tokens] by account, and the bytes carried over by file."""
+HINT = "a writable folder with free space as the cache: export GRADATIM_CACHE=FOLDER"
 _DIGEST = 64
 
 
-class Store:
-    """Entries (JSON objects) by key (hexadecimal digits, at least sixteen). Safe for threads and for processes.
+class ReplyStore:
+    """Replies (JSON objects) by key (64 hexadecimal digits) in ``folder``. Safe for threads and for processes.
 
-    An entry that ``valid`` rejects counts as damaged; a later entry of its key replaces it.
+    ``damaged`` counts unreadable and invalid entries; they are requested again, and the new reply replaces them.
     """
 
-    def __init__(self, folder: Path, valid: Callable[[Mapping[str, Any]], bool] = lambda entry: True) -> None:
-        # Another line format would get another folder, so that old and new versions can share the cache.
-        self.folder = folder / VERSION
-        self._valid = valid
-        self.damaged = 0
-        self._spans: dict[str, tuple[int, int]] = {}
-        self._positions: dict[str, int] = {}
-        self._lock = threading.RLock()
-        self._claims = -1
-        self._process = 0
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._store = Store(folder / "replies.sqlite", hint=HINT)
+        self._invalid = 0
+        self._is_carried_over = False
+        self._lock = threading.Lock()
+
+    @property
+    def damaged(self) -> int:
+        """The number of entries that could not be used."""
+        return self._store.damaged + self._invalid
 
     def get(self, key: str) -> Mapping[str, Any] | None:
-        """The entry of ``key``, including one that another process has just written; None without one."""
-        with self._lock, _cache_errors(self.folder):
-            if key not in self._spans:
-                self._catch_up(key[:2])
-            if key not in self._spans:
-                return None
-            start, length = self._spans[key]
-            with open(self._path(key[:2]), "rb") as file:
-                file.seek(start)
-                entry = entry_of(file.read(length))
-            if entry is None or not self._valid(entry):  # damaged since it was indexed
-                del self._spans[key]
-                self.damaged += 1
-                return None
-            return entry
+        """The entry of ``key``, including one that another process has just written; None without a valid one."""
+        with _reply_errors():
+            self._carry_over()
+            value = self._store.get(REPLIES, key.encode())
+        if value is None:
+            return None
+        entry: Mapping[str, Any] = json.loads(value)
+        return entry
 
     def put(self, key: str, entry: Mapping[str, Any]) -> None:
-        """Store ``entry``, flushed to the disk on return. ``StorageFailed`` where that is impossible."""
-        line = line_of({**entry, "key": key})
-        with self._lock, _cache_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with open(self._path(key[:2]), "ab+", buffering=0) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                end = file.seek(0, os.SEEK_END)
-                if end:
-                    # A line cut short by a killed process or a full disk must not swallow this one.
-                    file.seek(end - 1)
-                    line = line if file.read(1) == b"\n" else b"\n" + line
-                if file.write(line) != len(line):
-                    raise OSError(28, "an entry was cut short")
-                os.fsync(file.fileno())
+        """Store ``entry`` and add its tokens to its account, flushed to the disk on return.
 
-    def sizes(self) -> dict[str, int]:
-        """The current size of each file in bytes, by its two digits."""
-        with _cache_errors(self.folder):
-            return {path.stem: path.stat().st_size for path in sorted(self.folder.glob("??.jsonl"))}
+        Raises ``StorageFailed`` where that is impossible.
+        """
+        with _reply_errors():
+            self._carry_over()
+            with self._store.transaction():
+                self._store.put(REPLIES, {key.encode(): _json(entry)})
+                self._add_to_accounts([entry])
 
-    def since(self, name: str, start: int) -> Iterator[tuple[Mapping[str, Any] | None, int]]:
-        """The entries of a file after its first ``start`` bytes (None for a damaged one), with the offset of their
-        ends. They are not indexed."""
-        with _cache_errors(self.folder):
-            for line, offset in self._lines(name, start):
-                yield entry_of(line), offset + len(line)
+    def paid_on(self, account: str) -> Cost:
+        """The tokens of all replies that were paid on ``account``, by any process."""
+        with _reply_errors():
+            self._carry_over()
+            value = self._store.get(ACCOUNTS, account.encode())
+        return Cost(*(json.loads(value) if value is not None else (0, 0)))
 
     @contextlib.contextmanager
     def claim(self, keys: Sequence[str]) -> Iterator[list[str]]:
-        """The subset of ``keys`` without a claim of another process or store, locked until the block ends."""
-        locked: list[str] = []
-        try:
-            locked += [key for key in keys if self._lock_key(key, fcntl.F_WRLCK)]
-            yield locked
-        finally:
-            for key in locked:
-                self._lock_key(key, fcntl.F_UNLCK)
+        """The subset of ``keys`` that no other process or store has claimed; claimed until the block ends."""
+        with contextlib.ExitStack() as stack:
+            with _reply_errors():
+                claims = stack.enter_context(self._store.claim(keys))
+            yield claims
 
-    def _catch_up(self, name: str) -> None:
-        """Index the lines appended to a file since the last call, up to its last complete one."""
-        for line, start in self._lines(name, self._positions.get(name, 0)):
-            entry = entry_of(line)
-            if entry is not None and self._valid(entry):
-                self._spans.setdefault(entry["key"], (start, len(line)))
-            else:
-                self.damaged += 1
-            self._positions[name] = start + len(line)
+    def _add_to_accounts(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        added: dict[str, Counter[str]] = {}
+        for entry in entries:
+            if entry.get("account") and has_token_counts(entry):
+                sums = added.setdefault(entry["account"], Counter())
+                sums.update({name: entry[name] for name in ("prompt_tokens", "completion_tokens")})
+        for account, sums in added.items():
+            value = self._store.get(ACCOUNTS, account.encode())
+            prompt, completion = json.loads(value) if value is not None else (0, 0)
+            total = [prompt + sums["prompt_tokens"], completion + sums["completion_tokens"]]
+            self._store.put(ACCOUNTS, {account.encode(): _json(total)})
 
-    def _lines(self, name: str, start: int) -> Iterator[tuple[bytes, int]]:
-        """The complete lines of a file from ``start`` on, with their offsets."""
-        with contextlib.suppress(FileNotFoundError), open(self._path(name), "rb") as file:
-            file.seek(start)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return  # another process is writing it, or was killed while writing
-                yield line, start
-                start += len(line)
-
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.jsonl"
-
-    def _lock_key(self, key: str, kind: int) -> bool:
-        """Lock or unlock the key's byte, by a lock of the open file, which also separates stores of one process."""
+    def _carry_over(self) -> None:
+        """Carry over the lines that earlier versions have stored, once per store object."""
         with self._lock:
-            if self._process != os.getpid():  # a forked child would share the locks of its parent
-                with _cache_errors(self.folder):
-                    self.folder.mkdir(parents=True, exist_ok=True)
-                    self._claims = os.open(self.folder / "claims", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-                self._process = os.getpid()
-            lock = struct.pack("hhqqi0q", kind, os.SEEK_SET, int(key[:15], 16), 1, 0)
-            try:
-                fcntl.fcntl(self._claims, fcntl.F_OFD_SETLK, lock)
-            except (BlockingIOError, PermissionError):
-                return False
-            except OSError:
-                return True  # without locks of the file system, a reply may be paid for twice
-            return True
+            if self._is_carried_over:
+                return
+            for path in sorted((self.folder / "1").glob("??.jsonl")):
+                self._carry_over_file(path)
+            self._is_carried_over = True
 
-    def close(self) -> None:
-        """Close the file of claims. Safe to call twice."""
-        with self._lock:
-            if self._claims >= 0 and self._process == os.getpid():
-                os.close(self._claims)
-            self._claims, self._process = -1, 0
-
-    def __del__(self) -> None:
-        with contextlib.suppress(Exception):
-            self.close()
+    def _carry_over_file(self, path: Path) -> None:
+        name = path.stem.encode()
+        if path.stat().st_size <= int(self._store.get(CARRIED_OVER, name) or 0):
+            return
+        with self._store.transaction():
+            start = int(self._store.get(CARRIED_OVER, name) or 0)  # another process may have carried it over
+            lines = list(_complete_lines(path, start))
+            entries = [entry for entry, _ in lines if entry is not None]
+            values: dict[bytes, bytes] = {}
+            for entry in filter(_is_reply, entries):
+                values.setdefault(entry["key"].encode(), _json(entry))  # the first valid entry of a key counts
+            self._invalid += len(lines) - sum(map(_is_reply, entries))
+            self._store.put(REPLIES, values, replace=False)
+            self._add_to_accounts(entries)
+            self._store.put(CARRIED_OVER, {name: str(lines[-1][1] if lines else start).encode()})
 
 
 @contextlib.contextmanager
-def _cache_errors(folder: Path) -> Iterator[None]:
+def _reply_errors() -> Iterator[None]:
     try:
-        with storage_errors(folder):
-            yield
+        yield
     except StorageFailed as error:
-        hint = "a writable folder with free space as the cache: export GRADATIM_CACHE=FOLDER"
-        raise StorageFailed("replies cannot be stored: " + error.message, where=folder, hint=hint) from error
+        raise StorageFailed("replies cannot be stored: " + error.message, where=error.where, hint=error.hint) from error
 
 
-def _digest(text: bytes) -> bytes:
-    return hashlib.sha256(text).hexdigest().encode()
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=True, allow_nan=False).encode()
 
 
-def line_of(entry: Mapping[str, Any]) -> bytes:
-    """An entry as a line, with its digest at the start."""
-    text = json.dumps(entry, ensure_ascii=True, allow_nan=False).encode()
-    return _digest(text) + b" " + text + b"\n"
+def _complete_lines(path: Path, start: int) -> Iterator[tuple[Mapping[str, Any] | None, int]]:
+    """The entries of an earlier version's file after its first ``start`` bytes (None for a damaged line), with the
+    offsets of their ends. An incomplete last line is left out."""
+    with open(path, "rb") as file:
+        file.seek(start)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            start += len(line)
+            yield _entry_of(line), start
 
 
-def entry_of(line: bytes) -> Mapping[str, Any] | None:
-    """The entry of a line; None for a damaged one."""
+def _entry_of(line: bytes) -> Mapping[str, Any] | None:
+    """The entry of an earlier version's line; None for a damaged one."""
     line = line.rstrip(b"\n")
-    if line[:_DIGEST] != _digest(line[_DIGEST + 1 :]):
+    text = line[_DIGEST + 1 :]
+    if line[:_DIGEST] != hashlib.sha256(text).hexdigest().encode():
         return None
     try:
-        entry = json.loads(line[_DIGEST + 1 :])
-    except (ValueError, RecursionError):  # an integer of too many digits, as older versions stored
+        entry = json.loads(text)
+    except (ValueError, RecursionError):  # an integer of too many digits
         return None
-    return entry if isinstance(entry, dict) else None
+    return entry if isinstance(entry, dict) and isinstance(entry.get("key"), str) else None
 
 
 WAIT = (0.02, 0.5)
@@ -215,12 +185,18 @@ def _is_reply(entry: Mapping[str, Any]) -> bool:
     return has_token_counts(entry) and all(isinstance(entry.get(name), str) for name in ("text", "finish", "raw"))
 
 
-class Cached:
+def has_token_counts(entry: Mapping[str, Any]) -> bool:
+    """Whether the token counts of a stored reply are in range; older versions stored any value of the server."""
+    counts = [entry.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    return all(isinstance(count, int) and 0 <= count <= MAX_TOKENS for count in counts)
+
+
+class Cached(Chat):
     """A chat that answers from the replies stored in ``folder``, and sends only new requests to ``chat``."""
 
     def __init__(self, chat: Chat, folder: str | Path | None = None, *, account: str = "") -> None:
         self.chat, self.account = chat, account
-        self._store = Store(Path(folder) if folder is not None else cache_folder() / "teacher", _is_reply)
+        self._store = ReplyStore(Path(folder) if folder is not None else cache_folder() / "teacher")
         self._counts: Counter[str] = Counter()
         self._cost = 0.0
         self._is_initialized = not account
@@ -248,7 +224,7 @@ class Cached:
 
     def release(self) -> None:
         """Release the memory of the inner chat's model, where it has one."""
-        getattr(self.chat, "release", lambda: None)()
+        self.chat.release()
 
     def ask(
         self, requests: Sequence[Request], events: Events = ignore_events, received: Received = ignore_reply
@@ -290,10 +266,9 @@ class Cached:
         return min(2 * pause, WAIT[1])
 
     def _initialize_budget(self) -> None:
-        """Count earlier spending on the account against the budget; without one, the files need not be read."""
-        chat: Any = self.chat
-        if not self._is_initialized and getattr(chat, "limited", False):
-            chat.begin(paid_on(self._store, self.account))
+        """Count earlier spending on the account against the budget, where there is one."""
+        if not self._is_initialized and self.chat.limited:
+            self.chat.begin(self._store.paid_on(self.account))
         self._is_initialized = True
 
     def _look_up(self, requests: dict[str, Request], replies: dict[str, Reply | None]) -> None:
@@ -321,69 +296,3 @@ class Cached:
                 self._counts["prompt_tokens"] += reply.prompt_tokens
                 self._counts["completion_tokens"] += reply.completion_tokens
                 self._cost += self.cost(reply)
-
-
-@dataclass
-class _Sums:
-    """Contents of ``accounts.json``. ``read``: bytes of each file that the sums cover; ``paid``: tokens of prompts and
-    of completions by account."""
-
-    read: dict[str, int] = field(default_factory=dict)
-    paid: dict[str, list[int]] = field(default_factory=dict)
-
-
-def has_token_counts(entry: Mapping[str, Any]) -> bool:
-    """Whether the token counts of a stored reply are in range; older versions stored any value of the server."""
-    counts = [entry.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    return all(isinstance(count, int) and 0 <= count <= MAX_TOKENS for count in counts)
-
-
-def paid_on(store: Store, account: str) -> Cost:
-    """The tokens of all replies in ``store`` that were paid on ``account``, by any process."""
-    path = store.folder / "accounts.json"
-    sums, sizes = _load(path), store.sizes()
-    if any(sizes.get(name, 0) < covered for name, covered in sums.read.items()):
-        sums = _Sums()
-    if _add_new_entries(sums, store, sizes):
-        _save(path, sums)
-    return Cost(*sums.paid.get(account, (0, 0)))
-
-
-def _add_new_entries(sums: _Sums, store: Store, sizes: dict[str, int]) -> bool:
-    """Add the entries beyond ``sums.read``; whether there are any."""
-    before = dict(sums.read)
-    for name, size in sizes.items():
-        if size == before.get(name):
-            continue
-        for entry, end in store.since(name, before.get(name, 0)):
-            sums.read[name] = end
-            if entry is not None and entry.get("account") and has_token_counts(entry):
-                paid = sums.paid.setdefault(entry["account"], [0, 0])
-                paid[0] += entry["prompt_tokens"]
-                paid[1] += entry["completion_tokens"]
-    return sums.read != before
-
-
-def _load(path: Path) -> _Sums:
-    """The sums of ``_save``; empty where the file is missing or damaged."""
-    try:
-        entry: Any = entry_of(path.read_bytes())
-    except OSError:
-        entry = None
-    if entry is None or any(count > MAX_TOKENS**2 for paid in entry["paid"].values() for count in paid):
-        return _Sums()
-    return _Sums(entry["read"], entry["paid"])
-
-
-def _save(path: Path, sums: _Sums) -> None:
-    """Store the sums. In a read-only cache they are computed again by the next call.
-
-    Concurrent calls write separate files and rename them; either result is correct.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
-    with contextlib.suppress(OSError):
-        try:
-            partial.write_bytes(line_of(vars(sums)))
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)

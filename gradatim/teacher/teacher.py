@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..client.messages import Received, Reply, Request, ignore_reply
+from ..client.messages import Cost, Received, Reply, Request, ignore_reply
 from ..errors import UserError, did_you_mean
 from ..stage import Events, ignore_events
 
@@ -37,7 +37,11 @@ def check_grade(grade: str) -> None:
 
 
 class Chat(Protocol):
-    """A language model behind an interface of messages and texts."""
+    """A language model behind an interface of messages and texts.
+
+    A subclass defines ``facts``, ``identity``, ``cost`` and ``ask``; the other members have the defaults of a chat
+    without a budget and without memory to free.
+    """
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -62,6 +66,19 @@ class Chat(Protocol):
         ``received`` is called for every reply on its arrival, also when this raises afterwards.
         """
         ...
+
+    @property
+    def limited(self) -> bool:
+        """Whether a budget limits the requests."""
+        return False
+
+    def begin(self, spent: Cost) -> None:
+        """Count ``spent``, the cost of earlier processes, against the budget."""
+        return
+
+    def release(self) -> None:
+        """Free the memory of a model in this process; the next request loads it again."""
+        return
 
 
 @dataclass(frozen=True)
@@ -91,7 +108,23 @@ class Teacher(Protocol):
     Lists are in the order of the rows, with None for a row without a usable result, which is counted. Deterministic for
     (row, ``draw``), so equal rows have equal results; use another ``draw`` for another sample. Tables have the columns
     of ``table.SCHEMA``.
+
+    A subclass defines ``facts``, ``answers``, ``faults``, ``questions`` and ``seeds``; the other members have defaults,
+    those of a teacher without opinions. ``can_judge``: it has ``rubric`` and ``design``, for judges that request points
+    and for designed schedules. ``exact``: its questions come with their answers, all computed instead of requested from
+    a language model, so a plan may have them made. ``chat``: the language model behind it, for difficulties by rating.
+
+    The options ``seed``, ``events`` and ``account`` (the key that a budget is counted by) of a factory default to the
+    recipe's. With options ``max_tokens`` (of a reply) and ``prices`` a plan estimates the cost.
     """
+
+    can_judge: bool = False
+    exact: bool = False
+    chat: Chat | None = None
+
+    def release(self) -> None:
+        """Free the memory of a model in this process; the next request loads it again."""
+        return
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -116,7 +149,7 @@ class Teacher(Protocol):
 
     def rubric(self, samples: pa.Table, attempts: Sequence[str], *, draw: int = 0) -> list[Grade | None]:
         """A rubric score per attempt. ``UserError`` where the teacher cannot judge."""
-        ...
+        raise UserError("this teacher gives no points", where="rubric", hint="a teacher that is a language model")
 
     def design(
         self, facts: str, *, form: str, reply: str = "", faults: Sequence[str] = (), draw: int = 0
@@ -125,7 +158,8 @@ class Teacher(Protocol):
 
         With ``faults``, a correction of the earlier ``reply``. ``UserError`` where the teacher cannot judge.
         """
-        ...
+        hint = "a teacher that is a language model"
+        raise UserError("this teacher designs no curriculum", where="schedule", hint=hint)
 
 
 def used_since(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ import numpy.typing as npt
 from ..errors import DataError, RecipeError
 from ..model.settings import Requirements, TrainSettings
 from ..model.tokenizer import Answers, Encoded, Tokens
+from ..random_streams import crop_stream, pass_stream
 from ..stage import Stage
 
 Ints = npt.NDArray[np.int64]
@@ -65,7 +66,7 @@ class WeightedSampler:
             slices.append(self.rows[open_ & (due >= start) & (due < stop)])
             visit = visit + 1
         rows = np.concatenate(slices) if slices else self.rows[:0]
-        return np.random.default_rng([self.seed, number, 0]).permutation(rows)
+        return pass_stream(self.seed, number).permutation(rows)
 
     def _expected(self, time: float) -> Floats:
         """Expected visits of each row until ``time``, 1 being the end of the stage."""
@@ -299,7 +300,7 @@ class Windows:
         rows, starts = self._text()
         step = position["step"]
         while True:
-            generator = np.random.Generator(np.random.Philox(key=np.array([self.stage.seed, step], dtype=np.uint64)))
+            generator = crop_stream(self.stage.seed, step)
             first = generator.integers(0, starts[-1] - self.length, size=self.size)
             step += 1
             yield self._cut(rows, starts, first), {"step": step}
@@ -396,11 +397,7 @@ class Packed:
             return self.sampler.slice(epoch)
         if not self.stage.shuffled_in(epoch):
             return self.stage.rows
-        return self._generator(epoch, 0).permutation(self.stage.rows)
-
-    def _generator(self, epoch: int, use: int) -> np.random.Generator:
-        """The random generator of a pass (``use`` 0) or of chunk ``use`` - 1 of it."""
-        return np.random.default_rng([self.stage.seed, epoch, use])
+        return pass_stream(self.stage.seed, epoch).permutation(self.stage.rows)
 
     def _pack(self, rows: Ints, epoch: int, chunk: int) -> list[list[int]]:
         if self.second_answers is None:
@@ -410,7 +407,7 @@ class Packed:
         if not self.stage.shuffled_in(epoch):
             return _next_fit(rows.tolist(), sizes, self.length + 1)
         lines = _best_fit(rows.tolist(), sizes, self.length + 1)
-        return [lines[at] for at in self._generator(epoch, chunk + 1).permutation(len(lines))]
+        return [lines[at] for at in pass_stream(self.stage.seed, epoch, chunk).permutation(len(lines))]
 
     def _batch(self, lines: list[list[int]]) -> Batch:
         shape = (len(lines), self.length + 1)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from outside_package import gradatim, install
 
 from gradatim.model.settings import DistillationSettings, PreferenceSettings, Requirements, TrainSettings
 from gradatim.training.objective import OBJECTIVES
@@ -71,20 +69,10 @@ def test_every_objective_states_its_requirements_for_all_settings(name: str) -> 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment with a package installed that registers the objective ``smoothed`` by entry points."""
+    names = {"smoothed": "smoothing:Smoothed", "broken": "smoothing:OUTSIDE"}
+    source = OUTSIDE + "\n\nOUTSIDE = object()\n"
     folder = tmp_path_factory.mktemp("outside")
-    (folder / "smoothing.py").write_text(OUTSIDE, encoding="utf-8")
-    metadata = folder / "smoothing-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: smoothing\nVersion: 1.0\n", encoding="utf-8")
-    entry_points = "[gradatim.objectives]\nsmoothed = smoothing:Smoothed\nbroken = smoothing:OUTSIDE\n"
-    (metadata / "entry_points.txt").write_text(entry_points, encoding="utf-8")
-    (folder / "smoothing.py").write_text(OUTSIDE + "\n\nOUTSIDE = object()\n", encoding="utf-8")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
-
-
-def gradatim(environment: dict[str, str], *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gradatim", *words]
-    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=120)
+    return install(folder, package="smoothing", source=source, entry_points={"objectives": names})
 
 
 def test_an_objective_of_another_package_is_listed_planned_and_trained(outside: dict[str, str], tmp_path: Path) -> None:
@@ -115,5 +103,6 @@ def test_every_fault_of_an_outside_objective_is_in_one_line(outside: dict[str, s
 def test_a_part_that_lacks_its_contract_is_refused_when_it_is_loaded(outside: dict[str, str], tmp_path: Path) -> None:
     done = gradatim(outside, "plan", "smoke/baseline", "--set=train.objective=broken", cwd=tmp_path)
     assert done.returncode == 2
-    assert "the objective 'broken' (from the package smoothing) lacks requirements, faults, counts, sums" in done.stderr
+    assert "the objective 'broken' (from the package smoothing) does not fit" in done.stderr
+    assert "it lacks requirements, faults, counts, sums" in done.stderr
     assert "Traceback" not in done.stderr

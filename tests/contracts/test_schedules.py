@@ -10,8 +10,7 @@ import pytest
 
 from gradatim.errors import RecipeError
 from gradatim.results import decode_spec
-from gradatim.schedule import ORDERS, SCHEDULES, Bands, Designed, OrderContext, needs_of, select_rows, split_budget
-from gradatim.schedule import selection as preview
+from gradatim.schedule import ORDERS, SCHEDULES, Bands, Designed, OrderContext, preview, select_rows, split_budget
 from gradatim.stage import BandProgress, Fitted, Needs, Probe, Schedule, StageResult, StageSpec
 
 BANDS = {1: ("one",), 2: ("low", "high"), 3: ("easy", "medium", "hard"), 5: tuple("abcde")}
@@ -135,7 +134,7 @@ def test_every_stage_of_a_lived_history_can_be_realised(name: str) -> None:
 @ADAPTIVE
 def test_a_schedule_that_looks_at_the_student_says_what_it_needs(name: str) -> None:
     schedule = SCHEDULES.get(name)(BANDS[3], TOKENS)
-    blind = needs_of(schedule) == Needs()
+    blind = schedule.needs == Needs()
     known, unknown = lived(schedule, 3, 4), preview(schedule, bands_of(3))
     if blind:
         assert [result.spec for result in known] == unknown
@@ -148,7 +147,7 @@ def test_a_schedule_that_nobody_has_designed_says_so() -> None:
     with pytest.raises(RecipeError, match="there is no design yet"):
         waiting.next([])
     assert isinstance(waiting, Designed)
-    assert needs_of(waiting.with_stages([StageSpec("all", (1.0,) * 3, 5)])) == Needs(band_loss=True)
+    assert waiting.with_stages([StageSpec("all", (1.0,) * 3, 5)]).needs == Needs(band_loss=True)
 
 
 @EVERY

@@ -30,29 +30,29 @@ def options(tmp_path: Path) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("name", [entry.name for entry in SOURCES])
 class TestEverySource:
     def test_gives_samples_in_the_schema(self, name, options):
-        table = SOURCES.get(name)(**options[name]).draw(0, Feedback())
+        table = SOURCES.get(name)(**options[name]).draw(0, Feedback()).table
         assert table.num_rows > 0
         assert table.select(SCHEMA.names).schema.equals(SCHEMA)
         for field in table.schema:
             assert field.name in SCHEMA.names or field.name in LABELS or str(field.type) == "double"
 
     def test_has_text_to_learn_and_an_id(self, name, options):
-        table = SOURCES.get(name)(**options[name]).draw(0, Feedback())
+        table = SOURCES.get(name)(**options[name]).draw(0, Feedback()).table
         assert not any(table[column].null_count for column in ("id", "prompt", "answer"))
         assert all(text.strip() for text in texts(table).to_pylist())
 
     def test_gives_the_same_table_for_the_same_call(self, name, options):
         first, second = (SOURCES.get(name)(**options[name]) for _ in range(2))
         assert first == second
-        assert first.draw(0, Feedback()).equals(second.draw(0, Feedback()))
-        assert first.draw(0, Feedback()).equals(first.draw(0, Feedback()))
-        assert first.facts == second.facts
+        drawn, again = first.draw(0, Feedback()), first.draw(0, Feedback())
+        assert drawn.table.equals(second.draw(0, Feedback()).table)
+        assert drawn.table.equals(again.table)
+        assert (drawn.facts, drawn.origin) == (again.facts, again.origin)
 
     def test_tells_its_facts_as_plain_json(self, name, options):
-        source = SOURCES.get(name)(**options[name])
-        kept = source.draw(0, Feedback()).num_rows
-        assert json.loads(json.dumps(source.facts)) == source.facts
-        assert source.facts["kept"] == kept
+        drawn = SOURCES.get(name)(**options[name]).draw(0, Feedback())
+        assert json.loads(json.dumps(drawn.facts)) == drawn.facts
+        assert drawn.facts["kept"] == drawn.table.num_rows
 
     def test_is_listed_with_a_line_that_says_what_it_is(self, name, options):
         summary = next(entry.summary for entry in SOURCES if entry.name == name)

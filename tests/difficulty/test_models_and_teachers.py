@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import multiprocessing
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -14,9 +16,10 @@ import pytest
 import gradatim
 from gradatim.difficulty import DIFFICULTIES, score
 from gradatim.difficulty.model_based import ModelDifficulty, ScoringRequest, TeacherRating, read_rating
-from gradatim.difficulty.score import RECORD_BYTES, ScoreCache, digest_of, key_of
+from gradatim.difficulty.score import ScoreCache, digest_of, key_of
 from gradatim.errors import DataError, RecipeError, UnknownPart
 from gradatim.experiment.assemble.components import NamedScorer, TeacherChat, make_difficulty
+from gradatim.stage import Difficulty, ignore_events
 from gradatim.table import make_table
 from gradatim.teacher import Request
 from gradatim.teacher.llm_teacher import ScriptedChat
@@ -163,15 +166,39 @@ def test_the_digest_of_a_model_follows_its_weights_and_tokenizer_and_nothing_els
     assert len({first, second, digest_of(tmp_path)}) == 3
 
 
-def test_a_torn_record_is_cut_off_and_nothing_else_is_lost(cache):
-    kept = ScoreCache("model", "loss")
-    kept.add({key_of("a"): 1.5, key_of("b"): -0.0})
+CACHE_OF_AN_EARLIER_VERSION = Path(__file__).parents[1] / "data" / "cache-before-sqlite"
+
+
+def test_scores_of_an_earlier_version_are_carried_over_bit_for_bit_and_their_file_is_removed(cache):
+    shutil.copytree(CACHE_OF_AN_EARLIER_VERSION, cache, dirs_exist_ok=True)
     (path,) = (file for file in cache.rglob("loss"))
     path.write_bytes(path.read_bytes() + b"torn")
-    assert kept.scores() == {key_of("a"): 1.5, key_of("b"): -0.0}
-    kept.add({key_of("c"): 2.5})
-    assert kept.scores()[key_of("c")] == 2.5
-    assert path.stat().st_size == 3 * RECORD_BYTES
+    expected = {key_of("prompt", "answer"): 1.5, key_of("prompt", "other"): 0.1}
+    assert ScoreCache("model", "loss").scores() == expected
+    assert not path.parent.exists()
+    ScoreCache("model", "loss").add({key_of("c"): -0.0})
+    assert ScoreCache("model", "loss").scores() == {**expected, key_of("c"): 0.0}
+    assert ScoreCache("teacher", "judged").scores() == {key_of("q", "a"): 7.0}
+
+
+def test_scores_of_a_new_version_win_over_those_of_an_earlier_one(cache):
+    kept = ScoreCache("model", "loss")
+    kept.add({key_of("prompt", "answer"): 2.5})
+    shutil.copytree(CACHE_OF_AN_EARLIER_VERSION, cache, dirs_exist_ok=True)
+    assert kept.scores() == {key_of("prompt", "answer"): 2.5, key_of("prompt", "other"): 0.1}
+
+
+def test_the_scores_written_longest_ago_are_removed_from_a_large_file(cache, monkeypatch):
+    module = importlib.import_module("gradatim.difficulty.score")  # its name in the package is a function
+    monkeypatch.setattr(module, "MOST_BYTES", 1)
+    ScoreCache("old", "loss").add({key_of("a"): 1.0})
+    ScoreCache("new", "loss").add({key_of("a"): 2.0})
+    assert ScoreCache("old", "loss").scores()  # used in the last hour
+    monkeypatch.setattr(module, "KEPT_SECONDS", -1.0)
+    monkeypatch.setattr(module, "MOST_BYTES", 4096 * 4)
+    big = {key_of(str(number)): 1.0 for number in range(2000)}
+    ScoreCache("other", "loss").add(big)
+    assert ScoreCache("old", "loss").scores() == {}
 
 
 def _add(folder: str, number: int) -> None:
@@ -293,7 +320,12 @@ def test_a_registered_difficulty_gets_the_services_that_its_positional_parameter
         """A difficulty of somebody else's package."""
         scorer = open_scorer(model, batch=2)
         chat = open_chat("scripted", {"replies": []}, where="here")
-        return lambda table, *, workers=1: np.full(table.num_rows, scorer.batch + len(chat.identity) * 0.0)
+
+        class Length(Difficulty):
+            def __call__(self, samples, *, workers=1, events=ignore_events):
+                return np.full(samples.num_rows, scorer.batch + len(chat.identity) * 0.0)
+
+        return Length()
 
     assert make_difficulty("length_by_model", {"model": "OWNER/small"})(samples).tolist() == [2.0] * 4
 
@@ -321,6 +353,11 @@ def test_a_scoring_by_name_builds_difficulties_as_a_recipe_does(samples, registe
     def named_by_scorer(open_scorer, /):
         """A difficulty of somebody else's package."""
         assert open_scorer("OWNER/small") == NamedScorer("OWNER/small")
-        return lambda table, *, workers=1: np.arange(table.num_rows, dtype=np.float64)
+
+        class Numbered(Difficulty):
+            def __call__(self, samples, *, workers=1, events=ignore_events):
+                return np.arange(samples.num_rows, dtype=np.float64)
+
+        return Numbered()
 
     assert gradatim.score(samples, ["named_by_scorer"])["named_by_scorer"].to_pylist() == [0, 1, 2, 3]

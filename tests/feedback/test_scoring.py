@@ -17,10 +17,10 @@ from gradatim.distillation.scoring_judge import (
     judge_with,
     load_scoring_model,
     random_share,
-    spearman,
     train,
 )
 from gradatim.errors import DataError
+from gradatim.evaluation.statistics import rank_correlation
 from gradatim.model.load import LoadedModel
 
 HALVES = Grading(lambda answer, attempt: 6.0 if attempt == answer else 1.0)
@@ -96,8 +96,8 @@ def test_rank_correlation_is_that_of_scipy():
     random = np.random.default_rng(2)
     for _ in range(20):
         one, other = random.integers(0, 4, 15).astype(float), random.random(15)
-        assert spearman(one, other) == pytest.approx(spearmanr(one, other).statistic)
-    assert spearman(np.ones(5), np.arange(5.0)) is None
+        assert rank_correlation(one, other) == pytest.approx(spearmanr(one, other).statistic)
+    assert rank_correlation(np.ones(5), np.arange(5.0)) is None
 
 
 def test_features_do_not_hang_on_the_batch_and_the_students_mode_is_kept(student, samples):

@@ -6,13 +6,14 @@ import pytest
 from graders import Grading
 
 from gradatim.distillation import JUDGES, View
-from gradatim.distillation.judge import asks_for_output, begins_program, form_of, program_text
+from gradatim.distillation.judge import begins_program, form_of, program_text
 from gradatim.distillation.judges import by_output, by_tests, first_decision, proof, score_of
 from gradatim.errors import RecipeError
 from gradatim.languages import LANGUAGES
 from gradatim.languages.language import Extracted, Fault
 from gradatim.languages.python import StaticView
 from gradatim.table import make_table
+from gradatim.table.text import asks_for_output
 
 ADD = 'def add(a, b):\n    """The sum."""\n'
 WORDS = "Write a function add(a, b) that gives the sum of two numbers."

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from gradatim.errors import RecipeError
-from gradatim.schedule import SCHEDULES, needs_of, needs_whole_samples
-from gradatim.schedule import selection as preview
+from gradatim.schedule import SCHEDULES, needs_whole_samples, preview
 from gradatim.stage import BandProgress, Fitted, Needs, Schedule, StageResult, StageSpec
 
 THREE = ("easy", "medium", "hard")
@@ -153,7 +152,7 @@ def test_the_frontier_is_known_after_the_first_part() -> None:
 )
 def test_a_schedule_asks_for_what_it_looks_at(name: str, needs: Needs) -> None:
     options = {"probe": needs.probe} if needs.sample_loss else {}
-    assert needs_of(SCHEDULES.get(name)(THREE, 120_000, **options)) == needs
+    assert SCHEDULES.get(name)(THREE, 120_000, **options).needs == needs
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -19,7 +22,7 @@ from gradatim.client.messages import Budget, Cost
 from gradatim.errors import BudgetReached, StorageFailed, TeacherFailed, UserError
 from gradatim.teacher import TEACHERS, Request
 from gradatim.teacher.llm_teacher import ScriptedChat
-from gradatim.teacher.reply_store import Cached, Store, line_of, paid_on, request_key
+from gradatim.teacher.reply_store import Cached, ReplyStore, request_key
 
 SECRET = "sk-very-secret-0123456789"
 
@@ -32,8 +35,18 @@ def texts(replies):
     return [reply and reply.text for reply in replies]
 
 
-def files(store: Path) -> list[Path]:
-    return sorted(store.glob("1/??.jsonl"))
+def execute(store: Path, statement: str, *values: object) -> list[tuple[object, ...]]:
+    """Rows of a statement on the file of ``store``, none without a file."""
+    if not (store / "replies.sqlite").exists():
+        return []
+    with contextlib.closing(sqlite3.connect(store / "replies.sqlite", timeout=60)) as connection, connection:
+        return connection.execute(statement, values).fetchall()
+
+
+def stored(store: Path) -> int:
+    """The number of replies stored."""
+    query = "SELECT COUNT(*) FROM entries JOIN namespaces ON id = namespace WHERE name = 'replies'"
+    return sum(int(str(count)) for (count,) in execute(store, query))
 
 
 def test_what_was_received_is_not_asked_again_by_another_chat_of_the_same_identity(store, ask):
@@ -118,7 +131,7 @@ def test_what_the_endpoint_sent_is_kept_raw_without_the_key(store, ask, server, 
 
 def test_a_request_refused_for_good_is_not_kept(store, ask):
     assert texts(Cached(ScriptedChat([None]), store).ask(ask("a"))) == [None]
-    assert not files(store)
+    assert not stored(store)
 
 
 def test_nothing_received_is_lost_or_paid_twice_through_all_that_can_go_wrong(store, ask, server, chat):
@@ -177,7 +190,7 @@ def test_a_process_killed_between_two_replies_loses_none_and_none_is_asked_again
     until(lambda: len(server.heard) == 4)
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
-    assert len(files(store)) > 0
+    assert stored(store) == 3
     server.otherwise = echo
     after = start(server, store, *names, kind=kind)
     out, err = after.communicate(timeout=60)
@@ -226,28 +239,20 @@ def test_threads_of_one_process_share_it_too(store, ask):
     assert len(slow.asked) == 4
 
 
-@pytest.mark.parametrize("harm", ["flipped", "cut", "rubbish", "emptied"])
-def test_damage_loses_the_damaged_reply_only(harm, store, ask):
-    Cached(ScriptedChat(words), store).ask(ask(*"abcdefghij"))
-    path = files(store)[0]
-    lost = path.read_bytes().count(b"\n")
-    data = path.read_bytes()
-    if harm == "flipped":
-        path.write_bytes(data.replace(b'"text": "', b'"text": "!'))
-    elif harm == "cut":
-        path.write_bytes(data[: data.rindex(b"\n", 0, -1) + 1 if lost > 1 else 0] + data[-40:-1])
-        lost = 1
-    elif harm == "rubbish":
-        path.write_bytes(b"\x00\xff\n\n{}\n" + data + b"\nhalf")
-        lost = 0
-    else:
-        path.write_bytes(b"")
+DAMAGE = 'UPDATE entries SET value = replace(CAST(value AS TEXT), \'"text": "\', \'"text": "!\')'
+
+
+def test_damage_loses_the_damaged_reply_only(store, ask):
+    first = Cached(ScriptedChat(words), store)
+    first.ask(ask(*"abcdefghij"))
+    key = request_key(first.identity, ask("c")[0])
+    execute(store, f"{DAMAGE} WHERE key = ?", key.encode())
     chat = ScriptedChat(words)
     cached_chat = Cached(chat, store)
     assert texts(cached_chat.ask(ask(*"abcdefghij"))) == [f"{name} 0" for name in "abcdefghij"]
-    assert len(chat.asked) == lost
-    assert (cached_chat.facts["damaged"] > 0) == (harm in ("flipped", "rubbish"))  # a cut line may still be written
-    # What was asked again is kept beside the damage.
+    assert [request.messages[-1][1] for request in chat.asked] == ["c"]
+    assert cached_chat.facts["damaged"] > 0
+    # What was asked again replaces the damage.
     last = ScriptedChat(words)
     assert texts(Cached(last, store).ask(ask(*"abcdefghij"))) == [f"{name} 0" for name in "abcdefghij"]
     assert last.asked == []
@@ -258,9 +263,18 @@ def test_damage_that_comes_while_it_is_open_is_noticed(store, ask):
     cached_chat = Cached(chat, store)
     cached_chat.ask(ask("a"))
     cached_chat.ask(ask("a"))
-    files(store)[0].write_bytes(b"x" * files(store)[0].stat().st_size)
+    execute(store, DAMAGE)
     assert texts(cached_chat.ask(ask("a"))) == ["a 0"]
     assert len(chat.asked) == 2
+
+
+def test_a_damaged_file_is_one_line_and_nothing_is_paid(store, ask):
+    store.mkdir()
+    (store / "replies.sqlite").write_bytes(b"rubbish" * 1000)
+    chat = ScriptedChat(words)
+    with pytest.raises(StorageFailed, match=r"replies.sqlite: .*this file is damaged.*move it away"):
+        Cached(chat, store).ask(ask("a"))
+    assert chat.asked == []
 
 
 def test_a_store_that_cannot_be_written_stops_before_more_is_paid(store, ask):
@@ -289,101 +303,108 @@ def test_a_budget_is_the_accounts_over_all_its_processes(store, ask, server, cha
     assert len(server.heard) == 10
 
 
-@pytest.mark.parametrize("limited", [False, True])
-def test_only_a_budget_has_all_that_was_ever_paid_read(limited, store, ask, chat, server):
-    asked = ask("a", max_tokens=8)
-    other = next(name for name in ("00", "01") if not request_key(chat().identity, asked[0]).startswith(name))
-    (store / "1").mkdir(parents=True)
-    (store / "1" / f"{other}.jsonl").write_bytes(line_of({"key": other * 32, "account": "run", **PAID}))
-    cached_chat = Cached(chat(budget=Budget(tokens=1000 if limited else None)), store, account="run")
-    cached_chat.ask(asked)
-    assert (store / "1" / "accounts.json").exists() == limited
-    cached_chat.chat.budget.tokens = 0  # so that the error contains the earlier spending
-    with pytest.raises(BudgetReached) as reached:
-        cached_chat.ask(ask("b", max_tokens=8))
-    assert reached.value.tokens == 15 + 40 * limited
-
-
 PAID = {"prompt_tokens": 30, "completion_tokens": 10}
 
 
-def filled(store: Path, *accounts: str, at: int = 0) -> Store:
-    """A store with one reply for each account, all of them in one file."""
-    reply_store = Store(store)
+def filled(store: Path, *accounts: str, at: int = 0) -> ReplyStore:
+    """A store with one reply for each account."""
+    reply_store = ReplyStore(store)
     for number, account in enumerate(accounts, at):
         reply_store.put(f"aa{number:062x}", {"account": account, **PAID})
     return reply_store
 
 
-def test_what_was_paid_is_summed_by_account_and_read_once(store):
+def test_what_was_paid_is_summed_by_account(store):
     reply_store = filled(store, "one", "two", "", "one")
-    assert (paid_on(reply_store, "one"), paid_on(reply_store, "two"), paid_on(reply_store, "new")) == (
-        Cost(60, 20),
-        Cost(30, 10),
-        Cost(0, 0),
-    )
-    path = store / "1" / "aa.jsonl"
-    path.write_bytes(b"x" * path.stat().st_size)  # who reads it again has lost what it said
+    for each in (reply_store, ReplyStore(store)):
+        assert [each.paid_on(name) for name in ("one", "two", "new")] == [Cost(60, 20), Cost(30, 10), Cost(0, 0)]
     filled(store, "one", "new", at=4)
-    assert (paid_on(reply_store, "one"), paid_on(reply_store, "new")) == (Cost(90, 30), Cost(30, 10))
+    assert (reply_store.paid_on("one"), reply_store.paid_on("new")) == (Cost(90, 30), Cost(30, 10))
 
 
-@pytest.mark.parametrize("harm", ["removed", "damaged", "emptied"])
-def test_sums_that_are_lost_are_made_anew(harm, store):
-    reply_store = filled(store, "one", "one")
-    paid_on(reply_store, "one")
-    sums = store / "1" / "accounts.json"
-    if harm == "removed":
-        sums.unlink()
-    else:
-        sums.write_bytes(sums.read_bytes().replace(b"60", b"6") if harm == "damaged" else b"")
-    assert paid_on(reply_store, "one") == Cost(60, 20)
-
-
-def test_replies_that_were_taken_away_are_not_paid_any_more(store):
-    reply_store = filled(store, "one", "one", "two")
-    paid_on(reply_store, "one")
-    path = store / "1" / "aa.jsonl"
-    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
-    assert (paid_on(reply_store, "one"), paid_on(reply_store, "two")) == (Cost(30, 10), Cost(0, 0))
-
-
-def test_a_reply_that_is_being_written_counts_when_it_is_whole(store):
-    reply_store = filled(store, "one", "one")
-    path = store / "1" / "aa.jsonl"
-    content = path.read_bytes()
-    path.write_bytes(content[:-9])
-    assert paid_on(reply_store, "one") == Cost(30, 10)
-    path.write_bytes(content)
-    assert paid_on(reply_store, "one") == Cost(60, 20)
-
-
-def test_sums_that_cannot_be_kept_are_right_all_the_same(store):
+def test_a_reply_that_is_not_stored_is_not_added_to_its_account(store):
     reply_store = filled(store, "one")
-    (store / "1" / "accounts.json").mkdir()
-    assert paid_on(reply_store, "one") == paid_on(reply_store, "one") == Cost(30, 10)
+    execute(store, "CREATE TRIGGER full BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, 'no space'); END")
+    with pytest.raises(StorageFailed, match="no space"):
+        filled(store, "one", at=1)
+    execute(store, "DROP TRIGGER full")
+    assert reply_store.paid_on("one") == Cost(30, 10)
 
 
 def test_the_cache_is_where_the_environment_says(tmp_path, ask, monkeypatch):
     monkeypatch.setenv("GRADATIM_CACHE", str(tmp_path / "all"))
     teacher = TEACHERS.get("api")(base_url="http://h/v1", model="m")
     Cached(ScriptedChat(words)).ask(ask("a"))
-    assert files(tmp_path / "all" / "teacher")
+    assert stored(tmp_path / "all" / "teacher") == 1
     assert isinstance(teacher.chat, Cached)
 
 
-def test_a_store_of_many_entries_keeps_places_and_not_texts_in_memory(store):
-    writer, reader = Store(store), Store(store)
-    keys = [f"{number:064x}" for number in range(0, 400, 7)]
-    for key in keys:
-        writer.put(key, {"text": "x" * 5000})
-    assert [(reader.get(key) or {}).get("key") for key in keys] == keys
-    indices = [value for value in vars(reader).values() if isinstance(value, dict)]
-    assert sum(len(repr(index)) for index in indices) < 100 * len(keys) + 4000
+CACHE_OF_AN_EARLIER_VERSION = Path(__file__).parents[1] / "data" / "cache-before-sqlite" / "teacher"
+"""Written by the version before the SQLite file: "a" and "b" paid on "run-1", "c" on "run-2"; one and three tokens."""
+
+
+def earlier_reply(request: Request) -> str:
+    return f"reply to {request.messages[-1][1]}"
+
+
+@pytest.fixture
+def earlier(store: Path) -> Path:
+    return Path(shutil.copytree(CACHE_OF_AN_EARLIER_VERSION, store))
+
+
+def line_of(entry: dict[str, object]) -> bytes:
+    """A line of an earlier version's file."""
+    text = json.dumps(entry).encode()
+    return hashlib.sha256(text).hexdigest().encode() + b" " + text + b"\n"
+
+
+def test_replies_and_sums_of_an_earlier_version_are_carried_over_once(earlier, ask):
+    for _ in range(2):
+        chat = ScriptedChat(words)
+        assert texts(Cached(chat, earlier).ask(ask(*"abc", max_tokens=8))) == [f"reply to {name}" for name in "abc"]
+        assert chat.asked == []
+        assert [ReplyStore(earlier).paid_on(name) for name in ("run-1", "run-2")] == [Cost(2, 6), Cost(1, 3)]
+    for path in (earlier / "1").glob("*"):
+        assert path.read_bytes() == (CACHE_OF_AN_EARLIER_VERSION / "1" / path.name).read_bytes()
+        path.unlink()
+    assert texts(Cached(chat, earlier).ask(ask("a", max_tokens=8))) == ["reply to a"]
+
+
+def test_replies_that_an_earlier_version_stores_meanwhile_are_carried_over_too(earlier, ask):
+    Cached(ScriptedChat(words), earlier).ask(ask("a", max_tokens=8))
+    key = request_key(ScriptedChat(words).identity, ask("new")[0])
+    line = line_of({"text": "old", "finish": "stop", **PAID, "raw": "", "account": "run-1", "key": key})
+    path = earlier / "1" / f"{key[:2]}.jsonl"
+    with open(path, "ab") as file:
+        file.write(line[:-9])  # being written
+    assert ReplyStore(earlier).get(key) is None
+    with open(path, "ab") as file:
+        file.write(line[-9:])
+    assert (ReplyStore(earlier).get(key) or {})["text"] == "old"
+    assert ReplyStore(earlier).paid_on("run-1") == Cost(32, 16)
+
+
+def test_a_damaged_line_of_an_earlier_version_loses_its_reply_only(earlier, ask):
+    key = request_key(ScriptedChat(words).identity, ask("a", max_tokens=8)[0])
+    path = earlier / "1" / f"{key[:2]}.jsonl"
+    path.write_bytes(b"\x00\xff\n\n{}\n" + path.read_bytes().replace(b"reply to", b"reply at"))
+    chat = ScriptedChat(words)
+    cached_chat = Cached(chat, earlier)
+    assert texts(cached_chat.ask(ask(*"abc", max_tokens=8))) == ["a 0", "reply to b", "reply to c"]
+    assert cached_chat.facts["damaged"] == 4
+
+
+def test_processes_that_carry_over_at_once_count_once(earlier):
+    program = "import sys; from gradatim.teacher.reply_store import ReplyStore; print(ReplyStore(__import__('pathlib').Path(sys.argv[1])).paid_on('run-1'))"  # noqa: E501
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program, str(earlier)], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    assert [process.communicate(timeout=60)[0].strip() for process in processes] == [str(Cost(2, 6))] * 3
 
 
 @pytest.mark.parametrize(
-    "stored",
+    "unusable",
     [
         {"prompt_tokens": 10**3999},
         {"completion_tokens": 10**12},
@@ -393,32 +414,16 @@ def test_a_store_of_many_entries_keeps_places_and_not_texts_in_memory(store):
         {"raw": {"a": 1}},
     ],
 )
-def test_an_entry_of_an_older_version_that_cannot_be_used_is_asked_for_anew(stored, store, ask):
+def test_an_entry_of_an_earlier_version_that_cannot_be_used_is_asked_for_anew(unusable, store, ask):
     (request,) = ask("a")
     key = request_key(ScriptedChat(words).identity, request)
-    entry = {"text": "old", "finish": "stop", "prompt_tokens": 1, "completion_tokens": 1, "raw": "", **stored}
-    Store(store).put(key, {**entry, "account": "run"})
+    entry = {"text": "old", "finish": "stop", "prompt_tokens": 1, "completion_tokens": 1, "raw": "", **unusable}
+    (store / "1").mkdir(parents=True)
+    (store / "1" / f"{key[:2]}.jsonl").write_bytes(line_of({**entry, "account": "run", "key": key}))
     chat = ScriptedChat(words)
     cached_chat = Cached(chat, store, account="run")
     assert texts(cached_chat.ask([request])) == ["a 0"]
     assert cached_chat.facts["damaged"] == 1
     assert texts(Cached(chat, store).ask([request])) == ["a 0"]  # what was asked anew is kept
     assert len(chat.asked) == 1
-    assert paid_on(Store(store), "run").tokens < 10**9
-
-
-def test_replies_of_an_older_version_are_used(store, ask):
-    (request,) = ask("a")
-    entry = {"text": "old", "finish": "stop", "prompt_tokens": 1, "completion_tokens": 2, "raw": "{}"}
-    Store(store).put(request_key(ScriptedChat(words).identity, request), {**entry, "identity": "x"})
-    chat = ScriptedChat(words)
-    assert texts(Cached(chat, store).ask([request])) == ["old"]
-    assert chat.asked == []
-
-
-def test_sums_of_an_older_version_with_impossible_figures_are_made_anew(store):
-    reply_store = filled(store, "one")
-    paid_on(reply_store, "one")
-    sums = store / "1" / "accounts.json"
-    sums.write_bytes(line_of({"read": reply_store.sizes(), "paid": {"one": [10**3999, 1]}}))
-    assert paid_on(reply_store, "one") == Cost(30, 10)
+    assert ReplyStore(store).paid_on("run").tokens < 10**9

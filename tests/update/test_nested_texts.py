@@ -68,9 +68,9 @@ class Writer:
 
 def test_nested_answers_are_counted_by_their_cause_and_the_others_are_learnt():
     source = TaughtSource(Writer(), count=len(NESTED) + 1, evaluation=(PROBLEM,))
-    table = source.draw(0, Feedback())
-    assert table.num_rows == 1
-    assert source.facts["refused"] == {"unreadable_program": len(NESTED)}
+    drawn = source.draw(0, Feedback())
+    assert drawn.table.num_rows == 1
+    assert drawn.facts["refused"] == {"unreadable_program": len(NESTED)}
 
 
 @pytest.mark.parametrize("kind", [*NESTED, *OTHER])

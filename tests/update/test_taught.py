@@ -67,81 +67,85 @@ def in_words(teacher, grades=("hard",) * 6, **options):
 
 def test_the_first_cycle_has_the_teachers_seeds_with_right_answers():
     source = taught()
-    table = source.draw(0, Feedback())
+    drawn = source.draw(0, Feedback())
+    table = drawn.table
     assert table.schema.equals(SCHEMA)
-    assert table.num_rows == source.facts["kept"] == source.facts["new"] == 40
+    assert table.num_rows == drawn.facts["kept"] == drawn.facts["new"] == 40
     for row in table.to_pylist():
         assert commented(run_program(row["prompt"])) == row["answer"]
         assert row["id"] == sample_id("python", row["prompt"])
     assert set(table["level"].to_pylist()) == set(LEVELS)
-    assert table.equals(source.draw(0, Feedback()))
+    assert table.equals(source.draw(0, Feedback()).table)
 
 
 def test_a_later_cycle_has_new_children_of_graded_parents_at_the_ratio():
     source = taught(accumulate=False, ratio={"hard": 3, "easy": 1})
-    first = source.draw(0, Feedback())
+    first = source.draw(0, Feedback()).table
     held = generate(50, levels=LEVELS, seed=77).table
     grades = ["hard"] * 10 + ["easy"] * 10 + ["middle"] * 10 + ["unjudged"] * 10
     feedback = feedback_on(first, grades, held=held)
-    table = source.draw(1, feedback)
+    drawn = source.draw(1, feedback)
+    table = drawn.table
     assert Counter(table["category"].to_pylist()) == {"hard": 30, "easy": 10}
-    assert source.facts["parents"] == {"easy": 10, "middle": 10, "hard": 10}
-    assert source.facts["wanted"] == source.facts["had"] == {"hard": 30, "easy": 10}
-    assert source.facts["dry"] is None
+    assert drawn.facts["parents"] == {"easy": 10, "middle": 10, "hard": 10}
+    assert drawn.facts["wanted"] == drawn.facts["had"] == {"hard": 30, "easy": 10}
+    assert drawn.facts["dry"] is None
     graded = dict(zip(first["id"].to_pylist(), grades, strict=True))
     assert all(graded[row["parent"]] == row["category"] for row in table.to_pylist())
     assert not forms(table) & (forms(first) | forms(held))
     assert len(forms(table)) == 40
     assert all(commented(run_program(row["prompt"])) == row["answer"] for row in table.to_pylist())
-    assert table.equals(source.draw(1, feedback))
+    assert table.equals(source.draw(1, feedback).table)
 
 
 def test_former_samples_come_along_once_and_without_their_faulty_answers():
     source = taught(new=10)
-    first = source.draw(0, Feedback())
+    first = source.draw(0, Feedback()).table
     feedback = feedback_on(first, ["hard"] * 40)
     twice = pa.concat_tables([first, first.slice(0, 5)])
     twice = twice.set_column(3, SCHEMA.field("rejected"), pa.array(["# no\n"] * 45, pa.large_string()))
-    table = source.draw(1, Feedback(0, feedback.table, feedback.known, learnt=twice))
-    assert (source.facts["learnt"], source.facts["new"], table.num_rows) == (40, 10, 50)
+    drawn = source.draw(1, Feedback(0, feedback.table, feedback.known, learnt=twice))
+    table = drawn.table
+    assert (drawn.facts["learnt"], drawn.facts["new"], table.num_rows) == (40, 10, 50)
     assert table.slice(0, 40).to_pylist() == first.to_pylist()
 
 
 def test_faulty_answers_that_the_seeds_gave_stay():
     seeds = SEEDS.set_column(3, SCHEMA.field("rejected"), pa.array(["no"] * 6, pa.large_string()))
     source = taught(Words(None), 6, seeds=seeds, new=0)
-    assert source.draw(0, Feedback())["rejected"].to_pylist() == ["no"] * 6
-    assert source.draw(1, feedback_on(seeds, ["hard"] * 6))["rejected"].to_pylist() == ["no"] * 6
+    assert source.draw(0, Feedback()).table["rejected"].to_pylist() == ["no"] * 6
+    assert source.draw(1, feedback_on(seeds, ["hard"] * 6)).table["rejected"].to_pylist() == ["no"] * 6
 
 
 def test_no_new_questions_means_the_same_samples_again():
     source = taught(new=0, accumulate=False)
-    first = source.draw(0, Feedback())
-    assert source.draw(1, feedback_on(first, ["hard"] * 40)).equals(first)
+    first = source.draw(0, Feedback()).table
+    assert source.draw(1, feedback_on(first, ["hard"] * 40)).table.equals(first)
     with pytest.raises(DataError, match="no samples of former cycles"):
         source.draw(1, Feedback())
 
 
 def test_a_grade_without_parents_leaves_its_questions_to_the_other():
     source = taught(accumulate=False)
-    first = source.draw(0, Feedback())
-    table = source.draw(1, feedback_on(first, ["easy"] * 20 + ["unjudged"] * 20))
+    first = source.draw(0, Feedback()).table
+    drawn = source.draw(1, feedback_on(first, ["easy"] * 20 + ["unjudged"] * 20))
+    table = drawn.table
     assert set(table["category"].to_pylist()) == {"easy"}
-    assert source.facts["moved"] == {"hard": 20}
+    assert drawn.facts["moved"] == {"hard": 20}
     assert table.num_rows == 40
 
 
 def test_random_parents_are_drawn_whatever_their_grade():
     source = taught(accumulate=False, grade="random")
-    first = source.draw(0, Feedback())
-    table = source.draw(1, feedback_on(first, ["hard"] * 5 + ["unjudged"] * 35))
+    first = source.draw(0, Feedback()).table
+    table = source.draw(1, feedback_on(first, ["hard"] * 5 + ["unjudged"] * 35)).table
     assert set(table["category"].to_pylist()) == {"random"}
     assert set(table["parent"].to_pylist()) == set(first["id"].to_pylist())
 
 
 def test_when_nothing_is_graded_the_source_has_run_dry():
     source = taught()
-    first = source.draw(0, Feedback())
+    first = source.draw(0, Feedback()).table
     with pytest.raises(RanDry, match="no question has a grade"):
         source.draw(1, feedback_on(first, ["unjudged"] * 40))
     with pytest.raises(RanDry, match="cycle 1"):
@@ -154,23 +158,23 @@ def test_a_question_in_words_like_a_known_one_is_refused_and_asked_for_again():
 
     teacher = Words(write)
     source, feedback = in_words(teacher, accumulate=False, new=6, limit=0.9)
-    table = source.draw(1, feedback)
+    drawn = source.draw(1, feedback)
+    table = drawn.table
     assert table.num_rows == 6
-    assert source.facts["refused"]["like_known"] >= 5
+    assert drawn.facts["refused"]["like_known"] >= 5
     assert max(Counter(teacher.asked).values()) == 1  # no parent twice in one draw: the reply would be the same
 
 
 def test_a_source_that_has_run_dry_gives_what_there_is_and_says_why():
     source, feedback = in_words(Words(lambda id, draw: f"Only this for parent {id}"), accumulate=False, new=9)
-    table = source.draw(1, feedback)
+    drawn = source.draw(1, feedback)
+    table = drawn.table
     assert 0 < table.num_rows < 9
-    assert source.facts["dry"] == f"new questions had: {table.num_rows} of 9 hard"
-    assert source.facts["asked"] == 9 * 4  # the wanted ones, and three times as many again
+    assert drawn.facts["dry"] == f"new questions had: {table.num_rows} of 9 hard"
+    assert drawn.facts["asked"] == 9 * 4  # the wanted ones, and three times as many again
     source, feedback = in_words(Words(lambda id, draw: None))
     with pytest.raises(RanDry, match=r"0 of 6 hard.*no_question 24"):
         source.draw(1, feedback)
-    assert source.facts["dry"]
-    assert source.facts["refused"] == {"no_question": 24}
 
 
 def test_the_next_cycle_asks_with_draws_of_its_own():
@@ -206,23 +210,25 @@ def test_answers_that_are_missing_wrong_or_the_evaluations_are_left_out_and_coun
         evaluation=["The very words of one problem of ours", "another problem", "a third problem of them"],
         right=lambda samples, attempts: [{"right\n": None, "wrong\n": False}.get(each) for each in attempts],
     )
-    assert source.draw(0, Feedback())["prompt"].to_pylist() == SEEDS["prompt"].to_pylist()[3:]
-    assert source.facts["refused"] == {"same_problem": 1, "unanswered": 1, "wrong_answer": 1}
+    drawn = source.draw(0, Feedback())
+    assert drawn.table["prompt"].to_pylist() == SEEDS["prompt"].to_pylist()[3:]
+    assert drawn.facts["refused"] == {"same_problem": 1, "unanswered": 1, "wrong_answer": 1}
 
 
 def test_a_seed_program_is_run_whatever_answer_it_came_with():
     prompts = ["a = 2\nprint(a)\n# output\n", "b = 3\nprint(b)\n# output\n", "print(1 / 0)\n# output\n"]
     seeds = make_table({"prompt": prompts, "answer": ["# 2\n", "# 4\n", "# 1\n"], "language": ["python"] * 3})
     source = taught(seeds=seeds)
-    assert source.draw(0, Feedback())["prompt"].to_pylist() == prompts[:1]
-    assert source.facts["refused"] == {"cannot_run": 1, "wrong_answer": 1}
+    drawn = source.draw(0, Feedback())
+    assert drawn.table["prompt"].to_pylist() == prompts[:1]
+    assert drawn.facts["refused"] == {"cannot_run": 1, "wrong_answer": 1}
     with pytest.raises(DataError, match=r"no seed question.*wrong_answer 1"):
         taught(seeds=seeds.slice(1, 1)).draw(0, Feedback())
 
 
 def test_more_seeds_than_asked_for_are_drawn_by_the_seed():
     seeds = generate(50, levels=LEVELS, seed=9).table
-    first, other = (taught(seeds=seeds, count=10, seed=seed).draw(0, Feedback()) for seed in (1, 2))
+    first, other = (taught(seeds=seeds, count=10, seed=seed).draw(0, Feedback()).table for seed in (1, 2))
     assert first.num_rows == other.num_rows == 10
     assert first["id"].to_pylist() != other["id"].to_pylist()
     assert forms(first) <= forms(seeds)
@@ -234,8 +240,9 @@ def test_an_evaluation_that_is_the_seed_file_is_refused():
         taught(Words(None), 6, seeds=SEEDS, evaluation=evaluation).draw(0, Feedback())
     few = [*evaluation[:1], *(f"problem {n} of some others" for n in range(5))]
     source = taught(Words(None), 6, seeds=SEEDS, evaluation=few)
-    assert source.draw(0, Feedback()).num_rows == 5
-    assert source.facts["refused"] == {"same_problem": 1}
+    drawn = source.draw(0, Feedback())
+    assert drawn.table.num_rows == 5
+    assert drawn.facts["refused"] == {"same_problem": 1}
 
 
 def test_a_new_question_that_gives_the_evaluation_away_is_refused():

@@ -13,24 +13,47 @@ from typing import TYPE_CHECKING
 from ...registry import lazy_names
 
 if TYPE_CHECKING:
-    from .components import Components, assemble, check, corpus_maker, drawn, make_difficulty, schedules_of
-    from .teaching import only_designs
+    from .components import (
+        Components,
+        NamedSuite,
+        assemble,
+        check,
+        corpus_maker,
+        difficulty_of,
+        drawn,
+        make_difficulty,
+    )
+    from .teaching import judges_of, only_designs, schedules_of, source, teacher
 
 __all__ = [
     "Components",
+    "NamedSuite",
     "assemble",
     "check",
     "corpus_maker",
+    "difficulty_of",
     "drawn",
+    "judges_of",
     "make_difficulty",
     "only_designs",
     "schedules_of",
+    "source",
+    "teacher",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
-        "components": ("Components", "assemble", "check", "corpus_maker", "drawn", "make_difficulty", "schedules_of"),
-        "teaching": ("only_designs",),
+        "components": (
+            "Components",
+            "NamedSuite",
+            "assemble",
+            "check",
+            "corpus_maker",
+            "difficulty_of",
+            "drawn",
+            "make_difficulty",
+        ),
+        "teaching": ("judges_of", "only_designs", "schedules_of", "source", "teacher"),
     },
 )

@@ -21,7 +21,6 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,42 +32,52 @@ from ...errors import RecipeError, UserError
 from ...evaluation import SUITES
 from ...model.hub import check_chat, check_model, is_hub_name, weight_paths
 from ...model.settings import PRESETS
-from ...options import missing_options, option_names
-from ...record import Metrics
+from ...options import option_names
+from ...random_streams import initialization_seed
+from ...record import Metrics, Record
 from ...renamed_keys import SAMPLING_SUITES, earlier_names, earlier_suite_options, earlier_value
 from ...schedule import (
-    SCHEDULES,
     Bands,
-    Designed,
     check_cuts,
+    is_designed,
     make_bands,
     needs_whole_samples,
-    split_budget,
-    stage_seed,
+    next_stage,
 )
-from ...source import SOURCES
-from ...stage import Difficulty, Events, Schedule, Source, Suite, Trainer, ignore_events
+from ...stage import (
+    Difficulty,
+    Events,
+    Model,
+    Needs,
+    Probe,
+    Schedule,
+    Source,
+    StageResult,
+    Suite,
+    SuiteResult,
+    Trainer,
+    ignore_events,
+)
 from ...teacher import TEACHERS, Chat, Request
 from ...training.objective import check_objective
 from ..recipe import ALLOWANCE, Recipe
 from .teaching import (
-    Designing,
+    CurriculumDesign,
     check_designing,
     check_teaching,
     delivery,
-    examined_with,
-    judged,
+    judge_attempts,
     only_designs,
     questions,
-    right,
+    schedules_of,
+    source,
     teacher,
 )
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ...distillation import Probed
-    from ...model.tokenizer import Encoded
+    from ...distillation.attempts import Probed
     from ...teacher import Teacher
 
 
@@ -84,7 +93,9 @@ def make_difficulty(
     Raises ``UnknownPart`` for a name that is not registered and ``RecipeError`` for options that do not fit.
     """
     factory = DIFFICULTIES.get(name, where=where)
-    difficulty: Difficulty = factory(*_services(name, factory, where), **dict(options or {}))
+    difficulty: Difficulty = DIFFICULTIES.make(
+        name, *_services(name, factory, where), where=where, options=options or {}
+    )
     return difficulty
 
 
@@ -154,13 +165,12 @@ class TeacherChat:
         """See ``difficulty.teacher_rating.RatingChat``. A model in this process releases its memory afterwards."""
         requests = [Request(messages=conversation, max_tokens=max_tokens) for conversation in messages]
         self.chat.ask(requests, events, received)
-        getattr(self.chat, "release", lambda: None)()
+        self.chat.release()
 
 
 def open_chat(teacher: str, options: Mapping[str, Any], *, where: str) -> TeacherChat:
     """The chat of the teacher ``teacher``; ``RecipeError`` when it has none."""
-    built = TEACHERS.get(teacher, where=f"{where}: teacher")(**dict(options))
-    chat = getattr(built, "chat", None)
+    chat = TEACHERS.make(teacher, where=f"{where}: teacher", options=options).chat
     if chat is None:
         raise RecipeError(
             "this teacher cannot rate a sample: it is no language model",
@@ -175,8 +185,24 @@ SERVICES: Mapping[str, Any] = {"open_scorer": open_scorer, "open_chat": open_cha
 """What a difficulty's factory may require, by the name of the positional parameter."""
 
 
-LATER = ("new", "ratio", "grade", "rounds", "accumulate")
-"""Options of the source ``taught`` that affect later cycles only."""
+@dataclass(frozen=True)
+class CheckedSuite(Suite):
+    """The suite ``name`` with a check of its results."""
+
+    name: str
+    suite: Suite
+
+    def __call__(self, student: Model, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
+        """Raises ``RecipeError`` for a suite that returns something else than a ``SuiteResult``."""
+        result = self.suite(student, samples, seed=seed, events=events)
+        if not isinstance(result, SuiteResult) or "all" not in result.counts.get("all", {}):
+            raise RecipeError(
+                f"the suite {self.name!r} returned no result",
+                where="evaluate.suites",
+                given=type(result).__name__,
+                allowed='a gradatim.stage.SuiteResult with counts["all"]["all"]',
+            )
+        return result
 
 
 @dataclass(frozen=True)
@@ -190,74 +216,143 @@ class NamedSuite:
 
 @dataclass(frozen=True)
 class Components:
-    """The components of one recipe.
+    """The components of one recipe, with a method for each step that needs them.
 
-    ``metric``: the difficulty column that ``cut`` divides into bands. ``trainer``: the trainer of a dataset. ``load``:
-    the model of a folder. ``encoded``: the tokens of the training and validation samples. ``questions``: the samples
-    of a cycle's feedback. ``judge``: completions of questions, judged and graded. ``offload_teacher``: free the
-    teacher's memory until its next call.
+    ``teacher``: the only one of a run, so that it has one budget and is loaded once; None without one. ``corpus``: the
+    maker of the datasets. ``schedules``: one per cycle.
     """
 
-    seed: int
-    evaluation_seed: int
-    tokens: int
-    metric: str
+    recipe: Recipe
+    teacher: Teacher | None
     corpus: CorpusMaker
-    cut: Callable[[Corpus], Bands]
     schedules: tuple[Schedule, ...]
-    design: Designing
     suites: tuple[NamedSuite, ...]
-    trainer: Callable[[Corpus, Metrics], Trainer]
-    load: Callable[[Path], Any]
-    encoded: Callable[[Corpus], tuple[Encoded, Encoded]]
-    questions: Callable[[pa.Table, int], pa.Table]
-    judge: Callable[..., Probed]
-    offload_teacher: Callable[[], None]
+    events: Events = ignore_events
 
     @property
     def cycles(self) -> int:
-        """The number of cycles; each has its own schedule."""
+        """The number of cycles."""
         return len(self.schedules)
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run: initialization, stages and attempts."""
+        return self.recipe.seed
+
+    @property
+    def tokens(self) -> int:
+        """The budget of the run in loss tokens."""
+        return self.recipe.tokens
+
+    @property
+    def metric(self) -> str:
+        """The difficulty column that ``cut`` divides into bands."""
+        return self.recipe.difficulty.metric
+
+    @property
+    def design(self) -> CurriculumDesign:
+        """The requests for the stages of an LLM-designed schedule."""
+        return CurriculumDesign(self.recipe, self.teacher)
+
+    def first_dataset(self, store: Path) -> Corpus:
+        """The first cycle's dataset under ``store``, created if missing: samples are drawn, scored and split."""
+        return self.corpus.make(store, self.events)
+
+    def cut(self, dataset: Corpus) -> Bands:
+        """The difficulty bands of the training samples."""
+        bands = self.recipe.difficulty.bands
+        difficulty = dataset.difficulty("train", self.metric)
+        return make_bands(difficulty, thresholds=bands.thresholds, quantiles=bands.quantiles, names=bands.names)
+
+    def schedule(
+        self, cycle: int, dataset: Corpus, bands: Bands, results: Sequence[StageResult], record: Record
+    ) -> Schedule:
+        """The schedule of a cycle after ``results``. A teacher designs its stages here, if the recipe has one do so."""
+        schedule = self.schedules[cycle]
+        if is_designed(schedule):
+            return self.design.schedule(schedule, cycle, dataset, bands, results, record)
+        return schedule
+
+    def trainer(self, dataset: Corpus, metrics: Metrics) -> Trainer:
+        """The trainer of the model on a dataset."""
+        from ...model.hardware import use_threads
+        from ...training.trainer import StageTrainer
+
+        recipe = self.recipe
+        use_threads(recipe.threads)
+        tokenizer, samples, validation = dataset.tokens(recipe.student, self.events)
+        seed = initialization_seed(recipe.seed)
+        return StageTrainer(tokenizer, samples, validation, metrics, seed, recipe.student, recipe.train)
+
+    def load(self, folder: Path) -> Model:
+        """The model in a stage folder, for evaluation."""
+        from ...model.hardware import device
+        from ...model.load import load_student
+
+        return load_student(folder / "model", device())
+
+    def measure(self, needs: Needs, folder: Path, dataset: Corpus, bands: Bands, seed: int) -> dict[str, Any]:
+        """The measurements ``needs`` of the model in a stage folder, as JSON values; a probe is written to the folder.
+
+        Losses are those on validation samples, by ``bands``, and of a probe of training samples, chosen by ``seed``.
+        """
+        from ...inference.loglikelihood import measure
+
+        band_indices = bands.assign(dataset.difficulty("validation", self.metric))
+        model, (samples, validation) = self.load(folder), dataset.tokens(self.recipe.student, self.events)[1:]
+        arguments = (needs, model, samples, validation, bands, band_indices)
+        return measure(*arguments, seed=seed, path=folder / "probe.npz", events=self.events)
+
+    def probe(self, folder: Path) -> Probe:
+        """The probe in a stage folder: the model's loss on training samples after that stage."""
+        from ...inference.loglikelihood import load_probe
+
+        return load_probe(folder / "probe.npz")
+
+    def evaluate(self, suite: NamedSuite, model: Model, samples: pa.Table) -> SuiteResult:
+        """The result of a suite on the test samples."""
+        return suite.suite(model, samples, seed=self.recipe.evaluate.seed, events=self.events)
+
+    def test_samples(self, dataset: Corpus, bands: Bands) -> pa.Table:
+        """The fixed test samples with a column ``band``, null for a sample without a difficulty."""
+        import pyarrow as pa
+
+        indices = bands.assign(dataset.difficulty("test", self.metric))
+        names = [bands.names[band] if band >= 0 else None for band in indices]
+        return dataset.table("test").append_column("band", pa.array(names, pa.string()))
+
+    def questions(self, samples: pa.Table, cycle: int) -> pa.Table:
+        """The questions of a cycle: a part of its training samples, drawn by the data's seed."""
+        return questions(self.recipe, samples, cycle)
+
+    def judge_attempts(self, model: Model, questions: pa.Table, seed: int, *, verify: bool = False) -> Probed:
+        """The model's attempts at questions, judged and graded; with ``verify`` by judges that verify answers only."""
+        return judge_attempts(self.recipe, self.teacher, model, questions, seed, self.events, verify=verify)
+
+    def offload_teacher(self) -> None:
+        """Free the memory of a teacher in this process until its next call."""
+        if self.teacher is not None:
+            self.teacher.release()
 
 
 def assemble(recipe: Recipe, events: Events = ignore_events) -> Components:
     """Build the components. Raises ``RecipeError`` or ``UnknownPart`` for the first one that cannot be built."""
-    bands = recipe.difficulty.bands
     shared = teacher(recipe, events)
-    return Components(
-        seed=recipe.seed,
-        evaluation_seed=recipe.evaluate.seed,
-        tokens=recipe.tokens,
-        metric=difficulty_column(recipe),
-        corpus=corpus_maker(recipe, events, shared),
-        cut=lambda corpus: make_bands(
-            corpus.difficulty("train", difficulty_column(recipe)),
-            thresholds=bands.thresholds,
-            quantiles=bands.quantiles,
-            names=bands.names,
-        ),
-        schedules=schedules_of(recipe),
-        design=Designing(recipe, shared),
-        suites=tuple(_suites(recipe)),
-        trainer=lambda corpus, metrics: _trainer(recipe, corpus, metrics, events),
-        load=_load,
-        encoded=lambda corpus: corpus.tokens(recipe.student, events)[1:],
-        questions=partial(questions, recipe),
-        judge=partial(judged, recipe, shared),
-        offload_teacher=getattr(shared, "release", lambda: None),
-    )
+    corpus = corpus_maker(recipe, events, shared)
+    return Components(recipe, shared, corpus, schedules_of(recipe), tuple(_suites(recipe)), events)
 
 
 def check(recipe: Recipe, where: str = "recipe") -> None:
     """Build all cheap components and raise one ``RecipeError`` with all errors."""
     faults: list[str] = []
     builders: tuple[Callable[[], Any], ...] = (
-        lambda: _source(recipe, ignore_events, teacher(recipe)),
-        lambda: _difficulty(recipe),
+        lambda: source(recipe, teacher(recipe)),
+        lambda: difficulty_of(recipe),
         lambda: schedules_of(recipe),
         lambda: _base(recipe),
         lambda: list(_suites(recipe)),
         lambda: _lengths(recipe),
+        lambda: _first_stage(recipe),
         lambda: _whole_samples(recipe),
         lambda: _cuts(recipe),
         lambda: check_objective(recipe.train.objective, recipe.train),
@@ -275,9 +370,12 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         raise RecipeError("; ".join(faults), where=where, faults=faults)
 
 
-def drawn(recipe: Recipe) -> dict[str, Any]:
-    """The options of ``data`` that determine the first cycle's samples and the held-out splits."""
-    later = set(LATER) if recipe.data.source == "taught" else set()
+def drawn(recipe: Recipe, samples: Source | None = None) -> dict[str, Any]:
+    """The options of ``data`` that determine the first cycle's samples and the held-out splits.
+
+    ``samples``: the source of the recipe, made here by default.
+    """
+    later = (samples or source(recipe, teacher(recipe))).later_options
     options = recipe.data.model_dump(mode="json", exclude={*later, "on_change"})
     if options["split"]["levels"] is None:  # omitted when unset: keys of older corpora stay valid
         del options["split"]["levels"]
@@ -295,11 +393,11 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher
     """
     dataset_teacher = shared or teacher(recipe, events)
     split = recipe.data.split
-    difficulty = _difficulty(recipe)
-    column = difficulty_column(recipe)
+    difficulty, samples = difficulty_of(recipe), source(recipe, dataset_teacher, events)
+    column, identity = difficulty_column(recipe), difficulty.identity
     content: dict[str, Any] = {
-        "data": drawn(recipe),
-        "metric": [column, getattr(difficulty, "identity", recipe.difficulty.options)],
+        "data": drawn(recipe, samples),
+        "metric": [column, recipe.difficulty.options if identity is None else identity],
     }
     section_teacher = None if only_designs(recipe) else recipe.teacher  # a teacher that only designs changes no sample
     # Keys of older datasets stay valid: unset sections are omitted, and names are those of version 0.1.
@@ -309,7 +407,7 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher
         rejected_answers = recipe.rejected_answers.model_dump(mode="json")
         content["DeliverySection"] = earlier_names(rejected_answers, "rejected_answers")
     return CorpusMaker(
-        source=_source(recipe, events, dataset_teacher),
+        source=samples,
         metrics={column: difficulty},
         split_settings=SplitSettings(
             split.by,
@@ -325,26 +423,8 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher
     )
 
 
-def _source(recipe: Recipe, events: Events, shared: Teacher | None) -> Source:
-    factory = SOURCES.get(recipe.data.source, where="data.source")
-    defaults: dict[str, Any] = {"seed": recipe.data.seed, "workers": recipe.workers, "events": events}
-    names = option_names(factory)
-    if "teacher" in names and shared is not None:
-        defaults |= {"teacher": shared, "evaluation": partial(examined_with, recipe)}
-        if recipe.rejected_answers is not None and recipe.rejected_answers.verify == "tests":
-            defaults["right"] = right(recipe, events)
-    options = {**recipe.data.options, **{name: defaults[name] for name in defaults if name in names}}
-    if missing := missing_options(factory, options):
-        raise RecipeError(
-            f"the source {recipe.data.source!r} needs {', '.join(missing)}",
-            where="data",
-            given=", ".join(recipe.data.options) or "no options",
-        )
-    source: Source = factory(**options)
-    return source
-
-
-def _difficulty(recipe: Recipe) -> Difficulty:
+def difficulty_of(recipe: Recipe) -> Difficulty:
+    """The difficulty of the recipe; the student is its model unless the recipe names another."""
     factory = DIFFICULTIES.get(recipe.difficulty.metric, where="difficulty.metric")
     options = dict(recipe.difficulty.options)
     if recipe.student.base is not None and "model" in option_names(factory):
@@ -352,23 +432,16 @@ def _difficulty(recipe: Recipe) -> Difficulty:
     return make_difficulty(recipe.difficulty.metric, options)
 
 
-def schedules_of(recipe: Recipe) -> tuple[Schedule, ...]:
-    """One schedule per cycle, with its share of the budget."""
-    factory = SCHEDULES.get(recipe.schedule.name, where="schedule.name")
-    budgets = split_budget(recipe.tokens, [1.0] * recipe.cycles)
-    return tuple(factory(recipe.difficulty.bands.names, tokens, **recipe.schedule.options) for tokens in budgets)
-
-
 def _suites(recipe: Recipe) -> Iterator[NamedSuite]:
     for section in recipe.evaluate.suites:
-        factory = SUITES.get(section.suite, where="evaluate.suites")
+        suite: Suite = SUITES.make(section.suite, where="evaluate.suites", options=section.options)
         options = section.options
         if section.suite in SAMPLING_SUITES:  # stored evaluations keep their file
             options = earlier_suite_options(options)
         words = (str(value) if name == "protocol" else f"{name}{value}" for name, value in options.items())
         # The label names a file of the run folder, and an option may be a path.
         label = re.sub(r"[^\w.=+-]+", "_", "-".join([section.suite, *words]))
-        yield NamedSuite(label, factory(**section.options), section.stages == "last")
+        yield NamedSuite(label, CheckedSuite(section.suite, suite), section.stages == "last")
 
 
 def _chats(recipe: Recipe) -> Iterator[str]:
@@ -411,11 +484,18 @@ def _base(recipe: Recipe) -> None:
         )
 
 
+def _first_stage(recipe: Recipe) -> None:
+    """Check that the schedule names a first stage, unless it has yet to be designed."""
+    schedule = schedules_of(recipe)[0]
+    if not is_designed(schedule) and next_stage(schedule, []) is None:
+        raise RecipeError("the schedule has no stages", where="schedule.name", given=recipe.schedule.name)
+
+
 def _whole_samples(recipe: Recipe) -> None:
     if recipe.train.batching != "random_crops":
         return
     schedule = schedules_of(recipe)[0]
-    if isinstance(schedule, Designed):
+    if is_designed(schedule):
         why = schedule.needs_whole_samples
     else:
         why = needs_whole_samples(schedule, recipe.difficulty.bands.names)
@@ -426,21 +506,3 @@ def _whole_samples(recipe: Recipe) -> None:
 def _cuts(recipe: Recipe) -> None:
     bands = recipe.difficulty.bands
     check_cuts(bands.thresholds, bands.quantiles, bands.names)
-
-
-def _trainer(recipe: Recipe, corpus: Corpus, metrics: Metrics, events: Events) -> Trainer:
-    from ...model.hardware import use_threads
-    from ...training.trainer import StageTrainer
-
-    use_threads(recipe.threads)
-    tokenizer, samples, validation = corpus.tokens(recipe.student, events)
-    return StageTrainer(
-        tokenizer, samples, validation, metrics, stage_seed(recipe.seed, 0, 1 << 20), recipe.student, recipe.train
-    )
-
-
-def _load(folder: Path) -> Any:
-    from ...model.hardware import device
-    from ...model.load import load_student
-
-    return load_student(folder, device())

@@ -1,14 +1,11 @@
-"""What do runs of several cycles add: who teaches, who judges, and where do faulty answers come from?
+"""Components of iterative distillation: teacher, judges, rejected answers; and the LLM-designed schedule.
 
-A recipe's ``teacher``, ``rejected_answers`` and ``feedback`` become objects here. One teacher serves all of a run,
-so that a budget is one and a model is loaded once; what it receives over a network is kept by itself, outside the
-run. Judges are made when a cycle ends, and once before, to see that they can be.
+A recipe's ``teacher``, ``rejected_answers`` and ``feedback`` become objects here. A run has one teacher, so that it
+has one budget and its model is loaded once; its replies are stored outside the run folder. Judges are built when a
+cycle ends, and once before the run for their errors.
 
-How does the recipe's teacher come to design its schedule?
-
-Gathers what the teacher is told and within which bounds it may choose, and hands both to ``design``. ``Designing`` asks
-for the cycles from some cycle on; when that is due, and where the answer is kept, is ``cycle``'s matter. The teacher is
-the run's one teacher, so a design counts against the same budget as everything else that it is asked.
+``CurriculumDesign`` has all that only the schedule ``designed`` needs: the facts and bounds of a request, the time of
+the request, and the stored design of each cycle.
 """
 
 from __future__ import annotations
@@ -16,52 +13,86 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...corpus import key_of
 from ...distillation import JUDGES
-from ...errors import RecipeError, UserError
+from ...errors import RecipeError, RunFolderError, UserError
+from ...files import read_input
 from ...model.settings import Requirements
-from ...options import missing_options, option_names
+from ...options import missing_options, option_names, parse_json
+from ...random_streams import cycle_seed, questions_stream
+from ...record import DECODE_ERRORS, Record, fault_of, read_json, write_json
 from ...renamed_keys import earlier_names
-from ...schedule import Designed
-from ...source import SOURCES, cycle_seed
-from ...stage import Events, Feedback, StageResult, StageSpec, ignore_events
+from ...results import cycle_folder, decode_design, encode_design
+from ...schedule import SCHEDULES, Designed, split_budget
+from ...source import SOURCES
+from ...stage import Events, Feedback, Model, Needs, Schedule, Source, StageResult, StageSpec, ignore_events
 from ...teacher import TEACHERS, Teacher
 from ...teacher.teacher import used_since
 from ...training.objective import OBJECTIVES, check_objective
 from ..recipe import MAY_CHANGE, FeedbackSection, JudgeSection, Recipe
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     import pyarrow as pa
 
     from ...corpus import Corpus
-    from ...design import DesignOutcome, Terms
-    from ...distillation import Probed, Right
+    from ...design import Design, DesignOutcome, Terms
+    from ...distillation import Judge, Right
+    from ...distillation.attempts import Probed
+    from ...distillation.judge import NeedsStudent
     from ...schedule import Bands
-
-
-OPINIONS = ("rubric", "scoring")
-"""Judges that ask the teacher for points."""
 
 
 def teacher(recipe: Recipe, events: Events = ignore_events) -> Teacher | None:
     """The recipe's teacher, or None when it names none."""
     if recipe.teacher is None:
         return None
-    factory = TEACHERS.get(recipe.teacher.name, where="teacher.name")
-    own = {"seed": recipe.data.seed, "events": events, "account": _account(recipe)}
-    known = option_names(factory)
-    given = {**{name: own[name] for name in own if name in known}, **recipe.teacher.options}
-    if missing := missing_options(factory, given):
-        raise RecipeError(f"the teacher {recipe.teacher.name!r} needs {', '.join(missing)}", where="teacher")
-    made: Teacher = factory(**given)
+    name = recipe.teacher.name
+    defaults = {"seed": recipe.data.seed, "events": events, "account": _account(recipe)}
+    known = option_names(TEACHERS.get(name, where="teacher.name"))
+    options = {**{key: value for key, value in defaults.items() if key in known}, **recipe.teacher.options}
+    made: Teacher = TEACHERS.make(name, where="teacher", options=options)
     return made
 
 
+def source(recipe: Recipe, shared: Teacher | None, events: Events = ignore_events) -> Source:
+    """The source of the recipe; ``shared`` is its teacher. Nothing is read or requested for it."""
+    name = recipe.data.source
+    known = option_names(SOURCES.get(name, where="data.source"))
+    defaults: dict[str, Any] = {"seed": recipe.data.seed, "workers": recipe.workers, "events": events}
+    if shared is not None:
+        defaults |= {"teacher": shared, "evaluation": partial(examined_with, recipe)}
+        if recipe.rejected_answers is not None and recipe.rejected_answers.verify == "tests":
+            defaults["right"] = right(recipe, events)
+    elif "teacher" in missing_options(SOURCES.get(name), recipe.data.options):
+        raise RecipeError(f"the source {name!r} needs a teacher", where="teacher", hint="teacher: {name: oracle}")
+    options = {**recipe.data.options, **{key: value for key, value in defaults.items() if key in known}}
+    made: Source = SOURCES.make(name, where="data", options=options)
+    return made
+
+
+def schedules_of(recipe: Recipe) -> tuple[Schedule, ...]:
+    """One schedule per cycle, with its share of the budget."""
+    options, bands = recipe.schedule.options, recipe.difficulty.bands.names
+    budgets = split_budget(recipe.tokens, [1.0] * recipe.cycles)
+    make = partial(SCHEDULES.make, recipe.schedule.name, where="schedule.name", options=options)
+    return tuple(make(bands, tokens) for tokens in budgets)
+
+
+def judges_of(
+    recipe: Recipe, grader: Teacher | None, sections: Sequence[JudgeSection] | None = None
+) -> dict[str, tuple[Judge | NeedsStudent, float]]:
+    """The judges of ``sections``, by default those of the feedback, by name with their weights."""
+    return {
+        each.judge: (JUDGES.make(each.judge, grader, where="feedback.judges", options=each.options), each.weight)
+        for each in (_feedback(recipe).judges if sections is None else sections)
+    }
+
+
 def _account(recipe: Recipe) -> str:
-    """What a budget is counted against: one for each run, however often and with whatever allowance it is started."""
+    """The key of a run's budget, the same after a restart and with another allowance."""
     content = recipe.model_dump(mode="json")
     if not content["train"]["objective_options"]:  # an option of later versions; earlier accounts keep their keys
         del content["train"]["objective_options"]
@@ -76,26 +107,27 @@ def _account(recipe: Recipe) -> str:
 
 @dataclass(frozen=True)
 class Delivery:
-    """Lays a faulty answer, or the student's own attempt, beside each right one; see ``corpus.RejectedAnswers``."""
+    """The source of rejected answers, or of the model's own attempts, beside each correct one; see
+    ``corpus.RejectedAnswers``."""
 
     recipe: Recipe
     shared: Teacher | None = None
 
     @property
     def needs_attempts(self) -> bool:
-        """Whether the student's own attempts are wanted: as faulty answers, or to learn a teacher's view of them."""
+        """Whether attempts of the model are needed: as rejected answers, or for distillation on its own texts."""
         return self._shares.get("student", 0) > 0 or _learns_attempts(self.recipe)
 
     def __call__(
         self, samples: pa.Table, cycle: int, attempts: Feedback, events: Events
     ) -> tuple[pa.Table, dict[str, Any]]:
-        """See ``delivery.deliver``. A place that nothing can come from in this cycle has no share in it."""
+        """See ``distillation.deliver``. A source that has nothing in this cycle has no share in it."""
         from ...distillation import deliver
 
         if _learns_attempts(self.recipe) and attempts.table is not None:
             samples = _with_attempts(samples, attempts.table)
         shares = self._shares
-        if attempts.table is None:  # before the first cycle nobody has tried anything
+        if attempts.table is None:  # before the first cycle there are no attempts
             shares["student"] = 0.0
         if not sum(shares.values()):
             return samples, {"none": samples.num_rows}
@@ -119,7 +151,7 @@ class Delivery:
 
 
 def delivery(recipe: Recipe, shared: Teacher | None = None) -> Delivery | None:
-    """What lays other answers beside the right ones, or None where the recipe wants none."""
+    """The source of other answers beside the correct ones, None for a recipe without them."""
     return Delivery(recipe, shared) if recipe.rejected_answers is not None or _learns_attempts(recipe) else None
 
 
@@ -134,14 +166,12 @@ def _requirements(recipe: Recipe, objective: str) -> Requirements:
 
 
 def objectives(recipe: Recipe) -> tuple[str, ...]:
-    """What the stages may learn by, the recipe's own objective first; more than that only where a teacher chooses."""
-    more = recipe.schedule.options.get("objectives") if recipe.schedule.name == "designed" else None
-    named = [each for each in more if isinstance(each, str)] if isinstance(more, list | tuple) else []
-    return tuple(dict.fromkeys([recipe.train.objective, *named]))
+    """The objectives of the stages, the recipe's own first; others only where a teacher chooses."""
+    return tuple(dict.fromkeys([recipe.train.objective, *schedules_of(recipe)[0].objectives]))
 
 
 def _with_attempts(samples: pa.Table, attempts: pa.Table) -> pa.Table:
-    """The samples with a column ``attempt``: the student's first, null where it was not asked."""
+    """The samples with a column ``attempt``: the model's first, null without one."""
     import pyarrow as pa
 
     first: dict[str, str] = {}
@@ -152,7 +182,7 @@ def _with_attempts(samples: pa.Table, attempts: pa.Table) -> pa.Table:
 
 
 def right(recipe: Recipe, events: Events = ignore_events) -> Right:
-    """How an answer proves right: by its text, and where the recipe says so by its sample's tests."""
+    """The verification of an answer: by its text, and with ``prove: tests`` also by its sample's tests."""
     from ...distillation.judges import by_output, by_tests, first_decision
 
     prove = recipe.rejected_answers.verify if recipe.rejected_answers is not None else "output"
@@ -162,41 +192,38 @@ def right(recipe: Recipe, events: Events = ignore_events) -> Right:
 
 
 def questions(recipe: Recipe, samples: pa.Table, cycle: int) -> pa.Table:
-    """The samples that a cycle's feedback asks about: a part of what was learnt, drawn by the data's seed."""
+    """The questions of a cycle's feedback: a random part of its training samples, drawn by the data's seed."""
     import numpy as np
 
-    chance = np.random.default_rng([recipe.data.seed, cycle, 1 << 22])
-    return samples.take(np.sort(chance.permutation(samples.num_rows)[: _feedback(recipe).questions]))
+    order = questions_stream(recipe.data.seed, cycle).permutation(samples.num_rows)
+    return samples.take(np.sort(order[: _feedback(recipe).questions]))
 
 
-def judged(
+def judge_attempts(
     recipe: Recipe,
     grader: Teacher | None,
-    student: Any,
+    student: Model,
     samples: pa.Table,
     seed: int,
     events: Events,
     *,
-    proved: bool = False,
+    verify: bool = False,
 ) -> Probed:
-    """The student's attempts at ``samples`` under every judge, and the counts; see ``feedback.probe``.
+    """The student's attempts at ``samples`` under every judge, and the counts; see ``distillation.attempts.probe``.
 
-    ``proved``: only whether they are right is wanted, so only what proves that is asked, and no teacher.
+    ``verify``: only judges that verify an answer, without a teacher.
     """
     from ...distillation.attempts import probe
     from ...distillation.judge import Thresholds
 
     section = _feedback(recipe)
     before = {} if grader is None else deepcopy(dict(grader.facts))
-    asked = section.judges
-    if proved:
+    sections = section.judges
+    if verify:
         by_tests = recipe.rejected_answers is not None and recipe.rejected_answers.verify == "tests"
-        asked = (JudgeSection(judge="output"), *([JudgeSection(judge="tests")] if by_tests else []))
-    judges = {
-        each.judge: (JUDGES.get(each.judge, where="feedback.judges")(grader, **each.options), each.weight)
-        for each in asked
-    }
-    found = probe(
+        sections = (JudgeSection(judge="output"), *([JudgeSection(judge="tests")] if by_tests else []))
+    judges = judges_of(recipe, grader, sections)
+    judged = probe(
         student,
         samples,
         judges,
@@ -210,18 +237,18 @@ def judged(
         events=events,
     )
     if grader is None:
-        return found
-    return replace(found, facts={**found.facts, "teacher": used_since(before, grader.facts)})
+        return judged
+    return replace(judged, facts={**judged.facts, "teacher": used_since(before, grader.facts)})
 
 
 def check_teaching(recipe: Recipe) -> None:
-    """Raises for a recipe whose cycles cannot be: judges that cannot be made, no teacher where one is needed."""
+    """Raise ``RecipeError`` for cycles that cannot run: unusable judges, a missing teacher, the same samples again."""
     section = _feedback(recipe)
     names = [each.judge for each in section.judges]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise RecipeError("a judge is named twice", where="feedback.judges", given=", ".join(twice))
-    _check_judges(recipe, section)
+    _check_judges(recipe)
     if section.num_samples > 1 and not section.temperature:
         raise RecipeError(
             "at temperature 0 all completions of a question are equal",
@@ -229,11 +256,9 @@ def check_teaching(recipe: Recipe) -> None:
             given=section.num_samples,
             allowed="1, or a feedback.temperature above 0",
         )
-    if recipe.data.source == "taught" and recipe.teacher is None:
-        raise RecipeError("the source 'taught' needs a teacher", where="teacher", hint="teacher: {name: oracle}")
-    if recipe.cycles > 1 and recipe.data.source == "file":
+    if recipe.cycles > 1 and not source(recipe, teacher(recipe)).changes:
         raise RecipeError(
-            "a file has the same samples in every cycle",
+            f"the source {recipe.data.source!r} has the same samples in every cycle",
             where="cycles",
             given=recipe.cycles,
             hint="data.source: taught with seeds: PATH, and new: 0 for the same questions again",
@@ -251,19 +276,18 @@ def check_teaching(recipe: Recipe) -> None:
 
 def check_faulty(recipe: Recipe, objective: str, where: str) -> None:
     """Raise ``RecipeError`` when ``objective`` needs rejected answers and the recipe has no source of them."""
-    if _requirements(recipe, objective).second_answer == "rejected" and recipe.rejected_answers is None:
-        gives = recipe.data.source == "file" or "seeds" in recipe.data.options
-        if not gives:
-            raise RecipeError(
-                "this objective needs rejected answers, and the recipe has no source of them",
-                where=where,
-                given=objective,
-                hint="rejected_answers: {sources: {mutation: 1}}",
-            )
+    needs_rejected = _requirements(recipe, objective).second_answer == "rejected"
+    if needs_rejected and recipe.rejected_answers is None and not source(recipe, teacher(recipe)).has_rejected:
+        raise RecipeError(
+            "this objective needs rejected answers, and the recipe has no source of them",
+            where=where,
+            given=objective,
+            hint="rejected_answers: {sources: {mutation: 1}}",
+        )
 
 
 def examined_with(recipe: Recipe) -> list[str]:
-    """The texts of the problems that the recipe's suites examine the student with: nothing taught may hold them."""
+    """The texts of the evaluation problems of the recipe's suites, which no training sample may contain."""
     from ...distillation import problem_texts
     from ...evaluation.problems import read_problems
 
@@ -279,52 +303,128 @@ def _feedback(recipe: Recipe) -> FeedbackSection:
     return recipe.feedback or FeedbackSection()
 
 
-def _check_judges(recipe: Recipe, section: FeedbackSection) -> None:
-    """Make every judge once, before a cycle is trained; what one needs of this machine is asked when it judges."""
+def _check_judges(recipe: Recipe) -> None:
+    """Build every judge once; toolchains and other needs of a judge are checked when it judges."""
     grader = teacher(recipe)
-    for each in section.judges:
-        JUDGES.get(each.judge, where="feedback.judges")(grader, **each.options)
-        if each.judge in OPINIONS and recipe.teacher is not None and recipe.teacher.name == "oracle":
+    for name, (judge, _) in judges_of(recipe, grader).items():
+        if judge.teacher_share and grader is not None and not grader.can_judge:
             raise RecipeError(
-                f"the judge {each.judge!r} asks for points, and the teacher 'oracle' has no opinion",
+                f"the judge {name!r} asks for points, and the teacher {_teacher_name(recipe)!r} has no opinion",
                 where="feedback.judges",
                 hint="the judge output, or a teacher that is a language model",
             )
 
 
+def _teacher_name(recipe: Recipe) -> str | None:
+    return None if recipe.teacher is None else recipe.teacher.name
+
+
 @dataclass(frozen=True)
-class Designing:
-    """Asks the teacher for the stages of the cycles from ``cycle`` on; nobody is asked before it is called."""
+class CurriculumDesign:
+    """The stages of an LLM-designed schedule: requests to the teacher, and their results in the run folder.
+
+    A design is requested before the first cycle, and with ``revise`` again before each later one. It names the stages
+    of all cycles from then on.
+    """
 
     recipe: Recipe
-    shared: Teacher | None
+    teacher: Teacher | None
 
-    def __call__(
+    def schedule(
         self,
         schedule: Designed,
-        corpus: Corpus,
+        cycle: int,
+        dataset: Corpus,
         bands: Bands,
-        difficulty: npt.NDArray[Any],
+        results: Sequence[StageResult],
+        record: Record,
+    ) -> Schedule:
+        """The schedule of a cycle with its stages. The design is requested once and read back later."""
+        if cycle + 1 == self.recipe.cycles:  # no later design needs measurements
+            schedule = replace(schedule, needs=Needs())
+        if cycle and not schedule.revise:
+            return schedule.with_stages(self._stored(record, 0).cycles[cycle])
+
+        def make() -> dict[str, Any]:
+            return encode_design(self._request(schedule, cycle, dataset, bands, results, record))
+
+        record.once(f"{cycle_folder(cycle)}/design.json", make)
+        return schedule.with_stages(self._stored(record, cycle).cycles[0])
+
+    def request(
+        self,
+        schedule: Designed,
+        dataset: Corpus,
+        bands: Bands,
         *,
         cycle: int = 0,
-        so_far: Sequence[StageResult] = (),
+        results: Sequence[StageResult] = (),
         feedback: Mapping[str, Any] | None = None,
         plan: Sequence[Sequence[StageSpec]] | None = None,
         draw: int = 0,
     ) -> DesignOutcome:
-        """``corpus``, ``bands`` and ``difficulty`` are the cycle's; ``plan`` holds the stages that stood for the cycles
-        that are left, None before the first. See ``design.request_design``."""
+        """Request the stages of ``cycle`` and all later ones from the teacher; nothing is stored.
+
+        ``dataset`` and ``bands`` are the cycle's. ``results``: those of all earlier stages. ``feedback``: counts of the
+        attempts after the previous cycle. ``plan``: the stages so far of these cycles, None before the first design.
+        ``draw``: see ``design.request_design``.
+        """
         from ...design import describe_samples, design_facts, request_design
 
-        assert self.shared is not None  # ``check_designing`` has seen to it
-        samples = describe_samples(
-            corpus.table("train"), bands, difficulty, corpus.lengths(), self.recipe.difficulty.metric
-        )
-        terms = self._terms(schedule, cycle, sum(done.spec.tokens for done in so_far), plan)
+        assert self.teacher is not None  # ``check_designing`` has verified it
+        metric = self.recipe.difficulty.metric
+        difficulty = dataset.difficulty("train", metric)
+        samples = describe_samples(dataset.table("train"), bands, difficulty, dataset.lengths(), metric)
+        terms = self._terms(schedule, cycle, sum(result.spec.tokens for result in results), plan)
         facts = design_facts(
-            terms, cycle=cycle, samples=samples, setting=self._setting(), so_far=so_far, feedback=feedback
+            terms, cycle=cycle, samples=samples, setting=self._setting(), so_far=results, feedback=feedback
         )
-        return request_design(self.shared, facts, terms, draw=draw)
+        return request_design(self.teacher, facts, terms, draw=draw)
+
+    def _request(
+        self,
+        schedule: Designed,
+        cycle: int,
+        dataset: Corpus,
+        bands: Bands,
+        results: Sequence[StageResult],
+        record: Record,
+    ) -> DesignOutcome:
+        """A request with the results of the run so far. Unusable replies are stored, so that a repeated run requests
+        another sample."""
+        path = record.folder / cycle_folder(cycle) / "design-unusable.json"
+        unusable = read_json(path, _list) if path.exists() else []
+        feedback = record.folder / cycle_folder(cycle - 1) / "feedback.json"
+        outcome = self.request(
+            schedule,
+            dataset,
+            bands,
+            cycle=cycle,
+            results=results,
+            feedback=read_json(feedback) if feedback.exists() else None,
+            plan=self._stored(record, cycle - 1).cycles[1:] if cycle else None,
+            draw=len(unusable),
+        )
+        if outcome.design is None:
+            replies = {"replies": outcome.replies, "faults": outcome.faults, "teacher": dict(outcome.used)}
+            write_json(path, [*unusable, replies])
+        return outcome
+
+    def _stored(self, record: Record, cycle: int) -> Design:
+        """The design made before ``cycle``, for it and all later ones."""
+        path = record.folder / cycle_folder(cycle) / "design.json"
+        try:
+            design = decode_design(parse_json(read_input(path)))
+            if len(design.cycles) != self.recipe.cycles - cycle:
+                raise ValueError(f"{len(design.cycles)} cycles")
+            return design
+        except (*DECODE_ERRORS, OSError) as error:
+            raise RunFolderError(
+                "the design of this run is damaged",
+                where=path,
+                given=error.strerror if isinstance(error, OSError) else fault_of(error),
+                hint="remove it to request the design again",
+            ) from error
 
     def _terms(self, schedule: Designed, cycle: int, spent: int, plan: Sequence[Sequence[StageSpec]] | None) -> Terms:
         from ...design import Terms
@@ -341,7 +441,7 @@ class Designing:
         )
 
     def _setting(self) -> dict[str, Any]:
-        """What else bears on a plan: how long a step is, what a token is, whether each stage begins slowly."""
+        """Further facts for a plan: tokens of a step, the kind of token, whether each stage has a new warm-up."""
         train, student = self.recipe.train, self.recipe.student
         return {
             "tokens_in_a_step": train.tokens_per_step,
@@ -350,17 +450,24 @@ class Designing:
         }
 
 
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError
+    return value
+
+
 def check_designing(recipe: Recipe) -> None:
-    """Raises for a designed schedule that nobody can design, or whose objectives do not fit; all faults at once."""
-    if recipe.schedule.name != "designed":
+    """Raise ``RecipeError`` for a designed schedule without a language model, or with unusable objectives."""
+    schedule = schedules_of(recipe)[0]
+    if not schedule.needs_teacher:
         return
-    faults = []
-    if recipe.teacher is None:
-        faults.append("the schedule 'designed' needs a teacher; try: teacher: {name: api, …}")
-    elif recipe.teacher.name == "oracle":
+    faults, designer, name = [], teacher(recipe), recipe.schedule.name
+    if designer is None:
+        faults.append(f"the schedule {name!r} needs a teacher; try: teacher: {{name: api, …}}")
+    elif not designer.can_judge:
         faults.append(
-            "the teacher 'oracle' knows what is right and has no opinion of a curriculum; try: a teacher that is a "
-            "language model"
+            f"the teacher {_teacher_name(recipe)!r} knows what is right and has no opinion of a curriculum; try: a "
+            "teacher that is a language model"
         )
     for objective in objectives(recipe)[1:]:
         try:
@@ -369,12 +476,15 @@ def check_designing(recipe: Recipe) -> None:
         except UserError as error:
             faults.append(str(error))
     if faults:
-        raise RecipeError("; ".join(faults), where="schedule.name: designed", faults=faults)
+        raise RecipeError("; ".join(faults), where=f"schedule.name: {name}", faults=faults)
 
 
 def only_designs(recipe: Recipe) -> bool:
-    """Whether the teacher is there for the schedule alone, so that no sample and no grade hangs on it."""
-    teaches = "teacher" in option_names(SOURCES.get(recipe.data.source, where="data.source"))
+    """Whether the teacher serves the schedule alone, so that no sample and no grade depends on it."""
+    if not schedules_of(recipe)[0].needs_teacher:
+        return False
+    shared = teacher(recipe)
+    teaches = source(recipe, shared).needs_teacher
     errs = recipe.rejected_answers is not None and bool(recipe.rejected_answers.sources.get("teacher"))
-    grades = any(each.judge in OPINIONS for each in (recipe.feedback.judges if recipe.feedback else ()))
-    return recipe.schedule.name == "designed" and not (teaches or errs or grades)
+    grades = recipe.feedback is not None and any(judge.teacher_share for judge, _ in judges_of(recipe, shared).values())
+    return not (teaches or errs or grades)
