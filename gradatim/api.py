@@ -18,6 +18,7 @@ from .stage import Event, Events, ignore_events
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from .difficulty.score import ScoreFunction
     from .experiment.plan import RunPlan
     from .experiment.recipe import Recipe
     from .experiment.recipe_files import StudyFile
@@ -31,7 +32,7 @@ LONGEST_FOLDER = 100
 
 def score(
     samples: pa.Table | str | Path,
-    metrics: Sequence[str] | Mapping[str, Difficulty] = ("om",),
+    metrics: Sequence[str] | Mapping[str, Difficulty | ScoreFunction] = ("om",),
     *,
     columns: Mapping[str, str] | None = None,
     workers: int = 1,

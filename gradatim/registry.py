@@ -100,7 +100,8 @@ class Registry(Generic[Part]):
 
     ``contracts``: a factory's result fits one of them. ``instance``: the type of each component, for families of values
     instead of factories. ``methods``: callable attributes required of each component. All are checked when a component
-    is first loaded or made; a fault is a ``RecipeError``.
+    is first loaded or made; a fault is a ``RecipeError``. ``adapt``: turns a factory's result into a component, such as
+    a plain function into a difficulty.
     """
 
     def __init__(
@@ -111,11 +112,13 @@ class Registry(Generic[Part]):
         contracts: tuple[Contract, ...] = (),
         instance: type | None = None,
         methods: tuple[str, ...] = (),
+        adapt: Callable[[Any], Any] | None = None,
     ) -> None:
         self.kind = kind
         self.contracts = contracts
         self.instance = instance
         self.methods = methods
+        self.adapt = adapt
         self.plural = plural or kind + "s"
         self._entries: dict[str, Entry] = {}
         self._aliases: dict[str, str] = {}
@@ -207,6 +210,8 @@ class Registry(Generic[Part]):
             fault = f"its factory must take {len(arguments)} positional arguments, not {_parameters(factory)}"
             raise self._unfit(self._entries[name], where, fault)
         part = checked(*arguments, **options)
+        if self.adapt is not None:
+            part = self.adapt(part)
         self.check_result(name, part, where)
         return part
 

@@ -22,7 +22,7 @@ import yaml
 import gradatim
 from gradatim.cli.main import app
 from gradatim.experiment.recipe import load, parse
-from gradatim.experiment.recipe_files import names
+from gradatim.experiment.recipe_files import find_study, names
 from gradatim.model.settings import TrainSettings
 from gradatim.training.objective import check_objective
 
@@ -195,7 +195,9 @@ def test_every_command_of_a_page_parses_and_its_recipes_load(command: Command) -
     own = {block.file for block in blocks(command.page)}
     for recipe in [recipes] if isinstance(recipes, str) else recipes:
         if recipe not in own:
-            load(recipe, parameters["changes"] or ())
+            study = find_study(recipe)
+            for name in [recipe] if study is None else map(study.address, study.arms):
+                load(name, parameters["changes"] or ())
 
 
 def test_every_command_is_shown_in_a_page() -> None:
@@ -216,6 +218,14 @@ def test_every_recipe_of_a_page_loads_and_its_objective_accepts_the_settings(blo
     content = yaml.safe_load(block.text)
     if block.page.name == "extend.md":
         return  # its components exist only where its package is installed: see the test that runs the page
+    if "arms" in content:  # a study
+        path = tmp_path / "study.yaml"
+        path.write_text(block.text, "utf-8")
+        study = find_study(path)
+        assert study is not None
+        for arm in study.arms:
+            load(study.address(arm))
+        return
     if "extends" in content:
         path = tmp_path / "recipe.yaml"
         path.write_text(block.text, "utf-8")

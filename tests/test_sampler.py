@@ -21,7 +21,7 @@ from gradatim.programs import generate
 from gradatim.random_streams import stage_seed
 from gradatim.registry import Entry
 from gradatim.schedule import SCHEDULES
-from gradatim.stage import Event, StageSpec
+from gradatim.stage import Event, Schedule, StageSpec
 
 DIFFICULTY = np.arange(60) * 7 % 60 / 10
 
@@ -170,23 +170,23 @@ def test_a_schedule_that_needs_results_is_refused(name):
 
 
 def test_a_schedule_that_looks_at_results_unasked_is_refused_when_it_does(monkeypatch):
-    class ByLoss:
+    class ByLoss(Schedule):
         def next(self, history):
             if not history:
                 return StageSpec("first", (1.0, 1.0, 1.0), 10)
             return StageSpec("more", (1.0, 1.0, 1.0), 10) if history[-1].fitted.loss > 1 else None
 
-    monkeypatch.setitem(SCHEDULES._entries, "by_loss", Entry("by_loss", "", lambda *_: ByLoss()))
+    monkeypatch.setitem(SCHEDULES._entries, "by_loss", Entry("by_loss", "", lambda bands, tokens: ByLoss()))
     with pytest.raises(RecipeError, match="the schedule 'by_loss' decides by the results"):
         sampler(schedule="by_loss")
 
 
 def test_a_stage_with_an_objective_of_its_own_is_refused(monkeypatch):
-    class Contrasting:
+    class Contrasting(Schedule):
         def next(self, history):
             return None if history else StageSpec("pairs", (1.0, 1.0, 1.0), 10, objective="preference")
 
-    monkeypatch.setitem(SCHEDULES._entries, "pairs", Entry("pairs", "", lambda *_: Contrasting()))
+    monkeypatch.setitem(SCHEDULES._entries, "pairs", Entry("pairs", "", lambda bands, tokens: Contrasting()))
     with pytest.raises(RecipeError, match=r"stage 'pairs': .* features that a sampler does not have: objective"):
         sampler(schedule="pairs")
 

@@ -31,12 +31,13 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import isfunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from ..errors import DataError, RecipeError
 from ..languages.toolchain import KEPT_SECONDS, cache_folder
-from ..options import strict
+from ..options import option_names, strict
 from ..record import storage_errors
 from ..registry import Contract, Registry
 from ..stage import Difficulty, Event, Events, ignore_events
@@ -50,34 +51,61 @@ if TYPE_CHECKING:
 
 
 DIFFICULTIES: Registry[Callable[..., Difficulty]] = Registry(
-    "difficulty", "difficulties", contracts=(Contract(Difficulty, ("__call__",)),)
+    "difficulty",
+    "difficulties",
+    contracts=(Contract(Difficulty, ("__call__",)),),
+    adapt=lambda part: as_difficulty(part),
 )
 
 EXAMINED = 1000
 """Number of samples without a score that are examined for the cause; further ones have the same causes."""
 
 
+ScoreFunction: TypeAlias = "Callable[..., npt.NDArray[np.float64]]"
+
+
+@dataclass(frozen=True)
+class FunctionDifficulty(Difficulty):
+    """A function of a table as a difficulty; it receives ``workers`` and ``events`` if it has these parameters."""
+
+    function: ScoreFunction
+
+    def __call__(
+        self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
+    ) -> npt.NDArray[np.float64]:
+        """One float per row, as returned by the function."""
+        names = option_names(self.function)
+        options = {"workers": workers, "events": events}
+        return self.function(samples, **{name: value for name, value in options.items() if name in names})
+
+
+def as_difficulty(part: Difficulty | ScoreFunction) -> Difficulty:
+    """``part``, or the difficulty of a function."""
+    return FunctionDifficulty(part) if isfunction(part) else cast(Difficulty, part)
+
+
 def score(
     samples: pa.Table,
-    metrics: Sequence[str] | Mapping[str, Difficulty],
+    metrics: Sequence[str] | Mapping[str, Difficulty | ScoreFunction],
     *,
     workers: int = 1,
     events: Events = ignore_events,
 ) -> tuple[pa.Table, dict[str, Any]]:
     """The table with one float64 column per metric, and the facts about them.
 
-    ``metrics``: names of registered difficulties (with their default options), or {column: difficulty}. A column
-    of that name is replaced. Facts: {"rows": n, "metrics": {name: {"scored", "unscored", "least", "median",
-    "most"}}}; the last three are None when nothing was scored; "causes" counts the causes of missing scores where a
-    metric reports them. With ``workers`` > 1 a script needs the usual ``if __name__ == "__main__"``, since processes
-    are spawned.
+    ``metrics``: names of registered difficulties (with their default options), or {column: difficulty}; a function of a
+    table is a difficulty too (``FunctionDifficulty``). A column of that name is replaced. Facts: {"rows": n, "metrics":
+    {name: {"scored", "unscored", "least", "median", "most"}}}; the last three are None when nothing was scored;
+    "causes" counts the causes of missing scores where a metric reports them. With ``workers`` > 1 a script needs the
+    usual ``if __name__ == "__main__"``, since processes are spawned.
 
     Raises ``UnknownPart`` for a name that is not registered, ``RecipeError`` for a name that the table uses for
     other values, ``DataError`` when the table has no rows.
     """
     import pyarrow as pa
 
-    difficulties = metrics if isinstance(metrics, Mapping) else _by_name(metrics)
+    given = metrics if isinstance(metrics, Mapping) else _by_name(metrics)
+    difficulties = {name: as_difficulty(part) for name, part in given.items()}
     for name, difficulty in difficulties.items():
         DIFFICULTIES.check_result(name, difficulty, "metric")
     _check(samples, difficulties)

@@ -287,9 +287,10 @@ def load(name: str | Path, changes: Sequence[str] = (), *, events: Events = igno
         content = _merged(content, _present(layer.content, layer.where, pairs))
     for change in changes:
         content = _merged(content, _present(_change(change), "--set", pairs))
-    if pairs:
+    recipe = parse(content, str(name))
+    if pairs:  # only an error is reported for a recipe with errors
         events(Event("note", "recipe", text=f"{name}: {'; '.join(dict.fromkeys(pairs))}"))
-    return parse(content, str(name))
+    return recipe
 
 
 def _present(content: Mapping[str, Any], where: object, pairs: list[str]) -> dict[str, Any]:

@@ -268,7 +268,10 @@ def test_an_evaluation_may_set_the_number_of_samples(gradatim, files, finished, 
         (["--suite", "functional"], ["--data", "a dataset is needed"]),
         (["--suite", "functional", "--problems", "p.jsonl", "--set", "tokens"], ["--set", "KEY=VALUE"]),
         (["--suite", "functional", "--problems", "p.jsonl", "--set", "max_new_tokens=[1"], ["--set", "YAML"]),
-        (["--suite", "functional", "--problems", "p.jsonl", "--set", "token=1"], ["did you mean 'tokens'?"]),
+        (
+            ["--suite", "functional", "--problems", "p.jsonl", "--set", "max_new_token=1"],
+            ["did you mean 'max_new_tokens'?"],
+        ),
         (["--suite", "output", "--problems", "p.jsonl"], ["no option 'problems'"]),
         (
             ["--suite", "functional", "--problems", "p.jsonl", "--set", "seed=4"],

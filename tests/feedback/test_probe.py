@@ -12,7 +12,7 @@ from graders import CONTEXT, Grading
 
 from gradatim.distillation import FEEDBACK, JUDGES
 from gradatim.distillation.attempts import probe
-from gradatim.distillation.judge import Thresholds
+from gradatim.distillation.judge import Judge, Thresholds
 from gradatim.errors import DataError, RecipeError
 from gradatim.evaluation import SUITES
 from gradatim.table import make_table
@@ -104,7 +104,7 @@ def test_a_question_that_cannot_be_read_says_nothing_about_the_student(student, 
     asked = pa.concat_tables([samples.slice(0, 2), odd])
     seen = []
 
-    class Listening:
+    class Listening(Judge):
         proves = True
 
         def __call__(self, samples, attempts, *, events):
