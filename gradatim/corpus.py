@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from . import programs, table
 from .difficulty import unscored_note
 from .errors import DataError
+from .lazy import np, pa, pc
+from .model import load, prompt_format, tokenizer
 from .record import read_json, read_rows, storage_errors, write_folder, write_json
 from .source import ORIGIN, OnChange, check_origin, check_reread
 from .stage import Difficulty, Event, Events, Feedback, Source, ignore_events
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
-    import pyarrow as pa
     from transformers import PreTrainedTokenizerFast
 
     from .model.settings import ModelSettings
@@ -78,15 +78,12 @@ class Corpus:
 
     def difficulty(self, part: Part, metric: str) -> npt.NDArray[np.float64]:
         """Column of a metric, float64, NaN for samples without a score."""
-        import numpy as np
 
         column = self._read(part, [metric]).column(metric)
         return np.asarray(column.to_numpy(), dtype=np.float64)
 
     def lengths(self) -> npt.NDArray[np.int64]:
         """Characters of each training sample, prompt plus answer."""
-        import numpy as np
-        import pyarrow.compute as pc
 
         samples = self._read("train", ["prompt", "answer"])
         both = pc.add(pc.utf8_length(samples["prompt"]), pc.utf8_length(samples["answer"]))
@@ -104,12 +101,8 @@ class Corpus:
         A pretrained student has a tokenizer; the folder's name then depends on all of that tokenizer's settings.
         """
         if model.base is not None:
-            from .model.load import open_tokenizer
-            from .model.prompt_format import token_key
-
-            base_tokenizer = open_tokenizer(model, events)
-            return self._encoded(f"base-{token_key(base_tokenizer)}", lambda: base_tokenizer)
-        from .model.tokenizer import bpe_tokenizer, character_tokenizer, lexical_tokenizer, separate_texts, texts_of
+            base_tokenizer = load.open_tokenizer(model, events)
+            return self._encoded(f"base-{prompt_format.token_key(base_tokenizer)}", lambda: base_tokenizer)
 
         kind = model.tokenizer + ("" if model.tokenizer == "character" else str(model.vocabulary))
 
@@ -118,20 +111,20 @@ class Corpus:
                 return Corpus(self.first, {}).tokens(model, events)[0]
             # Characters of all splits: a test program must not fail for a letter that training lacks.
             splits: tuple[Part, ...] = ("train", "validation", "test")
-            texts = (text for split in splits for text in separate_texts(self.table(split)))
+            texts = (text for split in splits for text in tokenizer.separate_texts(self.table(split)))
             makers: dict[str, Callable[[], Any]] = {
-                "character": lambda: character_tokenizer(texts),
-                "lexical": lambda: lexical_tokenizer(texts, model.vocabulary),
-                "bpe": lambda: bpe_tokenizer(texts_of(self.table("train")), model.vocabulary),
+                "character": lambda: tokenizer.character_tokenizer(texts),
+                "lexical": lambda: tokenizer.lexical_tokenizer(texts, model.vocabulary),
+                "bpe": lambda: tokenizer.bpe_tokenizer(tokenizer.texts_of(self.table("train")), model.vocabulary),
             }
             return makers[model.tokenizer]()
 
         return self._encoded(kind, make)
 
-    def _encoded(self, kind: str, make: Callable[[], Any]) -> tuple[PreTrainedTokenizerFast, Encoded, Encoded]:
+    def _encoded(
+        self, kind: str, make: Callable[[], Any]
+    ) -> tuple[PreTrainedTokenizerFast, tokenizer.Encoded, tokenizer.Encoded]:
         """Tokens stored under the name ``kind``, encoded with the tokenizer from ``make`` if missing."""
-        from .model.load import open_tokenizer_of
-        from .model.tokenizer import Encoded, encode_table
 
         folder = self.folder / f"tokens-{kind}"
         with _lock(self.folder):
@@ -140,12 +133,12 @@ class Corpus:
 
                 def fill(target: Path) -> None:
                     new_tokenizer.save_pretrained(target / "tokenizer")
-                    encode_table(new_tokenizer, self.table("train"), target / "train")
-                    encode_table(new_tokenizer, self.table("validation"), target / "validation")
+                    tokenizer.encode_table(new_tokenizer, self.table("train"), target / "train")
+                    tokenizer.encode_table(new_tokenizer, self.table("validation"), target / "validation")
 
                 write_folder(folder, fill)
-        tokenizer: Any = open_tokenizer_of(folder / "tokenizer", local_files_only=True)
-        return tokenizer, Encoded.open(folder / "train"), Encoded.open(folder / "validation")
+        tokenizer: Any = load.open_tokenizer_of(folder / "tokenizer", local_files_only=True)
+        return tokenizer, tokenizer.Encoded.open(folder / "train"), tokenizer.Encoded.open(folder / "validation")
 
 
 @dataclass(frozen=True)
@@ -222,7 +215,6 @@ class CorpusMaker:
         """
         if self.split_settings.by == "random":
             return samples, 0
-        import pyarrow as pa
 
         key: Callable[[str], str] = programs.canonical if self.split_settings.by == "canonical" else str
         held_out = [table.questions(first.table(part)).to_pylist() for part in ("validation", "test")]
@@ -239,8 +231,6 @@ class CorpusMaker:
 
     def _scored(self, cycle: int, feedback: Feedback, events: Events) -> tuple[pa.Table, dict[str, Any]]:
         """Samples of a cycle with a column per metric, and the counts of the source."""
-        import numpy as np
-        import pyarrow as pa
 
         samples = self.source.draw(cycle, feedback)
         if cycle == 0 and (report := getattr(self.source, "report", None)) is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UserError
+from ..lazy import pc
 from ..options import override
 from .output import Columns, Json, Workers, mapping_of, words
 
@@ -289,7 +290,6 @@ def _write(scored: pa.Table, report: ReadReport, out: Path | None) -> Path | Non
 
 
 def _hardest(scored: pa.Table, metric: str, count: int) -> list[dict[str, Any]]:
-    import pyarrow.compute as pc
 
     ordered = scored.filter(pc.invert(pc.is_nan(scored[metric]))).sort_by([(metric, "descending")]).slice(0, count)
     return [

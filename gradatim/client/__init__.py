@@ -8,3 +8,9 @@
 
 The package ``openai`` (extra ``api``) sends the requests. No reply is stored here.
 """
+
+from __future__ import annotations
+
+from ..lazy import lazy_names
+
+__getattr__ = lazy_names(__name__)

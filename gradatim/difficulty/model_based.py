@@ -42,18 +42,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from ..errors import DataError, RecipeError
 from ..files import read_input
 from ..languages.thinking import strip_thinking
+from ..lazy import np
 from ..options import strict
 from ..stage import Event, Events, ignore_events
 from .score import ScoreCache, key_of
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
@@ -114,7 +113,6 @@ class ModelDifficulty:
 
     def __call__(self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events) -> Figures:
         """One float per row. ``workers`` is ignored: a model uses the threads of its own library."""
-        import numpy as np
 
         self.causes.clear()
         rows = _requests(samples, options=self.measure == "p_correct")
@@ -125,7 +123,6 @@ class ModelDifficulty:
         return 1 - mean if self.measure == "p_correct" else mean
 
     def _by_scorer(self, scorer: Scorer, rows: Sequence[ScoringRequest], events: Events) -> Figures:
-        import numpy as np
 
         if self.measure == "attention":
             return -self._scores(scorer, "attention", rows, events)
@@ -142,7 +139,6 @@ class ModelDifficulty:
 
     def _scores(self, scorer: Scorer, quantity: Quantity, rows: Sequence[ScoringRequest], events: Events) -> Figures:
         """The scorer's score of each row, NaN where there is none; only rows that are not cached are read."""
-        import numpy as np
 
         if not rows:
             return np.empty(0)
@@ -308,7 +304,6 @@ class TeacherRating:
 
         Exceptions of the chat are passed on; ratings that had arrived are cached.
         """
-        import numpy as np
 
         self.causes.clear()
         columns = ([value or "" for value in samples[name].to_pylist()] for name in ("prompt", "answer"))

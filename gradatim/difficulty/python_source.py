@@ -33,12 +33,12 @@ from ..errors import DataError, UserError
 from ..files import check_input
 from ..languages import named
 from ..languages.language import extract
+from ..lazy import np
 from ..stage import Event, Events, ignore_events
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
@@ -224,14 +224,12 @@ def _rows(samples: pa.Table, start: int) -> Rows:
 
 
 def _measure_trees(measure: Callable[[ast.Module], float], rows: Rows) -> Scores:
-    import numpy as np
 
     scores = (math.nan if tree is None else measure(tree) for tree in trees(rows))
     return np.fromiter(scores, np.float64, len(rows))
 
 
 def _measure_texts(measure: Callable[[str], float], python: bool, rows: Rows) -> Scores:
-    import numpy as np
 
     scores = np.full(len(rows), math.nan)
     with _without_collector():
@@ -242,7 +240,6 @@ def _measure_texts(measure: Callable[[str], float], python: bool, rows: Rows) ->
 
 
 def _joined(chunks: Iterator[Scores]) -> Scores:
-    import numpy as np
 
     return np.concatenate([np.empty(0), *chunks])
 

@@ -31,13 +31,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from ..errors import RecipeError
+from ..lazy import np
 from ..options import strict
 from ..stage import Events, ignore_events
 from .complexity import lexemes
 from .python_source import PerText, PerTree, Rows, chunk_map, parse, trees
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
@@ -145,7 +145,6 @@ def constructs(tree: ast.Module) -> list[str]:
 
 
 def _count(rows: Rows) -> _ConstructCounts:
-    import numpy as np
 
     spellings: dict[str, int] = {}
     numbers: list[int] = []
@@ -168,7 +167,6 @@ class Rarity:
     def __call__(
         self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
     ) -> npt.NDArray[np.float64]:
-        import numpy as np
 
         chunks = list(chunk_map(_count, samples, workers, events))
         if not chunks:
@@ -184,7 +182,6 @@ class Rarity:
 
 def _merged(chunks: Sequence[_ConstructCounts]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """All occurrences with one numbering for all chunks, and the surprisal in bits of each number."""
-    import numpy as np
 
     numbering: dict[str, int] = {}
     renumbered = []
@@ -218,7 +215,6 @@ class ColumnValue:
                 allowed=f"a column of numbers among {', '.join(samples.column_names)}",
                 hint=f"name it in the column mapping: data.columns.{self.column}: {self.column}",
             )
-        import numpy as np
 
         return np.array([_number(value) for value in samples.column(self.column).to_pylist()], np.float64)
 

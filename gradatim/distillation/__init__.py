@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..registry import lazy_names
+from ..lazy import lazy_names
 from .judge import JUDGES, Judge, View
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from ..errors import DataError, RecipeError
 from ..evaluation.generation import Question, Writing, write
 from ..evaluation.output import MARGIN
 from ..evaluation.samples import Sample
+from ..model import prompt_format, vocabulary
 from ..sandbox.verdict import Outcome
 from ..stage import Events, ignore_events
 from ..table import SCHEMA
@@ -162,16 +163,14 @@ def _with_student(judge: Judge | NeedsStudent, student: Any, seed: int) -> Judge
 
 def _uses_chat_template(student: Any) -> bool:
     """Whether the student was trained with a chat template."""
-    from ..model.prompt_format import prompt_format_of
 
-    return prompt_format_of(student.tokenizer).template == "chat"
+    return prompt_format.prompt_format_of(student.tokenizer).template == "chat"
 
 
 def _max_new_tokens(student: Any, questions: pa.Table) -> int:
     """Tokens of the longest correct answer, its end, and a few more, so that a wrong longer one shows."""
-    from ..model.vocabulary import Vocabulary
 
-    vocabulary = Vocabulary(student.tokenizer)
+    vocabulary = vocabulary.Vocabulary(student.tokenizer)
     encoded = (vocabulary.encode(answer) for answer in questions.column("answer").to_pylist())
     return max((len(tokens) for tokens in encoded if tokens is not None), default=0) + 1 + MARGIN
 

@@ -38,7 +38,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from ..difficulty.python_source import OUTPUT_LINE
 from ..errors import RecipeError, UnknownPart
@@ -46,12 +46,10 @@ from ..evaluation.samples import Form
 from ..languages import Language, named
 from ..languages.language import unusable
 from ..languages.thinking import strip_thinking
+from ..lazy import pa
 from ..registry import Registry
 from ..sandbox.verdict import Outcome, printable
 from ..stage import Events, ignore_events
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -172,7 +170,6 @@ def distinct(samples: pa.Table, attempts: Sequence[str]) -> tuple[list[int], lis
 
 def taken(samples: pa.Table, rows: Sequence[int]) -> pa.Table:
     """Select rows of ``samples``. An empty list has no type that Arrow could infer, so it is given here."""
-    import pyarrow as pa
 
     return samples.take(pa.array(rows, pa.int64()))
 

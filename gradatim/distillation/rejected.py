@@ -20,12 +20,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from ..errors import RecipeError, did_you_mean
+from ..lazy import pa
 from ..stage import Event, Events, Feedback, ignore_events
 from .mutations import Mutant, mutants, same_text
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from ..teacher import Teacher
 
 
@@ -70,7 +69,6 @@ def deliver(
     ``RecipeError`` for invalid shares and for a teacher's share without a teacher, and whatever ``teacher`` and
     ``right`` raise.
     """
-    import pyarrow as pa
 
     weights = _weights(shares, teacher)
     rows = samples.to_pylist()

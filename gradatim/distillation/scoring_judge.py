@@ -27,8 +27,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, RecipeError
+from ..lazy import torch
+from ..model import vocabulary
 from ..options import strict
 from ..stage import Events, ignore_events
+from ..training import trainer
 from .judge import Grader, Judge, View, distinct, need_grader, spread, taken, unjudged
 from .judges import MAX_POINTS, Rubric, check_passing
 
@@ -42,11 +45,8 @@ Tokens = npt.NDArray[np.int64]
 
 def pooled(student: Any, prompts: Sequence[str], attempts: Sequence[str], batch: int) -> list[States | None]:
     """Rows of 2 × hidden size + 3 features; None where a text cannot be encoded."""
-    import torch
 
-    from ..model.vocabulary import Vocabulary
-
-    model, vocabulary = student.model, Vocabulary(student.tokenizer)
+    model, vocabulary = student.model, vocabulary.Vocabulary(student.tokenizer)
     rows: list[States | None] = [None] * len(prompts)
     encoded: list[tuple[int, Tokens, int]] = []
     for row, (prompt, attempt) in enumerate(zip(prompts, attempts, strict=True)):
@@ -82,7 +82,6 @@ def _tokens(vocabulary: Any, student: Any, prompt: str, attempt: str) -> tuple[T
 
 def _pool(model: Any, batch: Sequence[tuple[int, Tokens, int]], rows: list[States | None]) -> None:
     """Fill ``rows`` with the features of ``batch``: (row, tokens, number of prompt tokens)."""
-    import torch
 
     ids = np.zeros((len(batch), max(len(tokens) for _, tokens, _ in batch)), dtype=np.int64)
     for line, (_, tokens, _) in zip(ids, batch, strict=True):
@@ -353,9 +352,8 @@ class ScoringJudge:
 
 
 def _encoder(student: Any) -> str:
-    from ..training.trainer import weights_digest
 
-    return weights_digest(student.model)
+    return trainer.weights_digest(student.model)
 
 
 def features(student: Any, samples: pa.Table, attempts: Sequence[str], *, batch: int = 16) -> list[Numbers | None]:

@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..inference import decode
+from ..model import prompt_format, vocabulary
 from ..options import strict
 from ..stage import Events, Suite, SuiteResult, ignore_events
 from .statistics import (
@@ -122,9 +124,6 @@ class Token:
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``, and for a chat
         without a template.
         """
-        from ..inference.decode import predict_next
-        from ..model.prompt_format import chat_formatter, prompt_format_of
-        from ..model.vocabulary import Vocabulary
 
         check_samples(samples)
         started = time.perf_counter()
@@ -134,8 +133,15 @@ class Token:
         prompts, contexts = [text[:1] for text in texts], None
         if self.chat:
             prompts = text_column(items, "prompt")
-            contexts = list(map(chat_formatter(student.tokenizer, prompt_format_of(student.tokenizer).system), prompts))
-        predictions = predict_next(
+            contexts = list(
+                map(
+                    prompt_format.chat_formatter(
+                        student.tokenizer, prompt_format.prompt_format_of(student.tokenizer).system
+                    ),
+                    prompts,
+                )
+            )
+        predictions = decode.predict_next(
             student.model,
             student.tokenizer,
             texts,
@@ -146,7 +152,7 @@ class Token:
             events=events,
             task=f"token ({self.protocol})",
         )
-        vocabulary = Vocabulary(student.tokenizer)
+        vocabulary = vocabulary.Vocabulary(student.tokenizer)
         attempts = []
         for row, prompt, text, prediction in zip(map(int, rows), prompts, texts, predictions, strict=True):
             passed = int((prediction.truth == prediction.predicted).sum())
@@ -204,19 +210,19 @@ class Line:
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``, and for a chat
         without a template.
         """
-        from ..inference.decode import complete
-        from ..model.prompt_format import chat_formatter, prompt_format_of
 
         check_samples(samples)
         started = time.perf_counter()
         before = None
         if self.chat:
-            shape = chat_formatter(student.tokenizer, prompt_format_of(student.tokenizer).system)
+            shape = prompt_format.chat_formatter(
+                student.tokenizer, prompt_format.prompt_format_of(student.tokenizer).system
+            )
             before = list(map(shape, text_column(samples, "prompt")))
         texts = text_column(samples, "answer") if self.chat else program_texts(samples, self.text)
         lines = list(_line_prompts(texts, first=self.chat))
         prompts = [lines[index] for index in sample_indices(len(lines), self.limit, seed)]
-        completions = complete(
+        completions = decode.complete(
             student.model,
             student.tokenizer,
             [prompt.prefix for prompt in prompts],

@@ -36,7 +36,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..inference import decode
 from ..languages import LANGUAGES, Language, Program
+from ..model import prompt_format, vocabulary
 from ..options import strict
 from ..sandbox.verdict import Verdict
 from ..stage import Events, Suite, SuiteResult, ignore_events
@@ -85,19 +87,16 @@ class Output:
 
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``.
         """
-        from ..inference.decode import complete
-        from ..model.prompt_format import prompt_formatter
-        from ..model.vocabulary import Vocabulary
 
         check_samples(samples)
         started = time.perf_counter()
         rows = sample_indices(samples.num_rows, self.limit, seed)
         items = samples.take(rows)
         prompts, answers = text_column(items, "prompt"), text_column(items, "answer")
-        limits = self._limits(prompts, answers, Vocabulary(student.tokenizer))
-        formatted = list(map(prompt_formatter(student.tokenizer), prompts))
+        limits = self._limits(prompts, answers, vocabulary.Vocabulary(student.tokenizer))
+        formatted = list(map(prompt_format.prompt_formatter(student.tokenizer), prompts))
         decode = partial(
-            complete,
+            decode.complete,
             student.model,
             student.tokenizer,
             greedy=self.protocol == "greedy",

@@ -40,10 +40,10 @@ from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, RecipeError, UserError
+from ..lazy import np
 from ..stage import Counts, SuiteResult
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
@@ -271,7 +271,6 @@ def sample_indices(count: int, limit: int | None, seed: int) -> npt.NDArray[np.i
 
     A larger limit includes the items of a smaller one, so that a quick and a full evaluation agree on them.
     """
-    import numpy as np
 
     if limit is None or limit >= count:
         return np.arange(count)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from ..lazy import lazy_names
 from .collect import collect
 from .data import RunData, StudyData
 from .html import markdown_table, terminal_table, write_report
@@ -24,3 +25,5 @@ __all__ = [
     "terminal_table",
     "write_report",
 ]
+
+__getattr__ = lazy_names(__name__)

@@ -23,15 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, UserError, did_you_mean
 from ..files import replacing
+from ..lazy import np, pa
 from ..stage import SuiteResult
 from .collect import read_run
 from .html import GENERATOR, TITLE
 from .summary import HEADLINE
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
-    import pyarrow as pa
 
     Figures = npt.NDArray[np.float64]
 
@@ -97,8 +96,6 @@ def correlations(table: pa.Table, metrics: Sequence[str], passed: Mapping[str, b
 
 
 def _column(table: pa.Table, name: str) -> Figures:
-    import numpy as np
-    import pyarrow as pa
 
     if name not in table.column_names:
         hint = did_you_mean(name, table.column_names)
@@ -111,7 +108,6 @@ def _column(table: pa.Table, name: str) -> Figures:
 
 
 def _spearman(left: Figures, right: Figures) -> tuple[float | None, int]:
-    import numpy as np
 
     scored = ~(np.isnan(left) | np.isnan(right))
     count = int(scored.sum())
@@ -124,7 +120,6 @@ def _spearman(left: Figures, right: Figures) -> tuple[float | None, int]:
 
 def ranks(values: Figures) -> Figures:
     """The ascending ranks of the values from 1; ties get their mean rank."""
-    import numpy as np
 
     _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
     middle: Figures = np.cumsum(counts) - (counts - 1) / 2
@@ -132,7 +127,6 @@ def ranks(values: Figures) -> Figures:
 
 
 def _predictions(table: pa.Table, columns: Mapping[str, Figures], passed: Mapping[str, bool]) -> dict[str, Prediction]:
-    import numpy as np
 
     verdicts = [passed.get(name) for name in table["id"].to_pylist()]
     if all(verdict is None for verdict in verdicts):
@@ -143,7 +137,6 @@ def _predictions(table: pa.Table, columns: Mapping[str, Figures], passed: Mappin
 
 
 def _prediction(failed: Figures, passed: Figures) -> Prediction:
-    import numpy as np
 
     failed, passed = (values[~np.isnan(values)] for values in (failed, passed))
     f, p = len(failed), len(passed)

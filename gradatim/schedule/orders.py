@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ..errors import DataError, RecipeError, did_you_mean
+from ..lazy import np, pa
 from ..options import strict
 from ..registry import Registry
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
-    import pyarrow as pa
 
     from .bands import Scores
 
@@ -80,8 +79,6 @@ def category_codes(samples: pa.Table, column: str) -> Rows:
     A column of whole numbers that is not a known label is accepted: files are read with all numbers as metrics unless
     the recipe declares a column. Raises ``DataError`` when there is no such column, or only one category in it.
     """
-    import numpy as np
-    import pyarrow as pa
 
     from ..table import LABELS
 
@@ -111,7 +108,6 @@ def category_codes(samples: pa.Table, column: str) -> Rows:
 
 def _whole_numbers(samples: pa.Table, column: str) -> pa.Array | None:
     """An extra column as texts when all its numbers are whole; None for any other, and for a difficulty."""
-    import pyarrow as pa
 
     from ..difficulty import DIFFICULTIES
 
@@ -212,7 +208,6 @@ def _rising(rows: Rows, context: OrderContext) -> Rows:
 
 def _blocks(rows: Rows, context: OrderContext, category: str) -> Iterator[Rows]:
     """The rows of each category in their given order; the categories in random order."""
-    import numpy as np
 
     codes = context.categories(category)[rows]
     for code in context.rng.permutation(np.unique(codes)):
@@ -221,14 +216,12 @@ def _blocks(rows: Rows, context: OrderContext, category: str) -> Iterator[Rows]:
 
 def _interleave(blocks: Sequence[Rows], count: int) -> Rows:
     """The first piece of each block, then the second of each, and so on."""
-    import numpy as np
 
     pieces = [np.array_split(block, count) for block in blocks]
     return _concatenate([block[index] for index in range(count) for block in pieces])
 
 
 def _concatenate(pieces: Sequence[Rows]) -> Rows:
-    import numpy as np
 
     return np.concatenate(pieces)
 

@@ -18,12 +18,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import DataError, RecipeError
+from ..lazy import np
 from ..stage import End, Fitted, Mixture, Needs, Probe, Schedule, Stage, StageResult, StageSpec
 from .bands import Bands
 from .orders import OrderContext, make_order
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     from .bands import Scores
@@ -54,7 +54,6 @@ def select_rows(
     Raises ``RecipeError`` when the specification is for another number of bands or an unknown order, or lacks a probe
     or categories that it needs; ``DataError`` when the stage has no samples.
     """
-    import numpy as np
 
     where = f"stage {spec.name!r}"
     if len(spec.fractions) != len(bands.names) or len(difficulty) != len(bands.index):
@@ -81,7 +80,6 @@ def select_rows(
 
 def probe_rows(bands: Bands, count: int, seed: int) -> Rows:
     """The rows of a probe: ``count`` rows of any band, drawn by ``seed``, ascending; 0 takes all of them."""
-    import numpy as np
 
     scored = np.flatnonzero(bands.index >= 0)
     if not count or count >= scored.size:
@@ -106,7 +104,6 @@ def _narrow(
     spec: StageSpec, rows: Rows, bands: Bands, difficulty: Scores, probe: Probe | None, seed: int
 ) -> tuple[Rows, Mixture | None]:
     """The subset of ``rows`` for a continuous curriculum, and the weights with which they are drawn, if any."""
-    import numpy as np
 
     if spec.mixture is not None:
         return rows, _mixture(bands.index[rows].astype(np.int64), *spec.mixture)
@@ -131,7 +128,6 @@ def _probed(
     spec: StageSpec, rows: Rows, size: int, probe: Probe | None
 ) -> tuple[Rows, Scores, npt.NDArray[np.float64]]:
     """The probed rows; for the whole table the hardness and the probability of the answer, NaN where not probed."""
-    import numpy as np
 
     if probe is None:
         raise RecipeError(
@@ -152,7 +148,6 @@ def _frontier(probability: npt.NDArray[np.float64], replay: float) -> Mixture:
 
     A row far from the frontier has at least a thousandth of the greatest weight, so that no row is excluded for good.
     """
-    import numpy as np
 
     weights = np.maximum(probability * (1 - probability), 0.25e-3)
     likely = probability > 0.5
@@ -167,7 +162,6 @@ def _mixture(
     groups: Rows, start: Sequence[float], end: Sequence[float], weights: npt.NDArray[np.float64] | None = None
 ) -> Mixture:
     """A mixture; the shares of groups without rows are distributed over the others in proportion."""
-    import numpy as np
 
     present = np.bincount(groups, minlength=len(start)) > 0
     shares = [np.where(present, side, 0.0) for side in (start, end)]
@@ -190,7 +184,6 @@ def stage_table(
     budget), ``samples`` (their number), ``bands`` ({band: samples}), ``fractions`` ({band: fraction}), ``ends`` ({band:
     end, where only a part is taken}), ``characters`` (of the stage's samples, or None).
     """
-    import numpy as np
 
     table: list[dict[str, Any]] = []
     for stage in stages:
@@ -215,7 +208,6 @@ def stage_table(
 
 def stage_seed(seed: int, cycle: int, stage: int) -> int:
     """The seed of one stage, from the run's seed, the cycle and the stage, independent of earlier random draws."""
-    import numpy as np
 
     return int(np.random.SeedSequence([seed, cycle, stage]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 

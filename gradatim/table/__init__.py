@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..registry import lazy_names
+from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .read import read_table, stream_table, write_stream, write_table

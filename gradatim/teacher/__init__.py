@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..client.messages import Reply, Request
+from ..lazy import lazy_names
 from ..registry import Registry
 from .teacher import Chat, Grade, Question, Teacher
 
@@ -29,3 +30,5 @@ TEACHERS.lazy("api", f"{__name__}.llm_teacher:api", "Any OpenAI-compatible endpo
 TEACHERS.lazy("local", f"{__name__}.local:local", "A Hugging Face model in this process")
 TEACHERS.lazy("oracle", f"{__name__}.oracle:oracle", "TinyPy: questions from the grammar, answers by running them")
 TEACHERS.lazy("scripted", f"{__name__}.llm_teacher:scripted", "Replies written beforehand, for tests and documents")
+
+__getattr__ = lazy_names(__name__)

@@ -31,6 +31,8 @@ from ...difficulty.model_based import ChatReply, Messages, Quantity, ScoringRequ
 from ...difficulty.score import digest_of
 from ...errors import RecipeError, UserError
 from ...evaluation import SUITES
+from ...inference import loglikelihood
+from ...model import hardware, load
 from ...model.hub import check_chat, check_model, is_hub_name, weight_paths
 from ...model.settings import PRESETS
 from ...options import missing_options, option_names
@@ -48,6 +50,7 @@ from ...schedule import (
 from ...source import SOURCES
 from ...stage import Difficulty, Events, Schedule, Source, Suite, Trainer, ignore_events
 from ...teacher import TEACHERS, Chat, Request
+from ...training import trainer
 from ...training.objective import check_objective
 from ..recipe import ALLOWANCE, Recipe
 from .teaching import (
@@ -120,9 +123,8 @@ class NamedScorer:
 
     def read(self, quantity: Quantity, requests: Sequence[ScoringRequest]) -> Iterator[Mapping[int, float | str]]:
         """See ``difficulty.model_based.Scorer``."""
-        from ...inference.loglikelihood import read_model  # imports torch
 
-        return read_model(self.name, quantity, requests, batch=self.batch, chat=self.chat)
+        return loglikelihood.read_model(self.name, quantity, requests, batch=self.batch, chat=self.chat)
 
 
 def open_scorer(model: str, *, batch: int | None = None, chat: bool = False) -> NamedScorer:
@@ -416,18 +418,14 @@ def _cuts(recipe: Recipe) -> None:
 
 
 def _trainer(recipe: Recipe, corpus: Corpus, metrics: Metrics, events: Events) -> Trainer:
-    from ...model.hardware import use_threads
-    from ...training.trainer import StageTrainer
 
-    use_threads(recipe.threads)
+    hardware.use_threads(recipe.threads)
     tokenizer, samples, validation = corpus.tokens(recipe.student, events)
-    return StageTrainer(
+    return trainer.StageTrainer(
         tokenizer, samples, validation, metrics, stage_seed(recipe.seed, 0, 1 << 20), recipe.student, recipe.train
     )
 
 
 def _load(folder: Path) -> Any:
-    from ...model.hardware import device
-    from ...model.load import load_student
 
-    return load_student(folder, device())
+    return load.load_student(folder, hardware.device())

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ...corpus import key_of
 from ...distillation import JUDGES
 from ...errors import RecipeError, UserError
+from ...lazy import np, pa
 from ...model.settings import Requirements
 from ...options import missing_options, option_names
 from ...schedule import Designed
@@ -33,7 +34,6 @@ from ..recipe import MAY_CHANGE, FeedbackSection, JudgeSection, Recipe
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pyarrow as pa
 
     from ...corpus import Corpus
     from ...design import DesignOutcome, Terms
@@ -141,7 +141,6 @@ def objectives(recipe: Recipe) -> tuple[str, ...]:
 
 def _with_attempts(samples: pa.Table, attempts: pa.Table) -> pa.Table:
     """The samples with a column ``attempt``: the student's first, null where it was not asked."""
-    import pyarrow as pa
 
     first: dict[str, str] = {}
     for name, attempt in zip(attempts["id"].to_pylist(), attempts["attempt"].to_pylist(), strict=True):
@@ -162,7 +161,6 @@ def right(recipe: Recipe, events: Events = ignore_events) -> Right:
 
 def questions(recipe: Recipe, samples: pa.Table, cycle: int) -> pa.Table:
     """The samples that a cycle's feedback asks about: a part of what was learnt, drawn by the data's seed."""
-    import numpy as np
 
     chance = np.random.default_rng([recipe.data.seed, cycle, 1 << 22])
     return samples.take(np.sort(chance.permutation(samples.num_rows)[: _feedback(recipe).questions]))
