@@ -12,7 +12,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import difficulty, evaluation, reporting
+from . import table as tables
 from .errors import DataError, RecipeError, UserError
+from .evaluation import generation
+from .experiment import plan as plan_module
+from .experiment import recipe as recipe_module
+from .experiment import run as run_module
+from .experiment import study as study_module
+from .experiment.assemble import components
+from .model import hardware, load
+from .options import option_names
 from .stage import Event, Events, ignore_events
 
 if TYPE_CHECKING:
@@ -45,16 +55,12 @@ def score(
     >>> gradatim.score(table, ["om", "nesting"])["om"].to_pylist()
     [0.5, 1.5]
     """
-    from .difficulty import read_folder
-    from .difficulty import score as score_table
-    from .experiment.assemble.components import make_difficulty
-
     if isinstance(samples, str | Path):
         folder = Path(samples)
-        samples = read_folder(folder)[0] if is_source_folder(folder) else _table(samples, columns, events)
+        samples = difficulty.read_folder(folder)[0] if is_source_folder(folder) else _table(samples, columns, events)
     if not isinstance(metrics, Mapping):
-        metrics = {name: make_difficulty(name, where="metric") for name in metrics}
-    return score_table(samples, metrics, workers=workers, events=events)[0]
+        metrics = {name: components.make_difficulty(name, where="metric") for name in metrics}
+    return difficulty.score(samples, metrics, workers=workers, events=events)[0]
 
 
 def plan(
@@ -72,9 +78,7 @@ def plan(
     >>> [stage.tokens for stage in gradatim.plan("smoke/baseline", data=False).stages]
     [30000]
     """
-    from .experiment.plan import plan_run
-
-    return plan_run(_recipe(recipe, changes), data=data, events=events)
+    return plan_module.plan_run(_recipe(recipe, changes), data=data, events=events)
 
 
 def run(
@@ -89,13 +93,11 @@ def run(
     Without a folder, a recipe given by name or path has ``default_folder``. Raises ``RecipeError``,
     ``RunFolderError`` when the folder is in use or another recipe's, and what the parts raise.
     """
-    from .experiment.run import run as run_recipe
-
     if folder is None:
         if not isinstance(recipe, str | Path):
             raise RecipeError("a recipe without a name needs a folder", where="gradatim.run", hint="folder=…")
         folder = default_folder(recipe)
-    return run_recipe(_recipe(recipe, changes), Path(folder), events=events)
+    return run_module.run(_recipe(recipe, changes), Path(folder), events=events)
 
 
 def study(
@@ -115,14 +117,11 @@ def study(
     many as the machine has cores for. Raises ``RecipeError``, ``RunFolderError`` and ``WorkFailed`` (when runs failed,
     after the others are done).
     """
-    from .experiment.study import plan_study
-    from .experiment.study import study as run_study
-
     arms = recipes if isinstance(recipes, Mapping) else arms_of(recipes)
     folder = Path(folder)
     loaded = {arm: _recipe(recipe, changes) for arm, recipe in arms.items()}
-    plan = plan_study(loaded, seeds, baseline=baseline, title=folder.name)
-    run_study(plan, folder, workers=workers, events=events)
+    plan = study_module.plan_study(loaded, seeds, baseline=baseline, title=folder.name)
+    study_module.study(plan, folder, workers=workers, events=events)
     return report(folder)
 
 
@@ -132,12 +131,10 @@ def report(folders: str | Path | Sequence[str | Path], page: str | Path | None =
     ``gradatim.reporting`` has the functions for the result: ``summarise``, ``headline``, ``markdown_table``. Raises
     ``DataError`` and ``RunFolderError`` for folders that hold no readable run.
     """
-    from .reporting import collect, write_report
-
     paths = [Path(folders)] if isinstance(folders, str | Path) else [Path(folder) for folder in folders]
-    collected = collect(paths)
+    collected = reporting.collect(paths)
     if page is not None:
-        write_report(paths, Path(page))
+        reporting.write_report(paths, Path(page))
     return collected
 
 
@@ -160,18 +157,13 @@ def evaluate(
     recipe (`gradatim list suites`). Raises ``DataError`` for a model or file that cannot be used, ``UnknownPart`` and
     ``RecipeError`` for a suite or option that is not there.
     """
-    from .evaluation import SUITES
-    from .evaluation.generation import Endpoint, endpoint
-    from .options import option_names
-    from .table import make_table
-
-    factory = SUITES.get(suite, where="suite")
+    factory = evaluation.SUITES.get(suite, where="suite")
     asked = factory(**options)
     if data is None:
-        data = make_table({"answer": []})
+        data = tables.make_table({"answer": []})
     table = _table(data, columns, events) if isinstance(data, str | Path) else data
-    student = endpoint(model) if isinstance(model, str) else model
-    if isinstance(student, Endpoint) and "problems" not in option_names(factory):
+    student = generation.endpoint(model) if isinstance(model, str) else model
+    if isinstance(student, generation.Endpoint) and "problems" not in option_names(factory):
         raise UserError(f"the suite {suite!r} needs the model itself", where="model", given=model, allowed="a folder")
     if student is None or isinstance(student, Path):
         student = open_model(model)
@@ -195,20 +187,19 @@ def arms_of(recipes: Sequence[str | Path]) -> dict[str, str | Path]:
 
 def default_folder(recipe: str | Path) -> Path:
     """Where a recipe given by name or path runs when nothing else is said: ``runs/curriculum-hybrid``."""
-    from .experiment.recipe import RECIPES, find
-
-    path = find(recipe)
-    shipped = path.resolve().is_relative_to(RECIPES.resolve())
-    name = "-".join(path.resolve().relative_to(RECIPES.resolve()).with_suffix("").parts) if shipped else path.stem
+    path = recipe_module.find(recipe)
+    shipped = path.resolve().is_relative_to(recipe_module.RECIPES.resolve())
+    name = (
+        "-".join(path.resolve().relative_to(recipe_module.RECIPES.resolve()).with_suffix("").parts)
+        if shipped
+        else path.stem
+    )
     return Path("runs") / name
 
 
 def open_model(path: str | Path) -> Any:
     """The model that ``path`` names, with its tokenizer; on the accelerator when there is one."""
-    from .model.hardware import device
-    from .model.load import load_student
-
-    return load_student(model_folder(path), device())
+    return load.load_student(model_folder(path), hardware.device())
 
 
 def model_folder(path: str | Path) -> Path:
@@ -235,17 +226,13 @@ def is_source_folder(path: Path) -> bool:
 
 
 def _recipe(recipe: str | Path | Recipe, changes: Sequence[str]) -> Recipe:
-    from .experiment.recipe import load
-
-    return load(recipe, changes) if isinstance(recipe, str | Path) else recipe
+    return recipe_module.load(recipe, changes) if isinstance(recipe, str | Path) else recipe
 
 
 def _table(path: str | Path, columns: Mapping[str, str] | None, events: Events) -> pa.Table:
     """The samples of a file; ``events`` hears which of its rows and columns are not used."""
-    from .table import ReadReport, read_table
-
-    report = ReadReport()
-    table = read_table(path, columns=columns, report=report)
+    report = tables.ReadReport()
+    table = tables.read_table(path, columns=columns, report=report)
     for line in report.notes():
         events(Event("note", "data", text=line))
     return table

@@ -78,13 +78,11 @@ class Corpus:
 
     def difficulty(self, part: Part, metric: str) -> npt.NDArray[np.float64]:
         """Column of a metric, float64, NaN for samples without a score."""
-
         column = self._read(part, [metric]).column(metric)
         return np.asarray(column.to_numpy(), dtype=np.float64)
 
     def lengths(self) -> npt.NDArray[np.int64]:
         """Characters of each training sample, prompt plus answer."""
-
         samples = self._read("train", ["prompt", "answer"])
         both = pc.add(pc.utf8_length(samples["prompt"]), pc.utf8_length(samples["answer"]))
         return np.asarray(both.to_numpy(), dtype=np.int64)
@@ -121,11 +119,8 @@ class Corpus:
 
         return self._encoded(kind, make)
 
-    def _encoded(
-        self, kind: str, make: Callable[[], Any]
-    ) -> tuple[PreTrainedTokenizerFast, tokenizer.Encoded, tokenizer.Encoded]:
+    def _encoded(self, kind: str, make: Callable[[], Any]) -> tuple[PreTrainedTokenizerFast, Encoded, Encoded]:
         """Tokens stored under the name ``kind``, encoded with the tokenizer from ``make`` if missing."""
-
         folder = self.folder / f"tokens-{kind}"
         with _lock(self.folder):
             if not folder.exists():
@@ -137,8 +132,8 @@ class Corpus:
                     tokenizer.encode_table(new_tokenizer, self.table("validation"), target / "validation")
 
                 write_folder(folder, fill)
-        tokenizer: Any = load.open_tokenizer_of(folder / "tokenizer", local_files_only=True)
-        return tokenizer, tokenizer.Encoded.open(folder / "train"), tokenizer.Encoded.open(folder / "validation")
+        stored: Any = load.open_tokenizer_of(folder / "tokenizer", local_files_only=True)
+        return stored, tokenizer.Encoded.open(folder / "train"), tokenizer.Encoded.open(folder / "validation")
 
 
 @dataclass(frozen=True)
@@ -231,7 +226,6 @@ class CorpusMaker:
 
     def _scored(self, cycle: int, feedback: Feedback, events: Events) -> tuple[pa.Table, dict[str, Any]]:
         """Samples of a cycle with a column per metric, and the counts of the source."""
-
         samples = self.source.draw(cycle, feedback)
         if cycle == 0 and (report := getattr(self.source, "report", None)) is not None:
             for line in report.notes():

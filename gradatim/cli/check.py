@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UserError, WorkFailed
-from .output import Json, Workers, words
+from ..evaluation.problems import locate, read_problems
+from ..evaluation.samples import read_samples
+from ..evaluation.samples import told as row_name
+from ..evaluation.statistics import estimate
+from ..evaluation.verdicts import judge_once, problem_for, tallies
+from ..sandbox.limits import Limits
+from ..sandbox.verdict import printable
+from ..table.report import ReadReport, Rejected
+from .output import Json, Workers, check_verdicts_file, output, print_json, table, watching, words
 
 if TYPE_CHECKING:
     from ..evaluation.problems import Problem, ProblemSet
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
     from ..evaluation.verdicts import Judged
 
 
-EXAMPLES = (
+CHECK_EXAMPLES = (
     "gradatim check samples.jsonl --problems humaneval",
     "gradatim check samples.jsonl --problems problems.jsonl.gz --k 1,10 --workers 2 --json",
 )
@@ -61,13 +69,6 @@ def check(
     to resume. Unusable samples are reported and counted as invalid; rows that are no samples are also written to a
     file beside the verdicts.
     """
-    from ..evaluation.problems import locate, read_problems
-    from ..evaluation.samples import read_samples
-    from ..evaluation.statistics import estimate
-    from ..evaluation.verdicts import judge_once, tallies
-    from ..sandbox.limits import Limits
-    from .output import check_verdicts_file, output, print_json, watching
-
     ks = _numbers(k or ["1"])
     path = out or samples.with_name(f"{samples.name.removesuffix('.gz').removesuffix('.jsonl')}.verdicts.jsonl")
     problem_set = read_problems(problems)
@@ -110,8 +111,6 @@ def _numbers(values: Sequence[str]) -> list[int]:
 
 def _check_counts(problem_set: ProblemSet, sample_set: SampleSet, ks: Sequence[int]) -> None:
     """Raise ``UserError``, before any program runs, for a k larger than the samples of every problem."""
-    from ..evaluation.verdicts import problem_for
-
     samples = Counter(
         problem.id for sample in sample_set.samples if (problem := problem_for(problem_set.problems, sample.task))
     )
@@ -130,8 +129,6 @@ def _check_counts(problem_set: ProblemSet, sample_set: SampleSet, ks: Sequence[i
 
 
 def _write_rejected(problem_set: ProblemSet, sample_set: SampleSet, path: Path) -> Path | None:
-    from ..table.report import ReadReport, Rejected
-
     rows = [Rejected(row.row, f"problem: {row.cause}", row.content) for row in problem_set.rejected]
     return ReadReport(sample_set.source, rejected=[*rows, *sample_set.rejected]).write_rejected(path)
 
@@ -144,9 +141,6 @@ def _print_notes(
     rejected: Path | None,
 ) -> None:
     """Print on stderr the unusable rows and what the scores exclude."""
-    from ..evaluation.samples import told as row_name
-    from ..evaluation.verdicts import problem_for
-
     problems = problem_set.problems
     lines = [f"{problem_set.source}, row {row.row}{row_name(row)}: {row.cause}" for row in problem_set.rejected]
     lines += [f"{sample_set.source}, line {row.row}{row_name(row)}: {row.cause}" for row in sample_set.rejected]
@@ -176,8 +170,6 @@ def _print_notes(
 
 
 def _print_note(line: str) -> None:
-    from ..sandbox.verdict import printable
-
     typer.echo(f"gradatim: {printable(line)}", err=True)
 
 
@@ -192,9 +184,6 @@ def _counts(sample_set: SampleSet, results: Sequence[Judged]) -> dict[str, int]:
 def _tables(
     problems: Mapping[str, Problem], results: Sequence[Judged], estimates: Sequence[Estimate], counts: Mapping[str, int]
 ) -> list[Any]:
-    from ..evaluation.verdicts import problem_for
-    from .output import table
-
     rows = [
         (f"pass@{score.k}", f"{score.value:.1%}", f"{score.low:.1%} to {score.high:.1%}", score.problems)
         for score in estimates

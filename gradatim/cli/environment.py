@@ -11,13 +11,20 @@ import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
-from ..errors import UnknownPart, did_you_mean
-from .output import Json
+from .. import languages
+from ..errors import ToolchainMissing, UnknownPart, did_you_mean
+from ..experiment import recipe
+from ..lazy import torch
+from ..sandbox import command, limits
+from .output import Json, output, print_json, table
 
 DOCTOR_EXAMPLES = ("gradatim doctor", "gradatim doctor --json")
 
@@ -45,15 +52,10 @@ def doctor(as_json: Json = False) -> None:
 
     Exit code 1 when a requirement of training is missing.
     """
-    from .output import output, print_json
-
     findings = list(_findings())
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        from rich.table import Table
-        from rich.text import Text
-
         table = Table(box=None, show_header=False, pad_edge=False)
         for finding in findings:
             advice = Text(finding.advice, style="dim")
@@ -78,8 +80,6 @@ def _findings() -> Iterator[Finding]:
 
 def _torch() -> Iterator[Finding]:
     try:
-        import torch
-
         from ..model.hardware import device, environment, native_bf16
     except ImportError as error:
         yield Finding("torch", "missing", str(error), "pip install torch; see https://pytorch.org/get-started for GPUs")
@@ -93,8 +93,6 @@ def _torch() -> Iterator[Finding]:
 
 
 def _package(name: str, required: bool = True) -> Finding:
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
         return Finding(name, "good", version(name))
     except PackageNotFoundError:
@@ -115,12 +113,11 @@ def _compiler() -> Finding:
 
 
 def _sandbox() -> Finding:
-    from ..sandbox.command import sandbox_support
-    from ..sandbox.limits import find_cgroup
-
-    walls = sandbox_support()
+    walls = command.sandbox_support()
     if walls.available:
-        limit = "memory limited by a control group" if find_cgroup() else "no control group; memory use is polled"
+        limit = (
+            "memory limited by a control group" if limits.find_cgroup() else "no control group; memory use is polled"
+        )
         return Finding("sandbox", "good", f"complete; {limit}")
     reason = f"untrusted programs need --unsafe: {walls.reason}"
     return Finding("sandbox", "absent", reason, walls.advice)
@@ -128,11 +125,8 @@ def _sandbox() -> Finding:
 
 def _languages() -> Iterator[Finding]:
     """The toolchain of every language, with the version that its compiler or runtime reports."""
-    from ..errors import ToolchainMissing
-    from ..languages import LANGUAGES
-
-    for entry in LANGUAGES:
-        language = LANGUAGES.get(entry.name)
+    for entry in languages.LANGUAGES:
+        language = languages.LANGUAGES.get(entry.name)
         name = f"language {language.name}"
         command = language.missing()
         if command is not None:
@@ -188,8 +182,6 @@ def listing(
 
     With --json: a list of {"name", "summary"}, of the kinds without KIND.
     """
-    from .output import output, print_json, table
-
     if kind is not None and kind not in KINDS:
         hint = did_you_mean(kind, KINDS)
         raise UnknownPart("unknown kind", given=kind, allowed=", ".join(KINDS), hint=hint)
@@ -203,8 +195,6 @@ def listing(
 
 def _members(kind: str) -> list[tuple[str, str]]:
     if kind == "recipes":
-        from ..experiment.recipe import names, title
-
-        return [(name, title(name)) for name in names()]
+        return [(name, recipe.title(name)) for name in recipe.names()]
     module, attribute = REGISTRIES[kind]
     return [(entry.name, entry.summary) for entry in getattr(importlib.import_module(module), attribute)]

@@ -14,11 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
+from .. import evaluation, programs
+from ..api import evaluate as run_suite
+from ..api import model_folder, open_model
 from ..errors import DataError, UserError
 from ..files import check_new_folder, check_output_folder
+from ..inference import decode
+from ..model import merge as merge_module
+from ..model import prompt_format
 from ..options import override
-from .output import Columns, Json, mapping_of, words
+from .output import Columns, Json, mapping_of, output, print_json, table, watching, words
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,20 +75,14 @@ def sample(
     For a prompt that is a complete TinyPy program, the model predicts its output; any other prompt is continued. Only
     TinyPy programs are run, by an interpreter for that language.
     """
-    from .output import output, print_json, watching
-
     if prompt == "-":
         prompt = _read_prompt()
     with watching() as events:
-        from ..api import open_model
-        from ..inference.decode import complete
-        from ..model.prompt_format import prompt_formatter
-
         questions = _questions(prompt, count if sampled or prompt is None else 1, words(level or ["all"]), seed)
         opened = open_model(model)
-        format_prompt = prompt_formatter(opened.tokenizer)
+        format_prompt = prompt_format.prompt_formatter(opened.tokenizer)
         new_tokens = limit or max([len(truth) + MARGIN for _, truth in questions if truth is not None] or [200])
-        texts = complete(
+        texts = decode.complete(
             opened.model, opened.tokenizer, [format_prompt(text) for text, _ in questions],
             limits=new_tokens, greedy=not sampled, seed=seed, events=events, task="sample",
         )  # fmt: skip
@@ -112,10 +113,8 @@ def _read_prompt() -> str:
 def _questions(prompt: str | None, count: int, levels: list[str], seed: int) -> list[tuple[str, str | None]]:
     """Prompts and their ground truth, None where there is none."""
     if prompt is None:
-        from ..programs import generate
-
-        programs = generate(count, levels=levels, seed=seed).table
-        return list(zip(programs["prompt"].to_pylist(), programs["answer"].to_pylist(), strict=True))
+        samples = programs.generate(count, levels=levels, seed=seed).table
+        return list(zip(samples["prompt"].to_pylist(), samples["answer"].to_pylist(), strict=True))
     if OUTPUT.strip() not in prompt:
         prompt = prompt if prompt.endswith("\n") or not _printed(prompt) else prompt + "\n"
         prompt += OUTPUT if _printed(prompt) else ""
@@ -126,10 +125,8 @@ def _questions(prompt: str | None, count: int, levels: list[str], seed: int) -> 
 
 def _printed(program: str) -> str | None:
     """The output of ``program`` as the lines of an answer; None when it cannot be run."""
-    from ..programs import commented, run_program
-
     try:
-        return commented(run_program(program))
+        return programs.commented(programs.run_program(program))
     except DataError:
         return None
 
@@ -143,8 +140,6 @@ def _compare(prompt: str, text: str, finish: str, truth: str | None) -> Completi
 
 
 def _print(completion: Completion, console: Console) -> None:
-    from rich.text import Text
-
     console.print(Text.assemble((completion.prompt, "dim"), (completion.written.rstrip("\n"), "bold")))
     if completion.finish not in ("eos", "stop"):
         console.print(f"(ended by: {completion.finish.replace('_', ' ')})", style="yellow")
@@ -192,8 +187,6 @@ def evaluate(
 
     The intervals cover the sampling of test items for this one model, not the variation between training seeds.
     """
-    from .output import output, print_json, watching
-
     options: dict[str, Any] = {"protocol": protocol, "limit": limit, "problems": problems}
     options |= {"keep": None if keep is None else str(keep), **_options(changes or [])}
     if data is None and problems is None and suite != "cruxeval":
@@ -201,13 +194,10 @@ def evaluate(
     if keep is not None:
         check_output_folder(keep, "--keep")
     with watching(resumable=keep is not None) as events:
-        from ..api import evaluate as run_suite
-        from ..evaluation import summary
-
         options = {name: value for name, value in options.items() if value is not None}
         result = run_suite(model, data, suite, seed=seed, columns=mapping_of(columns), events=events, **options)
     if as_json:
-        print_json(summary(result))
+        print_json(evaluation.summary(result))
         return
     for block in _tables(result):
         output().print(block)
@@ -240,10 +230,7 @@ def _options(changes: Sequence[str]) -> dict[str, Any]:
 
 
 def _tables(result: SuiteResult) -> list[Any]:
-    from ..evaluation import summary, wilson
-    from .output import table
-
-    plain = summary(result)
+    plain = evaluation.summary(result)
     scores = [
         (name, f"{score['value']:.1%}", f"{score['low']:.1%} to {score['high']:.1%}")
         for name, score in plain["scores"].items()
@@ -255,7 +242,7 @@ def _tables(result: SuiteResult) -> list[Any]:
             continue
         rows = []
         for value, count in members.items():
-            low, high = wilson(count.passed, count.total)
+            low, high = evaluation.wilson(count.passed, count.total)
             share = f"{count.passed / count.total:.1%}" if count.total else None
             rows.append((value, count.passed, count.total, share, f"{low:.1%} to {high:.1%}"))
         blocks.append(table((group, "correct", "total", "accuracy", "95 % interval"), rows))
@@ -278,15 +265,10 @@ def export(
 
     Without --merge, a LoRA adapter is exported as an adapter, which needs its base model.
     """
-    from .output import output, print_json, watching
-
     with watching():
-        from ..api import model_folder
-        from ..model.merge import export as write
-
         source = model_folder(model)
         check_new_folder(out, "--out", [source])
-        exported = write(source, out, merge=merge)
+        exported = merge_module.export(source, out, merge=merge)
     if as_json:
         print_json(asdict(exported))
         return

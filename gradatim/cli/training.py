@@ -15,8 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .. import evaluation, reporting
+from ..api import arms_of, default_folder
 from ..errors import UserError, WorkFailed
-from .output import Changes, Json
+from ..experiment import assemble
+from ..experiment import plan as plan_module
+from ..experiment import run as run_module
+from ..experiment import study as study_module
+from ..experiment.recipe import files_of, load
+from ..model import hub
+from .output import Changes, Json, check_page, check_run_output, output, print_json, size, table, watching
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,16 +53,11 @@ def run(
     Repeat the command to resume; Ctrl-C saves the state first. Ends with the result table and report.html in the run
     folder.
     """
-    from ..api import default_folder
-    from ..experiment.assemble import check
-    from ..experiment.recipe import files_of, load
-    from .output import check_run_output, print_json
-
     if out is not None and len(recipes) > 1:
         raise UserError("one folder holds one run", where="--out", given=f"{len(recipes)} recipes")
     loaded = {name: load(name, changes or ()) for name in recipes}
     for name, recipe in loaded.items():
-        check(recipe, name)
+        assemble.check(recipe, name)
     for name in loaded:
         check_run_output(out or default_folder(name), "--out", files_of(name))
     results = [_run_recipe(recipe, out or default_folder(name), as_json) for name, recipe in loaded.items()]
@@ -64,13 +67,8 @@ def run(
 
 def _run_recipe(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
     """Run one recipe, write its report and print its result; return the entry for ``--json``."""
-    from .output import watching
-
     with watching(resumable=True) as events:
-        from ..evaluation import summary
-        from ..experiment.run import run as run_recipe
-
-        stages = run_recipe(recipe, folder, events=events)
+        stages = run_module.run(recipe, folder, events=events)
     report = print_report([folder], folder / "report.html", quiet)
     return {
         "folder": str(folder),
@@ -82,7 +80,9 @@ def _run_recipe(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
                 "tokens": stage.fitted.tokens,
                 "steps": stage.fitted.steps,
                 "loss": stage.fitted.loss,
-                "results": {f"{result.suite}-{result.protocol}": summary(result) for result in stage.evaluations},
+                "results": {
+                    f"{result.suite}-{result.protocol}": evaluation.summary(result) for result in stage.evaluations
+                },
             }
             for stage in stages
         ],
@@ -91,15 +91,12 @@ def _run_recipe(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
 
 def print_report(folders: list[Path], page: Path, quiet: bool = False) -> Path:
     """Write the report of ``folders``, print the result table and return the path of the report."""
-    from ..reporting import collect, terminal_table, write_report
-    from .output import output
-
-    path = write_report(folders, page)
+    path = reporting.write_report(folders, page)
     if not quiet:
-        study = collect(folders)
+        study = reporting.collect(folders)
         for note in study.notes:
             output().print(f"note: {note}", markup=False, soft_wrap=True)
-        output().print(terminal_table(study))
+        output().print(reporting.terminal_table(study))
         output().print(f"report: {path}", markup=False, soft_wrap=True)
     return path
 
@@ -130,14 +127,9 @@ def plan(
     An LLM-designed schedule is requested with --data (one or two requests; cached, so a run does not pay again);
     --no-data sends no requests.
     """
-    from ..api import default_folder
-    from ..experiment.plan import plan_run
-    from ..experiment.recipe import load
-    from .output import output, print_json, watching
-
     loaded = load(recipe, changes or ())
     with watching() as events:
-        planned = plan_run(loaded, data=data, store=(out or default_folder(recipe)) / "data", events=events)
+        planned = plan_module.plan_run(loaded, data=data, store=(out or default_folder(recipe)) / "data", events=events)
     if as_json:
         print_json(planned.plain())
     else:
@@ -145,8 +137,6 @@ def plan(
 
 
 def _print(plan: RunPlan, recipe: Recipe, console: Console) -> None:
-    from .output import size, table
-
     has_counts = plan.data is not None
     console.print(f"{plan.title or 'recipe'}: schedule {plan.schedule}, difficulty {plan.metric}", markup=False)
     bands = [(band.name, _range(band.low, band.high), band.samples) for band in plan.bands]
@@ -176,13 +166,11 @@ def _print(plan: RunPlan, recipe: Recipe, console: Console) -> None:
 
 def _model_size(plan: RunPlan, recipe: Recipe) -> str:
     """Parameters of the model: "0.33 M parameters", of a LoRA adapter "4.9 M trainable of 134.5 M parameters"."""
-    from ..model.hub import model_size
-
     if plan.parameters is None:
         return "unknown size until it is downloaded"
     if (
         recipe.student.lora is not None
-        and (size := model_size(str(recipe.student.base), recipe.student.lora)) is not None
+        and (size := hub.model_size(str(recipe.student.base), recipe.student.lora)) is not None
     ):
         return f"{_millions(size.trainable)} trainable of {_millions(size.total)} parameters"
     return f"{_millions(plan.parameters)} parameters"
@@ -194,8 +182,6 @@ def _millions(count: int) -> str:
 
 def _print_cycles(plan: RunPlan, console: Console) -> None:
     """The completions and teacher requests of each cycle, and their cost."""
-    from .output import table
-
     kinds = [
         kind
         for kind in ("questions", "answers", "faults", "rubric", "designs")
@@ -303,19 +289,12 @@ def study(
     All arms share the data and the test set; an arm is named after its recipe. Repeat the command to resume it or to
     add seeds and arms. Ends with the result table and report.html.
     """
-    from ..api import arms_of
-    from ..experiment.recipe import files_of, load
-    from ..experiment.study import plan_study
-    from .output import check_run_output, watching
-
     arms = {arm: load(name, changes or ()) for arm, name in arms_of(recipes).items()}
-    plan = plan_study(arms, seeds, baseline=baseline, title=out.name)
+    plan = study_module.plan_study(arms, seeds, baseline=baseline, title=out.name)
     check_run_output(out, "--out", [file for name in recipes for file in files_of(name)])
     try:
         with watching(resumable=True) as events:
-            from ..experiment.study import study as run_study
-
-            run_study(plan, out, workers=workers, events=events)
+            study_module.study(plan, out, workers=workers, events=events)
     except WorkFailed:
         print_report([out], out / "report.html")  # finished runs are reported even when others failed
         raise
@@ -345,15 +324,12 @@ def report(
 
     The run folders are only read, so runs in progress can be reported too.
     """
-    from ..reporting import collect, markdown_table, write_report
-    from .output import check_page
-
     page = out or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
     if not markdown or out is not None:
         check_page(page, "--out")
     if not markdown:
         print_report(folders, page)
         return
-    typer.echo(markdown_table(collect(folders)), nl=False)
+    typer.echo(reporting.markdown_table(reporting.collect(folders)), nl=False)
     if out is not None:
-        write_report(folders, out)
+        reporting.write_report(folders, out)

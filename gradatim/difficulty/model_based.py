@@ -113,7 +113,6 @@ class ModelDifficulty:
 
     def __call__(self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events) -> Figures:
         """One float per row. ``workers`` is ignored: a model uses the threads of its own library."""
-
         self.causes.clear()
         rows = _requests(samples, options=self.measure == "p_correct")
         scores = [self._by_scorer(scorer, rows, events) for scorer in self.scorers]
@@ -123,7 +122,6 @@ class ModelDifficulty:
         return 1 - mean if self.measure == "p_correct" else mean
 
     def _by_scorer(self, scorer: Scorer, rows: Sequence[ScoringRequest], events: Events) -> Figures:
-
         if self.measure == "attention":
             return -self._scores(scorer, "attention", rows, events)
         if self.measure != "p_correct":
@@ -139,7 +137,6 @@ class ModelDifficulty:
 
     def _scores(self, scorer: Scorer, quantity: Quantity, rows: Sequence[ScoringRequest], events: Events) -> Figures:
         """The scorer's score of each row, NaN where there is none; only rows that are not cached are read."""
-
         if not rows:
             return np.empty(0)
         cache = ScoreCache(scorer.identity, quantity)
@@ -304,7 +301,6 @@ class TeacherRating:
 
         Exceptions of the chat are passed on; ratings that had arrived are cached.
         """
-
         self.causes.clear()
         columns = ([value or "" for value in samples[name].to_pylist()] for name in ("prompt", "answer"))
         pairs: list[tuple[str, str]] = list(zip(*columns, strict=True))

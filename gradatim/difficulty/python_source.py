@@ -224,13 +224,11 @@ def _rows(samples: pa.Table, start: int) -> Rows:
 
 
 def _measure_trees(measure: Callable[[ast.Module], float], rows: Rows) -> Scores:
-
     scores = (math.nan if tree is None else measure(tree) for tree in trees(rows))
     return np.fromiter(scores, np.float64, len(rows))
 
 
 def _measure_texts(measure: Callable[[str], float], python: bool, rows: Rows) -> Scores:
-
     scores = np.full(len(rows), math.nan)
     with _without_collector():
         for row, (prompt, answer, language) in enumerate(rows):
@@ -240,7 +238,6 @@ def _measure_texts(measure: Callable[[str], float], python: bool, rows: Rows) ->
 
 
 def _joined(chunks: Iterator[Scores]) -> Scores:
-
     return np.concatenate([np.empty(0), *chunks])
 
 

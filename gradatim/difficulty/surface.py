@@ -145,7 +145,6 @@ def constructs(tree: ast.Module) -> list[str]:
 
 
 def _count(rows: Rows) -> _ConstructCounts:
-
     spellings: dict[str, int] = {}
     numbers: list[int] = []
     lengths: list[int] = []
@@ -167,7 +166,6 @@ class Rarity:
     def __call__(
         self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
     ) -> npt.NDArray[np.float64]:
-
         chunks = list(chunk_map(_count, samples, workers, events))
         if not chunks:
             return np.empty(0)
@@ -182,7 +180,6 @@ class Rarity:
 
 def _merged(chunks: Sequence[_ConstructCounts]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """All occurrences with one numbering for all chunks, and the surprisal in bits of each number."""
-
     numbering: dict[str, int] = {}
     renumbered = []
     for chunk in chunks:

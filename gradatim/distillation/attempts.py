@@ -163,15 +163,13 @@ def _with_student(judge: Judge | NeedsStudent, student: Any, seed: int) -> Judge
 
 def _uses_chat_template(student: Any) -> bool:
     """Whether the student was trained with a chat template."""
-
     return prompt_format.prompt_format_of(student.tokenizer).template == "chat"
 
 
 def _max_new_tokens(student: Any, questions: pa.Table) -> int:
     """Tokens of the longest correct answer, its end, and a few more, so that a wrong longer one shows."""
-
-    vocabulary = vocabulary.Vocabulary(student.tokenizer)
-    encoded = (vocabulary.encode(answer) for answer in questions.column("answer").to_pylist())
+    vocab = vocabulary.Vocabulary(student.tokenizer)
+    encoded = (vocab.encode(answer) for answer in questions.column("answer").to_pylist())
     return max((len(tokens) for tokens in encoded if tokens is not None), default=0) + 1 + MARGIN
 
 

@@ -170,7 +170,6 @@ def distinct(samples: pa.Table, attempts: Sequence[str]) -> tuple[list[int], lis
 
 def taken(samples: pa.Table, rows: Sequence[int]) -> pa.Table:
     """Select rows of ``samples``. An empty list has no type that Arrow could infer, so it is given here."""
-
     return samples.take(pa.array(rows, pa.int64()))
 
 

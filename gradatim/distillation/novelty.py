@@ -131,7 +131,6 @@ class Known:
 
     def _like(self, text: Words) -> int | None:
         """An existing question whose ROUGE-L with ``text`` reaches the limit."""
-
         shared = np.zeros(len(self._texts), np.int64)
         for word, times in Counter(text).items():
             if word in self._rows:

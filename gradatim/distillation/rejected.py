@@ -69,7 +69,6 @@ def deliver(
     ``RecipeError`` for invalid shares and for a teacher's share without a teacher, and whatever ``teacher`` and
     ``right`` raise.
     """
-
     weights = _weights(shares, teacher)
     rows = samples.to_pylist()
     attempts = _failed(feedback) if "student" in weights else {}

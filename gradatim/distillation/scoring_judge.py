@@ -45,12 +45,11 @@ Tokens = npt.NDArray[np.int64]
 
 def pooled(student: Any, prompts: Sequence[str], attempts: Sequence[str], batch: int) -> list[States | None]:
     """Rows of 2 × hidden size + 3 features; None where a text cannot be encoded."""
-
-    model, vocabulary = student.model, vocabulary.Vocabulary(student.tokenizer)
+    model, vocab = student.model, vocabulary.Vocabulary(student.tokenizer)
     rows: list[States | None] = [None] * len(prompts)
     encoded: list[tuple[int, Tokens, int]] = []
     for row, (prompt, attempt) in enumerate(zip(prompts, attempts, strict=True)):
-        tokens = _tokens(vocabulary, student, prompt, attempt)
+        tokens = _tokens(vocab, student, prompt, attempt)
         if tokens is not None:
             encoded.append((row, *tokens))
     # Neighbours of similar length need little padding.
@@ -82,7 +81,6 @@ def _tokens(vocabulary: Any, student: Any, prompt: str, attempt: str) -> tuple[T
 
 def _pool(model: Any, batch: Sequence[tuple[int, Tokens, int]], rows: list[States | None]) -> None:
     """Fill ``rows`` with the features of ``batch``: (row, tokens, number of prompt tokens)."""
-
     ids = np.zeros((len(batch), max(len(tokens) for _, tokens, _ in batch)), dtype=np.int64)
     for line, (_, tokens, _) in zip(ids, batch, strict=True):
         # Padding on the right has no effect in a causal model.
@@ -352,7 +350,6 @@ class ScoringJudge:
 
 
 def _encoder(student: Any) -> str:
-
     return trainer.weights_digest(student.model)
 
 

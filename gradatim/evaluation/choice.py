@@ -199,7 +199,6 @@ class Choice:
         Raises ``DataError`` for a missing file, one without questions, and ``chat`` without a chat template,
         ``UserError`` for an endpoint: servers do not return the probabilities of a prompt.
         """
-
         if not hasattr(student, "model"):
             raise UserError("the suite 'choice' needs the model itself", where="model", allowed="a folder")
         started = time.perf_counter()
@@ -230,18 +229,17 @@ class Choice:
         self, student: Any, questions: Sequence[ChoiceQuestion], events: Events
     ) -> list[tuple[float, ...] | str]:
         """The log-likelihoods of each question's options, or the cause for one that cannot be encoded."""
-
         template = (
             prompt_format.chat_formatter(student.tokenizer, prompt_format.prompt_format_of(student.tokenizer).system)
             if self.chat
             else None
         )
-        vocabulary = vocabulary.Vocabulary(student.tokenizer)
+        vocab = vocabulary.Vocabulary(student.tokenizer)
         results: list[Any] = []
         positions: list[tuple[int, int]] = []
         encoded: list[Continuation] = []
         for number, question in enumerate(questions):
-            options = _encoded(student.model, vocabulary, *put(question, self.protocol), template=template)
+            options = _encoded(student.model, vocab, *put(question, self.protocol), template=template)
             results.append(options if isinstance(options, str) else [0.0] * len(options))
             if not isinstance(options, str):
                 positions += [(number, option) for option in range(len(options))]
@@ -272,7 +270,6 @@ def put(question: ChoiceQuestion, protocol: Put) -> tuple[str, tuple[str, ...]]:
 def _encoded(
     model: Any, vocabulary: Any, context: str, options: Sequence[str], *, template: Callable[[str], str] | None
 ) -> list[Continuation] | str:
-
     continuations = []
     prompt = context if template is None else template(context)
     for option in options:
@@ -319,7 +316,6 @@ def _correct(scored: Sequence[tuple[ChoiceQuestion, tuple[float, ...]]], length:
 
 def choices_table(file: QuestionSet, protocol: Put = "options") -> pa.Table:
     """The questions as samples with a column ``options``, for difficulties: ``p_correct`` compares the options."""
-
     from ..table import make_table
 
     pairs = [put(question, protocol) for question in file.questions]

@@ -124,7 +124,6 @@ class Token:
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``, and for a chat
         without a template.
         """
-
         check_samples(samples)
         started = time.perf_counter()
         rows = sample_indices(samples.num_rows, self.limit, seed)
@@ -152,15 +151,15 @@ class Token:
             events=events,
             task=f"token ({self.protocol})",
         )
-        vocabulary = vocabulary.Vocabulary(student.tokenizer)
+        vocab = vocabulary.Vocabulary(student.tokenizer)
         attempts = []
         for row, prompt, text, prediction in zip(map(int, rows), prompts, texts, predictions, strict=True):
             passed = int((prediction.truth == prediction.predicted).sum())
             missing = prediction.total - len(prediction.predicted)
             invalid = missing if prediction.finish == "unknown_character" else 0
-            attempt = vocabulary.text(prediction.predicted.tolist(), prediction.before)
+            attempt = vocab.text(prediction.predicted.tolist(), prediction.before)
             if not self.chat and len(prediction.before):
-                prompt = vocabulary.text(prediction.before.tolist())
+                prompt = vocab.text(prediction.before.tolist())
                 attempt = prompt + attempt
             failed = len(prediction.predicted) - passed
             attempts.append(Attempt(row, prompt, text, attempt, passed, failed, missing - invalid, invalid))
@@ -210,7 +209,6 @@ class Line:
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``, and for a chat
         without a template.
         """
-
         check_samples(samples)
         started = time.perf_counter()
         before = None

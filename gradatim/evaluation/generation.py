@@ -22,7 +22,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..client import endpoint, exchange
+from ..client import endpoint as client_endpoint
+from ..client import exchange
 from ..client.endpoint import LimitName, Parameters
 from ..client.messages import Budget, Generation, Rates, Reply
 from ..errors import TeacherFailed, UserError, WorkFailed
@@ -152,12 +153,11 @@ class _Sender:
     """The client of all groups of one evaluation."""
 
     def __init__(self, server: Endpoint) -> None:
-
-        endpoint.check_address(server.base_url)
-        package = endpoint.load_package(server.base_url)
+        client_endpoint.check_address(server.base_url)
+        package = client_endpoint.load_package(server.base_url)
         # Local servers mostly need no key.
-        secret = endpoint.read_key(server.key, server.base_url, needed=False)
-        self.server = endpoint.Endpoint(
+        secret = client_endpoint.read_key(server.key, server.base_url, needed=False)
+        self.server = client_endpoint.Endpoint(
             server.base_url,
             server.model,
             exchange.open_client(package, server.base_url, secret, server.seconds),
@@ -170,15 +170,14 @@ class _Sender:
         )
         self.concurrency = server.concurrency
         self.policy, self.counts = (
-            endpoint.RetryPolicy(server.retries, server.first_wait, 120.0),
-            endpoint.RequestCounts(),
+            client_endpoint.RetryPolicy(server.retries, server.first_wait, 120.0),
+            client_endpoint.RequestCounts(),
         )
 
     def send(self, requests: Sequence[Generation], received: dict[int, Reply], events: Events) -> list[str]:
         """Send one group; replies go into ``received``. Return the server's reasons for rejected requests."""
-
         shared: dict[str, Any] = {"rates": Rates(), "budget": Budget(), "counts": self.counts}
-        batch = endpoint.RequestBatch(
+        batch = client_endpoint.RequestBatch(
             self.server, requests, received.__setitem__, policy=self.policy, label="write", **shared
         )
         batch.run(self.concurrency, events)
@@ -282,7 +281,6 @@ def _sample(question: Question, text: str, finish: str, chat: bool) -> Sample:
 
 def _from_model(student: Any, questions: Sequence[Question], settings: Writing) -> Iterator[list[Sample]]:
     """Samples of a local model. Questions of one group have equal stop strings, as the decoder needs."""
-
     tokenizer = student.tokenizer
     # Our students get the prompt of their training, after any thinking; other models may think first.
     system, thinking = prompt_format.prompt_format_of(tokenizer).system, not prompt_format.has_prompt_format(tokenizer)

@@ -87,7 +87,6 @@ class Output:
 
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``.
         """
-
         check_samples(samples)
         started = time.perf_counter()
         rows = sample_indices(samples.num_rows, self.limit, seed)
@@ -95,7 +94,7 @@ class Output:
         prompts, answers = text_column(items, "prompt"), text_column(items, "answer")
         limits = self._limits(prompts, answers, vocabulary.Vocabulary(student.tokenizer))
         formatted = list(map(prompt_format.prompt_formatter(student.tokenizer), prompts))
-        decode = partial(
+        complete = partial(
             decode.complete,
             student.model,
             student.tokenizer,
@@ -104,7 +103,7 @@ class Output:
             stop=() if self.protocol == "greedy" else ("\n\n",),
             batch=self.batch,
         )
-        completions = decode(
+        completions = complete(
             formatted,
             limits=limits,
             drafts=answers,
@@ -114,7 +113,7 @@ class Output:
         )
         attempts = [self._judge(*item) for item in zip(map(int, rows), prompts, answers, completions, strict=True)]
         cut = [index for index in example_indices(attempts) if completions[index].finish == "settled"]
-        texts = decode(
+        texts = complete(
             [formatted[index] for index in cut],
             limits=[limits[index] for index in cut],
             drafts=[answers[index] for index in cut],

@@ -271,7 +271,6 @@ def sample_indices(count: int, limit: int | None, seed: int) -> npt.NDArray[np.i
 
     A larger limit includes the items of a smaller one, so that a quick and a full evaluation agree on them.
     """
-
     if limit is None or limit >= count:
         return np.arange(count)
     generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, 2**64 - 1], dtype=np.uint64)))

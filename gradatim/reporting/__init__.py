@@ -11,7 +11,7 @@ from __future__ import annotations
 from ..lazy import lazy_names
 from .collect import collect
 from .data import RunData, StudyData
-from .html import markdown_table, terminal_table, write_report
+from .html import is_report, markdown_table, terminal_table, write_report
 from .summary import Summary, headline, summarise
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Summary",
     "collect",
     "headline",
+    "is_report",
     "markdown_table",
     "summarise",
     "terminal_table",

@@ -96,7 +96,6 @@ def correlations(table: pa.Table, metrics: Sequence[str], passed: Mapping[str, b
 
 
 def _column(table: pa.Table, name: str) -> Figures:
-
     if name not in table.column_names:
         hint = did_you_mean(name, table.column_names)
         raise DataError(f"there is no column {name!r}", where="correlations", hint=hint)
@@ -108,7 +107,6 @@ def _column(table: pa.Table, name: str) -> Figures:
 
 
 def _spearman(left: Figures, right: Figures) -> tuple[float | None, int]:
-
     scored = ~(np.isnan(left) | np.isnan(right))
     count = int(scored.sum())
     if count < LEAST:
@@ -120,14 +118,12 @@ def _spearman(left: Figures, right: Figures) -> tuple[float | None, int]:
 
 def ranks(values: Figures) -> Figures:
     """The ascending ranks of the values from 1; ties get their mean rank."""
-
     _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
     middle: Figures = np.cumsum(counts) - (counts - 1) / 2
     return middle[index]
 
 
 def _predictions(table: pa.Table, columns: Mapping[str, Figures], passed: Mapping[str, bool]) -> dict[str, Prediction]:
-
     verdicts = [passed.get(name) for name in table["id"].to_pylist()]
     if all(verdict is None for verdict in verdicts):
         first = next(iter(passed), "none")
@@ -137,7 +133,6 @@ def _predictions(table: pa.Table, columns: Mapping[str, Figures], passed: Mappin
 
 
 def _prediction(failed: Figures, passed: Figures) -> Prediction:
-
     failed, passed = (values[~np.isnan(values)] for values in (failed, passed))
     f, p = len(failed), len(passed)
     order = ranks(np.concatenate([failed, passed]))

@@ -145,14 +145,12 @@ def _examples(number: int, cycle: Path, following: Path, notes: list[str]) -> It
 
 
 def _rows(path: Path) -> pa.Table:
-
     columns = ["id", "prompt", "answer", "level", "attempt", "verdict", "reason", "grade"]
     return pq.read_table(path, columns=columns)
 
 
 def _new_rows(path: Path, cycle: Path) -> pa.Table:
     """The new samples of that cycle, which follow those of earlier cycles."""
-
     table = _mapping(parse_json(read_input(cycle / "table.json")))
     old = int(_mapping(_mapping(table.get("facts")).get("source")).get("learnt") or 0)
     return pq.read_table(path, columns=["parent", "prompt", "answer"]).slice(old)
@@ -160,7 +158,6 @@ def _new_rows(path: Path, cycle: Path) -> pa.Table:
 
 def _pairs(number: int, old: pa.Table, new: pa.Table) -> Iterator[ExampleQuestion]:
     """One pair of a question and a new question per parent, alternating between the grades."""
-
     parents = pa.array(new["parent"].unique().to_pylist(), old.schema.field("id").type)
     first: dict[str, Mapping[str, Any]] = {}
     for row in old.filter(pc.is_in(old["id"], value_set=parents)).to_pylist():

@@ -67,7 +67,6 @@ def make_bands(
     Raises ``RecipeError`` when the cuts are out of order or do not match ``names``, ``DataError`` when a band would be
     empty.
     """
-
     scores = np.asarray(difficulty, dtype=np.float64)
     cuts = check_cuts(thresholds, quantiles, names)
     scored = np.sort(scores[~np.isnan(scores)])
@@ -115,7 +114,6 @@ def check_cuts(
 
 def _quantile_edges(scored: Scores, quantiles: Sequence[float]) -> tuple[float, ...]:
     """One edge per quantile, each the least value of the band above it; ``scored`` is sorted."""
-
     values, below = np.unique(scored, return_index=True)
     if values.size <= len(quantiles):
         raise DataError(
@@ -135,7 +133,6 @@ def _quantile_edges(scored: Scores, quantiles: Sequence[float]) -> tuple[float, 
 
 
 def _assign(difficulty: Scores, edges: Sequence[float]) -> npt.NDArray[np.int8]:
-
     index = np.searchsorted(np.asarray(edges, dtype=np.float64), difficulty, side="right").astype(np.int8)
     index[np.isnan(difficulty)] = -1
     return index

@@ -79,7 +79,6 @@ def category_codes(samples: pa.Table, column: str) -> Rows:
     A column of whole numbers that is not a known label is accepted: files are read with all numbers as metrics unless
     the recipe declares a column. Raises ``DataError`` when there is no such column, or only one category in it.
     """
-
     from ..table import LABELS
 
     filled = [name for name in LABELS if name in samples.schema.names]
@@ -108,7 +107,6 @@ def category_codes(samples: pa.Table, column: str) -> Rows:
 
 def _whole_numbers(samples: pa.Table, column: str) -> pa.Array | None:
     """An extra column as texts when all its numbers are whole; None for any other, and for a difficulty."""
-
     from ..difficulty import DIFFICULTIES
 
     extra = column in samples.schema.names and column not in DIFFICULTIES
@@ -208,7 +206,6 @@ def _rising(rows: Rows, context: OrderContext) -> Rows:
 
 def _blocks(rows: Rows, context: OrderContext, category: str) -> Iterator[Rows]:
     """The rows of each category in their given order; the categories in random order."""
-
     codes = context.categories(category)[rows]
     for code in context.rng.permutation(np.unique(codes)):
         yield rows[codes == code]
@@ -216,13 +213,11 @@ def _blocks(rows: Rows, context: OrderContext, category: str) -> Iterator[Rows]:
 
 def _interleave(blocks: Sequence[Rows], count: int) -> Rows:
     """The first piece of each block, then the second of each, and so on."""
-
     pieces = [np.array_split(block, count) for block in blocks]
     return _concatenate([block[index] for index in range(count) for block in pieces])
 
 
 def _concatenate(pieces: Sequence[Rows]) -> Rows:
-
     return np.concatenate(pieces)
 
 

@@ -54,7 +54,6 @@ def select_rows(
     Raises ``RecipeError`` when the specification is for another number of bands or an unknown order, or lacks a probe
     or categories that it needs; ``DataError`` when the stage has no samples.
     """
-
     where = f"stage {spec.name!r}"
     if len(spec.fractions) != len(bands.names) or len(difficulty) != len(bands.index):
         raise RecipeError(
@@ -80,7 +79,6 @@ def select_rows(
 
 def probe_rows(bands: Bands, count: int, seed: int) -> Rows:
     """The rows of a probe: ``count`` rows of any band, drawn by ``seed``, ascending; 0 takes all of them."""
-
     scored = np.flatnonzero(bands.index >= 0)
     if not count or count >= scored.size:
         return scored
@@ -104,7 +102,6 @@ def _narrow(
     spec: StageSpec, rows: Rows, bands: Bands, difficulty: Scores, probe: Probe | None, seed: int
 ) -> tuple[Rows, Mixture | None]:
     """The subset of ``rows`` for a continuous curriculum, and the weights with which they are drawn, if any."""
-
     if spec.mixture is not None:
         return rows, _mixture(bands.index[rows].astype(np.int64), *spec.mixture)
     if not spec.probes and not spec.replay and (spec.low, spec.high) == (0, 1):
@@ -128,7 +125,6 @@ def _probed(
     spec: StageSpec, rows: Rows, size: int, probe: Probe | None
 ) -> tuple[Rows, Scores, npt.NDArray[np.float64]]:
     """The probed rows; for the whole table the hardness and the probability of the answer, NaN where not probed."""
-
     if probe is None:
         raise RecipeError(
             "the stage needs the model's losses, and there is no probe",
@@ -148,7 +144,6 @@ def _frontier(probability: npt.NDArray[np.float64], replay: float) -> Mixture:
 
     A row far from the frontier has at least a thousandth of the greatest weight, so that no row is excluded for good.
     """
-
     weights = np.maximum(probability * (1 - probability), 0.25e-3)
     likely = probability > 0.5
     if not replay or not likely.any():
@@ -162,7 +157,6 @@ def _mixture(
     groups: Rows, start: Sequence[float], end: Sequence[float], weights: npt.NDArray[np.float64] | None = None
 ) -> Mixture:
     """A mixture; the shares of groups without rows are distributed over the others in proportion."""
-
     present = np.bincount(groups, minlength=len(start)) > 0
     shares = [np.where(present, side, 0.0) for side in (start, end)]
     if not all(side.sum() > 0 for side in shares):
@@ -184,7 +178,6 @@ def stage_table(
     budget), ``samples`` (their number), ``bands`` ({band: samples}), ``fractions`` ({band: fraction}), ``ends`` ({band:
     end, where only a part is taken}), ``characters`` (of the stage's samples, or None).
     """
-
     table: list[dict[str, Any]] = []
     for stage in stages:
         spec = stage.spec
@@ -208,7 +201,6 @@ def stage_table(
 
 def stage_seed(seed: int, cycle: int, stage: int) -> int:
     """The seed of one stage, from the run's seed, the cycle and the stage, independent of earlier random draws."""
-
     return int(np.random.SeedSequence([seed, cycle, stage]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 

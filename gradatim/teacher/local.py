@@ -63,7 +63,6 @@ class LocalChat:
     @cached_property
     def identity(self) -> str:
         """A digest of the weights, independent of the folder's path, and the seed."""
-
         return f"local:{trainer.weights_digest(self.student.model)}:{self.seed}"
 
     @property
@@ -101,9 +100,8 @@ class LocalChat:
             yield from (indices[first : first + self.batch] for first in range(0, len(indices), self.batch))
 
     def _complete(self, requests: Sequence[Request]) -> list[Reply | None]:
-
         model, tokenizer = self.student.model, self.student.tokenizer
-        vocabulary = vocabulary.Vocabulary(tokenizer)
+        vocab = vocabulary.Vocabulary(tokenizer)
         prompts = self._prompts(requests)
         temperature = requests[0].temperature
         with generation._at_temperature(model, temperature):
@@ -118,14 +116,13 @@ class LocalChat:
                 batch=self.batch,
             )
         texts = [completion.text for completion in completions]
-        prompt_tokens = map(_length, vocabulary.prompts(prompts))
-        completion_tokens = map(_length, vocabulary.encode_all(texts))
+        prompt_tokens = map(_length, vocab.prompts(prompts))
+        completion_tokens = map(_length, vocab.encode_all(texts))
         rows = zip(completions, prompt_tokens, completion_tokens, strict=True)
         return [self._reply(completion, prompt, tokens) for completion, prompt, tokens in rows]
 
     def _prompts(self, requests: Sequence[Request]) -> list[str]:
         """The texts of the requests, by the chat template where there is one; control tokens in messages stay text."""
-
         tokenizer = self.student.tokenizer
         if not getattr(tokenizer, "chat_template", None):
             return ["\n\n".join(text for _, text in request.messages) for request in requests]

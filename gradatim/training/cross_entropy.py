@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 def answer_weights(batch: Batch, prompt_weight: float) -> torch.Tensor:
     """The weight of each token, 0 in second answers; fp32 on the device, shape (size, length)."""
-
     weights = losses.token_weights(*losses.labels_of(batch), prompt_weight)
     if batch.second is None:
         return weights
@@ -31,14 +30,13 @@ class NextToken(Loss):
     terms = (Term(1.0),)
 
     def __init__(self, context: LossContext) -> None:
-
         self.prompt_weight = self._prompt_weight(context.train)
-        losses = losses.make_losses(context.model, context.train)
+        token_losses = losses.make_losses(context.model, context.train)
 
         def weighted(
             inputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, *attention: torch.Tensor
         ) -> torch.Tensor:
-            return (losses(inputs, labels, *attention) * weights).sum()
+            return (token_losses(inputs, labels, *attention) * weights).sum()
 
         self._weighted = losses.compiled(weighted, context.train)
 
@@ -50,7 +48,6 @@ class NextToken(Loss):
         return answer_weights(batch, self.prompt_weight).sum().reshape(1)
 
     def sums(self, batch: Batch) -> torch.Tensor:
-
         inputs, labels, _, *attention = losses.tensors(batch)
         return self._weighted(inputs, labels, answer_weights(batch, self.prompt_weight), *attention).reshape(1)
 

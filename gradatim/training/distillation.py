@@ -33,7 +33,6 @@ class Distillation(Loss):
     """
 
     def __init__(self, context: LossContext) -> None:
-
         train = context.train
         self.settings, self.prompt_weight = train.kl, train.other_weight
         if self.settings.on != "teacher" and getattr(context.batcher, "second_answers", None) is None:
@@ -68,14 +67,12 @@ class Distillation(Loss):
         return faults
 
     def counts(self, batch: Batch) -> torch.Tensor:
-
         compared = torch.tensor([float(self._compared(batch).sum())], device=hardware.device())
         if len(self.terms) == 1:
             return compared
         return torch.cat([compared, answer_weights(batch, self.prompt_weight).sum().reshape(1)])
 
     def sums(self, batch: Batch) -> torch.Tensor:
-
         inputs, labels, _, *attention = losses.tensors(batch)
         logits = self._student(inputs, *attention)
         with torch.no_grad():
@@ -94,7 +91,6 @@ class Distillation(Loss):
 
     def _compared(self, batch: Batch) -> npt.NDArray[np.bool_]:
         """Tokens on which the models are compared; of a pair only the completion when ``on`` is ``student``."""
-
         answers: npt.NDArray[np.bool_] = batch.answer & (batch.labels != batches.IGNORE)
         if self.settings.on == "student" and batch.pairs is not None and batch.second is not None:
             answers = answers & ~((batch.pairs >= 0) & ~batch.second)
@@ -102,7 +98,6 @@ class Distillation(Loss):
 
 
 def _teacher_logits(train: TrainSettings, tokenizer: Any) -> Forward:
-
     folder = str(train.kl.folder)
     teacher = load.load_student(folder, hardware.device())
     _check_vocabulary(teacher.tokenizer, tokenizer, folder)

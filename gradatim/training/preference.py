@@ -28,7 +28,6 @@ class Preference(Loss):
     """
 
     def __init__(self, context: LossContext) -> None:
-
         self.settings = context.train.contrast
         with_reference = self.settings.reference == "stage_start"
         beta, normalise = self.settings.beta, self.settings.normalise
@@ -49,40 +48,35 @@ class Preference(Loss):
         return _preference_terms(1.0)
 
     def counts(self, batch: Batch) -> torch.Tensor:
-
         return torch.full((3,), float(_pairs(batch)), device=hardware.device())
 
     def sums(self, batch: Batch) -> torch.Tensor:
         return self._preference_sums(batch, self._token_losses(batch))
 
     def _token_losses(self, batch: Batch) -> torch.Tensor:
-
         inputs, labels, _, *attention = losses.tensors(batch)
         return self._losses(inputs, labels, *attention)
 
-    def _preference_sums(self, batch: Batch, losses: torch.Tensor) -> torch.Tensor:
+    def _preference_sums(self, batch: Batch, token_losses: torch.Tensor) -> torch.Tensor:
         """Summed loss, summed margin, and the number of pairs with a positive margin; shape (3,)."""
-
         if not _pairs(batch):
-            return losses.new_zeros(3)
-        margins = self.beta * self._log_ratios(batch, losses)
+            return token_losses.new_zeros(3)
+        margins = self.beta * self._log_ratios(batch, token_losses)
         loss = losses.preference(margins, self.settings.target).sum()
         detached = margins.detach()
         return torch.stack([loss, detached.sum(), (detached > 0).float().sum()])
 
-    def _log_ratios(self, batch: Batch, losses: torch.Tensor) -> torch.Tensor:
+    def _log_ratios(self, batch: Batch, token_losses: torch.Tensor) -> torch.Tensor:
         """Log-ratio of the chosen answer minus that of the rejected one, nats, shape (pairs,)."""
-
-        ratios = self._pair_sums(batch, -losses)
+        ratios = self._pair_sums(batch, -token_losses)
         if self._reference is not None:
             ratios = ratios - self._reference[batch.rows].to(ratios.device)
         if self.normalise:
-            predicted = torch.from_numpy(batch.labels != batches.IGNORE).to(losses.device)
+            predicted = torch.from_numpy(batch.labels != batches.IGNORE).to(token_losses.device)
             ratios = ratios / self._pair_sums(batch, predicted.float()).clamp(min=1)
         return ratios[:, 0] - ratios[:, 1]
 
     def _pair_sums(self, batch: Batch, values: torch.Tensor) -> torch.Tensor:
-
         assert batch.pairs is not None
         assert batch.second is not None
         pairs, second = (torch.from_numpy(array).to(values.device) for array in (batch.pairs, batch.second))
@@ -111,17 +105,15 @@ class SupervisedPreference(Preference):
         return Term(1.0), *_preference_terms(train.contrast.weight)
 
     def counts(self, batch: Batch) -> torch.Tensor:
-
         chosen_weight = answer_weights(batch, self.prompt_weight).sum()
         return torch.cat(
             [chosen_weight.reshape(1), torch.full((3,), float(_pairs(batch)), device=chosen_weight.device)]
         )
 
     def sums(self, batch: Batch) -> torch.Tensor:
-
-        losses = self._token_losses(batch)
-        chosen_loss = (losses * answer_weights(batch, self.prompt_weight)).sum()
-        return torch.cat([chosen_loss.reshape(1), self._preference_sums(batch, losses)])
+        token_losses = self._token_losses(batch)
+        chosen_loss = (token_losses * answer_weights(batch, self.prompt_weight)).sum()
+        return torch.cat([chosen_loss.reshape(1), self._preference_sums(batch, token_losses)])
 
 
 def _preference_terms(weight: float) -> tuple[Term, ...]:

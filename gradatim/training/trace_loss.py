@@ -32,7 +32,6 @@ class TraceLoss(Loss):
     """
 
     def __init__(self, context: LossContext) -> None:
-
         settings, train = context.train.trace, context.train
         self.prompt_weight = train.other_weight
         self.auxiliary, self.trace_labels = _heads(context)
@@ -53,13 +52,11 @@ class TraceLoss(Loss):
         return Requirements(isolated_samples=True, prompt_loss=train.other_weight > 0)
 
     def counts(self, batch: Batch) -> torch.Tensor:
-
         labels = self._trace_labels(batch)
         weights = answer_weights(batch, self.prompt_weight).sum().reshape(1)
         return torch.cat([weights, (labels != batches.IGNORE).sum(dim=(1, 2)).to(weights.dtype)])
 
     def sums(self, batch: Batch) -> torch.Tensor:
-
         inputs, labels, _, *attention = losses.tensors(batch)
         return self._sums(
             inputs, labels, answer_weights(batch, self.prompt_weight), self._trace_labels(batch), *attention
@@ -67,7 +64,6 @@ class TraceLoss(Loss):
 
     def _trace_labels(self, batch: Batch) -> torch.Tensor:
         """The labels of the heads; ``counts`` and ``sums`` of one batch share them."""
-
         if batch not in self._labels_by_batch:
             self._labels_by_batch[batch] = torch.from_numpy(self.trace_labels.labels(batch)).to(hardware.device())
         return self._labels_by_batch[batch]
@@ -75,7 +71,6 @@ class TraceLoss(Loss):
 
 def _heads(context: LossContext) -> tuple[trace_heads.TraceHeads, trace_heads.TraceLabels]:
     """The heads as saved by the stage before, or new ones for the most common values; and their labels."""
-
     assert isinstance(context.batcher, batches.Packed)  # Requirements.isolated_samples
     pieces = text_codec.codec_of(context.tokenizer).pieces
     saved = None if context.previous is None else context.previous / "auxiliary.safetensors"

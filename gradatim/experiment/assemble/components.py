@@ -123,7 +123,6 @@ class NamedScorer:
 
     def read(self, quantity: Quantity, requests: Sequence[ScoringRequest]) -> Iterator[Mapping[int, float | str]]:
         """See ``difficulty.model_based.Scorer``."""
-
         return loglikelihood.read_model(self.name, quantity, requests, batch=self.batch, chat=self.chat)
 
 
@@ -418,7 +417,6 @@ def _cuts(recipe: Recipe) -> None:
 
 
 def _trainer(recipe: Recipe, corpus: Corpus, metrics: Metrics, events: Events) -> Trainer:
-
     hardware.use_threads(recipe.threads)
     tokenizer, samples, validation = corpus.tokens(recipe.student, events)
     return trainer.StageTrainer(
@@ -427,5 +425,4 @@ def _trainer(recipe: Recipe, corpus: Corpus, metrics: Metrics, events: Events) -
 
 
 def _load(folder: Path) -> Any:
-
     return load.load_student(folder, hardware.device())

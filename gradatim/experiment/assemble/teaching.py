@@ -141,7 +141,6 @@ def objectives(recipe: Recipe) -> tuple[str, ...]:
 
 def _with_attempts(samples: pa.Table, attempts: pa.Table) -> pa.Table:
     """The samples with a column ``attempt``: the student's first, null where it was not asked."""
-
     first: dict[str, str] = {}
     for name, attempt in zip(attempts["id"].to_pylist(), attempts["attempt"].to_pylist(), strict=True):
         first.setdefault(name, attempt)
@@ -161,7 +160,6 @@ def right(recipe: Recipe, events: Events = ignore_events) -> Right:
 
 def questions(recipe: Recipe, samples: pa.Table, cycle: int) -> pa.Table:
     """The samples that a cycle's feedback asks about: a part of what was learnt, drawn by the data's seed."""
-
     chance = np.random.default_rng([recipe.data.seed, cycle, 1 << 22])
     return samples.take(np.sort(chance.permutation(samples.num_rows)[: _feedback(recipe).questions]))
 
