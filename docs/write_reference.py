@@ -24,7 +24,7 @@ import typer
 from pydantic import TypeAdapter
 
 from gradatim.cli.environment import REGISTRIES
-from gradatim.cli.main import app
+from gradatim.cli.main import COMMANDS, app, load_command
 from gradatim.design import SCHEMA
 from gradatim.experiment.recipe import MAY_CHANGE, RECIPES, Recipe, load, names
 from gradatim.options import option_names
@@ -328,7 +328,8 @@ def cli_page() -> str:
     """``docs/cli.md``: every verb's help, as plain text 100 wide whatever the terminal."""
     group: Any = typer.main.get_command(app)
     lines = [CLI_TOP]
-    for name, verb in group.commands.items():
+    for name in COMMANDS:
+        verb = load_command(name)
         # Without markup, help is plain text; examples are shown apart, where they can be copied.
         verb.rich_markup_mode, verb.epilog = None, None
         context = group.context_class(
@@ -338,7 +339,7 @@ def cli_page() -> str:
             max_content_width=100,
             help_option_names=["-h", "--help"],
         )
-        examples = "\n".join(import_module(verb.callback.__module__).EXAMPLES)
+        examples = "\n".join(getattr(import_module(verb.callback.__module__), f"{name.upper()}_EXAMPLES"))
         lines += [f"## {name}\n", _code(verb.get_help(context)), _code(examples, "sh")]
     return "\n".join(lines)
 

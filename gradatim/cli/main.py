@@ -40,7 +40,10 @@ COMMANDS = {
     ),
     "sample": ("gradatim.cli.models:sample", "Generate completions and compare them with the ground truth."),
     "report": ("gradatim.cli.training:report", "Compare runs on one self-contained HTML page."),
-    "export": ("gradatim.cli.models:export", "Export a model as a plain Hugging Face folder."),
+    "export": (
+        "gradatim.cli.models:export",
+        "Export a model as a plain Hugging Face folder; loading it does not need Gradatim.",
+    ),
     "doctor": (
         "gradatim.cli.environment:doctor",
         "Check this machine: packages, sandbox, toolchains, hardware, and how to install what is missing.",
