@@ -91,7 +91,7 @@ def check(
         }
         print_json({"counts": counts, "scores": scores})
     else:
-        for block in _tables(problem_set.problems, results, estimates, counts):
+        for block in _result_blocks(problem_set.problems, results, estimates, counts):
             output().print(block)
         output().print(f"verdicts: {path}", markup=False)
     unjudged = sum(result.verdict.outcome == "unjudged" for result in results)
@@ -181,7 +181,7 @@ def _counts(sample_set: SampleSet, results: Sequence[Judged]) -> dict[str, int]:
     return {**counts, "total": sum(counts.values())}
 
 
-def _tables(
+def _result_blocks(
     problems: Mapping[str, Problem], results: Sequence[Judged], estimates: Sequence[Estimate], counts: Mapping[str, int]
 ) -> list[Any]:
     rows = [

@@ -37,7 +37,7 @@ MAX_LEVELS = 20
 """Most levels in the facts, the most frequent ones; user data may have any number of labels."""
 MAX_FAULTS = 30
 """Most faults in one request or error; a reply with more of them has another form altogether."""
-MAX_REPLY = 20_000
+MAX_QUOTED_REPLY = 20_000
 """Most characters of a reply with faults in the request for its correction, which bounds the price of a runaway."""
 BY_NAME = ("asked", "asked_again", "unreadable", "failed", "retried")
 """Facts of a teacher that are counts by prompt or by cause."""
@@ -101,7 +101,7 @@ def request_design(teacher: Designer, facts: str, terms: Terms, *, draw: int = 0
             reply = teacher.design(
                 facts,
                 form=form,
-                reply=_encodable((replies[-1] or "(nothing)")[:MAX_REPLY]),
+                reply=_encodable((replies[-1] or "(nothing)")[:MAX_QUOTED_REPLY]),
                 faults=_shorten(faults[-1]),
                 draw=draw,
             )

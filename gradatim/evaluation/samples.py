@@ -222,7 +222,7 @@ def sample_of(row: Mapping[str, Any], draws: Counter[str]) -> Sample:
     task = row.get("task_id")
     if isinstance(task, bool) or not isinstance(task, str | int) or task == "":
         raise ValueError("no field 'task_id'")
-    form, text, absence = _text(row)
+    form, text, absence = _text_field(row)
     draw = row.get("draw")
     if draw is None:
         draw = draws[str(task)]
@@ -233,7 +233,7 @@ def sample_of(row: Mapping[str, Any], draws: Counter[str]) -> Sample:
     return Sample(str(task), text, form, draw, finish if isinstance(finish, str) else "", absence)
 
 
-def _text(row: Mapping[str, Any]) -> tuple[Form, str, Absence | None]:
+def _text_field(row: Mapping[str, Any]) -> tuple[Form, str, Absence | None]:
     """The form, the text and, without a usable text, the cause."""
     present: list[Form] = [form for form in get_args(Form) if form in row]
     forms = [form for form in present if row[form] is not None]

@@ -40,7 +40,7 @@ class State:
     pending: tuple[float, ...] = (0.0, 0.0)
 
 
-def save(
+def save_checkpoint(
     folder: Path, model: PreTrainedModel, optimizers: Optimizers, state: State, rng_state: torch.Tensor | None = None
 ) -> None:
     """Write the checkpoint ``folder``, replacing an older one.
@@ -82,7 +82,7 @@ def load_optimizers(folder: Path, optimizers: Optimizers) -> None:
         ) from error
 
 
-def load(folder: Path, model: PreTrainedModel, optimizers: Optimizers) -> State | None:
+def load_checkpoint(folder: Path, model: PreTrainedModel, optimizers: Optimizers) -> State | None:
     """Restore ``model`` and ``optimizers`` in place and return the state; None when there is no checkpoint.
 
     Raises ``RunFolderError`` when the checkpoint is damaged or belongs to another model.

@@ -30,7 +30,7 @@ from ..model.settings import ModelSettings, TrainSettings
 from ..model.tokenizer import Encoded
 from ..record import Metrics, write_folder
 from ..stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
-from . import checkpoint
+from .checkpoint import State, load_checkpoint, load_optimizers, save_auxiliary, save_checkpoint, save_optimizers
 from .batches import (
     Batch,
     Packed,
@@ -125,13 +125,13 @@ class _TrainingLoop:
         self.weights = torch.tensor([term.weight for term in self.loss.terms], device=device())
         self.optimizers = make_optimizers(self.model, self.settings.optimizer)
         no_sums = (0.0, 0.0) * len(self.loss.terms)
-        self.state = checkpoint.State(0, 0, self.batcher.start, 0.0, 0.0, no_sums)
+        self.state = State(0, 0, self.batcher.start, 0.0, 0.0, no_sums)
         self.resumed_at = 0
-        checkpointed = checkpoint.load(folder / "checkpoint", self.model, self.optimizers)
+        checkpointed = load_checkpoint(folder / "checkpoint", self.model, self.optimizers)
         if checkpointed is not None:
             self.state, self.resumed_at = checkpointed, checkpointed.step
         elif previous is not None and not self.settings.restart:
-            checkpoint.load_optimizers(previous / "optimizer", self.optimizers)
+            load_optimizers(previous / "optimizer", self.optimizers)
         trainer.metrics.rewind(stage.cycle, stage.index, self.state.step)
 
     def run(self) -> Fitted:
@@ -193,7 +193,7 @@ class _TrainingLoop:
         self.optimizers.step(factor)
         previous, pending = self.state.tokens, self.state.pending
         sums_and_counts = [value for pair in zip(sums.tolist(), counts.tolist(), strict=True) for value in pair]
-        self.state = checkpoint.State(
+        self.state = State(
             self.state.step + 1,
             previous + sum(batch.loss_tokens(self.requirements.prompt_loss) for batch in batches),
             position,
@@ -297,9 +297,9 @@ class _TrainingLoop:
         }
 
     def _save(self, rng_state: torch.Tensor | None = None) -> None:
-        """Write a checkpoint. ``rng_state``: see ``checkpoint.save``."""
+        """Write a checkpoint. ``rng_state``: see ``save_checkpoint``."""
         self.trainer.metrics.close()
-        checkpoint.save(self.folder / "checkpoint", self.model, self.optimizers, self.state, rng_state)
+        save_checkpoint(self.folder / "checkpoint", self.model, self.optimizers, self.state, rng_state)
         self.saved_at = time.monotonic()
 
     def _finish(self) -> str:
@@ -321,10 +321,10 @@ class _TrainingLoop:
         self.model.eval()
         if self.loss.auxiliary is not None:
             del self.model.auxiliary
-            checkpoint.save_auxiliary(self.loss.auxiliary, self.folder / "auxiliary.safetensors")
+            save_auxiliary(self.loss.auxiliary, self.folder / "auxiliary.safetensors")
         write_folder(self.folder / "model", fill)
         if not self.settings.restart:
-            write_folder(self.folder / "optimizer", partial(checkpoint.save_optimizers, self.optimizers))
+            write_folder(self.folder / "optimizer", partial(save_optimizers, self.optimizers))
         return weights_digest(self.model)
 
 
