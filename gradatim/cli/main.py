@@ -35,7 +35,7 @@ COMMANDS = {
         "Evaluate a model on a dataset; report accuracy with 95 % Wilson intervals.",
     ),
     "check": (
-        "gradatim.cli.check:check",
+        "gradatim.cli.models:check",
         "Run generated programs against the tests of their problems and estimate pass@k.",
     ),
     "sample": ("gradatim.cli.models:sample", "Generate completions and compare them with the ground truth."),

@@ -21,9 +21,9 @@ import pyarrow as pa
 from ..errors import DataError, RecipeError
 from ..evaluation.generation import Question, Writing, write
 from ..evaluation.output import MARGIN
-from ..evaluation.samples import Sample
+from ..evaluation.problems import Sample
 from ..model import prompt_format, vocabulary
-from ..sandbox.verdict import Outcome
+from ..sandbox.limits import Outcome
 from ..stage import Events, ignore_events
 from ..table import SCHEMA
 from .judge import (

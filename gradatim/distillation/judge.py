@@ -42,13 +42,13 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from ..difficulty.python_source import OUTPUT_LINE
 from ..errors import RecipeError, UnknownPart
-from ..evaluation.samples import Form
+from ..evaluation.problems import Form
 from ..languages import Language, named
 from ..languages.language import unusable
 from ..languages.thinking import strip_thinking
 from ..lazy import pa
 from ..registry import Registry
-from ..sandbox.verdict import Outcome, printable
+from ..sandbox.limits import Outcome, printable
 from ..stage import Events, ignore_events
 
 

@@ -49,14 +49,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RecipeError, ToolchainMissing
-from ..evaluation.problems import Problem
-from ..evaluation.samples import Sample
+from ..evaluation.problems import Problem, Sample
 from ..evaluation.verdicts import judge
 from ..languages.python import StaticView, static_view
 from ..options import strict
 from ..sandbox.command import Sandbox
-from ..sandbox.limits import Limits
-from ..sandbox.verdict import Verdict
+from ..sandbox.limits import Limits, Verdict
 from ..stage import Event, Events, ignore_events
 from .judge import (
     Grader,

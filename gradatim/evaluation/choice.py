@@ -42,7 +42,7 @@ from ..model import prompt_format, vocabulary
 from ..options import strict
 from ..stage import Event, Events, Suite, SuiteResult, ignore_events
 from ..table.report import Rejected
-from .samples import excerpt, read_rows, told
+from .problems import excerpt, read_rows, told
 from .statistics import Attempt, check_options, sample_indices, tally
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from ..model import prompt_format
 from ..options import is_address, strict
 from ..stage import Event, Events, ignore_events
 from ..training import trainer
-from .samples import Sample
+from .problems import Sample
 
 AGAIN = "check the server, then run the same command again; with keep, texts that arrived are not requested again"
 GROUP = 8

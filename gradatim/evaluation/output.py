@@ -40,10 +40,9 @@ from ..inference import decode
 from ..languages import LANGUAGES, Language, Program
 from ..model import prompt_format, vocabulary
 from ..options import strict
-from ..sandbox.verdict import Verdict
+from ..sandbox.limits import Verdict
 from ..stage import Events, Suite, SuiteResult, ignore_events
-from .problems import Problem
-from .samples import Absence, Sample
+from .problems import Absence, Problem, Sample
 from .statistics import Attempt, Mode, check_options, check_samples, example_indices, sample_indices, tally, text_column
 
 if TYPE_CHECKING:

@@ -39,8 +39,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import ToolchainMissing
-from ..sandbox.limits import Limits
-from ..sandbox.verdict import Execution, Verdict
+from ..sandbox.limits import Execution, Limits, Verdict
 from .thinking import Block, fenced_blocks, strip_thinking
 
 

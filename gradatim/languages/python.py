@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ToolchainMissing
-from ..sandbox.limits import Limits
-from ..sandbox.verdict import printable
+from ..sandbox.limits import Limits, printable
 from .language import (
     MARK,
     Built,

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from ..lazy import lazy_names
 from .collect import collect
-from .data import RunData, StudyData
 from .html import is_report, markdown_table, terminal_table, write_report
-from .summary import Summary, headline, summarise
+from .summary import RunData, StudyData, Summary, headline, summarise
 
 __all__ = [
     "RunData",

@@ -26,7 +26,7 @@ from ..record import DECODE_ERRORS, fault_of
 from ..results import decode_stage
 from ..stage import Counts, StageResult
 from .cycles import read_cycles, read_designs
-from .data import Arm, Bands, Histogram, Point, RunData, StudyData, TableFacts
+from .summary import Arm, Bands, Histogram, Point, RunData, StudyData, TableFacts
 
 UNREADABLE = (DataError, OSError, *DECODE_ERRORS)
 

@@ -20,7 +20,6 @@ import numpy as np
 
 from ..evaluation.statistics import ENOUGH_SEEDS, Interval, t_interval
 from ..stage import StageResult
-from .data import RunData, StudyData
 from .style import (
     LIGHT,
     MARKERS,
@@ -35,7 +34,7 @@ from .style import (
     svg,
     token_axis,
 )
-from .summary import Score, Summary, count, group_scores, groups, points, stage_scores
+from .summary import RunData, Score, StudyData, Summary, count, group_scores, groups, points, stage_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

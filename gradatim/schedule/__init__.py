@@ -14,8 +14,20 @@ from . import adaptive  # noqa: F401  (registration of their schedules)
 from .adaptive import Designed
 from .bands import PAPER_THRESHOLDS, Bands, check_cuts, make_bands
 from .matrix import SCHEDULES, Matrix, ScheduleFactory, split_budget
-from .orders import ORDERS, Order, OrderContext, OrderFactory, category_codes
-from .selection import needs_of, needs_whole_samples, preview, probe_rows, select_rows, stage_seed, stage_table
+from .selection import (
+    ORDERS,
+    Order,
+    OrderContext,
+    OrderFactory,
+    category_codes,
+    needs_of,
+    needs_whole_samples,
+    preview,
+    probe_rows,
+    select_rows,
+    stage_seed,
+    stage_table,
+)
 
 __all__ = [
     "ORDERS",

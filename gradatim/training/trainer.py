@@ -4,6 +4,13 @@
 are identical, or from a checkpoint of its own after an interruption. With the same processor and number of threads the
 weights are reproduced bit for bit. The data are selected by ``schedule``, the loss is an ``objective``, and evaluation
 is a layer above.
+
+Checkpoints of training: everything that the next step depends on, in one folder.
+
+``checkpoint`` holds ``model.safetensors``, ``optimizer.safetensors``, ``random.safetensors`` and ``state.json``. It is
+written to a temporary folder, flushed and renamed, so that an interrupted process leaves either the old checkpoint or
+the new one. There are no pickles, which could execute code. Of a model with a LoRA adapter only the adapter is stored,
+with a fingerprint of its base model.
 """
 
 from __future__ import annotations
@@ -12,7 +19,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,17 +27,28 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from safetensors.torch import save as serialised
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..errors import Stopped, TrainingDiverged
+from ..errors import RunFolderError, Stopped, TrainingDiverged
 from ..model.architecture import create, freeze, trainable_parameters
 from ..model.hardware import attention, device, keep_memory, quiet, reproducible
-from ..model.load import adapter_names, enable_gradient_checkpointing, open_for_training, save_adapter, start_from_base
+from ..model.load import (
+    adapter_names,
+    check_base,
+    enable_gradient_checkpointing,
+    fingerprint,
+    open_for_training,
+    save_adapter,
+    start_from_base,
+)
 from ..model.settings import ModelSettings, TrainSettings
 from ..model.tokenizer import Encoded
-from ..record import Metrics, write_folder
+from ..record import Metrics, read_json, settle, write_atomically, write_folder, write_json
 from ..stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
-from .checkpoint import State, load_checkpoint, load_optimizers, save_auxiliary, save_checkpoint, save_optimizers
 from .batches import (
     Batch,
     Packed,
@@ -45,7 +63,115 @@ from .batches import (
 )
 from .losses import make_losses, tensors
 from .objective import OBJECTIVES, LossContext, check_objective, make_loss
-from .optimizers import make_lr_schedule, make_optimizers
+from .optimizers import Optimizers, make_lr_schedule, make_optimizers
+
+
+@dataclass(frozen=True)
+class State:
+    """The progress of training. ``position`` belongs to the batcher; ``loss`` is the last logged mean.
+
+    ``pending``: sum and count of each term of the loss (``objective.Term``) since then, one pair after the other.
+    """
+
+    step: int
+    tokens: int
+    position: dict[str, int]
+    loss: float
+    seconds: float
+    pending: tuple[float, ...] = (0.0, 0.0)
+
+
+def save_checkpoint(
+    folder: Path, model: PreTrainedModel, optimizers: Optimizers, state: State, rng_state: torch.Tensor | None = None
+) -> None:
+    """Write the checkpoint ``folder``, replacing an older one.
+
+    ``rng_state``: torch's random state at the beginning of the next step; the present one by default.
+    """
+
+    def fill(target: Path) -> None:
+        weights = {name: value.detach().cpu().contiguous() for name, value in _weights(model).items()}
+        base = {"base": fingerprint(model)} if adapter_names(model) is not None else None
+        save_file(weights, target / "model.safetensors", base)
+        save_optimizers(optimizers, target)
+        save_file({"cpu": torch.get_rng_state() if rng_state is None else rng_state}, target / "random.safetensors")
+        write_json(target / "state.json", asdict(state))
+
+    write_folder(folder, fill)
+
+
+def save_optimizers(optimizers: Optimizers, folder: Path) -> None:
+    """Write the state of the optimizers into ``folder``."""
+    save_file(optimizers.tensors(), folder / "optimizer.safetensors")
+
+
+def save_auxiliary(module: nn.Module, file: Path) -> None:
+    """Write the weights of auxiliary modules (``objective.Loss.auxiliary``) to ``file``."""
+    write_atomically(file, serialised({name: value.cpu().contiguous() for name, value in module.state_dict().items()}))
+
+
+def load_optimizers(folder: Path, optimizers: Optimizers) -> None:
+    """Load the state that ``save_optimizers`` wrote; ``RunFolderError`` when it is damaged or incomplete."""
+    try:
+        optimizers.load(load_file(folder / "optimizer.safetensors"))
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise RunFolderError(
+            "the optimizer state of the stage before is damaged",
+            where=folder,
+            given=error,
+            hint="remove that stage's folder: it is trained again",
+        ) from error
+
+
+def load_checkpoint(folder: Path, model: PreTrainedModel, optimizers: Optimizers) -> State | None:
+    """Restore ``model`` and ``optimizers`` in place and return the state; None when there is no checkpoint.
+
+    Raises ``RunFolderError`` when the checkpoint is damaged or belongs to another model.
+    """
+    settle(folder)
+    if not (folder / "state.json").exists():
+        return None
+    try:
+        with safe_open(folder / "model.safetensors", "pt") as file:
+            check_base(model, (file.metadata() or {}).get("base"), folder)
+        weights = load_file(folder / "model.safetensors")
+        model.load_state_dict(weights, strict=False)
+        if differing := set(_weights(model)) ^ set(weights):
+            raise KeyError(min(differing))
+        optimizers.load(load_file(folder / "optimizer.safetensors"))
+        torch.set_rng_state(load_file(folder / "random.safetensors")["cpu"])
+        state: State = read_json(folder / "state.json", _state)
+    except (SafetensorError, RuntimeError, KeyError, OSError) as error:
+        raise RunFolderError(
+            "this checkpoint is damaged or belongs to another model",
+            where=folder,
+            given=error,
+            hint="remove the folder: the stage starts again from its beginning",
+        ) from error
+    return state
+
+
+def _state(values: Any) -> State:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(State).validate_python(values)
+
+
+def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by name, tied ones once: safetensors refuses tensors that share memory.
+
+    Of a model with an adapter only the parameters of the adapter.
+    """
+    adapter = adapter_names(model)
+    addresses: set[int] = set()
+    unique: dict[str, torch.Tensor] = {}
+    for name, value in model.state_dict().items():
+        if adapter is not None and name not in adapter:
+            continue
+        if value.data_ptr() not in addresses or value.numel() == 0:
+            addresses.add(value.data_ptr())
+            unique[name] = value
+    return unique
 
 
 @dataclass(frozen=True)
