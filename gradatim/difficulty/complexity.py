@@ -1,4 +1,4 @@
-"""Complexity of a program: cyclomatic, Halstead, the paper's Overall Metric, and the number of executed steps.
+"""Metrics of a program's text: complexity, executed steps, length, depth, rarity; and a number from the data.
 
 ``cyclomatic`` is McCabe's complexity of a whole file, 1 + its decisions, counted exactly as radon's
 ``ComplexityVisitor.total_complexity`` counts them. ``om`` is the Overall Metric of arXiv 2407.10194, OM = (CC + HD) /
@@ -6,34 +6,13 @@
 paper's levels (easy < 2 <= medium < 4 <= hard) are defined on radon's scale. That scale counts no assignment, call or
 keyword as an operator, so a program of plain loops has HD = 0 and counts as easy.
 
-``halstead`` counts tokens instead (Elements of Software Science, 1977): n1 distinct operators, n2 distinct and N2 total
-operands, where an operator is any keyword, delimiter or sign (a pair of brackets is one), an operand any name, number
-or string. It is the better default outside the paper's protocol.
-
-``trace`` counts executed steps: a step is one executed statement or one iteration of a loop. A counter is added to the
-program, and the TinyPy interpreter of ``programs`` runs it, which has no access to the machine and always ends; Python
-itself executes nothing. A program that is not TinyPy, fails, or does not end within ``limit`` steps has no score (NaN).
-
-Difficulties from a program's surface: length, depth, redundancy, rarity, and a number from the data.
-
 ``size``: characters, tokens or lines. Characters work in any language and are the input of a character-level model;
 tokens and lines do not grow with long names.
-
-``nesting``: the greatest number of compound statements around any statement: 0 for straight code, 1 for the body of one
-``if``, 2 for a loop in it. ``elif`` is at the depth of its ``if``. Brackets inside expressions do not count.
 
 ``compression``: raw DEFLATE (no header, level 9) of the UTF-8 bytes. ``ratio`` is compressed over original size, among
 the best static signals for web text in arXiv 2506.11300. A compressor needs a few hundred bytes before it finds
 redundancy, so on TinyPy programs (about 60 bytes) the ratio mostly reflects how short they are; there, prefer
 ``bytes``, the compressed size, which grows with the content of a program.
-
-``rarity``: surprisal of a program's constructs. A construct is one edge of the syntax tree ("an If that holds a
-Compare", "a BinOp by Div") or a call of a function by its name; its surprisal is -log2 of its share among all
-constructs of the scored table, so that the score is relative to that corpus. Names of variables and values of constants
-are no constructs.
-
-``given``: a number in a column of the data: TinyPy's level, a manual label, a score from another tool. A value that is
-no number (empty, "unknown") gives no score.
 """
 
 from __future__ import annotations
@@ -121,7 +100,12 @@ def _read(text: str) -> Iterator[tuple[bool, str]]:
 
 
 def token_difficulty(text: str) -> float:
-    """(n1 / 2)(N2 / n2); 0 without operands, NaN for what is not Python."""
+    """(n1 / 2)(N2 / n2); 0 without operands, NaN for what is not Python.
+
+    ``halstead`` counts tokens instead (Elements of Software Science, 1977): n1 distinct operators, n2 distinct and
+    N2 total operands, where an operator is any keyword, delimiter or sign (a pair of brackets is one), an operand
+    any name, number or string. It is the better default outside the paper's protocol.
+    """
     if parse(text) is None:
         return math.nan
     try:
@@ -289,6 +273,11 @@ def steps(tree: ast.Module, limit: int) -> float:
     """Statements executed plus loop iterations; NaN when the program does not run to its end within ``limit``.
 
     ``tree`` is modified.
+
+    ``trace`` counts executed steps: a step is one executed statement or one iteration of a loop. A counter is added
+    to the program, and the TinyPy interpreter of ``programs`` runs it, which has no access to the machine and
+    always ends; Python itself executes nothing. A program that is not TinyPy, fails, or does not end within
+    ``limit`` steps has no score (NaN).
     """
     try:
         tree.body = [_START, *_with_ticks(tree.body), _PRINT]
@@ -349,7 +338,12 @@ _BLOCKS = ("body", "orelse", "finalbody")
 
 
 def depth(tree: ast.Module) -> float:
-    """The greatest depth of any statement of ``tree``."""
+    """The greatest depth of any statement of ``tree``.
+
+    ``nesting``: the greatest number of compound statements around any statement: 0 for straight code, 1 for the
+    body of one ``if``, 2 for a loop in it. ``elif`` is at the depth of its ``if``. Brackets inside expressions do
+    not count.
+    """
     deepest = 0
     stack: list[tuple[ast.AST, int]] = [(statement, 0) for statement in tree.body]
     while stack:
@@ -435,7 +429,13 @@ def _count(rows: Rows) -> _ConstructCounts:
 
 @dataclass(frozen=True)
 class Rarity:
-    """Surprisal of each program's constructs among those of all programs of the table."""
+    """Surprisal of each program's constructs among those of all programs of the table.
+
+    ``rarity``: surprisal of a program's constructs. A construct is one edge of the syntax tree ("an If that holds a
+    Compare", "a BinOp by Div") or a call of a function by its name; its surprisal is -log2 of its share among all
+    constructs of the scored table, so that the score is relative to that corpus. Names of variables and values of
+    constants are no constructs.
+    """
 
     reads_programs: ClassVar[bool] = True
 
@@ -476,7 +476,11 @@ def rarity(*, of: Literal["mean", "sum"] = "mean") -> Rarity:
 
 @dataclass(frozen=True)
 class ColumnValue:
-    """The numbers of one column of the samples."""
+    """The numbers of one column of the samples.
+
+    ``given``: a number in a column of the data: TinyPy's level, a manual label, a score from another tool. A value
+    that is no number (empty, "unknown") gives no score.
+    """
 
     column: str
 

@@ -1,4 +1,4 @@
-"""Difficulties from a language model's view of the answer.
+"""Difficulties from a language model's view of the answer, and a teacher's rating from 1 to 10.
 
     loss         mean negative log-likelihood of the answer's tokens after the prompt, in nats (2405.07490, aligned)
     perplexity   exp(loss)
@@ -15,18 +15,6 @@ Prompt and answer are tokenized apart, as in training, and an ``<eos>`` after th
 tokenized together with the prompt, as in the suite ``choice``. With ``chat`` the prompt goes through the chat template.
 A sample that cannot be scored is NaN, counted by cause in ``causes``. Scores are cached by the model's weights and the
 sample's text (see ``cache``). Models belong to a later layer: an injected ``OpenScorer`` opens each by its name.
-
-Difficulty rated by a teacher, from 1 to 10.
-
-One request per sample, at temperature 0: the reply holds an analysis first, then the number in tags, and is parsed
-strictly. A number that is missing, given twice, out of range, or before any analysis is no rating; such a sample has no
-score (NaN), counted in ``causes`` as refusals are. Ratings are cached by chat, prompt and sample text as soon as they
-arrive (see ``cache``), so that an interrupted scoring resumes.
-
-The prompt is ``judged.md`` beside this file, or a file of the user's: the system message above a line ``---``, below it
-the user's message with ``{question}`` and, optionally, ``{answer}``. Teachers belong to a later layer, so the chat
-comes from the injected ``OpenChat``. How well a rating predicts the errors of a model is measured by
-``reporting.correlation``.
 """
 
 from __future__ import annotations
@@ -283,6 +271,16 @@ class TeacherRating:
     """The difficulty that ``chat`` assigns to each sample with ``prompt``; see the module.
 
     ``causes`` counts the causes of missing ratings in the last call.
+
+    One request per sample, at temperature 0: the reply holds an analysis first, then the number in tags, and is
+    parsed strictly. A number that is missing, given twice, out of range, or before any analysis is no rating; such
+    a sample has no score (NaN), counted in ``causes`` as refusals are. Ratings are cached by chat, prompt and
+    sample text as soon as they arrive (see ``cache``), so that an interrupted scoring resumes.
+
+    The prompt is ``judged.md`` beside this file, or a file of the user's: the system message above a line ``---``,
+    below it the user's message with ``{question}`` and, optionally, ``{answer}``. Teachers belong to a later layer,
+    so the chat comes from the injected ``OpenChat``. How well a rating predicts the errors of a model is measured
+    by ``reporting.correlation``.
     """
 
     chat: RatingChat

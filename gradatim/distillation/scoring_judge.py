@@ -7,10 +7,6 @@ absolute error beside that of a constant). With too few grades, or too little ag
 ``unjudged`` with that cause. A model belongs to the student whose hidden states it was trained on; another student is
 refused.
 
-Features of a completion, from one forward pass over prompt and completion: the mean of the last hidden states over the
-prompt and over the completion, the mean and the least log-probability of the completion's tokens, and the logarithm of
-their number, the end token included. A prompt that exceeds the context with its completion is truncated at the left.
-
 2408.03680 trains a scoring model from the teacher's scores without further description. A linear head on the student's
 hidden states is the simplest one that works for a student of any size, and costs one forward pass.
 """
@@ -44,7 +40,13 @@ Tokens = npt.NDArray[np.int64]
 
 
 def pooled(student: Any, prompts: Sequence[str], attempts: Sequence[str], batch: int) -> list[States | None]:
-    """Rows of 2 × hidden size + 3 features; None where a text cannot be encoded."""
+    """Rows of 2 × hidden size + 3 features; None where a text cannot be encoded.
+
+    Features of a completion, from one forward pass over prompt and completion: the mean of the last hidden states
+    over the prompt and over the completion, the mean and the least log-probability of the completion's tokens, and
+    the logarithm of their number, the end token included. A prompt that exceeds the context with its completion is
+    truncated at the left.
+    """
     model, vocab = student.model, vocabulary.Vocabulary(student.tokenizer)
     rows: list[States | None] = [None] * len(prompts)
     encoded: list[tuple[int, Tokens, int]] = []

@@ -1,4 +1,4 @@
-"""The suite ``output``: prediction of a program's output.
+"""The suite ``output``: prediction of a program's output; and the program that a sample makes of a problem.
 
 The prompt is the question (for TinyPy the program and the line ``# output``), the text after it the answer. A student
 trained with a chat template receives the prompt in it (``model.prompt_format``).
@@ -16,14 +16,6 @@ Answers without a number are invalid under this protocol, since an empty text wo
 A verdict is often certain before the end of a text: a greedy attempt has failed at the first wrong character, a sampled
 one when its numbers can no longer become the answer's. Decoding stops there, except for the attempts that become
 examples. Neither verdicts nor examples depend on it.
-
-The program that a sample makes of a problem.
-
-A completion follows the prompt unchanged. Of a reply the code is extracted first (``languages``); a program that
-defines the function of the prompt replaces it and keeps the text before it (imports, helpers), any other program
-follows the prompt. In Python a later definition overrides, so such a program can follow the whole prompt; the other
-languages allow one definition only, so only the text before the function is kept. Programs are assembled as text,
-without being run, parsed or repaired.
 """
 
 from __future__ import annotations
@@ -259,7 +251,14 @@ def candidate_of(problem: Problem, sample: Sample) -> Candidate | Verdict:
 
 
 def program_of(problem: Problem, candidate: Candidate) -> Program:
-    """The whole program in a language other than Python, tests included."""
+    """The whole program in a language other than Python, tests included.
+
+    A completion follows the prompt unchanged. Of a reply the code is extracted first (``languages``); a program
+    that defines the function of the prompt replaces it and keeps the text before it (imports, helpers), any other
+    program follows the prompt. In Python a later definition overrides, so such a program can follow the whole
+    prompt; the other languages allow one definition only, so only the text before the function is kept. Programs
+    are assembled as text, without being run, parsed or repaired.
+    """
     language = LANGUAGES.get(problem.language)
     prompt = {"wanted": problem.prompt} if language.name in ("c", "cpp") and not problem.whole else {}
     return language.assemble(candidate.before, candidate.code, problem.tests, setup=problem.setup, **prompt)

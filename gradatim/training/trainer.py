@@ -4,13 +4,6 @@
 are identical, or from a checkpoint of its own after an interruption. With the same processor and number of threads the
 weights are reproduced bit for bit. The data are selected by ``schedule``, the loss is an ``objective``, and evaluation
 is a layer above.
-
-Checkpoints of training: everything that the next step depends on, in one folder.
-
-``checkpoint`` holds ``model.safetensors``, ``optimizer.safetensors``, ``random.safetensors`` and ``state.json``. It is
-written to a temporary folder, flushed and renamed, so that an interrupted process leaves either the old checkpoint or
-the new one. There are no pickles, which could execute code. Of a model with a LoRA adapter only the adapter is stored,
-with a fingerprint of its base model.
 """
 
 from __future__ import annotations
@@ -87,6 +80,11 @@ def save_checkpoint(
     """Write the checkpoint ``folder``, replacing an older one.
 
     ``rng_state``: torch's random state at the beginning of the next step; the present one by default.
+
+    ``checkpoint`` holds ``model.safetensors``, ``optimizer.safetensors``, ``random.safetensors`` and
+    ``state.json``. It is written to a temporary folder, flushed and renamed, so that an interrupted process leaves
+    either the old checkpoint or the new one. There are no pickles, which could execute code. Of a model with a LoRA
+    adapter only the adapter is stored, with a fingerprint of its base model.
     """
 
     def fill(target: Path) -> None:
