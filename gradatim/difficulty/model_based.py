@@ -268,7 +268,7 @@ class OpenChat(Protocol):
 
 @dataclass(frozen=True)
 class TeacherRating:
-    """The difficulty that ``chat`` assigns to each sample with ``prompt``; see the module.
+    """The difficulty that ``chat`` assigns to each sample with ``prompt``.
 
     ``causes`` counts the causes of missing ratings in the last call.
 

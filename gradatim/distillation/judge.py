@@ -263,7 +263,7 @@ def begins_program(prompt: str, language: Language) -> bool:
 
     A prompt begins a program when it has no fence, its first line looks like code or a comment, and one of its
     lines is certainly code (``Language.openers``). A completion after ``# output`` is a program's output
-    (``asks_for_output``). Texts are not changed here; ``evaluation.program`` assembles programs.
+    (``asks_for_output``). Texts are not changed here; ``evaluation.output`` assembles programs.
     """
     lines = [line for line in prompt.split("\n") if line.strip()]
     if not lines or _FENCE.search(prompt):
@@ -273,7 +273,7 @@ def begins_program(prompt: str, language: Language) -> bool:
 
 
 def form_of(prompt: str, attempt: str, language: Language) -> Form:
-    """``reply``, ``solution`` or ``completion``; see the module docstring.
+    """``reply``, ``solution`` or ``completion``.
 
     ``form_of`` decides by the texts alone. A completion with a fence of backticks is a *reply*. Without one it is a
     *solution*, a whole program, when it parses alone and the prompt is in words, or begins a function that the

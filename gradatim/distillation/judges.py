@@ -53,7 +53,7 @@ def output(grader: Grader | None = None, /) -> Output:
 
 @dataclass(frozen=True)
 class Output:
-    """The judge ``output``; see the module docstring.
+    """The judge ``output``.
 
     As in the suite ``output``, the text must equal the answer character for character, white space included. For
     TinyPy the answer is the output of the program, so the verdict is a fact. Where the answer is a program with
@@ -108,7 +108,7 @@ def check_running(part: str, workers: int, seconds: float | None) -> None:
 
 @dataclass(frozen=True)
 class RunTests:
-    """The judge ``tests`` with its options; see the module docstring.
+    """The judge ``tests`` with its options.
 
     A sample with a text in the column ``tests`` becomes a problem and its completion a sample of it, which
     ``evaluation.verdicts`` runs in a sandbox: Python by the checker whose verdict is out of the candidate's reach,
@@ -189,7 +189,7 @@ def static(
 
 @dataclass(frozen=True)
 class Static:
-    """The judge ``static`` with its options; see the module docstring.
+    """The judge ``static`` with its options.
 
     The second view of 2408.03680: ``languages.static_view`` checks whether the completion has code and all of it,
     whether it parses, compiles and runs without an error, and counts the linter's warnings. The score is the mean
@@ -303,7 +303,7 @@ def check_passing(part: str, passing: float) -> None:
 
 @dataclass(frozen=True)
 class Rubric:
-    """The judge ``rubric`` with its options; see the module docstring.
+    """The judge ``rubric`` with its options.
 
     The rubric of 2408.03680: basic functionality 0 or 2 points; boundary checks, requirement coverage, readability
     and coding practices 0 or 1 each; the analysis comes before the points. The teacher repeats a request once when

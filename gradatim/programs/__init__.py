@@ -1,9 +1,8 @@
 """TinyPy: random small Python programs by level, with their output (arXiv 2407.10194).
 
-    grammar          the levels as data, and the expressions, conditions and variables of a program
-    generator        one random program and its output; many distinct ones, the same for any number of workers
-    interpret        the output of a TinyPy program, and the intermediate values with their positions in the text
-    canonical_form   the form shared by programs that differ in variable names only (alpha-equivalence)
+    grammar     the levels as data, random expressions and loops, and the canonical form up to names of variables
+    generator   one random program and its output; many distinct ones, the same for any number of workers
+    interpret   the output of a TinyPy program, and the intermediate values with their positions in the text
 
 The text of a sample is ``prompt + answer``: the program, the line ``# output``, then one ``# …`` line per printed line,
 each line ended by a newline. Samples are joined by one blank line, that is by one further newline.

@@ -2,13 +2,10 @@
 
     teacher      the two contracts: a ``Chat`` turns messages into text, a ``Teacher`` does the work of the loop
     oracle       the exact teacher of TinyPy: questions from the grammar, answers from the interpreter
-    llm_teacher  a teacher on top of any chat: prompts and strict parsing of the replies
-    prompts      the prompt files (prompts/*.md), which a user can copy and replace, and the parsers of replies
-    api          a chat: any OpenAI-compatible endpoint, through ``client``, with rate limits and a budget
+    llm_teacher  a teacher on top of any chat, and two chats: an OpenAI-compatible endpoint, and scripted replies
     local        a chat: a Hugging Face model in this process
-    replay       a chat: scripted replies, for tests and documents
+    prompts      the prompt files (prompts/*.md), the parsers of replies, and the estimate of requests and cost
     reply_store  a chat around another one that stores its replies, so that no reply is paid for twice
-    estimate     requests, tokens and cost of a recipe before it runs
 
 ``TEACHERS`` holds factories of teachers by name. A teacher's output is not trusted: ``distillation`` verifies it where
 that is possible.
