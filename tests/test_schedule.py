@@ -10,8 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradatim.errors import DataError, RecipeError
-from gradatim.schedule import PAPER_THRESHOLDS, SCHEDULES, Bands, make_bands, select_rows, split_budget, stage_table
-from gradatim.schedule import selection as preview
+from gradatim.schedule import (
+    PAPER_THRESHOLDS,
+    SCHEDULES,
+    Bands,
+    make_bands,
+    preview,
+    select_rows,
+    split_budget,
+    stage_table,
+)
 from gradatim.stage import StageSpec
 
 THREE = ("easy", "medium", "hard")

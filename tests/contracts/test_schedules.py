@@ -10,8 +10,17 @@ import pytest
 
 from gradatim.errors import RecipeError
 from gradatim.results import decode_spec
-from gradatim.schedule import ORDERS, SCHEDULES, Bands, Designed, OrderContext, needs_of, select_rows, split_budget
-from gradatim.schedule import selection as preview
+from gradatim.schedule import (
+    ORDERS,
+    SCHEDULES,
+    Bands,
+    Designed,
+    OrderContext,
+    needs_of,
+    preview,
+    select_rows,
+    split_budget,
+)
 from gradatim.stage import BandProgress, Fitted, Needs, Probe, Schedule, StageResult, StageSpec
 
 BANDS = {1: ("one",), 2: ("low", "high"), 3: ("easy", "medium", "hard"), 5: tuple("abcde")}

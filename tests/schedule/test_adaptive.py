@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from gradatim.errors import RecipeError
-from gradatim.schedule import SCHEDULES, needs_of, needs_whole_samples
-from gradatim.schedule import selection as preview
+from gradatim.schedule import SCHEDULES, needs_of, needs_whole_samples, preview
 from gradatim.stage import BandProgress, Fitted, Needs, Schedule, StageResult, StageSpec
 
 THREE = ("easy", "medium", "hard")

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from gradatim.errors import RecipeError
 from gradatim.results import decode_spec, decode_stage, encode
-from gradatim.schedule import SCHEDULES, Bands, make_bands, probe_rows, select_rows
-from gradatim.schedule import selection as preview
+from gradatim.schedule import SCHEDULES, Bands, make_bands, preview, probe_rows, select_rows
 from gradatim.schedule.matrix import competence
 from gradatim.stage import BandProgress, Fitted, Probe, StageResult, StageSpec
 
