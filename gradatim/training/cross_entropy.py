@@ -7,22 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..lazy import torch
 from ..model.settings import Requirements, TrainSettings
+from . import losses
 from .objective import Loss, LossContext, Term
 
 if TYPE_CHECKING:
-    import torch
-
     from .batches import Batch
 
 
 def answer_weights(batch: Batch, prompt_weight: float) -> torch.Tensor:
     """The weight of each token, 0 in second answers; fp32 on the device, shape (size, length)."""
-    import torch
-
-    from .losses import labels_of, token_weights
-
-    weights = token_weights(*labels_of(batch), prompt_weight)
+    weights = losses.token_weights(*losses.labels_of(batch), prompt_weight)
     if batch.second is None:
         return weights
     return weights.masked_fill(torch.from_numpy(batch.second).to(weights.device), 0.0)
@@ -34,17 +30,15 @@ class NextToken(Loss):
     terms = (Term(1.0),)
 
     def __init__(self, context: LossContext) -> None:
-        from .losses import compiled, make_losses
-
         self.prompt_weight = self._prompt_weight(context.train)
-        losses = make_losses(context.model, context.train)
+        token_losses = losses.make_losses(context.model, context.train)
 
         def weighted(
             inputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, *attention: torch.Tensor
         ) -> torch.Tensor:
-            return (losses(inputs, labels, *attention) * weights).sum()
+            return (token_losses(inputs, labels, *attention) * weights).sum()
 
-        self._weighted = compiled(weighted, context.train)
+        self._weighted = losses.compiled(weighted, context.train)
 
     @staticmethod
     def _prompt_weight(train: TrainSettings) -> float:
@@ -54,9 +48,7 @@ class NextToken(Loss):
         return answer_weights(batch, self.prompt_weight).sum().reshape(1)
 
     def sums(self, batch: Batch) -> torch.Tensor:
-        from .losses import tensors
-
-        inputs, labels, _, *attention = tensors(batch)
+        inputs, labels, _, *attention = losses.tensors(batch)
         return self._weighted(inputs, labels, answer_weights(batch, self.prompt_weight), *attention).reshape(1)
 
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError
+from ..lazy import torch
+from ..model import hardware, load
 from ..model.settings import Requirements, TrainSettings
 from ..stage import Event
+from . import batches, losses
 from .cross_entropy import answer_weights
 from .objective import Loss, LossContext, Term
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import torch
 
     from .batches import Batch
     from .losses import Forward
@@ -33,8 +35,6 @@ class Distillation(Loss):
     """
 
     def __init__(self, context: LossContext) -> None:
-        from .losses import compiled, make_logits
-
         train = context.train
         self.settings, self.prompt_weight = train.distillation, train.prompt_loss_weight
         if self.settings.answers != "teacher" and getattr(context.batcher, "second_answers", None) is None:
@@ -45,7 +45,7 @@ class Distillation(Loss):
         supervised = 1.0 - self.settings.weight
         divergence = Term(self.settings.weight, "divergence", bounded=False)
         self.terms = (divergence, Term(supervised)) if supervised else (divergence,)
-        self._student = compiled(make_logits(context.model, train), train)
+        self._student = losses.compiled(losses.make_logits(context.model, train), train)
         self._teacher = _teacher_logits(train, context.tokenizer)
 
     @staticmethod
@@ -69,21 +69,13 @@ class Distillation(Loss):
         return faults
 
     def counts(self, batch: Batch) -> torch.Tensor:
-        import torch
-
-        from ..model.hardware import device
-
-        compared = torch.tensor([float(self._compared(batch).sum())], device=device())
+        compared = torch.tensor([float(self._compared(batch).sum())], device=hardware.device())
         if len(self.terms) == 1:
             return compared
         return torch.cat([compared, answer_weights(batch, self.prompt_weight).sum().reshape(1)])
 
     def sums(self, batch: Batch) -> torch.Tensor:
-        import torch
-
-        from .losses import divergence, tensors, token_losses
-
-        inputs, labels, _, *attention = tensors(batch)
+        inputs, labels, _, *attention = losses.tensors(batch)
         logits = self._student(inputs, *attention)
         with torch.no_grad():
             targets = self._teacher(inputs, *attention)
@@ -93,29 +85,23 @@ class Distillation(Loss):
         student, teacher = (
             values[compared][:, :width].float() / self.settings.temperature for values in (logits, targets)
         )
-        total = divergence(student, teacher, self.settings.divergence, self.beta).sum().reshape(1)
+        total = losses.divergence(student, teacher, self.settings.divergence, self.beta).sum().reshape(1)
         if len(self.terms) == 1:
             return total
-        supervised = (token_losses(logits, labels) * answer_weights(batch, self.prompt_weight)).sum()
+        supervised = (losses.token_losses(logits, labels) * answer_weights(batch, self.prompt_weight)).sum()
         return torch.cat([total, supervised.reshape(1)])
 
     def _compared(self, batch: Batch) -> npt.NDArray[np.bool_]:
         """Tokens on which the models are compared; of a pair only the completion when ``answers`` is ``student``."""
-        from .batches import IGNORE
-
-        answers: npt.NDArray[np.bool_] = batch.answer & (batch.labels != IGNORE)
+        answers: npt.NDArray[np.bool_] = batch.answer & (batch.labels != batches.IGNORE)
         if self.settings.answers == "student" and batch.pairs is not None and batch.second is not None:
             answers = answers & ~((batch.pairs >= 0) & ~batch.second)
         return answers
 
 
 def _teacher_logits(train: TrainSettings, tokenizer: Any) -> Forward:
-    from ..model.hardware import attention, device
-    from ..model.load import load_student
-    from .losses import make_logits
-
     folder = str(train.distillation.teacher_model)
-    teacher = load_student(folder, device())
+    teacher = load.load_student(folder, hardware.device())
     _check_vocabulary(teacher.tokenizer, tokenizer, folder)
     context = getattr(teacher.model.config, "max_position_embeddings", None)
     if context is not None and context < train.max_length:
@@ -126,8 +112,8 @@ def _teacher_logits(train: TrainSettings, tokenizer: Any) -> Forward:
             allowed=f"at least train.max_length = {train.max_length}",
         )
     teacher.model.requires_grad_(False)
-    teacher.model.set_attn_implementation(attention(train.max_length))
-    return make_logits(teacher.model, train)
+    teacher.model.set_attn_implementation(hardware.attention(train.max_length))
+    return losses.make_logits(teacher.model, train)
 
 
 def _check_vocabulary(teacher: Any, student: Any, folder: str) -> None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..lazy import torch
+from ..model import hardware
 from ..model.settings import Requirements, TrainSettings
 from ..stage import Event
+from . import batches, losses
 from .cross_entropy import answer_weights
 from .objective import Loss, LossContext, Term
 
 if TYPE_CHECKING:
-    import torch
-
     from .batches import Batch
 
 
@@ -27,20 +28,16 @@ class Preference(Loss):
     """
 
     def __init__(self, context: LossContext) -> None:
-        import torch
-
-        from .losses import compiled, make_losses, stage_start
-
         self.settings = context.train.preference
         with_reference = not self.settings.reference_free
         beta, length_normalized = self.settings.beta, self.settings.length_normalized
         self.beta = beta if beta is not None else 0.1 if with_reference else 2.0
         self.length_normalized = length_normalized if length_normalized is not None else not with_reference
         self.terms = self._terms(context.train)
-        self._losses = compiled(make_losses(context.model, context.train), context.train)
+        self._losses = losses.compiled(losses.make_losses(context.model, context.train), context.train)
         self._reference: torch.Tensor | None = None
         if with_reference and getattr(context.batcher, "second_answers", None) is not None:
-            self._reference = torch.from_numpy(stage_start(context, self._log_probabilities))
+            self._reference = torch.from_numpy(losses.stage_start(context, self._log_probabilities))
 
     @staticmethod
     def requirements(train: TrainSettings) -> Requirements:
@@ -51,57 +48,39 @@ class Preference(Loss):
         return _preference_terms(1.0)
 
     def counts(self, batch: Batch) -> torch.Tensor:
-        import torch
-
-        from ..model.hardware import device
-
-        return torch.full((3,), float(_pairs(batch)), device=device())
+        return torch.full((3,), float(_pairs(batch)), device=hardware.device())
 
     def sums(self, batch: Batch) -> torch.Tensor:
         return self._preference_sums(batch, self._token_losses(batch))
 
     def _token_losses(self, batch: Batch) -> torch.Tensor:
-        from .losses import tensors
-
-        inputs, labels, _, *attention = tensors(batch)
+        inputs, labels, _, *attention = losses.tensors(batch)
         return self._losses(inputs, labels, *attention)
 
-    def _preference_sums(self, batch: Batch, losses: torch.Tensor) -> torch.Tensor:
+    def _preference_sums(self, batch: Batch, token_losses: torch.Tensor) -> torch.Tensor:
         """Summed loss, summed margin, and the number of pairs with a positive margin; shape (3,)."""
-        import torch
-
-        from .losses import preference
-
         if not _pairs(batch):
-            return losses.new_zeros(3)
-        margins = self.beta * self._log_ratios(batch, losses)
-        loss = preference(margins, self.settings.gamma).sum()
+            return token_losses.new_zeros(3)
+        margins = self.beta * self._log_ratios(batch, token_losses)
+        loss = losses.preference(margins, self.settings.gamma).sum()
         detached = margins.detach()
         return torch.stack([loss, detached.sum(), (detached > 0).float().sum()])
 
-    def _log_ratios(self, batch: Batch, losses: torch.Tensor) -> torch.Tensor:
+    def _log_ratios(self, batch: Batch, token_losses: torch.Tensor) -> torch.Tensor:
         """Log-ratio of the chosen answer minus that of the rejected one, nats, shape (pairs,)."""
-        import torch
-
-        from .batches import IGNORE
-
-        ratios = self._pair_sums(batch, -losses)
+        ratios = self._pair_sums(batch, -token_losses)
         if self._reference is not None:
             ratios = ratios - self._reference[batch.rows].to(ratios.device)
         if self.length_normalized:
-            predicted = torch.from_numpy(batch.labels != IGNORE).to(losses.device)
+            predicted = torch.from_numpy(batch.labels != batches.IGNORE).to(token_losses.device)
             ratios = ratios / self._pair_sums(batch, predicted.float()).clamp(min=1)
         return ratios[:, 0] - ratios[:, 1]
 
     def _pair_sums(self, batch: Batch, values: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        from .losses import pair_sums
-
         assert batch.pairs is not None
         assert batch.second is not None
         pairs, second = (torch.from_numpy(array).to(values.device) for array in (batch.pairs, batch.second))
-        return pair_sums(values, pairs, second, _pairs(batch))
+        return losses.pair_sums(values, pairs, second, _pairs(batch))
 
     def _log_probabilities(self, batch: Batch) -> torch.Tensor:
         return self._pair_sums(batch, -self._token_losses(batch))
@@ -126,19 +105,15 @@ class SupervisedPreference(Preference):
         return Term(1.0), *_preference_terms(train.preference.weight)
 
     def counts(self, batch: Batch) -> torch.Tensor:
-        import torch
-
         chosen_weight = answer_weights(batch, self.prompt_weight).sum()
         return torch.cat(
             [chosen_weight.reshape(1), torch.full((3,), float(_pairs(batch)), device=chosen_weight.device)]
         )
 
     def sums(self, batch: Batch) -> torch.Tensor:
-        import torch
-
-        losses = self._token_losses(batch)
-        chosen_loss = (losses * answer_weights(batch, self.prompt_weight)).sum()
-        return torch.cat([chosen_loss.reshape(1), self._preference_sums(batch, losses)])
+        token_losses = self._token_losses(batch)
+        chosen_loss = (token_losses * answer_weights(batch, self.prompt_weight)).sum()
+        return torch.cat([chosen_loss.reshape(1), self._preference_sums(batch, token_losses)])
 
 
 def _preference_terms(weight: float) -> tuple[Term, ...]:

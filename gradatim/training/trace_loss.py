@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from ..errors import RecipeError
+from ..lazy import torch
+from ..model import hardware, text_codec
 from ..model.settings import Requirements, TraceSupervisionSettings, TrainSettings
+from . import batches, losses, trace_heads
 from .cross_entropy import answer_weights
 from .objective import Loss, LossContext, Term
 
 if TYPE_CHECKING:
-    import torch
-
     from .batches import Batch
-    from .trace_heads import TraceHeads, TraceLabels
 
 
 class TraceLoss(Loss):
@@ -32,10 +32,6 @@ class TraceLoss(Loss):
     """
 
     def __init__(self, context: LossContext) -> None:
-        from ..model.hardware import compute_type
-        from .losses import compiled, make_outputs
-        from .trace_heads import trace_sums
-
         settings, train = context.train.trace_supervision, context.train
         self.prompt_weight = train.prompt_loss_weight
         self.auxiliary, self.trace_labels = _heads(context)
@@ -46,55 +42,43 @@ class TraceLoss(Loss):
         )
         self._labels_by_batch: WeakKeyDictionary[Batch, torch.Tensor] = WeakKeyDictionary()
         variable_layer, result_layers = _layers(settings, int(context.model.config.num_hidden_layers))
-        outputs, kind = make_outputs(context.model, train, hidden=True), compute_type(train.precision)
-        self._sums = compiled(trace_sums(outputs, self.auxiliary, kind, variable_layer, result_layers), train)
+        outputs, kind = losses.make_outputs(context.model, train, hidden=True), hardware.compute_type(train.precision)
+        self._sums = losses.compiled(
+            trace_heads.trace_sums(outputs, self.auxiliary, kind, variable_layer, result_layers), train
+        )
 
     @staticmethod
     def requirements(train: TrainSettings) -> Requirements:
         return Requirements(isolated_samples=True, prompt_loss=train.prompt_loss_weight > 0)
 
     def counts(self, batch: Batch) -> torch.Tensor:
-        import torch
-
-        from .batches import IGNORE
-
         labels = self._trace_labels(batch)
         weights = answer_weights(batch, self.prompt_weight).sum().reshape(1)
-        return torch.cat([weights, (labels != IGNORE).sum(dim=(1, 2)).to(weights.dtype)])
+        return torch.cat([weights, (labels != batches.IGNORE).sum(dim=(1, 2)).to(weights.dtype)])
 
     def sums(self, batch: Batch) -> torch.Tensor:
-        from .losses import tensors
-
-        inputs, labels, _, *attention = tensors(batch)
+        inputs, labels, _, *attention = losses.tensors(batch)
         return self._sums(
             inputs, labels, answer_weights(batch, self.prompt_weight), self._trace_labels(batch), *attention
         )
 
     def _trace_labels(self, batch: Batch) -> torch.Tensor:
         """The labels of the heads; ``counts`` and ``sums`` of one batch share them."""
-        import torch
-
-        from ..model.hardware import device
-
         if batch not in self._labels_by_batch:
-            self._labels_by_batch[batch] = torch.from_numpy(self.trace_labels.labels(batch)).to(device())
+            self._labels_by_batch[batch] = torch.from_numpy(self.trace_labels.labels(batch)).to(hardware.device())
         return self._labels_by_batch[batch]
 
 
-def _heads(context: LossContext) -> tuple[TraceHeads, TraceLabels]:
+def _heads(context: LossContext) -> tuple[trace_heads.TraceHeads, trace_heads.TraceLabels]:
     """The heads as saved by the stage before, or new ones for the most common values; and their labels."""
-    from ..model.hardware import device
-    from ..model.text_codec import codec_of
-    from .batches import Packed
-    from .trace_heads import TraceHeads, TraceLabels, most_common_values
-
-    assert isinstance(context.batcher, Packed)  # Requirements.isolated_samples
-    pieces = codec_of(context.tokenizer).pieces
+    assert isinstance(context.batcher, batches.Packed)  # Requirements.isolated_samples
+    pieces = text_codec.codec_of(context.tokenizer).pieces
     saved = None if context.previous is None else context.previous / "auxiliary.safetensors"
     if saved is not None and saved.exists():
-        heads = TraceHeads.load(saved)
+        heads = trace_heads.TraceHeads.load(saved)
     else:
-        classes = most_common_values(context.batcher.encoded, pieces, context.train.trace_supervision.num_classes)
+        num_classes = context.train.trace_supervision.num_classes
+        classes = trace_heads.most_common_values(context.batcher.encoded, pieces, num_classes)
         if not classes:
             raise RecipeError(
                 "the objective trace_supervision needs TinyPy programs, and no sample is one",
@@ -102,8 +86,10 @@ def _heads(context: LossContext) -> tuple[TraceHeads, TraceLabels]:
                 given="trace_supervision",
                 hint="train.objective: next_token",
             )
-        heads = TraceHeads(context.model.config.hidden_size, classes)
-    return heads.to(device()), TraceLabels(pieces, {value: number for number, value in enumerate(heads.classes)})
+        heads = trace_heads.TraceHeads(context.model.config.hidden_size, classes)
+    return heads.to(hardware.device()), trace_heads.TraceLabels(
+        pieces, {value: number for number, value in enumerate(heads.classes)}
+    )
 
 
 def _layers(settings: TraceSupervisionSettings, layers: int) -> tuple[int, tuple[int, ...]]:

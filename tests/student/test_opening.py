@@ -169,7 +169,7 @@ def test_every_opening_says_that_no_code_is_trusted():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "from_pretrained"
         if ast.unparse(node.func) != "super().from_pretrained"  # an override passes the options of its caller on
     ]
-    assert {name for name, _ in calls} == {"opening.py"}
+    assert {name for name, _ in calls} == {"load.py"}
     for _, call in calls:
         if ast.unparse(call.func) != "peft.PeftModel.from_pretrained":  # takes weights alone, its model is opened
             named = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
