@@ -241,16 +241,16 @@ def evaluate(
     recipe (`gradatim list suites`). Raises ``DataError`` for a model or file that cannot be used, ``UnknownPart`` and
     ``RecipeError`` for a suite or option that is not there.
     """
-    asked: Suite = evaluation.SUITES.make(suite, where="suite", options=suite_options(suite, options, where="suite"))
+    measure: Suite = evaluation.SUITES.make(suite, where="suite", options=suite_options(suite, options, where="suite"))
     if data is None:
         data = tables.make_table({"answer": []})
     table = _table(data, columns, events) if isinstance(data, str | Path) else data
     student = generation.endpoint(model) if isinstance(model, str) else model
-    if isinstance(student, generation.Endpoint) and not asked.accepts_endpoint:
+    if isinstance(student, generation.Endpoint) and not measure.accepts_endpoint:
         raise UserError(f"the suite {suite!r} needs the model itself", where="model", given=model, allowed="a folder")
     if student is None or isinstance(student, Path):
         student = open_model(model)
-    return asked(cast("Model", student), table, seed=seed, events=events)
+    return measure(cast("Model", student), table, seed=seed, events=events)
 
 
 def arms_of(recipes: Sequence[str | Path]) -> dict[str, str | Path]:

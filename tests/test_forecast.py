@@ -116,7 +116,7 @@ def test_a_plan_asks_no_endpoint_and_needs_no_key():
     plan = plan_run(recipe)
     assert plan.data is None
     assert plan.teacher is not None
-    with pytest.raises(RecipeError, match="not asked for a plan"):
+    with pytest.raises(RecipeError, match="a plan sends it no requests"):
         plan_run(recipe, data=True)
     json.dumps(plan.plain())
 

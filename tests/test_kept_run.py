@@ -6,6 +6,8 @@ of two cycles that was stopped before the training of the second, and a study wi
 
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -131,6 +133,24 @@ def test_an_interrupted_run_resumes_to_the_result_of_a_new_run(folders: Path, tm
     for name in kept:
         for key, value in load_file(interrupted / name).items():
             assert value == pytest.approx(load_file(tmp_path / "new" / name)[key], abs=1e-3)
+
+
+def test_the_terminal_shows_one_note_and_a_key_given_twice_is_one_line() -> None:
+    def plan(recipe: str, *changes: str) -> subprocess.CompletedProcess[str]:
+        sets = [word for change in changes for word in ("--set", change)]
+        command = [sys.executable, "-m", "gradatim", "plan", recipe, "--no-data", *sets]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    done = plan(str(DISTILLATION))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("train.size is now train.batch_size") == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert plan("smoke/baseline").stderr == ""
+    refused = plan("smoke/baseline", "train={size: 3, batch_size: 4}")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines() == [
+        "gradatim: --set: train.size is now train.batch_size, and the recipe has both; allowed: train.batch_size alone"
+    ]
 
 
 def test_another_recipe_is_still_refused(folders: Path) -> None:

@@ -29,7 +29,7 @@ COMMANDS = {
     "score": ("gradatim.cli.data:score", "Score the difficulty of samples: one column per metric, higher is harder."),
     "plan": ("gradatim.cli.training:plan", "Show the stages, data and cost of a recipe without training."),
     "run": ("gradatim.cli.training:run", "Train and evaluate a model by a recipe, stage by stage."),
-    "study": ("gradatim.cli.training:study", "Run several recipes with several seeds each and compare them."),
+    "study": ("gradatim.cli.training:study", "Run the arms of a study with several seeds each and compare them."),
     "evaluate": (
         "gradatim.cli.models:evaluate",
         "Evaluate a model on a dataset; report accuracy with 95 % Wilson intervals.",

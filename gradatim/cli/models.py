@@ -23,8 +23,7 @@ from .. import evaluation, programs
 from ..api import evaluate as run_suite
 from ..api import model_folder, open_model
 from ..errors import DataError, UserError, WorkFailed
-from ..evaluation.problems import locate, read_problems, read_samples
-from ..evaluation.problems import told as row_name
+from ..evaluation.problems import locate, read_problems, read_samples, row_name
 from ..evaluation.statistics import estimate
 from ..evaluation.verdicts import judge_once, problem_for, tallies
 from ..files import check_new_folder, check_output_folder

@@ -382,6 +382,8 @@ def watching(resumable: bool = False) -> Iterator[Events]:
 def print_notes(event: Event) -> None:
     """Print a note to stderr; other events have no output."""
     if event.kind == "note":
+        from rich.console import Console
+
         console = Console(stderr=True, highlight=False)
         console.print(f"gradatim: {event.text}", style="yellow", markup=False, soft_wrap=True)
 

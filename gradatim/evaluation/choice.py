@@ -42,7 +42,7 @@ from ..model import prompt_format, vocabulary
 from ..options import strict
 from ..stage import Event, Events, Model, Suite, SuiteResult, ignore_events
 from ..table.report import Rejected
-from .problems import excerpt, read_rows, told
+from .problems import excerpt, read_rows, row_name
 from .statistics import Attempt, check_options, sample_indices, tally
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ class Choice(Suite):
         started = time.perf_counter()
         file = read_questions(self.problems)
         for row in file.rejected:
-            events(Event("note", "choice", text=f"{file.source}, row {row.row}{told(row)}: {row.cause}"))
+            events(Event("note", "choice", text=f"{file.source}, row {row.row}{row_name(row)}: {row.cause}"))
         questions = [file.questions[int(index)] for index in sample_indices(len(file.questions), self.limit, seed)]
         results = self._log_likelihoods(student, questions, events)
         rejected = file.rejected

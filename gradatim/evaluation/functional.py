@@ -34,7 +34,7 @@ from ..sandbox.limits import Limits
 from ..stage import Counts, Event, Events, Model, Suite, SuiteResult, ignore_events
 from .generation import Endpoint, Question, Writing, identity, server_options, write
 from .output import Candidate, candidate_of
-from .problems import Problem, ProblemSet, Sample, read_problems, read_samples, told
+from .problems import Problem, ProblemSet, Sample, read_problems, read_samples, row_name
 from .statistics import check_options, estimate, sample_indices
 from .verdicts import Judged, cut_torn, judge_once, tallies
 
@@ -210,7 +210,7 @@ def measure(
     """
     started = time.perf_counter()
     for row in problem_set.rejected:
-        events(Event("note", "write", text=f"{problem_set.source}, row {row.row}{told(row)}: {row.cause}"))
+        events(Event("note", "write", text=f"{problem_set.source}, row {row.row}{row_name(row)}: {row.cause}"))
     ids = list(problem_set.problems)
     numbers = [int(index) for index in sample_indices(len(ids), options.limit, seed)]
     problems = {ids[number]: problem_set.problems[ids[number]] for number in numbers}

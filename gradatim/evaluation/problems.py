@@ -55,7 +55,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
             yield Rejected(number, "not a JSON object", excerpt(value))
 
 
-def told(row: Rejected) -> str:
+def row_name(row: Rejected) -> str:
     """Excerpt of a rejected row in brackets; empty for a line that is no JSON, since the file may be any other."""
     return "" if row.cause.removeprefix("problem: ") in UNPARSED else f" ({row.content})"
 
@@ -187,7 +187,7 @@ def read_samples(path: str | Path, tasks: Sequence[str] | None = None) -> Sample
         raise DataError(
             f"no line is a sample; the first: {first.cause}" if first else "the file has no samples",
             where=f"{path}, line {first.row}" if first else path,
-            given=told(first).strip(" ()") or None if first else None,
+            given=row_name(first).strip(" ()") or None if first else None,
             allowed='{"task_id": …, "completion": …} on each line',
         )
     return SampleSet(str(path), tuple(samples), tuple(rejected))
@@ -581,6 +581,6 @@ def _none(source: str, rejected: list[Rejected]) -> DataError:
     return DataError(
         f"no problem can be used; the first row: {first.cause}",
         where=f"{source}, row {first.row}",
-        given=told(first).strip(" ()") or None,
+        given=row_name(first).strip(" ()") or None,
         allowed="HumanEval, HumanEval+, HumanEval-X, MBPP and MBPP+ rows",
     )

@@ -1,20 +1,13 @@
-"""What would this recipe do, and what would it cost?
+"""The plan of a recipe: its stages, data, teacher requests and cost, without training.
 
-``plan_run`` walks a recipe's schedule as ``run`` does, with the same seeds, but trains nothing. From the recipe alone
-it knows each stage's share of the bands, its tokens, steps and the disk the models need; with the corpus also how many
-samples and characters each stage has. It imports no torch and leaves nothing on the disk. For a schedule that looks
-at results, it shows what happens while nothing is known. Of a recipe with several cycles it tells what each will ask of
-the student and of the teacher (``forecast``), as if every question wanted can be had; no teacher is asked for samples.
-One that designs the schedule is asked for that where the samples are looked at: its question is the one that the run
-asks first, so whose replies are kept is asked once for both.
+``plan_run`` walks the schedule as ``run`` does, with the same seeds. The recipe alone determines the share of the bands
+in each stage, its tokens, steps and disk; a corpus adds the samples and characters. Nothing stays on the disk, and no
+torch is imported. An adaptive schedule is shown as it runs without any results. The teacher receives no request for
+samples; one that designs the schedule receives that request with ``data=True``, and its cached reply serves the run.
 
-What will the cycles of a recipe ask of the student and of the teacher?
-
-``plan`` shows it before anything is spent. Numbers follow from the recipe: how many questions each cycle has, how many
-attempts the student is asked for, how many requests of each kind the teacher gets, and with ``teacher.estimate`` the
-tokens and the cost of these. It takes a course in which every question wanted can be had and every reply can be used,
-so a run may ask again where that is not so; lengths of replies are taken at their most. Nobody is asked anything, no
-key is needed. What a recipe's parts are is ``assemble``'s matter.
+``plan_cycles`` and ``plan_teacher`` count the questions, attempts and requests of a recipe with cycles or a teacher,
+with an estimate of tokens and cost. They assume that all requested questions exist and all replies are usable, and take
+the maximal length of a reply; a run may send further requests.
 """
 
 from __future__ import annotations
@@ -61,17 +54,17 @@ if TYPE_CHECKING:
 
 
 KINDS = ("questions", "answers", "faults", "rubric", "designs")
-"""What a teacher is asked for: new questions, right answers, faulty answers, points, the stages of a schedule."""
+"""Kinds of teacher requests: new questions, answers, rejected answers, points, the stages of a schedule."""
 QUICK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class PlannedCycle:
-    """One cycle: ``questions`` that are new to it, ``by_grade`` those written after questions of a grade, and
-    ``samples``, all that there is to learn, the former cycles' too; None: known only with the data.
+    """Counts of one cycle; None for a count that depends on the data.
 
-    ``feedback`` counts attempts that the student is asked for after it, ``attempts`` those before it, from which faulty
-    answers are taken. ``requests`` are the teacher's, by kind; none where nobody has to be asked.
+    ``questions``: new ones; ``by_grade``: those by the grade of their parents; ``samples``: all training samples, those
+    of earlier cycles included. ``feedback``: attempts after the cycle; ``attempts``: those before it, a source of
+    rejected answers. ``requests``: of the teacher, by kind.
     """
 
     cycle: int
@@ -84,9 +77,9 @@ class PlannedCycle:
 
 
 def plan_cycles(recipe: Recipe, train: int | None = None) -> tuple[PlannedCycle, ...]:
-    """Every cycle of a recipe that has several or a teacher; none for others.
+    """The cycles of a recipe with several of them or a teacher; empty for others.
 
-    ``train``: how many samples the first one has to learn from, where the data was looked at.
+    ``train``: the number of training samples of the first cycle, if the data was read.
     """
     if recipe.cycles == 1 and recipe.teacher is None:
         return ()
@@ -105,7 +98,7 @@ def plan_cycles(recipe: Recipe, train: int | None = None) -> tuple[PlannedCycle,
         questions = new if number else first.questions
         draws = recipe.feedback.num_samples if recipe.feedback else 1
         most = recipe.feedback.questions if recipe.feedback else 500
-        asked = most if samples is None else min(most, samples)
+        selected = most if samples is None else min(most, samples)
         own = recipe.rejected_answers is not None and recipe.rejected_answers.sources.get("student", 0) > 0
         plain = PlannedCycle(
             cycle=number,
@@ -113,7 +106,7 @@ def plan_cycles(recipe: Recipe, train: int | None = None) -> tuple[PlannedCycle,
             samples=samples,
             by_grade=later.by_grade if number else {},
             attempts=(samples or 0) * draws if number and own else 0,
-            feedback=asked * draws if number + 1 < recipe.cycles else 0,
+            feedback=selected * draws if number + 1 < recipe.cycles else 0,
         )
         found.append(PlannedCycle(**{**vars(plain), "requests": requests(plain)}))
     return tuple(found)
@@ -122,7 +115,7 @@ def plan_cycles(recipe: Recipe, train: int | None = None) -> tuple[PlannedCycle,
 def plan_teacher(
     recipe: Recipe, cycles: tuple[PlannedCycle, ...], corpus: Corpus | None = None
 ) -> dict[str, Any] | None:
-    """What the teacher will be asked in all; None where there is none.
+    """Totals of the teacher's requests; None without a teacher.
 
     ``name``, ``requests`` by kind, and for one that writes text also ``prompt_tokens`` (estimated),
     ``completion_tokens`` (at most), ``max_tokens`` of a reply, ``characters`` (mean lengths, ``measured`` or assumed),
@@ -132,10 +125,10 @@ def plan_teacher(
     if recipe.teacher is None:
         return None
     requests = {kind: sum(cycle.requests.get(kind, 0) for cycle in cycles) for kind in KINDS}
-    told: dict[str, Any] = {"name": recipe.teacher.name, "requests": {k: n for k, n in requests.items() if n}}
+    totals: dict[str, Any] = {"name": recipe.teacher.name, "requests": {k: n for k, n in requests.items() if n}}
     options = _teacher_options(recipe)
     if "max_tokens" not in options:  # it writes no text: nothing is counted in tokens, nothing paid
-        return {**told, "prompt_tokens": None, "completion_tokens": None, "cost": 0.0}
+        return {**totals, "prompt_tokens": None, "completion_tokens": None, "cost": 0.0}
     from ..teacher.prompts import estimate, load_prompts
 
     lengths, printed = _lengths(recipe, corpus)
@@ -149,7 +142,7 @@ def plan_teacher(
     limits = ("model", "max_tokens", "budget_tokens", "budget_money")
     kept: dict[str, Any] = {name: options[name] for name in limits if name in options}
     return {
-        **told,
+        **totals,
         **kept,
         "prompt_tokens": found.prompt_tokens,
         "completion_tokens": found.completion_tokens,
@@ -184,7 +177,7 @@ def _requests(recipe: Recipe, samples: Source, shared: Teacher | None, cycle: Pl
 
 
 def revises(recipe: Recipe) -> bool:
-    """Whether a teacher that designs the schedule writes the rest anew before each later cycle."""
+    """Whether a designed schedule is revised before each later cycle."""
     return recipe.cycles > 1 and bool(recipe.schedule.options.get("revise", True))
 
 
@@ -205,17 +198,17 @@ def _teacher_options(recipe: Recipe) -> dict[str, Any]:
 
 
 def _prompt_names(recipe: Recipe, cycles: tuple[PlannedCycle, ...], printed: bool) -> dict[str, int]:
-    """Requests by the name of the prompt they are made with. ``printed``: questions ask what a program prints."""
+    """Requests by the name of their prompt. ``printed``: the questions are output questions of programs."""
     found: dict[str, int] = {}
     kind = "-output" if printed else ""
     for cycle in cycles:
-        asked = dict(cycle.requests)
-        grades = cycle.by_grade if asked.pop("questions", 0) and cycle.cycle else {}
-        numbers = {f"answer{kind}": asked.get("answers", 0), f"fault{kind}": asked.get("faults", 0)}
+        requests = dict(cycle.requests)
+        grades = cycle.by_grade if requests.pop("questions", 0) and cycle.cycle else {}
+        numbers = {f"answer{kind}": requests.get("answers", 0), f"fault{kind}": requests.get("faults", 0)}
         numbers |= {
-            "rubric": asked.get("rubric", 0),
+            "rubric": requests.get("rubric", 0),
             "question": cycle.requests.get("questions", 0) * (not cycle.cycle),
-            "design": asked.get("designs", 0),
+            "design": requests.get("designs", 0),
         }
         for grade, number in grades.items():
             name = "new-output" if printed else f"new-{'middle' if grade == 'random' else grade}"
@@ -226,7 +219,7 @@ def _prompt_names(recipe: Recipe, cycles: tuple[PlannedCycle, ...], printed: boo
 
 
 def _lengths(recipe: Recipe, corpus: Corpus | None) -> tuple[Lengths, bool]:
-    """Mean lengths of what is asked about, from the samples or from small seeds, and whether outputs are asked for."""
+    """Mean lengths of the questions, from the samples or a small seed file, and whether all are output questions."""
     from ..teacher.prompts import Lengths
 
     table = _seeds(recipe) if corpus is None else corpus.table("train")
@@ -254,7 +247,7 @@ def _seeds(recipe: Recipe) -> Any:
 
 
 def _unanswered(recipe: Recipe) -> int:
-    """How many of the seed questions have no answer yet."""
+    """The number of seed questions without an answer."""
     table = _seeds(recipe)
     return 0 if table is None else sum(not answer for answer in table["answer"].to_pylist())
 
@@ -265,7 +258,7 @@ VOCABULARY = 100
 
 @dataclass(frozen=True)
 class PlannedBand:
-    """One slice of the difficulty: ``low <= difficulty < high`` (None: no end, or not known before the data is)."""
+    """A band of the difficulty: ``low <= difficulty < high`` (None: no bound, or one that depends on the data)."""
 
     name: str
     low: float | None
@@ -275,8 +268,8 @@ class PlannedBand:
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One stage of a cycle. ``tokens`` is its budget, ``steps`` that many full batches. What is said of samples needs
-    the data, which is known beforehand for the first cycle only.
+    """One stage of a cycle. ``tokens`` is its budget, ``steps`` that many full batches. Counts of samples need
+    the data, which is available beforehand for the first cycle only.
 
     ``fractions``: {band: share of it}; ``ends``: {band: which part, where a part is taken}; ``bands``: {band:
     samples}; ``passes``: how often the budget goes through the stage's samples (character tokenizers only).
@@ -297,15 +290,15 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run of the recipe will do. ``disk`` is in bytes: {"models", "checkpoint", "data"}, about.
+    """The plan of a run. ``disk``: approximate bytes, {"models", "checkpoint", "data"}.
 
     ``data`` is None when the data was not looked at, else {"train", "validation", "test": rows, "unscored": rows
-    without a difficulty, "facts": what the source kept and dropped}. ``cycles`` and ``teacher`` are told of recipes
-    with a teacher or several cycles, see ``forecast``; empty and None for others.
+    without a difficulty, "facts": counts of the source}. ``cycles`` and ``teacher``: see ``plan_cycles`` and
+    ``plan_teacher``; empty and None for recipes without a teacher and with one cycle.
 
-    ``design`` is told of a schedule that a teacher designs: {"asked": whether it was, "reason": its own words,
-    "requests": how many that took, "revises": whether it is asked again before each later cycle}. Where it was not
-    asked there are no stages yet.
+    ``design``, of an LLM-designed schedule: {"asked": whether the request was sent, "reason": the teacher's text,
+    "requests": their number, "revises": whether each later cycle has a new request}. Without a request there are no
+    stages.
     """
 
     title: str
@@ -334,14 +327,14 @@ def plan_run(
     """The plan of ``recipe``; the samples are those a run would have, row for row.
 
     ``data``: whether to draw and score the samples; None counts them only where ``store``, the folder in which a run
-    keeps its corpora, already has them, and never where a model or a teacher is asked how hard they are. A teacher that
-    designs the schedule is then asked for it. Raises ``RecipeError`` with every fault of the recipe or of the design,
-    ``DataError`` when the data cannot be used, and what a teacher raises that does not answer.
+    keeps its corpora, already has them, and never for a difficulty by a model or a teacher. With the samples, a teacher
+    that designs the schedule receives that request. Raises ``RecipeError`` with all errors of the recipe or the design,
+    ``DataError`` for unusable data, and the errors of a teacher that does not reply.
     """
     check(recipe)
     _check_file(recipe)
-    # Of a corpus so much as the name takes the packages that read tables, and a model that is asked for difficulties
-    # may have to be fetched for it: neither happens where there is nothing to look up.
+    # The key of a corpus takes the packages that read tables, and perhaps the download of a model that scores samples:
+    # neither is loaded unless a stored corpus may exist.
     stored = store is not None and store.is_dir() and difficulty_of(recipe).scored_by == "program"
     if data is False or (data is None and not stored):
         return _without_data(recipe)
@@ -349,7 +342,7 @@ def plan_run(
     made = store is not None and (store / maker.key / "facts.json").exists()
     if data and not made and _needs_requests(recipe):
         raise RecipeError(
-            "these samples are a teacher's, who is not asked for a plan",
+            "these samples come from a teacher, and a plan sends it no requests",
             where="--data",
             given=f"teacher {recipe.teacher.name if recipe.teacher else None}",
             hint="--no-data; once a run has made them, they are counted where --out names its folder",
@@ -379,7 +372,7 @@ def _needs_requests(recipe: Recipe) -> bool:
 
 
 def parameters(recipe: Recipe) -> int | None:
-    """How many numbers the student learns, tied embeddings counted once; see ``student.architecture``.
+    """The number of trainable parameters of the student, tied embeddings counted once.
 
     None for a pretrained model that is not on this disk.
     """
@@ -407,8 +400,8 @@ def _without_data(recipe: Recipe) -> RunPlan:
     bands = [PlannedBand(name, edges[i], edges[i + 1], None) for i, name in enumerate(names)]
     schedules = schedules_of(recipe)
     if any(schedule.needs_teacher for schedule in schedules):
-        told = {"asked": False, "reason": None, "requests": None, "revises": revises(recipe)}
-        return _plan(recipe, bands, [], None, None, None, told)
+        design = {"asked": False, "reason": None, "requests": None, "revises": revises(recipe)}
+        return _plan(recipe, bands, [], None, None, None, design)
     stages = [
         _stage(recipe, cycle, spec) for cycle, schedule in enumerate(schedules) for spec in preview(schedule, names)
     ]
@@ -443,15 +436,15 @@ def _with_data(recipe: Recipe, corpus: Corpus, events: Events) -> RunPlan:
 def _designed(
     recipe: Recipe, parts: Components, corpus: Corpus, bands: Bands
 ) -> tuple[Sequence[Schedule], dict[str, Any] | None]:
-    """The schedule of each cycle; where a teacher designs them, as it would begin, and what it says to that."""
+    """The schedule of each cycle; of an LLM-designed one the first design, and the facts about it."""
     waiting = parts.schedules
     schedule = waiting[0]
     if not is_designed(schedule):
         return waiting, None
-    asked = parts.design.request(schedule, corpus, bands)
-    design = asked.require_design()
-    told = {"asked": True, "reason": design.reason, "requests": len(asked.replies)}
-    return [schedule.with_stages(stages) for stages in design.cycles], {**told, "revises": revises(recipe)}
+    outcome = parts.design.request(schedule, corpus, bands)
+    design = outcome.require_design()
+    facts = {"asked": True, "reason": design.reason, "requests": len(outcome.replies)}
+    return [schedule.with_stages(stages) for stages in design.cycles], {**facts, "revises": revises(recipe)}
 
 
 def _stage(recipe: Recipe, cycle: int, spec: StageSpec) -> PlannedStage:

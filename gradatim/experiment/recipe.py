@@ -1,9 +1,9 @@
-"""What did the user ask for?
+"""Recipes: YAML files that determine a run, checked by the models below.
 
-A recipe is a YAML file checked by the models below. ``load`` reads one by path or by the name of a recipe that
-ships with Gradatim, follows ``extends`` (``recipe_files``), applies ``--set a.b=c``, and tells all faults at once. A
-section that names a part (``data.source``, ``difficulty.metric``, ``schedule.name``) takes that part's own options
-beside its name. A ``Recipe`` does not go below ``assemble``: parts take plain keyword arguments.
+``load`` reads a recipe by path or by the name of a shipped one, follows ``extends`` (``recipe_files``), applies
+``--set a.b=c``, and reports all errors at once. A section that names a component (``data.source``,
+``difficulty.metric``, ``schedule.name``) holds that component's options too. Only ``assemble`` and the modules above it
+use a ``Recipe``; components take plain keyword arguments.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ LARGEST_NUMBER = (1 << 63) - 1
 
 
 class Section(BaseModel):
-    """A part of a recipe; keys it does not know are faults."""
+    """A section of a recipe; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class OpenSection(Section):
-    """A section that names a part; keys it does not know are that part's options."""
+    """A section that names a component; further keys are the component's options."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -260,7 +260,7 @@ ALLOWANCE = (
     "requests_per_minute",
     "tokens_per_minute",
 )
-"""Options of a teacher that say how much and how fast it may be asked; no reply hangs on them."""
+"""Options of a teacher that limit the amount and rate of requests; no reply depends on them."""
 
 MAY_CHANGE = (
     "title",
@@ -358,7 +358,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 _ALTERNATIVES = {"thresholds": "quantiles", "quantiles": "thresholds", "tokens": "steps", "steps": "tokens"}
-"""Keys of which one replaces the other: a recipe that says ``quantiles`` does not mean its parent's ``thresholds``."""
+"""Keys of which one replaces the other: ``quantiles`` in a recipe replace the ``thresholds`` of its parent."""
 
 _PARTS: dict[str, tuple[str, ...]] = {
     "data": ("seed", "split"),

@@ -75,8 +75,8 @@ def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | Non
         raise RecipeError("the baseline is not an arm", where="--baseline", given=chosen, allowed=", ".join(recipes))
     reference = recipes[chosen]
     for arm, recipe in recipes.items():
-        for section, asked in (("data", drawn), ("evaluate", attrgetter("evaluate")), ("seed", attrgetter("seed"))):
-            if asked(recipe) != asked(reference):
+        for section, content in (("data", drawn), ("evaluate", attrgetter("evaluate")), ("seed", attrgetter("seed"))):
+            if content(recipe) != content(reference):
                 raise RecipeError(
                     f"the arms of a study share their {section}, or their results cannot be compared",
                     where=f"{arm}: {section}",
@@ -132,7 +132,7 @@ def study(plan: Plan, folder: Path, *, workers: int = 0, events: Events = ignore
 
 
 def runs_at_once(recipes: Iterable[Recipe], cores: int) -> int:
-    """As many as have a core for every thread that a recipe asks for, 8 at most.
+    """The number of runs that have a core for each of their threads, at most 8.
 
     Threads that share a core wait for each other after every product: two runs of two threads on two cores took twelve
     times as long as one after the other.
@@ -142,11 +142,10 @@ def runs_at_once(recipes: Iterable[Recipe], cores: int) -> int:
 
 
 def _check_held_out(plan: Plan, corpora: Mapping[str, Corpus]) -> None:
-    """``RecipeError`` when an arm would be tested on other samples: what a teacher or a proof made hangs on more than
-    the section ``data``."""
-    asked = {arm: corpus.table("test").select(["prompt", "answer"]) for arm, corpus in corpora.items()}
-    for arm, samples in asked.items():
-        if not samples.equals(asked[plan.baseline]):
+    """Raise ``RecipeError`` for an arm with another test set: a teacher's samples depend on more than ``data``."""
+    test_sets = {arm: corpus.table("test").select(["prompt", "answer"]) for arm, corpus in corpora.items()}
+    for arm, samples in test_sets.items():
+        if not samples.equals(test_sets[plan.baseline]):
             raise RecipeError(
                 "the arms of a study share their test set, or their results cannot be compared",
                 where=arm,
@@ -344,7 +343,7 @@ def _listen(heard: Any, stop: Any) -> None:
     _line = (heard, stop)
     heard.cancel_join_thread()  # a worker must not wait at its end for a parent that no longer listens
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # The study's own process hears Ctrl-C and tells the workers, so that each saves its state once.
+    # The study's own process receives Ctrl-C and stops the workers, so that each saves its state once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -364,11 +363,11 @@ def _run(name: str, recipe: dict[str, Any], folder: Path) -> None:
     assert _line is not None
     heard, stop = _line
 
-    def tell(event: Event) -> None:
+    def send(event: Event) -> None:
         heard.put(replace(event, task=f"{name}: {event.task}"))
         if stop.is_set():
             raise Stopped("stopped by the user")
 
-    tell(Event("start", "run"))
-    run(parse(recipe), folder / name, store=folder / "data", events=tell)
-    tell(Event("finish", "run"))
+    send(Event("start", "run"))
+    run(parse(recipe), folder / name, store=folder / "data", events=send)
+    send(Event("finish", "run"))

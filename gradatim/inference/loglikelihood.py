@@ -1,7 +1,7 @@
 """Log-likelihoods and attention statistics of given texts, for model-based difficulties and the suite ``choice``.
 
-One forward pass tells how likely a model finds each token of a continuation and where it looks while it reads it. On
-this stand the difficulties that ask a model (``difficulty.model_based``) and the suite ``choice``.
+Log-likelihood and attention of each token of a continuation, from one forward pass. Used by the difficulties based on a
+model (``difficulty.model_based``) and the suite ``choice``.
 
 ``read_model`` opens a model by name and computes the metrics of ``difficulty.model_based``, which also caches them.
 
@@ -47,7 +47,7 @@ Numbers = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
 NO_ANSWER = "the answer is empty"
-UNKNOWN = "a character that the tokenizer does not know"
+UNKNOWN = "a character outside the tokenizer's vocabulary"
 SWALLOWED = "the continuation has no token of its own"
 TOO_LONG = "longer than the model's context"
 

@@ -42,7 +42,7 @@ BAND_LOSS = Needs(band_loss=True)
 """Losses on validation samples, never on the test set."""
 
 
-class AdaptiveSchedule(ABC):
+class AdaptiveSchedule(Schedule, ABC):
     """A schedule of one stage per part of the budget; ``budgets`` are the tokens of the parts."""
 
     budgets: tuple[int, ...]

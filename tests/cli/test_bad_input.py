@@ -12,7 +12,7 @@ RUN = ("run", "smoke/baseline", "--set", "data.count=300", "--set", "data.split.
 
 RECIPE_FAULTS = {
     "unknown key": (["budgett.tokens=3"], ["budgett", "did you mean 'budget'?"]),
-    "unknown key below": (["train.lenght=3"], ["train.lenght", "did you mean 'length'?"]),
+    "unknown key below": (["train.lenght=3"], ["train.lenght", "did you mean 'max_length'?"]),
     "unknown option of a part": (["data.conut=3"], ["'conut'", "did you mean 'count'?"]),
     "unknown part": (["schedule.name=hybird"], ["schedule.name", "did you mean 'hybrid'?"]),
     "two parts at once": (["schedule.name=hybird", "student.preset=tny"], ["'hybrid'", "'tiny'"]),

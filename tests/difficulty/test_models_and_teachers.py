@@ -51,7 +51,7 @@ class Table:
             yield {place: self.figures[each.answer]}
 
 
-FIGURES = {"1": 0.1, "2": 0.25, "333": 1 / 3, "é": "a character that the tokenizer does not know"}
+FIGURES = {"1": 0.1, "2": 0.25, "333": 1 / 3, "é": "a character outside the tokenizer's vocabulary"}
 
 
 def test_two_answers_to_one_question_have_figures_of_their_own(samples):
@@ -66,7 +66,7 @@ def test_what_is_remembered_is_the_same_to_the_last_bit_and_is_not_asked_again(s
     part = ModelDifficulty("loss", (again,))
     assert part(samples).tobytes() == scores.tobytes()
     assert [each.answer for each in again.asked] == ["é"]  # what has no figure is found out again
-    assert dict(part.causes) == {"a character that the tokenizer does not know": 1}
+    assert dict(part.causes) == {"a character outside the tokenizer's vocabulary": 1}
 
 
 def test_perplexity_is_read_from_what_is_remembered_of_the_loss(samples):
@@ -129,7 +129,7 @@ def test_the_facts_of_a_table_say_why_samples_have_no_score(samples):
     heard = []
     _, facts = score(samples, {"loss": ModelDifficulty("loss", (Table(FIGURES),))}, events=heard.append)
     assert facts["metrics"]["loss"]["unscored"] == 1
-    assert facts["metrics"]["loss"]["causes"] == {"a character that the tokenizer does not know": 1}
+    assert facts["metrics"]["loss"]["causes"] == {"a character outside the tokenizer's vocabulary": 1}
     assert any(event.kind == "note" and "1 samples have no score" in event.text for event in heard)
 
 

@@ -131,18 +131,18 @@ class Delivery:
             shares["student"] = 0.0
         if not sum(shares.values()):
             return samples, {"none": samples.num_rows}
-        asked = self.shared if shares.get("teacher") else None
-        before = {} if asked is None else deepcopy(dict(asked.facts))
+        used = self.shared if shares.get("teacher") else None
+        before = {} if used is None else deepcopy(dict(used.facts))
         done = deliver(
             samples,
             attempts,
             shares=shares,
-            teacher=asked,
+            teacher=used,
             right=right(self.recipe, events),
             seed=cycle_seed(self.recipe.data.seed, cycle),
             events=events,
         )
-        return done.table, done.facts if asked is None else {**done.facts, "teacher": used_since(before, asked.facts)}
+        return done.table, done.facts if used is None else {**done.facts, "teacher": used_since(before, used.facts)}
 
     @property
     def _shares(self) -> dict[str, float]:
@@ -302,7 +302,7 @@ def _check_judges(recipe: Recipe) -> None:
     for name, (judge, _) in judges_of(recipe, grader).items():
         if judge.teacher_share and grader is not None and not grader.can_judge:
             raise RecipeError(
-                f"the judge {name!r} asks for points, and the teacher {_teacher_name(recipe)!r} has no opinion",
+                f"the judge {name!r} needs points from the teacher, and {_teacher_name(recipe)!r} gives none",
                 where="feedback.judges",
                 hint="the judge output, or a teacher that is a language model",
             )
@@ -457,8 +457,7 @@ def check_designing(recipe: Recipe) -> None:
         faults.append(f"the schedule {name!r} needs a teacher; try: teacher: {{name: api, …}}")
     elif not designer.can_judge:
         faults.append(
-            f"the teacher {_teacher_name(recipe)!r} knows what is right and has no opinion of a curriculum; try: a "
-            "teacher that is a language model"
+            f"the teacher {_teacher_name(recipe)!r} designs no curricula; try: a teacher that is a language model"
         )
     for objective in objectives(recipe)[1:]:
         try:
