@@ -1,9 +1,8 @@
 """Reports: run folders in; one HTML page, tables and figures out.
 
 ``collect`` reads run folders into ``data``; ``summary`` has the rows and the headline; ``cycles`` has the results by
-cycle; ``figures`` (drawn with ``style``) show them and ``html`` combines them into one self-contained page.
-``correlation`` serves ``gradatim score --correlate``. Runs are only read. matplotlib and scipy are imported at first
-use.
+cycle; ``figures`` show them and ``html`` combines them into one self-contained page. ``correlation``
+serves ``gradatim score --correlate``. Runs are only read. matplotlib and scipy are imported at first use.
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ def write_correlations(result: Correlations, out: Path | str, *, title: str, pas
 def _page(heading: str, table: str, passes: str) -> str:
     from importlib.resources import files
 
-    from .style import DARK, LIGHT
+    from .figures import DARK, LIGHT
 
     light, dark = ("".join(f"--{name}: {colour};" for name, colour in colours.items()) for colours in (LIGHT, DARK))
     style = (files(__package__) / "report.css").read_text("utf-8")

@@ -32,8 +32,7 @@ from ..record import DECODE_ERRORS, fault_of
 from ..results import decode_design
 from ..stage import StageSpec
 from .data import CycleFacts, Designed, DesignedStage, ExampleQuestion, RunData, StudyData
-from .figures import dots, marks
-from .style import LIGHT, WIDTH, canvas, dress, legend, percent_axis, styles, svg
+from .figures import LIGHT, WIDTH, canvas, dots, dress, legend, marks, percent_axis, styles, svg
 from .summary import Score, Summary, count, score_of
 
 GRADES = ("easy", "middle", "hard", "unjudged")
