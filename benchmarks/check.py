@@ -25,8 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from gradatim.sandbox.checker import PythonChecker
-from gradatim.sandbox.command import PythonJob
+from gradatim.sandbox.interpreter import PythonChecker, PythonJob
 
 PROMPT = "def f(x):\n"
 RIGHT = "    return x + 1\n"

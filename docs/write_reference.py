@@ -25,7 +25,7 @@ import typer
 from pydantic import TypeAdapter
 
 from gradatim.cli.environment import REGISTRIES
-from gradatim.cli.main import app
+from gradatim.cli.main import COMMANDS, app, load_command
 from gradatim.design import SCHEMA
 from gradatim.experiment.recipe import MAY_CHANGE, Recipe, load
 from gradatim.experiment.recipe_files import Location, find, names, shipped_studies
@@ -222,7 +222,8 @@ def cli_page() -> str:
     """``docs/cli.md``: every verb's help, as plain text 100 wide whatever the terminal."""
     group: Any = typer.main.get_command(app)
     lines = [CLI_TOP]
-    for name, verb in group.commands.items():
+    for name in COMMANDS:
+        verb = load_command(name)
         # Without markup, help is plain text; examples are shown apart, where they can be copied.
         verb.rich_markup_mode, verb.epilog = None, None
         context = group.context_class(

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .registry import lazy_names
+from .lazy import lazy_names
 
 if TYPE_CHECKING:
     from .api import evaluate, plan, report, run, score, study

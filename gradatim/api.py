@@ -12,7 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from . import difficulty, evaluation, reporting
+from . import table as tables
 from .errors import DataError, RecipeError, UserError
+from .evaluation import generation
+from .experiment import plan as plan_module
+from .experiment import recipe as recipe_module
+from .experiment import recipe_files
+from .experiment import run as run_module
+from .experiment import study as study_module
+from .experiment.assemble import components
+from .model import hardware, load
+from .renamed_keys import suite_options
 from .stage import Event, Events, ignore_events
 
 if TYPE_CHECKING:
@@ -51,16 +62,12 @@ def score(
     >>> gradatim.score(table, ["om", "nesting"])["om"].to_pylist()
     [0.5, 1.5]
     """
-    from .difficulty import read_folder
-    from .difficulty import score as score_table
-    from .experiment.assemble.components import make_difficulty
-
     if isinstance(samples, str | Path):
         folder = Path(samples)
-        samples = read_folder(folder)[0] if is_source_folder(folder) else _table(samples, columns, events)
+        samples = difficulty.read_folder(folder)[0] if is_source_folder(folder) else _table(samples, columns, events)
     if not isinstance(metrics, Mapping):
-        metrics = {name: make_difficulty(name, where="metric") for name in metrics}
-    return score_table(samples, metrics, workers=workers, events=events)[0]
+        metrics = {name: components.make_difficulty(name, where="metric") for name in metrics}
+    return difficulty.score(samples, metrics, workers=workers, events=events)[0]
 
 
 def plan(
@@ -78,9 +85,7 @@ def plan(
     >>> [stage.tokens for stage in gradatim.plan("smoke/baseline", data=False).stages]
     [30000]
     """
-    from .experiment.plan import plan_run
-
-    return plan_run(_recipe(recipe, changes, events), data=data, events=events)
+    return plan_module.plan_run(_recipe(recipe, changes, events), data=data, events=events)
 
 
 def run(
@@ -95,13 +100,12 @@ def run(
     Without a folder, a recipe given by name or path has ``default_folder``. Raises ``RecipeError``,
     ``RunFolderError`` when the folder is in use or another recipe's, and what the parts raise.
     """
-    from .experiment.run import run as run_recipe
-
     if folder is None:
         if not isinstance(recipe, str | Path):
             raise RecipeError("a recipe without a name needs a folder", where="gradatim.run", hint="folder=…")
         folder = default_folder(recipe)
-    return run_recipe(_recipe(recipe, changes, events), Path(folder), events=events)
+
+    return run_module.run(_recipe(recipe, changes, events), Path(folder), events=events)
 
 
 def study(
@@ -124,12 +128,10 @@ def study(
     given by name or path have ``study_folder``. Raises ``RecipeError``, ``RunFolderError`` and ``WorkFailed`` (when
     runs failed, after the others are done).
     """
-    from .experiment.study import study as run_study
-
     plan, default = study_plan(
         recipes, folder, arms=arms, seeds=seeds, baseline=baseline, changes=changes, events=events
     )
-    run_study(plan, default, workers=workers, events=events)
+    study_module.study(plan, default, workers=workers, events=events)
     return report(default)
 
 
@@ -144,16 +146,14 @@ def study_plan(
     events: Events = ignore_events,
 ) -> tuple[Plan, Path]:
     """The plan and the folder of a study, with the arguments of ``study``. Raises ``RecipeError`` with every fault."""
-    from .experiment.study import DEFAULT_SEEDS, plan_study
-
     if isinstance(recipes, Mapping):
         if folder is None:
             raise RecipeError("recipes without a name need a folder", where="gradatim.study", hint="folder=…")
         if arms is not None:
             raise RecipeError("arms are chosen from a study file", where="arms", given=", ".join(arms))
-        plan = plan_study(
+        plan = study_module.plan_study(
             {arm: _recipe(recipe, changes, events) for arm, recipe in recipes.items()},
-            DEFAULT_SEEDS if seeds is None else seeds,
+            study_module.DEFAULT_SEEDS if seeds is None else seeds,
             baseline=baseline,
             title=Path(folder).name,
         )
@@ -165,9 +165,9 @@ def study_plan(
     if only is not None:
         seeds = seeds or only.seeds
         baseline = baseline or (only.baseline if only.baseline in loaded else None)
-    plan = plan_study(
+    plan = study_module.plan_study(
         loaded,
-        DEFAULT_SEEDS if seeds is None else seeds,
+        study_module.DEFAULT_SEEDS if seeds is None else seeds,
         baseline=baseline,
         title=(only.title if only is not None else "") or folder.name,
     )
@@ -176,9 +176,7 @@ def study_plan(
 
 def _addresses(given: Sequence[str | Path], arms: Sequence[str] | None) -> tuple[StudyFile | None, list[str | Path]]:
     """The study file, if it is the only one given, and the recipes by name or path, each study as its arms."""
-    from .experiment.recipe_files import find_study, unknown_arm
-
-    studies = [find_study(name) for name in given]
+    studies = [recipe_files.find_study(name) for name in given]
     only = studies[0] if len(given) == 1 else None
     if arms is not None:
         if only is None:
@@ -187,7 +185,7 @@ def _addresses(given: Sequence[str | Path], arms: Sequence[str] | None) -> tuple
             raise RecipeError("a study has at least one arm", where="--arms", allowed=", ".join(only.arms))
         for arm in arms:
             if arm not in only.arms:
-                raise unknown_arm(only, arm)
+                raise recipe_files.unknown_arm(only, arm)
         return only, [only.address(arm) for arm in arms]
     addresses: list[str | Path] = []
     for name, study in zip(given, studies, strict=True):
@@ -197,13 +195,11 @@ def _addresses(given: Sequence[str | Path], arms: Sequence[str] | None) -> tuple
 
 def _load_arms(arms: Mapping[str, str | Path], changes: Sequence[str], events: Events) -> dict[str, Recipe]:
     """The recipes of the arms. ``RecipeError`` holds the faults of all."""
-    from .experiment.recipe import load
-
     loaded: dict[str, Recipe] = {}
     errors: list[RecipeError] = []
     for arm, name in arms.items():
         try:
-            loaded[arm] = load(name, changes, events=events)
+            loaded[arm] = recipe_module.load(name, changes, events=events)
         except RecipeError as error:
             errors.append(error)
     if len(errors) == 1:
@@ -220,12 +216,10 @@ def report(folders: str | Path | Sequence[str | Path], page: str | Path | None =
     ``gradatim.reporting`` has the functions for the result: ``summarise``, ``headline``, ``markdown_table``. Raises
     ``DataError`` and ``RunFolderError`` for folders that hold no readable run.
     """
-    from .reporting import collect, write_report
-
     paths = [Path(folders)] if isinstance(folders, str | Path) else [Path(folder) for folder in folders]
-    collected = collect(paths)
+    collected = reporting.collect(paths)
     if page is not None:
-        write_report(paths, Path(page))
+        reporting.write_report(paths, Path(page))
     return collected
 
 
@@ -248,28 +242,21 @@ def evaluate(
     recipe (`gradatim list suites`). Raises ``DataError`` for a model or file that cannot be used, ``UnknownPart`` and
     ``RecipeError`` for a suite or option that is not there.
     """
-    from .evaluation import SUITES
-    from .evaluation.generation import Endpoint, endpoint
-    from .renamed_keys import suite_options
-    from .table import make_table
-
-    evaluation: Suite = SUITES.make(suite, where="suite", options=suite_options(suite, options, where="suite"))
+    measure: Suite = evaluation.SUITES.make(suite, where="suite", options=suite_options(suite, options, where="suite"))
     if data is None:
-        data = make_table({"answer": []})
+        data = tables.make_table({"answer": []})
     table = _table(data, columns, events) if isinstance(data, str | Path) else data
-    student = endpoint(model) if isinstance(model, str) else model
-    if isinstance(student, Endpoint) and not evaluation.accepts_endpoint:
+    student = generation.endpoint(model) if isinstance(model, str) else model
+    if isinstance(student, generation.Endpoint) and not measure.accepts_endpoint:
         raise UserError(f"the suite {suite!r} needs the model itself", where="model", given=model, allowed="a folder")
     if student is None or isinstance(student, Path):
         student = open_model(model)
-    return evaluation(cast("Model", student), table, seed=seed, events=events)
+    return measure(cast("Model", student), table, seed=seed, events=events)
 
 
 def arms_of(recipes: Sequence[str | Path]) -> dict[str, str | Path]:
     """The recipes by arm name: the stem of the file, or the whole name where two recipes share a stem."""
-    from .experiment.recipe_files import split_arm
-
-    stems = {recipe: split_arm(str(recipe))[1] or Path(recipe).stem for recipe in recipes}
+    stems = {recipe: recipe_files.split_arm(str(recipe))[1] or Path(recipe).stem for recipe in recipes}
     counts = Counter(stems[recipe] for recipe in recipes)
     arms: dict[str, str | Path] = {}
     for recipe in recipes:
@@ -284,18 +271,16 @@ def arms_of(recipes: Sequence[str | Path]) -> dict[str, str | Path]:
 
 def _whole_name(recipe: str | Path) -> str:
     """The path of a recipe as one word: ``my-study.yaml:hybrid`` is ``my-study-hybrid``."""
-    from .experiment.recipe_files import split_arm
-
-    file, arm = split_arm(str(recipe))
+    file, arm = recipe_files.split_arm(str(recipe))
     return "-".join([*Path(file).with_suffix("").parts, *([arm] if arm else [])]).strip("-/.")
 
 
 def default_folder(recipe: str | Path) -> Path:
     """The default run folder of a recipe given by name or path: ``runs/curriculum-hybrid``."""
-    from .experiment.recipe_files import RECIPES, find, is_shipped
-
-    path, arm = find(recipe)
-    file = path.resolve().relative_to(RECIPES.resolve()) if is_shipped(path) else Path(path.name)
+    path, arm = recipe_files.find(recipe)
+    file = (
+        path.resolve().relative_to(recipe_files.RECIPES.resolve()) if recipe_files.is_shipped(path) else Path(path.name)
+    )
     return Path("runs") / "-".join([*file.with_suffix("").parts, *([arm] if arm else [])])
 
 
@@ -304,10 +289,8 @@ def study_folder(given: Sequence[str | Path], arms: Iterable[str]) -> Path:
 
     Otherwise ``runs/study-`` with the names of the arms. ``RecipeError`` if that is too long for a folder.
     """
-    from .experiment.recipe_files import find, is_study, read_mapping
-
-    files = {find(name).path for name in given}
-    if len(files) == 1 and is_study(read_mapping(file := files.pop())):
+    files = {recipe_files.find(name).path for name in given}
+    if len(files) == 1 and recipe_files.is_study(recipe_files.read_mapping(file := files.pop())):
         return Path("runs") / file.stem
     name = "-".join(["study", *arms])
     if len(name) > LONGEST_FOLDER:
@@ -317,10 +300,7 @@ def study_folder(given: Sequence[str | Path], arms: Iterable[str]) -> Path:
 
 def open_model(path: str | Path) -> Any:
     """The model that ``path`` names, with its tokenizer; on the accelerator when there is one."""
-    from .model.hardware import device
-    from .model.load import load_student
-
-    return load_student(model_folder(path), device())
+    return load.load_student(model_folder(path), hardware.device())
 
 
 def model_folder(path: str | Path) -> Path:
@@ -347,17 +327,13 @@ def is_source_folder(path: Path) -> bool:
 
 
 def _recipe(recipe: str | Path | Recipe, changes: Sequence[str], events: Events) -> Recipe:
-    from .experiment.recipe import load
-
-    return load(recipe, changes, events=events) if isinstance(recipe, str | Path) else recipe
+    return recipe_module.load(recipe, changes, events=events) if isinstance(recipe, str | Path) else recipe
 
 
 def _table(path: str | Path, columns: Mapping[str, str] | None, events: Events) -> pa.Table:
     """The samples of a file; ``events`` hears which of its rows and columns are not used."""
-    from .table import ReadReport, read_table
-
-    report = ReadReport()
-    table = read_table(path, columns=columns, report=report)
+    report = tables.ReadReport()
+    table = tables.read_table(path, columns=columns, report=report)
     for line in report.notes():
         events(Event("note", "data", text=line))
     return table

@@ -21,15 +21,15 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from . import programs, table
 from .difficulty import scores_of, unscored_note
 from .errors import DataError
+from .lazy import np, pa, pc
+from .model import load, prompt_format, tokenizer
 from .record import read_json, read_rows, storage_errors, write_folder, write_json
 from .renamed_keys import earlier_value
 from .source import ORIGIN, OnChange, check_origin, check_reread
 from .stage import Difficulty, Drawn, Event, Events, Feedback, Source, ignore_events
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
-    import pyarrow as pa
     from transformers import PreTrainedTokenizerFast
 
     from .model.settings import ModelSettings
@@ -79,16 +79,11 @@ class Corpus:
 
     def difficulty(self, part: Part, metric: str) -> npt.NDArray[np.float64]:
         """Column of a metric, float64, NaN for samples without a score."""
-        import numpy as np
-
         column = self._read(part, [metric]).column(metric)
         return np.asarray(column.to_numpy(), dtype=np.float64)
 
     def lengths(self) -> npt.NDArray[np.int64]:
         """Characters of each training sample, prompt plus answer."""
-        import numpy as np
-        import pyarrow.compute as pc
-
         samples = self._read("train", ["prompt", "answer"])
         both = pc.add(pc.utf8_length(samples["prompt"]), pc.utf8_length(samples["answer"]))
         return np.asarray(both.to_numpy(), dtype=np.int64)
@@ -105,12 +100,8 @@ class Corpus:
         A pretrained student has a tokenizer; the folder's name then depends on all of that tokenizer's settings.
         """
         if model.base is not None:
-            from .model.load import open_tokenizer
-            from .model.prompt_format import token_key
-
-            base_tokenizer = open_tokenizer(model, events)
-            return self._encoded(f"base-{token_key(base_tokenizer)}", lambda: base_tokenizer)
-        from .model.tokenizer import bpe_tokenizer, character_tokenizer, separate_texts, texts_of, word_level_tokenizer
+            base_tokenizer = load.open_tokenizer(model, events)
+            return self._encoded(f"base-{prompt_format.token_key(base_tokenizer)}", lambda: base_tokenizer)
 
         name = earlier_value("student.tokenizer", model.tokenizer)  # stored tokens keep their folder
         kind = name + ("" if model.tokenizer == "character" else str(model.vocab_size))
@@ -120,11 +111,11 @@ class Corpus:
                 return Corpus(self.first, {}).tokens(model, events)[0]
             # Characters of all splits: a test program must not fail for a letter that training lacks.
             splits: tuple[Part, ...] = ("train", "validation", "test")
-            texts = (text for split in splits for text in separate_texts(self.table(split)))
+            texts = (text for split in splits for text in tokenizer.separate_texts(self.table(split)))
             makers: dict[str, Callable[[], Any]] = {
-                "character": lambda: character_tokenizer(texts),
-                "word_level": lambda: word_level_tokenizer(texts, model.vocab_size),
-                "bpe": lambda: bpe_tokenizer(texts_of(self.table("train")), model.vocab_size),
+                "character": lambda: tokenizer.character_tokenizer(texts),
+                "word_level": lambda: tokenizer.word_level_tokenizer(texts, model.vocab_size),
+                "bpe": lambda: tokenizer.bpe_tokenizer(tokenizer.texts_of(self.table("train")), model.vocab_size),
             }
             return makers[model.tokenizer]()
 
@@ -132,9 +123,6 @@ class Corpus:
 
     def _encoded(self, kind: str, make: Callable[[], Any]) -> tuple[PreTrainedTokenizerFast, Encoded, Encoded]:
         """Tokens stored under the name ``kind``, encoded with the tokenizer from ``make`` if missing."""
-        from .model.load import open_tokenizer_of
-        from .model.tokenizer import Encoded, encode_table
-
         folder = self.folder / f"tokens-{kind}"
         with _lock(self.folder):
             if not folder.exists():
@@ -142,12 +130,12 @@ class Corpus:
 
                 def fill(target: Path) -> None:
                     new_tokenizer.save_pretrained(target / "tokenizer")
-                    encode_table(new_tokenizer, self.table("train"), target / "train")
-                    encode_table(new_tokenizer, self.table("validation"), target / "validation")
+                    tokenizer.encode_table(new_tokenizer, self.table("train"), target / "train")
+                    tokenizer.encode_table(new_tokenizer, self.table("validation"), target / "validation")
 
                 write_folder(folder, fill)
-        tokenizer: Any = open_tokenizer_of(folder / "tokenizer", local_files_only=True)
-        return tokenizer, Encoded.open(folder / "train"), Encoded.open(folder / "validation")
+        stored: Any = load.open_tokenizer_of(folder / "tokenizer", local_files_only=True)
+        return stored, tokenizer.Encoded.open(folder / "train"), tokenizer.Encoded.open(folder / "validation")
 
 
 @dataclass(frozen=True)
@@ -240,7 +228,6 @@ class CorpusMaker:
         """
         if self.split_settings.by == "random":
             return samples, 0
-        import pyarrow as pa
 
         forms: dict[str, Callable[[str], str]] = {"slice": programs.sliced, "canonical": programs.canonical}
         key = forms.get(self.split_settings.by, str)
@@ -258,9 +245,6 @@ class CorpusMaker:
 
     def _scored(self, drawn: Drawn, events: Events) -> tuple[pa.Table, dict[str, Any]]:
         """Samples of a cycle with a column per metric, and the counts of the source."""
-        import numpy as np
-        import pyarrow as pa
-
         samples = drawn.table
         unscored: dict[str, int] = {}
         for name, difficulty in self.metrics.items():
@@ -298,8 +282,6 @@ class CorpusMaker:
 
 def feedback_of(cycle: int, attempts: pa.Table, datasets: Sequence[Corpus]) -> Feedback:
     """The feedback of a cycle: judged attempts, and the samples of all ``datasets`` so far."""
-    import pyarrow as pa
-
     training = [dataset.table("train") for dataset in datasets]
     held_out = [datasets[0].table("validation"), datasets[0].table("test")]
     known = pa.concat_tables([*training, *held_out], promote_options="default")

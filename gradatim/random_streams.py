@@ -16,11 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-
+from .lazy import np
 
 _INITIALIZATION = 1 << 20
 """A stage number for the weights; a cycle has fewer stages."""
@@ -39,8 +36,6 @@ NUM_SAMPLES_LIMIT = 1 << 20
 
 def stage_seed(seed: int, cycle: int, stage: int) -> int:
     """The seed of a stage, in [0, 2**63), from the run's seed."""
-    import numpy as np
-
     return int(np.random.SeedSequence([seed, cycle, stage]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
@@ -130,14 +125,10 @@ def grading_stream(seed: int) -> np.random.Generator:
 
 
 def _generator(*entropy: int) -> np.random.Generator:
-    import numpy as np
-
     return np.random.default_rng(entropy)
 
 
 def _philox(*key: int) -> np.random.Generator:
-    import numpy as np
-
     return np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64)))
 
 

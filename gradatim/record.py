@@ -18,17 +18,14 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from pydantic import ValidationError
 
 from .errors import RunFolderError, StorageFailed
 from .files import check_input, read_input
+from .lazy import pa, pq
 from .options import parse_json
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 ADVICE = {
     errno.ENOSPC: "free some disk space, then run the same command again: finished work is kept",
@@ -180,9 +177,6 @@ def fault_of(error: Exception) -> str:
 
 def read_rows(path: Path, content: str, hint: str, columns: list[str] | None = None) -> pa.Table:
     """Table of a Parquet file of a run; ``RunFolderError`` if damaged. ``content``: the rows' name, a plural."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         check_input(path)
         return pq.read_table(path, columns=columns, memory_map=True)

@@ -5,15 +5,13 @@ A registry maps the names in recipes to factories: functions or small classes. E
 entries through entry points in the group ``gradatim.<plural>`` (``gradatim.schedules``, …). ``assemble`` calls the
 factories through ``Registry.make``, which checks the options against the factory's signature and the result against the
 Protocol of the family, so that a component that does not fit ends in one line.
-
-Lazy imports of package attributes (PEP 562), so that `plan` and `list` load no table library.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -257,18 +255,3 @@ class Registry(Generic[Part]):
 def _installed() -> Any:
     """Entry points of all installed packages, read once: each package costs a file access."""
     return entry_points()
-
-
-def lazy_names(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """Module-level ``__getattr__`` of ``package`` for ``modules``: {submodule: names defined in it}.
-
-    A name must differ from all submodules, whose import would replace it.
-    """
-    module_of = {name: module for module, names in modules.items() for name in names}
-
-    def attribute(name: str) -> Any:
-        if name not in module_of:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{module_of[name]}"), name)
-
-    return attribute

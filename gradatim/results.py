@@ -25,12 +25,12 @@ from pydantic import TypeAdapter
 
 from .corpus import Corpus
 from .design import Design, DesignOutcome
+from .lazy import np
 from .record import Record, read_rows
 from .schedule import Bands
 from .stage import BandProgress, Fitted, Stage, StageResult, StageSpec, SuiteResult
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
@@ -203,8 +203,6 @@ def describe(corpus: Corpus, bands: Bands, difficulty: npt.NDArray[np.float64], 
 
     ``commonest``: the most frequent answer in training and the number of test samples it answers, a baseline.
     """
-    import numpy as np
-
     train = corpus.table("train")
     levels = train.column("level").value_counts().to_pylist()
     scored = difficulty[np.isfinite(difficulty)]

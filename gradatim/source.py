@@ -1,4 +1,4 @@
-"""Sources of samples, by name in ``SOURCES``.
+"""Sources of samples, by name in ``SOURCES``, and fingerprints of data files.
 
 A source has a deterministic method ``draw(cycle, feedback)`` that returns a ``stage.Drawn``: a table, not yet scored,
 split or ordered, with the counts of the rows kept and dropped. ``file`` reads the user's data and ``tinypy`` generates
@@ -36,7 +36,13 @@ def local_path(path: str) -> Path | None:
 
 
 def fingerprint(path: str) -> dict[str, Any]:
-    """Path, bytes, SHA-256 and stamps (``stamps``) of a data file; empty unless it is on this disk."""
+    """Path, bytes, SHA-256 and stamps (``stamps``) of a data file; empty unless it is on this disk.
+
+    A fingerprint is the SHA-256 of the content; for a folder saved by ``datasets``, of the names and contents of
+    its Arrow files. Sizes and times are compared first, so that an unchanged large file is not read again. Times
+    are not stored for a file written less than ``SETTLED`` seconds ago, since a second write within the clock's
+    resolution would go unnoticed. Datasets on the hub have no fingerprint.
+    """
     local = local_path(path)
     if local is None:
         return {}
@@ -95,6 +101,10 @@ def check_origin(corpus: Path, path: str | None, on_change: OnChange, events: Ev
     """Compare the data file at ``path`` with the fingerprint in ``corpus``.
 
     ``DataError`` for a changed file when ``on_change`` is ``refuse``, otherwise a note.
+
+    A corpus has the fingerprint of its data file in ``origin.json``. A resumed run uses the stored samples; a
+    changed file is an error unless the recipe sets ``data.on_change: keep``. Corpora of earlier versions have no
+    fingerprint; for these a file newer than the samples causes only a note.
     """
     if path is None or path.startswith("hub:"):
         return

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
 
 import gradatim
-from gradatim.cli.main import app
+from gradatim.cli.main import COMMANDS, load_command
 from gradatim.experiment.recipe import load, parse
 from gradatim.experiment.recipe_files import find_study, names
 from gradatim.model.settings import TrainSettings
@@ -179,7 +178,7 @@ def test_every_file_and_test_named_exists(page: Path) -> None:
 
 
 def verbs() -> dict[str, Any]:
-    return dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    return {verb: load_command(verb) for verb in COMMANDS}
 
 
 @pytest.mark.parametrize("command", [pytest.param(command, id=str(command)) for command in dict.fromkeys(commands())])

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from gradatim.difficulty import DIFFICULTIES
 from gradatim.errors import DataError, RecipeError
-from gradatim.schedule.orders import category_codes
+from gradatim.schedule.selection import category_codes
 from gradatim.table import ReadReport, make_table, read_table, stream_table
 
 

@@ -17,6 +17,7 @@ from gradatim.cli.environment import KINDS
 PACKAGE = Path(gradatim.__file__).parent
 
 LAYERS = (
+    "lazy",
     "errors",
     "renamed_keys",
     "files",

@@ -258,7 +258,7 @@ def test_a_real_model_learns_library_functions_is_killed_resumed_and_exported(
     losses = [row["validation_answer_loss"] for row in rows if "validation_answer_loss" in row]
     assert losses[-1] < losses[0]  # after the short functions, and after the long ones
     from gradatim.api import model_folder
-    from gradatim.model.merge import export
+    from gradatim.model.load import export
 
     exported = export(model_folder(tmp_path / "whole"), tmp_path / "exported", merge=True)
     assert (exported.merged is None) == (lora is None)

@@ -488,11 +488,11 @@ def test_a_state_of_a_former_version_is_still_taken():
 
 
 def test_large_data_is_sampled_from_end_to_end(monkeypatch):
-    monkeypatch.setattr("gradatim.integrate.columns.MAX_ROWS", 10)
+    monkeypatch.setattr("gradatim.integrate.sampler.MAX_ROWS", 10)
     rows = [{"a": row} for row in range(60)]
     assert sampler(data=rows).data != sampler(data=[*rows[:-1], {"a": 0}]).data
-    monkeypatch.setattr("gradatim.integrate.columns.MAX_BYTES", 100)
-    monkeypatch.setattr("gradatim.integrate.columns.BLOCK", 4)
+    monkeypatch.setattr("gradatim.integrate.sampler.MAX_BYTES", 100)
+    monkeypatch.setattr("gradatim.integrate.sampler.BLOCK", 4)
     table, other = as_table(TEXTS), as_table([*TEXTS[:-1], "x"])
     assert sampler(data=table).data != sampler(data=other).data
 

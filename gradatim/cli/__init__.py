@@ -1,6 +1,5 @@
-"""The command line: one thin module per command, whose function signature defines the options.
+"""The command line: functions whose signatures define the commands' options.
 
-``main`` binds the commands and turns errors into one line and an exit code; ``options`` has the shared options,
-``output`` the results and ``progress`` the progress bars and Ctrl-C. Results go to stdout, everything else to stderr.
-The commands only call the Python API and the modules below it.
+``main`` finds the command and turns errors into one line and an exit code; ``output`` has the results, the progress
+bars, Ctrl-C and the shared options. Results go to stdout, everything else to stderr.
 """

@@ -12,9 +12,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .. import difficulty, programs
+from .. import table as tables
+from ..api import is_source_folder
 from ..errors import UserError
-from ..options import override
-from .output import Columns, Json, Workers, mapping_of, words
+from ..evaluation import choice
+from ..experiment.assemble import components
+from ..lazy import pc
+from ..options import option_names, override
+from ..reporting import correlation
+from ..table import formats
+from ..table import read as table_read
+from ..table import report as read_report
+from .output import (
+    Columns,
+    Json,
+    Workers,
+    check_page,
+    check_samples_file,
+    mapping_of,
+    output,
+    print_json,
+    table,
+    watching,
+    words,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,18 +71,15 @@ def generate(
 
     The file is written atomically. Dropped programs are counted by cause.
     """
-    from ..programs import stream
-    from ..table import SCHEMA, write_stream
-    from ..table.read import check_format
-    from .output import check_samples_file, output, print_json, table, watching
-
     levels = tuple(words(level or ["all"]))
-    check_format(out)
+    table_read.check_format(out)
     check_samples_file(out, "OUT")
     with watching() as events:
-        programs = stream(count, levels=levels, digits=digits, seed=seed, dedupe=dedupe, workers=workers, events=events)
-        write_stream(programs, out, schema=SCHEMA)
-    facts = programs.facts
+        stream = programs.stream(
+            count, levels=levels, digits=digits, seed=seed, dedupe=dedupe, workers=workers, events=events
+        )
+        tables.write_stream(stream, out, schema=tables.SCHEMA)
+    facts = stream.facts
     if as_json:
         counts = {
             name: {"kept": level.kept, "duplicates": level.duplicates, "dropped": dict(level.dropped)}
@@ -137,10 +156,6 @@ def score(
     Rows that cannot be read or parsed are reported and written to a file beside OUT. Results of models and teachers
     are cached, so a stopped command can be repeated to resume.
     """
-    from ..difficulty import score as score_table
-    from ..table.read import check_format
-    from .output import check_page, check_samples_file, output, print_json, watching
-
     metrics = list(dict.fromkeys(words(metric or ["om"])))
     if out is not None and out.suffix.lower() == ".txt":
         raise UserError("a text file cannot store scores", where="--out", given=out, allowed=".parquet, .jsonl")
@@ -154,7 +169,7 @@ def score(
         )
     inputs = [samples, passes, *(model or [])]
     if out is not None:
-        check_format(out)
+        table_read.check_format(out)
         check_samples_file(out, "--out", inputs, rejected=True)
     if report_to is not None:
         check_page(report_to, "--report", inputs)
@@ -162,7 +177,9 @@ def score(
     options = {"columns": mapping_of(columns), "format": format, "language": language}
     with watching(resumable=any(difficulty.scored_by != "program" for difficulty in difficulties.values())) as events:
         table, report = _read(samples, options)
-        scored, facts = score_table(table, difficulties, workers=workers or _workers(table.num_rows), events=events)
+        scored, facts = difficulty.score(
+            table, difficulties, workers=workers or _workers(table.num_rows), events=events
+        )
         agreement = _agreement(scored, metrics, results) if correlate else None
         rejected = _write(scored, report, out)
     if agreement is not None and report_to is not None:
@@ -191,17 +208,15 @@ def _workers(rows: int) -> int:
 
 def _difficulties(metrics: Sequence[str], models: Sequence[str], changes: Sequence[str]) -> dict[str, Difficulty]:
     """The metrics with their options; ``--model`` goes to every metric that has an option ``model``."""
-    from ..difficulty import DIFFICULTIES
-    from ..experiment.assemble.components import make_difficulty
-    from ..options import option_names
-
     options = _options(changes, metrics)
-    model_based = [name for name in metrics if "model" in option_names(DIFFICULTIES.get(name, where="--metric"))]
+    model_based = [
+        name for name in metrics if "model" in option_names(difficulty.DIFFICULTIES.get(name, where="--metric"))
+    ]
     if models and not model_based:
         raise UserError("none of the metrics uses a model", where="--model", given=", ".join(metrics))
     for name in model_based if models else []:
         options[name].setdefault("model", models[0] if len(models) == 1 else list(models))
-    return {name: make_difficulty(name, options[name], where="--metric") for name in metrics}
+    return {name: components.make_difficulty(name, options[name], where="--metric") for name in metrics}
 
 
 def _options(changes: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -218,21 +233,18 @@ def _options(changes: Sequence[str], metrics: Sequence[str]) -> dict[str, dict[s
 def _passes(path: Path | None) -> Passes | None:
     if path is None:
         return None
-    from ..reporting.correlation import read_passes
 
-    return read_passes(path)
+    return correlation.read_passes(path)
 
 
 def _agreement(scored: pa.Table, metrics: Sequence[str], passes: Passes | None) -> Correlations:
-    from ..reporting.correlation import correlations
-
-    return correlations(scored, metrics, None if passes is None else passes.by_id)
+    return correlation.correlations(scored, metrics, None if passes is None else passes.by_id)
 
 
 def _report(agreement: Correlations, out: Path, samples: Path, passes: Passes | None) -> None:
-    from ..reporting.correlation import write_correlations
-
-    write_correlations(agreement, out, title=samples.name, passes="" if passes is None else passes.description)
+    correlation.write_correlations(
+        agreement, out, title=samples.name, passes="" if passes is None else passes.description
+    )
 
 
 def _plain(agreement: Correlations | None) -> dict[str, Any]:
@@ -241,56 +253,45 @@ def _plain(agreement: Correlations | None) -> dict[str, Any]:
 
 def _read(path: Path, options: Mapping[str, Any]) -> tuple[pa.Table, ReadReport]:
     """The samples; ``options``: column mapping, format and language of a file, None where not given."""
-    from ..api import is_source_folder
-    from ..difficulty import read_folder
-    from ..table import ReadReport, read_table
-    from ..table.report import Rejected
-
-    report = ReadReport(str(path))
+    report = tables.ReadReport(str(path))
     if not is_source_folder(path):
         if not any(options.values()) and _holds_choices(path):
             return _read_choices(path, report), report
-        return read_table(path, report=report, **options), report
+        return tables.read_table(path, report=report, **options), report
     if names := [name for name, value in options.items() if value]:
         raise UserError("a folder of .py files has no columns", where=f"--{names[0]}", given=path)
-    table, facts = read_folder(path)
+    table, facts = difficulty.read_folder(path)
     report.kept = table.num_rows
     for kind in ("unreadable", "unparsable"):
-        report.rejected += [Rejected(0, f"{kind}: {why}", name) for name, why in facts[kind].items()]
+        report.rejected += [read_report.Rejected(0, f"{kind}: {why}", name) for name, why in facts[kind].items()]
     return table, report
 
 
 def _holds_choices(path: Path) -> bool:
     """Whether the rows are multiple-choice questions, as the suite ``choice`` reads them."""
-    from ..table.formats import chunks_of, format_of
-
-    kind = format_of(str(path))
-    first = next(chunks_of(str(path), kind, 1, lambda *row: None), None) if kind in ("jsonl", "parquet") else None
+    kind = formats.format_of(str(path))
+    first = (
+        next(formats.chunks_of(str(path), kind, 1, lambda *row: None), None) if kind in ("jsonl", "parquet") else None
+    )
     names = set(first.columns) if first else set()
     return "question" in names and "prompt" not in names and bool(names & {"options", "choices", "A"})
 
 
 def _read_choices(path: Path, report: ReadReport) -> pa.Table:
-    from ..evaluation.choice import choices_table, read_questions
-
-    content = read_questions(path)
+    content = choice.read_questions(path)
     report.kept = len(content.questions)
     report.rejected += content.rejected
-    return choices_table(content)
+    return choice.choices_table(content)
 
 
 def _write(scored: pa.Table, report: ReadReport, out: Path | None) -> Path | None:
-    from ..table import write_table
-
     if out is None:
         return None
-    write_table(scored, out)
+    tables.write_table(scored, out)
     return report.write_rejected(out)
 
 
 def _hardest(scored: pa.Table, metric: str, count: int) -> list[dict[str, Any]]:
-    import pyarrow.compute as pc
-
     ordered = scored.filter(pc.invert(pc.is_nan(scored[metric]))).sort_by([(metric, "descending")]).slice(0, count)
     return [
         {"sample": row["source"] if row["prompt"] == "" and row["source"] else row["id"], "difficulty": row[metric]}
@@ -315,8 +316,6 @@ def _print_rejected(report: ReadReport, path: Path | None) -> None:
 def _tables(
     facts: dict[str, Any], hardest: dict[str, list[dict[str, Any]]], agreement: Correlations | None
 ) -> list[Any]:
-    from .output import table
-
     def number(value: float | None) -> str | None:
         return None if value is None else f"{value:g}"
 
@@ -330,7 +329,5 @@ def _tables(
         for name, rows in hardest.items()
     ]
     if agreement is not None:
-        from ..reporting.correlation import caption, rows_of
-
-        blocks += [table(*rows_of(agreement)), caption(agreement)]
+        blocks += [table(*correlation.rows_of(agreement)), correlation.caption(agreement)]
     return blocks

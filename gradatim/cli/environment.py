@@ -11,13 +11,21 @@ import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
-from ..errors import UnknownPart, did_you_mean
-from .output import Json
+from .. import languages
+from ..errors import ToolchainMissing, UnknownPart, did_you_mean
+from ..experiment import recipe_files
+from ..lazy import torch
+from ..model import hardware
+from ..sandbox import command, limits
+from .output import Json, output, print_json, table
 
 if TYPE_CHECKING:
     from ..experiment.recipe_files import StudyFile
@@ -48,15 +56,10 @@ def doctor(as_json: Json = False) -> None:
 
     Exit code 1 when a requirement of training is missing.
     """
-    from .output import output, print_json
-
     findings = list(_findings())
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        from rich.table import Table
-        from rich.text import Text
-
         table = Table(box=None, show_header=False, pad_edge=False)
         for finding in findings:
             advice = Text(finding.advice, style="dim")
@@ -81,8 +84,6 @@ def _findings() -> Iterator[Finding]:
 
 def _torch() -> Iterator[Finding]:
     try:
-        import torch
-
         from ..model.hardware import device, environment, native_bf16
     except ImportError as error:
         yield Finding("torch", "missing", str(error), "pip install torch; see https://pytorch.org/get-started for GPUs")
@@ -96,8 +97,6 @@ def _torch() -> Iterator[Finding]:
 
 
 def _package(name: str, required: bool = True) -> Finding:
-    from importlib.metadata import PackageNotFoundError, version
-
     try:
         return Finding(name, "good", version(name))
     except PackageNotFoundError:
@@ -108,9 +107,7 @@ def _package(name: str, required: bool = True) -> Finding:
 
 
 def _compiler() -> Finding:
-    from ..model.hardware import cpp_compiler
-
-    if compiler := cpp_compiler():
+    if compiler := hardware.cpp_compiler():
         return Finding("compiler", "good", f"{Path(compiler).name}, for torch.compile")
     return Finding(
         "compiler", "slower", "none; torch.compile is not available", "apt install g++ (train.compile: true)"
@@ -118,12 +115,11 @@ def _compiler() -> Finding:
 
 
 def _sandbox() -> Finding:
-    from ..sandbox.command import sandbox_support
-    from ..sandbox.limits import find_cgroup
-
-    walls = sandbox_support()
+    walls = command.sandbox_support()
     if walls.available:
-        limit = "memory limited by a control group" if find_cgroup() else "no control group; memory use is polled"
+        limit = (
+            "memory limited by a control group" if limits.find_cgroup() else "no control group; memory use is polled"
+        )
         return Finding("sandbox", "good", f"complete; {limit}")
     reason = f"untrusted programs need --unsafe: {walls.reason}"
     return Finding("sandbox", "absent", reason, walls.advice)
@@ -131,11 +127,8 @@ def _sandbox() -> Finding:
 
 def _languages() -> Iterator[Finding]:
     """The toolchain of every language, with the version that its compiler or runtime reports."""
-    from ..errors import ToolchainMissing
-    from ..languages import LANGUAGES
-
-    for entry in LANGUAGES:
-        language = LANGUAGES.get(entry.name)
+    for entry in languages.LANGUAGES:
+        language = languages.LANGUAGES.get(entry.name)
         name = f"language {language.name}"
         command = language.missing()
         if command is not None:
@@ -192,8 +185,6 @@ def listing(
 
     With --json: a list of {"name", "summary"}, of the kinds without KIND.
     """
-    from .output import output, print_json, table
-
     if kind is not None and kind not in KINDS:
         hint = did_you_mean(kind, KINDS)
         raise UnknownPart("unknown kind", given=kind, allowed=", ".join(KINDS), hint=hint)
@@ -218,18 +209,14 @@ def _members(kind: str) -> list[tuple[str, str]]:
 
 def _grouped_recipes() -> list[tuple[str, str]]:
     """The recipes with their titles, the arms of each study indented below a line of the study."""
-    from ..experiment.recipe_files import names, shipped_studies, title
-
     rows: list[tuple[str, str]] = []
-    in_studies = {study.address(arm) for study in shipped_studies().values() for arm in study.arms}
+    in_studies = {study.address(arm) for study in recipe_files.shipped_studies().values() for arm in study.arms}
     for study in _listed_studies().values():
         rows.append((f"{study.name}:", study.title))
         rows += [(f"  {study.address(arm)}", str(content["title"])) for arm, content in study.arms.items()]
-    alone = [name for name in names() if name not in in_studies]
-    return [*rows, ("other recipes:", ""), *((f"  {name}", title(name)) for name in alone)]
+    alone = [name for name in recipe_files.names() if name not in in_studies]
+    return [*rows, ("other recipes:", ""), *((f"  {name}", recipe_files.title(name)) for name in alone)]
 
 
 def _listed_studies() -> dict[str, StudyFile]:
-    from ..experiment.recipe_files import shipped_studies
-
-    return {name: study for name, study in shipped_studies().items() if not study.hidden}
+    return {name: study for name, study in recipe_files.shipped_studies().items() if not study.hidden}

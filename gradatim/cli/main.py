@@ -10,20 +10,71 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version as installed_version
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ..errors import GradatimError, Stopped, UserError
-from . import check, data, environment, models, training
-from .output import ReaderGone, careful_streams, check_output_stream, open_streams
+from .output import SAVED, ReaderGone, careful_streams, check_output_stream, open_streams
 
 # Typer bundles click and exports its error class only as a base of this subclass.
 CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 
+COMMANDS = {
+    "generate": ("gradatim.cli.data:generate", "Generate random TinyPy programs with their output."),
+    "score": ("gradatim.cli.data:score", "Score the difficulty of samples: one column per metric, higher is harder."),
+    "plan": ("gradatim.cli.training:plan", "Show the stages, data and cost of a recipe without training."),
+    "run": ("gradatim.cli.training:run", "Train and evaluate a model by a recipe, stage by stage."),
+    "study": ("gradatim.cli.training:study", "Run the arms of a study with several seeds each and compare them."),
+    "evaluate": (
+        "gradatim.cli.models:evaluate",
+        "Evaluate a model on a dataset; report accuracy with 95 % Wilson intervals.",
+    ),
+    "check": (
+        "gradatim.cli.models:check",
+        "Run generated programs against the tests of their problems and estimate pass@k.",
+    ),
+    "sample": ("gradatim.cli.models:sample", "Generate completions and compare them with the ground truth."),
+    "report": ("gradatim.cli.training:report", "Compare runs on one self-contained HTML page."),
+    "export": (
+        "gradatim.cli.models:export",
+        "Export a model as a plain Hugging Face folder; loading it does not need Gradatim.",
+    ),
+    "doctor": (
+        "gradatim.cli.environment:doctor",
+        "Check this machine: packages, sandbox, toolchains, hardware, and how to install what is missing.",
+    ),
+    "list": ("gradatim.cli.environment:listing", "List the components that recipes can name, and the recipes."),
+}
+"""Each command's function and its summary in ``gradatim --help``, which is the first sentence of its docstring."""
+
+
+class LazyCommands(TyperGroup):
+    """A group of commands whose modules are imported when a command is resolved: to run, for its help, to complete."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, summary, rest = super().resolve_command(ctx, args)
+        return name, None if summary is None else load_command(str(name)), rest
+
+
+def load_command(name: str) -> Any:
+    """Import the command ``name`` of ``COMMANDS``; its options are the parameters of its function."""
+    module, _, function = COMMANDS[name][0].partition(":")
+    command = import_module(module)
+    examples = getattr(command, f"{name.upper()}_EXAMPLES")
+    lines = "\n\n".join(f"  {example}".replace("[", "\\[") for example in examples)
+    single = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+    single.command(name, epilog=f"[bold]Examples[/bold]\n\n{lines}")(getattr(command, function))
+    return typer.main.get_command(single)
+
+
 app = typer.Typer(
     name="gradatim",
+    cls=LazyCommands,
     help="Train small code language models by curriculum learning and iterative distillation.",
     epilog="First run: [bold]gradatim run demo/baseline[/bold] (about two minutes). Examples: gradatim COMMAND --help.",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -32,23 +83,12 @@ app = typer.Typer(
 )
 
 
-def _verb(name: str, function: Callable[..., None], examples: Sequence[str]) -> None:
-    lines = "\n\n".join(f"  {example}".replace("[", "\\[") for example in examples)
-    app.command(name, epilog=f"[bold]Examples[/bold]\n\n{lines}")(function)
+def _summary() -> None:
+    """Stand for a command in the list of commands."""
 
 
-_verb("generate", data.generate, data.GENERATE_EXAMPLES)
-_verb("score", data.score, data.SCORE_EXAMPLES)
-_verb("plan", training.plan, training.PLAN_EXAMPLES)
-_verb("run", training.run, training.RUN_EXAMPLES)
-_verb("study", training.study, training.STUDY_EXAMPLES)
-_verb("evaluate", models.evaluate, models.EVALUATE_EXAMPLES)
-_verb("check", check.check, check.EXAMPLES)
-_verb("sample", models.sample, models.SAMPLE_EXAMPLES)
-_verb("report", training.report, training.REPORT_EXAMPLES)
-_verb("export", models.export, models.EXPORT_EXAMPLES)
-_verb("doctor", environment.doctor, environment.DOCTOR_EXAMPLES)
-_verb("list", environment.listing, environment.LIST_EXAMPLES)
+for _name, (_, _help) in COMMANDS.items():
+    app.command(_name, help=_help)(_summary)
 
 
 @app.callback(invoke_without_command=True)
@@ -57,9 +97,7 @@ def _options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"gradatim {installed('gradatim')}")
+        typer.echo(f"gradatim {installed_version('gradatim')}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -93,8 +131,6 @@ def _check_arguments(words: Sequence[str]) -> None:
 
 def _report_error(error: BaseException, words: Sequence[str]) -> int:
     """Print the error on stderr and return the exit code."""
-    from .output import SAVED
-
     match error:
         case Stopped(hint=hint) if hint == SAVED:
             return _fail(f"{error.message}; resume with: {shlex.join(['gradatim', *words])}", error.exit_code)
@@ -109,8 +145,7 @@ def _report_error(error: BaseException, words: Sequence[str]) -> int:
         case OSError(filename=str() | os.PathLike() as path, strerror=str() as why):
             return _fail(f"{os.fspath(path)}: {why}", 1)
         case _ if isinstance(error, CommandLineError):
-            verbs = [command.name for command in app.registered_commands]
-            verb = next((f" {word}" for word in words if word in verbs), "")
+            verb = next((f" {word}" for word in words if word in COMMANDS), "")
             message = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
             return _fail(f"{message}; try: gradatim{verb} --help", 2)
         case Exception():

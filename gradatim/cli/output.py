@@ -39,10 +39,19 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from .. import reporting
 from ..errors import Stopped, UserError, WorkFailed
+from ..evaluation import verdicts
+from ..experiment import run_lock
 from ..files import check_not_input, check_output, check_output_folder
 from ..stage import Event, Events
+from ..table import read as table_read
+from ..table import report as read_report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,8 +64,6 @@ PIPE_WIDTH = 160
 
 def output() -> Console:
     """The console for results."""
-    from rich.console import Console
-
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     return Console(file=sys.stdout, width=width, highlight=False)
 
@@ -68,10 +75,6 @@ def print_json(value: Any) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None, left: int = 1) -> Table:
     """A table with ``left`` left-aligned columns, then right-aligned ones; None is shown as a dash."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     result = Table(title=title and Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(columns):
         result.add_column(name, justify="left" if index < left else "right", overflow="fold")
@@ -109,46 +112,40 @@ Inputs = Iterable[str | os.PathLike[str] | None]
 
 def check_samples_file(path: Path, option: str, inputs: Inputs = (), *, rejected: bool = False) -> None:
     """Check an output file of samples, and with ``rejected`` the file of rejected rows beside it."""
-    from ..table.read import is_written
-
     paths = list(inputs)
-    check_output(path, option, ours=lambda file: not _is_part_of_run(file) and is_written(file), inputs=paths)
+    check_output(
+        path, option, ours=lambda file: not _is_part_of_run(file) and table_read.is_written(file), inputs=paths
+    )
     if rejected:
         _check_rejected(path, option, paths)
 
 
 def check_verdicts_file(path: Path, option: str, inputs: Inputs) -> None:
     """Check a file of verdicts, which is appended to, and the file of rejected rows beside it."""
-    from ..evaluation.verdicts import check_verdicts
-
     paths = list(inputs)
     check_output(path, option, ours=lambda file: True, inputs=paths)
-    check_verdicts(path)
+    verdicts.check_verdicts(path)
     _check_rejected(path, option, paths)
 
 
 def check_page(path: Path, option: str, inputs: Inputs = ()) -> None:
     """Check the output file of a report."""
-    from ..reporting.html import is_report
-
-    check_output(path, option, ours=is_report, inputs=inputs)
+    check_output(path, option, ours=reporting.is_report, inputs=inputs)
 
 
 def check_run_output(folder: Path, option: str, inputs: Inputs = ()) -> None:
     """Check the folder of a run or study; ``inputs`` are recipe files."""
-    from ..experiment.run_lock import check_run_folder
-
     check_output_folder(folder, option)
     if not (folder / "environment.json").is_file():  # the recipe.yaml of a run resumes that run
         check_not_input(folder / "recipe.yaml", option, inputs)
-    check_run_folder(folder)
+    run_lock.check_run_folder(folder)
     check_page(folder / "report.html", option)
 
 
 def _check_rejected(path: Path, option: str, inputs: Inputs) -> None:
-    from ..table.report import is_rejected_file, rejected_file
-
-    check_output(rejected_file(path), f"{option}, rejected rows", ours=is_rejected_file, inputs=inputs)
+    check_output(
+        read_report.rejected_file(path), f"{option}, rejected rows", ours=read_report.is_rejected_file, inputs=inputs
+    )
 
 
 def _is_part_of_run(path: Path) -> bool:
@@ -366,8 +363,6 @@ SAVED = "repeat the command to resume"
 @contextlib.contextmanager
 def watching(resumable: bool = False) -> Iterator[Events]:
     """Yield the listener for events. ``resumable`` work saves its state on a stop; other work leaves no file."""
-    from rich.console import Console
-
     console = Console(stderr=True, highlight=False)
     with heeding_signals() as stop_requested, _drawing(console) as tasks:
 

@@ -15,8 +15,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .. import evaluation, reporting
+from ..api import default_folder, study_plan
 from ..errors import UserError, WorkFailed
-from .output import Changes, Json, words
+from ..experiment import assemble
+from ..experiment import plan as plan_module
+from ..experiment import recipe as recipe_module
+from ..experiment import run as run_module
+from ..experiment import study as study_module
+from ..experiment.recipe import load
+from ..experiment.recipe_files import files_of, find_study
+from ..model import hub
+from .output import (
+    Changes,
+    Json,
+    check_page,
+    check_run_output,
+    output,
+    print_json,
+    print_notes,
+    size,
+    table,
+    watching,
+    words,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,17 +68,11 @@ def run(
     Repeat the command to resume; Ctrl-C saves the state first. Ends with the result table and report.html in the run
     folder.
     """
-    from ..api import default_folder
-    from ..experiment.assemble import check
-    from ..experiment.recipe import load
-    from ..experiment.recipe_files import files_of
-    from .output import check_run_output, print_json, print_notes
-
     if out is not None and len(recipes) > 1:
         raise UserError("one folder holds one run", where="--out", given=f"{len(recipes)} recipes")
     loaded = {name: load(name, changes or (), events=print_notes) for name in recipes}
     for name, recipe in loaded.items():
-        check(recipe, name)
+        assemble.check(recipe, name)
     for name in loaded:
         check_run_output(out or default_folder(name), "--out", files_of(name))
     results = [_run_recipe(recipe, out or default_folder(name), as_json) for name, recipe in loaded.items()]
@@ -66,13 +82,8 @@ def run(
 
 def _run_recipe(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
     """Run one recipe, write its report and print its result; return the entry for ``--json``."""
-    from .output import watching
-
     with watching(resumable=True) as events:
-        from ..evaluation import summary
-        from ..experiment.run import run as run_recipe
-
-        stages = run_recipe(recipe, folder, events=events)
+        stages = run_module.run(recipe, folder, events=events)
     report = print_report([folder], folder / "report.html", quiet)
     return {
         "folder": str(folder),
@@ -84,7 +95,9 @@ def _run_recipe(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
                 "tokens": stage.fitted.tokens,
                 "steps": stage.fitted.steps,
                 "loss": stage.fitted.loss,
-                "results": {f"{result.suite}-{result.protocol}": summary(result) for result in stage.evaluations},
+                "results": {
+                    f"{result.suite}-{result.protocol}": evaluation.summary(result) for result in stage.evaluations
+                },
             }
             for stage in stages
         ],
@@ -93,15 +106,12 @@ def _run_recipe(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
 
 def print_report(folders: list[Path], page: Path, quiet: bool = False) -> Path:
     """Write the report of ``folders``, print the result table and return the path of the report."""
-    from ..reporting import collect, terminal_table, write_report
-    from .output import output
-
-    path = write_report(folders, page)
+    path = reporting.write_report(folders, page)
     if not quiet:
-        study = collect(folders)
+        study = reporting.collect(folders)
         for note in study.notes:
             output().print(f"note: {note}", markup=False, soft_wrap=True)
-        output().print(terminal_table(study))
+        output().print(reporting.terminal_table(study))
         output().print(f"report: {path}", markup=False, soft_wrap=True)
     return path
 
@@ -133,12 +143,6 @@ def plan(
     An LLM-designed schedule is requested with --data (one or two requests; cached, so a run does not pay again);
     --no-data sends no requests. Of a study, the differences between its arms and the tokens of each are shown.
     """
-    from ..api import default_folder
-    from ..experiment.plan import plan_run
-    from ..experiment.recipe import load
-    from ..experiment.recipe_files import find_study
-    from .output import output, print_json, print_notes, watching
-
     if (study := find_study(recipe)) is not None:
         if data:
             hint = f"gradatim plan {study.address(next(iter(study.arms)))} --data"
@@ -147,7 +151,7 @@ def plan(
         return
     loaded = load(recipe, changes or (), events=print_notes)
     with watching() as events:
-        planned = plan_run(loaded, data=data, store=(out or default_folder(recipe)) / "data", events=events)
+        planned = plan_module.plan_run(loaded, data=data, store=(out or default_folder(recipe)) / "data", events=events)
     if as_json:
         print_json(planned.plain())
     else:
@@ -156,12 +160,8 @@ def plan(
 
 def _plan_study(name: str, changes: Sequence[str], as_json: bool) -> None:
     """Print the arms of a study: their differences, the tokens and steps of a run, and the sum over all seeds."""
-    from ..api import study_plan
-    from ..experiment.plan import plan_run
-    from .output import output, print_json, print_notes, table
-
     study, folder = study_plan(name, changes=changes, events=print_notes)
-    arms = {arm: (recipe, plan_run(recipe, data=False)) for arm, recipe in study.arms.items()}
+    arms = {arm: (recipe, plan_module.plan_run(recipe, data=False)) for arm, recipe in study.arms.items()}
     seeds = len(study.seeds)
     tokens = seeds * sum(plan.tokens for _, plan in arms.values())
     if as_json:
@@ -183,15 +183,11 @@ def _plan_study(name: str, changes: Sequence[str], as_json: bool) -> None:
 
 def _differences(study: Plan, arm: str) -> str:
     """The keys and values in which an arm differs from the baseline."""
-    from ..experiment.recipe import changed_keys
-
-    lines = changed_keys(study.arms[study.baseline], study.arms[arm])
+    lines = recipe_module.changed_keys(study.arms[study.baseline], study.arms[arm])
     return ", ".join("=".join((key, line.rpartition(" -> ")[2])) for line in lines for key in [line.partition(":")[0]])
 
 
 def _print(plan: RunPlan, recipe: Recipe, console: Console) -> None:
-    from .output import size, table
-
     has_counts = plan.data is not None
     console.print(f"{plan.title or 'recipe'}: schedule {plan.schedule}, difficulty {plan.metric}", markup=False)
     bands = [(band.name, _range(band.low, band.high), band.samples) for band in plan.bands]
@@ -221,13 +217,11 @@ def _print(plan: RunPlan, recipe: Recipe, console: Console) -> None:
 
 def _model_size(plan: RunPlan, recipe: Recipe) -> str:
     """Parameters of the model: "0.33 M parameters", of a LoRA adapter "4.9 M trainable of 134.5 M parameters"."""
-    from ..model.hub import model_size
-
     if plan.parameters is None:
         return "unknown size until it is downloaded"
     if (
         recipe.student.lora is not None
-        and (size := model_size(str(recipe.student.base), recipe.student.lora)) is not None
+        and (size := hub.model_size(str(recipe.student.base), recipe.student.lora)) is not None
     ):
         return f"{_millions(size.trainable)} trainable of {_millions(size.total)} parameters"
     return f"{_millions(plan.parameters)} parameters"
@@ -239,8 +233,6 @@ def _millions(count: int) -> str:
 
 def _print_cycles(plan: RunPlan, console: Console) -> None:
     """The completions and teacher requests of each cycle, and their cost."""
-    from .output import table
-
     kinds = [
         kind
         for kind in ("questions", "answers", "faults", "rubric", "designs")
@@ -362,10 +354,6 @@ def study(
     All arms share the data and the test set. Repeat the command to resume it or to add seeds and arms. Ends with the
     result table and report.html.
     """
-    from ..api import study_plan
-    from ..experiment.recipe_files import files_of
-    from .output import check_run_output, print_notes, watching
-
     plan, folder = study_plan(
         recipes,
         out,
@@ -378,9 +366,7 @@ def study(
     check_run_output(folder, "--out", [file for name in recipes for file in files_of(name)])
     try:
         with watching(resumable=True) as events:
-            from ..experiment.study import study as run_study
-
-            run_study(plan, folder, workers=workers, events=events)
+            study_module.study(plan, folder, workers=workers, events=events)
     except WorkFailed:
         print_report([folder], folder / "report.html")  # finished runs are reported even when others failed
         raise
@@ -410,15 +396,12 @@ def report(
 
     The run folders are only read, so runs in progress can be reported too.
     """
-    from ..reporting import collect, markdown_table, write_report
-    from .output import check_page
-
     page = out or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
     if not markdown or out is not None:
         check_page(page, "--out")
     if not markdown:
         print_report(folders, page)
         return
-    typer.echo(markdown_table(collect(folders)), nl=False)
+    typer.echo(reporting.markdown_table(reporting.collect(folders)), nl=False)
     if out is not None:
-        write_report(folders, out)
+        reporting.write_report(folders, out)

@@ -1,22 +1,10 @@
-"""One attempt at one request to an OpenAI-compatible server.
+"""One attempt at one request to an OpenAI-compatible server, and concurrent requests with retries.
 
 ``Endpoint.send`` sends through the package ``openai`` (extra ``api``), within an ``Exchange``. It returns the reply or
 raises: ``RetryableError``, which a later attempt may avoid (429, 5xx, a timeout, a lost connection, a body that is no
 completion or is too large); ``RequestRejected``, final for this request; ``UserError`` (a refused key, an unknown
 model, a redirection) or ``TeacherFailed`` (an exhausted account), final for all requests. The key is removed from every
 text of the server. Retries and counts are in ``requests``.
-
-Newer servers refuse ``max_tokens`` in favour of ``max_completion_tokens``, or ``seed``, or any ``temperature`` but
-their own. ``Parameters.adapt`` detects this at the first refusal, once for all requests of a chat; a refusal changes a
-parameter only when it names the parameter and calls it unsupported.
-
-Concurrent requests with retries.
-
-A ``RequestBatch`` sends the requests of one call from several threads, within ``Rates`` and a ``Budget``. A
-``RetryableError`` leads to another attempt, after the server's ``retry-after`` or an exponential pause. A request that
-is rejected, or fails while others succeed, has no reply and is counted; an endpoint that fails for all requests ends
-the call. Requests in flight at the end of a call are completed and their replies handed on, so that no reply that was
-paid for is lost.
 """
 
 from __future__ import annotations
@@ -69,7 +57,12 @@ _UNSUPPORTED = re.compile(
 
 
 class Parameters:
-    """The optional parameters that are sent, and the name of the token limit. Shared by threads."""
+    """The optional parameters that are sent, and the name of the token limit. Shared by threads.
+
+    Newer servers refuse ``max_tokens`` in favour of ``max_completion_tokens``, or ``seed``, or any ``temperature``
+    but their own. ``Parameters.adapt`` detects this at the first refusal, once for all requests of a chat; a
+    refusal changes a parameter only when it names the parameter and calls it unsupported.
+    """
 
     def __init__(self, limit_name: LimitName = "max_tokens", *, temperature: bool = True, seed: bool = True) -> None:
         self.limit_name = limit_name
@@ -376,7 +369,14 @@ class RequestCounts:
 
 class RequestBatch:
     """The requests of one call and the state that its threads share. ``received`` is called for every reply, by one
-    thread at a time."""
+    thread at a time.
+
+    A ``RequestBatch`` sends the requests of one call from several threads, within ``Rates`` and a ``Budget``. A
+    ``RetryableError`` leads to another attempt, after the server's ``retry-after`` or an exponential pause. A
+    request that is rejected, or fails while others succeed, has no reply and is counted; an endpoint that fails for
+    all requests ends the call. Requests in flight at the end of a call are completed and their replies handed on,
+    so that no reply that was paid for is lost.
+    """
 
     def __init__(
         self,

@@ -1,15 +1,8 @@
-"""Requests to a language model, its replies, rate limits and budgets.
+"""Requests to a language model, rate limits and budgets, and the parsing of a response body into a reply.
 
 A ``Request`` is a teacher's conversation; a ``Generation`` is one text of an evaluation, either a conversation of one
 message or a prompt to be continued. Both have the interface that ``endpoint`` needs: ``chat``, ``seed``, ``content``
 and ``texts``.
-
-``Rates`` spaces requests evenly, so that no minute has more requests or tokens than allowed; the length of a reply is
-reserved at its maximum, and the difference released afterwards. ``Budget`` does the same for tokens and money: a
-request starts only when its maximum cost still fits, and waits while requests in flight may release some. Replies that
-arrive therefore never overdraw a budget; charges for replies lost on the way are not included. Both are thread-safe.
-
-Parsing of a response body into a reply.
 
 ``decode`` turns bytes into text, ``parse`` text into a JSON value, ``reply_of`` a value into a ``Reply``. All raise
 ``UnreadableBody`` with a reason that fits into an error of one line. An unreadable body is neither stored nor counted
@@ -46,7 +39,14 @@ class Cost:
 
 
 class Rates:
-    """Limits on requests and tokens per minute; None: no limit. ``clock`` returns seconds."""
+    """Limits on requests and tokens per minute; None: no limit. ``clock`` returns seconds.
+
+    ``Rates`` spaces requests evenly, so that no minute has more requests or tokens than allowed; the length of a
+    reply is reserved at its maximum, and the difference released afterwards. ``Budget`` does the same for tokens
+    and money: a request starts only when its maximum cost still fits, and waits while requests in flight may
+    release some. Replies that arrive therefore never overdraw a budget; charges for replies lost on the way are not
+    included. Both are thread-safe.
+    """
 
     def __init__(
         self,

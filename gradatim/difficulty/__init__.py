@@ -1,13 +1,9 @@
-"""Difficulty of each sample: one float per sample and metric, higher is harder, NaN for a sample without a score.
+"""Difficulty of a sample: one float per metric, higher is harder, NaN for a sample without a score.
 
-    complexity       ``om``, the paper's metric, as radon computes its halves; ``cyclomatic``; ``halstead``; ``trace``
-    surface          ``size``, ``nesting``, ``rarity``, ``compression``, and ``given``, a column of the data
-    composite        several metrics combined to one score
-    model_based      a model's loss, perplexity, attention, or probability of the correct answer
-    teacher_rating   a teacher's rating from 1 to 10
-    cache            scores of models and teachers, stored for reuse
+    complexity       metrics of the text alone, such as ``om``, the paper's, and ``size``; and ``column``
+    model_based      metrics that need a model or a teacher
     python_source    the program in a sample, metrics on several processes, and folders of Python files
-    score            the registry ``DIFFICULTIES``, and metrics as columns of a table
+    score            the registry ``DIFFICULTIES``, metrics as columns, ``composite``, and the cache of scores
 
 ``DIFFICULTIES.get(name)(**options)`` builds a ``Difficulty``; ``assemble.make_difficulty`` also injects the scorer or
 chat that a model or teacher needs. Bands are cut from difficulties in ``schedule``.
@@ -21,12 +17,6 @@ from .score import DIFFICULTIES, score, scores_of, unscored_note
 
 __all__ = ["DIFFICULTIES", "read_folder", "score", "scores_of", "unscored_note"]
 
-_MODULES = {
-    "composite": "score",
-    **dict.fromkeys(("cyclomatic", "halstead", "om", "trace"), "complexity"),
-    **dict.fromkeys(("column", "compression", "nesting", "rarity", "size"), "surface"),
-}
-
 for _name, _summary in {
     "column": "The number in a column of the data: your own label, or TinyPy's level.",
     "composite": "Length, control flow and unfamiliarity (or any metrics) weighted into one score.",
@@ -39,7 +29,7 @@ for _name, _summary in {
     "size": "Length in characters, tokens or lines.",
     "trace": "Steps executed when a TinyPy program runs.",
 }.items():
-    DIFFICULTIES.lazy(_name, f"{__name__}.{_MODULES[_name]}:{_name}", _summary)
+    DIFFICULTIES.lazy(_name, f"{__name__}.{'score' if _name == 'composite' else 'complexity'}:{_name}", _summary)
 
 for _name, _summary in {
     "attention": "Evenness of a model's attention at the answer's tokens (2405.07490); needs a model.",

@@ -1,4 +1,4 @@
-"""Difficulties from a language model's view of the answer.
+"""Difficulties from a language model's view of the answer, and a teacher's rating from 1 to 10.
 
     loss         mean negative log-likelihood of the answer's tokens after the prompt, in nats (2405.07490, aligned)
     perplexity   exp(loss)
@@ -15,18 +15,6 @@ Prompt and answer are tokenized apart, as in training, and an ``<eos>`` after th
 tokenized together with the prompt, as in the suite ``choice``. With ``chat`` the prompt goes through the chat template.
 A sample that cannot be scored is NaN, counted by cause in ``causes``. Scores are cached by the model's weights and the
 sample's text (see ``cache``). Models belong to a later layer: an injected ``OpenScorer`` opens each by its name.
-
-Difficulty rated by a teacher, from 1 to 10.
-
-One request per sample, at temperature 0: the reply holds an analysis first, then the number in tags, and is parsed
-strictly. A number that is missing, given twice, out of range, or before any analysis is no rating; such a sample has no
-score (NaN), counted in ``causes`` as refusals are. Ratings are cached by chat, prompt and sample text as soon as they
-arrive (see ``cache``), so that an interrupted scoring resumes.
-
-The prompt is ``judged.md`` beside this file, or a file of the user's: the system message above a line ``---``, below it
-the user's message with ``{question}`` and, optionally, ``{answer}``. Teachers belong to a later layer, so the chat
-comes from the injected ``OpenChat``. How well a rating predicts the errors of a model is measured by
-``reporting.correlation``.
 """
 
 from __future__ import annotations
@@ -42,18 +30,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from ..errors import DataError, RecipeError
 from ..files import read_input
 from ..languages.thinking import strip_thinking
+from ..lazy import np
 from ..options import strict
 from ..stage import Difficulty, Event, Events, ignore_events
 from .score import ScoreCache, key_of
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
@@ -116,8 +103,6 @@ class ModelDifficulty(Difficulty):
 
     def __call__(self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events) -> Figures:
         """One float per row. ``workers`` is ignored: a model uses the threads of its own library."""
-        import numpy as np
-
         self.causes = Counter()
         rows = _requests(samples, options=self.measure == "p_correct")
         scores = [self._by_scorer(scorer, rows, events) for scorer in self.scorers]
@@ -127,8 +112,6 @@ class ModelDifficulty(Difficulty):
         return 1 - mean if self.measure == "p_correct" else mean
 
     def _by_scorer(self, scorer: Scorer, rows: Sequence[ScoringRequest], events: Events) -> Figures:
-        import numpy as np
-
         if self.measure == "attention":
             return -self._scores(scorer, "attention", rows, events)
         if self.measure != "p_correct":
@@ -144,8 +127,6 @@ class ModelDifficulty(Difficulty):
 
     def _scores(self, scorer: Scorer, quantity: Quantity, rows: Sequence[ScoringRequest], events: Events) -> Figures:
         """The scorer's score of each row, NaN where there is none; only rows that are not cached are read."""
-        import numpy as np
-
         if not rows:
             return np.empty(0)
         cache = ScoreCache(scorer.identity, quantity)
@@ -289,9 +270,19 @@ class OpenChat(Protocol):
 
 @dataclass
 class TeacherRating(Difficulty):
-    """The difficulty that ``chat`` assigns to each sample with ``prompt``; see the module.
+    """The difficulty that ``chat`` assigns to each sample with ``prompt``.
 
     ``causes`` counts the causes of missing ratings in the last call.
+
+    One request per sample, at temperature 0: the reply holds an analysis first, then the number in tags, and is
+    parsed strictly. A number that is missing, given twice, out of range, or before any analysis is no rating; such
+    a sample has no score (NaN), counted in ``causes`` as refusals are. Ratings are cached by chat, prompt and
+    sample text as soon as they arrive (see ``cache``), so that an interrupted scoring resumes.
+
+    The prompt is ``judged.md`` beside this file, or a file of the user's: the system message above a line ``---``,
+    below it the user's message with ``{question}`` and, optionally, ``{answer}``. Teachers belong to a later layer,
+    so the chat comes from the injected ``OpenChat``. How well a rating predicts the errors of a model is measured
+    by ``reporting.correlation``.
     """
 
     scored_by = "teacher"
@@ -312,8 +303,6 @@ class TeacherRating(Difficulty):
 
         Exceptions of the chat are passed on; ratings that had arrived are cached.
         """
-        import numpy as np
-
         self.causes = Counter()
         columns = ([value or "" for value in samples[name].to_pylist()] for name in ("prompt", "answer"))
         pairs: list[tuple[str, str]] = list(zip(*columns, strict=True))

@@ -33,13 +33,13 @@ from ..errors import DataError, UserError
 from ..files import check_input
 from ..languages import named
 from ..languages.language import extract
+from ..lazy import np
 from ..stage import Difficulty, Event, Events, ignore_events
 from ..table.text import OUTPUT_LINE, asks_for_output
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
@@ -225,15 +225,11 @@ def _rows(samples: pa.Table, start: int) -> Rows:
 
 
 def _measure_trees(measure: Callable[[ast.Module], float], rows: Rows) -> Scores:
-    import numpy as np
-
     scores = (math.nan if tree is None else measure(tree) for tree in trees(rows))
     return np.fromiter(scores, np.float64, len(rows))
 
 
 def _measure_texts(measure: Callable[[str], float], python: bool, rows: Rows) -> Scores:
-    import numpy as np
-
     scores = np.full(len(rows), math.nan)
     with _without_collector():
         for row, (prompt, answer, language) in enumerate(rows):
@@ -243,8 +239,6 @@ def _measure_texts(measure: Callable[[str], float], python: bool, rows: Rows) ->
 
 
 def _joined(chunks: Iterator[Scores]) -> Scores:
-    import numpy as np
-
     return np.concatenate([np.empty(0), *chunks])
 
 

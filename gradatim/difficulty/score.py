@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from ..errors import DataError, RecipeError
 from ..languages.toolchain import KEPT_SECONDS, cache_folder
+from ..lazy import np, pa
 from ..options import option_names, strict
 from ..record import storage_errors
 from ..registry import Contract, Registry
@@ -45,9 +46,7 @@ from ..store import Store
 from .python_source import is_python, parse, scored_text
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
-    import pyarrow as pa
 
 
 DIFFICULTIES: Registry[Callable[..., Difficulty]] = Registry(
@@ -102,8 +101,6 @@ def score(
     Raises ``UnknownPart`` for a name that is not registered, ``RecipeError`` for a name that the table uses for
     other values, ``DataError`` when the table has no rows.
     """
-    import pyarrow as pa
-
     given = metrics if isinstance(metrics, Mapping) else _by_name(metrics)
     difficulties = {name: as_difficulty(part) for name, part in given.items()}
     for name, difficulty in difficulties.items():
@@ -131,8 +128,6 @@ def scores_of(
     name: str, difficulty: Difficulty, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
 ) -> npt.NDArray[np.float64]:
     """The scores of ``difficulty`` as float64; ``DataError`` unless they are one number per sample."""
-    import numpy as np
-
     scores = difficulty(samples, workers=workers, events=events)
     numbers = isinstance(scores, np.ndarray) and scores.dtype.kind in "fiu"
     if not numbers or scores.shape != (samples.num_rows,):
@@ -151,8 +146,6 @@ def unscored_note(
 ) -> str | None:
     """The number of samples without a score, the causes, the consequence (``effect``) and a remedy; None when all have
     one."""
-    import numpy as np
-
     rows = np.flatnonzero(np.isnan(scores))
     if not rows.size:
         return None
@@ -189,8 +182,6 @@ def _by_name(names: Sequence[str]) -> dict[str, Difficulty]:
 
 
 def _check(samples: pa.Table, difficulties: Mapping[str, Difficulty]) -> None:
-    import pyarrow as pa
-
     occupied = [
         name
         for name in difficulties
@@ -211,8 +202,6 @@ def _renamed(events: Events, task: str) -> Events:
 
 
 def _facts(scores: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
-    import numpy as np
-
     finite = scores[~np.isnan(scores)]
     low, median, high = (float(f(finite)) if finite.size else None for f in (np.min, np.median, np.max))
     return {
@@ -243,8 +232,6 @@ class Composite(Difficulty):
     def __call__(
         self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
     ) -> npt.NDArray[np.float64]:
-        import numpy as np
-
         total = sum(weight for weight, _ in self.metrics)
         scores = np.zeros(samples.num_rows)
         for weight, metric in self.metrics:
@@ -254,8 +241,6 @@ class Composite(Difficulty):
 
 def standardised(scores: npt.NDArray[np.float64], scale: Scale) -> npt.NDArray[np.float64]:
     """``scores`` on a common scale. NaN is ignored and stays NaN; if all scores are equal, each becomes the middle."""
-    import numpy as np
-
     valid = scores[~np.isnan(scores)]
     if not valid.size:
         return scores

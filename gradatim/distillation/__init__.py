@@ -1,15 +1,11 @@
 """Iterative distillation (arXiv 2408.03680): judges, rejected answers, the student's completions, and new questions.
 
-    edits, mutations       small mistakes in a program: Python (``python_mutations``), others (``treesitter_mutations``)
-    rejected               the rejected answer of each sample: the student's, a mutation, or the teacher's
-    judge                  the contract of a judge, and ``JUDGES`` by name; one module for each (``output_judge``, …)
-    attempts               the student's completions under every judge, one table row each (``FEEDBACK``)
-    answer_kind            whether a completion continues a program or is a reply that contains one
-    grades                 judgements combined to a score and a verdict; scores to grades (easy, middle, hard)
-    verify                 whether an answer is proved correct or proved wrong
-    question_options       the options of the source ``taught``, checked without a table library
-    questions              its samples: seed questions, then new ones from the feedback
-    novelty                whether a question is new, and in no evaluation problem
+    mutations, python_mutations    small mistakes in a program
+    rejected                       the rejected answer of each sample: the student's, a mutation, or the teacher's
+    judge, judges, scoring_judge   the contract of a judge, ``JUDGES`` by name, judgements combined to scores and grades
+    attempts                       the student's completions under every judge, one table row each (``FEEDBACK``)
+    question_options, questions    the source ``taught``: seed questions, then new ones from the feedback
+    novelty                        whether a question is new, and in no evaluation problem
 
 A judge without a verdict returns ``unjudged`` with the cause and no score; a question without any verdict is neither
 easy nor hard.
@@ -19,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..registry import lazy_names
+from ..lazy import lazy_names
 from .judge import JUDGES, Judge, View
 
 if TYPE_CHECKING:

@@ -21,8 +21,9 @@ import pyarrow as pa
 from ..errors import DataError, RecipeError
 from ..evaluation.generation import Question, Writing, write
 from ..evaluation.output import MARGIN
-from ..evaluation.samples import Sample
-from ..sandbox.verdict import Outcome
+from ..evaluation.problems import Sample
+from ..model import prompt_format, vocabulary
+from ..sandbox.limits import Outcome
 from ..stage import Events, Model, ignore_events
 from ..table import SCHEMA
 from .judge import (
@@ -163,17 +164,13 @@ def _with_student(judge: Judge | NeedsStudent, student: Model, seed: int) -> Jud
 
 def _uses_chat_template(student: Model) -> bool:
     """Whether the student was trained with a chat template."""
-    from ..model.prompt_format import prompt_format_of
-
-    return prompt_format_of(student.tokenizer).template == "chat"
+    return prompt_format.prompt_format_of(student.tokenizer).template == "chat"
 
 
 def _max_new_tokens(student: Model, questions: pa.Table) -> int:
     """Tokens of the longest correct answer, its end, and a few more, so that a wrong longer one shows."""
-    from ..model.vocabulary import Vocabulary
-
-    vocabulary = Vocabulary(student.tokenizer)
-    encoded = (vocabulary.encode(answer) for answer in questions.column("answer").to_pylist())
+    vocab = vocabulary.Vocabulary(student.tokenizer)
+    encoded = (vocab.encode(answer) for answer in questions.column("answer").to_pylist())
     return max((len(tokens) for tokens in encoded if tokens is not None), default=0) + 1 + MARGIN
 
 

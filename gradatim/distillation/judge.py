@@ -1,4 +1,4 @@
-"""Contract of a judge, and the registry ``JUDGES``.
+"""Contract of a judge, the registry ``JUDGES``, the combination of judgements, and the kind of a completion.
 
 A judge takes samples (rows of ``table.SCHEMA``) with one completion each and returns one ``View`` for each, in order: a
 score in [0, 1], a verdict and one line of reason, or ``unjudged`` and the cause. A judge *proves* when its verdict is a
@@ -8,28 +8,6 @@ samples and completions give equal views.
 A member of ``JUDGES`` is a factory ``factory(grader, /, **options) -> Judge``; every factory receives the teacher, and
 may ignore it. A judge that learns from the student's hidden states is a ``NeedsStudent`` until ``probe`` hands it the
 student.
-
-Combination of judgements: score and verdict of a completion, score and grade of a question.
-
-The *score* of a completion is the mean over the judges with a score, weighted by the recipe; without any it is
-unjudged. A judge of weight 0 has a column in the table and no effect.
-
-The *verdict* is proved where possible: of the judges that prove and have a verdict, the first that did not pass the
-completion, or else the first. Otherwise it is the opinion of the heaviest judge with a verdict, the first among equals.
-
-The *score of a question* is the mean over its scored completions, and its *grade* follows from two thresholds:
-``easy`` at or above one, ``hard`` below the other, ``middle`` between. An unjudged question has none of these grades.
-
-Kind of a completion: the rest of a program, a whole program, or a reply that contains code.
-
-``form_of`` decides by the texts alone. A completion with a fence of backticks is a *reply*. Without one it is a
-*solution*, a whole program, when it parses alone and the prompt is in words, or begins a function that the completion
-defines; a *completion* when the prompt is the beginning of a program; and otherwise a reply with bare code between
-words.
-
-A prompt begins a program when it has no fence, its first line looks like code or a comment, and one of its lines is
-certainly code (``Language.openers``). A completion after ``# output`` is a program's output (``asks_for_output``).
-Texts are not changed here; ``evaluation.program`` assembles programs.
 """
 
 from __future__ import annotations
@@ -40,19 +18,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from ..errors import RecipeError, UnknownPart
-from ..evaluation.samples import Form
+from ..evaluation.problems import Form
 from ..languages import Language, named
 from ..languages.language import unusable
 from ..languages.thinking import strip_thinking
+from ..lazy import pa
 from ..registry import Contract, Registry
-from ..sandbox.verdict import Outcome, printable
+from ..sandbox.limits import Outcome, printable
 from ..stage import Events, Model, ignore_events
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -200,8 +176,6 @@ def distinct(samples: pa.Table, attempts: Sequence[str]) -> tuple[list[int], lis
 
 def taken(samples: pa.Table, rows: Sequence[int]) -> pa.Table:
     """Select rows of ``samples``. An empty list has no type that Arrow could infer, so it is given here."""
-    import pyarrow as pa
-
     return samples.take(pa.array(rows, pa.int64()))
 
 
@@ -241,7 +215,15 @@ def check_weights(weights: Mapping[str, float]) -> None:
 
 
 def combine(views: Mapping[str, View], weights: Mapping[str, float]) -> float | None:
-    """The score of one completion, None without a score of a judge with weight."""
+    """The score of one completion, None without a score of a judge with weight.
+
+    The *score* of a completion is the mean over the judges with a score, weighted by the recipe; without any it is
+    unjudged. A judge of weight 0 has a column in the table and no effect.
+
+    The *verdict* is proved where possible: of the judges that prove and have a verdict, the first that did not pass
+    the completion, or else the first. Otherwise it is the opinion of the heaviest judge with a verdict, the first
+    among equals.
+    """
     scores = [(view.score, weights[name]) for name, view in views.items() if view.score is not None and weights[name]]
     # Weights relative to the largest neither vanish nor overflow in a product.
     heaviest = max((weight for _, weight in scores), default=1.0)
@@ -269,7 +251,12 @@ def mean_of(scores: Sequence[float | None]) -> float | None:
 
 
 def grades(scores: Sequence[float | None], *, easy: float, hard: float) -> list[Grade]:
-    """The grade of each question. Raises ``RecipeError`` for thresholds that cross."""
+    """The grade of each question. Raises ``RecipeError`` for thresholds that cross.
+
+    The *score of a question* is the mean over its scored completions, and its *grade* follows from two thresholds:
+    ``easy`` at or above one, ``hard`` below the other, ``middle`` between. An unjudged question has none of these
+    grades.
+    """
     limits = Thresholds(easy, hard)
     return [_grade(score, limits) for score in scores]
 
@@ -295,7 +282,12 @@ def language_of(name: str | None) -> Language | None:
 
 
 def begins_program(prompt: str, language: Language) -> bool:
-    """Whether ``prompt`` is the beginning of a program rather than a description of one."""
+    """Whether ``prompt`` is the beginning of a program rather than a description of one.
+
+    A prompt begins a program when it has no fence, its first line looks like code or a comment, and one of its
+    lines is certainly code (``Language.openers``). A completion after ``# output`` is a program's output
+    (``asks_for_output``). Texts are not changed here; ``evaluation.output`` assembles programs.
+    """
     lines = [line for line in prompt.split("\n") if line.strip()]
     if not lines or _FENCE.search(prompt):
         return False
@@ -304,7 +296,13 @@ def begins_program(prompt: str, language: Language) -> bool:
 
 
 def form_of(prompt: str, attempt: str, language: Language) -> Form:
-    """``reply``, ``solution`` or ``completion``; see the module docstring."""
+    """``reply``, ``solution`` or ``completion``.
+
+    ``form_of`` decides by the texts alone. A completion with a fence of backticks is a *reply*. Without one it is a
+    *solution*, a whole program, when it parses alone and the prompt is in words, or begins a function that the
+    completion defines; a *completion* when the prompt is the beginning of a program; and otherwise a reply with bare
+    code between words.
+    """
     if _FENCE.search(attempt) or strip_thinking(attempt) != attempt:
         return "reply"
     parses = not unusable(attempt) and language.parses(attempt) is None

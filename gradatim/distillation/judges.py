@@ -1,44 +1,4 @@
-"""The judge ``output``: exact match with the correct answer.
-
-As in the suite ``output``, the text must equal the answer character for character, white space included. For TinyPy
-the answer is the output of the program, so the verdict is a fact. Where the answer is a program with tests, a
-completion that differs may be correct too: it is ``unjudged`` here. No code is run.
-
-The judge ``tests``: the sample's tests, run on the program that a completion makes.
-
-A sample with a text in the column ``tests`` becomes a problem and its completion a sample of it, which
-``evaluation.verdicts`` runs in a sandbox: Python by the checker whose verdict is out of the candidate's reach, the
-other languages compiled and run. The verdict is passed, failed, timeout, invalid or unjudged; a sample without tests is
-unjudged.
-
-Tests that define ``check`` receive the last function that the prompt begins, or, when the prompt is in words, the last
-one of the correct answer; all other tests are plain asserts after the program.
-
-The judge ``static``: code quality of a completion without tests.
-
-The second view of 2408.03680: ``languages.static_view`` checks whether the completion has code and all of it, whether
-it parses, compiles and runs without an error, and counts the linter's warnings. The score is the mean of five terms:
-
-    (complete + parses + compiles + runs + 1 / (1 + warnings)) / 5     each in {0, 1}; 0 after an earlier 0
-
-*runs* is left out of the mean for code without an entry point (a C function without ``main``); without any code the
-score is 0 and the verdict ``invalid``. ``passed`` means that all four checks hold; warnings only lower the score. The
-verdict is an opinion: code that only defines a wrong function runs well. A completion that is a program's output
-(TinyPy) is ``unjudged``.
-
-The judge ``rubric``: the teacher's score for a completion, 0 to 6 points.
-
-The rubric of 2408.03680: basic functionality 0 or 2 points; boundary checks, requirement coverage, readability and
-coding practices 0 or 1 each; the analysis comes before the points. The teacher repeats a request once when its reply
-is unreadable; None after that is ``unjudged`` here. The score is points / 6. ``passed`` is an opinion: at least
-``passing`` points.
-
-Verification of answers: proved correct, proved wrong, or undecided.
-
-``rejected`` accepts a rejected answer only when it is not proved correct. A ``Right`` takes samples and one text for
-each and returns True, False or None in order. It is made from the judges that prove; their unjudged texts are
-undecided, and judges of opinion (rubric, static) are refused.
-"""
+"""The judges ``output``, ``tests``, ``static`` and ``rubric``, and the verification of answers."""
 
 from __future__ import annotations
 
@@ -49,14 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RecipeError, ToolchainMissing
-from ..evaluation.problems import Problem
-from ..evaluation.samples import Sample
+from ..evaluation.problems import Problem, Sample
 from ..evaluation.verdicts import judge
 from ..languages.python import StaticView, static_view
 from ..options import strict
 from ..sandbox.command import Sandbox
-from ..sandbox.limits import Limits
-from ..sandbox.verdict import Verdict
+from ..sandbox.limits import Limits, Verdict
 from ..stage import Event, Events, ignore_events
 from ..table.text import asks_for_output
 from .judge import (
@@ -95,7 +53,12 @@ def output(grader: Grader | None = None, /) -> Output:
 
 @dataclass(frozen=True)
 class Output(Judge):
-    """The judge ``output``; see the module docstring."""
+    """The judge ``output``.
+
+    As in the suite ``output``, the text must equal the answer character for character, white space included. For
+    TinyPy the answer is the output of the program, so the verdict is a fact. Where the answer is a program with
+    tests, a completion that differs may be correct too: it is ``unjudged`` here. No code is run.
+    """
 
     proves = True
 
@@ -145,7 +108,16 @@ def check_running(part: str, workers: int, seconds: float | None) -> None:
 
 @dataclass(frozen=True)
 class RunTests(Judge):
-    """The judge ``tests`` with its options; see the module docstring."""
+    """The judge ``tests`` with its options.
+
+    A sample with a text in the column ``tests`` becomes a problem and its completion a sample of it, which
+    ``evaluation.verdicts`` runs in a sandbox: Python by the checker whose verdict is out of the candidate's reach,
+    the other languages compiled and run. The verdict is passed, failed, timeout, invalid or unjudged; a sample
+    without tests is unjudged.
+
+    Tests that define ``check`` receive the last function that the prompt begins, or, when the prompt is in words,
+    the last one of the correct answer; all other tests are plain asserts after the program.
+    """
 
     workers: int = 1
     limits: Limits | None = None
@@ -217,7 +189,19 @@ def static(
 
 @dataclass(frozen=True)
 class Static(Judge):
-    """The judge ``static`` with its options; see the module docstring."""
+    """The judge ``static`` with its options.
+
+    The second view of 2408.03680: ``languages.static_view`` checks whether the completion has code and all of it,
+    whether it parses, compiles and runs without an error, and counts the linter's warnings. The score is the mean
+    of five terms:
+
+        (complete + parses + compiles + runs + 1 / (1 + warnings)) / 5     each in {0, 1}; 0 after an earlier 0
+
+    *runs* is left out of the mean for code without an entry point (a C function without ``main``); without any code the
+    score is 0 and the verdict ``invalid``. ``passed`` means that all four checks hold; warnings only lower the score.
+    The verdict is an opinion: code that only defines a wrong function runs well. A completion that is a program's
+    output (TinyPy) is ``unjudged``.
+    """
 
     workers: int = 1
     limits: Limits | None = None
@@ -319,7 +303,13 @@ def check_passing(part: str, passing: float) -> None:
 
 @dataclass(frozen=True)
 class Rubric(Judge):
-    """The judge ``rubric`` with its options; see the module docstring."""
+    """The judge ``rubric`` with its options.
+
+    The rubric of 2408.03680: basic functionality 0 or 2 points; boundary checks, requirement coverage, readability
+    and coding practices 0 or 1 each; the analysis comes before the points. The teacher repeats a request once when
+    its reply is unreadable; None after that is ``unjudged`` here. The score is points / 6. ``passed`` is an
+    opinion: at least ``passing`` points.
+    """
 
     grader: Grader
     passing: float = 5.0
@@ -347,7 +337,12 @@ def rubric_view(grade: Points | None, passing: float) -> View:
 
 
 def proof(judge: Judge, events: Events = ignore_events) -> Right:
-    """A verifier made from ``judge``. Raises ``RecipeError`` for a judge of opinion."""
+    """A verifier made from ``judge``. Raises ``RecipeError`` for a judge of opinion.
+
+    ``rejected`` accepts a rejected answer only when it is not proved correct. A ``Right`` takes samples and one
+    text for each and returns True, False or None in order. It is made from the judges that prove; their unjudged
+    texts are undecided, and judges of opinion (rubric, static) are refused.
+    """
     if not judge.proves:
         raise RecipeError("this judge gives opinions, which verify nothing", given=type(judge).__name__.lower())
 

@@ -1,4 +1,4 @@
-"""Mutations: the correct answer with one small mistake.
+"""Mutations: the correct answer with one small mistake. Edits of languages but Python are found by tree-sitter.
 
 Two kinds of answers have mutations. An *output* answer (the prompt is a TinyPy program up to and including
 ``# output``) is the output of a program: the program is mutated and run, and its output is the mutation where it
@@ -8,12 +8,6 @@ prompt (HumanEval), or stand in a fence of a reply; only the answer is edited. A
 (``a + b`` is ``b + a``); ``rejected`` verifies it.
 
 Only TinyPy programs are run here, by the project's interpreter.
-
-Edits of C, C++, Go, Java, JavaScript and TypeScript source that introduce one mistake, found by tree-sitter.
-
-The grammars agree on most names of nodes, so one set of rules serves all languages; the tables list the differences. A
-name is only replaced by another one of the same declared type that is declared before it in an enclosing block. Nothing
-is compiled: a compiler may refuse an edited text, which is a wrong answer too. ``mutations`` checks that it parses.
 """
 
 from __future__ import annotations
@@ -106,7 +100,13 @@ class _Declaration:
 
 
 def tree_edits(language: Language, source: str) -> list[Edit]:
-    """All edits, in the order of the text. Raises ``ToolchainMissing`` without the grammar."""
+    """All edits, in the order of the text. Raises ``ToolchainMissing`` without the grammar.
+
+    The grammars agree on most names of nodes, so one set of rules serves all languages; the tables list the
+    differences. A name is only replaced by another one of the same declared type that is declared before it in an
+    enclosing block. Nothing is compiled: a compiler may refuse an edited text, which is a wrong answer too.
+    ``mutations`` checks that it parses.
+    """
     from tree_sitter import Parser
 
     code = source.encode()

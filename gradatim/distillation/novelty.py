@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..evaluation.problems import Problem
+from ..lazy import np
 from ..programs import canonical
 from ..table.text import asks_for_output
 
@@ -130,8 +131,6 @@ class Known:
 
     def _like(self, text: Words) -> int | None:
         """An existing question whose ROUGE-L with ``text`` reaches the limit."""
-        import numpy as np  # here, because a plan lists the evaluation's texts without comparing them
-
         shared = np.zeros(len(self._texts), np.int64)
         for word, times in Counter(text).items():
             if word in self._rows:

@@ -18,13 +18,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from ..errors import RecipeError, did_you_mean
+from ..lazy import pa
 from ..random_streams import rejected_stream
 from ..stage import Event, Events, Feedback, ignore_events
 from .mutations import Mutant, mutants, same_text
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from ..teacher import Teacher
 
 
@@ -69,8 +68,6 @@ def deliver(
     ``RecipeError`` for invalid shares and for a teacher's share without a teacher, and whatever ``teacher`` and
     ``right`` raise.
     """
-    import pyarrow as pa
-
     weights = _weights(shares, teacher)
     rows = samples.to_pylist()
     attempts = _failed(feedback) if "student" in weights else {}

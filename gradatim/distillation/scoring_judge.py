@@ -7,10 +7,6 @@ absolute error beside that of a constant). With too few grades, or too little ag
 ``unjudged`` with that cause. A model belongs to the student whose hidden states it was trained on; another student is
 refused.
 
-Features of a completion, from one forward pass over prompt and completion: the mean of the last hidden states over the
-prompt and over the completion, the mean and the least log-probability of the completion's tokens, and the logarithm of
-their number, the end token included. A prompt that exceeds the context with its completion is truncated at the left.
-
 2408.03680 trains a scoring model from the teacher's scores without further description. A linear head on the student's
 hidden states is the simplest one that works for a student of any size, and costs one forward pass.
 """
@@ -28,9 +24,12 @@ import numpy.typing as npt
 
 from ..errors import DataError, RecipeError
 from ..evaluation.statistics import rank_correlation
+from ..lazy import torch
+from ..model import vocabulary
 from ..options import strict
 from ..random_streams import grading_stream
 from ..stage import Events, Model, ignore_events
+from ..training import trainer
 from .judge import Grader, Judge, NeedsStudent, View, distinct, need_grader, spread, taken, unjudged
 from .judges import MAX_POINTS, Rubric, check_passing
 
@@ -43,16 +42,18 @@ Tokens = npt.NDArray[np.int64]
 
 
 def pooled(student: Model, prompts: Sequence[str], attempts: Sequence[str], batch: int) -> list[States | None]:
-    """Rows of 2 × hidden size + 3 features; None where a text cannot be encoded."""
-    import torch
+    """Rows of 2 × hidden size + 3 features; None where a text cannot be encoded.
 
-    from ..model.vocabulary import Vocabulary
-
-    model, vocabulary = student.model, Vocabulary(student.tokenizer)
+    Features of a completion, from one forward pass over prompt and completion: the mean of the last hidden states
+    over the prompt and over the completion, the mean and the least log-probability of the completion's tokens, and
+    the logarithm of their number, the end token included. A prompt that exceeds the context with its completion is
+    truncated at the left.
+    """
+    model, vocab = student.model, vocabulary.Vocabulary(student.tokenizer)
     rows: list[States | None] = [None] * len(prompts)
     encoded: list[tuple[int, Tokens, int]] = []
     for row, (prompt, attempt) in enumerate(zip(prompts, attempts, strict=True)):
-        tokens = _tokens(vocabulary, student, prompt, attempt)
+        tokens = _tokens(vocab, student, prompt, attempt)
         if tokens is not None:
             encoded.append((row, *tokens))
     # Neighbours of similar length need little padding.
@@ -84,8 +85,6 @@ def _tokens(vocabulary: Any, student: Model, prompt: str, attempt: str) -> tuple
 
 def _pool(model: Any, batch: Sequence[tuple[int, Tokens, int]], rows: list[States | None]) -> None:
     """Fill ``rows`` with the features of ``batch``: (row, tokens, number of prompt tokens)."""
-    import torch
-
     ids = np.zeros((len(batch), max(len(tokens) for _, tokens, _ in batch)), dtype=np.int64)
     for line, (_, tokens, _) in zip(ids, batch, strict=True):
         # Padding on the right has no effect in a causal model.
@@ -346,9 +345,7 @@ class ScoringJudge(Judge):
 
 
 def _encoder(student: Model) -> str:
-    from ..training.trainer import weights_digest
-
-    return weights_digest(student.model)
+    return trainer.weights_digest(student.model)
 
 
 def features(student: Model, samples: pa.Table, attempts: Sequence[str], *, batch: int = 16) -> list[Numbers | None]:

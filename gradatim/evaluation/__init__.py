@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..lazy import lazy_names
 from ..registry import Contract, Registry
 from ..stage import Suite
 from .statistics import summary, wilson
@@ -45,3 +46,5 @@ SUITES.lazy(
     "cruxeval", "gradatim.evaluation.cruxeval:cruxeval", "the output or an input of a Python function (CRUXEval)"
 )
 SUITES.lazy("choice", "gradatim.evaluation.choice:choice", "multiple-choice questions: the likeliest option")
+
+__getattr__ = lazy_names(__name__)

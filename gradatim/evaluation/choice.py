@@ -36,15 +36,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, RecipeError, UserError, did_you_mean
 from ..files import check_input
+from ..inference import loglikelihood
+from ..lazy import pa, pq
+from ..model import prompt_format, vocabulary
 from ..options import strict
 from ..stage import Event, Events, Model, Suite, SuiteResult, ignore_events
 from ..table.report import Rejected
-from .samples import excerpt, read_rows, row_name
+from .problems import excerpt, read_rows, row_name
 from .statistics import Attempt, check_options, sample_indices, tally
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from ..inference.loglikelihood import Continuation
 
 
@@ -95,8 +96,6 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]] | Rejected]:
     if path.suffix.lower() != ".parquet":
         yield from read_rows(path)
         return
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     if not path.is_file():
         near = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -200,8 +199,6 @@ class Choice(Suite):
         Raises ``DataError`` for a missing file, one without questions, and ``chat`` without a chat template,
         ``UserError`` for an endpoint: servers do not return the probabilities of a prompt.
         """
-        import pyarrow as pa
-
         if not hasattr(student, "model"):
             raise UserError("the suite 'choice' needs the model itself", where="model", allowed="a folder")
         started = time.perf_counter()
@@ -232,24 +229,24 @@ class Choice(Suite):
         self, student: Model, questions: Sequence[ChoiceQuestion], events: Events
     ) -> list[tuple[float, ...] | str]:
         """The log-likelihoods of each question's options, or the cause for one that cannot be encoded."""
-        from ..inference.loglikelihood import log_likelihoods
-        from ..model.prompt_format import chat_formatter, prompt_format_of
-        from ..model.vocabulary import Vocabulary
-
-        template = chat_formatter(student.tokenizer, prompt_format_of(student.tokenizer).system) if self.chat else None
-        vocabulary = Vocabulary(student.tokenizer)
+        template = (
+            prompt_format.chat_formatter(student.tokenizer, prompt_format.prompt_format_of(student.tokenizer).system)
+            if self.chat
+            else None
+        )
+        vocab = vocabulary.Vocabulary(student.tokenizer)
         results: list[Any] = []
         positions: list[tuple[int, int]] = []
         encoded: list[Continuation] = []
         for number, question in enumerate(questions):
-            options = _encoded(student.model, vocabulary, *put(question, self.protocol), template=template)
+            options = _encoded(student.model, vocab, *put(question, self.protocol), template=template)
             results.append(options if isinstance(options, str) else [0.0] * len(options))
             if not isinstance(options, str):
                 positions += [(number, option) for option in range(len(options))]
                 encoded += options
         events(Event("start", "choice", 0, len(encoded)))
         done = 0
-        for batch in log_likelihoods(student.model, encoded, batch=self.batch):
+        for batch in loglikelihood.log_likelihoods(student.model, encoded, batch=self.batch):
             for index, logprobs in batch.items():
                 number, option = positions[index]
                 results[number][option] = float(logprobs.sum())
@@ -273,17 +270,15 @@ def put(question: ChoiceQuestion, protocol: Put) -> tuple[str, tuple[str, ...]]:
 def _encoded(
     model: Any, vocabulary: Any, context: str, options: Sequence[str], *, template: Callable[[str], str] | None
 ) -> list[Continuation] | str:
-    from ..inference.loglikelihood import TOO_LONG, context_of, encode_option
-
     continuations = []
     prompt = context if template is None else template(context)
     for option in options:
-        continuation = encode_option(vocabulary, prompt, option, apart=template is not None)
+        continuation = loglikelihood.encode_option(vocabulary, prompt, option, apart=template is not None)
         if isinstance(continuation, str):
             return continuation
         # The last token is a target only, and no input.
-        if len(continuation.tokens) - 1 > context_of(model):
-            return TOO_LONG
+        if len(continuation.tokens) - 1 > loglikelihood.context_of(model):
+            return loglikelihood.TOO_LONG
         continuations.append(continuation)
     return continuations
 
@@ -291,9 +286,14 @@ def _encoded(
 def _attempt(row: int, protocol: Put, question: ChoiceQuestion, end: tuple[float, ...] | str) -> Attempt:
     prompt, right = put(question, protocol)[0], question.options[question.right]
     if isinstance(end, str):
-        from ..inference.loglikelihood import TOO_LONG
-
-        return Attempt(row, prompt, right, end, too_long=int(end == TOO_LONG), invalid=int(end != TOO_LONG))
+        return Attempt(
+            row,
+            prompt,
+            right,
+            end,
+            too_long=int(end == loglikelihood.TOO_LONG),
+            invalid=int(end != loglikelihood.TOO_LONG),
+        )
     prediction = _best(end)
     passed = int(prediction == question.right)
     return Attempt(row, prompt, right, question.options[prediction], passed=passed, failed=1 - passed)
@@ -316,8 +316,6 @@ def _correct(scored: Sequence[tuple[ChoiceQuestion, tuple[float, ...]]], length:
 
 def choices_table(file: QuestionSet, protocol: Put = "options") -> pa.Table:
     """The questions as samples with a column ``options``, for difficulties: ``p_correct`` compares the options."""
-    import pyarrow as pa
-
     from ..table import make_table
 
     pairs = [put(question, protocol) for question in file.questions]

@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from ..inference import decode
+from ..model import vocabulary
 from ..options import strict
 from ..stage import Events, Model, Suite, SuiteResult, ignore_events
 from .statistics import (
@@ -143,16 +145,13 @@ class Token(CompletionOptions):
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``, and for a chat
         without a template.
         """
-        from ..inference.decode import predict_next
-        from ..model.vocabulary import Vocabulary
-
         check_samples(samples)
         started = time.perf_counter()
         rows = sample_indices(samples.num_rows, self.limit, seed)
         items = samples.take(rows)
         texts = self.texts(items)
         prompts = text_column(items, "prompt") if self.chat else [text[:1] for text in texts]
-        predictions = predict_next(
+        predictions = decode.predict_next(
             student.model,
             student.tokenizer,
             texts,
@@ -163,15 +162,15 @@ class Token(CompletionOptions):
             events=events,
             task=f"token ({self.protocol})",
         )
-        vocabulary = Vocabulary(student.tokenizer)
+        vocab = vocabulary.Vocabulary(student.tokenizer)
         attempts = []
         for row, prompt, text, prediction in zip(map(int, rows), prompts, texts, predictions, strict=True):
             passed = int((prediction.truth == prediction.predicted).sum())
             missing = prediction.total - len(prediction.predicted)
             invalid = missing if prediction.finish == "unknown_character" else 0
-            attempt = vocabulary.text(prediction.predicted.tolist(), prediction.before)
+            attempt = vocab.text(prediction.predicted.tolist(), prediction.before)
             if not self.chat and len(prediction.before):
-                prompt = vocabulary.text(prediction.before.tolist())
+                prompt = vocab.text(prediction.before.tolist())
                 attempt = prompt + attempt
             failed = len(prediction.predicted) - passed
             attempts.append(Attempt(row, prompt, text, attempt, passed, failed, missing - invalid, invalid))
@@ -213,14 +212,12 @@ class Line(CompletionOptions):
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``, and for a chat
         without a template.
         """
-        from ..inference.decode import complete
-
         check_samples(samples)
         started = time.perf_counter()
         before = self.chat_prompts(student.tokenizer, samples)
         lines = list(_line_prompts(self.texts(samples), first=self.chat))
         prompts = [lines[index] for index in sample_indices(len(lines), self.limit, seed)]
-        completions = complete(
+        completions = decode.complete(
             student.model,
             student.tokenizer,
             [prompt.prefix for prompt in prompts],

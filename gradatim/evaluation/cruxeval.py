@@ -24,14 +24,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import DataError
 from ..languages.thinking import strip_thinking
 from ..options import strict
-from ..sandbox.verdict import Verdict
+from ..sandbox.limits import Verdict
 from ..stage import Events, Model, Suite, SuiteResult, ignore_events
 from ..table.report import Rejected
 from .functional import Protocol, SamplingOptions, measure
 from .generation import Endpoint, Question
 from .output import Candidate, fault_of
-from .problems import Problem, ProblemSet, locate
-from .samples import Sample, excerpt, read_rows
+from .problems import Problem, ProblemSet, Sample, excerpt, locate, read_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa

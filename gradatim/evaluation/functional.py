@@ -34,15 +34,14 @@ from ..sandbox.limits import Limits
 from ..stage import Counts, Event, Events, Model, Suite, SuiteResult, ignore_events
 from .generation import Endpoint, Question, Writing, identity, server_options, write
 from .output import Candidate, candidate_of
-from .problems import Problem, ProblemSet, read_problems
-from .samples import Sample, read_samples, row_name
+from .problems import Problem, ProblemSet, Sample, read_problems, read_samples, row_name
 from .statistics import check_options, estimate, sample_indices
 from .verdicts import Judged, cut_torn, judge_once, tallies
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ..sandbox.verdict import Verdict
+    from ..sandbox.limits import Verdict
 
 
 Protocol = Literal["greedy", "sampled"]

@@ -22,13 +22,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..client import endpoint as client_endpoint
+from ..client import exchange
 from ..client.endpoint import LimitName, Parameters
 from ..client.messages import Budget, Generation, Rates, Reply
 from ..errors import TeacherFailed, UserError, WorkFailed
+from ..inference import decode
+from ..model import prompt_format
 from ..options import is_address, strict
 from ..random_streams import endpoint_seed, text_index
 from ..stage import Event, Events, Model, ignore_events
-from .samples import Sample
+from ..training import trainer
+from .problems import Sample
 
 AGAIN = "check the server, then run the same command again; with keep, texts that arrived are not requested again"
 GROUP = 8
@@ -149,18 +154,14 @@ class _Sender:
     """The client of all groups of one evaluation."""
 
     def __init__(self, server: Endpoint) -> None:
-        from ..client.endpoint import Endpoint as Server
-        from ..client.endpoint import RequestCounts, RetryPolicy, check_address, load_package, read_key
-        from ..client.exchange import open_client
-
-        check_address(server.base_url)
-        package = load_package(server.base_url)
+        client_endpoint.check_address(server.base_url)
+        package = client_endpoint.load_package(server.base_url)
         # Local servers mostly need no key.
-        secret = read_key(server.key, server.base_url, needed=False)
-        self.server = Server(
+        secret = client_endpoint.read_key(server.key, server.base_url, needed=False)
+        self.server = client_endpoint.Endpoint(
             server.base_url,
             server.model,
-            open_client(package, server.base_url, secret, server.seconds),
+            exchange.open_client(package, server.base_url, secret, server.seconds),
             server.key,
             secret,
             server.seconds,
@@ -169,14 +170,17 @@ class _Sender:
             strict=True,
         )
         self.concurrency = server.concurrency
-        self.policy, self.counts = RetryPolicy(server.retries, server.first_wait, 120.0), RequestCounts()
+        self.policy, self.counts = (
+            client_endpoint.RetryPolicy(server.retries, server.first_wait, 120.0),
+            client_endpoint.RequestCounts(),
+        )
 
     def send(self, requests: Sequence[Generation], received: dict[int, Reply], events: Events) -> list[str]:
         """Send one group; replies go into ``received``. Return the server's reasons for rejected requests."""
-        from ..client.endpoint import RequestBatch
-
         shared: dict[str, Any] = {"rates": Rates(), "budget": Budget(), "counts": self.counts}
-        batch = RequestBatch(self.server, requests, received.__setitem__, policy=self.policy, label="write", **shared)
+        batch = client_endpoint.RequestBatch(
+            self.server, requests, received.__setitem__, policy=self.policy, label="write", **shared
+        )
         batch.run(self.concurrency, events)
         return batch.rejections
 
@@ -239,9 +243,8 @@ def identity(student: Model | Endpoint) -> str:
     """Identity of a model: an endpoint's address and name, the digest of a local model's weights."""
     if isinstance(student, Endpoint):
         return f"{student.base_url}#{student.model}"
-    from ..training.trainer import weights_digest
 
-    return weights_digest(student.model)
+    return trainer.weights_digest(student.model)
 
 
 def write(
@@ -277,23 +280,18 @@ def _sample(question: Question, text: str, finish: str, chat: bool) -> Sample:
 
 def _from_model(student: Model, questions: Sequence[Question], settings: Writing) -> Iterator[list[Sample]]:
     """Samples of a local model. Questions of one group have equal stop strings, as the decoder needs."""
-    from ..inference.decode import complete
-    from ..model.prompt_format import (
-        chat_formatter,
-        has_prompt_format,
-        plain_formatter,
-        prompt_format_of,
-        thinking_open,
-    )
-
     tokenizer = student.tokenizer
     # Our students get the prompt of their training, after any thinking; other models may think first.
-    system, thinking = prompt_format_of(tokenizer).system, not has_prompt_format(tokenizer)
-    template = chat_formatter(tokenizer, system, thinking=thinking) if settings.chat else plain_formatter(tokenizer)
+    system, thinking = prompt_format.prompt_format_of(tokenizer).system, not prompt_format.has_prompt_format(tokenizer)
+    template = (
+        prompt_format.chat_formatter(tokenizer, system, thinking=thinking)
+        if settings.chat
+        else prompt_format.plain_formatter(tokenizer)
+    )
     with _at_temperature(student.model, settings.temperature):
         for group in _groups(questions, settings.batch or GROUP_SIZE.get(student.model.device.type, 64)):
             prompts = [template(question.prompt) for question in group]
-            completions = complete(
+            completions = decode.complete(
                 student.model,
                 tokenizer,
                 prompts,
@@ -306,7 +304,7 @@ def _from_model(student: Model, questions: Sequence[Question], settings: Writing
                 batch=settings.batch,
             )
             # With the tag that the prompt opened, truncated thinking differs from an answer.
-            tags = [thinking_open(prompt) if settings.chat else "" for prompt in prompts]
+            tags = [prompt_format.thinking_open(prompt) if settings.chat else "" for prompt in prompts]
             yield [
                 _sample(question, tag + completion.text, completion.finish, settings.chat)
                 for question, tag, completion in zip(group, tags, completions, strict=True)

@@ -1,4 +1,4 @@
-"""The suite ``output``: prediction of a program's output.
+"""The suite ``output``: prediction of a program's output; and the program that a sample makes of a problem.
 
 The prompt is the question (for TinyPy the program and the line ``# output``), the text after it the answer. A student
 trained with a chat template receives the prompt in it (``model.prompt_format``).
@@ -16,14 +16,6 @@ Answers without a number are invalid under this protocol, since an empty text wo
 A verdict is often certain before the end of a text: a greedy attempt has failed at the first wrong character, a sampled
 one when its numbers can no longer become the answer's. Decoding stops there, except for the attempts that become
 examples. Neither verdicts nor examples depend on it.
-
-The program that a sample makes of a problem.
-
-A completion follows the prompt unchanged. Of a reply the code is extracted first (``languages``); a program that
-defines the function of the prompt replaces it and keeps the text before it (imports, helpers), any other program
-follows the prompt. In Python a later definition overrides, so such a program can follow the whole prompt; the other
-languages allow one definition only, so only the text before the function is kept. Programs are assembled as text,
-without being run, parsed or repaired.
 """
 
 from __future__ import annotations
@@ -36,12 +28,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..inference import decode
 from ..languages import LANGUAGES, Language, Program
+from ..model import prompt_format, vocabulary
 from ..options import strict
-from ..sandbox.verdict import Verdict
+from ..sandbox.limits import Verdict
 from ..stage import Events, Model, Suite, SuiteResult, ignore_events
-from .problems import Problem
-from .samples import Absence, Sample
+from .problems import Absence, Problem, Sample
 from .statistics import Attempt, Mode, check_options, check_samples, example_indices, sample_indices, tally, text_column
 
 if TYPE_CHECKING:
@@ -85,19 +78,15 @@ class Output(Suite):
 
         Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``.
         """
-        from ..inference.decode import complete
-        from ..model.prompt_format import prompt_formatter
-        from ..model.vocabulary import Vocabulary
-
         check_samples(samples)
         started = time.perf_counter()
         rows = sample_indices(samples.num_rows, self.limit, seed)
         items = samples.take(rows)
         prompts, answers = text_column(items, "prompt"), text_column(items, "answer")
-        limits = self._limits(prompts, answers, Vocabulary(student.tokenizer))
-        formatted = list(map(prompt_formatter(student.tokenizer), prompts))
-        decode = partial(
-            complete,
+        limits = self._limits(prompts, answers, vocabulary.Vocabulary(student.tokenizer))
+        formatted = list(map(prompt_format.prompt_formatter(student.tokenizer), prompts))
+        complete = partial(
+            decode.complete,
             student.model,
             student.tokenizer,
             greedy=self.protocol == "greedy",
@@ -105,7 +94,7 @@ class Output(Suite):
             stop=() if self.protocol == "greedy" else ("\n\n",),
             batch=self.batch,
         )
-        completions = decode(
+        completions = complete(
             formatted,
             limits=limits,
             drafts=answers,
@@ -115,7 +104,7 @@ class Output(Suite):
         )
         attempts = [self._judge(*item) for item in zip(map(int, rows), prompts, answers, completions, strict=True)]
         cut = [index for index in example_indices(attempts) if completions[index].finish == "settled"]
-        texts = decode(
+        texts = complete(
             [formatted[index] for index in cut],
             limits=[limits[index] for index in cut],
             drafts=[answers[index] for index in cut],
@@ -262,7 +251,14 @@ def candidate_of(problem: Problem, sample: Sample) -> Candidate | Verdict:
 
 
 def program_of(problem: Problem, candidate: Candidate) -> Program:
-    """The whole program in a language other than Python, tests included."""
+    """The whole program in a language other than Python, tests included.
+
+    A completion follows the prompt unchanged. Of a reply the code is extracted first (``languages``); a program
+    that defines the function of the prompt replaces it and keeps the text before it (imports, helpers), any other
+    program follows the prompt. In Python a later definition overrides, so such a program can follow the whole
+    prompt; the other languages allow one definition only, so only the text before the function is kept. Programs
+    are assembled as text, without being run, parsed or repaired.
+    """
     language = LANGUAGES.get(problem.language)
     prompt = {"wanted": problem.prompt} if language.name in ("c", "cpp") and not problem.whole else {}
     return language.assemble(candidate.before, candidate.code, problem.tests, setup=problem.setup, **prompt)

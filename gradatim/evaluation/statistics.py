@@ -1,29 +1,4 @@
-"""Confidence intervals of shares, pass@k, and the JSON form of a suite's result.
-
-``wilson`` concerns the *test items*: the variation of a share over other items of the same kind, not over training
-seeds; the report compares arms over seeds.
-
-pass@k of one problem is estimated as by Chen et al. (2107.03374, section 2.1): with c correct of n samples,
-1 - C(n-c, k) / C(n, k) is the share of the subsets of size k with a correct one. That is unbiased, unlike
-1 - (1 - c/n)^k. The score is the mean over problems.
-
-Its interval concerns the *problems*: Wilson's (JASA 1927) for an equivalent number of yes-or-no problems, as surveys
-compute it for shares of unequal units (Korn and Graubard 1998): value (1 - value) / (squared standard error), corrected
-for the few problems that the error is estimated from (Student's t). A bootstrap needs a seed, has no width when every
-problem or none is solved, and is too narrow for few problems; Wilson's interval stays within [0, 1]. Problems with one
-sample (n = 1, k = 1) get Wilson's interval itself.
-
-Selection of samples for a suite, and counts of its results.
-
-Every suite ends with one ``Attempt`` per item, and ``tally`` turns them into a ``SuiteResult``. Every item is in a
-total: one that could not be evaluated counts under the outcome of its cause.
-
-Paired comparisons of arms over seeds: differences, t intervals, Holm correction, Wilson intervals.
-
-The unit of analysis is the *seed*: arms share seeds, data and test set, so the statistic is the mean difference paired
-by seed, with Student's t interval over seeds. The p values of several arms are corrected by Holm's step-down method.
-The Wilson interval over test items covers one trained model on other programs of the same kind; it is given per run
-and never pooled over seeds, which would count the items of one seed as independent trials.
+"""Statistics: shares and their intervals, pass@k, counts of a suite's results, and comparisons of arms over seeds.
 
 Pure functions. Accuracies and differences are fractions in [0, 1]. An undefined value is ``None`` with a reason in
 words.
@@ -41,11 +16,11 @@ from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DataError, RecipeError, UserError
+from ..lazy import np
 from ..random_streams import subset_stream
 from ..stage import Counts, SuiteResult
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
 
@@ -59,6 +34,9 @@ def wilson(passed: float, total: int, confidence: float = 0.95) -> tuple[float, 
     ``passed`` may also be a sum of values in [0, 1]: their variance is at most that of a count with the same mean,
     so the interval is then conservative. Without items it is (0, 1). Raises
     ``ValueError`` for a ``passed`` outside [0, total] or a ``confidence`` outside (0, 1).
+
+    ``wilson`` concerns the *test items*: the variation of a share over other items of the same kind, not over
+    training seeds; the report compares arms over seeds.
     """
     if not 0 <= passed <= total:
         raise ValueError(f"{passed} of {total} is not a share")
@@ -135,6 +113,10 @@ def pass_at_k(samples: int, right: int, k: int) -> float:
     """The unbiased estimate for one problem, in [0, 1]. Raises ``ValueError`` unless 0 <= right <= samples >= k >= 1.
 
     A product of ratios instead of two binomials (the paper's figure 3), which could overflow.
+
+    pass@k of one problem is estimated as by Chen et al. (2107.03374, section 2.1): with c correct of n samples, 1 -
+    C(n-c, k) / C(n, k) is the share of the subsets of size k with a correct one. That is unbiased, unlike 1 - (1 -
+    c/n)^k. The score is the mean over problems.
     """
     if not (0 <= right <= samples and 1 <= k <= samples):
         raise ValueError(f"pass@{k} of {right} right in {samples} samples does not exist")
@@ -147,6 +129,12 @@ def estimate(tallies: Mapping[str, Tally], k: int, confidence: float = 0.95) -> 
     """pass@k, the mean over the problems of ``tallies`` with at least k samples.
 
     Raises ``UserError`` when there is none.
+
+    Its interval concerns the *problems*: Wilson's (JASA 1927) for an equivalent number of yes-or-no problems, as
+    surveys compute it for shares of unequal units (Korn and Graubard 1998): value (1 - value) / (squared standard
+    error), corrected for the few problems that the error is estimated from (Student's t). A bootstrap needs a seed,
+    has no width when every problem or none is solved, and is too narrow for few problems; Wilson's interval stays
+    within [0, 1]. Problems with one sample (n = 1, k = 1) get Wilson's interval itself.
     """
     enough = [tally for tally in tallies.values() if tally.samples >= k]
     if k < 1 or not enough:
@@ -273,8 +261,6 @@ def sample_indices(count: int, limit: int | None, seed: int) -> npt.NDArray[np.i
 
     A larger limit includes the items of a smaller one, so that a quick and a full evaluation agree on them.
     """
-    import numpy as np
-
     if limit is None or limit >= count:
         return np.arange(count)
     return np.sort(subset_stream(seed).permutation(count)[:limit])
@@ -293,6 +279,9 @@ def tally(
 
     ``counts["outcome"]`` always has the entries passed, failed, too_long and invalid.
     ``started`` is a reading of ``time.perf_counter``.
+
+    Every suite ends with one ``Attempt`` per item, and ``tally`` turns them into a ``SuiteResult``. Every item is
+    in a total: one that could not be evaluated counts under the outcome of its cause.
     """
     groups = {name: _labels(samples, name) for name in GROUPS if name in samples.column_names}
     counts = {"all": {"all": _counts(attempts)}}
@@ -411,6 +400,12 @@ def paired_difference(
 
     One seed gives a difference without an interval; two or more give Student's t interval and a two-sided p.
     Identical differences leave both undefined: p would be 0 or 0/0, and neither is evidence.
+
+    The unit of analysis is the *seed*: arms share seeds, data and test set, so the statistic is the mean difference
+    paired by seed, with Student's t interval over seeds. The p values of several arms are corrected by Holm's
+    step-down method. The Wilson interval over test items covers one trained model on other programs of the same
+    kind; it is given per run and never pooled over seeds, which would count the items of one seed as independent
+    trials.
     """
     first, second = scores.get(arm, {}), scores.get(against, {})
     seeds = tuple(sorted(first.keys() & second.keys()))

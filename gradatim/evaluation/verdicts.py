@@ -29,12 +29,10 @@ from ..languages import LANGUAGES, Program
 from ..options import parse_json
 from ..record import DECODE_ERRORS, Metrics, storage_errors
 from ..sandbox.command import Sandbox
-from ..sandbox.limits import Limits
-from ..sandbox.verdict import Outcome, Verdict
+from ..sandbox.limits import Limits, Outcome, Verdict
 from ..stage import Event, Events, ignore_events
 from .output import Candidate, candidate_of, program_of
-from .problems import Problem
-from .samples import Sample, excerpt
+from .problems import Problem, Sample, excerpt
 from .statistics import Tally
 
 if TYPE_CHECKING:
@@ -144,8 +142,10 @@ def _check_toolchain(language: str) -> None:
 def _python(
     tasks: Sequence[_Task], workers: int, limits: Limits | None, unsafe: bool, beat: Callable[[], None]
 ) -> Generator[Judged, None, None]:
-    from ..sandbox.checker import PythonChecker  # here, so that a plan loads no thread pools
-    from ..sandbox.interpreter import PythonJob
+    from ..sandbox.interpreter import (
+        PythonChecker,  # here, so that a plan loads no thread pools
+        PythonJob,
+    )
 
     jobs = (
         PythonJob(
@@ -174,7 +174,7 @@ def _program(
 ) -> Generator[Judged, None, None]:
     from concurrent.futures import ThreadPoolExecutor
 
-    from ..sandbox.checker import await_verdict
+    from ..sandbox.interpreter import await_verdict
 
     language = LANGUAGES.get(tasks[0].problem.language)
 

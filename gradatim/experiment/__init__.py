@@ -3,3 +3,9 @@
 ``recipe`` reads and checks the YAML; ``assemble`` makes its components; ``run`` is the training loop; ``run_lock``
 guards the run folder; ``study`` runs arms × seeds; ``plan`` predicts a run.
 """
+
+from __future__ import annotations
+
+from ..lazy import lazy_names
+
+__getattr__ = lazy_names(__name__)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..corpus import Corpus
 from ..errors import RecipeError
+from ..lazy import pc
 from ..model.hub import model_size
 from ..model.settings import PRESETS
 from ..random_streams import stage_seed
@@ -224,7 +225,6 @@ def _lengths(recipe: Recipe, corpus: Corpus | None) -> tuple[Lengths, bool]:
     table = _seeds(recipe) if corpus is None else corpus.table("train")
     if table is None:
         return Lengths(), False
-    import pyarrow.compute as pc
 
     def mean(name: str) -> float:
         found = pc.mean(pc.utf8_length(pc.fill_null(table[name].cast("large_string"), ""))).as_py()

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import DataError, RecipeError, RunFolderError
 from ..files import read_input
+from ..model import hardware
 from ..options import parse_yaml
 from ..record import Record, read_json, write_atomically, write_json
 from ..stage import Event, Events
@@ -120,10 +121,9 @@ def claim(record: Record, recipe: Recipe, events: Events) -> None:
             hint="another folder with --out, or the earlier recipe",
         )
     write_atomically(path, dump(recipe).encode())
-    from ..model.hardware import environment, use_threads
 
-    use_threads(recipe.threads)
-    now = environment()
+    hardware.use_threads(recipe.threads)
+    now = hardware.environment()
     stored = record.folder / "environment.json"
     if not stored.exists():
         write_json(stored, now)

@@ -24,8 +24,7 @@ from collections.abc import Sized
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, RecipeError
-from .columns import UNNAMED, differing, digests
-from .sampler import CurriculumSampler
+from .sampler import UNNAMED, CurriculumSampler, differing, digests
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader

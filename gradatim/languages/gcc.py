@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ToolchainMissing
-from ..sandbox.verdict import Execution
+from ..sandbox.limits import Execution
 from .language import MARK, Built, Examined, Fault, Language, Program, Runner, Start, compile_limits
 from .toolchain import cached_folder, compile_once, find, mounts, need, tool_version
 

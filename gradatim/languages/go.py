@@ -28,8 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ToolchainMissing
-from ..sandbox.limits import Limits
-from ..sandbox.verdict import Execution
+from ..sandbox.limits import Execution, Limits
 from .language import MARK, Built, Examined, Fault, Language, Program, Runner, Start, compile_limits
 from .toolchain import cached_folder, compile_once, find, need, tool_version
 

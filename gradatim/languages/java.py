@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ToolchainMissing
-from ..sandbox.limits import MIB, Limits
-from ..sandbox.verdict import Execution
+from ..sandbox.limits import MIB, Execution, Limits
 from .language import MARK, Built, Examined, Fault, Language, Program, Runner, Start, compile_limits, unusable
 from .toolchain import cached_folder, compile_once, find, mounts, need, store, stored, tool_version
 

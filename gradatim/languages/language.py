@@ -3,28 +3,6 @@
 A ``Language`` is a plain value: names, a grammar, and a few functions from the module of the language. A ``Program`` is
 the candidate's code and the tests that follow it, separate because some languages can keep them apart (two scripts, two
 files). ``Built`` is a compiled program or the faults that prevented it; ``Start`` describes how it is started.
-
-*Parsing* (``first_fault``): tree-sitter never gives up, so the first node marked as wrong or missing is the fault. A
-grammar is slightly more lenient than a compiler; a program that it refuses never compiles. Code is read, never run.
-
-*Judging* (``check``): the program is compiled, started in the sandbox, and passes when it exits by itself with 0 and
-leaves the *nonce*, a random token of this run that no text can contain. A small harness of the language takes it from
-stdin before any code of the candidate runs, and writes it to the file ``MARK`` after the last assertion held. A program
-that ends early leaves no nonce.
-
-**The remaining risk.** Candidate and tests share a process. A candidate that searches its own memory or
-``/proc/self/mem`` for the nonce (in Java a guard refuses it), reads stdin before the harness (in C, by code that a
-linker runs first, or a ``read`` of its own), overwrites the harness, or makes every comparison of the tests true (an
-object equal to everything) can still pass. Code written to solve a problem does not do this; code trained on passing
-tests may learn to. Where that matters use Python, whose tests run in another process (``sandbox.PythonChecker``), and
-read the passing programs. The sandbox holds either way: a forged nonce harms the score, not the machine.
-
-*Extraction* (``extract``): thinking is removed first, then fenced blocks are read. A block counts when its fence names
-the language or nothing, the former before the latter. Of several, the first that defines the entry point is chosen,
-else the longest: replies mostly contain the solution once and short examples beside it. A last block without a closing
-fence was cut off: it is ``incomplete`` unless a closed block was chosen. Without any fence the code begins at the first
-line that looks like code in that language; paragraphs of prose after it are dropped while that makes it parse. A reply
-that is neither is ``none``. Nothing is repaired.
 """
 
 from __future__ import annotations
@@ -39,8 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import ToolchainMissing
-from ..sandbox.limits import Limits
-from ..sandbox.verdict import Execution, Verdict
+from ..sandbox.limits import Execution, Limits, Verdict
 from .thinking import Block, fenced_blocks, strip_thinking
 
 
@@ -193,7 +170,12 @@ errors takes far longer per byte than a program does, and grows faster than the 
 
 
 def first_fault(language: Language, code: str) -> Fault | None:
-    """The first fault by the grammar; None when it accepts the whole code."""
+    """The first fault by the grammar; None when it accepts the whole code.
+
+    *Parsing* (``first_fault``): tree-sitter never gives up, so the first node marked as wrong or missing is the fault.
+    A grammar is slightly more lenient than a compiler; a program that it refuses never compiles. Code is read, never
+    run.
+    """
     try:
         source = code.encode()
     except UnicodeEncodeError as error:
@@ -291,6 +273,19 @@ def check(language: Language, sandbox: Runner, program: Program | str, *, limits
 
     ``invalid``: not a program. ``failed``: it does not compile, crashes, or an assertion does not hold. ``timeout``:
     it, or its compilation, used up its time. Raises ``ToolchainMissing``.
+
+    *Judging* (``check``): the program is compiled, started in the sandbox, and passes when it exits by itself with 0
+    and leaves the *nonce*, a random token of this run that no text can contain. A small harness of the language takes
+    it from stdin before any code of the candidate runs, and writes it to the file ``MARK`` after the last assertion
+    held. A program that ends early leaves no nonce.
+
+    **The remaining risk.** Candidate and tests share a process. A candidate that searches its own memory or
+    ``/proc/self/mem`` for the nonce (in Java a guard refuses it), reads stdin before the harness (in C, by code that a
+    linker runs first, or a ``read`` of its own), overwrites the harness, or makes every comparison of the tests true
+    (an object equal to everything) can still pass. Code written to solve a problem does not do this; code trained on
+    passing tests may learn to. Where that matters use Python, whose tests run in another process
+    (``sandbox.PythonChecker``), and read the passing programs. The sandbox holds either way: a forged nonce harms the
+    score, not the machine.
     """
     if isinstance(program, str):
         program = Program(program)
@@ -370,7 +365,15 @@ TAIL_CHARACTERS = 1 << 17
 
 
 def extract(language: Language, reply: str, entry_point: str | None = None) -> Extracted:
-    """The program in ``reply``; ``Extracted.state`` gives its form."""
+    """The program in ``reply``; ``Extracted.state`` gives its form.
+
+    *Extraction* (``extract``): thinking is removed first, then fenced blocks are read. A block counts when its fence
+    names the language or nothing, the former before the latter. Of several, the first that defines the entry point is
+    chosen, else the longest: replies mostly contain the solution once and short examples beside it. A last block
+    without a closing fence was cut off: it is ``incomplete`` unless a closed block was chosen. Without any fence the
+    code begins at the first line that looks like code in that language; paragraphs of prose after it are dropped while
+    that makes it parse. A reply that is neither is ``none``. Nothing is repaired.
+    """
     if len(reply) > LONGEST_REPLY:
         return Extracted("", "none", 0)
     reply = strip_thinking(reply.replace("\r\n", "\n"))

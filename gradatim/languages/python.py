@@ -1,19 +1,9 @@
-"""Python: parse, compile without executing, lint with pyflakes, and run plain programs.
+"""Python: parse, compile without executing, lint with pyflakes, run plain programs; properties without tests.
 
 **Verdicts on untrusted Python come from** ``sandbox.PythonChecker``, whose tests run in a process that never executes
 the candidate's code. ``check`` of this language runs code and tests in one interpreter, for plain programs and for the
 reference side of a comparison; its nonce is the weakest of all languages, because Python code can inspect any stack
 frame. The interpreter is the one that runs Gradatim, without its packages.
-
-Properties of a reply that need no tests.
-
-Five steps, each taken only when the one before it succeeded: there is complete code, it parses, it compiles, it runs
-without an error; and the warnings of compiler or linter. The results are values for a judge to weigh; no score is
-computed here.
-
-``compiles`` and ``runs`` are None where the step was not taken: because an earlier one failed, or, for ``runs``,
-because the code has no entry of its own (a C function without ``main``). A successful run proves little: code that only
-defines a function runs well.
 """
 
 from __future__ import annotations
@@ -26,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ToolchainMissing
-from ..sandbox.limits import Limits
-from ..sandbox.verdict import printable
+from ..sandbox.limits import Limits, printable
 from .language import (
     MARK,
     Built,
@@ -164,6 +153,14 @@ class StaticView:
     """The results. ``errors``: the parser's or else the compiler's; ``warnings``: the linter's; with their positions.
 
     ``ending`` describes the end of the run when ``runs`` is False.
+
+    Five steps, each taken only when the one before it succeeded: there is complete code, it parses, it compiles, it
+    runs without an error; and the warnings of compiler or linter. The results are values for a judge to weigh; no
+    score is computed here.
+
+    ``compiles`` and ``runs`` are None where the step was not taken: because an earlier one failed, or, for
+    ``runs``, because the code has no entry of its own (a C function without ``main``). A successful run proves
+    little: code that only defines a function runs well.
     """
 
     extracted: Extracted

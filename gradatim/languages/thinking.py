@@ -1,22 +1,4 @@
-"""Fenced code blocks of a model's reply, read line by line as CommonMark has them.
-
-A block opens at three or more backticks or tildes, at the start of a line or of a list item's content, with an info
-string behind them. It ends only at a fence of the same character that is indented by 0-3 columns relative to its
-container, has at least as many marks and nothing behind them: a fence inside a docstring is code. A block labelled
-``markdown`` is a wrapper: the blocks inside it are the ones that count.
-
-Two departures from CommonMark keep what models write: an opening fence may be indented further than its container
-allows, and may follow text on its line (``Solution: ```python``) when it names a language.
-
-Removal of a model's thinking from its reply: only text outside it can be the answer.
-
-Recognised are the tags of ``_NAMES`` (``<think>…</think>``, ``[THINK]…[/THINK]``, ``◁think▷…◁/think▷``), a closing tag
-alone (the chat template opened the thinking), an opening tag alone (the reply was cut off inside it), and the channels
-of the harmony format, of which only ``final`` is the answer. A tag inside a fenced block of the answer, between
-quotation marks or in a code span is text of a program, not a tag.
-
-The time is linear in the length of the reply.
-"""
+"""Fenced code blocks of a model's reply, as CommonMark has them, and the removal of its thinking."""
 
 from __future__ import annotations
 
@@ -129,7 +111,16 @@ class FenceReader:
 
 
 def fenced_blocks(text: str) -> list[Block]:
-    """The fenced blocks of ``text`` in their order."""
+    """The fenced blocks of ``text`` in their order.
+
+    A block opens at three or more backticks or tildes, at the start of a line or of a list item's content, with an
+    info string behind them. It ends only at a fence of the same character that is indented by 0-3 columns relative
+    to its container, has at least as many marks and nothing behind them: a fence inside a docstring is code. A
+    block labelled ``markdown`` is a wrapper: the blocks inside it are the ones that count.
+
+    Two departures from CommonMark keep what models write: an opening fence may be indented further than its
+    container allows, and may follow text on its line (``Solution: ```python``) when it names a language.
+    """
     reader = FenceReader()
     for line in text.split("\n"):
         reader.feed(line)
@@ -202,7 +193,15 @@ class _ThinkingTag:
 
 
 def strip_thinking(text: str) -> str:
-    """``text`` without its thinking; ``text`` itself where there is none, empty where there is nothing else."""
+    """``text`` without its thinking; ``text`` itself where there is none, empty where there is nothing else.
+
+    Recognised are the tags of ``_NAMES`` (``<think>…</think>``, ``[THINK]…[/THINK]``, ``◁think▷…◁/think▷``), a
+    closing tag alone (the chat template opened the thinking), an opening tag alone (the reply was cut off inside
+    it), and the channels of the harmony format, of which only ``final`` is the answer. A tag inside a fenced block
+    of the answer, between quotation marks or in a code span is text of a program, not a tag.
+
+    The time is linear in the length of the reply.
+    """
     if "assistantfinal" in text and text.lstrip().startswith("analysis"):
         # The harmony format whose special tokens were left out when the reply was decoded.
         text = text.partition("assistantfinal")[2]

@@ -29,7 +29,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import ToolchainMissing
 from ..record import storage_errors
-from ..sandbox.verdict import Execution
+from ..sandbox.limits import Execution
 from .language import Built, Fault
 
 SYSTEM = ("/usr/", "/bin/", "/lib/", "/lib64/")

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..sandbox.verdict import Execution
+from ..sandbox.limits import Execution
 from .javascript import DEFINITION, assemble, fit, node, node_version, start_scripts
 from .language import Built, Examined, Fault, Language, Program, Runner, Start, compile_limits
 from .toolchain import compile_once, find, mounts, need, tool_version

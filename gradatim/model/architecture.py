@@ -1,4 +1,4 @@
-"""Randomly initialised Hugging Face causal models from presets.
+"""Randomly initialised Hugging Face causal models from presets, their KV cache, and masks for sliding windows.
 
 A saved model opens with ``AutoModelForCausalLM.from_pretrained`` and without this package. ``gpt2-tied`` is a
 ``GPT2LMHeadModel`` with exact GELU, tied embeddings, no dropout and all biases frozen at zero. ``paper`` is the
@@ -10,12 +10,6 @@ Initial weights are torch's defaults.
 A saved ``paper`` folder is a plain GPT-2: an equivalent bias of the last norm replaces that of the head (``W β = b``
 has an exact solution, since there are no more tokens than dimensions), so other programs compute the same logits.
 ``head.safetensors`` holds the exact bias of the head; ``opening.open_weights`` restores it for further training.
-
-Preallocated KV cache for batched decoding, and attention masks for models with sliding windows.
-
-The cache of transformers copies all its keys and values for each new token: a quarter of the decoding time of a small
-model. A ``PreallocatedLayer`` allocates the memory of a batch once and writes each token in place; when sequences end,
-the last rows fill the gaps and no other row is copied. ``inference.decode`` handles prompts and tokens.
 """
 
 from __future__ import annotations
@@ -215,6 +209,11 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
     ``keys`` and ``values`` (rows, heads, columns, size) are views of the used part of the buffers, so for the rest of
     transformers it is an ordinary cache layer.
+
+    The cache of transformers copies all its keys and values for each new token: a quarter of the decoding time of a
+    small model. A ``PreallocatedLayer`` allocates the memory of a batch once and writes each token in place; when
+    sequences end, the last rows fill the gaps and no other row is copied. ``inference.decode`` handles prompts and
+    tokens.
     """
 
     def __init__(self, capacity: int) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..registry import lazy_names
+from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .equivalence import canonical, sliced

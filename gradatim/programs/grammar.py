@@ -1,4 +1,4 @@
-"""The TinyPy grammar: the levels as a table, and the random expressions, loops and variables of a program.
+"""The TinyPy grammar: the levels as a table, random expressions, loops and variables, and the canonical form.
 
 ``LEVELS`` has one row per level and is the only definition of it; the generator turns a row into programs. A program is
 a run of initialisations (``a = 4``), assignments of expressions to new variables, at most one block (a conditional or a
@@ -17,24 +17,6 @@ the published generator leaves a point open:
 
 Levels 0.1 to 0.3 are not published: each isolates one skill that the published ones presuppose (variable lookup, choice
 of a branch, arithmetic in two steps). They serve as a warm-up, and ``all`` does not include them.
-
-``compile_shape`` turns a shape, such as ``(t o t) o t``, into a function that samples it, once per generator. A sample
-is a pair: the text, and a function that computes its *current* value with Python's own operators, short-circuiting
-``and`` and ``or`` as Python does. It is called as often as the text is executed: never in a branch not taken, once per
-iteration in a loop.
-
-Literals and variables share one list of *slots* (``Slots``): slot i ≤ digits holds the literal i, the slots after that
-hold the program's variables, oldest first. A term is a slot with its text in ``words`` and its value in ``values``, so
-that code that samples or computes needs no distinction. ``ranges`` and ``countings`` list the admissible loops once per
-``digits``, so that no loop is empty or endless and none has to be rejected.
-
-Canonical form of a program up to renaming of its variables (alpha-equivalence).
-
-``canonical`` renames the variables of a program to a, b, c, … in order of appearance; two programs are equivalent
-exactly when their canonical forms are equal. ``table.split`` keys on it, so that the test set contains no training
-program up to variable renaming. The work is lexical: comments, strings, numbers, attributes, keywords and builtins stay
-unchanged and nothing is parsed, so that any text is accepted. Only names are normalised: ``a + b`` and ``b + a`` (with
-the same values) are different programs.
 """
 
 from __future__ import annotations
@@ -206,7 +188,13 @@ _COMPARISONS = tuple((f" {symbol} ", COMPARE[symbol]) for symbol in COMPARISONS)
 
 
 def compile_shape(shape: str, slots: Slots) -> Draw:
-    """A function that samples ``shape`` from ``slots``; ``ValueError`` when it is not a shape of the grammar."""
+    """A function that samples ``shape`` from ``slots``; ``ValueError`` when it is not a shape of the grammar.
+
+    ``compile_shape`` turns a shape, such as ``(t o t) o t``, into a function that samples it, once per generator. A
+    sample is a pair: the text, and a function that computes its *current* value with Python's own operators,
+    short-circuiting ``and`` and ``or`` as Python does. It is called as often as the text is executed: never in a
+    branch not taken, once per iteration in a loop.
+    """
     return _compile(ast.parse(shape.replace(" o ", " + "), mode="eval").body, slots)
 
 
@@ -332,6 +320,11 @@ class Slots:
     ``first`` is the slot of the oldest variable, ``end`` one more than that of the newest. Lists are never
     replaced, so that functions may hold them. ``int(random() * n)`` is the fastest uniform sample, the same on
     every platform.
+
+    Literals and variables share one list of *slots* (``Slots``): slot i ≤ digits holds the literal i, the slots
+    after that hold the program's variables, oldest first. A term is a slot with its text in ``words`` and its value
+    in ``values``, so that code that samples or computes needs no distinction. ``ranges`` and ``countings`` list the
+    admissible loops once per ``digits``, so that no loop is empty or endless and none has to be rejected.
     """
 
     __slots__ = ("_letters", "end", "first", "random", "values", "words")

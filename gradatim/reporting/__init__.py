@@ -1,16 +1,16 @@
 """Reports: run folders in; one HTML page, tables and figures out.
 
-``collect`` reads run folders into ``data``; ``statistics`` compares arms; ``summary`` has the rows and the headline;
-``cycles`` has the results by cycle; ``tables``, ``figures`` and ``cycle_figures`` (drawn with ``style``) show them and
-``html`` combines them into one self-contained page. ``correlation`` and ``results_by_sample`` serve
-``gradatim score --correlate``. Runs are only read. matplotlib and scipy are imported at first use.
+``collect`` reads run folders into ``data``; ``summary`` has the rows and the headline; ``cycles`` has the results by
+cycle; ``figures`` show them and ``html`` combines them into one self-contained page. ``correlation``
+serves ``gradatim score --correlate``. Runs are only read. matplotlib and scipy are imported at first use.
 """
 
 from __future__ import annotations
 
+from ..lazy import lazy_names
 from .collect import collect
 from .data import RunData, StudyData
-from .html import markdown_table, terminal_table, write_report
+from .html import is_report, markdown_table, terminal_table, write_report
 from .summary import Summary, headline, summarise
 
 __all__ = [
@@ -19,8 +19,11 @@ __all__ = [
     "Summary",
     "collect",
     "headline",
+    "is_report",
     "markdown_table",
     "summarise",
     "terminal_table",
     "write_report",
 ]
+
+__getattr__ = lazy_names(__name__)

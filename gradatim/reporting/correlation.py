@@ -24,15 +24,14 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError, UserError, did_you_mean
 from ..evaluation.statistics import rank_correlation
 from ..files import replacing
+from ..lazy import np, pa
 from ..stage import SuiteResult
 from .collect import read_run
 from .html import GENERATOR, TITLE
 from .summary import HEADLINE
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
-    import pyarrow as pa
 
     Figures = npt.NDArray[np.float64]
 
@@ -98,9 +97,6 @@ def correlations(table: pa.Table, metrics: Sequence[str], passed: Mapping[str, b
 
 
 def _column(table: pa.Table, name: str) -> Figures:
-    import numpy as np
-    import pyarrow as pa
-
     if name not in table.column_names:
         hint = did_you_mean(name, table.column_names)
         raise DataError(f"there is no column {name!r}", where="correlations", hint=hint)
@@ -112,16 +108,12 @@ def _column(table: pa.Table, name: str) -> Figures:
 
 
 def _spearman(left: Figures, right: Figures) -> tuple[float | None, int]:
-    import numpy as np
-
     scored = ~(np.isnan(left) | np.isnan(right))
     count = int(scored.sum())
     return None if count < LEAST else rank_correlation(left[scored], right[scored]), count
 
 
 def _predictions(table: pa.Table, columns: Mapping[str, Figures], passed: Mapping[str, bool]) -> dict[str, Prediction]:
-    import numpy as np
-
     verdicts = [passed.get(name) for name in table["id"].to_pylist()]
     if all(verdict is None for verdict in verdicts):
         first = next(iter(passed), "none")
@@ -131,7 +123,6 @@ def _predictions(table: pa.Table, columns: Mapping[str, Figures], passed: Mappin
 
 
 def _prediction(failed: Figures, passed: Figures) -> Prediction:
-    import numpy as np
     from scipy.stats import rankdata
 
     failed, passed = (values[~np.isnan(values)] for values in (failed, passed))
@@ -236,7 +227,7 @@ def write_correlations(result: Correlations, out: Path | str, *, title: str, pas
 def _page(heading: str, table: str, passes: str) -> str:
     from importlib.resources import files
 
-    from .style import DARK, LIGHT
+    from .figures import DARK, LIGHT
 
     light, dark = ("".join(f"--{name}: {colour};" for name, colour in colours.items()) for colours in (LIGHT, DARK))
     style = (files(__package__) / "report.css").read_text("utf-8")

@@ -19,25 +19,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
 from ..evaluation.statistics import Interval, t_interval
 from ..files import read_input
+from ..lazy import pa, pc, pq
 from ..options import parse_json
 from ..record import DECODE_ERRORS, fault_of
 from ..results import decode_design
 from ..stage import StageSpec
 from .data import CycleFacts, Designed, DesignedStage, ExampleQuestion, RunData, StudyData
-from .figures import dots, marks
-from .style import LIGHT, WIDTH, canvas, dress, legend, percent_axis, styles, svg
+from .figures import LIGHT, WIDTH, canvas, dots, dress, legend, marks, percent_axis, styles, svg
 from .summary import Score, Summary, count, score_of
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 GRADES = ("easy", "middle", "hard", "unjudged")
 SOURCES = ("student", "mutation", "teacher", "given", "none")
@@ -148,16 +144,12 @@ def _examples(number: int, cycle: Path, following: Path, notes: list[str]) -> It
 
 
 def _rows(path: Path) -> pa.Table:
-    import pyarrow.parquet as pq
-
     columns = ["id", "prompt", "answer", "level", "attempt", "verdict", "reason", "grade"]
     return pq.read_table(path, columns=columns)
 
 
 def _new_rows(path: Path, cycle: Path) -> pa.Table:
     """The new samples of that cycle, which follow those of earlier cycles."""
-    import pyarrow.parquet as pq
-
     table = _mapping(parse_json(read_input(cycle / "table.json")))
     old = int(_mapping(_mapping(table.get("facts")).get("source")).get("learnt") or 0)
     return pq.read_table(path, columns=["parent", "prompt", "answer"]).slice(old)
@@ -165,9 +157,6 @@ def _new_rows(path: Path, cycle: Path) -> pa.Table:
 
 def _pairs(number: int, old: pa.Table, new: pa.Table) -> Iterator[ExampleQuestion]:
     """One pair of a question and a new question per parent, alternating between the grades."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     parents = pa.array(new["parent"].unique().to_pylist(), old.schema.field("id").type)
     first: dict[str, Mapping[str, Any]] = {}
     for row in old.filter(pc.is_in(old["id"], value_set=parents)).to_pylist():

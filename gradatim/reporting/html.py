@@ -26,8 +26,7 @@ from . import figures as curves
 from .collect import collect
 from .cycles import ArmCycle, cycle_rows, designs, example_questions, level_rows, teacher_use
 from .data import RunData, StudyData
-from .figures import schedule_shares
-from .style import DARK, LIGHT, for_page, styles
+from .figures import DARK, LIGHT, for_page, schedule_shares, styles
 from .summary import (
     HEADLINE,
     ArmRow,

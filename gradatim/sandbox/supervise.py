@@ -27,8 +27,7 @@ from typing import Protocol
 
 from ..errors import WorkFailed
 from .inside.serializer import socket_bytes
-from .limits import Limits
-from .verdict import Ending, Execution
+from .limits import Ending, Execution, Limits
 
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")

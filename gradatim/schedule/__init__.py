@@ -1,21 +1,30 @@
 """Schedules: bands of difficulty, the stages of a curriculum, and the rows of each stage.
 
 A difficulty column is cut into *bands*, easiest first (``bands``); a *schedule* gives for each stage the share of each
-band and the tokens of the budget. Static schedules are a matrix (``matrix``); ``continuous`` ones shift gradually;
-``adaptive`` ones depend on the results of earlier stages; ``designed`` ones are written by a teacher. ``select_rows``
-turns one ``StageSpec`` into row numbers, arranged by an *order* (``orders``) or drawn with weights. ``preview`` and
-``stage_table`` show all of it for ``gradatim plan`` without training.
+band and the tokens of the budget. Static schedules are a matrix that may shift gradually (``matrix``); ``adaptive``
+ones depend on the results of earlier stages or are written by a teacher. ``select_rows`` turns one ``StageSpec`` into
+row numbers, arranged by an *order* or drawn with weights (``selection``).
 
-Everything here is pure: no files, no model, no hidden randomness. Scores come from ``difficulty``, measurements of the
-model from ``inference``, and batches are made in ``training``.
+Everything here is pure: no files, no model, no hidden randomness.
 """
 
 from . import adaptive  # noqa: F401  (registration of their schedules)
 from .adaptive import Designed, is_designed
 from .bands import PAPER_THRESHOLDS, Bands, check_cuts, make_bands
 from .matrix import SCHEDULES, Matrix, ScheduleFactory, split_budget
-from .orders import ORDERS, Order, OrderContext, OrderFactory, category_codes
-from .selection import needs_whole_samples, next_stage, preview, probe_rows, select_rows, stage_table
+from .selection import (
+    ORDERS,
+    Order,
+    OrderContext,
+    OrderFactory,
+    category_codes,
+    needs_whole_samples,
+    next_stage,
+    preview,
+    probe_rows,
+    select_rows,
+    stage_table,
+)
 
 __all__ = [
     "ORDERS",

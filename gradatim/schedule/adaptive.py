@@ -1,4 +1,4 @@
-"""Adaptive schedules: the next stage depends on the results of the stages before.
+"""Adaptive schedules: the next stage depends on earlier results, or a teacher designs all stages.
 
 Each divides the budget into equal segments of one stage each and is a pure function of the history, so that a resumed
 run takes the same decisions. All segments belong to one course of training: with ``train.reset_optimizer: false``
@@ -11,12 +11,6 @@ earlier samples.
   confidence bound of Auer et al. 2002 on rewards scaled to 1. Deterministic.
 * ``self_paced``: the easiest share of the samples as in ``pacing``, by the model's own loss or pass rate.
 * ``frontier``: samples drawn in proportion to p(1 - p), p the model's probability of the whole answer.
-
-The schedule that a teacher designs: its bounds, and the placeholder before the design.
-
-A teacher writes the stages of this schedule from statistics of the samples (``design``), within bounds that the recipe
-sets. A factory receives only bands and a budget, so it returns a ``Designed``, whose ``next`` raises until
-``with_stages`` has turned it into a matrix.
 """
 
 from __future__ import annotations
@@ -320,6 +314,10 @@ class Designed(Schedule):
 
     ``tokens``: this cycle's even share of the budget, which the design may divide otherwise. ``orders``: {name:
     options}.
+
+    A teacher writes the stages of this schedule from statistics of the samples (``design``), within bounds that the
+    recipe sets. A factory receives only bands and a budget, so it returns a ``Designed``, whose ``next`` raises
+    until ``with_stages`` has turned it into a matrix.
     """
 
     needs_teacher = True

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import DataError, RecipeError
+from ..lazy import np
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
     Scores: TypeAlias = npt.NDArray[np.float64]
@@ -67,8 +67,6 @@ def make_bands(
     Raises ``RecipeError`` when the cuts are out of order or do not match ``names``, ``DataError`` when a band would be
     empty.
     """
-    import numpy as np
-
     scores = np.asarray(difficulty, dtype=np.float64)
     cuts = check_cuts(thresholds, quantiles, names)
     scored = np.sort(scores[~np.isnan(scores)])
@@ -116,8 +114,6 @@ def check_cuts(
 
 def _quantile_edges(scored: Scores, quantiles: Sequence[float]) -> tuple[float, ...]:
     """One edge per quantile, each the least value of the band above it; ``scored`` is sorted."""
-    import numpy as np
-
     values, below = np.unique(scored, return_index=True)
     if values.size <= len(quantiles):
         raise DataError(
@@ -137,8 +133,6 @@ def _quantile_edges(scored: Scores, quantiles: Sequence[float]) -> tuple[float, 
 
 
 def _assign(difficulty: Scores, edges: Sequence[float]) -> npt.NDArray[np.int8]:
-    import numpy as np
-
     index = np.searchsorted(np.asarray(edges, dtype=np.float64), difficulty, side="right").astype(np.int8)
     index[np.isnan(difficulty)] = -1
     return index

@@ -36,7 +36,7 @@ from ..errors import RecipeError, did_you_mean
 from ..options import strict
 from ..registry import Contract, Registry
 from ..stage import End, Needs, Schedule, StageResult, StageSpec
-from .orders import make_order
+from .selection import make_order
 
 Shares = Sequence[float] | None
 

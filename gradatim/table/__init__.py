@@ -1,20 +1,17 @@
 """Arrow tables of samples, and the files they are read from and written to.
 
-    schema        columns, their types and the content id; ``make_table`` builds a table from plain columns
-    formats       Parquet, JSON, CSV, TinyPy text and ``datasets``, in chunks of rows
-    read          those formats with a column mapping; ``report`` counts the rows that are not used
-    instruction   rows of conversations and instructions as prompt and answer
-    splits        training, validation and test sets without a common program; ``dedupe``
-    write         atomic writing of the same formats
-
-``read`` and ``write`` stream batches, so a table may be larger than memory.
+schema        columns, their types and the content id; ``make_table`` builds a table from plain columns
+formats       Parquet, JSON, CSV, TinyPy text and ``datasets``, in chunks of rows
+read          reading with a column mapping and atomic writing, in batches; ``report`` counts the rows not used
+instruction   rows of conversations and instructions as prompt and answer
+splits        training, validation and test sets without a common program; ``dedupe``
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..registry import lazy_names
+from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .read import read_table, stream_table, write_stream, write_table

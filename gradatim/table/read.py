@@ -1,4 +1,4 @@
-"""Reading of samples from files, with a column mapping and a report on unusable rows.
+"""Reading of samples from files, with a column mapping and a report on unusable rows, and atomic writing.
 
 Rows are streamed in batches from all formats of ``formats``. A column mapping (ours -> theirs) defines the meaning of
 the file's columns: ``{"prompt": "instruction", "answer": "output"}`` for pairs, ``{"answer": "code"}`` for code
@@ -7,13 +7,6 @@ text before the question. The default mapping takes columns of our names, and nu
 data is recognised by its columns and converted to pairs (``instruction``). CSV has no types: ``typed`` converts
 numbers where a column needs them. An unusable row is not fatal: the ``ReadReport`` gets its number, cause and content.
 A missing column, a column of the wrong type and a file without usable rows are fatal.
-
-Atomic writing of tables to files.
-
-Formats: Parquet (zstd, row groups of a fixed size independent of the batches, so the same samples give the same bytes),
-JSON lines (one object per sample with all columns; a metric that is not finite is null), and text (prompt and answer
-only, samples separated by a blank line). The content goes to a temporary file, which is flushed and renamed, so readers
-see the old file or the new one.
 """
 
 from __future__ import annotations
@@ -43,7 +36,13 @@ ROWS = 65_536  # samples in a row group, and by default in a batch
 
 
 def write_table(table: pa.Table, path: Path | str) -> None:
-    """Write ``table`` to ``path``: .parquet, .jsonl (or .json: the same lines) or .txt. See ``write_stream``."""
+    """Write ``table`` to ``path``: .parquet, .jsonl (or .json: the same lines) or .txt. See ``write_stream``.
+
+    Formats: Parquet (zstd, row groups of a fixed size independent of the batches, so the same samples give the same
+    bytes), JSON lines (one object per sample with all columns; a metric that is not finite is null), and text
+    (prompt and answer only, samples separated by a blank line). The content goes to a temporary file, which is
+    flushed and renamed, so readers see the old file or the new one.
+    """
     write_stream(table.to_batches(max_chunksize=ROWS), path, schema=table.schema)
 
 

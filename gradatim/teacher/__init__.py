@@ -2,13 +2,10 @@
 
     teacher      the two contracts: a ``Chat`` turns messages into text, a ``Teacher`` does the work of the loop
     oracle       the exact teacher of TinyPy: questions from the grammar, answers from the interpreter
-    llm_teacher  a teacher on top of any chat: prompts and strict parsing of the replies
-    prompts      the prompt files (prompts/*.md), which a user can copy and replace, and the parsers of replies
-    api          a chat: any OpenAI-compatible endpoint, through ``client``, with rate limits and a budget
+    llm_teacher  a teacher on top of any chat, and two chats: an OpenAI-compatible endpoint, and scripted replies
     local        a chat: a Hugging Face model in this process
-    replay       a chat: scripted replies, for tests and documents
+    prompts      the prompt files (prompts/*.md), the parsers of replies, and the estimate of requests and cost
     reply_store  a chat around another one that stores its replies, so that no reply is paid for twice
-    estimate     requests, tokens and cost of a recipe before it runs
 
 ``TEACHERS`` holds factories of teachers by name. A teacher's output is not trusted: ``distillation`` verifies it where
 that is possible.
@@ -19,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..client.messages import Reply, Request
+from ..lazy import lazy_names
 from ..registry import Contract, Registry
 from .teacher import Chat, Grade, Question, Teacher
 
@@ -31,3 +29,5 @@ TEACHERS.lazy("api", f"{__name__}.llm_teacher:api", "Any OpenAI-compatible endpo
 TEACHERS.lazy("local", f"{__name__}.local:local", "A Hugging Face model in this process")
 TEACHERS.lazy("oracle", f"{__name__}.oracle:oracle", "TinyPy: questions from the grammar, answers by running them")
 TEACHERS.lazy("scripted", f"{__name__}.llm_teacher:scripted", "Replies written beforehand, for tests and documents")
+
+__getattr__ = lazy_names(__name__)

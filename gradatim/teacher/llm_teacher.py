@@ -1,4 +1,4 @@
-"""A teacher on top of any chat: prompts and strict parsing of the replies.
+"""A teacher on top of any chat (prompts, strict parsing of the replies), and the chats ``api`` and ``scripted``.
 
 One request per row. An unreadable reply is requested once more, as another draw at ``temperature``, and then gives
 None. Draw n of the teacher is the chat's draws 2n and 2n + 1, so that a second attempt never equals the next draw.
@@ -7,23 +7,6 @@ Answers and grades are first requested at temperature 0, everything else at ``te
 A prompt that ends with the line ``# output`` is a question about a program's output; all others request a program in
 the row's language (``language`` where the row has none), and the answer is that program alone. Neither correctness of
 answers nor novelty of questions is checked here.
-
-The chat with a model behind an OpenAI-compatible server.
-
-Requests are sent through the package ``openai`` (extra ``api``), concurrently, within ``Rates`` and a ``Budget``.
-Retried, after the server's ``retry-after`` or an exponential pause: 429, 5xx, a timeout, a lost connection, a body that
-is no chat completion. Without a reply, and counted: a request that the server rejects (another 4xx), and one whose
-retries are exhausted while others succeed. ``UserError``: no key, a refused key, an unknown model; ``TeacherFailed``: a
-server that fails for all requests; ``BudgetReached``: an exhausted budget. Requests in flight are completed first.
-
-A refusal or an empty text counts as a reply: it was paid for. The key is read from the recipe's environment variable at
-each call, and removed from every text of the server. Retries are in ``client.requests``, storage in ``reply_store``.
-
-A chat with scripted replies, for tests and documents.
-
-Replies of ``ScriptedChat`` come from a list (in the order of the requests), from a mapping (the first key that occurs
-in the request's last message), or from a function of the request. Requests are counted, and ``failures`` simulate an
-endpoint that goes down.
 """
 
 from __future__ import annotations
@@ -232,6 +215,17 @@ class ApiChat(Chat):
     different draws. ``limit_name``: the server's name for the token limit of a reply. ``send_temperature``: send the
     temperature. A parameter of these three that the server refuses by name is not sent again, with an event of kind
     ``note``.
+
+    Requests are sent through the package ``openai`` (extra ``api``), concurrently, within ``Rates`` and a
+    ``Budget``. Retried, after the server's ``retry-after`` or an exponential pause: 429, 5xx, a timeout, a lost
+    connection, a body that is no chat completion. Without a reply, and counted: a request that the server rejects
+    (another 4xx), and one whose retries are exhausted while others succeed. ``UserError``: no key, a refused key,
+    an unknown model; ``TeacherFailed``: a server that fails for all requests; ``BudgetReached``: an exhausted
+    budget. Requests in flight are completed first.
+
+    A refusal or an empty text counts as a reply: it was paid for. The key is read from the recipe's environment
+    variable at each call, and removed from every text of the server. Retries are in ``client.requests``, storage in
+    ``reply_store``.
     """
 
     base_url: str
@@ -391,6 +385,10 @@ class ScriptedChat(Chat):
 
     ``failures``: an exception in place of the reply to the n-th request, counted from 0 over all calls; raised once.
     ``asked``: the requests with a reply or a rejection.
+
+    Replies of ``ScriptedChat`` come from a list (in the order of the requests), from a mapping (the first key that
+    occurs in the request's last message), or from a function of the request. Requests are counted, and ``failures``
+    simulate an endpoint that goes down.
     """
 
     def __init__(self, script: Script, *, failures: Mapping[int, BaseException] | None = None, name: str = "") -> None:

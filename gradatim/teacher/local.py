@@ -20,8 +20,13 @@ from typing import Any
 
 from ..client.messages import Received, Reply, Request, ignore_reply
 from ..errors import DataError
+from ..evaluation import generation
+from ..inference import decode
+from ..lazy import torch
+from ..model import hardware, load, prompt_format, vocabulary
 from ..options import strict
 from ..stage import Event, Events, ignore_events
+from ..training import trainer
 from .llm_teacher import LanguageTeacher
 from .reply_store import Cached
 from .teacher import Chat, Teacher
@@ -44,17 +49,12 @@ class LocalChat(Chat):
     def student(self) -> Any:
         """The model with its tokenizer, opened at the first use."""
         if self._student is None:
-            from ..model.hardware import device
-            from ..model.load import load_student
-
-            self._student = load_student(self.folder, device())
+            self._student = load.load_student(self.folder, hardware.device())
         return self._student
 
     def release(self) -> None:
         """Free the model's memory. The next request opens it again, with the same replies. Safe to call twice."""
         if self._student is not None:
-            import torch
-
             self._student = None
             gc.collect()  # a model may be part of a reference cycle
             if torch.accelerator.is_available():
@@ -63,9 +63,7 @@ class LocalChat(Chat):
     @cached_property
     def identity(self) -> str:
         """A digest of the weights, independent of the folder's path, and the seed."""
-        from ..training.trainer import weights_digest
-
-        return f"local:{weights_digest(self.student.model)}:{self.seed}"
+        return f"local:{trainer.weights_digest(self.student.model)}:{self.seed}"
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -102,16 +100,12 @@ class LocalChat(Chat):
             yield from (indices[first : first + self.batch] for first in range(0, len(indices), self.batch))
 
     def _complete(self, requests: Sequence[Request]) -> list[Reply | None]:
-        from ..evaluation.generation import _at_temperature
-        from ..inference.decode import complete
-        from ..model.vocabulary import Vocabulary
-
         model, tokenizer = self.student.model, self.student.tokenizer
-        vocabulary = Vocabulary(tokenizer)
+        vocab = vocabulary.Vocabulary(tokenizer)
         prompts = self._prompts(requests)
         temperature = requests[0].temperature
-        with _at_temperature(model, temperature):
-            completions = complete(
+        with generation._at_temperature(model, temperature):
+            completions = decode.complete(
                 model,
                 tokenizer,
                 prompts,
@@ -122,19 +116,17 @@ class LocalChat(Chat):
                 batch=self.batch,
             )
         texts = [completion.text for completion in completions]
-        prompt_tokens = map(_length, vocabulary.prompts(prompts))
-        completion_tokens = map(_length, vocabulary.encode_all(texts))
+        prompt_tokens = map(_length, vocab.prompts(prompts))
+        completion_tokens = map(_length, vocab.encode_all(texts))
         rows = zip(completions, prompt_tokens, completion_tokens, strict=True)
         return [self._reply(completion, prompt, tokens) for completion, prompt, tokens in rows]
 
     def _prompts(self, requests: Sequence[Request]) -> list[str]:
         """The texts of the requests, by the chat template where there is one; control tokens in messages stay text."""
-        from ..model.prompt_format import renderer
-
         tokenizer = self.student.tokenizer
         if not getattr(tokenizer, "chat_template", None):
             return ["\n\n".join(text for _, text in request.messages) for request in requests]
-        render = renderer(tokenizer)
+        render = prompt_format.renderer(tokenizer)
         return [render([{"role": role, "content": text} for role, text in request.messages]) for request in requests]
 
     def _reply(self, completion: Any, prompt_tokens: int, completion_tokens: int) -> Reply | None:

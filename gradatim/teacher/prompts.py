@@ -1,4 +1,4 @@
-"""Prompt files of a language-model teacher, and the parsers of its replies.
+"""Prompt files of a language-model teacher, the parsers of its replies, and the estimate of their cost before a run.
 
 Prompts are Markdown files in ``gradatim/teacher/prompts``. To change some, copy them into a folder and name it in the
 recipe (``prompts: FOLDER``); files missing there come from the package. A line ``---`` separates the system message
@@ -9,13 +9,6 @@ braces are text.
 The parsers are strict: they return None for a reply in another form than the prompt's (an open fence, code in another
 language or with syntax errors, a rubric criterion missing or out of range, scores before the analysis). Nothing is
 repaired or guessed.
-
-Estimate of a teacher's requests, tokens and cost before a run.
-
-Arithmetic on numbers of requests; no endpoint, key or model is needed. Prompt tokens are estimated from the text of the
-prompt and the mean length of its values. Completion tokens, and their cost, are upper bounds, as only the limit of a
-reply is fixed beforehand. The numbers of requests assume that every reply is usable: an unreadable reply costs one more
-request, a duplicate question up to the source's ``rounds``. ``Budget`` enforces limits; this estimate does not.
 """
 
 from __future__ import annotations
@@ -236,6 +229,12 @@ def estimate(
     """The sum over ``requests``, numbers by the name of the prompt (``prompts.PLACEHOLDERS``).
 
     ``prices`` are per million tokens of (prompt, completion). ``KeyError`` for an unknown prompt.
+
+    Arithmetic on numbers of requests; no endpoint, key or model is needed. Prompt tokens are estimated from the
+    text of the prompt and the mean length of its values. Completion tokens, and their cost, are upper bounds, as
+    only the limit of a reply is fixed beforehand. The numbers of requests assume that every reply is usable: an
+    unreadable reply costs one more request, a duplicate question up to the source's ``rounds``. ``Budget`` enforces
+    limits; this estimate does not.
     """
     total = sum(requests.values())
     characters = sum(number * _characters(prompts.texts[name], lengths) for name, number in requests.items())

@@ -90,28 +90,28 @@ class Loss(Protocol):
 OBJECTIVES: Registry[type[Loss]] = Registry("objective", methods=("requirements", "faults", "counts", "sums"))
 OBJECTIVES.lazy(
     "next_token",
-    "gradatim.training.cross_entropy:NextToken",
+    "gradatim.training.objectives:NextToken",
     "cross-entropy of all tokens; prompt tokens are weighted by train.prompt_loss_weight",
 )
-OBJECTIVES.lazy("answer_only", "gradatim.training.cross_entropy:AnswerOnly", "cross-entropy of the answer tokens alone")
+OBJECTIVES.lazy("answer_only", "gradatim.training.objectives:AnswerOnly", "cross-entropy of the answer tokens alone")
 OBJECTIVES.lazy(
     "trace_supervision",
-    "gradatim.training.trace_loss:TraceLoss",
+    "gradatim.training.objectives:TraceLoss",
     "next_token + train.trace_supervision.weight x auxiliary loss on the intermediate values of TinyPy programs",
 )
 OBJECTIVES.lazy(
     "preference",
-    "gradatim.training.preference:Preference",
+    "gradatim.training.objectives:Preference",
     "preference loss of chosen and rejected answers: DPO (arXiv 2305.18290) or SimPO (arXiv 2405.14734)",
 )
 OBJECTIVES.lazy(
     "sft_dpo",
-    "gradatim.training.preference:SupervisedPreference",
+    "gradatim.training.objectives:SupervisedPreference",
     "cross-entropy of chosen answers + train.preference.weight x preference loss of pairs",
 )
 OBJECTIVES.lazy(
     "distillation",
-    "gradatim.training.distillation:Distillation",
+    "gradatim.training.objectives:Distillation",
     "divergence from a teacher's distributions: GKD (arXiv 2306.13649), DistiLLM (arXiv 2402.03898)",
 )
 for _earlier, _present in renamed_keys.OBJECTIVES.items():  # in stored designs; `correct_and_fault` is the paper's name

@@ -12,7 +12,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,17 +20,28 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from safetensors.torch import save as serialised
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..errors import Stopped, TrainingDiverged
+from ..errors import RunFolderError, Stopped, TrainingDiverged
 from ..model.architecture import create, freeze, trainable_parameters
 from ..model.hardware import attention, device, keep_memory, quiet, reproducible
-from ..model.load import adapter_names, enable_gradient_checkpointing, open_for_training, save_adapter, start_from_base
+from ..model.load import (
+    adapter_names,
+    check_base,
+    enable_gradient_checkpointing,
+    fingerprint,
+    open_for_training,
+    save_adapter,
+    start_from_base,
+)
 from ..model.settings import ModelSettings, TrainSettings
 from ..model.tokenizer import Encoded
-from ..record import Metrics, write_folder
+from ..record import Metrics, read_json, settle, write_atomically, write_folder, write_json
 from ..stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
-from . import checkpoint
 from .batches import (
     Batch,
     Packed,
@@ -45,7 +56,120 @@ from .batches import (
 )
 from .losses import make_losses, tensors
 from .objective import OBJECTIVES, LossContext, check_objective, make_loss
-from .optimizers import make_lr_schedule, make_optimizers
+from .optimizers import Optimizers, make_lr_schedule, make_optimizers
+
+
+@dataclass(frozen=True)
+class State:
+    """The progress of training. ``position`` belongs to the batcher; ``loss`` is the last logged mean.
+
+    ``pending``: sum and count of each term of the loss (``objective.Term``) since then, one pair after the other.
+    """
+
+    step: int
+    tokens: int
+    position: dict[str, int]
+    loss: float
+    seconds: float
+    pending: tuple[float, ...] = (0.0, 0.0)
+
+
+def save_checkpoint(
+    folder: Path, model: PreTrainedModel, optimizers: Optimizers, state: State, rng_state: torch.Tensor | None = None
+) -> None:
+    """Write the checkpoint ``folder``, replacing an older one.
+
+    ``rng_state``: torch's random state at the beginning of the next step; the present one by default.
+
+    ``checkpoint`` holds ``model.safetensors``, ``optimizer.safetensors``, ``random.safetensors`` and
+    ``state.json``. It is written to a temporary folder, flushed and renamed, so that an interrupted process leaves
+    either the old checkpoint or the new one. There are no pickles, which could execute code. Of a model with a LoRA
+    adapter only the adapter is stored, with a fingerprint of its base model.
+    """
+
+    def fill(target: Path) -> None:
+        weights = {name: value.detach().cpu().contiguous() for name, value in _weights(model).items()}
+        base = {"base": fingerprint(model)} if adapter_names(model) is not None else None
+        save_file(weights, target / "model.safetensors", base)
+        save_optimizers(optimizers, target)
+        save_file({"cpu": torch.get_rng_state() if rng_state is None else rng_state}, target / "random.safetensors")
+        write_json(target / "state.json", asdict(state))
+
+    write_folder(folder, fill)
+
+
+def save_optimizers(optimizers: Optimizers, folder: Path) -> None:
+    """Write the state of the optimizers into ``folder``."""
+    save_file(optimizers.tensors(), folder / "optimizer.safetensors")
+
+
+def save_auxiliary(module: nn.Module, file: Path) -> None:
+    """Write the weights of auxiliary modules (``objective.Loss.auxiliary``) to ``file``."""
+    write_atomically(file, serialised({name: value.cpu().contiguous() for name, value in module.state_dict().items()}))
+
+
+def load_optimizers(folder: Path, optimizers: Optimizers) -> None:
+    """Load the state that ``save_optimizers`` wrote; ``RunFolderError`` when it is damaged or incomplete."""
+    try:
+        optimizers.load(load_file(folder / "optimizer.safetensors"))
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise RunFolderError(
+            "the optimizer state of the stage before is damaged",
+            where=folder,
+            given=error,
+            hint="remove that stage's folder: it is trained again",
+        ) from error
+
+
+def load_checkpoint(folder: Path, model: PreTrainedModel, optimizers: Optimizers) -> State | None:
+    """Restore ``model`` and ``optimizers`` in place and return the state; None when there is no checkpoint.
+
+    Raises ``RunFolderError`` when the checkpoint is damaged or belongs to another model.
+    """
+    settle(folder)
+    if not (folder / "state.json").exists():
+        return None
+    try:
+        with safe_open(folder / "model.safetensors", "pt") as file:
+            check_base(model, (file.metadata() or {}).get("base"), folder)
+        weights = load_file(folder / "model.safetensors")
+        model.load_state_dict(weights, strict=False)
+        if differing := set(_weights(model)) ^ set(weights):
+            raise KeyError(min(differing))
+        optimizers.load(load_file(folder / "optimizer.safetensors"))
+        torch.set_rng_state(load_file(folder / "random.safetensors")["cpu"])
+        state: State = read_json(folder / "state.json", _state)
+    except (SafetensorError, RuntimeError, KeyError, OSError) as error:
+        raise RunFolderError(
+            "this checkpoint is damaged or belongs to another model",
+            where=folder,
+            given=error,
+            hint="remove the folder: the stage starts again from its beginning",
+        ) from error
+    return state
+
+
+def _state(values: Any) -> State:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(State).validate_python(values)
+
+
+def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by name, tied ones once: safetensors refuses tensors that share memory.
+
+    Of a model with an adapter only the parameters of the adapter.
+    """
+    adapter = adapter_names(model)
+    addresses: set[int] = set()
+    unique: dict[str, torch.Tensor] = {}
+    for name, value in model.state_dict().items():
+        if adapter is not None and name not in adapter:
+            continue
+        if value.data_ptr() not in addresses or value.numel() == 0:
+            addresses.add(value.data_ptr())
+            unique[name] = value
+    return unique
 
 
 @dataclass(frozen=True)
@@ -125,13 +249,13 @@ class _TrainingLoop:
         self.weights = torch.tensor([term.weight for term in self.loss.terms], device=device())
         self.optimizers = make_optimizers(self.model, self.settings.optimizer)
         no_sums = (0.0, 0.0) * len(self.loss.terms)
-        self.state = checkpoint.State(0, 0, self.batcher.start, 0.0, 0.0, no_sums)
+        self.state = State(0, 0, self.batcher.start, 0.0, 0.0, no_sums)
         self.resumed_at = 0
-        checkpointed = checkpoint.load(folder / "checkpoint", self.model, self.optimizers)
+        checkpointed = load_checkpoint(folder / "checkpoint", self.model, self.optimizers)
         if checkpointed is not None:
             self.state, self.resumed_at = checkpointed, checkpointed.step
         elif previous is not None and not self.settings.reset_optimizer:
-            checkpoint.load_optimizers(previous / "optimizer", self.optimizers)
+            load_optimizers(previous / "optimizer", self.optimizers)
         trainer.metrics.rewind(stage.cycle, stage.index, self.state.step)
 
     def run(self) -> Fitted:
@@ -193,7 +317,7 @@ class _TrainingLoop:
         self.optimizers.step(factor)
         previous, pending = self.state.tokens, self.state.pending
         sums_and_counts = [value for pair in zip(sums.tolist(), counts.tolist(), strict=True) for value in pair]
-        self.state = checkpoint.State(
+        self.state = State(
             self.state.step + 1,
             previous + sum(batch.loss_tokens(self.requirements.prompt_loss) for batch in batches),
             position,
@@ -299,9 +423,9 @@ class _TrainingLoop:
         }
 
     def _save(self, rng_state: torch.Tensor | None = None) -> None:
-        """Write a checkpoint. ``rng_state``: see ``checkpoint.save``."""
+        """Write a checkpoint. ``rng_state``: see ``save_checkpoint``."""
         self.trainer.metrics.close()
-        checkpoint.save(self.folder / "checkpoint", self.model, self.optimizers, self.state, rng_state)
+        save_checkpoint(self.folder / "checkpoint", self.model, self.optimizers, self.state, rng_state)
         self.saved_at = time.monotonic()
 
     def _finish(self) -> str:
@@ -323,10 +447,10 @@ class _TrainingLoop:
         self.model.eval()
         if self.loss.auxiliary is not None:
             del self.model.auxiliary
-            checkpoint.save_auxiliary(self.loss.auxiliary, self.folder / "auxiliary.safetensors")
+            save_auxiliary(self.loss.auxiliary, self.folder / "auxiliary.safetensors")
         write_folder(self.folder / "model", fill)
         if not self.settings.reset_optimizer:
-            write_folder(self.folder / "optimizer", partial(checkpoint.save_optimizers, self.optimizers))
+            write_folder(self.folder / "optimizer", partial(save_optimizers, self.optimizers))
         return weights_digest(self.model)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
 
-from gradatim.cli.main import app, main
+from gradatim.cli.main import COMMANDS, load_command, main
 from gradatim.errors import Stopped
 
 VERBS = (
@@ -23,11 +24,27 @@ def test_without_arguments_there_is_help_and_no_error(gradatim):
 
 
 def test_every_registered_verb_is_one_we_know_and_its_help_has_an_example(gradatim):
-    assert {command.name for command in app.registered_commands} == set(VERBS)
+    assert set(COMMANDS) == set(VERBS)
     for verb in VERBS:
         said = gradatim(verb, "--help")
         assert said.status == 0
         assert f"gradatim {verb}" in said.out.split("Examples")[1]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_list_of_commands_has_the_first_sentence_of_each_command(verb):
+    assert load_command(verb).get_short_help_str(limit=200) == COMMANDS[verb][1]
+
+
+@pytest.mark.parametrize(("words", "expected"), [("gradatim pl", "plan"), ("gradatim plan --no", "--no-data")])
+def test_a_shell_completes_commands_and_their_options(words, expected, tmp_path):
+    place = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    done = subprocess.run(
+        [sys.executable, "-m", "gradatim"],
+        env={**os.environ, "_GRADATIM_COMPLETE": "complete_bash", **place},
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.split() == [expected]
 
 
 def test_defaults_in_brackets_are_not_swallowed_by_the_markup_of_help(gradatim):
@@ -68,7 +85,7 @@ def test_a_fault_of_ours_shows_its_traceback(gradatim, monkeypatch):
     def broken(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("gradatim.experiment.recipe.load", broken)
+    monkeypatch.setattr("gradatim.cli.training.load", broken)
     said = gradatim("plan", "smoke/baseline")
     assert said.status == 1
     assert "Traceback" in said.err

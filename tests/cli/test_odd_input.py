@@ -17,7 +17,7 @@ import pytest
 from gradatim.client.endpoint import check_address
 from gradatim.errors import DataError, RecipeError, UserError
 from gradatim.evaluation.generation import endpoint
-from gradatim.evaluation.samples import read_rows
+from gradatim.evaluation.problems import read_rows
 from gradatim.experiment.recipe import load
 from gradatim.files import open_input, read_input
 from gradatim.options import parse_json, parse_yaml

@@ -11,8 +11,7 @@ from gradatim.errors import ToolchainMissing
 from gradatim.languages import LANGUAGES, Language, named
 from gradatim.languages.python import static_view
 from gradatim.sandbox.command import Sandbox
-from gradatim.sandbox.limits import Limits
-from gradatim.sandbox.verdict import Verdict
+from gradatim.sandbox.limits import Limits, Verdict
 
 COMPILED = ("c", "cpp", "go", "java", "typescript")
 SHORT = Limits(cpu_seconds=1.0)

@@ -6,8 +6,7 @@ import ast
 from collections.abc import Iterator
 from copy import deepcopy
 
-from gradatim.evaluation.problems import Problem
-from gradatim.evaluation.samples import Sample
+from gradatim.evaluation.problems import Problem, Sample
 
 __all__ = ["mixed", "wrong"]
 

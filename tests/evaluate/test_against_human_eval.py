@@ -11,8 +11,7 @@ from behind_walls import walls
 from mutants import mixed, wrong
 
 from gradatim.evaluation.output import reference
-from gradatim.evaluation.problems import Problem, read_problems
-from gradatim.evaluation.samples import Sample
+from gradatim.evaluation.problems import Problem, Sample, read_problems
 from gradatim.evaluation.verdicts import judge
 
 __all__ = ["walls"]  # a fixture

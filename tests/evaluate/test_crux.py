@@ -9,8 +9,7 @@ from behind_walls import lines, needs_data, walls
 
 from gradatim.errors import DataError
 from gradatim.evaluation.cruxeval import Crux, answer_in, crux_problems, cruxeval, question
-from gradatim.evaluation.problems import Problem
-from gradatim.evaluation.samples import Sample
+from gradatim.evaluation.problems import Problem, Sample
 from gradatim.evaluation.verdicts import judge
 from gradatim.sandbox.limits import Limits
 

@@ -25,16 +25,15 @@ from gradatim.evaluation import SUITES, summary
 from gradatim.evaluation import verdicts as judging
 from gradatim.evaluation.generation import Question, Writing, endpoint, write
 from gradatim.evaluation.output import LARGEST, Candidate, candidate_of, reference
-from gradatim.evaluation.problems import problem_of
-from gradatim.evaluation.samples import Sample, read_samples
+from gradatim.evaluation.problems import Sample, problem_of, read_samples
 from gradatim.evaluation.statistics import Tally
 from gradatim.evaluation.verdicts import Verdicts, judge, judge_once, tallies
 from gradatim.languages import LANGUAGES
 from gradatim.model.load import LoadedModel
 from gradatim.model.tokenizer import character_tokenizer, encode_table
 from gradatim.sandbox.command import Sandbox
+from gradatim.sandbox.limits import Verdict
 from gradatim.sandbox.supervise import descendants
-from gradatim.sandbox.verdict import Verdict
 
 __all__ = ["walls"]  # a fixture
 

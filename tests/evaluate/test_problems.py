@@ -10,8 +10,7 @@ import pytest
 from behind_walls import ADD, DATA, TWICE, lines, needs_data
 
 from gradatim.errors import DataError
-from gradatim.evaluation.problems import problem_of, read_problems
-from gradatim.evaluation.samples import read_samples
+from gradatim.evaluation.problems import problem_of, read_problems, read_samples
 from gradatim.evaluation.statistics import Tally
 from gradatim.evaluation.verdicts import judge, key_of, tallies
 

@@ -13,7 +13,7 @@ from gradatim.cli.main import main
 from gradatim.errors import GradatimError, RecipeError, Stopped, UserError, WorkFailed
 from gradatim.evaluation import SUITES
 from gradatim.evaluation.generation import Question, Writing, endpoint, write
-from gradatim.evaluation.samples import read_samples
+from gradatim.evaluation.problems import read_samples
 from gradatim.table import make_table
 
 NOTHING = make_table({"answer": []})

@@ -8,8 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from gradatim.evaluation.problems import Problem
-from gradatim.evaluation.samples import Sample
+from gradatim.evaluation.problems import Problem, Sample
 from gradatim.evaluation.verdicts import judge
 from gradatim.languages import Program
 

@@ -12,7 +12,7 @@ import pytest
 from gradatim.errors import StorageFailed, ToolchainMissing
 from gradatim.languages.language import Fault
 from gradatim.languages.toolchain import cache_folder, cached_folder, compile_once, prune, stored, tool_version
-from gradatim.sandbox.verdict import Execution
+from gradatim.sandbox.limits import Execution
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,8 @@ from make_study import make_run, make_study
 
 from gradatim.errors import StorageFailed, UserError
 from gradatim.reporting import collect, write_report
-from gradatim.reporting.figures import by_group, differences
+from gradatim.reporting.figures import LIGHT, by_group, differences, styles
 from gradatim.reporting.html import render
-from gradatim.reporting.style import LIGHT, styles
 from gradatim.reporting.summary import summarise
 
 HOSTILE = "</code></pre><script>alert(1)</script><img src=x onerror=alert(2)> $\\frac{ --> ]]> {{ 7 * 7 }}"

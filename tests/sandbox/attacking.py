@@ -13,9 +13,8 @@ from functools import cache
 from pathlib import Path
 
 from gradatim.sandbox.bwrap import spare_user
-from gradatim.sandbox.limits import MIB, Limits
+from gradatim.sandbox.limits import MIB, Execution, Limits
 from gradatim.sandbox.supervise import descendants
-from gradatim.sandbox.verdict import Execution
 
 Attack = Callable[..., Execution]
 Build = Callable[[str, str, list[str]], Mapping[str, bytes]]

@@ -7,11 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from gradatim.sandbox.checker import PythonChecker
 from gradatim.sandbox.command import sandbox_support
-from gradatim.sandbox.interpreter import PythonJob
-from gradatim.sandbox.limits import Limits
-from gradatim.sandbox.verdict import Verdict
+from gradatim.sandbox.interpreter import PythonChecker, PythonJob
+from gradatim.sandbox.limits import Limits, Verdict
 
 YES = ["contains", "lt", "le", "gt", "ge", "eq", "ne", "instancecheck", "subclasscheck"]
 ZERO = [

@@ -16,13 +16,11 @@ import pytest
 from attacking import Host, look, wait_until
 
 from gradatim.sandbox import seccomp
-from gradatim.sandbox.checker import PythonChecker
 from gradatim.sandbox.command import sandbox_support
 from gradatim.sandbox.inside.tester import MAX_RESIDENT
-from gradatim.sandbox.interpreter import PythonJob
-from gradatim.sandbox.limits import MIB, Limits
+from gradatim.sandbox.interpreter import PythonChecker, PythonJob
+from gradatim.sandbox.limits import MIB, Limits, Verdict
 from gradatim.sandbox.supervise import usage
-from gradatim.sandbox.verdict import Verdict
 
 SECRET = 918273645
 """Expected value of the tests, which no program can obtain."""

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from gradatim.sandbox.checker import PythonChecker
 from gradatim.sandbox.command import sandbox_support
 from gradatim.sandbox.inside.serializer import MAX_DEPTH
-from gradatim.sandbox.interpreter import PythonJob
-from gradatim.sandbox.limits import MIB, Limits
-from gradatim.sandbox.verdict import Verdict
+from gradatim.sandbox.interpreter import PythonChecker, PythonJob
+from gradatim.sandbox.limits import MIB, Limits, Verdict
 
 LIMITS = Limits(cpu_seconds=1.0, wall_seconds=6, memory_bytes=256 * MIB, open_files=32)
 RIGHT = "def f(x): return x"

@@ -13,9 +13,8 @@ import pytest
 from attacking import SMALL
 
 from gradatim.errors import WorkFailed
-from gradatim.sandbox.limits import MIB, Cgroup, Limits, find_cgroup, group, parent_of
-from gradatim.sandbox.runners import run_isolated
-from gradatim.sandbox.verdict import Invocation
+from gradatim.sandbox.command import run_isolated
+from gradatim.sandbox.limits import MIB, Cgroup, Invocation, Limits, find_cgroup, group, parent_of
 
 
 def tree(root: Path, **delegated: str) -> str:

@@ -11,11 +11,9 @@ from pathlib import Path
 import pytest
 
 from gradatim.errors import UserError
-from gradatim.sandbox.checker import PythonChecker
 from gradatim.sandbox.command import sandbox_support
-from gradatim.sandbox.interpreter import PythonJob
-from gradatim.sandbox.limits import MIB, Limits
-from gradatim.sandbox.verdict import Verdict
+from gradatim.sandbox.interpreter import PythonChecker, PythonJob
+from gradatim.sandbox.limits import MIB, Limits, Verdict
 from gradatim.stage import Event
 
 LIMITS = Limits(cpu_seconds=0.4, wall_seconds=3, memory_bytes=256 * MIB, file_bytes=MIB, folder_bytes=2 * MIB)

@@ -20,8 +20,7 @@ from attacking import SMALL, processes, wait_until
 import gradatim.sandbox.supervise as supervise
 from gradatim.errors import Stopped, StorageFailed, UserError, WorkFailed
 from gradatim.sandbox.command import Sandbox
-from gradatim.sandbox.limits import MIB, Limits
-from gradatim.sandbox.verdict import Verdict, printable
+from gradatim.sandbox.limits import MIB, Limits, Verdict, printable
 
 
 @pytest.fixture(params=["isolated", "unsafe"])

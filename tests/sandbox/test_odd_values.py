@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from gradatim.sandbox.checker import PythonChecker
 from gradatim.sandbox.command import sandbox_support
-from gradatim.sandbox.interpreter import PythonJob
-from gradatim.sandbox.limits import Limits
-from gradatim.sandbox.verdict import Verdict
+from gradatim.sandbox.interpreter import PythonChecker, PythonJob
+from gradatim.sandbox.limits import Limits, Verdict
 
 Case = tuple[str, ...] | tuple[str, str, str | None] | tuple[str, str, str | None, str]
 """Program, body of ``check(candidate)``, entry point (None: the tests are plain asserts; left out: ``f``), prompt."""

@@ -18,11 +18,9 @@ from typing import Any
 import pytest
 from attacking import processes
 
-from gradatim.sandbox.checker import PythonChecker
 from gradatim.sandbox.command import sandbox_support
-from gradatim.sandbox.interpreter import PythonJob
-from gradatim.sandbox.limits import Limits
-from gradatim.sandbox.verdict import Verdict
+from gradatim.sandbox.interpreter import PythonChecker, PythonJob
+from gradatim.sandbox.limits import Limits, Verdict
 
 pytestmark = pytest.mark.skipif(not sandbox_support().available, reason=f"no sandbox: {sandbox_support().reason}")
 

@@ -23,7 +23,7 @@ from gradatim.model.prompt_format import (
     token_key,
 )
 from gradatim.model.tokenizer import encode_table
-from gradatim.sandbox.verdict import Verdict
+from gradatim.sandbox.limits import Verdict
 from gradatim.table import make_table
 
 R1 = TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>\n{% endif %}")

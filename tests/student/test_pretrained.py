@@ -17,8 +17,7 @@ from small_models import base
 
 from gradatim.errors import DataError, RunFolderError, Stopped
 from gradatim.model.hub import is_hub_name, model_size
-from gradatim.model.load import fingerprint, load_student, open_base, open_tokenizer
-from gradatim.model.merge import export
+from gradatim.model.load import export, fingerprint, load_student, open_base, open_tokenizer
 from gradatim.model.prompt_format import prompt_format_of, prompt_formatter, token_key
 from gradatim.model.settings import LoraSettings, LRSchedulerSettings, ModelSettings, OptimizerSettings, TrainSettings
 from gradatim.model.tokenizer import encode_table

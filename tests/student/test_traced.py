@@ -26,8 +26,8 @@ from gradatim.stage import Event, Events, Fitted, Stage, StageSpec, ignore_event
 from gradatim.table import make_table
 from gradatim.training.batches import IGNORE, Packed
 from gradatim.training.objective import LossContext
+from gradatim.training.objectives import TraceLoss
 from gradatim.training.trace_heads import TraceLabels
-from gradatim.training.trace_loss import TraceLoss
 from gradatim.training.trainer import StageTrainer
 
 TRAIN = TrainSettings(

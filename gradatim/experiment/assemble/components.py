@@ -30,6 +30,9 @@ from ...difficulty.model_based import ChatReply, Messages, Quantity, ScoringRequ
 from ...difficulty.score import digest_of
 from ...errors import RecipeError, UserError
 from ...evaluation import SUITES
+from ...inference import loglikelihood
+from ...lazy import pa
+from ...model import hardware, load
 from ...model.hub import check_chat, check_model, is_hub_name, weight_paths
 from ...model.settings import PRESETS
 from ...options import option_names
@@ -59,6 +62,7 @@ from ...stage import (
     ignore_events,
 )
 from ...teacher import TEACHERS, Chat, Request
+from ...training import trainer
 from ...training.objective import check_objective
 from ..recipe import ALLOWANCE, Recipe
 from .teaching import (
@@ -75,8 +79,6 @@ from .teaching import (
 )
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from ...distillation.attempts import Probed
     from ...teacher import Teacher
 
@@ -132,9 +134,7 @@ class NamedScorer:
 
     def read(self, quantity: Quantity, requests: Sequence[ScoringRequest]) -> Iterator[Mapping[int, float | str]]:
         """See ``difficulty.model_based.Scorer``."""
-        from ...inference.loglikelihood import read_model  # imports torch
-
-        return read_model(self.name, quantity, requests, batch=self.batch, chat=self.chat)
+        return loglikelihood.read_model(self.name, quantity, requests, batch=self.batch, chat=self.chat)
 
 
 def open_scorer(model: str, *, batch: int | None = None, chat: bool = False) -> NamedScorer:
@@ -275,39 +275,29 @@ class Components:
 
     def trainer(self, dataset: Corpus, metrics: Metrics) -> Trainer:
         """The trainer of the model on a dataset."""
-        from ...model.hardware import use_threads
-        from ...training.trainer import StageTrainer
-
         recipe = self.recipe
-        use_threads(recipe.threads)
+        hardware.use_threads(recipe.threads)
         tokenizer, samples, validation = dataset.tokens(recipe.student, self.events)
         seed = initialization_seed(recipe.seed)
-        return StageTrainer(tokenizer, samples, validation, metrics, seed, recipe.student, recipe.train)
+        return trainer.StageTrainer(tokenizer, samples, validation, metrics, seed, recipe.student, recipe.train)
 
     def load(self, folder: Path) -> Model:
         """The model in a stage folder, for evaluation."""
-        from ...model.hardware import device
-        from ...model.load import load_student
-
-        return load_student(folder / "model", device())
+        return load.load_student(folder / "model", hardware.device())
 
     def measure(self, needs: Needs, folder: Path, dataset: Corpus, bands: Bands, seed: int) -> dict[str, Any]:
         """The measurements ``needs`` of the model in a stage folder, as JSON values; a probe is written to the folder.
 
         Losses are those on validation samples, by ``bands``, and of a probe of training samples, chosen by ``seed``.
         """
-        from ...inference.loglikelihood import measure
-
         band_indices = bands.assign(dataset.difficulty("validation", self.metric))
         model, (samples, validation) = self.load(folder), dataset.tokens(self.recipe.student, self.events)[1:]
         arguments = (needs, model, samples, validation, bands, band_indices)
-        return measure(*arguments, seed=seed, path=folder / "probe.npz", events=self.events)
+        return loglikelihood.measure(*arguments, seed=seed, path=folder / "probe.npz", events=self.events)
 
     def probe(self, folder: Path) -> Probe:
         """The probe in a stage folder: the model's loss on training samples after that stage."""
-        from ...inference.loglikelihood import load_probe
-
-        return load_probe(folder / "probe.npz")
+        return loglikelihood.load_probe(folder / "probe.npz")
 
     def evaluate(self, suite: NamedSuite, model: Model, samples: pa.Table) -> SuiteResult:
         """The result of a suite on the test samples."""
@@ -315,8 +305,6 @@ class Components:
 
     def test_samples(self, dataset: Corpus, bands: Bands) -> pa.Table:
         """The fixed test samples with a column ``band``, null for a sample without a difficulty."""
-        import pyarrow as pa
-
         indices = bands.assign(dataset.difficulty("test", self.metric))
         names = [bands.names[band] if band >= 0 else None for band in indices]
         return dataset.table("test").append_column("band", pa.array(names, pa.string()))

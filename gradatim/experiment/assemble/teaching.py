@@ -16,10 +16,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ... import design
 from ...corpus import key_of
-from ...distillation import JUDGES
+from ...distillation import JUDGES, attempts, judges
 from ...errors import RecipeError, RunFolderError, UserError
 from ...files import read_input
+from ...lazy import np, pa
 from ...model.settings import Requirements
 from ...options import missing_options, option_names, parse_json
 from ...random_streams import cycle_seed, questions_stream
@@ -35,10 +37,8 @@ from ...training.objective import OBJECTIVES, check_objective
 from ..recipe import MAY_CHANGE, FeedbackSection, JudgeSection, Recipe
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from ...corpus import Corpus
-    from ...design import Design, DesignOutcome, Terms
+    from ...design import Design, DesignOutcome
     from ...distillation import Judge, Right
     from ...distillation.attempts import Probed
     from ...distillation.judge import NeedsStudent
@@ -172,8 +172,6 @@ def objectives(recipe: Recipe) -> tuple[str, ...]:
 
 def _with_attempts(samples: pa.Table, attempts: pa.Table) -> pa.Table:
     """The samples with a column ``attempt``: the model's first, null without one."""
-    import pyarrow as pa
-
     first: dict[str, str] = {}
     for name, attempt in zip(attempts["id"].to_pylist(), attempts["attempt"].to_pylist(), strict=True):
         first.setdefault(name, attempt)
@@ -183,18 +181,14 @@ def _with_attempts(samples: pa.Table, attempts: pa.Table) -> pa.Table:
 
 def right(recipe: Recipe, events: Events = ignore_events) -> Right:
     """The verification of an answer: by its text, and with ``prove: tests`` also by its sample's tests."""
-    from ...distillation.judges import by_output, by_tests, first_decision
-
     prove = recipe.rejected_answers.verify if recipe.rejected_answers is not None else "output"
     if prove == "tests":
-        return first_decision(by_output(), by_tests(workers=recipe.workers, events=events))
-    return by_output() if prove == "output" else lambda samples, texts: [None] * len(texts)
+        return judges.first_decision(judges.by_output(), judges.by_tests(workers=recipe.workers, events=events))
+    return judges.by_output() if prove == "output" else lambda samples, texts: [None] * len(texts)
 
 
 def questions(recipe: Recipe, samples: pa.Table, cycle: int) -> pa.Table:
     """The questions of a cycle's feedback: a random part of its training samples, drawn by the data's seed."""
-    import numpy as np
-
     order = questions_stream(recipe.data.seed, cycle).permutation(samples.num_rows)
     return samples.take(np.sort(order[: _feedback(recipe).questions]))
 
@@ -213,7 +207,6 @@ def judge_attempts(
 
     ``verify``: only judges that verify an answer, without a teacher.
     """
-    from ...distillation.attempts import probe
     from ...distillation.judge import Thresholds
 
     section = _feedback(recipe)
@@ -223,7 +216,7 @@ def judge_attempts(
         by_tests = recipe.rejected_answers is not None and recipe.rejected_answers.verify == "tests"
         sections = (JudgeSection(judge="output"), *([JudgeSection(judge="tests")] if by_tests else []))
     judges = judges_of(recipe, grader, sections)
-    judged = probe(
+    judged = attempts.probe(
         student,
         samples,
         judges,
@@ -369,17 +362,15 @@ class CurriculumDesign:
         attempts after the previous cycle. ``plan``: the stages so far of these cycles, None before the first design.
         ``draw``: see ``design.request_design``.
         """
-        from ...design import describe_samples, design_facts, request_design
-
         assert self.teacher is not None  # ``check_designing`` has verified it
         metric = self.recipe.difficulty.metric
         difficulty = dataset.difficulty("train", metric)
-        samples = describe_samples(dataset.table("train"), bands, difficulty, dataset.lengths(), metric)
+        samples = design.describe_samples(dataset.table("train"), bands, difficulty, dataset.lengths(), metric)
         terms = self._terms(schedule, cycle, sum(result.spec.tokens for result in results), plan)
-        facts = design_facts(
+        facts = design.design_facts(
             terms, cycle=cycle, samples=samples, setting=self._setting(), so_far=results, feedback=feedback
         )
-        return request_design(self.teacher, facts, terms, draw=draw)
+        return design.request_design(self.teacher, facts, terms, draw=draw)
 
     def _request(
         self,
@@ -426,10 +417,10 @@ class CurriculumDesign:
                 hint="remove it to request the design again",
             ) from error
 
-    def _terms(self, schedule: Designed, cycle: int, spent: int, plan: Sequence[Sequence[StageSpec]] | None) -> Terms:
-        from ...design import Terms
-
-        return Terms(
+    def _terms(
+        self, schedule: Designed, cycle: int, spent: int, plan: Sequence[Sequence[StageSpec]] | None
+    ) -> design.Terms:
+        return design.Terms(
             bands=schedule.bands,
             cycles=self.recipe.cycles - cycle,
             tokens=self.recipe.tokens - spent,

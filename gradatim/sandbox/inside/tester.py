@@ -9,8 +9,6 @@ with a value ends the check, and no ``except`` of the tests can undo that.
 Tests come from a dataset, so they are sandboxed and limited too, but they are trusted not to disturb each other: one
 process runs the tests of many jobs, each in its own namespace. ``passed`` is returned only after the last line of the
 tests has run.
-
-The tests of one problem, compiled once, and the names that they take from the program.
 """
 
 from __future__ import annotations
