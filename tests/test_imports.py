@@ -26,7 +26,6 @@ LAYERS = (
     "random_streams",
     "record",
     "store",
-    "apportion",
     "stage",
     "table",
     "sandbox",

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradatim.apportion import largest_remainder
 from gradatim.errors import DataError
 from gradatim.programs.equivalence import canonical, sliced
 from gradatim.table import Split, make_table, questions, split
+from gradatim.table.rows import largest_remainder
 
 
 def programs(count: int, names: str = "abc", values: int = 60) -> pa.Table:

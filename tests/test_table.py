@@ -33,7 +33,7 @@ from gradatim.table import (
     write_stream,
     write_table,
 )
-from gradatim.table.report import Rejected
+from gradatim.table.rows import Rejected
 
 WORDS = st.text(st.characters(codec="utf-8"), max_size=12)
 FULL = WORDS.filter(lambda text: text.strip() != "")

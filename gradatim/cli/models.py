@@ -31,8 +31,7 @@ from ..inference import decode
 from ..model import load, prompt_format
 from ..options import override
 from ..sandbox.limits import Limits, printable
-from ..table.report import ReadReport, Rejected
-from ..table.text import OUTPUT_LINE
+from ..table.rows import OUTPUT_LINE, ReadReport, Rejected
 from .output import Columns, Json, Workers, check_verdicts_file, mapping_of, output, print_json, table, watching, words
 
 if TYPE_CHECKING:

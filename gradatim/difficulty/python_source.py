@@ -35,7 +35,7 @@ from ..languages import named
 from ..languages.language import extract
 from ..lazy import np
 from ..stage import Difficulty, Event, Events, ignore_events
-from ..table.text import OUTPUT_LINE, asks_for_output
+from ..table.rows import OUTPUT_LINE, asks_for_output
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -16,7 +16,7 @@ from ..options import strict
 from ..sandbox.command import Sandbox
 from ..sandbox.limits import Limits, Verdict
 from ..stage import Event, Events, ignore_events
-from ..table.text import asks_for_output
+from ..table.rows import asks_for_output
 from .judge import (
     Grader,
     Judge,

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError, UnknownPart
 from ..languages import Language, named
 from ..programs import commented, run_program
-from ..table.text import asks_for_output
+from ..table.rows import asks_for_output
 from .python_mutations import KINDS, Edit, Kind, apply, numbers, python_edits, swaps
 
 if TYPE_CHECKING:

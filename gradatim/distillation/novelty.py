@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from ..evaluation.problems import Problem
 from ..lazy import np
 from ..programs import canonical
-from ..table.text import asks_for_output
+from ..table.rows import asks_for_output
 
 """End of a prompt whose answer is the output of a program."""
 LONG = 13

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from ..apportion import largest_remainder
 from ..errors import RecipeError, did_you_mean
 from ..stage import CyclePlan, Drawn, Events, Feedback, Source, ignore_events
-from ..table.report import EMPTY_ANSWER, ReadReport
+from ..table.rows import EMPTY_ANSWER, ReadReport, largest_remainder
 from ..teacher.teacher import GRADES
 
 if TYPE_CHECKING:

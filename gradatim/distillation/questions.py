@@ -22,13 +22,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..apportion import largest_remainder
 from ..errors import DataError
 from ..programs import commented, run_program
 from ..random_streams import parents_seed
 from ..stage import Drawn, Event, Feedback
 from ..table import SCHEMA, dedupe, make_table
-from ..table.text import asks_for_output
+from ..table.rows import asks_for_output, largest_remainder
 from ..teacher.teacher import GRADES, used_since
 from .novelty import Contamination, Known, Refusals, refusal
 from .question_options import QuestionOptions

@@ -41,7 +41,7 @@ from ..lazy import pa, pq
 from ..model import prompt_format, vocabulary
 from ..options import strict
 from ..stage import Event, Events, Model, Suite, SuiteResult, ignore_events
-from ..table.report import Rejected
+from ..table.rows import Rejected
 from .problems import excerpt, read_rows, row_name
 from .statistics import Attempt, check_options, sample_indices, tally
 

@@ -26,7 +26,7 @@ from ..languages.thinking import strip_thinking
 from ..options import strict
 from ..sandbox.limits import Verdict
 from ..stage import Events, Model, Suite, SuiteResult, ignore_events
-from ..table.report import Rejected
+from ..table.rows import Rejected
 from .functional import Protocol, SamplingOptions, measure
 from .generation import Endpoint, Question
 from .output import Candidate, fault_of

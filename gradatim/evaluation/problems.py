@@ -30,7 +30,7 @@ from typing import Any, Literal, get_args
 
 from ..errors import DataError, did_you_mean
 from ..files import read_input
-from ..table.report import UNPARSED, Rejected
+from ..table.rows import UNPARSED, Rejected
 
 _EXCERPT = 80
 

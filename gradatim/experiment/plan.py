@@ -31,7 +31,7 @@ from ..random_streams import stage_seed
 from ..schedule import Bands, category_codes, is_designed, preview, select_rows, stage_table
 from ..source import check_exists
 from ..stage import Events, Schedule, Source, Stage, StageSpec, ignore_events
-from ..table.text import OUTPUT_LINE
+from ..table.rows import OUTPUT_LINE
 from .assemble import (
     Components,
     assemble,

@@ -16,7 +16,7 @@ from functools import lru_cache
 from string import ascii_lowercase
 from typing import NamedTuple
 
-from ..table.text import OUTPUT_LINE
+from ..table.rows import OUTPUT_LINE
 
 # Pieces that are matched as a whole, so that no name matches inside them; blanks and operators lie between them.
 _PIECE = re.compile(

@@ -34,8 +34,8 @@ import pyarrow as pa
 
 from ..errors import DataError, WorkFailed
 from ..stage import Event, Events, ignore_events
+from ..table.rows import OUTPUT_LINE
 from ..table.schema import SCHEMA, sample_id
-from ..table.text import OUTPUT_LINE
 from .grammar import COMPARE, DIGITS, Draw, Drawn, Level, Slots, Thunk, compile_shape, countings, levels_named, ranges
 
 

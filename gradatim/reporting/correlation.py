@@ -324,7 +324,7 @@ def _plain(values: Any) -> Any:
 
 
 def _refused(where: str) -> Any:
-    from ..table.report import UNPARSED
+    from ..table.rows import UNPARSED
 
     def refuse(row: int, cause: str, content: str) -> None:
         given = None if cause in UNPARSED else repr(content[:60])

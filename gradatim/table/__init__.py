@@ -2,7 +2,8 @@
 
 schema        columns, their types and the content id; ``make_table`` builds a table from plain columns
 formats       Parquet, JSON, CSV, TinyPy text and ``datasets``, in chunks of rows
-read          reading with a column mapping and atomic writing, in batches; ``report`` counts the rows not used
+read          reading with a column mapping and atomic writing, in batches
+rows          the text format, and the report on rows that were not used
 instruction   rows of conversations and instructions as prompt and answer
 splits        training, validation and test sets without a common program; ``dedupe``
 """
@@ -15,7 +16,7 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .read import read_table, stream_table, write_stream, write_table
-    from .report import ReadReport, Rejected
+    from .rows import ReadReport, Rejected
     from .schema import COLUMNS, LABELS, SCHEMA, make_table, questions, sample_id, texts
     from .splits import Deduped, Split, SplitBy, dedupe, split
 
@@ -44,7 +45,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "read": ("read_table", "stream_table", "write_stream", "write_table"),
-        "report": ("ReadReport", "Rejected"),
+        "rows": ("ReadReport", "Rejected"),
         "schema": ("COLUMNS", "LABELS", "SCHEMA", "make_table", "questions", "sample_id", "texts"),
         "splits": ("Deduped", "Split", "SplitBy", "dedupe", "split"),
     },

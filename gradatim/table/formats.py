@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from ..errors import DataError, did_you_mean
 from ..files import Input, check_input, open_input, unpacked
-from .text import divide, sample_blocks
+from .rows import divide, sample_blocks
 
 Reject = Callable[[int, str, str], None]  # row number, cause, content
 

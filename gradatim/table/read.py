@@ -28,9 +28,8 @@ from ..errors import DataError, did_you_mean
 from ..files import open_input, replacing
 from .formats import FORMATS, Chunk, Reject, chunks_of, format_of
 from .instruction import CONTEXT, SHAPES, convert, shape_columns, shape_of, with_context
-from .report import EMPTY_ANSWER, UNPARSED, ReadReport, Rejected
+from .rows import EMPTY_ANSWER, UNPARSED, ReadReport, Rejected, divide, sample_blocks, sample_lines
 from .schema import COLUMNS, LABELS, complete, fit, kind_of, type_of
-from .text import divide, sample_blocks, sample_lines
 
 ROWS = 65_536  # samples in a row group, and by default in a batch
 

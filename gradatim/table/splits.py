@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..apportion import largest_remainder
 from ..errors import DataError, UserError, did_you_mean
+from .rows import largest_remainder
 from .schema import LABEL, questions, texts
 
 _DEDUPE_SLICE = 65_536

@@ -38,7 +38,7 @@ from ..languages import Language, named
 from ..languages.thinking import strip_thinking
 from ..options import strict
 from ..stage import Events, ignore_events
-from ..table.text import divide
+from ..table.rows import divide
 from .prompts import load_prompts, read_code, read_grade, read_output, read_program, read_question
 from .reply_store import Cached
 from .teacher import Chat, Grade, Question, Teacher, check_grade

@@ -23,7 +23,7 @@ from ..client.messages import Budget, Cost
 from ..errors import DataError, RecipeError, did_you_mean
 from ..files import read_input
 from ..languages.thinking import fenced_blocks
-from ..table.text import OUTPUT_LINE
+from ..table.rows import OUTPUT_LINE
 from .teacher import Grade
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from gradatim.languages import LANGUAGES
 from gradatim.languages.language import Extracted, Fault
 from gradatim.languages.python import StaticView
 from gradatim.table import make_table
-from gradatim.table.text import asks_for_output
+from gradatim.table.rows import asks_for_output
 
 ADD = 'def add(a, b):\n    """The sum."""\n'
 WORDS = "Write a function add(a, b) that gives the sum of two numbers."

@@ -24,7 +24,7 @@ from gradatim.languages.language import LONGEST_REPLY
 from gradatim.languages.thinking import fenced_blocks, strip_thinking
 from gradatim.programs.equivalence import canonical
 from gradatim.table.instruction import messages_of
-from gradatim.table.text import divide
+from gradatim.table.rows import divide
 from gradatim.teacher import prompts as reading
 
 SIZE = 4_000
