@@ -23,7 +23,7 @@ from ..options import option_names, override
 from ..reporting import correlation
 from ..table import formats
 from ..table import read as table_read
-from ..table import report as read_report
+from ..table import rows as table_rows
 from .output import (
     Columns,
     Json,
@@ -263,7 +263,7 @@ def _read(path: Path, options: Mapping[str, Any]) -> tuple[pa.Table, ReadReport]
     table, facts = difficulty.read_folder(path)
     report.kept = table.num_rows
     for kind in ("unreadable", "unparsable"):
-        report.rejected += [read_report.Rejected(0, f"{kind}: {why}", name) for name, why in facts[kind].items()]
+        report.rejected += [table_rows.Rejected(0, f"{kind}: {why}", name) for name, why in facts[kind].items()]
     return table, report
 
 

@@ -51,7 +51,7 @@ from ..experiment import run_lock
 from ..files import check_not_input, check_output, check_output_folder
 from ..stage import Event, Events
 from ..table import read as table_read
-from ..table import report as read_report
+from ..table import rows as table_rows
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -144,7 +144,7 @@ def check_run_output(folder: Path, option: str, inputs: Inputs = ()) -> None:
 
 def _check_rejected(path: Path, option: str, inputs: Inputs) -> None:
     check_output(
-        read_report.rejected_file(path), f"{option}, rejected rows", ours=read_report.is_rejected_file, inputs=inputs
+        table_rows.rejected_file(path), f"{option}, rejected rows", ours=table_rows.is_rejected_file, inputs=inputs
     )
 
 
