@@ -6,8 +6,8 @@ are pure functions of tensors: cross-entropy, preference between two answers, di
 are computed in fp32.
 
 The reference model of DPO is the model at the start of the stage. The log-probabilities of both answers of each pair
-are computed once, before the first step, and stored in the stage folder as ``reference.safetensors``: a resumed stage reads
-them back, since its weights have changed by then.
+are computed once, before the first step, and stored in the stage folder as ``reference.safetensors``: a resumed stage
+reads them back, since its weights have changed by then.
 """
 
 from __future__ import annotations
