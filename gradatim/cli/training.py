@@ -347,6 +347,12 @@ def study(
         typer.Option(help="Arm to compare with. (default: the study's, or the one with schedule `baseline`)"),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Parallel runs (0 = auto).")] = 0,
+    power: Annotated[
+        bool,
+        typer.Option(
+            "--power", help="Run nothing; print the difference that the folder's runs, or --seeds, can detect."
+        ),
+    ] = False,
     changes: Changes = None,
 ) -> None:
     """Run the arms of a study with several seeds each and compare them.
@@ -363,6 +369,9 @@ def study(
         changes=changes or (),
         events=print_notes,
     )
+    if power:
+        _print_power(folder, seeds)
+        return
     check_run_output(folder, "--out", [file for name in recipes for file in files_of(name)])
     try:
         with watching(resumable=True) as events:
@@ -371,6 +380,17 @@ def study(
         print_report([folder], folder / "report.html")  # finished runs are reported even when others failed
         raise
     print_report([folder], folder / "report.html")
+
+
+def _print_power(folder: Path, seeds: int | None) -> None:
+    """Print the differences that the study in ``folder`` detects, with its seeds or with ``seeds``."""
+    if not folder.is_dir():
+        raise UserError("there is no study to take the spread from", where=folder, hint="a pilot: --seeds 2")
+    lines = reporting.power_lines(reporting.summarise(reporting.collect([folder])), seeds)
+    if not lines:
+        raise UserError("power needs a baseline and another arm with two finished seeds", where=folder)
+    for line in lines:
+        output().print(line, markup=False, soft_wrap=True)
 
 
 REPORT_EXAMPLES = (

@@ -11,7 +11,7 @@ from ..lazy import lazy_names
 from .collect import collect
 from .data import RunData, StudyData
 from .html import is_report, markdown_table, terminal_table, write_report
-from .summary import Summary, headline, summarise
+from .summary import Summary, headline, power_lines, summarise
 
 __all__ = [
     "RunData",
@@ -21,6 +21,7 @@ __all__ = [
     "headline",
     "is_report",
     "markdown_table",
+    "power_lines",
     "summarise",
     "terminal_table",
     "write_report",

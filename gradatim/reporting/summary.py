@@ -101,7 +101,7 @@ def headline(summary: Summary) -> Headline:
     sentence = (
         f"{_subject(summary)} made no significant difference: the best arm, {best.title}, scores {_compared(best)}."
     )
-    return Headline("undecided", sentence, ("This is no proof of no effect: see the interval.", *_power(summary)))
+    return Headline("undecided", sentence, ("This is no proof of no effect: see the interval.", *power_lines(summary)))
 
 
 def _too_few(summary: Summary, best: ArmRow) -> Headline:
@@ -117,17 +117,20 @@ def _too_few(summary: Summary, best: ArmRow) -> Headline:
         f"{lead} {_metric(summary)} {_mean_over(best, seeds)} vs. {_mean_over(base, seeds)} for "
         f"{base.title} ({points(_mean(best))}\u00a0points), but {claim} too few to claim a difference."
     )
-    return Headline("too few", sentence, (*_control(summary, best.arm), *_power(summary)))
+    return Headline("too few", sentence, (*_control(summary, best.arm), *power_lines(summary)))
 
 
-def _power(summary: Summary) -> list[str]:
-    """A sentence on the differences that the study can detect, from the spread of its paired differences."""
+def power_lines(summary: Summary, seeds: int | None = None) -> list[str]:
+    """The differences that the study can detect with its seeds or with ``seeds``, and the seeds that others need.
+
+    From the pooled standard deviation of the paired differences; empty with fewer than two seeds in each arm.
+    """
     differences = [row.difference for row in summary.rows if row.difference]
     variances = [variance(row.differences) for row in differences if len(row.differences) > 1]
     if not variances or not any(variances):
         return []
     spread = math.sqrt(fmean(variances))
-    seeds = max(len(row.seeds) for row in differences)
+    seeds = seeds or max(len(row.seeds) for row in differences)
     smallest = detectable_difference(spread, seeds, len(differences))
     goals = [goal for goal in (0.01, 0.02, 0.05) if goal < smallest]
     needed = [(goal, seeds_needed(goal, spread, len(differences))) for goal in goals]

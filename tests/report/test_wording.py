@@ -12,6 +12,7 @@ import pytest
 from make_study import ARMS, make_run, make_study
 from rich.console import Console
 
+from gradatim.cli.main import main
 from gradatim.reporting import collect, headline, markdown_table, summarise, terminal_table
 from gradatim.reporting.summary import count, p_value, percent, points
 
@@ -205,3 +206,22 @@ def test_too_few_seeds_come_with_the_difference_they_detect_and_the_seeds_that_o
     assert detected > 2
     assert needed == sorted(needed, reverse=True)
     assert needed[-1] > 3
+
+
+def test_power_of_a_study_is_printed_without_a_run(tmp_path, capsys):
+    folder = make_study(tmp_path / "s", seeds=(1, 2, 3), noise=0.04)
+    before = sorted(path.stat().st_mtime_ns for path in folder.rglob("*"))
+    assert main(["study", "demo", "--out", str(folder), "--power", "--seeds", "8"]) == 0
+    more = float(re.search(r"With 8 seeds .* difference of ([\d.]+) points", capsys.readouterr().out)[1])
+    assert main(["study", "demo", "--out", str(folder), "--power"]) == 0
+    assert more < float(re.search(r"With 3 seeds .* difference of ([\d.]+) points", capsys.readouterr().out)[1])
+    assert sorted(path.stat().st_mtime_ns for path in folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("seeds", "fault"), [((), "no study to take the spread from"), ((1,), "two finished seeds")])
+def test_power_without_enough_runs_is_one_line(tmp_path, capsys, seeds, fault):
+    folder = make_study(tmp_path / "s", seeds=seeds) if seeds else tmp_path / "nowhere"
+    assert main(["study", "demo", "--out", str(folder), "--power"]) == 2
+    error = capsys.readouterr().err
+    assert fault in error
+    assert error.count("\n") == 1
