@@ -187,7 +187,7 @@ class CorpusMaker:
     def new_samples(self, first: Corpus, feedback: Feedback, events: Events = ignore_events) -> NewSamples:
         """The training samples of the cycle after ``feedback``, scored, without those that ``first`` holds out.
 
-        Raises ``RanDry`` when the source has no new question, ``DataError`` when its data file has changed.
+        Raises ``NoNewQuestions`` when the source has no new question, ``DataError`` when its data file has changed.
         """
         cycle = feedback.cycle + 1
         drawn = self.source.draw(cycle, feedback)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from .distillation.attempts import Probed
+    from .distillation.attempts import GradedAttempts
 
 
 class RunSteps(Protocol):
@@ -90,7 +90,7 @@ def recorded_stage(
 
 
 def recorded_table(
-    step: Callable[Concatenate[Steps, str, Options], Probed],
+    step: Callable[Concatenate[Steps, str, Options], GradedAttempts],
 ) -> Callable[Concatenate[Steps, str, Options], pa.Table]:
     """Record the judged attempts of a step whose first argument is KEY, a path in the run folder: the table as
     KEY.parquet, its counts as KEY.json (written last) and the models of judges in KEY/. Return the table."""

@@ -4,7 +4,7 @@
 raises: ``RetryableError``, which a later attempt may avoid (429, 5xx, a timeout, a lost connection, a body that is no
 completion or is too large); ``RequestRejected``, final for this request; ``UserError`` (a refused key, an unknown
 model, a redirection) or ``TeacherFailed`` (an exhausted account), final for all requests. The key is removed from every
-text of the server. Retries and counts are in ``requests``.
+text of the server. ``RetryPolicy`` and ``RequestBatch`` repeat and count requests.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Endpoint:
 
     ``key``: name of the environment variable that holds ``secret``. ``client``: see ``exchange.open_client``.
     ``seconds``: deadline of an attempt. ``extra``: further fields of every request's body. ``strict``: see
-    ``replies.reply_of``.
+    ``messages.reply_of``.
     """
 
     base_url: str

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .mutations import Mutant, mutants
     from .novelty import Contamination, Known, Refusals, problem_texts, rouge_l
     from .python_mutations import KINDS, Kind
-    from .questions import RanDry
+    from .questions import NoNewQuestions
     from .rejected import PLACES, Delivered, Right, deliver
 
 __all__ = [
@@ -37,7 +37,7 @@ __all__ = [
     "Kind",
     "Known",
     "Mutant",
-    "RanDry",
+    "NoNewQuestions",
     "Refusals",
     "Right",
     "View",
@@ -54,7 +54,7 @@ __getattr__ = lazy_names(
         "python_mutations": ("KINDS", "Kind"),
         "mutations": ("Mutant", "mutants"),
         "novelty": ("Contamination", "Known", "Refusals", "problem_texts", "rouge_l"),
-        "questions": ("RanDry",),
+        "questions": ("NoNewQuestions",),
         "rejected": ("PLACES", "Delivered", "Right", "deliver"),
     },
 )

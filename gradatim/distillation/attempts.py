@@ -68,7 +68,7 @@ _CAUSES = 8
 
 
 @dataclass(frozen=True)
-class Probed:
+class GradedAttempts:
     """``table`` in ``FEEDBACK`` with one column per judge; ``facts`` are plain JSON.
 
     ``models``: models that judges trained (``scoring_judge.ScoringModel``), by judge.
@@ -93,7 +93,7 @@ def probe(
     stop: Sequence[str] = (),
     batch: int | None = None,
     events: Events = ignore_events,
-) -> Probed:
+) -> GradedAttempts:
     """Sample and judge completions of ``samples`` by ``student`` (with ``model`` and ``tokenizer``).
 
     ``judges`` maps names to judges and weights. ``temperature`` 0 is greedy decoding. ``new_tokens`` limits the length
@@ -129,7 +129,7 @@ def probe(
         "judges": {name: _summary(judge, weights[name], views[name]) for name, judge in ready.items()},
     }
     models = {name: judge.model for name, judge in ready.items() if judge.model is not None}
-    return Probed(table, facts, models)
+    return GradedAttempts(table, facts, models)
 
 
 def _check(judges: Mapping[str, tuple[Any, float]], draws: int, temperature: float, new_tokens: int | None) -> None:

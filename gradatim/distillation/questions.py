@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..teacher import Question
 
 
-class RanDry(DataError):
+class NoNewQuestions(DataError):
     """No new question for a cycle; the run ends with the cycles before it."""
 
 
@@ -124,8 +124,8 @@ class QuestionDraw:
     def table(self, feedback: Feedback) -> pa.Table:
         """The samples of the cycle, in ``table.SCHEMA``; deterministic.
 
-        Raises ``DataError`` when no seed is usable or the seeds are the evaluation's problems, ``RanDry`` when a later
-        cycle has no new question.
+        Raises ``DataError`` when no seed is usable or the seeds are the evaluation's problems, ``NoNewQuestions`` when
+        a later cycle has no new question.
         """
         options, teacher = self.options, self.options.teacher
         before = deepcopy(dict(teacher.facts))
@@ -284,7 +284,9 @@ class QuestionDraw:
         if self.cycle == 0:
             return DataError("no seed question can be used", where="source taught", given=causes)
         reason = self.facts["dry"] or "no new question"
-        return RanDry(f"the source has run dry in cycle {self.cycle}: {reason}", where="source taught", given=causes)
+        return NoNewQuestions(
+            f"the source has run dry in cycle {self.cycle}: {reason}", where="source taught", given=causes
+        )
 
 
 def sample_index(cycle: int, pass_number: int) -> int:

@@ -1,14 +1,14 @@
-"""The training loop: curriculum learning within a cycle, iterative distillation between cycles.
+"""The experiment: curriculum learning within a cycle, iterative distillation between cycles.
 
     first dataset: draw samples, score their difficulty, split them
     for each cycle:
         cut the training samples into difficulty bands
         while the schedule names a next stage:                     curriculum learning
             select the stage's samples, train on them, evaluate the model
-        the model's attempts at questions of the cycle             iterative distillation
+        generate the model's attempts at the cycle's questions     iterative distillation
         judge the attempts
         request new questions where the model fails
-        rejected answers for the new samples: failed attempts, mutations, errors of the teacher
+        add rejected answers to the new samples: failed attempts, mutations, incorrect answers of the teacher
         next dataset
 
 ``Components`` makes the parts that the recipe names. The decorators of ``results`` record the result of a step in the
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..corpus import Corpus, NewSamples, feedback_of
-from ..distillation import RanDry
+from ..distillation import NoNewQuestions
 from ..random_streams import attempts_seed, stage_seed
 from ..record import Record
 from ..results import cycle_folder, describe, recorded_stage, recorded_table, stage_folder
@@ -35,7 +35,7 @@ from .run_lock import FINISHED, check_run_folder, claim, finished_cycles
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ..distillation.attempts import Probed
+    from ..distillation.attempts import GradedAttempts
 
 
 def run(
@@ -45,7 +45,7 @@ def run(
 
     ``store``: folder of the first cycle's dataset (shared within a study), by default ``folder / "data"``. ``events``
     may raise ``Stopped``: the state is saved and the same call resumes. When the source has no new question for a
-    cycle (``RanDry``), the run ends after the previous one and counts as finished.
+    cycle (``NoNewQuestions``), the run ends after the previous one and counts as finished.
     """
     check(recipe)
     check_run_folder(folder)
@@ -63,7 +63,7 @@ def run(
             if number + 1 < cycles:
                 try:
                     datasets.append(cycle.next_dataset())  # iterative distillation
-                except RanDry as dry:
+                except NoNewQuestions as dry:
                     events(Event("note", "run", text=f"the run ends after cycle {number}: {dry}"))
                     end["dry"] = str(dry)
                     break
@@ -75,7 +75,8 @@ def run(
 class Cycle:
     """One cycle: the last of ``datasets``, cut into difficulty bands, and the stages of a schedule over them.
 
-    ``datasets``: those of all cycles so far. ``earlier``: the results of the stages of earlier cycles.
+    ``datasets``: the datasets of all cycles so far; the first one holds the test set. ``earlier``: the results of the
+    stages of earlier cycles.
     """
 
     number: int
@@ -99,8 +100,8 @@ class Cycle:
 
     def train_stages(self) -> list[StageResult]:
         """Train the stages that the schedule names, each from the model of the previous one."""
-        counts = (self.dataset, self.bands, self.difficulty, self.components.metric)
-        self.record.once(f"{cycle_folder(self.number)}/table.json", lambda: describe(*counts))
+        content = (self.dataset, self.bands, self.difficulty, self.components.metric)
+        self.record.once(f"{cycle_folder(self.number)}/table.json", lambda: describe(*content))
         self.schedule = self.components.schedule(self.number, self.dataset, self.bands, self.earlier, self.record)
         while spec := next_stage(self.schedule, self.finished):
             stage = self.select(spec)
@@ -175,7 +176,7 @@ class Cycle:
     def next_dataset(self) -> Corpus:
         """The dataset of the next cycle: new questions where the model fails, with rejected answers.
 
-        Raises ``RanDry`` without new questions.
+        Raises ``NoNewQuestions`` without new questions.
         """
         questions = self.components.questions(self.dataset.table("train"), self.number)
         attempts = self.judged_attempts(f"{cycle_folder(self.number)}/feedback", questions)
@@ -184,8 +185,8 @@ class Cycle:
         return self.components.corpus.make_next(folder, self.datasets[0], lambda: self.new_samples(feedback))
 
     @recorded_table
-    def judged_attempts(self, key: str, questions: pa.Table, *, new_samples: bool = False) -> Probed:
-        """Generate the model's attempts at ``questions`` and judge them; at new samples by verifying judges only."""
+    def judged_attempts(self, key: str, questions: pa.Table, *, new_samples: bool = False) -> GradedAttempts:
+        """Generate the model's attempts at ``questions`` and judge them; of new samples, by proving judges only."""
         model = self.components.load(self.folder(self.finished[-1]))
         seed = attempts_seed(self.components.seed, self.number, new_samples=new_samples)
         return self.components.judge_attempts(model, questions, seed, verify=new_samples)

@@ -23,16 +23,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError, RecipeError
 from ..model.settings import Requirements, TrainSettings
-from ..model.tokenizer import Answers, Encoded, Tokens
 from ..random_streams import crop_stream, pass_stream
 from ..stage import Stage
+
+if TYPE_CHECKING:
+    from ..model.tokenizer import Answers, Encoded, Tokens
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -165,7 +167,7 @@ class Batch:
         return self.tokens if prompt_loss else self.answer_tokens
 
 
-Sample = tuple[Tokens, int, bool]
+Sample: TypeAlias = "tuple[Tokens, int, bool]"
 """The tokens of a prompt and one answer, the index at which the answer starts, and whether it is a second answer."""
 
 

@@ -1,15 +1,13 @@
-"""Forward pass of a causal language model and the loss functions of next-token prediction.
+"""Forward pass of a causal language model, loss functions of next-token prediction, and reference log-probabilities.
 
-The first half turns a ``Batch`` into the arguments of a Hugging Face causal model, with positions and attention mask
-where the samples of a line are separate, and returns logits, hidden states or losses per token. The second half holds
-pure functions of tensors: cross-entropy, preference between two answers, divergence between two models. All sums are
-computed in fp32.
+The forward functions turn a ``Batch`` into the arguments of a Hugging Face causal model, with positions and attention
+mask where the samples of a line are separate, and return logits, hidden states or losses per token. The loss functions
+are pure functions of tensors: cross-entropy, preference between two answers, divergence between two models. All sums
+are computed in fp32.
 
-Log-probabilities of both answers of each pair under the reference model of DPO.
-
-The reference is the model at the start of the stage. The log-probabilities are computed once, before the first step,
-and stored in the stage folder as ``reference.safetensors``: a resumed stage reads them back, since its weights have
-changed by then.
+The reference model of DPO is the model at the start of the stage. The log-probabilities of both answers of each pair
+are computed once, before the first step, and stored in the stage folder as ``reference.safetensors``: a resumed stage
+reads them back, since its weights have changed by then.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradatim.distillation import RanDry
+from gradatim.distillation import NoNewQuestions
 from gradatim.distillation.questions import apportion, round_robin, sample_index
 from gradatim.errors import DataError, RecipeError
 from gradatim.programs import canonical, commented, generate, run_program
@@ -146,9 +146,9 @@ def test_random_parents_are_drawn_whatever_their_grade():
 def test_when_nothing_is_graded_the_source_has_run_dry():
     source = taught()
     first = source.draw(0, Feedback()).table
-    with pytest.raises(RanDry, match="no question has a grade"):
+    with pytest.raises(NoNewQuestions, match="no question has a grade"):
         source.draw(1, feedback_on(first, ["unjudged"] * 40))
-    with pytest.raises(RanDry, match="cycle 1"):
+    with pytest.raises(NoNewQuestions, match="cycle 1"):
         source.draw(1, Feedback())
 
 
@@ -173,7 +173,7 @@ def test_a_source_that_has_run_dry_gives_what_there_is_and_says_why():
     assert drawn.facts["dry"] == f"new questions had: {table.num_rows} of 9 hard"
     assert drawn.facts["asked"] == 9 * 4  # the wanted ones, and three times as many again
     source, feedback = in_words(Words(lambda id, draw: None))
-    with pytest.raises(RanDry, match=r"0 of 6 hard.*no_question 24"):
+    with pytest.raises(NoNewQuestions, match=r"0 of 6 hard.*no_question 24"):
         source.draw(1, feedback)
 
 
@@ -189,7 +189,7 @@ def test_a_cycle_that_asks_a_lone_parent_over_and_over_takes_no_draw_of_the_next
     teacher = Words(lambda id, draw: None)
     source = taught(teacher, 1, seeds=SEEDS, rounds=1001)
     for cycle in (1, 2):
-        with pytest.raises(RanDry):
+        with pytest.raises(NoNewQuestions):
             source.draw(cycle, feedback_on(SEEDS.slice(0, 1), ["hard"]))
     assert len(set(teacher.asked)) == len(teacher.asked) == 2 * 1002
     assert teacher.asked[:2] == [(SEEDS["id"][0].as_py(), 1000), (SEEDS["id"][0].as_py(), 1001)]
@@ -248,7 +248,7 @@ def test_an_evaluation_that_is_the_seed_file_is_refused():
 def test_a_new_question_that_gives_the_evaluation_away_is_refused():
     problem = "return the number of vowels in a text without looking at accents"
     source, feedback = in_words(Words(lambda id, draw: f"Please {problem} {draw}"), evaluation=[problem])
-    with pytest.raises(RanDry, match="problem_words 24"):
+    with pytest.raises(NoNewQuestions, match="problem_words 24"):
         source.draw(1, feedback)
 
 

@@ -79,7 +79,7 @@ from .teaching import (
 )
 
 if TYPE_CHECKING:
-    from ...distillation.attempts import Probed
+    from ...distillation.attempts import GradedAttempts
     from ...teacher import Teacher
 
 
@@ -313,7 +313,7 @@ class Components:
         """The questions of a cycle: a part of its training samples, drawn by the data's seed."""
         return questions(self.recipe, samples, cycle)
 
-    def judge_attempts(self, model: Model, questions: pa.Table, seed: int, *, verify: bool = False) -> Probed:
+    def judge_attempts(self, model: Model, questions: pa.Table, seed: int, *, verify: bool = False) -> GradedAttempts:
         """The model's attempts at questions, judged and graded; with ``verify`` by judges that verify answers only."""
         return judge_attempts(self.recipe, self.teacher, model, questions, seed, self.events, verify=verify)
 

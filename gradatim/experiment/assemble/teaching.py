@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ...corpus import Corpus
     from ...design import Design, DesignOutcome
     from ...distillation import Judge, Right
-    from ...distillation.attempts import Probed
+    from ...distillation.attempts import GradedAttempts
     from ...distillation.judge import NeedsStudent
     from ...schedule import Bands
 
@@ -202,7 +202,7 @@ def judge_attempts(
     events: Events,
     *,
     verify: bool = False,
-) -> Probed:
+) -> GradedAttempts:
     """The student's attempts at ``samples`` under every judge, and the counts; see ``distillation.attempts.probe``.
 
     ``verify``: only judges that verify an answer, without a teacher.
