@@ -220,7 +220,7 @@ def test_a_damaged_design_is_told_in_one_line(whole: Whole, server: Serving, tmp
     ("changes", "told"),
     [
         (["teacher=null"], "needs a teacher"),
-        (["teacher={name: oracle}"], "no opinion of a curriculum"),
+        (["teacher={name: oracle}"], "designs no curricula"),
         (["schedule.objectives=[nonsense]"], "nonsense"),
         (["schedule.objectives=[contrast]"], "packed and train.block_diagonal_attention"),
         (["schedule.objectives=[contrast]", "train.block_diagonal_attention=true"], "has no source of them"),

@@ -152,7 +152,7 @@ def unscored_note(
     causes = difficulty.causes or _causes(name, difficulty, samples, rows)
     summary = ", ".join(f"{count:,} {cause}" for cause, count in sorted(causes.items(), key=lambda item: -item[1])[:4])
     static = "do not parse" in summary or "are in another language" in summary
-    advice = "; try a metric that needs no Python program: size, compression, loss or given" if static else ""
+    advice = "; try a metric that needs no Python program: size, compression, loss or column" if static else ""
     return f"{rows.size:,} of {len(scores):,} samples have no {name!r} and {effect}: {summary}{advice}"
 
 
