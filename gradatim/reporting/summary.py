@@ -132,9 +132,9 @@ def power_lines(summary: Summary, seeds: int | None = None) -> list[str]:
     spread = math.sqrt(fmean(variances))
     seeds = seeds or max(len(row.seeds) for row in differences)
     smallest = detectable_difference(spread, seeds, len(differences))
-    goals = [goal for goal in (0.01, 0.02, 0.05) if goal < smallest]
-    needed = [(goal, seeds_needed(goal, spread, len(differences))) for goal in goals]
-    plans = [f"{100 * goal:.0f} points need {number} seeds" for goal, number in needed if number]
+    words = {0.01: "1 point", 0.02: "2 points", 0.05: "5 points"}
+    needed = [(goal, seeds_needed(goal, spread, len(differences))) for goal in words if goal < smallest]
+    plans = [f"{words[goal]} at {number} seeds" for goal, number in needed if number]
     return [
         f"With {seeds} seeds and this spread over seeds, a true difference of {100 * smallest:.1f} points is found in "
         f"8 of 10 studies, after Holm{''.join(f'; {plan}' for plan in plans)}."
@@ -245,7 +245,7 @@ HEADLINE = ("output", "greedy")
 """The suite and protocol of the main result: exact match of the whole output with greedy decoding."""
 
 
-TWINS = {"new": "excluding alpha-equivalent training duplicates", "twin": "alpha-equivalent training duplicates"}
+TWINS = {"new": "excluding equivalents of training programs", "twin": "equivalents of training programs"}
 """Titles of the values of the column ``twin`` (see ``table.splits``)."""
 
 
