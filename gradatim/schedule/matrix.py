@@ -54,8 +54,8 @@ Segments = Annotated[
         "`train.reset_optimizer: false`."
     ),
 ]
-StartFraction = Annotated[float, Field(description="Fraction of the samples available at the beginning.")]
-FullAt = Annotated[float, Field(description="Fraction of the budget after which all samples are available.")]
+PacingStart = Annotated[float, Field(description="Fraction of the samples available at the beginning.")]
+PacingEnd = Annotated[float, Field(description="Fraction of the budget after which all samples are available.")]
 ProbeSize = Annotated[
     int, Field(description="Number of training samples that the model scores after each stage; 0: all.")
 ]
@@ -462,8 +462,8 @@ def pacing(
     tokens: int,
     *,
     pace: Pace = "root",
-    start: StartFraction = 0.1,
-    until: FullAt = 0.5,
+    start: PacingStart = 0.1,
+    until: PacingEnd = 0.5,
     parts: Segments = 20,
     replay: Replay = 0.0,
 ) -> Matrix:
