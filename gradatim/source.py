@@ -372,17 +372,12 @@ def taught(
     ] = "feedback",
     rounds: Annotated[
         int,
-        Field(
-            description="Limit on repeated requests after refused questions, as a multiple of the number of questions."
-        ),
+        Field(description="Limit on requests after refusals, as a multiple of the number of questions."),
     ] = 3,
     accumulate: Annotated[bool, Field(description="Include the samples of earlier cycles.")] = True,
     limit: Annotated[
         float,
-        Field(
-            description="Largest ROUGE-L between a new question in natural language and an existing one; "
-            "above it the question is refused."
-        ),
+        Field(description="Largest ROUGE-L of a question in natural language with an existing one."),
     ] = 0.7,
     teacher: Any,
     evaluation: Any = (),
