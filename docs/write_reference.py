@@ -1,9 +1,8 @@
 """How do ``docs/recipes.md`` and ``docs/cli.md`` stay true?
 
-They are written by this script from the code itself: recipe keys, defaults and allowed values from the pydantic
-models and dataclasses with their meanings (``Field(description=…)``), options of parts from the factories' signatures,
-verbs from their ``--help``. The meanings of the options of parts are in ``OPTIONS``; a key or an option without a
-meaning, and a meaning without an option, is an error.
+They are written by this script from the code itself: recipe keys, defaults and allowed values from the pydantic models
+and dataclasses, options of components from the factories' signatures, both with their ``Field(description=…)``, and
+commands from their ``--help``. A key or an option without a description is an error.
 
     python docs/write_reference.py [FOLDER]        (default: the folder of this script)
 
@@ -30,131 +29,6 @@ from gradatim.design import SCHEMA
 from gradatim.experiment.recipe import MAY_CHANGE, Recipe, load
 from gradatim.experiment.recipe_files import Location, find, names, shipped_studies
 from gradatim.options import option_names
-
-OPTIONS = {
-    "teachers.levels": "TinyPy levels that seeds and new questions are drawn from.",
-    "teachers.digits": "The greatest literal.",
-    "teachers.base_url": "The endpoint, such as `https://HOST/v1`.",
-    "teachers.model": "The model's name there; of `local`, its folder.",
-    "teachers.key": "The environment variable that holds the key; null: the server wants none.",
-    "teachers.prompts": "A folder with prompt files of your own; those it lacks come from the package.",
-    "teachers.temperature": "Of new questions and faulty answers; right answers and grades are drawn at 0 first.",
-    "teachers.max_tokens": "The longest reply.",
-    "teachers.language": "The language of questions whose samples name none.",
-    "teachers.concurrency": "Requests under way at a time.",
-    "teachers.seconds": "The deadline of a request: within it the whole reply is there.",
-    "teachers.retries": "How often what stumbles is asked again.",
-    "teachers.requests_per_minute": "The endpoint's limit; null: none.",
-    "teachers.tokens_per_minute": "The endpoint's limit; null: none.",
-    "teachers.budget_tokens": "The most tokens this run may use, however often it is started; null: no limit.",
-    "teachers.budget_money": "The most it may cost, in the unit of `prices`; null: no limit.",
-    "teachers.prices": "Of a million prompt tokens and a million completion tokens.",
-    "teachers.seeded": "Send a seed with each request, so that draws differ on servers that keep to it.",
-    "teachers.limit_name": "What the endpoint calls the limit of a reply.",
-    "teachers.send_temperature": "Send the temperature; false for servers that take none but their own.",
-    "teachers.extra": "Further fields of each request.",
-    "teachers.cache": "Where replies are kept; null: the user's cache folder, or `GRADATIM_CACHE`.",
-    "teachers.batch": "Requests answered at a time; null: what suits the device.",
-    "teachers.replies": "A list, or a mapping from what a request holds to its reply.",
-    "judges.workers": "Programs run at a time.",
-    "judges.seconds": "CPU seconds of a program; null: the language's own limit.",
-    "judges.unsafe": "Run without walls where there are none. Only for programs you trust.",
-    "judges.passing": "Points of 6 from which on an attempt passes.",
-    "judges.share": "The share of the questions that the teacher grades itself.",
-    "judges.held_out": "The share of its grades that the model's agreement is measured on.",
-    "judges.least_agreement": "Spearman's correlation below which the model judges nothing.",
-    "difficulties.model": "The model that is asked: a folder, a .gguf file, or a name on the hub, which is fetched; "
-    "`p_correct` takes a list.",
-    "difficulties.chat": "Put prompts through the tokenizer's chat template.",
-    "difficulties.batch": "Texts read at a time; left out: what suits the device.",
-    "difficulties.teacher": "Who rates: a teacher that is a chat.",
-    "difficulties.options": "The teacher's options.",
-    "difficulties.prompt": "A prompt file of your own with `{question}`; left out: the package's.",
-    "sources.new": "Questions that each later cycle adds; 0: the same samples again. Left out: `count`.",
-    "sources.seeds": "A file of questions to begin with; left out: the teacher writes them.",
-    "sources.ratio": "Which share of the new questions follows parents of which grade.",
-    "sources.grade": "Parents by what the feedback says of them, or at `random`.",
-    "sources.rounds": "How many times as many as are wanted are asked for again when questions are refused.",
-    "sources.accumulate": "Whether a cycle has the samples learnt before it too.",
-    "sources.limit": "A question in words is refused when its ROUGE-L with a known one exceeds this.",
-    "schedules.order": "How a stage's samples follow each other: an [order](#orders)'s name, or `{name: …}` "
-    "with its options.",
-    "schedules.category": "The label column of an order by categories; short for the order's own option.",
-    "schedules.warmup_stage": "Share of the budget of a warm-up stage on the easiest band, before the schedule of the "
-    "other bands: prerequisites of every arm, the baseline too.",
-    "schedules.replay": "Of `hybrid` the part of each easier band that is repeated; elsewhere the share of a stage's "
-    "tokens for easier or earlier samples.",
-    "schedules.milestones": "{share of the budget: a weight for each band}, from 0 to 1. Left out: see above.",
-    "schedules.pace": "Form of the increase of the available share of the samples.",
-    "schedules.start": "The share of the samples that is available at the beginning.",
-    "schedules.until": "The share of the budget after which all samples are available.",
-    "schedules.parts": "Number of equal stages that the budget is divided into. Use `train.reset_optimizer: false`.",
-    "schedules.by": "Measure of difficulty: loss per answer token, or probability of the whole answer.",
-    "schedules.probe": "Training samples scored by the model after each part; 0: all.",
-    "schedules.threshold": "The share of correct validation answers at which a band is mastered.",
-    "schedules.patience": "Parts without a gain after which a band ends.",
-    "schedules.gain": "The share by which the validation loss must fall in them.",
-    "schedules.explore": "Weight of the bonus for rarely used bands.",
-    "schedules.window": "Number of a band's last parts that count.",
-    "schedules.objectives": "Objectives allowed in a design beside `train.objective`.",
-    "schedules.orders": "Orders allowed in a design, as for `order`; the first is the default of a stage.",
-    "schedules.stages": "Maximum number of stages in a cycle.",
-    "schedules.revise": "Revise the remaining stages before each later cycle, given the validation results.",
-    "orders.first": "Which end comes first.",
-    "orders.passes": "Every pass the same, or sorted `once` and shuffled from the second pass on.",
-    "orders.folds": "Number of runs from easy to hard.",
-    "orders.category": "The label column of the categories.",
-    "orders.parts": "Number of parts that each category is divided into.",
-    "sources.path": "The file: .parquet, .jsonl, .json, .csv, .txt; `FOLDER#SPLIT` that `datasets` saved; "
-    "`hub:NAME:CONFIG#SPLIT`.",
-    "sources.columns": "What its columns are called, ours: theirs, such as `{prompt: instruction, answer: output}`. "
-    "`answer` alone is code to complete; `system` and `history` stand before the prompt. `gradatim score` "
-    "takes the same as `--columns`.",
-    "sources.format": "`parquet`, `jsonl`, `csv`, `text` or `datasets`, when the ending does not say; `alpaca` or "
-    "`chat`, when the "
-    "columns do not say that these are instruction data.",
-    "sources.language": "The language of samples that do not name one.",
-    "sources.duplicates": "Keep them, or keep the first of equal texts or of equal ids.",
-    "sources.count": "How many programs, spread evenly over the levels.",
-    "sources.levels": "`all`, or some of 1.1, 1.2, 2.1, 2.2, 3.1, 3.2, 4.1; also 0.1 to 0.3, not in `all`.",
-    "sources.digits": "The greatest literal, 9 to 65535: 9 in the paper, 255 in its sequel.",
-    "sources.dedupe": "No program occurs twice.",
-    "difficulties.column": "The column with the number.",
-    "difficulties.weights": "{metric: positive weight}; when left out: size, cyclomatic and rarity in equal parts.",
-    "difficulties.scale": "How metrics are made comparable: standard deviations, or ranks.",
-    "difficulties.unit": "What is counted.",
-    "difficulties.of": "The average over a program's constructs, or their sum.",
-    "difficulties.limit": "Steps after which a program has no score.",
-    "schedules.restarts": "Number of equal stages that the budget is divided into.",
-    "schedules.shares": "The stages' shares of the budget; they need not add up to 1. Left out: see above.",
-    "schedules.end": "The part of an easier band that is replayed.",
-    "schedules.band": "The band's name.",
-    "schedules.share": "The curriculum's share of the budget, between 0 and 1.",
-    "suites.protocol": "The likeliest token each time, or sampling: as in the paper (`paper`), or at a temperature "
-    "(`sampled`).",
-    "suites.limit": "Ask about so many only, chosen by `evaluate.seed`.",
-    "suites.batch": "Prompts read at a time; left out: what suits the device.",
-    "suites.text": "Ask about the program, or about its output too.",
-    "suites.problems": "The questions: a file, a folder of files, `humaneval`, `humaneval-x/LANGUAGE` or `cruxeval`. "
-    "Left out of `functional`: the run's test samples that have `tests`.",
-    "suites.num_samples": "Texts written for each problem; more than one needs `protocol: sampled`.",
-    "suites.k": "The k of pass@k, each at most `num_samples`. Left out: 1.",
-    "suites.temperature": "Of `sampled`; `greedy` takes the likeliest token.",
-    "suites.max_new_tokens": "The most tokens of a text. Left out of `cruxeval`: 128, or 1024 with `reasoning`.",
-    "suites.chat": "Ask through the tokenizer's chat template: `functional` and `cruxeval` look for the code in the "
-    "reply, `line` and `token` ask about answers alone, `choice` takes an option for the beginning of the reply.",
-    "suites.stop": "Texts end before these; left out: where the language's function ends.",
-    "suites.keep": "A folder for raw texts and verdicts, in which a stopped evaluation goes on. Left out: nothing is "
-    "kept.",
-    "suites.workers": "Programs run at a time. Changes no result.",
-    "suites.seconds": "CPU time of one program; left out: 3 in Python, 10 in other languages.",
-    "suites.unsafe": "Run programs without walls where there are none: they can then do whatever you can.",
-    "suites.server": "Options of a model named `http://HOST/v1#NAME`: `concurrency`, `retries`, `seconds` (the "
-    "deadline of a request), `key` (the environment variable), `limit_name`, `seeded`, `send_temperature`, "
-    "`extra`; as of the teacher `api`.",
-    "suites.direction": "Ask for the output of an input, or for an input that gives an output.",
-    "suites.reasoning": "Let the model think before it answers.",
-}
 
 PARTS = {
     "data.source": "sources",
@@ -213,7 +87,7 @@ shape with `--json`. `gradatim list KIND --json` is a list of `{"name", "summary
 
 
 def recipes_page() -> str:
-    """``docs/recipes.md``. ``SystemExit`` names keys and options without a meaning, and meanings without an option."""
+    """``docs/recipes.md``. ``SystemExit`` for a key or an option without a description."""
     sections = [RECIPES_TOP.replace("MAY_CHANGE", _listed(MAY_CHANGE)), "## Keys\n", *_keys(), "## Parts\n", *_parts()]
     return "\n".join([*sections, DESIGN_TOP, _code(json.dumps(SCHEMA, indent=1), "json"), *_shipped()])
 
@@ -264,9 +138,9 @@ def _keys() -> Iterator[str]:
 
 
 def _meaning(key: str, node: Mapping[str, Any]) -> str:
-    """The description of a key's field; ``SystemExit`` for a field without one."""
+    """The description of a key or an option; ``SystemExit`` where there is none."""
     if "description" not in node:
-        raise SystemExit(f"{key}: its field has no description")
+        raise SystemExit(f"{key} has no description")
     return str(node["description"]).replace(" x ", " × ")
 
 
@@ -302,7 +176,6 @@ def _values(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 def _parts() -> Iterator[str]:
     """Each registry with its members and their options."""
-    used: set[str] = set()
     for kind in ("sources", "difficulties", "schedules", "orders", "presets", "teachers", "judges", "suites"):
         module, attribute = REGISTRIES[kind]
         registry = getattr(import_module(module), attribute)
@@ -314,24 +187,23 @@ def _parts() -> Iterator[str]:
             factory = registry.get(entry.name)
             text = inspect.getdoc(factory) or entry.summary
             # Members without options of their own need no heading.
-            rows = list(_options(kind, factory, used))
+            rows = list(_options(kind, entry.name, factory))
             yield f"**`{entry.name}`** {text.replace('``', '`')}\n"
             if rows:
                 yield "\n".join(["| option | default | allowed | meaning |", "|---|---|---|---|", *rows, ""])
-    _same("OPTIONS", set(OPTIONS), used)
 
 
-def _options(kind: str, factory: Callable[..., Any], used: set[str]) -> Iterator[str]:
-    hints, parameters = typing.get_type_hints(factory), inspect.signature(factory).parameters
+def _options(kind: str, component: str, factory: Callable[..., Any]) -> Iterator[str]:
+    """A row for each option of a component. ``SystemExit`` for an option without a description."""
+    hints, parameters = typing.get_type_hints(factory, include_extras=True), inspect.signature(factory).parameters
     for name in option_names(factory):
         if kind in ("sources", "teachers") and name in FILLED_IN:
             continue
-        key = f"{kind}.{name}"
-        used.add(key)
         schema = TypeAdapter(hints[name]).json_schema()
         default = parameters[name].default
         shown = "required" if default is inspect.Parameter.empty else _value(default)
-        yield f"| `{name}` | {shown} | {_allowed(schema, schema)} | {OPTIONS.get(key, '')} |"
+        meaning = _meaning(f"{kind}.{component}.{name}", schema)
+        yield f"| `{name}` | {shown} | {_allowed(schema, schema)} | {meaning} |"
 
 
 def _presets(registry: Any) -> str:
@@ -426,11 +298,6 @@ def _value(value: Any) -> str:
     if value is None or value == "":
         return "–"
     return f"`{value}`" if isinstance(value, str) else f"`{json.dumps(value)}`"
-
-
-def _same(table: str, said: set[str], there: set[str]) -> None:
-    if said != there:
-        raise SystemExit(f"{table}: no meaning for {sorted(there - said)}; nothing called {sorted(said - there)}")
 
 
 def main() -> None:

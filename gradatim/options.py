@@ -20,10 +20,10 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar, get_type_hints
+from typing import Annotated, Any, ParamSpec, TypeVar, get_type_hints
 from urllib.parse import urlsplit
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from .errors import RecipeError, did_you_mean
 
@@ -171,6 +171,21 @@ def is_address(text: str) -> bool:
         return False
     return address.scheme in ("http", "https") and bool(host) and text.isprintable() and " " not in text
 
+
+Workers = Annotated[int, Field(description="Number of programs run in parallel; results do not depend on it.")]
+CpuSeconds = Annotated[
+    float | None,
+    Field(description="CPU time limit of a program in seconds. Default: 3 in Python, 10 in other languages."),
+]
+Unsafe = Annotated[
+    bool,
+    Field(
+        description="Run programs without a sandbox where none is available, with all permissions of the "
+        "user. For trusted programs only."
+    ),
+]
+BatchSize = Annotated[int | None, Field(description="Number of texts per batch. Default: chosen for the device.")]
+"""Types of options that components of several packages share, with their descriptions."""
 
 Params = ParamSpec("Params")
 Component = TypeVar("Component")

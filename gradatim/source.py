@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from . import programs, table
 from .distillation.question_options import LATER_OPTIONS, RATIO, QuestionOptions
@@ -25,6 +27,16 @@ from .registry import Contract, Registry
 from .stage import CyclePlan, Drawn, Event, Events, Feedback, Source, ignore_events
 
 SETTLED = 2.0
+
+Columns = Annotated[
+    Mapping[str, str] | None,
+    Field(
+        description="Column mapping {name here: name in the file}, such as `{prompt: instruction, answer: "
+        "output}`. `answer` alone is code to complete; `system` and `history` precede the "
+        "prompt. Same as `--columns` of `gradatim score`."
+    ),
+]
+SampleLanguage = Annotated[str | None, Field(description="Programming language of samples that have none.")]
 
 
 def local_path(path: str) -> Path | None:
@@ -267,11 +279,29 @@ def _level_names(levels: str | float | Sequence[str | float]) -> tuple[str, ...]
 @strict("source 'file'")
 def file(
     *,
-    path: str | Path,
-    columns: Mapping[str, str] | None = None,
-    format: str | None = None,
-    language: str | None = None,
-    duplicates: Literal["keep", "text", "id"] = "keep",
+    path: Annotated[
+        str | Path,
+        Field(
+            description="Data file (.parquet, .jsonl, .json, .csv, .txt), `FOLDER#SPLIT` saved by `datasets`, "
+            "or `hub:NAME:CONFIG#SPLIT`."
+        ),
+    ],
+    columns: Columns = None,
+    format: Annotated[
+        str | None,
+        Field(
+            description="File format, where the suffix does not determine it: `parquet`, `jsonl`, `csv`, "
+            "`text` or `datasets`; or `alpaca` or `chat`, where the columns do not identify "
+            "instruction data."
+        ),
+    ] = None,
+    language: SampleLanguage = None,
+    duplicates: Annotated[
+        Literal["keep", "text", "id"],
+        Field(
+            description="Duplicates to remove: none (`keep`), or all but the first sample with equal text or equal id."
+        ),
+    ] = "keep",
 ) -> Source:
     """Your own data: .parquet, .jsonl, .csv, .txt, or a dataset, with a column mapping (ours: theirs)"""
     return FileSource(str(path), columns, format, language, duplicates)
@@ -281,11 +311,19 @@ def file(
 @strict("source 'tinypy'")
 def tinypy(
     *,
-    count: int,
-    levels: str | float | Sequence[str | float] = ("all",),
-    digits: int = 9,
+    count: Annotated[int, Field(description="Number of programs, distributed evenly over the levels.")],
+    levels: Annotated[
+        str | float | Sequence[str | float],
+        Field(
+            description="`all`, or levels among 1.1, 1.2, 2.1, 2.2, 3.1, 3.2 and 4.1; also 0.1 to 0.3, which "
+            "`all` excludes."
+        ),
+    ] = ("all",),
+    digits: Annotated[
+        int, Field(description="Largest integer literal, from 9 to 65535: 9 in arXiv 2407.10194, 255 in its sequel.")
+    ] = 9,
     seed: int = 0,
-    dedupe: bool = True,
+    dedupe: Annotated[bool, Field(description="Remove duplicate programs.")] = True,
     workers: int = 1,
     events: Events = ignore_events,
 ) -> Source:
@@ -311,16 +349,36 @@ def check_exists(path: str) -> None:
 @strict("source 'taught'")
 def taught(
     *,
-    count: int,
-    new: int | None = None,
-    seeds: str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    language: str | None = None,
-    ratio: dict[str, float] | None = None,
-    grade: Literal["feedback", "random"] = "feedback",
-    rounds: int = 3,
-    accumulate: bool = True,
-    limit: float = 0.7,
+    count: Annotated[int, Field(description="Number of questions in the first cycle.")],
+    new: Annotated[
+        int | None,
+        Field(description="Number of new questions in each later cycle; 0: the same samples again. Default: `count`."),
+    ] = None,
+    seeds: Annotated[
+        str | Path | None, Field(description="File of seed questions. Default: the teacher writes them.")
+    ] = None,
+    columns: Columns = None,
+    language: SampleLanguage = None,
+    ratio: Annotated[
+        dict[str, float] | None,
+        Field(
+            description="Weights of the grades of parent questions: {`easy`, `middle` or `hard`: weight}. "
+            "Default: hard and easy in equal parts."
+        ),
+    ] = None,
+    grade: Annotated[
+        Literal["feedback", "random"],
+        Field(description="Selection of parent questions: by their grade in the feedback, or at random."),
+    ] = "feedback",
+    rounds: Annotated[
+        int,
+        Field(description="Limit on requests after refusals, as a multiple of the number of questions."),
+    ] = 3,
+    accumulate: Annotated[bool, Field(description="Include the samples of earlier cycles.")] = True,
+    limit: Annotated[
+        float,
+        Field(description="Largest ROUGE-L of a question in natural language with an existing one."),
+    ] = 0.7,
     teacher: Any,
     evaluation: Any = (),
     right: Any = None,

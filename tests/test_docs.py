@@ -3,6 +3,7 @@ recipes load, and the examples run."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shlex
@@ -13,10 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import yaml
+from pydantic import Field
 
 import gradatim
 from gradatim.cli.main import COMMANDS, load_command
@@ -145,6 +147,20 @@ def test_pages_written_from_the_code_are_up_to_date(tmp_path: Path) -> None:
         name for name in WRITTEN if (tmp_path / name).read_text("utf-8") != (ROOT / "docs" / name).read_text("utf-8")
     ]
     assert outdated == [], "run: python docs/write_reference.py"
+
+
+def test_an_option_without_a_description_is_an_error_of_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    def described(*, folds: Annotated[int, Field(description="Number of folds.")] = 5) -> None: ...
+
+    def undescribed(*, folds: int = 5) -> None: ...
+
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    script = importlib.import_module("write_reference")
+    assert list(script._options("orders", "zigzag", described)) == [
+        "| `folds` | `5` | whole number | Number of folds. |"
+    ]
+    with pytest.raises(SystemExit, match=r"orders\.zigzag\.folds has no description"):
+        list(script._options("orders", "zigzag", undescribed))
 
 
 @every_page

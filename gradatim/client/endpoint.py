@@ -18,8 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
+
+from pydantic import Field
 
 from ..errors import RecipeError, TeacherFailed, UserError
 from ..options import is_address
@@ -44,7 +46,23 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 
-LimitName: TypeAlias = Literal["max_tokens", "max_completion_tokens"]
+LimitName: TypeAlias = Annotated[
+    Literal["max_tokens", "max_completion_tokens"],
+    Field(description="Request field for the maximum number of completion tokens."),
+]
+KeyVariable = Annotated[
+    str | None, Field(description="Environment variable with the API key; null: the server requires none.")
+]
+Concurrency = Annotated[int, Field(description="Number of concurrent requests.")]
+RequestTimeout = Annotated[float, Field(description="Timeout of a request in seconds, the complete reply included.")]
+Retries = Annotated[int, Field(description="Maximum number of retries of a failed request.")]
+SendSeed = Annotated[
+    bool, Field(description="Send a seed with each request, so that samples differ on servers that support it.")
+]
+SendTemperature = Annotated[
+    bool, Field(description="Send the temperature; false for servers that accept only their default.")
+]
+ExtraFields = Annotated[dict[str, Any] | None, Field(description="Additional fields of each request.")]
 ALTERNATIVE_NAME: dict[LimitName, LimitName] = {
     "max_tokens": "max_completion_tokens",
     "max_completion_tokens": "max_tokens",

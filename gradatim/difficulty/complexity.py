@@ -29,7 +29,9 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
 
 from ..errors import DataError, RecipeError
 from ..lazy import np
@@ -302,7 +304,12 @@ def _with_ticks(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 @strict("the difficulty 'trace'")
-def trace(*, limit: int = 10_000) -> PerTree:
+def trace(
+    *,
+    limit: Annotated[
+        int, Field(description="Maximum number of executed steps; a program that exceeds it has no score.")
+    ] = 10_000,
+) -> PerTree:
     """Steps executed when a TinyPy program runs; no score past ``limit`` of them."""
     if limit < 1:
         raise RecipeError("a program takes at least 1 step", where="trace.limit", given=limit)
@@ -327,7 +334,9 @@ def _tokens(text: str) -> float:
 
 
 @strict("the difficulty 'size'")
-def size(*, unit: Literal["characters", "tokens", "lines"] = "characters") -> PerText:
+def size(
+    *, unit: Annotated[Literal["characters", "tokens", "lines"], Field(description="Unit of length.")] = "characters"
+) -> PerText:
     """Length in characters, tokens (of Python; brackets count as pairs, comments do not) or lines (not blank)."""
     if unit == "tokens":
         return PerText(_tokens, python=True)
@@ -384,7 +393,13 @@ def _ratio(text: str) -> float:
 
 
 @strict("the difficulty 'compression'")
-def compression(*, unit: Literal["ratio", "bytes"] = "ratio") -> PerText:
+def compression(
+    *,
+    unit: Annotated[
+        Literal["ratio", "bytes"],
+        Field(description="Compressed size over the program's size (`ratio`), or the compressed size (`bytes`)."),
+    ] = "ratio",
+) -> PerText:
     """Incompressibility of a program: compressed size over its size, or the compressed size alone."""
     return PerText(_ratio if unit == "ratio" else _bytes)
 
@@ -469,7 +484,10 @@ def _merged(chunks: Sequence[_ConstructCounts]) -> tuple[npt.NDArray[np.int64], 
 
 
 @strict("the difficulty 'rarity'")
-def rarity(*, of: Literal["mean", "sum"] = "mean") -> Rarity:
+def rarity(
+    *,
+    of: Annotated[Literal["mean", "sum"], Field(description="Mean or sum over the constructs of a program.")] = "mean",
+) -> Rarity:
     """Surprisal of a program's constructs in bits: their mean, or their sum."""
     return Rarity(of)
 
@@ -509,6 +527,6 @@ def _number(value: object) -> float:
 
 
 @strict("the difficulty 'column'")
-def column(*, column: str = "level") -> ColumnValue:
+def column(*, column: Annotated[str, Field(description="Name of the column with the score.")] = "level") -> ColumnValue:
     """The number in a column of the data: a label of your own, or TinyPy's level."""
     return ColumnValue(column)

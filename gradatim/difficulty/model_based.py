@@ -25,13 +25,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
+
+from pydantic import Field
 
 from ..errors import DataError, RecipeError
 from ..files import read_input
 from ..languages.thinking import strip_thinking
 from ..lazy import np
-from ..options import strict
+from ..options import BatchSize, strict
 from ..stage import Difficulty, Event, Events, ignore_events
 from .score import ScoreCache, key_of
 
@@ -52,6 +54,9 @@ Quantity = Literal["loss", "attention", "choice"]
 the options."""
 
 Measure = Literal["loss", "perplexity", "attention", "p_correct"]
+
+ScoringModel = Annotated[str, Field(description="Model: folder, .gguf file, or name on the Hugging Face Hub.")]
+ChatTemplate = Annotated[bool, Field(description="Format prompts with the tokenizer's chat template.")]
 
 
 class ScoringRequest(NamedTuple):
@@ -182,7 +187,12 @@ def _difficulty(
 
 @strict("the difficulty 'loss'")
 def loss(
-    open_scorer: OpenScorer | None = None, /, *, model: str = "", batch: int | None = None, chat: bool = False
+    open_scorer: OpenScorer | None = None,
+    /,
+    *,
+    model: ScoringModel = "",
+    batch: BatchSize = None,
+    chat: ChatTemplate = False,
 ) -> ModelDifficulty:
     """A model's loss on the answer after the prompt, in nats per token."""
     return _difficulty("loss", open_scorer, [model], batch, chat)
@@ -190,7 +200,12 @@ def loss(
 
 @strict("the difficulty 'perplexity'")
 def perplexity(
-    open_scorer: OpenScorer | None = None, /, *, model: str = "", batch: int | None = None, chat: bool = False
+    open_scorer: OpenScorer | None = None,
+    /,
+    *,
+    model: ScoringModel = "",
+    batch: BatchSize = None,
+    chat: ChatTemplate = False,
 ) -> ModelDifficulty:
     """A model's perplexity of the answer: exp of the loss."""
     return _difficulty("perplexity", open_scorer, [model], batch, chat)
@@ -198,7 +213,12 @@ def perplexity(
 
 @strict("the difficulty 'attention'")
 def attention(
-    open_scorer: OpenScorer | None = None, /, *, model: str = "", batch: int | None = None, chat: bool = False
+    open_scorer: OpenScorer | None = None,
+    /,
+    *,
+    model: ScoringModel = "",
+    batch: BatchSize = None,
+    chat: ChatTemplate = False,
 ) -> ModelDifficulty:
     """Evenness of a model's attention at the answer's tokens: minus the attention score of 2405.07490."""
     return _difficulty("attention", open_scorer, [model], batch, chat)
@@ -209,9 +229,12 @@ def p_correct(
     open_scorer: OpenScorer | None = None,
     /,
     *,
-    model: str | list[str] = "",
-    batch: int | None = None,
-    chat: bool = False,
+    model: Annotated[
+        str | list[str],
+        Field(description="One model or a list of models: folder, .gguf file, or name on the Hugging Face Hub."),
+    ] = "",
+    batch: BatchSize = None,
+    chat: ChatTemplate = False,
 ) -> ModelDifficulty:
     """1 - the probability of the correct answer, averaged over one or several models."""
     return _difficulty("p_correct", open_scorer, [model] if isinstance(model, str) else model, batch, chat)
@@ -352,9 +375,12 @@ def teacher_rating(
     open_chat: OpenChat | None = None,
     /,
     *,
-    teacher: str = "",
-    options: Mapping[str, Any] | None = None,
-    prompt: str | None = None,
+    teacher: Annotated[str, Field(description="Name of the teacher that rates; it must be a language model.")] = "",
+    options: Annotated[Mapping[str, Any] | None, Field(description="Options of the teacher.")] = None,
+    prompt: Annotated[
+        str | None,
+        Field(description="Prompt file with the placeholder `{question}`. Default: the prompt of the package."),
+    ] = None,
 ) -> TeacherRating:
     """A teacher's rating of a sample, from 1 to 10; a reply that cannot be parsed gives no score."""
     where = "the difficulty 'teacher_rating'"

@@ -33,7 +33,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import isfunction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
+
+from pydantic import Field
 
 from ..errors import DataError, RecipeError
 from ..languages.toolchain import KEPT_SECONDS, cache_folder
@@ -253,10 +255,17 @@ def standardised(scores: npt.NDArray[np.float64], scale: Scale) -> npt.NDArray[n
 
 
 @strict("the difficulty 'composite'")
-def composite(*, weights: Mapping[str, float] | None = None, scale: Scale = "z") -> Composite:
+def composite(
+    *,
+    weights: Annotated[
+        Mapping[str, float] | None,
+        Field(description="{metric: positive weight}. Default: size, cyclomatic and rarity with equal weights."),
+    ] = None,
+    scale: Annotated[Scale, Field(description="Normalization of each metric: `z` (standard score) or `rank`.")] = "z",
+) -> Composite:
     """Length, control flow and unfamiliarity (or any metrics, by name) weighted into one score.
 
-    ``weights``: {metric: positive weight}. A sample without a score by one of them has no score.
+    A sample without a score by one of the metrics has no score.
     """
     metrics = dict(EQUAL_WEIGHTS if weights is None else weights)
     if not metrics or not all(0 < weight < math.inf for weight in metrics.values()) or "composite" in metrics:

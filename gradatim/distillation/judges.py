@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from ..errors import RecipeError, ToolchainMissing
 from ..evaluation.problems import Problem, Sample
 from ..evaluation.verdicts import judge
 from ..languages.python import StaticView, static_view
-from ..options import strict
+from ..options import CpuSeconds, Unsafe, Workers, strict
 from ..sandbox.command import Sandbox
 from ..sandbox.limits import Limits, Verdict
 from ..stage import Event, Events, ignore_events
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from ..languages import Language
     from .rejected import Right
 
+
+PassingPoints = Annotated[float, Field(description="Minimum number of points, of 6, of a passed completion.")]
 
 NO_ANSWER = "there is no correct answer to compare with"
 OTHER_TEXT = "it differs from the answer, and a different program may be correct too"
@@ -89,10 +93,9 @@ NO_LANGUAGE = "programs in this language cannot be run"
 
 @strict("the judge 'tests'")
 def run_tests(
-    grader: Grader | None = None, /, *, workers: int = 1, seconds: float | None = None, unsafe: bool = False
+    grader: Grader | None = None, /, *, workers: Workers = 1, seconds: CpuSeconds = None, unsafe: Unsafe = False
 ) -> RunTests:
-    """Run the samples' tests, ``workers`` at a time; ``seconds`` of CPU for each program, by default its language's;
-    ``unsafe`` runs without a sandbox. Needs no teacher."""
+    """Run the samples' tests; needs no teacher."""
     check_running("tests", workers, seconds)
     return RunTests(workers, None if seconds is None else Limits(cpu_seconds=seconds), unsafe)
 
@@ -180,9 +183,9 @@ NO_PROGRAM = "the answer is an output and no program"
 
 @strict("the judge 'static'")
 def static(
-    grader: Grader | None = None, /, *, workers: int = 1, seconds: float | None = None, unsafe: bool = False
+    grader: Grader | None = None, /, *, workers: Workers = 1, seconds: CpuSeconds = None, unsafe: Unsafe = False
 ) -> Static:
-    """Parse, compile and lint the code, and run it once; options as for the judge 'tests'. Needs no teacher."""
+    """Parse, compile and lint the code, and run it once; needs no teacher."""
     check_running("static", workers, seconds)
     return Static(workers, None if seconds is None else Limits(cpu_seconds=seconds), unsafe)
 
@@ -289,8 +292,8 @@ OUTSIDE = "the teacher's points are outside 0 … 6"
 
 
 @strict("the judge 'rubric'")
-def rubric(grader: Grader | None = None, /, *, passing: float = 5.0) -> Rubric:
-    """Request the teacher's points; a completion with ``passing`` or more passed."""
+def rubric(grader: Grader | None = None, /, *, passing: PassingPoints = 5.0) -> Rubric:
+    """Request the teacher's points for each completion."""
     check_passing("rubric", passing)
     return Rubric(need_grader("rubric", grader), passing)
 

@@ -17,10 +17,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from ..errors import DataError, RecipeError
 from ..evaluation.statistics import rank_correlation
@@ -31,7 +32,7 @@ from ..random_streams import grading_stream
 from ..stage import Events, Model, ignore_events
 from ..training import trainer
 from .judge import Grader, Judge, NeedsStudent, View, distinct, need_grader, spread, taken, unjudged
-from .judges import MAX_POINTS, Rubric, check_passing
+from .judges import MAX_POINTS, PassingPoints, Rubric, check_passing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -233,14 +234,16 @@ def scoring(
     grader: Grader | None = None,
     /,
     *,
-    share: float = 0.5,
-    held_out: float = 0.25,
-    least_agreement: float = 0.2,
-    passing: float = 5.0,
+    share: Annotated[float, Field(description="Fraction of the questions that the teacher grades.")] = 0.5,
+    held_out: Annotated[
+        float, Field(description="Fraction of the graded questions held out to measure the agreement of the model.")
+    ] = 0.25,
+    least_agreement: Annotated[
+        float, Field(description="Minimum Spearman correlation with the teacher; below it the model is not used.")
+    ] = 0.2,
+    passing: PassingPoints = 5.0,
 ) -> Scoring:
-    """Request the teacher's points for a ``share`` of the questions and train a model that judges the others; a share
-    ``held_out`` of the graded questions tests it, and below a Spearman correlation of ``least_agreement`` it is not
-    used."""
+    """Request the teacher's points for a part of the questions and train a model that judges the others."""
     check_passing("scoring", passing)
     faults = [
         f"{name}: must lie between 0 and 1 (given {value})"

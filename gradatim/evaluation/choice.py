@@ -32,18 +32,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from ..errors import DataError, RecipeError, UserError, did_you_mean
 from ..files import check_input
 from ..inference import loglikelihood
 from ..lazy import pa, pq
 from ..model import prompt_format, vocabulary
-from ..options import strict
+from ..options import BatchSize, strict
 from ..stage import Event, Events, Model, Suite, SuiteResult, ignore_events
 from ..table.rows import Rejected
 from .problems import excerpt, read_rows, row_name
-from .statistics import Attempt, check_options, sample_indices, tally
+from .statistics import Attempt, SampleLimit, check_options, sample_indices, tally
 
 if TYPE_CHECKING:
     from ..inference.loglikelihood import Continuation
@@ -164,17 +166,30 @@ def _answer(row: Mapping[str, Any], options: Sequence[str]) -> int:
     return answer
 
 
-Put = Literal["options", "continue", "letters"]
+Put = Annotated[
+    Literal["options", "continue", "letters"],
+    Field(
+        description="Prompt format: options after the question and `Answer:` (as ARC), after the question "
+        "alone (as HellaSwag), or listed with letters (as MMLU)."
+    ),
+]
 
 
 @strict("the suite 'choice'")
 def choice(
     *,
-    problems: str | None = None,
+    problems: Annotated[
+        str | None, Field(description="File of questions: .jsonl, .json or .parquet. Required.")
+    ] = None,
     protocol: Put = "options",
-    chat: bool = False,
-    limit: int | None = None,
-    batch: int | None = None,
+    chat: Annotated[
+        bool,
+        Field(
+            description="Format questions with the tokenizer's chat template; an option is the beginning of the reply."
+        ),
+    ] = False,
+    limit: SampleLimit = None,
+    batch: BatchSize = None,
 ) -> Suite:
     """Multiple-choice questions of a file, by the log-likelihood of the options."""
     check_options("choice", limit=limit, batch=batch)

@@ -27,15 +27,18 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field
 
 from ..inference import decode
 from ..model import vocabulary
-from ..options import strict
+from ..options import BatchSize, strict
 from ..stage import Events, Model, Suite, SuiteResult, ignore_events
 from .statistics import (
     Attempt,
     Mode,
+    SampleLimit,
     check_chat,
     check_options,
     check_samples,
@@ -47,6 +50,15 @@ from .statistics import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+Text = Annotated[
+    Literal["program", "all"],
+    Field(description="Evaluate the prompt (the answer where there is none), or the prompt and the answer (`all`)."),
+]
+ChatAnswers = Annotated[
+    bool, Field(description="Evaluate only answers, after prompts in the tokenizer's chat template.")
+]
 
 
 def edit_similarity(first: str, second: str) -> float:
@@ -94,15 +106,12 @@ def edit_distance(first: str, second: str) -> int:
 def token(
     *,
     protocol: Mode = "greedy",
-    text: Literal["program", "all"] = "program",
-    chat: bool = False,
-    limit: int | None = None,
-    batch: int | None = None,
+    text: Text = "program",
+    chat: ChatAnswers = False,
+    limit: SampleLimit = None,
+    batch: BatchSize = None,
 ) -> Suite:
-    """Next characters. ``text`` is the prompt (the answer where there is none), or ``all`` for both together;
-    ``chat`` evaluates answers alone, after prompts in the tokenizer's chat template; ``limit``: number of samples,
-    chosen by the seed; ``batch`` as in ``complete``.
-    """
+    """Next characters."""
     return Token(protocol, text, chat, limit, batch).checked("token")
 
 
@@ -181,15 +190,12 @@ class Token(CompletionOptions):
 def line(
     *,
     protocol: Mode = "greedy",
-    text: Literal["program", "all"] = "program",
-    chat: bool = False,
-    limit: int | None = None,
-    batch: int | None = None,
+    text: Text = "program",
+    chat: ChatAnswers = False,
+    limit: SampleLimit = None,
+    batch: BatchSize = None,
 ) -> Suite:
-    """Next lines. ``text`` is the prompt (the answer where there is none), or ``all`` for both together;
-    ``chat`` evaluates the lines of answers alone, after prompts in the tokenizer's chat template; ``limit``: number of
-    lines, chosen by the seed; ``batch`` as in ``complete``.
-    """
+    """Next lines."""
     return Line(protocol, text, chat, limit, batch).checked("line")
 
 

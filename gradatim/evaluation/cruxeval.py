@@ -19,24 +19,39 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from ..errors import DataError
 from ..languages.thinking import strip_thinking
-from ..options import strict
+from ..options import BatchSize, CpuSeconds, Unsafe, Workers, strict
 from ..sandbox.limits import Verdict
 from ..stage import Events, Model, Suite, SuiteResult, ignore_events
 from ..table.rows import Rejected
-from .functional import Protocol, SamplingOptions, measure
+from .functional import (
+    ChatReply,
+    NumSamples,
+    OutputFolder,
+    PassAtK,
+    Protocol,
+    SamplingOptions,
+    ServerOptions,
+    Temperature,
+    measure,
+)
 from .generation import Endpoint, Question
 from .output import Candidate, fault_of
 from .problems import Problem, ProblemSet, Sample, excerpt, locate, read_rows
+from .statistics import SampleLimit
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-Direction = Literal["output", "input"]
+Direction = Annotated[
+    Literal["output", "input"], Field(description="Predict the output for an input, or an input for an output.")
+]
 LONGEST = 20_000
 """Most characters of an answer; the longest of the benchmark has about 200."""
 
@@ -75,22 +90,24 @@ _EXAMPLES = (
 @strict("the suite 'cruxeval'")
 def cruxeval(
     *,
-    problems: str = "cruxeval",
+    problems: Annotated[str, Field(description="`cruxeval`, or a file or folder of problems.")] = "cruxeval",
     direction: Direction = "output",
-    reasoning: bool = False,
+    reasoning: Annotated[bool, Field(description="Let the model reason before the answer.")] = False,
     protocol: Protocol = "greedy",
-    num_samples: int = 1,
-    k: list[int] | None = None,
-    temperature: float = 0.2,
-    max_new_tokens: int | None = None,
-    chat: bool = False,
-    keep: str | None = None,
-    limit: int | None = None,
-    batch: int | None = None,
-    workers: int = 1,
-    seconds: float | None = None,
-    unsafe: bool = False,
-    server: dict[str, Any] | None = None,
+    num_samples: NumSamples = 1,
+    k: PassAtK = None,
+    temperature: Temperature = 0.2,
+    max_new_tokens: Annotated[
+        int | None, Field(description="Maximum number of generated tokens. Default: 128, or 1024 with `reasoning`.")
+    ] = None,
+    chat: ChatReply = False,
+    keep: OutputFolder = None,
+    limit: SampleLimit = None,
+    batch: BatchSize = None,
+    workers: Workers = 1,
+    seconds: CpuSeconds = None,
+    unsafe: Unsafe = False,
+    server: ServerOptions = None,
 ) -> Suite:
     """The output or an input of a Python function (CRUXEval): for pretrained models."""
     length = max_new_tokens if max_new_tokens is not None else (1024 if reasoning else 128)

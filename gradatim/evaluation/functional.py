@@ -24,10 +24,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from ..errors import DataError, RecipeError, WorkFailed
-from ..options import strict
+from ..options import BatchSize, CpuSeconds, Unsafe, Workers, strict
 from ..record import Metrics, Record
 from ..renamed_keys import earlier_suite_options
 from ..sandbox.limits import Limits
@@ -35,7 +37,7 @@ from ..stage import Counts, Event, Events, Model, Suite, SuiteResult, ignore_eve
 from .generation import Endpoint, Question, Writing, identity, server_options, write
 from .output import Candidate, candidate_of
 from .problems import Problem, ProblemSet, Sample, read_problems, read_samples, row_name
-from .statistics import check_options, estimate, sample_indices
+from .statistics import SampleLimit, check_options, estimate, sample_indices
 from .verdicts import Judged, cut_torn, judge_once, tallies
 
 if TYPE_CHECKING:
@@ -44,7 +46,29 @@ if TYPE_CHECKING:
     from ..sandbox.limits import Verdict
 
 
-Protocol = Literal["greedy", "sampled"]
+Protocol = Annotated[Literal["greedy", "sampled"], Field(description="Greedy decoding, or sampling at `temperature`.")]
+NumSamples = Annotated[
+    int, Field(description="Number of completions per problem; more than one requires `protocol: sampled`.")
+]
+PassAtK = Annotated[list[int] | None, Field(description="Values of k for pass@k, at most `num_samples`. Default: 1.")]
+Temperature = Annotated[float, Field(description="Sampling temperature of `protocol: sampled`.")]
+ChatReply = Annotated[
+    bool, Field(description="Format prompts with the tokenizer's chat template and extract the code from the reply.")
+]
+OutputFolder = Annotated[
+    str | None,
+    Field(
+        description="Folder for completions and verdicts, from which an interrupted evaluation resumes. Default: none."
+    ),
+]
+ServerOptions = Annotated[
+    dict[str, Any] | None,
+    Field(
+        description="Options of a model given as `http://HOST/v1#NAME`: `concurrency`, `retries`, "
+        "`seconds`, `key`, `limit_name`, `seeded`, `send_temperature` and `extra`, as of the "
+        "teacher `api`."
+    ),
+]
 
 STOPS = {
     "python": ("\ndef", "\nclass", "\nif", "\nprint", "\n#"),
@@ -133,21 +157,29 @@ class SamplingOptions:
 @strict("the suite 'functional'")
 def functional(
     *,
-    problems: str | None = None,
+    problems: Annotated[
+        str | None,
+        Field(
+            description="File or folder of problems, `humaneval` or `humaneval-x/LANGUAGE`. Default: the test "
+            "samples of the run that have `tests`."
+        ),
+    ] = None,
     protocol: Protocol = "greedy",
-    num_samples: int = 1,
-    k: list[int] | None = None,
-    temperature: float = 0.8,
-    max_new_tokens: int = 512,
-    chat: bool = False,
-    stop: list[str] | None = None,
-    keep: str | None = None,
-    limit: int | None = None,
-    batch: int | None = None,
-    workers: int = 1,
-    seconds: float | None = None,
-    unsafe: bool = False,
-    server: dict[str, Any] | None = None,
+    num_samples: NumSamples = 1,
+    k: PassAtK = None,
+    temperature: Temperature = 0.8,
+    max_new_tokens: Annotated[int, Field(description="Maximum number of generated tokens.")] = 512,
+    chat: ChatReply = False,
+    stop: Annotated[
+        list[str] | None, Field(description="Stop strings. Default: those that end a function of the language.")
+    ] = None,
+    keep: OutputFolder = None,
+    limit: SampleLimit = None,
+    batch: BatchSize = None,
+    workers: Workers = 1,
+    seconds: CpuSeconds = None,
+    unsafe: Unsafe = False,
+    server: ServerOptions = None,
 ) -> Suite:
     """Programs that pass their tests: pass@k, run in a sandbox. See ``evaluation.problems`` for the file formats."""
     options = SamplingOptions(

@@ -24,7 +24,17 @@ from urllib.parse import urlsplit
 
 from ..client import endpoint as client_endpoint
 from ..client import exchange
-from ..client.endpoint import LimitName, Parameters
+from ..client.endpoint import (
+    Concurrency,
+    ExtraFields,
+    KeyVariable,
+    LimitName,
+    Parameters,
+    RequestTimeout,
+    Retries,
+    SendSeed,
+    SendTemperature,
+)
 from ..client.messages import Budget, Generation, Rates, Reply
 from ..errors import TeacherFailed, UserError, WorkFailed
 from ..inference import decode
@@ -65,14 +75,14 @@ class Endpoint:
 @strict("the option 'server'")
 def server_options(
     *,
-    concurrency: int = 8,
-    retries: int = 5,
-    seconds: float = 600.0,
-    key: str | None = "OPENAI_API_KEY",
+    concurrency: Concurrency = 8,
+    retries: Retries = 5,
+    seconds: RequestTimeout = 600.0,
+    key: KeyVariable = "OPENAI_API_KEY",
     limit_name: LimitName = "max_tokens",
-    seeded: bool = True,
-    send_temperature: bool = True,
-    extra: dict[str, Any] | None = None,
+    seeded: SendSeed = True,
+    send_temperature: SendTemperature = True,
+    extra: ExtraFields = None,
 ) -> dict[str, Any]:
     """Fields of an ``Endpoint`` that an evaluation may set. ``RecipeError`` for others."""
     if concurrency < 1 or retries < 0 or seconds <= 0:

@@ -31,11 +31,21 @@ from typing import TYPE_CHECKING, Any
 from ..inference import decode
 from ..languages import LANGUAGES, Language, Program
 from ..model import prompt_format, vocabulary
-from ..options import strict
+from ..options import BatchSize, strict
 from ..sandbox.limits import Verdict
 from ..stage import Events, Model, Suite, SuiteResult, ignore_events
 from .problems import Absence, Problem, Sample
-from .statistics import Attempt, Mode, check_options, check_samples, example_indices, sample_indices, tally, text_column
+from .statistics import (
+    Attempt,
+    Mode,
+    SampleLimit,
+    check_options,
+    check_samples,
+    example_indices,
+    sample_indices,
+    tally,
+    text_column,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,10 +67,10 @@ _FOR = re.compile(r"\bfor\b")
 def output(
     *,
     protocol: Mode = "greedy",
-    limit: int | None = None,
-    batch: int | None = None,
+    limit: SampleLimit = None,
+    batch: BatchSize = None,
 ) -> Suite:
-    """Whole outputs. ``limit``: number of samples, sample_indices by the seed; ``batch`` as in ``complete``."""
+    """Whole outputs."""
     check_options("output", limit=limit, batch=batch)
     return Output(protocol, limit, batch)
 

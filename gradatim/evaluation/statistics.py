@@ -13,7 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import floor, prod, sqrt
 from statistics import NormalDist, fmean, stdev
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from ..errors import DataError, RecipeError, UserError
 from ..lazy import np
@@ -181,8 +183,13 @@ def _student_t(tail: float, freedom: int) -> float:
     return float(stdtrit(freedom, tail))
 
 
-Mode = Literal["greedy", "paper"]
-"""A suite's protocol: the likeliest token each time, or sampling with the limits of 2407.10194."""
+Mode = Annotated[
+    Literal["greedy", "paper"],
+    Field(description="Greedy decoding, or sampling at temperature 1 with the limits of arXiv 2407.10194."),
+]
+SampleLimit = Annotated[
+    int | None, Field(description="Maximum number of items, chosen at random by `evaluate.seed`. Default: all.")
+]
 
 GROUPS = ("level", "band", "twin", "category")
 """Columns with counts for each of their values, where the table has them."""

@@ -19,7 +19,9 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeGuard
+from typing import Annotated, Any, Literal, TypeGuard
+
+from pydantic import Field
 
 from ..errors import RecipeError
 from ..options import strict
@@ -28,6 +30,11 @@ from .matrix import (
     SCHEDULES,
     Matrix,
     Pace,
+    PacingEnd,
+    PacingStart,
+    ProbeSize,
+    Replay,
+    Segments,
     band_stage,
     bands_used,
     check_pace,
@@ -117,11 +124,15 @@ def mastery(
     bands: tuple[str, ...],
     tokens: int,
     *,
-    threshold: float = 0.9,
-    patience: int = 2,
-    gain: float = 0.02,
-    parts: int = 12,
-    replay: float = 0.0,
+    threshold: Annotated[float, Field(description="Validation accuracy at which a band is mastered.")] = 0.9,
+    patience: Annotated[
+        int, Field(description="Number of stages without the minimum decrease after which a band ends.")
+    ] = 2,
+    gain: Annotated[
+        float, Field(description="Minimum relative decrease of the validation loss over `patience` stages.")
+    ] = 0.02,
+    parts: Segments = 12,
+    replay: Replay = 0.0,
 ) -> Mastery:
     """One band after the other, each until it is mastered or progress stops, within the same budget.
 
@@ -192,10 +203,12 @@ def bandit(
     bands: tuple[str, ...],
     tokens: int,
     *,
-    explore: float = 0.5,
-    window: int = 2,
-    parts: int = 12,
-    replay: float = 0.0,
+    explore: Annotated[float, Field(description="Weight of the exploration bonus for rarely used bands.")] = 0.5,
+    window: Annotated[
+        int, Field(description="Number of recent stages of a band that its reward is computed from.")
+    ] = 2,
+    parts: Segments = 12,
+    replay: Replay = 0.0,
 ) -> Bandit:
     """In each part the band whose validation loss has changed most recently, with a bonus for rare bands.
 
@@ -247,13 +260,18 @@ def self_paced(
     bands: tuple[str, ...],
     tokens: int,
     *,
-    by: Literal["loss", "pass_rate"] = "loss",
+    by: Annotated[
+        Literal["loss", "pass_rate"],
+        Field(
+            description="Difficulty measure: loss per answer token, or probability of the whole answer (`pass_rate`)."
+        ),
+    ] = "loss",
     pace: Pace = "linear",
-    start: float = 0.3,
-    until: float = 0.8,
-    parts: int = 10,
-    probe: int = 4096,
-    replay: float = 0.0,
+    start: PacingStart = 0.3,
+    until: PacingEnd = 0.8,
+    parts: Segments = 10,
+    probe: ProbeSize = 4096,
+    replay: Replay = 0.0,
 ) -> SelfPaced:
     """The samples easiest for the model at present, more of them from part to part.
 
@@ -292,7 +310,14 @@ class Frontier(AdaptiveSchedule):
 @SCHEDULES.register("frontier")
 @strict("the schedule 'frontier'")
 def frontier(
-    bands: tuple[str, ...], tokens: int, *, parts: int = 10, probe: int = 4096, replay: float = 0.0
+    bands: tuple[str, ...],
+    tokens: int,
+    *,
+    parts: Segments = 10,
+    probe: ProbeSize = 4096,
+    replay: Annotated[
+        float, Field(description="Fraction of a stage's tokens from samples with p > 1/2, drawn uniformly.")
+    ] = 0.0,
 ) -> Frontier:
     """Samples weighted by p(1 - p): those that the model answers correctly about half of the time.
 
@@ -360,10 +385,17 @@ def designed(
     bands: tuple[str, ...],
     tokens: int,
     *,
-    objectives: Sequence[str] = (),
-    orders: Sequence[str | dict[str, Any]] = ("shuffled",),
-    stages: int = 8,
-    revise: bool = True,
+    objectives: Annotated[
+        Sequence[str], Field(description="Objectives that a design may use in addition to `train.objective`.")
+    ] = (),
+    orders: Annotated[
+        Sequence[str | dict[str, Any]],
+        Field(description="Orders that a design may use, as for `order`; the first is the default."),
+    ] = ("shuffled",),
+    stages: Annotated[int, Field(description="Maximum number of stages per cycle.")] = 8,
+    revise: Annotated[
+        bool, Field(description="Revise the remaining stages before each later cycle, given the validation results.")
+    ] = True,
 ) -> Designed:
     """A teacher designs the stages from statistics of the samples, within the same budget.
 

@@ -30,7 +30,9 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field
 
 from ..errors import RecipeError, did_you_mean
 from ..options import strict
@@ -38,7 +40,25 @@ from ..registry import Contract, Registry
 from ..stage import End, Needs, Schedule, StageResult, StageSpec
 from .selection import make_order
 
-Shares = Sequence[float] | None
+Shares = Annotated[
+    Sequence[float] | None,
+    Field(
+        description="Shares of the budget, one per stage; they need not add up to 1. Default: those of the schedule."
+    ),
+]
+Replay = Annotated[float, Field(description="Fraction of a stage's tokens for easier or earlier samples.")]
+Segments = Annotated[
+    int,
+    Field(
+        description="Number of equal stages that the budget is divided into. Combine with "
+        "`train.reset_optimizer: false`."
+    ),
+]
+PacingStart = Annotated[float, Field(description="Fraction of the samples available at the beginning.")]
+PacingEnd = Annotated[float, Field(description="Fraction of the budget after which all samples are available.")]
+ProbeSize = Annotated[
+    int, Field(description="Number of training samples that the model scores after each stage; 0: all.")
+]
 
 
 class ScheduleFactory(Protocol):
@@ -72,10 +92,8 @@ class Matrix(Schedule):
 def _ordered(name: str, factory: Callable[..., Matrix]) -> ScheduleFactory:
     """``factory`` with three more options, and all options checked.
 
-    ``order`` is the name of an order, or a mapping of ``name`` and the order's own options; ``category`` is short for
-    the option that names the column of an order by categories. ``warmup_stage`` is the share of the budget of a warm-up
-    stage on the easiest band; the schedule is made for the other bands and the remaining budget, as if there were no
-    more. So every arm of a comparison, including the baseline, can begin with the same prerequisites.
+    ``order``, ``category`` and ``warmup_stage`` are described in ``_shared_options``. With a warm-up stage every arm of
+    a comparison, including the baseline, begins with the same prerequisites.
     """
 
     @functools.wraps(factory)
@@ -120,7 +138,23 @@ def _with_warmup_stage(
 
 
 def _shared_options(
-    *, order: str | dict[str, Any] = "shuffled", category: str | None = None, warmup_stage: float = 0.0
+    *,
+    order: Annotated[
+        str | dict[str, Any],
+        Field(
+            description="Order of the samples of a stage: name of an [order](#orders), or `{name: …}` with its options."
+        ),
+    ] = "shuffled",
+    category: Annotated[
+        str | None, Field(description="Label column of an order by categories; equivalent to the option of the order.")
+    ] = None,
+    warmup_stage: Annotated[
+        float,
+        Field(
+            description="Fraction of the budget for a warm-up stage on the easiest band; the schedule applies "
+            "to the other bands and the remaining budget."
+        ),
+    ] = 0.0,
 ) -> None:
     """The signature of the options that all matrices have in common."""
 
@@ -203,7 +237,13 @@ def _stage_names(fractions: Sequence[Sequence[float]], bands: Sequence[str]) -> 
 
 
 @_schedule("baseline")
-def baseline(bands: tuple[str, ...], tokens: int, *, restarts: int = 1, shares: Shares = None) -> Matrix:
+def baseline(
+    bands: tuple[str, ...],
+    tokens: int,
+    *,
+    restarts: Annotated[int, Field(description="Number of equal stages that the budget is divided into.")] = 1,
+    shares: Shares = None,
+) -> Matrix:
     """Every band from the first step: no curriculum.
 
     ``restarts`` divides the budget into that many equal stages, ``shares`` into unequal ones: the control with the same
@@ -247,14 +287,14 @@ def hybrid(
     bands: tuple[str, ...],
     tokens: int,
     *,
-    replay: float = 0.5,
-    end: End = "hardest",
+    replay: Annotated[float, Field(description="Fraction of each easier band that is repeated.")] = 0.5,
+    end: Annotated[End, Field(description="Part of an easier band that is repeated.")] = "hardest",
     shares: Shares = None,
 ) -> Matrix:
     """Each stage takes the next band whole and replays the hardest part of the bands before it.
 
-    ``replay`` is that part (the paper gives no number); ``end`` may be "easiest" or "random" as a control. Shares:
-    20/30/70 for three bands (arXiv 2407.10194), else as for incremental.
+    The paper gives no number for ``replay``; an ``end`` other than "hardest" is a control. Shares: 20/30/70 for three
+    bands (arXiv 2407.10194), else as for incremental.
     """
     if not 0 <= replay <= 1:
         raise RecipeError("a share out of range", where="schedule.replay", given=replay, allowed="[0, 1]")
@@ -265,8 +305,13 @@ def hybrid(
 
 
 @_schedule("only")
-def only(bands: tuple[str, ...], tokens: int, *, band: str | None = None) -> Matrix:
-    """One band alone for the whole budget; ``band`` is its name, by default the hardest."""
+def only(
+    bands: tuple[str, ...],
+    tokens: int,
+    *,
+    band: Annotated[str | None, Field(description="Name of the band. Default: the hardest.")] = None,
+) -> Matrix:
+    """One band alone for the whole budget."""
     target = bands[-1] if band is None else band
     if target not in bands:
         raise RecipeError(
@@ -279,7 +324,13 @@ def only(bands: tuple[str, ...], tokens: int, *, band: str | None = None) -> Mat
 
 
 @_schedule("warmup")
-def warmup(bands: tuple[str, ...], tokens: int, *, share: float = 0.5, shares: Shares = None) -> Matrix:
+def warmup(
+    bands: tuple[str, ...],
+    tokens: int,
+    *,
+    share: Annotated[float, Field(description="Fraction of the budget for the curriculum, between 0 and 1.")] = 0.5,
+    shares: Shares = None,
+) -> Matrix:
     """An incremental curriculum for a share of the budget, then every band shuffled (arXiv 2506.11300).
 
     The curriculum consists of the stages without the hardest band; ``shares`` divides ``share`` among them (default: as
@@ -333,14 +384,16 @@ def fade(
     bands: tuple[str, ...],
     tokens: int,
     *,
-    milestones: Mapping[float, tuple[float, ...]] | None = None,
-    replay: float = 0.0,
+    milestones: Annotated[
+        Mapping[float, tuple[float, ...]] | None,
+        Field(description="{fraction of the budget: weight of each band}, from 0 to 1; weights need not add up to 1."),
+    ] = None,
+    replay: Replay = 0.0,
 ) -> Matrix:
     """A mixture of the bands that changes linearly between milestones.
 
-    ``milestones``: {share of the budget: weight of each band there}, from 0 to 1; weights need not add up to 1.
-    Default: the easiest band alone at first, one band more at each of equal steps, all with equal weight at the end.
-    ``replay`` distributes that share at each milestone evenly over the bands used by then.
+    Default milestones: the easiest band alone at first, one band more at each of equal steps, all with equal weight at
+    the end. ``replay`` distributes that share at each milestone evenly over the bands used by then.
     """
     check_range("replay", replay, 0, 1, open_at_high=True)
     mixture_at = dict(sorted((milestones or _default(len(bands))).items()))
@@ -382,7 +435,9 @@ def _check(mixture_at: Mapping[float, tuple[float, ...]], bands: int) -> None:
             )
 
 
-Pace = Literal["linear", "root", "convex"]
+Pace = Annotated[
+    Literal["linear", "root", "convex"], Field(description="Growth of the available fraction of the samples.")
+]
 _POWERS = {"linear": 1.0, "root": 2.0, "convex": 0.5}
 
 
@@ -407,10 +462,10 @@ def pacing(
     tokens: int,
     *,
     pace: Pace = "root",
-    start: float = 0.1,
-    until: float = 0.5,
-    parts: int = 20,
-    replay: float = 0.0,
+    start: PacingStart = 0.1,
+    until: PacingEnd = 0.5,
+    parts: Segments = 20,
+    replay: Replay = 0.0,
 ) -> Matrix:
     """The easiest samples first, and more as a competence grows: linear, root, convex (1903.09848).
 

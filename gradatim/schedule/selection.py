@@ -25,7 +25,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
+
+from pydantic import Field
 
 from ..errors import DataError, RecipeError, did_you_mean
 from ..lazy import np, pa
@@ -45,6 +47,12 @@ if TYPE_CHECKING:
 
 CATEGORY = "level"
 """The default label column of categories."""
+
+Folds = Annotated[
+    int, Field(description="Number of passes from easy to hard, each over a different part of the samples.")
+]
+Category = Annotated[str, Field(description="Label column of the categories.")]
+CategoryParts = Annotated[int, Field(description="Number of parts that each category is divided into.")]
 
 
 @dataclass(frozen=True)
@@ -145,11 +153,15 @@ def shuffled() -> Order:
 
 @ORDERS.register("sorted")
 @strict("the order 'sorted'")
-def by_difficulty(*, first: Literal["easy", "hard"] = "easy", passes: Literal["same", "once"] = "same") -> Order:
-    """Easiest or hardest first, equal ones in random order.
-
-    ``passes``: every pass the same, or sorted ``once`` and shuffled from the second pass on.
-    """
+def by_difficulty(
+    *,
+    first: Annotated[Literal["easy", "hard"], Field(description="Samples at the beginning of a pass.")] = "easy",
+    passes: Annotated[
+        Literal["same", "once"],
+        Field(description="`same`: every pass is sorted; `once`: the first pass is sorted, later ones are shuffled."),
+    ] = "same",
+) -> Order:
+    """Easiest or hardest first, equal ones in random order."""
 
     def order(rows: Rows, context: OrderContext) -> Rows:
         rising = _rising(rows, context)
@@ -160,7 +172,7 @@ def by_difficulty(*, first: Literal["easy", "hard"] = "easy", passes: Literal["s
 
 @ORDERS.register("folded")
 @strict("the order 'folded'")
-def folded(*, folds: int = 5) -> Order:
+def folded(*, folds: Folds = 5) -> Order:
     """Easy to hard several times over, each time through every ``folds``-th sample (arXiv 2506.21545)."""
     _check_count(folds, "folds")
 
@@ -173,7 +185,7 @@ def folded(*, folds: int = 5) -> Order:
 
 @ORDERS.register("zigzag")
 @strict("the order 'zigzag'")
-def zigzag(*, folds: int = 5) -> Order:
+def zigzag(*, folds: Folds = 5) -> Order:
     """Folds that rise and fall in turn: no step from hardest to easiest between them."""
     _check_count(folds, "folds")
 
@@ -186,21 +198,21 @@ def zigzag(*, folds: int = 5) -> Order:
 
 @ORDERS.register("blocked")
 @strict("the order 'blocked'")
-def blocked(*, category: str = CATEGORY) -> Order:
+def blocked(*, category: Category = CATEGORY) -> Order:
     """One category after the other, in random order; each shuffled (arXiv 2408.07888)."""
     return lambda rows, context: _concatenate(list(_blocks(context.rng.permutation(rows), context, category)))
 
 
 @ORDERS.register("blocked_curriculum")
 @strict("the order 'blocked_curriculum'")
-def blocked_curriculum(*, category: str = CATEGORY) -> Order:
+def blocked_curriculum(*, category: Category = CATEGORY) -> Order:
     """One category after the other, in random order; each from easy to hard (arXiv 2408.07888)."""
     return lambda rows, context: _concatenate(list(_blocks(_rising(rows, context), context, category)))
 
 
 @ORDERS.register("interleaved")
 @strict("the order 'interleaved'")
-def interleaved(*, category: str = CATEGORY, parts: int = 3) -> Order:
+def interleaved(*, category: Category = CATEGORY, parts: CategoryParts = 3) -> Order:
     """Every category cut into ``parts`` at random, cycling through the categories (arXiv 2408.07888)."""
     _check_count(parts, "parts")
     return lambda rows, context: _interleave(list(_blocks(context.rng.permutation(rows), context, category)), parts)
@@ -208,7 +220,7 @@ def interleaved(*, category: str = CATEGORY, parts: int = 3) -> Order:
 
 @ORDERS.register("interleaved_curriculum")
 @strict("the order 'interleaved_curriculum'")
-def interleaved_curriculum(*, category: str = CATEGORY, parts: int = 3) -> Order:
+def interleaved_curriculum(*, category: Category = CATEGORY, parts: CategoryParts = 3) -> Order:
     """Every category cut into ``parts`` by difficulty, cycling: the easiest part of each first (arXiv 2408.07888)."""
     _check_count(parts, "parts")
     return lambda rows, context: _interleave(list(_blocks(_rising(rows, context), context, category)), parts)

@@ -18,15 +18,24 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import Field
 
 from ..client.endpoint import (
+    Concurrency,
     Endpoint,
+    ExtraFields,
+    KeyVariable,
     LimitName,
     Parameters,
     RequestBatch,
     RequestCounts,
+    RequestTimeout,
+    Retries,
     RetryPolicy,
+    SendSeed,
+    SendTemperature,
     check_address,
     load_package,
     read_key,
@@ -50,6 +59,22 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Row = Mapping[str, Any]
 Parser = Callable[[Row, str], Result | None]
+PromptFolder = Annotated[
+    str | Path | None, Field(description="Folder with prompt files; the package's prompts are used for missing ones.")
+]
+Temperature = Annotated[
+    float,
+    Field(
+        description="Sampling temperature of new questions and rejected answers; correct answers and "
+        "grades are first requested at 0."
+    ),
+]
+MaxTokens = Annotated[int, Field(description="Maximum number of tokens of a reply.")]
+QuestionLanguage = Annotated[str, Field(description="Programming language of questions whose samples have none.")]
+ReplyCache = Annotated[
+    str | Path | None, Field(description="Folder of the reply cache; null: that of the user, or `GRADATIM_CACHE`.")
+]
+
 REFUSED = ("refusal", "content_filter", "empty")
 
 
@@ -333,26 +358,34 @@ class ApiChat(Chat):
 @strict("teacher 'api'")
 def api(
     *,
-    base_url: str,
-    model: str,
-    key: str | None = "OPENAI_API_KEY",
-    prompts: str | Path | None = None,
-    temperature: float = 0.7,
-    max_tokens: int = 512,
-    language: str = "python",
-    concurrency: int = 8,
-    seconds: float = 120.0,
-    retries: int = 6,
-    requests_per_minute: float | None = None,
-    tokens_per_minute: float | None = None,
-    budget_tokens: int | None = None,
-    budget_money: float | None = None,
-    prices: tuple[float, float] | None = None,
-    seeded: bool = True,
+    base_url: Annotated[str, Field(description="Base URL of the endpoint, such as `https://HOST/v1`.")],
+    model: Annotated[str, Field(description="Name of the model at the endpoint.")],
+    key: KeyVariable = "OPENAI_API_KEY",
+    prompts: PromptFolder = None,
+    temperature: Temperature = 0.7,
+    max_tokens: MaxTokens = 512,
+    language: QuestionLanguage = "python",
+    concurrency: Concurrency = 8,
+    seconds: RequestTimeout = 120.0,
+    retries: Retries = 6,
+    requests_per_minute: Annotated[float | None, Field(description="Rate limit of requests; null: none.")] = None,
+    tokens_per_minute: Annotated[float | None, Field(description="Rate limit of tokens; null: none.")] = None,
+    budget_tokens: Annotated[
+        int | None,
+        Field(description="Maximum number of tokens of the run, interrupted executions included; null: no limit."),
+    ] = None,
+    budget_money: Annotated[
+        float | None, Field(description="Maximum cost of the run in the currency of `prices`; null: no limit.")
+    ] = None,
+    prices: Annotated[
+        tuple[float, float] | None,
+        Field(description="Prices of a million prompt tokens and a million completion tokens."),
+    ] = None,
+    seeded: SendSeed = True,
     limit_name: LimitName = "max_tokens",
-    send_temperature: bool = True,
-    extra: dict[str, Any] | None = None,
-    cache: str | Path | None = None,
+    send_temperature: SendTemperature = True,
+    extra: ExtraFields = None,
+    cache: ReplyCache = None,
     account: str = "",
     events: Events = ignore_events,
 ) -> Teacher:
@@ -466,11 +499,14 @@ class ScriptedChat(Chat):
 @strict("teacher 'scripted'")
 def scripted(
     *,
-    replies: list[str | None] | dict[str, str | None],
-    prompts: str | Path | None = None,
-    temperature: float = 0.7,
-    max_tokens: int = 512,
-    language: str = "python",
+    replies: Annotated[
+        list[str | None] | dict[str, str | None],
+        Field(description="Replies in the order of the requests, or a mapping from a text in a request to its reply."),
+    ],
+    prompts: PromptFolder = None,
+    temperature: Temperature = 0.7,
+    max_tokens: MaxTokens = 512,
+    language: QuestionLanguage = "python",
     events: Events = ignore_events,
 ) -> Teacher:
     """Replies written beforehand, for tests and documents"""

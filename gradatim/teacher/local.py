@@ -16,7 +16,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from ..client.messages import Received, Reply, Request, ignore_reply
 from ..errors import DataError
@@ -27,7 +29,14 @@ from ..model import hardware, load, prompt_format, vocabulary
 from ..options import strict
 from ..stage import Event, Events, ignore_events
 from ..training import trainer
-from .llm_teacher import LanguageTeacher
+from .llm_teacher import (
+    LanguageTeacher,
+    MaxTokens,
+    PromptFolder,
+    QuestionLanguage,
+    ReplyCache,
+    Temperature,
+)
 from .reply_store import Cached
 from .teacher import Chat, Teacher
 
@@ -151,14 +160,14 @@ def _stream_number(request: Request) -> int:
 @strict("teacher 'local'")
 def local(
     *,
-    model: str | Path,
-    prompts: str | Path | None = None,
-    temperature: float = 0.7,
-    max_tokens: int = 512,
-    language: str = "python",
-    batch: int = 16,
+    model: Annotated[str | Path, Field(description="Folder of the model.")],
+    prompts: PromptFolder = None,
+    temperature: Temperature = 0.7,
+    max_tokens: MaxTokens = 512,
+    language: QuestionLanguage = "python",
+    batch: Annotated[int, Field(description="Number of requests per batch.")] = 16,
     seed: int = 0,
-    cache: str | Path | None = None,
+    cache: ReplyCache = None,
     account: str = "",
     events: Events = ignore_events,
 ) -> Teacher:

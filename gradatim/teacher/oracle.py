@@ -16,7 +16,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from random import Random
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from ..errors import DataError, UserError
 from ..options import strict
@@ -151,7 +153,14 @@ def _output(program: str, max_steps: int = 10_000) -> str | None:
 
 
 @strict("teacher 'oracle'")
-def oracle(*, levels: str | Sequence[str] = ("all",), digits: int = 9, seed: int = 0) -> Teacher:
+def oracle(
+    *,
+    levels: Annotated[str | Sequence[str], Field(description="TinyPy levels of seed questions and new questions.")] = (
+        "all",
+    ),
+    digits: Annotated[int, Field(description="Largest integer literal.")] = 9,
+    seed: int = 0,
+) -> Teacher:
     """TinyPy: questions from the grammar, answers by running them"""
     return Oracle(levels=levels, digits=digits, seed=seed)
 
