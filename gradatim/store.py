@@ -18,16 +18,21 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import sqlite3
 import struct
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from .errors import DataError, GradatimError, StorageFailed
+from .lazy import lazy_module
+
+if TYPE_CHECKING:
+    import sqlite3
+else:
+    sqlite3 = lazy_module("sqlite3")
 
 APPLICATION = 0x47524144
 """``PRAGMA application_id`` of the file: "GRAD"."""

@@ -15,7 +15,7 @@ from ..evaluation.problems import Problem, Sample
 from ..evaluation.verdicts import judge
 from ..languages.python import StaticView, static_view
 from ..options import CpuSeconds, Unsafe, Workers, strict
-from ..sandbox.command import Sandbox
+from ..sandbox import command
 from ..sandbox.limits import Limits, Verdict
 from ..stage import Event, Events, ignore_events
 from ..table.rows import asks_for_output
@@ -234,7 +234,7 @@ class Static(Judge):
         if codes:
             from concurrent.futures import ThreadPoolExecutor  # here, so that a plan does not load it
 
-            with Sandbox(unsafe=self.unsafe) as sandbox, ThreadPoolExecutor(self.workers) as pool:
+            with command.Sandbox(unsafe=self.unsafe) as sandbox, ThreadPoolExecutor(self.workers) as pool:
                 results = pool.map(
                     lambda code: static_view(code[0], code[1], sandbox, limits=self.limits), codes.values()
                 )

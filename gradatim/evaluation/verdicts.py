@@ -28,7 +28,7 @@ from ..files import read_input
 from ..languages import LANGUAGES, Program
 from ..options import parse_json
 from ..record import DECODE_ERRORS, Metrics, storage_errors
-from ..sandbox.command import Sandbox
+from ..sandbox import command
 from ..sandbox.limits import Limits, Outcome, Verdict
 from ..stage import Event, Events, ignore_events
 from .output import Candidate, candidate_of, program_of
@@ -182,7 +182,7 @@ def _program(
         prepared.result()
         return language.check(sandbox, program, limits=limits)
 
-    with ThreadPoolExecutor(workers) as pool, Sandbox(unsafe=unsafe) as sandbox:
+    with ThreadPoolExecutor(workers) as pool, command.Sandbox(unsafe=unsafe) as sandbox:
         queue: deque[tuple[_Task, Future[Verdict]]] = deque()
         try:
             for task, program, prepared in _prepared(

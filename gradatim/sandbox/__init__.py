@@ -8,3 +8,9 @@
 Python candidates whose tests call functions are run by interpreters that stay in the same kind of sandbox:
 ``interpreter`` on the host, ``inside`` in the sandbox. Correctness is decided by callers and by ``inside.tester``.
 """
+
+from __future__ import annotations
+
+from ..lazy import lazy_names
+
+__getattr__ = lazy_names(__name__)
