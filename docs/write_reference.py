@@ -1,6 +1,6 @@
-"""How do ``docs/recipes.md`` and ``docs/cli.md`` stay true?
+"""Write ``docs/recipes.md`` and ``docs/cli.md`` from the code.
 
-They are written by this script from the code itself: recipe keys, defaults and allowed values from the pydantic models
+Sources: recipe keys, defaults and allowed values from the pydantic models
 and dataclasses, options of components from the factories' signatures, both with their ``Field(description=…)``, and
 commands from their ``--help``. A key or an option without a description is an error.
 
@@ -49,25 +49,25 @@ RECIPES_TOP = """\
 
 *Written by `docs/write_reference.py` from the code. Do not edit this page; run the script.*
 
-A recipe is a YAML file that says everything that decides what a run does. What it leaves out has the default below.
+A recipe is a YAML file with all settings that affect a run. A key that is left out has the default below.
 
 ```yaml
 extends: curriculum/baseline      # a recipe by name, or a file beside this one
 schedule: {name: hybrid, replay: 0.25}
 ```
 
-Any value can be changed for one command with `--set schedule.replay=0.25`. Keys and parts that do not exist, wrong
-types and parts that do not fit together are told all at once, before anything is drawn or trained, with the nearest
-name that does exist. A run folder belongs to its recipe: on resume only MAY_CHANGE may differ.
+Any value can be changed for one command with `--set schedule.replay=0.25`. Unknown keys and components, wrong types and
+settings that exclude each other are reported together before anything is drawn or trained, with the nearest known
+name. A run folder belongs to its recipe: on resume only MAY_CHANGE may differ.
 `gradatim plan RECIPE` shows what a recipe would do.
 """
 
 DESIGN_TOP = """\
 ## The form of a design
 
-What a teacher replies with when the schedule is `designed`, as a JSON Schema. The shares of all stages of all cycles
-that are left add up to 1, give or take a hundredth; names of bands, orders and objectives are those of the recipe. All
-faults of a reply are told at once, and mended once.
+The reply of a teacher when the schedule is `designed`, as a JSON Schema. The shares of all remaining stages of all
+cycles add up to 1, within a hundredth; names of bands, orders and objectives are those of the recipe. All errors of a
+reply are reported at once, and one corrected reply is requested.
 """
 
 CLI_TOP = """\

@@ -1,4 +1,4 @@
-"""What did a study, or a single run, find, as a page of docs/results tells it?
+"""Write a page of docs/results from the folder of a study or of a single run.
 
     python docs/write_study.py runs/paper-small docs/results/paper-small.md "TITLE WITH THE SCALE" ["COMMAND"]
 

@@ -1,8 +1,7 @@
-"""How is Gradatim used from Python?
+"""The Python API: score, plan, run, study, report and evaluate, each what the command of the same name does.
 
-Four functions, each what the command of the same name does: ``score``, ``plan``, ``run``, ``evaluate``. They take
-paths or objects, names or recipes, and hand on to the modules below. They print nothing: give ``events`` to hear how
-far they are. Raise ``Stopped`` from it and the work stops with everything saved.
+The functions take paths or objects, names or recipes. They print nothing: ``events`` receives the progress. When it
+raises ``Stopped``, the work stops with everything saved.
 """
 
 from __future__ import annotations

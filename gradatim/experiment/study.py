@@ -1,8 +1,8 @@
-"""Which recipe is better, and how sure may we be?
+"""Studies: every arm with every seed on one dataset and one test set.
 
 A study runs every arm (a recipe) with every seed, on the same corpus and the same test set, a few runs at a time,
 each in its own process with its share of the processors. It is resumed by the same call: finished runs are not
-started again. What the results mean is computed by ``report``, from the folders alone.
+started again. ``reporting`` compares the results, from the folders alone.
 
     runs/NAME/{study.json, data/, hybrid/seed-1/, hybrid/seed-2/, …, report.html}
 """
