@@ -2,6 +2,8 @@
 
 Every random choice has a stream of its own, derived from a seed of the recipe and the position of the choice (cycle,
 stage, pass, sample), not from earlier draws: a resumed run draws the same numbers, and a new choice changes no other.
+One exception, kept because keys never change: a last key of 0 equals none, so ``pass_stream(seed, 0)`` is
+``order_stream(seed)`` and ``pass_stream(seed, band + 1)`` is ``band_stream(seed, band)``.
 The keys of a stream fix all results with its seed, so they never change.
 
     seeds of a run        ``stage_seed``, ``initialization_seed``, ``attempts_seed``

@@ -206,7 +206,7 @@ class Registry(Generic[Part]):
         least = sum(each.default is each.empty for each in positional)
         if not least <= len(arguments) <= len(positional):
             fault = f"its factory must take {len(arguments)} positional arguments, not {_parameters(factory)}"
-            raise self._unfit(self._entries[name], where, fault)
+            raise self._unfit(self._entries[self._aliases.get(name, name)], where, fault)
         part = checked(*arguments, **options)
         if self.adapt is not None:
             part = self.adapt(part)
@@ -226,7 +226,7 @@ class Registry(Generic[Part]):
         module, _, attribute = entry.part.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
-        except (AttributeError, ImportError, SyntaxError) as error:
+        except Exception as error:
             if module.partition(".")[0] == __package__:
                 raise
             raise self._unfit(entry, where, f"it cannot be imported: {error}") from error

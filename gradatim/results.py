@@ -121,7 +121,7 @@ def encode(result: Fitted | SuiteResult | StageResult) -> dict[str, Any]:
 
 
 def decode_fitted(value: Mapping[str, Any]) -> Fitted:
-    """Inverse of ``encode``. All decoders raise ``ValueError`` for a value of another shape."""
+    """Inverse of ``encode``. All decoders raise one of ``record.DECODE_ERRORS`` for a value of another shape."""
     fitted: Fitted = _adapter(Fitted).validate_python(value)
     _check_counts(fitted.steps, fitted.tokens, fitted.parameters, fitted.dropped)
     return fitted
@@ -209,7 +209,7 @@ def describe(corpus: Corpus, bands: Bands, difficulty: npt.NDArray[np.float64], 
     answers = train.column("answer").value_counts().to_pylist()
     commonest = min(answers, key=lambda answer: (-answer["counts"], answer["values"]))["values"]
     tested = corpus.table("test").column("answer").to_pylist().count(commonest)
-    heights, edges = np.histogram(scored, bins=40)
+    heights, edges = _histogram(scored)
     return {
         "corpus": corpus.folder.name,
         "rows": train.num_rows,
@@ -228,3 +228,11 @@ def describe(corpus: Corpus, bands: Bands, difficulty: npt.NDArray[np.float64], 
         "histogram": {"metric": metric, "edges": edges.tolist(), "counts": heights.tolist()},
         "facts": dict(corpus.facts),
     }
+
+
+def _histogram(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Counts and edges of 40 bins; of one bin for values that are too close to each other for 40."""
+    try:
+        return np.histogram(values, bins=40)
+    except ValueError:
+        return np.histogram(values, bins=[np.nextafter(values.min(), -np.inf), np.nextafter(values.max(), np.inf)])

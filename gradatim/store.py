@@ -192,14 +192,24 @@ class Store:
             self._disconnect()
         if self._connection is None:
             self._connection = self._connect(create)
-            self._state, self._process = self._file_state(), os.getpid()
+            self._process = os.getpid()
+            self._state = self._file_state()
         return self._connection
+
+    def _is_wal(self) -> bool:
+        """Whether the header of the file states WAL mode (byte 18 is 2); False for an unreadable file."""
+        try:
+            with self.path.open("rb") as file:
+                return file.read(19)[18:] == b"\x02"
+        except OSError:
+            return False
 
     def _connect(self, create: bool) -> sqlite3.Connection:
         options = "mode=rwc" if create else "mode=rw"
         if not self._is_writable():
-            # Nobody writes at present where there is no log, which a reader without permission cannot create.
-            options = "mode=ro" if self._log().exists() else "mode=ro&immutable=1"
+            # A file in WAL mode without a log has no writer at present, and a reader without permission cannot create
+            # the log. In rollback mode locks and journal must be respected.
+            options = "mode=ro&immutable=1" if self._is_wal() and not self._log().exists() else "mode=ro"
         connection = sqlite3.connect(
             f"file:{quote(str(self.path.absolute()))}?{options}",
             uri=True,

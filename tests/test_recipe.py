@@ -217,3 +217,11 @@ def test_quantiles_replace_the_thresholds_of_the_parent_and_steps_its_tokens() -
     recipe = load("smoke/baseline", ["difficulty.bands.quantiles=[0.3, 0.6]", "budget.steps=7"])
     assert recipe.difficulty.bands.thresholds is None
     assert recipe.tokens == 7 * recipe.train.batch_size * recipe.train.max_length
+
+
+def test_a_file_in_the_current_folder_changes_no_shipped_recipe(tmp_path, monkeypatch):
+    before = load("order/sorted")
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "baseline.yaml").write_text("title: Another\nseed: 77\n")
+    monkeypatch.chdir(tmp_path)
+    assert load("order/sorted") == before

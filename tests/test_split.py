@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -264,3 +265,17 @@ def test_a_set_that_no_group_of_twins_fits_into_is_told():
 )
 def test_numbers_are_apportioned_by_the_largest_remainder(count, weights, numbers):
     assert largest_remainder(count, dict(enumerate(weights))) == dict(enumerate(numbers))
+
+
+def test_held_out_sets_that_take_every_form_are_an_error():
+    table = make_table({"prompt": [f"a = {i % 4}\nprint(a)\n" for i in range(40)], "answer": ["# 1\n"] * 40})
+    with pytest.raises(DataError, match="leave no sample for training; given: 4 different forms in 40 samples"):
+        split(table, validation=2, test=3, seed=0)
+
+
+def test_a_histogram_of_values_that_are_too_close_for_bins_has_one_bin():
+    from gradatim.results import _histogram
+
+    counts, edges = _histogram(np.array([1.7e18] * 3))
+    assert counts.tolist() == [3]
+    assert edges[0] < 1.7e18 < edges[1]

@@ -485,11 +485,14 @@ def power(difference: float, spread: float, seeds: int, comparisons: int = 1, al
     """
     if seeds < 2:
         return 0.0
-    from scipy.stats import nct, t
+    if difference == 0:
+        return alpha / comparisons
+    from scipy.stats import ncf, t
 
+    # The square of a noncentral t is a noncentral F, whose tail is computed without loss for large differences.
     critical = float(t.ppf(1 - alpha / (2 * comparisons), seeds - 1))
-    shift = abs(difference) * math.sqrt(seeds) / spread
-    return float(nct.sf(critical, seeds - 1, shift) + nct.cdf(-critical, seeds - 1, shift))
+    shift = difference * math.sqrt(seeds) / spread
+    return float(ncf.sf(critical**2, 1, seeds - 1, shift**2))
 
 
 def detectable_difference(

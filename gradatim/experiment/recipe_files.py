@@ -375,7 +375,8 @@ def _parent(location: Location, name: Any, key: str) -> Location:
         raise RecipeError("a recipe extends another by its name or file", where=f"{path}: {key}", given=_short(name))
     file, arm = split_arm(name)
     ended = file if file.endswith(ENDINGS) else f"{file}.yaml"
-    for candidate in (path.parent / ended, Path(ended)):
+    # A file in the current folder must not change a shipped recipe.
+    for candidate in (path.parent / ended, *(() if is_shipped(path) else (Path(ended),))):
         if is_file(candidate) and (arm is not None or candidate.resolve() != path.resolve()):
             return Location(candidate, arm)
     shipped = _find_shipped(_bare(name))

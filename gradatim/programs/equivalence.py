@@ -7,9 +7,11 @@ make a program new.
 
 from __future__ import annotations
 
+import ast
 import builtins
 import keyword
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,7 +60,7 @@ def canonical(text: str) -> str:
 
 
 _NAME = re.compile(r"[^\W\d]\w*")
-_EXPRESSION = r"[\w\s+\-*/()<>=!.%]+"
+_EXPRESSION = r"(?:[\w\s+\-*/().%]|[<>=!]=|[<>])+"
 _STATEMENT = re.compile(
     rf"""(?P<indent>\t*)(?:
     (?P<target>[^\W\d]\w*)\ =\ (?P<value>{_EXPRESSION})
@@ -93,8 +95,8 @@ class _Statement(NamedTuple):
 def sliced(text: str) -> str:
     """``canonical`` form of the backward slice of a TinyPy program: without assignments that no output depends on.
 
-    ``text`` may continue with the line ``# output`` and the output. Slicing keeps the output. Text that is no TinyPy
-    program is only renamed. Never raises.
+    ``text`` may continue with the line ``# output`` and the output. Slicing keeps the output. Other Python programs are
+    only renamed, and text that is no Python is unchanged. Never raises.
 
     >>> sliced("k = 4\\nu = 9\\nx = k + 3\\nprint(x)\\n# output\\n")
     'a = 4\\nb = a + 3\\nprint(b)\\n# output\\n'
@@ -103,11 +105,23 @@ def sliced(text: str) -> str:
     program, rest = (text, "") if end < 0 or (end and text[end - 1] != "\n") else (text[:end], text[end:])
     statements = _parse(program)
     if statements is None:
-        return canonical(text)
+        return canonical(text) if _is_python(text) else text
     lines, _ = _needed(statements, frozenset())
     if not lines:  # nothing is printed, so the text is a fragment
         return canonical(text)
     return canonical("".join(f"{line}\n" for line in lines) + rest)
+
+
+def _is_python(text: str) -> bool:
+    """Whether ``text`` is a Python program with a statement or a call, not only words that parse as names."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in strings
+            tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    nodes = [node.value if isinstance(node, ast.Expr) else node for node in tree.body]
+    return any(isinstance(node, ast.stmt | ast.Call) for node in nodes)
 
 
 def _parse(program: str) -> list[_Statement] | None:
@@ -131,13 +145,13 @@ def _parse(program: str) -> list[_Statement] | None:
 def _line(text: str) -> _Line | None:
     """The parsed line; None for a line that the grammar does not generate."""
     match = _STATEMENT.fullmatch(text)
-    if match is None or _CALL.search(text):
+    if match is None or _CALL.search(text) or not _RESERVED.isdisjoint((match["target"], match["counter"])):
         return None
     expression = match["value"] or match["printed"] or match["range"] or match["condition"] or ""
     kind = (
         match["head"] or match["otherwise"] or ("assign" if match["target"] else "for" if match["counter"] else "print")
     )
-    reads = frozenset(_NAME.findall(expression)) - _RESERVED
+    reads = frozenset(_NAME.findall(expression)).difference(keyword.kwlist)
     return _Line(text, len(match["indent"]), kind, reads, match["target"] or match["counter"])
 
 

@@ -17,6 +17,7 @@ from statistics import fmean, variance
 from typing import Literal
 
 from ..evaluation.statistics import (
+    ENOUGH_SEEDS,
     Difference,
     Interval,
     compare,
@@ -92,8 +93,13 @@ def headline(summary: Summary) -> Headline:
     best = max(enough, key=_mean)
     better = [row for row in tested if row.difference and row.difference.significant() and _mean(row) > 0]
     worse = [row for row in tested if row.difference and row.difference.significant() and _mean(row) < 0]
+    arms = [row for row in better if row.role == "arm"]
+    if arms:
+        verdicts = [_helped(summary, row, better, worse) for row in sorted(arms, key=_mean, reverse=True)]
+        return next((verdict for verdict in verdicts if verdict.verdict == "helped"), verdicts[0])
     if better:
-        return _helped(summary, better, worse)
+        sentence = f"No arm with an order is compared; {better[0].title}, a control, scores {_compared(better[0])}."
+        return Headline("undecided", sentence, _sentences(better[1:]))
     if worse:
         worst = min(worse, key=_mean)
         sentence = f"{_subject(summary)} hurt: {worst.title} scores {_compared(worst)}; no arm is significantly better."
@@ -123,26 +129,28 @@ def _too_few(summary: Summary, best: ArmRow) -> Headline:
 def power_lines(summary: Summary, seeds: int | None = None) -> list[str]:
     """The differences that the study can detect with its seeds or with ``seeds``, and the seeds that others need.
 
-    From the pooled standard deviation of the paired differences; empty with fewer than two seeds in each arm.
+    From the pooled standard deviation of the paired differences; empty with fewer than two seeds in each arm. Fewer
+    seeds than ``ENOUGH_SEEDS`` count as that many, since fewer support no claim.
     """
     differences = [row.difference for row in summary.rows if row.difference]
-    variances = [variance(row.differences) for row in differences if len(row.differences) > 1]
-    if not variances or not any(variances):
+    varying = [row.differences for row in differences if row.p is not None]
+    if not varying:
         return []
-    spread = math.sqrt(fmean(variances))
-    seeds = seeds or max(len(row.seeds) for row in differences)
+    freedom = sum(len(values) - 1 for values in varying)
+    spread = math.sqrt(sum(variance(values) * (len(values) - 1) for values in varying) / freedom)
+    seeds = max(seeds or max(len(row.seeds) for row in differences), ENOUGH_SEEDS)
     smallest = detectable_difference(spread, seeds, len(differences))
     words = {0.01: "1 point", 0.02: "2 points", 0.05: "5 points"}
     needed = [(goal, seeds_needed(goal, spread, len(differences))) for goal in words if goal < smallest]
-    plans = [f"{words[goal]} at {number} seeds" for goal, number in needed if number]
+    plans = [f"{words[goal]} at {max(number, ENOUGH_SEEDS)} seeds" for goal, number in needed if number]
     return [
         f"With {seeds} seeds and this spread over seeds, a true difference of {100 * smallest:.1f} points is found in "
         f"8 of 10 studies, after Holm{''.join(f'; {plan}' for plan in plans)}."
     ]
 
 
-def _helped(summary: Summary, better: Sequence[ArmRow], worse: Sequence[ArmRow]) -> Headline:
-    best = max(better, key=_mean)
+def _helped(summary: Summary, best: ArmRow, better: Sequence[ArmRow], worse: Sequence[ArmRow]) -> Headline:
+    """The verdict on ``best``, one of the arms that are significantly better than the baseline."""
     controls = [row for rows in summary.against.values() for row in rows if row.arm == best.arm]
     remaining = _sentences([row for row in (*better, *worse) if row is not best])
     support = (*remaining, *_control(summary, best.arm))

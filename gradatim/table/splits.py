@@ -114,9 +114,9 @@ def split(
     """Split ``table`` into training, ``validation`` rows and ``test`` rows.
 
     Samples are twins when their questions (the prompt, or the answer in code completion) have the same ``key``, by
-    default ``programs.sliced``; for other texts than programs use ``key=str``. Each level has the same share of a set
-    as of the table, in forms by ``slice`` and else in rows, where a group of twins larger than the remaining share is
-    skipped, so a set can be smaller than requested (``facts["short"]``). ``levels``: the levels to hold samples out
+    default ``programs.sliced``, which leaves texts that are no programs unchanged. Each level has the same share of a
+    set as of the table, in forms by ``slice`` and else in rows, where a group of twins larger than the remaining share
+    is skipped, so a set can be smaller than requested (``facts["short"]``). ``levels``: the levels to hold samples out
     from; all others are for training, with their twins in the named levels. Forms are compared by 64 bits of BLAKE2b:
     with 1.2 million, two collide in one of 25 million splits and then only share a set.
 
@@ -157,6 +157,12 @@ def split(
                 given=f"{rows} rows requested, {len(np.unique(groups))} groups in {table.num_rows} samples",
                 hint="a larger set, or split by text",
             )
+    if not (sides == _TRAIN).any():
+        raise DataError(
+            "the held-out sets leave no sample for training",
+            given=f"{len(np.unique(groups))} different forms in {table.num_rows} samples, {validation + test} held out",
+            hint="smaller sets, or split by text",
+        )
     twins = np.isin(forms, forms[sides == _TRAIN])
     facts = {
         "by": by,

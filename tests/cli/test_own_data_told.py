@@ -52,7 +52,7 @@ def test_chat_answers_without_a_program_are_said_with_count_cause_and_advice(gra
     assert said.status == 0
     line = (
         "gradatim: 9 of 21 samples have no 'om' and are not learnt: 7 do not parse as Python, "
-        "2 are in another language (go); try a metric that needs no Python program: size, compression, loss or given"
+        "2 are in another language (go); try a metric that needs no Python program: size, compression, loss or column"
     )
     assert line in told(said.err)
 

@@ -104,7 +104,7 @@ def test_a_note_counts_the_samples_without_a_score_by_cause():
     said = note([PROSE, "in prose", "more of it", "int x;"], languages=["python", "python", "python", "java"])
     assert said == (
         "3 of 4 samples have no 'om' and are not learnt: 2 do not parse as Python, 1 are in another language (java); "
-        "try a metric that needs no Python program: size, compression, loss or given"
+        "try a metric that needs no Python program: size, compression, loss or column"
     )
     assert note([PROGRAM], "trace") == "1 of 1 samples have no 'trace' and are not learnt: 1 give no figure"
     assert "1 do not parse as Python" in str(note([PROGRAM, "in prose"], "composite"))

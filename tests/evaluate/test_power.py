@@ -30,6 +30,13 @@ def test_the_detectable_difference_has_80_percent_power(spread, seeds, compariso
     assert seeds_needed(difference * 1.001, spread, comparisons) == seeds
 
 
+@pytest.mark.parametrize(
+    ("seeds", "comparisons", "expected"), [(2, 1, 11.55), (2, 5, 57.7), (3, 20, 14.6), (4, 10, 4.71), (5, 20, 3.78)]
+)
+def test_few_seeds_and_many_comparisons_have_the_values_of_numerical_integration(seeds, comparisons, expected):
+    assert detectable_difference(1.0, seeds, comparisons) == pytest.approx(expected, rel=0.005)
+
+
 def test_one_seed_detects_nothing():
     assert power(9.0, 1.0, 1) == 0.0
     assert detectable_difference(1.0, 1) == math.inf

@@ -68,14 +68,33 @@ def test_assignments_that_no_output_depends_on_are_dropped(program, form):
     [
         "x = input()\ny = 3\nprint(x)\n",
         "def f(x):\n    return x\nprint(f(3))\n",
-        "x = 3\n\t\tprint(x)\n",
-        "else :\n\tprint(3)\n",
-        "Write a function. x = 3",
         "x = [3]\ny = x\nprint(x)\n",
     ],
 )
-def test_other_text_is_only_renamed(text):
-    assert sliced(text) == canonical(text)
+def test_other_programs_are_only_renamed(text):
+    assert sliced(text) == canonical(text) != text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x = 3\n\t\tprint(x)\n",
+        "else :\n\tprint(3)\n",
+        "Write a function. x = 3",
+        "What is the capital of France?",
+        "why",
+    ],
+)
+def test_text_that_is_no_program_is_unchanged(text):
+    assert sliced(text) == text
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["sum = 0\nfor i in range(5) :\n\tsum = sum + i\nprint(sum)\n", "x = y = 3\nprint(y)\n", "max = 3\nprint(max)\n"],
+)
+def test_no_assignment_that_the_output_depends_on_is_dropped(program):
+    assert output(sliced(program)) == output(program)
 
 
 def test_fragments_that_print_nothing_differ_by_their_text():
