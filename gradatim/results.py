@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 from pydantic import TypeAdapter
 
 from .corpus import Corpus
-from .design import Design, DesignOutcome
 from .lazy import np
 from .record import Record, read_rows
 from .schedule import Bands
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from .design import Design, DesignOutcome
     from .distillation.attempts import GradedAttempts
 
 
@@ -194,6 +194,8 @@ def encode_design(outcome: DesignOutcome) -> dict[str, Any]:
 
 def decode_design(value: Mapping[str, Any]) -> Design:
     """Decode the design; replies and faults are not decoded."""
+    from .design import Design  # here, so that a plan loads no JSON Schema
+
     cycles = tuple(tuple(decode_spec(spec) for spec in cycle["stages"]) for cycle in value["cycles"])
     return Design(value["reason"], cycles, value["kept"])
 

@@ -31,7 +31,6 @@ from pydantic import Field
 
 from ..errors import DataError, RecipeError
 from ..files import read_input
-from ..languages.thinking import strip_thinking
 from ..lazy import np
 from ..options import BatchSize, strict
 from ..stage import Difficulty, Event, Events, ignore_events
@@ -334,6 +333,8 @@ class TeacherRating(Difficulty):
         ratings = cache.scores()
         todo = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in ratings}
         order, missing = list(todo), dict[bytes, str]()
+
+        from ..languages.thinking import strip_thinking  # here, so that a plan loads no languages
 
         def received(index: int, reply: ChatReply) -> None:
             rating = read_rating(strip_thinking(reply.text))

@@ -31,8 +31,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from ..errors import DataError, UserError
 from ..files import check_input
-from ..languages import named
-from ..languages.language import extract
 from ..lazy import np
 from ..stage import Difficulty, Event, Events, ignore_events
 from ..table.rows import OUTPUT_LINE, asks_for_output
@@ -100,6 +98,9 @@ def fenced_program(answer: str, language: str | None) -> str:
 
 
 def _fenced_block(answer: str, language: str) -> str | None:
+    from ..languages import named  # here, so that a plan loads no languages
+    from ..languages.language import extract
+
     try:
         block = extract(named(language), answer)
     except UserError:  # no such language, or its grammar is not installed

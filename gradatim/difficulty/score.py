@@ -38,7 +38,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 from pydantic import Field
 
 from ..errors import DataError, RecipeError
-from ..languages.toolchain import KEPT_SECONDS, cache_folder
 from ..lazy import np, pa
 from ..options import option_names, strict
 from ..record import storage_errors
@@ -344,6 +343,8 @@ class ScoreCache:
     """The stored scores of one ``quantity`` from one ``identity`` (a model, a teacher with its prompt)."""
 
     def __init__(self, identity: str, quantity: str) -> None:
+        from ..languages.toolchain import cache_folder  # here, so that a plan loads no languages
+
         folder, digest = cache_folder() / "difficulty", hashlib.sha256(f"{FORM}\0{identity}".encode()).hexdigest()
         self._namespace = f"{digest[:32]}/{quantity}"
         self._earlier = folder / self._namespace
@@ -360,6 +361,8 @@ class ScoreCache:
         """Store ``scores``. Raises ``StorageFailed`` when the disk is full or not writable."""
         self._store.put(self._namespace, {key: _FLOAT.pack(score) for key, score in scores.items()})
         if not self._is_pruned:
+            from ..languages.toolchain import KEPT_SECONDS
+
             self._store.prune(MOST_BYTES, KEPT_SECONDS)
             self._is_pruned = True
 

@@ -16,10 +16,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..lazy import lazy_names
-from .judge import JUDGES, Judge, View
 
 if TYPE_CHECKING:
     from .attempts import FEEDBACK
+    from .judge import JUDGES, Judge, View
     from .mutations import Mutant, mutants
     from .novelty import Contamination, Known, Refusals, problem_texts, rouge_l
     from .python_mutations import KINDS, Kind
@@ -51,6 +51,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "attempts": ("FEEDBACK",),
+        "judge": ("JUDGES", "Judge", "View"),
         "python_mutations": ("KINDS", "Kind"),
         "mutations": ("Mutant", "mutants"),
         "novelty": ("Contamination", "Known", "Refusals", "problem_texts", "rouge_l"),

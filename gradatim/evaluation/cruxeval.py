@@ -41,9 +41,9 @@ from .functional import (
     measure,
 )
 from .generation import Endpoint, Question
-from .output import Candidate, fault_of
 from .problems import Problem, ProblemSet, Sample, excerpt, locate, read_rows
 from .statistics import SampleLimit
+from .verdicts import Candidate, fault_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -35,10 +35,9 @@ from ..renamed_keys import earlier_suite_options
 from ..sandbox.limits import Limits
 from ..stage import Counts, Event, Events, Model, Suite, SuiteResult, ignore_events
 from .generation import Endpoint, Question, Writing, identity, server_options, write
-from .output import Candidate, candidate_of
 from .problems import Problem, ProblemSet, Sample, read_problems, read_samples, row_name
 from .statistics import SampleLimit, check_options, estimate, sample_indices
-from .verdicts import Judged, cut_torn, judge_once, tallies
+from .verdicts import Candidate, Judged, candidate_of, cut_torn, judge_once, tallies
 
 if TYPE_CHECKING:
     import pyarrow as pa

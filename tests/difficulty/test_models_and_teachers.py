@@ -194,7 +194,7 @@ def test_the_scores_written_longest_ago_are_removed_from_a_large_file(cache, mon
     ScoreCache("old", "loss").add({key_of("a"): 1.0})
     ScoreCache("new", "loss").add({key_of("a"): 2.0})
     assert ScoreCache("old", "loss").scores()  # used in the last hour
-    monkeypatch.setattr(module, "KEPT_SECONDS", -1.0)
+    monkeypatch.setattr("gradatim.languages.toolchain.KEPT_SECONDS", -1.0)
     monkeypatch.setattr(module, "MOST_BYTES", 4096 * 4)
     big = {key_of(str(number)): 1.0 for number in range(2000)}
     ScoreCache("other", "loss").add(big)

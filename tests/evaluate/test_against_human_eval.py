@@ -10,9 +10,8 @@ import pytest
 from behind_walls import walls
 from mutants import mixed, wrong
 
-from gradatim.evaluation.output import reference
 from gradatim.evaluation.problems import Problem, Sample, read_problems
-from gradatim.evaluation.verdicts import judge
+from gradatim.evaluation.verdicts import judge, reference
 
 __all__ = ["walls"]  # a fixture
 

@@ -24,10 +24,18 @@ from gradatim.errors import DataError, RecipeError, Stopped, StorageFailed, User
 from gradatim.evaluation import SUITES, summary
 from gradatim.evaluation import verdicts as judging
 from gradatim.evaluation.generation import Question, Writing, endpoint, write
-from gradatim.evaluation.output import LARGEST, Candidate, candidate_of, reference
 from gradatim.evaluation.problems import Sample, problem_of, read_samples
 from gradatim.evaluation.statistics import Tally
-from gradatim.evaluation.verdicts import Verdicts, judge, judge_once, tallies
+from gradatim.evaluation.verdicts import (
+    LARGEST,
+    Candidate,
+    Verdicts,
+    candidate_of,
+    judge,
+    judge_once,
+    reference,
+    tallies,
+)
 from gradatim.languages import LANGUAGES
 from gradatim.model.load import LoadedModel
 from gradatim.model.tokenizer import character_tokenizer, encode_table

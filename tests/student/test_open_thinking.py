@@ -9,8 +9,8 @@ import pytest
 from small_models import TEMPLATE, base, tokenizer
 
 from gradatim.evaluation.generation import Question, Writing, write
-from gradatim.evaluation.output import candidate_of
 from gradatim.evaluation.problems import Problem
+from gradatim.evaluation.verdicts import candidate_of
 from gradatim.model.load import load_student
 from gradatim.model.prompt_format import (
     chat_formatter,

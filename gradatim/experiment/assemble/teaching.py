@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ... import design
 from ...corpus import key_of
-from ...distillation import JUDGES, attempts, judges
+from ...distillation import attempts, judges
 from ...errors import RecipeError, RunFolderError, UserError
 from ...files import read_input
 from ...lazy import np, pa
@@ -85,6 +85,8 @@ def judges_of(
     recipe: Recipe, grader: Teacher | None, sections: Sequence[JudgeSection] | None = None
 ) -> dict[str, tuple[Judge | NeedsStudent, float]]:
     """The judges of ``sections``, by default those of the feedback, by name with their weights."""
+    from ...distillation import JUDGES  # here, so that a plan of one cycle loads no judges
+
     return {
         each.judge: (JUDGES.make(each.judge, grader, where="feedback.judges", options=each.options), each.weight)
         for each in (_feedback(recipe).judges if sections is None else sections)
@@ -241,7 +243,8 @@ def check_teaching(recipe: Recipe) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise RecipeError("a judge is named twice", where="feedback.judges", given=", ".join(twice))
-    _check_judges(recipe)
+    if recipe.feedback is not None or recipe.cycles > 1:
+        _check_judges(recipe)
     if section.num_samples > 1 and not section.temperature:
         raise RecipeError(
             "at temperature 0 all completions of a question are equal",
