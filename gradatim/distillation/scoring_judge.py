@@ -36,6 +36,7 @@ from .judges import MAX_POINTS, PassingPoints, Rubric, check_passing
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from transformers import PreTrainedModel
 
 
 States = npt.NDArray[np.float64]
@@ -84,7 +85,7 @@ def _tokens(vocabulary: Any, student: Model, prompt: str, attempt: str) -> tuple
     return np.concatenate([before, after]), len(before)
 
 
-def _pool(model: Any, batch: Sequence[tuple[int, Tokens, int]], rows: list[States | None]) -> None:
+def _pool(model: PreTrainedModel, batch: Sequence[tuple[int, Tokens, int]], rows: list[States | None]) -> None:
     """Fill ``rows`` with the features of ``batch``: (row, tokens, number of prompt tokens)."""
     ids = np.zeros((len(batch), max(len(tokens) for _, tokens, _ in batch)), dtype=np.int64)
     for line, (_, tokens, _) in zip(ids, batch, strict=True):

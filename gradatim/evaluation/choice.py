@@ -48,6 +48,8 @@ from .problems import excerpt, read_rows, row_name
 from .statistics import Attempt, SampleLimit, check_options, sample_indices, tally
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from ..inference.loglikelihood import Continuation
 
 
@@ -283,7 +285,12 @@ def put(question: ChoiceQuestion, protocol: Put) -> tuple[str, tuple[str, ...]]:
 
 
 def _encoded(
-    model: Any, vocabulary: Any, context: str, options: Sequence[str], *, template: Callable[[str], str] | None
+    model: PreTrainedModel,
+    vocabulary: Any,
+    context: str,
+    options: Sequence[str],
+    *,
+    template: Callable[[str], str] | None,
 ) -> list[Continuation] | str:
     continuations = []
     prompt = context if template is None else template(context)

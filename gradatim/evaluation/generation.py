@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..client import endpoint as client_endpoint
@@ -44,6 +44,9 @@ from ..random_streams import endpoint_seed, text_index
 from ..stage import Event, Events, Model, ignore_events
 from ..training import trainer
 from .problems import Sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 AGAIN = "check the server, then run the same command again; with keep, texts that arrived are not requested again"
 GROUP = 8
@@ -334,7 +337,7 @@ def _groups(questions: Iterable[Question], size: int) -> Iterator[list[Question]
 
 
 @contextmanager
-def _at_temperature(model: Any, temperature: float) -> Iterator[None]:
+def _at_temperature(model: PreTrainedModel, temperature: float) -> Iterator[None]:
     """Divide the model's logits by ``temperature`` inside the context: the decoder samples at temperature 1."""
     if temperature in (0, 1):
         yield

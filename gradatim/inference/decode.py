@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,9 @@ from ..model.hardware import evaluation_mode
 from ..model.vocabulary import Vocabulary
 from ..random_streams import text_stream
 from ..stage import Event, Events, ignore_events
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Finish = Literal["eos", "stop", "limit", "context", "settled", "too_long", "unknown_character"]
 """The reason of a completion's end. ``context``: the end of the model's context, before the limit. ``settled``: early
@@ -80,7 +83,7 @@ class Prediction:
 
 
 def complete(
-    model: Any,
+    model: PreTrainedModel,
     tokenizer: Any,
     prompts: Sequence[str],
     *,
@@ -138,7 +141,7 @@ def complete(
 
 
 def predict_next(
-    model: Any,
+    model: PreTrainedModel,
     tokenizer: Any,
     texts: Sequence[str],
     *,
@@ -229,7 +232,7 @@ class _Prefill:
 class _Decoder:
     """The settings that all groups share. ``seed`` is None for greedy decoding."""
 
-    model: Any
+    model: PreTrainedModel
     vocabulary: Vocabulary
     seed: int | None
     indices: Sequence[int]
@@ -408,7 +411,7 @@ class _Decoder:
         return {name: additive_mask(mask[:, None, None], dtype) for name, mask in visible_by_type.items()}
 
 
-def _predict_group(model: Any, rows: list[_Row], seed: int | None) -> Iterator[tuple[int, Prediction]]:
+def _predict_group(model: PreTrainedModel, rows: list[_Row], seed: int | None) -> Iterator[tuple[int, Prediction]]:
     inputs = [row.prompt[:-1][: _context(model)] for row in rows]
     logits = model(input_ids=padded(inputs).to(model.device), use_cache=False).logits
     draws = _draws([(row.index, row.limit) for row in rows], seed)[:, : logits.shape[1]]
@@ -495,15 +498,15 @@ def _groups(
         yield group
 
 
-def _context(model: Any) -> int:
+def _context(model: PreTrainedModel) -> int:
     return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
 
 
-def _batch_size(model: Any) -> int:
+def _batch_size(model: PreTrainedModel) -> int:
     return 64 if model.device.type == "cpu" else 512
 
 
-def _read_at_once(model: Any) -> int | None:
+def _read_at_once(model: PreTrainedModel) -> int | None:
     """The maximal number of tokens in a group without generation; None for no limit.
 
     Measured on a CPU (docs/log.md), where 64 programs of TinyPy in lexical tokens are some 1,700.

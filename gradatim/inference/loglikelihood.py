@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,9 @@ from ..stage import BandProgress, Event, Events, Model, Needs, Probe, ignore_eve
 from ..training.batches import IGNORE
 from ..training.losses import token_losses
 from .decode import padded
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Numbers = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
@@ -103,7 +106,7 @@ def encode_option(vocabulary: Vocabulary, context: str, option: str, *, apart: b
 
 
 def log_likelihoods(
-    model: Any, continuations: Sequence[Continuation], *, batch: int | None = None
+    model: PreTrainedModel, continuations: Sequence[Continuation], *, batch: int | None = None
 ) -> Iterator[dict[int, Values]]:
     """The natural logarithms of the token probabilities of each continuation, by its index.
 
@@ -127,7 +130,7 @@ def _token_log_likelihoods(logits: torch.Tensor, continuation: Continuation) -> 
 
 
 def attention_scores(
-    model: Any, continuations: Sequence[Continuation], *, batch: int | None = None
+    model: PreTrainedModel, continuations: Sequence[Continuation], *, batch: int | None = None
 ) -> Iterator[dict[int, float]]:
     """The unevenness of the attention of each continuation's tokens (2405.07490), by the continuation's index.
 
@@ -201,7 +204,7 @@ def read_model(
 
 
 def _choices(
-    model: Any, vocabulary: Vocabulary, samples: Sequence[ScoringRequest], batch: int | None, *, apart: bool
+    model: PreTrainedModel, vocabulary: Vocabulary, samples: Sequence[ScoringRequest], batch: int | None, *, apart: bool
 ) -> Iterator[Mapping[int, float | str]]:
     """The probability of the answer in the softmax over the options' log-likelihoods; a bad option fails its sample."""
     causes: dict[int, float | str] = {}
@@ -259,12 +262,12 @@ def _check_tokenizer(folder: Path) -> None:
         raise DataError("the model folder has no tokenizer", where=folder, allowed=", ".join(files), hint=hint)
 
 
-def context_of(model: Any) -> int:
+def context_of(model: PreTrainedModel) -> int:
     """The model's context length; unlimited when its configuration has none."""
     return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
 
 
-def _groups(model: Any, lengths: Sequence[int], width: int, batch: int | None) -> Iterator[list[int]]:
+def _groups(model: PreTrainedModel, lengths: Sequence[int], width: int, batch: int | None) -> Iterator[list[int]]:
     """Batches of indices by falling length, bounded by ``batch`` and by the memory for ``width`` values per token."""
     device_type = model.device.type
     max_rows = batch or (64 if device_type == "cpu" else 512)
@@ -277,7 +280,7 @@ def _groups(model: Any, lengths: Sequence[int], width: int, batch: int | None) -
 
 
 @contextmanager
-def _eager_attention(model: Any) -> Iterator[None]:
+def _eager_attention(model: PreTrainedModel) -> Iterator[None]:
     """Eager attention, the only implementation that returns its weights; the original is restored on exit."""
     original: str | None = getattr(model.config, "_attn_implementation", None)
     set_implementation: Callable[[str], Any] | None = getattr(model, "set_attn_implementation", None)

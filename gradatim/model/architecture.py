@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -36,6 +36,9 @@ from transformers.pytorch_utils import Conv1D
 
 from ..errors import RecipeError
 from .settings import PRESETS, Preset
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 HEAD = "head.safetensors"
 """File of a ``paper`` model folder with the exact bias of the head."""
@@ -261,14 +264,14 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         return keys, values
 
 
-def kv_cache_for(model: Any, columns: int) -> Cache:
+def kv_cache_for(model: PreTrainedModel, columns: int) -> Cache:
     """An empty cache for ``columns`` tokens; the one of transformers for models without a complete KV cache."""
     if not supports_masking(model):
         return DynamicCache(config=model.config)
     return Cache(layers=[PreallocatedLayer(columns) for _ in range(model.config.num_hidden_layers)])
 
 
-def supports_masking(model: Any) -> bool:
+def supports_masking(model: PreTrainedModel) -> bool:
     """Whether a complete KV cache with one mask per kind of layer is correct for the model. It is not for recurrent
     layers, nor for sliding windows of models that take one mask for all layers.
     """
@@ -278,7 +281,7 @@ def supports_masking(model: Any) -> bool:
     return layer_types <= {"full_attention", "sliding_attention"}
 
 
-def sliding_window_of(model: Any) -> int:
+def sliding_window_of(model: PreTrainedModel) -> int:
     """The number of tokens that a sliding-window layer attends to, the current token included; 0 for a model without
     such layers. A model with them takes one mask per kind of layer.
     """

@@ -1,4 +1,7 @@
 """Hardware capabilities of this machine, and the settings that make computation deterministic.
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 Linear layers with prepacked oneDNN weights, for fp32 inference on CPUs with AVX-512.
 
@@ -28,6 +31,7 @@ from typing import Any
 
 import torch
 import transformers
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 
@@ -169,7 +173,7 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 
 
 @contextmanager
-def onednn_products(model: Any) -> Iterator[None]:
+def onednn_products(model: PreTrainedModel) -> Iterator[None]:
     """Use oneDNN for the linear layers of ``model`` within the context, on processors where it is faster.
 
     The weights must not change within the context.
@@ -217,7 +221,7 @@ _ROWS = 2048
 
 
 @contextmanager
-def evaluation_mode(model: Any) -> Iterator[None]:
+def evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
     """Evaluation mode without gradients, with ``onednn_products``; the model's mode is restored on exit."""
     training = model.training
     model.eval()

@@ -31,7 +31,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
@@ -58,6 +58,9 @@ from .hub import (
 )
 from .prompt_format import prepare_tokenizer
 from .settings import LoraSettings, ModelSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def open_config(name: str | Path, **options: Any) -> Any:
@@ -92,7 +95,7 @@ def _is_published(folder: Path) -> bool:
     return settings.get("head_bias") is True
 
 
-def open_peft(model: Any, folder: Path, *, trainable: bool) -> Any:
+def open_peft(model: PreTrainedModel, folder: Path, *, trainable: bool) -> Any:
     """The adapter in ``folder`` on ``model``."""
     import peft
 
@@ -167,7 +170,7 @@ def open_for_training(folder: Path, settings: ModelSettings) -> Any:
         return open_weights(folder, dtype=dtype, local_files_only=True)
 
 
-def enable_gradient_checkpointing(model: Any) -> None:
+def enable_gradient_checkpointing(model: PreTrainedModel) -> None:
     """Enable gradient checkpointing: store one activation per layer and recompute the others in the backward pass."""
     options = {"use_reentrant": False}
     if hasattr(model, "activation_checkpointing_enable"):
@@ -185,7 +188,7 @@ def open_base(base: str, *, dtype: torch.dtype, where: str = "student.base") -> 
     if is_adapter(base):
         return open_adapter(base, dtype=dtype).merge_and_unload()
     with _as_data_error(base, "the model cannot be opened", where), quiet():
-        model: Any = open_weights(**_arguments(base), dtype=dtype)
+        model: Any = open_weights(**_arguments(base), dtype=dtype)  # attributes of the quantizer are set below
     if base.endswith(".gguf"):
         # The loader marks the dequantised model as quantised, and such a model cannot be saved.
         model.hf_quantizer, model.is_quantized = None, False
@@ -290,7 +293,7 @@ _FINGERPRINT_VALUES = 1024
 """Values of each tensor that a fingerprint covers: fine-tuning changes nearly all values."""
 
 
-def add_adapter(model: Any, base: str, lora: LoraSettings, *, seed: int) -> Any:
+def add_adapter(model: PreTrainedModel, base: str, lora: LoraSettings, *, seed: int) -> Any:
     """``model`` with a new adapter, initially without effect; ``seed`` initialises its matrices.
 
     ``base``: the reference to the model in the adapter. ``DataError`` when a target matches no layer, or ``peft`` is
@@ -344,24 +347,25 @@ def open_adapter(folder: str | Path, *, dtype: torch.dtype, trainable: bool = Fa
     return adapted
 
 
-def save_adapter(model: Any, folder: Path) -> None:
+def save_adapter(model: PreTrainedModel, folder: Path) -> None:
     """Write the adapter of ``model`` and the configuration and fingerprint of its base to ``folder``."""
     with _silent_peft():
         model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # an unfilled template of peft
     model.config.save_pretrained(folder)
-    config = model.peft_config[model.active_adapter]
+    adapted: Any = model  # a PeftModel
+    config = adapted.peft_config[adapted.active_adapter]
     write_json(folder / BASE, {"base": config.base_model_name_or_path, "fingerprint": fingerprint(model)})
 
 
-def adapter_names(model: Any) -> frozenset[str] | None:
+def adapter_names(model: PreTrainedModel) -> frozenset[str] | None:
     """The names in ``state_dict`` of the adapter's trainable parameters; None for a model without an adapter."""
     if not hasattr(model, "peft_config"):
         return None
     return frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
-def fingerprint(model: Any) -> str:
+def fingerprint(model: PreTrainedModel) -> str:
     """A hash of the names, shapes and a sample of the values of all tensors of the base, independent of the dtype.
 
     It distinguishes two trained models, and is quick for large ones.
@@ -377,7 +381,7 @@ def fingerprint(model: Any) -> str:
     return digest.hexdigest()
 
 
-def check_base(model: Any, expected: str | None, where: Path) -> None:
+def check_base(model: PreTrainedModel, expected: str | None, where: Path) -> None:
     """``RunFolderError`` when a checkpoint's adapter was trained on a base with another fingerprint."""
     if expected is not None and expected != fingerprint(model):
         raise RunFolderError(
@@ -386,9 +390,9 @@ def check_base(model: Any, expected: str | None, where: Path) -> None:
         )  # fmt: skip
 
 
-def _base_tensors(model: Any) -> dict[str, torch.Tensor]:
+def _base_tensors(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """The base's parameters by their names in the base, with or without an adapter."""
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, value in model.named_parameters():
         if ".lora_" in name:
             continue
@@ -396,7 +400,7 @@ def _base_tensors(model: Any) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _check_targets(model: Any, targets: tuple[str, ...]) -> None:
+def _check_targets(model: PreTrainedModel, targets: tuple[str, ...]) -> None:
     linear_types = (torch.nn.Linear, Conv1D)
     layer_names = sorted(
         {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, linear_types)}
@@ -433,7 +437,7 @@ def _import_peft() -> Any:
 class LoadedModel:
     """A causal model with the tokenizer of its training; the argument of all suites."""
 
-    model: Any
+    model: PreTrainedModel
     tokenizer: Any
 
 
@@ -448,7 +452,7 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> Load
     if not (folder / "config.json").is_file():
         state = "the folder has no config.json" if folder.is_dir() else "there is no such folder"
         raise DataError(f"not a model: {state}", where=folder, hint="the model/ folder of a finished stage")
-    model: Any
+    model: PreTrainedModel
     tokenizer: Any
     try:
         with quiet():
@@ -476,12 +480,13 @@ def load_model(name: str, device: str | torch.device = "cpu") -> LoadedModel:
     return _loaded(open_base(str(path), dtype=torch.float32, where="model"), tokenizer, path, device)
 
 
-def _loaded(model: Any, tokenizer: Any, path: Path, device: str | torch.device) -> LoadedModel:
-    embeddings = model.get_input_embeddings().num_embeddings
+def _loaded(model: PreTrainedModel, tokenizer: Any, path: Path, device: str | torch.device) -> LoadedModel:
+    module: Any = model  # its methods of torch have no types
+    embeddings = module.get_input_embeddings().num_embeddings
     if len(tokenizer) > embeddings:
         sizes = f"{len(tokenizer)} tokens, {embeddings} embeddings"
         raise DataError("the tokenizer has more tokens than the model", where=path, given=sizes)
-    return LoadedModel(model.to(device).eval(), tokenizer)
+    return LoadedModel(module.to(device).eval(), tokenizer)
 
 
 def _open_model(folder: Path, device: torch.device) -> Any:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,9 @@ from ..record import write_atomically
 from ..stage import Event
 from .batches import Batch, Packed, paired_rows
 from .objective import LossContext
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Forward = Callable[..., torch.Tensor]
 
@@ -59,7 +62,7 @@ def tensors(batch: Batch) -> tuple[torch.Tensor, ...]:
     return tuple(arguments)
 
 
-def make_outputs(model: Any, settings: TrainSettings, *, hidden: bool = False) -> Callable[..., Any]:
+def make_outputs(model: PreTrainedModel, settings: TrainSettings, *, hidden: bool = False) -> Callable[..., Any]:
     """(inputs, [positions, mask]) -> the outputs of the model: ``logits`` of shape (size, length, vocabulary), and with
     ``hidden`` also ``hidden_states``, the embeddings and the output of each layer (size, length, width).
     """
@@ -95,7 +98,7 @@ def make_outputs(model: Any, settings: TrainSettings, *, hidden: bool = False) -
     return outputs
 
 
-def make_logits(model: Any, settings: TrainSettings) -> Forward:
+def make_logits(model: PreTrainedModel, settings: TrainSettings) -> Forward:
     """(inputs, [positions, mask]) -> logits of shape (size, length, vocabulary)."""
     outputs = make_outputs(model, settings)
 
@@ -106,7 +109,7 @@ def make_logits(model: Any, settings: TrainSettings) -> Forward:
     return logits
 
 
-def make_losses(model: Any, settings: TrainSettings) -> Forward:
+def make_losses(model: PreTrainedModel, settings: TrainSettings) -> Forward:
     """(inputs, labels, [positions, mask]) -> cross-entropy of each token, see ``token_losses``."""
     logits = make_logits(model, settings)
 

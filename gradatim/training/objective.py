@@ -23,6 +23,7 @@ from ..stage import Events
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from transformers import PreTrainedModel
 
     from .batches import Batch, Packed, Windows
 
@@ -47,7 +48,7 @@ class LossContext:
     ``previous``: the folder of the stage before.
     """
 
-    model: Any
+    model: PreTrainedModel
     tokenizer: Any
     train: TrainSettings
     batcher: Packed | Windows

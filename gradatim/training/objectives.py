@@ -168,7 +168,7 @@ def _teacher_logits(train: TrainSettings, tokenizer: Any) -> Forward:
 
 
 def _check_vocabulary(teacher: Any, student: Any, folder: str) -> None:
-    """Raise ``DataError`` that names both sides unless every token has the same id in both."""
+    """Raise ``DataError`` that names both sides unless every token has the same id in both tokenizers."""
     student_ids, teacher_ids = (tokenizer.get_vocab() for tokenizer in (student, teacher))
     if student_ids == teacher_ids:
         return
