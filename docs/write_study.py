@@ -75,7 +75,7 @@ def by_group(study: StudyData, protocol: str, group: str) -> str:
 
 
 def measures(study: StudyData) -> str:
-    """Everything else that was asked, described and not tested."""
+    """Other measures, described and not tested."""
     summary = summarise(study)
     rows = [[m.name, *(share(m.means[row.arm]) for row in summary.rows)] for m in summary.measures]
     return table(["mean over seeds", *(row.title for row in summary.rows)], rows)
@@ -93,7 +93,7 @@ def made(folder: Path, study: StudyData) -> str:
     minutes = fmean(sum(s.fitted.seconds for s in run.stages) for run in study.runs if run.finished) / 60
     return (
         f"{len(study.runs)} run(s), seed(s) {', '.join(map(str, study.seeds))}; {tokens:,} tokens, {parameters:,}"
-        f" numbers each; {minutes:.1f} minutes of training a run; commit {commits}; {processor}, {threads} thread(s) a"
+        f" parameters each; {minutes:.1f} minutes of training a run; commit {commits}; {processor}, {threads} thread(s) a"
         " run."
     )
 
@@ -129,7 +129,7 @@ def main(arguments: list[str]) -> None:
         parts.append({"greedy": "Greedy:", "paper": "Sampled as published:"}.get(protocol, f"{protocol}:"))
         parts += [by_group(study, protocol, group) for group in ("level", "band")]
     if summarise(study).measures:
-        parts += ["## Everything else that was asked", measures(study)]
+        parts += ["## Other measures", measures(study)]
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n\n".join(parts) + "\n")
 
