@@ -93,8 +93,8 @@ def made(folder: Path, study: StudyData) -> str:
     minutes = fmean(sum(s.fitted.seconds for s in run.stages) for run in study.runs if run.finished) / 60
     return (
         f"{len(study.runs)} run(s), seed(s) {', '.join(map(str, study.seeds))}; {tokens:,} tokens, {parameters:,}"
-        f" parameters each; {minutes:.1f} minutes of training a run; commit {commits}; {processor}, {threads} thread(s) a"
-        " run."
+        f" parameters each; {minutes:.1f} minutes of training a run; commit {commits}; {processor}, {threads} thread(s)"
+        " a run."
     )
 
 
