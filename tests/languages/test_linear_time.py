@@ -14,7 +14,7 @@ from gradatim.difficulty.complexity import _PLAIN_OPERATORS as _PLAIN
 from gradatim.difficulty.model_based import read_rating
 from gradatim.distillation import judge as form
 from gradatim.evaluation import cruxeval as crux
-from gradatim.evaluation import output as candidate
+from gradatim.evaluation import verdicts as candidate
 from gradatim.evaluation.output import numbers_in
 from gradatim.languages import LANGUAGES, gcc, go, java, javascript, typescript
 from gradatim.languages import gcc as gcc_harness
