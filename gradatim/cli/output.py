@@ -1,22 +1,16 @@
-"""Results on standard output, and checks of the files that a command will write.
+"""Terminal side of the commands: results, checks of output files, standard streams, shared options, progress.
 
 Results are tables, or JSON with ``--json``; a pipe gets plain text, wide enough that no cell wraps. Output files are
 checked before the work: an output must not be an input of the same command under any name, nor replace content that
 this package has not written, and it must be writable (see ``files``).
 
-Standard input, output and error streams that may be closed, broken or full.
+Standard streams may be closed, broken or full. A closed descriptor 0 to 2 would be reused by the next file that is
+opened, and messages would land in that file: each is opened on the null device first. A failure of standard error is
+ignored; a result that cannot be written to standard output raises ``OutputFailed``.
 
-A closed descriptor 0 to 2 would be reused by the next file that is opened, and messages would land in that file: each
-is opened on the null device first. A failure of standard error is ignored; a result that cannot be written to standard
-output raises ``OutputFailed``.
-
-Options shared by several commands, as annotated types for ``typer``.
-
-Progress bars on stderr, and a clean stop on Ctrl-C.
-
-``watching`` draws the library's ``Event``s: bars with the remaining time on a terminal, otherwise one line for each
-task that took more than two seconds. A task ``hybrid/seed-1: train easy`` belongs to the run before the colon, which
-has one bar for all its tasks.
+Options of several commands are annotated types for ``typer`` here. ``watching`` draws the library's ``Event``s: bars
+with the remaining time on a terminal, otherwise one line for each task that took more than two seconds. A task
+``hybrid/seed-1: train easy`` belongs to the run before the colon, which has one bar for all its tasks.
 
 After the first SIGINT or SIGTERM the next event raises ``Stopped``, on which the work saves its state. The second
 signal ends this process and its children at once; files are written atomically, so only the work since the last
@@ -54,9 +48,7 @@ from ..table import read as table_read
 from ..table import rows as table_rows
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress, TaskID
-    from rich.table import Table
 
 
 PIPE_WIDTH = 160
@@ -382,8 +374,6 @@ def watching(resumable: bool = False) -> Iterator[Events]:
 def print_notes(event: Event) -> None:
     """Print a note to stderr; other events have no output."""
     if event.kind == "note":
-        from rich.console import Console
-
         console = Console(stderr=True, highlight=False)
         console.print(f"gradatim: {event.text}", style="yellow", markup=False, soft_wrap=True)
 

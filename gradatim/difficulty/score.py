@@ -3,22 +3,19 @@
 ``score`` appends one float column per metric, named after it, and reports the number of samples that each could not
 score; ``unscored_note`` explains them in one line. No row is dropped: a sample without a score has NaN.
 
-Difficulty that combines several metrics.
+``composite`` combines several metrics. arXiv 2407.10194 is reported to build its difficulty from length, control flow
+and unfamiliarity, without published weights; the default is ``size``, ``cyclomatic`` and ``rarity`` with equal weights.
+Each metric is first put on one scale over the scored table, ``z`` (mean 0, standard deviation 1) or ``rank`` (share of
+the table that is easier, ties in the middle), then weighted and added. The score orders the samples of one table; it
+does not compare tables.
 
-arXiv 2407.10194 is reported to build its difficulty from length, control flow and unfamiliarity, without published
-weights; ``composite`` combines ``size``, ``cyclomatic`` and ``rarity`` with equal weights by default. Each metric is
-first put on one scale over the scored table, ``z`` (mean 0, standard deviation 1) or ``rank`` (share of the table that
-is easier, ties in the middle), then weighted and added. The score orders the samples of one table; it does not compare
-tables.
-
-Cache of scores that took a forward pass or a request.
-
-A score is stored under the user's cache folder (``GRADATIM_CACHE``; see ``languages.toolchain``) and reused: a second
-scoring gives the same floats, bit for bit, and one that was killed resumes where it stopped. ``ScoreCache`` is a
-namespace of ``difficulty/scores.sqlite`` (``gradatim.store``): the key of the request (BLAKE2b) and the score as a
-little-endian float64. Samples without a score are not stored, since finding that out again costs nothing. The
-namespaces written longest ago are removed when the file grows large. Files ``difficulty/<identity>/<quantity>`` of
-earlier versions (records of key and score) are carried over at first use, then removed.
+A score that took a forward pass or a request is stored under the user's cache folder (``GRADATIM_CACHE``; see
+``languages.toolchain``) and reused: a second scoring gives the same floats, bit for bit, and a killed one resumes where
+it stopped. ``ScoreCache`` is a namespace of ``difficulty/scores.sqlite`` (``gradatim.store``): the key of the
+request (BLAKE2b) and the score as a little-endian float64. Samples without a score are not stored, since finding
+that out again costs nothing. The namespaces written longest ago are removed when the file grows large. Files
+``difficulty/<identity>/<quantity>`` of earlier versions (records of key and score) are carried over at first use, then
+removed.
 """
 
 from __future__ import annotations

@@ -10,22 +10,25 @@ the options of multiple-choice questions (``choice``). A suite is made by name w
     result = suite(load_student(folder), samples, seed=0)
     summary(result)["scores"]["accuracy"]       # {"value": 0.79, "low": 0.76, "high": 0.81}
 
-Suites train nothing, and write files only with the option ``keep``. They share ``tally`` (selection of samples, counts)
-and ``intervals``; ``inference.decode`` generates texts.
+Suites train nothing, and write files only with the option ``keep``. They share ``statistics`` (selection of samples,
+counts, intervals, pass@k); ``inference.decode`` generates texts.
 
-Stages of the evaluation of code, one module each: ``problems`` and ``samples`` (files), ``generation`` (completions of
-a model), ``program`` (the program of a completion), ``verdicts`` (its execution, and a store of verdicts),
-``intervals`` (pass@k). `gradatim check` runs them without a model.
+Stages of the evaluation of code, one module each: ``problems`` (files of problems and samples), ``generation``
+(completions of a model), ``verdicts`` (the program of a completion, its execution, and a store of verdicts).
+`gradatim check` runs them without a model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ..lazy import lazy_names
 from ..registry import Contract, Registry
 from ..stage import Suite
-from .statistics import summary, wilson
+
+if TYPE_CHECKING:
+    from .statistics import summary, wilson
 
 __all__ = ["SUITES", "summary", "wilson"]
 
@@ -47,4 +50,4 @@ SUITES.lazy(
 )
 SUITES.lazy("choice", "gradatim.evaluation.choice:choice", "multiple-choice questions: the likeliest option")
 
-__getattr__ = lazy_names(__name__)
+__getattr__ = lazy_names(__name__, {"statistics": ("summary", "wilson")})
