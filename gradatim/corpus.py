@@ -78,9 +78,12 @@ class Corpus:
         return self._read(part)
 
     def difficulty(self, part: Part, metric: str) -> npt.NDArray[np.float64]:
-        """Column of a metric, float64, NaN for samples without a score."""
-        column = self._read(part, [metric]).column(metric)
-        return np.asarray(column.to_numpy(), dtype=np.float64)
+        """Column of a metric, float64, NaN for samples without a score.
+
+        The columns have the metrics' names in version 0.1, so that datasets stored by it stay readable.
+        """
+        name = str(earlier_value("difficulty.metric", metric))
+        return np.asarray(self._read(part, [name]).column(name).to_numpy(), dtype=np.float64)
 
     def lengths(self) -> npt.NDArray[np.int64]:
         """Characters of each training sample, prompt plus answer."""
