@@ -65,8 +65,10 @@ def test_shares_follow_the_error_rate_of_each_band() -> None:
 def test_power_0_is_the_share_of_the_samples_and_a_higher_power_concentrates() -> None:
     even = after(schedule("mixture", floor=0.0, power=0.0), rates(0.9, 0.5, 0.0)).mixture
     sharp = after(schedule("mixture", floor=0.0, power=3.0), rates(0.9, 0.5, 0.0)).mixture
-    assert even is not None and even[0] == pytest.approx((0.5, 0.3, 0.2))
-    assert sharp is not None and sharp[0][2] > 0.8
+    assert even is not None
+    assert even[0] == pytest.approx((0.5, 0.3, 0.2))
+    assert sharp is not None
+    assert sharp[0][2] > 0.8
 
 
 def test_only_the_last_measurement_counts_for_the_error_rate() -> None:
@@ -94,32 +96,39 @@ def test_when_everything_is_mastered_the_order_is_random() -> None:
 def test_a_band_without_measurements_keeps_about_its_share() -> None:
     partial = {"easy": (1.0, 0.5), "medium": (1.0, 0.5)}
     mixture = after(schedule("mixture", floor=0.0), partial).mixture
-    assert mixture is not None and mixture[0] == pytest.approx((0.5, 0.3, 0.2))
+    assert mixture is not None
+    assert mixture[0] == pytest.approx((0.5, 0.3, 0.2))
 
 
 def test_progress_is_the_decrease_of_the_loss_per_token_of_the_band() -> None:
     made = schedule("progress", floor=0.0, window=1)
     # All three fall by 0.1, with 50, 30 and 20 % of the tokens: progress per token is 1/5 : 1/3 : 1/2.
     mixture = after(made, losses(0.5, 0.5, 0.5), losses(0.4, 0.4, 0.4)).mixture
-    assert mixture is not None and mixture[0] == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    assert mixture is not None
+    assert mixture[0] == pytest.approx((1 / 3, 1 / 3, 1 / 3))
     only = after(made, losses(0.5, 0.5, 0.5), losses(0.6, 0.5, 0.4)).mixture
-    assert only is not None and only[0] == pytest.approx((0.0, 0.0, 1.0))
+    assert only is not None
+    assert only[0] == pytest.approx((0.0, 0.0, 1.0))
 
 
 def test_progress_counts_over_a_window_of_parts() -> None:
     first, middle, last = losses(0.9, 0.9, 0.9), losses(0.1, 0.9, 0.9), losses(0.1, 0.9, 0.5)
     short = after(schedule("progress", floor=0.0, window=1), first, middle, last).mixture
     long = after(schedule("progress", floor=0.0, window=2), first, middle, last).mixture
-    assert short is not None and short[0][0] == 0
-    assert long is not None and long[0][0] > 0
+    assert short is not None
+    assert short[0][0] == 0
+    assert long is not None
+    assert long[0][0] > 0
 
 
 def test_the_target_moves_from_bands_mostly_answered_to_bands_mostly_failed() -> None:
     made = schedule("target", floor=0.0, start=0.8, end=0.2, width=0.1)
     same = rates(0.8, 0.5, 0.2)
     early, late = after(made, same).mixture, after(made, *[same] * 11).mixture
-    assert early is not None and early[0][0] > 0.9
-    assert late is not None and late[0][2] > 0.9
+    assert early is not None
+    assert early[0][0] > 0.9
+    assert late is not None
+    assert late[0][2] > 0.9
 
 
 @pytest.mark.parametrize(
