@@ -217,6 +217,9 @@ class TraceSupervisionSettings:
     num_classes: Annotated[
         int, Field(ge=2, description="Number of most frequent values that are classes; other values have no loss.")
     ] = 500
+    turns: Annotated[
+        int, Field(ge=1, le=16, description="Number of turns of a loop whose values are predicted, by a head each.")
+    ] = 1
 
 
 @dataclass(frozen=True)
