@@ -269,6 +269,13 @@ class TrainSettings:
     preference: PreferenceSettings = field(default_factory=PreferenceSettings)
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     gradient_accumulation_steps: Annotated[Count, Field(description="Batches in an optimizer step.")] = 1
+    candidates: Annotated[
+        Count,
+        Field(
+            description="Batches that the model scores for each one that it trains on: the sequences with the highest "
+            "loss of their answers (online batch selection). `packed` only; 1: no selection."
+        ),
+    ] = 1
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     lr_scheduler: LRSchedulerSettings = field(default_factory=LRSchedulerSettings)
     reset_optimizer: Annotated[

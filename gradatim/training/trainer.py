@@ -54,6 +54,7 @@ from .batches import (
     refuse_windows,
     row_tokens,
 )
+from .line_selection import LineSelection
 from .losses import make_losses, tensors
 from .objective import OBJECTIVES, LossContext, check_objective, make_loss
 from .optimizers import Optimizers, make_lr_schedule, make_optimizers
@@ -301,8 +302,10 @@ class _TrainingLoop:
     def _batches(self) -> Iterator[tuple[Sequence[Batch], Position]]:
         """The batches of each optimizer step, with the position after the last of them."""
         stream = self.batcher.stream(self.state.position)
-        while group := list(islice(stream, self.settings.gradient_accumulation_steps)):
-            yield [batch for batch, _ in group], group[-1][1]
+        select = LineSelection(self.model, self.settings) if self.settings.candidates > 1 else None
+        while group := list(islice(stream, self.settings.gradient_accumulation_steps * self.settings.candidates)):
+            batches = [batch for batch, _ in group]
+            yield batches if select is None else select(batches), group[-1][1]
 
     def _step(self, batches: Sequence[Batch], position: Position, factor: float, seconds: float) -> None:
         """One optimizer step on ``batches``; ``factor`` scales the learning rates."""
