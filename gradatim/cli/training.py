@@ -5,11 +5,14 @@
 ``gradatim study``: several recipes with several seeds, compared statistically.
 
 ``gradatim report``: one HTML page or Markdown table that compares runs.
+
+``gradatim compare``: models on the same test items, by McNemar's exact test.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -425,3 +428,58 @@ def report(
     typer.echo(reporting.markdown_table(reporting.collect(folders)), nl=False)
     if out is not None:
         reporting.write_report(folders, out)
+
+
+COMPARE_EXAMPLES = (
+    "gradatim compare runs/smoke-sequential",
+    "gradatim compare runs/demo --suite output",
+    "gradatim compare before.parquet after.parquet",
+)
+
+
+def compare(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN…",
+            help="A run (its stages) or a study (its arms); or several runs or files of verdicts, the reference first.",
+        ),
+    ],
+    suite: Annotated[str, typer.Option(help="Suite of the run folders, by name or label.")] = "output",
+    as_json: Json = False,
+) -> None:
+    """Compare models on the same test items by McNemar's exact test.
+
+    Of a run, each stage is compared with the one before it; of a study, each arm with the baseline, seed by seed; of
+    several evaluations, each with the first. Verdicts per item come from run folders, evaluate --verdicts, evaluate
+    --keep and check. p values are corrected by Holm over all comparisons. They concern these models on other items of
+    the same kind; report compares training methods over seeds.
+    """
+    comparisons = reporting.compare_models(models, suite)
+    if as_json:
+        print_json([{**asdict(row), "items": row.items, "difference": row.difference} for row in comparisons])
+        return
+    rows = [
+        (
+            row.model, row.reference, row.items, row.both, row.won, row.lost, row.neither,
+            reporting.points(row.difference), reporting.p_value(row.p), reporting.p_value(row.p_holm),
+        )
+        for row in comparisons
+    ]  # fmt: skip
+    columns = (
+        "model",
+        "reference",
+        "items",
+        "both",
+        "only model",
+        "only reference",
+        "neither",
+        "points",
+        "p",
+        "p Holm",
+    )
+    output().print(table(columns, rows, left=2))
+    for row in comparisons:
+        if row.unmatched:
+            note = f"{row.model}: {row.unmatched:,} items are in one of the two evaluations only and left out"
+            output().print(f"note: {note}", markup=False, soft_wrap=True)
