@@ -99,7 +99,10 @@ def _run_recipe(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
                 "steps": stage.fitted.steps,
                 "loss": stage.fitted.loss,
                 "results": {
-                    f"{result.suite}-{result.protocol}": evaluation.summary(result) for result in stage.evaluations
+                    "-".join(
+                        [result.suite, result.protocol, *(["validation"] if result.split == "validation" else [])]
+                    ): evaluation.summary(result)
+                    for result in stage.evaluations
                 },
             }
             for stage in stages

@@ -14,7 +14,7 @@ from .compared_items import compare_models
 from .data import RunData, StudyData
 from .html import is_report, markdown_table, terminal_table, write_report
 from .summary import Summary, headline, p_value, points, power_lines, summarise
-from .verdicts import Evaluation, evaluations, read_verdicts, test_samples
+from .verdicts import Evaluation, evaluation_samples, evaluations, read_verdicts
 
 __all__ = [
     "Evaluation",
@@ -23,6 +23,7 @@ __all__ = [
     "Summary",
     "collect",
     "compare_models",
+    "evaluation_samples",
     "evaluations",
     "headline",
     "is_report",
@@ -33,7 +34,6 @@ __all__ = [
     "read_verdicts",
     "summarise",
     "terminal_table",
-    "test_samples",
     "write_report",
 ]
 
