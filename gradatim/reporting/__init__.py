@@ -14,6 +14,7 @@ from .compared_items import compare_models
 from .data import RunData, StudyData
 from .html import is_report, markdown_table, terminal_table, write_report
 from .summary import Summary, headline, p_value, points, power_lines, summarise
+from .target import accuracy_curves, target_tables, to_target
 from .verdicts import Evaluation, evaluation_samples, evaluations, read_verdicts
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "RunData",
     "StudyData",
     "Summary",
+    "accuracy_curves",
     "collect",
     "compare_models",
     "evaluation_samples",
@@ -33,7 +35,9 @@ __all__ = [
     "power_lines",
     "read_verdicts",
     "summarise",
+    "target_tables",
     "terminal_table",
+    "to_target",
     "write_report",
 ]
 

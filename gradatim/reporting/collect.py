@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -208,8 +208,8 @@ class _Collection:
     notes: list[str] = field(default_factory=list)
 
 
-def collect(folders: Path | str | Iterable[Path | str]) -> StudyData:
-    """Read one or more study or run folders as one study.
+def collect(folders: Path | str | Iterable[Path | str], *, targets: Sequence[float] = ()) -> StudyData:
+    """Read one or more study or run folders as one study. ``targets``: see ``StudyData``.
 
     Raises ``RunFolderError`` for a folder without a run, ``DataError`` when two folders have the same arm and seed or
     different baselines. All other problems become notes in ``StudyData.notes``.
@@ -243,6 +243,7 @@ def collect(folders: Path | str | Iterable[Path | str]) -> StudyData:
         controls=tuple(collection.controls),
         restarts=collection.restarts,
         notes=tuple(collection.notes),
+        targets=tuple(targets),
     )
 
 

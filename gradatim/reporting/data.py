@@ -246,7 +246,8 @@ class RunData:
 class StudyData:
     """Arms × seeds. ``baseline`` is None without a reference; ``notes`` are warnings for the reader.
 
-    ``restarts``: the number of optimizer and learning-rate restarts of each arm, where known.
+    ``restarts``: the number of optimizer and learning-rate restarts of each arm, where known. ``targets``: accuracies
+    in (0, 1] to which the reports give tokens and seconds (``target``).
     """
 
     title: str
@@ -257,6 +258,7 @@ class StudyData:
     controls: tuple[str, ...] = ()
     restarts: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    targets: tuple[float, ...] = ()
 
     @property
     def several_cycles(self) -> bool:

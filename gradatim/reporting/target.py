@@ -22,6 +22,7 @@ from typing import Literal
 
 from ..evaluation.statistics import ENOUGH_SEEDS, Interval, holm, paired_difference, t_interval
 from .data import AccuracyPoint, RunData, StudyData
+from .summary import NONE, count, p_value
 
 Unit = Literal["tokens", "seconds"]
 
@@ -233,3 +234,69 @@ def _share_at(points: Sequence[AccuracyPoint], tokens: float) -> float:
             part = (tokens - before.tokens) / max(after.tokens - before.tokens, 1)
             return before.share + part * (after.share - before.share)
     return points[-1].share
+
+
+@dataclass(frozen=True)
+class TargetTable:
+    """One target as text, for the page, Markdown and the terminal."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str
+
+
+def target_tables(study: StudyData, suite: str = "output", protocol: str = "greedy") -> tuple[TargetTable, ...]:
+    """The tables of the study's targets: tokens and training seconds to each."""
+    units: tuple[Unit, ...] = ("tokens", "seconds")
+    return tuple(
+        _table(to_target(study, accuracy, suite, protocol, unit)) for accuracy in study.targets for unit in units
+    )
+
+
+def _table(target: Target) -> TargetTable:
+    title = f"{'Tokens' if target.unit == 'tokens' else 'Training seconds'} to {100 * target.accuracy:g}\u00a0%"
+    columns = ("arm", "reached", "mean", "per seed", "ratio to the baseline", "95 % interval", "p (Holm)")
+    rows = tuple(
+        (
+            row.title,
+            f"{row.reached} of {len(row.reaches)}",
+            NONE if row.mean is None else amount(row.mean, target.unit),
+            " ".join(_value(reach, target.unit) for reach in row.reaches) or NONE,
+            *_compared(row.ratio),
+        )
+        for row in target.rows
+    )
+    reasons = {row.ratio.undefined for row in target.rows if row.ratio and row.ratio.undefined and row.ratio.p is None}
+    seeds = max((len(row.reaches) for row in target.rows), default=0)
+    caveat = f" Fewer than {ENOUGH_SEEDS} seeds: no difference is claimed." if seeds < ENOUGH_SEEDS else ""
+    note = (
+        f"Accuracy: {target.suite} ({target.protocol}), interpolated between examinations. > : the run ends below the "
+        "target (censored); its pairs give a bound of the ratio. Ratios are geometric means paired by seed, with "
+        "Student's t interval of their logarithms; below 1 the arm is faster."
+    )
+    return TargetTable(title, columns, rows, " ".join([note + caveat, *(f"{reason}." for reason in sorted(reasons))]))
+
+
+def _compared(ratio: Ratio | None) -> tuple[str, str, str]:
+    if ratio is None or ratio.mean is None:
+        return (NONE, NONE, NONE)
+    bound = {"exact": "", "at most": "≤\u00a0", "at least": "≥\u00a0"}[ratio.kind]
+    interval = ratio.interval
+    ends = NONE if interval is None else f"{interval.low:.2f} to {interval.high:.2f}"
+    if interval is not None and ratio.kind == "at most":
+        ends = f"up to {interval.high:.2f}"
+    if interval is not None and ratio.kind == "at least":
+        ends = f"from {interval.low:.2f}"
+    return (f"{bound}{ratio.mean:.2f}", ends, p_value(ratio.p_holm))
+
+
+def _value(reach: Reach, unit: Unit) -> str:
+    if not reach.reached:
+        return f">\u00a0{amount(reach.low, unit)}"
+    return amount(reach.high, unit) if reach.exact else f"≤\u00a0{amount(reach.high, unit)}"
+
+
+def amount(value: float, unit: Unit) -> str:
+    """Tokens with separators or abbreviated from a million on; seconds to three digits."""
+    return count(value) if unit == "tokens" else f"{float(f'{value:.3g}'):g}\u00a0s"

@@ -1,14 +1,19 @@
 """Tokens to a target accuracy: interpolation, censoring, and paired ratios whose bounds claim no more than is known."""
 
+import json
 import math
 import random
+from pathlib import Path
 from statistics import fmean, stdev
 
 import pytest
+from make_study import BUDGET, make_study
 from scipy.stats import t
 
+from gradatim.cli.main import main
+from gradatim.reporting import collect, markdown_table, write_report
 from gradatim.reporting.data import AccuracyPoint
-from gradatim.reporting.target import Reach, compare_reaches, reach
+from gradatim.reporting.target import Reach, accuracy_curves, compare_reaches, reach, to_target
 
 
 def points(*shares: tuple[int, int]) -> list[AccuracyPoint]:
@@ -104,3 +109,68 @@ def test_a_true_ratio_of_one_is_rarely_claimed_with_censored_runs() -> None:
         }
         claims += compare_reaches(values, ["a"], "b")[0].significant()
     assert claims / studies <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)
+
+
+@pytest.fixture(scope="module")
+def examined(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five seeds of two arms, examined four times in a stage; the baseline ends below 70 %."""
+    study = make_study(tmp_path_factory.mktemp("target") / "study", seeds=range(1, 6), arms=("baseline", "hybrid"))
+    for arm, final in (("baseline", 1380), ("hybrid", 1600)):
+        for seed in range(1, 6):
+            run = study / arm / f"seed-{seed}"
+            path = max(run.glob("cycle-00/stage-*/result.json"))
+            result = json.loads(path.read_text())
+            result["evaluations"][0]["counts"]["all"]["all"]["passed"] = final + seed
+            path.write_text(json.dumps(result))
+            start = BUDGET - result["fitted"]["tokens"]
+            rows = [
+                {
+                    "cycle": 0, "stage": result["index"], "step": 1000 + n,
+                    "run_tokens": start + result["fitted"]["tokens"] * n // 5,
+                    "evaluations": [{"suite": "output", "protocol": "greedy", "split": "test",
+                                     "passed": final + seed - 200 * (5 - n), "total": 2000}],
+                }
+                for n in range(1, 5)
+            ]  # fmt: skip
+            with (run / "metrics.jsonl").open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+    return study
+
+
+def test_the_report_tells_tokens_and_seconds_and_shows_censored_runs(examined: Path, tmp_path: Path) -> None:
+    text = markdown_table(collect(examined, targets=(0.7,)))
+    lines = text.split("Tokens to 70")[1].splitlines()
+    baseline, hybrid = (next(line for line in lines if line.startswith(f"| {name}")) for name in ("Base", "Hyb"))
+    assert "0 of 5" in baseline
+    assert baseline.count(">") == 5
+    assert "5 of 5" in hybrid
+    assert "≤" in hybrid
+    assert "up to" in hybrid
+    assert "Training seconds to 70" in text
+    page = write_report(examined, tmp_path / "page.html", targets=(0.7,)).read_text()
+    assert "Tokens to 70" in page
+    assert "Accuracy over training tokens" in page
+
+
+def test_without_a_target_there_is_no_table_and_without_examinations_no_figure(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", seeds=(1,), arms=("baseline", "hybrid"))
+    assert "Tokens to" not in markdown_table(collect(study))
+    assert "Accuracy over training tokens" not in write_report(study, tmp_path / "page.html").read_text()
+    # The ends of the stages are examinations too.
+    assert to_target(collect(study), 0.5).rows[1].reached == 1
+
+
+def test_curves_have_the_mean_and_interval_of_the_interpolated_seeds(examined: Path) -> None:
+    curve = accuracy_curves(collect(examined))["hybrid"]
+    assert [point.seeds for point in curve] == [5] * len(curve)
+    assert curve[-1].mean == pytest.approx(fmean((1600 + seed) / 2000 for seed in range(1, 6)))
+    assert curve[-1].interval is not None
+    assert curve[-1].interval.low < curve[-1].mean < curve[-1].interval.high
+
+
+@pytest.mark.parametrize("word", ["0", "101", "many", "nan"])
+def test_a_target_that_is_no_percentage_is_one_line(
+    word: str, examined: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(examined), "--markdown", "--target", word]) == 2
+    assert "--target" in capsys.readouterr().err
