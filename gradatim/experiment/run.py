@@ -147,9 +147,18 @@ class Cycle:
         spec = replace(stage.spec, tokens=max(stage.spec.tokens - excess, 1))
         stage = replace(stage, spec=spec, first_token=stage.first_token + excess)
         self.components.offload_teacher()
+        if not results:
+            self.show_examples()
         trainer = self.components.trainer(self.dataset, self.record.metrics)
         previous = self.folder(results[-1]) if results else None
         return trainer.fit(stage, self.folder(stage), previous, self.events)
+
+    def show_examples(self) -> None:
+        """Emit a note for each of a few training samples: its formatted text, and which of it has a loss."""
+        for number, example in enumerate(self.components.examples(self.dataset), 1):
+            counts = f"{example.loss_tokens} of {example.tokens} tokens have a loss"
+            text = f"training example {number}, {counts}: {' | '.join(example.lines())}"
+            self.events(Event("note", "examples", text=text))
 
     @recorded_stage("progress.json", dict)
     def measure(self, stage: Stage) -> dict[str, Any]:

@@ -62,6 +62,7 @@ from ...stage import (
     ignore_events,
 )
 from ...teacher import TEACHERS, Chat, Request
+from ...training import examples as training_examples
 from ...training import trainer
 from ...training.objective import check_objective
 from ..recipe import ALLOWANCE, Recipe
@@ -81,6 +82,7 @@ from .teaching import (
 if TYPE_CHECKING:
     from ...distillation.attempts import GradedAttempts
     from ...teacher import Teacher
+    from ...training.examples import FormattedExample
 
 
 TOKENIZATION = "tokens 2"
@@ -280,6 +282,12 @@ class Components:
         tokenizer, samples, validation = dataset.tokens(recipe.student, self.events)
         seed = initialization_seed(recipe.seed)
         return trainer.StageTrainer(tokenizer, samples, validation, metrics, seed, recipe.student, recipe.train)
+
+    def examples(self, dataset: Corpus) -> tuple[FormattedExample, ...]:
+        """The first training samples of a dataset, formatted, with their loss mask."""
+        tokenizer, samples, _ = dataset.tokens(self.recipe.student, self.events)
+        rows = range(min(training_examples.SHOWN, len(samples)))
+        return training_examples.formatted_examples(tokenizer, samples, self.recipe.train, rows)
 
     def load(self, folder: Path) -> Model:
         """The model in a stage folder, for evaluation."""
