@@ -205,6 +205,10 @@ class EvaluateSection(Section):
     """The evaluation on the fixed test set."""
 
     seed: int = Field(0, ge=0, description="Seed of the suites: the samples of a `limit`, and sampled completions.")
+    on_start: bool | None = Field(
+        None,
+        description="Evaluate the model before training too (step 0), with every suite; null: a pretrained model only.",
+    )
     suites: tuple[SuiteSection, ...] = Field(
         (SuiteSection(suite="output"),),
         description="Evaluations, a list. Each entry has `suite`, `stages` and the suite's options.",

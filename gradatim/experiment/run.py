@@ -18,6 +18,7 @@ run folder, so the same call resumes a run: finished steps are read back.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from ..corpus import Corpus, NewSamples, feedback_of
 from ..distillation import NoNewQuestions
 from ..random_streams import attempts_seed, stage_seed
 from ..record import Record
-from ..results import cycle_folder, describe, recorded_stage, recorded_table, stage_folder
+from ..results import cycle_folder, describe, encode, initial_folder, recorded_stage, recorded_table, stage_folder
 from ..schedule import category_codes, next_stage, select_rows
 from ..stage import Event, Events, Feedback, Fitted, Model, Stage, StageResult, StageSpec, SuiteResult, ignore_events
 from .assemble import Components, NamedSuite, assemble, check
@@ -103,6 +104,8 @@ class Cycle:
         content = (self.dataset, self.bands, self.difficulty, self.components.metric)
         self.record.once(f"{cycle_folder(self.number)}/table.json", lambda: describe(*content))
         self.schedule = self.components.schedule(self.number, self.dataset, self.bands, self.earlier, self.record)
+        if self.number == 0:
+            self.evaluate_on_start()
         while spec := next_stage(self.schedule, self.finished):
             stage = self.select(spec)
             self.finished.append(self.train_and_evaluate(stage))
@@ -179,6 +182,22 @@ class Cycle:
     def run_suite(self, stage: Stage, suite: NamedSuite, model: Model, samples: pa.Table) -> SuiteResult:
         """Evaluate the model with one suite."""
         return self.components.evaluate(suite, model, samples)
+
+    def evaluate_on_start(self) -> None:
+        """Evaluate the model before training (step 0) with every suite, unless a stage is already finished."""
+        started = any((self.record.folder / cycle_folder(0)).glob("stage-*/result.json"))
+        if started or not self.components.suites or not self.components.evaluates_on_start:
+            return
+        samples = self.components.test_samples(self.dataset, self.bands)
+        model: list[Model] = []
+
+        def evaluate(suite: NamedSuite) -> dict[str, Any]:
+            if not model:  # loaded once, and not at all when every result is recorded
+                model.append(self.components.initial_model(self.dataset, self.record.metrics))
+            return encode(self.components.evaluate(suite, model[0], samples))
+
+        for suite in self.components.suites:
+            self.record.once(f"{initial_folder()}/evaluation-{suite.label}.json", partial(evaluate, suite))
 
     # Iterative distillation
 

@@ -29,7 +29,7 @@ import hashlib
 import shutil
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +159,13 @@ def start_from_base(settings: ModelSettings, tokenizer: Any, *, seed: int) -> An
         return model
 
     return add_adapter(model, base_reference(str(settings.base)), settings.lora, seed=seed)
+
+
+def load_before_training(settings: ModelSettings, tokenizer: Any, device: str | torch.device) -> LoadedModel:
+    """The base for evaluation, with the tokenizer and prompt format of its training; fp32 on a CPU."""
+    dtype = "fp32" if torch.device(device).type == "cpu" else settings.dtype
+    model = start_from_base(replace(settings, dtype=dtype, lora=None), tokenizer, seed=0)
+    return _loaded(model, tokenizer, Path(str(settings.base)), device)
 
 
 def open_for_training(folder: Path, settings: ModelSettings) -> Any:

@@ -141,7 +141,7 @@ class RunData:
     """One arm trained with one seed; ``stages`` are the finished ones, ``complete``: no more will follow.
 
     ``cycles``: counts by cycle, for runs with several; ``dry``: the reason for an early end; ``designs``: the designs
-    of an LLM-designed schedule.
+    of an LLM-designed schedule. ``initial``: the results of the model before training.
     """
 
     arm: str
@@ -155,6 +155,7 @@ class RunData:
     cycles: tuple[CycleFacts, ...] = ()
     dry: str | None = None
     designs: tuple[Designed, ...] = ()
+    initial: tuple[SuiteResult, ...] = ()
 
     @property
     def last_stages(self) -> Mapping[int, int]:
@@ -180,12 +181,15 @@ class RunData:
 
     def evaluation(self, suite: str, protocol: str, stage: int = -1) -> SuiteResult | None:
         """The result of ``suite`` after ``stage`` (default: the last one), None without a result."""
-        if not self.stages:
-            return None
-        for result in self.stages[stage].evaluations:
-            if (result.suite, result.protocol) == (suite, protocol):
-                return result
-        return None
+        return self._of(self.stages[stage].evaluations, suite, protocol) if self.stages else None
+
+    def initial_evaluation(self, suite: str, protocol: str) -> SuiteResult | None:
+        """The result of ``suite`` before training, None without a result."""
+        return self._of(self.initial, suite, protocol)
+
+    @staticmethod
+    def _of(results: Sequence[SuiteResult], suite: str, protocol: str) -> SuiteResult | None:
+        return next((result for result in results if (result.suite, result.protocol) == (suite, protocol)), None)
 
 
 @dataclass(frozen=True)

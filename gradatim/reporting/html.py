@@ -40,6 +40,7 @@ from .summary import (
     percent,
     points,
     summarise,
+    training_gains,
 )
 
 if TYPE_CHECKING:
@@ -96,10 +97,12 @@ def render(study: StudyData) -> str:
     template = environment.from_string((here / "report.html.j2").read_text("utf-8"))
     summary = summarise(study)
     cycles = cycle_rows(study, summary)
+    top = headline(summary)
     return template.render(
         study=study,
         summary=summary,
-        headline=headline(summary),
+        headline=top,
+        support=[*top.support, *training_gains(study, summary)],
         sizes=list(_sizes(study, summary)),
         styles=styles([arm.name for arm in study.arms], study.baseline),
         drawings=_drawings(study, summary, cycles),
@@ -288,7 +291,10 @@ def markdown_table(study: StudyData) -> str:
     usage. Ends in a newline."""
     summary = summarise(study)
     top = headline(summary)
-    blocks = [_safe(" ".join((top.sentence, *top.support))), _markdown(RESULT, [_result(row) for row in summary.rows])]
+    blocks = [
+        _safe(" ".join((top.sentence, *top.support, *training_gains(study, summary)))),
+        _markdown(RESULT, [_result(row) for row in summary.rows]),
+    ]
     if summary.against:
         blocks += ["Against the controls:", _markdown(CONTROL, _controls(study, summary))]
     blocks.append(_footnote(summary))
@@ -309,7 +315,8 @@ def terminal_table(study: StudyData) -> RenderableType:
     from rich.table import Table
 
     summary = summarise(study)
-    table = Table(title=escape(headline(summary).sentence), caption=escape(_footnote(summary)), title_justify="left")
+    caption = "\n".join([*training_gains(study, summary), _footnote(summary)])
+    table = Table(title=escape(headline(summary).sentence), caption=escape(caption), title_justify="left")
     for name in RESULT:
         table.add_column(name, justify="left" if name in ("arm", "per seed") else "right")
     for row in summary.rows:

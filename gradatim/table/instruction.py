@@ -11,7 +11,7 @@ Shapes of rows, by name (``format: alpaca``) or, without a mapping, by their col
   is the last message of the assistant, the prompt the messages before it; later messages are omitted. ``developer`` is
   ``system``; the texts of a content in parts are joined, as chat templates do.
 * *pairs*: a column of ``PROMPTS`` and one of ``ANSWERS``, such as TRL's ``prompt`` and ``completion``, or ``prompt``,
-  ``chosen`` and ``rejected``. Each is a text or a list of messages; ``chosen`` and ``rejected`` alone are conversations.
+  ``chosen`` and ``rejected``. Each is a text or a list of messages; without a prompt, ``chosen`` is a conversation.
 * *text*: a column of ``TEXTS``, code or text to complete without a prompt.
 
 In all shapes the columns of ``CONTEXT`` belong to the prompt: ``system`` and ``history`` precede the question. Tool

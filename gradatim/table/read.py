@@ -216,8 +216,8 @@ def mapping_of(columns: Mapping[str, str] | None, chunk: Chunk, names: list[str]
 def _mapping_hint(names: Sequence[str]) -> str:
     answer = next(iter(get_close_matches("answer", names, n=1, cutoff=0.6)), "COLUMN")
     return (
-        f"a column mapping, --columns prompt=COLUMN,answer={answer} or data.columns: {{prompt: COLUMN, answer: {answer}}}"
-        "; answer alone is code to complete"
+        f"a column mapping, --columns prompt=COLUMN,answer={answer} or data.columns: {{prompt: COLUMN, "
+        f"answer: {answer}}}; answer alone is code to complete"
     )
 
 

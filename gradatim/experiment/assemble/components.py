@@ -58,7 +58,6 @@ from ...stage import (
     StageResult,
     Suite,
     SuiteResult,
-    Trainer,
     ignore_events,
 )
 from ...teacher import TEACHERS, Chat, Request
@@ -275,7 +274,7 @@ class Components:
             return self.design.schedule(schedule, cycle, dataset, bands, results, record)
         return schedule
 
-    def trainer(self, dataset: Corpus, metrics: Metrics) -> Trainer:
+    def trainer(self, dataset: Corpus, metrics: Metrics) -> trainer.StageTrainer:
         """The trainer of the model on a dataset."""
         recipe = self.recipe
         hardware.use_threads(recipe.threads)
@@ -288,6 +287,19 @@ class Components:
         tokenizer, samples, _ = dataset.tokens(self.recipe.student, self.events)
         rows = range(min(training_examples.SHOWN, len(samples)))
         return training_examples.formatted_examples(tokenizer, samples, self.recipe.train, rows)
+
+    @property
+    def evaluates_on_start(self) -> bool:
+        """Whether the model is evaluated before training."""
+        on_start = self.recipe.evaluate.on_start
+        return self.recipe.student.base is not None if on_start is None else on_start
+
+    def initial_model(self, dataset: Corpus, metrics: Metrics) -> Model:
+        """The model before training, for evaluation, with the tokenizer of the training."""
+        trainer = self.trainer(dataset, metrics)
+        if self.recipe.student.base is not None:
+            return load.load_before_training(self.recipe.student, trainer.tokenizer, hardware.device())
+        return load.LoadedModel(trainer.initial(None).eval(), trainer.tokenizer)
 
     def load(self, folder: Path) -> Model:
         """The model in a stage folder, for evaluation."""
