@@ -61,8 +61,8 @@ class SplitSettings:
     """Settings of ``table.split``; ``seed`` determines the test samples."""
 
     by: Literal["slice", "canonical", "text", "random"]
-    validation: int
-    test: int
+    validation: int | float
+    test: int | float
     seed: int
     levels: tuple[str, ...] | None = None
 

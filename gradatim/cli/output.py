@@ -420,7 +420,10 @@ class _Tasks:
         row = run or task
         if event.kind == "note":
             if event.text not in self.notes:  # stages, and the runs of a study, repeat notes on shared data
-                self.console.print(f"gradatim: {event.text}", style="yellow", markup=False)
+                if task == "examples":  # data, no message
+                    self.console.print(event.text, style="dim", markup=False, soft_wrap=True)
+                else:
+                    self.console.print(f"gradatim: {event.text}", style="yellow", markup=False)
             self.notes.add(event.text)
         elif event.kind == "start":
             self.start_times.setdefault(row, time.monotonic())

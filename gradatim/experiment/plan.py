@@ -31,7 +31,7 @@ from ..random_streams import stage_seed
 from ..schedule import Bands, category_codes, is_designed, preview, select_rows, stage_table
 from ..source import check_exists
 from ..stage import Events, Schedule, Source, Stage, StageSpec, ignore_events
-from ..table.rows import OUTPUT_LINE
+from ..table.rows import OUTPUT_LINE, rows_of
 from .assemble import (
     Components,
     assemble,
@@ -88,7 +88,8 @@ def plan_cycles(recipe: Recipe, train: int | None = None) -> tuple[PlannedCycle,
     samples_of = source(recipe, shared)
     first, later = samples_of.plan(0), samples_of.plan(1)
     if train is None and first.questions is not None:
-        train = max(0, first.questions - recipe.data.split.validation - recipe.data.split.test)
+        held_out = (rows_of(part, first.questions) for part in (recipe.data.split.validation, recipe.data.split.test))
+        train = max(0, first.questions - sum(held_out))
     new = train if later.questions is None else later.questions
     requests = partial(_requests, recipe, samples_of, shared)
     found, samples, every = [], train, train
@@ -341,7 +342,11 @@ def plan_run(
     """
     check(recipe)
     _check_file(recipe)
-    data = True if examples else data
+    if data is False and recipe.budget.epochs is not None:
+        raise RecipeError(
+            "a budget in epochs is counted on the samples", where="budget.epochs", hint="--data, or budget.tokens"
+        )
+    data = True if examples or recipe.budget.epochs is not None else data
     # The key of a corpus takes the packages that read tables, and perhaps the download of a model that scores samples:
     # neither is loaded unless a stored corpus may exist.
     stored = store is not None and store.is_dir() and difficulty_of(recipe).scored_by == "program"
@@ -418,7 +423,8 @@ def _without_data(recipe: Recipe) -> RunPlan:
 
 
 def _with_data(recipe: Recipe, corpus: Corpus, events: Events, *, examples: bool = False) -> RunPlan:
-    parts = assemble(recipe, events)
+    parts = assemble(recipe, events).with_budget(corpus)
+    recipe = parts.recipe
     bands, difficulty, lengths = parts.cut(corpus), corpus.difficulty("train", parts.metric), corpus.lengths()
     categories = partial(category_codes, corpus.table("train"))
     schedules, design = _designed(recipe, parts, corpus, bands)

@@ -54,6 +54,7 @@ def run(
         claim(record, recipe, events)
         components = assemble(recipe, events)
         datasets = [components.first_dataset(store or folder / "data")]  # draw samples, score their difficulty, split
+        components = components.with_budget(datasets[0])
         results: list[StageResult] = []
         end: dict[str, int | str] = {}
         cycles = finished_cycles(record) or components.cycles

@@ -170,6 +170,11 @@ def is_rejected_file(path: Path) -> bool:
     return isinstance(row, dict) and list(row) == ["row", "cause", "content"]
 
 
+def rows_of(amount: int | float, rows: int) -> int:
+    """The number of samples of ``amount``: itself, or for a share between 0 and 1 that of ``rows``, at least 1."""
+    return max(1, round(amount * rows)) if 0 < amount < 1 else int(amount)
+
+
 Name = TypeVar("Name", bound=Hashable)
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from ...difficulty.score import digest_of
 from ...errors import RecipeError, UserError
 from ...evaluation import SUITES
 from ...inference import loglikelihood
-from ...lazy import pa
+from ...lazy import np, pa
 from ...model import hardware, load
 from ...model.hub import check_chat, check_model, is_hub_name, weight_paths
 from ...model.settings import PRESETS
@@ -49,6 +49,7 @@ from ...schedule import (
 )
 from ...stage import (
     Difficulty,
+    Event,
     Events,
     Model,
     Needs,
@@ -61,9 +62,9 @@ from ...stage import (
     ignore_events,
 )
 from ...teacher import TEACHERS, Chat, Request
+from ...training import batches, trainer
 from ...training import examples as training_examples
-from ...training import trainer
-from ...training.objective import check_objective
+from ...training.objective import OBJECTIVES, check_objective
 from ..recipe import ALLOWANCE, Recipe
 from .teaching import (
     CurriculumDesign,
@@ -258,6 +259,21 @@ class Components:
     def first_dataset(self, store: Path) -> Corpus:
         """The first cycle's dataset under ``store``, created if missing: samples are drawn, scored and split."""
         return self.corpus.make(store, self.events)
+
+    def with_budget(self, dataset: Corpus) -> Components:
+        """These components with a budget in tokens: epochs are counted on the scored samples of the first dataset."""
+        recipe, epochs = self.recipe, self.recipe.budget.epochs
+        if epochs is None:
+            return self
+        _, samples, _ = dataset.tokens(recipe.student, self.events)
+        requirements = OBJECTIVES.get(recipe.train.objective).requirements(recipe.train)
+        rows = np.flatnonzero(np.isfinite(dataset.difficulty("train", self.metric)))
+        epoch = batches.epoch_tokens(recipe.train.objective, requirements, recipe.train, samples, rows)
+        tokens = max(1, round(epochs * epoch))
+        text = f"budget: {epochs:g} epochs of {epoch:,} loss tokens are {tokens:,} tokens"
+        self.events(Event("note", "budget", text=text))
+        counted = recipe.with_tokens(tokens)
+        return replace(self, recipe=counted, schedules=schedules_of(counted))
 
     def cut(self, dataset: Corpus) -> Bands:
         """The difficulty bands of the training samples."""
