@@ -21,7 +21,7 @@ from .experiment import recipe_files
 from .experiment import run as run_module
 from .experiment import study as study_module
 from .experiment.assemble import components
-from .model import hardware, load
+from .model import hardware, hub, load
 from .renamed_keys import suite_options
 from .stage import Event, Events, ignore_events
 
@@ -239,7 +239,7 @@ def evaluate(
 ) -> SuiteResult:
     """Ask a student about every sample and count what it gets right; ``evaluate.summary`` makes plain numbers of it.
 
-    ``model``: a model folder, a run folder (its last finished model), an object with ``model`` and ``tokenizer``, or,
+    ``model``: as for ``open_model``, an object with ``model`` and ``tokenizer``, or,
     for suites that only read what was written (those with an option ``problems``), ``http://HOST/v1#NAME``: a model
     behind an OpenAI-compatible server. ``data``: the samples, as a table or a file, or None for suites that have
     problems of their own; ``columns`` maps the columns of a file, ours: theirs. ``suite`` and ``options`` as in a
@@ -303,25 +303,30 @@ def study_folder(given: Sequence[str | Path], arms: Iterable[str]) -> Path:
 
 
 def open_model(path: str | Path) -> Any:
-    """The model that ``path`` names, with its tokenizer; on the accelerator when there is one."""
+    """The model that ``path`` names, with its tokenizer; on the accelerator when there is one.
+
+    ``path``: a model or run folder, or as ``student.base`` a .gguf file, an adapter or a name on the hub.
+    """
+    name = str(path)
+    if not hub.is_local_name(name):
+        return load.load_model(name, hardware.device())
     return load.load_student(model_folder(path), hardware.device())
 
 
 def model_folder(path: str | Path) -> Path:
     """The model that ``path`` names: a model folder itself, or the last finished one of a run folder."""
     path = Path(path)
-    if (path / "config.json").is_file():
+    if hub.is_model_folder(path):
         return path
-    models = sorted(path.glob("cycle-*/stage-*/model/config.json")) or sorted(path.glob("stage-*/model/config.json"))
-    if not models and (path / "model" / "config.json").is_file():
-        return path / "model"
+    stages = sorted(path.glob("cycle-*/stage-*/model")) or sorted(path.glob("stage-*/model"))
+    models = [folder for folder in stages or [path / "model"] if hub.is_model_folder(folder)]
     if not models:
         raise DataError(
             "there is no such folder" if not path.exists() else "there is no finished model here",
             where=path,
             allowed="a model folder (config.json), or a run folder with a finished stage",
         )
-    return models[-1].parent
+    return models[-1]
 
 
 def is_source_folder(path: Path) -> bool:

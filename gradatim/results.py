@@ -7,6 +7,7 @@ The decorators ``recorded_stage`` and ``recorded_table`` wrap a step of an objec
 step is done once, and later calls, also of another process, read its result back. Files of a run folder:
 
     finished.json                                    the number of cycles and stages, written last
+    cycle-00/base/evaluation-SUITE.json              results of the model before training
     cycle-NN/table.json, design.json                 the dataset in counts; the stages of a designed schedule
     cycle-NN/feedback.*, attempts.*                  attempts of the model, as a table and in counts
     cycle-NN/corpus/                                 the dataset of a later cycle
@@ -55,6 +56,11 @@ Result = TypeVar("Result", Fitted, SuiteResult, StageResult, dict[str, Any])
 def cycle_folder(cycle: int) -> str:
     """The folder of a cycle relative to the run folder."""
     return f"cycle-{cycle:02d}"
+
+
+def initial_folder() -> str:
+    """The folder of the evaluations before training, relative to the run folder."""
+    return f"{cycle_folder(0)}/base"
 
 
 def stage_folder(stage: Stage | StageResult) -> str:

@@ -21,6 +21,7 @@ LAYERS = (
     "errors",
     "renamed_keys",
     "files",
+    "faults",
     "options",
     "registry",
     "random_streams",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,8 +64,11 @@ class Completion:
     right: bool | None
 
 
+MODEL_HELP = "Model folder, run folder (its last model), adapter, .gguf file or name on the hub"
+
+
 def sample(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or run folder (its last model).")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_HELP}.")],
     prompt: Annotated[
         str | None, typer.Option(help="Prompt to complete; - reads it from stdin. (default: new TinyPy programs)")
     ] = None,
@@ -90,7 +93,7 @@ def sample(
     with watching() as events:
         questions = _questions(prompt, count if sampled or prompt is None else 1, words(level or ["all"]), seed)
         opened = open_model(model)
-        format_prompt = prompt_format.prompt_formatter(opened.tokenizer)
+        format_prompt = _formatter(opened.tokenizer, prompt)
         new_tokens = limit or max([len(truth) + MARGIN for _, truth in questions if truth is not None] or [200])
         texts = decode.complete(
             opened.model, opened.tokenizer, [format_prompt(text) for text, _ in questions],
@@ -104,6 +107,17 @@ def sample(
         return
     for completion in completions:
         _print(completion, output())
+
+
+def _formatter(tokenizer: Any, prompt: str | None) -> Callable[[str], str]:
+    """The prompt format of the model's training; the chat template of a model that was not trained by Gradatim.
+
+    TinyPy programs (no ``prompt``) stay plain for such a model.
+    """
+    trained = prompt_format.has_prompt_format(tokenizer)
+    if prompt is None or trained or not getattr(tokenizer, "chat_template", None):
+        return prompt_format.prompt_formatter(tokenizer)
+    return prompt_format.chat_formatter(tokenizer, thinking=True)
 
 
 def _read_prompt() -> str:
@@ -172,7 +186,7 @@ EVALUATE_EXAMPLES = (
 def evaluate(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="Model folder, run folder (its last model), or http://HOST/v1#NAME."),
+        typer.Argument(metavar="MODEL", help=f"{MODEL_HELP}; or http://HOST/v1#NAME."),
     ],
     data: Annotated[Path | None, typer.Option(help="Dataset: .parquet, .jsonl, .csv or .txt.")] = None,
     columns: Columns = None,
@@ -278,16 +292,22 @@ def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or run folder (its last model).")],
     out: Annotated[Path, typer.Option(help="Output folder, new or empty.")],
     merge: Annotated[bool, typer.Option("--merge", help="Merge the LoRA adapter into the base model.")] = False,
+    dtype: Annotated[
+        str | None, typer.Option(help="Type of the merged weights: fp32, bf16 or fp16. (default: that of the base)")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Export a model as a plain Hugging Face folder; loading it does not need Gradatim.
 
     Without --merge, a LoRA adapter is exported as an adapter, which needs its base model.
     """
+    if dtype is not None and not (merge and dtype in load.EXPORT_DTYPES):
+        allowed = ", ".join(load.EXPORT_DTYPES) if merge else "with --merge alone"
+        raise UserError("these weights cannot have this type", where="--dtype", given=dtype, allowed=allowed)
     with watching():
         source = model_folder(model)
         check_new_folder(out, "--out", [source])
-        exported = load.export(source, out, merge=merge)
+        exported = load.export(source, out, merge=merge, dtype=dtype)
     if as_json:
         print_json(asdict(exported))
         return

@@ -412,13 +412,19 @@ class _Tasks:
         self.bars: dict[str, TaskID] = {}
         self.start_times: dict[str, float] = {}
         self.draw_times: dict[str, float] = {}
+        self.notes: set[str] = set()
 
     def draw(self, event: Event) -> None:
         """Draw one event."""
         run, _, task = event.task.rpartition(": ")
         row = run or task
         if event.kind == "note":
-            self.console.print(f"gradatim: {event.text}", style="yellow", markup=False)
+            if event.text not in self.notes:  # stages, and the runs of a study, repeat notes on shared data
+                if task == "examples":  # data, no message
+                    self.console.print(event.text, style="dim", markup=False, soft_wrap=True)
+                else:
+                    self.console.print(f"gradatim: {event.text}", style="yellow", markup=False)
+            self.notes.add(event.text)
         elif event.kind == "start":
             self.start_times.setdefault(row, time.monotonic())
             self._restart(row, event)

@@ -152,6 +152,7 @@ def print_report(folders: list[Path], page: Path, quiet: bool = False, targets: 
 PLAN_EXAMPLES = (
     "gradatim plan curriculum/hybrid",
     "gradatim plan curriculum/hybrid --set schedule.replay=0.25 --data",
+    "gradatim plan mine.yaml --examples",
     "gradatim plan curriculum",
 )
 
@@ -165,6 +166,10 @@ def plan(
             "--data/--no-data", help="Draw and score the samples to count them. (default: if a run has done so)"
         ),
     ] = None,
+    examples: Annotated[
+        bool,
+        typer.Option("--examples", help="Also show three formatted training samples with their loss mask."),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder; samples already drawn there are read.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -177,14 +182,16 @@ def plan(
     --no-data sends no requests. Of a study, the differences between its arms and the tokens of each are shown.
     """
     if (study := find_study(recipe)) is not None:
-        if data:
-            hint = f"gradatim plan {study.address(next(iter(study.arms)))} --data"
-            raise UserError("the samples of one arm are drawn, not those of a study", where="--data", hint=hint)
+        if data or examples:
+            option = "--examples" if examples else "--data"
+            hint = f"gradatim plan {study.address(next(iter(study.arms)))} {option}"
+            raise UserError("the samples of one arm are drawn, not those of a study", where=option, hint=hint)
         _plan_study(recipe, changes or (), as_json)
         return
     loaded = load(recipe, changes or (), events=print_notes)
     with watching() as events:
-        planned = plan_module.plan_run(loaded, data=data, store=(out or default_folder(recipe)) / "data", events=events)
+        store = (out or default_folder(recipe)) / "data"
+        planned = plan_module.plan_run(loaded, data=data, examples=examples, store=store, events=events)
     if as_json:
         print_json(planned.plain())
     else:
@@ -246,6 +253,10 @@ def _print(plan: RunPlan, recipe: Recipe, console: Console) -> None:
         console.print(f"samples: {', '.join(splits)}; {plan.data['unscored']:,} without a difficulty", markup=False)
     else:
         console.print("samples were not counted (--data draws and counts them)", style="dim")
+    for number, example in enumerate(plan.examples, 1):
+        console.print(f"training example {number}: {example.loss_tokens} of {example.tokens} tokens have a loss")
+        for segment, line in zip(example.segments, example.lines(), strict=True):
+            console.print(f"  {line}", style=None if segment.loss else "dim", markup=False, soft_wrap=True)
 
 
 def _model_size(plan: RunPlan, recipe: Recipe) -> str:

@@ -18,6 +18,7 @@ run folder, so the same call resumes a run: finished steps are read back.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from ..corpus import Corpus, NewSamples, feedback_of
 from ..distillation import NoNewQuestions
 from ..random_streams import attempts_seed, stage_seed
 from ..record import Record
-from ..results import cycle_folder, describe, recorded_stage, recorded_table, stage_folder
+from ..results import cycle_folder, describe, encode, initial_folder, recorded_stage, recorded_table, stage_folder
 from ..schedule import category_codes, next_stage, select_rows
 from ..stage import Event, Events, Feedback, Fitted, Model, Stage, StageResult, StageSpec, SuiteResult, ignore_events
 from .assemble import Components, NamedSuite, assemble, check
@@ -53,6 +54,7 @@ def run(
         claim(record, recipe, events)
         components = assemble(recipe, events)
         datasets = [components.first_dataset(store or folder / "data")]  # draw samples, score their difficulty, split
+        components = components.with_budget(datasets[0])
         results: list[StageResult] = []
         end: dict[str, int | str] = {}
         cycles = finished_cycles(record) or components.cycles
@@ -103,6 +105,8 @@ class Cycle:
         content = (self.dataset, self.bands, self.difficulty, self.components.metric)
         self.record.once(f"{cycle_folder(self.number)}/table.json", lambda: describe(*content))
         self.schedule = self.components.schedule(self.number, self.dataset, self.bands, self.earlier, self.record)
+        if self.number == 0:
+            self.evaluate_on_start()
         while spec := next_stage(self.schedule, self.finished):
             stage = self.select(spec)
             self.finished.append(self.train_and_evaluate(stage))
@@ -147,9 +151,18 @@ class Cycle:
         spec = replace(stage.spec, tokens=max(stage.spec.tokens - excess, 1))
         stage = replace(stage, spec=spec, first_token=stage.first_token + excess)
         self.components.offload_teacher()
+        if not results:
+            self.show_examples()
         trainer = self.components.trainer(self.dataset, self.record.metrics, self.bands)
         previous = self.folder(results[-1]) if results else None
         return trainer.fit(stage, self.folder(stage), previous, self.events)
+
+    def show_examples(self) -> None:
+        """Emit a note for each of a few training samples: its formatted text, and which of it has a loss."""
+        for number, example in enumerate(self.components.examples(self.dataset), 1):
+            counts = f"{example.loss_tokens} of {example.tokens} tokens have a loss"
+            text = f"training example {number}, {counts}: {' | '.join(example.lines())}"
+            self.events(Event("note", "examples", text=text))
 
     @recorded_stage("progress.json", dict)
     def measure(self, stage: Stage) -> dict[str, Any]:
@@ -171,6 +184,22 @@ class Cycle:
     def run_suite(self, stage: Stage, suite: NamedSuite, model: Model, samples: pa.Table) -> SuiteResult:
         """Evaluate the model with one suite."""
         return self.components.evaluate(suite, model, samples)
+
+    def evaluate_on_start(self) -> None:
+        """Evaluate the model before training (step 0) with every suite, unless a stage is already finished."""
+        started = any((self.record.folder / cycle_folder(0)).glob("stage-*/result.json"))
+        if started or not self.components.suites or not self.components.evaluates_on_start:
+            return
+        samples = self.components.test_samples(self.dataset, self.bands)
+        model: list[Model] = []
+
+        def evaluate(suite: NamedSuite) -> dict[str, Any]:
+            if not model:  # loaded once, and not at all when every result is recorded
+                model.append(self.components.initial_model(self.dataset, self.record.metrics))
+            return encode(self.components.evaluate(suite, model[0], samples))
+
+        for suite in self.components.suites:
+            self.record.once(f"{initial_folder()}/evaluation-{suite.label}.json", partial(evaluate, suite))
 
     # Iterative distillation
 

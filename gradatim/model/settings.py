@@ -76,6 +76,13 @@ class ModelSettings:
             "is one (`auto`)."
         ),
     ] = "auto"
+    separator: Annotated[
+        str | None,
+        Field(
+            description="Text between prompt and answer without a chat template, after prompts that do not end in "
+            "white space. null: a blank line if most prompts would run into their answers, else none."
+        ),
+    ] = None
     system_prompt: Annotated[
         str | None, Field(description="System message of conversations that have none of their own.")
     ] = None

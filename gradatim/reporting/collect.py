@@ -23,8 +23,8 @@ from ..experiment.recipe_files import LARGEST_RECIPE
 from ..files import read_input
 from ..options import parse_json, parse_yaml
 from ..record import DECODE_ERRORS, fault_of
-from ..results import decode_stage
-from ..stage import Counts, StageResult
+from ..results import decode_stage, decode_suite, initial_folder
+from ..stage import Counts, StageResult, SuiteResult
 from .cycles import read_cycles, read_designs
 from .data import Arm, Bands, Examination, Histogram, Point, RunData, StudyData, TableFacts
 
@@ -56,6 +56,7 @@ def read_run(folder: Path, arm: str, seed: int, notes: list[str], *, examples: b
         designs=read_designs(folder, lambda path: read_json(path, notes), names, notes),
         examinations=examinations,
         folder=folder,
+        initial=tuple(_initial(folder, notes)),
     )
 
 
@@ -182,6 +183,17 @@ def _stages(folder: Path, notes: list[str]) -> Iterator[StageResult]:
             stage = decode_stage(content)
             shown = [replace(result, protocol=_protocol(result.protocol, result.split)) for result in stage.evaluations]
             yield replace(stage, evaluations=tuple(shown))
+        except UNREADABLE as error:
+            notes.append(f"{_short(path)} is malformed and is skipped ({fault_of(error)}).")
+
+
+def _initial(folder: Path, notes: list[str]) -> Iterator[SuiteResult]:
+    for path in sorted((folder / initial_folder()).glob("evaluation-*.json")):
+        content = read_json(path, notes)
+        if content is None:
+            continue
+        try:
+            yield decode_suite(content)
         except UNREADABLE as error:
             notes.append(f"{_short(path)} is malformed and is skipped ({fault_of(error)}).")
 

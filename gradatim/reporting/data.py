@@ -169,7 +169,8 @@ class RunData:
     """One arm trained with one seed; ``stages`` are the finished ones, ``complete``: no more will follow.
 
     ``cycles``: counts by cycle, for runs with several; ``dry``: the reason for an early end; ``designs``: the designs
-    of an LLM-designed schedule. ``examinations``: evaluations during the stages; ``folder``: the run folder.
+    of an LLM-designed schedule. ``initial``: the results of the model before training. ``examinations``: evaluations
+    during the stages; ``folder``: the run folder.
     """
 
     arm: str
@@ -185,6 +186,7 @@ class RunData:
     designs: tuple[Designed, ...] = ()
     examinations: tuple[Examination, ...] = ()
     folder: Path | None = None
+    initial: tuple[SuiteResult, ...] = ()
 
     @property
     def last_stages(self) -> Mapping[int, int]:
@@ -234,12 +236,15 @@ class RunData:
 
     def evaluation(self, suite: str, protocol: str, stage: int = -1) -> SuiteResult | None:
         """The result of ``suite`` after ``stage`` (default: the last one), None without a result."""
-        if not self.stages:
-            return None
-        for result in self.stages[stage].evaluations:
-            if (result.suite, result.protocol) == (suite, protocol):
-                return result
-        return None
+        return self._of(self.stages[stage].evaluations, suite, protocol) if self.stages else None
+
+    def initial_evaluation(self, suite: str, protocol: str) -> SuiteResult | None:
+        """The result of ``suite`` before training, None without a result."""
+        return self._of(self.initial, suite, protocol)
+
+    @staticmethod
+    def _of(results: Sequence[SuiteResult], suite: str, protocol: str) -> SuiteResult | None:
+        return next((result for result in results if (result.suite, result.protocol) == (suite, protocol)), None)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from .summary import (
     percent,
     points,
     summarise,
+    training_gains,
 )
 from .target import target_tables
 
@@ -97,10 +98,12 @@ def render(study: StudyData) -> str:
     template = environment.from_string((here / "report.html.j2").read_text("utf-8"))
     summary = summarise(study)
     cycles = cycle_rows(study, summary)
+    top = headline(summary)
     return template.render(
         study=study,
         summary=summary,
-        headline=headline(summary),
+        headline=top,
+        support=[*top.support, *training_gains(study, summary)],
         sizes=list(_sizes(study, summary)),
         styles=styles([arm.name for arm in study.arms], study.baseline),
         drawings=_drawings(study, summary, cycles),
@@ -291,7 +294,8 @@ def markdown_table(study: StudyData) -> str:
     usage. Ends in a newline."""
     summary = summarise(study)
     top = headline(summary)
-    blocks = [_safe(" ".join((top.sentence, *top.support))), _markdown(RESULT, [_result(row) for row in summary.rows])]
+    sentence = " ".join((top.sentence, *top.support, *training_gains(study, summary)))
+    blocks = [_safe(sentence), _markdown(RESULT, [_result(row) for row in summary.rows])]
     for entry in target_tables(study, summary.suite, summary.protocol):
         blocks += [f"{entry.title}:", _markdown(entry.columns, list(entry.rows)), _safe(entry.note)]
     if summary.against:
@@ -314,7 +318,8 @@ def terminal_table(study: StudyData) -> RenderableType:
     from rich.table import Table
 
     summary = summarise(study)
-    table = Table(title=escape(headline(summary).sentence), caption=escape(_footnote(summary)), title_justify="left")
+    caption = "\n".join([*training_gains(study, summary), _footnote(summary)])
+    table = Table(title=escape(headline(summary).sentence), caption=escape(caption), title_justify="left")
     for name in RESULT:
         table.add_column(name, justify="left" if name in ("arm", "per seed") else "right")
     for row in summary.rows:

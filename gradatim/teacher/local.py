@@ -26,6 +26,7 @@ from ..evaluation import generation
 from ..inference import decode
 from ..lazy import torch
 from ..model import hardware, load, prompt_format, vocabulary
+from ..model.hub import is_model_folder
 from ..options import strict
 from ..stage import Event, Events, ignore_events
 from ..training import trainer
@@ -47,7 +48,7 @@ class LocalChat(Chat):
     """The model in ``folder``, on the accelerator where there is one. ``batch``: requests per batch."""
 
     def __init__(self, folder: str | Path, *, batch: int = 16, seed: int = 0) -> None:
-        if not (Path(folder) / "config.json").is_file():
+        if not is_model_folder(Path(folder)):
             raise DataError("this is no model folder", where="teacher", given=folder, hint="a Hugging Face folder")
         self.folder, self.batch, self.seed = Path(folder), batch, seed
         self._student: Any = None

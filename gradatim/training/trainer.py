@@ -272,7 +272,8 @@ class _TrainingLoop:
             for batches, position in self._batches():
                 if self.state.tokens >= budget:
                     break
-                self._step(batches, position, schedule(self._progress()), before + time.monotonic() - self.started)
+                factor = schedule(self._progress(), self._progress(self._loss_tokens(batches)))
+                self._step(batches, position, factor, before + time.monotonic() - self.started)
                 self.events(Event("advance", self._task, min(self.state.tokens, budget), budget))
         except Stopped:
             self._save()
@@ -295,11 +296,16 @@ class _TrainingLoop:
     def _task(self) -> str:
         return f"train {self.stage.spec.name}"
 
-    def _progress(self) -> float:
-        """Progress in [0, 1] of the learning-rate schedule, through the stage or through the whole run."""
+    def _progress(self, ahead: int = 0) -> float:
+        """Progress of the learning-rate schedule ``ahead`` tokens from now, through the stage or the whole run."""
+        tokens = self.state.tokens + ahead
         if self.settings.reset_optimizer:
-            return self.state.tokens / self.stage.spec.tokens
-        return (self.stage.first_token + self.state.tokens) / self.stage.run_tokens
+            return tokens / self.stage.spec.tokens
+        return (self.stage.first_token + tokens) / self.stage.run_tokens
+
+    def _loss_tokens(self, batches: Sequence[Batch]) -> int:
+        """The loss tokens of one optimizer step."""
+        return sum(batch.loss_tokens(self.requirements.prompt_loss) for batch in batches)
 
     def _batches(self) -> Iterator[tuple[Sequence[Batch], Position]]:
         """The batches of each optimizer step, with the position after the last of them."""
@@ -324,7 +330,7 @@ class _TrainingLoop:
         sums_and_counts = [value for pair in zip(sums.tolist(), counts.tolist(), strict=True) for value in pair]
         self.state = State(
             self.state.step + 1,
-            previous + sum(batch.loss_tokens(self.requirements.prompt_loss) for batch in batches),
+            previous + self._loss_tokens(batches),
             position,
             self.state.loss,
             seconds,

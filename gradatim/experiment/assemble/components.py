@@ -31,7 +31,7 @@ from ...difficulty.score import digest_of
 from ...errors import RecipeError, UserError
 from ...evaluation import SUITES
 from ...inference import loglikelihood
-from ...lazy import pa
+from ...lazy import np, pa
 from ...model import hardware, load
 from ...model.hub import check_chat, check_model, is_hub_name, weight_paths
 from ...model.settings import PRESETS
@@ -50,6 +50,7 @@ from ...schedule import (
 from ...stage import (
     Difficulty,
     EvaluationSplit,
+    Event,
     Events,
     Examination,
     Model,
@@ -60,12 +61,12 @@ from ...stage import (
     StageResult,
     Suite,
     SuiteResult,
-    Trainer,
     ignore_events,
 )
 from ...teacher import TEACHERS, Chat, Request
-from ...training import trainer
-from ...training.objective import check_objective
+from ...training import batches, trainer
+from ...training import examples as training_examples
+from ...training.objective import OBJECTIVES, check_objective
 from ..recipe import ALLOWANCE, Recipe
 from .teaching import (
     CurriculumDesign,
@@ -83,6 +84,7 @@ from .teaching import (
 if TYPE_CHECKING:
     from ...distillation.attempts import GradedAttempts
     from ...teacher import Teacher
+    from ...training.examples import FormattedExample
 
 
 TOKENIZATION = "tokens 2"
@@ -261,6 +263,21 @@ class Components:
         """The first cycle's dataset under ``store``, created if missing: samples are drawn, scored and split."""
         return self.corpus.make(store, self.events)
 
+    def with_budget(self, dataset: Corpus) -> Components:
+        """These components with a budget in tokens: epochs are counted on the scored samples of the first dataset."""
+        recipe, epochs = self.recipe, self.recipe.budget.epochs
+        if epochs is None:
+            return self
+        _, samples, _ = dataset.tokens(recipe.student, self.events)
+        requirements = OBJECTIVES.get(recipe.train.objective).requirements(recipe.train)
+        rows = np.flatnonzero(np.isfinite(dataset.difficulty("train", self.metric)))
+        epoch = batches.epoch_tokens(recipe.train.objective, requirements, recipe.train, samples, rows)
+        tokens = max(1, round(epochs * epoch))
+        text = f"budget: {epochs:g} epochs of {epoch:,} loss tokens are {tokens:,} tokens"
+        self.events(Event("note", "budget", text=text))
+        counted = recipe.with_tokens(tokens)
+        return replace(self, recipe=counted, schedules=schedules_of(counted))
+
     def cut(self, dataset: Corpus) -> Bands:
         """The difficulty bands of the training samples."""
         bands = self.recipe.difficulty.bands
@@ -276,13 +293,13 @@ class Components:
             return self.design.schedule(schedule, cycle, dataset, bands, results, record)
         return schedule
 
-    def trainer(self, dataset: Corpus, metrics: Metrics, bands: Bands) -> Trainer:
-        """The trainer of the model on a dataset, with the evaluation during its stages if the recipe has one."""
+    def trainer(self, dataset: Corpus, metrics: Metrics, bands: Bands | None = None) -> trainer.StageTrainer:
+        """The trainer of the model on a dataset; with ``bands`` and ``evaluate.every`` it evaluates during stages."""
         recipe = self.recipe
         hardware.use_threads(recipe.threads)
         tokenizer, samples, validation = dataset.tokens(recipe.student, self.events)
         seed = initialization_seed(recipe.seed)
-        examination = self.examination(dataset, bands)
+        examination = None if bands is None else self.examination(dataset, bands)
         settings = (recipe.student, recipe.train, examination)
         return trainer.StageTrainer(tokenizer, samples, validation, metrics, seed, *settings)
 
@@ -305,6 +322,25 @@ class Components:
             return rows
 
         return Examination(every, evaluate)
+
+    def examples(self, dataset: Corpus) -> tuple[FormattedExample, ...]:
+        """The first training samples of a dataset, formatted, with their loss mask."""
+        tokenizer, samples, _ = dataset.tokens(self.recipe.student, self.events)
+        rows = range(min(training_examples.SHOWN, len(samples)))
+        return training_examples.formatted_examples(tokenizer, samples, self.recipe.train, rows)
+
+    @property
+    def evaluates_on_start(self) -> bool:
+        """Whether the model is evaluated before training."""
+        on_start = self.recipe.evaluate.on_start
+        return self.recipe.student.base is not None if on_start is None else on_start
+
+    def initial_model(self, dataset: Corpus, metrics: Metrics) -> Model:
+        """The model before training, for evaluation, with the tokenizer of the training."""
+        trainer = self.trainer(dataset, metrics)
+        if self.recipe.student.base is not None:
+            return load.load_before_training(self.recipe.student, trainer.tokenizer, hardware.device())
+        return load.LoadedModel(trainer.initial(None).eval(), trainer.tokenizer)
 
     def load(self, folder: Path) -> Model:
         """The model in a stage folder, for evaluation."""
