@@ -42,7 +42,7 @@ COMMANDS = {
     "report": ("gradatim.cli.training:report", "Compare runs on one self-contained HTML page."),
     "export": (
         "gradatim.cli.models:export",
-        "Export a model as a plain Hugging Face folder; loading it does not need Gradatim.",
+        "Export a model for other programs, and compare the export with the original before it is kept.",
     ),
     "doctor": (
         "gradatim.cli.environment:doctor",
