@@ -19,8 +19,8 @@ from pydantic import Field
 from ..model import load
 from ..model.hardware import quiet
 from ..options import strict
-from .exporter import Exporter, Runtime, Written, check_bits, missing_package
-from .onnx import silent, traced_model
+from .exporter import Exporter, ExportFiles, Runtime, check_bits, missing_package
+from .onnx import fp32_model, silent
 from .proof import ForwardRuntime
 
 if TYPE_CHECKING:
@@ -47,26 +47,28 @@ class ExecuTorch(Exporter):
         if find_spec("executorch") is None:
             raise missing_package(NAME, "executorch", "executorch")
 
-    def write(self, student: LoadedModel, source: Path, folder: Path, full: Path | None = None) -> Written:
+    def write(self, student: LoadedModel, source: Path, folder: Path, full: Path | None = None) -> ExportFiles:
         from transformers.exporters.configs import ExecutorchConfig
         from transformers.exporters.exporter_executorch import ExecutorchExporter
 
         length = int(student.model.config.max_position_embeddings)
         inputs = {"input_ids": torch.zeros((1, length), dtype=torch.int64), "use_cache": False}
         with silent():
-            exported = ExecutorchExporter().export(traced_model(student), inputs, config=ExecutorchConfig())
+            exported = ExecutorchExporter().export(fp32_model(student), inputs, config=ExecutorchConfig())
             ExecutorchExporter.save_program(exported.program, folder / FILE)
         with quiet():
             student.tokenizer.save_pretrained(folder)
             student.model.config.save_pretrained(folder)
-        return Written(tuple(sorted(path.name for path in folder.iterdir())), (f"texts of {length} tokens, padded",))
+        return ExportFiles(
+            tuple(sorted(path.name for path in folder.iterdir())), (f"texts of {length} tokens, padded",)
+        )
 
     def open(self, folder: Path, student: LoadedModel) -> AbstractContextManager[Runtime]:
-        return _opened(folder, int(student.model.config.max_position_embeddings))
+        return _open_runtime(folder, int(student.model.config.max_position_embeddings))
 
 
 @contextmanager
-def _opened(folder: Path, length: int) -> Iterator[Runtime]:
+def _open_runtime(folder: Path, length: int) -> Iterator[Runtime]:
     with silent():
         from executorch.runtime import Runtime as Program
 

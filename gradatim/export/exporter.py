@@ -25,7 +25,7 @@ CANDIDATES = 64
 
 
 @dataclass(frozen=True)
-class Generated:
+class Generation:
     """A greedy continuation.
 
     ``tokens`` (n,), the end token included where it was reached. ``candidates`` (n, k) are the likeliest tokens of each
@@ -44,7 +44,7 @@ class Runtime(Protocol):
         """Tokens of ``text`` by the exported tokenizer, without special tokens."""
         ...
 
-    def generate(self, prompt: Sequence[int], limit: int, *, draft: Sequence[int] = ()) -> Generated:
+    def generate(self, prompt: Sequence[int], limit: int, *, draft: Sequence[int] = ()) -> Generation:
         """Greedy continuation of ``prompt``, up to ``limit`` tokens or the end token.
 
         ``draft``: an expected continuation, for speculative decoding; it changes only the speed.
@@ -53,15 +53,15 @@ class Runtime(Protocol):
 
 
 @dataclass(frozen=True)
-class Written:
-    """A written export: ``files`` that a runtime needs, relative to the folder, and ``notes`` for the user."""
+class ExportFiles:
+    """Files of an export: ``names`` relative to the folder, and ``notes`` for the user."""
 
-    files: tuple[str, ...]
+    names: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
 
 class Exporter(Protocol):
-    """Writer of one format. A subclass defines ``write`` and ``open``; ``check`` defaults to no limits.
+    """Writer of one format. A subclass defines ``write`` and ``open``; the other members have defaults.
 
     ``name``: of the registry. ``bits``: stored bits per weight; 32 is full precision, the weights as they are.
     """
@@ -69,10 +69,15 @@ class Exporter(Protocol):
     name: str
     bits: int
 
+    @property
+    def exact(self) -> bool:
+        """Whether log-probabilities must be equal: the weights are stored as they are."""
+        return self.bits == 32
+
     def check(self, student: LoadedModel) -> None:
         """Raise ``UserError`` for a model or tokenizer that the format cannot represent exactly."""
 
-    def write(self, student: LoadedModel, source: Path, folder: Path, full: Path | None = None) -> Written:
+    def write(self, student: LoadedModel, source: Path, folder: Path, full: Path | None = None) -> ExportFiles:
         """Write the files to ``folder``. ``source``: the model folder that ``student`` was opened from.
 
         ``full``: the same model written at 32 bits, to make fewer bits from without another trace.

@@ -28,7 +28,7 @@ from tokenizers import models
 
 from ..model.architecture import PublishedGPT, sliding_window_of
 from ..options import strict
-from .exporter import Exporter, Runtime, Written, check_bits, missing_package, not_exact
+from .exporter import Exporter, ExportFiles, Runtime, check_bits, missing_package, not_exact
 
 if TYPE_CHECKING:
     from ..model.load import LoadedModel
@@ -77,7 +77,7 @@ class Gguf(Exporter):
         _check_model(student.model.config)
         _vocabulary(student)
 
-    def write(self, student: LoadedModel, source: Path, folder: Path, full: Path | None = None) -> Written:
+    def write(self, student: LoadedModel, source: Path, folder: Path, full: Path | None = None) -> ExportFiles:
         import gguf as library
 
         file = folder / f"model-{TYPES[self.bits]}.gguf"
@@ -86,18 +86,18 @@ class Gguf(Exporter):
         writer = library.GGUFWriter(file, arch)
         _write_settings(writer, config, arch, self.bits)
         _write_vocabulary(writer, student)
-        kept = []
+        unblocked = []
         for name, values in _tensors(student.model, arch):
-            stored = self._type_of(name, values)
-            if stored == "F16" and self.bits < 16:
-                kept.append(name)
-            kind = library.GGMLQuantizationType[stored]
+            type_name = self._type_of(name, values)
+            if type_name == "F16" and self.bits < 16:
+                unblocked.append(name)
+            kind = library.GGMLQuantizationType[type_name]
             writer.add_tensor(name, library.quants.quantize(values, kind), raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        return Written((file.name,), _notes(kept, TYPES[self.bits], arch))
+        return ExportFiles((file.name,), _notes(unblocked, TYPES[self.bits], arch))
 
     def _type_of(self, name: str, values: npt.NDArray[np.float32]) -> str:
         if values.ndim < 2 or name.endswith(_UNQUANTIZED):
@@ -319,10 +319,12 @@ def _pieces(student: LoadedModel) -> tuple[list[str], list[int]]:
     return pieces, types
 
 
-def _notes(kept: list[str], stored: str, arch: str) -> tuple[str, ...]:
+def _notes(unblocked: list[str], type_name: str, arch: str) -> tuple[str, ...]:
     notes = []
-    if kept:
-        notes.append(f"{len(kept)} matrices stay F16: their rows are no multiple of {BLOCK} weights, as {stored} needs")
+    if unblocked:
+        notes.append(
+            f"{len(unblocked)} matrices stay F16: their rows are no multiple of {BLOCK} weights, as {type_name} needs"
+        )
     if arch == "mellum":
         notes.append("architecture mellum with one expert, for the sliding windows; it needs a llama.cpp of 2026")
     return tuple(notes)

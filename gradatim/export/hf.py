@@ -16,7 +16,7 @@ from ..model.architecture import PublishedGPT
 from ..model.hardware import quiet
 from ..model.hub import is_adapter
 from ..options import strict
-from .exporter import Exporter, Runtime, Written, check_bits
+from .exporter import Exporter, ExportFiles, Runtime, check_bits
 from .proof import ForwardRuntime
 
 if TYPE_CHECKING:
@@ -45,15 +45,20 @@ class HuggingFace(Exporter):
     merge: bool = False
     name: str = NAME
 
-    def write(self, student: LoadedModel, source: Path, folder: Path, full: Path | None = None) -> Written:
+    @property
+    def exact(self) -> bool:
+        """A merged adapter is rounded to the type of the base's weights."""
+        return self.bits == 32 and not self.merge
+
+    def write(self, student: LoadedModel, source: Path, folder: Path, full: Path | None = None) -> ExportFiles:
         if self.bits == 32:
             load.export(source, folder, merge=self.merge)
         else:
             _write_half(student, source, folder)
-        return Written(tuple(sorted(path.name for path in folder.iterdir())))
+        return ExportFiles(tuple(sorted(path.name for path in folder.iterdir())))
 
     def open(self, folder: Path, student: LoadedModel) -> AbstractContextManager[Runtime]:
-        return _opened(folder, student)
+        return _open_runtime(folder, student)
 
 
 def _write_half(student: LoadedModel, source: Path, folder: Path) -> None:
@@ -66,7 +71,7 @@ def _write_half(student: LoadedModel, source: Path, folder: Path) -> None:
 
 
 @contextmanager
-def _opened(folder: Path, student: LoadedModel) -> Iterator[Runtime]:
+def _open_runtime(folder: Path, student: LoadedModel) -> Iterator[Runtime]:
     model: Any = load.load_student(folder).model if is_adapter(folder) else load.open_as_transformers(folder)
 
     @torch.inference_mode()

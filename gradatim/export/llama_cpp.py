@@ -12,7 +12,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import numpy as np
 
-from .exporter import CANDIDATES, Generated, Runtime
+from .exporter import CANDIDATES, Generation, Runtime
 
 if TYPE_CHECKING:
     from ..model.load import LoadedModel
@@ -34,7 +34,8 @@ def serve(file: Path, student: LoadedModel, threads: int = 0) -> Iterator[Runtim
     settings.hostnames, settings.port = ["127.0.0.1"], 0
     settings.n_ctx, settings.n_parallel = config.max_position_embeddings, 1
     settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = threads or torch.get_num_threads()
-    settings.offline, settings.ui, settings.warmup, settings.verbosity = True, False, False, 0
+    settings.offline, settings.ui, settings.verbosity = True, False, 0
+    settings.warmup, settings.fit_params = False, False
     server = xllamacpp.Server(settings)
     try:
         yield LlamaCpp(server.listening_address, min(CANDIDATES, config.vocab_size), student.tokenizer.eos_token_id)
@@ -53,7 +54,7 @@ class LlamaCpp(Runtime):
     def encode(self, text: str) -> list[int]:
         return list(self._post("/tokenize", content=text, add_special=False, parse_special=False)["tokens"])
 
-    def generate(self, prompt: Sequence[int], limit: int, *, draft: Sequence[int] = ()) -> Generated:
+    def generate(self, prompt: Sequence[int], limit: int, *, draft: Sequence[int] = ()) -> Generation:
         reply = self._post(
             "/completion",
             prompt=list(prompt),
@@ -65,7 +66,7 @@ class LlamaCpp(Runtime):
         )
         positions = reply["completion_probabilities"]
         tops = [position["top_logprobs"] for position in positions]
-        return Generated(
+        return Generation(
             np.array([position["id"] for position in positions], dtype=np.int64),
             np.array([[top["id"] for top in row] for row in tops], dtype=np.int64),
             np.array([[top["logprob"] for top in row] for row in tops], dtype=np.float64),

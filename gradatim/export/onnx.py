@@ -28,7 +28,7 @@ from ..model import load
 from ..model.architecture import PublishedGPT
 from ..model.hardware import quiet
 from ..options import strict
-from .exporter import Exporter, Runtime, Written, check_bits, missing_package
+from .exporter import Exporter, ExportFiles, Runtime, check_bits, missing_package
 from .proof import ForwardRuntime
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ class Onnx(Exporter):
             if find_spec(package) is None:
                 raise missing_package(NAME, package, "onnx")
 
-    def write(self, student: LoadedModel, source: Path, folder: Path, full: Path | None = None) -> Written:
+    def write(self, student: LoadedModel, source: Path, folder: Path, full: Path | None = None) -> ExportFiles:
         if full is None:
-            _write_graph(traced_model(student), folder / FILE)
+            _write_graph(fp32_model(student), folder / FILE)
         elif self.bits == 32:
             shutil.copytree(full, folder, dirs_exist_ok=True)
         if self.bits < 32:
@@ -72,13 +72,13 @@ class Onnx(Exporter):
         with quiet():
             student.tokenizer.save_pretrained(folder)
             student.model.config.save_pretrained(folder)
-        return Written(tuple(sorted(path.name for path in folder.iterdir())))
+        return ExportFiles(tuple(sorted(path.name for path in folder.iterdir())))
 
     def open(self, folder: Path, student: LoadedModel) -> AbstractContextManager[Runtime]:
-        return _opened(folder)
+        return _open_runtime(folder)
 
 
-def traced_model(student: LoadedModel) -> Any:
+def fp32_model(student: LoadedModel) -> Any:
     """The model on the CPU in fp32, by the classes of transformers alone."""
     model = student.model.as_gpt2() if isinstance(student.model, PublishedGPT) else student.model
     return copy.deepcopy(model).to("cpu", torch.float32).eval()
@@ -123,7 +123,7 @@ def silent() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[Runtime]:
+def _open_runtime(folder: Path) -> Iterator[Runtime]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -32,7 +32,7 @@ from ..model.vocabulary import Vocabulary
 from ..random_streams import subset_stream
 from ..stage import Event, Events, SuiteResult, ignore_events
 from ..table import make_table
-from .exporter import CANDIDATES, Generated, Runtime
+from .exporter import CANDIDATES, Generation, Runtime
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -122,21 +122,21 @@ def random_samples(student: LoadedModel) -> Samples:
 def check_tokens(runtime: Runtime, student: LoadedModel, table: pa.Table) -> int:
     """The number of texts with equal tokens: all prompts and answers. ``WorkFailed`` names the first that differs."""
     texts = [text for text in dict.fromkeys([*text_column(table, "prompt"), *text_column(table, "answer")]) if text]
-    checked = 0
+    count = 0
     for text, tokens in zip(texts, Vocabulary(student.tokenizer).encode_all(texts), strict=True):
         if tokens is None:
             continue
-        if (given := runtime.encode(text)) != tokens.tolist():
-            first = next((i for i, pair in enumerate(zip(given, tokens, strict=False)) if pair[0] != pair[1]), 0)
+        if (actual := runtime.encode(text)) != tokens.tolist():
+            first = next((i for i, pair in enumerate(zip(actual, tokens, strict=False)) if pair[0] != pair[1]), 0)
             raise WorkFailed(
                 "nothing was written: the exported tokenizer gives other tokens",
                 where=f"text {text[:60]!r}, token {first}",
-                given=given[first : first + 4],
+                given=actual[first : first + 4],
                 allowed=tokens[first : first + 4].tolist(),
                 hint="--to onnx, which keeps tokenizer.json",
             )
-        checked += 1
-    return checked
+        count += 1
+    return count
 
 
 def agreement(runtime: Runtime, student: LoadedModel, samples: Samples) -> Agreement:
@@ -152,12 +152,12 @@ def agreement(runtime: Runtime, student: LoadedModel, samples: Samples) -> Agree
     for row in rows:
         prompt = samples.prompts[row]
         assert prompt is not None
-        generated = runtime.generate(prompt.tolist(), samples.limits[row])
-        expected = _log_probabilities(student, prompt, generated.tokens)
-        reference = np.take_along_axis(expected, generated.candidates, axis=1)
+        generation = runtime.generate(prompt.tolist(), samples.limits[row])
+        expected = _log_probabilities(student, prompt, generation.tokens)
+        reference = np.take_along_axis(expected, generation.candidates, axis=1)
         likely = reference >= np.log(LEAST_PROBABILITY)
-        differences.append(np.abs(generated.log_probabilities - reference)[likely])
-        positions += len(generated.tokens)
+        differences.append(np.abs(generation.log_probabilities - reference)[likely])
+        positions += len(generation.tokens)
     values = np.concatenate(differences)
     # A NaN of the export is an infinite difference, not a missing one.
     values = np.where(np.isnan(values), np.inf, values)
@@ -174,14 +174,14 @@ def _log_probabilities(
     return np.asarray(torch.log_softmax(logits.double(), -1).cpu().numpy())
 
 
-def check_agreement(found: Agreement, *, exact: bool) -> None:
+def check_agreement(agreement: Agreement, *, exact: bool) -> None:
     """Raise ``WorkFailed`` for differences beyond the limit of full precision, or of fewer bits."""
-    value, limit = (found.largest, EXACT) if exact else (found.mean, ROUNDED)
+    value, limit = (agreement.largest, EXACT) if exact else (agreement.mean, ROUNDED)
     if not value <= limit:
         raise WorkFailed(
             "nothing was written: the exported model differs from the original",
             where="log-probabilities",
-            given=f"{value:.3g} nats over {found.positions} tokens",
+            given=f"{value:.3g} nats over {agreement.positions} tokens",
             allowed=f"{limit:g} nats",
             hint="--to onnx" if exact else "more --bits",
         )
@@ -265,7 +265,7 @@ class ForwardRuntime(Runtime):
         tokens = Vocabulary(self.tokenizer).encode(text)
         return [] if tokens is None else tokens.tolist()
 
-    def generate(self, prompt: Sequence[int], limit: int, *, draft: Sequence[int] = ()) -> Generated:
+    def generate(self, prompt: Sequence[int], limit: int, *, draft: Sequence[int] = ()) -> Generation:
         tokens: list[int] = []
         rows: list[npt.NDArray[np.float64]] = []
         guess = list(draft)[: limit - 1]
@@ -278,12 +278,12 @@ class ForwardRuntime(Runtime):
                 if tokens[-1] == self.end or index >= len(guess) or guess[index] != tokens[-1]:
                     break
             guess = []
-        return _generated(tokens, np.stack(rows))
+        return _generation(tokens, np.stack(rows))
 
 
-def _generated(tokens: Sequence[int], logits: npt.NDArray[np.float64]) -> Generated:
+def _generation(tokens: Sequence[int], logits: npt.NDArray[np.float64]) -> Generation:
     shifted = logits - logits.max(axis=1, keepdims=True)
     values = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     count = min(CANDIDATES, values.shape[1])
     candidates = np.argsort(-values, axis=1, kind="stable")[:, :count]
-    return Generated(np.array(tokens, dtype=np.int64), candidates, np.take_along_axis(values, candidates, axis=1))
+    return Generation(np.array(tokens, dtype=np.int64), candidates, np.take_along_axis(values, candidates, axis=1))

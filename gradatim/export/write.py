@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import programs
-from ..errors import DataError
+from ..errors import DataError, UserError
 from ..files import check_new_folder
-from ..lazy import pq
 from ..model import load
 from ..model.hub import base_of_adapter, is_adapter
 from ..options import option_names
-from ..record import write_json, write_new_folder
+from ..record import read_rows, write_json, write_new_folder
 from ..stage import Event, Events, ignore_events
 from . import EXPORTERS, lm_eval, model_card, proof
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from ..model.load import LoadedModel
-    from .exporter import Exporter, Written
+    from .exporter import Exporter, ExportFiles, Runtime
 
 FULL = 32
 """Bits per weight at full precision, at which the exported graph is proved."""
@@ -97,11 +97,10 @@ def export_model(
     def fill(folder: Path) -> None:
         events(Event("note", "export", text=f"the proof uses {origin}"))
         with tempfile.TemporaryDirectory() as full:
-            written = _write(exporter, student, source, folder, Path(full), samples, events)
+            files = _write(exporter, student, source, folder, Path(full), samples, events)
         with exporter.open(folder, student) as runtime:
-            result = _prove(exporter, runtime, student, samples, folder, written, data is not None, events)
-        merged = _merged(source, exporter, folder)
-        results.append(replace(result, folder=str(out), **merged))
+            result = _prove(exporter, runtime, student, samples, folder, files, data is not None, events)
+        results.append(replace(result, folder=str(out), **_merge_facts(student, source, folder)))
         if task and data is not None:
             lm_eval.write_task(folder / lm_eval.FOLDER, data)
         write_json(folder / PROOF, {**asdict(results[0]), "folder": None})
@@ -119,42 +118,44 @@ def _write(
     full: Path,
     samples: proof.Samples,
     events: Events,
-) -> Written:
-    """Write at full precision and prove tokens and graph; then write fewer bits."""
-    target = folder if exporter.bits == FULL else full
+) -> ExportFiles:
+    """Write the files; before fewer bits, write full precision to ``full`` and compare it with the original."""
     events(Event("note", "export", text=f"writing {exporter.name}"))
-    exact: Exporter = exporter if exporter.bits == FULL else EXPORTERS.make(exporter.name, options={"bits": FULL})
-    written = exact.write(student, source, target)
-    with exact.open(target, student) as runtime:
+    if exporter.bits == FULL:
+        return exporter.write(student, source, folder)
+    original: Exporter = EXPORTERS.make(exporter.name, options={"bits": FULL})
+    original.write(student, source, full)
+    with original.open(full, student) as runtime:
         proof.check_tokens(runtime, student, samples.table)
         proof.check_agreement(proof.agreement(runtime, student, samples), exact=True)
-    return written if exporter.bits == FULL else exporter.write(student, source, folder, full)
+    return exporter.write(student, source, folder, full)
 
 
 def _prove(
     exporter: Exporter,
-    runtime: Any,
+    runtime: Runtime,
     student: LoadedModel,
     samples: proof.Samples,
     folder: Path,
-    written: Written,
+    files: ExportFiles,
     evaluate: bool,
     events: Events,
 ) -> Export:
-    found = proof.agreement(runtime, student, samples)
-    proof.check_agreement(found, exact=exporter.bits == FULL)
+    texts = proof.check_tokens(runtime, student, samples.table)
+    agreement = proof.agreement(runtime, student, samples)
+    proof.check_agreement(agreement, exact=exporter.exact)
     result = Export(
         folder=str(folder),
         format=exporter.name,
         bits=exporter.bits,
-        files=written.files,
-        bytes=sum((folder / name).stat().st_size for name in written.files if (folder / name).is_file()),
-        texts=proof.check_tokens(runtime, student, samples.table),
-        positions=found.positions,
-        largest_difference=found.largest,
-        mean_difference=found.mean,
+        files=files.names,
+        bytes=sum((folder / name).stat().st_size for name in files.names if (folder / name).is_file()),
+        texts=texts,
+        positions=agreement.positions,
+        largest_difference=agreement.largest,
+        mean_difference=agreement.mean,
         milliseconds_per_token=proof.milliseconds_per_token(runtime, samples, _context(student)),
-        notes=written.notes,
+        notes=files.notes,
     )
     if not evaluate:
         return result
@@ -168,25 +169,23 @@ def _context(student: LoadedModel) -> int:
     return int(student.model.config.max_position_embeddings)
 
 
-def _merged(source: Path, exporter: Exporter, folder: Path) -> Mapping[str, Any]:
+def _merge_facts(student: LoadedModel, source: Path, folder: Path) -> Mapping[str, Any]:
     if not is_adapter(source) or is_adapter(folder):
         return {}
-    return {"merged": base_of_adapter(source), "parameters": _parameters(source)}
-
-
-def _parameters(source: Path) -> int:
-    model = load.load_student(source).model
-    return sum(parameter.numel() for parameter in model.parameters())
+    parameters = sum(parameter.numel() for parameter in student.model.parameters())
+    return {"merged": base_of_adapter(source), "parameters": parameters}
 
 
 def default_samples(source: Path, student: LoadedModel) -> tuple[pa.Table | None, str]:
     """Samples for a proof without a test set, and their origin; None when the tokenizer can encode none of them."""
     run = model_card.run_of(source)
-    files = [] if run is None else sorted(run.glob("data/*/test.parquet"))
+    folders = [] if run is None else [run, *run.parents[1:2]]  # a study has one data folder for all its runs
+    files = [file for folder in folders for file in sorted(folder.glob("data/*/test.parquet"))]
     for file in files:
-        table = pq.read_table(file, columns=["prompt", "answer"]).slice(0, proof.PROMPTS)
-        if _readable(student, table):
-            return table, f"{table.num_rows} samples of the run's test set"
+        with suppress(UserError):  # a damaged test set is no obstacle: there are other samples
+            table = read_rows(file, "test set", "--data FILE", ["prompt", "answer"]).slice(0, proof.PROMPTS)
+            if _readable(student, table):
+                return table, f"{table.num_rows} samples of the run's test set"
     table = programs.generate(proof.PROMPTS, seed=0).table
     if _readable(student, table):
         return table, f"{table.num_rows} new TinyPy programs"

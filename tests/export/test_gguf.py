@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,8 @@ def table():
 def test_rows_that_are_no_multiple_of_a_block_stay_f16_and_are_told(table, tmp_path):
     export = export_model(student(tmp_path / "model", "paper", table), tmp_path / "out", "gguf", bits=4, data=table)
     assert "matrices stay F16: their rows are no multiple of 32 weights" in export.notes[0]
-    kinds = {
-        each.name: each.tensor_type.name for each in library.GGUFReader(tmp_path / "out" / export.files[0]).tensors
-    }
+    reader = library.GGUFReader(tmp_path / "out" / export.files[0])
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in reader.tensors}
     assert kinds["blk.0.attn_qkv.weight"] == "F16"  # 120 columns
     assert kinds["blk.0.ffn_down.weight"] == "Q4_0"  # 480 columns
     assert kinds["blk.0.attn_norm.weight"] == "F32"
@@ -42,7 +40,7 @@ def test_rows_that_are_no_multiple_of_a_block_stay_f16_and_are_told(table, tmp_p
 def test_every_width_is_proved(bits, kind, table, tmp_path):
     export = export_model(student(tmp_path / "model", "tiny", table), tmp_path / "out", "gguf", bits=bits)
     reader = library.GGUFReader(tmp_path / "out" / export.files[0])
-    assert {each.tensor_type.name for each in reader.tensors} == {"F32", kind}
+    assert {tensor.tensor_type.name for tensor in reader.tensors} == {"F32", kind}
     assert export.mean_difference < {16: 0.01, 8: 0.02, 5: 0.1, 4: 0.2}[bits]
 
 

@@ -78,14 +78,15 @@ def test_the_counts_are_those_of_the_suite_output(tiny, table, tmp_path):
     exporter.write(loaded, tiny, tmp_path / "out")
     with exporter.open(tmp_path / "out", loaded) as runtime:
         row = parts.readable(256)[0]
-        written = runtime.generate(parts.prompts[row].tolist(), 3)
-        assert runtime.generate(parts.prompts[row].tolist(), 3, draft=[7, 7]).tokens.tolist() == written.tokens.tolist()
+        prompt = parts.prompts[row].tolist()
+        generation = runtime.generate(prompt, 3)
+        assert runtime.generate(prompt, 3, draft=[7, 7]).tokens.tolist() == generation.tokens.tolist()
         counts = proof.accuracy(runtime, loaded, parts)
     suite = Output("greedy", None, None)(loaded, table, seed=0)
     assert (counts.before, counts.total) == (suite.counts["all"]["all"].passed, suite.counts["all"]["all"].total)
     assert counts.suite.counts == suite.counts
     assert (counts.lost, counts.won) == (0, 0)
-    assert np.isclose(np.exp(written.log_probabilities).sum(axis=1), 1, atol=0.6).all()
+    assert np.isclose(np.exp(generation.log_probabilities).sum(axis=1), 1, atol=0.6).all()
 
 
 def test_samples_that_the_tokenizer_cannot_encode_are_an_error(tiny, table, tmp_path):
