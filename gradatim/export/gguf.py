@@ -258,17 +258,23 @@ def _vocabulary(student: LoadedModel) -> _Vocabulary:
     tokenizer = student.tokenizer
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = {} if backend is None else json.loads(backend.to_str())
-    if backend is not None and not rules["normalizer"]:
-        if isinstance(backend.model, models.BPE):
-            return _byte_level(student, rules)
-        if isinstance(backend.model, models.WordLevel | models.WordPiece) and _is_greedy(rules["model"]):
-            return _greedy(student)
+    if backend is not None and isinstance(backend.model, models.BPE) and _has_only_nfc(rules["normalizer"]):
+        return _byte_level(student, rules)
+    if backend is not None and not rules["normalizer"] and _is_greedy(backend.model, rules["model"]):
+        return _greedy(student)
     hint = "--to onnx, which keeps tokenizer.json"
     raise not_exact(NAME, "llama.cpp has no exact form of this tokenizer", type(tokenizer).__name__, hint)
 
 
-def _is_greedy(rules: Mapping[str, Any]) -> bool:
-    """Whether tokens have no marker for the inside of a word and no unknown token."""
+def _has_only_nfc(normalizer: Mapping[str, Any] | None) -> bool:
+    """Whether the normalizer is none, or NFC, which llama.cpp leaves out: it changes no ASCII text."""
+    return not normalizer or normalizer["type"] == "NFC"
+
+
+def _is_greedy(model: Any, rules: Mapping[str, Any]) -> bool:
+    """Whether tokens are longest matches, without a marker for the inside of a word and without an unknown token."""
+    if not isinstance(model, models.WordLevel | models.WordPiece):
+        return False
     return not rules.get("continuing_subword_prefix") and rules.get("unk_token") not in rules["vocab"]
 
 

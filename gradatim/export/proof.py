@@ -187,11 +187,17 @@ def check_agreement(agreement: Agreement, *, exact: bool) -> None:
         )
 
 
-def accuracy(runtime: Runtime, student: LoadedModel, samples: Samples, *, events: Events = ignore_events) -> Accuracy:
-    """The suite ``output`` (greedy) on both models, sample by sample."""
+def accuracy(
+    runtime: Runtime,
+    student: LoadedModel,
+    samples: Samples,
+    before: Sequence[Attempt],
+    *,
+    events: Events = ignore_events,
+) -> Accuracy:
+    """The suite ``output`` (greedy) on the export, beside ``before``, the attempts of the original."""
     started = time.perf_counter()
-    before = _verdicts(samples, _original(student, samples, events))
-    after = _verdicts(samples, _exported(runtime, student, samples, events))
+    after = _attempts(samples, _exported(runtime, student, samples, events))
     pairs = [(first.passed, second.passed) for first, second in zip(before, after, strict=True)]
     return Accuracy(
         total=len(pairs),
@@ -201,6 +207,11 @@ def accuracy(runtime: Runtime, student: LoadedModel, samples: Samples, *, events
         won=sum(first < second for first, second in pairs),
         suite=tally("output", "greedy", samples.table, after, started=started),
     )
+
+
+def original_attempts(student: LoadedModel, samples: Samples, *, events: Events = ignore_events) -> list[Attempt]:
+    """The suite ``output`` (greedy) on the original: one attempt per sample."""
+    return _attempts(samples, _original(student, samples, events))
 
 
 def _original(student: LoadedModel, samples: Samples, events: Events) -> list[decode.Completion]:
@@ -235,7 +246,7 @@ def _exported(runtime: Runtime, student: LoadedModel, samples: Samples, events: 
     events(Event("finish", "evaluate the export", total, total))
 
 
-def _verdicts(samples: Samples, completions: Iterable[decode.Completion]) -> list[Attempt]:
+def _attempts(samples: Samples, completions: Iterable[decode.Completion]) -> list[Attempt]:
     """One attempt per sample, judged as the suite ``output`` does."""
     suite = Output("greedy", None, None)
     texts = zip(text_column(samples.table, "prompt"), text_column(samples.table, "answer"), completions, strict=True)

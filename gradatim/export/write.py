@@ -159,7 +159,8 @@ def _prove(
     )
     if not evaluate:
         return result
-    counts = proof.accuracy(runtime, student, samples, events=events)
+    before = proof.original_attempts(student, samples, events=events)
+    counts = proof.accuracy(runtime, student, samples, before, events=events)
     return replace(
         result, total=counts.total, before=counts.before, after=counts.after, lost=counts.lost, won=counts.won
     )

@@ -70,7 +70,7 @@ REFUSED = {
     ),
     "biases": (lambda loaded: setattr(loaded.model.config, "attention_bias", True), "biases"),
     "a normalizer": (
-        lambda loaded: setattr(loaded.tokenizer.backend_tokenizer, "normalizer", normalizers.NFC()),
+        lambda loaded: setattr(loaded.tokenizer.backend_tokenizer, "normalizer", normalizers.Lowercase()),
         "no exact form of this tokenizer",
     ),
     "an unknown pre-tokenizer": (

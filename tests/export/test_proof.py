@@ -81,7 +81,7 @@ def test_the_counts_are_those_of_the_suite_output(tiny, table, tmp_path):
         prompt = parts.prompts[row].tolist()
         generation = runtime.generate(prompt, 3)
         assert runtime.generate(prompt, 3, draft=[7, 7]).tokens.tolist() == generation.tokens.tolist()
-        counts = proof.accuracy(runtime, loaded, parts)
+        counts = proof.accuracy(runtime, loaded, parts, proof.original_attempts(loaded, parts))
     suite = Output("greedy", None, None)(loaded, table, seed=0)
     assert (counts.before, counts.total) == (suite.counts["all"]["all"].passed, suite.counts["all"]["all"].total)
     assert counts.suite.counts == suite.counts
