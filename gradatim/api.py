@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from . import difficulty, evaluation, reporting
 from . import table as tables
 from .errors import DataError, RecipeError, UserError
-from .evaluation import generation
+from .evaluation import generation, statistics
 from .experiment import plan as plan_module
 from .experiment import recipe as recipe_module
 from .experiment import recipe_files
@@ -346,3 +346,11 @@ def _table(path: str | Path, columns: Mapping[str, str] | None, events: Events) 
     for line in report.notes():
         events(Event("note", "data", text=line))
     return table
+
+
+def read_samples_of(
+    path: str | Path, columns: Mapping[str, str] | None = None, limit: int | None = None, events: Events = ignore_events
+) -> pa.Table:
+    """The samples of a file, or ``limit`` of them, drawn by seed 0 as a suite draws them."""
+    table = _table(path, columns, events)
+    return table.take(statistics.sample_indices(table.num_rows, limit, 0))

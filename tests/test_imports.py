@@ -54,6 +54,7 @@ LAYERS = (
     "experiment.study",
     "experiment.plan",
     "reporting",
+    "export",
     "api",
     "cli",
 )
@@ -154,7 +155,7 @@ def test_only_models_import_heavy_packages_when_they_are_imported():
     heavy = {
         str(path.relative_to(PACKAGE))
         for path in modules()
-        if layer_of(path) not in ("model", "training", "inference", "evaluation")
+        if layer_of(path) not in ("model", "training", "inference", "evaluation", "export")
         for _, name in module_level_imports(path)
         if name in HEAVY
     }

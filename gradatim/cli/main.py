@@ -46,7 +46,7 @@ COMMANDS = {
     ),
     "export": (
         "gradatim.cli.models:export",
-        "Export a model as a plain Hugging Face folder; loading it does not need Gradatim.",
+        "Export a model for other programs, and compare the export with the original before it is kept.",
     ),
     "doctor": (
         "gradatim.cli.environment:doctor",

@@ -2,7 +2,7 @@
 
 ``gradatim evaluate``: accuracy of a model on a dataset, with intervals.
 
-``gradatim export``: a trained model as a plain Hugging Face folder.
+``gradatim export``: a trained model in the format of another program, compared with the original.
 
 ``gradatim check``: run generated code against tests and estimate pass@k.
 """
@@ -21,12 +21,13 @@ from rich.text import Text
 
 from .. import evaluation, programs
 from ..api import evaluate as run_suite
-from ..api import model_folder, open_model
+from ..api import model_folder, open_model, read_samples_of
 from ..errors import DataError, UserError, WorkFailed
 from ..evaluation.problems import locate, read_problems, read_samples, row_name
 from ..evaluation.statistics import estimate
 from ..evaluation.verdicts import judge_once, problem_for, tallies
-from ..files import check_new_folder, check_output, check_output_folder
+from ..export import hub, write
+from ..files import check_output, check_output_folder
 from ..inference import decode
 from ..model import load, prompt_format
 from ..options import override
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ..evaluation.problems import Problem, ProblemSet, SampleSet
     from ..evaluation.statistics import Estimate
     from ..evaluation.verdicts import Judged
+    from ..export.write import Export
     from ..stage import SuiteResult
 
 
@@ -283,36 +285,75 @@ def _tables(result: SuiteResult) -> list[Any]:
 
 
 EXPORT_EXAMPLES = (
+    "gradatim export runs/curriculum-fast --to gguf --bits 8 --data test.parquet --out student",
     "gradatim export runs/distill-coder --merge --out my-coder",
     "gradatim export runs/distill-coder/cycle-00/stage-00-all/model --out adapter",
+    "gradatim export runs/curriculum-fast --data test.parquet --lm-eval --push OWNER/NAME --out student",
 )
 
 
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or run folder (its last model).")],
     out: Annotated[Path, typer.Option(help="Output folder, new or empty.")],
-    merge: Annotated[bool, typer.Option("--merge", help="Merge the LoRA adapter into the base model.")] = False,
+    to: Annotated[str, typer.Option(help="Format (gradatim list exporters).")] = "hf",
+    bits: Annotated[
+        int | None, typer.Option(help="Bits per weight: 32, 16, 8, 5 or 4, where the format has them. (default: 32)")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Test set, on which the accuracy of both models is counted.")
+    ] = None,
+    columns: Columns = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Number of samples of --data, drawn by seed 0.")] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="hf: merge the LoRA adapter into the base model; other formats always do.")
+    ] = False,
+    task: Annotated[
+        bool, typer.Option("--lm-eval", help="Also write --data as a task of lm-evaluation-harness, OUT/lm_eval.")
+    ] = False,
     dtype: Annotated[
-        str | None, typer.Option(help="Type of the merged weights: fp32, bf16 or fp16. (default: that of the base)")
+        str | None, typer.Option(help="Type of merged weights: fp32, bf16 or fp16. (default: that of the base)")
+    ] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload the folder to the Hugging Face hub, private.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Export a model as a plain Hugging Face folder; loading it does not need Gradatim.
+    """Export a model for other programs, and compare the export with the original before it is kept.
 
-    Without --merge, a LoRA adapter is exported as an adapter, which needs its base model.
+    The exported tokens must be equal, the log-probabilities equal within the precision of the format. With --data the
+    suite output runs on both models. Without --merge, hf exports a LoRA adapter as an adapter, which needs its base.
     """
     if dtype is not None and not (merge and dtype in load.EXPORT_DTYPES):
         allowed = ", ".join(load.EXPORT_DTYPES) if merge else "with --merge alone"
         raise UserError("these weights cannot have this type", where="--dtype", given=dtype, allowed=allowed)
-    with watching():
+    with watching() as events:
         source = model_folder(model)
-        check_new_folder(out, "--out", [source])
-        exported = load.export(source, out, merge=merge, dtype=dtype)
+        if push is not None:
+            hub.check_name(push)
+        samples = None if data is None else read_samples_of(data, mapping_of(columns), limit, events)
+        options: dict[str, Any] = {"bits": bits, "merge": merge, "dtype": dtype}
+        exported = write.export_model(source, out, to, **options, data=samples, task=task, events=events)
     if as_json:
         print_json(asdict(exported))
-        return
+    else:
+        for line in _export_lines(exported):
+            output().print(line, markup=False, highlight=False)
+    if push is not None:
+        with watching():
+            address = hub.push(out, push)
+        print(address, file=sys.stderr)
+
+
+def _export_lines(exported: Export) -> list[str]:
+    """The export in words: its folder, its proof, and notes."""
     merged = f": {exported.parameters:,} parameters, adapter merged into {exported.merged}" if exported.merged else ""
-    output().print(f"{exported.folder}{merged}", markup=False, highlight=False)
+    facts = [f"{exported.bytes / 1e6:.2f} MB", f"{exported.milliseconds_per_token:.1f} ms a token"]
+    if exported.total:
+        before, after = (f"{(count or 0) / exported.total:.1%}" for count in (exported.before, exported.after))
+        facts = [f"{before} → {after}, {exported.lost:,} lost, {exported.won:,} won", *facts]
+    difference = f"log-probabilities within {exported.largest_difference:.2g} nats"
+    facts.append(f"{exported.texts:,} texts with equal tokens, {difference}")
+    return [f"{exported.folder}{merged}", ", ".join(facts), *(f"note: {note}" for note in exported.notes)]
 
 
 CHECK_EXAMPLES = (

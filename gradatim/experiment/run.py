@@ -190,12 +190,12 @@ class Cycle:
         started = any((self.record.folder / cycle_folder(0)).glob("stage-*/result.json"))
         if started or not self.components.suites or not self.components.evaluates_on_start:
             return
-        samples = self.components.test_samples(self.dataset, self.bands)
         model: list[Model] = []
 
         def evaluate(suite: NamedSuite) -> dict[str, Any]:
             if not model:  # loaded once, and not at all when every result is recorded
                 model.append(self.components.initial_model(self.dataset, self.record.metrics))
+            samples = self.components.samples(suite.split, self.dataset, self.bands)
             return encode(self.components.evaluate(suite, model[0], samples))
 
         for suite in self.components.suites:

@@ -89,6 +89,14 @@ def open_weights(name: str | Path, **options: Any) -> Any:
         return model_class.from_pretrained(name, trust_remote_code=False, weights_only=True, **options)
 
 
+def open_as_transformers(folder: Path) -> Any:
+    """The causal model in ``folder`` by the classes of transformers alone, fp32, as other programs open it."""
+    with quiet(), _safe_opening(folder, {}):
+        return AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=False, weights_only=True, local_files_only=True, dtype=torch.float32
+        ).eval()
+
+
 def _is_published(folder: Path) -> bool:
     try:
         settings = read_model_json(folder / "config.json") if (folder / HEAD).is_file() else {}
