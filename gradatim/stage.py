@@ -245,13 +245,21 @@ class Feedback:
 
 @dataclass(frozen=True)
 class Event:
-    """Progress of a long task. ``kind``: start, advance, finish or note. The CLI displays it."""
+    """Progress of a long task. ``kind``: start, advance, finish or note. The CLI displays it.
+
+    ``done`` of ``total``, counted in ``unit`` (``tokens`` in training, else items). ``loss``: nats per weighted token,
+    the mean since the last logged row. ``stage``: position in the run of the stage that the task belongs to.
+    ``text``: of a note.
+    """
 
     kind: Literal["start", "advance", "finish", "note"]
     task: str
     done: float = 0
     total: float | None = None
     text: str = ""
+    unit: str = ""
+    loss: float | None = None
+    stage: str = ""
 
 
 Events = Callable[[Event], None]

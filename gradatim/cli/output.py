@@ -1,4 +1,4 @@
-"""Terminal side of the commands: results, checks of output files, standard streams, shared options, progress.
+"""Terminal side of the commands: results, checks of output files, standard streams, shared options, signals.
 
 Results are tables, or JSON with ``--json``; a pipe gets plain text, wide enough that no cell wraps. Output files are
 checked before the work: an output must not be an input of the same command under any name, nor replace content that
@@ -8,9 +8,8 @@ Standard streams may be closed, broken or full. A closed descriptor 0 to 2 would
 opened, and messages would land in that file: each is opened on the null device first. A failure of standard error is
 ignored; a result that cannot be written to standard output raises ``OutputFailed``.
 
-Options of several commands are annotated types for ``typer`` here. ``watching`` draws the library's ``Event``s: bars
-with the remaining time on a terminal, otherwise one line for each task that took more than two seconds. A task
-``hybrid/seed-1: train easy`` belongs to the run before the colon, which has one bar for all its tasks.
+Options of several commands are annotated types for ``typer`` here. ``watching`` yields the listener for the library's
+``Event``s, which ``progress`` draws.
 
 After the first SIGINT or SIGTERM the next event raises ``Stopped``, on which the work saves its state. The second
 signal ends this process and its children at once; files are written atomically, so only the work since the last
@@ -26,11 +25,10 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
 import typer
 from rich import box
@@ -46,10 +44,7 @@ from ..files import check_not_input, check_output, check_output_folder
 from ..stage import Event, Events
 from ..table import read as table_read
 from ..table import rows as table_rows
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
+from .progress import drawing
 
 PIPE_WIDTH = 160
 
@@ -87,16 +82,6 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: 12 s, 3 min 20 s, 2 h 5 min."""
-    total = round(seconds)
-    if total < 60:
-        return f"{total} s"
-    if total < 3600:
-        return f"{total // 60} min {total % 60} s"
-    return f"{total // 3600} h {total % 3600 // 60} min"
 
 
 Inputs = Iterable[str | os.PathLike[str] | None]
@@ -344,10 +329,6 @@ def _write(text: bytes) -> None:
         os.write(2, text)
 
 
-NOTABLE = 2.0
-"""Seconds; shorter tasks print no line."""
-REDRAW = 0.1
-"""Seconds between two updates of a bar; drawing can take longer than a training step."""
 SAVED = "repeat the command to resume"
 """The hint of a ``Stopped`` whose work can be resumed; ``main`` prints the command instead."""
 
@@ -356,7 +337,7 @@ SAVED = "repeat the command to resume"
 def watching(resumable: bool = False) -> Iterator[Events]:
     """Yield the listener for events. ``resumable`` work saves its state on a stop; other work leaves no file."""
     console = Console(stderr=True, highlight=False)
-    with heeding_signals() as stop_requested, _drawing(console) as tasks:
+    with heeding_signals() as stop_requested, drawing(console) as tasks:
 
         def listen(event: Event) -> None:
             tasks.draw(event)
@@ -376,77 +357,3 @@ def print_notes(event: Event) -> None:
     if event.kind == "note":
         console = Console(stderr=True, highlight=False)
         console.print(f"gradatim: {event.text}", style="yellow", markup=False, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _drawing(console: Console) -> Iterator[_Tasks]:
-    if not console.is_terminal:
-        yield _Tasks(console, None)
-        return
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("remaining", style="dim"),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield _Tasks(console, progress)
-
-
-class _Tasks:
-    """The tasks in progress; without ``progress`` they print lines instead of bars."""
-
-    def __init__(self, console: Console, progress: Progress | None) -> None:
-        self.console, self.progress = console, progress
-        self.bars: dict[str, TaskID] = {}
-        self.start_times: dict[str, float] = {}
-        self.draw_times: dict[str, float] = {}
-
-    def draw(self, event: Event) -> None:
-        """Draw one event."""
-        run, _, task = event.task.rpartition(": ")
-        row = run or task
-        if event.kind == "note":
-            self.console.print(f"gradatim: {event.text}", style="yellow", markup=False)
-        elif event.kind == "start":
-            self.start_times.setdefault(row, time.monotonic())
-            self._restart(row, event)
-        elif event.kind == "advance":
-            self._advance(row, event)
-        elif not run or task == "run":
-            self._finish(row)
-
-    def _restart(self, row: str, event: Event) -> None:
-        if self.progress is None:
-            return
-        if row in self.bars:
-            self.progress.remove_task(self.bars.pop(row))
-        name = event.task.removesuffix(": run")
-        self.bars[row] = self.progress.add_task(name, total=event.total, completed=int(event.done))
-
-    def _advance(self, row: str, event: Event) -> None:
-        now = time.monotonic()
-        if self.progress is None or now - self.draw_times.get(row, 0.0) < REDRAW:
-            return
-        self.draw_times[row] = now
-        if row not in self.bars:
-            self._restart(row, event)
-        self.progress.update(self.bars[row], completed=event.done, total=event.total)
-
-    def _finish(self, row: str) -> None:
-        seconds = time.monotonic() - self.start_times.pop(row, time.monotonic())
-        if self.progress is not None and row in self.bars:
-            self.progress.remove_task(self.bars.pop(row))
-        if seconds >= NOTABLE:
-            self.console.print(f"{row}: done in {duration(seconds)}", style="dim", markup=False)

@@ -26,7 +26,7 @@ from ..distillation import NoNewQuestions
 from ..random_streams import attempts_seed, stage_seed
 from ..record import Record
 from ..results import cycle_folder, describe, recorded_stage, recorded_table, stage_folder
-from ..schedule import category_codes, next_stage, select_rows
+from ..schedule import category_codes, next_stage, preview, select_rows
 from ..stage import Event, Events, Feedback, Fitted, Model, Stage, StageResult, StageSpec, SuiteResult, ignore_events
 from .assemble import Components, NamedSuite, assemble, check
 from .recipe import Recipe
@@ -149,7 +149,19 @@ class Cycle:
         self.components.offload_teacher()
         trainer = self.components.trainer(self.dataset, self.record.metrics)
         previous = self.folder(results[-1]) if results else None
-        return trainer.fit(stage, self.folder(stage), previous, self.events)
+        label = self.stage_label(stage)
+        return trainer.fit(stage, self.folder(stage), previous, lambda event: self.events(replace(event, stage=label)))
+
+    def stage_label(self, stage: Stage) -> str:
+        """Position of a stage in the run, for progress: ``cycle 1 of 3, stage 2 of 4``.
+
+        The number of stages is left out for a schedule that depends on the model's results.
+        """
+        label = f"stage {stage.index + 1}"
+        if not self.schedule.needs:
+            label += f" of {len(preview(self.schedule, self.bands))}"
+        cycles = self.components.cycles
+        return label if cycles == 1 else f"cycle {self.number + 1} of {cycles}, {label}"
 
     @recorded_stage("progress.json", dict)
     def measure(self, stage: Stage) -> dict[str, Any]:
