@@ -87,7 +87,9 @@ def size(count: float) -> str:
 Inputs = Iterable[str | os.PathLike[str] | None]
 
 
-def check_samples_file(path: Path, option: str, inputs: Inputs = (), *, rejected: bool = False) -> None:
+def check_samples_file(
+    path: Path, option: str, inputs: Inputs = (), *, rejected: bool = False, force: bool = False
+) -> None:
     """Check an output file of samples, and with ``rejected`` the file of rejected rows beside it."""
     paths = list(inputs)
     check_output(
@@ -95,6 +97,7 @@ def check_samples_file(path: Path, option: str, inputs: Inputs = (), *, rejected
     )
     if rejected:
         _check_rejected(path, option, paths)
+    check_replaceable(path, option, force)
 
 
 def check_verdicts_file(path: Path, option: str, inputs: Inputs) -> None:
@@ -105,9 +108,16 @@ def check_verdicts_file(path: Path, option: str, inputs: Inputs) -> None:
     _check_rejected(path, option, paths)
 
 
-def check_page(path: Path, option: str, inputs: Inputs = ()) -> None:
+def check_page(path: Path, option: str, inputs: Inputs = (), *, force: bool = True) -> None:
     """Check the output file of a report."""
     check_output(path, option, ours=reporting.is_report, inputs=inputs)
+    check_replaceable(path, option, force)
+
+
+def check_replaceable(path: Path, option: str, force: bool) -> None:
+    """Raise ``UserError`` for an existing file that is not empty, unless ``force`` permits to replace it."""
+    if not force and path.is_file() and path.stat().st_size:
+        raise UserError("this file exists", where=option, given=path, hint="--force to replace it, or another path")
 
 
 def check_run_output(folder: Path, option: str, inputs: Inputs = ()) -> None:
@@ -253,6 +263,13 @@ def discard(stream: TextIO) -> None:
         os.close(null)
 
 
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing output file, if this package wrote it.")]
+Fresh = Annotated[
+    bool,
+    typer.Option(
+        "--fresh", help="Start again in a folder in which nothing was learnt, whatever recipe it was made by."
+    ),
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the recipe; repeatable."),

@@ -25,9 +25,12 @@ from ..experiment import run as run_module
 from ..experiment import study as study_module
 from ..experiment.recipe import load
 from ..experiment.recipe_files import files_of, find_study
+from ..experiment.run_lock import start_afresh
 from ..model import hub
 from .output import (
     Changes,
+    Force,
+    Fresh,
     Json,
     check_page,
     check_run_output,
@@ -61,12 +64,13 @@ def run(
     ],
     changes: Changes = None,
     out: Annotated[Path | None, typer.Option(help="Run folder. (default: runs/NAME, after the recipe)")] = None,
+    fresh: Fresh = False,
     as_json: Json = False,
 ) -> None:
     """Train and evaluate a model by a recipe, stage by stage.
 
-    Repeat the command to resume; Ctrl-C saves the state first. Ends with the result table and report.html in the run
-    folder.
+    Repeat the command to resume, or give gradatim resume FOLDER; Ctrl-C saves the state first. Ends with the result
+    table and report.html in the run folder.
     """
     if out is not None and len(recipes) > 1:
         raise UserError("one folder holds one run", where="--out", given=f"{len(recipes)} recipes")
@@ -75,15 +79,17 @@ def run(
         assemble.check(recipe, name)
     for name in loaded:
         check_run_output(out or default_folder(name), "--out", files_of(name))
-    results = [_run_recipe(recipe, out or default_folder(name), as_json) for name, recipe in loaded.items()]
+    for name in loaded if fresh else ():
+        start_afresh(out or default_folder(name))
+    results = [run_recipe(recipe, out or default_folder(name), as_json) for name, recipe in loaded.items()]
     if as_json:
         print_json(results)
 
 
-def _run_recipe(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
+def run_recipe(recipe: Recipe, folder: Path, quiet: bool, store: Path | None = None) -> dict[str, Any]:
     """Run one recipe, write its report and print its result; return the entry for ``--json``."""
     with watching(resumable=True) as events:
-        stages = run_module.run(recipe, folder, events=events)
+        stages = run_module.run(recipe, folder, store=store, events=events)
     report = print_report([folder], folder / "report.html", quiet)
     return {
         "folder": str(folder),
@@ -354,11 +360,12 @@ def study(
         ),
     ] = False,
     changes: Changes = None,
+    fresh: Fresh = False,
 ) -> None:
     """Run the arms of a study with several seeds each and compare them.
 
-    All arms share the data and the test set. Repeat the command to resume it or to add seeds and arms. Ends with the
-    result table and report.html.
+    All arms share the data and the test set. Repeat the command to resume it or to add seeds and arms; gradatim resume
+    FOLDER resumes it as it is. Ends with the result table and report.html.
     """
     plan, folder = study_plan(
         recipes,
@@ -373,11 +380,18 @@ def study(
         _print_power(folder, seeds)
         return
     check_run_output(folder, "--out", [file for name in recipes for file in files_of(name)])
+    if fresh:
+        start_afresh(folder)
+    run_study(plan, folder, workers)
+
+
+def run_study(plan: Plan, folder: Path, workers: int) -> None:
+    """Run what of a study is not finished, write its report and print its result, also when runs failed."""
     try:
         with watching(resumable=True) as events:
             study_module.study(plan, folder, workers=workers, events=events)
     except WorkFailed:
-        print_report([folder], folder / "report.html")  # finished runs are reported even when others failed
+        print_report([folder], folder / "report.html")
         raise
     print_report([folder], folder / "report.html")
 
@@ -411,14 +425,16 @@ def report(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the result table as Markdown; write a page only with --out.")
     ] = False,
+    force: Force = False,
 ) -> None:
     """Compare runs on one self-contained HTML page.
 
-    The run folders are only read, so runs in progress can be reported too.
+    The run folders are only read, so runs in progress can be reported too. The report.html inside the folder of a run
+    or study is brought up to date by each report; any other existing file is replaced with --force only.
     """
     page = out or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
     if not markdown or out is not None:
-        check_page(page, "--out")
+        check_page(page, "--out", force=force or page == folders[0] / "report.html")
     if not markdown:
         print_report(folders, page)
         return
