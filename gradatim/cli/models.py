@@ -22,7 +22,7 @@ from ..api import model_folder, open_model
 from ..errors import DataError, UserError
 from ..files import check_new_folder, check_output_folder
 from ..inference import decode
-from ..model import load, prompt_format
+from ..model import load, prompt_format, vocabulary
 from ..options import override
 from ..table.rows import OUTPUT_LINE
 from .output import Columns, Json, mapping_of, output, print_json, table, watching, words
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 
 SAMPLE_EXAMPLES = (
-    "gradatim sample runs/smoke-baseline --count 5",
-    "gradatim sample MODEL --prompt 'a = 3; print(a * a)'",
+    "gradatim sample runs/demo-baseline --count 5",
+    "gradatim sample MODEL --prompt 'print(3 * 4)'",
     "cat program.py | gradatim sample MODEL --prompt -",
 )
 MARGIN = 16
@@ -79,6 +79,7 @@ def sample(
     with watching() as events:
         questions = _questions(prompt, count if sampled or prompt is None else 1, words(level or ["all"]), seed)
         opened = open_model(model)
+        _check_characters(opened.tokenizer, "".join(text for text, _ in questions), prompt)
         format_prompt = prompt_format.prompt_formatter(opened.tokenizer)
         new_tokens = limit or max([len(truth) + MARGIN for _, truth in questions if truth is not None] or [200])
         texts = decode.complete(
@@ -93,6 +94,18 @@ def sample(
         return
     for completion in completions:
         _print(completion, output())
+
+
+def _check_characters(tokenizer: Any, text: str, prompt: str | None) -> None:
+    """Raise ``UserError`` for prompts with a character that the tokenizer does not know: nothing could be generated."""
+    unknown = vocabulary.Vocabulary(tokenizer).unknown_characters(text)
+    if unknown:
+        raise UserError(
+            "the tokenizer of this model lacks a character of the prompt",
+            where="--level" if prompt is None else "--prompt",
+            given=", ".join(map(repr, unknown[:10])),
+            hint="levels that the model was trained on" if prompt is None else "a prompt like the training samples",
+        )
 
 
 def _read_prompt() -> str:
@@ -140,7 +153,9 @@ def _compare(prompt: str, text: str, finish: str, truth: str | None) -> Completi
 
 def _print(completion: Completion, console: Console) -> None:
     console.print(Text.assemble((completion.prompt, "dim"), (completion.written.rstrip("\n"), "bold")))
-    if completion.finish not in ("eos", "stop"):
+    if completion.finish == "too_long":
+        console.print("(no text was generated: the prompt is longer than the model's context)", style="yellow")
+    elif completion.finish not in ("eos", "stop"):
         console.print(f"(ended by: {completion.finish.replace('_', ' ')})", style="yellow")
     if completion.right is None:
         console.print("(no ground truth: the program cannot be run)\n", style="dim")
@@ -151,7 +166,7 @@ def _print(completion: Completion, console: Console) -> None:
 
 
 EVALUATE_EXAMPLES = (
-    "gradatim evaluate runs/smoke-baseline --data programs.parquet",
+    "gradatim evaluate runs/demo-baseline --data programs.parquet",
     "gradatim evaluate MODEL --suite output --protocol paper --data programs.parquet --limit 1000 --json",
     "gradatim evaluate MODEL --suite functional --problems humaneval --keep samples/",
     "gradatim evaluate http://localhost:8000/v1#NAME --suite functional --problems humaneval --set chat=true",

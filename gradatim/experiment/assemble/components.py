@@ -49,6 +49,7 @@ from ...schedule import (
 )
 from ...stage import (
     Difficulty,
+    Event,
     Events,
     Model,
     Needs,
@@ -202,6 +203,9 @@ class CheckedSuite(Suite):
                 given=type(result).__name__,
                 allowed='a gradatim.stage.SuiteResult with counts["all"]["all"]',
             )
+        if not result.counts["all"]["all"].total:
+            text = f"the suite {self.name!r} has no item in the {samples.num_rows:,} test samples: it evaluated nothing"
+            events(Event("note", self.name, text=text))
         return result
 
 
