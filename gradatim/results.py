@@ -7,8 +7,10 @@ The decorators ``recorded_stage`` and ``recorded_table`` wrap a step of an objec
 step is done once, and later calls, also of another process, read its result back. Files of a run folder:
 
     finished.json                                    the number of cycles and stages, written last
+    teacher.json                                     usage of the request that verified the teacher's endpoint
     cycle-NN/table.json, design.json                 the dataset in counts; the stages of a designed schedule
     cycle-NN/feedback.*, attempts.*                  attempts of the model, as a table and in counts
+    cycle-NN/no-questions.json                       the requests for new questions that had none, where the run ends
     cycle-NN/corpus/                                 the dataset of a later cycle
     cycle-NN/stage-NN-NAME/fitted.json, progress.json, evaluation-SUITE.json, result.json, model/, probe.npz
 """
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
 
     from .design import Design, DesignOutcome
     from .distillation.attempts import GradedAttempts
+
+
+TEACHER_CHECK = "teacher.json"
+NO_QUESTIONS = "no-questions.json"
 
 
 class RunSteps(Protocol):

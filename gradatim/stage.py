@@ -354,10 +354,12 @@ class Difficulty(Protocol):
 
     ``scored_by``: ``program`` for a computation, ``model`` or ``teacher`` for a metric that loads a model or requests
     completions; a plan makes neither. ``causes``: the number of samples without a score by cause, of the last call.
+    ``usage``: requests, tokens and cost of a teacher so far, in the form of its facts; empty without requests.
     """
 
     scored_by: Literal["program", "model", "teacher"] = "program"
     causes: Mapping[str, int] = MappingProxyType({})
+    usage: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def identity(self) -> str | None:

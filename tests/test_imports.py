@@ -52,6 +52,7 @@ LAYERS = (
     "experiment.run",
     "experiment.study",
     "experiment.plan",
+    "experiment.timing",
     "reporting",
     "api",
     "cli",

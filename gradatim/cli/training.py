@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +43,7 @@ from .output import (
     watching,
     words,
 )
+from .progress import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from ..experiment.plan import PlannedCycle, PlannedStage, RunPlan
     from ..experiment.recipe import Recipe
     from ..experiment.study import Plan
+    from ..experiment.timing import RunTime
 
 
 RUN_EXAMPLES = (
@@ -125,7 +128,7 @@ def print_report(folders: list[Path], page: Path, quiet: bool = False) -> Path:
 PLAN_EXAMPLES = (
     "gradatim plan curriculum/hybrid",
     "gradatim plan curriculum/hybrid --set schedule.replay=0.25 --data",
-    "gradatim plan curriculum",
+    "gradatim plan demo --time",
 )
 
 
@@ -139,6 +142,10 @@ def plan(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; samples already drawn there are read.")] = None,
+    time: Annotated[
+        bool,
+        typer.Option("--time", help="Train a few steps in a temporary folder and estimate how long a run takes here."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show the stages, data and cost of a recipe without training.
@@ -147,32 +154,62 @@ def plan(
     finished draw of a run is read; nothing is stored. With several cycles the plan has the questions of each, the
     number of completions and teacher requests, and an estimate of tokens and cost, without contacting the teacher.
     An LLM-designed schedule is requested with --data (one or two requests; cached, so a run does not pay again);
-    --no-data sends no requests. Of a study, the differences between its arms and the tokens of each are shown.
+    --no-data sends no requests. Of a study, the differences between its arms and the tokens of each are shown. --time
+    makes the data, trains a few steps and runs the suites on a few samples.
     """
     if (study := find_study(recipe)) is not None:
         if data:
             hint = f"gradatim plan {study.address(next(iter(study.arms)))} --data"
             raise UserError("the samples of one arm are drawn, not those of a study", where="--data", hint=hint)
-        _plan_study(recipe, changes or (), as_json)
+        _plan_study(recipe, changes or (), time, as_json)
         return
     loaded = load(recipe, changes or (), events=print_notes)
     with watching() as events:
-        planned = plan_module.plan_run(loaded, data=data, store=(out or default_folder(recipe)) / "data", events=events)
+        store = (out or default_folder(recipe)) / "data"
+        planned = plan_module.plan_run(loaded, data=data, store=store, events=events)
+        estimate = timing().measure_run(loaded, store=store, events=events) if time else None
     if as_json:
-        print_json(planned.plain())
-    else:
-        _print(planned, loaded, output())
+        print_json(planned.plain() | ({} if estimate is None else {"time": estimate.plain()}))
+        return
+    _print(planned, loaded, output())
+    if estimate is not None:
+        output().print(f"time on this machine: {_time_line(estimate)}", markup=False)
 
 
-def _plan_study(name: str, changes: Sequence[str], as_json: bool) -> None:
+def timing() -> Any:
+    """The module ``experiment.timing``, which imports torch."""
+    return import_module("gradatim.experiment.timing")
+
+
+def _time_line(estimate: RunTime) -> str:
+    """An estimated duration with its parts."""
+    parts = {
+        "data": estimate.preparation,
+        "training": estimate.training,
+        "validation": estimate.validation,
+        "evaluation at most": estimate.evaluation,
+    }
+    line = (
+        f"about {duration(estimate.total)}: {', '.join(f'{name} {duration(value)}' for name, value in parts.items())}"
+    )
+    line += f"; {estimate.steps:,} steps of {estimate.step * 1000:,.0f} ms, measured over {estimate.measured}"
+    return line + (f"; without {', '.join(estimate.omitted)}" if estimate.omitted else "")
+
+
+def _plan_study(name: str, changes: Sequence[str], time: bool, as_json: bool) -> None:
     """Print the arms of a study: their differences, the tokens and steps of a run, and the sum over all seeds."""
     study, folder = study_plan(name, changes=changes, events=print_notes)
     arms = {arm: (recipe, plan_module.plan_run(recipe, data=False)) for arm, recipe in study.arms.items()}
     seeds = len(study.seeds)
     tokens = seeds * sum(plan.tokens for _, plan in arms.values())
+    estimate = None
+    if time:
+        with watching() as events:
+            estimate = timing().measure_study(study, events=events)
     if as_json:
         plain = [{"arm": arm, "seeds": seeds, **plan.plain()} for arm, (_, plan) in arms.items()]
-        print_json({"title": study.title, "baseline": study.baseline, "tokens": tokens, "arms": plain})
+        content = {"title": study.title, "baseline": study.baseline, "tokens": tokens, "arms": plain}
+        print_json(content | ({} if estimate is None else {"time": estimate.plain()}))
         return
     console = output()
     console.print(f"{study.title}: {len(arms)} arms, {seeds} seeds, in {folder}", markup=False, soft_wrap=True)
@@ -182,6 +219,11 @@ def _plan_study(name: str, changes: Sequence[str], as_json: bool) -> None:
     ]
     console.print(table(("arm", "differs from the baseline in", "tokens", "steps"), rows, left=2))
     console.print(f"{tokens:,} tokens in {seeds * len(arms)} runs", markup=False)
+    if estimate is not None:
+        for arm, of_arm in estimate.arms.items():
+            console.print(f"{arm}, one run: {_time_line(of_arm)}", markup=False)
+        runs = f"{estimate.parallel} at a time" if estimate.parallel > 1 else "one after the other"
+        console.print(f"time on this machine: about {duration(estimate.total)}, {runs}", markup=False)
     for arm, (_, plan) in arms.items():
         for line in _teacher_lines(plan.teacher) if plan.teacher is not None else ():
             console.print(f"{arm}, one run: {line}", markup=False)

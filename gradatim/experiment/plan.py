@@ -340,7 +340,7 @@ def plan_run(
         return _without_data(recipe)
     maker = corpus_maker(recipe, events)
     made = store is not None and (store / maker.key / "facts.json").exists()
-    if data and not made and _needs_requests(recipe):
+    if data and not made and needs_requests(recipe):
         raise RecipeError(
             "these samples come from a teacher, and a plan sends it no requests",
             where="--data",
@@ -361,7 +361,7 @@ def _check_file(recipe: Recipe) -> None:
         check_exists(path)
 
 
-def _needs_requests(recipe: Recipe) -> bool:
+def needs_requests(recipe: Recipe) -> bool:
     """Whether drawing and scoring the first cycle's samples would send requests to a teacher."""
     if difficulty_of(recipe).scored_by == "teacher":
         return True

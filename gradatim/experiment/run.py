@@ -18,6 +18,7 @@ run folder, so the same call resumes a run: finished steps are read back.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,20 @@ from ..corpus import Corpus, NewSamples, feedback_of
 from ..distillation import NoNewQuestions
 from ..random_streams import attempts_seed, stage_seed
 from ..record import Record
-from ..results import cycle_folder, describe, recorded_stage, recorded_table, stage_folder
+from ..results import (
+    NO_QUESTIONS,
+    TEACHER_CHECK,
+    cycle_folder,
+    describe,
+    recorded_stage,
+    recorded_table,
+    stage_folder,
+)
 from ..schedule import category_codes, next_stage, preview, select_rows
 from ..stage import Event, Events, Feedback, Fitted, Model, Stage, StageResult, StageSpec, SuiteResult, ignore_events
 from .assemble import Components, NamedSuite, assemble, check
 from .recipe import Recipe
-from .run_lock import FINISHED, check_run_folder, claim, finished_cycles
+from .run_lock import FINISHED, check_run_folder, claim, finished_cycles, trained_stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,6 +61,8 @@ def run(
     with Record(folder) as record:
         claim(record, recipe, events)
         components = assemble(recipe, events)
+        if components.has_chat and not record.done(FINISHED) and trained_stage(folder) is None:
+            record.once(TEACHER_CHECK, components.check_teacher)
         datasets = [components.first_dataset(store or folder / "data")]  # draw samples, score their difficulty, split
         results: list[StageResult] = []
         end: dict[str, int | str] = {}
@@ -65,6 +76,7 @@ def run(
                     datasets.append(cycle.next_dataset())  # iterative distillation
                 except NoNewQuestions as dry:
                     events(Event("note", "run", text=f"the run ends after cycle {number}: {dry}"))
+                    record.once(f"{cycle_folder(number)}/{NO_QUESTIONS}", partial(dict, dry.facts))
                     end["dry"] = str(dry)
                     break
         record.once(FINISHED, lambda: end)

@@ -19,6 +19,7 @@ from ..files import read_input
 from ..model import hardware
 from ..options import parse_yaml
 from ..record import Record, read_json, write_atomically, write_json
+from ..results import TEACHER_CHECK
 from ..stage import Event, Events
 from .recipe import MAY_CHANGE, MOST_CYCLES, Recipe, changed_keys, dump, dump_earlier, parse
 from .recipe_files import LARGEST_RECIPE
@@ -90,7 +91,7 @@ def check_run_folder(folder: Path) -> None:
 
 TRAINED = ("stage-*/checkpoint", "stage-*/fitted.json", "stage-*/model")
 """Results of training inside the folder of a cycle."""
-STARTED = ("environment.json", "metrics.jsonl", "report.html", "study.json", "recipe.yaml")
+STARTED = ("environment.json", "metrics.jsonl", "report.html", "study.json", TEACHER_CHECK, "recipe.yaml")
 """Files of a run or study that is given up, the recipe last."""
 DATASET = re.compile(r"\.?[0-9a-f]{12}(\.partial|\.old)?")
 """Name of the folder of a dataset, complete or not."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,7 @@ from ...stage import (
     ignore_events,
 )
 from ...teacher import TEACHERS, Chat, Request
+from ...teacher.teacher import used_since
 from ...training import trainer
 from ...training.objective import check_objective
 from ..recipe import ALLOWANCE, Recipe
@@ -154,6 +156,11 @@ class TeacherChat:
     def identity(self) -> str:
         """That of the chat."""
         return self.chat.identity
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Those of the chat."""
+        return self.chat.facts
 
     def complete(
         self,
@@ -257,6 +264,18 @@ class Components:
     def design(self) -> CurriculumDesign:
         """The requests for the stages of an LLM-designed schedule."""
         return CurriculumDesign(self.recipe, self.teacher)
+
+    @property
+    def has_chat(self) -> bool:
+        """Whether the teacher is a language model, to which requests are sent."""
+        return self.teacher is not None and self.teacher.chat is not None
+
+    def check_teacher(self) -> dict[str, Any]:
+        """Verify that the teacher can be used, by one request; return the usage. Raises the errors of a request."""
+        assert self.teacher is not None
+        before = deepcopy(dict(self.teacher.facts))
+        self.teacher.check()
+        return used_since(before, self.teacher.facts)
 
     def first_dataset(self, store: Path) -> Corpus:
         """The first cycle's dataset under ``store``, created if missing: samples are drawn, scored and split."""
