@@ -53,6 +53,9 @@ def test_plan_counts_the_samples_that_the_run_learns(gradatim, finished):
     learnt = json.loads(next(finished.glob("cycle-00/stage-00-*/result.json")).read_text())
     assert planned["stages"][0]["bands"] == learnt["composition"]
     assert planned["stages"][0]["samples"] == learnt["samples"]
+    assert planned["parameters"] == learnt["fitted"]["parameters"]
+    without = json.loads(gradatim("plan", "smoke/baseline", *changes, "--no-data", "--json").out)
+    assert without["parameters"] == learnt["fitted"]["parameters"]
 
 
 def test_plan_leaves_nothing_behind(gradatim, tmp_path):
