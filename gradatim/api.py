@@ -22,6 +22,7 @@ from .experiment import run as run_module
 from .experiment import study as study_module
 from .experiment.assemble import components
 from .model import hardware, hub, load
+from .options import option_names
 from .renamed_keys import suite_options
 from .stage import Event, Events, ignore_events
 
@@ -243,8 +244,8 @@ def evaluate(
     for suites that only read what was written (those with an option ``problems``), ``http://HOST/v1#NAME``: a model
     behind an OpenAI-compatible server. ``data``: the samples, as a table or a file, or None for suites that have
     problems of their own; ``columns`` maps the columns of a file, ours: theirs. ``suite`` and ``options`` as in a
-    recipe (`gradatim list suites`). Raises ``DataError`` for a model or file that cannot be used, ``UnknownPart`` and
-    ``RecipeError`` for a suite or option that is not there.
+    recipe (`gradatim list suites`). Raises ``DataError`` for a model or file that cannot be used and for samples
+    without an item for the suite, ``UnknownPart`` and ``RecipeError`` for a suite or option that is not there.
     """
     measure: Suite = evaluation.SUITES.make(suite, where="suite", options=suite_options(suite, options, where="suite"))
     if data is None:
@@ -255,7 +256,17 @@ def evaluate(
         raise UserError(f"the suite {suite!r} needs the model itself", where="model", given=model, allowed="a folder")
     if student is None or isinstance(student, Path):
         student = open_model(model)
-    return measure(cast("Model", student), table, seed=seed, events=events)
+    result = measure(cast("Model", student), table, seed=seed, events=events)
+    if not result.counts["all"]["all"].total:
+        raise DataError(
+            f"the suite {suite!r} has no item in these samples: nothing was evaluated",
+            where=data if isinstance(data, str | Path) else "data",
+            given=f"{table.num_rows:,} samples",
+            hint="--set text=all, to evaluate the answers too"
+            if "text" in option_names(evaluation.SUITES.get(suite))
+            else None,
+        )
+    return result
 
 
 def arms_of(recipes: Sequence[str | Path]) -> dict[str, str | Path]:

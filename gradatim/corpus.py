@@ -291,7 +291,9 @@ class CorpusMaker:
             samples = samples.append_column(name, pa.array(scores))
             unscored[name] = int(np.isnan(scores).sum())
             events(Event("finish", f"score {name}"))
-        return samples, {"source": dict(drawn.facts), "unscored": unscored}
+        facts = {"source": dict(drawn.facts), "unscored": unscored}
+        usage = [difficulty.usage for difficulty in self.metrics.values() if difficulty.usage]
+        return samples, {**facts, **({"rating": {"teacher": dict(usage[0])}} if usage else {})}
 
     def _with_rejected(
         self, samples: pa.Table, cycle: int, attempts: Feedback, events: Events

@@ -8,8 +8,10 @@ step is done once, and later calls, also of another process, read its result bac
 
     finished.json                                    the number of cycles and stages, written last
     cycle-00/base/evaluation-SUITE.json              results of the model before training
+    teacher.json                                     usage of the request that verified the teacher's endpoint
     cycle-NN/table.json, design.json                 the dataset in counts; the stages of a designed schedule
     cycle-NN/feedback.*, attempts.*                  attempts of the model, as a table and in counts
+    cycle-NN/no-questions.json                       the requests for new questions that had none, where the run ends
     cycle-NN/corpus/                                 the dataset of a later cycle
     cycle-NN/stage-NN-NAME/fitted.json, progress.json, evaluation-SUITE.json, result.json, model/, probe.npz
     cycle-NN/stage-NN-NAME/evaluation-SUITE.parquet  the verdict on every item, written before the counts
@@ -37,6 +39,10 @@ if TYPE_CHECKING:
 
     from .design import Design, DesignOutcome
     from .distillation.attempts import GradedAttempts
+
+
+TEACHER_CHECK = "teacher.json"
+NO_QUESTIONS = "no-questions.json"
 
 
 class RunSteps(Protocol):

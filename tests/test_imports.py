@@ -53,6 +53,7 @@ LAYERS = (
     "experiment.run",
     "experiment.study",
     "experiment.plan",
+    "experiment.timing",
     "reporting",
     "export",
     "api",

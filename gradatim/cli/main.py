@@ -30,12 +30,16 @@ COMMANDS = {
     "plan": ("gradatim.cli.training:plan", "Show the stages, data and cost of a recipe without training."),
     "run": ("gradatim.cli.training:run", "Train and evaluate a model by a recipe, stage by stage."),
     "study": ("gradatim.cli.training:study", "Run the arms of a study with several seeds each and compare them."),
+    "resume": (
+        "gradatim.cli.resume:resume",
+        "Continue the run or study in a folder by the recipe that the folder stores.",
+    ),
     "evaluate": (
         "gradatim.cli.models:evaluate",
         "Evaluate a model on a dataset; report accuracy with 95 % Wilson intervals.",
     ),
     "check": (
-        "gradatim.cli.models:check",
+        "gradatim.cli.check:check",
         "Run generated programs against the tests of their problems and estimate pass@k.",
     ),
     "sample": ("gradatim.cli.models:sample", "Generate completions and compare them with the ground truth."),
@@ -137,7 +141,8 @@ def _report_error(error: BaseException, words: Sequence[str]) -> int:
     """Print the error on stderr and return the exit code."""
     match error:
         case Stopped(hint=hint) if hint == SAVED:
-            return _fail(f"{error.message}; resume with: {shlex.join(['gradatim', *words])}", error.exit_code)
+            command = shlex.join(["gradatim", *(word for word in words if word != "--fresh")])
+            return _fail(f"{error.message}; resume with: {command}", error.exit_code)
         case GradatimError():
             return _fail(str(error), error.exit_code)
         case KeyboardInterrupt() | typer.Abort():

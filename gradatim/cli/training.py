@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,9 +29,12 @@ from ..experiment import run as run_module
 from ..experiment import study as study_module
 from ..experiment.recipe import load
 from ..experiment.recipe_files import files_of, find_study
+from ..experiment.run_lock import start_afresh
 from ..model import hub
 from .output import (
     Changes,
+    Force,
+    Fresh,
     Json,
     check_page,
     check_run_output,
@@ -42,6 +46,7 @@ from .output import (
     watching,
     words,
 )
+from .progress import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,6 +54,7 @@ if TYPE_CHECKING:
     from ..experiment.plan import PlannedCycle, PlannedStage, RunPlan
     from ..experiment.recipe import Recipe
     from ..experiment.study import Plan
+    from ..experiment.timing import RunTime
 
 
 RUN_EXAMPLES = (
@@ -64,12 +70,13 @@ def run(
     ],
     changes: Changes = None,
     out: Annotated[Path | None, typer.Option(help="Run folder. (default: runs/NAME, after the recipe)")] = None,
+    fresh: Fresh = False,
     as_json: Json = False,
 ) -> None:
     """Train and evaluate a model by a recipe, stage by stage.
 
-    Repeat the command to resume; Ctrl-C saves the state first. Ends with the result table and report.html in the run
-    folder.
+    Repeat the command to resume, or give gradatim resume FOLDER; Ctrl-C saves the state first. Ends with the result
+    table and report.html in the run folder.
     """
     if out is not None and len(recipes) > 1:
         raise UserError("one folder holds one run", where="--out", given=f"{len(recipes)} recipes")
@@ -78,7 +85,9 @@ def run(
         assemble.check(recipe, name)
     for name in loaded:
         check_run_output(out or default_folder(name), "--out", files_of(name))
-    results = [_run_recipe(recipe, out or default_folder(name), as_json) for name, recipe in loaded.items()]
+    for name in loaded if fresh else ():
+        start_afresh(out or default_folder(name))
+    results = [run_recipe(recipe, out or default_folder(name), as_json) for name, recipe in loaded.items()]
     if as_json:
         print_json(results)
 
@@ -110,10 +119,10 @@ def _targets(values: Sequence[str] | None) -> list[float]:
     return targets
 
 
-def _run_recipe(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
+def run_recipe(recipe: Recipe, folder: Path, quiet: bool, store: Path | None = None) -> dict[str, Any]:
     """Run one recipe, write its report and print its result; return the entry for ``--json``."""
     with watching(resumable=True) as events:
-        stages = run_module.run(recipe, folder, events=events)
+        stages = run_module.run(recipe, folder, store=store, events=events)
     report = print_report([folder], folder / "report.html", quiet)
     return {
         "folder": str(folder),
@@ -153,7 +162,7 @@ PLAN_EXAMPLES = (
     "gradatim plan curriculum/hybrid",
     "gradatim plan curriculum/hybrid --set schedule.replay=0.25 --data",
     "gradatim plan mine.yaml --examples",
-    "gradatim plan curriculum",
+    "gradatim plan demo --time",
 )
 
 
@@ -171,6 +180,10 @@ def plan(
         typer.Option("--examples", help="Also show three formatted training samples with their loss mask."),
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder; samples already drawn there are read.")] = None,
+    time: Annotated[
+        bool,
+        typer.Option("--time", help="Train a few steps in a temporary folder and estimate how long a run takes here."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show the stages, data and cost of a recipe without training.
@@ -179,34 +192,63 @@ def plan(
     finished draw of a run is read; nothing is stored. With several cycles the plan has the questions of each, the
     number of completions and teacher requests, and an estimate of tokens and cost, without contacting the teacher.
     An LLM-designed schedule is requested with --data (one or two requests; cached, so a run does not pay again);
-    --no-data sends no requests. Of a study, the differences between its arms and the tokens of each are shown.
+    --no-data sends no requests. Of a study, the differences between its arms and the tokens of each are shown. --time
+    makes the data, trains a few steps and runs the suites on a few samples.
     """
     if (study := find_study(recipe)) is not None:
         if data or examples:
             option = "--examples" if examples else "--data"
             hint = f"gradatim plan {study.address(next(iter(study.arms)))} {option}"
             raise UserError("the samples of one arm are drawn, not those of a study", where=option, hint=hint)
-        _plan_study(recipe, changes or (), as_json)
+        _plan_study(recipe, changes or (), time, as_json)
         return
     loaded = load(recipe, changes or (), events=print_notes)
     with watching() as events:
         store = (out or default_folder(recipe)) / "data"
         planned = plan_module.plan_run(loaded, data=data, examples=examples, store=store, events=events)
+        estimate = timing().measure_run(loaded, store=store, events=events) if time else None
     if as_json:
-        print_json(planned.plain())
-    else:
-        _print(planned, loaded, output())
+        print_json(planned.plain() | ({} if estimate is None else {"time": estimate.plain()}))
+        return
+    _print(planned, loaded, output())
+    if estimate is not None:
+        output().print(f"time on this machine: {_time_line(estimate)}", markup=False)
 
 
-def _plan_study(name: str, changes: Sequence[str], as_json: bool) -> None:
+def timing() -> Any:
+    """The module ``experiment.timing``, which imports torch."""
+    return import_module("gradatim.experiment.timing")
+
+
+def _time_line(estimate: RunTime) -> str:
+    """An estimated duration with its parts."""
+    parts = {
+        "data": estimate.preparation,
+        "training": estimate.training,
+        "validation": estimate.validation,
+        "evaluation at most": estimate.evaluation,
+    }
+    line = (
+        f"about {duration(estimate.total)}: {', '.join(f'{name} {duration(value)}' for name, value in parts.items())}"
+    )
+    line += f"; {estimate.steps:,} steps of {estimate.step * 1000:,.0f} ms, measured over {estimate.measured}"
+    return line + (f"; without {', '.join(estimate.omitted)}" if estimate.omitted else "")
+
+
+def _plan_study(name: str, changes: Sequence[str], time: bool, as_json: bool) -> None:
     """Print the arms of a study: their differences, the tokens and steps of a run, and the sum over all seeds."""
     study, folder = study_plan(name, changes=changes, events=print_notes)
     arms = {arm: (recipe, plan_module.plan_run(recipe, data=False)) for arm, recipe in study.arms.items()}
     seeds = len(study.seeds)
     tokens = seeds * sum(plan.tokens for _, plan in arms.values())
+    estimate = None
+    if time:
+        with watching() as events:
+            estimate = timing().measure_study(study, events=events)
     if as_json:
         plain = [{"arm": arm, "seeds": seeds, **plan.plain()} for arm, (_, plan) in arms.items()]
-        print_json({"title": study.title, "baseline": study.baseline, "tokens": tokens, "arms": plain})
+        content = {"title": study.title, "baseline": study.baseline, "tokens": tokens, "arms": plain}
+        print_json(content | ({} if estimate is None else {"time": estimate.plain()}))
         return
     console = output()
     console.print(f"{study.title}: {len(arms)} arms, {seeds} seeds, in {folder}", markup=False, soft_wrap=True)
@@ -216,6 +258,11 @@ def _plan_study(name: str, changes: Sequence[str], as_json: bool) -> None:
     ]
     console.print(table(("arm", "differs from the baseline in", "tokens", "steps"), rows, left=2))
     console.print(f"{tokens:,} tokens in {seeds * len(arms)} runs", markup=False)
+    if estimate is not None:
+        for arm, of_arm in estimate.arms.items():
+            console.print(f"{arm}, one run: {_time_line(of_arm)}", markup=False)
+        runs = f"{estimate.parallel} at a time" if estimate.parallel > 1 else "one after the other"
+        console.print(f"time on this machine: about {duration(estimate.total)}, {runs}", markup=False)
     for arm, (_, plan) in arms.items():
         for line in _teacher_lines(plan.teacher) if plan.teacher is not None else ():
             console.print(f"{arm}, one run: {line}", markup=False)
@@ -399,11 +446,12 @@ def study(
     ] = False,
     target: Targets = None,
     changes: Changes = None,
+    fresh: Fresh = False,
 ) -> None:
     """Run the arms of a study with several seeds each and compare them.
 
-    All arms share the data and the test set. Repeat the command to resume it or to add seeds and arms. Ends with the
-    result table and report.html.
+    All arms share the data and the test set. Repeat the command to resume it or to add seeds and arms; gradatim resume
+    FOLDER resumes it as it is. Ends with the result table and report.html.
     """
     targets = _targets(target)
     plan, folder = study_plan(
@@ -419,6 +467,13 @@ def study(
         _print_power(folder, seeds)
         return
     check_run_output(folder, "--out", [file for name in recipes for file in files_of(name)])
+    if fresh:
+        start_afresh(folder)
+    run_study(plan, folder, workers, targets)
+
+
+def run_study(plan: Plan, folder: Path, workers: int, targets: Sequence[float] = ()) -> None:
+    """Run what of a study is not finished, write its report and print its result, also when runs failed."""
     try:
         with watching(resumable=True) as events:
             study_module.study(plan, folder, workers=workers, events=events)
@@ -460,15 +515,17 @@ def report(
         bool, typer.Option("--markdown", help="Print the result table as Markdown; write a page only with --out.")
     ] = False,
     target: Targets = None,
+    force: Force = False,
 ) -> None:
     """Compare runs on one self-contained HTML page.
 
-    The run folders are only read, so runs in progress can be reported too.
+    The run folders are only read, so runs in progress can be reported too. The report.html inside the folder of a run
+    or study is brought up to date by each report; any other existing file is replaced with --force only.
     """
     targets = _targets(target)
     page = out or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
     if not markdown or out is not None:
-        check_page(page, "--out")
+        check_page(page, "--out", force=force or page == folders[0] / "report.html")
     if not markdown:
         print_report(folders, page, targets=targets)
         return

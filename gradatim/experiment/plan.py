@@ -27,6 +27,7 @@ from ..errors import RecipeError
 from ..lazy import pc
 from ..model.hub import model_size
 from ..model.settings import PRESETS
+from ..programs.grammar import characters
 from ..random_streams import stage_seed
 from ..schedule import Bands, category_codes, is_designed, preview, select_rows, stage_table
 from ..source import check_exists
@@ -255,7 +256,9 @@ def _unanswered(recipe: Recipe) -> int:
 
 
 VOCABULARY = 100
-"""About as many different characters as programs have; exact for a model's size but for a per cent or two."""
+"""Assumed number of different characters of samples that are not known without reading them."""
+SPECIAL_TOKENS = 2
+"""Tokens of a character vocabulary that stand for no character: padding and the end of a sample."""
 
 
 @dataclass(frozen=True)
@@ -354,7 +357,7 @@ def plan_run(
         return _without_data(recipe)
     maker = corpus_maker(recipe, events)
     made = store is not None and (store / maker.key / "facts.json").exists()
-    if data and not made and _needs_requests(recipe):
+    if data and not made and needs_requests(recipe):
         raise RecipeError(
             "these samples come from a teacher, and a plan sends it no requests",
             where="--data",
@@ -375,7 +378,7 @@ def _check_file(recipe: Recipe) -> None:
         check_exists(path)
 
 
-def _needs_requests(recipe: Recipe) -> bool:
+def needs_requests(recipe: Recipe) -> bool:
     """Whether drawing and scoring the first cycle's samples would send requests to a teacher."""
     if difficulty_of(recipe).scored_by == "teacher":
         return True
@@ -385,8 +388,28 @@ def _needs_requests(recipe: Recipe) -> bool:
     return wants and shared is not None and not shared.exact
 
 
-def parameters(recipe: Recipe) -> int | None:
-    """The number of trainable parameters of the student, tied embeddings counted once.
+def character_count(recipe: Recipe, corpus: Corpus | None = None) -> int:
+    """The number of different characters of the samples.
+
+    Without ``corpus``: of TinyPy programs those of the grammar, all of which a large sample has, else ``VOCABULARY``.
+    """
+    if corpus is not None:
+        texts = [
+            corpus.table(part)[name]
+            for part in ("train", "validation", "test")
+            for name in ("prompt", "answer", "rejected")
+            if name in corpus.table(part).column_names
+        ]
+        return len({character for column in texts for text in column.to_pylist() for character in text or ""})
+    if recipe.data.source == "tinypy":
+        levels = recipe.data.options.get("levels", ["all"])
+        names = [levels] if isinstance(levels, str | int | float) else levels
+        return len(characters(map(str, names)))
+    return VOCABULARY
+
+
+def parameters(recipe: Recipe, corpus: Corpus | None = None) -> int | None:
+    """The number of trainable parameters of the student, tied embeddings counted once; exact with ``corpus``.
 
     None for a pretrained model that is not on this disk.
     """
@@ -394,7 +417,8 @@ def parameters(recipe: Recipe) -> int | None:
         size = model_size(recipe.student.base, recipe.student.lora)
         return None if size is None else size.trainable
     shape = PRESETS.get(recipe.student.preset, where="student.preset")
-    vocabulary = VOCABULARY if recipe.student.tokenizer == "character" else recipe.student.vocab_size
+    by_character = recipe.student.tokenizer == "character"
+    vocabulary = character_count(recipe, corpus) + SPECIAL_TOKENS if by_character else recipe.student.vocab_size
     square, inner = 4 * shape.width**2, shape.width * shape.mlp
     if shape.family == "gpt":  # a bias after attention and of the head, which is a matrix of its own
         layer = square + 2 * inner + 3 * shape.width
@@ -499,7 +523,7 @@ def _plan(
     corpus: Corpus | None,
     design: Mapping[str, Any] | None = None,
 ) -> RunPlan:
-    learnt = parameters(recipe)
+    learnt = parameters(recipe, corpus)
     cycles = plan_cycles(recipe, None if data is None else data["train"])
     halved = recipe.student.dtype == "bf16" and recipe.student.lora is None
     weights = None if learnt is None else learnt * (2 if halved else 4)

@@ -26,12 +26,22 @@ from ..corpus import Corpus, NewSamples, feedback_of
 from ..distillation import NoNewQuestions
 from ..random_streams import attempts_seed, stage_seed
 from ..record import Record
-from ..results import cycle_folder, describe, encode, initial_folder, recorded_stage, recorded_table, stage_folder
-from ..schedule import category_codes, next_stage, select_rows
+from ..results import (
+    NO_QUESTIONS,
+    TEACHER_CHECK,
+    cycle_folder,
+    describe,
+    encode,
+    initial_folder,
+    recorded_stage,
+    recorded_table,
+    stage_folder,
+)
+from ..schedule import category_codes, next_stage, preview, select_rows
 from ..stage import Event, Events, Feedback, Fitted, Model, Stage, StageResult, StageSpec, SuiteResult, ignore_events
 from .assemble import Components, NamedSuite, assemble, check
 from .recipe import Recipe
-from .run_lock import FINISHED, check_run_folder, claim, finished_cycles
+from .run_lock import FINISHED, check_run_folder, claim, finished_cycles, trained_stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,6 +63,8 @@ def run(
     with Record(folder) as record:
         claim(record, recipe, events)
         components = assemble(recipe, events)
+        if components.has_chat and not record.done(FINISHED) and trained_stage(folder) is None:
+            record.once(TEACHER_CHECK, components.check_teacher)
         datasets = [components.first_dataset(store or folder / "data")]  # draw samples, score their difficulty, split
         components = components.with_budget(datasets[0])
         results: list[StageResult] = []
@@ -67,6 +79,7 @@ def run(
                     datasets.append(cycle.next_dataset())  # iterative distillation
                 except NoNewQuestions as dry:
                     events(Event("note", "run", text=f"the run ends after cycle {number}: {dry}"))
+                    record.once(f"{cycle_folder(number)}/{NO_QUESTIONS}", partial(dict, dry.facts))
                     end["dry"] = str(dry)
                     break
         record.once(FINISHED, lambda: end)
@@ -155,7 +168,19 @@ class Cycle:
             self.show_examples()
         trainer = self.components.trainer(self.dataset, self.record.metrics, self.bands)
         previous = self.folder(results[-1]) if results else None
-        return trainer.fit(stage, self.folder(stage), previous, self.events)
+        label = self.stage_label(stage)
+        return trainer.fit(stage, self.folder(stage), previous, lambda event: self.events(replace(event, stage=label)))
+
+    def stage_label(self, stage: Stage) -> str:
+        """Position of a stage in the run, for progress: ``cycle 1 of 3, stage 2 of 4``.
+
+        The number of stages is left out for a schedule that depends on the model's results.
+        """
+        label = f"stage {stage.index + 1}"
+        if not self.schedule.needs:
+            label += f" of {len(preview(self.schedule, self.bands))}"
+        cycles = self.components.cycles
+        return label if cycles == 1 else f"cycle {self.number + 1} of {cycles}, {label}"
 
     def show_examples(self) -> None:
         """Emit a note for each of a few training samples: its formatted text, and which of it has a loss."""

@@ -15,6 +15,7 @@ Student's t interval.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from ..files import read_input
 from ..lazy import pa, pc, pq
 from ..options import parse_json
 from ..record import DECODE_ERRORS, fault_of
-from ..results import decode_design
+from ..results import NO_QUESTIONS, TEACHER_CHECK, decode_design
 from ..stage import StageSpec
 from .data import CycleFacts, Designed, DesignedStage, ExampleQuestion, RunData, StudyData
 from .figures import LIGHT, WIDTH, canvas, dots, dress, legend, marks, percent_axis, styles, svg
@@ -63,8 +64,12 @@ def read_cycles(folder: Path, read: Read, notes: list[str], *, examples: bool) -
             _mapping(read(cycle / f"{name}.json")) for name in ("table", "feedback", "attempts", "design")
         )
         failed = read(cycle / "design-unusable.json")
+        further = {
+            "checking the endpoint": {"teacher": None if number else read(folder / TEACHER_CHECK)},
+            "questions without a result": _mapping(read(cycle / NO_QUESTIONS)),
+        }
         try:
-            facts = _facts(number, table, feedback, attempts, _with_failed(design, failed))
+            facts = _facts(number, table, feedback, attempts, _with_failed(design, failed), further)
         except DECODE_ERRORS as error:
             notes.append(f"{folder.name}/{cycle.name}: the data on this cycle is skipped ({fault_of(error)}).")
             facts = CycleFacts(number)
@@ -81,6 +86,7 @@ def _facts(
     feedback: Mapping[str, Any],
     attempts: Mapping[str, Any],
     design: Mapping[str, Any],
+    further: Mapping[str, Mapping[str, Any]],
 ) -> CycleFacts:
     facts = _mapping(table.get("facts"))
     source, delivery = _mapping(facts.get("source")), _mapping(facts.get("delivery"))
@@ -99,6 +105,8 @@ def _facts(
         },
         teacher=_teacher(
             {
+                **further,
+                "rating the difficulty": _mapping(facts.get("rating")),
                 "designing the stages": design,
                 "questions and answers": source,
                 "rejected answers": delivery,
@@ -117,7 +125,8 @@ def _with_failed(design: Mapping[str, Any], failed: Any) -> Mapping[str, Any]:
     usage = _mapping(design.get("teacher"))
     entries = [usage, *failures]
     totals: dict[str, Any] = {name: sum(_number(entry.get(name)) for entry in entries) for name in TEACHING}
-    paid = sum(_number(_mapping(entry.get("paid")).get("cost", entry.get("cost"))) for entry in entries)
+    paid = sum(_price(_mapping(entry.get("paid")).get("cost", entry.get("cost", 0))) for entry in entries)
+    totals["cost"] = sum(_price(entry.get("cost", 0)) for entry in entries)
     return {**design, "teacher": {**usage, **totals, "paid": {"cost": paid}}}
 
 
@@ -128,7 +137,8 @@ def _teacher(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, floa
         usage = _mapping(content.get("teacher"))
         if usage.get("requests") or usage.get("failed"):
             purposes[purpose] = {name: _number(usage.get(name)) for name in TEACHING}
-            purposes[purpose]["paid"] = _number(_mapping(usage.get("paid")).get("cost", usage.get("cost")))
+            purposes[purpose]["cost"] = _price(usage.get("cost", 0))
+            purposes[purpose]["paid"] = _price(_mapping(usage.get("paid")).get("cost", usage.get("cost", 0)))
     return purposes
 
 
@@ -195,6 +205,16 @@ def _mapping(content: Any) -> Mapping[str, Any]:
 
 def _counts(content: Any) -> dict[str, int]:
     return {str(name): int(count) for name, count in _mapping(content).items() if count}
+
+
+def price_text(value: float) -> str:
+    """A price for tables; ``unknown`` for NaN."""
+    return "unknown" if math.isnan(value) else f"{value:.4g}"
+
+
+def _price(value: Any) -> float:
+    """A price, NaN for an unknown one: the recipe names no prices."""
+    return math.nan if value is None else _number(value)
 
 
 def _number(value: Any) -> float:

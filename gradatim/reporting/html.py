@@ -24,7 +24,7 @@ from . import cycles as cycle_figures
 from . import figures
 from . import figures as curves
 from .collect import collect
-from .cycles import ArmCycle, cycle_rows, designs, example_questions, level_rows, teacher_use
+from .cycles import ArmCycle, cycle_rows, designs, example_questions, level_rows, price_text, teacher_use
 from .data import RunData, StudyData
 from .figures import DARK, LIGHT, accuracy_over_tokens, for_page, schedule_shares, styles
 from .summary import (
@@ -93,6 +93,7 @@ def render(study: StudyData) -> str:
         "interval": interval_of_points,
         "p": p_value,
         "count": count,
+        "price": price_text,
     }
     here = files(__package__)
     template = environment.from_string((here / "report.html.j2").read_text("utf-8"))
@@ -378,7 +379,7 @@ def _teacher(study: StudyData, summary: Summary) -> list[tuple[str, ...]]:
         line = lines.setdefault((use.title, use.cycle), [0.0] * len(names))
         line[:] = [total + use.counts[name] for total, name in zip(line, names, strict=True)]
     return [
-        (title, "total" if cycle is None else str(cycle), *map(count, line[:-1]), f"{line[-1]:.4g}")
+        (title, "total" if cycle is None else str(cycle), *map(count, line[:-1]), price_text(line[-1]))
         for (title, cycle), line in lines.items()
     ]
 

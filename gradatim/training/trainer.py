@@ -264,7 +264,7 @@ class _TrainingLoop:
     def run(self) -> Fitted:
         """Train until the token budget is spent; save the state when ``Stopped`` is raised."""
         budget = self.stage.spec.tokens
-        self.events(Event("start", self._task, self.state.tokens, budget))
+        self.events(Event("start", self._task, self.state.tokens, budget, unit="tokens"))
         schedule = make_lr_schedule(self.settings.lr_scheduler)
         self.started = self.saved_at = time.monotonic()
         before = self.state.seconds
@@ -274,7 +274,8 @@ class _TrainingLoop:
                     break
                 factor = schedule(self._progress(), self._progress(self._loss_tokens(batches)))
                 self._step(batches, position, factor, before + time.monotonic() - self.started)
-                self.events(Event("advance", self._task, min(self.state.tokens, budget), budget))
+                done = min(self.state.tokens, budget)
+                self.events(Event("advance", self._task, done, budget, unit="tokens", loss=self._recent_loss))
         except Stopped:
             self._save()
             raise
@@ -295,6 +296,11 @@ class _TrainingLoop:
     @property
     def _task(self) -> str:
         return f"train {self.stage.spec.name}"
+
+    @property
+    def _recent_loss(self) -> float:
+        """The mean loss since the last row of the log, or that of the row if there is no step since."""
+        return self._means()[0] if any(self.state.pending[1::2]) else self.state.loss
 
     def _progress(self, ahead: int = 0) -> float:
         """Progress of the learning-rate schedule ``ahead`` tokens from now, through the stage or the whole run."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,7 @@ from ...stage import (
     ignore_events,
 )
 from ...teacher import TEACHERS, Chat, Request
+from ...teacher.teacher import used_since
 from ...training import batches, trainer
 from ...training import examples as training_examples
 from ...training.objective import OBJECTIVES, check_objective
@@ -158,6 +160,11 @@ class TeacherChat:
         """That of the chat."""
         return self.chat.identity
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Those of the chat."""
+        return self.chat.facts
+
     def complete(
         self,
         messages: Sequence[Messages],
@@ -206,6 +213,9 @@ class CheckedSuite(Suite):
                 given=type(result).__name__,
                 allowed='a gradatim.stage.SuiteResult with counts["all"]["all"]',
             )
+        if not result.counts["all"]["all"].total:
+            text = f"the suite {self.name!r} has no item in the {samples.num_rows:,} test samples: it evaluated nothing"
+            events(Event("note", self.name, text=text))
         return result
 
 
@@ -258,6 +268,18 @@ class Components:
     def design(self) -> CurriculumDesign:
         """The requests for the stages of an LLM-designed schedule."""
         return CurriculumDesign(self.recipe, self.teacher)
+
+    @property
+    def has_chat(self) -> bool:
+        """Whether the teacher is a language model, to which requests are sent."""
+        return self.teacher is not None and self.teacher.chat is not None
+
+    def check_teacher(self) -> dict[str, Any]:
+        """Verify that the teacher can be used, by one request; return the usage. Raises the errors of a request."""
+        assert self.teacher is not None
+        before = deepcopy(dict(self.teacher.facts))
+        self.teacher.check()
+        return used_since(before, self.teacher.facts)
 
     def first_dataset(self, store: Path) -> Corpus:
         """The first cycle's dataset under ``store``, created if missing: samples are drawn, scored and split."""
