@@ -439,10 +439,9 @@ def training_gains(study: StudyData, summary: Summary) -> list[str]:
         if pairs:
             shares = [fmean(score.share for score in scores) for scores in zip(*pairs, strict=True)]
             intervals = [_wilson(scores) for scores in zip(*pairs, strict=True)]
-            before, after = map("{} ({})".format, map(percent, shares), intervals)
-            sentences.append(
-                f"{row.title}: {before} before training, {after} after it, {points(shares[1] - shares[0])} points."
-            )
+            first, last = map("{} ({})".format, map(percent, shares), intervals)
+            gain = points(shares[1] - shares[0])
+            sentences.append(f"{row.title}: {first} before training, {last} after it, {gain} points.")
     return sentences
 
 
