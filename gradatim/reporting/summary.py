@@ -440,9 +440,8 @@ def training_gains(study: StudyData, summary: Summary) -> list[str]:
             shares = [fmean(score.share for score in scores) for scores in zip(*pairs, strict=True)]
             intervals = [_wilson(scores) for scores in zip(*pairs, strict=True)]
             first, last = map("{} ({})".format, map(percent, shares), intervals)
-            sentences.append(
-                f"{row.title}: {first} before training, {last} after it, {points(shares[1] - shares[0])} points."
-            )
+            gain = points(shares[1] - shares[0])
+            sentences.append(f"{row.title}: {first} before training, {last} after it, {gain} points.")
     return sentences
 
 

@@ -101,24 +101,15 @@ def make_difficulty(
     Raises ``UnknownPart`` for a name that is not registered and ``RecipeError`` for options that do not fit.
     """
     factory = DIFFICULTIES.get(name, where=where)
-    difficulty: Difficulty = DIFFICULTIES.make(
-        name, *_services(name, factory, where), where=where, options=options or {}
-    )
+    difficulty: Difficulty = DIFFICULTIES.make(name, *_services(factory), where=where, options=options or {})
     return difficulty
 
 
-def _services(name: str, factory: Callable[..., Any], where: str) -> list[Any]:
+def _services(factory: Callable[..., Any]) -> list[Any]:
+    """The services that a factory requires, by the names of its positional parameters."""
     parameters = inspect.signature(factory).parameters.values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [parameter.name for parameter in parameters if parameter.kind in positional]
-    if unknown := [service for service in names if service not in SERVICES]:
-        raise RecipeError(
-            f"the difficulty {name!r} requires a service that does not exist",
-            where=where,
-            given=", ".join(unknown),
-            allowed=", ".join(SERVICES),
-            hint="an option of a difficulty is a keyword-only parameter of its factory",
-        )
     return [SERVICES[service] for service in names]
 
 
