@@ -30,12 +30,13 @@ from ...difficulty.model_based import ChatReply, Messages, Quantity, ScoringRequ
 from ...difficulty.score import digest_of
 from ...errors import RecipeError, UserError
 from ...evaluation import SUITES
-from ...inference import loglikelihood
+from ...inference import loglikelihood, sharing
 from ...lazy import pa
 from ...model import hardware, load
 from ...model.hub import check_chat, check_model, is_hub_name, weight_paths
 from ...model.settings import PRESETS
 from ...options import option_names
+from ...processes import SINGLE, Processes, launch
 from ...random_streams import initialization_seed
 from ...record import Metrics, Record
 from ...renamed_keys import SAMPLING_SUITES, earlier_names, earlier_suite_options, earlier_value
@@ -65,6 +66,7 @@ from ...teacher import TEACHERS, Chat, Request
 from ...training import trainer
 from ...training.objective import check_objective
 from ..recipe import ALLOWANCE, Recipe
+from .tasks import LoadModel, SharedTrainer
 from .teaching import (
     CurriculumDesign,
     check_designing,
@@ -219,7 +221,7 @@ class Components:
     """The components of one recipe, with a method for each step that needs them.
 
     ``teacher``: the only one of a run, so that it has one budget and is loaded once; None without one. ``corpus``: the
-    maker of the datasets. ``schedules``: one per cycle.
+    maker of the datasets. ``schedules``: one per cycle. ``processes``: those that train and evaluate together.
     """
 
     recipe: Recipe
@@ -228,6 +230,7 @@ class Components:
     schedules: tuple[Schedule, ...]
     suites: tuple[NamedSuite, ...]
     events: Events = ignore_events
+    processes: Processes = SINGLE
 
     @property
     def cycles(self) -> int:
@@ -274,15 +277,28 @@ class Components:
         return schedule
 
     def trainer(self, dataset: Corpus, metrics: Metrics) -> Trainer:
-        """The trainer of the model on a dataset."""
+        """The trainer of the model on a dataset, on all processes."""
+        here = self.stage_trainer(dataset, metrics)
+        return here if self.processes.size == 1 else SharedTrainer(here, dataset, self.processes)
+
+    def stage_trainer(self, dataset: Corpus, metrics: Metrics) -> Trainer:
+        """The part of the trainer in this process."""
         recipe = self.recipe
-        hardware.use_threads(recipe.threads)
+        hardware.use_threads(recipe.threads, launch().local_size)
         tokenizer, samples, validation = dataset.tokens(recipe.student, self.events)
         seed = initialization_seed(recipe.seed)
-        return trainer.StageTrainer(tokenizer, samples, validation, metrics, seed, recipe.student, recipe.train)
+        settings = (recipe.student, recipe.train, self.processes)
+        return trainer.StageTrainer(tokenizer, samples, validation, metrics, seed, *settings)
 
     def load(self, folder: Path) -> Model:
-        """The model in a stage folder, for evaluation."""
+        """The model in a stage folder, for evaluation; all processes load it, and divide the rows."""
+        with self.processes.shared(LoadModel(folder)):
+            student = self.open_model(folder)
+            sharing.share_model(student.model, self.processes)
+            return student
+
+    def open_model(self, folder: Path) -> Model:
+        """The model in a stage folder, in this process."""
         return load.load_student(folder / "model", hardware.device())
 
     def measure(self, needs: Needs, folder: Path, dataset: Corpus, bands: Bands, seed: int) -> dict[str, Any]:
@@ -323,11 +339,11 @@ class Components:
             self.teacher.release()
 
 
-def assemble(recipe: Recipe, events: Events = ignore_events) -> Components:
+def assemble(recipe: Recipe, events: Events = ignore_events, processes: Processes = SINGLE) -> Components:
     """Build the components. Raises ``RecipeError`` or ``UnknownPart`` for the first one that cannot be built."""
     shared = teacher(recipe, events)
     corpus = corpus_maker(recipe, events, shared)
-    return Components(recipe, shared, corpus, schedules_of(recipe), tuple(_suites(recipe)), events)
+    return Components(recipe, shared, corpus, schedules_of(recipe), tuple(_suites(recipe)), events, processes)
 
 
 def check(recipe: Recipe, where: str = "recipe") -> None:
