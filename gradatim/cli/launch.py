@@ -30,23 +30,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.process import BaseProcess
 
+PRELOADED = ["gradatim.cli.training", "gradatim.experiment.run", "gradatim.training.trainer", "gradatim.evaluation"]
+"""Modules that are imported once, before the ranks are forked."""
 GRACE = 15.0
 """Seconds in which the other ranks end by themselves after one has ended early."""
 
 
-def run_processes(words: Sequence[str], count: int, hint: Callable[[], str]) -> int:
-    """Run the command line ``words`` in ``count`` processes; return the exit code of rank 0.
+def command(words: Sequence[str]) -> int:
+    """The exit code of the command line ``words`` in this process."""
+    from .main import main
 
-    Raises ``WorkFailed`` when another rank ended first; ``hint`` tells how to go on.
+    return main(words)
+
+
+def supervise(main: Callable[[], int], count: int, hint: Callable[[], str]) -> int:
+    """Run ``main`` in ``count`` processes as the ranks of one group; return the exit code of rank 0.
+
+    ``main`` is pickled; its result is the exit code of its rank. Raises ``WorkFailed`` when another rank ended first;
+    ``hint`` tells how to go on.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(count)}
     address |= {"LOCAL_WORLD_SIZE": str(count), LAUNCHED: "1"}
     with tempfile.TemporaryDirectory(prefix="gradatim-") as messages:
-        ranks = [
-            context.Process(target=_run_rank, args=(list(words), address, rank, messages), name=f"process {rank}")
-            for rank in range(count)
-        ]
+        ranks = [context.Process(target=_run_rank, args=(main, address, rank, messages)) for rank in range(count)]
         for rank in ranks:
             rank.start()
         with _passing_signals(ranks):
@@ -54,10 +62,8 @@ def run_processes(words: Sequence[str], count: int, hint: Callable[[], str]) -> 
         return _exit_code(ranks, first, Path(messages), hint)
 
 
-def _run_rank(words: list[str], address: dict[str, str], rank: int, messages: str) -> None:
-    """In a process of its own: the command line as one rank. Only rank 0 writes to the terminal."""
-    from .main import main
-
+def _run_rank(main: Callable[[], int], address: dict[str, str], rank: int, messages: str) -> None:
+    """``main`` in a process of its own, as one rank. Only rank 0 writes to the terminal."""
     os.setsid()  # the supervisor alone receives Ctrl-C
     os.environ.update(address, RANK=str(rank), LOCAL_RANK=str(rank))
     if sys.platform == "linux":
@@ -67,7 +73,7 @@ def _run_rank(words: list[str], address: dict[str, str], rank: int, messages: st
         for stream in (1, 2):
             os.dup2(target, stream)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    sys.exit(main(words))
+    sys.exit(main())
 
 
 def _end_with_parent() -> None:

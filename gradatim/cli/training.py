@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,16 +92,13 @@ def run(
         for name, folder in zip(loaded, folders, strict=True):
             check_run_output(folder, "--out", files_of(name))
     if processes > 1 and not launched:
-        words = ["run", *recipes, *(word for change in changes or () for word in ("--set", change))]
-        words += [
-            *(["--out", str(out)] if out else []),
-            "--processes",
-            str(processes),
-            *(["--json"] if as_json else []),
-        ]
-        from .launch import run_processes  # here, so that a plan imports no multiprocessing
+        options = ["--out", str(out)] if out else []
+        options += [word for change in changes or () for word in ("--set", change)]
+        options += ["--json"] if as_json else []
+        words = ["run", *recipes, "--processes", str(processes), *options]
+        from .launch import command, supervise  # here, so that a plan imports no multiprocessing
 
-        raise typer.Exit(run_processes(words, processes, lambda: ranks.resume_hint(folders)))
+        raise typer.Exit(supervise(partial(command, words), processes, lambda: ranks.resume_hint(folders)))
     results = [_run_recipe(recipe, out or default_folder(name), as_json) for name, recipe in loaded.items()]
     if as_json and not is_other_rank():
         print_json(results)

@@ -158,7 +158,7 @@ class _TrainingLoop:
         self.optimizers = make_optimizers(self.model, self.settings.optimizer)
         no_sums = (0.0, 0.0) * len(self.loss.terms)
         self.state = State(0, 0, self.batcher.start, 0.0, 0.0, no_sums)
-        self.resumed_at = 0
+        self.resumed_at, self.saved_at = 0, time.monotonic()
         if self.processes.is_main:
             settle(folder / "checkpoint")
         self.processes.broadcast()  # the others read what rank 0 has settled
