@@ -6,8 +6,8 @@ weights are reproduced bit for bit. The data are selected by ``schedule``, the l
 is a layer above.
 
 Several processes train one model on the same global batches: each computes its share of the lines of a step and divides
-by the counts of the whole step, so that the added gradients are those of one process. One all-reduce per step carries
-gradients, sums of the loss, and the votes to stop and to save. Rank 0 writes all files.
+by the counts of the whole step, so that the added gradients are those of one process. A step has two all-reduces: the
+counts, then one vector of gradients, sums of the loss, and the votes to stop and to save. Rank 0 writes all files.
 """
 
 from __future__ import annotations
@@ -270,9 +270,11 @@ class _TrainingLoop:
         Counts need no forward pass, so each batch is divided by the total count: the gradient is that of one large
         batch, and added over several processes it is that of one process.
         """
-        counts = torch.stack([self.loss.counts(batch) for batch in batches]).sum(dim=0)
+        own = share(batches, self.processes.rank, self.processes.size)
+        counts = torch.stack([self.loss.counts(batch) for batch in own]).sum(dim=0)
+        self.processes.add(counts)
         sums = torch.zeros_like(counts)
-        for batch in share(batches, self.processes.rank, self.processes.size):
+        for batch in own:
             batch_sums = self.loss.sums(batch)
             loss = (batch_sums / counts.clamp(min=1e-9) * self.weights).sum()
             if loss.requires_grad or self.processes.size == 1:  # a share may have no pairs

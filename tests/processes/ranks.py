@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from gradatim.cli.launch import supervise
-from gradatim.errors import GradatimError, Stopped
+from gradatim.errors import GradatimError, ProcessLost, Stopped
 from gradatim.experiment import ranks
 from gradatim.experiment.recipe import load
-from gradatim.processes import launch
+from gradatim.processes import LOST, launch
 from gradatim.stage import Event
 
 SMALL = [
@@ -59,9 +59,8 @@ def train(folder: Path, changes: tuple[str, ...], listener: Callable[[Event], No
     try:
         run(load("smoke/baseline", [*SMALL, *changes]), folder, events=listener or ignore)
     except GradatimError as error:
-        from gradatim.cli.main import _report_error
-
-        return _report_error(error, [])
+        folder.with_name(f"error-{launch().rank}.txt").write_text(str(error))
+        return LOST if isinstance(error, ProcessLost) and not error.reported else error.exit_code
     folder.with_name(f"opened-{launch().rank}.json").write_text(json.dumps(opened))
     return 0
 
