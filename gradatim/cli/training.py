@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +23,7 @@ import typer
 from .. import evaluation, reporting
 from ..api import default_folder, study_plan
 from ..errors import UserError, WorkFailed
-from ..experiment import assemble
+from ..experiment import assemble, ranks
 from ..experiment import plan as plan_module
 from ..experiment import recipe as recipe_module
 from ..experiment import run as run_module
@@ -31,6 +32,8 @@ from ..experiment.recipe import load
 from ..experiment.recipe_files import files_of, find_study
 from ..experiment.run_lock import start_afresh
 from ..model import hub
+from ..processes import is_other_rank, launch
+from ..training import batches
 from .output import (
     Changes,
     Force,
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
 
 RUN_EXAMPLES = (
     "gradatim run demo/baseline",
+    "gradatim run paper/baseline --processes 4",
     "gradatim run curriculum/hybrid --set seed=2 --out runs/hybrid-2",
 )
 
@@ -71,25 +75,59 @@ def run(
     changes: Changes = None,
     out: Annotated[Path | None, typer.Option(help="Run folder. (default: runs/NAME, after the recipe)")] = None,
     fresh: Fresh = False,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Processes of this machine that train one model together, one per accelerator if there are any. They "
+            "change the time and the last bits, not the batches.",
+        ),
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Train and evaluate a model by a recipe, stage by stage.
 
     Repeat the command to resume, or give gradatim resume FOLDER; Ctrl-C saves the state first. Ends with the result
-    table and report.html in the run folder.
+    table and report.html in the run folder. Over several machines, torchrun or another launcher that sets RANK and
+    WORLD_SIZE starts the processes.
     """
     if out is not None and len(recipes) > 1:
         raise UserError("one folder holds one run", where="--out", given=f"{len(recipes)} recipes")
     loaded = {name: load(name, changes or (), events=print_notes) for name in recipes}
+    launched = _launched(processes)
     for name, recipe in loaded.items():
         assemble.check(recipe, name)
-    for name in loaded:
-        check_run_output(out or default_folder(name), "--out", files_of(name))
-    for name in loaded if fresh else ():
-        start_afresh(out or default_folder(name))
+        batches.check_processes(recipe.train, launched or processes)
+    folders = [out or default_folder(name) for name in loaded]
+    if not is_other_rank():
+        for name, folder in zip(loaded, folders, strict=True):
+            check_run_output(folder, "--out", files_of(name))
+        for folder in folders if fresh else ():
+            start_afresh(folder)
+    if processes > 1 and not launched:
+        options = ["--out", str(out)] if out else []
+        options += [word for change in changes or () for word in ("--set", change)]
+        options += ["--json"] if as_json else []
+        words = ["run", *recipes, "--processes", str(processes), *options]
+        from .launch import command, supervise  # here, so that a plan imports no multiprocessing
+
+        raise typer.Exit(supervise(partial(command, words), processes, lambda: ranks.resume_hint(folders)))
     results = [run_recipe(recipe, out or default_folder(name), as_json) for name, recipe in loaded.items()]
-    if as_json:
+    if as_json and not is_other_rank():
         print_json(results)
+
+
+def _launched(processes: int) -> int:
+    """The number of processes that a launcher started, 0 without one; ``UserError`` when ``--processes`` differs."""
+    launched = launch().size
+    if launched > 1 and processes not in (1, launched):
+        raise UserError(
+            "a launcher has started another number of processes",
+            where="--processes",
+            given=f"{processes}, and WORLD_SIZE={launched}",
+            hint="without --processes",
+        )
+    return launched if launched > 1 else 0
 
 
 Targets = Annotated[
@@ -123,6 +161,8 @@ def run_recipe(recipe: Recipe, folder: Path, quiet: bool, store: Path | None = N
     """Run one recipe, write its report and print its result; return the entry for ``--json``."""
     with watching(resumable=True) as events:
         stages = run_module.run(recipe, folder, store=store, events=events)
+    if is_other_rank():
+        return {}
     report = print_report([folder], folder / "report.html", quiet)
     return {
         "folder": str(folder),

@@ -238,7 +238,7 @@ class Line(CompletionOptions):
             greedy=self.protocol == "greedy",
             seed=seed,
             drafts=[prompt.truth for prompt in prompts],
-            settled=lambda index, text: len(text) >= len(prompts[index].truth),
+            settled=_LongEnough([len(prompt.truth) for prompt in prompts]),
             heal=True,
             batch=self.batch,
             events=events,
@@ -255,6 +255,16 @@ class Line(CompletionOptions):
         if self.protocol == "paper":
             scores["fuzzy_ratio"] = (fuzzy, len(prompts))
         return tally("line", self.protocol, samples, attempts, started=started, scores=scores)
+
+
+@dataclass(frozen=True)
+class _LongEnough:
+    """``decode.Settled`` of the suite ``line``: the text has the length of the line."""
+
+    lengths: Sequence[int]
+
+    def __call__(self, index: int, text: str) -> bool:
+        return len(text) >= self.lengths[index]
 
 
 def _line_prompts(texts: Sequence[str], *, first: bool = False) -> Iterator[LinePrompt]:

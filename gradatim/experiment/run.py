@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..corpus import Corpus, NewSamples, feedback_of
 from ..distillation import NoNewQuestions
+from ..processes import connect, launch
 from ..random_streams import attempts_seed, stage_seed
 from ..record import Record
 from ..results import (
@@ -39,7 +40,9 @@ from ..results import (
 )
 from ..schedule import category_codes, next_stage, preview, select_rows
 from ..stage import Event, Events, Feedback, Fitted, Model, Stage, StageResult, StageSpec, SuiteResult, ignore_events
+from ..training.batches import check_processes
 from .assemble import Components, NamedSuite, assemble, check
+from .ranks import Leader, serve
 from .recipe import Recipe
 from .run_lock import FINISHED, check_run_folder, claim, finished_cycles, trained_stage
 
@@ -56,13 +59,27 @@ def run(
 
     ``store``: folder of the first cycle's dataset (shared within a study), by default ``folder / "data"``. ``events``
     may raise ``Stopped``: the state is saved and the same call resumes. When the source has no new question for a
-    cycle (``NoNewQuestions``), the run ends after the previous one and counts as finished.
+    cycle (``NoNewQuestions``), the run ends after the previous one and counts as finished. Where a launcher started
+    several processes, all of them call this; rank 0 runs the experiment, see ``ranks``. Raises ``ProcessLost`` when one
+    of them ends.
     """
     check(recipe)
+    check_processes(recipe.train, launch().size)
+    processes = connect()
+    if not processes.is_main:
+        return serve(recipe, processes, events)
+    with Leader(processes, folder) as leader:
+        leader.results = _run(recipe, folder, store, events, leader)
+    return leader.results
+
+
+def _run(recipe: Recipe, folder: Path, store: Path | None, events: Events, leader: Leader) -> list[StageResult]:
+    """``run`` in the process that runs the experiment."""
     check_run_folder(folder)
     with Record(folder) as record:
-        claim(record, recipe, events)
-        components = assemble(recipe, events)
+        leader.check_shared_folder()
+        claim(record, recipe, events, leader.processes.size)
+        components = assemble(recipe, events, leader.processes)
         if components.has_chat and not record.done(FINISHED) and trained_stage(folder) is None:
             record.once(TEACHER_CHECK, components.check_teacher)
         datasets = [components.first_dataset(store or folder / "data")]  # draw samples, score their difficulty, split

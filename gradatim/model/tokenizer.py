@@ -119,6 +119,13 @@ class Encoded:
         """The tokens of one sample, with its ``<eos>``; a view, shape (length,)."""
         return self.tokens[self.offsets[row] : self.offsets[row + 1]]
 
+    def take(self, rows: Offsets) -> Encoded:
+        """A copy of the samples ``rows`` in memory, in their order, without second answers."""
+        samples = [np.asarray(self.sample(int(row))) for row in rows]
+        offsets = np.concatenate([[0], np.cumsum([len(sample) for sample in samples])]).astype(np.int64)
+        tokens = np.concatenate([self.tokens[:0], *samples])
+        return Encoded(tokens, offsets, np.asarray(self.answer_starts[rows]))
+
     @classmethod
     def open(cls, folder: Path) -> Encoded:
         """The memory-mapped arrays that ``encode_table`` wrote to ``folder``. ``DataError`` when it is incomplete."""

@@ -22,7 +22,6 @@ from pydantic import Field
 
 from ..client.messages import Received, Reply, Request, ignore_reply
 from ..errors import DataError
-from ..evaluation import generation
 from ..inference import decode
 from ..lazy import torch
 from ..model import hardware, load, prompt_format, vocabulary
@@ -114,17 +113,17 @@ class LocalChat(Chat):
         vocab = vocabulary.Vocabulary(tokenizer)
         prompts = self._prompts(requests)
         temperature = requests[0].temperature
-        with generation._at_temperature(model, temperature):
-            completions = decode.complete(
-                model,
-                tokenizer,
-                prompts,
-                limits=[request.max_tokens for request in requests],
-                greedy=temperature == 0,
-                seed=self.seed,
-                indices=[_stream_number(request) for request in requests],
-                batch=self.batch,
-            )
+        completions = decode.complete(
+            model,
+            tokenizer,
+            prompts,
+            limits=[request.max_tokens for request in requests],
+            greedy=temperature == 0,
+            temperature=temperature,
+            seed=self.seed,
+            indices=[_stream_number(request) for request in requests],
+            batch=self.batch,
+        )
         texts = [completion.text for completion in completions]
         prompt_tokens = map(_length, vocab.prompts(prompts))
         completion_tokens = map(_length, vocab.encode_all(texts))

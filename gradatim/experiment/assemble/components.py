@@ -31,12 +31,13 @@ from ...difficulty.model_based import ChatReply, Messages, Quantity, ScoringRequ
 from ...difficulty.score import digest_of
 from ...errors import RecipeError, UserError
 from ...evaluation import SUITES
-from ...inference import loglikelihood
+from ...inference import loglikelihood, sharing
 from ...lazy import np, pa
 from ...model import hardware, load
 from ...model.hub import check_chat, check_model, is_hub_name, weight_paths
 from ...model.settings import PRESETS
 from ...options import option_names
+from ...processes import SINGLE, Processes, launch
 from ...random_streams import initialization_seed
 from ...record import Metrics, Record
 from ...renamed_keys import SAMPLING_SUITES, earlier_names, earlier_suite_options, earlier_value
@@ -62,6 +63,7 @@ from ...stage import (
     StageResult,
     Suite,
     SuiteResult,
+    Trainer,
     ignore_events,
 )
 from ...teacher import TEACHERS, Chat, Request
@@ -70,6 +72,7 @@ from ...training import batches, trainer
 from ...training import examples as training_examples
 from ...training.objective import OBJECTIVES, check_objective
 from ..recipe import ALLOWANCE, Recipe
+from .tasks import LoadModel, SharedTrainer
 from .teaching import (
     CurriculumDesign,
     check_designing,
@@ -87,6 +90,7 @@ if TYPE_CHECKING:
     from ...distillation.attempts import GradedAttempts
     from ...teacher import Teacher
     from ...training.examples import FormattedExample
+    from ...training.trainer import StageTrainer
 
 
 TOKENIZATION = "tokens 2"
@@ -225,7 +229,7 @@ class Components:
     """The components of one recipe, with a method for each step that needs them.
 
     ``teacher``: the only one of a run, so that it has one budget and is loaded once; None without one. ``corpus``: the
-    maker of the datasets. ``schedules``: one per cycle.
+    maker of the datasets. ``schedules``: one per cycle. ``processes``: those that train and evaluate together.
     """
 
     recipe: Recipe
@@ -234,6 +238,7 @@ class Components:
     schedules: tuple[Schedule, ...]
     suites: tuple[NamedSuite, ...]
     events: Events = ignore_events
+    processes: Processes = SINGLE
 
     @property
     def cycles(self) -> int:
@@ -306,14 +311,22 @@ class Components:
             return self.design.schedule(schedule, cycle, dataset, bands, results, record)
         return schedule
 
-    def trainer(self, dataset: Corpus, metrics: Metrics, bands: Bands | None = None) -> trainer.StageTrainer:
-        """The trainer of the model on a dataset; with ``bands`` and ``evaluate.every`` it evaluates during stages."""
+    def trainer(self, dataset: Corpus, metrics: Metrics, bands: Bands | None = None) -> Trainer:
+        """The trainer of the model on a dataset, on all processes.
+
+        With ``bands`` and ``evaluate.every`` it evaluates during stages, in this process.
+        """
+        here = self.stage_trainer(dataset, metrics, bands)
+        return here if self.processes.size == 1 else SharedTrainer(here, dataset, self.processes)
+
+    def stage_trainer(self, dataset: Corpus, metrics: Metrics, bands: Bands | None = None) -> StageTrainer:
+        """The part of the trainer in this process."""
         recipe = self.recipe
-        hardware.use_threads(recipe.threads)
+        hardware.use_threads(recipe.threads, launch().local_size)
         tokenizer, samples, validation = dataset.tokens(recipe.student, self.events)
         seed = initialization_seed(recipe.seed)
         examination = None if bands is None else self.examination(dataset, bands)
-        settings = (recipe.student, recipe.train, examination)
+        settings = (recipe.student, recipe.train, examination, self.processes)
         return trainer.StageTrainer(tokenizer, samples, validation, metrics, seed, *settings)
 
     def examination(self, dataset: Corpus, bands: Bands) -> Examination | None:
@@ -350,13 +363,20 @@ class Components:
 
     def initial_model(self, dataset: Corpus, metrics: Metrics) -> Model:
         """The model before training, for evaluation, with the tokenizer of the training."""
-        trainer = self.trainer(dataset, metrics)
+        trainer = self.stage_trainer(dataset, metrics)
         if self.recipe.student.base is not None:
             return load.load_before_training(self.recipe.student, trainer.tokenizer, hardware.device())
         return load.LoadedModel(trainer.initial(None).eval(), trainer.tokenizer)
 
     def load(self, folder: Path) -> Model:
-        """The model in a stage folder, for evaluation."""
+        """The model in a stage folder, for evaluation; all processes load it, and divide the rows."""
+        with self.processes.shared(LoadModel(folder)):
+            student = self.open_model(folder)
+            sharing.share_model(student.model, self.processes)
+            return student
+
+    def open_model(self, folder: Path) -> Model:
+        """The model in a stage folder, in this process."""
         return load.load_student(folder / "model", hardware.device())
 
     def measure(self, needs: Needs, folder: Path, dataset: Corpus, bands: Bands, seed: int) -> dict[str, Any]:
@@ -398,11 +418,11 @@ class Components:
             self.teacher.release()
 
 
-def assemble(recipe: Recipe, events: Events = ignore_events) -> Components:
+def assemble(recipe: Recipe, events: Events = ignore_events, processes: Processes = SINGLE) -> Components:
     """Build the components. Raises ``RecipeError`` or ``UnknownPart`` for the first one that cannot be built."""
     shared = teacher(recipe, events)
     corpus = corpus_maker(recipe, events, shared)
-    return Components(recipe, shared, corpus, schedules_of(recipe), tuple(_suites(recipe)), events)
+    return Components(recipe, shared, corpus, schedules_of(recipe), tuple(_suites(recipe)), events, processes)
 
 
 def check(recipe: Recipe, where: str = "recipe") -> None:
