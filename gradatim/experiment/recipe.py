@@ -495,10 +495,10 @@ def _key_hint(location: Sequence[Any], known: Sequence[str]) -> str | None:
     """The key that an unknown one resembles, or means in other tools, in another section or in version 0.1."""
     key, section = str(location[-1]), ".".join(map(str, location[:-1]))
     earlier = earlier_keys(section)
-    path = SYNONYMS.get(key)
-    if path == "seed":
+    synonym = SYNONYMS.get(key)
+    if synonym == "seed":
         return "seed is that of one run; several seeds are a study: gradatim study RECIPE --seeds NUMBER"
-    elsewhere = [] if path is None else [path]
+    elsewhere = [] if synonym is None else [synonym]
     elsewhere += [path for path in _key_paths() if path.rpartition(".")[2] == key]
     if elsewhere and key not in earlier:
         return f"did you mean {elsewhere[0]}?"
