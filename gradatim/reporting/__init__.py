@@ -10,8 +10,9 @@ from __future__ import annotations
 from ..lazy import lazy_names
 from .collect import collect
 from .data import RunData, StudyData
+from .headline import headline, power_lines
 from .html import is_report, markdown_table, terminal_table, write_report
-from .summary import Summary, headline, power_lines, summarise
+from .summary import Summary, summarise
 
 __all__ = [
     "RunData",

@@ -140,8 +140,9 @@ class Designed:
 class RunData:
     """One arm trained with one seed; ``stages`` are the finished ones, ``complete``: no more will follow.
 
-    ``cycles``: counts by cycle, for runs with several; ``dry``: the reason for an early end; ``designs``: the designs
-    of an LLM-designed schedule.
+    ``settings``: the recipe's values by section, in present names. ``test_set``: a digest of the test samples, None
+    without their file. ``study``: the path of the study that the run belongs to. ``cycles``: counts by cycle, for runs
+    with several; ``dry``: the reason for an early end; ``designs``: the designs of an LLM-designed schedule.
     """
 
     arm: str
@@ -155,6 +156,9 @@ class RunData:
     cycles: tuple[CycleFacts, ...] = ()
     dry: str | None = None
     designs: tuple[Designed, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    test_set: str | None = None
+    study: str | None = None
 
     @property
     def last_stages(self) -> Mapping[int, int]:

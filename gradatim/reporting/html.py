@@ -27,6 +27,7 @@ from .collect import collect
 from .cycles import ArmCycle, cycle_rows, designs, example_questions, level_rows, teacher_use
 from .data import RunData, StudyData
 from .figures import DARK, LIGHT, for_page, schedule_shares, styles
+from .headline import headline
 from .summary import (
     HEADLINE,
     ArmRow,
@@ -34,7 +35,6 @@ from .summary import (
     count,
     group_scores,
     groups,
-    headline,
     interval_of_points,
     p_value,
     percent,
