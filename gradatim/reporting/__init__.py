@@ -11,8 +11,9 @@ from ..lazy import lazy_names
 from .collect import collect
 from .data import RunData, StudyData
 from .headline import headline, power_lines
-from .html import is_report, markdown_table, terminal_table, write_report
+from .html import is_report, write_page, write_report
 from .summary import Summary, summarise
+from .text_tables import markdown_table, terminal_table
 
 __all__ = [
     "RunData",
@@ -25,6 +26,7 @@ __all__ = [
     "power_lines",
     "summarise",
     "terminal_table",
+    "write_page",
     "write_report",
 ]
 

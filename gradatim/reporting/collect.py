@@ -34,6 +34,15 @@ from .comparison import arm_settings
 from .cycles import read_cycles, read_designs
 from .data import Arm, Bands, Histogram, Point, RunData, StudyData, TableFacts
 
+CURVES = (
+    "loss",
+    "validation_loss",
+    "answer_loss",
+    "validation_answer_loss",
+    "learning_rate",
+    "gradient_norm",
+)
+"""The values of a row of the metrics that a report shows."""
 UNREADABLE = (DataError, OSError, *DECODE_ERRORS)
 
 
@@ -146,8 +155,7 @@ def _curve(path: Path, notes: list[str]) -> Iterator[Point]:
                 run_tokens=int(row["run_tokens"]),
                 cycle=int(row.get("cycle", 0)),
                 stage=int(row.get("stage", 0)),
-                loss=_finite(row.get("loss")),
-                validation_loss=_finite(row.get("validation_loss")),
+                **{name: _finite(row.get(name)) for name in CURVES},
             )
         except UNREADABLE:
             if line.strip() and number < len(lines):  # the last line of a run in progress may be incomplete
@@ -227,6 +235,7 @@ class _Collection:
     restarts: dict[str, int] = field(default_factory=dict)
     runs: dict[tuple[str, int], RunData] = field(default_factory=dict)
     folders: dict[tuple[str, int], Path] = field(default_factory=dict)
+    planned: dict[tuple[str, int], None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -266,6 +275,7 @@ def collect(folders: Path | str | Iterable[Path | str]) -> StudyData:
         baseline=collection.baseline,
         controls=tuple(collection.controls),
         restarts=collection.restarts,
+        planned=tuple(collection.planned),
         notes=tuple(collection.notes),
     )
 
@@ -316,6 +326,7 @@ def _add_study(collection: _Collection, folder: Path) -> None:
         if runs and name in collection.arms:  # an arm of another study or run
             name = _own_name(collection, runs[0][1], name, -1, _settings(_text(runs[0][1] / "recipe.yaml", [])))
         collection.arms.setdefault(name, Arm(name, arm.title or name))
+        collection.planned.update(dict.fromkeys((name, seed) for seed in study.seeds))
         for seed, run in runs:
             _add_run(collection, run, name, seed, study=folder)
 
@@ -346,6 +357,7 @@ def _add_run(
         )
     collection.arms.setdefault(arm, Arm(arm, title or arm))
     collection.seeds.setdefault(seed)
+    collection.planned.setdefault((arm, seed))
     first = not any(name == arm for name, _ in collection.runs)  # examples come from one run of each arm
     run = read_run(folder, arm, seed, collection.notes, examples=first, study=study)
     collection.runs[arm, seed], collection.folders[arm, seed] = run, folder.resolve()

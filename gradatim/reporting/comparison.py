@@ -8,7 +8,6 @@ interval. ``setting_differences`` is the table of the keys in which the arms' re
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from operator import attrgetter
 from statistics import fmean
 from typing import Any
 
@@ -57,8 +56,16 @@ def obstacles(study: StudyData, arm: str, against: str, suite: str, protocol: st
 
 
 def _same_recipe(first: Sequence[RunData], second: Sequence[RunData], title: str) -> str | None:
+    """Equal recipes outside of one study: the runs are then seeds of one arm."""
     settings = [arm_settings(runs[0].settings) for runs in (first, second)]
-    return f"the recipe of {title}: only seeds differ" if settings[0] and settings[0] == settings[1] else None
+    if not settings[0] or settings[0] != settings[1] or _one_study((*first, *second)):
+        return None
+    return f"the recipe of {title}: only seeds differ"
+
+
+def _one_study(runs: Sequence[RunData]) -> bool:
+    studies = {run.study for run in runs}
+    return len(studies) == 1 and None not in studies
 
 
 def _other_test_set(
@@ -74,10 +81,10 @@ def _other_test_set(
     if None not in tests[0] | tests[1]:
         return None if tests[0] == tests[1] else f"another test set than {title}"
     # The arms of a study share their test set, whatever their samples.
-    studies, samples = ({value(run) for run in (*first, *second)} for value in (attrgetter("study"), _samples))
-    return None if len(samples - {None}) < 2 or (len(studies) == 1 and None not in studies) else (
-        f"other samples than {title}, and no test set is stored"
-    )  # fmt: skip
+    samples = {_samples(run) for run in (*first, *second)} - {None}
+    if len(samples) < 2 or _one_study((*first, *second)):
+        return None
+    return f"other samples than {title}, and no test set is stored"
 
 
 def _samples(run: RunData) -> str | None:

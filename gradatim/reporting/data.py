@@ -23,13 +23,21 @@ class Arm:
 
 @dataclass(frozen=True)
 class Point:
-    """One row of the metrics: mean loss in nats per token after ``run_tokens`` tokens of the run."""
+    """One row of the metrics after ``run_tokens`` loss tokens of the run; losses are means in nats per token.
+
+    ``loss``: the training objective; ``answer_loss``: that of the answer tokens alone, where it is logged beside the
+    objective. ``validation_loss`` is over all tokens, ``validation_answer_loss`` over the answer tokens.
+    """
 
     run_tokens: int
     cycle: int
     stage: int
     loss: float | None = None
     validation_loss: float | None = None
+    answer_loss: float | None = None
+    validation_answer_loss: float | None = None
+    learning_rate: float | None = None
+    gradient_norm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -176,6 +184,22 @@ class RunData:
         return sum(stage.fitted.tokens for stage in self.stages)
 
     @property
+    def progress(self) -> str:
+        """The progress of a run that is not finished, in words: stages, tokens of the budget, the last loss."""
+        done = f"{len(self.stages)} stages finished" if len(self.stages) != 1 else "1 stage finished"
+        if not self.curve:
+            return done if self.stages else "started"
+        last = self.curve[-1]
+        loss = next((point.loss for point in reversed(self.curve) if point.loss is not None), None)
+        budget = self.settings.get("budget")
+        total = budget.get("tokens") if isinstance(budget, Mapping) else None
+        share = f" of {total:,} ({last.run_tokens / total:.0%})" if isinstance(total, int) and total else ""
+        stage = f"cycle {last.cycle}, stage {last.stage + 1}" if last.cycle else f"stage {last.stage + 1}"
+        parts = [done] if self.stages else []
+        parts += [f"in {stage}", f"{last.run_tokens:,}{share} training tokens"]
+        return ", ".join(parts if loss is None else [*parts, f"loss {loss:.3g}"])
+
+    @property
     def samples(self) -> int | None:
         """Distinct training samples of all cycles; None when the first cycle's are not recorded."""
         if not self.tables or self.tables[0].rows is None:
@@ -196,7 +220,8 @@ class RunData:
 class StudyData:
     """Arms × seeds. ``baseline`` is None without a reference; ``notes`` are warnings for the reader.
 
-    ``restarts``: the number of optimizer and learning-rate restarts of each arm, where known.
+    ``restarts``: the number of optimizer and learning-rate restarts of each arm, where known. ``planned``: the (arm,
+    seed) of all runs, those that have not started included.
     """
 
     title: str
@@ -207,6 +232,7 @@ class StudyData:
     controls: tuple[str, ...] = ()
     restarts: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    planned: tuple[tuple[str, int], ...] = ()
 
     @property
     def several_cycles(self) -> bool:
@@ -227,17 +253,15 @@ class StudyData:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """A line for each planned run that is not finished."""
+        """A line for each planned run that is not finished, with its progress."""
         runs = {(run.arm, run.seed): run for run in self.runs}
         lines = []
-        for arm in self.arms:
-            for seed in self.seeds:
-                run = runs.get((arm.name, seed))
-                if run is None:
-                    lines.append(f"{arm.title}, seed {seed}: not started")
-                elif not run.finished:
-                    stages = "1 stage" if len(run.stages) == 1 else f"{len(run.stages)} stages"
-                    lines.append(f"{arm.title}, seed {seed}: {stages} finished")
+        for arm, seed in self.planned:
+            run = runs.get((arm, seed))
+            if run is None:
+                lines.append(f"{self.title_of(arm)}, seed {seed}: not started")
+            elif not run.finished:
+                lines.append(f"{self.title_of(arm)}, seed {seed}: {run.progress}")
         return tuple(lines)
 
     def evaluations(self) -> Sequence[tuple[str, str]]:

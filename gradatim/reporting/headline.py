@@ -111,9 +111,7 @@ def _too_few(summary: Summary, best: ArmRow) -> Headline:
     sentence = f"No difference can be claimed with {plural(len(seeds), 'seed')}; that needs at least {ENOUGH_SEEDS}."
     width = f" (95\u00a0%\u00a0interval {interval_of_points(interval)})" if interval else ""
     kind = "arm" if summary.several_cycles else "ordering"
-    lead = (
-        f"{best.title} has the highest" if _mean(best) > 0 else f"No {kind} is above the baseline: {best.title} has an"
-    )
+    lead = "the highest" if _mean(best) > 0 else f"no {kind} is above the baseline; the best has"
     observed = (
         f"Observed {_metric(summary)}: {lead} {_mean_over(best, seeds)} of {best.title}, against "
         f"{_mean_over(base, seeds)} of {base.title}: {points(_mean(best))}\u00a0points{width}."

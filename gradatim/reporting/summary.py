@@ -222,7 +222,10 @@ def _excess(arm: Mapping[str, float], baseline: Mapping[str, float]) -> dict[str
 
 
 def groups(study: StudyData, suite: str, protocol: str) -> dict[str, tuple[str, ...]]:
-    """The groups of the suite's results (``level``, ``band``) with their values, bands from easy to hard."""
+    """The groups of the suite's results (``level``, ``band``) with their values, bands from easy to hard.
+
+    A group without any label, such as the levels of data that have none, is left out.
+    """
     values: dict[str, dict[str, None]] = {}
     for run in study.runs:
         result = run.evaluation(suite, protocol) if run.finished else None
@@ -233,7 +236,17 @@ def groups(study: StudyData, suite: str, protocol: str) -> dict[str, tuple[str, 
     return {
         group: tuple(sorted(names, key=lambda value: (bands.index(value) if value in bands else len(bands), value)))
         for group, names in values.items()
+        if set(names) != {"none"}
     }
+
+
+def figure_groups(study: StudyData, suite: str, protocol: str) -> tuple[str, ...]:
+    """The groups of samples with several values, in which the accuracy is shown."""
+    return tuple(
+        group
+        for group, values in groups(study, suite, protocol).items()
+        if group not in ("outcome", "twin") and len(values) > 1
+    )
 
 
 def group_scores(study: StudyData, suite: str, protocol: str, group: str) -> dict[str, dict[str, tuple[Score, ...]]]:
