@@ -209,16 +209,21 @@ def _load_arms(arms: Mapping[str, str | Path], changes: Sequence[str], events: E
     return loaded
 
 
-def report(folders: str | Path | Sequence[str | Path], page: str | Path | None = None) -> StudyData:
+def report(
+    folders: str | Path | Sequence[str | Path], page: str | Path | None = None, *, targets: Sequence[float] = ()
+) -> StudyData:
     """Collect the runs of run and study folders, finished or not; with ``page``, write the HTML report there.
+
+    ``targets``: accuracies in (0, 1] to which the report gives tokens and training seconds; ``reporting.to_target``
+    returns them.
 
     ``gradatim.reporting`` has the functions for the result: ``summarise``, ``headline``, ``markdown_table``. Raises
     ``DataError`` and ``RunFolderError`` for folders that hold no readable run.
     """
     paths = [Path(folders)] if isinstance(folders, str | Path) else [Path(folder) for folder in folders]
-    collected = reporting.collect(paths)
+    collected = reporting.collect(paths, targets=targets)
     if page is not None:
-        reporting.write_report(paths, Path(page))
+        reporting.write_report(paths, Path(page), targets=targets)
     return collected
 
 

@@ -40,6 +40,10 @@ COMMANDS = {
     ),
     "sample": ("gradatim.cli.models:sample", "Generate completions and compare them with the ground truth."),
     "report": ("gradatim.cli.training:report", "Compare runs on one self-contained HTML page."),
+    "compare": (
+        "gradatim.cli.training:compare",
+        "Compare models on the same test items by McNemar's exact test.",
+    ),
     "export": (
         "gradatim.cli.models:export",
         "Export a model as a plain Hugging Face folder; loading it does not need Gradatim.",

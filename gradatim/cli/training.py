@@ -5,11 +5,14 @@
 ``gradatim study``: several recipes with several seeds, compared statistically.
 
 ``gradatim report``: one HTML page or Markdown table that compares runs.
+
+``gradatim compare``: models on the same test items, by McNemar's exact test.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,6 +83,33 @@ def run(
         print_json(results)
 
 
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        metavar="PERCENT",
+        help="Accuracy in percent to which tokens and training seconds are given, comma-separated; best with "
+        "evaluate.every.",
+    ),
+]
+
+
+def _targets(values: Sequence[str] | None) -> list[float]:
+    """The accuracies of ``--target`` as fractions. Raises ``UserError``."""
+    targets = []
+    for word in words(values or ()):
+        try:
+            share = float(word.removesuffix("%")) / 100
+        except ValueError:
+            share = -1.0
+        if not 0 < share <= 1:
+            raise UserError(
+                "an accuracy in percent is needed", where="--target", given=word, allowed="above 0, up to 100"
+            )
+        targets.append(share)
+    return targets
+
+
 def _run_recipe(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
     """Run one recipe, write its report and print its result; return the entry for ``--json``."""
     with watching(resumable=True) as events:
@@ -96,7 +126,10 @@ def _run_recipe(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
                 "steps": stage.fitted.steps,
                 "loss": stage.fitted.loss,
                 "results": {
-                    f"{result.suite}-{result.protocol}": evaluation.summary(result) for result in stage.evaluations
+                    f"{result.suite}-{result.protocol}{'-validation' * (result.split == 'validation')}": (
+                        evaluation.summary(result)
+                    )
+                    for result in stage.evaluations
                 },
             }
             for stage in stages
@@ -104,11 +137,11 @@ def _run_recipe(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
     }
 
 
-def print_report(folders: list[Path], page: Path, quiet: bool = False) -> Path:
+def print_report(folders: list[Path], page: Path, quiet: bool = False, targets: Sequence[float] = ()) -> Path:
     """Write the report of ``folders``, print the result table and return the path of the report."""
-    path = reporting.write_report(folders, page)
+    path = reporting.write_report(folders, page, targets=targets)
     if not quiet:
-        study = reporting.collect(folders)
+        study = reporting.collect(folders, targets=targets)
         for note in study.notes:
             output().print(f"note: {note}", markup=False, soft_wrap=True)
         output().print(reporting.terminal_table(study))
@@ -353,6 +386,7 @@ def study(
             "--power", help="Run nothing; print the difference that the folder's runs, or --seeds, can detect."
         ),
     ] = False,
+    target: Targets = None,
     changes: Changes = None,
 ) -> None:
     """Run the arms of a study with several seeds each and compare them.
@@ -360,6 +394,7 @@ def study(
     All arms share the data and the test set. Repeat the command to resume it or to add seeds and arms. Ends with the
     result table and report.html.
     """
+    targets = _targets(target)
     plan, folder = study_plan(
         recipes,
         out,
@@ -377,9 +412,10 @@ def study(
         with watching(resumable=True) as events:
             study_module.study(plan, folder, workers=workers, events=events)
     except WorkFailed:
-        print_report([folder], folder / "report.html")  # finished runs are reported even when others failed
+        # Finished runs are reported even when others failed.
+        print_report([folder], folder / "report.html", targets=targets)
         raise
-    print_report([folder], folder / "report.html")
+    print_report([folder], folder / "report.html", targets=targets)
 
 
 def _print_power(folder: Path, seeds: int | None) -> None:
@@ -397,6 +433,7 @@ REPORT_EXAMPLES = (
     "gradatim report runs/hybrid-study",
     "gradatim report runs/a runs/b --out compared.html",
     "gradatim report runs/hybrid-study --markdown > result.md",
+    "gradatim report runs/hybrid-study --target 75",
 )
 
 
@@ -411,17 +448,74 @@ def report(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the result table as Markdown; write a page only with --out.")
     ] = False,
+    target: Targets = None,
 ) -> None:
     """Compare runs on one self-contained HTML page.
 
     The run folders are only read, so runs in progress can be reported too.
     """
+    targets = _targets(target)
     page = out or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
     if not markdown or out is not None:
         check_page(page, "--out")
     if not markdown:
-        print_report(folders, page)
+        print_report(folders, page, targets=targets)
         return
-    typer.echo(reporting.markdown_table(reporting.collect(folders)), nl=False)
+    typer.echo(reporting.markdown_table(reporting.collect(folders, targets=targets)), nl=False)
     if out is not None:
-        reporting.write_report(folders, out)
+        reporting.write_report(folders, out, targets=targets)
+
+
+COMPARE_EXAMPLES = (
+    "gradatim compare runs/smoke-sequential",
+    "gradatim compare runs/demo --suite output",
+    "gradatim compare before.parquet after.parquet",
+)
+
+
+def compare(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN…",
+            help="A run (its stages) or a study (its arms); or several runs or files of verdicts, the reference first.",
+        ),
+    ],
+    suite: Annotated[str, typer.Option(help="Suite of the run folders, by name or label.")] = "output",
+    as_json: Json = False,
+) -> None:
+    """Compare models on the same test items by McNemar's exact test.
+
+    Of a run, each stage is compared with the one before it; of a study, each arm with the baseline, seed by seed; of
+    several evaluations, each with the first. Verdicts per item come from run folders, evaluate --verdicts, evaluate
+    --keep and check. p values are corrected by Holm over all comparisons. They concern these models on other items of
+    the same kind; report compares training methods over seeds.
+    """
+    comparisons = reporting.compare_models(models, suite)
+    if as_json:
+        print_json([{**asdict(row), "items": row.items, "difference": row.difference} for row in comparisons])
+        return
+    rows = [
+        (
+            row.model, row.reference, row.items, row.both, row.won, row.lost, row.neither,
+            reporting.points(row.difference), reporting.p_value(row.p), reporting.p_value(row.p_holm),
+        )
+        for row in comparisons
+    ]  # fmt: skip
+    columns = (
+        "model",
+        "reference",
+        "items",
+        "both",
+        "only model",
+        "only reference",
+        "neither",
+        "points",
+        "p",
+        "p Holm",
+    )
+    output().print(table(columns, rows, left=2))
+    for row in comparisons:
+        if row.unmatched:
+            note = f"{row.model}: {row.unmatched:,} items are in one of the two evaluations only and left out"
+            output().print(f"note: {note}", markup=False, soft_wrap=True)

@@ -147,7 +147,7 @@ class Cycle:
         spec = replace(stage.spec, tokens=max(stage.spec.tokens - excess, 1))
         stage = replace(stage, spec=spec, first_token=stage.first_token + excess)
         self.components.offload_teacher()
-        trainer = self.components.trainer(self.dataset, self.record.metrics)
+        trainer = self.components.trainer(self.dataset, self.record.metrics, self.bands)
         previous = self.folder(results[-1]) if results else None
         return trainer.fit(stage, self.folder(stage), previous, self.events)
 
@@ -158,13 +158,14 @@ class Cycle:
         return self.components.measure(needs, folder, self.dataset, self.bands, stage.seed)
 
     def evaluate(self, stage: Stage, last: bool) -> list[SuiteResult]:
-        """Evaluate the model on the fixed test set, by the bands of this cycle; ``last``: also by the final suites."""
+        """Evaluate the model on fixed samples, by the bands of this cycle; ``last``: also by the final suites."""
         suites = [suite for suite in self.components.suites if last or not suite.only_last]
         if not suites:
             return []
         model = self.components.load(self.folder(stage))
-        samples = self.components.test_samples(self.dataset, self.bands)
-        return [self.run_suite(stage, suite, model, samples) for suite in suites]
+        splits = {suite.split for suite in suites}
+        samples = {split: self.components.samples(split, self.dataset, self.bands) for split in splits}
+        return [self.run_suite(stage, suite, model, samples[suite.split]) for suite in suites]
 
     @recorded_stage("evaluation-{0.label}.json", SuiteResult)
     def run_suite(self, stage: Stage, suite: NamedSuite, model: Model, samples: pa.Table) -> SuiteResult:

@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,7 +32,7 @@ from ..results import decode_stage
 from ..stage import Counts, StageResult
 from .comparison import arm_settings
 from .cycles import read_cycles, read_designs
-from .data import Arm, Bands, Histogram, Point, RunData, StudyData, TableFacts
+from .data import Arm, Bands, Examination, Histogram, Point, RunData, StudyData, TableFacts
 
 CURVES = (
     "loss",
@@ -61,12 +61,13 @@ def read_run(
     tables = tuple(_table(path, notes) for path in sorted(folder.glob("cycle-*/table.json")))
     names = next((table.bands.names for table in tables if table.bands), ())
     recipe = _text(folder / "recipe.yaml", notes)
+    curve, examinations = _metrics(folder / "metrics.jsonl", notes)
     return RunData(
         arm=arm,
         seed=seed,
         recipe=recipe,
         environment=environment,
-        curve=tuple(_curve(folder / "metrics.jsonl", notes)),
+        curve=curve,
         tables=tables,
         stages=stages,
         complete=(folder / "finished.json").is_file(),
@@ -77,6 +78,8 @@ def read_run(
         settings=_settings(recipe),
         test_set=_test_set((study or folder) / "data", tables),
         study=None if study is None else str(study.resolve()),
+        examinations=examinations,
+        folder=folder,
     )
 
 
@@ -146,20 +149,38 @@ def _short(path: Path) -> str:
     return "/".join(path.parts[max(0, cycle - 2) :])
 
 
-def _curve(path: Path, notes: list[str]) -> Iterator[Point]:
+def _metrics(path: Path, notes: list[str]) -> tuple[tuple[Point, ...], tuple[Examination, ...]]:
+    """The losses and the evaluations during stages of a file of metrics."""
+    points: list[Point] = []
+    examinations: list[Examination] = []
     lines = _text(path, notes).splitlines()
     for number, line in enumerate(lines, 1):
         try:
             row = parse_json(line)
-            yield Point(
-                run_tokens=int(row["run_tokens"]),
-                cycle=int(row.get("cycle", 0)),
-                stage=int(row.get("stage", 0)),
-                **{name: _finite(row.get(name)) for name in CURVES},
-            )
+            position = (int(row["run_tokens"]), int(row.get("cycle", 0)), int(row.get("stage", 0)))
+            values: dict[str, Any] = {name: _finite(row.get(name)) for name in CURVES}
+            if "evaluations" in row:
+                examinations += [_examination(position, counts) for counts in row["evaluations"]]
+            else:
+                points.append(Point(*position, **values))
         except UNREADABLE:
             if line.strip() and number < len(lines):  # the last line of a run in progress may be incomplete
                 notes.append(f"{_short(path)}, line {number} is unreadable and is skipped.")
+    return tuple(points), tuple(examinations)
+
+
+def _examination(position: tuple[int, int, int], counts: Mapping[str, Any]) -> Examination:
+    passed, total = int(counts["passed"]), int(counts["total"])
+    if not 0 <= passed <= total:
+        raise ValueError(f"{passed} of {total}")
+    protocol = _protocol(str(counts["protocol"]), str(counts.get("split", "test")))
+    return Examination(*position, str(counts["suite"]), protocol, passed, total)
+
+
+def _protocol(protocol: str, split: str) -> str:
+    """The protocol in a report: results on validation samples have names of their own and are never averaged with, or
+    compared to, results on the test set."""
+    return protocol if split == "test" else f"{protocol}, {split}"
 
 
 def _table(path: Path, notes: list[str]) -> TableFacts:
@@ -210,7 +231,9 @@ def _stages(folder: Path, notes: list[str]) -> Iterator[StageResult]:
         if content is None:
             continue
         try:
-            yield decode_stage(content)
+            stage = decode_stage(content)
+            shown = [replace(result, protocol=_protocol(result.protocol, result.split)) for result in stage.evaluations]
+            yield replace(stage, evaluations=tuple(shown))
         except UNREADABLE as error:
             notes.append(f"{_short(path)} is malformed and is skipped ({fault_of(error)}).")
 
@@ -239,8 +262,8 @@ class _Collection:
     notes: list[str] = field(default_factory=list)
 
 
-def collect(folders: Path | str | Iterable[Path | str]) -> StudyData:
-    """Read one or more study or run folders as one study.
+def collect(folders: Path | str | Iterable[Path | str], *, targets: Sequence[float] = ()) -> StudyData:
+    """Read one or more study or run folders as one study. ``targets``: see ``StudyData``.
 
     Raises ``RunFolderError`` for a folder without a run, ``DataError`` when two folders have the same arm and seed or
     different baselines. All other problems become notes in ``StudyData.notes``.
@@ -265,6 +288,7 @@ def collect(folders: Path | str | Iterable[Path | str]) -> StudyData:
         collection.baseline = "baseline"
         collection.notes.append("No study.json names the baseline; the arm “baseline” is used.")
     _check_same_test(collection)
+    _note_validation(collection)
     _count_restarts(collection)
     _distinguish_titles(collection)
     return StudyData(
@@ -277,6 +301,7 @@ def collect(folders: Path | str | Iterable[Path | str]) -> StudyData:
         restarts=collection.restarts,
         planned=tuple(collection.planned),
         notes=tuple(collection.notes),
+        targets=tuple(targets),
     )
 
 
@@ -412,6 +437,18 @@ def _name(folder: Path) -> str:
     return folder.name.encode("utf-8", "backslashreplace").decode()
 
 
+def _note_validation(collection: _Collection) -> None:
+    """Add a note when the last results of a run are on validation samples only."""
+    splits = [
+        {result.split for result in run.stages[-1].evaluations} for run in collection.runs.values() if run.finished
+    ]
+    if {"validation"} in splits:
+        collection.notes.append(
+            "Accuracies on validation samples serve to choose between recipes; the chosen one is confirmed on the test "
+            "set of a fresh data.seed."
+        )
+
+
 def _check_same_test(collection: _Collection) -> None:
     """Add a note when the runs have different test sets: arms are comparable only on one."""
     tables = {table.test_rows for table in chain.from_iterable(run.tables for run in collection.runs.values())}
@@ -422,5 +459,7 @@ def _check_same_test(collection: _Collection) -> None:
     }
     if len(sizes) > 1 or len(tables - {None}) > 1:
         collection.notes.append("The runs have test sets of different sizes and are not comparable.")
+    elif None not in (sets := {run.test_set for run in collection.runs.values()}) and len(sets) < 2:
+        return
     elif len({table.corpus for run in collection.runs.values() for table in run.tables[:1]} - {None}) > 1:
         collection.notes.append("The runs have different samples, so their test sets may differ.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..stage import StageResult, SuiteResult
@@ -38,6 +39,33 @@ class Point:
     validation_answer_loss: float | None = None
     learning_rate: float | None = None
     gradient_norm: float | None = None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Counts of one suite during a stage, after ``run_tokens`` tokens of the run."""
+
+    run_tokens: int
+    cycle: int
+    stage: int
+    suite: str
+    protocol: str
+    passed: int
+    total: int
+
+
+@dataclass(frozen=True)
+class AccuracyPoint:
+    """Accuracy of a run after ``tokens`` loss tokens and ``seconds`` of training."""
+
+    tokens: int
+    seconds: float
+    passed: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        return self.passed / self.total
 
 
 @dataclass(frozen=True)
@@ -151,6 +179,7 @@ class RunData:
     ``settings``: the recipe's values by section, in present names. ``test_set``: a digest of the test samples, None
     without their file. ``study``: the path of the study that the run belongs to. ``cycles``: counts by cycle, for runs
     with several; ``dry``: the reason for an early end; ``designs``: the designs of an LLM-designed schedule.
+    ``examinations``: evaluations during the stages; ``folder``: the run folder.
     """
 
     arm: str
@@ -167,6 +196,8 @@ class RunData:
     settings: Mapping[str, Any] = field(default_factory=dict)
     test_set: str | None = None
     study: str | None = None
+    examinations: tuple[Examination, ...] = ()
+    folder: Path | None = None
 
     @property
     def last_stages(self) -> Mapping[int, int]:
@@ -206,6 +237,30 @@ class RunData:
             return None
         return self.tables[0].rows + sum(cycle.new or 0 for cycle in self.cycles if cycle.number > 0)
 
+    def accuracies(self, suite: str, protocol: str) -> tuple[AccuracyPoint, ...]:
+        """Accuracy over training, during and after the finished stages, in the order of tokens.
+
+        Seconds within a stage are its training seconds (evaluation excluded), shared out by tokens.
+        """
+        points, tokens, seconds = [], 0, 0.0
+        for index, stage in enumerate(self.stages):
+            spent, duration = max(stage.fitted.tokens, 1), stage.fitted.seconds
+            points += [
+                AccuracyPoint(
+                    row.run_tokens, seconds + duration * (row.run_tokens - tokens) / spent, row.passed, row.total
+                )
+                for row in self.examinations
+                if (row.cycle, row.stage, row.suite, row.protocol) == (stage.cycle, stage.index, suite, protocol)
+                and row.total
+                and tokens < row.run_tokens < tokens + spent
+            ]
+            tokens, seconds = tokens + stage.fitted.tokens, seconds + duration
+            result = self.evaluation(suite, protocol, index)
+            counts = result.counts.get("all", {}).get("all") if result else None
+            if counts is not None and counts.total:
+                points.append(AccuracyPoint(tokens, seconds, counts.passed, counts.total))
+        return tuple(points)
+
     def evaluation(self, suite: str, protocol: str, stage: int = -1) -> SuiteResult | None:
         """The result of ``suite`` after ``stage`` (default: the last one), None without a result."""
         if not self.stages:
@@ -221,7 +276,8 @@ class StudyData:
     """Arms × seeds. ``baseline`` is None without a reference; ``notes`` are warnings for the reader.
 
     ``restarts``: the number of optimizer and learning-rate restarts of each arm, where known. ``planned``: the (arm,
-    seed) of all runs, those that have not started included.
+    seed) of all runs, those that have not started included. ``targets``: accuracies in (0, 1] to which the reports give
+    tokens and seconds (``target``).
     """
 
     title: str
@@ -233,6 +289,7 @@ class StudyData:
     restarts: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     planned: tuple[tuple[str, int], ...] = ()
+    targets: tuple[float, ...] = ()
 
     @property
     def several_cycles(self) -> bool:

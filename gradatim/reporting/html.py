@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from .comparison import setting_differences
 from .cycles import ArmCycle, cycle_rows, designs, example_questions, level_rows, teacher_use
 from .data import RunData, StudyData
 from .export import results
-from .figures import DARK, LIGHT, for_page, schedule_shares, styles
+from .figures import DARK, LIGHT, accuracy_over_tokens, for_page, schedule_shares, styles
 from .headline import headline
 from .items import LABELS, comparisons, items, shown_items
 from .notices import unused_rows
@@ -44,6 +44,7 @@ from .summary import (
     points,
     summarise,
 )
+from .target import target_tables
 from .units import is_tinypy, plural
 
 GENERATOR = '<meta name="generator" content="Gradatim">'
@@ -61,13 +62,19 @@ def is_report(path: Path) -> bool:
     return GENERATOR in head or BRAND in head or head.startswith(TITLE)
 
 
-def write_report(folders: Path | str | Iterable[Path | str], out: Path | str, *, refresh: float | None = None) -> Path:
+def write_report(
+    folders: Path | str | Iterable[Path | str],
+    out: Path | str,
+    *,
+    targets: Sequence[float] = (),
+    refresh: float | None = None,
+) -> Path:
     """Read ``folders`` and write the page to ``out`` atomically; return its path.
 
-    ``refresh``: seconds after which a browser loads the page again. Raises what ``collect`` raises, ``UserError`` for a
-    folder as ``out``, ``StorageFailed`` when the disk refuses.
+    ``targets``: see ``StudyData``. ``refresh``: seconds after which a browser loads the page again. Raises what
+    ``collect`` raises, ``UserError`` for a folder as ``out``, ``StorageFailed`` when the disk refuses.
     """
-    return write_page(collect(folders), out, refresh=refresh)
+    return write_page(collect(folders, targets=targets), out, refresh=refresh)
 
 
 def write_page(study: StudyData, out: Path | str, *, refresh: float | None = None) -> Path:
@@ -118,6 +125,7 @@ def render(study: StudyData, *, refresh: float | None = None) -> str:
         example_questions=example_questions(study, summary),
         designs=designs(study),
         by_group=_group_tables(study, summary),
+        targets=target_tables(study, summary.suite, summary.protocol),
         items=shown_items(listed),
         labels=_labels(listed),
         comparisons=tuple(comparisons(study, summary)),
@@ -193,6 +201,7 @@ def _drawings(study: StudyData, summary: Summary, cycles: tuple[ArmCycle, ...]) 
         "validation": (figures.validation_curves(study), "Validation loss of all arms over training tokens"),
         "curves": (figures.learning_curves(study), "Training and validation loss of each arm, with stage boundaries"),
         "stages": (figures.after_stages(study, summary), "Accuracy after each stage"),
+        "accuracy": (accuracy_over_tokens(study, summary), "Accuracy over training tokens, with intervals over seeds"),
         "schedule": (schedule_shares(study), "Share of each band in every stage over training tokens, and progress"),
         "cycles": (cycle_figures.accuracy_by_cycle(study, cycles), "Accuracy after each cycle"),
         **{

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import GradatimError, RunFolderError
 from ..evaluation.statistics import mcnemar
 from .data import RunData, StudyData
 from .summary import Summary
+from .verdicts import evaluation_samples, evaluations, read_verdicts
 
 MOST_ITEMS = 60
 """Items on the page."""
@@ -74,17 +76,46 @@ class Comparison:
 
 
 def items(study: StudyData, summary: Summary) -> tuple[Item, ...]:
-    """The items of the main metric of which a text is known, disputed ones first, then in the order of appearance."""
+    """The items of the main metric, disputed ones first, then in the order of appearance.
+
+    Items without a known text, of files that are gone, are left out.
+    """
     collected: dict[str, _Collected] = {}
     for run in study.runs:
         result = run.evaluation(summary.suite, summary.protocol) if run.finished else None
         for example in result.examples if result else ():
             _add(collected.setdefault(str(example.get("id")), _Collected()), (run.arm, run.seed), example)
-    found = [
+    for run in study.runs:
+        for name, passed in (verdicts(run, summary) or {}).items():
+            collected.setdefault(name, _Collected()).passed[run.arm, run.seed] = passed
+    _add_texts(collected, study, summary)
+    known = [
         Item(name, item.prompt, item.expected, item.labels, item.passed, item.predictions)
         for name, item in collected.items()
+        if item.prompt or item.expected
     ]
-    return tuple(sorted(found, key=lambda item: not item.disputed))
+    return tuple(sorted(known, key=lambda item: not item.disputed))
+
+
+def _add_texts(collected: Mapping[str, _Collected], study: StudyData, summary: Summary) -> None:
+    """Add the prompts and answers of items without an example, from the samples of the first run that has them."""
+    if all(item.prompt or item.expected for item in collected.values()):
+        return
+    for run in study.runs:
+        result = run.evaluation(summary.suite, summary.protocol) if run.finished else None
+        try:
+            samples = evaluation_samples(run.folder, result.split) if result and run.folder else None
+        except (RunFolderError, OSError):
+            continue
+        if samples is None:
+            continue
+        names = [name for name in ("id", "prompt", "answer", *LABELS) if name in samples.column_names]
+        for row in samples.select(names).to_pylist():
+            item = collected.get(str(row.get("id")))
+            if item is not None and not item.prompt and not item.expected:
+                item.prompt, item.expected = str(row.get("prompt") or ""), str(row.get("answer") or "")
+                item.labels |= {name: str(row[name]) for name in LABELS if row.get(name) is not None}
+        return
 
 
 def _add(item: _Collected, run: Run, example: Mapping[str, Any]) -> None:
@@ -102,7 +133,21 @@ def shown_items(listed: Sequence[Item]) -> tuple[Item, ...]:
 
 def verdicts(run: RunData, summary: Summary) -> Mapping[str, bool] | None:
     """Whether the run passes each item of the main metric, by id; None for a run without verdicts on all items."""
-    return None
+    if run.folder is None or not run.finished:
+        return None
+    last = run.stages[-1]
+    try:
+        label = next(
+            entry.label
+            for entry in evaluations(run.folder)
+            if (entry.cycle, entry.stage) == (last.cycle, last.index) and entry.has_verdicts
+            and (entry.result.suite, entry.result.protocol) == (summary.suite, summary.protocol)
+        )  # fmt: skip
+        table = read_verdicts(run.folder, label, cycle=last.cycle, stage=last.index)
+    except (StopIteration, GradatimError, OSError):
+        return None
+    columns = (table[name].to_pylist() for name in ("id", "outcome", "total"))
+    return {name: outcome == "passed" for name, outcome, total in zip(*columns, strict=True) if total}
 
 
 def comparisons(study: StudyData, summary: Summary) -> Iterator[Comparison]:

@@ -13,6 +13,7 @@ from .cycles import ArmCycle, cycle_rows, teacher_use
 from .data import StudyData
 from .headline import headline
 from .summary import ArmRow, Summary, count, interval_of_points, p_value, percent, points, summarise
+from .target import target_tables
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,6 +31,8 @@ def markdown_table(study: StudyData) -> str:
     summary = summarise(study)
     top = headline(summary)
     blocks = [_safe(" ".join((top.sentence, *top.support))), _markdown(RESULT, [_result(row) for row in summary.rows])]
+    for entry in target_tables(study, summary.suite, summary.protocol):
+        blocks += [f"{entry.title}:", _markdown(entry.columns, list(entry.rows)), _safe(entry.note)]
     if summary.against:
         blocks += ["Against the controls:", _markdown(CONTROL, _controls(study, summary))]
     blocks.append(_footnote(summary))
@@ -56,12 +59,12 @@ def terminal_table(study: StudyData) -> RenderableType:
     for row in summary.rows:
         table.add_row(*map(escape, _result(row)), style="dim" if row.role != "arm" else None)
     rows = cycle_rows(study, summary)
-    if not rows:
-        return table
     tables = [table]
     blocks: list[tuple[str, tuple[str, ...], list[tuple[str, ...]], str]] = [
-        ("Results by cycle", CYCLE, [_cycle(row) for row in rows], _cycle_footnote(rows))
+        (entry.title, entry.columns, list(entry.rows), entry.note)
+        for entry in target_tables(study, summary.suite, summary.protocol)
     ]
+    blocks += [("Results by cycle", CYCLE, [_cycle(row) for row in rows], _cycle_footnote(rows))] if rows else []
     blocks += [("Teacher usage", TEACHER, usage, "")] if (usage := _teacher(study, summary)) else []
     for title, names, lines, caption in blocks:
         tables.append(Table(title=title, title_justify="left", caption=escape(caption) or None))
@@ -69,7 +72,7 @@ def terminal_table(study: StudyData) -> RenderableType:
             tables[-1].add_column(name, justify="left" if name == "arm" else "right")
         for line in lines:
             tables[-1].add_row(*map(escape, line))
-    return Group(*tables)
+    return Group(*tables) if len(tables) > 1 else table
 
 
 def _result(row: ArmRow) -> tuple[str, ...]:

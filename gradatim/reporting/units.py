@@ -6,7 +6,10 @@ after the data: a TinyPy sample is a program with its output, any other one a sa
 
 from __future__ import annotations
 
-from .data import StudyData
+from collections.abc import Mapping
+from typing import Any
+
+from .data import RunData, StudyData
 
 SUITE_UNITS = {
     "line": "line",
@@ -19,11 +22,18 @@ SUITE_UNITS = {
 
 
 def is_tinypy(study: StudyData) -> bool:
-    """Whether all runs with a readable recipe train on TinyPy programs."""
+    """Whether all runs with a readable recipe train on TinyPy programs, generated or from the exact teacher."""
     sources = {
-        str(data.get("source")) for run in study.runs if isinstance(data := run.settings.get("data"), dict) and data
+        "tinypy" if _section(run, "teacher").get("name") == "oracle" else str(_section(run, "data").get("source"))
+        for run in study.runs
+        if run.settings
     }
     return sources == {"tinypy"}
+
+
+def _section(run: RunData, name: str) -> Mapping[str, Any]:
+    section = run.settings.get(name)
+    return section if isinstance(section, Mapping) else {}
 
 
 def item_noun(study: StudyData) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
@@ -41,7 +42,7 @@ from ..model.load import (
 from ..model.settings import ModelSettings, TrainSettings
 from ..model.tokenizer import Encoded
 from ..record import Metrics, read_json, settle, write_atomically, write_folder, write_json
-from ..stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
+from ..stage import Event, Events, Examination, Fitted, Stage, StageSpec, ignore_events
 from .batches import (
     Batch,
     Packed,
@@ -183,6 +184,7 @@ class StageTrainer:
     seed: int
     model: ModelSettings
     train: TrainSettings
+    examination: Examination | None = None
 
     def fit(self, stage: Stage, folder: Path, previous: Path | None, events: Events = ignore_events) -> Fitted:
         """See ``stage.Trainer``. Raises ``TrainingDiverged``; the last good checkpoint stays."""
@@ -263,13 +265,13 @@ class _TrainingLoop:
         budget = self.stage.spec.tokens
         self.events(Event("start", self._task, self.state.tokens, budget))
         schedule = make_lr_schedule(self.settings.lr_scheduler)
-        started = self.saved_at = time.monotonic()
+        self.started = self.saved_at = time.monotonic()
         before = self.state.seconds
         try:
             for batches, position in self._batches():
                 if self.state.tokens >= budget:
                     break
-                self._step(batches, position, schedule(self._progress()), before + time.monotonic() - started)
+                self._step(batches, position, schedule(self._progress()), before + time.monotonic() - self.started)
                 self.events(Event("advance", self._task, min(self.state.tokens, budget), budget))
         except Stopped:
             self._save()
@@ -283,7 +285,7 @@ class _TrainingLoop:
             self.parameters,
             self.dropped,
             self.state.loss,
-            round(before + time.monotonic() - started, 3),
+            round(before + time.monotonic() - self.started, 3),
             weights,
             self.resumed_at,
         )
@@ -389,6 +391,23 @@ class _TrainingLoop:
             int(previous / interval) < int(self.state.tokens / interval) or finished
         ):
             self.trainer.metrics.append({**row, **self._validate()})
+        if self.trainer.examination is not None and not finished:
+            self._examine(self.trainer.examination, row, row["run_tokens"] - self.state.tokens + previous)
+
+    def _examine(self, examination: Examination, row: Mapping[str, Any], previous: int) -> None:
+        """Append the counts of an evaluation when a multiple of ``examination.every`` lies after ``previous`` tokens.
+
+        The suites read a copy of the model from disk, with a random state of their own, and their time is no training
+        time.
+        """
+        if previous // examination.every == row["run_tokens"] // examination.every:
+            return
+        started, target = time.monotonic(), self.folder / "examined"
+        write_folder(target, self._write_model)
+        with torch.random.fork_rng(devices=[]):
+            self.trainer.metrics.append({**row, "evaluations": examination.evaluate(target)})
+        shutil.rmtree(target)
+        self.started += time.monotonic() - started
 
     def _means(self) -> tuple[float, dict[str, float]]:
         """The mean loss since the last row, and the mean of each named term that has counts."""
@@ -434,24 +453,32 @@ class _TrainingLoop:
 
         The checkpoint is kept until the run has recorded the stage.
         """
+        self.trainer.metrics.close()
+        self.model.eval()
+        if self.loss.auxiliary is not None:
+            save_auxiliary(self.loss.auxiliary, self.folder / "auxiliary.safetensors")
+        write_folder(self.folder / "model", self._write_model)
+        if self.loss.auxiliary is not None:
+            del self.model.auxiliary
+        if not self.settings.reset_optimizer:
+            write_folder(self.folder / "optimizer", partial(save_optimizers, self.optimizers))
+        return weights_digest(self.model)
 
-        def fill(target: Path) -> None:
+    def _write_model(self, target: Path) -> None:
+        """Write the model, or its adapter, and the tokenizer; the auxiliary modules are no part of it."""
+        auxiliary = self.loss.auxiliary
+        if auxiliary is not None:
+            del self.model.auxiliary
+        try:
             with quiet():
                 if adapter_names(self.model) is None:
                     self.model.save_pretrained(target)
                 else:
                     save_adapter(self.model, target)
                 self.trainer.tokenizer.save_pretrained(target)
-
-        self.trainer.metrics.close()
-        self.model.eval()
-        if self.loss.auxiliary is not None:
-            del self.model.auxiliary
-            save_auxiliary(self.loss.auxiliary, self.folder / "auxiliary.safetensors")
-        write_folder(self.folder / "model", fill)
-        if not self.settings.reset_optimizer:
-            write_folder(self.folder / "optimizer", partial(save_optimizers, self.optimizers))
-        return weights_digest(self.model)
+        finally:
+            if auxiliary is not None:
+                self.model.add_module("auxiliary", auxiliary)
 
 
 def weights_digest(model: PreTrainedModel) -> str:

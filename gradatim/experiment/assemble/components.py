@@ -20,7 +20,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,9 @@ from ...schedule import (
 )
 from ...stage import (
     Difficulty,
+    EvaluationSplit,
     Events,
+    Examination,
     Model,
     Needs,
     Probe,
@@ -207,11 +209,12 @@ class CheckedSuite(Suite):
 
 @dataclass(frozen=True)
 class NamedSuite:
-    """A configured suite; ``label`` is its name in the run folder."""
+    """A configured suite; ``label`` is its name in the run folder, ``split`` the samples that it evaluates on."""
 
     label: str
     suite: Suite
     only_last: bool
+    split: EvaluationSplit = "test"
 
 
 @dataclass(frozen=True)
@@ -273,13 +276,35 @@ class Components:
             return self.design.schedule(schedule, cycle, dataset, bands, results, record)
         return schedule
 
-    def trainer(self, dataset: Corpus, metrics: Metrics) -> Trainer:
-        """The trainer of the model on a dataset."""
+    def trainer(self, dataset: Corpus, metrics: Metrics, bands: Bands) -> Trainer:
+        """The trainer of the model on a dataset, with the evaluation during its stages if the recipe has one."""
         recipe = self.recipe
         hardware.use_threads(recipe.threads)
         tokenizer, samples, validation = dataset.tokens(recipe.student, self.events)
         seed = initialization_seed(recipe.seed)
-        return trainer.StageTrainer(tokenizer, samples, validation, metrics, seed, recipe.student, recipe.train)
+        examination = self.examination(dataset, bands)
+        settings = (recipe.student, recipe.train, examination)
+        return trainer.StageTrainer(tokenizer, samples, validation, metrics, seed, *settings)
+
+    def examination(self, dataset: Corpus, bands: Bands) -> Examination | None:
+        """The evaluation during stages by the suites that every stage has; None without ``evaluate.every``."""
+        suites = [suite for suite in self.suites if not suite.only_last]
+        every = self.recipe.evaluate.every
+        if every is None or not suites:
+            return None
+
+        def evaluate(folder: Path) -> list[dict[str, Any]]:
+            model = load.load_student(folder, hardware.device())
+            rows = []
+            for suite in suites:
+                # A listener may end the work, and a row of metrics is whole or missing.
+                result = self.evaluate(suite, model, self.samples(suite.split, dataset, bands), ignore_events)
+                overall = result.counts["all"]["all"]
+                counts = {"passed": overall.passed, "total": overall.total}
+                rows.append({"suite": result.suite, "protocol": result.protocol, "split": result.split, **counts})
+            return rows
+
+        return Examination(every, evaluate)
 
     def load(self, folder: Path) -> Model:
         """The model in a stage folder, for evaluation."""
@@ -299,15 +324,16 @@ class Components:
         """The probe in a stage folder: the model's loss on training samples after that stage."""
         return loglikelihood.load_probe(folder / "probe.npz")
 
-    def evaluate(self, suite: NamedSuite, model: Model, samples: pa.Table) -> SuiteResult:
-        """The result of a suite on the test samples."""
-        return suite.suite(model, samples, seed=self.recipe.evaluate.seed, events=self.events)
+    def evaluate(self, suite: NamedSuite, model: Model, samples: pa.Table, events: Events | None = None) -> SuiteResult:
+        """The result of a suite on the samples of its split. ``events``: the run's by default."""
+        listener = self.events if events is None else events
+        return replace(suite.suite(model, samples, seed=self.recipe.evaluate.seed, events=listener), split=suite.split)
 
-    def test_samples(self, dataset: Corpus, bands: Bands) -> pa.Table:
-        """The fixed test samples with a column ``band``, null for a sample without a difficulty."""
-        indices = bands.assign(dataset.difficulty("test", self.metric))
+    def samples(self, split: EvaluationSplit, dataset: Corpus, bands: Bands) -> pa.Table:
+        """The fixed samples of a split with a column ``band``, null for a sample without a difficulty."""
+        indices = bands.assign(dataset.difficulty(split, self.metric))
         names = [bands.names[band] if band >= 0 else None for band in indices]
-        return dataset.table("test").append_column("band", pa.array(names, pa.string()))
+        return dataset.table(split).append_column("band", pa.array(names, pa.string()))
 
     def questions(self, samples: pa.Table, cycle: int) -> pa.Table:
         """The questions of a cycle: a part of its training samples, drawn by the data's seed."""
@@ -428,8 +454,10 @@ def _suites(recipe: Recipe) -> Iterator[NamedSuite]:
             options = earlier_suite_options(options)
         words = (str(value) if name == "protocol" else f"{name}{value}" for name, value in options.items())
         # The label names a file of the run folder, and an option may be a path.
-        label = re.sub(r"[^\w.=+-]+", "_", "-".join([section.suite, *words]))
-        yield NamedSuite(label, CheckedSuite(section.suite, suite), section.stages == "last")
+        split = section.split or recipe.evaluate.split
+        marks = ["validation"] if split == "validation" else []
+        label = re.sub(r"[^\w.=+-]+", "_", "-".join([section.suite, *words, *marks]))
+        yield NamedSuite(label, CheckedSuite(section.suite, suite), section.stages == "last", split)
 
 
 def _chats(recipe: Recipe) -> Iterator[str]:
