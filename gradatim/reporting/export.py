@@ -10,9 +10,11 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..evaluation.statistics import Difference, Interval
+from ..files import open_input, replacing
 from .data import StudyData
 from .headline import headline
 from .items import items
@@ -112,6 +114,29 @@ def prediction_rows(study: StudyData) -> Iterator[dict[str, Any]]:
                 item.predictions.get((arm, seed)),
             )  # fmt: skip
             yield dict(zip(PREDICTIONS, row, strict=True))
+
+
+PREDICTION_FORMATS = (".csv", ".jsonl")
+
+
+def write_predictions(study: StudyData, path: Path) -> None:
+    """Write ``prediction_rows`` as CSV or JSON Lines, by the suffix of ``path``, atomically."""
+    rows = prediction_rows(study)
+    text = as_csv(PREDICTIONS, rows) if path.suffix.lower() == ".csv" else as_jsonl(rows)
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def is_predictions(path: Path) -> bool:
+    """Whether the file is one of ``write_predictions``."""
+    with open_input(path) as file:
+        line = file.readline(1 << 20).decode("utf-8", "replace").strip()
+    if path.suffix.lower() == ".csv":
+        return line == ",".join(PREDICTIONS)
+    try:
+        return list(json.loads(line)) == list(PREDICTIONS)
+    except ValueError:
+        return False
 
 
 def as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
