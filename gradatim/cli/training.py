@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -31,6 +32,7 @@ from ..experiment import study as study_module
 from ..experiment.recipe import load
 from ..experiment.recipe_files import files_of, find_study
 from ..experiment.run_lock import start_afresh
+from ..files import check_output
 from ..model import hub
 from ..processes import is_other_rank, launch
 from ..training import batches
@@ -487,6 +489,7 @@ def study(
     target: Targets = None,
     changes: Changes = None,
     fresh: Fresh = False,
+    as_json: Json = False,
 ) -> None:
     """Run the arms of a study with several seeds each and compare them.
 
@@ -509,19 +512,21 @@ def study(
     check_run_output(folder, "--out", [file for name in recipes for file in files_of(name)])
     if fresh:
         start_afresh(folder)
-    run_study(plan, folder, workers, targets)
+    run_study(plan, folder, workers, targets, as_json)
 
 
-def run_study(plan: Plan, folder: Path, workers: int, targets: Sequence[float] = ()) -> None:
-    """Run what of a study is not finished, write its report and print its result, also when runs failed."""
+def run_study(plan: Plan, folder: Path, workers: int, targets: Sequence[float] = (), as_json: bool = False) -> None:
+    """Run the unfinished runs of a study, write its report and print its result, also when runs failed."""
     try:
         with watching(resumable=True) as events:
             study_module.study(plan, folder, workers=workers, events=events)
     except WorkFailed:
         # Finished runs are reported even when others failed.
-        print_report([folder], folder / "report.html", targets=targets)
+        print_report([folder], folder / "report.html", as_json, targets)
         raise
-    print_report([folder], folder / "report.html", targets=targets)
+    print_report([folder], folder / "report.html", as_json, targets)
+    if as_json:
+        print_json(reporting.results(reporting.collect([folder])))
 
 
 def _print_power(folder: Path, seeds: int | None) -> None:
@@ -540,6 +545,8 @@ REPORT_EXAMPLES = (
     "gradatim report runs/a runs/b --out compared.html",
     "gradatim report runs/hybrid-study --markdown > result.md",
     "gradatim report runs/hybrid-study --target 75",
+    "gradatim report runs/hybrid-study --watch 30",
+    "gradatim report runs/hybrid-study --csv > counts.csv",
 )
 
 
@@ -554,6 +561,20 @@ def report(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the result table as Markdown; write a page only with --out.")
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the comparison as JSON (stable form); a page only with --out.")
+    ] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print the counts of every evaluation as CSV; a page only with --out.")
+    ] = False,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Also write outcomes and stored predictions on every test item (.csv or .jsonl)."),
+    ] = None,
+    watch: Annotated[
+        float | None,
+        typer.Option(min=1, help="Write the page again after so many seconds until all runs are finished."),
+    ] = None,
     target: Targets = None,
     force: Force = False,
 ) -> None:
@@ -563,15 +584,54 @@ def report(
     or study is brought up to date by each report; any other existing file is replaced with --force only.
     """
     targets = _targets(target)
+    printed = _printed_form(markdown, as_json, as_csv)
     page = out or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
-    if not markdown or out is not None:
+    if printed is None or out is not None:
         check_page(page, "--out", force=force or page == folders[0] / "report.html")
-    if not markdown:
-        print_report(folders, page, targets=targets)
-        return
-    typer.echo(reporting.markdown_table(reporting.collect(folders, targets=targets)), nl=False)
-    if out is not None:
-        reporting.write_report(folders, out, targets=targets)
+    if predictions is not None:
+        _check_predictions(predictions, folders)
+    if watch is not None:
+        if printed is not None:
+            raise UserError("only a page is written again", where="--watch", given=f"--{printed}")
+        _watch(folders, page, targets, watch)
+    study = reporting.collect(folders, targets=targets)
+    if predictions is not None:
+        reporting.write_predictions(study, predictions)
+    match printed:
+        case None:
+            print_report(folders, page, targets=targets)
+        case "markdown":
+            typer.echo(reporting.markdown_table(study), nl=False)
+        case "json":
+            print_json(reporting.results(study))
+        case "csv":
+            typer.echo(reporting.as_csv(reporting.COUNTS, reporting.count_rows(study)), nl=False)
+    if printed is not None and out is not None:
+        reporting.write_page(study, out)
+
+
+def _printed_form(markdown: bool, as_json: bool, as_csv: bool) -> str | None:
+    """The form in which the result is printed instead of a page; None for a page. Raises ``UserError`` for several."""
+    forms = [name for name, chosen in (("markdown", markdown), ("json", as_json), ("csv", as_csv)) if chosen]
+    if len(forms) > 1:
+        raise UserError("one form can be printed", where="report", given=" and ".join(f"--{name}" for name in forms))
+    return next(iter(forms), None)
+
+
+def _check_predictions(path: Path, folders: Sequence[Path]) -> None:
+    """Raise ``UserError`` for a file of another kind, or one that is not of this package."""
+    if path.suffix.lower() not in reporting.PREDICTION_FORMATS:
+        allowed = ", ".join(reporting.PREDICTION_FORMATS)
+        raise UserError("predictions are CSV or JSON Lines", where="--predictions", given=path, allowed=allowed)
+    check_output(path, "--predictions", ours=reporting.is_predictions, inputs=list(folders))
+
+
+def _watch(folders: Sequence[Path], page: Path, targets: Sequence[float], seconds: float) -> None:
+    """Write the page every ``seconds`` until all runs are finished; browsers load it again."""
+    while missing := (study := reporting.collect(folders, targets=targets)).missing:
+        reporting.write_page(study, page, refresh=seconds)
+        output().print(f"{page}: {len(missing)} runs are not finished; {missing[0]}", markup=False, soft_wrap=True)
+        time.sleep(seconds)
 
 
 COMPARE_EXAMPLES = (

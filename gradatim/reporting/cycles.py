@@ -22,8 +22,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 from ..errors import DataError
 from ..evaluation.statistics import Interval, t_interval
 from ..files import read_input
@@ -34,7 +32,7 @@ from ..results import NO_QUESTIONS, TEACHER_CHECK, decode_design
 from ..stage import StageSpec
 from .data import CycleFacts, Designed, DesignedStage, ExampleQuestion, RunData, StudyData
 from .figures import LIGHT, WIDTH, canvas, dots, dress, legend, marks, percent_axis, styles, svg
-from .summary import Score, Summary, count, score_of
+from .summary import Score, Summary, score_of
 
 GRADES = ("easy", "middle", "hard", "unjudged")
 SOURCES = ("student", "mutation", "teacher", "given", "none")
@@ -460,51 +458,3 @@ def accuracy_by_cycle(study: StudyData, rows: Sequence[ArmCycle]) -> str | None:
         dress(axes)
         legend(axes, len(arms))
         return svg(figure, "cycles")
-
-
-def feedback_by_cycle(rows: Sequence[ArmCycle]) -> str | None:
-    """Questions after each cycle by grade."""
-    counts = [(row, row.grades) for row in rows if sum(row.grades.values())]
-    return _shares(counts, GRADES, GRADE_COLOURS, "questions", "feedback")
-
-
-def rejected_by_cycle(rows: Sequence[ArmCycle]) -> str | None:
-    """Samples of each cycle by the source of their rejected answer."""
-    counts = [(row, row.rejected) for row in rows if sum(row.rejected.values())]
-    return _shares(counts, SOURCES, SOURCE_COLOURS, "samples", "rejected")
-
-
-def _shares(
-    counts: Sequence[tuple[ArmCycle, Mapping[str, float]]],
-    order: Sequence[str],
-    colours: Mapping[str, str],
-    unit: str,
-    name: str,
-) -> str | None:
-    """A stacked bar of shares for each arm and cycle, labelled with the total in ``unit``."""
-    names = [kind for kind in order if any(row.get(kind) for _, row in counts)]
-    if not names:
-        return None
-    first = [not index or row.arm != counts[index - 1][0].arm for index, (row, _) in enumerate(counts)]
-    several = len({row.arm for row, _ in counts}) > 1
-    heights = np.cumsum([1.5 if new and several else 1.0 for new in first])
-    totals = np.array([sum(row.values()) for _, row in counts])
-    with canvas(WIDTH, 0.95 + 0.29 * float(heights[-1])) as figure:
-        axes = figure.add_subplot()
-        start = np.zeros(len(counts))
-        for kind in names:
-            widths = 100 * np.array([row.get(kind, 0.0) for _, row in counts]) / totals
-            axes.barh(heights, widths, 0.78, start, color=LIGHT[colours[kind]], label=kind)
-            start += widths
-        for height, total, new, (row, _) in zip(heights, totals, first, counts, strict=True):
-            label = f"cycle {row.cycle} · {count(float(total))} {unit}"
-            axes.annotate(label, (100, height), (8, 0), textcoords="offset points", va="center", fontsize=8.5)
-            if new and several:
-                axes.annotate(
-                    row.title, (0, height), (-10, 0), textcoords="offset points", va="center", ha="right", fontsize=9.5
-                )
-        axes.set(yticks=(), ylim=(heights[-1] + 0.7, heights[0] - 0.7), xlim=(0, 135), xticks=range(0, 101, 20))
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}\u00a0%")
-        dress(axes, "x")
-        legend(axes, max(2, len(names)))
-        return svg(figure, name)
