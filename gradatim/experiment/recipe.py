@@ -460,8 +460,8 @@ def _fault(error: Any) -> str:
         return f"{key}: unknown key ({hint})"
     given = error["input"]
     shown = "a mapping" if isinstance(given, Mapping) else _REPR.repr(given)
-    hint = _value_hint(error["loc"], given)
-    return f"{key}: {fault_text(error)} (given {shown})" + (f"; {hint}" if hint else "")
+    notation = _value_hint(error["loc"], given)
+    return f"{key}: {fault_text(error)} (given {shown})" + (f"; {notation}" if notation else "")
 
 
 _SECTION_KEYS = {"data": "source", "difficulty": "metric", "schedule": "name", "teacher": "name"}
