@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..evaluation.statistics import ENOUGH_SEEDS, Difference
-from .cycles import ArmCycle, cycle_rows, teacher_use
+from .cycles import ArmCycle, cycle_rows, price_text, teacher_use
 from .data import StudyData
 from .headline import headline
 from .summary import ArmRow, Summary, count, interval_of_points, p_value, percent, points, summarise, training_gains
