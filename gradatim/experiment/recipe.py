@@ -23,7 +23,7 @@ from ..faults import SYNONYMS, fault_text, number, with_numbers
 from ..model.settings import ModelSettings, TrainSettings
 from ..options import override
 from ..renamed_keys import earlier_keys, earlier_names, renamed, renamed_keys
-from ..stage import Event, Events, ignore_events
+from ..stage import EvaluationSplit, Event, Events, ignore_events
 from .recipe_files import Layer, find, layers
 
 MOST_CYCLES = 10_000
@@ -159,6 +159,9 @@ class SuiteSection(OpenSection):
 
     suite: str = Field(description="Evaluation suite. Its options are keys of this entry.")
     stages: Literal["all", "last"] = Field("all", description="Stages after which the suite is run.")
+    split: EvaluationSplit | None = Field(
+        None, description="Samples of this suite: `test` or `validation`; null: those of `evaluate.split`."
+    )
 
 
 class TeacherSection(OpenSection):
@@ -227,9 +230,21 @@ class FeedbackSection(Section):
 
 
 class EvaluateSection(Section):
-    """The evaluation on the fixed test set."""
+    """The evaluation on fixed held-out samples."""
 
     seed: int = Field(0, ge=0, description="Seed of the suites: the samples of a `limit`, and sampled completions.")
+    split: EvaluationSplit = Field(
+        "test",
+        description="Samples of the suites: the test set, or `validation` to choose between recipes without it. "
+        "A report keeps the two apart.",
+    )
+    every: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens of the run after which the suites of `stages: all` are also run during a stage, for "
+        "accuracy over tokens and the tokens to a target (`report --target`). Changes no weight. Null: after stages "
+        "only.",
+    )
     on_start: bool | None = Field(
         None,
         description="Evaluate the model before training too (step 0), with every suite; null: a pretrained model only.",
@@ -460,8 +475,8 @@ def _fault(error: Any) -> str:
         return f"{key}: unknown key ({hint})"
     given = error["input"]
     shown = "a mapping" if isinstance(given, Mapping) else _REPR.repr(given)
-    notation = _value_hint(error["loc"], given)
-    return f"{key}: {fault_text(error)} (given {shown})" + (f"; {notation}" if notation else "")
+    value_hint = _value_hint(error["loc"], given)
+    return f"{key}: {fault_text(error)} (given {shown})" + (f"; {value_hint}" if value_hint else "")
 
 
 _SECTION_KEYS = {"data": "source", "difficulty": "metric", "schedule": "name", "teacher": "name"}
