@@ -111,7 +111,11 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert main(["run", "smoke/distill-tinypy", "--out", "runs/taught", *sets(*oracle, *SPLIT, *SHORT)]) == 0
         adapter = sets("student.base=FOLDER", "student={base: FOLDER, context_length: 96, lora: {rank: 2}}", *SHORT)
         adapter += sets("data={source: file, path: pairs.jsonl, split: {by: text, validation: 4, test: 4}}")
-        adapter += sets("difficulty={metric: size, bands: {names: [all]}}", "train.max_length=90", "train.batch_size=2")
+        adapter += sets(
+            "difficulty={metric: size, bands: {names: [short, long], quantiles: [0.5]}}",
+            "train.max_length=90",
+            "train.batch_size=2",
+        )
         for name in ("distill-coder", "chat"):
             assert main(["run", "smoke/baseline", "--out", f"runs/{name}", *adapter]) == 0
     finally:
