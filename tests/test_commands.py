@@ -183,5 +183,5 @@ def test_the_command_runs(place: str, line: str, reader: Path, tmp_path: Path, m
         words = [word.replace(REMOTE, server.url) for word in words]
         words += sets(f"teacher.base_url={server.url}") if "taught.yaml" in words else []
     status = main([*words, *small(words, place)])
-    said = capsys.readouterr()
-    assert status == 0, said.err
+    result = capsys.readouterr()
+    assert status == 0, result.err
