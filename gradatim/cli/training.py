@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +23,7 @@ from ..experiment import plan as plan_module
 from ..experiment import recipe as recipe_module
 from ..experiment import run as run_module
 from ..experiment import study as study_module
+from ..experiment import timing as timing_module
 from ..experiment.recipe import load
 from ..experiment.recipe_files import files_of, find_study
 from ..experiment.run_lock import start_afresh
@@ -167,18 +167,13 @@ def plan(
     with watching() as events:
         store = (out or default_folder(recipe)) / "data"
         planned = plan_module.plan_run(loaded, data=data, store=store, events=events)
-        estimate = timing().measure_run(loaded, store=store, events=events) if time else None
+        estimate = timing_module.measure_run(loaded, store=store, events=events) if time else None
     if as_json:
         print_json(planned.plain() | ({} if estimate is None else {"time": estimate.plain()}))
         return
     _print(planned, loaded, output())
     if estimate is not None:
         output().print(f"time on this machine: {_time_line(estimate)}", markup=False)
-
-
-def timing() -> Any:
-    """The module ``experiment.timing``, which imports torch."""
-    return import_module("gradatim.experiment.timing")
 
 
 def _time_line(estimate: RunTime) -> str:
@@ -205,7 +200,7 @@ def _plan_study(name: str, changes: Sequence[str], time: bool, as_json: bool) ->
     estimate = None
     if time:
         with watching() as events:
-            estimate = timing().measure_study(study, events=events)
+            estimate = timing_module.measure_study(study, events=events)
     if as_json:
         plain = [{"arm": arm, "seeds": seeds, **plan.plain()} for arm, (_, plan) in arms.items()]
         content = {"title": study.title, "baseline": study.baseline, "tokens": tokens, "arms": plain}
