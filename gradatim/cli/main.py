@@ -18,7 +18,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ..errors import GradatimError, Stopped, UserError
+from ..errors import GradatimError, ProcessLost, Stopped, UserError
+from ..processes import LAUNCHED, LOST, is_other_rank
 from .output import SAVED, ReaderGone, careful_streams, check_output_stream, open_streams
 
 # Typer bundles click and exports its error class only as a base of this subclass.
@@ -44,9 +45,13 @@ COMMANDS = {
     ),
     "sample": ("gradatim.cli.models:sample", "Generate completions and compare them with the ground truth."),
     "report": ("gradatim.cli.training:report", "Compare runs on one self-contained HTML page."),
+    "compare": (
+        "gradatim.cli.training:compare",
+        "Compare models on the same test items by McNemar's exact test.",
+    ),
     "export": (
         "gradatim.cli.models:export",
-        "Export a model as a plain Hugging Face folder; loading it does not need Gradatim.",
+        "Export a model for other programs, and compare the export with the original before it is kept.",
     ),
     "doctor": (
         "gradatim.cli.environment:doctor",
@@ -140,6 +145,12 @@ def _report_error(error: BaseException, words: Sequence[str]) -> int:
         case Stopped(hint=hint) if hint == SAVED:
             command = shlex.join(["gradatim", *(word for word in words if word != "--fresh")])
             return _fail(f"{error.message}; resume with: {command}", error.exit_code)
+        case ProcessLost(reported=True) as lost:
+            return lost.exit_code
+        case ProcessLost() if LAUNCHED in os.environ:  # the supervisor reports which process it was
+            return LOST
+        case UserError() if is_other_rank():  # rank 0 meets it too, and reports it
+            return error.exit_code
         case GradatimError():
             return _fail(str(error), error.exit_code)
         case KeyboardInterrupt() | typer.Abort():

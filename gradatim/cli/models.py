@@ -2,13 +2,13 @@
 
 ``gradatim evaluate``: accuracy of a model on a dataset, with intervals.
 
-``gradatim export``: a trained model as a plain Hugging Face folder.
+``gradatim export``: a trained model in the format of another program, compared with the original.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,18 +18,21 @@ from rich.text import Text
 
 from .. import evaluation, programs
 from ..api import evaluate as run_suite
-from ..api import model_folder, open_model
+from ..api import model_folder, open_model, read_samples_of
 from ..errors import DataError, UserError
-from ..files import check_new_folder, check_output_folder
+from ..export import hub, write
+from ..files import check_output, check_output_folder
 from ..inference import decode
 from ..model import load, prompt_format, vocabulary
 from ..options import override
+from ..results import is_verdicts, write_verdicts
 from ..table.rows import OUTPUT_LINE
 from .output import Columns, Json, mapping_of, output, print_json, table, watching, words
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..export.write import Export
     from ..stage import SuiteResult
 
 
@@ -53,8 +56,11 @@ class Completion:
     right: bool | None
 
 
+MODEL_HELP = "Model folder, run folder (its last model), adapter, .gguf file or name on the hub"
+
+
 def sample(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or run folder (its last model).")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_HELP}.")],
     prompt: Annotated[
         str | None, typer.Option(help="Prompt to complete; - reads it from stdin. (default: new TinyPy programs)")
     ] = None,
@@ -80,7 +86,7 @@ def sample(
         questions = _questions(prompt, count if sampled or prompt is None else 1, words(level or ["all"]), seed)
         opened = open_model(model)
         _check_characters(opened.tokenizer, "".join(text for text, _ in questions), prompt)
-        format_prompt = prompt_format.prompt_formatter(opened.tokenizer)
+        format_prompt = _formatter(opened.tokenizer, prompt)
         new_tokens = limit or max([len(truth) + MARGIN for _, truth in questions if truth is not None] or [200])
         texts = decode.complete(
             opened.model, opened.tokenizer, [format_prompt(text) for text, _ in questions],
@@ -94,6 +100,17 @@ def sample(
         return
     for completion in completions:
         _print(completion, output())
+
+
+def _formatter(tokenizer: Any, prompt: str | None) -> Callable[[str], str]:
+    """The prompt format of the model's training; the chat template of a model that was not trained by Gradatim.
+
+    TinyPy programs (no ``prompt``) stay plain for such a model.
+    """
+    trained = prompt_format.has_prompt_format(tokenizer)
+    if prompt is None or trained or not getattr(tokenizer, "chat_template", None):
+        return prompt_format.prompt_formatter(tokenizer)
+    return prompt_format.chat_formatter(tokenizer, thinking=True)
 
 
 def _check_characters(tokenizer: Any, text: str, prompt: str | None) -> None:
@@ -168,7 +185,7 @@ def _print(completion: Completion, console: Console) -> None:
 EVALUATE_EXAMPLES = (
     "gradatim evaluate runs/demo-baseline --data programs.parquet",
     "gradatim evaluate MODEL --suite output --protocol paper --data programs.parquet --limit 1000 --json",
-    "gradatim evaluate MODEL --suite functional --problems humaneval --keep samples/",
+    "gradatim evaluate MODEL --suite functional --problems humaneval --verdicts a.parquet",
     "gradatim evaluate http://localhost:8000/v1#NAME --suite functional --problems humaneval --set chat=true",
 )
 
@@ -176,7 +193,7 @@ EVALUATE_EXAMPLES = (
 def evaluate(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="Model folder, run folder (its last model), or http://HOST/v1#NAME."),
+        typer.Argument(metavar="MODEL", help=f"{MODEL_HELP}; or http://HOST/v1#NAME."),
     ],
     data: Annotated[Path | None, typer.Option(help="Dataset: .parquet, .jsonl, .csv or .txt.")] = None,
     columns: Columns = None,
@@ -188,6 +205,9 @@ def evaluate(
     keep: Annotated[
         Path | None,
         typer.Option(help="functional, cruxeval: folder for completions and verdicts, from which the command resumes."),
+    ] = None,
+    verdicts: Annotated[
+        Path | None, typer.Option(help="Parquet file for the verdict on every sample, which compare reads.")
     ] = None,
     changes: Annotated[
         list[str] | None,
@@ -207,9 +227,15 @@ def evaluate(
         raise UserError("a dataset is needed", where="--data", allowed="a file", hint="--data FILE")
     if keep is not None:
         check_output_folder(keep, "--keep")
+    if verdicts is not None:
+        check_output(verdicts, "--verdicts", ours=is_verdicts, inputs=[data, problems])
     with watching(resumable=keep is not None) as events:
         options = {name: value for name, value in options.items() if value is not None}
         result = run_suite(model, data, suite, seed=seed, columns=mapping_of(columns), events=events, **options)
+    if verdicts is not None:
+        if result.verdicts is None:
+            raise UserError("this suite gives no verdict per sample", where="--verdicts", given=suite)
+        write_verdicts(result.verdicts, verdicts)
     if as_json:
         print_json(evaluation.summary(result))
         return
@@ -264,27 +290,72 @@ def _tables(result: SuiteResult) -> list[Any]:
 
 
 EXPORT_EXAMPLES = (
+    "gradatim export runs/curriculum-fast --to gguf --bits 8 --data test.parquet --out student",
     "gradatim export runs/distill-coder --merge --out my-coder",
     "gradatim export runs/distill-coder/cycle-00/stage-00-all/model --out adapter",
+    "gradatim export runs/curriculum-fast --data test.parquet --lm-eval --push OWNER/NAME --out student",
 )
 
 
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or run folder (its last model).")],
     out: Annotated[Path, typer.Option(help="Output folder, new or empty.")],
-    merge: Annotated[bool, typer.Option("--merge", help="Merge the LoRA adapter into the base model.")] = False,
+    to: Annotated[str, typer.Option(help="Format (gradatim list exporters).")] = "hf",
+    bits: Annotated[
+        int | None, typer.Option(help="Bits per weight: 32, 16, 8, 5 or 4, where the format has them. (default: 32)")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Test set, on which the accuracy of both models is counted.")
+    ] = None,
+    columns: Columns = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Number of samples of --data, drawn by seed 0.")] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="hf: merge the LoRA adapter into the base model; other formats always do.")
+    ] = False,
+    task: Annotated[
+        bool, typer.Option("--lm-eval", help="Also write --data as a task of lm-evaluation-harness, OUT/lm_eval.")
+    ] = False,
+    dtype: Annotated[
+        str | None, typer.Option(help="Type of merged weights: fp32, bf16 or fp16. (default: that of the base)")
+    ] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload the folder to the Hugging Face hub, private.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Export a model as a plain Hugging Face folder; loading it does not need Gradatim.
+    """Export a model for other programs, and compare the export with the original before it is kept.
 
-    Without --merge, a LoRA adapter is exported as an adapter, which needs its base model.
+    The exported tokens must be equal, the log-probabilities equal within the precision of the format. With --data the
+    suite output runs on both models. Without --merge, hf exports a LoRA adapter as an adapter, which needs its base.
     """
-    with watching():
+    if dtype is not None and not (merge and dtype in load.EXPORT_DTYPES):
+        allowed = ", ".join(load.EXPORT_DTYPES) if merge else "with --merge alone"
+        raise UserError("these weights cannot have this type", where="--dtype", given=dtype, allowed=allowed)
+    with watching() as events:
         source = model_folder(model)
-        check_new_folder(out, "--out", [source])
-        exported = load.export(source, out, merge=merge)
+        if push is not None:
+            hub.check_name(push)
+        samples = None if data is None else read_samples_of(data, mapping_of(columns), limit, events)
+        options: dict[str, Any] = {"bits": bits, "merge": merge, "dtype": dtype}
+        exported = write.export_model(source, out, to, **options, data=samples, task=task, events=events)
     if as_json:
         print_json(asdict(exported))
-        return
+    else:
+        for line in _export_lines(exported):
+            output().print(line, markup=False, highlight=False)
+    if push is not None:
+        with watching():
+            address = hub.push(out, push)
+        print(address, file=sys.stderr)
+
+
+def _export_lines(exported: Export) -> list[str]:
+    """The export in words: its folder, its proof, and notes."""
     merged = f": {exported.parameters:,} parameters, adapter merged into {exported.merged}" if exported.merged else ""
-    output().print(f"{exported.folder}{merged}", markup=False, highlight=False)
+    facts = [f"{exported.bytes / 1e6:.2f} MB", f"{exported.milliseconds_per_token:.1f} ms a token"]
+    if exported.total:
+        before, after = (f"{(count or 0) / exported.total:.1%}" for count in (exported.before, exported.after))
+        facts = [f"{before} → {after}, {exported.lost:,} lost, {exported.won:,} won", *facts]
+    difference = f"log-probabilities within {exported.largest_difference:.2g} nats"
+    facts.append(f"{exported.texts:,} texts with equal tokens, {difference}")
+    return [f"{exported.folder}{merged}", ", ".join(facts), *(f"note: {note}" for note in exported.notes)]

@@ -41,6 +41,7 @@ from ..errors import Stopped, UserError, WorkFailed
 from ..evaluation import verdicts
 from ..experiment import run_lock
 from ..files import check_not_input, check_output, check_output_folder
+from ..processes import is_other_rank
 from ..stage import Event, Events
 from ..table import read as table_read
 from ..table import rows as table_rows
@@ -319,6 +320,8 @@ def heeding_signals() -> Iterator[Callable[[], bool]]:
         if received:
             _abort()
         received.append(number)
+        if is_other_rank():
+            return
         # Not through rich: the signal may interrupt its drawing, with its state inconsistent.
         _write(b"\ngradatim: stopping after saving the state; Ctrl-C again stops at once\n")
 
@@ -352,8 +355,11 @@ SAVED = "repeat the command to resume"
 
 @contextlib.contextmanager
 def watching(resumable: bool = False) -> Iterator[Events]:
-    """Yield the listener for events. ``resumable`` work saves its state on a stop; other work leaves no file."""
-    console = Console(stderr=True, highlight=False)
+    """Yield the listener for events. ``resumable`` work saves its state on a stop; other work leaves no file.
+
+    Of several processes rank 0 alone displays them.
+    """
+    console = Console(stderr=True, highlight=False, quiet=is_other_rank())
     with heeding_signals() as stop_requested, drawing(console) as tasks:
 
         def listen(event: Event) -> None:

@@ -105,6 +105,7 @@ class Tasks:
         self.bars: dict[str, TaskID] = {}
         self.start_times: dict[str, float] = {}
         self.draw_times: dict[str, float] = {}
+        self.notes: set[str] = set()
         self.created = time.monotonic()
 
     def draw(self, event: Event) -> None:
@@ -112,7 +113,7 @@ class Tasks:
         run, _, task = event.task.rpartition(": ")
         row = run or task
         if event.kind == "note":
-            self.console.print(f"gradatim: {event.text}", style="yellow", markup=False)
+            self._note(task, event.text)
         elif event.kind == "start":
             self.start_times.setdefault(row, time.monotonic())
             self._restart(row, event)
@@ -120,6 +121,15 @@ class Tasks:
             self._advance(row, event)
         elif not run or task == "run":
             self._finish(row)
+
+    def _note(self, task: str, text: str) -> None:
+        """Print a note once: stages, and the runs of a study, repeat notes on shared data."""
+        if text not in self.notes:
+            if task == "examples":  # data, no message
+                self.console.print(text, style="dim", markup=False, soft_wrap=True)
+            else:
+                self.console.print(f"gradatim: {text}", style="yellow", markup=False)
+        self.notes.add(text)
 
     def lines(self) -> list[str]:
         """A line for every row; without rows, one that the work has begun."""

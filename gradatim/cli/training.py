@@ -5,11 +5,15 @@
 ``gradatim study``: several recipes with several seeds, compared statistically.
 
 ``gradatim report``: one HTML page or Markdown table that compares runs.
+
+``gradatim compare``: models on the same test items, by McNemar's exact test.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +22,7 @@ import typer
 from .. import evaluation, reporting
 from ..api import default_folder, study_plan
 from ..errors import UserError, WorkFailed
-from ..experiment import assemble
+from ..experiment import assemble, ranks
 from ..experiment import plan as plan_module
 from ..experiment import recipe as recipe_module
 from ..experiment import run as run_module
@@ -28,6 +32,8 @@ from ..experiment.recipe import load
 from ..experiment.recipe_files import files_of, find_study
 from ..experiment.run_lock import start_afresh
 from ..model import hub
+from ..processes import is_other_rank, launch
+from ..training import batches
 from .output import (
     Changes,
     Force,
@@ -56,6 +62,7 @@ if TYPE_CHECKING:
 
 RUN_EXAMPLES = (
     "gradatim run demo/baseline",
+    "gradatim run paper/baseline --processes 4",
     "gradatim run curriculum/hybrid --set seed=2 --out runs/hybrid-2",
 )
 
@@ -68,31 +75,94 @@ def run(
     changes: Changes = None,
     out: Annotated[Path | None, typer.Option(help="Run folder. (default: runs/NAME, after the recipe)")] = None,
     fresh: Fresh = False,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Processes of this machine that train one model together, one per accelerator if there are any. They "
+            "change the time and the last bits, not the batches.",
+        ),
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Train and evaluate a model by a recipe, stage by stage.
 
     Repeat the command to resume, or give gradatim resume FOLDER; Ctrl-C saves the state first. Ends with the result
-    table and report.html in the run folder.
+    table and report.html in the run folder. Over several machines, torchrun or another launcher that sets RANK and
+    WORLD_SIZE starts the processes.
     """
     if out is not None and len(recipes) > 1:
         raise UserError("one folder holds one run", where="--out", given=f"{len(recipes)} recipes")
     loaded = {name: load(name, changes or (), events=print_notes) for name in recipes}
+    launched = _launched(processes)
     for name, recipe in loaded.items():
         assemble.check(recipe, name)
-    for name in loaded:
-        check_run_output(out or default_folder(name), "--out", files_of(name))
-    for name in loaded if fresh else ():
-        start_afresh(out or default_folder(name))
+        batches.check_processes(recipe.train, launched or processes)
+    folders = [out or default_folder(name) for name in loaded]
+    if not is_other_rank():
+        for name, folder in zip(loaded, folders, strict=True):
+            check_run_output(folder, "--out", files_of(name))
+        for folder in folders if fresh else ():
+            start_afresh(folder)
+    if processes > 1 and not launched:
+        options = ["--out", str(out)] if out else []
+        options += [word for change in changes or () for word in ("--set", change)]
+        options += ["--json"] if as_json else []
+        words = ["run", *recipes, "--processes", str(processes), *options]
+        from .launch import command, supervise  # here, so that a plan imports no multiprocessing
+
+        raise typer.Exit(supervise(partial(command, words), processes, lambda: ranks.resume_hint(folders)))
     results = [run_recipe(recipe, out or default_folder(name), as_json) for name, recipe in loaded.items()]
-    if as_json:
+    if as_json and not is_other_rank():
         print_json(results)
+
+
+def _launched(processes: int) -> int:
+    """The number of processes that a launcher started, 0 without one; ``UserError`` when ``--processes`` differs."""
+    launched = launch().size
+    if launched > 1 and processes not in (1, launched):
+        raise UserError(
+            "a launcher has started another number of processes",
+            where="--processes",
+            given=f"{processes}, and WORLD_SIZE={launched}",
+            hint="without --processes",
+        )
+    return launched if launched > 1 else 0
+
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        metavar="PERCENT",
+        help="Accuracy in percent to which tokens and training seconds are given, comma-separated; best with "
+        "evaluate.every.",
+    ),
+]
+
+
+def _targets(values: Sequence[str] | None) -> list[float]:
+    """The accuracies of ``--target`` as fractions. Raises ``UserError``."""
+    targets = []
+    for word in words(values or ()):
+        try:
+            share = float(word.removesuffix("%")) / 100
+        except ValueError:
+            share = -1.0
+        if not 0 < share <= 1:
+            raise UserError(
+                "an accuracy in percent is needed", where="--target", given=word, allowed="above 0, up to 100"
+            )
+        targets.append(share)
+    return targets
 
 
 def run_recipe(recipe: Recipe, folder: Path, quiet: bool, store: Path | None = None) -> dict[str, Any]:
     """Run one recipe, write its report and print its result; return the entry for ``--json``."""
     with watching(resumable=True) as events:
         stages = run_module.run(recipe, folder, store=store, events=events)
+    if is_other_rank():
+        return {}
     report = print_report([folder], folder / "report.html", quiet)
     return {
         "folder": str(folder),
@@ -105,7 +175,10 @@ def run_recipe(recipe: Recipe, folder: Path, quiet: bool, store: Path | None = N
                 "steps": stage.fitted.steps,
                 "loss": stage.fitted.loss,
                 "results": {
-                    f"{result.suite}-{result.protocol}": evaluation.summary(result) for result in stage.evaluations
+                    f"{result.suite}-{result.protocol}{'-validation' * (result.split == 'validation')}": (
+                        evaluation.summary(result)
+                    )
+                    for result in stage.evaluations
                 },
             }
             for stage in stages
@@ -113,11 +186,11 @@ def run_recipe(recipe: Recipe, folder: Path, quiet: bool, store: Path | None = N
     }
 
 
-def print_report(folders: list[Path], page: Path, quiet: bool = False) -> Path:
+def print_report(folders: list[Path], page: Path, quiet: bool = False, targets: Sequence[float] = ()) -> Path:
     """Write the report of ``folders``, print the result table and return the path of the report."""
-    path = reporting.write_report(folders, page)
+    path = reporting.write_report(folders, page, targets=targets)
     if not quiet:
-        study = reporting.collect(folders)
+        study = reporting.collect(folders, targets=targets)
         for note in study.notes:
             output().print(f"note: {note}", markup=False, soft_wrap=True)
         output().print(reporting.terminal_table(study))
@@ -128,6 +201,7 @@ def print_report(folders: list[Path], page: Path, quiet: bool = False) -> Path:
 PLAN_EXAMPLES = (
     "gradatim plan curriculum/hybrid",
     "gradatim plan curriculum/hybrid --set schedule.replay=0.25 --data",
+    "gradatim plan mine.yaml --examples",
     "gradatim plan demo --time",
 )
 
@@ -141,8 +215,12 @@ def plan(
             "--data/--no-data", help="Draw and score the samples to count them. (default: if a run has done so)"
         ),
     ] = None,
+    examples: Annotated[
+        bool,
+        typer.Option("--examples", help="Also show three formatted training samples with their loss mask."),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder; samples already drawn there are read.")] = None,
-    time: Annotated[
+    measure: Annotated[
         bool,
         typer.Option("--time", help="Train a few steps in a temporary folder and estimate how long a run takes here."),
     ] = False,
@@ -158,16 +236,17 @@ def plan(
     makes the data, trains a few steps and runs the suites on a few samples.
     """
     if (study := find_study(recipe)) is not None:
-        if data:
-            hint = f"gradatim plan {study.address(next(iter(study.arms)))} --data"
-            raise UserError("the samples of one arm are drawn, not those of a study", where="--data", hint=hint)
-        _plan_study(recipe, changes or (), time, as_json)
+        if data or examples:
+            option = "--examples" if examples else "--data"
+            hint = f"gradatim plan {study.address(next(iter(study.arms)))} {option}"
+            raise UserError("the samples of one arm are drawn, not those of a study", where=option, hint=hint)
+        _plan_study(recipe, changes or (), measure, as_json)
         return
     loaded = load(recipe, changes or (), events=print_notes)
     with watching() as events:
         store = (out or default_folder(recipe)) / "data"
-        planned = plan_module.plan_run(loaded, data=data, store=store, events=events)
-        estimate = timing_module.measure_run(loaded, store=store, events=events) if time else None
+        planned = plan_module.plan_run(loaded, data=data, examples=examples, store=store, events=events)
+        estimate = timing_module.measure_run(loaded, store=store, events=events) if measure else None
     if as_json:
         print_json(planned.plain() | ({} if estimate is None else {"time": estimate.plain()}))
         return
@@ -191,14 +270,14 @@ def _time_line(estimate: RunTime) -> str:
     return line + (f"; without {', '.join(estimate.omitted)}" if estimate.omitted else "")
 
 
-def _plan_study(name: str, changes: Sequence[str], time: bool, as_json: bool) -> None:
+def _plan_study(name: str, changes: Sequence[str], measure: bool, as_json: bool) -> None:
     """Print the arms of a study: their differences, the tokens and steps of a run, and the sum over all seeds."""
     study, folder = study_plan(name, changes=changes, events=print_notes)
     arms = {arm: (recipe, plan_module.plan_run(recipe, data=False)) for arm, recipe in study.arms.items()}
     seeds = len(study.seeds)
     tokens = seeds * sum(plan.tokens for _, plan in arms.values())
     estimate = None
-    if time:
+    if measure:
         with watching() as events:
             estimate = timing_module.measure_study(study, events=events)
     if as_json:
@@ -256,6 +335,10 @@ def _print(plan: RunPlan, recipe: Recipe, console: Console) -> None:
         console.print(f"samples: {', '.join(splits)}; {plan.data['unscored']:,} without a difficulty", markup=False)
     else:
         console.print("samples were not counted (--data draws and counts them)", style="dim")
+    for number, example in enumerate(plan.examples, 1):
+        console.print(f"training example {number}: {example.loss_tokens} of {example.tokens} tokens have a loss")
+        for segment, line in zip(example.segments, example.lines(), strict=True):
+            console.print(f"  {line}", style=None if segment.loss else "dim", markup=False, soft_wrap=True)
 
 
 def _model_size(plan: RunPlan, recipe: Recipe) -> str:
@@ -396,6 +479,7 @@ def study(
             "--power", help="Run nothing; print the difference that the folder's runs, or --seeds, can detect."
         ),
     ] = False,
+    target: Targets = None,
     changes: Changes = None,
     fresh: Fresh = False,
 ) -> None:
@@ -404,6 +488,7 @@ def study(
     All arms share the data and the test set. Repeat the command to resume it or to add seeds and arms; gradatim resume
     FOLDER resumes it as it is. Ends with the result table and report.html.
     """
+    targets = _targets(target)
     plan, folder = study_plan(
         recipes,
         out,
@@ -419,18 +504,19 @@ def study(
     check_run_output(folder, "--out", [file for name in recipes for file in files_of(name)])
     if fresh:
         start_afresh(folder)
-    run_study(plan, folder, workers)
+    run_study(plan, folder, workers, targets)
 
 
-def run_study(plan: Plan, folder: Path, workers: int) -> None:
+def run_study(plan: Plan, folder: Path, workers: int, targets: Sequence[float] = ()) -> None:
     """Run what of a study is not finished, write its report and print its result, also when runs failed."""
     try:
         with watching(resumable=True) as events:
             study_module.study(plan, folder, workers=workers, events=events)
     except WorkFailed:
-        print_report([folder], folder / "report.html")
+        # Finished runs are reported even when others failed.
+        print_report([folder], folder / "report.html", targets=targets)
         raise
-    print_report([folder], folder / "report.html")
+    print_report([folder], folder / "report.html", targets=targets)
 
 
 def _print_power(folder: Path, seeds: int | None) -> None:
@@ -448,6 +534,7 @@ REPORT_EXAMPLES = (
     "gradatim report runs/hybrid-study",
     "gradatim report runs/a runs/b --out compared.html",
     "gradatim report runs/hybrid-study --markdown > result.md",
+    "gradatim report runs/hybrid-study --target 75",
 )
 
 
@@ -462,6 +549,7 @@ def report(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the result table as Markdown; write a page only with --out.")
     ] = False,
+    target: Targets = None,
     force: Force = False,
 ) -> None:
     """Compare runs on one self-contained HTML page.
@@ -469,12 +557,68 @@ def report(
     The run folders are only read, so runs in progress can be reported too. The report.html inside the folder of a run
     or study is brought up to date by each report; any other existing file is replaced with --force only.
     """
+    targets = _targets(target)
     page = out or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
     if not markdown or out is not None:
         check_page(page, "--out", force=force or page == folders[0] / "report.html")
     if not markdown:
-        print_report(folders, page)
+        print_report(folders, page, targets=targets)
         return
-    typer.echo(reporting.markdown_table(reporting.collect(folders)), nl=False)
+    typer.echo(reporting.markdown_table(reporting.collect(folders, targets=targets)), nl=False)
     if out is not None:
-        reporting.write_report(folders, out)
+        reporting.write_report(folders, out, targets=targets)
+
+
+COMPARE_EXAMPLES = (
+    "gradatim compare runs/smoke-sequential",
+    "gradatim compare runs/demo --suite output",
+    "gradatim compare before.parquet after.parquet",
+)
+
+
+def compare(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN…",
+            help="A run (its stages) or a study (its arms); or several runs or files of verdicts, the reference first.",
+        ),
+    ],
+    suite: Annotated[str, typer.Option(help="Suite of the run folders, by name or label.")] = "output",
+    as_json: Json = False,
+) -> None:
+    """Compare models on the same test items by McNemar's exact test.
+
+    Of a run, each stage is compared with the one before it; of a study, each arm with the baseline, seed by seed; of
+    several evaluations, each with the first. Verdicts per item come from run folders, evaluate --verdicts, evaluate
+    --keep and check. p values are corrected by Holm over all comparisons. They concern these models on other items of
+    the same kind; report compares training methods over seeds.
+    """
+    comparisons = reporting.compare_models(models, suite)
+    if as_json:
+        print_json([{**asdict(row), "items": row.items, "difference": row.difference} for row in comparisons])
+        return
+    rows = [
+        (
+            row.model, row.reference, row.items, row.both, row.won, row.lost, row.neither,
+            reporting.points(row.difference), reporting.p_value(row.p), reporting.p_value(row.p_holm),
+        )
+        for row in comparisons
+    ]  # fmt: skip
+    columns = (
+        "model",
+        "reference",
+        "items",
+        "both",
+        "only model",
+        "only reference",
+        "neither",
+        "points",
+        "p",
+        "p Holm",
+    )
+    output().print(table(columns, rows, left=2))
+    for row in comparisons:
+        if row.unmatched:
+            note = f"{row.model}: {row.unmatched:,} items are in one of the two evaluations only and left out"
+            output().print(f"note: {note}", markup=False, soft_wrap=True)

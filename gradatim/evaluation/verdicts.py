@@ -501,6 +501,12 @@ def check_verdicts(path: Path) -> None:
         raise DataError("the file cannot be read", where=path, given=error.strerror, hint=_ANOTHER) from error
 
 
+def read_verdicts_file(path: Path) -> list[tuple[str, Verdict]]:
+    """(task, verdict) of every sample in a file of verdicts, the last one on each. ``DataError`` for another file."""
+    stored = {sample: verdict for sample, (_, verdict) in _entries(path, read_input(path))}
+    return [(task, verdict) for (task, _), verdict in stored.items()]
+
+
 def _entries(path: Path, content: bytes) -> Iterator[tuple[tuple[str, int], tuple[str, Verdict]]]:
     """The verdicts of a file's complete lines by task and draw. Raises ``DataError`` for another line.
 

@@ -18,6 +18,7 @@ from ..errors import DataError, RecipeError, RunFolderError
 from ..files import read_input
 from ..model import hardware
 from ..options import parse_yaml
+from ..processes import launch
 from ..record import Record, read_json, write_atomically, write_json
 from ..results import TEACHER_CHECK
 from ..stage import Event, Events
@@ -178,8 +179,11 @@ def finished_cycles(record: Record) -> int | None:
     return read_json(record.folder / FINISHED, cycles_of) if record.done(FINISHED) else None
 
 
-def claim(record: Record, recipe: Recipe, events: Events) -> None:
-    """Assign the folder to this recipe, or check that it belongs to it; ``RunFolderError`` lists the differences."""
+def claim(record: Record, recipe: Recipe, events: Events, processes: int = 1) -> None:
+    """Assign the folder to this recipe, or check that it belongs to it; ``RunFolderError`` lists the differences.
+
+    ``processes``: their number, a part of the environment.
+    """
     path = record.folder / "recipe.yaml"
     changed = differences(record.folder, recipe)
     if changed:
@@ -187,13 +191,13 @@ def claim(record: Record, recipe: Recipe, events: Events) -> None:
         raise another_recipe(record.folder, "this run folder was made by another recipe", changed, stage)
     write_atomically(path, dump(recipe).encode())
 
-    hardware.use_threads(recipe.threads)
-    now = hardware.environment()
+    hardware.use_threads(recipe.threads, launch().local_size)
+    now = {**hardware.environment(), "processes": processes}
     stored = record.folder / "environment.json"
     if not stored.exists():
         write_json(stored, now)
         return
-    before = read_json(stored, dict)
+    before = {"processes": 1, **read_json(stored, dict)}
     changes = [
         f"{key}: {before.get(key)} -> {now[key]}" for key in now if key != "commit" and before.get(key) != now[key]
     ]

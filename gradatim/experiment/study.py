@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 
 from ..corpus import Corpus
-from ..errors import GradatimError, RecipeError, RunFolderError, Stopped, WorkFailed
+from ..errors import GradatimError, RecipeError, RunFolderError, Stopped, UserError, WorkFailed
+from ..processes import launch
 from ..record import Record, read_json, write_json
 from ..schedule import Bands, preview
 from ..stage import Event, Events, ignore_events
@@ -103,6 +104,13 @@ def study(plan: Plan, folder: Path, *, workers: int = 0, events: Events = ignore
     Raises ``Stopped`` when ``events`` does, after every running run has saved its state, and ``WorkFailed`` when
     runs failed, after the others are done.
     """
+    if (launched := launch().size) > 1:
+        raise UserError(
+            "a study starts its own processes, one for each run",
+            where="WORLD_SIZE",
+            given=launched,
+            hint="gradatim study without a launcher, or gradatim run for one training over several processes",
+        )
     cores = len(os.sched_getaffinity(0))
     begun = workers or runs_at_once(plan.arms.values(), cores)
     check_run_folder(folder)

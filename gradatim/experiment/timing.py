@@ -110,7 +110,7 @@ def _measure(recipe: Recipe, folder: Path, store: Path | None, events: Events) -
     step = statistics.median(lengths[WARM_UP:-1] or lengths[:-1] or lengths or [0.0])
     validation = max(lengths[-1] - step, 0.0) if lengths else 0.0
     steps = round(parts.tokens * fitted.steps / max(fitted.tokens, 1))
-    evaluation, omitted = _evaluation(recipe, parts, folder / "stage", parts.test_samples(dataset, bands), stages)
+    evaluation, omitted = _evaluation(recipe, parts, folder / "stage", parts.samples("test", dataset, bands), stages)
     return RunTime(
         preparation=preparation,
         training=steps * step,

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,10 +23,10 @@ from ..experiment.recipe_files import LARGEST_RECIPE
 from ..files import read_input
 from ..options import parse_json, parse_yaml
 from ..record import DECODE_ERRORS, fault_of
-from ..results import decode_stage
-from ..stage import Counts, StageResult
+from ..results import decode_stage, decode_suite, initial_folder
+from ..stage import Counts, StageResult, SuiteResult
 from .cycles import read_cycles, read_designs
-from .data import Arm, Bands, Histogram, Point, RunData, StudyData, TableFacts
+from .data import Arm, Bands, Examination, Histogram, Point, RunData, StudyData, TableFacts
 
 UNREADABLE = (DataError, OSError, *DECODE_ERRORS)
 
@@ -40,12 +40,13 @@ def read_run(folder: Path, arm: str, seed: int, notes: list[str], *, examples: b
     dry = finished.get("dry") if isinstance(finished, Mapping) else None
     tables = tuple(_table(path, notes) for path in sorted(folder.glob("cycle-*/table.json")))
     names = next((table.bands.names for table in tables if table.bands), ())
+    curve, examinations = _metrics(folder / "metrics.jsonl", notes)
     return RunData(
         arm=arm,
         seed=seed,
         recipe=_text(folder / "recipe.yaml", notes),
         environment=environment,
-        curve=tuple(_curve(folder / "metrics.jsonl", notes)),
+        curve=curve,
         tables=tables,
         stages=stages,
         complete=(folder / "finished.json").is_file(),
@@ -53,6 +54,9 @@ def read_run(folder: Path, arm: str, seed: int, notes: list[str], *, examples: b
         cycles=read_cycles(folder, lambda path: read_json(path, []), notes, examples=examples),
         dry=None if dry is None else str(dry),
         designs=read_designs(folder, lambda path: read_json(path, notes), names, notes),
+        examinations=examinations,
+        folder=folder,
+        initial=tuple(_initial(folder, notes)),
     )
 
 
@@ -94,21 +98,38 @@ def _short(path: Path) -> str:
     return "/".join(path.parts[max(0, cycle - 2) :])
 
 
-def _curve(path: Path, notes: list[str]) -> Iterator[Point]:
+def _metrics(path: Path, notes: list[str]) -> tuple[tuple[Point, ...], tuple[Examination, ...]]:
+    """The losses and the evaluations during stages of a file of metrics."""
+    points: list[Point] = []
+    examinations: list[Examination] = []
     lines = _text(path, notes).splitlines()
     for number, line in enumerate(lines, 1):
         try:
             row = parse_json(line)
-            yield Point(
-                run_tokens=int(row["run_tokens"]),
-                cycle=int(row.get("cycle", 0)),
-                stage=int(row.get("stage", 0)),
-                loss=_finite(row.get("loss")),
-                validation_loss=_finite(row.get("validation_loss")),
-            )
+            position = (int(row["run_tokens"]), int(row.get("cycle", 0)), int(row.get("stage", 0)))
+            if "evaluations" in row:
+                examinations += [_examination(position, counts) for counts in row["evaluations"]]
+            else:
+                losses = (_finite(row.get("loss")), _finite(row.get("validation_loss")))
+                points.append(Point(*position, *losses))
         except UNREADABLE:
             if line.strip() and number < len(lines):  # the last line of a run in progress may be incomplete
                 notes.append(f"{_short(path)}, line {number} is unreadable and is skipped.")
+    return tuple(points), tuple(examinations)
+
+
+def _examination(position: tuple[int, int, int], counts: Mapping[str, Any]) -> Examination:
+    passed, total = int(counts["passed"]), int(counts["total"])
+    if not 0 <= passed <= total:
+        raise ValueError(f"{passed} of {total}")
+    protocol = _protocol(str(counts["protocol"]), str(counts.get("split", "test")))
+    return Examination(*position, str(counts["suite"]), protocol, passed, total)
+
+
+def _protocol(protocol: str, split: str) -> str:
+    """The protocol in a report: results on validation samples have names of their own and are never averaged with, or
+    compared to, results on the test set."""
+    return protocol if split == "test" else f"{protocol}, {split}"
 
 
 def _table(path: Path, notes: list[str]) -> TableFacts:
@@ -159,7 +180,20 @@ def _stages(folder: Path, notes: list[str]) -> Iterator[StageResult]:
         if content is None:
             continue
         try:
-            yield decode_stage(content)
+            stage = decode_stage(content)
+            shown = [replace(result, protocol=_protocol(result.protocol, result.split)) for result in stage.evaluations]
+            yield replace(stage, evaluations=tuple(shown))
+        except UNREADABLE as error:
+            notes.append(f"{_short(path)} is malformed and is skipped ({fault_of(error)}).")
+
+
+def _initial(folder: Path, notes: list[str]) -> Iterator[SuiteResult]:
+    for path in sorted((folder / initial_folder()).glob("evaluation-*.json")):
+        content = read_json(path, notes)
+        if content is None:
+            continue
+        try:
+            yield decode_suite(content)
         except UNREADABLE as error:
             notes.append(f"{_short(path)} is malformed and is skipped ({fault_of(error)}).")
 
@@ -186,8 +220,8 @@ class _Collection:
     notes: list[str] = field(default_factory=list)
 
 
-def collect(folders: Path | str | Iterable[Path | str]) -> StudyData:
-    """Read one or more study or run folders as one study.
+def collect(folders: Path | str | Iterable[Path | str], *, targets: Sequence[float] = ()) -> StudyData:
+    """Read one or more study or run folders as one study. ``targets``: see ``StudyData``.
 
     Raises ``RunFolderError`` for a folder without a run, ``DataError`` when two folders have the same arm and seed or
     different baselines. All other problems become notes in ``StudyData.notes``.
@@ -210,6 +244,7 @@ def collect(folders: Path | str | Iterable[Path | str]) -> StudyData:
         collection.baseline = "baseline"
         collection.notes.append("No study.json names the baseline; the arm “baseline” is used.")
     _check_same_test(collection)
+    _note_validation(collection)
     _count_restarts(collection)
     return StudyData(
         title=collection.title or " and ".join(_name(path.resolve()) for path in paths) or "nothing",
@@ -220,6 +255,7 @@ def collect(folders: Path | str | Iterable[Path | str]) -> StudyData:
         controls=tuple(collection.controls),
         restarts=collection.restarts,
         notes=tuple(collection.notes),
+        targets=tuple(targets),
     )
 
 
@@ -320,6 +356,18 @@ def _identity(folder: Path, notes: list[str]) -> tuple[str, int, str]:
 def _name(folder: Path) -> str:
     """The name of a folder as text; bytes that are not UTF-8 are escaped."""
     return folder.name.encode("utf-8", "backslashreplace").decode()
+
+
+def _note_validation(collection: _Collection) -> None:
+    """Add a note when the last results of a run are on validation samples only."""
+    splits = [
+        {result.split for result in run.stages[-1].evaluations} for run in collection.runs.values() if run.finished
+    ]
+    if {"validation"} in splits:
+        collection.notes.append(
+            "Accuracies on validation samples serve to choose between recipes; the chosen one is confirmed on the test "
+            "set of a fresh data.seed."
+        )
 
 
 def _check_same_test(collection: _Collection) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..stage import StageResult, SuiteResult
@@ -30,6 +31,33 @@ class Point:
     stage: int
     loss: float | None = None
     validation_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Counts of one suite during a stage, after ``run_tokens`` tokens of the run."""
+
+    run_tokens: int
+    cycle: int
+    stage: int
+    suite: str
+    protocol: str
+    passed: int
+    total: int
+
+
+@dataclass(frozen=True)
+class AccuracyPoint:
+    """Accuracy of a run after ``tokens`` loss tokens and ``seconds`` of training."""
+
+    tokens: int
+    seconds: float
+    passed: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        return self.passed / self.total
 
 
 @dataclass(frozen=True)
@@ -141,7 +169,8 @@ class RunData:
     """One arm trained with one seed; ``stages`` are the finished ones, ``complete``: no more will follow.
 
     ``cycles``: counts by cycle, for runs with several; ``dry``: the reason for an early end; ``designs``: the designs
-    of an LLM-designed schedule.
+    of an LLM-designed schedule. ``initial``: the results of the model before training. ``examinations``: evaluations
+    during the stages; ``folder``: the run folder.
     """
 
     arm: str
@@ -155,6 +184,9 @@ class RunData:
     cycles: tuple[CycleFacts, ...] = ()
     dry: str | None = None
     designs: tuple[Designed, ...] = ()
+    examinations: tuple[Examination, ...] = ()
+    folder: Path | None = None
+    initial: tuple[SuiteResult, ...] = ()
 
     @property
     def last_stages(self) -> Mapping[int, int]:
@@ -178,21 +210,49 @@ class RunData:
             return None
         return self.tables[0].rows + sum(cycle.new or 0 for cycle in self.cycles if cycle.number > 0)
 
+    def accuracies(self, suite: str, protocol: str) -> tuple[AccuracyPoint, ...]:
+        """Accuracy over training, during and after the finished stages, in the order of tokens.
+
+        Seconds within a stage are its training seconds (evaluation excluded), shared out by tokens.
+        """
+        points, tokens, seconds = [], 0, 0.0
+        for index, stage in enumerate(self.stages):
+            spent, duration = max(stage.fitted.tokens, 1), stage.fitted.seconds
+            points += [
+                AccuracyPoint(
+                    row.run_tokens, seconds + duration * (row.run_tokens - tokens) / spent, row.passed, row.total
+                )
+                for row in self.examinations
+                if (row.cycle, row.stage, row.suite, row.protocol) == (stage.cycle, stage.index, suite, protocol)
+                and row.total
+                and tokens < row.run_tokens < tokens + spent
+            ]
+            tokens, seconds = tokens + stage.fitted.tokens, seconds + duration
+            result = self.evaluation(suite, protocol, index)
+            counts = result.counts.get("all", {}).get("all") if result else None
+            if counts is not None and counts.total:
+                points.append(AccuracyPoint(tokens, seconds, counts.passed, counts.total))
+        return tuple(points)
+
     def evaluation(self, suite: str, protocol: str, stage: int = -1) -> SuiteResult | None:
         """The result of ``suite`` after ``stage`` (default: the last one), None without a result."""
-        if not self.stages:
-            return None
-        for result in self.stages[stage].evaluations:
-            if (result.suite, result.protocol) == (suite, protocol):
-                return result
-        return None
+        return self._of(self.stages[stage].evaluations, suite, protocol) if self.stages else None
+
+    def initial_evaluation(self, suite: str, protocol: str) -> SuiteResult | None:
+        """The result of ``suite`` before training, None without a result."""
+        return self._of(self.initial, suite, protocol)
+
+    @staticmethod
+    def _of(results: Sequence[SuiteResult], suite: str, protocol: str) -> SuiteResult | None:
+        return next((result for result in results if (result.suite, result.protocol) == (suite, protocol)), None)
 
 
 @dataclass(frozen=True)
 class StudyData:
     """Arms × seeds. ``baseline`` is None without a reference; ``notes`` are warnings for the reader.
 
-    ``restarts``: the number of optimizer and learning-rate restarts of each arm, where known.
+    ``restarts``: the number of optimizer and learning-rate restarts of each arm, where known. ``targets``: accuracies
+    in (0, 1] to which the reports give tokens and seconds (``target``).
     """
 
     title: str
@@ -203,6 +263,7 @@ class StudyData:
     controls: tuple[str, ...] = ()
     restarts: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    targets: tuple[float, ...] = ()
 
     @property
     def several_cycles(self) -> bool:

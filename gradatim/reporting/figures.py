@@ -30,6 +30,7 @@ from ..evaluation.statistics import ENOUGH_SEEDS, Interval, t_interval
 from ..stage import StageResult
 from .data import RunData, StudyData
 from .summary import Score, Summary, count, group_scores, groups, points, stage_scores
+from .target import accuracy_curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -387,6 +388,36 @@ def after_stages(study: StudyData, summary: Summary) -> str | None:
         dress(axes)
         legend(axes, len(study.arms))
         return svg(figure, "stages")
+
+
+def accuracy_over_tokens(study: StudyData, summary: Summary) -> str | None:
+    """Accuracy over training tokens, examined during the stages: mean over seeds with a band of its t interval.
+
+    None without a run that was examined during its stages. Horizontal lines: the targets of the study.
+    """
+    if not any(run.examinations for run in study.runs):
+        return None
+    look = styles([arm.name for arm in study.arms], study.baseline)
+    with canvas(WIDTH, 3.9) as figure:
+        axes = figure.add_subplot()
+        for arm, points in accuracy_curves(study, summary.suite, summary.protocol).items():
+            tokens, colour = [point.tokens for point in points], look[arm].colour
+            means = [100 * point.mean for point in points]
+            ends = [point.interval or Interval(point.mean, point.mean) for point in points]
+            low, high = [100 * end.low for end in ends], [100 * end.high for end in ends]
+            axes.fill_between(tokens, low, high, color=colour, alpha=0.15, lw=0)
+            axes.plot(
+                tokens, means, color=colour, marker=look[arm].marker, markersize=4.5, linewidth=1.8,
+                markevery=max(1, len(tokens) // 12), label=study.title_of(arm),
+            )  # fmt: skip
+        for target in study.targets:
+            axes.axhline(100 * target, color=LIGHT["muted"], linewidth=0.9, linestyle=(0, (4, 2)))
+        axes.set(xlim=(0, None), xlabel="training tokens", ylabel="accuracy")
+        token_axis(axes)
+        percent_axis(axes)
+        dress(axes)
+        legend(axes, len(study.arms))
+        return svg(figure, "accuracy")
 
 
 def _curve(run: RunData, name: str) -> tuple[list[int], list[float]]:

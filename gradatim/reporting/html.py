@@ -26,7 +26,7 @@ from . import figures as curves
 from .collect import collect
 from .cycles import ArmCycle, cycle_rows, designs, example_questions, level_rows, price_text, teacher_use
 from .data import RunData, StudyData
-from .figures import DARK, LIGHT, for_page, schedule_shares, styles
+from .figures import DARK, LIGHT, accuracy_over_tokens, for_page, schedule_shares, styles
 from .summary import (
     HEADLINE,
     ArmRow,
@@ -40,7 +40,9 @@ from .summary import (
     percent,
     points,
     summarise,
+    training_gains,
 )
+from .target import target_tables
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -65,15 +67,15 @@ EXAMPLES = 3
 """Correct and wrong predictions shown per arm, of each kind."""
 
 
-def write_report(folders: Path | str | Iterable[Path | str], out: Path | str) -> Path:
-    """Read ``folders`` and write the page to ``out`` atomically; return its path.
+def write_report(folders: Path | str | Iterable[Path | str], out: Path | str, *, targets: Sequence[float] = ()) -> Path:
+    """Read ``folders`` and write the page to ``out`` atomically; return its path. ``targets``: see ``StudyData``.
 
     Raises what ``collect`` raises, ``UserError`` for a folder as ``out``, ``StorageFailed`` when the disk refuses.
     """
     out = Path(out)
     if out.is_dir():
         raise UserError("the report is a file, not a folder", where=out, hint=f"{out / 'report.html'}")
-    page = render(collect(folders)).encode("utf-8", "backslashreplace")
+    page = render(collect(folders, targets=targets)).encode("utf-8", "backslashreplace")
     with replacing(out) as file:
         file.write(page)
     return out
@@ -97,10 +99,12 @@ def render(study: StudyData) -> str:
     template = environment.from_string((here / "report.html.j2").read_text("utf-8"))
     summary = summarise(study)
     cycles = cycle_rows(study, summary)
+    top = headline(summary)
     return template.render(
         study=study,
         summary=summary,
-        headline=headline(summary),
+        headline=top,
+        support=[*top.support, *training_gains(study, summary)],
         sizes=list(_sizes(study, summary)),
         styles=styles([arm.name for arm in study.arms], study.baseline),
         drawings=_drawings(study, summary, cycles),
@@ -111,6 +115,7 @@ def render(study: StudyData) -> str:
         example_questions=example_questions(study, summary),
         designs=designs(study),
         by_group=_group_tables(study, summary),
+        targets=target_tables(study, summary.suite, summary.protocol),
         predictions=[entry for arm in _best_first(summary) if (entry := _predictions(study, summary, arm))],
         facts=_facts(study),
         recipes=[(arm.title, run.recipe) for arm in study.arms for run in study.of(arm.name)[:1] if run.recipe],
@@ -187,6 +192,7 @@ def _drawings(study: StudyData, summary: Summary, cycles: tuple[ArmCycle, ...]) 
         "level": (figures.by_group(study, summary, "level"), "Accuracy by level"),
         "band": (figures.by_group(study, summary, "band"), "Accuracy by difficulty band"),
         "stages": (curves.after_stages(study, summary), "Accuracy after each stage"),
+        "accuracy": (accuracy_over_tokens(study, summary), "Accuracy over training tokens, with intervals over seeds"),
         "composition": (figures.composition(study), "Samples of each band in every stage"),
         "schedule": (schedule_shares(study), "Share of each band in every stage over training tokens, and progress"),
         "cycles": (cycle_figures.accuracy_by_cycle(study, cycles), "Accuracy after each cycle"),
@@ -289,7 +295,10 @@ def markdown_table(study: StudyData) -> str:
     usage. Ends in a newline."""
     summary = summarise(study)
     top = headline(summary)
-    blocks = [_safe(" ".join((top.sentence, *top.support))), _markdown(RESULT, [_result(row) for row in summary.rows])]
+    sentence = " ".join((top.sentence, *top.support, *training_gains(study, summary)))
+    blocks = [_safe(sentence), _markdown(RESULT, [_result(row) for row in summary.rows])]
+    for entry in target_tables(study, summary.suite, summary.protocol):
+        blocks += [f"{entry.title}:", _markdown(entry.columns, list(entry.rows)), _safe(entry.note)]
     if summary.against:
         blocks += ["Against the controls:", _markdown(CONTROL, _controls(study, summary))]
     blocks.append(_footnote(summary))
@@ -310,18 +319,19 @@ def terminal_table(study: StudyData) -> RenderableType:
     from rich.table import Table
 
     summary = summarise(study)
-    table = Table(title=escape(headline(summary).sentence), caption=escape(_footnote(summary)), title_justify="left")
+    caption = "\n".join([*training_gains(study, summary), _footnote(summary)])
+    table = Table(title=escape(headline(summary).sentence), caption=escape(caption), title_justify="left")
     for name in RESULT:
         table.add_column(name, justify="left" if name in ("arm", "per seed") else "right")
     for row in summary.rows:
         table.add_row(*map(escape, _result(row)), style="dim" if row.role != "arm" else None)
     rows = cycle_rows(study, summary)
-    if not rows:
-        return table
     tables = [table]
     blocks: list[tuple[str, tuple[str, ...], list[tuple[str, ...]], str]] = [
-        ("Results by cycle", CYCLE, [_cycle(row) for row in rows], _cycle_footnote(rows))
+        (entry.title, entry.columns, list(entry.rows), entry.note)
+        for entry in target_tables(study, summary.suite, summary.protocol)
     ]
+    blocks += [("Results by cycle", CYCLE, [_cycle(row) for row in rows], _cycle_footnote(rows))] if rows else []
     blocks += [("Teacher usage", TEACHER, usage, "")] if (usage := _teacher(study, summary)) else []
     for title, names, lines, caption in blocks:
         tables.append(Table(title=title, title_justify="left", caption=escape(caption) or None))
@@ -329,7 +339,7 @@ def terminal_table(study: StudyData) -> RenderableType:
             tables[-1].add_column(name, justify="left" if name == "arm" else "right")
         for line in lines:
             tables[-1].add_row(*map(escape, line))
-    return Group(*tables)
+    return Group(*tables) if len(tables) > 1 else table
 
 
 def _result(row: ArmRow) -> tuple[str, ...]:

@@ -411,14 +411,44 @@ def group_scores(study: StudyData, suite: str, protocol: str, group: str) -> dic
 
 
 def stage_scores(run: RunData, suite: str, protocol: str) -> tuple[tuple[int, Score], ...]:
-    """(training tokens so far, score) after each evaluated stage of ``run``."""
+    """(training tokens so far, score) before training, if evaluated, and after each evaluated stage of ``run``."""
     scores, tokens = [], 0
+    if (initial := score_of(run.seed, run.initial_evaluation(suite, protocol))) is not None:
+        scores.append((0, initial))
     for index, stage in enumerate(run.stages):
         tokens += stage.fitted.tokens
         score = score_of(run.seed, run.evaluation(suite, protocol, index))
         if score is not None:
             scores.append((tokens, score))
     return tuple(scores)
+
+
+def training_gains(study: StudyData, summary: Summary) -> list[str]:
+    """A sentence for each arm whose model was evaluated before training: the accuracy before and after it.
+
+    Over the finished seeds with both results; intervals are Wilson's, over test items.
+    """
+    sentences = []
+    for row in summary.rows:
+        pairs = [
+            (before, after)
+            for run in study.finished(row.arm)
+            if (before := score_of(run.seed, run.initial_evaluation(summary.suite, summary.protocol)))
+            and (after := score_of(run.seed, run.evaluation(summary.suite, summary.protocol)))
+        ]
+        if pairs:
+            shares = [fmean(score.share for score in scores) for scores in zip(*pairs, strict=True)]
+            intervals = [_wilson(scores) for scores in zip(*pairs, strict=True)]
+            first, last = map("{} ({})".format, map(percent, shares), intervals)
+            gain = points(shares[1] - shares[0])
+            sentences.append(f"{row.title}: {first} before training, {last} after it, {gain} points.")
+    return sentences
+
+
+def _wilson(scores: Sequence[Score]) -> str:
+    """Wilson's interval of the items of the first seed: all seeds have the same test items."""
+    interval = scores[0].interval
+    return "–" if interval is None else f"{percent(interval.low)} to {percent(interval.high)}"
 
 
 def score_of(seed: int, evaluation: SuiteResult | None) -> Score | None:

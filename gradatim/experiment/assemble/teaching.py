@@ -93,11 +93,21 @@ def judges_of(
     }
 
 
+LATER_KEYS = (
+    ("train", "objective_options"),
+    ("budget", "epochs"),
+    ("student", "separator"),
+    ("evaluate", "on_start"),
+)
+"""Keys of recipes that later versions added, unset by default."""
+
+
 def _account(recipe: Recipe) -> str:
     """The key of a run's budget, the same after a restart and with another allowance."""
     content = recipe.model_dump(mode="json")
-    if not content["train"]["objective_options"]:  # an option of later versions; earlier accounts keep their keys
-        del content["train"]["objective_options"]
+    for section, key in LATER_KEYS:  # unset, they leave the keys of earlier accounts as they were
+        if not content[section][key] and content[section][key] is not False:
+            del content[section][key]
     for key in ("threads", *MAY_CHANGE):
         *sections, last = key.split(".")
         within = content
