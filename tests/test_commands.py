@@ -111,7 +111,11 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert main(["run", "smoke/distill-tinypy", "--out", "runs/taught", *sets(*oracle, *SPLIT, *SHORT)]) == 0
         adapter = sets("student.base=FOLDER", "student={base: FOLDER, context_length: 96, lora: {rank: 2}}", *SHORT)
         adapter += sets("data={source: file, path: pairs.jsonl, split: {by: text, validation: 4, test: 4}}")
-        adapter += sets("difficulty={metric: size, bands: {names: [all]}}", "train.max_length=90", "train.batch_size=2")
+        adapter += sets(
+            "difficulty={metric: size, bands: {names: [short, long], quantiles: [0.5]}}",
+            "train.max_length=90",
+            "train.batch_size=2",
+        )
         for name in ("distill-coder", "chat"):
             assert main(["run", "smoke/baseline", "--out", f"runs/{name}", *adapter]) == 0
     finally:
@@ -179,5 +183,5 @@ def test_the_command_runs(place: str, line: str, reader: Path, tmp_path: Path, m
         words = [word.replace(REMOTE, server.url) for word in words]
         words += sets(f"teacher.base_url={server.url}") if "taught.yaml" in words else []
     status = main([*words, *small(words, place)])
-    said = capsys.readouterr()
-    assert status == 0, said.err
+    result = capsys.readouterr()
+    assert status == 0, result.err
