@@ -13,7 +13,8 @@ from ..errors import UserError, WorkFailed
 
 def check_name(name: str) -> None:
     """Raise ``UserError`` for a name that the hub would not accept."""
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
 
     try:
         validate_repo_id(name)
