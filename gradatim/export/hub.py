@@ -14,7 +14,7 @@ from ..errors import UserError, WorkFailed
 def check_name(name: str) -> None:
     """Raise ``UserError`` for a name that the hub would not accept."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils._validators import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(name)
