@@ -21,10 +21,10 @@ import pyarrow as pa
 from ..errors import DataError, RecipeError
 from ..evaluation.generation import Question, Writing, write
 from ..evaluation.output import MARGIN
-from ..evaluation.problems import Sample
+from ..evaluation.problems import TRUNCATED, Sample
 from ..model import prompt_format, vocabulary
 from ..sandbox.limits import Outcome
-from ..stage import Events, Model, ignore_events
+from ..stage import Event, Events, Model, ignore_events
 from ..table import SCHEMA
 from .judge import (
     GRADES,
@@ -48,6 +48,7 @@ FEEDBACK = pa.schema(
         *(SCHEMA.field(name) for name in _COLUMNS),
         pa.field("attempt", pa.large_string(), nullable=False),
         pa.field("draw", pa.int32(), nullable=False),
+        pa.field("finish", pa.string(), nullable=False),
         pa.field("verdict", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("score", pa.float64(), nullable=False),
@@ -56,7 +57,8 @@ FEEDBACK = pa.schema(
 )
 """The columns of every feedback table, one row per attempt; one float column ``judge_NAME`` per judge follows.
 
-``reason`` is the verdict's. Scores lie in [0, 1]; NaN is unjudged.
+``finish`` is the end of the completion (``inference.decode.Finish``, empty where a server names none), ``reason`` is
+the verdict's. Scores lie in [0, 1]; NaN is unjudged. Tables of earlier versions have no ``finish``.
 """
 
 NOT_ENCODED = {
@@ -109,6 +111,7 @@ def probe(
     limit = new_tokens or _max_new_tokens(student, questions)
     settings = Writing(limit, temperature, chat or _uses_chat_template(student), seed, batch)
     completions = _completions(student, questions, draws, tuple(stop), settings, events)
+    _report_truncated(completions, limit, events)
     rows = questions.take([number for number in range(questions.num_rows) for _ in range(draws)])
     views = {name: _views(name, judge, rows, completions, events) for name, judge in ready.items()}
     proves = {name: judge.proves for name, judge in ready.items()}
@@ -186,6 +189,14 @@ def _completions(
     return [sample for group in write(student, requests, settings, events) for sample in group]
 
 
+def _report_truncated(completions: Sequence[Sample], limit: int, events: Events) -> None:
+    """A note on the completions that were cut off: they are judged, and are neither right nor rejected answers."""
+    number = sum(completion.finish in TRUNCATED for completion in completions)
+    if number:
+        text = f"{number} of {len(completions)} completions were cut off (feedback.max_new_tokens: {limit})"
+        events(Event("note", "feedback", text=f"{text}; none of them becomes an answer"))
+
+
 def _views(name: str, judge: Judge, rows: pa.Table, completions: Sequence[Sample], events: Events) -> list[View]:
     """One view per completion; questions that could not be encoded are unjudged."""
     encoded = [row for row, completion in enumerate(completions) if completion.finish not in NOT_ENCODED]
@@ -222,6 +233,7 @@ def _table(
     columns: dict[str, Any] = {
         "attempt": [completion.text for completion in completions],
         "draw": [completion.draw for completion in completions],
+        "finish": [completion.finish for completion in completions],
         "verdict": [view.verdict for view in verdicts],
         "reason": [view.reason for view in verdicts],
         "score": _floats(scores),

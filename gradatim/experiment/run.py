@@ -103,10 +103,18 @@ class Cycle:
         content = (self.dataset, self.bands, self.difficulty, self.components.metric)
         self.record.once(f"{cycle_folder(self.number)}/table.json", lambda: describe(*content))
         self.schedule = self.components.schedule(self.number, self.dataset, self.bands, self.earlier, self.record)
+        if self.number == 0:
+            self.measure_answers()
         while spec := next_stage(self.schedule, self.finished):
             stage = self.select(spec)
             self.finished.append(self.train_and_evaluate(stage))
         return self.finished
+
+    def measure_answers(self) -> None:
+        """Measure the loss of the answers before training, of a pretrained model, unless a stage is finished."""
+        started = any((self.record.folder / cycle_folder(0)).glob("stage-*/result.json"))
+        if not started and self.components.recipe.student.base is not None:
+            self.record.once(f"{cycle_folder(0)}/answer-loss.json", lambda: self.components.answer_losses(self.dataset))
 
     def select(self, spec: StageSpec) -> Stage:
         """Select the samples of a stage, by their difficulty or by the model's loss after the previous stage."""

@@ -30,10 +30,10 @@ from ...difficulty.model_based import ChatReply, Messages, Quantity, ScoringRequ
 from ...difficulty.score import digest_of
 from ...errors import RecipeError, UserError
 from ...evaluation import SUITES
-from ...inference import loglikelihood
+from ...inference import answer_loss, loglikelihood
 from ...lazy import pa
 from ...model import hardware, load
-from ...model.hub import check_chat, check_model, is_hub_name, weight_paths
+from ...model.hub import answer_format, check_chat, check_model, is_hub_name, weight_paths
 from ...model.settings import PRESETS
 from ...options import option_names
 from ...random_streams import initialization_seed
@@ -47,8 +47,10 @@ from ...schedule import (
     needs_whole_samples,
     next_stage,
 )
+from ...source import SOURCES
 from ...stage import (
     Difficulty,
+    Event,
     Events,
     Model,
     Needs,
@@ -281,6 +283,18 @@ class Components:
         seed = initialization_seed(recipe.seed)
         return trainer.StageTrainer(tokenizer, samples, validation, metrics, seed, recipe.student, recipe.train)
 
+    def answer_losses(self, dataset: Corpus) -> dict[str, Any]:
+        """The loss of the dataset's answers under the base before training (``inference.answer_loss``), with a note."""
+        student = self.recipe.student
+        if student.base is None:
+            return {}
+        _, samples, _ = dataset.tokens(student, self.events)
+        model = load.load_model(student.base, hardware.device(), dtype=student.dtype)
+        losses = answer_loss.answer_losses(model, samples, seed=self.recipe.data.seed, events=self.events)
+        for text in answer_loss.notes(losses):
+            self.events(Event("note", "answers", text=text))
+        return losses
+
     def load(self, folder: Path) -> Model:
         """The model in a stage folder, for evaluation."""
         return load.load_student(folder / "model", hardware.device())
@@ -391,6 +405,9 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher
     # Keys of older datasets stay valid: unset sections are omitted, and names are those of version 0.1.
     if section_teacher is not None:
         content["TeacherSection"] = section_teacher.model_dump(mode="json", exclude=set(ALLOWANCE))
+    has_format = "answer_format" in option_names(SOURCES.get(recipe.data.source))
+    if has_format and (form := answer_format(recipe.student)) != "code":
+        content["answer_format"] = form
     if recipe.rejected_answers is not None:
         rejected_answers = recipe.rejected_answers.model_dump(mode="json")
         content["DeliverySection"] = earlier_names(rejected_answers, "rejected_answers")

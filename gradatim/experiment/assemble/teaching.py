@@ -20,8 +20,10 @@ from ... import design
 from ...corpus import key_of
 from ...distillation import attempts, judges
 from ...errors import RecipeError, RunFolderError, UserError
+from ...evaluation.problems import TRUNCATED
 from ...files import read_input
 from ...lazy import np, pa
+from ...model.hub import answer_format
 from ...model.settings import Requirements
 from ...options import missing_options, option_names, parse_json
 from ...random_streams import cycle_seed, questions_stream
@@ -50,7 +52,12 @@ def teacher(recipe: Recipe, events: Events = ignore_events) -> Teacher | None:
     if recipe.teacher is None:
         return None
     name = recipe.teacher.name
-    defaults = {"seed": recipe.data.seed, "events": events, "account": _account(recipe)}
+    defaults = {
+        "seed": recipe.data.seed,
+        "events": events,
+        "account": _account(recipe),
+        "keep_replies": answer_format(recipe.student) == "reply",
+    }
     known = option_names(TEACHERS.get(name, where="teacher.name"))
     options = {**{key: value for key, value in defaults.items() if key in known}, **recipe.teacher.options}
     made: Teacher = TEACHERS.make(name, where="teacher", options=options)
@@ -61,9 +68,16 @@ def source(recipe: Recipe, shared: Teacher | None, events: Events = ignore_event
     """The source of the recipe; ``shared`` is its teacher. Nothing is read or requested for it."""
     name = recipe.data.source
     known = option_names(SOURCES.get(name, where="data.source"))
-    defaults: dict[str, Any] = {"seed": recipe.data.seed, "workers": recipe.workers, "events": events}
+    defaults: dict[str, Any] = {
+        "seed": recipe.data.seed,
+        "workers": recipe.workers,
+        "events": events,
+        "answer_format": answer_format(recipe.student),
+        "student": recipe.student,
+        "evaluation": partial(examined_with, recipe),
+    }
     if shared is not None:
-        defaults |= {"teacher": shared, "evaluation": partial(examined_with, recipe)}
+        defaults["teacher"] = shared
         if recipe.rejected_answers is not None and recipe.rejected_answers.verify == "tests":
             defaults["right"] = right(recipe, events)
     elif "teacher" in missing_options(SOURCES.get(name), recipe.data.options):
@@ -98,6 +112,8 @@ def _account(recipe: Recipe) -> str:
     content = recipe.model_dump(mode="json")
     if not content["train"]["objective_options"]:  # an option of later versions; earlier accounts keep their keys
         del content["train"]["objective_options"]
+    if content["student"]["answer_format"] == "auto":
+        del content["student"]["answer_format"]
     for key in ("threads", *MAY_CHANGE):
         *sections, last = key.split(".")
         within = content
@@ -173,10 +189,12 @@ def objectives(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _with_attempts(samples: pa.Table, attempts: pa.Table) -> pa.Table:
-    """The samples with a column ``attempt``: the model's first, null without one."""
+    """The samples with a column ``attempt``: the model's first that was not cut off, null without one."""
     first: dict[str, str] = {}
-    for name, attempt in zip(attempts["id"].to_pylist(), attempts["attempt"].to_pylist(), strict=True):
-        first.setdefault(name, attempt)
+    names = [name for name in ("id", "attempt", "finish") if name in attempts.column_names]
+    for row in attempts.select(names).to_pylist():
+        if row.get("finish") not in TRUNCATED:
+            first.setdefault(row["id"], row["attempt"])
     written = [first.get(name) or None for name in samples["id"].to_pylist()]
     return samples.append_column("attempt", pa.array(written, pa.large_string()))
 
@@ -291,7 +309,9 @@ def examined_with(recipe: Recipe) -> list[str]:
     for section in recipe.evaluate.suites:
         path = section.options.get("problems")
         if path is not None:
-            texts += problem_texts(read_problems(path).problems.values())
+            folds, fold = section.options.get("folds", 1), section.options.get("fold", 0)
+            problems = read_problems(path).part(lambda number, fold=fold: number == fold, folds)
+            texts += problem_texts(problems.problems.values())
     return texts
 
 
