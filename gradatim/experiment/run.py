@@ -17,7 +17,7 @@ run folder, so the same call resumes a run: finished steps are read back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from ..corpus import Corpus, NewSamples, feedback_of
 from ..distillation import NoNewQuestions
 from ..random_streams import attempts_seed, stage_seed
 from ..record import Record
-from ..results import cycle_folder, describe, recorded_stage, recorded_table, stage_folder
+from ..results import answer_notes, cycle_folder, describe, recorded_stage, recorded_table, stage_folder
 from ..schedule import category_codes, next_stage, select_rows
 from ..stage import Event, Events, Feedback, Fitted, Model, Stage, StageResult, StageSpec, SuiteResult, ignore_events
 from .assemble import Components, NamedSuite, assemble, check
@@ -111,10 +111,18 @@ class Cycle:
         return self.finished
 
     def measure_answers(self) -> None:
-        """Measure the loss of the answers before training, of a pretrained model, unless a stage is finished."""
+        """Measure the loss of the answers of a pretrained model before training, unless a stage is finished."""
         started = any((self.record.folder / cycle_folder(0)).glob("stage-*/result.json"))
-        if not started and self.components.recipe.student.base is not None:
-            self.record.once(f"{cycle_folder(0)}/answer-loss.json", lambda: self.components.answer_losses(self.dataset))
+        if started or self.components.recipe.student.base is None:
+            return
+
+        def measure() -> dict[str, Any]:
+            losses = self.components.answer_losses(self.dataset)
+            for text in answer_notes(losses):
+                self.events(Event("note", "answers", text=text))
+            return {kind: asdict(loss) for kind, loss in losses.items()}
+
+        self.record.once(f"{cycle_folder(0)}/answer-loss.json", measure)
 
     def select(self, spec: StageSpec) -> Stage:
         """Select the samples of a stage, by their difficulty or by the model's loss after the previous stage."""

@@ -24,7 +24,7 @@ def own_replies(folder: Path) -> dict[str, Any]:
         for n in range(2)
     ]
     (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    model = str(base(folder / "base"))
+    model = str(base(folder / "base", context=1024))
     return {
         "problems": str(folder / "problems.jsonl"),
         "model": model,

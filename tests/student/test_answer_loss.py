@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 from small_models import base
 
-from gradatim.inference.answer_loss import answer_losses, notes, unlike_model
+from gradatim.inference.answer_loss import answer_losses
 from gradatim.model.load import load_model, open_own_tokenizer
 from gradatim.model.tokenizer import Encoded, encode_table
+from gradatim.results import answer_notes, decode_answer_losses
+from gradatim.stage import AnswerLoss
 from gradatim.table import make_table
 
 
@@ -45,11 +48,11 @@ def test_the_parts_of_all_answers_add_up_to_their_loss(model, samples):
     losses = answer_losses(model, samples)
     expected = [loss_of(model, samples.sample(row), int(samples.answer_starts[row])) for row in range(2)]
     answer = losses["answer"]
-    assert answer["first"]["nats"] == pytest.approx(sum(nats[:3].sum() for nats in expected), rel=1e-4)
-    assert answer["body"]["nats"] == pytest.approx(sum(nats[3:-1].sum() for nats in expected), rel=1e-4)
-    assert answer["end"]["nats"] == pytest.approx(sum(nats[-1] for nats in expected), rel=1e-4)
-    assert answer["first"]["tokens"] + answer["body"]["tokens"] + answer["end"]["tokens"] == sum(map(len, expected))
-    assert answer["samples"] == 2
+    assert answer.first[0] == pytest.approx(sum(nats[:3].sum() for nats in expected), rel=1e-4)
+    assert answer.body[0] == pytest.approx(sum(nats[3:-1].sum() for nats in expected), rel=1e-4)
+    assert answer.end[0] == pytest.approx(sum(nats[-1] for nats in expected), rel=1e-4)
+    assert answer.first[1] + answer.body[1] + answer.end[1] == sum(map(len, expected))
+    assert answer.samples == 2
 
 
 def test_rejected_answers_follow_the_prompt_of_their_row(model, samples):
@@ -57,21 +60,20 @@ def test_rejected_answers_follow_the_prompt_of_their_row(model, samples):
     start = int(samples.answer_starts[1])
     tokens = np.concatenate([samples.sample(1)[:start], samples.rejected.answer(1)])
     nats = loss_of(model, tokens, start)
-    assert losses["rejected"]["samples"] == 1
-    assert losses["rejected"]["end"]["nats"] == pytest.approx(nats[-1], rel=1e-4)
+    assert losses["rejected"].samples == 1
+    assert losses["rejected"].end[0] == pytest.approx(nats[-1], rel=1e-4)
     assert "attempt" not in losses
-    assert json.loads(json.dumps(losses)) == losses
+    stored = json.loads(json.dumps({kind: asdict(loss) for kind, loss in losses.items()}))
+    assert decode_answer_losses(stored) == losses
 
 
 def test_a_form_that_the_model_never_writes_is_a_warning():
-    def losses(first: float, body: float, end: float):
-        parts = {"first": first, "body": body, "end": end}
-        return {"answer": {"samples": 1, **{part: {"nats": 2 * nats, "tokens": 2} for part, nats in parts.items()}}}
+    def warnings(first: float, body: float, end: float) -> list[str]:
+        loss = AnswerLoss(1, (2 * first, 2), (2 * body, 2), (end, 1))
+        return [line for line in answer_notes({"answer": loss}) if line.startswith("warning")]
 
-    assert unlike_model(losses(1.3, 0.6, 0.01)) == []
-    assert unlike_model(losses(1.3, 9.0, 0.01)) == []  # content that is hard is no form
-    assert unlike_model(losses(7.7, 0.6, 9.8)) == [
-        "the beginning of the answers costs 7.7 nats per token",
-        "the end of the answers costs 9.8 nats per token",
-    ]
-    assert ["warning" in line for line in notes(losses(1.3, 0.6, 9.8))] == [False, True]
+    assert warnings(1.3, 0.6, 0.01) == []
+    assert warnings(1.3, 9.0, 0.01) == []  # content that is hard is no form
+    (line,) = warnings(7.7, 0.6, 9.8)
+    assert "first tokens of the answers: 7.7" in line
+    assert "end of the answers: 9.8" in line

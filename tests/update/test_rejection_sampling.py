@@ -128,10 +128,11 @@ def test_a_reply_that_was_cut_off_is_no_answer_but_counts_in_the_pass_rate(finis
 
 
 def test_a_held_out_fold_and_evaluation_problems_are_never_asked(file, model):
-    held_out = fold_of("Mbpp/0", 2)
-    drawn = source(file, model, folds=2, fold=held_out).draw(0, Feedback())
-    assert not by_function(drawn.table)["twice"]
-    assert not any("function twice." in text for text in model.asked())
+    folds = [fold_of(f"Mbpp/{number}", 3) for number in range(len(PROBLEMS))]
+    source(file, model, folds=3, fold=folds[0]).draw(0, Feedback())
+    asked = {name for name in PROBLEMS if any(f"function {name}." in text for text in model.asked())}
+    assert asked == {name for name, fold in zip(PROBLEMS, folds, strict=True) if fold != folds[0]}
+    assert asked
     refused = source(file, model, evaluation=["Write a function next_one.\nassert next_one(4) == 5"])
     assert refused.draw(0, Feedback()).facts["refused"]
 
@@ -145,14 +146,16 @@ def test_a_later_cycle_takes_the_attempts_of_the_student(file):
 
 
 def test_kept_replies_are_not_generated_again(file, tmp_path):
-    options = {"model": str(base(tmp_path / "base")), "max_new_tokens": 4, "keep": str(tmp_path / "kept")}
-    first = source(file, **options, unsolved="reference").draw(0, Feedback())
-    samples = next((tmp_path / "kept").glob("*/samples.jsonl"))
-    before = samples.stat().st_mtime_ns
-    again = source(file, **options, unsolved="reference").draw(0, Feedback())
+    kept, tasks = str(tmp_path / "kept"), []
+    options = {"model": str(base(tmp_path / "base", context=1024)), "max_new_tokens": 4, "keep": kept}
+    draws = []
+    for _ in range(2):
+        made = source(file, **options, unsolved="reference", events=lambda event: tasks.append(event.task))
+        draws.append((made.draw(0, Feedback()), tasks.count("write")))
+    (first, generated), (again, total) = draws
     assert first.table.equals(again.table)
-    assert samples.stat().st_mtime_ns == before
-    assert first.facts["truncated"] + first.facts["passed"] <= 3 * SAMPLES
+    assert generated == total > 0
+    assert first.facts["truncated"] > 0
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,8 @@ from ...schedule import (
 )
 from ...source import SOURCES
 from ...stage import (
+    AnswerLoss,
     Difficulty,
-    Event,
     Events,
     Model,
     Needs,
@@ -283,17 +283,14 @@ class Components:
         seed = initialization_seed(recipe.seed)
         return trainer.StageTrainer(tokenizer, samples, validation, metrics, seed, recipe.student, recipe.train)
 
-    def answer_losses(self, dataset: Corpus) -> dict[str, Any]:
-        """The loss of the dataset's answers under the base before training (``inference.answer_loss``), with a note."""
+    def answer_losses(self, dataset: Corpus) -> dict[str, AnswerLoss]:
+        """The loss of the dataset's answers under the base before training, by kind of answer; empty without a base."""
         student = self.recipe.student
         if student.base is None:
             return {}
         _, samples, _ = dataset.tokens(student, self.events)
         model = load.load_model(student.base, hardware.device(), dtype=student.dtype)
-        losses = answer_loss.answer_losses(model, samples, seed=self.recipe.data.seed, events=self.events)
-        for text in answer_loss.notes(losses):
-            self.events(Event("note", "answers", text=text))
-        return losses
+        return answer_loss.answer_losses(model, samples, seed=self.recipe.data.seed, events=self.events)
 
     def load(self, folder: Path) -> Model:
         """The model in a stage folder, for evaluation."""
