@@ -33,6 +33,7 @@ from ..source import check_exists
 from ..stage import Events, Schedule, Source, Stage, StageSpec, ignore_events
 from ..table.rows import OUTPUT_LINE
 from .assemble import (
+    attempts_before_training,
     Components,
     assemble,
     check,
@@ -105,7 +106,7 @@ def plan_cycles(recipe: Recipe, train: int | None = None) -> tuple[PlannedCycle,
             questions=questions,
             samples=samples,
             by_grade=later.by_grade if number else {},
-            attempts=(samples or 0) * draws if number and own else 0,
+            attempts=(samples or 0) * draws if own and (number or attempts_before_training(recipe)) else 0,
             feedback=selected * draws if number + 1 < recipe.cycles else 0,
         )
         found.append(PlannedCycle(**{**vars(plain), "requests": requests(plain)}))

@@ -69,6 +69,7 @@ from ...training.objective import check_objective
 from ..recipe import ALLOWANCE, Recipe
 from .teaching import (
     CurriculumDesign,
+    attempts_before_training,
     check_designing,
     check_teaching,
     delivery,
@@ -405,6 +406,8 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher
     has_format = "answer_format" in option_names(SOURCES.get(recipe.data.source))
     if has_format and (form := answer_format(recipe.student)) != "code":
         content["answer_format"] = form
+    if attempts_before_training(recipe) and recipe.feedback is not None:
+        content["attempts"] = [recipe.student.base, recipe.student.dtype, recipe.feedback.model_dump(mode="json")]
     if recipe.rejected_answers is not None:
         rejected_answers = recipe.rejected_answers.model_dump(mode="json")
         content["DeliverySection"] = earlier_names(rejected_answers, "rejected_answers")

@@ -23,10 +23,11 @@ from ...errors import RecipeError, RunFolderError, UserError
 from ...evaluation.problems import TRUNCATED
 from ...files import read_input
 from ...lazy import np, pa
+from ...model import hardware, load
 from ...model.hub import answer_format
 from ...model.settings import Requirements
 from ...options import missing_options, option_names, parse_json
-from ...random_streams import cycle_seed, questions_stream
+from ...random_streams import attempts_seed, cycle_seed, questions_stream
 from ...record import DECODE_ERRORS, Record, fault_of, read_json, write_json
 from ...renamed_keys import earlier_names
 from ...results import cycle_folder, decode_design, encode_design
@@ -114,6 +115,8 @@ def _account(recipe: Recipe) -> str:
         del content["train"]["objective_options"]
     if content["student"]["answer_format"] == "auto":
         del content["student"]["answer_format"]
+    if content["feedback"] is not None and not content["feedback"]["before_training"]:
+        del content["feedback"]["before_training"]
     for key in ("threads", *MAY_CHANGE):
         *sections, last = key.split(".")
         within = content
@@ -142,13 +145,17 @@ class Delivery:
         """See ``distillation.deliver``. A source that has nothing in this cycle has no share in it."""
         from ...distillation import deliver
 
+        initial: dict[str, Any] = {}
+        if cycle == 0 and attempts.table is None and attempts_before_training(self.recipe):
+            judged = _initial_attempts(self.recipe, samples, events)
+            attempts, initial = Feedback(0, judged.table), {"attempts": judged.facts}
         if _learns_attempts(self.recipe) and attempts.table is not None:
             samples = _with_attempts(samples, attempts.table)
         shares = self._shares
         if attempts.table is None:  # before the first cycle there are no attempts
             shares["student"] = 0.0
         if not sum(shares.values()):
-            return samples, {"none": samples.num_rows}
+            return samples, {"none": samples.num_rows, **initial}
         used = self.shared if shares.get("teacher") else None
         before = {} if used is None else deepcopy(dict(used.facts))
         done = deliver(
@@ -160,7 +167,8 @@ class Delivery:
             seed=cycle_seed(self.recipe.data.seed, cycle),
             events=events,
         )
-        return done.table, done.facts if used is None else {**done.facts, "teacher": used_since(before, used.facts)}
+        facts = {**done.facts, **initial}
+        return done.table, facts if used is None else {**facts, "teacher": used_since(before, used.facts)}
 
     @property
     def _shares(self) -> dict[str, float]:
@@ -173,8 +181,24 @@ def delivery(recipe: Recipe, shared: Teacher | None = None) -> Delivery | None:
     return Delivery(recipe, shared) if recipe.rejected_answers is not None or _learns_attempts(recipe) else None
 
 
+def attempts_before_training(recipe: Recipe) -> bool:
+    """Whether the base completes the samples of the first cycle, for rejected answers or for distillation."""
+    asked = recipe.feedback is not None and recipe.feedback.before_training
+    own = recipe.rejected_answers is not None and recipe.rejected_answers.sources.get("student", 0) > 0
+    return asked and recipe.student.base is not None and (own or _learns_attempts(recipe))
+
+
+def _initial_attempts(recipe: Recipe, samples: pa.Table, events: Events) -> GradedAttempts:
+    """The attempts of the base at the samples, judged without a teacher; the seed is that of the data."""
+    model = load.load_model(recipe.student.base or "", hardware.device(), dtype=recipe.student.dtype)
+    tokenizer = load.open_tokenizer(recipe.student, ignore_events)
+    seed = attempts_seed(recipe.data.seed, 0, new_samples=True)
+    return judge_attempts(recipe, None, load.LoadedModel(model.model, tokenizer), samples, seed, events, verify=True)
+
+
 def _learns_attempts(recipe: Recipe) -> bool:
-    return recipe.cycles > 1 and any(
+    before = recipe.feedback is not None and recipe.feedback.before_training
+    return (recipe.cycles > 1 or before) and any(
         _requirements(recipe, name).second_answer == "attempt" for name in objectives(recipe)
     )
 
@@ -284,6 +308,12 @@ def check_teaching(recipe: Recipe) -> None:
     ):
         raise RecipeError(
             "faulty answers of a teacher need one", where="rejected_answers.sources", hint="name a teacher"
+        )
+    if section.before_training and recipe.student.base is None:
+        raise RecipeError(
+            "a model with random weights has no attempts before training",
+            where="feedback.before_training",
+            hint="student.base: FOLDER, or leave it out",
         )
     check_faulty(recipe, recipe.train.objective, "train.objective")
 
