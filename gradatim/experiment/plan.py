@@ -33,9 +33,9 @@ from ..source import check_exists
 from ..stage import Events, Schedule, Source, Stage, StageSpec, ignore_events
 from ..table.rows import OUTPUT_LINE
 from .assemble import (
-    attempts_before_training,
     Components,
     assemble,
+    attempts_before_training,
     check,
     corpus_maker,
     difficulty_of,

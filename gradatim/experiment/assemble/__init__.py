@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         drawn,
         make_difficulty,
     )
-    from .teaching import judges_of, only_designs, schedules_of, source, teacher
+    from .teaching import attempts_before_training, judges_of, only_designs, schedules_of, source, teacher
 
 __all__ = [
     "Components",
