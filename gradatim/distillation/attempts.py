@@ -65,6 +65,8 @@ NOT_ENCODED = {
     "too_long": "the prompt is longer than the student's context",
     "unknown_character": "the prompt has a character outside the student's vocabulary",
 }
+REPLY_TOKENS = 512
+"""Least limit of a chat model's reply with a program, by default."""
 VERDICTS: tuple[Outcome, ...] = ("passed", "failed", "timeout", "invalid", "unjudged")
 _CAUSES = 8
 
@@ -100,16 +102,18 @@ def probe(
 
     ``judges`` maps names to judges and weights. ``temperature`` 0 is greedy decoding. ``new_tokens`` limits the length
     of a completion, which is then judged in its truncated form; by default the length of the longest correct answer and
-    a few more. ``chat``, ``stop`` and ``batch`` as in ``evaluation.generation``; a student trained with its chat
-    template always receives prompts in it. Raises ``DataError`` without questions, ``RecipeError`` for invalid options.
+    a few more, and at least ``REPLY_TOKENS`` for a chat model's program. ``chat``, ``stop`` and ``batch`` as in
+    ``evaluation.generation``; a student trained with its chat template always receives prompts in it. Raises
+    ``DataError`` without questions, ``RecipeError`` for invalid options.
     """
     limits = thresholds or Thresholds()
     _check(judges, draws, temperature, new_tokens)
     questions = _questions(samples)
     weights = {name: weight for name, (_, weight) in judges.items()}
     ready = {name: _with_student(judge, student, seed) for name, (judge, _) in judges.items()}
-    limit = new_tokens or _max_new_tokens(student, questions)
-    settings = Writing(limit, temperature, chat or _uses_chat_template(student), seed, batch)
+    chat = chat or _uses_chat_template(student)
+    limit = new_tokens or _max_new_tokens(student, questions, replies=chat)
+    settings = Writing(limit, temperature, chat, seed, batch)
     completions = _completions(student, questions, draws, tuple(stop), settings, events)
     _report_truncated(completions, limit, events)
     rows = questions.take([number for number in range(questions.num_rows) for _ in range(draws)])
@@ -170,11 +174,15 @@ def _uses_chat_template(student: Model) -> bool:
     return prompt_format.prompt_format_of(student.tokenizer).template == "chat"
 
 
-def _max_new_tokens(student: Model, questions: pa.Table) -> int:
-    """Tokens of the longest correct answer, its end, and a few more, so that a wrong longer one shows."""
+def _max_new_tokens(student: Model, questions: pa.Table, *, replies: bool) -> int:
+    """Tokens of the longest correct answer, its end, and a few more, so that a wrong longer one shows.
+
+    ``replies``: at least ``REPLY_TOKENS`` where a question has tests, for the words around its program.
+    """
     vocab = vocabulary.Vocabulary(student.tokenizer)
     encoded = (vocab.encode(answer) for answer in questions.column("answer").to_pylist())
-    return max((len(tokens) for tokens in encoded if tokens is not None), default=0) + 1 + MARGIN
+    limit = max((len(tokens) for tokens in encoded if tokens is not None), default=0) + 1 + MARGIN
+    return max(limit, REPLY_TOKENS) if replies and any(questions.column("tests").to_pylist()) else limit
 
 
 def _completions(

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from ..errors import RecipeError
 from ..evaluation import functional, generation
-from ..evaluation.problems import TRUNCATED, Problem, check_fold, read_problems
+from ..evaluation.problems import TRUNCATED, Folds, Problem, check_fold, read_problems
 from ..lazy import pa
 from ..model import hardware, load
 from ..options import BatchSize, strict
@@ -315,7 +315,7 @@ def rejection_sampling(
             "the file's `reference` solution, where it passes the tests."
         ),
     ] = "skip",
-    folds: functional.Folds = 1,
+    folds: Folds = 1,
     fold: Annotated[int, Field(ge=0, description="The fold that is held out, from 0, when there are several.")] = 0,
     keep: functional.OutputFolder = None,
     batch: BatchSize = None,

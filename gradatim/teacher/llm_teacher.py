@@ -208,6 +208,8 @@ class LanguageTeacher(Teacher):
         language = self._language(row)
         values = {"question": row["prompt"], "language": language.title, "fence": language.name}
         optional = {name: row.get(name) for name in ("answer", "tests", "level", "attempt", "grade", "number")}
+        if row.get("answer") and not _is_output_question(row):  # prompts have fences of their own
+            optional["answer"] = program_in(language, row["answer"]) or row["answer"]
         return {**values, **{name: "none" if value is None else str(value) for name, value in optional.items()}}
 
     def _language(self, row: Row) -> Language:

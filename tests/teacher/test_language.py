@@ -177,8 +177,9 @@ def test_a_fault_that_is_the_right_answer_is_no_fault(samples):
 def test_a_fault_that_is_the_program_of_a_fenced_right_answer_is_no_fault(samples):
     answer = f"```python\n{CODE}```"
     samples = samples.set_column(samples.schema.get_field_index("answer"), "answer", [[answer]])
-    teacher = LanguageTeacher(ScriptedChat([fenced(CODE), fenced(WRONG)]))
-    assert teacher.faults(samples) == [WRONG]
+    chat = ScriptedChat([fenced(CODE), fenced(WRONG)])
+    assert LanguageTeacher(chat).faults(samples) == [WRONG]
+    assert chat.asked[0].messages[-1][1].count("```") == 3  # the prompt's own, without one of the answer
 
 
 @pytest.mark.parametrize(("keep_replies", "answer"), [(False, CODE), (True, fenced(CODE).strip())])

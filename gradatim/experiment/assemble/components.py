@@ -289,6 +289,7 @@ class Components:
         student = self.recipe.student
         if student.base is None:
             return {}
+        self.offload_teacher()
         _, samples, _ = dataset.tokens(student, self.events)
         model = load.load_model(student.base, hardware.device(), dtype=student.dtype)
         return answer_loss.answer_losses(model, samples, seed=self.recipe.data.seed, events=self.events)
