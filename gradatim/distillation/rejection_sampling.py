@@ -199,12 +199,12 @@ class RejectionSampling(Source):
         rows: list[dict[str, Any]] = []
         counts: Counter[str] = Counter(solved=0, unsolved=0, answered=0, replies=0, passed=0, truncated=0)
         open_questions: list[int] = []
-        for index, (question, given) in enumerate(zip(questions, replies, strict=True)):
-            counts.update(replies=given.total, passed=given.passed, truncated=given.truncated)
-            counts["solved" if given.passing else "unsolved"] += 1
-            limit = quota(given, self.answers, self.weighting)
-            if given.passing:
-                rows += self._rows(question, given, given.passing[:limit])
+        for index, (question, judged) in enumerate(zip(questions, replies, strict=True)):
+            counts.update(replies=judged.total, passed=judged.passed, truncated=judged.truncated)
+            counts["solved" if judged.passing else "unsolved"] += 1
+            limit = quota(judged, self.answers, self.weighting)
+            if judged.passing:
+                rows += self._rows(question, judged, judged.passing[:limit])
             else:
                 open_questions.append(index)
         answers = self._answers([questions[index] for index in open_questions])

@@ -183,9 +183,9 @@ def delivery(recipe: Recipe, shared: Teacher | None = None) -> Delivery | None:
 
 def attempts_before_training(recipe: Recipe) -> bool:
     """Whether the base completes the samples of the first cycle, for rejected answers or for distillation."""
-    asked = recipe.feedback is not None and recipe.feedback.before_training
+    enabled = recipe.feedback is not None and recipe.feedback.before_training
     own = recipe.rejected_answers is not None and recipe.rejected_answers.sources.get("student", 0) > 0
-    return asked and recipe.student.base is not None and (own or _learns_attempts(recipe))
+    return enabled and recipe.student.base is not None and (own or _learns_attempts(recipe))
 
 
 def _initial_attempts(recipe: Recipe, samples: pa.Table, events: Events) -> GradedAttempts:
