@@ -41,7 +41,18 @@ PARTS = {
 }
 """Keys whose values are names of a registry."""
 
-FILLED_IN = {"seed", "workers", "events", "teacher", "evaluation", "right", "account"}
+FILLED_IN = {
+    "seed",
+    "workers",
+    "events",
+    "teacher",
+    "evaluation",
+    "right",
+    "account",
+    "student",
+    "answer_format",
+    "keep_replies",
+}
 """Options of sources and teachers that come from other keys of the recipe."""
 
 RECIPES_TOP = """\

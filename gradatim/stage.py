@@ -235,6 +235,25 @@ class BandProgress:
 
 
 @dataclass(frozen=True)
+class AnswerLoss:
+    """Loss of answers of one kind under the model before training, by part: (sum of nats, number of tokens).
+
+    ``first``: the first tokens of each answer, ``end`` its end token, ``body`` the tokens between.
+    """
+
+    samples: int
+    first: tuple[float, int]
+    body: tuple[float, int]
+    end: tuple[float, int]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Nats per token by part, without parts that have no token."""
+        parts = {"first": self.first, "body": self.body, "end": self.end}
+        return {name: nats / tokens for name, (nats, tokens) in parts.items() if tokens}
+
+
+@dataclass(frozen=True)
 class StageResult:
     """Result of a finished stage; written last, so that its presence marks the stage as done.
 
