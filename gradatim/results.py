@@ -11,6 +11,7 @@ step is done once, and later calls, also of another process, read its result bac
     cycle-NN/feedback.*, attempts.*                  attempts of the model, as a table and in counts
     cycle-NN/corpus/                                 the dataset of a later cycle
     cycle-NN/stage-NN-NAME/fitted.json, progress.json, evaluation-SUITE.json, result.json, model/, probe.npz
+    cycle-NN/stage-NN-NAME/evaluation-SUITE.parquet  the verdict on every item, written before the counts
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
 from .corpus import Corpus
-from .lazy import np
-from .record import Record, read_rows
+from .lazy import np, pa, pq
+from .record import Record, read_rows, write_atomically
 from .schedule import Bands
-from .stage import BandProgress, Fitted, Stage, StageResult, StageSpec, SuiteResult
+from .stage import BandProgress, Fitted, Stage, StageResult, StageSpec, SuiteResult, Verdicts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pyarrow as pa
 
     from .design import Design, DesignOutcome
     from .distillation.attempts import GradedAttempts
@@ -77,11 +78,15 @@ def recorded_stage(
     ) -> Callable[Concatenate[Steps, Stage, Options], Result]:
         @functools.wraps(step)
         def once(steps: Steps, stage: Stage, /, *options: Options.args, **named: Options.kwargs) -> Result:
+            key = f"{stage_folder(stage)}/{file.format(*options)}"
+
             def make() -> dict[str, Any]:
                 result = step(steps, stage, *options, **named)
+                if isinstance(result, SuiteResult) and result.verdicts is not None:
+                    write_verdicts(result.verdicts, (steps.record.folder / key).with_suffix(".parquet"))
                 return result if isinstance(result, dict) else encode(result)
 
-            result: Result = steps.record.once(f"{stage_folder(stage)}/{file.format(*options)}", make, decode)
+            result: Result = steps.record.once(key, make, decode)
             return result
 
         return once
@@ -116,8 +121,46 @@ def recorded_table(
 
 
 def encode(result: Fitted | SuiteResult | StageResult) -> dict[str, Any]:
-    """Plain JSON values of a result."""
+    """Plain JSON values of a result, without the verdicts of a ``SuiteResult``, which have a file of their own."""
+    match result:
+        case SuiteResult():
+            content = asdict(replace(result, verdicts=None))
+            del content["verdicts"]
+            return content
+        case StageResult():
+            return {**asdict(replace(result, evaluations=())), "evaluations": [*map(encode, result.evaluations)]}
     return asdict(result)
+
+
+def verdicts_table(verdicts: Verdicts) -> pa.Table:
+    """One row per item: ``id``, ``row``, ``outcome``, ``passed``, ``total``, and a column per group of labels."""
+    columns = {
+        "id": pa.array(verdicts.ids, pa.string()),
+        "row": pa.array(verdicts.rows, pa.int64()),
+        "outcome": pa.array(verdicts.outcomes, pa.string()).dictionary_encode(),
+        "passed": pa.array(verdicts.passed, pa.int64()),
+        "total": pa.array(verdicts.total, pa.int64()),
+    }
+    labels = {name: pa.array(values, pa.string()).dictionary_encode() for name, values in verdicts.labels.items()}
+    return pa.table({**labels, **columns}).select([*columns, *(name for name in labels if name not in columns)])
+
+
+def write_verdicts(verdicts: Verdicts, path: Path) -> None:
+    """Write ``verdicts_table`` as Parquet, atomically."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(verdicts_table(verdicts), buffer, compression="zstd", use_dictionary=True)
+    write_atomically(path, buffer.getvalue().to_pybytes())
+
+
+VERDICT_COLUMNS = ("id", "row", "outcome", "passed", "total")
+
+
+def is_verdicts(path: Path) -> bool:
+    """Whether ``path`` is a file of ``write_verdicts``."""
+    try:
+        return set(VERDICT_COLUMNS) <= set(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError):
+        return False
 
 
 def decode_fitted(value: Mapping[str, Any]) -> Fitted:

@@ -162,12 +162,32 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Verdicts:
+    """The verdict on every item of an evaluation: the samples of a table, or the problems of a file.
+
+    All sequences are aligned. ``ids``: ids of the samples or problems; ``rows``: rows of the table, or positions among
+    the problems; ``outcomes``: ``passed``, ``failed``, ``timeout``, ``too_long`` or ``invalid``; ``passed`` and
+    ``total``: the number of units, 1 of 1 unless an item has several (characters, lines, completions), where the
+    outcome is ``passed`` only if all units passed. ``labels``: the groups of the counts, one label per item.
+    """
+
+    ids: tuple[str, ...]
+    rows: tuple[int, ...]
+    outcomes: tuple[str, ...]
+    passed: tuple[int, ...]
+    total: tuple[int, ...]
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class SuiteResult:
     """Result of one suite.
 
     ``counts["all"]["all"]``: the complete set; further groups are columns of the table (``level``, ``band``, ``twin``)
     with one ``Counts`` per value. ``scores``: metrics that are not counts (edit similarity), as (sum, total).
-    ``examples``: a few attempts as plain dicts: id, prompt, expected, attempt, passed, level, band.
+    ``examples``: a few attempts as plain dicts: id, prompt, expected, attempt, passed, level, band. ``verdicts``: that
+    on every item, None for a result read from a run folder, where they are a Parquet file beside it
+    (``reporting.read_verdicts``), and for a suite that gives none.
     """
 
     suite: str
@@ -176,6 +196,7 @@ class SuiteResult:
     scores: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     examples: Sequence[Mapping[str, Any]] = ()
     seconds: float = 0.0
+    verdicts: Verdicts | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,11 @@ from ..errors import DataError, UserError, WorkFailed
 from ..evaluation.problems import locate, read_problems, read_samples, row_name
 from ..evaluation.statistics import estimate
 from ..evaluation.verdicts import judge_once, problem_for, tallies
-from ..files import check_new_folder, check_output_folder
+from ..files import check_new_folder, check_output, check_output_folder
 from ..inference import decode
 from ..model import load, prompt_format
 from ..options import override
+from ..results import is_verdicts, write_verdicts
 from ..sandbox.limits import Limits, printable
 from ..table.rows import OUTPUT_LINE, ReadReport, Rejected
 from .output import Columns, Json, Workers, check_verdicts_file, mapping_of, output, print_json, table, watching, words
@@ -163,7 +164,7 @@ def _print(completion: Completion, console: Console) -> None:
 EVALUATE_EXAMPLES = (
     "gradatim evaluate runs/smoke-baseline --data programs.parquet",
     "gradatim evaluate MODEL --suite output --protocol paper --data programs.parquet --limit 1000 --json",
-    "gradatim evaluate MODEL --suite functional --problems humaneval --keep samples/",
+    "gradatim evaluate MODEL --suite functional --problems humaneval --verdicts a.parquet",
     "gradatim evaluate http://localhost:8000/v1#NAME --suite functional --problems humaneval --set chat=true",
 )
 
@@ -184,6 +185,9 @@ def evaluate(
         Path | None,
         typer.Option(help="functional, cruxeval: folder for completions and verdicts, from which the command resumes."),
     ] = None,
+    verdicts: Annotated[
+        Path | None, typer.Option(help="Parquet file for the verdict on every sample, which compare reads.")
+    ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Option of the suite; repeatable."),
@@ -202,9 +206,15 @@ def evaluate(
         raise UserError("a dataset is needed", where="--data", allowed="a file", hint="--data FILE")
     if keep is not None:
         check_output_folder(keep, "--keep")
+    if verdicts is not None:
+        check_output(verdicts, "--verdicts", ours=is_verdicts, inputs=[data, problems])
     with watching(resumable=keep is not None) as events:
         options = {name: value for name, value in options.items() if value is not None}
         result = run_suite(model, data, suite, seed=seed, columns=mapping_of(columns), events=events, **options)
+    if verdicts is not None:
+        if result.verdicts is None:
+            raise UserError("this suite gives no verdict per sample", where="--verdicts", given=suite)
+        write_verdicts(result.verdicts, verdicts)
     if as_json:
         print_json(evaluation.summary(result))
         return

@@ -33,10 +33,10 @@ from ..options import BatchSize, CpuSeconds, Unsafe, Workers, strict
 from ..record import Metrics, Record
 from ..renamed_keys import earlier_suite_options
 from ..sandbox.limits import Limits
-from ..stage import Counts, Event, Events, Model, Suite, SuiteResult, ignore_events
+from ..stage import Counts, Event, Events, Model, Suite, SuiteResult, Verdicts, ignore_events
 from .generation import Endpoint, Question, Writing, identity, server_options, write
 from .problems import Problem, ProblemSet, Sample, read_problems, read_samples, row_name
-from .statistics import SampleLimit, check_options, estimate, sample_indices
+from .statistics import SampleLimit, check_options, estimate, gravest, sample_indices
 from .verdicts import Candidate, Judged, candidate_of, cut_torn, judge_once, tallies
 
 if TYPE_CHECKING:
@@ -359,13 +359,32 @@ def _result(
     }
     # Samples of one problem are not independent: the interval of their share is that of pass@1.
     scores["accuracy"] = scores["pass@1"]
-    examples = _examples(problems, judged, groups)
-    return SuiteResult(suite, options.protocol, counts, scores, examples, time.perf_counter() - started)
+    examples, verdicts = _examples(problems, judged, groups), _verdicts(problems, judged, groups)
+    return SuiteResult(suite, options.protocol, counts, scores, examples, time.perf_counter() - started, verdicts)
 
 
 def _outcome(item: Judged) -> str:
     outcome = item.verdict.outcome
     return "invalid" if outcome == "unjudged" else outcome
+
+
+def _verdicts(
+    problems: Mapping[str, Problem], judged: Sequence[Judged], groups: Mapping[str, Mapping[str, str]]
+) -> Verdicts:
+    """The verdict on each problem; its completions are the units."""
+    outcomes: dict[str, list[str]] = {}
+    for item in judged:
+        outcomes.setdefault(item.sample.task, []).append(_outcome(item))
+    ids = tuple(task for task in problems if task in outcomes)
+    rows = {task: row for row, task in enumerate(problems)}
+    return Verdicts(
+        ids=ids,
+        rows=tuple(rows[task] for task in ids),
+        outcomes=tuple(gravest(outcomes[task]) for task in ids),
+        passed=tuple(outcomes[task].count("passed") for task in ids),
+        total=tuple(len(outcomes[task]) for task in ids),
+        labels={name: tuple(labels.get(task, "none") for task in ids) for name, labels in groups.items() if labels},
+    )
 
 
 def _counts(judged: Iterable[Judged], labels: Mapping[str, str]) -> dict[str, Counts]:

@@ -20,7 +20,7 @@ from pydantic import Field
 from ..errors import DataError, RecipeError, UserError
 from ..lazy import np
 from ..random_streams import subset_stream
-from ..stage import Counts, SuiteResult
+from ..stage import Counts, SuiteResult, Verdicts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -195,6 +195,8 @@ GROUPS = ("level", "band", "twin", "category")
 """Columns with counts for each of their values, where the table has them."""
 
 _OUTCOMES = ("passed", "failed", "too_long", "invalid")
+OUTCOMES = ("passed", "failed", "timeout", "too_long", "invalid")
+"""The outcomes of an item, the gravest last."""
 _EXAMPLES = 6
 
 
@@ -299,8 +301,9 @@ def tally(
         counts[name] = {label: _counts(members[label]) for label in sorted(members)}
     ends = {name: sum(getattr(attempt, name) for attempt in attempts) for name in _OUTCOMES}
     counts["outcome"] = {name: Counts(end if name == "passed" else 0, end) for name, end in ends.items()}
+    examples, verdicts = _examples(samples, groups, attempts), _verdicts(samples, groups, attempts)
     seconds = time.perf_counter() - started
-    return SuiteResult(suite, protocol, counts, dict(scores or {}), _examples(samples, groups, attempts), seconds)
+    return SuiteResult(suite, protocol, counts, dict(scores or {}), examples, seconds, verdicts)
 
 
 def example_indices(attempts: Sequence[Attempt]) -> list[int]:
@@ -319,14 +322,42 @@ def _labels(samples: pa.Table, name: str) -> list[str]:
     return ["none" if value is None else str(value) for value in samples.column(name).to_pylist()]
 
 
+def _ids(samples: pa.Table, rows: Sequence[int]) -> list[str]:
+    """The ids of ``rows``; the numbers of the rows in a table without ids."""
+    if "id" not in samples.column_names:
+        return list(map(str, rows))
+    return list(map(str, samples.column("id").take(rows).to_pylist()))
+
+
+def _verdicts(samples: pa.Table, groups: Mapping[str, Sequence[str]], attempts: Sequence[Attempt]) -> Verdicts:
+    """The verdict on each row with an attempt; the attempts of one row (lines) are its units."""
+    members: dict[int, list[Attempt]] = {}
+    for attempt in attempts:
+        members.setdefault(attempt.row, []).append(attempt)
+    rows = sorted(members)
+    return Verdicts(
+        ids=tuple(_ids(samples, rows)),
+        rows=tuple(rows),
+        outcomes=tuple(gravest(attempt.outcome for attempt in members[row]) for row in rows),
+        passed=tuple(sum(attempt.passed for attempt in members[row]) for row in rows),
+        total=tuple(sum(attempt.total for attempt in members[row]) for row in rows),
+        labels={name: tuple(labels[row] for row in rows) for name, labels in groups.items()},
+    )
+
+
+def gravest(outcomes: Iterable[str]) -> str:
+    """The outcome of an item from those of its units, ``passed`` only if all are."""
+    return max(outcomes, key=OUTCOMES.index)
+
+
 def _examples(
     samples: pa.Table, groups: Mapping[str, Sequence[str]], attempts: Sequence[Attempt]
 ) -> tuple[dict[str, Any], ...]:
     """The examples as plain values."""
-    ids = samples.column("id") if "id" in samples.column_names else None
+    examples = [attempts[index] for index in example_indices(attempts)]
     return tuple(
         {
-            "id": str(ids[attempt.row].as_py()) if ids is not None else str(attempt.row),
+            "id": id,
             "prompt": attempt.prompt,
             "expected": attempt.expected,
             "attempt": attempt.attempt,
@@ -334,7 +365,7 @@ def _examples(
             "outcome": attempt.outcome,
             **{name: labels[attempt.row] for name, labels in groups.items()},
         }
-        for attempt in (attempts[index] for index in example_indices(attempts))
+        for id, attempt in zip(_ids(samples, [attempt.row for attempt in examples]), examples, strict=True)
     )
 
 
