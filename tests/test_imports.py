@@ -53,6 +53,7 @@ LAYERS = (
     "experiment.study",
     "experiment.plan",
     "reporting",
+    "show",
     "api",
     "cli",
 )

@@ -40,6 +40,7 @@ COMMANDS = {
     ),
     "sample": ("gradatim.cli.models:sample", "Generate completions and compare them with the ground truth."),
     "report": ("gradatim.cli.training:report", "Compare runs on one self-contained HTML page."),
+    "show": ("gradatim.cli.show:show", "Show runs in the browser: stages, what was learnt, and a playground."),
     "export": (
         "gradatim.cli.models:export",
         "Export a model as a plain Hugging Face folder; loading it does not need Gradatim.",

@@ -53,6 +53,7 @@ def read_run(folder: Path, arm: str, seed: int, notes: list[str], *, examples: b
         cycles=read_cycles(folder, lambda path: read_json(path, []), notes, examples=examples),
         dry=None if dry is None else str(dry),
         designs=read_designs(folder, lambda path: read_json(path, notes), names, notes),
+        folder=folder,
     )
 
 

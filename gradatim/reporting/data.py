@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..stage import StageResult, SuiteResult
@@ -141,7 +142,7 @@ class RunData:
     """One arm trained with one seed; ``stages`` are the finished ones, ``complete``: no more will follow.
 
     ``cycles``: counts by cycle, for runs with several; ``dry``: the reason for an early end; ``designs``: the designs
-    of an LLM-designed schedule.
+    of an LLM-designed schedule; ``folder``: the run folder.
     """
 
     arm: str
@@ -155,6 +156,7 @@ class RunData:
     cycles: tuple[CycleFacts, ...] = ()
     dry: str | None = None
     designs: tuple[Designed, ...] = ()
+    folder: Path | None = None
 
     @property
     def last_stages(self) -> Mapping[int, int]:

@@ -154,3 +154,12 @@ def test_a_difficulty_is_the_one_of_the_library(metric):
     table = generate(300, levels=["all"], seed=4).table
     found = evaluate(f"input.map(tinypy.metrics.{metric})", table["prompt"].to_pylist(), "tinypy.js")
     assert found == pytest.approx(list(DIFFICULTIES.get(metric)()(table)))
+
+
+def test_the_layout_of_a_program_is_that_of_generated_ones():
+    prompts = generate(1000, levels=[*LEVELS], seed=6).table["prompt"].to_pylist()
+    programs = [prompt.removesuffix("# output\n") for prompt in prompts]
+    assert evaluate("input.map(tinypy.format)", programs, "tinypy.js") == programs
+    typed = "a=1 # one\nif a<2 and not(a==3):\n  print( a )\nelif a :\n  b = -a\nelse: pass\n"
+    written = "a = 1\nif a < 2 and not (a == 3) :\n\tprint(a)\nelif a :\n\tb = -a\nelse :\n\tpass\n"
+    assert evaluate("tinypy.format(input)", typed, "tinypy.js") == written

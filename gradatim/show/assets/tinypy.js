@@ -125,6 +125,7 @@ const tinypy = (() => {
         next();
         const inner = disjunction();
         take(")");
+        inner.brackets = (inner.brackets || 0) + 1;
         return inner;
       }
       const variable = name();
@@ -550,5 +551,44 @@ const tinypy = (() => {
     halstead: tokenDifficulty,
   };
 
-  return { run, parse, level, metrics: METRICS, show, all };
+  /* ---- layout ---- */
+
+  /** The program in the layout of generated TinyPy: tabs, a blank before the colon and around operators. */
+  function format(text) {
+    const source = tokens(text).source;
+    function expression(item) {
+      let written;
+      switch (item.kind) {
+        case "constant": written = source.slice(item.start, item.end).replace(/^\(+|\)+$/g, "").trim(); break;
+        case "name": written = item.name; break;
+        case "unary": written = `${item.op}${item.op === "not" ? " " : ""}${expression(item.terms[0])}`; break;
+        case "compare": written = item.terms.map((term, i) => (i ? `${item.ops[i - 1]} ` : "") + expression(term)).join(" "); break;
+        default: written = item.terms.map(expression).join(` ${item.op} `);
+      }
+      return "(".repeat(item.brackets || 0) + written + ")".repeat(item.brackets || 0);
+    }
+    const list = (terms) => terms.map(expression).join(", ");
+    function block(body, depth) {
+      return body.flatMap((item) => statement(item, depth));
+    }
+    function statement(item, depth, word = item.kind) {
+      const tabs = "\t".repeat(depth);
+      const otherwise = () => (item.otherwise.length ? [`${tabs}else :`, ...block(item.otherwise, depth + 1)] : []);
+      switch (item.kind) {
+        case "assign": return [`${tabs}${item.name} = ${expression(item.value)}`];
+        case "print": return [`${tabs}print(${list(item.terms)})`];
+        case "pass": return [`${tabs}pass`];
+        case "for":
+          return [`${tabs}for ${item.name} in range(${list(item.range)}) :`, ...block(item.body, depth + 1), ...otherwise()];
+        default: {
+          const lines = [`${tabs}${word} ${expression(item.test)} :`, ...block(item.body, depth + 1)];
+          const chained = item.kind === "if" && item.elseStart === null && item.otherwise.length;
+          return [...lines, ...(chained ? statement(item.otherwise[0], depth, "elif") : otherwise())];
+        }
+      }
+    }
+    return block(parse(text), 0).map((line) => `${line}\n`).join("");
+  }
+
+  return { run, parse, level, metrics: METRICS, format, show, all };
 })();
