@@ -69,7 +69,7 @@ const tinypy = (() => {
       }
       TOKEN.lastIndex = position;
       const match = TOKEN.exec(source);
-      if (!match) throw outside(line, source.slice(position).split("\n")[0]);
+      if (!match) throw outside(line, source.split("\n")[line - 1].trim());
       const kind = match.groups.number ? "number" : match.groups.name ? "name" : "sign";
       const piece = match[0];
       if (kind === "number" && /^[\p{L}\p{N}_]/u.test(source.slice(position + piece.length))) {
