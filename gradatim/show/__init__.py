@@ -5,8 +5,8 @@
     page        the HTML page; ``write_page`` writes it to a file
     server      the page on the loopback interface, for ``gradatim show``
 
-The scripts of ``assets/`` use no library: ``tinypy.js`` runs programs, ``student.js`` computes the answers of GPT-2, Llama
-and Qwen3 students, ``page.js`` is the page.
+The scripts of ``assets/`` use no library: ``tinypy.js`` runs programs, ``student.js`` computes the answers of GPT-2,
+Llama and Qwen3 students, ``page.js`` is the page.
 """
 
 from __future__ import annotations

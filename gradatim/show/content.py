@@ -1,8 +1,8 @@
 """Content of the page: runs, stages, test programs, verdicts and students, read from run folders.
 
-``read`` reads study and run folders through ``reporting.collect`` and adds the verdict on every test program after every
-stage. A verdict is one character per row of the test set: ``1`` right, ``0`` wrong, ``-`` not evaluated. Nothing is
-written and no lock is taken, so runs in progress can be read; a missing part becomes a note.
+``read`` reads study and run folders through ``reporting.collect`` and adds the verdict on every test program after
+every stage. A verdict is one character per row of the test set: ``1`` right, ``0`` wrong, ``-`` not evaluated. Nothing
+is written and no lock is taken, so runs in progress can be read; a missing part becomes a note.
 """
 
 from __future__ import annotations
@@ -153,13 +153,12 @@ def _run(study: StudyData, run: RunData, notes: list[str]) -> RunView:
     recipe = _recipe(run)
     title = study.title_of(run.arm) + (f", seed {run.seed}" if len(study.seeds) > 1 else "")
     stages = tuple(
-        _stage(run.folder, stage, f"{key}/{stage.cycle}/{stage.index}", recipe, verdicts.get((stage.cycle, stage.index)))
-        for stage in run.stages
+        _stage(run.folder, stage, key, recipe, verdicts.get((stage.cycle, stage.index))) for stage in run.stages
     )
     missing = [stage for stage in stages if stage.result is not None and stage.verdicts is None]
     if missing:
-        reason = "their test samples are not there" if samples is None else "they were written by an earlier version"
-        notes.append(f"{title}: {len(missing)} evaluations have no verdict per program, as {reason}; the map lacks them.")
+        reason = "the test samples are missing" if samples is None else "they come from an earlier version"
+        notes.append(f"{title}: no verdict per program for {len(missing)} of {len(stages)} stages ({reason}).")
     curve = [(point.run_tokens, point.loss) for point in run.curve if point.loss is not None]
     table = run.tables[0] if run.tables else None
     return RunView(
@@ -178,12 +177,12 @@ def _run(study: StudyData, run: RunData, notes: list[str]) -> RunView:
     )
 
 
-def _stage(folder: Path, stage: StageResult, key: str, recipe: Mapping[str, Any], verdicts: str | None) -> StageView:
+def _stage(folder: Path, stage: StageResult, run: str, recipe: Mapping[str, Any], verdicts: str | None) -> StageView:
     result = next((item for item in stage.evaluations if (item.suite, item.protocol) == (SUITE, "greedy")), None)
     result = result or next(iter(stage.evaluations), None)
     counts = result.counts if result else {}
     return StageView(
-        key=key,
+        key=f"{run}/{stage.cycle}/{stage.index}",
         cycle=stage.cycle,
         index=stage.index,
         name=stage.spec.name,
@@ -341,4 +340,3 @@ def state_of(folder: Path) -> tuple[int, int]:
     """Size and modification time of the weights of a model folder."""
     file = (folder / "model.safetensors").stat()
     return file.st_size, file.st_mtime_ns
-

@@ -80,14 +80,18 @@ def render(content: Content, students: dict[str, str] | None = None) -> str:
     script = "\n".join((assets / name).read_text("utf-8") for name in SCRIPTS)
     from markupsafe import Markup
 
-    return _environment().get_template("page").render(
-        content=content,
-        policy=policy(style, script, served=students is None),
-        style=Markup(style),
-        script=Markup(script),
-        data=Markup(_json({**plain(content), "served": students is None})),
-        students=[(key, Markup(text)) for key, text in (students or {}).items()],
-        overview=Markup(overview(content)),
+    return (
+        _environment()
+        .get_template("page")
+        .render(
+            content=content,
+            policy=policy(style, script, served=students is None),
+            style=Markup(style),
+            script=Markup(script),
+            data=Markup(_json({**plain(content), "served": students is None})),
+            students=[(key, Markup(text)) for key, text in (students or {}).items()],
+            overview=Markup(overview(content)),
+        )
     )
 
 

@@ -6,8 +6,8 @@
     GET  /students    ``?key=`` the weights of a stage for the page's script
     POST /ask         ``{key, prompt, limit}``: the answer of a student that the page cannot compute, by torch
 
-Requests are answered only for a loopback name in ``Host``, and a POST only as JSON from the page itself, so that no other
-page in the same browser can read the runs. Run folders are only read.
+Requests are answered only for a loopback name in ``Host``, and a POST only as JSON from the page itself, so that no
+other page in the same browser can read the runs. Run folders are only read.
 """
 
 from __future__ import annotations
@@ -140,15 +140,19 @@ def _complete(student: Any, prompt: str, limit: int) -> list[dict[str, Any]]:
         raise DataError(f"the program has {len(ids)} tokens; the student reads at most {context}")
     tokens: list[dict[str, Any]] = []
     end = student.tokenizer.eos_token_id
+
+    def text(token: int) -> str:
+        return "" if token == end else str(student.tokenizer.decode([token]))
+
     with torch.inference_mode():
         output = student.model(torch.tensor(ids[None]), use_cache=True)
         for _ in range(min(limit, context - len(ids))):
             top = output.logits[0, -1].float().softmax(-1).topk(LIKELIEST)
+            likeliest = zip(top.indices.tolist(), top.values.tolist(), strict=True)
             choices = [
-                {"id": number, "text": "" if number == end else student.tokenizer.decode([number]), "end": number == end,
-                 "probability": float(share)}
-                for number, share in zip(top.indices.tolist(), top.values.tolist(), strict=True)
-            ]  # fmt: skip
+                {"id": token, "text": text(token), "end": token == end, "probability": share}
+                for token, share in likeliest
+            ]
             tokens.append({**choices[0], "top": choices})
             if choices[0]["end"]:
                 break
@@ -187,10 +191,10 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             try:
                 route()
+            except ConnectionError:  # the browser has left the page
+                self.close_connection = True
             except (GradatimError, OSError) as error:
                 self._send(HTTPStatus.BAD_REQUEST, str(error).encode(), "text/plain; charset=utf-8")
-            except ConnectionError:
-                pass
 
     def _page(self) -> None:
         self._send(HTTPStatus.OK, render(self.server.pages.current()[1]).encode(), "text/html; charset=utf-8")

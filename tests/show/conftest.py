@@ -9,8 +9,10 @@ import pytest
 
 from gradatim import api
 
-SMALL = ("data.count=300", "data.split.test=40", "data.split.validation=20", "budget.tokens=6000", "student.context_length=128",
-         "train.max_length=128", "train.evaluations_per_stage=0")  # fmt: skip
+SMALL = (
+    *("data.count=300", "data.split.test=40", "data.split.validation=20", "budget.tokens=6000"),
+    *("student.context_length=128", "train.max_length=128", "train.evaluations_per_stage=0"),
+)
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,11 @@ def test_the_verdicts_of_the_page_are_those_of_the_run(finished):
 def test_learnt_kept_and_forgotten_add_up(finished):
     content = read([finished])
     stages = content.runs[0].stages
-    changed = (replace(stages[0], verdicts="1100-"), replace(stages[1], verdicts="10100"), replace(stages[2], verdicts=None))
+    changed = (
+        replace(stages[0], verdicts="1100-"),
+        replace(stages[1], verdicts="10100"),
+        replace(stages[2], verdicts=None),
+    )
     steps = replace(content.runs[0], stages=changed).steps
     assert steps[0] is not None
     assert (steps[0].learnt, steps[0].kept, steps[0].forgotten, steps[0].unlearnt) == (2, 0, 0, 2)
@@ -138,7 +142,9 @@ def test_a_typed_program_gets_its_output_and_the_answer_that_torch_gives(tab, pa
 def test_a_text_outside_tinypy_is_refused_with_its_line_and_not_guessed(tab, page):
     tab.open(page.as_uri())
     ask(tab, "a = 1\nprint('</script>')\n")
-    assert tab.value("document.getElementById('prints').textContent").startswith("Line 2: this is not TinyPy: print('</script>')")
+    assert tab.value("document.getElementById('prints').textContent").startswith(
+        "Line 2: this is not TinyPy: print('</script>')"
+    )
     assert tab.value("document.querySelectorAll('#answers .answer').length") == 0
     ask(tab, "a = 1\n" * 10_000 + "print(a)\n")
     assert "does not end within 10000 steps" in tab.value("document.getElementById('prints').textContent")
@@ -159,7 +165,9 @@ def test_the_map_is_read_with_the_keyboard(tab, page, finished):
     tab.call("Input.dispatchKeyEvent", type="keyDown", key="Enter")
     tab.wait("document.activeElement.id === 'code'")
     assert shown.startswith(tab.value("document.getElementById('code').value"))
-    rows = tab.value("document.getElementById('list').open = true; document.querySelectorAll('.programs tbody tr').length")
+    rows = tab.value(
+        "document.getElementById('list').open = true; document.querySelectorAll('.programs tbody tr').length"
+    )
     assert rows == 25
 
 
@@ -170,7 +178,10 @@ def test_nothing_is_cut_at_360_pixels_and_every_control_has_a_name(tab, page, da
     tab.open(page.as_uri())
     tab.wait("document.body.dataset.answered !== undefined")
     assert tab.value("document.documentElement.scrollWidth") <= 360
-    names = "[...document.querySelectorAll('button, select, textarea')].filter((item) => !(item.labels?.length || item.textContent.trim() || item.ariaLabel)).length"
+    names = (
+        "[...document.querySelectorAll('button, select, textarea')]"
+        ".filter((item) => !(item.labels?.length || item.textContent.trim() || item.ariaLabel)).length"
+    )
     assert tab.value(names) == 0
     assert contrast(tab) >= 4.5
 
@@ -179,7 +190,7 @@ def contrast(tab: Browser) -> float:
     """The smallest contrast (WCAG) of text colours on the colours behind them."""
     colours = tab.value(
         "['ink', 'muted', 'good', 'bad', 'accent'].flatMap((name) => ['paper', 'soft', 'code'].map((behind) => "
-        "[name, behind].map((item) => getComputedStyle(document.documentElement).getPropertyValue(`--${item}`).trim())))"
+        "[name, behind].map((item) => getComputedStyle(document.body).getPropertyValue(`--${item}`).trim())))"
     )
 
     def light(colour: str) -> float:

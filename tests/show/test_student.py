@@ -87,7 +87,9 @@ def test_the_logits_of_every_family_are_those_of_torch(name, tmp_path):
     assert float(expected.std()) > 0.1
 
 
-@pytest.mark.parametrize(("name", "kind"), [("gelu_new", "word_level"), ("tiny", "character"), ("windows", "word_level")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("gelu_new", "word_level"), ("tiny", "character"), ("windows", "word_level")]
+)
 def test_an_int8_student_of_every_family_says_what_torch_says(name, kind, tmp_path):
     torch.manual_seed(1)
     tokenizer = TOKENIZERS[kind]()
@@ -131,7 +133,7 @@ def test_an_unknown_character_is_named_and_special_tokens_are_text(tmp_path):
     )
     texts = ["<eos>", "a = 'é'"]
     found = evaluate(code, {"file": encoded(pack(folder)), "texts": texts}, "student.js")
-    assert found == [5, "the student has no token for \"'\""]
+    assert found == [5, 'the student has no token for "\'"']
 
 
 def test_a_student_that_the_page_cannot_carry_is_refused_with_the_reason(tmp_path):

@@ -20,10 +20,17 @@ def outputs(programs: list[str]) -> list[dict[str, object]]:
     return list(evaluate("input.map((text) => tinypy.run(text))", programs, "tinypy.js"))
 
 
+ERRORS = ("ZeroDivisionError", "OverflowError")
+
+
 def of_cpython(program: str) -> str:
+    """The output of a program, or the name of the exception that it raises."""
     printed = io.StringIO()
-    with redirect_stdout(printed):
-        exec(compile(program, "program", "exec"), {})
+    try:
+        with redirect_stdout(printed):
+            exec(compile(program, "program", "exec"), {})
+    except ArithmeticError as error:
+        return type(error).__name__
     return printed.getvalue()
 
 
@@ -64,10 +71,9 @@ def test_a_thousand_programs_of_odd_numbers_print_what_cpython_prints():
     printed = outputs(programs)
     right = 0
     for program, item in zip(programs, printed, strict=True):
-        try:
-            expected = of_cpython(program)
-        except ArithmeticError as error:
-            assert type(error).__name__ in str(item.get("error")), program
+        expected = of_cpython(program)
+        if expected in ERRORS:
+            assert expected in str(item.get("error")), program
             continue
         assert item.get("output") == expected, program
         right += 1
