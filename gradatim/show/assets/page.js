@@ -330,6 +330,7 @@
     if (found.error !== undefined) {
       $("facts").textContent = empty ? "" : found.outside ? "The page runs TinyPy only and does not guess." : "A program that fails has no output to compare with.";
       $("answers").replaceChildren();
+      document.body.dataset.answered = String(mine);
       return;
     }
     $("facts").textContent = facts(run, found);
