@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 End = Literal["hardest", "easiest", "random"]
 By = Literal["difficulty", "loss", "pass_rate"]
+EvaluationSplit = Literal["test", "validation"]
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,8 @@ class SuiteResult:
     with one ``Counts`` per value. ``scores``: metrics that are not counts (edit similarity), as (sum, total).
     ``examples``: a few attempts as plain dicts: id, prompt, expected, attempt, passed, level, band. ``verdicts``: that
     on every item, None for a result read from a run folder, where they are a Parquet file beside it
-    (``reporting.read_verdicts``), and for a suite that gives none.
+    (``reporting.read_verdicts``), and for a suite that gives none. ``split``: the samples of the run that a suite
+    without problems of its own evaluates on.
     """
 
     suite: str
@@ -197,6 +199,7 @@ class SuiteResult:
     examples: Sequence[Mapping[str, Any]] = ()
     seconds: float = 0.0
     verdicts: Verdicts | None = field(default=None, repr=False)
+    split: EvaluationSplit = "test"
 
 
 @dataclass(frozen=True)
@@ -266,13 +269,21 @@ class Feedback:
 
 @dataclass(frozen=True)
 class Event:
-    """Progress of a long task. ``kind``: start, advance, finish or note. The CLI displays it."""
+    """Progress of a long task. ``kind``: start, advance, finish or note. The CLI displays it.
+
+    ``done`` of ``total``, counted in ``unit`` (``tokens`` in training, else items). ``loss``: nats per weighted token,
+    the mean since the last logged row. ``stage``: position in the run of the stage that the task belongs to.
+    ``text``: of a note.
+    """
 
     kind: Literal["start", "advance", "finish", "note"]
     task: str
     done: float = 0
     total: float | None = None
     text: str = ""
+    unit: str = ""
+    loss: float | None = None
+    stage: str = ""
 
 
 Events = Callable[[Event], None]
@@ -367,10 +378,12 @@ class Difficulty(Protocol):
 
     ``scored_by``: ``program`` for a computation, ``model`` or ``teacher`` for a metric that loads a model or requests
     completions; a plan makes neither. ``causes``: the number of samples without a score by cause, of the last call.
+    ``usage``: requests, tokens and cost of a teacher so far, in the form of its facts; empty without requests.
     """
 
     scored_by: Literal["program", "model", "teacher"] = "program"
     causes: Mapping[str, int] = MappingProxyType({})
+    usage: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def identity(self) -> str | None:
@@ -425,6 +438,18 @@ class Schedule(Protocol):
     def next(self, history: Sequence[StageResult]) -> StageSpec | None:
         """The next stage, or None when the cycle's stages are done."""
         ...
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Evaluation of the model during a stage.
+
+    ``every``: loss tokens of the run between two evaluations. ``evaluate``: the counts of every suite that is due, as
+    plain JSON, of the Hugging Face folder of a model; a pure function, so that a resumed run records the same.
+    """
+
+    every: int
+    evaluate: Callable[[Path], Sequence[Mapping[str, Any]]]
 
 
 class Trainer(Protocol):

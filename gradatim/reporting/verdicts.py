@@ -2,7 +2,7 @@
 
 An evaluation of a stage is ``evaluation-LABEL.json`` (counts) and, beside it, ``evaluation-LABEL.parquet`` (the verdict
 on every item). ``evaluations`` lists those of a run, ``read_verdicts`` reads one as a table, joined with the test
-samples of the run where their Parquet file is there. Nothing is written and no lock is taken.
+(or validation) samples of the run where their Parquet file is there. Nothing is written and no lock is taken.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..renamed_keys import earlier_value
 from ..results import VERDICT_COLUMNS, decode_suite
 
 if TYPE_CHECKING:
-    from ..stage import SuiteResult
+    from ..stage import EvaluationSplit, SuiteResult
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def read_verdicts(
 
     Columns: ``id``, ``row`` (of the test samples, or of the problems), ``outcome`` (``passed``, ``failed``,
     ``timeout``, ``too_long``, ``invalid``), ``passed`` and ``total`` (units, 1 of 1 unless an item has several),
-    ``difficulty`` (float64, the metric of the run; NaN for an item that is no test sample or has none) and the groups
-    of the evaluation (``level``, ``band``, ``twin``, ``category``). Test samples that were not evaluated, beyond the
+    ``difficulty`` (float64, the metric of the run; NaN for an item that is no sample of the run or has none) and the
+    groups of the evaluation (``level``, ``band``, ``twin``, ``category``). Samples that were not evaluated, beyond the
     option ``limit``, follow with the outcome ``not evaluated`` and 0 units; without the samples' file they are absent.
 
     Raises ``UserError`` when there is no such evaluation, ``RunFolderError`` when it has no verdicts or is damaged.
@@ -82,17 +82,17 @@ def read_verdicts(
     table = read_rows(path, "the verdicts", f"remove {evaluation.path} and {path}, and resume the run")
     if missing := set(VERDICT_COLUMNS) - set(table.column_names):
         raise RunFolderError("the verdicts are damaged", where=path, given=f"no column {min(missing)!r}")
-    return _with_samples(table, Path(run))
+    return _with_samples(table, Path(run), evaluation.result.split)
 
 
-def test_samples(run: str | Path) -> pa.Table | None:
-    """The test samples of a run, from its folder or its study's; None without their file."""
+def evaluation_samples(run: str | Path, split: EvaluationSplit = "test") -> pa.Table | None:
+    """The test or validation samples of a run, from its folder or its study's; None without their file."""
     folder = Path(run)
     table = folder / "cycle-00" / "table.json"
     corpus = read_json(table, dict).get("corpus") if table.is_file() else None
     if not isinstance(corpus, str) or Path(corpus).name != corpus:
         return None
-    paths = [store / "data" / corpus / "test.parquet" for store in (folder, folder.resolve().parent.parent)]
+    paths = [store / "data" / corpus / f"{split}.parquet" for store in (folder, folder.resolve().parent.parent)]
     path = next((path for path in paths if path.is_file()), None)
     return None if path is None else read_rows(path, "these samples of the run", f"remove {path.parent}")
 
@@ -121,9 +121,9 @@ def _select(listed: Sequence[Evaluation], run: Path, suite: str, cycle: int | No
     return last[0]
 
 
-def _with_samples(table: pa.Table, run: Path) -> pa.Table:
-    """``table`` with the difficulty of its items, and the test samples that were not evaluated."""
-    samples = test_samples(run)
+def _with_samples(table: pa.Table, run: Path, split: EvaluationSplit) -> pa.Table:
+    """``table`` with the difficulty of its items, and the samples of the split that were not evaluated."""
+    samples = evaluation_samples(run, split)
     if samples is None:
         return table.append_column("difficulty", pa.array([float("nan")] * table.num_rows, pa.float64()))
     ids = samples["id"].to_pylist()
@@ -166,7 +166,7 @@ def _plain(table: pa.Table) -> pa.Table:
 
 
 def _difficulty(samples: pa.Table, run: Path) -> Any:
-    """The difficulties of the test samples by the metric of the run; NaN without them."""
+    """The difficulties of samples by the metric of the run; NaN without them."""
     bands = read_json(run / "cycle-00" / "table.json", dict).get("bands")
     metric = bands.get("metric") if isinstance(bands, Mapping) else None
     for column in (metric, earlier_value("difficulty.metric", metric)):

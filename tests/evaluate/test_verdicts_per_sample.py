@@ -43,7 +43,7 @@ def test_every_evaluation_of_a_run_has_a_verdict_per_item_that_adds_up_to_its_co
 
 
 def test_the_reader_joins_the_samples_and_lists_those_that_were_not_evaluated(folder: Path) -> None:
-    samples = reporting.test_samples(folder)
+    samples = reporting.evaluation_samples(folder)
     assert samples is not None
     table = reporting.read_verdicts(folder, "output-paper-limit9", stage=1)
     assert table.num_rows == samples.num_rows == 24
