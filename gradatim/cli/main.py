@@ -45,14 +45,11 @@ COMMANDS = {
     ),
     "sample": ("gradatim.cli.models:sample", "Generate completions and compare them with the ground truth."),
     "report": ("gradatim.cli.training:report", "Compare runs on one self-contained HTML page."),
-<<<<<<< HEAD
-    "show": ("gradatim.cli.show:show", "Show runs in the browser: stages, what was learnt, and a playground."),
-=======
     "compare": (
         "gradatim.cli.training:compare",
         "Compare models on the same test items by McNemar's exact test.",
     ),
->>>>>>> main
+    "show": ("gradatim.cli.show:show", "Show runs in the browser: stages, what was learnt, and a playground."),
     "export": (
         "gradatim.cli.models:export",
         "Export a model for other programs, and compare the export with the original before it is kept.",

@@ -75,16 +75,12 @@ def read_run(
         cycles=read_cycles(folder, lambda path: read_json(path, []), notes, examples=examples),
         dry=None if dry is None else str(dry),
         designs=read_designs(folder, lambda path: read_json(path, notes), names, notes),
-<<<<<<< HEAD
-        folder=folder,
-=======
         settings=_settings(recipe),
         test_set=_test_set((study or folder) / "data", tables),
         study=None if study is None else str(study.resolve()),
         examinations=examinations,
         folder=folder,
         initial=tuple(_initial(folder, notes)),
->>>>>>> main
     )
 
 

@@ -176,16 +176,11 @@ class Designed:
 class RunData:
     """One arm trained with one seed; ``stages`` are the finished ones, ``complete``: no more will follow.
 
-<<<<<<< HEAD
-    ``cycles``: counts by cycle, for runs with several; ``dry``: the reason for an early end; ``designs``: the designs
-    of an LLM-designed schedule; ``folder``: the run folder.
-=======
     ``settings``: the recipe's values by section, in present names. ``test_set``: a digest of the test samples, None
     without their file. ``study``: the path of the study that the run belongs to. ``cycles``: counts by cycle, for runs
     with several; ``dry``: the reason for an early end; ``designs``: the designs of an LLM-designed schedule.
     ``initial``: the results of the model before training. ``examinations``: evaluations during the stages;
     ``folder``: the run folder.
->>>>>>> main
     """
 
     arm: str
@@ -199,16 +194,12 @@ class RunData:
     cycles: tuple[CycleFacts, ...] = ()
     dry: str | None = None
     designs: tuple[Designed, ...] = ()
-<<<<<<< HEAD
-    folder: Path | None = None
-=======
     settings: Mapping[str, Any] = field(default_factory=dict)
     test_set: str | None = None
     study: str | None = None
     examinations: tuple[Examination, ...] = ()
     folder: Path | None = None
     initial: tuple[SuiteResult, ...] = ()
->>>>>>> main
 
     @property
     def last_stages(self) -> Mapping[int, int]:
