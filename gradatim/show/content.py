@@ -7,21 +7,24 @@ is written and no lock is taken, so runs in progress can be read; a missing part
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import reporting
-from ..errors import DataError, GradatimError
-from ..options import parse_yaml
+from ..errors import GradatimError
 from ..reporting.data import RunData, StudyData
 from ..reporting.verdicts import Evaluation
 from ..results import stage_folder
 from ..stage import Counts, StageResult
 from . import weights
+
+if TYPE_CHECKING:
+    from ..stage import EvaluationSplit
 
 SUITE = "output"
 """The suite of the map: greedy completions compared with the output of the program."""
@@ -131,8 +134,8 @@ def read(folders: Sequence[Path]) -> Content:
     runs = tuple(_run(study, run, notes) for run in study.runs)
     tests: dict[str, tuple[Program, ...]] = {}
     for run, view in zip(study.runs, runs, strict=True):
-        if view.test is not None and view.test not in tests:
-            tests[view.test] = _programs(run)
+        if view.test is not None and view.test not in tests and run.folder is not None:
+            tests[view.test] = _programs(run.folder)
     top = reporting.headline(reporting.summarise(study))
     return Content(
         title=study.title,
@@ -148,12 +151,13 @@ def read(folders: Sequence[Path]) -> Content:
 def _run(study: StudyData, run: RunData, notes: list[str]) -> RunView:
     key = f"{run.arm}/{run.seed}"
     assert run.folder is not None
-    samples = _samples(run.folder)
-    verdicts = _verdicts(run, samples[1] if samples else 0, notes)
-    recipe = _recipe(run)
+    evaluations = _evaluations(run.folder)
+    samples = _samples(run.folder, evaluations)
+    verdicts = _verdicts(run.folder, evaluations, samples[1] if samples else 0, notes)
+    settings = run.settings
     title = study.title_of(run.arm) + (f", seed {run.seed}" if len(study.seeds) > 1 else "")
     stages = tuple(
-        _stage(run.folder, stage, key, recipe, verdicts.get((stage.cycle, stage.index))) for stage in run.stages
+        _stage(run.folder, stage, key, settings, verdicts.get((stage.cycle, stage.index))) for stage in run.stages
     )
     missing = [stage for stage in stages if stage.result is not None and stage.verdicts is None]
     if missing:
@@ -172,12 +176,12 @@ def _run(study: StudyData, run: RunData, notes: list[str]) -> RunView:
         stages=stages,
         rows=len(run.curve),
         tokens=max((point.run_tokens for point in run.curve), default=run.tokens),
-        budget=_budget(recipe),
+        budget=_budget(settings),
         curve=tuple(curve[:: max(1, len(curve) // 200)]),
     )
 
 
-def _stage(folder: Path, stage: StageResult, run: str, recipe: Mapping[str, Any], verdicts: str | None) -> StageView:
+def _stage(folder: Path, stage: StageResult, run: str, settings: Mapping[str, Any], verdicts: str | None) -> StageView:
     result = next((item for item in stage.evaluations if (item.suite, item.protocol) == (SUITE, "greedy")), None)
     result = result or next(iter(stage.evaluations), None)
     counts = result.counts if result else {}
@@ -188,7 +192,7 @@ def _stage(folder: Path, stage: StageResult, run: str, recipe: Mapping[str, Any]
         name=stage.spec.name,
         data=stage.composition,
         samples=stage.samples,
-        objective=stage.spec.objective or str(_section(recipe, "train").get("objective", "next_token")),
+        objective=stage.spec.objective or str(_section(settings, "train").get("objective", "next_token")),
         budget=stage.spec.tokens,
         tokens=stage.fitted.tokens,
         loss=stage.fitted.loss if math.isfinite(stage.fitted.loss) else None,
@@ -207,44 +211,44 @@ def _student(folder: Path) -> Student:
     return Student(folder, "server" if reason else "page", reason or "")
 
 
-def _recipe(run: RunData) -> Mapping[str, Any]:
-    try:
-        recipe = parse_yaml(run.recipe.encode())
-    except (DataError, ValueError):
-        return {}
-    return recipe if isinstance(recipe, Mapping) else {}
-
-
-def _section(recipe: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    section = recipe.get(name)
+def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = settings.get(name)
     return section if isinstance(section, Mapping) else {}
 
 
-def _budget(recipe: Mapping[str, Any]) -> int | None:
-    tokens, cycles = _section(recipe, "budget").get("tokens"), recipe.get("cycles", 1)
+def _budget(settings: Mapping[str, Any]) -> int | None:
+    tokens, cycles = _section(settings, "budget").get("tokens"), settings.get("cycles", 1)
     return tokens * cycles if isinstance(tokens, int) and isinstance(cycles, int) else None
 
 
-def _samples(folder: Path) -> tuple[str, int] | None:
-    """The key of the run's test set (its dataset) and its number of rows; None without the file."""
-    try:
-        table = reporting.test_samples(folder)
-    except (GradatimError, OSError):
-        return None
+def _samples(folder: Path, evaluations: Sequence[Evaluation]) -> tuple[str, int] | None:
+    """The key of the samples that the evaluations are on, and their number; None without the file."""
+    table = _table(folder, evaluations)
     if table is None:
         return None
-    ids = table["id"].to_pylist()
-    return f"{len(ids)} {ids[0] if ids else ''} {ids[-1] if ids else ''}", min(len(ids), MOST_PROGRAMS)
+    texts = "\n".join(table["prompt"].to_pylist())
+    digest = hashlib.blake2b(texts.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
+    return f"{_split(evaluations)} {digest}", min(table.num_rows, MOST_PROGRAMS)
 
 
-def _programs(run: RunData) -> tuple[Program, ...]:
-    assert run.folder is not None
-    table = reporting.test_samples(run.folder)
-    assert table is not None
+def _table(folder: Path, evaluations: Sequence[Evaluation]) -> Any:
+    try:
+        return reporting.evaluation_samples(folder, _split(evaluations))
+    except (GradatimError, OSError):
+        return None
+
+
+def _split(evaluations: Sequence[Evaluation]) -> EvaluationSplit:
+    return evaluations[0].result.split if evaluations else "test"
+
+
+def _programs(folder: Path) -> tuple[Program, ...]:
+    evaluations = _evaluations(folder)
+    table = _table(folder, evaluations)
     difficulty: list[float | None] = [None] * table.num_rows
-    for evaluation in _evaluations(run.folder):
+    for evaluation in evaluations:
         if evaluation.has_verdicts:
-            rows = _read(evaluation, run.folder)
+            rows = _read(evaluation, folder)
             for row, value in zip(rows["row"].to_pylist(), rows["difficulty"].to_pylist(), strict=True):
                 difficulty[row] = value if value is not None and math.isfinite(value) else None
             break
@@ -256,24 +260,26 @@ def _programs(run: RunData) -> tuple[Program, ...]:
 
 
 def _evaluations(folder: Path) -> tuple[Evaluation, ...]:
-    """The evaluations of the map: of the suite ``output``, greedy where it was run."""
+    """The evaluations of the map: of the suite ``output``, greedy and on the test set where there are such."""
     try:
         listed = [item for item in reporting.evaluations(folder) if item.result.suite == SUITE]
     except (GradatimError, OSError):
         return ()
-    return tuple([item for item in listed if item.result.protocol == "greedy"] or listed)
+    listed = [item for item in listed if item.result.protocol == "greedy"] or listed
+    return tuple([item for item in listed if item.result.split == "test"] or listed)
 
 
-def _verdicts(run: RunData, size: int, notes: list[str]) -> dict[tuple[int, int], str]:
+def _verdicts(
+    folder: Path, evaluations: Sequence[Evaluation], size: int, notes: list[str]
+) -> dict[tuple[int, int], str]:
     """The verdicts after each stage (cycle, index)."""
     verdicts: dict[tuple[int, int], str] = {}
-    assert run.folder is not None
-    for evaluation in _evaluations(run.folder) if size else ():
+    for evaluation in evaluations if size else ():
         place = evaluation.cycle, evaluation.stage
         if not evaluation.has_verdicts or place in verdicts:
             continue
         try:
-            rows = _read(evaluation, run.folder)
+            rows = _read(evaluation, folder)
         except (GradatimError, OSError) as error:
             notes.append(f"{evaluation.path.name} of stage {evaluation.stage_name} is skipped: {error}")
             continue
