@@ -57,6 +57,7 @@ LAYERS = (
     "experiment.plan",
     "experiment.timing",
     "reporting",
+    "show",
     "export",
     "api",
     "cli",

@@ -49,6 +49,7 @@ COMMANDS = {
         "gradatim.cli.training:compare",
         "Compare models on the same test items by McNemar's exact test.",
     ),
+    "show": ("gradatim.cli.show:show", "Show runs in the browser: stages, what was learnt, and a playground."),
     "export": (
         "gradatim.cli.models:export",
         "Export a model for other programs, and compare the export with the original before it is kept.",
