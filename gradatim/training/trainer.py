@@ -168,11 +168,13 @@ class _TrainingLoop:
         checkpointed = load_checkpoint(folder / "checkpoint", self.model, self.optimizers)
         if checkpointed is not None:
             self.state, self.resumed_at = checkpointed, checkpointed.step
+            if len(self.state.pending) != len(no_sums):  # written by a version with other logged terms
+                self.state = replace(self.state, pending=no_sums)
         elif previous is not None and not self.settings.reset_optimizer:
             load_optimizers(previous / "optimizer", self.optimizers)
         self._check_agreement("start from", self.state.step)
         if self.processes.is_main:
-            trainer.metrics.rewind(stage.cycle, stage.index, self.state.step)
+            trainer.metrics.rewind(stage.cycle, stage.index, self.state.step or -1)
 
     def run(self) -> Fitted:
         """Train until the token budget is spent; save the state when ``Stopped`` is raised."""
@@ -182,6 +184,7 @@ class _TrainingLoop:
         self.started = self.saved_at = time.monotonic()
         before = self.state.seconds
         try:
+            self._validate_at_start()
             for batches, position in self._batches():
                 if self.state.tokens >= budget:
                     break
@@ -327,9 +330,14 @@ class _TrainingLoop:
             + (f"; the last good checkpoint is kept in {checkpoint_folder}" if checkpoint_folder.exists() else ""),
         )
 
-    def _log(self, previous: int, factor: float, norm: float) -> None:
-        """Append rows to metrics.jsonl; none of their values depends on the clock."""
-        row: dict[str, Any] = {
+    def _validate_at_start(self) -> None:
+        """Append the validation losses before the first step of the run."""
+        if self.settings.evaluations_per_stage and not (self.state.step or self.stage.first_token):
+            self._append({**self._row(), **self._validate()})
+
+    def _row(self) -> dict[str, Any]:
+        """The position of a row of metrics.jsonl."""
+        return {
             "cycle": self.stage.cycle,
             "stage": self.stage.index,
             "name": self.stage.spec.name,
@@ -337,6 +345,10 @@ class _TrainingLoop:
             "tokens": self.state.tokens,
             "run_tokens": self.stage.first_token + self.state.tokens,
         }
+
+    def _log(self, previous: int, factor: float, norm: float) -> None:
+        """Append rows to metrics.jsonl; none of their values depends on the clock."""
+        row = self._row()
         finished = self.state.tokens >= self.stage.spec.tokens
         if self.state.step % self.settings.logging_steps == 0 or finished:
             loss, term_means = self._means()
