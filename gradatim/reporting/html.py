@@ -36,6 +36,7 @@ from .summary import (
     groups,
     headline,
     interval_of_points,
+    interval_scope,
     p_value,
     percent,
     points,
@@ -397,7 +398,7 @@ def _footnote(summary: Summary) -> str:
     caveat = f" Fewer than {ENOUGH_SEEDS} seeds: no difference is claimed." if seeds < ENOUGH_SEEDS else ""
     return (
         f"Accuracy: {summary.suite} ({summary.protocol}), mean over seeds. Differences are paired by seed, with "
-        f"Student's t interval over seeds; p is two-sided, Holm-corrected over the arms.{caveat}"
+        f"Student's t interval over {interval_scope(summary)}; p is two-sided, Holm-corrected over the arms.{caveat}"
     )
 
 

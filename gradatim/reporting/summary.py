@@ -14,20 +14,24 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, variance
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..evaluation.statistics import (
     ENOUGH_SEEDS,
     Difference,
     Interval,
+    arm_interval,
     compare,
     detectable_difference,
     seeds_needed,
-    t_interval,
     wilson_interval,
 )
 from ..stage import Counts, SuiteResult
 from .data import RunData, StudyData
+from .verdicts import item_scores
+
+if TYPE_CHECKING:
+    from ..evaluation.crossed import ItemScores
 
 Verdict = Literal["helped", "hurt", "undecided", "too few", "single", "empty"]
 NONE = "–"
@@ -58,6 +62,13 @@ def points(difference: float | None, digits: int = 1) -> str:
 def interval_of_points(interval: Interval | None) -> str:
     """An interval in percentage points: '+0.4 to +3.1'."""
     return NONE if interval is None else f"{points(interval.low)} to {points(interval.high)}"
+
+
+def interval_scope(summary: Summary) -> str:
+    """The populations that intervals and p values generalise to."""
+    if summary.covers_items:
+        return "seeds and test items"
+    return "seeds (not over test items: the runs have no verdicts per sample)"
 
 
 def p_value(p: float | None) -> str:
@@ -139,9 +150,13 @@ def power_lines(summary: Summary, seeds: int | None = None) -> list[str]:
     freedom = sum(len(values) - 1 for values in varying)
     spread = math.sqrt(sum(variance(values) * (len(values) - 1) for values in varying) / freedom)
     seeds = max(seeds or max(len(row.seeds) for row in differences), ENOUGH_SEEDS)
-    smallest = detectable_difference(spread, seeds, len(differences))
+    parts = [row.item_variance for row in differences if row.item_variance is not None]
+    items = fmean(parts) if parts else 0.0
+    smallest = detectable_difference(spread, seeds, len(differences), item_variance=items)
     words = {0.01: "1 point", 0.02: "2 points", 0.05: "5 points"}
-    needed = [(goal, seeds_needed(goal, spread, len(differences))) for goal in words if goal < smallest]
+    needed = [
+        (goal, seeds_needed(goal, spread, len(differences), item_variance=items)) for goal in words if goal < smallest
+    ]
     plans = [f"{words[goal]} at {max(number, ENOUGH_SEEDS)} seeds" for goal, number in needed if number]
     return [
         f"With {seeds} seeds and this spread over seeds, a true difference of {100 * smallest:.1f} points is found in "
@@ -277,7 +292,10 @@ class Score:
 
 @dataclass(frozen=True)
 class ArmRow:
-    """One row of the result table. ``interval`` is Student's t over seeds; ``role`` is baseline, control or arm."""
+    """One row of the result table; ``role`` is baseline, control or arm.
+
+    ``interval``: Student's t over seeds and, where the runs have verdicts, over test items (``evaluation.crossed``).
+    """
 
     arm: str
     title: str
@@ -302,7 +320,8 @@ class Summary:
 
     ``several_cycles``: whether the arms differ in more than the order of the same samples. ``excess``: per arm that has
     more of it than the baseline, the quantities in words; ``matched``: its differences to the arms of one cycle that
-    have as much of them.
+    have as much of them. ``covers_items``: whether intervals also cover other test items; without verdicts per sample
+    they cover other seeds only.
     """
 
     suite: str
@@ -314,6 +333,7 @@ class Summary:
     several_cycles: bool = False
     excess: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     matched: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
+    covers_items: bool = False
 
     def row(self, arm: str) -> ArmRow:
         """The row of ``arm``; raises ``KeyError`` without one."""
@@ -333,7 +353,8 @@ def summarise(study: StudyData) -> Summary:
     scores = {arm.name: _scores(study.finished(arm.name), suite, protocol) for arm in study.arms}
     shares = {arm: {score.seed: score.share for score in rows} for arm, rows in scores.items()}
     order = sorted((arm.name for arm in study.arms), key=lambda arm: arm != study.baseline)  # stable: baseline first
-    differences = compare(shares, order, study.baseline) if study.baseline else ()
+    items = item_scores(study, suite, protocol)
+    differences = compare(shares, order, study.baseline, items=items) if study.baseline else ()
     to_baseline = {difference.arm: difference for difference in differences}
     tested = [arm for arm in order if _role(study, arm) == "arm"]
     quantities = {arm: _quantities(study, arm) for arm in order}
@@ -343,15 +364,16 @@ def summarise(study: StudyData) -> Summary:
     return Summary(
         suite=suite,
         protocol=protocol,
-        rows=tuple(_row(study, arm, scores[arm], to_baseline.get(arm)) for arm in order),
-        against={control: compare(shares, tested, control) for control in study.controls if tested},
+        rows=tuple(_row(study, arm, scores[arm], to_baseline.get(arm), items) for arm in order),
+        against={control: compare(shares, tested, control, items=items) for control in study.controls if tested},
         measures=tuple(_measures(study, order)),
         restarts=study.restarts,
+        covers_items=items is not None,
         several_cycles=study.several_cycles,
         excess={arm: tuple(names.values()) for arm, names in excess.items()},
         matched={
             arm: tuple(
-                compare(shares, [arm], other)[0]
+                compare(shares, [arm], other, items=items)[0]
                 for other in order
                 if other not in (arm, study.baseline)
                 and all(quantities[other].get(name, 0) >= TOLERANCE * quantities[arm][name] for name in names)
@@ -427,10 +449,17 @@ def score_of(seed: int, evaluation: SuiteResult | None) -> Score | None:
     return Score(seed, counts.passed, counts.total) if counts and counts.total else None
 
 
-def _row(study: StudyData, arm: str, scores: tuple[Score, ...], difference: Difference | None) -> ArmRow:
-    shares = [score.share for score in scores]
-    mean = fmean(shares) if shares else None
-    return ArmRow(arm, study.title_of(arm), _role(study, arm), scores, mean, t_interval(shares), difference)
+def _row(
+    study: StudyData,
+    arm: str,
+    scores: tuple[Score, ...],
+    difference: Difference | None,
+    items: ItemScores | None = None,
+) -> ArmRow:
+    shares = {score.seed: score.share for score in scores}
+    mean = fmean(shares.values()) if shares else None
+    interval = arm_interval(arm, shares, items)
+    return ArmRow(arm, study.title_of(arm), _role(study, arm), scores, mean, interval, difference)
 
 
 def _role(study: StudyData, arm: str) -> str:
