@@ -43,6 +43,12 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+TRACES = (
+    "Ours learnt with trace supervision, from the intermediate values of each program; the published model learnt from "
+    "texts alone."
+)
+
+
 def beside_the_paper(study: StudyData) -> list[str]:
     """Each arm under both protocols, with the published figure; nothing where no arm has one to stand beside."""
     if not {"greedy", "paper"} <= {protocol for suite, protocol in study.evaluations() if suite == "output"}:
@@ -58,7 +64,8 @@ def beside_the_paper(study: StudyData) -> list[str]:
         rows.append([row.title, share(published), ours[1], ours[0]])
     return [
         "## Beside the paper",
-        "Percent of test programs whose output is right; in brackets Student's 95 % interval over seeds.",
+        "Percent of test programs whose output is right; in brackets Student's 95 % interval over seeds."
+        + (f" {TRACES}" if any("objective: trace_supervision" in run.recipe for run in study.runs) else ""),
         table(["arm", "published, sampled", "ours, sampled as published", "ours, greedy"], rows),
     ]
 

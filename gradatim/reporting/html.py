@@ -158,6 +158,9 @@ def _sizes(study: StudyData, summary: Summary) -> Iterator[tuple[str, str]]:
         share = f"{100 * (majority.guessed or 0) / (majority.test_rows or 1):.1f}\u00a0%"
         yield "majority-answer baseline", share
     yield "model parameters", _range([stage.fitted.parameters for run in study.runs for stage in run.stages])
+    auxiliary = [stage.fitted.auxiliary_parameters for run in study.runs for stage in run.stages]
+    if any(auxiliary):
+        yield "auxiliary parameters, in training only", _range(auxiliary)
     yield "training tokens per run", _range(tokens)
     yield (
         "training time, all runs",
