@@ -97,11 +97,13 @@ def made(folder: Path, study: StudyData) -> str:
     threads = ", ".join(sorted({str(fact["threads"]) for fact in facts}))
     run = max(study.runs, key=lambda run: run.tokens)
     tokens, parameters = run.tokens, run.stages[-1].fitted.parameters
+    auxiliary = run.stages[-1].fitted.auxiliary_parameters
+    beside = f" (and {auxiliary:,} auxiliary ones in training)" if auxiliary else ""
     minutes = fmean(sum(s.fitted.seconds for s in run.stages) for run in study.runs if run.finished) / 60
     return (
         f"{len(study.runs)} run(s), seed(s) {', '.join(map(str, study.seeds))}; {tokens:,} tokens, {parameters:,}"
-        f" parameters each; {minutes:.1f} minutes of training a run; commit {commits}; {processor}, {threads} thread(s)"
-        " a run."
+        f" parameters each{beside}; {minutes:.1f} minutes of training a run; commit {commits};"
+        f" {processor}, {threads} thread(s) a run."
     )
 
 
