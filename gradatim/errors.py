@@ -14,6 +14,7 @@ exception; the command line prints its line and exits with the class's ``exit_co
     ├── WorkFailed (1)           the work itself failed: finished work is kept
     │   ├── TrainingDiverged     the loss is NaN, infinite or exploded
     │   ├── StorageFailed        the disk is full or not writable
+    │   ├── ProcessLost          another process of the same training ended
     │   ├── TeacherFailed        the teacher's endpoint does not respond
     │   └── BudgetReached        the teacher's budget is spent
     └── Stopped (130)            the user stopped the run: everything is saved
@@ -97,6 +98,17 @@ class TrainingDiverged(WorkFailed):
 
 class StorageFailed(WorkFailed):
     """A full disk or a file that is not writable."""
+
+
+class ProcessLost(WorkFailed):
+    """Another process of the same training ended.
+
+    ``reported``: rank 0 ended in order, by an error that it reports itself, with ``exit_code``.
+    """
+
+    def __init__(self, message: str, *, reported: bool = False, exit_code: int = 1, **details: object) -> None:
+        self.reported, self.exit_code = reported, exit_code
+        super().__init__(message, **details)  # type: ignore[arg-type]
 
 
 class TeacherFailed(WorkFailed):

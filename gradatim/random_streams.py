@@ -9,7 +9,7 @@ The keys of a stream fix all results with its seed, so they never change.
     seeds of a run        ``stage_seed``, ``initialization_seed``, ``attempts_seed``
     samples of a cycle    ``cycle_seed``, ``parents_seed``, ``questions_stream``, ``rejected_stream``
     a stage               ``band_stream``, ``order_stream``, ``probe_stream``, ``quantile_stream``, ``pass_stream``,
-                          ``crop_stream``
+                          ``crop_stream``, ``dropout_seed``
     generated texts       ``text_stream``, ``text_index``, ``endpoint_seed``
     evaluation, judges    ``subset_stream``, ``grading_stream``
 """
@@ -99,6 +99,11 @@ def pass_stream(seed: int, number: int, chunk: int | None = None) -> np.random.G
 def crop_stream(seed: int, step: int) -> np.random.Generator:
     """The random crops of a stage's batch ``step``."""
     return _philox(seed, step)
+
+
+def dropout_seed(seed: int, step: int, rank: int) -> int:
+    """The seed, in [0, 2**63), of torch's generators for a step of one of several processes, from the stage's seed."""
+    return _hash(f"{seed}/{step}/{rank}", 8) >> 1
 
 
 def text_stream(seed: int, index: int) -> np.random.Generator:

@@ -7,8 +7,11 @@ The decorators ``recorded_stage`` and ``recorded_table`` wrap a step of an objec
 step is done once, and later calls, also of another process, read its result back. Files of a run folder:
 
     finished.json                                    the number of cycles and stages, written last
+    cycle-00/base/evaluation-SUITE.json              results of the model before training
+    teacher.json                                     usage of the request that verified the teacher's endpoint
     cycle-NN/table.json, design.json                 the dataset in counts; the stages of a designed schedule
     cycle-NN/feedback.*, attempts.*                  attempts of the model, as a table and in counts
+    cycle-NN/no-questions.json                       the requests for new questions that had none, where the run ends
     cycle-NN/corpus/                                 the dataset of a later cycle
     cycle-NN/stage-NN-NAME/fitted.json, progress.json, evaluation-SUITE.json, result.json, model/, probe.npz
     cycle-NN/stage-NN-NAME/evaluation-SUITE.parquet  the verdict on every item, written before the counts
@@ -38,6 +41,10 @@ if TYPE_CHECKING:
     from .distillation.attempts import GradedAttempts
 
 
+TEACHER_CHECK = "teacher.json"
+NO_QUESTIONS = "no-questions.json"
+
+
 class RunSteps(Protocol):
     """An object whose steps are recorded."""
 
@@ -55,6 +62,11 @@ Result = TypeVar("Result", Fitted, SuiteResult, StageResult, dict[str, Any])
 def cycle_folder(cycle: int) -> str:
     """The folder of a cycle relative to the run folder."""
     return f"cycle-{cycle:02d}"
+
+
+def initial_folder() -> str:
+    """The folder of the evaluations before training, relative to the run folder."""
+    return f"{cycle_folder(0)}/base"
 
 
 def stage_folder(stage: Stage | StageResult) -> str:

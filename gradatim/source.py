@@ -167,7 +167,7 @@ def _note(events: Events, text: str) -> None:
     events(Event("note", "data", text=text))
 
 
-SOURCES: Registry[Callable[..., Source]] = Registry("source", contracts=(Contract(Source, ("draw",)),))
+SOURCES: Registry[Callable[..., Source]] = Registry("source", contracts=(Contract(Source, ("draw",)),), arguments=0)
 
 
 @dataclass(frozen=True)

@@ -271,13 +271,21 @@ class Feedback:
 
 @dataclass(frozen=True)
 class Event:
-    """Progress of a long task. ``kind``: start, advance, finish or note. The CLI displays it."""
+    """Progress of a long task. ``kind``: start, advance, finish or note. The CLI displays it.
+
+    ``done`` of ``total``, counted in ``unit`` (``tokens`` in training, else items). ``loss``: nats per weighted token,
+    the mean since the last logged row. ``stage``: position in the run of the stage that the task belongs to.
+    ``text``: of a note.
+    """
 
     kind: Literal["start", "advance", "finish", "note"]
     task: str
     done: float = 0
     total: float | None = None
     text: str = ""
+    unit: str = ""
+    loss: float | None = None
+    stage: str = ""
 
 
 Events = Callable[[Event], None]
@@ -372,10 +380,12 @@ class Difficulty(Protocol):
 
     ``scored_by``: ``program`` for a computation, ``model`` or ``teacher`` for a metric that loads a model or requests
     completions; a plan makes neither. ``causes``: the number of samples without a score by cause, of the last call.
+    ``usage``: requests, tokens and cost of a teacher so far, in the form of its facts; empty without requests.
     """
 
     scored_by: Literal["program", "model", "teacher"] = "program"
     causes: Mapping[str, int] = MappingProxyType({})
+    usage: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def identity(self) -> str | None:

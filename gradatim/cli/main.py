@@ -18,7 +18,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ..errors import GradatimError, Stopped, UserError
+from ..errors import GradatimError, ProcessLost, Stopped, UserError
+from ..processes import LAUNCHED, LOST, is_other_rank
 from .output import SAVED, ReaderGone, careful_streams, check_output_stream, open_streams
 
 # Typer bundles click and exports its error class only as a base of this subclass.
@@ -30,12 +31,16 @@ COMMANDS = {
     "plan": ("gradatim.cli.training:plan", "Show the stages, data and cost of a recipe without training."),
     "run": ("gradatim.cli.training:run", "Train and evaluate a model by a recipe, stage by stage."),
     "study": ("gradatim.cli.training:study", "Run the arms of a study with several seeds each and compare them."),
+    "resume": (
+        "gradatim.cli.resume:resume",
+        "Continue the run or study in a folder by the recipe that the folder stores.",
+    ),
     "evaluate": (
         "gradatim.cli.models:evaluate",
         "Evaluate a model on a dataset; report accuracy with 95 % Wilson intervals.",
     ),
     "check": (
-        "gradatim.cli.models:check",
+        "gradatim.cli.check:check",
         "Run generated programs against the tests of their problems and estimate pass@k.",
     ),
     "sample": ("gradatim.cli.models:sample", "Generate completions and compare them with the ground truth."),
@@ -46,7 +51,7 @@ COMMANDS = {
     ),
     "export": (
         "gradatim.cli.models:export",
-        "Export a model as a plain Hugging Face folder; loading it does not need Gradatim.",
+        "Export a model for other programs, and compare the export with the original before it is kept.",
     ),
     "doctor": (
         "gradatim.cli.environment:doctor",
@@ -137,7 +142,14 @@ def _report_error(error: BaseException, words: Sequence[str]) -> int:
     """Print the error on stderr and return the exit code."""
     match error:
         case Stopped(hint=hint) if hint == SAVED:
-            return _fail(f"{error.message}; resume with: {shlex.join(['gradatim', *words])}", error.exit_code)
+            command = shlex.join(["gradatim", *(word for word in words if word != "--fresh")])
+            return _fail(f"{error.message}; resume with: {command}", error.exit_code)
+        case ProcessLost(reported=True) as lost:
+            return lost.exit_code
+        case ProcessLost() if LAUNCHED in os.environ:  # the supervisor reports which process it was
+            return LOST
+        case UserError() if is_other_rank():  # rank 0 meets it too, and reports it
+            return error.exit_code
         case GradatimError():
             return _fail(str(error), error.exit_code)
         case KeyboardInterrupt() | typer.Abort():

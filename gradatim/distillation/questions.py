@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..errors import DataError
+from ..errors import DataError, GradatimError, TeacherFailed
 from ..programs import commented, run_program
 from ..random_streams import parents_seed
 from ..stage import Drawn, Event, Feedback
@@ -37,7 +38,11 @@ if TYPE_CHECKING:
 
 
 class NoNewQuestions(DataError):
-    """No new question for a cycle; the run ends with the cycles before it."""
+    """No new question for a cycle; the run ends with the cycles before it. ``facts``: the counts of the requests."""
+
+    def __init__(self, message: str, *, facts: Mapping[str, Any] = MappingProxyType({}), **details: Any) -> None:
+        self.facts = facts
+        super().__init__(message, **details)
 
 
 def graded(table: pa.Table | None, grade: Literal["feedback", "random"]) -> dict[str, pa.Table]:
@@ -278,14 +283,29 @@ class QuestionDraw:
         rejected = pa.array([answers.get(id) for id in texts(table, "id")], pa.large_string())
         return table.set_column(SCHEMA.get_field_index("rejected"), SCHEMA.field("rejected"), rejected)
 
-    def _exhausted(self) -> DataError:
+    def _exhausted(self) -> GradatimError:
         causes = ", ".join(f"{cause} {number}" for cause, number in self.refusals.facts().items())
         causes = causes or "nothing was asked"
         if self.cycle == 0:
             return DataError("no seed question can be used", where="source taught", given=causes)
+        usage = self.facts.get("teacher", {})
+        if (
+            usage.get("requests")
+            and set(self.refusals.facts()) == {"no_question"}
+            and any(usage["unreadable"].values())
+        ):
+            return TeacherFailed(
+                f"no reply of the teacher can be read as a question, in cycle {self.cycle}",
+                where="source taught",
+                given=f"{usage['requests']:,} replies",
+                hint="a larger teacher.max_tokens, prompts of your own (teacher.prompts) or another model, with --out",
+            )
         reason = self.facts["dry"] or "no new question"
         return NoNewQuestions(
-            f"the source has run dry in cycle {self.cycle}: {reason}", where="source taught", given=causes
+            f"the source has run dry in cycle {self.cycle}: {reason}",
+            where="source taught",
+            given=causes,
+            facts=self.facts,
         )
 
 

@@ -17,9 +17,8 @@ and the indentation after it): token healing in ``inference.decode``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..client import endpoint as client_endpoint
@@ -44,9 +43,6 @@ from ..random_streams import endpoint_seed, text_index
 from ..stage import Event, Events, Model, ignore_events
 from ..training import trainer
 from .problems import Sample
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 AGAIN = "check the server, then run the same command again; with keep, texts that arrived are not requested again"
 GROUP = 8
@@ -301,27 +297,27 @@ def _from_model(student: Model, questions: Sequence[Question], settings: Writing
         if settings.chat
         else prompt_format.plain_formatter(tokenizer)
     )
-    with _at_temperature(student.model, settings.temperature):
-        for group in _groups(questions, settings.batch or GROUP_SIZE.get(student.model.device.type, 64)):
-            prompts = [template(question.prompt) for question in group]
-            completions = decode.complete(
-                student.model,
-                tokenizer,
-                prompts,
-                limits=settings.tokens,
-                greedy=settings.temperature == 0,
-                seed=settings.seed,
-                stop=() if settings.chat else group[0].stop,
-                heal=not settings.chat,
-                indices=[text_index(question.number, question.draw) for question in group],
-                batch=settings.batch,
-            )
-            # With the tag that the prompt opened, truncated thinking differs from an answer.
-            tags = [prompt_format.thinking_open(prompt) if settings.chat else "" for prompt in prompts]
-            yield [
-                _sample(question, tag + completion.text, completion.finish, settings.chat)
-                for question, tag, completion in zip(group, tags, completions, strict=True)
-            ]
+    for group in _groups(questions, settings.batch or GROUP_SIZE.get(student.model.device.type, 64)):
+        prompts = [template(question.prompt) for question in group]
+        completions = decode.complete(
+            student.model,
+            tokenizer,
+            prompts,
+            limits=settings.tokens,
+            greedy=settings.temperature == 0,
+            temperature=settings.temperature,
+            seed=settings.seed,
+            stop=() if settings.chat else group[0].stop,
+            heal=not settings.chat,
+            indices=[text_index(question.number, question.draw) for question in group],
+            batch=settings.batch,
+        )
+        # With the tag that the prompt opened, truncated thinking differs from an answer.
+        tags = [prompt_format.thinking_open(prompt) if settings.chat else "" for prompt in prompts]
+        yield [
+            _sample(question, tag + completion.text, completion.finish, settings.chat)
+            for question, tag, completion in zip(group, tags, completions, strict=True)
+        ]
 
 
 def _groups(questions: Iterable[Question], size: int) -> Iterator[list[Question]]:
@@ -334,24 +330,6 @@ def _groups(questions: Iterable[Question], size: int) -> Iterator[list[Question]
         group.append(question)
     if group:
         yield group
-
-
-@contextmanager
-def _at_temperature(model: PreTrainedModel, temperature: float) -> Iterator[None]:
-    """Divide the model's logits by ``temperature`` inside the context: the decoder samples at temperature 1."""
-    if temperature in (0, 1):
-        yield
-        return
-
-    def scale(module: Any, inputs: Any, output: Any) -> Any:
-        output.logits = output.logits / temperature
-        return output
-
-    hook = model.register_forward_hook(scale)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def _from_server(

@@ -109,7 +109,7 @@ class Output(Suite):
             events=events,
             task=f"output ({self.protocol})",
         )
-        attempts = [self._judge(*item) for item in zip(map(int, rows), prompts, answers, completions, strict=True)]
+        attempts = [self.judge(*item) for item in zip(map(int, rows), prompts, answers, completions, strict=True)]
         cut = [index for index in example_indices(attempts) if completions[index].finish == "settled"]
         texts = complete(
             [formatted[index] for index in cut],
@@ -118,17 +118,14 @@ class Output(Suite):
             indices=cut,
         )
         for index, text in zip(cut, texts, strict=True):
-            attempts[index] = self._judge(int(rows[index]), prompts[index], answers[index], text)
+            attempts[index] = self.judge(int(rows[index]), prompts[index], answers[index], text)
         return tally("output", self.protocol, samples, attempts, started=started)
 
     def _settled(self, prompts: Sequence[str], answers: Sequence[str]) -> Settled:
         """A function of an attempt's index and text so far: whether the attempt has certainly failed."""
         if self.protocol == "greedy":
-            return lambda index, text: not answers[index].startswith(text)
-        numbers = [_paper_values(answer) for answer in answers]
-        limits = [paper_limit(prompt) for prompt in prompts]
-        # Without numbers the attempt is invalid anyway.
-        return lambda index, text: not (numbers[index] and can_become(text[: limits[index]], numbers[index]))
+            return _OtherText(answers)
+        return _OtherNumbers([_paper_values(answer) for answer in answers], list(map(paper_limit, prompts)))
 
     def _limits(self, prompts: Sequence[str], answers: Sequence[str], vocabulary: Any) -> list[int]:
         """The largest number of tokens of each attempt."""
@@ -138,7 +135,8 @@ class Output(Suite):
         longest = max((len(tokens) for tokens in encoded if tokens is not None), default=0)
         return [longest + 1 + MARGIN] * len(prompts)
 
-    def _judge(self, row: int, prompt: str, answer: str, completion: Completion) -> Attempt:
+    def judge(self, row: int, prompt: str, answer: str, completion: Completion) -> Attempt:
+        """The verdict on one completion of row ``row``."""
         if completion.finish == "unknown_character" or not self._has_answer(answer):
             return Attempt(row, prompt, answer, completion.text, invalid=1)
         if completion.finish == "too_long":
@@ -153,6 +151,28 @@ class Output(Suite):
 
     def _has_answer(self, answer: str) -> bool:
         return bool(answer if self.protocol == "greedy" else numbers_in(answer))
+
+
+@dataclass(frozen=True)
+class _OtherText:
+    """``decode.Settled`` of the protocol greedy: the text is no beginning of the answer."""
+
+    answers: Sequence[str]
+
+    def __call__(self, index: int, text: str) -> bool:
+        return not self.answers[index].startswith(text)
+
+
+@dataclass(frozen=True)
+class _OtherNumbers:
+    """``decode.Settled`` of the protocol paper: no longer text has the answer's numbers; without any it is invalid."""
+
+    numbers: Sequence[Sequence[float]]
+    limits: Sequence[int]
+
+    def __call__(self, index: int, text: str) -> bool:
+        numbers = self.numbers[index]
+        return not (numbers and can_become(text[: self.limits[index]], numbers))
 
 
 def numbers_in(text: str) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import floor, prod, sqrt
 from statistics import NormalDist, fmean, stdev
@@ -261,10 +261,12 @@ def text_column(samples: pa.Table, name: str) -> list[str]:
     return [value or "" for value in samples.column(name).to_pylist()]
 
 
-def program_texts(samples: pa.Table, text: Literal["program", "all"]) -> list[str]:
-    """Texts to complete: the prompt (the answer, for code without a prompt), or both together."""
+def program_texts(
+    samples: pa.Table, text: Literal["program", "all"], format_prompt: Callable[[str], str] = str
+) -> list[str]:
+    """Texts to complete: the prompt (the answer, for code without a prompt), or the formatted prompt and the answer."""
     both = zip(text_column(samples, "prompt"), text_column(samples, "answer"), strict=True)
-    return [prompt + answer if text == "all" else prompt or answer for prompt, answer in both]
+    return [format_prompt(prompt) + answer if text == "all" else prompt or answer for prompt, answer in both]
 
 
 def sample_indices(count: int, limit: int | None, seed: int) -> npt.NDArray[np.int64]:

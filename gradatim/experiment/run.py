@@ -18,19 +18,33 @@ run folder, so the same call resumes a run: finished steps are read back.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..corpus import Corpus, NewSamples, feedback_of
 from ..distillation import NoNewQuestions
+from ..processes import connect, launch
 from ..random_streams import attempts_seed, stage_seed
 from ..record import Record
-from ..results import cycle_folder, describe, recorded_stage, recorded_table, stage_folder
-from ..schedule import category_codes, next_stage, select_rows
+from ..results import (
+    NO_QUESTIONS,
+    TEACHER_CHECK,
+    cycle_folder,
+    describe,
+    encode,
+    initial_folder,
+    recorded_stage,
+    recorded_table,
+    stage_folder,
+)
+from ..schedule import category_codes, next_stage, preview, select_rows
 from ..stage import Event, Events, Feedback, Fitted, Model, Stage, StageResult, StageSpec, SuiteResult, ignore_events
+from ..training.batches import check_processes
 from .assemble import Components, NamedSuite, assemble, check
+from .ranks import Leader, serve
 from .recipe import Recipe
-from .run_lock import FINISHED, check_run_folder, claim, finished_cycles
+from .run_lock import FINISHED, check_run_folder, claim, finished_cycles, trained_stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,14 +59,31 @@ def run(
 
     ``store``: folder of the first cycle's dataset (shared within a study), by default ``folder / "data"``. ``events``
     may raise ``Stopped``: the state is saved and the same call resumes. When the source has no new question for a
-    cycle (``NoNewQuestions``), the run ends after the previous one and counts as finished.
+    cycle (``NoNewQuestions``), the run ends after the previous one and counts as finished. Where a launcher started
+    several processes, all of them call this; rank 0 runs the experiment, see ``ranks``. Raises ``ProcessLost`` when one
+    of them ends.
     """
     check(recipe)
+    check_processes(recipe.train, launch().size)
+    processes = connect()
+    if not processes.is_main:
+        return serve(recipe, processes, events)
+    with Leader(processes, folder) as leader:
+        leader.results = _run(recipe, folder, store, events, leader)
+    return leader.results
+
+
+def _run(recipe: Recipe, folder: Path, store: Path | None, events: Events, leader: Leader) -> list[StageResult]:
+    """``run`` in the process that runs the experiment."""
     check_run_folder(folder)
     with Record(folder) as record:
-        claim(record, recipe, events)
-        components = assemble(recipe, events)
+        leader.check_shared_folder()
+        claim(record, recipe, events, leader.processes.size)
+        components = assemble(recipe, events, leader.processes)
+        if components.has_chat and not record.done(FINISHED) and trained_stage(folder) is None:
+            record.once(TEACHER_CHECK, components.check_teacher)
         datasets = [components.first_dataset(store or folder / "data")]  # draw samples, score their difficulty, split
+        components = components.with_budget(datasets[0])
         results: list[StageResult] = []
         end: dict[str, int | str] = {}
         cycles = finished_cycles(record) or components.cycles
@@ -65,6 +96,7 @@ def run(
                     datasets.append(cycle.next_dataset())  # iterative distillation
                 except NoNewQuestions as dry:
                     events(Event("note", "run", text=f"the run ends after cycle {number}: {dry}"))
+                    record.once(f"{cycle_folder(number)}/{NO_QUESTIONS}", partial(dict, dry.facts))
                     end["dry"] = str(dry)
                     break
         record.once(FINISHED, lambda: end)
@@ -103,6 +135,8 @@ class Cycle:
         content = (self.dataset, self.bands, self.difficulty, self.components.metric)
         self.record.once(f"{cycle_folder(self.number)}/table.json", lambda: describe(*content))
         self.schedule = self.components.schedule(self.number, self.dataset, self.bands, self.earlier, self.record)
+        if self.number == 0:
+            self.evaluate_on_start()
         while spec := next_stage(self.schedule, self.finished):
             stage = self.select(spec)
             self.finished.append(self.train_and_evaluate(stage))
@@ -147,9 +181,30 @@ class Cycle:
         spec = replace(stage.spec, tokens=max(stage.spec.tokens - excess, 1))
         stage = replace(stage, spec=spec, first_token=stage.first_token + excess)
         self.components.offload_teacher()
+        if not results:
+            self.show_examples()
         trainer = self.components.trainer(self.dataset, self.record.metrics, self.bands)
         previous = self.folder(results[-1]) if results else None
-        return trainer.fit(stage, self.folder(stage), previous, self.events)
+        label = self.stage_label(stage)
+        return trainer.fit(stage, self.folder(stage), previous, lambda event: self.events(replace(event, stage=label)))
+
+    def stage_label(self, stage: Stage) -> str:
+        """Position of a stage in the run, for progress: ``cycle 1 of 3, stage 2 of 4``.
+
+        The number of stages is left out for a schedule that depends on the model's results.
+        """
+        label = f"stage {stage.index + 1}"
+        if not self.schedule.needs:
+            label += f" of {len(preview(self.schedule, self.bands))}"
+        cycles = self.components.cycles
+        return label if cycles == 1 else f"cycle {self.number + 1} of {cycles}, {label}"
+
+    def show_examples(self) -> None:
+        """Emit a note for each of a few training samples: its formatted text, and which of it has a loss."""
+        for number, example in enumerate(self.components.examples(self.dataset), 1):
+            counts = f"{example.loss_tokens} of {example.tokens} tokens have a loss"
+            text = f"training example {number}, {counts}: {' | '.join(example.lines())}"
+            self.events(Event("note", "examples", text=text))
 
     @recorded_stage("progress.json", dict)
     def measure(self, stage: Stage) -> dict[str, Any]:
@@ -171,6 +226,22 @@ class Cycle:
     def run_suite(self, stage: Stage, suite: NamedSuite, model: Model, samples: pa.Table) -> SuiteResult:
         """Evaluate the model with one suite."""
         return self.components.evaluate(suite, model, samples)
+
+    def evaluate_on_start(self) -> None:
+        """Evaluate the model before training (step 0) with every suite, unless a stage is already finished."""
+        started = any((self.record.folder / cycle_folder(0)).glob("stage-*/result.json"))
+        if started or not self.components.suites or not self.components.evaluates_on_start:
+            return
+        model: list[Model] = []
+
+        def evaluate(suite: NamedSuite) -> dict[str, Any]:
+            if not model:  # loaded once, and not at all when every result is recorded
+                model.append(self.components.initial_model(self.dataset, self.record.metrics))
+            samples = self.components.samples(suite.split, self.dataset, self.bands)
+            return encode(self.components.evaluate(suite, model[0], samples))
+
+        for suite in self.components.suites:
+            self.record.once(f"{initial_folder()}/evaluation-{suite.label}.json", partial(evaluate, suite))
 
     # Iterative distillation
 

@@ -15,12 +15,15 @@ with a test:
   boundary that hardly occurs in pretraining.
 - *Lossless.* A completion is decoded after the prompt's tokens, so it neither gains nor loses a space (``text_codec``).
 - *Early exit.* ``settled`` may end a completion when the remaining text does not matter.
+
+Both functions divide their rows among the processes of a training (``sharing``).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,7 +43,8 @@ from ..model.architecture import (
 from ..model.hardware import evaluation_mode
 from ..model.vocabulary import Vocabulary
 from ..random_streams import text_stream
-from ..stage import Event, Events, ignore_events
+from ..stage import Event, Events, Model, ignore_events
+from . import sharing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -89,6 +93,7 @@ def complete(
     *,
     limits: int | Sequence[int],
     greedy: bool = True,
+    temperature: float = 1.0,
     seed: int = 0,
     stop: Sequence[str] = (),
     drafts: Sequence[str] | None = None,
@@ -104,13 +109,13 @@ def complete(
 
     A completion ends at ``<eos>``, before the first ``stop`` string, after ``limits`` tokens (one number for all, or
     one per prompt), or at the end of the model's context. ``greedy`` takes the most probable token, otherwise tokens
-    are sampled at temperature 1. ``drafts`` are expected completions, for speculative decoding. An empty prompt is the
-    start of a sample, one ``<eos>``. ``settled`` is called after each token for early exit. ``heal``: token healing,
-    without effect for character tokenizers. ``prefixes``: the text before each prompt (a rendered chat template),
-    encoded separately and not healed. ``indices`` (default 0, 1, 2, …) select the random streams of the prompts:
-    ``indices=[7]`` reproduces prompt 7 of a long list alone. ``batch`` is the maximal number of prompts in a batch
-    (default 64 on a CPU, 512 elsewhere). ``model`` is any Hugging Face causal model; its device and training mode do
-    not change.
+    are sampled at ``temperature``. ``drafts`` are expected completions, for speculative decoding. An empty prompt is
+    the start of a sample, one ``<eos>``. ``settled`` is called after each token for early exit; of a model that several
+    processes share it is pickled. ``heal``: token healing, without effect for character tokenizers. ``prefixes``: the
+    text before each prompt (a rendered chat template), encoded separately and not healed. ``indices`` (default 0, 1, 2,
+    …) select the random streams of the prompts: ``indices=[7]`` reproduces prompt 7 of a long list alone. ``batch`` is
+    the maximal number of prompts in a batch (default 64 on a CPU, 512 elsewhere). ``model`` is any Hugging Face causal
+    model; its device and training mode do not change.
     """
     limits = [limits] * len(prompts) if isinstance(limits, int) else limits
     drafts = [""] * len(prompts) if drafts is None else drafts
@@ -120,7 +125,62 @@ def complete(
     if not len(prompts) == len(limits) == len(drafts) == len(indices):
         counts = f"{len(prompts)} prompts, {len(limits)} limits, {len(drafts)} drafts, {len(indices)} indices"
         raise ValueError(f"different lengths: {counts}")
-    decoder = _Decoder(model, Vocabulary(tokenizer, stop), None if greedy else seed, indices, settled, heal)
+    options: dict[str, Any] = {"greedy": greedy, "temperature": temperature, "seed": seed, "stop": stop}
+    options |= {"heal": heal, "batch": batch, "task": task}
+    rows: dict[str, Any] = {"prompts": prompts, "limits": limits, "drafts": drafts, "indices": indices}
+    rows["prefixes"] = prefixes
+    if (processes := sharing.processes_of(model)) is None or not prompts:
+        return _complete(_Student(model, tokenizer), settled=settled, **rows, **options, events=events)
+    shares = [
+        {name: None if values is None else list(values[first:stop_]) for name, values in rows.items()}
+        | {"settled": None if settled is None else _Shifted(settled, first)}
+        | options
+        for first, stop_ in sharing.spans(len(prompts), processes.size)
+    ]
+    parts = sharing.collect(processes, _complete, _Student(model, tokenizer), shares, events)
+    return [completion for part in parts for completion in part]
+
+
+@dataclass(frozen=True)
+class _Student:
+    """A model with its tokenizer, see ``stage.Model``."""
+
+    model: Any
+    tokenizer: Any
+
+
+@dataclass(frozen=True)
+class _Shifted:
+    """``settled`` for a share of the prompts, of which the first has the index ``first``."""
+
+    settled: Settled
+    first: int
+
+    def __call__(self, index: int, text: str) -> bool:
+        return self.settled(self.first + index, text)
+
+
+def _complete(
+    student: Model,
+    *,
+    prompts: Sequence[str],
+    limits: Sequence[int],
+    drafts: Sequence[str],
+    indices: Sequence[int],
+    prefixes: Sequence[str] | None,
+    settled: Settled | None,
+    greedy: bool,
+    temperature: float,
+    seed: int,
+    stop: Sequence[str],
+    heal: bool,
+    batch: int | None,
+    task: str,
+    events: Events,
+) -> list[Completion]:
+    """``complete`` in this process, with all arguments."""
+    model: PreTrainedModel = student.model
+    decoder = _Decoder(model, Vocabulary(student.tokenizer, stop), None if greedy else seed, indices, settled, heal)
     # Without a complete KV cache, padding and rejected drafts would count as past tokens: equal lengths and no drafts.
     mixed_lengths = supports_masking(model)
     completions: dict[int, Completion] = {}
@@ -131,13 +191,31 @@ def complete(
             completions[index] = row
         else:
             rows.append(row)
-    with evaluation_mode(model):
+    with evaluation_mode(model), _at_temperature(model, temperature):
         events(Event("start", task, len(completions), len(prompts)))
         for results in decoder.work(rows, batch or _batch_size(model), mixed_lengths):
             completions.update(results)
             events(Event("advance", task, len(completions), len(prompts)))
         events(Event("finish", task, len(completions), len(prompts)))
     return [completions[index] for index in range(len(prompts))]
+
+
+@contextmanager
+def _at_temperature(model: PreTrainedModel, temperature: float) -> Iterator[None]:
+    """Divide the model's logits by ``temperature`` inside the context."""
+    if temperature in (0, 1):
+        yield
+        return
+
+    def scale(module: Any, inputs: Any, output: Any) -> Any:
+        output.logits = output.logits / temperature
+        return output
+
+    hook = model.register_forward_hook(scale)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def predict_next(
@@ -157,7 +235,33 @@ def predict_next(
     One forward pass over the texts. Keywords as in ``complete``. With ``prefixes`` the first token of a text is also
     predicted, and the tokens of its prefix are not.
     """
-    vocabulary = Vocabulary(tokenizer)
+    student = _Student(model, tokenizer)
+    options: dict[str, Any] = {"greedy": greedy, "seed": seed, "batch": batch, "task": task}
+    if (processes := sharing.processes_of(model)) is None or not texts:
+        return _predict_next(student, texts=texts, prefixes=prefixes, first=0, events=events, **options)
+    shares = [
+        {**options, "texts": texts[first:stop], "prefixes": prefixes and prefixes[first:stop], "first": first}
+        for first, stop in sharing.spans(len(texts), processes.size)
+    ]
+    parts = sharing.collect(processes, _predict_next, student, shares, events)
+    return [prediction for part in parts for prediction in part]
+
+
+def _predict_next(
+    student: Model,
+    *,
+    texts: Sequence[str],
+    prefixes: Sequence[str] | None,
+    first: int,
+    greedy: bool,
+    seed: int,
+    batch: int | None,
+    task: str,
+    events: Events,
+) -> list[Prediction]:
+    """``predict_next`` in this process; ``first``: the random stream of the first text."""
+    model: PreTrainedModel = student.model
+    vocabulary = Vocabulary(student.tokenizer)
     predictions: dict[int, Prediction] = {}
     rows: list[_Row] = []
     skipped = [0] * len(texts)
@@ -180,7 +284,8 @@ def predict_next(
     with evaluation_mode(model):
         events(Event("start", task, len(predictions), len(texts)))
         for group in _groups(_prefills(rows, share=False), size, True, tokens=_read_at_once(model)):
-            predictions.update(_predict_group(model, [prefill.rows[0] for prefill in group], None if greedy else seed))
+            members = [prefill.rows[0] for prefill in group]
+            predictions.update(_predict_group(model, members, None if greedy else seed, first))
             events(Event("advance", task, len(predictions), len(texts)))
         events(Event("finish", task, len(predictions), len(texts)))
     return [_without_prefix(predictions[index], skipped[index]) for index in range(len(texts))]
@@ -411,10 +516,12 @@ class _Decoder:
         return {name: additive_mask(mask[:, None, None], dtype) for name, mask in visible_by_type.items()}
 
 
-def _predict_group(model: PreTrainedModel, rows: list[_Row], seed: int | None) -> Iterator[tuple[int, Prediction]]:
+def _predict_group(
+    model: PreTrainedModel, rows: list[_Row], seed: int | None, first: int
+) -> Iterator[tuple[int, Prediction]]:
     inputs = [row.prompt[:-1][: _context(model)] for row in rows]
     logits = model(input_ids=padded(inputs).to(model.device), use_cache=False).logits
-    draws = _draws([(row.index, row.limit) for row in rows], seed)[:, : logits.shape[1]]
+    draws = _draws([(first + row.index, row.limit) for row in rows], seed)[:, : logits.shape[1]]
     for row, tokens, predicted in zip(rows, inputs, _choose(logits, draws), strict=True):
         finish: Literal["done", "too_long"] = "done" if len(tokens) == row.limit else "too_long"
         truth = row.prompt[1 : len(tokens) + 1]

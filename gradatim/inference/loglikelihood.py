@@ -12,6 +12,8 @@ training samples. One teacher-forced forward pass per sample gives the loss of i
 tokens is the most probable one, which is equivalent to greedy decoding of the answer.
 
 Samples do not share a context. Samples that are longer than the student's context are excluded.
+
+``log_likelihoods`` and ``read_answers`` divide their rows among the processes of a training (``sharing``).
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from ..schedule import Bands, probe_rows
 from ..stage import BandProgress, Event, Events, Model, Needs, Probe, ignore_events
 from ..training.batches import IGNORE
 from ..training.losses import token_losses
+from . import sharing
 from .decode import padded
 
 if TYPE_CHECKING:
@@ -112,6 +115,37 @@ def log_likelihoods(
 
     In batches, longest first, so that memory runs out at once or never. ``batch``: maximal number of texts in a pass.
     """
+    if (processes := sharing.processes_of(model)) is None or not continuations:
+        yield from _log_likelihoods(model, continuations, batch)
+        return
+    spans = sharing.spans(len(continuations), processes.size)
+    shares = [{"continuations": list(continuations[first:stop]), "batch": batch} for first, stop in spans]
+    parts = sharing.collect(processes, _share_of_log_likelihoods, _Student(model), shares, ignore_events)
+    for (first, _), part in zip(spans, parts, strict=True):
+        yield {first + index: values for index, values in part.items()}
+
+
+@dataclass(frozen=True)
+class _Student:
+    """A model without its tokenizer, which token rows do not need."""
+
+    model: Any
+    tokenizer: Any = None
+
+
+def _share_of_log_likelihoods(
+    student: Model, *, continuations: Sequence[Continuation], batch: int | None, events: Events
+) -> dict[int, Values]:
+    values: dict[int, Values] = {}
+    for group in _log_likelihoods(student.model, continuations, batch):
+        values.update(group)
+    return values
+
+
+def _log_likelihoods(
+    model: PreTrainedModel, continuations: Sequence[Continuation], batch: int | None
+) -> Iterator[dict[int, Values]]:
+    """``log_likelihoods`` in this process."""
     # The last token is a target, not an input.
     lengths = [len(continuation.tokens) - 1 for continuation in continuations]
     with evaluation_mode(model):
@@ -352,6 +386,21 @@ def read_answers(
 
     The result depends only on the student and the samples. ``events`` may raise ``Stopped``.
     """
+    if (processes := sharing.processes_of(student.model)) is None or not rows.size:
+        return _read_answers(student, samples=samples, rows=rows, task=task, events=events)
+    parts = np.array_split(rows, processes.size)
+    shares = [{"samples": samples.take(part), "rows": np.arange(len(part)), "task": task} for part in parts]
+    scores = sharing.collect(processes, _read_answers, student, shares, events)
+    return AnswerScores(
+        np.concatenate([part[score.rows] for part, score in zip(parts, scores, strict=True)]),
+        np.concatenate([score.loss for score in scores]),
+        np.concatenate([score.tokens for score in scores]),
+        np.concatenate([score.correct for score in scores]),
+    )
+
+
+def _read_answers(student: Model, *, samples: Encoded, rows: Ints, task: str, events: Events) -> AnswerScores:
+    """``read_answers`` in this process."""
     sizes = np.asarray(samples.offsets[rows + 1] - samples.offsets[rows])
     context = getattr(student.model.config, "max_position_embeddings", None)
     fits = (sizes >= 2) & (sizes <= (context or sizes.max(initial=0)) + 1)

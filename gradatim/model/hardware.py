@@ -22,7 +22,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
@@ -90,6 +90,31 @@ def reproducible() -> Iterator[None]:
         torch.use_deterministic_algorithms(before)
 
 
+def random_state() -> dict[str, torch.Tensor]:
+    """The states of torch's random generators by device type: the CPU's and that of the current accelerator."""
+    states = {"cpu": torch.get_rng_state()}
+    if device().type != "cpu":
+        states[device().type] = torch.get_device_module(device()).get_rng_state()
+    return states
+
+
+def set_random_state(states: Mapping[str, torch.Tensor]) -> None:
+    """Restore what ``random_state`` returned; a device without a stored state keeps its own."""
+    torch.set_rng_state(states["cpu"])
+    if device().type in states and device().type != "cpu":
+        torch.get_device_module(device()).set_rng_state(states[device().type])
+
+
+@contextlib.contextmanager
+def forked_random_state() -> Iterator[None]:
+    """Torch's random states are restored on exit."""
+    before = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(before)
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """No progress bars of transformers (for loading and saving) within the context."""
@@ -102,9 +127,13 @@ def quiet() -> Iterator[None]:
             transformers.utils.logging.enable_progress_bar()
 
 
-def use_threads(count: int) -> None:
-    """Compute with ``count`` threads; 0 is torch's default. The count changes the last bits of sums."""
+def use_threads(count: int, processes: int = 1) -> None:
+    """Compute with ``count`` threads; 0 is torch's default, divided among the ``processes`` of this machine unless
+    OMP_NUM_THREADS is set for each of them. The count changes the last bits of sums.
+    """
     default = _default_threads()
+    if "OMP_NUM_THREADS" not in os.environ:
+        default = max(1, default // processes)
     torch.set_num_threads(count or default)
 
 

@@ -76,6 +76,13 @@ class ModelSettings:
             "is one (`auto`)."
         ),
     ] = "auto"
+    separator: Annotated[
+        str | None,
+        Field(
+            description="Text between prompt and answer without a chat template, after prompts that do not end in "
+            "white space. null: a blank line if most prompts would run into their answers, else none."
+        ),
+    ] = None
     system_prompt: Annotated[
         str | None, Field(description="System message of conversations that have none of their own.")
     ] = None
@@ -217,6 +224,9 @@ class TraceSupervisionSettings:
     num_classes: Annotated[
         int, Field(ge=2, description="Number of most frequent values that are classes; other values have no loss.")
     ] = 500
+    turns: Annotated[
+        int, Field(ge=1, le=16, description="Number of turns of a loop whose values are predicted, by a head each.")
+    ] = 1
 
 
 @dataclass(frozen=True)
@@ -266,6 +276,13 @@ class TrainSettings:
     preference: PreferenceSettings = field(default_factory=PreferenceSettings)
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     gradient_accumulation_steps: Annotated[Count, Field(description="Batches in an optimizer step.")] = 1
+    candidates: Annotated[
+        Count,
+        Field(
+            description="Batches that the model scores for each one that it trains on: the sequences with the highest "
+            "loss of their answers (online batch selection). `packed` only; 1: no selection."
+        ),
+    ] = 1
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     lr_scheduler: LRSchedulerSettings = field(default_factory=LRSchedulerSettings)
     reset_optimizer: Annotated[

@@ -12,32 +12,43 @@ from ..lazy import lazy_names
 from .collect import collect
 from .compared_items import compare_models
 from .data import RunData, StudyData
-from .html import is_report, markdown_table, terminal_table, write_report
-from .summary import Summary, headline, p_value, points, power_lines, summarise
+from .export import COUNTS, PREDICTION_FORMATS, as_csv, count_rows, is_predictions, results, write_predictions
+from .headline import headline, power_lines
+from .html import is_report, write_page, write_report
+from .summary import Summary, p_value, points, summarise
 from .target import accuracy_curves, target_tables, to_target
+from .text_tables import markdown_table, terminal_table
 from .verdicts import Evaluation, evaluation_samples, evaluations, read_verdicts
 
 __all__ = [
+    "COUNTS",
+    "PREDICTION_FORMATS",
     "Evaluation",
     "RunData",
     "StudyData",
     "Summary",
     "accuracy_curves",
+    "as_csv",
     "collect",
     "compare_models",
+    "count_rows",
     "evaluation_samples",
     "evaluations",
     "headline",
+    "is_predictions",
     "is_report",
     "markdown_table",
     "p_value",
     "points",
     "power_lines",
     "read_verdicts",
+    "results",
     "summarise",
     "target_tables",
     "terminal_table",
     "to_target",
+    "write_page",
+    "write_predictions",
     "write_report",
 ]
 

@@ -8,6 +8,9 @@ report shows. Only a folder without any run is an error.
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,18 +24,35 @@ from pydantic import BaseModel, Field, ValidationError
 from ..errors import DataError, RunFolderError
 from ..experiment.recipe_files import LARGEST_RECIPE
 from ..files import read_input
+from ..lazy import pq
 from ..options import parse_json, parse_yaml
 from ..record import DECODE_ERRORS, fault_of
-from ..results import decode_stage
-from ..stage import Counts, StageResult
+from ..renamed_keys import renamed
+from ..results import decode_stage, decode_suite, initial_folder
+from ..stage import Counts, StageResult, SuiteResult
+from .comparison import arm_settings
 from .cycles import read_cycles, read_designs
 from .data import Arm, Bands, Examination, Histogram, Point, RunData, StudyData, TableFacts
 
+CURVES = (
+    "loss",
+    "validation_loss",
+    "answer_loss",
+    "validation_answer_loss",
+    "learning_rate",
+    "gradient_norm",
+)
+"""The values of a row of the metrics that a report shows."""
 UNREADABLE = (DataError, OSError, *DECODE_ERRORS)
 
 
-def read_run(folder: Path, arm: str, seed: int, notes: list[str], *, examples: bool = True) -> RunData:
-    """The run in ``folder``; unreadable files are noted and skipped. ``examples``: also read example questions."""
+def read_run(
+    folder: Path, arm: str, seed: int, notes: list[str], *, examples: bool = True, study: Path | None = None
+) -> RunData:
+    """The run in ``folder``, of ``study`` unless None; unreadable files are noted and skipped.
+
+    ``examples``: also read example questions.
+    """
     stages = tuple(_stages(folder, notes))
     environment = read_json(folder / "environment.json", notes)
     environment = environment if isinstance(environment, Mapping) else {}
@@ -40,11 +60,12 @@ def read_run(folder: Path, arm: str, seed: int, notes: list[str], *, examples: b
     dry = finished.get("dry") if isinstance(finished, Mapping) else None
     tables = tuple(_table(path, notes) for path in sorted(folder.glob("cycle-*/table.json")))
     names = next((table.bands.names for table in tables if table.bands), ())
+    recipe = _text(folder / "recipe.yaml", notes)
     curve, examinations = _metrics(folder / "metrics.jsonl", notes)
     return RunData(
         arm=arm,
         seed=seed,
-        recipe=_text(folder / "recipe.yaml", notes),
+        recipe=recipe,
         environment=environment,
         curve=curve,
         tables=tables,
@@ -54,9 +75,41 @@ def read_run(folder: Path, arm: str, seed: int, notes: list[str], *, examples: b
         cycles=read_cycles(folder, lambda path: read_json(path, []), notes, examples=examples),
         dry=None if dry is None else str(dry),
         designs=read_designs(folder, lambda path: read_json(path, notes), names, notes),
+        settings=_settings(recipe),
+        test_set=_test_set((study or folder) / "data", tables),
+        study=None if study is None else str(study.resolve()),
         examinations=examinations,
         folder=folder,
+        initial=tuple(_initial(folder, notes)),
     )
+
+
+def _settings(recipe: str) -> Mapping[str, Any]:
+    """The values of a recipe in present names; empty for a text that is none."""
+    try:
+        content = renamed(parse_yaml(recipe.encode())).content
+    except UNREADABLE:
+        return {}
+    return content if isinstance(content, Mapping) else {}
+
+
+def _test_set(store: Path, tables: Sequence[TableFacts]) -> str | None:
+    """A digest of the prompts and answers of the test samples; None without their file."""
+    corpus = next((table.corpus for table in tables), None)
+    if corpus is None or Path(corpus).name != corpus:
+        return None
+    path = store / corpus / "test.parquet"
+    return _digest(path, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: Path, modified: int) -> str | None:
+    """The digest of a table's prompts and answers; None for an unreadable file. ``modified`` is part of the key."""
+    try:
+        samples = pq.read_table(path, columns=["prompt", "answer"]).to_pylist()
+    except (DataError, OSError, *DECODE_ERRORS):
+        return None
+    return hashlib.sha256(json.dumps(samples, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def read_json(path: Path, notes: list[str]) -> Any:
@@ -106,11 +159,11 @@ def _metrics(path: Path, notes: list[str]) -> tuple[tuple[Point, ...], tuple[Exa
         try:
             row = parse_json(line)
             position = (int(row["run_tokens"]), int(row.get("cycle", 0)), int(row.get("stage", 0)))
+            values: dict[str, Any] = {name: _finite(row.get(name)) for name in CURVES}
             if "evaluations" in row:
                 examinations += [_examination(position, counts) for counts in row["evaluations"]]
             else:
-                losses = (_finite(row.get("loss")), _finite(row.get("validation_loss")))
-                points.append(Point(*position, *losses))
+                points.append(Point(*position, **values))
         except UNREADABLE:
             if line.strip() and number < len(lines):  # the last line of a run in progress may be incomplete
                 notes.append(f"{_short(path)}, line {number} is unreadable and is skipped.")
@@ -186,6 +239,17 @@ def _stages(folder: Path, notes: list[str]) -> Iterator[StageResult]:
             notes.append(f"{_short(path)} is malformed and is skipped ({fault_of(error)}).")
 
 
+def _initial(folder: Path, notes: list[str]) -> Iterator[SuiteResult]:
+    for path in sorted((folder / initial_folder()).glob("evaluation-*.json")):
+        content = read_json(path, notes)
+        if content is None:
+            continue
+        try:
+            yield decode_suite(content)
+        except UNREADABLE as error:
+            notes.append(f"{_short(path)} is malformed and is skipped ({fault_of(error)}).")
+
+
 def _integers(content: Mapping[Any, Any] | None) -> dict[str, int]:
     return {str(name): int(count) for name, count in (content or {}).items()}
 
@@ -205,6 +269,8 @@ class _Collection:
     controls: dict[str, None] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
     runs: dict[tuple[str, int], RunData] = field(default_factory=dict)
+    folders: dict[tuple[str, int], Path] = field(default_factory=dict)
+    planned: dict[tuple[str, int], None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -220,7 +286,9 @@ def collect(folders: Path | str | Iterable[Path | str], *, targets: Sequence[flo
         if (path / "study.json").is_file():
             _add_study(collection, path)
         elif _is_run(path):
-            _add_run(collection, path, *_identity(path, collection.notes))
+            arm, seed, title = _identity(path, collection.notes)
+            settings = _settings(_text(path / "recipe.yaml", []))
+            _add_run(collection, path, _own_name(collection, path, arm, seed, settings), seed, title)
         else:
             raise RunFolderError(
                 "no run in this folder",
@@ -234,6 +302,7 @@ def collect(folders: Path | str | Iterable[Path | str], *, targets: Sequence[flo
     _check_same_test(collection)
     _note_validation(collection)
     _count_restarts(collection)
+    _distinguish_titles(collection)
     return StudyData(
         title=collection.title or " and ".join(_name(path.resolve()) for path in paths) or "nothing",
         arms=tuple(collection.arms.values()),
@@ -242,9 +311,18 @@ def collect(folders: Path | str | Iterable[Path | str], *, targets: Sequence[flo
         baseline=collection.baseline,
         controls=tuple(collection.controls),
         restarts=collection.restarts,
+        planned=tuple(collection.planned),
         notes=tuple(collection.notes),
         targets=tuple(targets),
     )
+
+
+def _distinguish_titles(collection: _Collection) -> None:
+    """Add the name to a title that several arms have."""
+    titles = [arm.title for arm in collection.arms.values()]
+    for name, arm in collection.arms.items():
+        if titles.count(arm.title) > 1 and arm.title != name:
+            collection.arms[name] = Arm(name, f"{arm.title} ({name})")
 
 
 def _count_restarts(collection: _Collection) -> None:
@@ -280,10 +358,14 @@ def _add_study(collection: _Collection, folder: Path) -> None:
         )
     collection.seeds.update(dict.fromkeys(study.seeds))
     for arm in study.arms:
-        collection.arms.setdefault(arm.name, Arm(arm.name, arm.title or arm.name))
-        for seed in study.seeds:
-            if (run := folder / arm.name / f"seed-{seed}").is_dir():
-                _add_run(collection, run, arm.name, seed)
+        runs = [(seed, run) for seed in study.seeds if (run := folder / arm.name / f"seed-{seed}").is_dir()]
+        name = arm.name
+        if runs and name in collection.arms:  # an arm of another study or run
+            name = _own_name(collection, runs[0][1], name, -1, _settings(_text(runs[0][1] / "recipe.yaml", [])))
+        collection.arms.setdefault(name, Arm(name, arm.title or name))
+        collection.planned.update(dict.fromkeys((name, seed) for seed in study.seeds))
+        for seed, run in runs:
+            _add_run(collection, run, name, seed, study=folder)
 
 
 class _StudyArm(BaseModel):
@@ -303,21 +385,42 @@ class _Study(BaseModel):
     arms: list[_StudyArm] = []
 
 
-def _add_run(collection: _Collection, folder: Path, arm: str, seed: int, title: str = "") -> None:
+def _add_run(
+    collection: _Collection, folder: Path, arm: str, seed: int, title: str = "", study: Path | None = None
+) -> None:
     if (arm, seed) in collection.runs:
         raise DataError(
             f"two runs have arm {arm!r} and seed {seed}", where=folder, hint="report on one of them at a time"
         )
     collection.arms.setdefault(arm, Arm(arm, title or arm))
     collection.seeds.setdefault(seed)
+    collection.planned.setdefault((arm, seed))
     first = not any(name == arm for name, _ in collection.runs)  # examples come from one run of each arm
-    run = collection.runs[arm, seed] = read_run(folder, arm, seed, collection.notes, examples=first)
+    run = read_run(folder, arm, seed, collection.notes, examples=first, study=study)
+    collection.runs[arm, seed], collection.folders[arm, seed] = run, folder.resolve()
     if run.dry is not None:
         cycles = 1 + max((stage.cycle for stage in run.stages), default=0)
         count = "1 cycle" if cycles == 1 else f"{cycles} cycles"
         collection.notes.append(
             f"{collection.arms[arm].title}, seed {seed}: ended after {count}, below its budget: {run.dry}."
         )
+
+
+def _own_name(collection: _Collection, folder: Path, arm: str, seed: int, settings: Mapping[str, Any]) -> str:
+    """``arm``, with as many folders above it as tell it from an arm of that name with another recipe.
+
+    A folder that is read twice keeps its name, and ``_add_run`` refuses it.
+    """
+    above = list(folder.resolve().parents)
+    if re.fullmatch(r"seed-\d{1,18}", folder.resolve().name):
+        above = above[1:]
+    while len(above) > 1 and folder.resolve() not in collection.folders.values():
+        others = [run for (name, _), run in collection.runs.items() if name == arm]
+        same = all(arm_settings(run.settings) == arm_settings(settings) for run in others)
+        if (arm, seed) not in collection.runs and same:
+            return arm
+        arm, above = f"{_name(above[0])}/{arm}", above[1:]
+    return arm
 
 
 def _is_run(folder: Path) -> bool:
@@ -368,5 +471,7 @@ def _check_same_test(collection: _Collection) -> None:
     }
     if len(sizes) > 1 or len(tables - {None}) > 1:
         collection.notes.append("The runs have test sets of different sizes and are not comparable.")
+    elif None not in (sets := {run.test_set for run in collection.runs.values()}) and len(sets) < 2:
+        return
     elif len({table.corpus for run in collection.runs.values() for table in run.tables[:1]} - {None}) > 1:
         collection.notes.append("The runs have different samples, so their test sets may differ.")

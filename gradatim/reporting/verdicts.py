@@ -99,8 +99,8 @@ def evaluation_samples(run: str | Path, split: EvaluationSplit = "test") -> pa.T
     return None if path is None else read_rows(path, "these samples of the run", f"remove {path.parent}")
 
 
-def item_scores(study: StudyData, suite: str, protocol: str) -> ItemScores | None:
-    """The verdicts of the finished runs of a study after their last stage, on their common items.
+def item_scores(study: StudyData, suite: str, protocol: str, arms: Sequence[str]) -> ItemScores | None:
+    """The verdicts of the finished runs of ``arms`` after their last stage, on their common items.
 
     Items of one form (TinyPy programs equal up to names and assignments without effect) share a code. None when a run
     has no verdicts, or other items than the first, or items of several units.
@@ -108,7 +108,7 @@ def item_scores(study: StudyData, suite: str, protocol: str) -> ItemScores | Non
     values: dict[str, dict[int, Any]] = {}
     first: tuple[list[str], Path] | None = None
     for run in study.runs:
-        if not run.finished or run.folder is None or run.evaluation(suite, protocol) is None:
+        if run.arm not in arms or not run.finished or run.folder is None or run.evaluation(suite, protocol) is None:
             continue
         path = _last_verdicts(run, suite, protocol)
         if path is None:

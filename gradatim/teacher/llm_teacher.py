@@ -75,6 +75,8 @@ ReplyCache = Annotated[
     str | Path | None, Field(description="Folder of the reply cache; null: that of the user, or `GRADATIM_CACHE`.")
 ]
 
+CHECK = "Reply with the word OK."
+"""The request that verifies address, key and model."""
 REFUSED = ("refusal", "content_filter", "empty")
 
 
@@ -107,6 +109,10 @@ class LanguageTeacher(Teacher):
         """The chat's facts, and counts by prompt: first requests (``asked``), second requests (``asked_again``), rows
         without a readable reply (``unreadable``)."""
         return {**self.chat.facts, **{name: dict(sorted(counts.items())) for name, counts in self._counts.items()}}
+
+    def check(self) -> None:
+        """Send one short request, so that a wrong address, key or model shows before a run trains."""
+        self.chat.check(Request((("user", CHECK),), 0, 0.0, self.max_tokens), self.events)
 
     def release(self) -> None:
         """Release the memory of the chat's model, where it has one."""
@@ -302,8 +308,8 @@ class ApiChat(Chat):
         server's token counts, which count with their upper bound."""
         return self._counts.facts(self.budget.price)
 
-    def cost(self, reply: Reply) -> float:
-        """The price of a reply at the prices of the budget."""
+    def cost(self, reply: Reply) -> float | None:
+        """The price of a reply at the prices of the budget; None without prices."""
         return self.budget.price(Cost(reply.prompt_tokens, reply.completion_tokens))
 
     @property
@@ -332,6 +338,10 @@ class ApiChat(Chat):
             counts=self._counts,
         )
         return batch.run(self.concurrency, events)
+
+    def check(self, request: Request, events: Events = ignore_events) -> None:
+        """See ``Chat.check``."""
+        self.ask([request], events)
 
     def _endpoint(self) -> Endpoint:
         """The server for one call, with the current value of the key."""

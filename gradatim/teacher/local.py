@@ -22,10 +22,10 @@ from pydantic import Field
 
 from ..client.messages import Received, Reply, Request, ignore_reply
 from ..errors import DataError
-from ..evaluation import generation
 from ..inference import decode
 from ..lazy import torch
 from ..model import hardware, load, prompt_format, vocabulary
+from ..model.hub import is_model_folder
 from ..options import strict
 from ..stage import Event, Events, ignore_events
 from ..training import trainer
@@ -47,7 +47,7 @@ class LocalChat(Chat):
     """The model in ``folder``, on the accelerator where there is one. ``batch``: requests per batch."""
 
     def __init__(self, folder: str | Path, *, batch: int = 16, seed: int = 0) -> None:
-        if not (Path(folder) / "config.json").is_file():
+        if not is_model_folder(Path(folder)):
             raise DataError("this is no model folder", where="teacher", given=folder, hint="a Hugging Face folder")
         self.folder, self.batch, self.seed = Path(folder), batch, seed
         self._student: Any = None
@@ -113,17 +113,17 @@ class LocalChat(Chat):
         vocab = vocabulary.Vocabulary(tokenizer)
         prompts = self._prompts(requests)
         temperature = requests[0].temperature
-        with generation._at_temperature(model, temperature):
-            completions = decode.complete(
-                model,
-                tokenizer,
-                prompts,
-                limits=[request.max_tokens for request in requests],
-                greedy=temperature == 0,
-                seed=self.seed,
-                indices=[_stream_number(request) for request in requests],
-                batch=self.batch,
-            )
+        completions = decode.complete(
+            model,
+            tokenizer,
+            prompts,
+            limits=[request.max_tokens for request in requests],
+            greedy=temperature == 0,
+            temperature=temperature,
+            seed=self.seed,
+            indices=[_stream_number(request) for request in requests],
+            batch=self.batch,
+        )
         texts = [completion.text for completion in completions]
         prompt_tokens = map(_length, vocab.prompts(prompts))
         completion_tokens = map(_length, vocab.encode_all(texts))

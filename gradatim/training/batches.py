@@ -21,7 +21,7 @@ The shares of a mixture are shares of tokens, like the budget.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -166,6 +166,47 @@ class Batch:
         """Number of tokens with a loss, in which the budget is counted: all predictions, or those of answers alone."""
         return self.tokens if prompt_loss else self.answer_tokens
 
+    def lines(self, first: int, stop: int) -> Batch:
+        """The lines from ``first`` to before ``stop``, with their pairs, renumbered."""
+        part = slice(first, stop)
+        segments = None if self.segments is None else self.segments[part]
+        plain = Batch(self.inputs[part], self.labels[part], self.answer[part], segments)
+        if self.pairs is None or self.second is None or self.rows is None:
+            return plain
+        pairs = self.pairs[part]
+        numbers = np.unique(pairs[pairs >= 0])
+        renumbered = np.where(pairs >= 0, np.searchsorted(numbers, pairs), -1)
+        return replace(plain, second=self.second[part], pairs=renumbered, rows=self.rows[numbers])
+
+
+def share(batches: Sequence[Batch], rank: int, size: int) -> Sequence[Batch]:
+    """The part of a step's ``batches`` that process ``rank`` of ``size`` computes.
+
+    Whole batches where their number is a multiple of ``size``, otherwise the same number of lines of each batch. The
+    parts of all ranks together are the step; sums over them equal the sums of the step.
+    """
+    if size == 1:
+        return batches
+    if len(batches) % size == 0:
+        return batches[rank::size]
+    each = len(batches[0].inputs) // size
+    return [batch.lines(rank * each, (rank + 1) * each) for batch in batches]
+
+
+def check_processes(train: TrainSettings, size: int) -> None:
+    """Raise ``RecipeError`` when the lines of a step cannot be divided evenly among ``size`` processes."""
+    lines, steps = train.batch_size, train.gradient_accumulation_steps
+    if lines % size == 0 or steps % size == 0:
+        return
+    allowed = [count for count in range(1, max(lines, steps) + 1) if lines % count == 0 or steps % count == 0]
+    raise RecipeError(
+        f"a step cannot be divided evenly among {size} processes",
+        where="train.batch_size",
+        given=f"{lines} lines, {steps} gradient accumulation steps",
+        allowed=f"{', '.join(map(str, allowed))} processes",
+        hint=f"--set train.batch_size={-(-lines // size) * size}",
+    )
+
 
 Sample: TypeAlias = "tuple[Tokens, int, bool]"
 """The tokens of a prompt and one answer, the index at which the answer starts, and whether it is a second answer."""
@@ -248,6 +289,16 @@ def row_tokens(
     if requirements.replaces_first:
         answer = np.where(second > 0, 0, answer)
     return np.asarray(prompt + answer + second)
+
+
+def epoch_tokens(objective: str, requirements: Requirements, train: TrainSettings, encoded: Encoded, rows: Ints) -> int:
+    """Loss tokens of one pass through ``rows`` with ``objective``, without rows that no batch has."""
+    second_answers = make_second_answers(objective, requirements, encoded)
+    if second_answers is not None and requirements.pairs_only:
+        rows = paired_rows(second_answers, rows)
+    if train.batching == "packed":
+        rows, _ = fitting_rows(encoded, rows, train.max_length, second_answers)
+    return int(row_tokens(requirements, train, encoded, rows, second_answers).sum())
 
 
 class Batcher(Protocol):

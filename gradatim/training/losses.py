@@ -7,7 +7,8 @@ are computed in fp32.
 
 The reference model of DPO is the model at the start of the stage. The log-probabilities of both answers of each pair
 are computed once, before the first step, and stored in the stage folder as ``reference.safetensors``: a resumed stage
-reads them back, since its weights have changed by then.
+reads them back, since its weights have changed by then. Of several processes each computes its batches, and rank 0
+writes the file.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -217,33 +219,35 @@ def stage_start(context: LossContext, log_probabilities: Callable[[Batch], torch
     assert batcher.second_answers is not None
     rows = np.unique(paired_rows(batcher.second_answers, batcher.stage.rows))
     path = context.folder / REFERENCE
-    if not path.exists():
+    if not context.processes.broadcast(path.exists()):
         # Every pair once, without the stage's mixture or order.
         stage = replace(
             batcher.stage, spec=replace(batcher.stage.spec, order="sorted", mixture=None), rows=rows, mixture=None
         )
         values = _compute(context, replace(batcher, stage=stage, sampler=None), log_probabilities)
-        write_atomically(path, save({"rows": rows, "log_probabilities": values[rows]}))
+        if context.processes.is_main:
+            write_atomically(path, save({"rows": rows, "log_probabilities": values[rows]}))
+        context.processes.broadcast()  # the others read the file
     sums = np.full((context.samples, 2), np.nan, dtype=np.float32)
     sums[rows] = _read(path, rows)
     return sums
 
 
 def _compute(context: LossContext, batcher: Packed, log_probabilities: Callable[[Batch], torch.Tensor]) -> Sums:
-    """One forward pass over every pair of the stage."""
-    task = f"reference {batcher.stage.spec.name}"
-    sums, done, total = np.full((context.samples, 2), np.nan, dtype=np.float32), 0, len(batcher.stage.rows)
+    """One forward pass over every pair of the stage, each of the processes over its batches."""
+    task, processes = f"reference {batcher.stage.spec.name}", context.processes
+    sums, done, total = np.zeros((context.samples, 2), dtype=np.float32), 0, len(batcher.stage.rows)
     context.events(Event("start", task, 0, total))
     context.model.eval()
     with torch.no_grad():
-        for batch in batcher.one_pass():
+        for batch in islice(batcher.one_pass(), processes.rank, None, processes.size):
             if batch.rows is not None and len(batch.rows):
                 sums[batch.rows] = log_probabilities(batch).cpu().numpy()
                 done += len(batch.rows)
-                context.events(Event("advance", task, done, total))
+                context.events(Event("advance", task, min(done * processes.size, total), total))
     context.model.train()
     context.events(Event("finish", task, total, total))
-    return sums
+    return sums if processes.size == 1 else processes.add_values(sums.astype(np.float64)).astype(np.float32)
 
 
 def _read(path: Path, rows: npt.NDArray[np.int64]) -> Sums:

@@ -17,6 +17,7 @@ from .. import renamed_keys
 from ..errors import RecipeError
 from ..model.settings import Requirements, TrainSettings
 from ..options import missing_options, option_names
+from ..processes import SINGLE, Processes
 from ..registry import Registry
 from ..stage import Events
 
@@ -45,7 +46,7 @@ class LossContext:
     """The arguments of a loss: the model at the start of the stage, and the stage's data.
 
     ``samples``: number of rows of the encoded table. ``folder``: the stage's folder, for files that are computed once;
-    ``previous``: the folder of the stage before.
+    ``previous``: the folder of the stage before. ``processes``: all of them make the loss, with the same arguments.
     """
 
     model: PreTrainedModel
@@ -56,6 +57,7 @@ class LossContext:
     folder: Path
     events: Events
     previous: Path | None = None
+    processes: Processes = SINGLE
 
 
 class Loss(Protocol):
@@ -134,6 +136,11 @@ def check_objective(objective: str, train: TrainSettings) -> None:
             *faults,
         ]
     faults += _option_faults(loss, train)
+    if train.candidates > 1 and (train.batching != "packed" or loss.requirements(train).second_answer is not None):
+        faults.append(
+            "candidates are selected by the loss of their only answer: train.batching: packed and an objective without "
+            f"second answers are needed (given {train.batching}, {objective}), or train.candidates: 1"
+        )
     if faults:
         raise RecipeError("; ".join(faults), where=f"{where}: {objective}", faults=faults)
 

@@ -300,9 +300,10 @@ class TraceLoss(Loss):
 
     The tokens of an answer give only the result of a program's execution. The auxiliary loss supervises the steps
     before it: while the model reads a TinyPy prompt, linear heads on inner layers predict the value of each name
-    that is read (operands) and the result of each operation and condition (results); ``trace_heads`` computes the
-    labels. The loss is that of ``next_token`` plus ``train.trace_supervision.weight`` x the mean cross-entropy of
-    each. Text that is not TinyPy has no auxiliary labels.
+    that is read (operands) and the result of each operation and condition (results), in a loop for each of the first
+    ``train.trace_supervision.turns`` turns; ``trace_heads`` computes the labels. The loss is that of ``next_token``
+    plus ``train.trace_supervision.weight`` x the mean cross-entropy of each. Text that is not TinyPy has no auxiliary
+    labels.
     """
 
     def __init__(self, context: LossContext) -> None:
@@ -328,7 +329,7 @@ class TraceLoss(Loss):
     def counts(self, batch: Batch) -> torch.Tensor:
         labels = self._trace_labels(batch)
         weights = answer_weights(batch, self.prompt_weight).sum().reshape(1)
-        return torch.cat([weights, (labels != batches.IGNORE).sum(dim=(1, 2)).to(weights.dtype)])
+        return torch.cat([weights, (labels != batches.IGNORE).sum(dim=(1, 2, 3)).to(weights.dtype)])
 
     def sums(self, batch: Batch) -> torch.Tensor:
         inputs, labels, _, *attention = losses.tensors(batch)
@@ -360,9 +361,10 @@ def _heads(context: LossContext) -> tuple[trace_heads.TraceHeads, trace_heads.Tr
                 given="trace_supervision",
                 hint="train.objective: next_token",
             )
-        heads = trace_heads.TraceHeads(context.model.config.hidden_size, classes)
+        turns = context.train.trace_supervision.turns
+        heads = trace_heads.TraceHeads(context.model.config.hidden_size, classes, turns)
     return heads.to(hardware.device()), trace_heads.TraceLabels(
-        pieces, {value: number for number, value in enumerate(heads.classes)}
+        pieces, {value: number for number, value in enumerate(heads.classes)}, heads.turns
     )
 
 

@@ -4,6 +4,10 @@
 are identical, or from a checkpoint of its own after an interruption. With the same processor and number of threads the
 weights are reproduced bit for bit. The data are selected by ``schedule``, the loss is an ``objective``, and evaluation
 is a layer above.
+
+Several processes train one model on the same global batches: each computes its share of the lines of a step and divides
+by the counts of the whole step, so that the added gradients are those of one process. A step has two all-reduces: the
+counts, then one vector of gradients, sums of the loss, and the votes to stop and to save. Rank 0 writes all files.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,27 +25,31 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from safetensors.torch import save as serialised
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..errors import RunFolderError, Stopped, TrainingDiverged
+from ..errors import Stopped, TrainingDiverged, WorkFailed
 from ..model.architecture import create, freeze, trainable_parameters
-from ..model.hardware import attention, device, keep_memory, quiet, reproducible
+from ..model.hardware import (
+    attention,
+    device,
+    forked_random_state,
+    keep_memory,
+    quiet,
+    random_state,
+    reproducible,
+)
 from ..model.load import (
     adapter_names,
-    check_base,
     enable_gradient_checkpointing,
-    fingerprint,
     open_for_training,
     save_adapter,
     start_from_base,
 )
 from ..model.settings import ModelSettings, TrainSettings
 from ..model.tokenizer import Encoded
-from ..record import Metrics, read_json, settle, write_atomically, write_folder, write_json
+from ..processes import SINGLE, Processes
+from ..random_streams import dropout_seed
+from ..record import Metrics, settle, write_folder
 from ..stage import Event, Events, Examination, Fitted, Stage, StageSpec, ignore_events
 from .batches import (
     Batch,
@@ -54,128 +62,18 @@ from .batches import (
     paired_rows,
     refuse_windows,
     row_tokens,
+    share,
 )
+from .checkpoint import State, load_checkpoint, load_optimizers, save_auxiliary, save_checkpoint, save_optimizers
+from .line_selection import LineSelection
 from .losses import make_losses, tensors
 from .objective import OBJECTIVES, LossContext, check_objective, make_loss
-from .optimizers import Optimizers, make_lr_schedule, make_optimizers
-
-
-@dataclass(frozen=True)
-class State:
-    """The progress of training. ``position`` belongs to the batcher; ``loss`` is the last logged mean.
-
-    ``pending``: sum and count of each term of the loss (``objective.Term``) since then, one pair after the other.
-    """
-
-    step: int
-    tokens: int
-    position: dict[str, int]
-    loss: float
-    seconds: float
-    pending: tuple[float, ...] = (0.0, 0.0)
-
-
-def save_checkpoint(
-    folder: Path, model: PreTrainedModel, optimizers: Optimizers, state: State, rng_state: torch.Tensor | None = None
-) -> None:
-    """Write the checkpoint ``folder``, replacing an older one.
-
-    ``rng_state``: torch's random state at the beginning of the next step; the present one by default.
-
-    ``checkpoint`` holds ``model.safetensors``, ``optimizer.safetensors``, ``random.safetensors`` and
-    ``state.json``. It is written to a temporary folder, flushed and renamed, so that an interrupted process leaves
-    either the old checkpoint or the new one. There are no pickles, which could execute code. Of a model with a LoRA
-    adapter only the adapter is stored, with a fingerprint of its base model.
-    """
-
-    def fill(target: Path) -> None:
-        weights = {name: value.detach().cpu().contiguous() for name, value in _weights(model).items()}
-        base = {"base": fingerprint(model)} if adapter_names(model) is not None else None
-        save_file(weights, target / "model.safetensors", base)
-        save_optimizers(optimizers, target)
-        save_file({"cpu": torch.get_rng_state() if rng_state is None else rng_state}, target / "random.safetensors")
-        write_json(target / "state.json", asdict(state))
-
-    write_folder(folder, fill)
-
-
-def save_optimizers(optimizers: Optimizers, folder: Path) -> None:
-    """Write the state of the optimizers into ``folder``."""
-    save_file(optimizers.tensors(), folder / "optimizer.safetensors")
-
-
-def save_auxiliary(module: nn.Module, file: Path) -> None:
-    """Write the weights of auxiliary modules (``objective.Loss.auxiliary``) to ``file``."""
-    write_atomically(file, serialised({name: value.cpu().contiguous() for name, value in module.state_dict().items()}))
-
-
-def load_optimizers(folder: Path, optimizers: Optimizers) -> None:
-    """Load the state that ``save_optimizers`` wrote; ``RunFolderError`` when it is damaged or incomplete."""
-    try:
-        optimizers.load(load_file(folder / "optimizer.safetensors"))
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise RunFolderError(
-            "the optimizer state of the stage before is damaged",
-            where=folder,
-            given=error,
-            hint="remove that stage's folder: it is trained again",
-        ) from error
-
-
-def load_checkpoint(folder: Path, model: PreTrainedModel, optimizers: Optimizers) -> State | None:
-    """Restore ``model`` and ``optimizers`` in place and return the state; None when there is no checkpoint.
-
-    Raises ``RunFolderError`` when the checkpoint is damaged or belongs to another model.
-    """
-    settle(folder)
-    if not (folder / "state.json").exists():
-        return None
-    try:
-        with safe_open(folder / "model.safetensors", "pt") as file:
-            check_base(model, (file.metadata() or {}).get("base"), folder)
-        weights = load_file(folder / "model.safetensors")
-        model.load_state_dict(weights, strict=False)
-        if differing := set(_weights(model)) ^ set(weights):
-            raise KeyError(min(differing))
-        optimizers.load(load_file(folder / "optimizer.safetensors"))
-        torch.set_rng_state(load_file(folder / "random.safetensors")["cpu"])
-        state: State = read_json(folder / "state.json", _state)
-    except (SafetensorError, RuntimeError, KeyError, OSError) as error:
-        raise RunFolderError(
-            "this checkpoint is damaged or belongs to another model",
-            where=folder,
-            given=error,
-            hint="remove the folder: the stage starts again from its beginning",
-        ) from error
-    return state
-
-
-def _state(values: Any) -> State:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(State).validate_python(values)
-
-
-def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Parameters and buffers by name, tied ones once: safetensors refuses tensors that share memory.
-
-    Of a model with an adapter only the parameters of the adapter.
-    """
-    adapter = adapter_names(model)
-    addresses: set[int] = set()
-    unique: dict[str, torch.Tensor] = {}
-    for name, value in model.state_dict().items():
-        if adapter is not None and name not in adapter:
-            continue
-        if value.data_ptr() not in addresses or value.numel() == 0:
-            addresses.add(value.data_ptr())
-            unique[name] = value
-    return unique
+from .optimizers import make_lr_schedule, make_optimizers
 
 
 @dataclass(frozen=True)
 class StageTrainer:
-    """Implementation of ``stage.Trainer`` in this process. ``seed`` initialises the weights."""
+    """Implementation of ``stage.Trainer``. ``seed`` initialises the weights; all ``processes`` call ``fit`` alike."""
 
     tokenizer: PreTrainedTokenizerFast
     samples: Encoded
@@ -185,6 +83,7 @@ class StageTrainer:
     model: ModelSettings
     train: TrainSettings
     examination: Examination | None = None
+    processes: Processes = SINGLE
 
     def fit(self, stage: Stage, folder: Path, previous: Path | None, events: Events = ignore_events) -> Fitted:
         """See ``stage.Trainer``. Raises ``TrainingDiverged``; the last good checkpoint stays."""
@@ -193,7 +92,7 @@ class StageTrainer:
         keep_memory()
         try:
             # Dropout uses the global generator: seeded per stage, so that it does not depend on earlier stages.
-            with reproducible(), torch.random.fork_rng(devices=[]):
+            with reproducible(), forked_random_state():
                 torch.manual_seed(int(stage.seed))
                 return _TrainingLoop(self, stage, folder, previous, events).run()
         finally:
@@ -233,15 +132,25 @@ class _TrainingLoop:
     def __init__(
         self, trainer: StageTrainer, stage: Stage, folder: Path, previous: Path | None, events: Events
     ) -> None:
-        self.trainer, self.stage, self.folder, self.events = trainer, stage, folder, events
-        self.settings = trainer.train
+        self.trainer, self.stage, self.folder, self.listener = trainer, stage, folder, events
+        self.settings, self.processes = trainer.train, trainer.processes
+        self.stop_request: Stopped | None = None
+        self.votes = Votes()
         objective = stage.spec.objective or self.settings.objective
         check_objective(objective, self.settings)
         self.requirements = OBJECTIVES.get(objective).requirements(self.settings)
-        self.batcher, self.dropped = _batcher(trainer, stage, objective, events)
+        self.batcher, self.dropped = _batcher(trainer, stage, objective, self.events)
         self.model = trainer.initial(previous)
         context = LossContext(
-            self.model, trainer.tokenizer, self.settings, self.batcher, len(trainer.samples), folder, events, previous
+            self.model,
+            trainer.tokenizer,
+            self.settings,
+            self.batcher,
+            len(trainer.samples),
+            folder,
+            self.events,
+            previous,
+            self.processes,
         )
         # A loss may read the model at the start of the stage (a reference model), so a checkpoint is loaded afterwards.
         self.loss = make_loss(objective, context)
@@ -252,18 +161,23 @@ class _TrainingLoop:
         self.optimizers = make_optimizers(self.model, self.settings.optimizer)
         no_sums = (0.0, 0.0) * len(self.loss.terms)
         self.state = State(0, 0, self.batcher.start, 0.0, 0.0, no_sums)
-        self.resumed_at = 0
+        self.resumed_at, self.saved_at = 0, time.monotonic()
+        if self.processes.is_main:
+            settle(folder / "checkpoint")
+        self.processes.broadcast()  # the others read what rank 0 has settled
         checkpointed = load_checkpoint(folder / "checkpoint", self.model, self.optimizers)
         if checkpointed is not None:
             self.state, self.resumed_at = checkpointed, checkpointed.step
         elif previous is not None and not self.settings.reset_optimizer:
             load_optimizers(previous / "optimizer", self.optimizers)
-        trainer.metrics.rewind(stage.cycle, stage.index, self.state.step)
+        self._check_agreement("start from", self.state.step)
+        if self.processes.is_main:
+            trainer.metrics.rewind(stage.cycle, stage.index, self.state.step)
 
     def run(self) -> Fitted:
         """Train until the token budget is spent; save the state when ``Stopped`` is raised."""
         budget = self.stage.spec.tokens
-        self.events(Event("start", self._task, self.state.tokens, budget))
+        self.events(Event("start", self._task, self.state.tokens, budget, unit="tokens"))
         schedule = make_lr_schedule(self.settings.lr_scheduler)
         self.started = self.saved_at = time.monotonic()
         before = self.state.seconds
@@ -271,8 +185,12 @@ class _TrainingLoop:
             for batches, position in self._batches():
                 if self.state.tokens >= budget:
                     break
-                self._step(batches, position, schedule(self._progress()), before + time.monotonic() - self.started)
-                self.events(Event("advance", self._task, min(self.state.tokens, budget), budget))
+                factor = schedule(self._progress(), self._progress(self._loss_tokens(batches)))
+                self._step(batches, position, factor, before + time.monotonic() - self.started)
+                done = min(self.state.tokens, budget)
+                self.events(Event("advance", self._task, done, budget, unit="tokens", loss=self._recent_loss))
+                self._stop_if_agreed()
+            self._agree_at_end()
         except Stopped:
             self._save()
             raise
@@ -291,28 +209,62 @@ class _TrainingLoop:
             0 if self.loss.auxiliary is None else sum(value.numel() for value in self.loss.auxiliary.parameters()),
         )
 
+    def events(self, event: Event) -> None:
+        """Pass ``event`` on. Of several processes all stop after the same step: a ``Stopped`` becomes a vote."""
+        try:
+            self.listener(event)
+        except Stopped as error:
+            if self.processes.size == 1:
+                raise
+            self.stop_request = error
+
+    def _stop_if_agreed(self) -> None:
+        """Raise ``Stopped`` when a process voted for it in the last all-reduce."""
+        if self.votes.stop:
+            raise self.stop_request or Stopped("stopped")
+
+    def _agree_at_end(self) -> None:
+        """The votes after the last step, in an exchange of their own."""
+        vote = np.array([float(self.stop_request is not None)])
+        self.votes = Votes(stop=bool(self.processes.add_values(vote)[0]))
+        self._stop_if_agreed()
+
     @property
     def _task(self) -> str:
         return f"train {self.stage.spec.name}"
 
-    def _progress(self) -> float:
-        """Progress in [0, 1] of the learning-rate schedule, through the stage or through the whole run."""
+    @property
+    def _recent_loss(self) -> float:
+        """The mean loss since the last row of the log, or that of the row if there is no step since."""
+        return self._means()[0] if any(self.state.pending[1::2]) else self.state.loss
+
+    def _progress(self, ahead: int = 0) -> float:
+        """Progress of the learning-rate schedule ``ahead`` tokens from now, through the stage or the whole run."""
+        tokens = self.state.tokens + ahead
         if self.settings.reset_optimizer:
-            return self.state.tokens / self.stage.spec.tokens
-        return (self.stage.first_token + self.state.tokens) / self.stage.run_tokens
+            return tokens / self.stage.spec.tokens
+        return (self.stage.first_token + tokens) / self.stage.run_tokens
+
+    def _loss_tokens(self, batches: Sequence[Batch]) -> int:
+        """The loss tokens of one optimizer step."""
+        return sum(batch.loss_tokens(self.requirements.prompt_loss) for batch in batches)
 
     def _batches(self) -> Iterator[tuple[Sequence[Batch], Position]]:
         """The batches of each optimizer step, with the position after the last of them."""
         stream = self.batcher.stream(self.state.position)
-        while group := list(islice(stream, self.settings.gradient_accumulation_steps)):
-            yield [batch for batch, _ in group], group[-1][1]
+        select = LineSelection(self.model, self.settings) if self.settings.candidates > 1 else None
+        while group := list(islice(stream, self.settings.gradient_accumulation_steps * self.settings.candidates)):
+            batches = [batch for batch, _ in group]
+            yield batches if select is None else select(batches), group[-1][1]
 
     def _step(self, batches: Sequence[Batch], position: Position, factor: float, seconds: float) -> None:
         """One optimizer step on ``batches``; ``factor`` scales the learning rates."""
-        rng_state = torch.get_rng_state()
+        if self.processes.size > 1:  # dropout of each rank's own lines, independent of earlier steps
+            torch.manual_seed(dropout_seed(int(self.stage.seed), self.state.step, self.processes.rank))
+        rng_state = random_state()
         sums, counts = self._gradient(batches)
         # The loss of these weights was finite and below the ceiling: a checkpoint never holds a diverged model.
-        if time.monotonic() - self.saved_at > self.settings.checkpoint_seconds and self.state.step:
+        if self.votes.save:
             self._save(rng_state)
         norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm or math.inf))
         if not math.isfinite(norm):
@@ -322,7 +274,7 @@ class _TrainingLoop:
         sums_and_counts = [value for pair in zip(sums.tolist(), counts.tolist(), strict=True) for value in pair]
         self.state = State(
             self.state.step + 1,
-            previous + sum(batch.loss_tokens(self.requirements.prompt_loss) for batch in batches),
+            previous + self._loss_tokens(batches),
             position,
             self.state.loss,
             seconds,
@@ -334,15 +286,22 @@ class _TrainingLoop:
         """Accumulate the gradient of the mean over all ``batches``; return the sums and counts of every term.
 
         Counts need no forward pass, so each batch is divided by the total count: the gradient is that of one large
-        batch.
+        batch, and added over several processes it is that of one process.
         """
-        counts = torch.stack([self.loss.counts(batch) for batch in batches]).sum(dim=0)
+        own = share(batches, self.processes.rank, self.processes.size)
+        counts = torch.stack([self.loss.counts(batch) for batch in own]).sum(dim=0)
+        self.processes.add(counts)
         sums = torch.zeros_like(counts)
-        for batch in batches:
+        for batch in own:
             batch_sums = self.loss.sums(batch)
             loss = (batch_sums / counts.clamp(min=1e-9) * self.weights).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
+            if loss.requires_grad or self.processes.size == 1:  # a share may have no pairs
+                loss.backward()  # type: ignore[no-untyped-call]
             sums += batch_sums.detach()
+        due = time.monotonic() - self.saved_at > self.settings.checkpoint_seconds and self.state.step > 0
+        self.votes = Votes(self.stop_request is not None, due and self.processes.is_main)
+        if self.processes.size > 1:
+            self.votes = add_gradients(self.processes, self.model, sums, self.votes)
         self._check(sums / counts.clamp(min=1e-9))
         return sums, counts
 
@@ -384,28 +343,30 @@ class _TrainingLoop:
             loss, term_means = self._means()
             self.state = replace(self.state, loss=loss, pending=(0.0,) * len(self.state.pending))
             rate = self.settings.optimizer.learning_rate * factor
-            self.trainer.metrics.append(
-                {**row, "loss": loss, "learning_rate": rate, "gradient_norm": norm, **term_means}
-            )
+            self._append({**row, "loss": loss, "learning_rate": rate, "gradient_norm": norm, **term_means})
         interval = self.stage.spec.tokens / max(self.settings.evaluations_per_stage, 1)
         if self.settings.evaluations_per_stage and (
             int(previous / interval) < int(self.state.tokens / interval) or finished
         ):
-            self.trainer.metrics.append({**row, **self._validate()})
+            self._append({**row, **self._validate()})
         if self.trainer.examination is not None and not finished:
             self._examine(self.trainer.examination, row, row["run_tokens"] - self.state.tokens + previous)
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        if self.processes.is_main:
+            self.trainer.metrics.append(row)
 
     def _examine(self, examination: Examination, row: Mapping[str, Any], previous: int) -> None:
         """Append the counts of an evaluation when a multiple of ``examination.every`` lies after ``previous`` tokens.
 
         The suites read a copy of the model from disk, with a random state of their own, and their time is no training
-        time.
+        time. Of several processes rank 0 alone has an examination.
         """
         if previous // examination.every == row["run_tokens"] // examination.every:
             return
         started, target = time.monotonic(), self.folder / "examined"
         write_folder(target, self._write_model)
-        with torch.random.fork_rng(devices=[]):
+        with forked_random_state():
             self.trainer.metrics.append({**row, "evaluations": examination.evaluate(target)})
         shutil.rmtree(target)
         self.started += time.monotonic() - started
@@ -424,7 +385,8 @@ class _TrainingLoop:
         self.model.eval()
         sums = np.zeros(4)
         token_losses = make_losses(self.model, self.settings)
-        for batch in _validation_batches(self.trainer, self.settings):
+        batches = _validation_batches(self.trainer, self.settings)
+        for batch in islice(batches, self.processes.rank, None, self.processes.size):
             inputs, labels, answer, *context = tensors(batch)
             losses = token_losses(inputs, labels, *context).double()
             real = labels != -100
@@ -435,6 +397,7 @@ class _TrainingLoop:
                 int((answer & real).sum()),
             ]
         self.model.train()
+        sums = self.processes.add_values(sums)
         if not np.isfinite(sums).all():
             self._diverged(float(sums[0]))
         return {
@@ -442,8 +405,10 @@ class _TrainingLoop:
             "validation_answer_loss": sums[2] / max(sums[3], 1),
         }
 
-    def _save(self, rng_state: torch.Tensor | None = None) -> None:
+    def _save(self, rng_state: Mapping[str, torch.Tensor] | None = None) -> None:
         """Write a checkpoint. ``rng_state``: see ``save_checkpoint``."""
+        if not self.processes.is_main:
+            return
         self.trainer.metrics.close()
         save_checkpoint(self.folder / "checkpoint", self.model, self.optimizers, self.state, rng_state)
         self.saved_at = time.monotonic()
@@ -457,17 +422,20 @@ class _TrainingLoop:
         self.trainer.metrics.close()
         self.model.eval()
         if self.loss.auxiliary is not None:
-            save_auxiliary(self.loss.auxiliary, self.folder / "auxiliary.safetensors")
-        write_folder(self.folder / "model", self._write_model)
-        if self.loss.auxiliary is not None:
             del self.model.auxiliary
-        if not self.settings.reset_optimizer:
-            write_folder(self.folder / "optimizer", partial(save_optimizers, self.optimizers))
-        return weights_digest(self.model)
+        digest = weights_digest(self.model)
+        self._check_agreement("end with", digest)
+        if self.processes.is_main:
+            if self.loss.auxiliary is not None:
+                save_auxiliary(self.loss.auxiliary, self.folder / "auxiliary.safetensors")
+            write_folder(self.folder / "model", self._write_model)
+            if not self.settings.reset_optimizer:
+                write_folder(self.folder / "optimizer", partial(save_optimizers, self.optimizers))
+        return digest
 
     def _write_model(self, target: Path) -> None:
         """Write the model, or its adapter, and the tokenizer; the auxiliary modules are no part of it."""
-        auxiliary = self.loss.auxiliary
+        auxiliary = getattr(self.model, "auxiliary", None)
         if auxiliary is not None:
             del self.model.auxiliary
         try:
@@ -480,6 +448,48 @@ class _TrainingLoop:
         finally:
             if auxiliary is not None:
                 self.model.add_module("auxiliary", auxiliary)
+
+    def _check_agreement(self, verb: str, value: object) -> None:
+        """Raise ``WorkFailed`` unless all processes have the same ``value``: a step, or a digest of the weights."""
+        values = self.processes.gather(value)
+        if len(set(values)) > 1:
+            differing = next(rank for rank, other in enumerate(values) if other != values[0])
+            raise WorkFailed(
+                f"the processes {verb} different weights",
+                where=f"stage {self.stage.spec.name}, process {differing}",
+                given=f"{values[differing]}; process 0 has {values[0]}",
+                hint="one folder for all processes, on a file system that they share, and the same software on all of "
+                "them; the last checkpoint is kept",
+            )
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The decisions that all processes take together at a step: to stop after it, and to save before it."""
+
+    stop: bool = False
+    save: bool = False
+
+
+def add_gradients(processes: Processes, model: PreTrainedModel, sums: torch.Tensor, votes: Votes) -> Votes:
+    """Add the gradients of ``model`` and the ``sums`` of the loss over all processes, in place; the common votes.
+
+    One fp32 vector: gradients in the order of the parameters, for each parameter the number of processes with a
+    gradient, sums, votes. A parameter without a gradient anywhere keeps none, so that the optimizers skip it.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    present = [float(parameter.grad is not None) for parameter in parameters]
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    tail = torch.tensor([*present, float(votes.stop), float(votes.save)], device=sums.device)
+    vector = torch.cat([*(gradient.reshape(-1).float() for gradient in gradients), tail, sums.float()])
+    processes.add(vector)
+    sizes = [parameter.numel() for parameter in parameters]
+    *added, counts, total = vector.split([*sizes, len(tail), len(sums)])
+    *counted, stop, save = counts.tolist()
+    for parameter, gradient, count in zip(parameters, added, counted, strict=True):
+        parameter.grad = gradient.view_as(parameter).to(parameter.dtype) if count else None
+    sums.copy_(total)
+    return Votes(bool(stop), bool(save))
 
 
 def weights_digest(model: PreTrainedModel) -> str:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,12 +31,13 @@ from ...difficulty.model_based import ChatReply, Messages, Quantity, ScoringRequ
 from ...difficulty.score import digest_of
 from ...errors import RecipeError, UserError
 from ...evaluation import SUITES
-from ...inference import loglikelihood
-from ...lazy import pa
+from ...inference import loglikelihood, sharing
+from ...lazy import np, pa
 from ...model import hardware, load
 from ...model.hub import check_chat, check_model, is_hub_name, weight_paths
 from ...model.settings import PRESETS
 from ...options import option_names
+from ...processes import SINGLE, Processes, launch
 from ...random_streams import initialization_seed
 from ...record import Metrics, Record
 from ...renamed_keys import SAMPLING_SUITES, earlier_names, earlier_suite_options, earlier_value
@@ -50,6 +52,7 @@ from ...schedule import (
 from ...stage import (
     Difficulty,
     EvaluationSplit,
+    Event,
     Events,
     Examination,
     Model,
@@ -64,9 +67,12 @@ from ...stage import (
     ignore_events,
 )
 from ...teacher import TEACHERS, Chat, Request
-from ...training import trainer
-from ...training.objective import check_objective
+from ...teacher.teacher import used_since
+from ...training import batches, trainer
+from ...training import examples as training_examples
+from ...training.objective import OBJECTIVES, check_objective
 from ..recipe import ALLOWANCE, Recipe
+from .tasks import LoadModel, SharedTrainer
 from .teaching import (
     CurriculumDesign,
     check_designing,
@@ -83,6 +89,8 @@ from .teaching import (
 if TYPE_CHECKING:
     from ...distillation.attempts import GradedAttempts
     from ...teacher import Teacher
+    from ...training.examples import FormattedExample
+    from ...training.trainer import StageTrainer
 
 
 TOKENIZATION = "tokens 2"
@@ -97,24 +105,15 @@ def make_difficulty(
     Raises ``UnknownPart`` for a name that is not registered and ``RecipeError`` for options that do not fit.
     """
     factory = DIFFICULTIES.get(name, where=where)
-    difficulty: Difficulty = DIFFICULTIES.make(
-        name, *_services(name, factory, where), where=where, options=options or {}
-    )
+    difficulty: Difficulty = DIFFICULTIES.make(name, *_services(factory), where=where, options=options or {})
     return difficulty
 
 
-def _services(name: str, factory: Callable[..., Any], where: str) -> list[Any]:
+def _services(factory: Callable[..., Any]) -> list[Any]:
+    """The services that a factory requires, by the names of its positional parameters."""
     parameters = inspect.signature(factory).parameters.values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [parameter.name for parameter in parameters if parameter.kind in positional]
-    if unknown := [service for service in names if service not in SERVICES]:
-        raise RecipeError(
-            f"the difficulty {name!r} requires a service that does not exist",
-            where=where,
-            given=", ".join(unknown),
-            allowed=", ".join(SERVICES),
-            hint="an option of a difficulty is a keyword-only parameter of its factory",
-        )
     return [SERVICES[service] for service in names]
 
 
@@ -155,6 +154,11 @@ class TeacherChat:
     def identity(self) -> str:
         """That of the chat."""
         return self.chat.identity
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Those of the chat."""
+        return self.chat.facts
 
     def complete(
         self,
@@ -204,6 +208,9 @@ class CheckedSuite(Suite):
                 given=type(result).__name__,
                 allowed='a gradatim.stage.SuiteResult with counts["all"]["all"]',
             )
+        if not result.counts["all"]["all"].total:
+            text = f"the suite {self.name!r} has no item in the {samples.num_rows:,} test samples: it evaluated nothing"
+            events(Event("note", self.name, text=text))
         return result
 
 
@@ -222,7 +229,7 @@ class Components:
     """The components of one recipe, with a method for each step that needs them.
 
     ``teacher``: the only one of a run, so that it has one budget and is loaded once; None without one. ``corpus``: the
-    maker of the datasets. ``schedules``: one per cycle.
+    maker of the datasets. ``schedules``: one per cycle. ``processes``: those that train and evaluate together.
     """
 
     recipe: Recipe
@@ -231,6 +238,7 @@ class Components:
     schedules: tuple[Schedule, ...]
     suites: tuple[NamedSuite, ...]
     events: Events = ignore_events
+    processes: Processes = SINGLE
 
     @property
     def cycles(self) -> int:
@@ -257,9 +265,36 @@ class Components:
         """The requests for the stages of an LLM-designed schedule."""
         return CurriculumDesign(self.recipe, self.teacher)
 
+    @property
+    def has_chat(self) -> bool:
+        """Whether the teacher is a language model, to which requests are sent."""
+        return self.teacher is not None and self.teacher.chat is not None
+
+    def check_teacher(self) -> dict[str, Any]:
+        """Verify that the teacher can be used, by one request; return the usage. Raises the errors of a request."""
+        assert self.teacher is not None
+        before = deepcopy(dict(self.teacher.facts))
+        self.teacher.check()
+        return used_since(before, self.teacher.facts)
+
     def first_dataset(self, store: Path) -> Corpus:
         """The first cycle's dataset under ``store``, created if missing: samples are drawn, scored and split."""
         return self.corpus.make(store, self.events)
+
+    def with_budget(self, dataset: Corpus) -> Components:
+        """These components with a budget in tokens: epochs are counted on the scored samples of the first dataset."""
+        recipe, epochs = self.recipe, self.recipe.budget.epochs
+        if epochs is None:
+            return self
+        _, samples, _ = dataset.tokens(recipe.student, self.events)
+        requirements = OBJECTIVES.get(recipe.train.objective).requirements(recipe.train)
+        rows = np.flatnonzero(np.isfinite(dataset.difficulty("train", self.metric)))
+        epoch = batches.epoch_tokens(recipe.train.objective, requirements, recipe.train, samples, rows)
+        tokens = max(1, round(epochs * epoch))
+        text = f"budget: {epochs:g} epochs of {epoch:,} loss tokens are {tokens:,} tokens"
+        self.events(Event("note", "budget", text=text))
+        counted = recipe.with_tokens(tokens)
+        return replace(self, recipe=counted, schedules=schedules_of(counted))
 
     def cut(self, dataset: Corpus) -> Bands:
         """The difficulty bands of the training samples."""
@@ -276,14 +311,22 @@ class Components:
             return self.design.schedule(schedule, cycle, dataset, bands, results, record)
         return schedule
 
-    def trainer(self, dataset: Corpus, metrics: Metrics, bands: Bands) -> Trainer:
-        """The trainer of the model on a dataset, with the evaluation during its stages if the recipe has one."""
+    def trainer(self, dataset: Corpus, metrics: Metrics, bands: Bands | None = None) -> Trainer:
+        """The trainer of the model on a dataset, on all processes.
+
+        With ``bands`` and ``evaluate.every`` it evaluates during stages, in this process.
+        """
+        here = self.stage_trainer(dataset, metrics, bands)
+        return here if self.processes.size == 1 else SharedTrainer(here, dataset, self.processes)
+
+    def stage_trainer(self, dataset: Corpus, metrics: Metrics, bands: Bands | None = None) -> StageTrainer:
+        """The part of the trainer in this process."""
         recipe = self.recipe
-        hardware.use_threads(recipe.threads)
+        hardware.use_threads(recipe.threads, launch().local_size)
         tokenizer, samples, validation = dataset.tokens(recipe.student, self.events)
         seed = initialization_seed(recipe.seed)
-        examination = self.examination(dataset, bands)
-        settings = (recipe.student, recipe.train, examination)
+        examination = None if bands is None else self.examination(dataset, bands)
+        settings = (recipe.student, recipe.train, examination, self.processes)
         return trainer.StageTrainer(tokenizer, samples, validation, metrics, seed, *settings)
 
     def examination(self, dataset: Corpus, bands: Bands) -> Examination | None:
@@ -306,8 +349,34 @@ class Components:
 
         return Examination(every, evaluate)
 
+    def examples(self, dataset: Corpus) -> tuple[FormattedExample, ...]:
+        """The first training samples of a dataset, formatted, with their loss mask."""
+        tokenizer, samples, _ = dataset.tokens(self.recipe.student, self.events)
+        rows = range(min(training_examples.SHOWN, len(samples)))
+        return training_examples.formatted_examples(tokenizer, samples, self.recipe.train, rows)
+
+    @property
+    def evaluates_on_start(self) -> bool:
+        """Whether the model is evaluated before training."""
+        on_start = self.recipe.evaluate.on_start
+        return self.recipe.student.base is not None if on_start is None else on_start
+
+    def initial_model(self, dataset: Corpus, metrics: Metrics) -> Model:
+        """The model before training, for evaluation, with the tokenizer of the training."""
+        trainer = self.stage_trainer(dataset, metrics)
+        if self.recipe.student.base is not None:
+            return load.load_before_training(self.recipe.student, trainer.tokenizer, hardware.device())
+        return load.LoadedModel(trainer.initial(None).eval(), trainer.tokenizer)
+
     def load(self, folder: Path) -> Model:
-        """The model in a stage folder, for evaluation."""
+        """The model in a stage folder, for evaluation; all processes load it, and divide the rows."""
+        with self.processes.shared(LoadModel(folder)):
+            student = self.open_model(folder)
+            sharing.share_model(student.model, self.processes)
+            return student
+
+    def open_model(self, folder: Path) -> Model:
+        """The model in a stage folder, in this process."""
         return load.load_student(folder / "model", hardware.device())
 
     def measure(self, needs: Needs, folder: Path, dataset: Corpus, bands: Bands, seed: int) -> dict[str, Any]:
@@ -349,11 +418,11 @@ class Components:
             self.teacher.release()
 
 
-def assemble(recipe: Recipe, events: Events = ignore_events) -> Components:
+def assemble(recipe: Recipe, events: Events = ignore_events, processes: Processes = SINGLE) -> Components:
     """Build the components. Raises ``RecipeError`` or ``UnknownPart`` for the first one that cannot be built."""
     shared = teacher(recipe, events)
     corpus = corpus_maker(recipe, events, shared)
-    return Components(recipe, shared, corpus, schedules_of(recipe), tuple(_suites(recipe)), events)
+    return Components(recipe, shared, corpus, schedules_of(recipe), tuple(_suites(recipe)), events, processes)
 
 
 def check(recipe: Recipe, where: str = "recipe") -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ... import design
 from ...corpus import key_of
 from ...distillation import attempts, judges
-from ...errors import RecipeError, RunFolderError, UserError
+from ...errors import RecipeError, RunFolderError, TeacherFailed, UserError
 from ...files import read_input
 from ...lazy import np, pa
 from ...model.settings import Requirements
@@ -30,7 +30,7 @@ from ...renamed_keys import earlier_names
 from ...results import cycle_folder, decode_design, encode_design
 from ...schedule import SCHEDULES, Designed, split_budget
 from ...source import SOURCES
-from ...stage import Events, Feedback, Model, Needs, Schedule, Source, StageResult, StageSpec, ignore_events
+from ...stage import Event, Events, Feedback, Model, Needs, Schedule, Source, StageResult, StageSpec, ignore_events
 from ...teacher import TEACHERS, Teacher
 from ...teacher.teacher import used_since
 from ...training.objective import OBJECTIVES, check_objective
@@ -93,11 +93,21 @@ def judges_of(
     }
 
 
+LATER_KEYS = (
+    ("train", "objective_options"),
+    ("budget", "epochs"),
+    ("student", "separator"),
+    ("evaluate", "on_start"),
+)
+"""Keys of recipes that later versions added, unset by default."""
+
+
 def _account(recipe: Recipe) -> str:
     """The key of a run's budget, the same after a restart and with another allowance."""
     content = recipe.model_dump(mode="json")
-    if not content["train"]["objective_options"]:  # an option of later versions; earlier accounts keep their keys
-        del content["train"]["objective_options"]
+    for section, key in LATER_KEYS:  # unset, they leave the keys of earlier accounts as they were
+        if not content[section][key] and content[section][key] is not False:
+            del content[section][key]
     for key in ("threads", *MAY_CHANGE):
         *sections, last = key.split(".")
         within = content
@@ -233,7 +243,29 @@ def judge_attempts(
     )
     if grader is None:
         return judged
-    return replace(judged, facts={**judged.facts, "teacher": used_since(before, grader.facts)})
+    usage = used_since(before, grader.facts)
+    _check_grades(judged.facts, usage, events)
+    return replace(judged, facts={**judged.facts, "teacher": usage})
+
+
+def _check_grades(facts: Mapping[str, Any], usage: Mapping[str, Any], events: Events) -> None:
+    """Raise ``TeacherFailed`` if no grade of the teacher can be read and no question has another one.
+
+    A note if other judges graded questions. ``usage``: the counts of the teacher's requests for these attempts.
+    """
+    requested, unreadable = (sum(usage.get(name, {}).values()) for name in ("asked", "unreadable"))
+    if not requested or unreadable < requested:
+        return
+    text = f"no grade of the teacher can be read, of {requested:,} completions"
+    if facts["grades"]["unjudged"] == facts["questions"]:
+        causes = (cause for judge in facts["judges"].values() for cause in judge["unjudged"])
+        raise TeacherFailed(
+            text,
+            where="feedback.judges",
+            given=next(causes, None),
+            hint="a larger teacher.max_tokens, prompts of your own (teacher.prompts) or another model, with --out",
+        )
+    events(Event("note", "feedback", text=f"{text}; the questions have the grades of other judges only"))
 
 
 def check_teaching(recipe: Recipe) -> None:
