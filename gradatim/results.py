@@ -179,7 +179,7 @@ def is_verdicts(path: Path) -> bool:
 def decode_fitted(value: Mapping[str, Any]) -> Fitted:
     """Inverse of ``encode``. All decoders raise one of ``record.DECODE_ERRORS`` for a value of another shape."""
     fitted: Fitted = _adapter(Fitted).validate_python(value)
-    _check_counts(fitted.steps, fitted.tokens, fitted.parameters, fitted.dropped)
+    _check_counts(fitted.steps, fitted.tokens, fitted.parameters, fitted.dropped, fitted.auxiliary_parameters)
     return fitted
 
 

@@ -209,6 +209,7 @@ class _TrainingLoop:
             round(before + time.monotonic() - self.started, 3),
             weights,
             self.resumed_at,
+            0 if self.loss.auxiliary is None else sum(value.numel() for value in self.loss.auxiliary.parameters()),
         )
 
     def events(self, event: Event) -> None:
