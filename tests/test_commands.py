@@ -32,6 +32,8 @@ TINY_STUDENT = ("student.preset=tiny", "student.context_length=128", "train.max_
 SHORT = ("budget.tokens=1500", "train.evaluations_per_stage=0", "evaluate.suites=[]", "threads=1")
 HUMANEVAL = [{"task_id": "HumanEval/0", "completion": "    return False\n"} for _ in range(10)]
 CRUX = {"id": "s0", "code": "def f(a):\n    return a + 1", "input": "1", "output": "2"}
+SLOW = re.compile(r" study (?!.*--power)| --processes | --to | --lm-eval")
+ON_THE_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 REMOTE = "http://localhost:8000/v1"
 
 
@@ -44,25 +46,26 @@ def help_examples() -> Iterator[tuple[str, str]]:
 def page_commands() -> Iterator[tuple[str, str]]:
     """Commands after a $ on the pages, and whole commands in sentences and tables."""
     for page in PAGES:
-        if page.name in WRITTEN:
+        if page.name in WRITTEN or page.name == "CHANGELOG.md":
             continue
         name = str(page.relative_to(ROOT))
         for block in blocks(page):
             yield from ((name, line) for line in shell_lines(block) if block.language == "console")
         spans = re.findall(r"`(gradatim (?:study|run|check|plan) [^`]*)`", prose(page))
-        yield from ((name, span) for span in spans if not re.search(r" (NAME|FOLDER|FILE)$", span))
+        yield from ((name, span) for span in spans if not re.search(r" [A-Z]+( |$)", span))  # a form, no command
 
 
 def shown_commands() -> list[object]:
-    """Parameters (place, command line) of the test; long studies are slow."""
-    found = dict.fromkeys((place, line) for place, line in [*help_examples(), *page_commands()] if "gradatim " in line)
+    """Parameters (place, command line) of the test; studies, several processes and conversions are slow."""
+    lines: dict[tuple[str, str], str] = {}
+    for place, line in [*help_examples(), *page_commands()]:
+        command = re.split(r" +# ", line)[0]
+        own_file = place if ".yaml" in command else ""  # a recipe of the page
+        if "gradatim " in command:
+            lines.setdefault((own_file, command), place)
     return [
-        pytest.param(
-            *entry,
-            id=f"{entry[0]}: {entry[1]}"[:110],
-            marks=pytest.mark.slow if " study " in entry[1] and "--power" not in entry[1] else [],
-        )
-        for entry in found
+        pytest.param(place, line, id=f"{place}: {line}"[:110], marks=pytest.mark.slow if SLOW.search(line) else [])
+        for (_, line), place in lines.items()
     ]
 
 
@@ -82,7 +85,8 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.chdir(folder)
     try:
         assert main(["generate", "programs.parquet", "--count", "60", "--level", "1.1,2.1"]) == 0
-        shutil.copy("programs.parquet", "asked.parquet")
+        for name in ("asked.parquet", "test.parquet"):
+            shutil.copy("programs.parquet", name)
         write_rows(Path("samples.jsonl"), HUMANEVAL)
         tests = "def check(candidate):\n    assert candidate() is False\n"
         problem = {"task_id": "HumanEval/0", "prompt": "def f():\n", "entry_point": "f", "test": tests}
@@ -100,13 +104,22 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for row in pairs
         ]
         write_rows(Path("conversations.jsonl"), [{"messages": entry} for entry in messages])
-        for name in ("FOLDER", "BASE_FOLDER"):
-            base(Path(name), context=512)
+        base(Path("FOLDER"), context=512)
+        for block in blocks(ROOT / "README.md"):
+            if block.file is not None:
+                Path(block.file).write_text(block.text, "utf-8")
         assert (
             main(["run", "smoke/baseline", "--out", "runs/demo-baseline", *sets("data.count=200", *SPLIT, *SHORT)]) == 0
         )
-        for name in ("runs/a", "runs/b", "runs/hybrid-study", "runs/demo", "MODEL"):
+        for name in ("runs/a", "runs/b", "runs/fast", "runs/curriculum-fast", "MODEL", "OTHER"):
             shutil.copytree("runs/demo-baseline", name)
+        stages = sets("data.count=200", *SPLIT, *SHORT, "evaluate.suites=[{suite: output, limit: 4}]")
+        assert main(["run", "smoke/sequential", "--out", "runs/smoke-sequential", *stages]) == 0
+        for name in ("runs/hybrid-study", "runs/demo"):
+            shutil.copytree("runs/smoke-sequential", name)
+        verdicts = ["--data", "programs.parquet", "--limit", "4", "--verdicts"]
+        for name in ("before.parquet", "after.parquet"):
+            assert main(["evaluate", "MODEL", *verdicts, name]) == 0
         oracle = ("data.count=80", "data.new=10", "feedback.questions=10", "cycles=2")
         assert main(["run", "smoke/distill-tinypy", "--out", "runs/taught", *sets(*oracle, *SPLIT, *SHORT)]) == 0
         adapter = sets("student.base=FOLDER", "student={base: FOLDER, context_length: 96, lora: {rank: 2}}", *SHORT)
@@ -155,7 +168,8 @@ def small(words: list[str], place: str) -> list[str]:
         changes += ["data.count=300", *SPLIT]
     if recipe.data.source == "taught":
         changes += ["data.new=10", "feedback.questions=10"]
-    return sets(*changes) + (["--seeds", "1", "--workers", "1"] if verb == "study" else [])
+    small_study = ["--seeds", "1", "--workers", "1"] if verb == "study" else []
+    return sets(*changes) + small_study + (["--processes", "2"] if "--processes" in words else [])
 
 
 @pytest.mark.parametrize(("place", "line"), shown_commands())
@@ -175,7 +189,11 @@ def test_the_command_runs(place: str, line: str, reader: Path, tmp_path: Path, m
         line = piped[2]
     words = shlex.split(line)
     assert words[0] == "gradatim"
-    words = words[1:]
+    words = ["FOLDER" if word == ON_THE_HUB else word for word in words[1:]]
+    if "--push" in words:
+        pytest.skip("sends to the hub: tests/export push to a server of their own")
+    if "gguf" in words:
+        pytest.importorskip("gguf", reason="needs the extra 'gguf'")
     if {"functional", "humaneval", "cruxeval", "check"} & set(words) and not sandbox_support().available:
         pytest.skip("no sandbox")
     if any(word.startswith(REMOTE) for word in words) or "taught.yaml" in words:
