@@ -32,7 +32,9 @@ TINY_STUDENT = ("student.preset=tiny", "student.context_length=128", "train.max_
 SHORT = ("budget.tokens=1500", "train.evaluations_per_stage=0", "evaluate.suites=[]", "threads=1")
 HUMANEVAL = [{"task_id": "HumanEval/0", "completion": "    return False\n"} for _ in range(10)]
 CRUX = {"id": "s0", "code": "def f(a):\n    return a + 1", "input": "1", "output": "2"}
-SLOW = re.compile(r" study (?!.*--power)| --processes | --to | --lm-eval")
+RUNS = ("a", "b", "fast", "curriculum-fast", "demo", "demo-baseline", "hybrid-study")
+MORE_RUNS = re.compile(r"runs/(taught|distill-coder|chat)")
+SLOW = re.compile(rf"gradatim run | study (?!.*--power)| --time| --to | --lm-eval|http:|functional|{MORE_RUNS.pattern}")
 ON_THE_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 REMOTE = "http://localhost:8000/v1"
 
@@ -56,7 +58,7 @@ def page_commands() -> Iterator[tuple[str, str]]:
 
 
 def shown_commands() -> list[object]:
-    """Parameters (place, command line) of the test; studies, several processes and conversions are slow."""
+    """Parameters (place, command line) of the test; commands that train, generate code or convert are slow."""
     lines: dict[tuple[str, str], str] = {}
     for place, line in [*help_examples(), *page_commands()]:
         command = re.split(r" +# ", line)[0]
@@ -108,32 +110,39 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for block in blocks(ROOT / "README.md"):
             if block.file is not None:
                 Path(block.file).write_text(block.text, "utf-8")
-        assert (
-            main(["run", "smoke/baseline", "--out", "runs/demo-baseline", *sets("data.count=200", *SPLIT, *SHORT)]) == 0
-        )
-        for name in ("runs/a", "runs/b", "runs/fast", "runs/curriculum-fast", "MODEL", "OTHER"):
-            shutil.copytree("runs/demo-baseline", name)
         stages = sets("data.count=200", *SPLIT, *SHORT, "evaluate.suites=[{suite: output, limit: 4}]")
         assert main(["run", "smoke/sequential", "--out", "runs/smoke-sequential", *stages]) == 0
-        for name in ("runs/hybrid-study", "runs/demo"):
+        for name in (*(f"runs/{run}" for run in RUNS), "MODEL", "OTHER"):
             shutil.copytree("runs/smoke-sequential", name)
-        verdicts = ["--data", "programs.parquet", "--limit", "4", "--verdicts"]
-        for name in ("before.parquet", "after.parquet"):
-            assert main(["evaluate", "MODEL", *verdicts, name]) == 0
-        oracle = ("data.count=80", "data.new=10", "feedback.questions=10", "cycles=2")
-        assert main(["run", "smoke/distill-tinypy", "--out", "runs/taught", *sets(*oracle, *SPLIT, *SHORT)]) == 0
-        adapter = sets("student.base=FOLDER", "student={base: FOLDER, context_length: 96, lora: {rank: 2}}", *SHORT)
-        adapter += sets("data={source: file, path: pairs.jsonl, split: {by: text, validation: 4, test: 4}}")
-        adapter += sets(
-            "difficulty={metric: size, bands: {names: [short, long], quantiles: [0.5]}}",
-            "train.max_length=90",
-            "train.batch_size=2",
-        )
-        for name in ("distill-coder", "chat"):
-            assert main(["run", "smoke/baseline", "--out", f"runs/{name}", *adapter]) == 0
+        verdicts = ["--data", "programs.parquet", "--limit", "4", "--verdicts", "before.parquet"]
+        assert main(["evaluate", "MODEL", *verdicts]) == 0
+        shutil.copy("before.parquet", "after.parquet")
     finally:
         os.chdir(before)
     return folder
+
+
+@pytest.fixture(scope="session")
+def more_runs(reader: Path) -> Path:
+    """The same folder with runs of cycles and of adapters."""
+    before = Path.cwd()
+    os.chdir(reader)
+    try:
+        oracle = ("data.count=80", "data.new=10", "feedback.questions=10", "cycles=2")
+        assert main(["run", "smoke/distill-tinypy", "--out", "runs/taught", *sets(*oracle, *SPLIT, *SHORT)]) == 0
+        adapter = sets("student={base: FOLDER, context_length: 96, lora: {rank: 2}}", *SHORT)
+        adapter += sets("data={source: file, path: pairs.jsonl, split: {by: text, validation: 4, test: 4}}")
+        adapter += sets(
+            "difficulty={metric: size, bands: {names: [short, long], quantiles: [0.5]}}",
+            "schedule={name: baseline}",
+            "train.max_length=90",
+            "train.batch_size=2",
+        )
+        assert main(["run", "smoke/baseline", "--out", "runs/chat", *adapter]) == 0
+        shutil.copytree("runs/chat", "runs/distill-coder")
+    finally:
+        os.chdir(before)
+    return reader
 
 
 @pytest.fixture
@@ -174,6 +183,8 @@ def small(words: list[str], place: str) -> list[str]:
 
 @pytest.mark.parametrize(("place", "line"), shown_commands())
 def test_the_command_runs(place: str, line: str, reader: Path, tmp_path: Path, monkeypatch, capsys, request) -> None:
+    if MORE_RUNS.search(line):
+        request.getfixturevalue("more_runs")
     shutil.copytree(reader, tmp_path, dirs_exist_ok=True, symlinks=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GRADATIM_CACHE", str(tmp_path / "cache"))
