@@ -15,6 +15,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,10 @@ def test_the_command_runs(place: str, line: str, reader: Path, tmp_path: Path, m
     words = shlex.split(line)
     assert words[0] == "gradatim"
     words = ["FOLDER" if word == ON_THE_HUB else word for word in words[1:]]
+    outputs = [words[1]] if words[0] == "generate" else []
+    outputs += [after for option, after in pairwise(words) if option == "--verdicts"]
+    for output in outputs:
+        Path(output).unlink(missing_ok=True)  # the reader writes it for the first time
     if "--push" in words:
         pytest.skip("sends to the hub: tests/export push to a server of their own")
     if "gguf" in words:
