@@ -63,7 +63,7 @@ from ...stage import (
     ignore_events,
 )
 from ...teacher import TEACHERS, Chat, Request
-from ...training import trainer
+from ...training import sharding, trainer
 from ...training.objective import check_objective
 from ..recipe import ALLOWANCE, Recipe
 from .tasks import LoadModel, SharedTrainer
@@ -360,6 +360,7 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         lambda: _whole_samples(recipe),
         lambda: _cuts(recipe),
         lambda: check_objective(recipe.train.objective, recipe.train),
+        lambda: _check_sharding(recipe),
         lambda: check_teaching(recipe),
         lambda: check_designing(recipe),
         lambda: check_chat(recipe.student, _chats(recipe)),
@@ -372,6 +373,11 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
     faults = list(dict.fromkeys(faults))  # several components may need the faulty one
     if faults:
         raise RecipeError("; ".join(faults), where=where, faults=faults)
+
+
+def _check_sharding(recipe: Recipe) -> None:
+    if recipe.student.shard:
+        sharding.check_sharding(recipe.student, recipe.train)
 
 
 def drawn(recipe: Recipe, samples: Source | None = None) -> dict[str, Any]:
