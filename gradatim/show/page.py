@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 GENERATOR = '<meta name="generator" content="Gradatim show">'
 SCRIPTS = ("tinypy.js", "student.js", "page.js")
-MOST_BYTES = 24_000_000
+MOST_BYTES = 12_000_000
 """Students in one file, in bytes of base64; the last stages of the first runs come first."""
 
 
