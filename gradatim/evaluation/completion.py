@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field
 
 from ..inference import decode
-from ..model import vocabulary
+from ..model import prompt_format, vocabulary
 from ..options import BatchSize, strict
 from ..stage import Events, Model, Suite, SuiteResult, ignore_events
 from .statistics import (
@@ -135,18 +135,15 @@ class CompletionOptions(Suite):
         """The texts to complete: answers in a chat, else ``text``, with the separator of the model's training."""
         if self.chat:
             return text_column(samples, "answer")
-        from ..model.prompt_format import plain_prompt, prompt_format_of
-
-        separator = prompt_format_of(tokenizer).separator
-        return program_texts(samples, self.text, lambda prompt: plain_prompt(prompt, separator))
+        separator = prompt_format.prompt_format_of(tokenizer).separator
+        return program_texts(samples, self.text, lambda prompt: prompt_format.plain_prompt(prompt, separator))
 
     def chat_prompts(self, tokenizer: Any, samples: pa.Table) -> list[str] | None:
         """The prompts in the tokenizer's chat template, None without ``chat``."""
-        from ..model.prompt_format import chat_formatter, prompt_format_of
-
         if not self.chat:
             return None
-        return list(map(chat_formatter(tokenizer, prompt_format_of(tokenizer).system), text_column(samples, "prompt")))
+        system = prompt_format.prompt_format_of(tokenizer).system
+        return list(map(prompt_format.chat_formatter(tokenizer, system), text_column(samples, "prompt")))
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from small_models import base, tokenizer
+from transformers import AutoModelForCausalLM
 
+from gradatim.cli.main import main
 from gradatim.errors import DataError, RecipeError
 from gradatim.experiment.assemble.components import make_difficulty
 from gradatim.model.hardware import quiet
 from gradatim.model.hub import base_of_adapter, check_chat, check_model, has_template, resolve_model, weight_paths
-from gradatim.model.load import load_student
+from gradatim.model.load import add_adapter, export, load_student, open_base, save_adapter
 from gradatim.model.settings import LoraSettings, ModelSettings
 from gradatim.table import make_table
 
@@ -44,8 +46,6 @@ def hub(tmp_path, monkeypatch) -> Path:
 def adapter(folder: Path, on: Path, *, named: str | None = None) -> Path:
     """An adapter whose matrices change something, with its tokenizer; ``named`` is what it calls its base."""
     peft = pytest.importorskip("peft")
-    from gradatim.model.load import add_adapter, open_base, save_adapter
-
     model = add_adapter(open_base(str(on), dtype=torch.float32), str(on), LoraSettings(rank=2), seed=1)
     with torch.no_grad():
         for name, value in model.named_parameters():
@@ -205,10 +205,6 @@ def logits(model) -> torch.Tensor:
 
 
 def test_an_adapter_folder_opens_as_pefts_own_do(tmp_path):
-    from transformers import AutoModelForCausalLM
-
-    from gradatim.model.load import export
-
     folder = adapter(tmp_path / "adapter", base(tmp_path / "base"))
     assert not (folder / "config.json").exists()
     expected = logits(load_student(folder).model)
@@ -221,10 +217,6 @@ def test_an_adapter_folder_opens_as_pefts_own_do(tmp_path):
 
 
 def test_an_adapter_of_a_tied_output_layer_is_merged_to_equal_logits(tmp_path):
-    from transformers import AutoModelForCausalLM
-
-    from gradatim.model.load import add_adapter, export, open_base, save_adapter
-
     on = base(tmp_path / "base")
     lora = LoraSettings(rank=4, targets=("lm_head", "q_proj"))
     adapted = add_adapter(open_base(str(on), dtype=torch.float32), str(on), lora, seed=1)
@@ -246,10 +238,6 @@ def test_an_adapter_of_a_tied_output_layer_is_merged_to_equal_logits(tmp_path):
 
 
 def test_merged_weights_keep_the_type_of_the_base_unless_another_is_given(tmp_path):
-    from transformers import AutoModelForCausalLM
-
-    from gradatim.model.load import export
-
     on = base(tmp_path / "base")
     AutoModelForCausalLM.from_pretrained(on, dtype=torch.bfloat16).save_pretrained(on)
     folder = adapter(tmp_path / "adapter", on)
@@ -260,8 +248,6 @@ def test_merged_weights_keep_the_type_of_the_base_unless_another_is_given(tmp_pa
 
 
 def test_evaluate_and_sample_take_what_a_recipe_takes_as_base(hub, tmp_path, monkeypatch, capsys):
-    from gradatim.cli.main import main
-
     bare = adapter(tmp_path / "adapter", hub, named="OWNER/small")
     for file in bare.glob("*token*"):
         file.unlink()
@@ -281,8 +267,6 @@ def test_evaluate_and_sample_take_what_a_recipe_takes_as_base(hub, tmp_path, mon
 
 @pytest.mark.slow
 def test_sample_reads_a_gguf_file(tmp_path, monkeypatch, capsys):
-    from gradatim.cli.main import main
-
     file = Path(os.environ.get("GRADATIM_MODELS", "")) / "smollm2" / "model.gguf"
     if not file.is_file():
         pytest.skip("no smollm2/model.gguf in the folder that GRADATIM_MODELS names")
