@@ -102,14 +102,14 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path("my_project/module.py").write_text("for i in range(3):\n    print(i)\n")
         Path("program.py").write_text("a = 3\nprint(a * a)\n")
         write_rows(Path("cruxeval.jsonl"), [CRUX])
-        pairs = [{"prompt": f"{n} + 1\n", "answer": f"print({n + 1})\nprint({n})\n"} for n in range(40)]
+        pairs = [{"prompt": f"{n} + 1\n", "answer": f"print({n + 1})\nprint({n})\n"} for n in range(280)]
         for name in ("pairs.jsonl", "heldout.jsonl", "functions.jsonl", "questions.jsonl"):
             write_rows(Path(name), pairs)
         messages = [
             [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["answer"]}]
             for row in pairs
         ]
-        write_rows(Path("conversations.jsonl"), [{"messages": entry} for entry in messages * 7])
+        write_rows(Path("conversations.jsonl"), [{"messages": entry} for entry in messages])
         base(Path("FOLDER"), context=512)
         for block in blocks(ROOT / "README.md"):
             if block.file is not None:
