@@ -35,8 +35,11 @@ HUMANEVAL = [{"task_id": "HumanEval/0", "completion": "    return False\n"} for 
 CRUX = {"id": "s0", "code": "def f(a):\n    return a + 1", "input": "1", "output": "2"}
 RUNS = ("a", "b", "fast", "curriculum-fast", "demo", "demo-baseline", "hybrid-study")
 MORE_RUNS = re.compile(r"runs/(taught|distill-coder|chat)")
-SLOW = re.compile(rf"gradatim run | study (?!.*--power)| --time| --to | --lm-eval|http:|functional|{MORE_RUNS.pattern}")
+SLOW = re.compile(rf"gradatim run | study | --time|designed| --to | --lm-eval|http:|functional|{MORE_RUNS.pattern}")
 ON_THE_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
+DESIGN = '{"reason": "One stage.", "cycles": [{"stages": [{"name": "all", "share": 1, "bands": BANDS}]}]}'.replace(
+    "BANDS", '{"easy": 1, "medium": 1, "hard": 1}'
+)
 REMOTE = "http://localhost:8000/v1"
 
 
@@ -99,7 +102,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path("my_project/module.py").write_text("for i in range(3):\n    print(i)\n")
         Path("program.py").write_text("a = 3\nprint(a * a)\n")
         write_rows(Path("cruxeval.jsonl"), [CRUX])
-        pairs = [{"prompt": f"{n} + 1\n", "answer": f"print({n + 1})\nprint({n})\n"} for n in range(40)]
+        pairs = [{"prompt": f"{n} + 1\n", "answer": f"print({n + 1})\nprint({n})\n"} for n in range(280)]
         for name in ("pairs.jsonl", "heldout.jsonl", "functions.jsonl", "questions.jsonl"):
             write_rows(Path(name), pairs)
         messages = [
@@ -113,8 +116,10 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 Path(block.file).write_text(block.text, "utf-8")
         stages = sets("data.count=200", *SPLIT, *SHORT, "evaluate.suites=[{suite: output, limit: 4}]")
         assert main(["run", "smoke/sequential", "--out", "runs/smoke-sequential", *stages]) == 0
-        for name in (*(f"runs/{run}" for run in RUNS), "MODEL", "OTHER"):
-            shutil.copytree("runs/smoke-sequential", name)
+        for name in RUNS:
+            shutil.copytree("runs/smoke-sequential", f"runs/{name}")
+        for name in ("MODEL", "OTHER"):
+            shutil.copytree(next(Path("runs/smoke-sequential").glob("cycle-00/stage-02-*/model")), name)
         verdicts = ["--data", "programs.parquet", "--limit", "4", "--verdicts", "before.parquet"]
         assert main(["evaluate", "MODEL", *verdicts]) == 0
         shutil.copy("before.parquet", "after.parquet")
@@ -151,7 +156,10 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
     pytest.importorskip("openai", reason="endpoints need the extra 'api'")
     monkeypatch.setenv("MY_API_KEY", "a-key-of-this-test")
     with serving() as server:
-        server.otherwise = lambda handler, body: handler.send(200, completion("```python\ndef f():\n    pass\n```"))
+        code = "```python\ndef f():\n    pass\n```"
+        server.otherwise = lambda handler, body: handler.send(
+            200, completion(DESIGN if "stage table" in str(body["messages"]) else code)
+        )
         yield server
 
 
@@ -212,10 +220,13 @@ def test_the_command_runs(place: str, line: str, reader: Path, tmp_path: Path, m
         pytest.importorskip("gguf", reason="needs the extra 'gguf'")
     if {"functional", "humaneval", "cruxeval", "check"} & set(words) and not sandbox_support().available:
         pytest.skip("no sandbox")
-    if any(word.startswith(REMOTE) for word in words) or "taught.yaml" in words:
+    requests = {"taught.yaml", "adaptive/designed"} & set(words)
+    if any(word.startswith(REMOTE) for word in words) or requests:
         server: Serving = request.getfixturevalue("endpoint")
         words = [word.replace(REMOTE, server.url) for word in words]
-        words += sets(f"teacher.base_url={server.url}") if "taught.yaml" in words else []
+        words += sets(f"teacher.base_url={server.url}") if requests else []
+    if "--power" in words:  # of a study with two finished seeds
+        assert main([*words[:2], *small(words[:2], place), "--seeds", "2"]) == 0
     status = main([*words, *small(words, place)])
     result = capsys.readouterr()
     assert status == 0, result.err

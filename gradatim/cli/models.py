@@ -25,6 +25,7 @@ from ..files import check_output, check_output_folder
 from ..inference import decode
 from ..model import load, prompt_format, vocabulary
 from ..options import override
+from ..programs.grammar import characters, levels_named
 from ..results import is_verdicts, write_verdicts
 from ..table.rows import OUTPUT_LINE
 from .output import (
@@ -78,7 +79,10 @@ def sample(
     count: Annotated[
         int, typer.Option(min=1, help="Number of programs, or with --prompt and --sampled of completions.")
     ] = 3,
-    level: Annotated[list[str] | None, typer.Option(help="Levels of the new programs. (default: all)")] = None,
+    level: Annotated[
+        list[str] | None,
+        typer.Option(help="Levels of the new programs. (default: all whose characters the tokenizer has)"),
+    ] = None,
     sampled: Annotated[
         bool, typer.Option("--sampled", help="Sample at temperature 1 instead of greedy decoding.")
     ] = False,
@@ -94,8 +98,9 @@ def sample(
     if prompt == "-":
         prompt = _read_prompt()
     with watching() as events:
-        questions = _questions(prompt, count if sampled or prompt is None else 1, words(level or ["all"]), seed)
         opened = open_model(model)
+        levels = words(level or _levels(opened.tokenizer))
+        questions = _questions(prompt, count if sampled or prompt is None else 1, levels, seed)
         _check_characters(opened.tokenizer, "".join(text for text, _ in questions), prompt)
         format_prompt = _formatter(opened.tokenizer, prompt)
         new_tokens = limit or max([len(truth) + MARGIN for _, truth in questions if truth is not None] or [200])
@@ -122,6 +127,13 @@ def _formatter(tokenizer: Any, prompt: str | None) -> Callable[[str], str]:
     if prompt is None or trained or not getattr(tokenizer, "chat_template", None):
         return prompt_format.prompt_formatter(tokenizer)
     return prompt_format.chat_formatter(tokenizer, thinking=True)
+
+
+def _levels(tokenizer: Any) -> list[str]:
+    """The published levels of TinyPy whose characters the tokenizer has; all if it has those of none."""
+    known = vocabulary.Vocabulary(tokenizer)
+    levels = [level.name for level in levels_named("all")]
+    return [name for name in levels if not known.unknown_characters("".join(characters([name])))] or ["all"]
 
 
 def _check_characters(tokenizer: Any, text: str, prompt: str | None) -> None:

@@ -49,7 +49,7 @@ def test_a_shell_completes_commands_and_their_options(words, expected, tmp_path)
 
 
 def test_defaults_in_brackets_are_not_swallowed_by_the_markup_of_help(gradatim):
-    assert "(default: all)" in " ".join(gradatim("sample", "--help").out.replace("│", " ").split())
+    assert "(default: all)" in " ".join(gradatim("generate", "--help").out.replace("│", " ").split())
 
 
 def test_the_version_is_that_of_the_package(gradatim):

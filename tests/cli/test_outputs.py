@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,7 @@ OVER = {
         "v.parquet",
         ("evaluate", "finished", "--data", "a.jsonl", "--limit", "2", "--verdicts", "v.parquet"),
     ),
-    "report of several": ("report.html", ("report", "finished", "finished")),
+    "report of several": ("report.html", ("report", "finished", "other")),
 }
 
 
@@ -170,6 +171,7 @@ def test_an_existing_file_of_an_earlier_command_is_replaced_with_force_only(
     gradatim, tmp_path, finished, name, command
 ):
     (tmp_path / "finished").symlink_to(finished)
+    shutil.copytree(finished, tmp_path / "other")
     assert gradatim("generate", "a.jsonl", *THREE).status == 0
     first = ("score", "a.jsonl", "--out", "b.parquet")
     assert gradatim(*first, "--correlate", "--metric", "om,size", "--report", "c.html").status == 0
