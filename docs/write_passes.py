@@ -20,7 +20,9 @@ from typing import Any
 
 from write_study import END, START, share, table
 
-from gradatim.evaluation.statistics import paired_difference, wilson
+from gradatim.evaluation.paired_items import compare_items
+from gradatim.evaluation.statistics import wilson
+from gradatim.reporting import p_value, points
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,13 @@ def passes(models: list[Asked]) -> str:
     rows = []
     for model in models:
         counts = Counter(model.outcomes.values())
-        interval = wilson(counts["passed"], len(model.outcomes))
-        assert interval is not None
+        low, high = wilson(counts["passed"], len(model.outcomes))
         rows.append(
             [
                 model.title,
                 f"{counts['passed']} of {len(model.outcomes)}",
                 f"{share(counts['passed'] / len(model.outcomes))} %",
-                f"{share(interval.low)} to {share(interval.high)}",
+                f"{share(low)} to {share(high)}",
                 *(str(counts[outcome]) for outcome in ("failed", "invalid", "timeout")),
             ]
         )
@@ -71,22 +72,23 @@ def passes(models: list[Asked]) -> str:
 
 
 def differences(models: list[Asked]) -> str:
-    """Problem by problem: each against the first, each run against the run before it."""
+    """McNemar's exact test of each model against the first and of each run against the run before it, after Holm."""
     runs = [model for model in models if model.run]
     pairs = [(model, models[0]) for model in models[1:]] + [(after, before) for before, after in pairwise(runs)]
-    rows = []
-    for model, against in pairs:
-        scores = {
-            name: {number: float(of.passed[problem]) for number, problem in enumerate(sorted(against.outcomes))}
-            for name, of in (("model", model), ("against", against))
-        }
-        found = paired_difference("model", "against", scores)
-        won, lost = found.differences.count(1.0), found.differences.count(-1.0)
-        assert found.mean is not None
-        told = "–" if found.interval is None else f"{100 * found.interval.low:+.1f} to {100 * found.interval.high:+.1f}"
-        p = "–" if found.p is None else "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"
-        rows.append([model.title, against.title, str(won), str(lost), f"{100 * found.mean:+.1f}", told, p])
-    return table(["model", "against", "won", "lost", "points", "95 % interval", "p"], rows)
+    names = [(model.title, against.title) for model, against in pairs]
+    rows = [
+        [
+            row.model,
+            row.reference,
+            str(row.won),
+            str(row.lost),
+            points(row.difference),
+            p_value(row.p),
+            p_value(row.p_holm),
+        ]
+        for row in compare_items({model.title: model.passed for model in models}, list(dict.fromkeys(names)))
+    ]
+    return table(["model", "against", "won", "lost", "points", "p", "p, Holm"], rows)
 
 
 def costs(models: list[Asked]) -> str:
@@ -129,7 +131,7 @@ def main(arguments: list[str]) -> None:
         f"Asked alike: {json.dumps(settings)[1:-1]}. Written by `docs/write_passes.py` from what"
         " `gradatim evaluate … --keep` left and from the run folders.",
         passes(models),
-        "Problem by problem, with Student's t interval over the problems:",
+        "Problem by problem, by McNemar's exact test and Holm's correction over all rows:",
         differences(models),
         "What it took:",
         costs(models),

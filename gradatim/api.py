@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, cast
 from . import difficulty, evaluation, reporting
 from . import table as tables
 from .errors import DataError, RecipeError, UserError
-from .evaluation import generation
+from .evaluation import generation, statistics
 from .experiment import plan as plan_module
 from .experiment import recipe as recipe_module
 from .experiment import recipe_files
 from .experiment import run as run_module
 from .experiment import study as study_module
 from .experiment.assemble import components
-from .model import hardware, load
+from .model import hardware, hub, load
+from .options import option_names
 from .renamed_keys import suite_options
 from .stage import Event, Events, ignore_events
 
@@ -209,16 +210,21 @@ def _load_arms(arms: Mapping[str, str | Path], changes: Sequence[str], events: E
     return loaded
 
 
-def report(folders: str | Path | Sequence[str | Path], page: str | Path | None = None) -> StudyData:
+def report(
+    folders: str | Path | Sequence[str | Path], page: str | Path | None = None, *, targets: Sequence[float] = ()
+) -> StudyData:
     """Collect the runs of run and study folders, finished or not; with ``page``, write the HTML report there.
+
+    ``targets``: accuracies in (0, 1] to which the report gives tokens and training seconds; ``reporting.to_target``
+    returns them.
 
     ``gradatim.reporting`` has the functions for the result: ``summarise``, ``headline``, ``markdown_table``. Raises
     ``DataError`` and ``RunFolderError`` for folders that hold no readable run.
     """
     paths = [Path(folders)] if isinstance(folders, str | Path) else [Path(folder) for folder in folders]
-    collected = reporting.collect(paths)
+    collected = reporting.collect(paths, targets=targets)
     if page is not None:
-        reporting.write_report(paths, Path(page))
+        reporting.write_report(paths, Path(page), targets=targets)
     return collected
 
 
@@ -234,12 +240,12 @@ def evaluate(
 ) -> SuiteResult:
     """Ask a student about every sample and count what it gets right; ``evaluate.summary`` makes plain numbers of it.
 
-    ``model``: a model folder, a run folder (its last finished model), an object with ``model`` and ``tokenizer``, or,
+    ``model``: as for ``open_model``, an object with ``model`` and ``tokenizer``, or,
     for suites that only read what was written (those with an option ``problems``), ``http://HOST/v1#NAME``: a model
     behind an OpenAI-compatible server. ``data``: the samples, as a table or a file, or None for suites that have
     problems of their own; ``columns`` maps the columns of a file, ours: theirs. ``suite`` and ``options`` as in a
-    recipe (`gradatim list suites`). Raises ``DataError`` for a model or file that cannot be used, ``UnknownPart`` and
-    ``RecipeError`` for a suite or option that is not there.
+    recipe (`gradatim list suites`). Raises ``DataError`` for a model or file that cannot be used and for samples
+    without an item for the suite, ``UnknownPart`` and ``RecipeError`` for a suite or option that is not there.
     """
     measure: Suite = evaluation.SUITES.make(suite, where="suite", options=suite_options(suite, options, where="suite"))
     if data is None:
@@ -250,7 +256,17 @@ def evaluate(
         raise UserError(f"the suite {suite!r} needs the model itself", where="model", given=model, allowed="a folder")
     if student is None or isinstance(student, Path):
         student = open_model(model)
-    return measure(cast("Model", student), table, seed=seed, events=events)
+    result = measure(cast("Model", student), table, seed=seed, events=events)
+    if not result.counts["all"]["all"].total:
+        raise DataError(
+            f"the suite {suite!r} has no item in these samples: nothing was evaluated",
+            where=data if isinstance(data, str | Path) else "data",
+            given=f"{table.num_rows:,} samples",
+            hint="--set text=all, to evaluate the answers too"
+            if "text" in option_names(evaluation.SUITES.get(suite))
+            else None,
+        )
+    return result
 
 
 def arms_of(recipes: Sequence[str | Path]) -> dict[str, str | Path]:
@@ -298,25 +314,30 @@ def study_folder(given: Sequence[str | Path], arms: Iterable[str]) -> Path:
 
 
 def open_model(path: str | Path) -> Any:
-    """The model that ``path`` names, with its tokenizer; on the accelerator when there is one."""
+    """The model that ``path`` names, with its tokenizer; on the accelerator when there is one.
+
+    ``path``: a model or run folder, or as ``student.base`` a .gguf file, an adapter or a name on the hub.
+    """
+    name = str(path)
+    if not hub.is_local_name(name):
+        return load.load_model(name, hardware.device())
     return load.load_student(model_folder(path), hardware.device())
 
 
 def model_folder(path: str | Path) -> Path:
     """The model that ``path`` names: a model folder itself, or the last finished one of a run folder."""
     path = Path(path)
-    if (path / "config.json").is_file():
+    if hub.is_model_folder(path):
         return path
-    models = sorted(path.glob("cycle-*/stage-*/model/config.json")) or sorted(path.glob("stage-*/model/config.json"))
-    if not models and (path / "model" / "config.json").is_file():
-        return path / "model"
+    stages = sorted(path.glob("cycle-*/stage-*/model")) or sorted(path.glob("stage-*/model"))
+    models = [folder for folder in stages or [path / "model"] if hub.is_model_folder(folder)]
     if not models:
         raise DataError(
             "there is no such folder" if not path.exists() else "there is no finished model here",
             where=path,
             allowed="a model folder (config.json), or a run folder with a finished stage",
         )
-    return models[-1].parent
+    return models[-1]
 
 
 def is_source_folder(path: Path) -> bool:
@@ -336,3 +357,11 @@ def _table(path: str | Path, columns: Mapping[str, str] | None, events: Events) 
     for line in report.notes():
         events(Event("note", "data", text=line))
     return table
+
+
+def read_samples_of(
+    path: str | Path, columns: Mapping[str, str] | None = None, limit: int | None = None, events: Events = ignore_events
+) -> pa.Table:
+    """The samples of a file, or ``limit`` of them, drawn by seed 0 as a suite draws them."""
+    table = _table(path, columns, events)
+    return table.take(statistics.sample_indices(table.num_rows, limit, 0))

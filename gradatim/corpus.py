@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 
 Part = Literal["train", "validation", "test"]
+SEPARATOR_SAMPLES = 1000
+"""Training samples that decide whether prompts and answers need a separator."""
 
 
 class RejectedAnswers(Protocol):
@@ -59,8 +61,8 @@ class SplitSettings:
     """Settings of ``table.split``; ``seed`` determines the test samples."""
 
     by: Literal["slice", "canonical", "text", "random"]
-    validation: int
-    test: int
+    validation: int | float
+    test: int | float
     seed: int
     levels: tuple[str, ...] | None = None
 
@@ -78,9 +80,12 @@ class Corpus:
         return self._read(part)
 
     def difficulty(self, part: Part, metric: str) -> npt.NDArray[np.float64]:
-        """Column of a metric, float64, NaN for samples without a score."""
-        column = self._read(part, [metric]).column(metric)
-        return np.asarray(column.to_numpy(), dtype=np.float64)
+        """Column of a metric, float64, NaN for samples without a score.
+
+        The columns have the metrics' names in version 0.1, so that datasets stored by it stay readable.
+        """
+        name = str(earlier_value("difficulty.metric", metric))
+        return np.asarray(self._read(part, [name]).column(name).to_numpy(), dtype=np.float64)
 
     def lengths(self) -> npt.NDArray[np.int64]:
         """Characters of each training sample, prompt plus answer."""
@@ -101,25 +106,54 @@ class Corpus:
         """
         if model.base is not None:
             base_tokenizer = load.open_tokenizer(model, events)
-            return self._encoded(f"base-{prompt_format.token_key(base_tokenizer)}", lambda: base_tokenizer)
+            form = prompt_format.prompt_format_of(base_tokenizer)
+            kind = f"base-{prompt_format.token_key(base_tokenizer)}"
+            if form.template == "plain" and (separator := self._separator(model, kind, events)):
+                prompt_format.with_prompt_format(base_tokenizer, replace(form, separator=separator))
+                kind = f"base-{prompt_format.token_key(base_tokenizer)}"
+            return self._encoded(kind, lambda: base_tokenizer)
 
         name = earlier_value("student.tokenizer", model.tokenizer)  # stored tokens keep their folder
         kind = name + ("" if model.tokenizer == "character" else str(model.vocab_size))
+        separator = self._separator(model, kind, events)
+        if separator:
+            kind += f"-separator-{separator.encode().hex()}"
 
         def make() -> Any:
             if self.first is not None:  # the student's vocabulary, even if that folder is lost
                 return Corpus(self.first, {}).tokens(model, events)[0]
             # Characters of all splits: a test program must not fail for a letter that training lacks.
             splits: tuple[Part, ...] = ("train", "validation", "test")
-            texts = (text for split in splits for text in tokenizer.separate_texts(self.table(split)))
+            texts = (text for split in splits for text in tokenizer.separate_texts(self.table(split), separator))
             makers: dict[str, Callable[[], Any]] = {
                 "character": lambda: tokenizer.character_tokenizer(texts),
                 "word_level": lambda: tokenizer.word_level_tokenizer(texts, model.vocab_size),
-                "bpe": lambda: tokenizer.bpe_tokenizer(tokenizer.texts_of(self.table("train")), model.vocab_size),
+                "bpe": lambda: tokenizer.bpe_tokenizer(
+                    tokenizer.texts_of(self.table("train"), separator), model.vocab_size
+                ),
             }
-            return makers[model.tokenizer]()
+            form = prompt_format.PromptFormat(separator=separator)
+            return prompt_format.with_prompt_format(makers[model.tokenizer](), form)
 
         return self._encoded(kind, make)
+
+    def _separator(self, model: ModelSettings, kind: str, events: Events) -> str:
+        """The separator of plain prompts: the recipe's, or the one that the first cycle's training samples need.
+
+        Tokens ``kind`` of an earlier version, which knew no separator, continue without one.
+        """
+        if model.separator is not None:
+            return model.separator
+        first = self if self.first is None else Corpus(self.first, {})
+        stored = first.folder / f"tokens-{kind}" / "tokenizer"
+        if stored.exists() and not prompt_format.states_separator(stored):
+            return ""
+        samples = first._read("train", ["prompt", "answer"]).slice(0, SEPARATOR_SAMPLES)
+        separator = prompt_format.needed_separator(*(samples[name].to_pylist() for name in ("prompt", "answer")))
+        if separator:
+            text = "prompts run into their answers: a blank line stands between them (student.separator)"
+            events(Event("note", "student", text=text))
+        return separator
 
     def _encoded(self, kind: str, make: Callable[[], Any]) -> tuple[PreTrainedTokenizerFast, Encoded, Encoded]:
         """Tokens stored under the name ``kind``, encoded with the tokenizer from ``make`` if missing."""
@@ -257,7 +291,9 @@ class CorpusMaker:
             samples = samples.append_column(name, pa.array(scores))
             unscored[name] = int(np.isnan(scores).sum())
             events(Event("finish", f"score {name}"))
-        return samples, {"source": dict(drawn.facts), "unscored": unscored}
+        facts = {"source": dict(drawn.facts), "unscored": unscored}
+        usage = [difficulty.usage for difficulty in self.metrics.values() if difficulty.usage]
+        return samples, {**facts, **({"rating": {"teacher": dict(usage[0])}} if usage else {})}
 
     def _with_rejected(
         self, samples: pa.Table, cycle: int, attempts: Feedback, events: Events

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, TypeAdapter, ValidationError
 
 from .errors import RecipeError, did_you_mean
+from .faults import fault_text, with_numbers
 
 DEEPEST = 64
 """Limit on nested lists and mappings; the deepest file of this package has 8."""
@@ -254,13 +255,26 @@ def _fitting(part: str, factory: Callable[..., Any], options: Mapping[str, Any])
             hint = hint or did_you_mean(name, names)
             continue
         try:
-            values[name] = TypeAdapter(hints.get(name, Any)).validate_python(value)
+            values[name] = _converted(TypeAdapter(hints.get(name, Any)), value)
         except ValidationError as error:
-            faults.append(f"{name}: {error.errors()[0]['msg']} (given {value!r})")
+            faults.append(f"{name} {fault_text(error.errors()[0])} (given {value!r})")
     if faults:
         allowed = f"the options {', '.join(names)}" if names else "no options"
         raise RecipeError("; ".join(faults), where=part, faults=faults, allowed=allowed, hint=hint)
     return values
+
+
+def _converted(adapter: TypeAdapter[Any], value: Any) -> Any:
+    """``value`` as the annotated type; numbers may be written as in ``faults.number``."""
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        # The adapter's locations do not begin with a key, so the value is the content of one.
+        errors = [{**entry, "loc": (0, *entry["loc"])} for entry in error.errors()]
+        repaired = with_numbers([value], errors)
+        if repaired is None:
+            raise
+    return adapter.validate_python(repaired[0])
 
 
 def _annotations(part: str, factory: Callable[..., Any]) -> dict[str, Any]:

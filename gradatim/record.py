@@ -23,6 +23,7 @@ from typing import IO, Any
 from pydantic import ValidationError
 
 from .errors import RunFolderError, StorageFailed
+from .faults import fault_text
 from .files import check_input, read_input
 from .lazy import pa, pq
 from .options import parse_json
@@ -169,7 +170,7 @@ def fault_of(error: Exception) -> str:
     """Short reason for a decoding error, without any content of the value."""
     if isinstance(error, ValidationError):
         first = error.errors(include_input=False, include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc'])) or 'the value'}: {first['msg'].lower()}"
+        return f"{'.'.join(map(str, first['loc'])) or 'the value'}: {fault_text(first)}"
     if isinstance(error, KeyError):
         return f"no key {error}"
     return str(error) if type(error) is ValueError else "not in the format it was written in"

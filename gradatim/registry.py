@@ -97,9 +97,10 @@ class Registry(Generic[Part]):
     """Components of one family. ``kind``: the singular noun; ``plural``: the name of the family in `gradatim list`.
 
     ``contracts``: a factory's result fits one of them. ``instance``: the type of each component, for families of values
-    instead of factories. ``methods``: callable attributes required of each component. All are checked when a component
-    is first loaded or made; a fault is a ``RecipeError``. ``adapt``: turns a factory's result into a component, such as
-    a plain function into a difficulty.
+    instead of factories. ``methods``: callable attributes required of each component. ``arguments``: the number of
+    positional arguments of a factory, or the names of those that it may have; None for any. ``adapt``: turns a
+    factory's result into a component, such as a plain function into a difficulty. Components are checked when they are
+    registered, or if lazy when first loaded, results when they are made; a fault is a ``RecipeError``.
     """
 
     def __init__(
@@ -110,12 +111,14 @@ class Registry(Generic[Part]):
         contracts: tuple[Contract, ...] = (),
         instance: type | None = None,
         methods: tuple[str, ...] = (),
+        arguments: int | tuple[str, ...] | None = None,
         adapt: Callable[[Any], Any] | None = None,
     ) -> None:
         self.kind = kind
         self.contracts = contracts
         self.instance = instance
         self.methods = methods
+        self.arguments = arguments
         self.adapt = adapt
         self.plural = plural or kind + "s"
         self._entries: dict[str, Entry] = {}
@@ -125,12 +128,15 @@ class Registry(Generic[Part]):
     def register(self, name: str, summary: str = "") -> Callable[[Registered], Registered]:
         """Decorator that registers a function or class as ``name``; the default summary is its docstring's first line.
 
-        Raises ``ValueError`` for a name that is in use, since recipes would be ambiguous.
+        Raises ``ValueError`` for a name that is in use, since recipes would be ambiguous, and ``RecipeError`` for a
+        part that is no component of this family.
         """
 
         def add(part: Registered) -> Registered:
             doc = summary or (part.__doc__ or "").strip().split("\n")[0]
-            self._add(Entry(name, doc, part))
+            entry = Entry(name, doc, part)
+            self._check(entry, None)
+            self._add(entry)
             return part
 
         return add
@@ -240,6 +246,27 @@ class Registry(Generic[Part]):
             raise self._unfit(entry, where, f"it must be a {kind}, not {type(entry.part).__name__}")
         if self.instance is None and not callable(entry.part):
             raise self._unfit(entry, where, f"it must be a function of options, not {type(entry.part).__name__}")
+        if (fault := self._unfit_arguments(entry.part)) is not None:
+            raise self._unfit(entry, where, fault)
+
+    def _unfit_arguments(self, factory: Any) -> str | None:
+        """The fault of a factory whose positional parameters are not those of the family."""
+        if self.arguments is None:
+            return None
+        parameters = [each for each in _positional(factory) if each.default is each.empty]
+        if isinstance(self.arguments, int):
+            if len(parameters) <= self.arguments <= len(_positional(factory)):
+                return None
+            count = {0: "no positional parameter", 1: "one positional parameter"}
+            needed = count.get(self.arguments, f"{self.arguments} positional parameters")
+        else:
+            if all(each.name in self.arguments for each in parameters):
+                return None
+            needed = f"no positional parameter but {' and '.join(self.arguments)}"
+        return (
+            f"it is called with options and must return the component: a function with keyword-only options and "
+            f"{needed}, not {_parameters(factory)}"
+        )
 
     def _unfit(self, entry: Entry, where: str | None, fault: str) -> RecipeError:
         protocols = " or ".join(f"{each.protocol.__module__}.{each.protocol.__name__}" for each in self.contracts)

@@ -7,10 +7,15 @@ The decorators ``recorded_stage`` and ``recorded_table`` wrap a step of an objec
 step is done once, and later calls, also of another process, read its result back. Files of a run folder:
 
     finished.json                                    the number of cycles and stages, written last
+    cycle-00/base/evaluation-SUITE.json              results of the model before training
+    teacher.json                                     usage of the request that verified the teacher's endpoint
+    cycle-00/answer-loss.json                        the loss of the answers under a pretrained model before training
     cycle-NN/table.json, design.json                 the dataset in counts; the stages of a designed schedule
     cycle-NN/feedback.*, attempts.*                  attempts of the model, as a table and in counts
+    cycle-NN/no-questions.json                       the requests for new questions that had none, where the run ends
     cycle-NN/corpus/                                 the dataset of a later cycle
     cycle-NN/stage-NN-NAME/fitted.json, progress.json, evaluation-SUITE.json, result.json, model/, probe.npz
+    cycle-NN/stage-NN-NAME/evaluation-SUITE.parquet  the verdict on every item, written before the counts
 """
 
 from __future__ import annotations
@@ -18,23 +23,27 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
 from .corpus import Corpus
-from .lazy import np
-from .record import Record, read_rows
+from .lazy import np, pa, pq
+from .record import Record, read_rows, write_atomically
 from .schedule import Bands
-from .stage import BandProgress, Fitted, Stage, StageResult, StageSpec, SuiteResult
+from .stage import AnswerLoss, BandProgress, Fitted, Stage, StageResult, StageSpec, SuiteResult, Verdicts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pyarrow as pa
 
     from .design import Design, DesignOutcome
     from .distillation.attempts import GradedAttempts
+
+
+TEACHER_CHECK = "teacher.json"
+NO_QUESTIONS = "no-questions.json"
 
 
 class RunSteps(Protocol):
@@ -54,6 +63,11 @@ Result = TypeVar("Result", Fitted, SuiteResult, StageResult, dict[str, Any])
 def cycle_folder(cycle: int) -> str:
     """The folder of a cycle relative to the run folder."""
     return f"cycle-{cycle:02d}"
+
+
+def initial_folder() -> str:
+    """The folder of the evaluations before training, relative to the run folder."""
+    return f"{cycle_folder(0)}/base"
 
 
 def stage_folder(stage: Stage | StageResult) -> str:
@@ -77,11 +91,15 @@ def recorded_stage(
     ) -> Callable[Concatenate[Steps, Stage, Options], Result]:
         @functools.wraps(step)
         def once(steps: Steps, stage: Stage, /, *options: Options.args, **named: Options.kwargs) -> Result:
+            key = f"{stage_folder(stage)}/{file.format(*options)}"
+
             def make() -> dict[str, Any]:
                 result = step(steps, stage, *options, **named)
+                if isinstance(result, SuiteResult) and result.verdicts is not None:
+                    write_verdicts(result.verdicts, (steps.record.folder / key).with_suffix(".parquet"))
                 return result if isinstance(result, dict) else encode(result)
 
-            result: Result = steps.record.once(f"{stage_folder(stage)}/{file.format(*options)}", make, decode)
+            result: Result = steps.record.once(key, make, decode)
             return result
 
         return once
@@ -116,14 +134,52 @@ def recorded_table(
 
 
 def encode(result: Fitted | SuiteResult | StageResult) -> dict[str, Any]:
-    """Plain JSON values of a result."""
+    """Plain JSON values of a result, without the verdicts of a ``SuiteResult``, which have a file of their own."""
+    match result:
+        case SuiteResult():
+            content = asdict(replace(result, verdicts=None))
+            del content["verdicts"]
+            return content
+        case StageResult():
+            return {**asdict(replace(result, evaluations=())), "evaluations": [*map(encode, result.evaluations)]}
     return asdict(result)
+
+
+def verdicts_table(verdicts: Verdicts) -> pa.Table:
+    """One row per item: ``id``, ``row``, ``outcome``, ``passed``, ``total``, and a column per group of labels."""
+    columns = {
+        "id": pa.array(verdicts.ids, pa.string()),
+        "row": pa.array(verdicts.rows, pa.int64()),
+        "outcome": pa.array(verdicts.outcomes, pa.string()).dictionary_encode(),
+        "passed": pa.array(verdicts.passed, pa.int64()),
+        "total": pa.array(verdicts.total, pa.int64()),
+    }
+    labels = {name: pa.array(values, pa.string()).dictionary_encode() for name, values in verdicts.labels.items()}
+    return pa.table({**labels, **columns}).select([*columns, *(name for name in labels if name not in columns)])
+
+
+def write_verdicts(verdicts: Verdicts, path: Path) -> None:
+    """Write ``verdicts_table`` as Parquet, atomically."""
+    buffer = pa.BufferOutputStream()
+    pq.write_table(verdicts_table(verdicts), buffer, compression="zstd", use_dictionary=True)
+    write_atomically(path, buffer.getvalue().to_pybytes())
+
+
+VERDICT_COLUMNS = ("id", "row", "outcome", "passed", "total")
+
+
+def is_verdicts(path: Path) -> bool:
+    """Whether ``path`` is a file of ``write_verdicts``."""
+    try:
+        return set(VERDICT_COLUMNS) <= set(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError):
+        return False
 
 
 def decode_fitted(value: Mapping[str, Any]) -> Fitted:
     """Inverse of ``encode``. All decoders raise one of ``record.DECODE_ERRORS`` for a value of another shape."""
     fitted: Fitted = _adapter(Fitted).validate_python(value)
-    _check_counts(fitted.steps, fitted.tokens, fitted.parameters, fitted.dropped)
+    _check_counts(fitted.steps, fitted.tokens, fitted.parameters, fitted.dropped, fitted.auxiliary_parameters)
     return fitted
 
 
@@ -177,6 +233,37 @@ def _check_counts(*counts: int) -> None:
     """Raise ``ValueError`` for values that are no counts."""
     if any(not 0 <= count < 1 << 63 for count in counts):
         raise ValueError("a count is out of its range")
+
+
+UNLIKE_MODEL = 3.0
+"""Nats per token above which the beginning or the end of the answers is unlike the model's own texts."""
+
+
+def decode_answer_losses(value: Mapping[str, Any]) -> dict[str, AnswerLoss]:
+    """The content of ``answer-loss.json``: the loss of the answers before training, by kind of answer."""
+    return {kind: _adapter(AnswerLoss).validate_python(loss) for kind, loss in value.items()}
+
+
+def answer_notes(losses: Mapping[str, AnswerLoss]) -> list[str]:
+    """One line with the means of all kinds and parts, and a warning where the model never writes such answers."""
+    if not losses:
+        return []
+    names = {"first": "first tokens", "body": "body", "end": "end"}
+    kinds = [
+        f"{kind} {', '.join(f'{names[part]} {nats:.2f}' for part, nats in loss.means.items())}"
+        for kind, loss in losses.items()
+    ]
+    lines = [f"nats per token before training: {'; '.join(kinds)}"]
+    unlike = [
+        f"the {names[part]} of the {kind}s: {loss.means[part]:.1f} nats per token"
+        for kind, loss in losses.items()
+        for part in ("first", "end")
+        if loss.means.get(part, 0.0) > UNLIKE_MODEL
+    ]
+    if unlike:
+        cause = "the model never writes such answers, and training changes their form first; see student.answer_format"
+        lines.append(f"warning: {'; '.join(unlike)}: {cause}")
+    return lines
 
 
 def encode_design(outcome: DesignOutcome) -> dict[str, Any]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 End = Literal["hardest", "easiest", "random"]
 By = Literal["difficulty", "loss", "pass_rate"]
+EvaluationSplit = Literal["test", "validation"]
 
 
 @dataclass(frozen=True)
@@ -162,12 +163,33 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Verdicts:
+    """The verdict on every item of an evaluation: the samples of a table, or the problems of a file.
+
+    All sequences are aligned. ``ids``: ids of the samples or problems; ``rows``: rows of the table, or positions among
+    the problems; ``outcomes``: ``passed``, ``failed``, ``timeout``, ``too_long`` or ``invalid``; ``passed`` and
+    ``total``: the number of units, 1 of 1 unless an item has several (characters, lines, completions), where the
+    outcome is ``passed`` only if all units passed. ``labels``: the groups of the counts, one label per item.
+    """
+
+    ids: tuple[str, ...]
+    rows: tuple[int, ...]
+    outcomes: tuple[str, ...]
+    passed: tuple[int, ...]
+    total: tuple[int, ...]
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class SuiteResult:
     """Result of one suite.
 
     ``counts["all"]["all"]``: the complete set; further groups are columns of the table (``level``, ``band``, ``twin``)
     with one ``Counts`` per value. ``scores``: metrics that are not counts (edit similarity), as (sum, total).
-    ``examples``: a few attempts as plain dicts: id, prompt, expected, attempt, passed, level, band.
+    ``examples``: a few attempts as plain dicts: id, prompt, expected, attempt, passed, level, band. ``verdicts``: that
+    on every item, None for a result read from a run folder, where they are a Parquet file beside it
+    (``reporting.read_verdicts``), and for a suite that gives none. ``split``: the samples of the run that a suite
+    without problems of its own evaluates on.
     """
 
     suite: str
@@ -176,6 +198,8 @@ class SuiteResult:
     scores: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     examples: Sequence[Mapping[str, Any]] = ()
     seconds: float = 0.0
+    verdicts: Verdicts | None = field(default=None, repr=False)
+    split: EvaluationSplit = "test"
 
 
 @dataclass(frozen=True)
@@ -184,7 +208,8 @@ class Fitted:
 
     ``tokens``: loss tokens in ``steps`` optimizer steps; ``dropped``: samples longer than the context; ``loss``: the
     last logged mean (nats per weighted token); ``weights``: SHA-256 of the final weights; ``resumed_at``: step of the
-    checkpoint that the last process resumed from, 0 without one.
+    checkpoint that the last process resumed from, 0 without one; ``auxiliary_parameters``: those of modules that are
+    trained beside the model and are no part of it (trace supervision), not counted in ``parameters``.
     """
 
     steps: int
@@ -195,6 +220,7 @@ class Fitted:
     seconds: float
     weights: str
     resumed_at: int = 0
+    auxiliary_parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -208,6 +234,25 @@ class BandProgress:
     loss: float
     right: float
     samples: int
+
+
+@dataclass(frozen=True)
+class AnswerLoss:
+    """Loss of answers of one kind under the model before training, by part: (sum of nats, number of tokens).
+
+    ``first``: the first tokens of each answer, ``end`` its end token, ``body`` the tokens between.
+    """
+
+    samples: int
+    first: tuple[float, int]
+    body: tuple[float, int]
+    end: tuple[float, int]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Nats per token by part, without parts that have no token."""
+        parts = {"first": self.first, "body": self.body, "end": self.end}
+        return {name: nats / tokens for name, (nats, tokens) in parts.items() if tokens}
 
 
 @dataclass(frozen=True)
@@ -245,13 +290,21 @@ class Feedback:
 
 @dataclass(frozen=True)
 class Event:
-    """Progress of a long task. ``kind``: start, advance, finish or note. The CLI displays it."""
+    """Progress of a long task. ``kind``: start, advance, finish or note. The CLI displays it.
+
+    ``done`` of ``total``, counted in ``unit`` (``tokens`` in training, else items). ``loss``: nats per weighted token,
+    the mean since the last logged row. ``stage``: position in the run of the stage that the task belongs to.
+    ``text``: of a note.
+    """
 
     kind: Literal["start", "advance", "finish", "note"]
     task: str
     done: float = 0
     total: float | None = None
     text: str = ""
+    unit: str = ""
+    loss: float | None = None
+    stage: str = ""
 
 
 Events = Callable[[Event], None]
@@ -346,10 +399,12 @@ class Difficulty(Protocol):
 
     ``scored_by``: ``program`` for a computation, ``model`` or ``teacher`` for a metric that loads a model or requests
     completions; a plan makes neither. ``causes``: the number of samples without a score by cause, of the last call.
+    ``usage``: requests, tokens and cost of a teacher so far, in the form of its facts; empty without requests.
     """
 
     scored_by: Literal["program", "model", "teacher"] = "program"
     causes: Mapping[str, int] = MappingProxyType({})
+    usage: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def identity(self) -> str | None:
@@ -404,6 +459,18 @@ class Schedule(Protocol):
     def next(self, history: Sequence[StageResult]) -> StageSpec | None:
         """The next stage, or None when the cycle's stages are done."""
         ...
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Evaluation of the model during a stage.
+
+    ``every``: loss tokens of the run between two evaluations. ``evaluate``: the counts of every suite that is due, as
+    plain JSON, of the Hugging Face folder of a model; a pure function, so that a resumed run records the same.
+    """
+
+    every: int
+    evaluate: Callable[[Path], Sequence[Mapping[str, Any]]]
 
 
 class Trainer(Protocol):

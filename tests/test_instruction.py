@@ -131,3 +131,82 @@ def test_a_prompt_is_taken_apart_into_the_messages_it_was_made_of(messages: list
 def test_any_other_text_is_one_message_of_the_user(text: str) -> None:
     if not text.startswith(MARK):
         assert messages_of(text) == [("user", text)]
+
+
+def turns(*texts: str) -> list[dict[str, str]]:
+    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt", "answer"),
+    [
+        ({"prompt": "q", "completion": "a"}, "q", "a"),
+        ({"prompt": turns("q"), "completion": turns("q", "a")[1:]}, "q", "a"),
+        ({"question": "q", "answer": "a"}, "q", "a"),
+        ({"question": "q", "response": "a"}, "q", "a"),
+        ({"instruction": "q", "response": "a"}, "q", "a"),
+        ({"instruction": "q", "context": "c", "response": "a"}, "q\n\nc", "a"),
+        ({"query": "q", "response": "a"}, "q", "a"),
+        ({"problem": "q", "solution": "a"}, "q", "a"),
+        ({"input": "q", "output": "a"}, "q", "a"),
+        ({"text": "q", "code": "a", "task_id": 3}, "q", "a"),
+        ({"text": "a"}, "", "a"),
+        ({"content": "a", "size": 3}, "", "a"),
+        ({"instruction": "q", "input": "", "output": "a", "text": "### q a"}, "q", "a"),
+        ({"messages": turns("q", "a"), "prompt": "other"}, "q", "a"),
+        ({"prompt": "q", "answer": "a", "text": "other"}, "q", "a"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_the_usual_column_names_are_prompts_and_answers(
+    tmp_path: Path, row: dict[str, Any], prompt: str, answer: str, suffix: str
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist([row]), path)
+    else:
+        written(path, [row])
+    table = read_table(path)
+    assert (table["prompt"].to_pylist(), table["answer"].to_pylist()) == ([prompt], [answer])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "q", "chosen": "a", "rejected": "b"},
+        {"prompt": turns("q"), "chosen": turns("q", "a")[1:], "rejected": turns("q", "b")[1:]},
+        {"chosen": turns("q", "a"), "rejected": turns("q", "b")},
+        {"prompt": "q", "chosen": turns("q", "a"), "rejected": turns("q", "b"), "messages": turns("q", "a")},
+    ],
+)
+def test_preference_data_has_a_chosen_and_a_rejected_answer(tmp_path: Path, row: dict[str, Any]) -> None:
+    table = read_table(written(tmp_path / "a.jsonl", [row]))
+    assert [table[name].to_pylist() for name in ("prompt", "answer", "rejected")] == [["q"], ["a"], ["b"]]
+
+
+def test_a_system_prompt_is_read_and_a_row_without_a_prompt_is_rejected(tmp_path: Path) -> None:
+    rows = [{"system_prompt": "s", "question": "q", "response": "a"}, {"question": None, "response": "a"}]
+    report = ReadReport()
+    table = read_table(written(tmp_path / "a.jsonl", rows), report=report)
+    assert messages_of(table["prompt"][0].as_py()) == [("system", "s"), ("user", "q")]
+    assert [row.cause for row in report.rejected] == ["the prompt is null"]
+    assert "prompt from 'question', answer from 'response'" in report.notes()[1]
+
+
+def test_a_mapping_that_leaves_the_prompts_out_says_so(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", [{"instruction": "q", "code": "a", "input": 3}])
+    report = ReadReport()
+    table = read_table(path, columns={"answer": "code"}, report=report)
+    assert table["prompt"].to_pylist() == [""]
+    assert "names no prompt" in report.notes()[0]
+    assert "prompt=instruction" in report.notes()[0]
+    assert "'input'" not in report.notes()[0]
+    report = ReadReport()
+    read_table(path, columns={"answer": "code", "prompt": "instruction"}, report=report)
+    assert not report.unmapped
+
+
+def test_columns_of_no_usual_name_are_answered_with_a_mapping_of_both(tmp_path: Path) -> None:
+    for row, answer in ({"frage": "q", "antwort": "a"}, "antwort"), ({"one": "q", "two": "a"}, "COLUMN"):
+        with pytest.raises(DataError, match=f"--columns prompt=COLUMN,answer={answer} "):
+            read_table(written(tmp_path / "a.jsonl", [row]))

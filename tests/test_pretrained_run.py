@@ -14,13 +14,17 @@ import pytest
 from small_models import base
 from typer.testing import CliRunner
 
-from gradatim.api import evaluate
+from gradatim.api import evaluate, report
 from gradatim.errors import DataError, RecipeError, Stopped
+from gradatim.evaluation.output import output
 from gradatim.experiment.assemble import check, corpus_maker
 from gradatim.experiment.plan import plan_run
 from gradatim.experiment.recipe import load, parse
 from gradatim.experiment.run import run
+from gradatim.model.load import LoadedModel, load_student
+from gradatim.reporting.summary import summarise, training_gains
 from gradatim.stage import Event
+from gradatim.table import read_table
 
 CONVERSATIONS = [(f"How much is {a} plus {b}?", f"{a + b}") for a in range(12) for b in range(6)]
 
@@ -80,6 +84,37 @@ def test_a_run_of_two_stages_on_a_base_is_resumed_to_the_same_weights(chats: Pat
     assert whole[-1].evaluations[0].counts["all"]["all"].total == 8
     example = whole[-1].evaluations[0].examples[0]
     assert "<|im_start|>" not in example["prompt"]  # asked through the template, shown as the question
+
+
+def test_a_pretrained_model_is_evaluated_before_training_as_after_it(chats: Path, tmp_path: Path) -> None:
+    folder = base(tmp_path / "base")
+    made = recipe(folder, chats, chat_template="chat")
+    run(made, tmp_path / "run")
+    (path,) = tmp_path.glob("run/cycle-00/base/evaluation-*.json")
+    before = json.loads(path.read_text())
+    assert before["counts"]["all"]["all"]["total"] == 8
+    tokenizer = next(tmp_path.glob("run/cycle-00/stage-00-*/model"))
+    model = LoadedModel(load_student(folder).model, load_student(tokenizer).tokenizer)
+    samples = read_table(next(tmp_path.glob("run/data/*/test.parquet")))
+    again = output(protocol="greedy")(model, samples, seed=0)  # the base by itself, prompted as in training
+    assert [example["attempt"] for example in again.examples] == [e["attempt"] for e in before["examples"]]
+    study = report(tmp_path / "run", tmp_path / "page.html")
+    assert study.runs[0].initial_evaluation("output", "greedy").counts["all"]["all"].total == 8
+    (sentence,) = training_gains(study, summarise(study))
+    assert "before training" in sentence
+    assert sentence.replace("\u00a0", " ") in (tmp_path / "page.html").read_text().replace("\u00a0", " ")
+    path.unlink()  # a run of an earlier version
+    run(made, tmp_path / "run")
+    assert not path.exists()
+
+
+def test_the_evaluation_before_training_can_be_set(chats: Path, tmp_path: Path) -> None:
+    content = recipe(tmp_path, chats).model_dump(mode="json", exclude_unset=True)
+    scratch = {**content, "student": {"preset": "tiny", "context_length": 96}, "budget": {"tokens": 20}}
+    for on_start, expected in ((None, 0), (True, 1)):
+        made = parse({**scratch, "evaluate": {**content["evaluate"], "on_start": on_start}})
+        run(made, tmp_path / str(on_start))
+        assert len(list((tmp_path / str(on_start)).glob("cycle-00/base/evaluation-*.json"))) == expected
 
 
 def test_a_difficulty_that_asks_a_model_asks_the_student_s_own_base(chats: Path, tmp_path: Path) -> None:

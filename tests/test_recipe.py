@@ -8,9 +8,12 @@ import yaml
 
 from gradatim.api import study_plan
 from gradatim.errors import RecipeError
-from gradatim.experiment.assemble import check
-from gradatim.experiment.recipe import changed_keys, dump, load, parse
+from gradatim.experiment.assemble import check, corpus_maker, source
+from gradatim.experiment.plan import plan_cycles, plan_run
+from gradatim.experiment.recipe import _key_paths, changed_keys, dump, load, parse
 from gradatim.experiment.recipe_files import files_of, find, names, shipped_studies, title
+from gradatim.experiment.run import run
+from gradatim.faults import SYNONYMS
 from gradatim.options import parse_yaml
 
 
@@ -225,3 +228,114 @@ def test_a_file_in_the_current_folder_changes_no_shipped_recipe(tmp_path, monkey
     (tmp_path / "demo" / "baseline.yaml").write_text("title: Another\nseed: 77\n")
     monkeypatch.chdir(tmp_path)
     assert load("order/sorted") == before
+
+
+KEYS_OF_OTHER_TOOLS = {
+    "batch_size: 8": "train.batch_size",
+    "lr: 0.1": "train.optimizer.learning_rate",
+    "learning_rate: 0.1": "train.optimizer.learning_rate",
+    "train: {learning_rate: 0.1}": "train.optimizer.learning_rate",
+    "epochs: 3": "budget.epochs",
+    "train: {num_train_epochs: 3}": "budget.epochs",
+    "max_length: 128": "train.max_length",
+    "student: {max_length: 128}": "train.max_length",
+    "train: {warmup_steps: 100}": "train.lr_scheduler.warmup_ratio",
+    "student: {lora: {r: 8}}": "student.lora.rank",
+    "thresholds: [1]": "difficulty.bands.thresholds",
+    "seeds: [1, 2, 3]": "gradatim study RECIPE --seeds",
+    "seed: [1, 2, 3]": "gradatim study RECIPE --seeds 3",
+    "schedule: hybrid": "schedule: {name: hybrid}",
+}
+
+
+@pytest.mark.parametrize("text", KEYS_OF_OTHER_TOOLS)
+def test_a_key_of_another_tool_leads_to_the_key_of_a_recipe(text: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(KEYS_OF_OTHER_TOOLS[text])) as caught:
+        parse(yaml.safe_load(text))
+    assert "\n" not in str(caught.value)
+
+
+def test_every_synonym_names_a_key_that_recipes_have() -> None:
+    assert set(SYNONYMS.values()) - set(_key_paths()) == {"data.path"}  # an option of the source `file`
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e6", 10**6), ("1M", 10**6), ("1.5M", 1_500_000), ("10_000", 10_000), ("200k", 200_000)]
+)
+def test_numbers_are_read_in_the_usual_notations(text: str, value: int) -> None:
+    recipe = load("smoke/baseline", [f"budget.tokens={text}", f"data.count={text}", f"train.checkpoint_seconds={text}"])
+    assert (recipe.tokens, recipe.train.checkpoint_seconds) == (value, value)
+    assert source(recipe, None).count == value  # an option of a component
+    with pytest.raises(RecipeError, match="must be a whole number"):
+        load("smoke/baseline", ["budget.tokens=1.5"])
+
+
+WRONG_VALUES = (
+    "schedule: 3",
+    "difficulty: {bands: {names: easy}}",
+    "difficulty: {bands: {thresholds: 3}}",
+    "evaluate: {suites: {suite: output}}",
+    "evaluate: {suites: [3]}",
+    "train: 3",
+    "train: {optimizer: {betas: [1, 2, 3]}}",
+    "train: {optimizer: {betas: x}}",
+    "train: {compile: perhaps}",
+    "train: {batching: lines}",
+    "student: {lora: 3}",
+    "student: {context_length: -1}",
+    "teacher: oracle",
+    "cycles: two",
+    "budget: {tokens: 3, steps: 4}",
+    "title: 3",
+    "data: {split: {test: many}}",
+    "data: {split: {validation: 0}}",
+    "data: {split: {test: true}}",
+    "rejected_answers: {sources: {student: -1}}",
+)
+
+
+@pytest.mark.parametrize("text", WRONG_VALUES)
+def test_faults_are_told_without_the_words_of_a_library(text: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse(yaml.safe_load(text))
+    assert not re.search(r"Section|Settings|valid (tuple|integer|dict|list|string)|Input|pydantic", str(caught.value))
+
+
+def test_the_faults_of_options_are_told_without_the_words_of_a_library() -> None:
+    with pytest.raises(RecipeError, match=r"count must be a whole number \(given 'many'\)"):
+        check(load("smoke/baseline", ["data.count=many"]))
+
+
+def test_a_share_of_the_samples_can_be_held_out(tmp_path: Path) -> None:
+    recipe = load("smoke/baseline", ["data.count=200", "data.split.test=0.1", "data.split.validation=0.05"])
+    corpus = corpus_maker(recipe).make(tmp_path)
+    assert (corpus.table("test").num_rows, corpus.table("validation").num_rows) == (20, 10)
+    assert plan_cycles(load("smoke/baseline", ["data.count=200", "data.split.test=0.1", "teacher={name: oracle}"]))
+    assert parse({"data": {"split": {"test": "1k"}}}).data.split.test == 1000
+
+
+def test_a_budget_in_epochs_is_that_many_passes(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(f'{{"prompt": "{n} and {n}\\n", "answer": "{n * n}\\n"}}\n' for n in range(40)))
+    content = {
+        "threads": 1,
+        "data": {"source": "file", "path": str(path), "split": {"by": "text", "validation": 4, "test": 0.1}},
+        "difficulty": {"metric": "size", "bands": {"names": ["short", "long"]}},
+        "schedule": {"name": "sequential"},
+        "student": {"preset": "tiny", "context_length": 32},
+        "train": {"batching": "packed", "batch_size": 1, "max_length": 32, "objective": "answer_only"},
+        "evaluate": {"suites": []},
+    }
+    recipe = parse({**content, "budget": {"epochs": 2}})
+    plan = plan_run(recipe)
+    answers = [len(f"{n * n}\n") + 1 for n in range(40)]  # the characters and the end token
+    train = corpus_maker(recipe).make(tmp_path / "data").table("train")["answer"].to_pylist()
+    assert len(train) == 32
+    assert plan.tokens == 2 * sum(len(answer) + 1 for answer in train) < 2 * sum(answers)
+    stages = run(recipe, tmp_path / "run")
+    assert sum(stage.spec.tokens for stage in stages) == plan.tokens
+    assert load(tmp_path / "run" / "recipe.yaml").budget.epochs == 2
+    assert [stage.fitted.weights for stage in run(recipe, tmp_path / "run")] == [s.fitted.weights for s in stages]
+    with pytest.raises(RecipeError, match=r"budget\.epochs"):
+        plan_run(recipe, data=False)
+    assert load("smoke/baseline", ["budget.epochs=1"]).budget.tokens is None

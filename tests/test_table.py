@@ -382,8 +382,8 @@ def write_bytes(path: Path, content: bytes) -> Path:
         ("t.json", b'[{"answer": "a"},\n{"answer"', "this JSON array is incomplete"),
         ("t.jsonl", '{"answer": "a"}\n'.encode("utf-16"), "not UTF-8"),
         ("t.txt", b"print(1)\r\n# output\r\n# 1\r\n", "line 1: the line ends are those of Windows"),
-        ("t.jsonl", b'{"text": "a"}\n', "no column 'answer'; given: text; try: name it in a column mapping"),
-        ("t.jsonl", b'{"anser": "a"}\n', "did you mean 'anser'"),
+        ("t.jsonl", b'{"one": "a"}\n', "no column 'answer'; given: one; try: a column mapping"),
+        ("t.jsonl", b'{"anser": "a"}\n', "answer=anser"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_told_in_one_line(tmp_path, name, content, said):

@@ -26,6 +26,7 @@ from ..table import read as table_read
 from ..table import rows as table_rows
 from .output import (
     Columns,
+    Force,
     Json,
     Workers,
     check_page,
@@ -65,6 +66,7 @@ def generate(
     ] = 0,
     dedupe: Annotated[bool, typer.Option(help="Drop duplicate programs.")] = True,
     workers: Workers = 1,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Generate random TinyPy programs with their output.
@@ -73,7 +75,7 @@ def generate(
     """
     levels = tuple(words(level or ["all"]))
     table_read.check_format(out)
-    check_samples_file(out, "OUT")
+    check_samples_file(out, "OUT", force=force)
     with watching() as events:
         stream = programs.stream(
             count, levels=levels, digits=digits, seed=seed, dedupe=dedupe, workers=workers, events=events
@@ -149,6 +151,7 @@ def score(
     language: Annotated[str | None, typer.Option(help="Language of samples without one.")] = None,
     hardest: Annotated[int, typer.Option(min=0, help="Number of hardest samples to show.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Parallel processes (0 = auto).")] = 0,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Score the difficulty of samples: one column per metric, higher is harder.
@@ -170,9 +173,9 @@ def score(
     inputs = [samples, passes, *(model or [])]
     if out is not None:
         table_read.check_format(out)
-        check_samples_file(out, "--out", inputs, rejected=True)
+        check_samples_file(out, "--out", inputs, rejected=True, force=force)
     if report_to is not None:
-        check_page(report_to, "--report", inputs)
+        check_page(report_to, "--report", inputs, force=force)
     results = _passes(passes)
     options = {"columns": mapping_of(columns), "format": format, "language": language}
     with watching(resumable=any(difficulty.scored_by != "program" for difficulty in difficulties.values())) as events:

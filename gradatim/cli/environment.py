@@ -151,6 +151,7 @@ LIST_EXAMPLES = ("gradatim list", "gradatim list schedules", "gradatim list reci
 
 REGISTRIES = {
     "difficulties": ("gradatim.difficulty", "DIFFICULTIES"),
+    "exporters": ("gradatim.export", "EXPORTERS"),
     "judges": ("gradatim.distillation", "JUDGES"),
     "languages": ("gradatim.languages", "LANGUAGES"),
     "objectives": ("gradatim.training.objective", "OBJECTIVES"),
@@ -163,6 +164,7 @@ REGISTRIES = {
 }
 KINDS = {
     "difficulties": "difficulty metrics: difficulty.metric",
+    "exporters": "export formats: gradatim export --to",
     "judges": "judges of completions: feedback.judges",
     "languages": "programming languages",
     "objectives": "training objectives: train.objective",

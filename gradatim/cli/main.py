@@ -31,19 +31,28 @@ COMMANDS = {
     "plan": ("gradatim.cli.training:plan", "Show the stages, data and cost of a recipe without training."),
     "run": ("gradatim.cli.training:run", "Train and evaluate a model by a recipe, stage by stage."),
     "study": ("gradatim.cli.training:study", "Run the arms of a study with several seeds each and compare them."),
+    "resume": (
+        "gradatim.cli.resume:resume",
+        "Continue the run or study in a folder by the recipe that the folder stores.",
+    ),
     "evaluate": (
         "gradatim.cli.models:evaluate",
         "Evaluate a model on a dataset; report accuracy with 95 % Wilson intervals.",
     ),
     "check": (
-        "gradatim.cli.models:check",
+        "gradatim.cli.check:check",
         "Run generated programs against the tests of their problems and estimate pass@k.",
     ),
     "sample": ("gradatim.cli.models:sample", "Generate completions and compare them with the ground truth."),
     "report": ("gradatim.cli.training:report", "Compare runs on one self-contained HTML page."),
+    "compare": (
+        "gradatim.cli.training:compare",
+        "Compare models on the same test items by McNemar's exact test.",
+    ),
+    "show": ("gradatim.cli.show:show", "Show runs in the browser: stages, what was learnt, and a playground."),
     "export": (
         "gradatim.cli.models:export",
-        "Export a model as a plain Hugging Face folder; loading it does not need Gradatim.",
+        "Export a model for other programs, and compare the export with the original before it is kept.",
     ),
     "doctor": (
         "gradatim.cli.environment:doctor",
@@ -77,7 +86,8 @@ app = typer.Typer(
     name="gradatim",
     cls=LazyCommands,
     help="Train small code language models by curriculum learning and iterative distillation.",
-    epilog="First run: [bold]gradatim run demo/baseline[/bold] (about two minutes). Examples: gradatim COMMAND --help.",
+    epilog="First run: [bold]gradatim run demo/baseline[/bold] (about two minutes; predicts a fifth of the outputs in "
+    "full). Examples: gradatim COMMAND --help.",
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -134,7 +144,8 @@ def _report_error(error: BaseException, words: Sequence[str]) -> int:
     """Print the error on stderr and return the exit code."""
     match error:
         case Stopped(hint=hint) if hint == SAVED:
-            return _fail(f"{error.message}; resume with: {shlex.join(['gradatim', *words])}", error.exit_code)
+            command = shlex.join(["gradatim", *(word for word in words if word != "--fresh")])
+            return _fail(f"{error.message}; resume with: {command}", error.exit_code)
         case ProcessLost(reported=True) as lost:
             return lost.exit_code
         case ProcessLost() if LAUNCHED in os.environ:  # the supervisor reports which process it was

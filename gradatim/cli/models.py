@@ -2,16 +2,13 @@
 
 ``gradatim evaluate``: accuracy of a model on a dataset, with intervals.
 
-``gradatim export``: a trained model as a plain Hugging Face folder.
-
-``gradatim check``: run generated code against tests and estimate pass@k.
+``gradatim export``: a trained model in the format of another program, compared with the original.
 """
 
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,31 +18,27 @@ from rich.text import Text
 
 from .. import evaluation, programs
 from ..api import evaluate as run_suite
-from ..api import model_folder, open_model
-from ..errors import DataError, UserError, WorkFailed
-from ..evaluation.problems import locate, read_problems, read_samples, row_name
-from ..evaluation.statistics import estimate
-from ..evaluation.verdicts import judge_once, problem_for, tallies
-from ..files import check_new_folder, check_output_folder
+from ..api import model_folder, open_model, read_samples_of
+from ..errors import DataError, UserError
+from ..export import hub, write
+from ..files import check_output, check_output_folder
 from ..inference import decode
-from ..model import load, prompt_format
+from ..model import load, prompt_format, vocabulary
 from ..options import override
-from ..sandbox.limits import Limits, printable
-from ..table.rows import OUTPUT_LINE, ReadReport, Rejected
-from .output import Columns, Json, Workers, check_verdicts_file, mapping_of, output, print_json, table, watching, words
+from ..results import is_verdicts, write_verdicts
+from ..table.rows import OUTPUT_LINE
+from .output import Columns, Json, mapping_of, output, print_json, table, watching, words
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..evaluation.problems import Problem, ProblemSet, SampleSet
-    from ..evaluation.statistics import Estimate
-    from ..evaluation.verdicts import Judged
+    from ..export.write import Export
     from ..stage import SuiteResult
 
 
 SAMPLE_EXAMPLES = (
-    "gradatim sample runs/smoke-baseline --count 5",
-    "gradatim sample MODEL --prompt 'a = 3; print(a * a)'",
+    "gradatim sample runs/demo-baseline --count 5",
+    "gradatim sample MODEL --prompt 'print(3 * 4)'",
     "cat program.py | gradatim sample MODEL --prompt -",
 )
 MARGIN = 16
@@ -63,8 +56,11 @@ class Completion:
     right: bool | None
 
 
+MODEL_HELP = "Model folder, run folder (its last model), adapter, .gguf file or name on the hub"
+
+
 def sample(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or run folder (its last model).")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_HELP}.")],
     prompt: Annotated[
         str | None, typer.Option(help="Prompt to complete; - reads it from stdin. (default: new TinyPy programs)")
     ] = None,
@@ -89,7 +85,8 @@ def sample(
     with watching() as events:
         questions = _questions(prompt, count if sampled or prompt is None else 1, words(level or ["all"]), seed)
         opened = open_model(model)
-        format_prompt = prompt_format.prompt_formatter(opened.tokenizer)
+        _check_characters(opened.tokenizer, "".join(text for text, _ in questions), prompt)
+        format_prompt = _formatter(opened.tokenizer, prompt)
         new_tokens = limit or max([len(truth) + MARGIN for _, truth in questions if truth is not None] or [200])
         texts = decode.complete(
             opened.model, opened.tokenizer, [format_prompt(text) for text, _ in questions],
@@ -103,6 +100,29 @@ def sample(
         return
     for completion in completions:
         _print(completion, output())
+
+
+def _formatter(tokenizer: Any, prompt: str | None) -> Callable[[str], str]:
+    """The prompt format of the model's training; the chat template of a model that was not trained by Gradatim.
+
+    TinyPy programs (no ``prompt``) stay plain for such a model.
+    """
+    trained = prompt_format.has_prompt_format(tokenizer)
+    if prompt is None or trained or not getattr(tokenizer, "chat_template", None):
+        return prompt_format.prompt_formatter(tokenizer)
+    return prompt_format.chat_formatter(tokenizer, thinking=True)
+
+
+def _check_characters(tokenizer: Any, text: str, prompt: str | None) -> None:
+    """Raise ``UserError`` for prompts with a character that the tokenizer does not know: nothing could be generated."""
+    unknown = vocabulary.Vocabulary(tokenizer).unknown_characters(text)
+    if unknown:
+        raise UserError(
+            "the tokenizer of this model lacks a character of the prompt",
+            where="--level" if prompt is None else "--prompt",
+            given=", ".join(map(repr, unknown[:10])),
+            hint="levels that the model was trained on" if prompt is None else "a prompt like the training samples",
+        )
 
 
 def _read_prompt() -> str:
@@ -150,7 +170,9 @@ def _compare(prompt: str, text: str, finish: str, truth: str | None) -> Completi
 
 def _print(completion: Completion, console: Console) -> None:
     console.print(Text.assemble((completion.prompt, "dim"), (completion.written.rstrip("\n"), "bold")))
-    if completion.finish not in ("eos", "stop"):
+    if completion.finish == "too_long":
+        console.print("(no text was generated: the prompt is longer than the model's context)", style="yellow")
+    elif completion.finish not in ("eos", "stop"):
         console.print(f"(ended by: {completion.finish.replace('_', ' ')})", style="yellow")
     if completion.right is None:
         console.print("(no ground truth: the program cannot be run)\n", style="dim")
@@ -161,9 +183,9 @@ def _print(completion: Completion, console: Console) -> None:
 
 
 EVALUATE_EXAMPLES = (
-    "gradatim evaluate runs/smoke-baseline --data programs.parquet",
+    "gradatim evaluate runs/demo-baseline --data programs.parquet",
     "gradatim evaluate MODEL --suite output --protocol paper --data programs.parquet --limit 1000 --json",
-    "gradatim evaluate MODEL --suite functional --problems humaneval --keep samples/",
+    "gradatim evaluate MODEL --suite functional --problems humaneval --verdicts a.parquet",
     "gradatim evaluate http://localhost:8000/v1#NAME --suite functional --problems humaneval --set chat=true",
 )
 
@@ -171,7 +193,7 @@ EVALUATE_EXAMPLES = (
 def evaluate(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="Model folder, run folder (its last model), or http://HOST/v1#NAME."),
+        typer.Argument(metavar="MODEL", help=f"{MODEL_HELP}; or http://HOST/v1#NAME."),
     ],
     data: Annotated[Path | None, typer.Option(help="Dataset: .parquet, .jsonl, .csv or .txt.")] = None,
     columns: Columns = None,
@@ -183,6 +205,9 @@ def evaluate(
     keep: Annotated[
         Path | None,
         typer.Option(help="functional, cruxeval: folder for completions and verdicts, from which the command resumes."),
+    ] = None,
+    verdicts: Annotated[
+        Path | None, typer.Option(help="Parquet file for the verdict on every sample, which compare reads.")
     ] = None,
     changes: Annotated[
         list[str] | None,
@@ -202,9 +227,15 @@ def evaluate(
         raise UserError("a dataset is needed", where="--data", allowed="a file", hint="--data FILE")
     if keep is not None:
         check_output_folder(keep, "--keep")
+    if verdicts is not None:
+        check_output(verdicts, "--verdicts", ours=is_verdicts, inputs=[data, problems])
     with watching(resumable=keep is not None) as events:
         options = {name: value for name, value in options.items() if value is not None}
         result = run_suite(model, data, suite, seed=seed, columns=mapping_of(columns), events=events, **options)
+    if verdicts is not None:
+        if result.verdicts is None:
+            raise UserError("this suite gives no verdict per sample", where="--verdicts", given=suite)
+        write_verdicts(result.verdicts, verdicts)
     if as_json:
         print_json(evaluation.summary(result))
         return
@@ -259,201 +290,72 @@ def _tables(result: SuiteResult) -> list[Any]:
 
 
 EXPORT_EXAMPLES = (
+    "gradatim export runs/curriculum-fast --to gguf --bits 8 --data test.parquet --out student",
     "gradatim export runs/distill-coder --merge --out my-coder",
     "gradatim export runs/distill-coder/cycle-00/stage-00-all/model --out adapter",
+    "gradatim export runs/curriculum-fast --data test.parquet --lm-eval --push OWNER/NAME --out student",
 )
 
 
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, or run folder (its last model).")],
     out: Annotated[Path, typer.Option(help="Output folder, new or empty.")],
-    merge: Annotated[bool, typer.Option("--merge", help="Merge the LoRA adapter into the base model.")] = False,
+    to: Annotated[str, typer.Option(help="Format (gradatim list exporters).")] = "hf",
+    bits: Annotated[
+        int | None, typer.Option(help="Bits per weight: 32, 16, 8, 5 or 4, where the format has them. (default: 32)")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Test set, on which the accuracy of both models is counted.")
+    ] = None,
+    columns: Columns = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Number of samples of --data, drawn by seed 0.")] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="hf: merge the LoRA adapter into the base model; other formats always do.")
+    ] = False,
+    task: Annotated[
+        bool, typer.Option("--lm-eval", help="Also write --data as a task of lm-evaluation-harness, OUT/lm_eval.")
+    ] = False,
+    dtype: Annotated[
+        str | None, typer.Option(help="Type of merged weights: fp32, bf16 or fp16. (default: that of the base)")
+    ] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload the folder to the Hugging Face hub, private.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Export a model as a plain Hugging Face folder; loading it does not need Gradatim.
+    """Export a model for other programs, and compare the export with the original before it is kept.
 
-    Without --merge, a LoRA adapter is exported as an adapter, which needs its base model.
+    The exported tokens must be equal, the log-probabilities equal within the precision of the format. With --data the
+    suite output runs on both models. Without --merge, hf exports a LoRA adapter as an adapter, which needs its base.
     """
-    with watching():
+    if dtype is not None and not (merge and dtype in load.EXPORT_DTYPES):
+        allowed = ", ".join(load.EXPORT_DTYPES) if merge else "with --merge alone"
+        raise UserError("these weights cannot have this type", where="--dtype", given=dtype, allowed=allowed)
+    with watching() as events:
         source = model_folder(model)
-        check_new_folder(out, "--out", [source])
-        exported = load.export(source, out, merge=merge)
+        if push is not None:
+            hub.check_name(push)
+        samples = None if data is None else read_samples_of(data, mapping_of(columns), limit, events)
+        options: dict[str, Any] = {"bits": bits, "merge": merge, "dtype": dtype}
+        exported = write.export_model(source, out, to, **options, data=samples, task=task, events=events)
     if as_json:
         print_json(asdict(exported))
-        return
-    merged = f": {exported.parameters:,} parameters, adapter merged into {exported.merged}" if exported.merged else ""
-    output().print(f"{exported.folder}{merged}", markup=False, highlight=False)
-
-
-CHECK_EXAMPLES = (
-    "gradatim check samples.jsonl --problems humaneval",
-    "gradatim check samples.jsonl --problems problems.jsonl.gz --k 1,10 --workers 2 --json",
-)
-
-NAMED = 10
-"""Rejected samples and problems that are listed one by one."""
-
-
-def check(
-    samples: Annotated[
-        Path,
-        typer.Argument(
-            metavar="SAMPLES",
-            help='JSON lines: {"task_id", "completion"}, or "reply", or "solution"; or one array of lists of programs.',
-        ),
-    ],
-    problems: Annotated[
-        str,
-        typer.Option(help="Problem file (HumanEval, HumanEval-X, MBPP and their + versions), a folder, or humaneval."),
-    ],
-    k: Annotated[
-        list[str] | None, typer.Option("--k", help="The k of pass@k, comma-separated or repeated. (default: 1)")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="File for the verdicts. (default: NAME.verdicts.jsonl beside SAMPLES)")
-    ] = None,
-    seconds: Annotated[
-        float | None, typer.Option(help="CPU seconds per program. (default: 3 for Python, 10 for other languages)")
-    ] = None,
-    workers: Workers = 1,
-    unsafe: Annotated[
-        bool, typer.Option("--unsafe", help="Run without a sandbox: programs get all rights of your account.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Run generated programs against the tests of their problems and estimate pass@k.
-
-    Programs run in a sandbox (see gradatim doctor). Verdicts are saved as they arrive, so the command can be repeated
-    to resume. Unusable samples are reported and counted as invalid; rows that are no samples are also written to a
-    file beside the verdicts.
-    """
-    ks = _numbers(k or ["1"])
-    path = out or samples.with_name(f"{samples.name.removesuffix('.gz').removesuffix('.jsonl')}.verdicts.jsonl")
-    problem_set = read_problems(problems)
-    sample_set = read_samples(samples, [] if problem_set.rejected else list(problem_set.problems))
-    _check_counts(problem_set, sample_set, ks)
-    check_verdicts_file(path, "--out", [samples, *locate(problems)])
-    limits = None if seconds is None else Limits(cpu_seconds=seconds)
-    rejected = _write_rejected(problem_set, sample_set, path)
-    with watching(resumable=True) as events:
-        options: dict[str, Any] = {"limits": limits, "workers": workers, "unsafe": unsafe, "events": events}
-        results = judge_once(path, problem_set.problems, sample_set.samples, **options)
-    totals = tallies(problem_set.problems, results)
-    largest = max((tally.samples for tally in totals.values()), default=0)
-    estimates = [estimate(totals, k) for k in ks if k <= largest]
-    _print_notes(problem_set, sample_set, results, estimates, rejected)
-    counts = _counts(sample_set, results)
-    if as_json:
-        scores = {
-            f"pass@{score.k}": {"value": score.value, "low": score.low, "high": score.high} for score in estimates
-        }
-        print_json({"counts": counts, "scores": scores})
     else:
-        for block in _result_blocks(problem_set.problems, results, estimates, counts):
-            output().print(block)
-        output().print(f"verdicts: {path}", markup=False)
-    unjudged = sum(result.verdict.outcome == "unjudged" for result in results)
-    if unjudged:
-        raise WorkFailed(
-            f"{unjudged:,} of {len(results):,} samples have no verdict", where=path, hint="repeat the command"
-        )
+        for line in _export_lines(exported):
+            output().print(line, markup=False, highlight=False)
+    if push is not None:
+        with watching():
+            address = hub.push(out, push)
+        print(address, file=sys.stderr)
 
 
-def _numbers(values: Sequence[str]) -> list[int]:
-    """The distinct k of pass@k in ascending order."""
-    for word in words(values):
-        if not (word.isdecimal() and int(word) > 0):
-            raise UserError("k is a positive integer", where="--k", given=word, allowed="1, 10, 100, …")
-    return sorted({int(word) for word in words(values)})
-
-
-def _check_counts(problem_set: ProblemSet, sample_set: SampleSet, ks: Sequence[int]) -> None:
-    """Raise ``UserError``, before any program runs, for a k larger than the samples of every problem."""
-    samples = Counter(
-        problem.id for sample in sample_set.samples if (problem := problem_for(problem_set.problems, sample.task))
-    )
-    if not samples:
-        tasks = ", ".join(dict.fromkeys(sample.task for sample in sample_set.samples[:3]))
-        names = ", ".join(list(problem_set.problems)[:3])
-        raise UserError("no sample belongs to a problem", where=sample_set.source, given=tasks, allowed=f"{names}, …")
-    largest = max(samples.values())
-    if ks[-1] > largest:
-        raise UserError(
-            f"pass@{ks[-1]} needs {ks[-1]} samples of a problem",
-            where=sample_set.source,
-            given=f"at most {largest}",
-            allowed=f"--k from 1 to {largest}",
-        )
-
-
-def _write_rejected(problem_set: ProblemSet, sample_set: SampleSet, path: Path) -> Path | None:
-    rows = [Rejected(row.row, f"problem: {row.cause}", row.content) for row in problem_set.rejected]
-    return ReadReport(sample_set.source, rejected=[*rows, *sample_set.rejected]).write_rejected(path)
-
-
-def _print_notes(
-    problem_set: ProblemSet,
-    sample_set: SampleSet,
-    results: Sequence[Judged],
-    estimates: Sequence[Estimate],
-    rejected: Path | None,
-) -> None:
-    """Print on stderr the unusable rows and what the scores exclude."""
-    problems = problem_set.problems
-    lines = [f"{problem_set.source}, row {row.row}{row_name(row)}: {row.cause}" for row in problem_set.rejected]
-    lines += [f"{sample_set.source}, line {row.row}{row_name(row)}: {row.cause}" for row in sample_set.rejected]
-    lines += [
-        f"{result.sample.task}, draw {result.sample.draw}: {result.verdict.outcome}: {result.verdict.reason}"
-        for result in results
-        if result.verdict.outcome in ("invalid", "unjudged")
-    ]
-    for line in lines[:NAMED]:
-        _print_note(line)
-    if len(lines) > NAMED:
-        _print_note(f"… and {len(lines) - NAMED:,} more")
-    samples = [result.sample for result in results if problem_for(problems, result.sample.task)]
-    empty = Counter(sample.absence or "empty" for sample in samples if not sample.text.strip())
-    if empty:
-        causes = ", ".join(f"{count:,} {cause}" for cause, count in empty.most_common())
-        _print_note(f"{empty.total():,} of {len(samples):,} samples have no text and count as not passed: {causes}")
-    if rejected is not None:
-        _print_note(f"rows that are no samples or problems are written to {rejected}")
-    ids = {problem.id for result in results if (problem := problem_for(problems, result.sample.task))}
-    if len(ids) < len(problems):
-        _print_note(f"{len(problems) - len(ids):,} of {len(problems):,} problems have no samples: not in the scores")
-    for score in estimates:
-        if score.short:
-            names = ", ".join(score.short[:3]) + (", …" if len(score.short) > 3 else "")
-            _print_note(f"pass@{score.k} excludes {len(score.short):,} problems with fewer samples: {names}")
-
-
-def _print_note(line: str) -> None:
-    typer.echo(f"gradatim: {printable(line)}", err=True)
-
-
-def _counts(sample_set: SampleSet, results: Sequence[Judged]) -> dict[str, int]:
-    """The counts of ``--json``. Lines that are no samples and samples without a verdict count as invalid."""
-    outcomes = Counter(result.verdict.outcome for result in results)
-    counts = {name: outcomes[name] for name in ("passed", "failed", "timeout")}  # type: ignore[index]
-    counts["invalid"] = outcomes["invalid"] + outcomes["unjudged"] + len(sample_set.rejected)
-    return {**counts, "total": sum(counts.values())}
-
-
-def _result_blocks(
-    problems: Mapping[str, Problem], results: Sequence[Judged], estimates: Sequence[Estimate], counts: Mapping[str, int]
-) -> list[Any]:
-    rows = [
-        (f"pass@{score.k}", f"{score.value:.1%}", f"{score.low:.1%} to {score.high:.1%}", score.problems)
-        for score in estimates
-    ]
-    line = ", ".join(f"{number:,} {name}" for name, number in counts.items() if number)
-    blocks: list[Any] = [table(("", "value", "95 % interval", "problems"), rows), line]
-    languages: dict[str, Counter[str]] = {}
-    for result in results:
-        problem = problem_for(problems, result.sample.task)
-        if problem is not None:
-            languages.setdefault(problem.language, Counter())[result.verdict.outcome] += 1
-    if len(languages) > 1:
-        rows_by_language = [(name, counts["passed"], counts.total()) for name, counts in sorted(languages.items())]
-        blocks.append(table(("language", "passed", "samples"), rows_by_language))
-    return blocks
+def _export_lines(exported: Export) -> list[str]:
+    """The export in words: its folder, its proof, and notes."""
+    merged = f": {exported.parameters:,} parameters, adapter merged into {exported.merged}" if exported.merged else ""
+    facts = [f"{exported.bytes / 1e6:.2f} MB", f"{exported.milliseconds_per_token:.1f} ms a token"]
+    if exported.total:
+        before, after = (f"{(count or 0) / exported.total:.1%}" for count in (exported.before, exported.after))
+        facts = [f"{before} → {after}, {exported.lost:,} lost, {exported.won:,} won", *facts]
+    difference = f"log-probabilities within {exported.largest_difference:.2g} nats"
+    facts.append(f"{exported.texts:,} texts with equal tokens, {difference}")
+    return [f"{exported.folder}{merged}", ", ".join(facts), *(f"note: {note}" for note in exported.notes)]

@@ -1,4 +1,4 @@
-"""Terminal side of the commands: results, checks of output files, standard streams, shared options, progress.
+"""Terminal side of the commands: results, checks of output files, standard streams, shared options, signals.
 
 Results are tables, or JSON with ``--json``; a pipe gets plain text, wide enough that no cell wraps. Output files are
 checked before the work: an output must not be an input of the same command under any name, nor replace content that
@@ -8,9 +8,8 @@ Standard streams may be closed, broken or full. A closed descriptor 0 to 2 would
 opened, and messages would land in that file: each is opened on the null device first. A failure of standard error is
 ignored; a result that cannot be written to standard output raises ``OutputFailed``.
 
-Options of several commands are annotated types for ``typer`` here. ``watching`` draws the library's ``Event``s: bars
-with the remaining time on a terminal, otherwise one line for each task that took more than two seconds. A task
-``hybrid/seed-1: train easy`` belongs to the run before the colon, which has one bar for all its tasks.
+Options of several commands are annotated types for ``typer`` here. ``watching`` yields the listener for the library's
+``Event``s, which ``progress`` draws.
 
 After the first SIGINT or SIGTERM the next event raises ``Stopped``, on which the work saves its state. The second
 signal ends this process and its children at once; files are written atomically, so only the work since the last
@@ -26,11 +25,10 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
 import typer
 from rich import box
@@ -47,10 +45,7 @@ from ..processes import is_other_rank
 from ..stage import Event, Events
 from ..table import read as table_read
 from ..table import rows as table_rows
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
+from .progress import drawing
 
 PIPE_WIDTH = 160
 
@@ -90,20 +85,12 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words: 12 s, 3 min 20 s, 2 h 5 min."""
-    total = round(seconds)
-    if total < 60:
-        return f"{total} s"
-    if total < 3600:
-        return f"{total // 60} min {total % 60} s"
-    return f"{total // 3600} h {total % 3600 // 60} min"
-
-
 Inputs = Iterable[str | os.PathLike[str] | None]
 
 
-def check_samples_file(path: Path, option: str, inputs: Inputs = (), *, rejected: bool = False) -> None:
+def check_samples_file(
+    path: Path, option: str, inputs: Inputs = (), *, rejected: bool = False, force: bool = False
+) -> None:
     """Check an output file of samples, and with ``rejected`` the file of rejected rows beside it."""
     paths = list(inputs)
     check_output(
@@ -111,6 +98,7 @@ def check_samples_file(path: Path, option: str, inputs: Inputs = (), *, rejected
     )
     if rejected:
         _check_rejected(path, option, paths)
+    check_replaceable(path, option, force)
 
 
 def check_verdicts_file(path: Path, option: str, inputs: Inputs) -> None:
@@ -121,9 +109,16 @@ def check_verdicts_file(path: Path, option: str, inputs: Inputs) -> None:
     _check_rejected(path, option, paths)
 
 
-def check_page(path: Path, option: str, inputs: Inputs = ()) -> None:
+def check_page(path: Path, option: str, inputs: Inputs = (), *, force: bool = True) -> None:
     """Check the output file of a report."""
     check_output(path, option, ours=reporting.is_report, inputs=inputs)
+    check_replaceable(path, option, force)
+
+
+def check_replaceable(path: Path, option: str, force: bool) -> None:
+    """Raise ``UserError`` for an existing file that is not empty, unless ``force`` permits to replace it."""
+    if not force and path.is_file() and path.stat().st_size:
+        raise UserError("this file exists", where=option, given=path, hint="--force to replace it, or another path")
 
 
 def check_run_output(folder: Path, option: str, inputs: Inputs = ()) -> None:
@@ -269,6 +264,13 @@ def discard(stream: TextIO) -> None:
         os.close(null)
 
 
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing output file, if this package wrote it.")]
+Fresh = Annotated[
+    bool,
+    typer.Option(
+        "--fresh", help="Start again in a folder in which nothing was learnt, whatever recipe it was made by."
+    ),
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the recipe; repeatable."),
@@ -347,10 +349,6 @@ def _write(text: bytes) -> None:
         os.write(2, text)
 
 
-NOTABLE = 2.0
-"""Seconds; shorter tasks print no line."""
-REDRAW = 0.1
-"""Seconds between two updates of a bar; drawing can take longer than a training step."""
 SAVED = "repeat the command to resume"
 """The hint of a ``Stopped`` whose work can be resumed; ``main`` prints the command instead."""
 
@@ -362,7 +360,7 @@ def watching(resumable: bool = False) -> Iterator[Events]:
     Of several processes rank 0 alone displays them.
     """
     console = Console(stderr=True, highlight=False, quiet=is_other_rank())
-    with heeding_signals() as stop_requested, _drawing(console) as tasks:
+    with heeding_signals() as stop_requested, drawing(console) as tasks:
 
         def listen(event: Event) -> None:
             tasks.draw(event)
@@ -382,77 +380,3 @@ def print_notes(event: Event) -> None:
     if event.kind == "note":
         console = Console(stderr=True, highlight=False)
         console.print(f"gradatim: {event.text}", style="yellow", markup=False, soft_wrap=True)
-
-
-@contextlib.contextmanager
-def _drawing(console: Console) -> Iterator[_Tasks]:
-    if not console.is_terminal:
-        yield _Tasks(console, None)
-        return
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("remaining", style="dim"),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield _Tasks(console, progress)
-
-
-class _Tasks:
-    """The tasks in progress; without ``progress`` they print lines instead of bars."""
-
-    def __init__(self, console: Console, progress: Progress | None) -> None:
-        self.console, self.progress = console, progress
-        self.bars: dict[str, TaskID] = {}
-        self.start_times: dict[str, float] = {}
-        self.draw_times: dict[str, float] = {}
-
-    def draw(self, event: Event) -> None:
-        """Draw one event."""
-        run, _, task = event.task.rpartition(": ")
-        row = run or task
-        if event.kind == "note":
-            self.console.print(f"gradatim: {event.text}", style="yellow", markup=False)
-        elif event.kind == "start":
-            self.start_times.setdefault(row, time.monotonic())
-            self._restart(row, event)
-        elif event.kind == "advance":
-            self._advance(row, event)
-        elif not run or task == "run":
-            self._finish(row)
-
-    def _restart(self, row: str, event: Event) -> None:
-        if self.progress is None:
-            return
-        if row in self.bars:
-            self.progress.remove_task(self.bars.pop(row))
-        name = event.task.removesuffix(": run")
-        self.bars[row] = self.progress.add_task(name, total=event.total, completed=int(event.done))
-
-    def _advance(self, row: str, event: Event) -> None:
-        now = time.monotonic()
-        if self.progress is None or now - self.draw_times.get(row, 0.0) < REDRAW:
-            return
-        self.draw_times[row] = now
-        if row not in self.bars:
-            self._restart(row, event)
-        self.progress.update(self.bars[row], completed=event.done, total=event.total)
-
-    def _finish(self, row: str) -> None:
-        seconds = time.monotonic() - self.start_times.pop(row, time.monotonic())
-        if self.progress is not None and row in self.bars:
-            self.progress.remove_task(self.bars.pop(row))
-        if seconds >= NOTABLE:
-            self.console.print(f"{row}: done in {duration(seconds)}", style="dim", markup=False)

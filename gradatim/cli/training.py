@@ -5,11 +5,15 @@
 ``gradatim study``: several recipes with several seeds, compared statistically.
 
 ``gradatim report``: one HTML page or Markdown table that compares runs.
+
+``gradatim compare``: models on the same test items, by McNemar's exact test.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,13 +28,18 @@ from ..experiment import plan as plan_module
 from ..experiment import recipe as recipe_module
 from ..experiment import run as run_module
 from ..experiment import study as study_module
+from ..experiment import timing as timing_module
 from ..experiment.recipe import load
 from ..experiment.recipe_files import files_of, find_study
+from ..experiment.run_lock import start_afresh
+from ..files import check_output
 from ..model import hub
 from ..processes import is_other_rank, launch
 from ..training import batches
 from .output import (
     Changes,
+    Force,
+    Fresh,
     Json,
     check_page,
     check_run_output,
@@ -42,6 +51,7 @@ from .output import (
     watching,
     words,
 )
+from .progress import duration
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,6 +59,7 @@ if TYPE_CHECKING:
     from ..experiment.plan import PlannedCycle, PlannedStage, RunPlan
     from ..experiment.recipe import Recipe
     from ..experiment.study import Plan
+    from ..experiment.timing import RunTime
 
 
 RUN_EXAMPLES = (
@@ -65,6 +76,7 @@ def run(
     ],
     changes: Changes = None,
     out: Annotated[Path | None, typer.Option(help="Run folder. (default: runs/NAME, after the recipe)")] = None,
+    fresh: Fresh = False,
     processes: Annotated[
         int,
         typer.Option(
@@ -77,8 +89,9 @@ def run(
 ) -> None:
     """Train and evaluate a model by a recipe, stage by stage.
 
-    Repeat the command to resume; Ctrl-C saves the state first. Ends with the result table and report.html in the run
-    folder. Over several machines, torchrun or another launcher that sets RANK and WORLD_SIZE starts the processes.
+    Repeat the command to resume, or give gradatim resume FOLDER; Ctrl-C saves the state first. Ends with the result
+    table and report.html in the run folder. Over several machines, torchrun or another launcher that sets RANK and
+    WORLD_SIZE starts the processes.
     """
     if out is not None and len(recipes) > 1:
         raise UserError("one folder holds one run", where="--out", given=f"{len(recipes)} recipes")
@@ -91,6 +104,8 @@ def run(
     if not is_other_rank():
         for name, folder in zip(loaded, folders, strict=True):
             check_run_output(folder, "--out", files_of(name))
+        for folder in folders if fresh else ():
+            start_afresh(folder)
     if processes > 1 and not launched:
         options = ["--out", str(out)] if out else []
         options += [word for change in changes or () for word in ("--set", change)]
@@ -99,7 +114,7 @@ def run(
         from .launch import command, supervise  # here, so that a plan imports no multiprocessing
 
         raise typer.Exit(supervise(partial(command, words), processes, lambda: ranks.resume_hint(folders)))
-    results = [_run_recipe(recipe, out or default_folder(name), as_json) for name, recipe in loaded.items()]
+    results = [run_recipe(recipe, out or default_folder(name), as_json) for name, recipe in loaded.items()]
     if as_json and not is_other_rank():
         print_json(results)
 
@@ -117,10 +132,37 @@ def _launched(processes: int) -> int:
     return launched if launched > 1 else 0
 
 
-def _run_recipe(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        metavar="PERCENT",
+        help="Accuracy in percent to which tokens and training seconds are given, comma-separated; best with "
+        "evaluate.every.",
+    ),
+]
+
+
+def _targets(values: Sequence[str] | None) -> list[float]:
+    """The accuracies of ``--target`` as fractions. Raises ``UserError``."""
+    targets = []
+    for word in words(values or ()):
+        try:
+            share = float(word.removesuffix("%")) / 100
+        except ValueError:
+            share = -1.0
+        if not 0 < share <= 1:
+            raise UserError(
+                "an accuracy in percent is needed", where="--target", given=word, allowed="above 0, up to 100"
+            )
+        targets.append(share)
+    return targets
+
+
+def run_recipe(recipe: Recipe, folder: Path, quiet: bool, store: Path | None = None) -> dict[str, Any]:
     """Run one recipe, write its report and print its result; return the entry for ``--json``."""
     with watching(resumable=True) as events:
-        stages = run_module.run(recipe, folder, events=events)
+        stages = run_module.run(recipe, folder, store=store, events=events)
     if is_other_rank():
         return {}
     report = print_report([folder], folder / "report.html", quiet)
@@ -135,7 +177,10 @@ def _run_recipe(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
                 "steps": stage.fitted.steps,
                 "loss": stage.fitted.loss,
                 "results": {
-                    f"{result.suite}-{result.protocol}": evaluation.summary(result) for result in stage.evaluations
+                    f"{result.suite}-{result.protocol}{'-validation' * (result.split == 'validation')}": (
+                        evaluation.summary(result)
+                    )
+                    for result in stage.evaluations
                 },
             }
             for stage in stages
@@ -143,11 +188,11 @@ def _run_recipe(recipe: Recipe, folder: Path, quiet: bool) -> dict[str, Any]:
     }
 
 
-def print_report(folders: list[Path], page: Path, quiet: bool = False) -> Path:
+def print_report(folders: list[Path], page: Path, quiet: bool = False, targets: Sequence[float] = ()) -> Path:
     """Write the report of ``folders``, print the result table and return the path of the report."""
-    path = reporting.write_report(folders, page)
+    path = reporting.write_report(folders, page, targets=targets)
     if not quiet:
-        study = reporting.collect(folders)
+        study = reporting.collect(folders, targets=targets)
         for note in study.notes:
             output().print(f"note: {note}", markup=False, soft_wrap=True)
         output().print(reporting.terminal_table(study))
@@ -158,7 +203,8 @@ def print_report(folders: list[Path], page: Path, quiet: bool = False) -> Path:
 PLAN_EXAMPLES = (
     "gradatim plan curriculum/hybrid",
     "gradatim plan curriculum/hybrid --set schedule.replay=0.25 --data",
-    "gradatim plan curriculum",
+    "gradatim plan mine.yaml --examples",
+    "gradatim plan demo --time",
 )
 
 
@@ -171,7 +217,15 @@ def plan(
             "--data/--no-data", help="Draw and score the samples to count them. (default: if a run has done so)"
         ),
     ] = None,
+    examples: Annotated[
+        bool,
+        typer.Option("--examples", help="Also show three formatted training samples with their loss mask."),
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder; samples already drawn there are read.")] = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--time", help="Train a few steps in a temporary folder and estimate how long a run takes here."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show the stages, data and cost of a recipe without training.
@@ -180,32 +234,58 @@ def plan(
     finished draw of a run is read; nothing is stored. With several cycles the plan has the questions of each, the
     number of completions and teacher requests, and an estimate of tokens and cost, without contacting the teacher.
     An LLM-designed schedule is requested with --data (one or two requests; cached, so a run does not pay again);
-    --no-data sends no requests. Of a study, the differences between its arms and the tokens of each are shown.
+    --no-data sends no requests. Of a study, the differences between its arms and the tokens of each are shown. --time
+    makes the data, trains a few steps and runs the suites on a few samples.
     """
     if (study := find_study(recipe)) is not None:
-        if data:
-            hint = f"gradatim plan {study.address(next(iter(study.arms)))} --data"
-            raise UserError("the samples of one arm are drawn, not those of a study", where="--data", hint=hint)
-        _plan_study(recipe, changes or (), as_json)
+        if data or examples:
+            option = "--examples" if examples else "--data"
+            hint = f"gradatim plan {study.address(next(iter(study.arms)))} {option}"
+            raise UserError("the samples of one arm are drawn, not those of a study", where=option, hint=hint)
+        _plan_study(recipe, changes or (), measure, as_json)
         return
     loaded = load(recipe, changes or (), events=print_notes)
     with watching() as events:
-        planned = plan_module.plan_run(loaded, data=data, store=(out or default_folder(recipe)) / "data", events=events)
+        store = (out or default_folder(recipe)) / "data"
+        planned = plan_module.plan_run(loaded, data=data, examples=examples, store=store, events=events)
+        estimate = timing_module.measure_run(loaded, store=store, events=events) if measure else None
     if as_json:
-        print_json(planned.plain())
-    else:
-        _print(planned, loaded, output())
+        print_json(planned.plain() | ({} if estimate is None else {"time": estimate.plain()}))
+        return
+    _print(planned, loaded, output())
+    if estimate is not None:
+        output().print(f"time on this machine: {_time_line(estimate)}", markup=False)
 
 
-def _plan_study(name: str, changes: Sequence[str], as_json: bool) -> None:
+def _time_line(estimate: RunTime) -> str:
+    """An estimated duration with its parts."""
+    parts = {
+        "data": estimate.preparation,
+        "training": estimate.training,
+        "validation": estimate.validation,
+        "evaluation at most": estimate.evaluation,
+    }
+    line = (
+        f"about {duration(estimate.total)}: {', '.join(f'{name} {duration(value)}' for name, value in parts.items())}"
+    )
+    line += f"; {estimate.steps:,} steps of {estimate.step * 1000:,.0f} ms, measured over {estimate.measured}"
+    return line + (f"; without {', '.join(estimate.omitted)}" if estimate.omitted else "")
+
+
+def _plan_study(name: str, changes: Sequence[str], measure: bool, as_json: bool) -> None:
     """Print the arms of a study: their differences, the tokens and steps of a run, and the sum over all seeds."""
     study, folder = study_plan(name, changes=changes, events=print_notes)
     arms = {arm: (recipe, plan_module.plan_run(recipe, data=False)) for arm, recipe in study.arms.items()}
     seeds = len(study.seeds)
     tokens = seeds * sum(plan.tokens for _, plan in arms.values())
+    estimate = None
+    if measure:
+        with watching() as events:
+            estimate = timing_module.measure_study(study, events=events)
     if as_json:
         plain = [{"arm": arm, "seeds": seeds, **plan.plain()} for arm, (_, plan) in arms.items()]
-        print_json({"title": study.title, "baseline": study.baseline, "tokens": tokens, "arms": plain})
+        content = {"title": study.title, "baseline": study.baseline, "tokens": tokens, "arms": plain}
+        print_json(content | ({} if estimate is None else {"time": estimate.plain()}))
         return
     console = output()
     console.print(f"{study.title}: {len(arms)} arms, {seeds} seeds, in {folder}", markup=False, soft_wrap=True)
@@ -215,6 +295,11 @@ def _plan_study(name: str, changes: Sequence[str], as_json: bool) -> None:
     ]
     console.print(table(("arm", "differs from the baseline in", "tokens", "steps"), rows, left=2))
     console.print(f"{tokens:,} tokens in {seeds * len(arms)} runs", markup=False)
+    if estimate is not None:
+        for arm, of_arm in estimate.arms.items():
+            console.print(f"{arm}, one run: {_time_line(of_arm)}", markup=False)
+        runs = f"{estimate.parallel} at a time" if estimate.parallel > 1 else "one after the other"
+        console.print(f"time on this machine: about {duration(estimate.total)}, {runs}", markup=False)
     for arm, (_, plan) in arms.items():
         for line in _teacher_lines(plan.teacher) if plan.teacher is not None else ():
             console.print(f"{arm}, one run: {line}", markup=False)
@@ -252,6 +337,10 @@ def _print(plan: RunPlan, recipe: Recipe, console: Console) -> None:
         console.print(f"samples: {', '.join(splits)}; {plan.data['unscored']:,} without a difficulty", markup=False)
     else:
         console.print("samples were not counted (--data draws and counts them)", style="dim")
+    for number, example in enumerate(plan.examples, 1):
+        console.print(f"training example {number}: {example.loss_tokens} of {example.tokens} tokens have a loss")
+        for segment, line in zip(example.segments, example.lines(), strict=True):
+            console.print(f"  {line}", style=None if segment.loss else "dim", markup=False, soft_wrap=True)
 
 
 def _model_size(plan: RunPlan, recipe: Recipe) -> str:
@@ -392,13 +481,17 @@ def study(
             "--power", help="Run nothing; print the difference that the folder's runs, or --seeds, can detect."
         ),
     ] = False,
+    target: Targets = None,
     changes: Changes = None,
+    fresh: Fresh = False,
+    as_json: Json = False,
 ) -> None:
     """Run the arms of a study with several seeds each and compare them.
 
-    All arms share the data and the test set. Repeat the command to resume it or to add seeds and arms. Ends with the
-    result table and report.html.
+    All arms share the data and the test set. Repeat the command to resume it or to add seeds and arms; gradatim resume
+    FOLDER resumes it as it is. Ends with the result table and report.html.
     """
+    targets = _targets(target)
     plan, folder = study_plan(
         recipes,
         out,
@@ -412,13 +505,23 @@ def study(
         _print_power(folder, seeds)
         return
     check_run_output(folder, "--out", [file for name in recipes for file in files_of(name)])
+    if fresh:
+        start_afresh(folder)
+    run_study(plan, folder, workers, targets, as_json)
+
+
+def run_study(plan: Plan, folder: Path, workers: int, targets: Sequence[float] = (), as_json: bool = False) -> None:
+    """Run the unfinished runs of a study, write its report and print its result, also when runs failed."""
     try:
         with watching(resumable=True) as events:
             study_module.study(plan, folder, workers=workers, events=events)
     except WorkFailed:
-        print_report([folder], folder / "report.html")  # finished runs are reported even when others failed
+        # Finished runs are reported even when others failed.
+        print_report([folder], folder / "report.html", as_json, targets)
         raise
-    print_report([folder], folder / "report.html")
+    print_report([folder], folder / "report.html", as_json, targets)
+    if as_json:
+        print_json(reporting.results(reporting.collect([folder])))
 
 
 def _print_power(folder: Path, seeds: int | None) -> None:
@@ -436,6 +539,9 @@ REPORT_EXAMPLES = (
     "gradatim report runs/hybrid-study",
     "gradatim report runs/a runs/b --out compared.html",
     "gradatim report runs/hybrid-study --markdown > result.md",
+    "gradatim report runs/hybrid-study --target 75",
+    "gradatim report runs/hybrid-study --watch 30",
+    "gradatim report runs/hybrid-study --csv > counts.csv",
 )
 
 
@@ -450,17 +556,129 @@ def report(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the result table as Markdown; write a page only with --out.")
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the comparison as JSON (stable form); a page only with --out.")
+    ] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print the counts of every evaluation as CSV; a page only with --out.")
+    ] = False,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Also write outcomes and stored predictions on every test item (.csv or .jsonl)."),
+    ] = None,
+    watch: Annotated[
+        float | None,
+        typer.Option(min=1, help="Write the page again after so many seconds until all runs are finished."),
+    ] = None,
+    target: Targets = None,
+    force: Force = False,
 ) -> None:
     """Compare runs on one self-contained HTML page.
 
-    The run folders are only read, so runs in progress can be reported too.
+    The run folders are only read, so runs in progress can be reported too. The report.html inside the folder of a run
+    or study is brought up to date by each report; any other existing file is replaced with --force only.
     """
+    targets = _targets(target)
+    printed = _printed_form(markdown, as_json, as_csv)
     page = out or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
-    if not markdown or out is not None:
-        check_page(page, "--out")
-    if not markdown:
-        print_report(folders, page)
+    if printed is None or out is not None:
+        check_page(page, "--out", force=force or page == folders[0] / "report.html")
+    if predictions is not None:
+        _check_predictions(predictions, folders)
+    if watch is not None:
+        if printed is not None:
+            raise UserError("only a page is written again", where="--watch", given=f"--{printed}")
+        _watch(folders, page, targets, watch)
+    study = reporting.collect(folders, targets=targets)
+    if predictions is not None:
+        reporting.write_predictions(study, predictions)
+    match printed:
+        case None:
+            print_report(folders, page, targets=targets)
+        case "markdown":
+            typer.echo(reporting.markdown_table(study), nl=False)
+        case "json":
+            print_json(reporting.results(study))
+        case "csv":
+            typer.echo(reporting.as_csv(reporting.COUNTS, reporting.count_rows(study)), nl=False)
+    if printed is not None and out is not None:
+        reporting.write_page(study, out)
+
+
+def _printed_form(markdown: bool, as_json: bool, as_csv: bool) -> str | None:
+    """The form in which the result is printed instead of a page; None for a page. Raises ``UserError`` for several."""
+    forms = [name for name, chosen in (("markdown", markdown), ("json", as_json), ("csv", as_csv)) if chosen]
+    if len(forms) > 1:
+        raise UserError("one form can be printed", where="report", given=" and ".join(f"--{name}" for name in forms))
+    return next(iter(forms), None)
+
+
+def _check_predictions(path: Path, folders: Sequence[Path]) -> None:
+    """Raise ``UserError`` for a file of another kind, or one that is not of this package."""
+    if path.suffix.lower() not in reporting.PREDICTION_FORMATS:
+        allowed = ", ".join(reporting.PREDICTION_FORMATS)
+        raise UserError("predictions are CSV or JSON Lines", where="--predictions", given=path, allowed=allowed)
+    check_output(path, "--predictions", ours=reporting.is_predictions, inputs=list(folders))
+
+
+def _watch(folders: Sequence[Path], page: Path, targets: Sequence[float], seconds: float) -> None:
+    """Write the page every ``seconds`` until all runs are finished; browsers load it again."""
+    while missing := (study := reporting.collect(folders, targets=targets)).missing:
+        reporting.write_page(study, page, refresh=seconds)
+        output().print(f"{page}: {len(missing)} runs are not finished; {missing[0]}", markup=False, soft_wrap=True)
+        time.sleep(seconds)
+
+
+COMPARE_EXAMPLES = (
+    "gradatim compare runs/smoke-sequential",
+    "gradatim compare runs/demo --suite output",
+    "gradatim compare before.parquet after.parquet",
+)
+
+
+def compare(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN…",
+            help="A run (its stages) or a study (its arms); or several runs or files of verdicts, the reference first.",
+        ),
+    ],
+    suite: Annotated[str, typer.Option(help="Suite of the run folders, by name or label.")] = "output",
+    as_json: Json = False,
+) -> None:
+    """Compare models on the same test items by McNemar's exact test.
+
+    Of a run, each stage is compared with the one before it; of a study, each arm with the baseline, seed by seed; of
+    several evaluations, each with the first. Verdicts per item come from run folders, evaluate --verdicts, evaluate
+    --keep and check. p values are corrected by Holm over all comparisons. They concern these models on other items of
+    the same kind; report compares training methods over seeds.
+    """
+    comparisons = reporting.compare_models(models, suite)
+    if as_json:
+        print_json([{**asdict(row), "items": row.items, "difference": row.difference} for row in comparisons])
         return
-    typer.echo(reporting.markdown_table(reporting.collect(folders)), nl=False)
-    if out is not None:
-        reporting.write_report(folders, out)
+    rows = [
+        (
+            row.model, row.reference, row.items, row.both, row.won, row.lost, row.neither,
+            reporting.points(row.difference), reporting.p_value(row.p), reporting.p_value(row.p_holm),
+        )
+        for row in comparisons
+    ]  # fmt: skip
+    columns = (
+        "model",
+        "reference",
+        "items",
+        "both",
+        "only model",
+        "only reference",
+        "neither",
+        "points",
+        "p",
+        "p Holm",
+    )
+    output().print(table(columns, rows, left=2))
+    for row in comparisons:
+        if row.unmatched:
+            note = f"{row.model}: {row.unmatched:,} items are in one of the two evaluations only and left out"
+            output().print(f"note: {note}", markup=False, soft_wrap=True)

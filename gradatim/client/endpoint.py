@@ -368,7 +368,7 @@ class RequestCounts:
         with self._lock:
             self._failed[cause] += 1
 
-    def facts(self, price: Callable[[Cost], float]) -> dict[str, Any]:
+    def facts(self, price: Callable[[Cost], float | None]) -> dict[str, Any]:
         """See ``ApiChat.facts``."""
         with self._lock:
             counts, used = self._counts, Cost(self._counts["prompt"], self._counts["completion"])

@@ -103,7 +103,7 @@ class Budget:
             )
         if prices is not None and min(prices) < 0:
             raise RecipeError("prices cannot be negative", where="teacher", given=prices)
-        self.tokens, self.money, self.prices = tokens, money, prices or (0.0, 0.0)
+        self.tokens, self.money, self.prices = tokens, money, prices
         self._spent = Cost(0, 0)
         self._reserved = Cost(0, 0)
         self._in_flight = 0
@@ -114,8 +114,10 @@ class Budget:
         """Whether there is any limit."""
         return self.tokens is not None or self.money is not None
 
-    def price(self, cost: Cost) -> float:
-        """The price of ``cost``, in the unit of the prices."""
+    def price(self, cost: Cost) -> float | None:
+        """The price of ``cost``, in the unit of the prices; None without prices."""
+        if self.prices is None:
+            return None
         return (cost.prompt * self.prices[0] + cost.completion * self.prices[1]) / 1e6
 
     def begin(self, spent: Cost) -> None:
@@ -148,14 +150,15 @@ class Budget:
 
     def _fits(self, maximum: Cost) -> bool:
         total = _sum(_sum(self._spent, self._reserved), maximum)
+        price = self.price(total)
         return (self.tokens is None or total.tokens <= self.tokens) and (
-            self.money is None or self.price(total) <= self.money
+            self.money is None or price is None or price <= self.money
         )
 
     def _reached(self, maximum: Cost) -> BudgetReached:
         spent, money = self._spent, self.price(self._spent)
         usage, allowed = f"{spent.tokens} tokens", []
-        if any(self.prices):
+        if money is not None:
             usage += f" at a price of {money:.6g}"
         if self.tokens is not None:
             allowed.append(f"{self.tokens} tokens")
@@ -164,7 +167,7 @@ class Budget:
         return BudgetReached(
             f"the budget is used up: the next request may take up to {maximum.tokens} tokens",
             tokens=spent.tokens,
-            money=money,
+            money=money or 0.0,
             where="teacher",
             given=usage + " spent",
             allowed=" and ".join(allowed),

@@ -270,6 +270,11 @@ class RatingChat(Protocol):
         """Endpoint and model: ratings are stored under it."""
         ...
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Counts of requests, tokens and cost so far, as plain JSON."""
+        ...
+
     def complete(
         self,
         messages: Sequence[Messages],
@@ -294,7 +299,7 @@ class OpenChat(Protocol):
 class TeacherRating(Difficulty):
     """The difficulty that ``chat`` assigns to each sample with ``prompt``.
 
-    ``causes`` counts the causes of missing ratings in the last call.
+    ``causes`` counts the causes of missing ratings in the last call, ``usage`` has the counts of the requests so far.
 
     One request per sample, at temperature 0: the reply holds an analysis first, then the number in tags, and is
     parsed strictly. A number that is missing, given twice, out of range, or before any analysis is no rating; such
@@ -312,6 +317,7 @@ class TeacherRating(Difficulty):
     chat: RatingChat
     prompt: str
     causes: Counter[str] = field(default_factory=Counter, compare=False)
+    usage: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def identity(self) -> str:
@@ -332,6 +338,7 @@ class TeacherRating(Difficulty):
         cache = ScoreCache(self.identity, "judged")
         ratings = cache.scores()
         todo = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in ratings}
+        self.usage = {}
         order, missing = list(todo), dict[bytes, str]()
 
         from ..languages.thinking import strip_thinking  # here, so that a plan loads no languages
@@ -347,6 +354,7 @@ class TeacherRating(Difficulty):
         if todo:
             conversations = [self._messages(*pair) for pair in todo.values()]
             self.chat.complete(conversations, max_tokens=MOST_TOKENS, events=events, received=received)
+            self.usage = dict(self.chat.facts)
         self.causes.update(missing.get(key, "the request was refused") for key in keys if key not in ratings)
         for cause, count in sorted(self.causes.items()):
             events(Event("note", "teacher_rating", text=f"teacher_rating: {count:,} samples have no score: {cause}"))

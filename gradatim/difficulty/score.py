@@ -28,7 +28,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from inspect import isfunction
+from inspect import isfunction, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 
@@ -51,6 +51,7 @@ DIFFICULTIES: Registry[Callable[..., Difficulty]] = Registry(
     "difficulty",
     "difficulties",
     contracts=(Contract(Difficulty, ("__call__",)),),
+    arguments=("open_scorer", "open_chat"),
     adapt=lambda part: as_difficulty(part),
 )
 
@@ -77,8 +78,20 @@ class FunctionDifficulty(Difficulty):
 
 
 def as_difficulty(part: Difficulty | ScoreFunction) -> Difficulty:
-    """``part``, or the difficulty of a function."""
-    return FunctionDifficulty(part) if isfunction(part) else cast(Difficulty, part)
+    """``part``, or the difficulty of a function. ``RecipeError`` for a function that does not take a table alone."""
+    if not isfunction(part):
+        return cast(Difficulty, part)
+    try:
+        names = set(option_names(part)) & {"workers", "events"}
+        signature(part).bind(None, **dict.fromkeys(names))
+    except TypeError as error:
+        raise RecipeError(
+            "a difficulty is a function of the table of samples, with workers and events by keyword if it needs them",
+            where=f"{part.__module__}.{part.__qualname__}",
+            given=str(signature(part)),
+            allowed="(samples, *, workers=1, events=…)",
+        ) from error
+    return FunctionDifficulty(part)
 
 
 def score(

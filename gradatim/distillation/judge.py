@@ -120,7 +120,7 @@ class Grader(Protocol):
 
 
 JUDGES: Registry[Callable[..., Judge | NeedsStudent]] = Registry(
-    "judge", contracts=(Contract(Judge, ("proves", "__call__")), Contract(NeedsStudent, ("by",)))
+    "judge", contracts=(Contract(Judge, ("proves", "__call__")), Contract(NeedsStudent, ("by",))), arguments=1
 )
 JUDGES.lazy(
     "output",

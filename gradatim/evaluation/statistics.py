@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import floor, prod, sqrt
 from statistics import NormalDist, fmean, stdev
@@ -20,11 +20,13 @@ from pydantic import Field
 from ..errors import DataError, RecipeError, UserError
 from ..lazy import np
 from ..random_streams import subset_stream
-from ..stage import Counts, SuiteResult
+from ..stage import Counts, SuiteResult, Verdicts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
+
+    from .crossed import CrossedError, ItemScores
 
 
 _NONE = Counts(0, 0)
@@ -195,6 +197,8 @@ GROUPS = ("level", "band", "twin", "category")
 """Columns with counts for each of their values, where the table has them."""
 
 _OUTCOMES = ("passed", "failed", "too_long", "invalid")
+OUTCOMES = ("passed", "failed", "timeout", "too_long", "invalid")
+"""The outcomes of an item, the gravest last."""
 _EXAMPLES = 6
 
 
@@ -257,10 +261,12 @@ def text_column(samples: pa.Table, name: str) -> list[str]:
     return [value or "" for value in samples.column(name).to_pylist()]
 
 
-def program_texts(samples: pa.Table, text: Literal["program", "all"]) -> list[str]:
-    """Texts to complete: the prompt (the answer, for code without a prompt), or both together."""
+def program_texts(
+    samples: pa.Table, text: Literal["program", "all"], format_prompt: Callable[[str], str] = str
+) -> list[str]:
+    """Texts to complete: the prompt (the answer, for code without a prompt), or the formatted prompt and the answer."""
     both = zip(text_column(samples, "prompt"), text_column(samples, "answer"), strict=True)
-    return [prompt + answer if text == "all" else prompt or answer for prompt, answer in both]
+    return [format_prompt(prompt) + answer if text == "all" else prompt or answer for prompt, answer in both]
 
 
 def sample_indices(count: int, limit: int | None, seed: int) -> npt.NDArray[np.int64]:
@@ -299,8 +305,9 @@ def tally(
         counts[name] = {label: _counts(members[label]) for label in sorted(members)}
     ends = {name: sum(getattr(attempt, name) for attempt in attempts) for name in _OUTCOMES}
     counts["outcome"] = {name: Counts(end if name == "passed" else 0, end) for name, end in ends.items()}
+    examples, verdicts = _examples(samples, groups, attempts), _verdicts(samples, groups, attempts)
     seconds = time.perf_counter() - started
-    return SuiteResult(suite, protocol, counts, dict(scores or {}), _examples(samples, groups, attempts), seconds)
+    return SuiteResult(suite, protocol, counts, dict(scores or {}), examples, seconds, verdicts)
 
 
 def example_indices(attempts: Sequence[Attempt]) -> list[int]:
@@ -319,14 +326,42 @@ def _labels(samples: pa.Table, name: str) -> list[str]:
     return ["none" if value is None else str(value) for value in samples.column(name).to_pylist()]
 
 
+def _ids(samples: pa.Table, rows: Sequence[int]) -> list[str]:
+    """The ids of ``rows``; the numbers of the rows in a table without ids."""
+    if "id" not in samples.column_names:
+        return list(map(str, rows))
+    return list(map(str, samples.column("id").take(rows).to_pylist()))
+
+
+def _verdicts(samples: pa.Table, groups: Mapping[str, Sequence[str]], attempts: Sequence[Attempt]) -> Verdicts:
+    """The verdict on each row with an attempt; the attempts of one row (lines) are its units."""
+    members: dict[int, list[Attempt]] = {}
+    for attempt in attempts:
+        members.setdefault(attempt.row, []).append(attempt)
+    rows = sorted(members)
+    return Verdicts(
+        ids=tuple(_ids(samples, rows)),
+        rows=tuple(rows),
+        outcomes=tuple(gravest(attempt.outcome for attempt in members[row]) for row in rows),
+        passed=tuple(sum(attempt.passed for attempt in members[row]) for row in rows),
+        total=tuple(sum(attempt.total for attempt in members[row]) for row in rows),
+        labels={name: tuple(labels[row] for row in rows) for name, labels in groups.items()},
+    )
+
+
+def gravest(outcomes: Iterable[str]) -> str:
+    """The outcome of an item from those of its units, ``passed`` only if all are."""
+    return max(outcomes, key=OUTCOMES.index)
+
+
 def _examples(
     samples: pa.Table, groups: Mapping[str, Sequence[str]], attempts: Sequence[Attempt]
 ) -> tuple[dict[str, Any], ...]:
     """The examples as plain values."""
-    ids = samples.column("id") if "id" in samples.column_names else None
+    examples = [attempts[index] for index in example_indices(attempts)]
     return tuple(
         {
-            "id": str(ids[attempt.row].as_py()) if ids is not None else str(attempt.row),
+            "id": id,
             "prompt": attempt.prompt,
             "expected": attempt.expected,
             "attempt": attempt.attempt,
@@ -334,7 +369,7 @@ def _examples(
             "outcome": attempt.outcome,
             **{name: labels[attempt.row] for name, labels in groups.items()},
         }
-        for attempt in (attempts[index] for index in example_indices(attempts))
+        for id, attempt in zip(_ids(samples, [attempt.row for attempt in examples]), examples, strict=True)
     )
 
 
@@ -361,7 +396,8 @@ class Difference:
     ``differences[i]`` is ``arm`` − ``against`` at ``seeds[i]``, over their common seeds. ``mean`` is None without a
     common seed; ``interval`` and ``p`` (two-sided) are None when undefined, with the reason in ``undefined``.
     ``p_holm`` is p corrected over all comparisons of the table. ``too_few`` is true below ``ENOUGH_SEEDS`` seeds:
-    no difference may be claimed then, whatever p is.
+    no difference may be claimed then, whatever p is. ``item_variance``: the test items' part of the squared standard
+    error; None: interval and p have the seeds' part only.
     """
 
     arm: str
@@ -373,6 +409,7 @@ class Difference:
     p: float | None = None
     p_holm: float | None = None
     undefined: str | None = None
+    item_variance: float | None = None
 
     @property
     def too_few(self) -> bool:
@@ -388,20 +425,56 @@ def wilson_interval(passed: int, total: int, level: float = 0.95) -> Interval | 
     return Interval(*wilson(passed, total, level), level) if total else None
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
-    """Student's t interval for the mean of ``values``; None with fewer than two values or without variance."""
+def t_interval(values: Sequence[float], level: float = 0.95, error: CrossedError | None = None) -> Interval | None:
+    """Student's t interval for the mean of ``values``; None with fewer than two values or without variance.
+
+    ``error``: the squared standard error and degrees of freedom, by default those of ``values`` alone.
+    """
     spread = _spread(values)
     if spread is None:
         return None
     from scipy.stats import t  # imported here: takes half a second, and single runs need no interval
 
-    reach = float(t.ppf(0.5 + level / 2, len(values) - 1)) * spread / math.sqrt(len(values))
+    variance, freedom = _error(values, spread, error)
+    reach = float(t.ppf(0.5 + level / 2, freedom)) * math.sqrt(variance)
     middle = fmean(values)
     return Interval(middle - reach, middle + reach, level)
 
 
+def _error(values: Sequence[float], spread: float, error: CrossedError | None) -> tuple[float, float]:
+    """The squared standard error of the mean of ``values`` and its degrees of freedom."""
+    if error is None:
+        return spread**2 / len(values), len(values) - 1.0
+    return error.variance, error.freedom
+
+
+def arm_interval(
+    arm: str, scores: Mapping[int, float], items: ItemScores | None = None, level: float = 0.95
+) -> Interval | None:
+    """The interval of an arm's mean accuracy over seeds and, with ``items``, over test items (``crossed``)."""
+    return t_interval(list(scores.values()), level, _crossed(items, {arm: 1.0}, tuple(scores), scores))
+
+
+def _crossed(
+    items: ItemScores | None, signs: Mapping[str, float], seeds: Sequence[int], means: Mapping[int, float]
+) -> CrossedError | None:
+    """The error of the signed sum of arms over ``seeds``; None when a run has no verdicts, or others than its score."""
+    if items is None or any(seed not in items.values.get(arm, {}) for arm in signs for seed in seeds):
+        return None
+    from .crossed import crossed_error
+
+    values = np.stack([sum(sign * items.values[arm][seed] for arm, sign in signs.items()) for seed in seeds])
+    if not np.allclose(values.mean(axis=1), [means[seed] for seed in seeds]):
+        return None
+    return crossed_error(values, items.forms)
+
+
 def paired_difference(
-    arm: str, against: str, scores: Mapping[str, Mapping[int, float]], level: float = 0.95
+    arm: str,
+    against: str,
+    scores: Mapping[str, Mapping[int, float]],
+    level: float = 0.95,
+    items: ItemScores | None = None,
 ) -> Difference:
     """``arm`` − ``against`` over their common seeds. ``scores[name][seed]`` is an accuracy.
 
@@ -409,10 +482,10 @@ def paired_difference(
     Identical differences leave both undefined: p would be 0 or 0/0, and neither is evidence.
 
     The unit of analysis is the *seed*: arms share seeds, data and test set, so the statistic is the mean difference
-    paired by seed, with Student's t interval over seeds. The p values of several arms are corrected by Holm's
-    step-down method. The Wilson interval over test items covers one trained model on other programs of the same
-    kind; it is given per run and never pooled over seeds, which would count the items of one seed as independent
-    trials.
+    paired by seed, with Student's t interval over seeds. With ``items``, interval and p also cover other test items
+    (``crossed``). The p values of several arms are corrected by Holm's step-down method. The Wilson interval over test
+    items covers one trained model on other programs of the same kind; it is given per run and never pooled over seeds,
+    which would count the items of one seed as independent trials.
     """
     first, second = scores.get(arm, {}), scores.get(against, {})
     seeds = tuple(sorted(first.keys() & second.keys()))
@@ -429,9 +502,11 @@ def paired_difference(
         return replace(difference, undefined="the same in every seed: no interval")
     from scipy.stats import t
 
-    statistic = fmean(values) / (spread / math.sqrt(len(values)))
-    p = min(1.0, 2 * float(t.sf(abs(statistic), len(values) - 1)))
-    return replace(difference, interval=t_interval(values, level), p=p)
+    error = _crossed(items, {arm: 1.0, against: -1.0}, seeds, dict(zip(seeds, values, strict=True)))
+    variance, freedom = _error(values, spread, error)
+    p = min(1.0, 2 * float(t.sf(abs(fmean(values)) / math.sqrt(variance), freedom)))
+    item_variance = None if error is None else error.items
+    return replace(difference, interval=t_interval(values, level, error), p=p, item_variance=item_variance)
 
 
 def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -450,10 +525,14 @@ def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def compare(
-    scores: Mapping[str, Mapping[int, float]], arms: Sequence[str], against: str, level: float = 0.95
+    scores: Mapping[str, Mapping[int, float]],
+    arms: Sequence[str],
+    against: str,
+    level: float = 0.95,
+    items: ItemScores | None = None,
 ) -> tuple[Difference, ...]:
     """The difference of each of ``arms`` to ``against`` (but of ``against`` itself), Holm-corrected over all."""
-    differences = [paired_difference(arm, against, scores, level) for arm in arms if arm != against]
+    differences = [paired_difference(arm, against, scores, level, items) for arm in arms if arm != against]
     corrected = holm({difference.arm: difference.p for difference in differences})
     return tuple(replace(difference, p_holm=corrected[difference.arm]) for difference in differences)
 
@@ -477,10 +556,18 @@ ENOUGH_POWER = 0.8
 """The probability of detecting a true difference that a study should have (Cohen, 1988)."""
 
 
-def power(difference: float, spread: float, seeds: int, comparisons: int = 1, alpha: float = 0.05) -> float:
+def power(
+    difference: float,
+    spread: float,
+    seeds: int,
+    comparisons: int = 1,
+    alpha: float = 0.05,
+    item_variance: float = 0.0,
+) -> float:
     """Probability that a paired t test over ``seeds`` finds a true mean ``difference`` significant.
 
-    ``spread``: the standard deviation of the paired differences. ``comparisons``: the number of arms that are compared
+    ``spread``: the standard deviation of the paired differences. ``item_variance``: the test items' part of the squared
+    standard error, which more seeds do not reduce. ``comparisons``: the number of arms that are compared
     with the baseline; the level is ``alpha / comparisons``, Holm's for the smallest p value.
     """
     if seeds < 2:
@@ -491,33 +578,46 @@ def power(difference: float, spread: float, seeds: int, comparisons: int = 1, al
 
     # The square of a noncentral t is a noncentral F, whose tail is computed without loss for large differences.
     critical = float(t.ppf(1 - alpha / (2 * comparisons), seeds - 1))
-    shift = difference * math.sqrt(seeds) / spread
+    shift = difference / math.sqrt(spread**2 / seeds + item_variance)
     return float(ncf.sf(critical**2, 1, seeds - 1, shift**2))
 
 
 def detectable_difference(
-    spread: float, seeds: int, comparisons: int = 1, alpha: float = 0.05, enough: float = ENOUGH_POWER
+    spread: float,
+    seeds: int,
+    comparisons: int = 1,
+    alpha: float = 0.05,
+    enough: float = ENOUGH_POWER,
+    item_variance: float = 0.0,
 ) -> float:
     """The smallest true difference that ``seeds`` detect with probability ``enough``; infinite below two seeds."""
     if seeds < 2:
         return math.inf
     low, high = 0.0, spread
-    while power(high, spread, seeds, comparisons, alpha) < enough:
+    while power(high, spread, seeds, comparisons, alpha, item_variance) < enough:
         low, high = high, 2 * high
     while high - low > 1e-4 * high:
         middle = (low + high) / 2
-        low, high = (middle, high) if power(middle, spread, seeds, comparisons, alpha) < enough else (low, middle)
+        share = power(middle, spread, seeds, comparisons, alpha, item_variance)
+        low, high = (middle, high) if share < enough else (low, middle)
     return high
 
 
 def seeds_needed(
-    difference: float, spread: float, comparisons: int = 1, alpha: float = 0.05, enough: float = ENOUGH_POWER
+    difference: float,
+    spread: float,
+    comparisons: int = 1,
+    alpha: float = 0.05,
+    enough: float = ENOUGH_POWER,
+    item_variance: float = 0.0,
 ) -> int | None:
     """The smallest number of seeds that detect ``difference`` with probability ``enough``; None above 1,000."""
     if difference == 0:
         return None
     seeds = range(2, 1001)
-    index = bisect_left(seeds, enough, key=lambda count: power(difference, spread, count, comparisons, alpha))
+    index = bisect_left(
+        seeds, enough, key=lambda count: power(difference, spread, count, comparisons, alpha, item_variance)
+    )
     return seeds[index] if index < len(seeds) else None
 
 

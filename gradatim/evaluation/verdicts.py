@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from ..errors import DataError, ToolchainMissing, did_you_mean
 from ..files import read_input
 from ..languages import LANGUAGES, Language, Program
+from ..languages.thinking import fenced_blocks
 from ..options import parse_json
 from ..record import DECODE_ERRORS, Metrics, storage_errors
 from ..sandbox import command
@@ -49,7 +50,7 @@ LARGEST = 1 << 20
 
 
 ABSENCES: dict[Absence, str] = {
-    "missing": "there is no text: none of the fields completion, reply, solution",
+    "missing": "there is no text: none of the fields completion, reply, solution, or that of --field",
     "null": "there is no text: the {form} is null",
     "not a string": "there is no text: the {form} is not a string",
     "more than one": "there is more than one of the fields completion, reply, solution",
@@ -180,6 +181,45 @@ class _Task:
     sample: Sample
     problem: Problem
     candidate: Candidate
+
+
+@dataclass(frozen=True)
+class FailureCause:
+    """Samples that did not pass for one cause. ``task``: the first of them. The fields are JSON keys."""
+
+    outcome: Outcome
+    cause: str
+    samples: int
+    task: str
+
+
+_EXCEPTION = re.compile(r"\b([A-Z]\w*(?:Error|Exception|Interrupt|Iteration|Exit))\b")
+_VARIABLE_PART = re.compile(r"'[^']*'|\"[^\"]*\"|\b\d+(?:\.\d+)?\b")
+
+
+def failure_causes(results: Iterable[Judged]) -> list[FailureCause]:
+    """The results that did not pass, grouped by outcome and cause, the most frequent first.
+
+    The cause is the exception's name where the reason has one, else the reason without numbers and quoted names.
+    """
+    groups: dict[tuple[Outcome, str], list[Judged]] = {}
+    for result in results:
+        outcome, reason = result.verdict.outcome, result.verdict.reason
+        if outcome != "passed":
+            exception = _EXCEPTION.search(reason)
+            cause = exception[1] if exception else _VARIABLE_PART.sub("…", reason)
+            groups.setdefault((outcome, excerpt(cause)), []).append(result)
+    causes = [FailureCause(*key, len(group), group[0].sample.task) for key, group in groups.items()]
+    return sorted(causes, key=lambda cause: -cause.samples)
+
+
+def fenced_completions(results: Iterable[Judged]) -> int:
+    """The number of completions that did not pass and have a fenced block of code, as replies of chat models do."""
+    return sum(
+        result.sample.form == "completion" and result.verdict.outcome != "passed" and bool(fenced_blocks(text))
+        for result in results
+        if "```" in (text := result.sample.text) or "~~~" in text
+    )
 
 
 def judge(
@@ -459,6 +499,12 @@ def check_verdicts(path: Path) -> None:
             pass
     except OSError as error:
         raise DataError("the file cannot be read", where=path, given=error.strerror, hint=_ANOTHER) from error
+
+
+def read_verdicts_file(path: Path) -> list[tuple[str, Verdict]]:
+    """(task, verdict) of every sample in a file of verdicts, the last one on each. ``DataError`` for another file."""
+    stored = {sample: verdict for sample, (_, verdict) in _entries(path, read_input(path))}
+    return [(task, verdict) for (task, _), verdict in stored.items()]
 
 
 def _entries(path: Path, content: bytes) -> Iterator[tuple[tuple[str, int], tuple[str, Verdict]]]:

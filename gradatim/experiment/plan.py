@@ -17,7 +17,7 @@ import inspect
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,14 +27,16 @@ from ..errors import RecipeError
 from ..lazy import pc
 from ..model.hub import model_size
 from ..model.settings import PRESETS
+from ..programs.grammar import characters
 from ..random_streams import stage_seed
 from ..schedule import Bands, category_codes, is_designed, preview, select_rows, stage_table
 from ..source import check_exists
 from ..stage import Events, Schedule, Source, Stage, StageSpec, ignore_events
-from ..table.rows import OUTPUT_LINE
+from ..table.rows import OUTPUT_LINE, rows_of
 from .assemble import (
     Components,
     assemble,
+    attempts_before_training,
     check,
     corpus_maker,
     difficulty_of,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from ..corpus import Corpus
     from ..teacher import Teacher
     from ..teacher.prompts import Lengths
+    from ..training.examples import FormattedExample
 
 
 KINDS = ("questions", "answers", "faults", "rubric", "designs")
@@ -87,7 +90,8 @@ def plan_cycles(recipe: Recipe, train: int | None = None) -> tuple[PlannedCycle,
     samples_of = source(recipe, shared)
     first, later = samples_of.plan(0), samples_of.plan(1)
     if train is None and first.questions is not None:
-        train = max(0, first.questions - recipe.data.split.validation - recipe.data.split.test)
+        held_out = (rows_of(part, first.questions) for part in (recipe.data.split.validation, recipe.data.split.test))
+        train = max(0, first.questions - sum(held_out))
     new = train if later.questions is None else later.questions
     requests = partial(_requests, recipe, samples_of, shared)
     found, samples, every = [], train, train
@@ -105,7 +109,7 @@ def plan_cycles(recipe: Recipe, train: int | None = None) -> tuple[PlannedCycle,
             questions=questions,
             samples=samples,
             by_grade=later.by_grade if number else {},
-            attempts=(samples or 0) * draws if number and own else 0,
+            attempts=(samples or 0) * draws if own and (number or attempts_before_training(recipe)) else 0,
             feedback=selected * draws if number + 1 < recipe.cycles else 0,
         )
         found.append(PlannedCycle(**{**vars(plain), "requests": requests(plain)}))
@@ -253,7 +257,9 @@ def _unanswered(recipe: Recipe) -> int:
 
 
 VOCABULARY = 100
-"""About as many different characters as programs have; exact for a model's size but for a per cent or two."""
+"""Assumed number of different characters of samples that are not known without reading them."""
+SPECIAL_TOKENS = 2
+"""Tokens of a character vocabulary that stand for no character: padding and the end of a sample."""
 
 
 @dataclass(frozen=True)
@@ -298,7 +304,7 @@ class RunPlan:
 
     ``design``, of an LLM-designed schedule: {"asked": whether the request was sent, "reason": the teacher's text,
     "requests": their number, "revises": whether each later cycle has a new request}. Without a request there are no
-    stages.
+    stages. ``examples``: training samples as the model reads them, if they were requested.
     """
 
     title: str
@@ -315,6 +321,7 @@ class RunPlan:
     cycles: tuple[PlannedCycle, ...] = ()
     teacher: Mapping[str, Any] | None = None
     design: Mapping[str, Any] | None = None
+    examples: tuple[FormattedExample, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """The plan as JSON values: the stable shape of ``gradatim plan --json``."""
@@ -322,17 +329,28 @@ class RunPlan:
 
 
 def plan_run(
-    recipe: Recipe, *, data: bool | None = None, store: Path | None = None, events: Events = ignore_events
+    recipe: Recipe,
+    *,
+    data: bool | None = None,
+    examples: bool = False,
+    store: Path | None = None,
+    events: Events = ignore_events,
 ) -> RunPlan:
     """The plan of ``recipe``; the samples are those a run would have, row for row.
 
     ``data``: whether to draw and score the samples; None counts them only where ``store``, the folder in which a run
     keeps its corpora, already has them, and never for a difficulty by a model or a teacher. With the samples, a teacher
-    that designs the schedule receives that request. Raises ``RecipeError`` with all errors of the recipe or the design,
-    ``DataError`` for unusable data, and the errors of a teacher that does not reply.
+    that designs the schedule receives that request. ``examples``: also encode the samples, and format the first of
+    them with their loss mask; this draws the samples and opens the tokenizer. Raises ``RecipeError`` with all errors of
+    the recipe or the design, ``DataError`` for unusable data, and the errors of a teacher that does not reply.
     """
     check(recipe)
     _check_file(recipe)
+    if data is False and recipe.budget.epochs is not None:
+        raise RecipeError(
+            "a budget in epochs is counted on the samples", where="budget.epochs", hint="--data, or budget.tokens"
+        )
+    data = True if examples or recipe.budget.epochs is not None else data
     # The key of a corpus takes the packages that read tables, and perhaps the download of a model that scores samples:
     # neither is loaded unless a stored corpus may exist.
     stored = store is not None and store.is_dir() and difficulty_of(recipe).scored_by == "program"
@@ -340,7 +358,7 @@ def plan_run(
         return _without_data(recipe)
     maker = corpus_maker(recipe, events)
     made = store is not None and (store / maker.key / "facts.json").exists()
-    if data and not made and _needs_requests(recipe):
+    if data and not made and needs_requests(recipe):
         raise RecipeError(
             "these samples come from a teacher, and a plan sends it no requests",
             where="--data",
@@ -351,7 +369,7 @@ def plan_run(
         return _without_data(recipe)
     with contextlib.ExitStack() as stack:
         place = store if made and store is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        return _with_data(recipe, maker.make(place, events), events)
+        return _with_data(recipe, maker.make(place, events), events, examples=examples)
 
 
 def _check_file(recipe: Recipe) -> None:
@@ -361,7 +379,7 @@ def _check_file(recipe: Recipe) -> None:
         check_exists(path)
 
 
-def _needs_requests(recipe: Recipe) -> bool:
+def needs_requests(recipe: Recipe) -> bool:
     """Whether drawing and scoring the first cycle's samples would send requests to a teacher."""
     if difficulty_of(recipe).scored_by == "teacher":
         return True
@@ -371,8 +389,28 @@ def _needs_requests(recipe: Recipe) -> bool:
     return wants and shared is not None and not shared.exact
 
 
-def parameters(recipe: Recipe) -> int | None:
-    """The number of trainable parameters of the student, tied embeddings counted once.
+def character_count(recipe: Recipe, corpus: Corpus | None = None) -> int:
+    """The number of different characters of the samples.
+
+    Without ``corpus``: of TinyPy programs those of the grammar, all of which a large sample has, else ``VOCABULARY``.
+    """
+    if corpus is not None:
+        texts = [
+            corpus.table(part)[name]
+            for part in ("train", "validation", "test")
+            for name in ("prompt", "answer", "rejected")
+            if name in corpus.table(part).column_names
+        ]
+        return len({character for column in texts for text in column.to_pylist() for character in text or ""})
+    if recipe.data.source == "tinypy":
+        levels = recipe.data.options.get("levels", ["all"])
+        names = [levels] if isinstance(levels, str | int | float) else levels
+        return len(characters(map(str, names)))
+    return VOCABULARY
+
+
+def parameters(recipe: Recipe, corpus: Corpus | None = None) -> int | None:
+    """The number of trainable parameters of the student, tied embeddings counted once; exact with ``corpus``.
 
     None for a pretrained model that is not on this disk.
     """
@@ -380,7 +418,8 @@ def parameters(recipe: Recipe) -> int | None:
         size = model_size(recipe.student.base, recipe.student.lora)
         return None if size is None else size.trainable
     shape = PRESETS.get(recipe.student.preset, where="student.preset")
-    vocabulary = VOCABULARY if recipe.student.tokenizer == "character" else recipe.student.vocab_size
+    by_character = recipe.student.tokenizer == "character"
+    vocabulary = character_count(recipe, corpus) + SPECIAL_TOKENS if by_character else recipe.student.vocab_size
     square, inner = 4 * shape.width**2, shape.width * shape.mlp
     if shape.family == "gpt":  # a bias after attention and of the head, which is a matrix of its own
         layer = square + 2 * inner + 3 * shape.width
@@ -408,8 +447,9 @@ def _without_data(recipe: Recipe) -> RunPlan:
     return _plan(recipe, bands, stages, None, None, None)
 
 
-def _with_data(recipe: Recipe, corpus: Corpus, events: Events) -> RunPlan:
-    parts = assemble(recipe, events)
+def _with_data(recipe: Recipe, corpus: Corpus, events: Events, *, examples: bool = False) -> RunPlan:
+    parts = assemble(recipe, events).with_budget(corpus)
+    recipe = parts.recipe
     bands, difficulty, lengths = parts.cut(corpus), corpus.difficulty("train", parts.metric), corpus.lengths()
     categories = partial(category_codes, corpus.table("train"))
     schedules, design = _designed(recipe, parts, corpus, bands)
@@ -430,7 +470,8 @@ def _with_data(recipe: Recipe, corpus: Corpus, events: Events) -> RunPlan:
     size += int(lengths.sum()) + 16 * len(lengths)
     rows = {part: corpus.table(part).num_rows for part in ("train", "validation", "test")}  # type: ignore[arg-type]
     facts = {**rows, "unscored": bands.unscored, "facts": dict(corpus.facts)}
-    return _plan(recipe, planned, stages, size, facts, corpus, design)
+    plan = _plan(recipe, planned, stages, size, facts, corpus, design)
+    return replace(plan, examples=parts.examples(corpus)) if examples else plan
 
 
 def _designed(
@@ -483,7 +524,7 @@ def _plan(
     corpus: Corpus | None,
     design: Mapping[str, Any] | None = None,
 ) -> RunPlan:
-    learnt = parameters(recipe)
+    learnt = parameters(recipe, corpus)
     cycles = plan_cycles(recipe, None if data is None else data["train"])
     halved = recipe.student.dtype == "bf16" and recipe.student.lora is None
     weights = None if learnt is None else learnt * (2 if halved else 4)

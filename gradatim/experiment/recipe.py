@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
 
 from ..errors import RecipeError, did_you_mean
+from ..faults import SYNONYMS, fault_text, number, with_numbers
 from ..model.settings import ModelSettings, TrainSettings
 from ..options import override
 from ..renamed_keys import earlier_keys, earlier_names, renamed, renamed_keys
-from ..stage import Event, Events, ignore_events
+from ..stage import EvaluationSplit, Event, Events, ignore_events
 from .recipe_files import Layer, find, layers
 
 MOST_CYCLES = 10_000
@@ -47,6 +48,21 @@ class OpenSection(Section):
         return dict(self.model_extra or {})
 
 
+def _amount(value: Any) -> int | float:
+    """A number of samples, or a share of them; ``ValueError`` for anything else."""
+    given = number(value) if isinstance(value, str) else value
+    if isinstance(given, float) and given.is_integer():
+        given = int(given)
+    if isinstance(given, bool) or not isinstance(given, int | float) or not (0 < given < 1 or isinstance(given, int)):
+        raise ValueError("must be a number of samples, or a share of them between 0 and 1")
+    if given <= 0:
+        raise ValueError("must be at least 1, or a share of the samples between 0 and 1")
+    return given
+
+
+Amount = Annotated[int | float, PlainValidator(_amount)]
+
+
 class SplitSection(Section):
     """The split of the samples into training, validation and test."""
 
@@ -58,8 +74,11 @@ class SplitSection(Section):
             "(`text`, as in the paper); or none (`random`)."
         ),
     ] = "slice"
-    validation: int = Field(500, ge=1, description="Number of samples for the validation loss.")
-    test: int = Field(1000, ge=1, description="Number of samples for the evaluation, the same in every run.")
+    validation: Amount = Field(500, description="Samples for the validation loss: their number, or their share.")
+    test: Amount = Field(
+        1000,
+        description="Samples for the evaluation, the same in every run: their number, or their share, such as 0.1.",
+    )
     levels: list[str] | None = Field(
         None, min_length=1, description="Levels of the validation and test samples; null: all."
     )
@@ -112,20 +131,26 @@ class ScheduleSection(OpenSection):
 
 
 class BudgetSection(Section):
-    """The length of the run, in tokens or in optimizer steps of full batches. Exactly one is given."""
+    """The length of the run, in tokens, optimizer steps of full batches, or epochs. Exactly one is given."""
 
     tokens: int | None = Field(None, ge=1, description="Number of predicted tokens with a loss, over all stages.")
     steps: int | None = Field(
         None,
         ge=1,
         description="The same in optimizer steps of full batches (`train.batch_size` x `train.max_length` x "
-        "`train.gradient_accumulation_steps`). Exactly one of the two is given.",
+        "`train.gradient_accumulation_steps`).",
+    )
+    epochs: float | None = Field(
+        None,
+        gt=0,
+        description="The same in passes through the training samples of the first cycle, counted once they are drawn. "
+        "Exactly one of the three is given.",
     )
 
     @model_validator(mode="after")
     def _one(self) -> BudgetSection:
-        if (self.tokens is None) == (self.steps is None):
-            raise ValueError("give exactly one of tokens and steps")
+        if sum(amount is not None for amount in (self.tokens, self.steps, self.epochs)) != 1:
+            raise ValueError("give exactly one of tokens, steps and epochs")
         return self
 
 
@@ -134,6 +159,9 @@ class SuiteSection(OpenSection):
 
     suite: str = Field(description="Evaluation suite. Its options are keys of this entry.")
     stages: Literal["all", "last"] = Field("all", description="Stages after which the suite is run.")
+    split: EvaluationSplit | None = Field(
+        None, description="Samples of this suite: `test` or `validation`; null: those of `evaluate.split`."
+    )
 
 
 class TeacherSection(OpenSection):
@@ -186,6 +214,11 @@ class FeedbackSection(Section):
     )
     chat_template: bool = Field(False, description="Put the questions through the tokenizer's chat template.")
     stop: tuple[str, ...] = Field((), description="Texts that end a completion.")
+    before_training: bool = Field(
+        False,
+        description="Let a pretrained model complete the samples of the first cycle too, where completions are a "
+        "source of rejected answers or of texts to distil on. They are part of the dataset, which seeds share.",
+    )
     judges: tuple[JudgeSection, ...] = Field(
         (JudgeSection(judge="output"),), description="Judges whose scores are averaged, each with its options."
     )
@@ -202,9 +235,25 @@ class FeedbackSection(Section):
 
 
 class EvaluateSection(Section):
-    """The evaluation on the fixed test set."""
+    """The evaluation on fixed held-out samples."""
 
     seed: int = Field(0, ge=0, description="Seed of the suites: the samples of a `limit`, and sampled completions.")
+    split: EvaluationSplit = Field(
+        "test",
+        description="Samples of the suites: the test set, or `validation` to choose between recipes without it. "
+        "A report keeps the two apart.",
+    )
+    every: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens of the run after which the suites of `stages: all` are also run during a stage, for "
+        "accuracy over tokens and the tokens to a target (`report --target`). Changes no weight. Null: after stages "
+        "only.",
+    )
+    on_start: bool | None = Field(
+        None,
+        description="Evaluate the model before training too (step 0), with every suite; null: a pretrained model only.",
+    )
     suites: tuple[SuiteSection, ...] = Field(
         (SuiteSection(suite="output"),),
         description="Evaluations, a list. Each entry has `suite`, `stages` and the suite's options.",
@@ -245,10 +294,18 @@ class Recipe(Section):
 
     @property
     def tokens(self) -> int:
-        """The run's budget in tokens."""
+        """The run's budget in tokens; of a budget in epochs ``UNCOUNTED`` until it is counted (``with_tokens``)."""
         if self.budget.tokens is not None:
             return self.budget.tokens
-        return (self.budget.steps or 0) * self.train.tokens_per_step
+        return UNCOUNTED if self.budget.steps is None else self.budget.steps * self.train.tokens_per_step
+
+    def with_tokens(self, tokens: int) -> Recipe:
+        """This recipe with a budget of ``tokens``."""
+        return self.model_copy(update={"budget": BudgetSection(tokens=tokens)})
+
+
+UNCOUNTED = 1_000_000
+"""Tokens with which a recipe is checked whose budget in epochs needs the samples to be counted."""
 
 
 ALLOWANCE = (
@@ -311,11 +368,22 @@ def parse(content: Any, where: str = "recipe") -> Recipe:
     ]
     try:
         if not faults:
-            return Recipe.model_validate(content)
+            return _validated(content)
     except ValidationError as error:
         faults = [_fault(each) for each in error.errors()]
         raise RecipeError("; ".join(faults), where=where, faults=faults) from error
     raise RecipeError("; ".join(faults), where=where, faults=faults)
+
+
+def _validated(content: Any) -> Recipe:
+    """The recipe of ``content``; numbers may be written as in ``faults.number``. Raises ``ValidationError``."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        repaired = with_numbers(content, error.errors())
+        if repaired is None:
+            raise
+    return Recipe.model_validate(repaired)
 
 
 def dump(recipe: Recipe) -> str:
@@ -346,7 +414,7 @@ def _check_is_recipe(layer: Layer) -> None:
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """``above`` wins; mappings merge key by key, except that naming another part drops the old part's options."""
-    merged = {key: value for key, value in below.items() if _ALTERNATIVES.get(key) not in above}
+    merged = {key: value for key, value in below.items() if not _ALTERNATIVES.get(key, frozenset()) & above.keys()}
     for key, value in above.items():
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
@@ -359,8 +427,12 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-_ALTERNATIVES = {"thresholds": "quantiles", "quantiles": "thresholds", "tokens": "steps", "steps": "tokens"}
-"""Keys of which one replaces the other: ``quantiles`` in a recipe replace the ``thresholds`` of its parent."""
+_ALTERNATIVES: dict[str, frozenset[str]] = {
+    key: frozenset(group) - {key}
+    for group in (("thresholds", "quantiles"), ("tokens", "steps", "epochs"))
+    for key in group
+}
+"""Keys of which one replaces the others: ``quantiles`` in a recipe replace the ``thresholds`` of its parent."""
 
 _PARTS: dict[str, tuple[str, ...]] = {
     "data": ("seed", "split"),
@@ -407,31 +479,66 @@ def _fault(error: Any) -> str:
         known = _known_keys(error["loc"][:-1])
         hint = _key_hint(error["loc"], known) or f"known keys: {', '.join(known)}"
         return f"{key}: unknown key ({hint})"
-    given = error["input"] if not isinstance(error["input"], Mapping) else "a mapping"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{key}: {message[0].lower()}{message[1:]} (given {_REPR.repr(given)})"
+    given = error["input"]
+    shown = "a mapping" if isinstance(given, Mapping) else _REPR.repr(given)
+    value_hint = _value_hint(error["loc"], given)
+    return f"{key}: {fault_text(error)} (given {shown})" + (f"; {value_hint}" if value_hint else "")
+
+
+_SECTION_KEYS = {"data": "source", "difficulty": "metric", "schedule": "name", "teacher": "name"}
+"""Sections that name a component, and the key that does."""
+
+
+def _value_hint(location: Sequence[Any], given: Any) -> str | None:
+    """The notation for a frequent slip: a list of seeds, and a component's name in place of its section."""
+    if tuple(location) == ("seed",) and isinstance(given, list | tuple):
+        return f"several seeds are a study: gradatim study RECIPE --seeds {len(given)}"
+    key = _SECTION_KEYS.get(str(location[0])) if len(location) == 1 else None
+    return f"write {location[0]}: {{{key}: {given}}}" if key is not None and isinstance(given, str) else None
 
 
 def _key_hint(location: Sequence[Any], known: Sequence[str]) -> str | None:
-    """The key that an unknown one resembles; for a key of version 0.1, also of another section, its present name."""
-    key = str(location[-1])
-    earlier = earlier_keys(".".join(map(str, location[:-1])))
+    """The key that an unknown one resembles, or means in other tools, in another section or in version 0.1."""
+    key, section = str(location[-1]), ".".join(map(str, location[:-1]))
+    earlier = earlier_keys(section)
+    synonym = SYNONYMS.get(key)
+    if synonym == "seed":
+        return "seed is that of one run; several seeds are a study: gradatim study RECIPE --seeds NUMBER"
+    elsewhere = [] if synonym is None else [synonym]
+    elsewhere += [path for path in _key_paths() if path.rpartition(".")[2] == key]
+    if elsewhere and key not in earlier:
+        return f"did you mean {elsewhere[0]}?"
     similar = difflib.get_close_matches(key, [*known, *earlier], n=1, cutoff=0.6)
     if similar:
         return f"did you mean {earlier.get(similar[0], similar[0])!r}?"
-    elsewhere = [present for old, present in renamed_keys() if old.rpartition(".")[2] == key]
+    elsewhere += [present for old, present in renamed_keys() if old.rpartition(".")[2] == key]
     return f"did you mean {elsewhere[0]}?" if elsewhere else None
 
 
-def _known_keys(location: Sequence[Any]) -> list[str]:
-    """The keys of the section at ``location``."""
+def _key_paths(location: tuple[str, ...] = ()) -> Iterator[str]:
+    """The dotted paths of all keys of a recipe, sections included."""
+    for key in _known_keys(location):
+        path = (*location, key)
+        yield ".".join(path)
+        if _section_of(path) is not _section_of(location):
+            yield from _key_paths(path)
+
+
+def _section_of(location: Sequence[Any]) -> Any:
+    """The class of the section at ``location``; that of the section around it for the key of a value."""
     kind: Any = Recipe
     for part in location:
         if isinstance(part, int):
             continue
-        kind = typing.get_type_hints(kind).get(part, kind)
-        inner = [each for each in typing.get_args(kind) if isinstance(each, type)]
-        kind = inner[0] if inner else kind
+        inner = typing.get_type_hints(kind).get(part, kind)
+        classes = [each for each in (inner, *typing.get_args(inner)) if isinstance(each, type)]
+        kind = next((each for each in classes if each.__module__.startswith("gradatim.")), kind)
+    return kind
+
+
+def _known_keys(location: Sequence[Any]) -> list[str]:
+    """The keys of the section at ``location``."""
+    kind = _section_of(location)
     return [name for name in typing.get_type_hints(kind) if not name.startswith(("_", "model_"))]
 
 

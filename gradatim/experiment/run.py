@@ -17,7 +17,8 @@ run folder, so the same call resumes a run: finished steps are read back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +27,25 @@ from ..distillation import NoNewQuestions
 from ..processes import connect, launch
 from ..random_streams import attempts_seed, stage_seed
 from ..record import Record
-from ..results import cycle_folder, describe, recorded_stage, recorded_table, stage_folder
-from ..schedule import category_codes, next_stage, select_rows
+from ..results import (
+    NO_QUESTIONS,
+    TEACHER_CHECK,
+    answer_notes,
+    cycle_folder,
+    describe,
+    encode,
+    initial_folder,
+    recorded_stage,
+    recorded_table,
+    stage_folder,
+)
+from ..schedule import category_codes, next_stage, preview, select_rows
 from ..stage import Event, Events, Feedback, Fitted, Model, Stage, StageResult, StageSpec, SuiteResult, ignore_events
 from ..training.batches import check_processes
 from .assemble import Components, NamedSuite, assemble, check
 from .ranks import Leader, serve
 from .recipe import Recipe
-from .run_lock import FINISHED, check_run_folder, claim, finished_cycles
+from .run_lock import FINISHED, check_run_folder, claim, finished_cycles, trained_stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,7 +81,10 @@ def _run(recipe: Recipe, folder: Path, store: Path | None, events: Events, leade
         leader.check_shared_folder()
         claim(record, recipe, events, leader.processes.size)
         components = assemble(recipe, events, leader.processes)
+        if components.has_chat and not record.done(FINISHED) and trained_stage(folder) is None:
+            record.once(TEACHER_CHECK, components.check_teacher)
         datasets = [components.first_dataset(store or folder / "data")]  # draw samples, score their difficulty, split
+        components = components.with_budget(datasets[0])
         results: list[StageResult] = []
         end: dict[str, int | str] = {}
         cycles = finished_cycles(record) or components.cycles
@@ -82,6 +97,7 @@ def _run(recipe: Recipe, folder: Path, store: Path | None, events: Events, leade
                     datasets.append(cycle.next_dataset())  # iterative distillation
                 except NoNewQuestions as dry:
                     events(Event("note", "run", text=f"the run ends after cycle {number}: {dry}"))
+                    record.once(f"{cycle_folder(number)}/{NO_QUESTIONS}", partial(dict, dry.facts))
                     end["dry"] = str(dry)
                     break
         record.once(FINISHED, lambda: end)
@@ -120,10 +136,27 @@ class Cycle:
         content = (self.dataset, self.bands, self.difficulty, self.components.metric)
         self.record.once(f"{cycle_folder(self.number)}/table.json", lambda: describe(*content))
         self.schedule = self.components.schedule(self.number, self.dataset, self.bands, self.earlier, self.record)
+        if self.number == 0:
+            self.evaluate_on_start()
+            self.measure_answers()
         while spec := next_stage(self.schedule, self.finished):
             stage = self.select(spec)
             self.finished.append(self.train_and_evaluate(stage))
         return self.finished
+
+    def measure_answers(self) -> None:
+        """Measure the loss of the answers of a pretrained model before training, unless a stage is finished."""
+        started = any((self.record.folder / cycle_folder(0)).glob("stage-*/result.json"))
+        if started or self.components.recipe.student.base is None:
+            return
+
+        def measure() -> dict[str, Any]:
+            losses = self.components.answer_losses(self.dataset)
+            for text in answer_notes(losses):
+                self.events(Event("note", "answers", text=text))
+            return {kind: asdict(loss) for kind, loss in losses.items()}
+
+        self.record.once(f"{cycle_folder(0)}/answer-loss.json", measure)
 
     def select(self, spec: StageSpec) -> Stage:
         """Select the samples of a stage, by their difficulty or by the model's loss after the previous stage."""
@@ -164,9 +197,30 @@ class Cycle:
         spec = replace(stage.spec, tokens=max(stage.spec.tokens - excess, 1))
         stage = replace(stage, spec=spec, first_token=stage.first_token + excess)
         self.components.offload_teacher()
-        trainer = self.components.trainer(self.dataset, self.record.metrics)
+        if not results:
+            self.show_examples()
+        trainer = self.components.trainer(self.dataset, self.record.metrics, self.bands)
         previous = self.folder(results[-1]) if results else None
-        return trainer.fit(stage, self.folder(stage), previous, self.events)
+        label = self.stage_label(stage)
+        return trainer.fit(stage, self.folder(stage), previous, lambda event: self.events(replace(event, stage=label)))
+
+    def stage_label(self, stage: Stage) -> str:
+        """Position of a stage in the run, for progress: ``cycle 1 of 3, stage 2 of 4``.
+
+        The number of stages is left out for a schedule that depends on the model's results.
+        """
+        label = f"stage {stage.index + 1}"
+        if not self.schedule.needs:
+            label += f" of {len(preview(self.schedule, self.bands))}"
+        cycles = self.components.cycles
+        return label if cycles == 1 else f"cycle {self.number + 1} of {cycles}, {label}"
+
+    def show_examples(self) -> None:
+        """Emit a note for each of a few training samples: its formatted text, and which of it has a loss."""
+        for number, example in enumerate(self.components.examples(self.dataset), 1):
+            counts = f"{example.loss_tokens} of {example.tokens} tokens have a loss"
+            text = f"training example {number}, {counts}: {' | '.join(example.lines())}"
+            self.events(Event("note", "examples", text=text))
 
     @recorded_stage("progress.json", dict)
     def measure(self, stage: Stage) -> dict[str, Any]:
@@ -175,18 +229,35 @@ class Cycle:
         return self.components.measure(needs, folder, self.dataset, self.bands, stage.seed)
 
     def evaluate(self, stage: Stage, last: bool) -> list[SuiteResult]:
-        """Evaluate the model on the fixed test set, by the bands of this cycle; ``last``: also by the final suites."""
+        """Evaluate the model on fixed samples, by the bands of this cycle; ``last``: also by the final suites."""
         suites = [suite for suite in self.components.suites if last or not suite.only_last]
         if not suites:
             return []
         model = self.components.load(self.folder(stage))
-        samples = self.components.test_samples(self.dataset, self.bands)
-        return [self.run_suite(stage, suite, model, samples) for suite in suites]
+        splits = {suite.split for suite in suites}
+        samples = {split: self.components.samples(split, self.dataset, self.bands) for split in splits}
+        return [self.run_suite(stage, suite, model, samples[suite.split]) for suite in suites]
 
     @recorded_stage("evaluation-{0.label}.json", SuiteResult)
     def run_suite(self, stage: Stage, suite: NamedSuite, model: Model, samples: pa.Table) -> SuiteResult:
         """Evaluate the model with one suite."""
         return self.components.evaluate(suite, model, samples)
+
+    def evaluate_on_start(self) -> None:
+        """Evaluate the model before training (step 0) with every suite, unless a stage is already finished."""
+        started = any((self.record.folder / cycle_folder(0)).glob("stage-*/result.json"))
+        if started or not self.components.suites or not self.components.evaluates_on_start:
+            return
+        model: list[Model] = []
+
+        def evaluate(suite: NamedSuite) -> dict[str, Any]:
+            if not model:  # loaded once, and not at all when every result is recorded
+                model.append(self.components.initial_model(self.dataset, self.record.metrics))
+            samples = self.components.samples(suite.split, self.dataset, self.bands)
+            return encode(self.components.evaluate(suite, model[0], samples))
+
+        for suite in self.components.suites:
+            self.record.once(f"{initial_folder()}/evaluation-{suite.label}.json", partial(evaluate, suite))
 
     # Iterative distillation
 

@@ -2,12 +2,15 @@
 
 The first start writes ``recipe.yaml`` and ``environment.json``; later starts need the same recipe, except for the keys
 in ``recipe.MAY_CHANGE``. A changed environment causes a note, not an error: the results stay valid, only the bits may
-differ.
+differ. ``start_afresh`` gives up a folder in which nothing was learnt, after a start that failed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from ..model import hardware
 from ..options import parse_yaml
 from ..processes import launch
 from ..record import Record, read_json, write_atomically, write_json
+from ..results import TEACHER_CHECK
 from ..stage import Event, Events
 from .recipe import MAY_CHANGE, MOST_CYCLES, Recipe, changed_keys, dump, dump_earlier, parse
 from .recipe_files import LARGEST_RECIPE
@@ -30,6 +34,12 @@ def differences(folder: Path, recipe: Recipe) -> list[str]:
     """Differences from the recipe of the run folder, permitted changes excluded; empty for a new folder."""
     stored = _stored_recipe(folder)
     return [] if stored is None else changed_keys(stored[0], recipe)
+
+
+def stored_recipe(folder: Path) -> Recipe | None:
+    """The recipe of the run in ``folder``; None without one. ``RunFolderError`` if it cannot be read."""
+    stored = _stored_recipe(folder)
+    return None if stored is None else stored[0]
 
 
 def _stored_recipe(folder: Path) -> tuple[Recipe, str] | None:
@@ -80,6 +90,66 @@ def check_run_folder(folder: Path) -> None:
             )
 
 
+TRAINED = ("stage-*/checkpoint", "stage-*/fitted.json", "stage-*/model")
+"""Results of training inside the folder of a cycle."""
+STARTED = ("environment.json", "metrics.jsonl", "report.html", "study.json", TEACHER_CHECK, "recipe.yaml")
+"""Files of a run or study that is given up, the recipe last."""
+DATASET = re.compile(r"\.?[0-9a-f]{12}(\.partial|\.old)?")
+"""Name of the folder of a dataset, complete or not."""
+
+
+def trained_stage(folder: Path) -> Path | None:
+    """A stage folder with a result of training below the folder of a run or study; None if nothing was learnt."""
+    results = (
+        path
+        for cycles in ("cycle-*", "*/seed-*/cycle-*")
+        for name in TRAINED
+        for path in sorted(folder.glob(f"{cycles}/{name}"))
+    )
+    return next((path.parent for path in results), None)
+
+
+def start_afresh(folder: Path) -> None:
+    """Remove the recipe and records of a run or study in which nothing was learnt, so that another can start there.
+
+    Raises ``RunFolderError`` if there is any result of training, and changes nothing then.
+    """
+    if not folder.is_dir():
+        return
+    check_run_folder(folder)
+    with Record(folder):
+        if (stage := trained_stage(folder)) is not None:
+            raise RunFolderError(
+                "this folder has results of training, which --fresh does not discard",
+                where=folder,
+                given=stage.relative_to(folder),
+                hint=f"another folder with --out, or gradatim resume {folder}",
+            )
+        if is_study(folder):
+            for recipe in sorted(folder.glob("*/seed-*/recipe.yaml")):
+                start_afresh(recipe.parent)
+        for part in (*folder.glob("cycle-*"), *folder.glob("data/*")):
+            if part.is_dir() and (part.parent == folder or DATASET.fullmatch(part.name)):
+                shutil.rmtree(part)
+        with contextlib.suppress(OSError):  # missing, or with files of others
+            (folder / "data").rmdir()
+        for name in STARTED:
+            (folder / name).unlink(missing_ok=True)
+
+
+def another_recipe(folder: Path, message: str, changed: list[str], stage: Path | None) -> RunFolderError:
+    """The error for a folder of another recipe; ``stage``: a stage that was trained there, None if there is none."""
+    return RunFolderError(
+        message,
+        where=folder,
+        given="; ".join(changed),
+        allowed=f"changes to {', '.join(MAY_CHANGE)}",
+        hint="--fresh, as nothing was learnt there yet, or another folder with --out"
+        if stage is None
+        else "another folder with --out, or the earlier recipe: gradatim resume FOLDER",
+    )
+
+
 def is_study(folder: Path) -> bool:
     """Whether ``folder`` holds the ``study.json`` of a study."""
     path = folder / "study.json"
@@ -117,13 +187,8 @@ def claim(record: Record, recipe: Recipe, events: Events, processes: int = 1) ->
     path = record.folder / "recipe.yaml"
     changed = differences(record.folder, recipe)
     if changed:
-        raise RunFolderError(
-            "this run folder was made by another recipe",
-            where=record.folder,
-            given="; ".join(changed),
-            allowed=f"changes to {', '.join(MAY_CHANGE)}",
-            hint="another folder with --out, or the earlier recipe",
-        )
+        stage = trained_stage(record.folder)
+        raise another_recipe(record.folder, "this run folder was made by another recipe", changed, stage)
     write_atomically(path, dump(recipe).encode())
 
     hardware.use_threads(recipe.threads, launch().local_size)

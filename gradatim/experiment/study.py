@@ -33,8 +33,8 @@ from ..record import Record, read_json, write_json
 from ..schedule import Bands, preview
 from ..stage import Event, Events, ignore_events
 from .assemble import check, corpus_maker, drawn, only_designs, schedules_of
-from .recipe import Recipe, changed_keys
-from .run_lock import check_run_folder, differences, study_arms
+from .recipe import Recipe, changed_keys, parse
+from .run_lock import another_recipe, check_run_folder, differences, stored_recipe, study_arms, trained_stage
 
 DEFAULT_SEEDS = 3
 """Seeds of a study whose file and call give no number."""
@@ -78,10 +78,11 @@ def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | Non
     for arm, recipe in recipes.items():
         for section, content in (("data", drawn), ("evaluate", attrgetter("evaluate")), ("seed", attrgetter("seed"))):
             if content(recipe) != content(reference):
+                keys = [line for line in changed_keys(reference, recipe) if line.startswith(section)]
                 raise RecipeError(
                     f"the arms of a study share their {section}, or their results cannot be compared",
                     where=f"{arm}: {section}",
-                    given=f"another {section} than {chosen}",
+                    given=f"another {section} than {chosen}" + (f": {'; '.join(keys)}" if keys else ""),
                     hint=f"the same `{section}:` in every recipe, best by `extends`, or --set {section}.…=… for all",
                 )
     first = reference.seed
@@ -122,12 +123,8 @@ def study(plan: Plan, folder: Path, *, workers: int = 0, events: Events = ignore
         for run, recipe in recipes.items():
             changed = differences(folder / run_folder(*run), recipe)
             if changed:
-                raise RunFolderError(
-                    "this study was begun with another recipe",
-                    where=folder / run_folder(*run),
-                    given="; ".join(changed),
-                    hint="another folder with --out, or the recipe as it was",
-                )
+                message, stage = "this study was begun with another recipe", trained_stage(folder)
+                raise another_recipe(folder / run_folder(*run), message, changed, stage)
         # A study that goes on keeps the threads that it began with, perhaps on a machine with more cores.
         workers = workers or runs_at_once(recipes.values(), cores)
         corpora = {
@@ -180,6 +177,7 @@ def _claim(record: Record, plan: Plan, threads: int) -> int:
         "baseline": plan.baseline,
         "controls": list(plan.controls),
         "threads": threads,
+        "recipes": {arm: recipe.model_dump(mode="json") for arm, recipe in plan.arms.items()},
         "differences": {arm: _differences(plan, arm) for arm in plan.arms if _differences(plan, arm)},
         "restarts": {arm: count for arm, recipe in plan.arms.items() if (count := _restarts(recipe)) is not None},
     }
@@ -192,13 +190,41 @@ def _claim(record: Record, plan: Plan, threads: int) -> int:
                 "this folder holds a study with other arms",
                 where=record.folder,
                 given=f"without {', '.join(lost)}",
-                hint="name all arms of the study, or choose another folder with --out",
+                hint="name all arms of the study, or choose another folder with --out"
+                + (", or --fresh, as nothing was learnt there yet" if trained_stage(record.folder) is None else ""),
             )
         now["seeds"] = sorted({*seeds, *plan.seeds})
     elif (record.folder / "recipe.yaml").exists():
         raise RunFolderError("this folder holds a single run", where=record.folder, hint="another folder with --out")
     write_json(path, now)
     return int(now["threads"])
+
+
+def stored_plan(folder: Path) -> Plan:
+    """The plan of the study in ``folder``, as its last start recorded it.
+
+    Raises ``RunFolderError`` for a damaged ``study.json``, and for an arm without a stored recipe and without a run:
+    earlier versions stored the recipes of runs only.
+    """
+    path = folder / "study.json"
+    arms, seeds, _ = read_json(path, _kept)
+    content = read_json(path, dict)
+    recipes = content.get("recipes", {})
+    loaded: dict[str, Recipe] = {}
+    for arm in arms:
+        if arm in recipes:
+            loaded[arm] = parse(recipes[arm], f"{path}: recipes.{arm}")
+            continue
+        stored = [recipe for seed in seeds if (recipe := stored_recipe(folder / run_folder(arm, seed))) is not None]
+        if not stored:
+            raise RunFolderError(
+                "this study does not store the recipe of an arm", where=path, given=arm, hint="the study's own command"
+            )
+        loaded[arm] = stored[0].model_copy(update={"seed": seeds[0]})
+    baseline = content.get("baseline")
+    if baseline not in loaded:
+        raise RunFolderError("the baseline of this study is not an arm", where=path, given=baseline)
+    return Plan(content.get("title", ""), loaded, tuple(seeds), baseline, tuple(content.get("controls", ())))
 
 
 def _kept(before: Any) -> tuple[list[str], list[int], int]:

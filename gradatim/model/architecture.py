@@ -71,12 +71,22 @@ class PublishedGPT(GPT2LMHeadModel):  # type: ignore[misc]
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> None:  # type: ignore[override]
         """Write a plain GPT-2 folder with the same logits, and ``head.safetensors`` with the bias of the head."""
-        state = {name: value for name, value in self.state_dict().items() if name != BIAS}
-        state["transformer.ln_f.bias"] = self._norm_bias()
-        super().save_pretrained(save_directory, state_dict=state, **options)
+        super().save_pretrained(save_directory, state_dict=self._plain_state(), **options)
         self.config.architectures = [GPT2LMHeadModel.__name__]
         self.config.save_pretrained(save_directory)
         save_file({BIAS: self.lm_head.bias.detach().cpu().contiguous()}, Path(save_directory) / HEAD)
+
+    def as_gpt2(self) -> GPT2LMHeadModel:
+        """A GPT-2 of transformers with the same logits, as other programs open the saved folder."""
+        plain = GPT2LMHeadModel(self.config)
+        plain.load_state_dict(self._plain_state())
+        return plain.to(self.device, self.dtype).eval()  # type: ignore[no-any-return]
+
+    def _plain_state(self) -> dict[str, torch.Tensor]:
+        """The weights of ``as_gpt2``: without the bias of the head, with an equivalent bias of the last norm."""
+        state = {name: value for name, value in self.state_dict().items() if name != BIAS}
+        state["transformer.ln_f.bias"] = self._norm_bias()
+        return state
 
     def _norm_bias(self) -> torch.Tensor:
         """The bias of the last norm, its present bias included, that adds the bias of the head to the logits."""

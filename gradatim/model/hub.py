@@ -25,7 +25,7 @@ from typing import Any
 from ..errors import DataError, RecipeError, did_you_mean
 from ..files import read_input
 from ..options import parse_json
-from .settings import LoraSettings, ModelSettings
+from .settings import AnswerFormat, LoraSettings, ModelSettings
 
 MOST_LAYERS = 4096
 """Layers, or experts per layer: several times the largest published models."""
@@ -131,9 +131,25 @@ def is_hub_name(base: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", base) is not None and not Path(base).exists()
 
 
+def is_local_name(name: str) -> bool:
+    """Whether ``name`` is a folder, or can only be a path: not a .gguf file and not a possible name on the hub.
+
+    A name in an existing folder, such as ``runs/hybird`` beside ``runs/hybrid``, is a path.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return True
+    return not name.endswith(".gguf") and (not is_hub_name(name) or ("/" in name and path.parent.is_dir()))
+
+
 def is_adapter(base: str | Path) -> bool:
     """Whether ``base`` is a folder with a peft adapter."""
     return (Path(base) / "adapter_config.json").is_file()
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether ``folder`` holds a model or an adapter: ``config.json``, or ``adapter_config.json`` of peft."""
+    return (folder / "config.json").is_file() or is_adapter(folder)
 
 
 def model_size(base: str, lora: LoraSettings | None, adapters: tuple[str, ...] = ()) -> ModelSize | None:
@@ -179,7 +195,7 @@ def _gguf_shapes(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield from ((tensor.name, tuple(map(int, tensor.shape))) for tensor in gguf.GGUFReader(path).tensors)
 
 
-ALLOWED = "a folder with config.json, a .gguf file, or a name on the hub such as OWNER/NAME"
+ALLOWED = "a folder with config.json or adapter_config.json, a .gguf file, or a name on the hub such as OWNER/NAME"
 WEIGHTS = "*.safetensors"
 OLDER_WEIGHTS = "*.bin"
 SMALL = ("*.json", "*.model", "*.txt", "*.jinja")
@@ -291,6 +307,18 @@ def check_chat(student: ModelSettings, chat_keys: Iterable[str]) -> None:
     raise RecipeError(
         "the student's tokenizer has no chat template", where=", ".join(keys), given=given, hint="leave out chat"
     )
+
+
+def answer_format(student: ModelSettings) -> AnswerFormat:
+    """The form of programs as answers: that of the settings, by default fenced for a student with a chat template.
+
+    A template that only opening the model would show counts as present.
+    """
+    if student.answer_format != "auto":
+        return student.answer_format
+    if student.base is None or student.chat_template == "plain":
+        return "code"
+    return "fenced" if student.chat_template == "chat" or has_template(student.base) is not False else "code"
 
 
 def is_offline() -> bool:

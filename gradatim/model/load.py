@@ -5,8 +5,9 @@ A *base* is a folder in Hugging Face's layout, a model's name on the hub (local 
 trained by Gradatim is also a base: it is merged into its own base. Code in a model folder never runs.
 
 LoRA (arXiv 2106.09685) uses the package ``peft``. Model folders and checkpoints store the adapter alone: a ``peft``
-adapter with the configuration and tokenizer of its base, and ``base.json``, a fingerprint of the base's weights that
-detects another base.
+adapter with the tokenizer of its training, and ``base.json``, a fingerprint of the base's weights that detects another
+base. A ``config.json`` beside an adapter, which earlier versions wrote, would keep
+``AutoModelForCausalLM.from_pretrained`` from opening it as ``peft``'s own.
 
 ``load_student`` opens a finished model folder from the local disk for evaluation, an adapter merged as `gradatim export
 --merge` merges it; ``load_model`` opens any base. ``architecture`` creates models from presets.
@@ -29,9 +30,9 @@ import hashlib
 import shutil
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
@@ -52,6 +53,7 @@ from .hub import (
     fetch_hint,
     is_adapter,
     is_hub_name,
+    is_model_folder,
     is_offline,
     read_model_json,
     resolve_model,
@@ -85,6 +87,14 @@ def open_weights(name: str | Path, **options: Any) -> Any:
     with _safe_opening(name, options):
         model_class = PublishedGPT if _is_published(Path(name)) else AutoModelForCausalLM
         return model_class.from_pretrained(name, trust_remote_code=False, weights_only=True, **options)
+
+
+def open_as_transformers(folder: Path) -> Any:
+    """The causal model in ``folder`` by the classes of transformers alone, fp32, as other programs open it."""
+    with quiet(), _safe_opening(folder, {}):
+        return AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=False, weights_only=True, local_files_only=True, dtype=torch.float32
+        ).eval()
 
 
 def _is_published(folder: Path) -> bool:
@@ -161,6 +171,13 @@ def start_from_base(settings: ModelSettings, tokenizer: Any, *, seed: int) -> An
     return add_adapter(model, base_reference(str(settings.base)), settings.lora, seed=seed)
 
 
+def load_before_training(settings: ModelSettings, tokenizer: Any, device: str | torch.device) -> LoadedModel:
+    """The base for evaluation, with the tokenizer and prompt format of its training; fp32 on a CPU."""
+    dtype = "fp32" if torch.device(device).type == "cpu" else settings.dtype
+    model = start_from_base(replace(settings, dtype=dtype, lora=None), tokenizer, seed=0)
+    return _loaded(model, tokenizer, Path(str(settings.base)), device)
+
+
 def open_for_training(folder: Path, settings: ModelSettings) -> Any:
     """The model of a finished stage in ``folder``, ready for further training."""
     dtype = DTYPES[settings.dtype]
@@ -186,7 +203,7 @@ def open_base(base: str, *, dtype: torch.dtype, where: str = "student.base") -> 
     """
     _check_exists(base, where)
     if is_adapter(base):
-        return open_adapter(base, dtype=dtype).merge_and_unload()
+        return merged(open_adapter(base, dtype=dtype))
     with _as_data_error(base, "the model cannot be opened", where), quiet():
         model: Any = open_weights(**_arguments(base), dtype=dtype)  # attributes of the quantizer are set below
     if base.endswith(".gguf"):
@@ -200,10 +217,8 @@ def open_base(base: str, *, dtype: torch.dtype, where: str = "student.base") -> 
 def open_tokenizer(model: ModelSettings, events: Events = ignore_events) -> Any:
     """The tokenizer of ``model.base`` after ``prepare_tokenizer``. ``DataError`` when the base has none."""
     base = str(model.base)
-    # An adapter folder holds the tokenizer of its training and the configuration of its base.
     tokenizer = open_own_tokenizer(base)
-    with _as_data_error(base, "the base's configuration cannot be opened"), quiet():
-        config = open_config(**_arguments(base))
+    config = config_of(base)
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and positions < model.context_length:
         raise DataError(
@@ -215,9 +230,21 @@ def open_tokenizer(model: ModelSettings, events: Events = ignore_events) -> Any:
     return prepare_tokenizer(tokenizer, model.chat_template, model.system_prompt, config, base, events)
 
 
+def config_of(base: str, where: str = "student.base") -> Any:
+    """The configuration of ``base``, for an adapter that of the model below it. ``DataError`` without one."""
+    if is_adapter(base):
+        check_adapter_chain(Path(base))
+        return config_of(base_of_adapter(Path(base)), f"the base of {base}")
+    with _as_data_error(base, "the base's configuration cannot be opened", where), quiet():
+        return open_config(**_arguments(base))
+
+
 def open_own_tokenizer(base: str, where: str = "student.base") -> Any:
-    """The tokenizer of ``base``, unchanged. ``DataError`` when it has none."""
+    """The tokenizer of ``base``, unchanged; for an adapter without one that of its base. ``DataError`` without any."""
     _check_exists(base, where)
+    if is_adapter(base) and not _has_tokenizer(Path(base)):
+        check_adapter_chain(Path(base))
+        return open_own_tokenizer(base_of_adapter(Path(base)), f"the base of {base}")
     _check_tokenizer(base, where)
     with _as_data_error(base, "the base's tokenizer cannot be opened", where), quiet():
         return open_tokenizer_of(**_arguments(base))
@@ -250,7 +277,7 @@ def _check_exists(base: str, where: str) -> None:
         if magic != b"GGUF":
             raise DataError("this is not a GGUF file", where=where, given=base)
     elif path.is_dir():
-        if not (path / "config.json").is_file():
+        if not is_model_folder(path):
             raise DataError("not a model: the folder has no config.json", where=where, given=base)
     elif not is_hub_name(base):
         raise DataError("there is no such model", where=where, given=base, allowed=ALLOWED)
@@ -259,9 +286,13 @@ def _check_exists(base: str, where: str) -> None:
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _TOKENIZER_FILES)
+
+
 def _check_tokenizer(base: str, where: str) -> None:
     folder = Path(base)
-    if folder.is_dir() and not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    if folder.is_dir() and not _has_tokenizer(folder):
         raise DataError(
             "the model folder has no tokenizer",
             where=where,
@@ -347,12 +378,26 @@ def open_adapter(folder: str | Path, *, dtype: torch.dtype, trainable: bool = Fa
     return adapted
 
 
+def merged(adapted: Any) -> Any:
+    """The model of an adapter, its matrices added to the weights of the base.
+
+    An adapter of an output layer that is tied to the input embeddings would also change these, so the two are untied.
+    """
+    model = adapted.get_base_model()
+    output, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    layer = getattr(output, "base_layer", None)
+    if layer is not None and layer.weight is embeddings.weight:
+        layer.weight = torch.nn.Parameter(layer.weight.detach().clone())
+        model.config.tie_word_embeddings = False
+    with _silent_peft():
+        return adapted.merge_and_unload()
+
+
 def save_adapter(model: PreTrainedModel, folder: Path) -> None:
-    """Write the adapter of ``model`` and the configuration and fingerprint of its base to ``folder``."""
+    """Write the adapter of ``model`` and the fingerprint of its base to ``folder``."""
     with _silent_peft():
         model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # an unfilled template of peft
-    model.config.save_pretrained(folder)
     adapted: Any = model  # a PeftModel
     config = adapted.peft_config[adapted.active_adapter]
     write_json(folder / BASE, {"base": config.base_model_name_or_path, "fingerprint": fingerprint(model)})
@@ -421,6 +466,7 @@ def _silent_peft() -> Iterator[None]:
     """No progress bars, and no warnings of peft about its use of transformers."""
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", "Model (has|with) `tie_word_embeddings=True`")  # ``merged`` unties them
         yield
 
 
@@ -449,7 +495,7 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> Load
     """
     keep_memory()
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
+    if not is_model_folder(folder):
         state = "the folder has no config.json" if folder.is_dir() else "there is no such folder"
         raise DataError(f"not a model: {state}", where=folder, hint="the model/ folder of a finished stage")
     model: PreTrainedModel
@@ -457,7 +503,10 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> Load
     try:
         with quiet():
             model = _open_model(folder, torch.device(device))
-        tokenizer = open_tokenizer_of(folder, local_files_only=True)
+        if is_adapter(folder) and not _has_tokenizer(folder):
+            tokenizer = open_own_tokenizer(str(folder), "model")
+        else:
+            tokenizer = open_tokenizer_of(folder, local_files_only=True)
     except DataError:
         raise
     # A broken file can raise any exception of the parser: json, safetensors, KeyError, ...
@@ -467,11 +516,18 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> Load
     return _loaded(model, tokenizer, folder, device)
 
 
-def load_model(name: str, device: str | torch.device = "cpu") -> LoadedModel:
+def load_model(
+    name: str, device: str | torch.device = "cpu", *, dtype: Literal["fp32", "bf16"] | None = None
+) -> LoadedModel:
     """The model ``name`` (a folder, a .gguf file or a name on the hub), as from ``load_student``.
 
-    A name on the hub is fetched when it is not in the local cache. Raises ``DataError`` as ``load_student`` does.
+    A name on the hub is fetched when it is not in the local cache. ``dtype``: type of the weights, by default that of
+    ``load_student``. Raises ``DataError`` as ``load_student`` does.
     """
+    if dtype == "bf16":
+        loaded = load_model(name, device)
+        module: Any = loaded.model
+        return LoadedModel(module.to(torch.bfloat16), loaded.tokenizer)
     path = resolve_model(name)
     if path.is_dir():
         return load_student(path, device)
@@ -494,10 +550,7 @@ def _open_model(folder: Path, device: torch.device) -> Any:
     if not is_adapter(folder):
         return open_weights(folder, dtype=dtype, local_files_only=True)
 
-    if dtype == "auto":
-        config = open_config(folder, local_files_only=True)
-        dtype = getattr(config, "dtype", None) or torch.float32
-    return open_adapter(folder, dtype=dtype).merge_and_unload()
+    return merged(open_adapter(folder, dtype=base_dtype(folder) if dtype == "auto" else dtype))
 
 
 @dataclass(frozen=True)
@@ -509,11 +562,12 @@ class Exported:
     merged: str | None
 
 
-def export(model: Path, out: Path, *, merge: bool = False) -> Exported:
+def export(model: Path, out: Path, *, merge: bool = False, dtype: str | None = None) -> Exported:
     """Write the model folder ``model`` to the new or empty folder ``out``.
 
-    ``merge`` merges an adapter into its base; the weights keep the dtype of the base in training. Raises ``UserError``
-    when ``out`` is not empty, ``DataError`` when the model cannot be opened.
+    ``merge`` merges an adapter into its base, in fp32; the weights are then stored in ``dtype`` (a key of
+    ``EXPORT_DTYPES``), by default that of the base. Raises ``UserError`` when ``out`` is not empty, ``DataError`` when
+    the model cannot be opened.
     """
     check_new_folder(out, "--out", [model])
     if not merge or not is_adapter(model):
@@ -521,7 +575,8 @@ def export(model: Path, out: Path, *, merge: bool = False) -> Exported:
         return Exported(str(out), None, None)
 
     base = base_of_adapter(model)
-    merged_model: Any = open_adapter(model, dtype=_dtype(model)).merge_and_unload()
+    weights = base_dtype(model) if dtype is None else EXPORT_DTYPES[dtype]
+    merged_model = merged(open_adapter(model, dtype=torch.float32)).to(weights)
 
     def fill(target: Path) -> None:
         with quiet():
@@ -534,18 +589,20 @@ def export(model: Path, out: Path, *, merge: bool = False) -> Exported:
     return Exported(str(out), sum(parameter.numel() for parameter in merged_model.parameters()), str(base))
 
 
+EXPORT_DTYPES = {**DTYPES, "fp16": torch.float16}
+"""Types of merged weights by name."""
+
+
 def _copy(model: Path, target: Path) -> None:
+    """Copy a model folder; of an adapter without the ``config.json`` of earlier versions."""
+    adapter_ignore = shutil.ignore_patterns("config.json") if is_adapter(model) else None
     try:
-        shutil.copytree(model, target, dirs_exist_ok=True)
+        shutil.copytree(model, target, dirs_exist_ok=True, ignore=adapter_ignore)
     except OSError as error:
         raise DataError("the model cannot be copied", where=model, given=error) from error
 
 
-def _dtype(folder: Path) -> torch.dtype:
-    """The dtype of the base's weights, from the configuration in the adapter folder."""
-    try:
-        config = read_model_json(folder / "config.json")
-    except (OSError, ValueError) as error:
-        raise DataError("the model cannot be opened", where=folder, given=error) from error
-    dtype = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), None)
-    return dtype if isinstance(dtype, torch.dtype) else torch.float32
+def base_dtype(adapter: Path) -> torch.dtype:
+    """The dtype in which the base of the adapter is stored; fp32 for a .gguf file and an unstated dtype."""
+    dtype = getattr(config_of(str(adapter), "model"), "dtype", None)
+    return dtype if isinstance(dtype, torch.dtype) and not base_of_adapter(adapter).endswith(".gguf") else torch.float32

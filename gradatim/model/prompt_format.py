@@ -2,7 +2,8 @@
 
 The prompt format of a student is fixed when its first samples are encoded, and stored with its tokenizer (key
 ``gradatim`` of ``tokenizer_config.json``), so that training and inference agree. Responses have no format: the text,
-then the end token. Tokenizers trained by Gradatim have neither template nor start token; their prompts stay unchanged.
+then the end token. Tokenizers trained by Gradatim have neither template nor start token. A plain prompt that would run
+into its answer is followed by a separator (``needed_separator``).
 
 ``<|im_end|>`` is a control token where a chat template writes it, and ten characters where a message contains it.
 ``PromptText`` carries the spans of the template's control tokens; ``text_codec`` encodes all other text as text. The
@@ -21,11 +22,13 @@ import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import DataError
 from ..stage import Event, Events
 from ..table.instruction import messages_of
+from .hub import read_model_json
 
 Renderer = Callable[[Sequence[Mapping[str, str]]], "PromptText"]
 """The prompt of messages (``role`` and ``content``), up to the start of the answer."""
@@ -152,10 +155,14 @@ CODEC = 2
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """A prompt format; ``system`` is the system message of conversations without one."""
+    """A prompt format; ``system`` is the system message of conversations without one.
+
+    ``separator`` stands between a plain prompt and its answer where the prompt does not end in white space.
+    """
 
     template: Literal["chat", "plain"] = "plain"
     system: str | None = None
+    separator: str = ""
 
 
 def prompt_format_of(tokenizer: Any) -> PromptFormat:
@@ -167,6 +174,15 @@ def prompt_format_of(tokenizer: Any) -> PromptFormat:
 def has_prompt_format(tokenizer: Any) -> bool:
     """Whether ``tokenizer`` stores a prompt format, that is, belongs to a model trained here."""
     return isinstance(getattr(tokenizer, "init_kwargs", {}).get(KEY), dict)
+
+
+def states_separator(folder: Path) -> bool:
+    """Whether the prompt format of the tokenizer in ``folder`` has a separator, if only an empty one."""
+    try:
+        stored = read_model_json(folder / "tokenizer_config.json").get(KEY)
+    except (OSError, ValueError):  # opening the tokenizer reports the fault
+        return True
+    return isinstance(stored, dict) and "separator" in stored
 
 
 def prompt_formatter(tokenizer: Any) -> Callable[[str], str]:
@@ -192,17 +208,42 @@ def chat_formatter(tokenizer: Any, system: str | None = None, *, thinking: bool 
     return shape
 
 
+def plain_prompt(prompt: str, separator: str = "") -> str:
+    """A prompt as plain text: its messages joined by blank lines, without roles, then ``separator``.
+
+    Nothing is added to an empty prompt, nor to one that ends in white space.
+    """
+    text = "\n\n".join(text for _, text in messages_of(prompt))
+    return text + separator if text and not text[-1].isspace() else text
+
+
+SEPARATOR = "\n\n"
+"""Between prompts and answers that would otherwise run together."""
+
+
+def needed_separator(prompts: Sequence[str], answers: Sequence[str]) -> str:
+    """``SEPARATOR`` when most pairs run together, else an empty string.
+
+    A pair runs together when white space neither ends its prompt nor begins its answer. Pairs without a prompt or
+    an answer do not count.
+    """
+    pairs = [(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True) if prompt and answer]
+    joined = sum(not (prompt[-1].isspace() or answer[0].isspace()) for prompt, answer in pairs)
+    return SEPARATOR if 2 * joined > len(pairs) else ""
+
+
 def plain_formatter(tokenizer: Any) -> Callable[[str], str]:
     """A function that puts the start token of the model's training texts, if any, before a plain prompt.
 
-    Messages of a conversation are joined by blank lines, without roles.
+    The prompt is that of ``plain_prompt``, with the separator stored in ``tokenizer``.
     """
+    separator = prompt_format_of(tokenizer).separator
     first: str | None = getattr(tokenizer, "bos_token", None)
     begins = bool(first) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
     if not (begins and first):
-        return lambda prompt: "\n\n".join(text for _, text in messages_of(prompt))
+        return lambda prompt: plain_prompt(prompt, separator)
     controls, start = [(0, len(first))], len(first)
-    return lambda prompt: PromptText(first + "\n\n".join(text for _, text in messages_of(prompt)), controls, start)
+    return lambda prompt: PromptText(first + plain_prompt(prompt, separator), controls, start)
 
 
 def _render_prompt(render: Renderer, prompt: str, system: str | None) -> PromptText:
@@ -257,6 +298,11 @@ def prepare_tokenizer(
         # Padding has no label and is masked, so any token is suitable.
         tokenizer.pad_token = tokenizer.eos_token
         note(f"the tokenizer has no padding token: using {tokenizer.eos_token!r}")
+    return with_prompt_format(tokenizer, form)
+
+
+def with_prompt_format(tokenizer: Any, form: PromptFormat) -> Any:
+    """``tokenizer`` itself, with ``form`` stored in it."""
     tokenizer.init_kwargs[KEY] = asdict(form)
     return tokenizer
 
@@ -297,13 +343,10 @@ def token_key(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
     digest = hashlib.blake2b(rules.encode(), digest_size=8)
-    settings = [
-        tokenizer.chat_template,
-        tokenizer.eos_token_id,
-        tokenizer.pad_token_id,
-        asdict(prompt_format_of(tokenizer)),
-        CODEC,
-    ]
+    form = asdict(prompt_format_of(tokenizer))
+    if not form["separator"]:  # keys of formats without one stay valid
+        del form["separator"]
+    settings = [tokenizer.chat_template, tokenizer.eos_token_id, tokenizer.pad_token_id, form, CODEC]
     settings += ["closed thinking"] if opens_thinking(tokenizer) else []
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     return digest.hexdigest()

@@ -22,6 +22,7 @@ Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
+AnswerFormat = Literal["fenced", "reply", "code"]
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,24 @@ class ModelSettings:
             "is one (`auto`)."
         ),
     ] = "auto"
+    separator: Annotated[
+        str | None,
+        Field(
+            description="Text between prompt and answer without a chat template, after prompts that do not end in "
+            "white space. null: a blank line if most prompts would run into their answers, else none."
+        ),
+    ] = None
     system_prompt: Annotated[
         str | None, Field(description="System message of conversations that have none of their own.")
     ] = None
+    answer_format: Annotated[
+        Literal["auto", "fenced", "reply", "code"],
+        Field(
+            description="Form of programs as answers of the sources `taught` and `rejection_sampling`: in a fenced "
+            "block, the whole reply as generated, or the program alone. `auto`: `fenced` with a chat template, else "
+            "`code`. A rejected answer has the form of the right one."
+        ),
+    ] = "auto"
     start: Annotated[
         Literal["continue", "base"],
         Field(description="Initial model of a later cycle: the model of the previous cycle, or the base."),
@@ -224,6 +240,9 @@ class TraceSupervisionSettings:
     num_classes: Annotated[
         int, Field(ge=2, description="Number of most frequent values that are classes; other values have no loss.")
     ] = 500
+    turns: Annotated[
+        int, Field(ge=1, le=16, description="Number of turns of a loop whose values are predicted, by a head each.")
+    ] = 1
 
 
 @dataclass(frozen=True)
@@ -273,6 +292,13 @@ class TrainSettings:
     preference: PreferenceSettings = field(default_factory=PreferenceSettings)
     distillation: DistillationSettings = field(default_factory=DistillationSettings)
     gradient_accumulation_steps: Annotated[Count, Field(description="Batches in an optimizer step.")] = 1
+    candidates: Annotated[
+        Count,
+        Field(
+            description="Batches that the model scores for each one that it trains on: the sequences with the highest "
+            "loss of their answers (online batch selection). `packed` only; 1: no selection."
+        ),
+    ] = 1
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     lr_scheduler: LRSchedulerSettings = field(default_factory=LRSchedulerSettings)
     reset_optimizer: Annotated[

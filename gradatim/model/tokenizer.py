@@ -26,7 +26,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerFast
 
 from ..errors import DataError, StorageFailed
-from .prompt_format import prompt_formatter
+from ..table.instruction import MARK
+from .prompt_format import plain_prompt, prompt_format_of, prompt_formatter
 from .text_codec import codec_of
 
 _ATOM = r"\d|\b[^\W\d]\b"
@@ -205,17 +206,21 @@ def _distinct_characters(texts: Iterable[str]) -> set[str]:
     return characters
 
 
-def texts_of(samples: pa.Table) -> Iterator[str]:
-    """``prompt + answer`` of each sample, as training text of a tokenizer."""
+def texts_of(samples: pa.Table, separator: str = "") -> Iterator[str]:
+    """Plain prompt, separator and answer of each sample in one text, as training text of a tokenizer."""
     for batch in _columns(samples).to_batches(max_chunksize=_ROWS):
-        yield from _joined(batch, "").to_pylist()
+        yield from _joined(_plain(batch, lambda prompt: plain_prompt(prompt, separator)), "").to_pylist()
 
 
-def separate_texts(samples: pa.Table) -> Iterator[str]:
-    """Prompts and answers as separate texts, rejected answers and attempts included: training text of a tokenizer."""
+def separate_texts(samples: pa.Table, separator: str = "") -> Iterator[str]:
+    """Plain prompts with their separator, and answers, as separate texts: training text of a tokenizer.
+
+    Rejected answers and attempts are included.
+    """
     for batch in _columns(samples).to_batches(max_chunksize=_ROWS):
-        for name in ("prompt", "answer"):
-            yield from pc.fill_null(batch[name], "").to_pylist()
+        for prompt in pc.fill_null(batch["prompt"], "").to_pylist():
+            yield plain_prompt(prompt, separator)
+        yield from pc.fill_null(batch["answer"], "").to_pylist()
     for name in _answer_columns(samples):
         yield from (text for text in samples[name].to_pylist() if text is not None)
 
@@ -307,6 +312,12 @@ def _joined(batch: pa.RecordBatch, end: str) -> pa.Array:
     return pc.binary_join_element_wise(*columns, *separators)
 
 
+def _plain(batch: pa.RecordBatch, format_prompt: Callable[[str], str]) -> pa.RecordBatch:
+    """``batch`` with formatted prompts."""
+    prompts = [format_prompt(prompt) for prompt in pc.fill_null(batch["prompt"], "").to_pylist()]
+    return pa.RecordBatch.from_pydict({"prompt": pa.array(prompts, pa.large_string()), "answer": batch["answer"]})
+
+
 Chunk = tuple[Tokens, Offsets, Offsets]
 
 
@@ -317,11 +328,14 @@ def _chunks(
     format_prompt: Callable[[str], str] = str,
 ) -> Iterator[Chunk]:
     """(tokens, lengths, answer starts) of a few thousand samples at a time, with formatted prompts."""
-    codes = character_codes(tokenizer)
+    codes, separator = character_codes(tokenizer), prompt_format_of(tokenizer).separator
     for row in range(0, samples.num_rows, _ROWS):
         # A table of many small chunks is combined a few rows at a time.
         batch = samples.slice(row, _ROWS).combine_chunks().to_batches()[0]
         if codes is not None:
+            # Prompts of one message stay as they are without a separator, so most tables skip the loop over them.
+            if separator or pc.any(pc.starts_with(batch["prompt"].cast(pa.large_string()), MARK)).as_py():
+                batch = _plain(batch, format_prompt)
             yield _by_character(codes, batch, int(tokenizer.eos_token_id), row, dtype)
         else:
             yield _by_tokenizer(tokenizer, batch, row, dtype, format_prompt)

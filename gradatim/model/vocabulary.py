@@ -43,6 +43,10 @@ class Vocabulary:
         """Tokens of ``text``, shape (tokens,); None when a character is not in the vocabulary."""
         return self.encode_all([text])[0]
 
+    def unknown_characters(self, text: str) -> list[str]:
+        """The distinct characters of ``text`` that are not in the vocabulary, in their order."""
+        return [character for character in dict.fromkeys(text) if self.encode(character) is None]
+
     def encode_all(self, texts: Sequence[str]) -> list[Numbers | None]:
         """``encode`` of all texts in one call to the tokenizer, three times as fast as one call per text."""
         if self._codes is not None and not any(isinstance(text, PromptText) for text in texts):

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from functools import cache
 from random import Random
 from string import ascii_lowercase
+from string import digits as string_digits
 from typing import Any, TypeVar
 
 from ..errors import DataError, did_you_mean
@@ -141,6 +142,24 @@ _BEFORE = (
     Level("0.3", "one number, and arithmetic in two steps printed", (1, 1), expressions=_BRACKETED),
 )
 LEVELS = {row.name: row for row in (*_BEFORE, *_ROWS)}
+
+
+def characters(levels: Iterable[str | Level]) -> frozenset[str]:
+    """The characters of the programs of ``levels`` and of their output: the vocabulary of a large sample of them.
+
+    Raises ``DataError`` as ``levels_named``.
+    """
+    used = set(f"{ascii_lowercase}{string_digits}\n #()=")
+    for level in levels_named(levels):
+        assigns = not level.blocks or level.assignments[1] > 0 or any("assign" in body for body in level.bodies)
+        shapes = [*(level.expressions if assigns else ()), *(level.prints if level.blocks else ())]
+        if any("o" in shape for shape in shapes):
+            used |= set("+-*/.")  # results may be negative, and quotients are floats
+        if "for" in level.blocks:
+            used |= set("\t:,")
+        if any(word in block for block in level.blocks for word in ("if", "while")):
+            used |= set("\t:!<>")
+    return frozenset(used)
 
 
 def levels_named(names: Iterable[str | Level]) -> tuple[Level, ...]:

@@ -8,7 +8,7 @@ line.
 
 ``values_of`` records the intermediate values of a run (variable lookups, results of operations and comparisons,
 branches taken), each at a character of the text, as labels for trace supervision. A position that is reached several
-times, in a loop, keeps its first value.
+times, in a loop, has one value for each time.
 """
 
 from __future__ import annotations
@@ -199,35 +199,41 @@ Number = bool | int | float
 
 @dataclass(frozen=True)
 class Values:
-    """Computed values by position in the text (0 is the first character).
+    """Computed values by position in the text (0 is the first character), in the order of evaluation.
 
     ``operands``: at a name that is read, its value. ``results``: at the last character of an operation, a comparison or
     a condition, its result; at the colon after ``if`` and ``elif``, and at the first character of ``else``, whether
-    that branch is taken.
+    that branch is taken. A position in a loop has a value for each turn in which it is evaluated.
     """
 
-    operands: dict[int, Number] = field(default_factory=dict)
-    results: dict[int, Number] = field(default_factory=dict)
+    operands: dict[int, list[Number]] = field(default_factory=dict)
+    results: dict[int, list[Number]] = field(default_factory=dict)
 
 
 def values_of(text: str) -> Values:
     """The values of the TinyPy program ``text``; raises ``DataError`` as ``run_program`` does.
 
     >>> values_of("a = 3\\nprint(a + 1)\\n")
-    Values(operands={12: 3}, results={16: 4})
+    Values(operands={12: [3]}, results={16: [4]})
     """
     values = Values()
     lines = [0, *accumulate(len(line) + 1 for line in text.split("\n"))]
+    nodes: dict[tuple[int, int], ast.AST] = {}
+
+    def record(values_at: dict[int, list[Number]], position: int, node: ast.AST, value: Number) -> None:
+        # Two expressions may end at one character, as a condition and its last comparison: the first one has it.
+        if nodes.setdefault((id(values_at), position), node) is node:
+            values_at.setdefault(position, []).append(value)
 
     def observe(node: ast.AST, value: Number) -> None:
         if isinstance(node, ast.Name):
-            values.operands.setdefault(lines[node.lineno - 1] + node.col_offset, value)
+            record(values.operands, lines[node.lineno - 1] + node.col_offset, node, value)
         elif isinstance(node, ast.If):
-            values.results.setdefault(after(node.test, ":"), value)
+            record(values.results, after(node.test, ":"), node, value)
             if node.orelse and not (len(node.orelse) == 1 and isinstance(node.orelse[0], ast.If)):
-                values.results.setdefault(after(node.body[-1], "else"), not value)
+                record(values.results, after(node.body[-1], "else"), node, not value)
         elif isinstance(node, ast.BinOp | ast.Compare | ast.BoolOp | ast.UnaryOp):
-            values.results.setdefault(end(node) - 1, value)
+            record(values.results, end(node) - 1, node, value)
 
     def end(node: ast.expr | ast.stmt) -> int:
         assert node.end_lineno is not None

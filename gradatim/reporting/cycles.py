@@ -15,13 +15,12 @@ Student's t interval.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-
-import numpy as np
 
 from ..errors import DataError
 from ..evaluation.statistics import Interval, t_interval
@@ -29,11 +28,11 @@ from ..files import read_input
 from ..lazy import pa, pc, pq
 from ..options import parse_json
 from ..record import DECODE_ERRORS, fault_of
-from ..results import decode_design
+from ..results import NO_QUESTIONS, TEACHER_CHECK, decode_design
 from ..stage import StageSpec
 from .data import CycleFacts, Designed, DesignedStage, ExampleQuestion, RunData, StudyData
 from .figures import LIGHT, WIDTH, canvas, dots, dress, legend, marks, percent_axis, styles, svg
-from .summary import Score, Summary, count, score_of
+from .summary import Score, Summary, score_of
 
 GRADES = ("easy", "middle", "hard", "unjudged")
 SOURCES = ("student", "mutation", "teacher", "given", "none")
@@ -63,8 +62,12 @@ def read_cycles(folder: Path, read: Read, notes: list[str], *, examples: bool) -
             _mapping(read(cycle / f"{name}.json")) for name in ("table", "feedback", "attempts", "design")
         )
         failed = read(cycle / "design-unusable.json")
+        further = {
+            "checking the endpoint": {"teacher": None if number else read(folder / TEACHER_CHECK)},
+            "questions without a result": _mapping(read(cycle / NO_QUESTIONS)),
+        }
         try:
-            facts = _facts(number, table, feedback, attempts, _with_failed(design, failed))
+            facts = _facts(number, table, feedback, attempts, _with_failed(design, failed), further)
         except DECODE_ERRORS as error:
             notes.append(f"{folder.name}/{cycle.name}: the data on this cycle is skipped ({fault_of(error)}).")
             facts = CycleFacts(number)
@@ -81,6 +84,7 @@ def _facts(
     feedback: Mapping[str, Any],
     attempts: Mapping[str, Any],
     design: Mapping[str, Any],
+    further: Mapping[str, Mapping[str, Any]],
 ) -> CycleFacts:
     facts = _mapping(table.get("facts"))
     source, delivery = _mapping(facts.get("source")), _mapping(facts.get("delivery"))
@@ -99,6 +103,8 @@ def _facts(
         },
         teacher=_teacher(
             {
+                **further,
+                "rating the difficulty": _mapping(facts.get("rating")),
                 "designing the stages": design,
                 "questions and answers": source,
                 "rejected answers": delivery,
@@ -117,7 +123,8 @@ def _with_failed(design: Mapping[str, Any], failed: Any) -> Mapping[str, Any]:
     usage = _mapping(design.get("teacher"))
     entries = [usage, *failures]
     totals: dict[str, Any] = {name: sum(_number(entry.get(name)) for entry in entries) for name in TEACHING}
-    paid = sum(_number(_mapping(entry.get("paid")).get("cost", entry.get("cost"))) for entry in entries)
+    paid = sum(_price(_mapping(entry.get("paid")).get("cost", entry.get("cost", 0))) for entry in entries)
+    totals["cost"] = sum(_price(entry.get("cost", 0)) for entry in entries)
     return {**design, "teacher": {**usage, **totals, "paid": {"cost": paid}}}
 
 
@@ -128,7 +135,8 @@ def _teacher(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, floa
         usage = _mapping(content.get("teacher"))
         if usage.get("requests") or usage.get("failed"):
             purposes[purpose] = {name: _number(usage.get(name)) for name in TEACHING}
-            purposes[purpose]["paid"] = _number(_mapping(usage.get("paid")).get("cost", usage.get("cost")))
+            purposes[purpose]["cost"] = _price(usage.get("cost", 0))
+            purposes[purpose]["paid"] = _price(_mapping(usage.get("paid")).get("cost", usage.get("cost", 0)))
     return purposes
 
 
@@ -195,6 +203,16 @@ def _mapping(content: Any) -> Mapping[str, Any]:
 
 def _counts(content: Any) -> dict[str, int]:
     return {str(name): int(count) for name, count in _mapping(content).items() if count}
+
+
+def price_text(value: float) -> str:
+    """A price for tables; ``unknown`` for NaN."""
+    return "unknown" if math.isnan(value) else f"{value:.4g}"
+
+
+def _price(value: Any) -> float:
+    """A price, NaN for an unknown one: the recipe names no prices."""
+    return math.nan if value is None else _number(value)
 
 
 def _number(value: Any) -> float:
@@ -440,51 +458,3 @@ def accuracy_by_cycle(study: StudyData, rows: Sequence[ArmCycle]) -> str | None:
         dress(axes)
         legend(axes, len(arms))
         return svg(figure, "cycles")
-
-
-def feedback_by_cycle(rows: Sequence[ArmCycle]) -> str | None:
-    """Questions after each cycle by grade."""
-    counts = [(row, row.grades) for row in rows if sum(row.grades.values())]
-    return _shares(counts, GRADES, GRADE_COLOURS, "questions", "feedback")
-
-
-def rejected_by_cycle(rows: Sequence[ArmCycle]) -> str | None:
-    """Samples of each cycle by the source of their rejected answer."""
-    counts = [(row, row.rejected) for row in rows if sum(row.rejected.values())]
-    return _shares(counts, SOURCES, SOURCE_COLOURS, "samples", "rejected")
-
-
-def _shares(
-    counts: Sequence[tuple[ArmCycle, Mapping[str, float]]],
-    order: Sequence[str],
-    colours: Mapping[str, str],
-    unit: str,
-    name: str,
-) -> str | None:
-    """A stacked bar of shares for each arm and cycle, labelled with the total in ``unit``."""
-    names = [kind for kind in order if any(row.get(kind) for _, row in counts)]
-    if not names:
-        return None
-    first = [not index or row.arm != counts[index - 1][0].arm for index, (row, _) in enumerate(counts)]
-    several = len({row.arm for row, _ in counts}) > 1
-    heights = np.cumsum([1.5 if new and several else 1.0 for new in first])
-    totals = np.array([sum(row.values()) for _, row in counts])
-    with canvas(WIDTH, 0.95 + 0.29 * float(heights[-1])) as figure:
-        axes = figure.add_subplot()
-        start = np.zeros(len(counts))
-        for kind in names:
-            widths = 100 * np.array([row.get(kind, 0.0) for _, row in counts]) / totals
-            axes.barh(heights, widths, 0.78, start, color=LIGHT[colours[kind]], label=kind)
-            start += widths
-        for height, total, new, (row, _) in zip(heights, totals, first, counts, strict=True):
-            label = f"cycle {row.cycle} · {count(float(total))} {unit}"
-            axes.annotate(label, (100, height), (8, 0), textcoords="offset points", va="center", fontsize=8.5)
-            if new and several:
-                axes.annotate(
-                    row.title, (0, height), (-10, 0), textcoords="offset points", va="center", ha="right", fontsize=9.5
-                )
-        axes.set(yticks=(), ylim=(heights[-1] + 0.7, heights[0] - 0.7), xlim=(0, 135), xticks=range(0, 101, 20))
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}\u00a0%")
-        dress(axes, "x")
-        legend(axes, max(2, len(names)))
-        return svg(figure, name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..stage import StageResult, SuiteResult
@@ -23,13 +24,48 @@ class Arm:
 
 @dataclass(frozen=True)
 class Point:
-    """One row of the metrics: mean loss in nats per token after ``run_tokens`` tokens of the run."""
+    """One row of the metrics after ``run_tokens`` loss tokens of the run; losses are means in nats per token.
+
+    ``loss``: the training objective; ``answer_loss``: that of the answer tokens alone, where it is logged beside the
+    objective. ``validation_loss`` is over all tokens, ``validation_answer_loss`` over the answer tokens.
+    """
 
     run_tokens: int
     cycle: int
     stage: int
     loss: float | None = None
     validation_loss: float | None = None
+    answer_loss: float | None = None
+    validation_answer_loss: float | None = None
+    learning_rate: float | None = None
+    gradient_norm: float | None = None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Counts of one suite during a stage, after ``run_tokens`` tokens of the run."""
+
+    run_tokens: int
+    cycle: int
+    stage: int
+    suite: str
+    protocol: str
+    passed: int
+    total: int
+
+
+@dataclass(frozen=True)
+class AccuracyPoint:
+    """Accuracy of a run after ``tokens`` loss tokens and ``seconds`` of training."""
+
+    tokens: int
+    seconds: float
+    passed: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        return self.passed / self.total
 
 
 @dataclass(frozen=True)
@@ -140,8 +176,11 @@ class Designed:
 class RunData:
     """One arm trained with one seed; ``stages`` are the finished ones, ``complete``: no more will follow.
 
-    ``cycles``: counts by cycle, for runs with several; ``dry``: the reason for an early end; ``designs``: the designs
-    of an LLM-designed schedule.
+    ``settings``: the recipe's values by section, in present names. ``test_set``: a digest of the test samples, None
+    without their file. ``study``: the path of the study that the run belongs to. ``cycles``: counts by cycle, for runs
+    with several; ``dry``: the reason for an early end; ``designs``: the designs of an LLM-designed schedule.
+    ``initial``: the results of the model before training. ``examinations``: evaluations during the stages;
+    ``folder``: the run folder.
     """
 
     arm: str
@@ -155,6 +194,12 @@ class RunData:
     cycles: tuple[CycleFacts, ...] = ()
     dry: str | None = None
     designs: tuple[Designed, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    test_set: str | None = None
+    study: str | None = None
+    examinations: tuple[Examination, ...] = ()
+    folder: Path | None = None
+    initial: tuple[SuiteResult, ...] = ()
 
     @property
     def last_stages(self) -> Mapping[int, int]:
@@ -172,27 +217,72 @@ class RunData:
         return sum(stage.fitted.tokens for stage in self.stages)
 
     @property
+    def progress(self) -> str:
+        """The progress of a run that is not finished, in words: stages, tokens of the budget, the last loss."""
+        done = f"{len(self.stages)} stages finished" if len(self.stages) != 1 else "1 stage finished"
+        if not self.curve:
+            return done if self.stages else "started"
+        last = self.curve[-1]
+        loss = next((point.loss for point in reversed(self.curve) if point.loss is not None), None)
+        budget = self.settings.get("budget")
+        total = budget.get("tokens") if isinstance(budget, Mapping) else None
+        share = f" of {total:,} ({last.run_tokens / total:.0%})" if isinstance(total, int) and total else ""
+        stage = f"cycle {last.cycle}, stage {last.stage + 1}" if last.cycle else f"stage {last.stage + 1}"
+        parts = [done] if self.stages else []
+        parts += [f"in {stage}", f"{last.run_tokens:,}{share} training tokens"]
+        return ", ".join(parts if loss is None else [*parts, f"loss {loss:.3g}"])
+
+    @property
     def samples(self) -> int | None:
         """Distinct training samples of all cycles; None when the first cycle's are not recorded."""
         if not self.tables or self.tables[0].rows is None:
             return None
         return self.tables[0].rows + sum(cycle.new or 0 for cycle in self.cycles if cycle.number > 0)
 
+    def accuracies(self, suite: str, protocol: str) -> tuple[AccuracyPoint, ...]:
+        """Accuracy over training, during and after the finished stages, in the order of tokens.
+
+        Seconds within a stage are its training seconds (evaluation excluded), shared out by tokens.
+        """
+        points, tokens, seconds = [], 0, 0.0
+        for index, stage in enumerate(self.stages):
+            spent, duration = max(stage.fitted.tokens, 1), stage.fitted.seconds
+            points += [
+                AccuracyPoint(
+                    row.run_tokens, seconds + duration * (row.run_tokens - tokens) / spent, row.passed, row.total
+                )
+                for row in self.examinations
+                if (row.cycle, row.stage, row.suite, row.protocol) == (stage.cycle, stage.index, suite, protocol)
+                and row.total
+                and tokens < row.run_tokens < tokens + spent
+            ]
+            tokens, seconds = tokens + stage.fitted.tokens, seconds + duration
+            result = self.evaluation(suite, protocol, index)
+            counts = result.counts.get("all", {}).get("all") if result else None
+            if counts is not None and counts.total:
+                points.append(AccuracyPoint(tokens, seconds, counts.passed, counts.total))
+        return tuple(points)
+
     def evaluation(self, suite: str, protocol: str, stage: int = -1) -> SuiteResult | None:
         """The result of ``suite`` after ``stage`` (default: the last one), None without a result."""
-        if not self.stages:
-            return None
-        for result in self.stages[stage].evaluations:
-            if (result.suite, result.protocol) == (suite, protocol):
-                return result
-        return None
+        return self._of(self.stages[stage].evaluations, suite, protocol) if self.stages else None
+
+    def initial_evaluation(self, suite: str, protocol: str) -> SuiteResult | None:
+        """The result of ``suite`` before training, None without a result."""
+        return self._of(self.initial, suite, protocol)
+
+    @staticmethod
+    def _of(results: Sequence[SuiteResult], suite: str, protocol: str) -> SuiteResult | None:
+        return next((result for result in results if (result.suite, result.protocol) == (suite, protocol)), None)
 
 
 @dataclass(frozen=True)
 class StudyData:
     """Arms × seeds. ``baseline`` is None without a reference; ``notes`` are warnings for the reader.
 
-    ``restarts``: the number of optimizer and learning-rate restarts of each arm, where known.
+    ``restarts``: the number of optimizer and learning-rate restarts of each arm, where known. ``planned``: the (arm,
+    seed) of all runs, those that have not started included. ``targets``: accuracies in (0, 1] to which the reports give
+    tokens and seconds (``target``).
     """
 
     title: str
@@ -203,6 +293,8 @@ class StudyData:
     controls: tuple[str, ...] = ()
     restarts: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    planned: tuple[tuple[str, int], ...] = ()
+    targets: tuple[float, ...] = ()
 
     @property
     def several_cycles(self) -> bool:
@@ -223,17 +315,15 @@ class StudyData:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """A line for each planned run that is not finished."""
+        """A line for each planned run that is not finished, with its progress."""
         runs = {(run.arm, run.seed): run for run in self.runs}
         lines = []
-        for arm in self.arms:
-            for seed in self.seeds:
-                run = runs.get((arm.name, seed))
-                if run is None:
-                    lines.append(f"{arm.title}, seed {seed}: not started")
-                elif not run.finished:
-                    stages = "1 stage" if len(run.stages) == 1 else f"{len(run.stages)} stages"
-                    lines.append(f"{arm.title}, seed {seed}: {stages} finished")
+        for arm, seed in self.planned:
+            run = runs.get((arm, seed))
+            if run is None:
+                lines.append(f"{self.title_of(arm)}, seed {seed}: not started")
+            elif not run.finished:
+                lines.append(f"{self.title_of(arm)}, seed {seed}: {run.progress}")
         return tuple(lines)
 
     def evaluations(self) -> Sequence[tuple[str, str]]:

@@ -22,14 +22,17 @@ from dataclasses import dataclass
 from io import StringIO
 from itertools import pairwise
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..evaluation.statistics import ENOUGH_SEEDS, Interval, t_interval
 from ..stage import StageResult
+from .curves import loss_quantity
 from .data import RunData, StudyData
 from .summary import Score, Summary, count, group_scores, groups, points, stage_scores
+from .target import accuracy_curves
+from .units import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,6 +55,9 @@ LIGHT = {
     "arm-5": "#7b55c7",
     "arm-6": "#96780e",
     "arm-7": "#1490b4",
+    "arm-8": "#a8443a",
+    "arm-9": "#5f7f1f",
+    "arm-10": "#3d4f9e",
     "band-0": "#cfe0f8",
     "band-1": "#94b8ee",
     "band-2": "#5789dc",
@@ -71,6 +77,9 @@ DARK = {
     "arm-5": "#b394ff",
     "arm-6": "#dfbd4a",
     "arm-7": "#52c7ea",
+    "arm-8": "#f2887c",
+    "arm-9": "#a9cf5e",
+    "arm-10": "#a2b1ff",
     "band-0": "#27406b",
     "band-1": "#355c9f",
     "band-2": "#4f82d6",
@@ -81,6 +90,8 @@ WIDTH = 9.6
 """Inches; the page scales figures to its width."""
 
 MARKERS = "osD^vPXp"
+COLOURS = 10
+"""Colours of arms other than the baseline."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 
 
@@ -94,11 +105,11 @@ class Style:
 
 
 def styles(arms: Sequence[str], baseline: str | None) -> dict[str, Style]:
-    """A style per arm; the baseline is grey. Colours repeat from the ninth arm on."""
+    """A style per arm; the baseline is grey. Colours repeat from the twelfth arm on."""
     result, count = {}, 0
     for arm in arms:
-        index = 0 if arm == baseline else 1 + count % 7
-        marker = MARKERS[(index + (0 if arm == baseline else count // 7)) % len(MARKERS)]
+        index = 0 if arm == baseline else 1 + count % COLOURS
+        marker = MARKERS[(index + (0 if arm == baseline else count // COLOURS)) % len(MARKERS)]
         count += arm != baseline
         result[arm] = Style(LIGHT[f"arm-{index}"], marker, f"--arm-{index}")
     return result
@@ -106,10 +117,15 @@ def styles(arms: Sequence[str], baseline: str | None) -> dict[str, Style]:
 
 def band_colours(names: Sequence[str]) -> dict[str, str]:
     """Colours of one hue, from light (easy) to dark (hard)."""
-    last = max(1, len(names) - 1)
     return {
-        name: LIGHT[f"band-{min(4, round(4 * i / last) if last > 1 else 1 + 2 * i)}"] for i, name in enumerate(names)
+        name: LIGHT[variable.removeprefix("--")] for name, variable in zip(names, band_variables(names), strict=True)
     }
+
+
+def band_variables(names: Sequence[str]) -> list[str]:
+    """The CSS variables of the colours of ``band_colours``."""
+    last = max(1, len(names) - 1)
+    return [f"--band-{min(4, round(4 * i / last) if last > 1 else 1 + 2 * i)}" for i in range(len(names))]
 
 
 @contextmanager
@@ -147,21 +163,30 @@ def dress(axes: Axes, grid: str = "y") -> None:
     axes.grid(axis=grid, color=LIGHT["grid"], linewidth=1)  # type: ignore[arg-type]
 
 
+LEGEND_LETTERS = 118
+"""Characters of a legend's line across ``WIDTH``, markers included."""
+
+
 def legend(axes: Axes, entries: int) -> None:
-    """A legend above the axes."""
+    """A legend above the axes, in as many columns as fit the width."""
     if entries < 2:
         return
     figure = axes.figure
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(6, entries), labelcolor=LIGHT["ink"])
+    labels = [label if len(label) <= 60 else f"{label[:59]}…" for label in labels]
+    longest = max(map(len, labels), default=0) + 7
+    columns = max(1, min(6, entries, LEGEND_LETTERS // longest))
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, labelcolor=LIGHT["ink"])
 
 
 def percent_axis(axes: Axes) -> None:
-    """A vertical axis in percent within 0 to 100 (plus marker size), with a span of at least 3 points."""
+    """A vertical axis in percent within 0 to 100, with a span of at least 3 points."""
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}\u00a0%")
     low, high = axes.get_ylim()
     margin = max(0.0, 3 - (high - low)) / 2
-    axes.set_ylim(max(-1.5, low - margin), min(101.5, high + margin))
+    axes.set_ylim(max(0.0, low - margin), min(100.0, max(high + margin, 3.0)))
+    for line in axes.lines:
+        line.set_clip_on(False)  # a marker at the end of the axis is whole
 
 
 def token_axis(axes: Axes) -> None:
@@ -306,8 +331,15 @@ def _lines(axes: Axes, run: RunData, names: Sequence[str], colours: Mapping[str,
 
 
 def validation_curves(study: StudyData) -> str | None:
-    """Validation loss over training tokens of all arms: mean over seeds, and individual seeds as thin lines."""
-    curves = {arm.name: [_curve(run, "validation_loss") for run in study.of(arm.name)] for arm in study.arms}
+    """Validation loss of the answers over training tokens: mean over seeds, and individual seeds as thin lines.
+
+    Runs of earlier versions have the loss of all tokens alone, which is then drawn for all runs.
+    """
+    recorded = {name for run in study.runs for name in VALIDATION if len(_curve(run, name)[0])}
+    name = next((name for name in VALIDATION if name in recorded), None)
+    if name is None or (len(recorded) > 1 and not all(len(_curve(run, name)[0]) for run in study.runs if run.curve)):
+        name = VALIDATION[-1]
+    curves = {arm.name: [_curve(run, name) for run in study.of(arm.name)] for arm in study.arms}
     curves = {arm: [curve for curve in seeds if len(curve[0])] for arm, seeds in curves.items()}
     if not any(curves.values()):
         return None
@@ -325,13 +357,19 @@ def validation_curves(study: StudyData) -> str | None:
                 )  # fmt: skip
         _loss_axes(axes)
         axes.set_xlabel("training tokens")
-        axes.set_ylabel("validation loss (nats per token)")
+        of = " of the answers" if name == VALIDATION[0] else ""
+        axes.set_ylabel(f"validation loss{of} (nats per token)")
         legend(axes, len(study.arms))
         return svg(figure, "validation")
 
 
+VALIDATION = ("validation_answer_loss", "validation_loss")
+"""Validation losses of the metrics, the preferred one first."""
+
+
 def learning_curves(study: StudyData) -> str | None:
-    """One panel per arm: training loss of each seed, validation loss, and the boundaries of named stages."""
+    """One panel per arm: training loss of each seed, the boundaries of named stages, and the validation loss where it
+    is the same quantity (``curves``)."""
     arms = [arm for arm in study.arms if any(len(_curve(run, "loss")[0]) for run in study.of(arm.name))]
     if not arms:
         return None
@@ -346,9 +384,11 @@ def learning_curves(study: StudyData) -> str | None:
             axes.set_visible(False)
         for axes, arm in zip(grid.flat, arms, strict=False):
             for run in study.of(arm.name):
-                axes.plot(*_curve(run, "loss"), color=look[arm.name].colour, linewidth=0.9, alpha=0.45)
-                axes.plot(*_curve(run, "validation_loss"), color=LIGHT["ink"], linewidth=1.2, linestyle=(0, (4, 2)))
-            axes.set_title(arm.title, loc="left", fontsize=10.5, color=look[arm.name].colour, pad=18)
+                training, validation = _same_quantity(run)
+                _line(axes, *_curve(run, training), colour=look[arm.name].colour, width=0.9, alpha=0.45)
+                if validation is not None:
+                    _line(axes, *_curve(run, validation), colour=LIGHT["ink"], width=1.2, dashes=(0, (4, 2)))
+            axes.set_title(arm.title[:46], loc="left", fontsize=10.5, color=look[arm.name].colour, pad=18)
             _mark_stages(axes, study.of(arm.name), letters=120 // columns)
         for axes in grid.flat[: len(arms)]:
             _loss_axes(axes)
@@ -357,13 +397,37 @@ def learning_curves(study: StudyData) -> str | None:
         return svg(figure, "curves")
 
 
+def _same_quantity(run: RunData) -> tuple[str, str | None]:
+    """The names of the training loss and of the validation loss of that quantity; None where there is none."""
+    if len(_curve(run, "answer_loss")[0]):
+        return "answer_loss", "validation_answer_loss"
+    kinds = {loss_quantity(run, point.stage) for point in run.curve if point.loss is not None}
+    validation = {"answer": "validation_answer_loss", "all": "validation_loss"}
+    return "loss", validation.get(kinds.pop()) if len(kinds) == 1 else None
+
+
+def _line(
+    axes: Axes,
+    tokens: Sequence[float],
+    losses: Sequence[float],
+    *,
+    colour: str,
+    width: float,
+    alpha: float = 1.0,
+    dashes: Any = "-",
+) -> None:
+    """A line, with markers where it has too few points to be seen."""
+    marker = "o" if len(tokens) < 3 else ""
+    axes.plot(tokens, losses, color=colour, linewidth=width, alpha=alpha, linestyle=dashes, marker=marker, markersize=4)
+
+
 def after_stages(study: StudyData, summary: Summary) -> str | None:
     """Accuracy after each stage: mean over seeds, and individual seeds as small dots."""
     scores_by_arm = {
         arm.name: [stage_scores(run, summary.suite, summary.protocol) for run in study.of(arm.name)]
         for arm in study.arms
     }
-    if not any(scores for runs in scores_by_arm.values() for scores in runs):
+    if not any(len(scores) > 1 for runs in scores_by_arm.values() for scores in runs):
         return None
     look = styles([arm.name for arm in study.arms], study.baseline)
     with canvas(WIDTH, 3.9) as figure:
@@ -387,6 +451,36 @@ def after_stages(study: StudyData, summary: Summary) -> str | None:
         dress(axes)
         legend(axes, len(study.arms))
         return svg(figure, "stages")
+
+
+def accuracy_over_tokens(study: StudyData, summary: Summary) -> str | None:
+    """Accuracy over training tokens, examined during the stages: mean over seeds with a band of its t interval.
+
+    None without a run that was examined during its stages. Horizontal lines: the targets of the study.
+    """
+    if not any(run.examinations for run in study.runs):
+        return None
+    look = styles([arm.name for arm in study.arms], study.baseline)
+    with canvas(WIDTH, 3.9) as figure:
+        axes = figure.add_subplot()
+        for arm, points in accuracy_curves(study, summary.suite, summary.protocol).items():
+            tokens, colour = [point.tokens for point in points], look[arm].colour
+            means = [100 * point.mean for point in points]
+            ends = [point.interval or Interval(point.mean, point.mean) for point in points]
+            low, high = [100 * end.low for end in ends], [100 * end.high for end in ends]
+            axes.fill_between(tokens, low, high, color=colour, alpha=0.15, lw=0)
+            axes.plot(
+                tokens, means, color=colour, marker=look[arm].marker, markersize=4.5, linewidth=1.8,
+                markevery=max(1, len(tokens) // 12), label=study.title_of(arm),
+            )  # fmt: skip
+        for target in study.targets:
+            axes.axhline(100 * target, color=LIGHT["muted"], linewidth=0.9, linestyle=(0, (4, 2)))
+        axes.set(xlim=(0, None), xlabel="training tokens", ylabel="accuracy")
+        token_axis(axes)
+        percent_axis(axes)
+        dress(axes)
+        legend(axes, len(study.arms))
+        return svg(figure, "accuracy")
 
 
 def _curve(run: RunData, name: str) -> tuple[list[int], list[float]]:
@@ -513,7 +607,7 @@ def by_group(study: StudyData, summary: Summary, group: str) -> str | None:
     scores = group_scores(study, summary.suite, summary.protocol, group)
     values = groups(study, summary.suite, summary.protocol).get(group, ())
     arms = [row.arm for row in summary.rows if any(scores[row.arm].values())]
-    if not values or not arms:
+    if len(values) < 2 or not arms:
         return None
     look = styles([arm.name for arm in study.arms], study.baseline)
     with canvas(WIDTH, 3.9) as figure:
@@ -526,77 +620,13 @@ def by_group(study: StudyData, summary: Summary, group: str) -> str | None:
             positions = [m for x, value in enumerate(values) for m in marks(x + shift, step, scores[arm][value])]
             dots(axes, positions, look[arm])
             axes.plot([], [], look[arm].marker, color=look[arm].colour, label=study.title_of(arm))
-        axes.set_xticks(range(len(values)), [_with_size(scores, value) for value in values], color=LIGHT["ink"])
+        names = [_with_size(scores, value, summary.unit) for value in values]
+        axes.set_xticks(range(len(values)), names, color=LIGHT["ink"])
         axes.set(xlim=(-0.5, len(values) - 0.5), ylabel="accuracy", xlabel=group)
         percent_axis(axes)
         dress(axes)
         legend(axes, len(arms))
         return svg(figure, f"by-{group}")
-
-
-def composition(study: StudyData) -> str | None:
-    """Samples of each band in every stage of every arm, from the first run with data."""
-    bars: list[tuple[str, str, Mapping[str, int]]] = []
-    for arm in study.arms:
-        stages = next((rows for run in study.of(arm.name) if (rows := _stages(run))), ())
-        bars += [(arm.title if not index else "", *stage) for index, stage in enumerate(stages)]
-    names = list(dict.fromkeys(name for *_, samples in bars for name in samples))
-    if not names:
-        return None
-    order = next((table.bands.names for run in study.runs for table in run.tables if table.bands), ())
-    names.sort(key=lambda name: order.index(name) if name in order else len(order))
-    colours = band_colours(names)
-    heights = np.cumsum([1.45 if title else 1.0 for title, *_ in bars])
-    with canvas(WIDTH, 0.9 + 0.29 * float(heights[-1])) as figure:
-        axes = figure.add_subplot()
-        start = np.zeros(len(bars))
-        for name in names:
-            widths = np.array([samples.get(name, 0) for *_, samples in bars], float)
-            axes.barh(heights, widths, 0.78, start, color=colours[name], label=name)
-            start += widths
-        for height, end, (title, label, _) in zip(heights, start, bars, strict=True):
-            axes.annotate(label, (end, height), (6, 0), textcoords="offset points", va="center", fontsize=8.5)
-            if title:
-                axes.annotate(
-                    title, (0, height), (-10, 0), textcoords="offset points", va="center", ha="right", fontsize=9.5
-                )
-        width = 1.45 if study.several_cycles else 1.3  # for the labels
-        axes.set(yticks=(), ylim=(heights[-1] + 0.7, heights[0] - 0.7), xlim=(0, width * start.max()), xlabel="samples")
-        axes.xaxis.set_major_formatter(lambda value, _: count(value))
-        dress(axes, "x")
-        legend(axes, len(names))
-        return svg(figure, "composition")
-
-
-def histogram(study: StudyData) -> str | None:
-    """The distribution of the samples' difficulty, with the thresholds of the bands."""
-    table = next((table for run in study.runs for table in run.tables if table.histogram), None)
-    if table is None or table.histogram is None:
-        return None
-    edges, counts = np.array(table.histogram.edges), table.histogram.counts
-    middles = (edges[:-1] + edges[1:]) / 2
-    bands = table.bands
-    inner = [edge for edge in bands.edges if edges[0] < edge < edges[-1]] if bands else []
-    colours = list(band_colours(bands.names).values()) if bands else [LIGHT["band-2"]]
-    with canvas(WIDTH, 3.3) as figure:
-        axes = figure.add_subplot()
-        bands_of = np.searchsorted(bands.edges if bands else [], middles, side="right")
-        shades = [colours[min(index, len(colours) - 1)] for index in bands_of]
-        axes.bar(edges[:-1], counts, np.diff(edges) * 0.94, align="edge", color=shades)
-        for edge in inner:
-            axes.axvline(edge, color=LIGHT["ink"], linewidth=1.2, linestyle=(0, (4, 3)))
-        if bands:
-            for name, total, (low, high) in zip(
-                bands.names, bands.counts, pairwise([edges[0], *bands.edges, edges[-1]]), strict=False
-            ):
-                axes.text(
-                    (max(low, edges[0]) + min(high, edges[-1])) / 2, 1.02, f"{name}\n{count(total)}",
-                    transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=9, linespacing=1.4,
-                )  # fmt: skip
-        axes.set(xlabel=f"difficulty ({table.histogram.metric})", ylabel="samples", xlim=(edges[0], edges[-1]))
-        axes.yaxis.set_major_formatter(lambda value, _: count(value))
-        dress(axes)
-        return svg(figure, "histogram")
 
 
 def _limits(values: Sequence[float], intervals: Sequence[Interval | None]) -> tuple[float, float]:
@@ -626,21 +656,6 @@ def dots(axes: Axes, positions: Sequence[tuple[float, float, Interval | None]], 
     axes.plot(xs, shares, style.marker, color=style.colour, markersize=4.5)
 
 
-def _with_size(scores: Mapping[str, Mapping[str, Sequence[Score]]], value: str) -> str:
+def _with_size(scores: Mapping[str, Mapping[str, Sequence[Score]]], value: str, unit: str) -> str:
     totals = sorted({score.total for groups in scores.values() for score in groups[value]})
-    return f"{value}\n{' or '.join(map(count, totals))} programs"
-
-
-def _stages(run: RunData) -> tuple[tuple[str, Mapping[str, int]], ...]:
-    """(label, samples by band) of each finished stage; empty for a run drawn by ``schedule_shares``."""
-    if len(run.stages) > MANY:
-        return ()
-    several = len(run.last_stages) > 1
-    return tuple(
-        (
-            f"{f'cycle {stage.cycle} · ' if several else ''}{stage.spec.name} · {count(stage.fitted.tokens)} tokens",
-            stage.composition,
-        )
-        for stage in run.stages
-        if stage.composition
-    )
+    return f"{value}\n{' or '.join(map(count, totals[:-1]))}{' or ' if totals[1:] else ''}{plural(totals[-1], unit)}"

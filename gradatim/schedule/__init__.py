@@ -8,7 +8,7 @@ row numbers, arranged by an *order* or drawn with weights (``selection``).
 Everything here is pure: no files, no model, no hidden randomness.
 """
 
-from . import adaptive  # noqa: F401  (registration of their schedules)
+from . import adaptive, mixtures  # noqa: F401  (registration of their schedules)
 from .adaptive import Designed, is_designed
 from .bands import PAPER_THRESHOLDS, Bands, check_cuts, make_bands
 from .matrix import SCHEDULES, Matrix, ScheduleFactory, split_budget

@@ -70,7 +70,8 @@ class AdaptiveSchedule(Schedule, ABC):
         return band_stage(name, band, len(bands), self.budgets[index], bands_used(history, len(bands)), replay)
 
 
-def _even_parts(tokens: int, parts: int) -> tuple[int, ...]:
+def even_parts(tokens: int, parts: int) -> tuple[int, ...]:
+    """``tokens`` divided into ``parts`` equal budgets."""
     return tuple(split_budget(tokens, [1.0] * parts))
 
 
@@ -151,7 +152,7 @@ def mastery(
             given=parts,
             allowed=f"{len(bands)} or more",
         )
-    return Mastery(bands, _even_parts(tokens, parts), threshold, patience, gain, replay)
+    return Mastery(bands, even_parts(tokens, parts), threshold, patience, gain, replay)
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def bandit(
     check_range("window", window, 1, 1000)
     check_range("parts", parts, 1, 1000)
     check_range("replay", replay, 0, 1, open_at_high=True)
-    return Bandit(bands, _even_parts(tokens, parts), explore, window, replay)
+    return Bandit(bands, even_parts(tokens, parts), explore, window, replay)
 
 
 @dataclass(frozen=True)
@@ -283,7 +284,7 @@ def self_paced(
     check_range("probe", probe, 0, 1e9)
     check_range("replay", replay, 0, 1, open_at_high=True)
     needs = Needs(sample_loss=True, probe=probe)
-    return SelfPaced(len(bands), _even_parts(tokens, parts), by, pace, start, until, replay, needs)
+    return SelfPaced(len(bands), even_parts(tokens, parts), by, pace, start, until, replay, needs)
 
 
 @dataclass(frozen=True)
@@ -327,7 +328,7 @@ def frontier(
     check_range("parts", parts, 1, 1000)
     check_range("probe", probe, 0, 1e9)
     check_range("replay", replay, 0, 1, open_at_high=True)
-    return Frontier(len(bands), _even_parts(tokens, parts), replay, Needs(sample_loss=True, probe=probe))
+    return Frontier(len(bands), even_parts(tokens, parts), replay, Needs(sample_loss=True, probe=probe))
 
 
 MOST_STAGES = 100

@@ -67,7 +67,7 @@ class ScheduleFactory(Protocol):
     def __call__(self, bands: tuple[str, ...], tokens: int, **options: Any) -> Schedule: ...
 
 
-SCHEDULES: Registry[ScheduleFactory] = Registry("schedule", contracts=(Contract(Schedule, ("next",)),))
+SCHEDULES: Registry[ScheduleFactory] = Registry("schedule", contracts=(Contract(Schedule, ("next",)),), arguments=2)
 
 
 NO_NEEDS = Needs()

@@ -82,7 +82,7 @@ class OrderFactory(Protocol):
     def __call__(self, **options: Any) -> Order: ...
 
 
-ORDERS: Registry[OrderFactory] = Registry("order", contracts=(Contract(Order, ("__call__",)),))
+ORDERS: Registry[OrderFactory] = Registry("order", contracts=(Contract(Order, ("__call__",)),), arguments=0)
 
 
 def make_order(name: str, options: Mapping[str, Any], where: str) -> Order:

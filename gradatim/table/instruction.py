@@ -10,6 +10,9 @@ Shapes of rows, by name (``format: alpaca``) or, without a mapping, by their col
 * *chat*: ``messages``, a list of {role, content}, or ShareGPT's ``conversations``, a list of {from, value}. The answer
   is the last message of the assistant, the prompt the messages before it; later messages are omitted. ``developer`` is
   ``system``; the texts of a content in parts are joined, as chat templates do.
+* *pairs*: a column of ``PROMPTS`` and one of ``ANSWERS``, such as TRL's ``prompt`` and ``completion``, or ``prompt``,
+  ``chosen`` and ``rejected``. Each is a text or a list of messages; without a prompt, ``chosen`` is a conversation.
+* *text*: a column of ``TEXTS``, code or text to complete without a prompt.
 
 In all shapes the columns of ``CONTEXT`` belong to the prompt: ``system`` and ``history`` precede the question. Tool
 calls, tool definitions and images have no place in a prompt: such rows are rejected with the cause (``ValueError``).
@@ -20,7 +23,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -204,34 +207,63 @@ def _from_json(value: Any) -> Any:
 
 
 SHAPES = ("alpaca", "chat")
+"""Shapes that ``format`` can name; *pairs* and *text* are recognised by the columns alone."""
+PROMPTS = ("prompt", "question", "instruction", "query", "problem", "input", "text")
+ANSWERS = ("answer", "completion", "response", "chosen", "output", "solution", "code")
+TEXTS = ("text", "content", "code", "completion")
+"""Usual names of columns, the first present one counts."""
 CONTEXT = ("system", "history", "tools", "functions")
 
 _MESSAGES = ("messages", "conversations")
 _ALPACA = ("instruction", "input", "output")
+_FURTHER = ("input", "context", "system_prompt")
+"""Columns of pairs that belong to the prompt: text after an instruction, and a system message."""
 
-Pair = tuple[str, str]
+Pair = tuple[str, str] | tuple[str, str, str | None]
+"""Prompt and answer, and the rejected answer if the shape has one."""
 Pairing = Callable[[dict[str, Any], set[str]], Pair]
 
 
-def shape_of(columns: Mapping[str, Any]) -> str | None:
-    """Shape of rows with these columns; None for other columns, or with a column ``answer``."""
-    if "answer" in columns:
+def shape_of(columns: Iterable[str]) -> str | None:
+    """Shape of rows with these columns; None for other columns, and for ``answer`` with ``prompt`` or without one."""
+    names = set(columns)
+    prompt, answer = pair_columns(names)
+    if "answer" in names and (prompt in ("prompt", None) or not names.isdisjoint(_MESSAGES)):
         return None
-    if any(name in columns for name in _MESSAGES):
+    if {"chosen", "rejected"} <= names:
+        return "pairs"
+    if not names.isdisjoint(_MESSAGES):
         return "chat"
-    return "alpaca" if {"instruction", "output"} <= set(columns) else None
+    if {"instruction", "output"} <= names:
+        return "alpaca"
+    if prompt is not None and answer is not None:
+        return "pairs"
+    return None if names.isdisjoint(TEXTS) else "text"
 
 
-def shape_columns(columns: Mapping[str, Any], shape: str) -> tuple[str, ...]:
+def pair_columns(columns: Iterable[str]) -> tuple[str | None, str | None]:
+    """The first columns of ``PROMPTS`` and of ``ANSWERS``, None where there is none."""
+    names = set(columns)
+    prompt, answer = (next((name for name in usual if name in names), None) for usual in (PROMPTS, ANSWERS))
+    return prompt, answer
+
+
+def shape_columns(columns: Iterable[str], shape: str) -> tuple[str, ...]:
     """Columns of the shape, of those in ``columns``."""
-    names = _ALPACA if shape == "alpaca" else tuple(name for name in _MESSAGES if name in columns)[:1]
-    return tuple(name for name in (*names, *CONTEXT) if name in columns)
+    present_columns = tuple(columns)
+    if shape == "pairs":
+        names = (*(name for name in pair_columns(present_columns) if name), "rejected", *_FURTHER)
+    elif shape == "text":
+        names = tuple(name for name in TEXTS if name in present_columns)[:1]
+    else:
+        names = _ALPACA if shape == "alpaca" else tuple(name for name in _MESSAGES if name in present_columns)[:1]
+    return tuple(dict.fromkeys(name for name in (*names, *CONTEXT) if name in present_columns))
 
 
 def convert(
     chunk: Chunk, shape: str, reject: Reject, where: str, *, remarks: Counter[str] | None = None, first: bool = True
 ) -> Chunk:
-    """``chunk`` with columns ``prompt`` and ``answer`` instead of the shape's.
+    """``chunk`` with columns ``prompt`` and ``answer``, and of pairs ``rejected``, instead of the shape's.
 
     Rows of another shape are passed to ``reject`` and omitted; ``remarks`` counts rows of which a part is omitted.
     ``DataError`` when the ``first`` chunk of a file lacks the columns.
@@ -239,16 +271,19 @@ def convert(
     required = ("instruction", "output") if shape == "alpaca" else _MESSAGES
     present_names = [name for name in required if name in chunk.columns]
     # In JSON lines a key may be missing from a whole chunk; then its rows are rejected.
-    if first and (not present_names or (shape == "alpaca" and len(present_names) < len(required))):
+    named = shape in SHAPES  # the others are recognised by the columns of the first chunk
+    if first and named and (not present_names or (shape == "alpaca" and len(present_names) < len(required))):
         raise DataError(
             f"these are no {shape} rows", where=where, given=", ".join(chunk.columns),
             allowed="instruction and output" if shape == "alpaca" else " or ".join(_MESSAGES),
         )  # fmt: skip
     sources = shape_columns(chunk.columns, shape)
     columns = {name: _plain(chunk.columns[name]) for name in sources}
-    rows, pairs = _pairs(chunk, columns, _alpaca if shape == "alpaca" else _chat, reject, remarks)
+    rows, pairs = _pairs(chunk, columns, _PAIRINGS[shape], reject, remarks)
     extra = {name: _take(column, rows) for name, column in chunk.columns.items() if name not in (*sources, "prompt")}
-    texts = {"prompt": [prompt for prompt, _ in pairs], "answer": [answer for _, answer in pairs]}
+    texts: dict[str, list[Any]] = {"prompt": [pair[0] for pair in pairs], "answer": [pair[1] for pair in pairs]}
+    if "rejected" in sources:
+        texts["rejected"] = [pair[2] if len(pair) == 3 else None for pair in pairs]
     return Chunk([chunk.numbers[row] for row in rows], {**extra, **texts}, chunk.untyped)
 
 
@@ -265,7 +300,7 @@ def with_context(chunk: Chunk, names: Mapping[str, str], prompt: str, reject: Re
     columns["prompt"] = ["" if text is None else text for text in texts] if chunk.untyped else texts
     rows, pairs = _pairs(chunk, columns, _question, reject, None)
     extra = {name: _take(column, rows) for name, column in chunk.columns.items() if name not in names.values()}
-    questions = {prompt: [question for question, _ in pairs]}
+    questions = {prompt: [pair[0] for pair in pairs]}
     return Chunk([chunk.numbers[row] for row in rows], {**extra, **questions}, chunk.untyped)
 
 
@@ -305,6 +340,59 @@ def _chat(row: dict[str, Any], remarks: set[str]) -> Pair:
     turns = next((row[name] for name in _MESSAGES if name in row), None)
     messages, answer = conversation(turns, row, remarks)
     return prompt_of(messages), answer
+
+
+def _text_alone(row: dict[str, Any], remarks: set[str]) -> Pair:
+    answer = next((row[name] for name in TEXTS if name in row), None)
+    if answer is None:
+        raise ValueError("the answer is null")
+    if not isinstance(answer, str):
+        raise ValueError("the text is no text")
+    messages = context(row)
+    return (prompt_of(messages) if messages else ""), answer
+
+
+def _pair(row: dict[str, Any], remarks: set[str]) -> Pair:
+    """Prompt, answer and rejected answer of a row of *pairs*; each is a text or a list of messages."""
+    prompt_name, answer_name = pair_columns(row)
+    if answer_name is None or row[answer_name] is None:
+        raise ValueError("the answer is null")
+    row = {**row, "system": _system(row)}
+    rejected = _answer_text(row.get("rejected"), remarks)
+    if prompt_name is None:
+        if not isinstance(_from_json(row[answer_name]), list):
+            raise ValueError("there is no prompt")
+        messages, answer = conversation(row[answer_name], row, remarks)
+        return prompt_of(messages), answer, rejected
+    answer_text = _answer_text(row[answer_name], remarks)
+    if answer_text is None:
+        raise ValueError("the answer is null")
+    prompt = _from_json(row[prompt_name])
+    if isinstance(prompt, list):
+        turns = _with_first(_with_texts([_message(turn, remarks) for turn in prompt]), row)
+        return prompt_of(turns), answer_text, rejected
+    if not isinstance(prompt, str):
+        raise ValueError("the prompt is null" if prompt is None else f"{prompt_name} is no text")
+    further = next((row[name] for name in _FURTHER[:2] if name in row and name != prompt_name), None)
+    if prompt_name == "instruction" and isinstance(further, str) and further.strip():
+        prompt = f"{prompt}\n\n{further}"
+    return prompt_of([*context(row), ("user", prompt)]), answer_text, rejected
+
+
+def _system(row: Mapping[str, Any]) -> Any:
+    """The system message of a row, from the column ``system`` or ``system_prompt``."""
+    return row.get("system") if present(row.get("system")) else row.get("system_prompt")
+
+
+def _answer_text(value: Any, remarks: set[str]) -> str | None:
+    """An answer that is a text or a list of messages, whose last one of the assistant it is; None when missing."""
+    turns = _from_json(value)
+    if turns is None or isinstance(turns, str):
+        return value if isinstance(value, str) else None
+    return conversation(turns, {}, remarks)[1]
+
+
+_PAIRINGS: Mapping[str, Pairing] = {"alpaca": _alpaca, "chat": _chat, "pairs": _pair, "text": _text_alone}
 
 
 def _question(row: dict[str, Any], remarks: set[str]) -> Pair:

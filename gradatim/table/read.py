@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,7 +28,7 @@ import pyarrow.parquet as pq
 from ..errors import DataError, did_you_mean
 from ..files import open_input, replacing
 from .formats import FORMATS, Chunk, Reject, chunks_of, format_of
-from .instruction import CONTEXT, SHAPES, convert, shape_columns, shape_of, with_context
+from .instruction import CONTEXT, PROMPTS, SHAPES, convert, pair_columns, shape_columns, shape_of, with_context
 from .rows import EMPTY_ANSWER, UNPARSED, ReadReport, Rejected, divide, sample_blocks, sample_lines
 from .schema import COLUMNS, LABELS, complete, fit, kind_of, type_of
 
@@ -188,8 +189,7 @@ def mapping_of(columns: Mapping[str, str] | None, chunk: Chunk, names: list[str]
                 "there is no column 'answer'",
                 where=where,
                 given=", ".join(names),
-                hint=did_you_mean("answer", names)
-                or "name it in a column mapping, such as answer: COLUMN under data.columns, or --columns answer=COLUMN",
+                hint=_mapping_hint(names),
             )
         return mapping
     if "answer" not in columns:
@@ -211,6 +211,14 @@ def mapping_of(columns: Mapping[str, str] | None, chunk: Chunk, names: list[str]
                 hint=did_you_mean(theirs, names),
             )
     return mapping
+
+
+def _mapping_hint(names: Sequence[str]) -> str:
+    answer = next(iter(get_close_matches("answer", names, n=1, cutoff=0.6)), "COLUMN")
+    return (
+        f"a column mapping, --columns prompt=COLUMN,answer={answer} or data.columns: {{prompt: COLUMN, "
+        f"answer: {answer}}}; answer alone is code to complete"
+    )
 
 
 def is_metric(name: str, chunk: Chunk) -> bool:
@@ -288,7 +296,11 @@ def stream_table(
     mapping: dict[str, str] | None = None
     for chunk in chunks_of(where, format, batch, reject):
         if mapping is None and columns is None and option is None:
-            shape = shape_of(chunk.columns)
+            text_columns = [name for name in chunk.columns if not is_metric(name, chunk)]
+            shape = shape_of(text_columns)
+            report.read_as = _recognised(text_columns, shape)
+        elif mapping is None and columns is not None:
+            report.unmapped = _prompt_candidates(chunk, columns)
         file_columns = chunk.columns
         chunk, used = _with_shape(chunk, shape, columns, reject, report, first=mapping is None)
         if mapping is None:
@@ -325,6 +337,22 @@ def _with_shape(
         names = {ours: theirs for ours, theirs in columns.items() if ours in CONTEXT and theirs in chunk.columns}
     prompt = "prompt" if columns is None else columns.get("prompt", "prompt")
     return (with_context(chunk, names, prompt, reject), set(names.values())) if names else (chunk, set())
+
+
+def _recognised(names: Sequence[str], shape: str | None) -> dict[str, str]:
+    """The columns of prompts and answers in a shape that is recognised by usual names, ours -> theirs."""
+    if shape == "text":
+        return {"answer": shape_columns(names, shape)[0]}
+    pair = zip(("prompt", "answer"), pair_columns(names), strict=True) if shape == "pairs" else ()
+    return {ours: theirs for ours, theirs in pair if theirs is not None}
+
+
+def _prompt_candidates(chunk: Chunk, columns: Mapping[str, str]) -> tuple[str, ...]:
+    """Usual names of prompts among the columns that a mapping without a prompt does not name."""
+    if "prompt" in columns:
+        return ()
+    free = [name for name in PROMPTS if name in chunk.columns and name not in columns.values()]
+    return tuple(name for name in free if not is_metric(name, chunk))
 
 
 def _no_format(where: str, format: str) -> DataError:

@@ -80,7 +80,9 @@ class Rejected:
 class ReadReport:
     """Counts of the rows of a file, filled during reading.
 
-    ``ignored``: columns that are not used. ``remarks``: by sentence, the number of rows that are used although a part
+    ``read_as``: {prompt or answer: the file's column}, of columns that were recognised by another usual name.
+    ``unmapped``: text columns that a mapping without a prompt leaves out. ``ignored``: columns that are not used.
+    ``remarks``: by sentence, the number of rows that are used although a part
     of them is omitted or missing.
     """
 
@@ -88,6 +90,8 @@ class ReadReport:
     kept: int = 0
     rejected: list[Rejected] = field(default_factory=list)
     ignored: tuple[str, ...] = ()
+    read_as: dict[str, str] = field(default_factory=dict)
+    unmapped: tuple[str, ...] = ()
     remarks: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -107,8 +111,18 @@ class ReadReport:
         return [*(f"{self.path}: {line}" for line in lines), *self.remark_lines()]
 
     def remark_lines(self) -> list[str]:
-        """Lines for the user on remarks and ignored columns."""
-        lines = [f"{remark}: in {count:,} of {self.kept:,} rows" for remark, count in sorted(self.remarks.items())]
+        """Lines for the user on recognised columns, remarks and ignored columns."""
+        lines = []
+        if any(ours != theirs for ours, theirs in self.read_as.items()):
+            pairs = ", ".join(f"{ours} from {theirs!r}" for ours, theirs in self.read_as.items())
+            lines.append(f"columns by their usual names: {pairs}; data.columns or --columns names others")
+        if self.unmapped:
+            names = " or ".join(map(repr, self.unmapped))
+            lines.append(
+                f"the column mapping names no prompt, so answers are learnt alone; a prompt could be {names}: "
+                f"prompt={self.unmapped[0]}, beside answer"
+            )
+        lines += [f"{remark}: in {count:,} of {self.kept:,} rows" for remark, count in sorted(self.remarks.items())]
         if self.ignored:
             lines.append(f"columns that are not used: {', '.join(self.ignored)}")
         return [f"{self.path}: {line}" for line in lines]
@@ -154,6 +168,11 @@ def is_rejected_file(path: Path) -> bool:
     except (DataError, OSError, ValueError):
         return False
     return isinstance(row, dict) and list(row) == ["row", "cause", "content"]
+
+
+def rows_of(amount: int | float, rows: int) -> int:
+    """The number of samples of ``amount``: itself, or for a share between 0 and 1 that of ``rows``, at least 1."""
+    return max(1, round(amount * rows)) if 0 < amount < 1 else int(amount)
 
 
 Name = TypeVar("Name", bound=Hashable)

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import DataError, UserError, did_you_mean
-from .rows import largest_remainder
+from .rows import largest_remainder, rows_of
 from .schema import LABEL, questions, texts
 
 _DEDUPE_SLICE = 65_536
@@ -104,14 +104,14 @@ class Split:
 def split(
     table: pa.Table,
     *,
-    validation: int,
-    test: int,
+    validation: int | float,
+    test: int | float,
     seed: int,
     by: SplitBy = "slice",
     levels: Sequence[str] | None = None,
     key: Key | None = None,
 ) -> Split:
-    """Split ``table`` into training, ``validation`` rows and ``test`` rows.
+    """Split ``table`` into training, ``validation`` rows and ``test`` rows; numbers below 1 are shares of the rows.
 
     Samples are twins when their questions (the prompt, or the answer in code completion) have the same ``key``, by
     default ``programs.sliced``, which leaves texts that are no programs unchanged. Each level has the same share of a
@@ -124,6 +124,7 @@ def split(
     """
     from ..programs.equivalence import canonical, sliced
 
+    validation, test = rows_of(validation, table.num_rows), rows_of(test, table.num_rows)
     _check(table, by, validation, test)
     prompts = questions(table)
     forms = _hashes(prompts, seed, key or sliced)

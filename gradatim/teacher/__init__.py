@@ -23,7 +23,7 @@ from .teacher import Chat, Grade, Question, Teacher
 __all__ = ["TEACHERS", "Chat", "Grade", "Question", "Reply", "Request", "Teacher"]
 
 TEACHERS: Registry[Callable[..., Teacher]] = Registry(
-    "teacher", contracts=(Contract(Teacher, ("facts", "answers", "faults", "questions", "seeds")),)
+    "teacher", contracts=(Contract(Teacher, ("facts", "answers", "faults", "questions", "seeds")),), arguments=0
 )
 TEACHERS.lazy("api", f"{__name__}.llm_teacher:api", "Any OpenAI-compatible endpoint, with rate limits and a budget")
 TEACHERS.lazy("local", f"{__name__}.local:local", "A Hugging Face model in this process")

@@ -25,6 +25,7 @@ from ..errors import DataError
 from ..inference import decode
 from ..lazy import torch
 from ..model import hardware, load, prompt_format, vocabulary
+from ..model.hub import is_model_folder
 from ..options import strict
 from ..stage import Event, Events, ignore_events
 from ..training import trainer
@@ -46,7 +47,7 @@ class LocalChat(Chat):
     """The model in ``folder``, on the accelerator where there is one. ``batch``: requests per batch."""
 
     def __init__(self, folder: str | Path, *, batch: int = 16, seed: int = 0) -> None:
-        if not (Path(folder) / "config.json").is_file():
+        if not is_model_folder(Path(folder)):
             raise DataError("this is no model folder", where="teacher", given=folder, hint="a Hugging Face folder")
         self.folder, self.batch, self.seed = Path(folder), batch, seed
         self._student: Any = None
@@ -168,10 +169,17 @@ def local(
     seed: int = 0,
     cache: ReplyCache = None,
     account: str = "",
+    keep_replies: bool = False,
     events: Events = ignore_events,
 ) -> Teacher:
     """A Hugging Face model in this process"""
     chat = Cached(LocalChat(model, batch=batch, seed=seed), cache, account=account)
     return LanguageTeacher(
-        chat, prompts, temperature=temperature, max_tokens=max_tokens, language=language, events=events
+        chat,
+        prompts,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        language=language,
+        keep_replies=keep_replies,
+        events=events,
     )

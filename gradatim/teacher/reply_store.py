@@ -198,7 +198,7 @@ class Cached(Chat):
         self.chat, self.account = chat, account
         self._store = ReplyStore(Path(folder) if folder is not None else cache_folder() / "teacher")
         self._counts: Counter[str] = Counter()
-        self._cost = 0.0
+        self._cost: float | None = 0.0
         self._is_initialized = not account
 
     @property
@@ -218,7 +218,7 @@ class Cached(Chat):
         facts |= {name: value for name, value in inner.items() if name not in facts}
         return {**facts, "paid": {name: inner[name] for name in names}, "damaged": self._store.damaged}
 
-    def cost(self, reply: Reply) -> float:
+    def cost(self, reply: Reply) -> float | None:
         """The price of the inner chat."""
         return self.chat.cost(reply)
 
@@ -253,6 +253,14 @@ class Cached(Chat):
         self._counts["cached"] += len(requests) - sent
         self._hand_over(results, received)
         return results
+
+    def check(self, request: Request, events: Events = ignore_events) -> None:
+        """See ``Chat.check``. The request is sent although its reply may be stored, and counts like any other."""
+        self._initialize_budget()
+        key = request_key(self.identity, request)
+        replies: dict[str, Reply | None] = {}
+        self._send({key: request}, replies, events)
+        self._hand_over([replies[key]], ignore_reply)
 
     def _wait(
         self, missing: dict[str, Request], replies: dict[str, Reply | None], events: Events, pause: float
@@ -295,4 +303,5 @@ class Cached(Chat):
                 received(index, reply)
                 self._counts["prompt_tokens"] += reply.prompt_tokens
                 self._counts["completion_tokens"] += reply.completion_tokens
-                self._cost += self.cost(reply)
+                cost = self.cost(reply)
+                self._cost = None if cost is None or self._cost is None else self._cost + cost

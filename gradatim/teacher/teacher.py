@@ -45,8 +45,8 @@ class Chat(Protocol):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """``requests``, ``cached``, ``prompt_tokens``, ``completion_tokens``, ``cost``, ``retries``, and ``failed`` by
-        cause."""
+        """``requests``, ``cached``, ``prompt_tokens``, ``completion_tokens``, ``cost`` (None: unknown), ``retries``,
+        and ``failed`` by cause."""
         ...
 
     @property
@@ -54,8 +54,8 @@ class Chat(Protocol):
         """Endpoint and model, never a key: part of the key of stored replies."""
         ...
 
-    def cost(self, reply: Reply) -> float:
-        """The price of a reply in the unit of the recipe's prices; 0 for a free model."""
+    def cost(self, reply: Reply) -> float | None:
+        """The price of a reply in the unit of the recipe's prices; 0 for a free model, None for an unknown price."""
         ...
 
     def ask(
@@ -74,6 +74,13 @@ class Chat(Protocol):
 
     def begin(self, spent: Cost) -> None:
         """Count ``spent``, the cost of earlier processes, against the budget."""
+        return
+
+    def check(self, request: Request, events: Events = ignore_events) -> None:
+        """Send ``request`` to the server, without a stored reply; its errors are those of ``ask``.
+
+        A chat without a server has nothing to check.
+        """
         return
 
     def release(self) -> None:
@@ -121,6 +128,10 @@ class Teacher(Protocol):
     can_judge: bool = False
     exact: bool = False
     chat: Chat | None = None
+
+    def check(self) -> None:
+        """Verify that requests can be sent, before a run trains. Raises the errors of a request."""
+        return
 
     def release(self) -> None:
         """Free the memory of a model in this process; the next request loads it again."""

@@ -291,6 +291,16 @@ def row_tokens(
     return np.asarray(prompt + answer + second)
 
 
+def epoch_tokens(objective: str, requirements: Requirements, train: TrainSettings, encoded: Encoded, rows: Ints) -> int:
+    """Loss tokens of one pass through ``rows`` with ``objective``, without rows that no batch has."""
+    second_answers = make_second_answers(objective, requirements, encoded)
+    if second_answers is not None and requirements.pairs_only:
+        rows = paired_rows(second_answers, rows)
+    if train.batching == "packed":
+        rows, _ = fitting_rows(encoded, rows, train.max_length, second_answers)
+    return int(row_tokens(requirements, train, encoded, rows, second_answers).sum())
+
+
 class Batcher(Protocol):
     """An endless stream of batches, from any position."""
 

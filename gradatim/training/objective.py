@@ -138,6 +138,11 @@ def check_objective(objective: str, train: TrainSettings) -> None:
             *faults,
         ]
     faults += _option_faults(loss, train)
+    if train.candidates > 1 and (train.batching != "packed" or loss.requirements(train).second_answer is not None):
+        faults.append(
+            "candidates are selected by the loss of their only answer: train.batching: packed and an objective without "
+            f"second answers are needed (given {train.batching}, {objective}), or train.candidates: 1"
+        )
     if faults:
         raise RecipeError("; ".join(faults), where=f"{where}: {objective}", faults=faults)
 

@@ -33,18 +33,31 @@ def answer_weights(batch: Batch, prompt_weight: float) -> torch.Tensor:
 
 
 class NextToken(Loss):
-    """Cross-entropy of all tokens in nats; those outside the answer have the weight ``train.prompt_loss_weight``."""
+    """Cross-entropy of all tokens in nats; those outside the answer have the weight ``train.prompt_loss_weight``.
 
-    terms = (Term(1.0),)
+    With a weight above 0 the cross-entropy of the answers alone is logged too, as ``answer_loss``.
+    """
+
+    terms: tuple[Term, ...] = (Term(1.0),)
 
     def __init__(self, context: LossContext) -> None:
         self.prompt_weight = self._prompt_weight(context.train)
+        if self.prompt_weight:
+            self.terms = (Term(1.0), Term(0.0, "answer_loss", bounded=False))
         token_losses = losses.make_losses(context.model, context.train)
 
         def weighted(
-            inputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, *attention: torch.Tensor
+            inputs: torch.Tensor,
+            labels: torch.Tensor,
+            weights: torch.Tensor,
+            answers: torch.Tensor | None,
+            *attention: torch.Tensor,
         ) -> torch.Tensor:
-            return (token_losses(inputs, labels, *attention) * weights).sum()
+            values = token_losses(inputs, labels, *attention)
+            total = (values * weights).sum().reshape(1)
+            if answers is None:
+                return total
+            return torch.cat([total, (values.detach() * answers).sum().reshape(1)])
 
         self._weighted = losses.compiled(weighted, context.train)
 
@@ -53,11 +66,13 @@ class NextToken(Loss):
         return train.prompt_loss_weight
 
     def counts(self, batch: Batch) -> torch.Tensor:
-        return answer_weights(batch, self.prompt_weight).sum().reshape(1)
+        weights = [answer_weights(batch, weight) for weight in (self.prompt_weight, 0.0)[: len(self.terms)]]
+        return torch.stack([weight.sum() for weight in weights])
 
     def sums(self, batch: Batch) -> torch.Tensor:
         inputs, labels, _, *attention = losses.tensors(batch)
-        return self._weighted(inputs, labels, answer_weights(batch, self.prompt_weight), *attention).reshape(1)
+        answers = answer_weights(batch, 0.0) if self.prompt_weight else None
+        return self._weighted(inputs, labels, answer_weights(batch, self.prompt_weight), answers, *attention)
 
 
 class AnswerOnly(NextToken):
@@ -300,9 +315,10 @@ class TraceLoss(Loss):
 
     The tokens of an answer give only the result of a program's execution. The auxiliary loss supervises the steps
     before it: while the model reads a TinyPy prompt, linear heads on inner layers predict the value of each name
-    that is read (operands) and the result of each operation and condition (results); ``trace_heads`` computes the
-    labels. The loss is that of ``next_token`` plus ``train.trace_supervision.weight`` x the mean cross-entropy of
-    each. Text that is not TinyPy has no auxiliary labels.
+    that is read (operands) and the result of each operation and condition (results), in a loop for each of the first
+    ``train.trace_supervision.turns`` turns; ``trace_heads`` computes the labels. The loss is that of ``next_token``
+    plus ``train.trace_supervision.weight`` x the mean cross-entropy of each. Text that is not TinyPy has no auxiliary
+    labels.
     """
 
     def __init__(self, context: LossContext) -> None:
@@ -328,7 +344,7 @@ class TraceLoss(Loss):
     def counts(self, batch: Batch) -> torch.Tensor:
         labels = self._trace_labels(batch)
         weights = answer_weights(batch, self.prompt_weight).sum().reshape(1)
-        return torch.cat([weights, (labels != batches.IGNORE).sum(dim=(1, 2)).to(weights.dtype)])
+        return torch.cat([weights, (labels != batches.IGNORE).sum(dim=(1, 2, 3)).to(weights.dtype)])
 
     def sums(self, batch: Batch) -> torch.Tensor:
         inputs, labels, _, *attention = losses.tensors(batch)
@@ -360,9 +376,10 @@ def _heads(context: LossContext) -> tuple[trace_heads.TraceHeads, trace_heads.Tr
                 given="trace_supervision",
                 hint="train.objective: next_token",
             )
-        heads = trace_heads.TraceHeads(context.model.config.hidden_size, classes)
+        turns = context.train.trace_supervision.turns
+        heads = trace_heads.TraceHeads(context.model.config.hidden_size, classes, turns)
     return heads.to(hardware.device()), trace_heads.TraceLabels(
-        pieces, {value: number for number, value in enumerate(heads.classes)}
+        pieces, {value: number for number, value in enumerate(heads.classes)}, heads.turns
     )
 
 

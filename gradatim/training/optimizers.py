@@ -1,7 +1,8 @@
 """Optimizers (AdamW; Muon for hidden matrices with AdamW for the remaining parameters) and learning-rate schedules.
 
 A learning-rate schedule is a function of progress in [0, 1]: progress through the stage when the optimizer restarts at
-each stage, through the budget of the whole run when it continues.
+each stage, through the budget of the whole run when it continues. The decay takes the progress at the beginning of a
+step, the warm-up that at its end, so that the first step of n warm-up steps has 1/n of the rate and not 0.
 
 torch's Muon updates one matrix after the other. A model of a million parameters has dozens of the same shape, too small
 to use a processor well, so here all matrices of one shape go through the Newton–Schulz iteration as a batch, tall ones
@@ -73,33 +74,33 @@ def orthogonalize(matrices: list[torch.Tensor], settings: dict[str, Any]) -> lis
     return [matrix.mT if turn else matrix for matrix, turn in zip(x, tall, strict=True)]
 
 
-def make_lr_schedule(settings: LRSchedulerSettings) -> Callable[[float], float]:
-    """The factor on the learning rate as a function of progress in [0, 1].
+def make_lr_schedule(settings: LRSchedulerSettings) -> Callable[[float, float], float]:
+    """The factor on the learning rate of a step as a function of the progress before and after it, in [0, 1].
 
     ``constant``; ``paper_steps``, ×0.1 at 70, 80 and 90 % (arXiv 2407.10194); ``warmup_decay``, linear warm-up,
     constant, linear decay to ``floor``; ``cosine``, linear warm-up, then half a cosine to ``floor``.
     """
-    schedules: dict[str, Callable[[float], float]] = {
-        "constant": lambda progress: 1.0,
-        "paper_steps": lambda progress: float(0.1 ** sum(progress >= step for step in (0.7, 0.8, 0.9))),
+    schedules: dict[str, Callable[[float, float], float]] = {
+        "constant": lambda progress, after: 1.0,
+        "paper_steps": lambda progress, after: float(0.1 ** sum(progress >= step for step in (0.7, 0.8, 0.9))),
         "warmup_decay": partial(_warmup_decay, settings),
         "cosine": partial(_cosine, settings),
     }
     return schedules[settings.name]
 
 
-def _warmup(settings: LRSchedulerSettings, progress: float) -> float:
-    return min(1.0, progress / settings.warmup_ratio) if settings.warmup_ratio else 1.0
+def _warmup(settings: LRSchedulerSettings, after: float) -> float:
+    return min(1.0, after / settings.warmup_ratio) if settings.warmup_ratio else 1.0
 
 
-def _warmup_decay(settings: LRSchedulerSettings, progress: float) -> float:
+def _warmup_decay(settings: LRSchedulerSettings, progress: float, after: float) -> float:
     remaining = min(1.0, (1.0 - progress) / settings.decay_ratio) if settings.decay_ratio else 1.0
-    return _warmup(settings, progress) * (settings.min_lr_ratio + (1 - settings.min_lr_ratio) * max(remaining, 0.0))
+    return _warmup(settings, after) * (settings.min_lr_ratio + (1 - settings.min_lr_ratio) * max(remaining, 0.0))
 
 
-def _cosine(settings: LRSchedulerSettings, progress: float) -> float:
+def _cosine(settings: LRSchedulerSettings, progress: float, after: float) -> float:
     decayed = min(1.0, max(0.0, (progress - settings.warmup_ratio) / (1 - settings.warmup_ratio)))
-    return _warmup(settings, progress) * (
+    return _warmup(settings, after) * (
         settings.min_lr_ratio + (1 - settings.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * decayed))
     )
 

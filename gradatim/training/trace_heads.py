@@ -41,25 +41,27 @@ Labels = npt.NDArray[np.int64]
 @dataclass(frozen=True)
 class TraceLabels:
     """Labels of the trace loss. ``pieces``: the text of each token; ``classes``: {value: class}, values in Python's
-    notation, such as ``-3``, ``0.5`` and ``True``.
+    notation, such as ``-3``, ``0.5`` and ``True``; ``turns``: number of turns of a loop that have labels.
     """
 
     pieces: Sequence[str]
     classes: Mapping[str, int]
+    turns: int = 1
 
     def labels(self, batch: Batch) -> Labels:
-        """For each input of the batch the class of its operand and of its result, shape (2, size, length).
+        """For each input of the batch the classes of its operand and of its result, shape (2, turns, size, length).
 
-        -100 for tokens without a value and for values outside the classes.
+        -100 for tokens without a value in that turn and for values outside the classes.
         """
-        labels = np.full((2, *batch.inputs.shape), IGNORE, dtype=np.int64)
+        labels = np.full((2, self.turns, *batch.inputs.shape), IGNORE, dtype=np.int64)
         for line, start, stop in _prompts(batch):
             program, ends = _program_values(batch.inputs[line, start:stop], self.pieces)
-            for row, values_at in zip(labels, (program.operands, program.results), strict=True):
-                for offset, value in values_at.items():
+            for kind, values_at in zip(labels, (program.operands, program.results), strict=True):
+                for offset, values in values_at.items():
                     token = start + bisect_right(ends, offset)
-                    if row[line, token] == IGNORE:
-                        row[line, token] = self.classes.get(str(value), IGNORE)
+                    for row, value in zip(kind, values, strict=False):
+                        if row[line, token] == IGNORE:
+                            row[line, token] = self.classes.get(str(value), IGNORE)
         return labels
 
 
@@ -68,7 +70,7 @@ def most_common_values(encoded: Encoded, pieces: Sequence[str], count: int) -> t
     counts: Counter[str] = Counter()
     for row in range(min(_COUNTED_SAMPLES, len(encoded))):
         values, _ = _program_values(encoded.sample(row)[: int(encoded.answer_starts[row])], pieces)
-        counts.update(map(str, [*values.operands.values(), *values.results.values()]))
+        counts.update(str(each_turn[0]) for each_turn in [*values.operands.values(), *values.results.values()])
     return tuple(sorted(counts, key=lambda value: (-counts[value], value))[:count])
 
 
@@ -95,22 +97,24 @@ def _prompts(batch: Batch) -> Iterator[tuple[int, int, int]]:
 
 
 class TraceHeads(nn.Module):
-    """Linear heads (classes, width) for ``operands`` and ``results``, zero at first; one row per class."""
+    """Linear heads for ``operands`` and ``results``, zero at first: (turns x classes, width), a block per turn."""
 
-    def __init__(self, width: int, classes: Sequence[str]) -> None:
+    def __init__(self, width: int, classes: Sequence[str], turns: int = 1) -> None:
         super().__init__()
-        self.classes = tuple(classes)
+        self.classes, self.turns = tuple(classes), turns
         # Stored as bytes in a buffer, so that the classes are saved with the weights.
         self.register_buffer("text", torch.tensor(list(json.dumps(self.classes).encode()), dtype=torch.uint8))
-        self.operands = nn.Parameter(torch.zeros(len(classes), width))
-        self.results = nn.Parameter(torch.zeros(len(classes), width))
+        self.operands = nn.Parameter(torch.zeros(turns * len(classes), width))
+        self.results = nn.Parameter(torch.zeros(turns * len(classes), width))
 
     @classmethod
     def load(cls, file: Path) -> TraceHeads:
         """The heads saved by a stage; ``RunFolderError`` when the file is damaged."""
         try:
             weights = load_file(file)
-            heads = cls(weights["operands"].shape[1], json.loads(bytes(weights["text"].tolist())))
+            classes = json.loads(bytes(weights["text"].tolist()))
+            rows, width = weights["operands"].shape
+            heads = cls(width, classes, rows // max(len(classes), 1))
             heads.load_state_dict(weights)
         except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
             raise RunFolderError(
@@ -131,18 +135,25 @@ def trace_sums(
 ) -> Callable[..., torch.Tensor]:
     """(inputs, labels, weights, trace labels, [positions, mask]) -> sums of token, operand and result loss, shape (3,).
 
-    Trace labels: class of the operand and of the result at each token, int64 (2, size, length), -100 for none. The
-    result loss is summed over ``result_layers``.
+    Trace labels: classes of the operand and of the result at each token, int64 (2, turns, size, length), -100 for none.
+    The first turn of a loop is predicted by ``operand_layer`` and by each of ``result_layers``, whose losses are added;
+    later turns by the last of ``result_layers``, as they need the results of the turn before.
     """
+    last = result_layers[-1]
 
     def sums(inputs: torch.Tensor, labels: torch.Tensor, *arguments: torch.Tensor) -> torch.Tensor:
         weights, trace_labels, *context = arguments
         output = outputs(inputs, *context)
-        states, matrix = output.hidden_states, heads.results.to(kind)
+        states = output.hidden_states
+        operand_heads = heads.operands.to(kind).chunk(heads.turns)
+        result_heads = heads.results.to(kind).chunk(heads.turns)
         tokens = (token_losses(output.logits, labels) * weights).sum()
-        operands = _head_loss(states[operand_layer], heads.operands.to(kind), trace_labels[0])
-        results = [_head_loss(states[layer], matrix, trace_labels[1]) for layer in result_layers]
-        return torch.stack([tokens, operands, torch.stack(results).sum()])
+        operands = [_head_loss(states[operand_layer], operand_heads[0], trace_labels[0, 0])]
+        results = [_head_loss(states[layer], result_heads[0], trace_labels[1, 0]) for layer in result_layers]
+        for turn in range(1, heads.turns):
+            operands.append(_head_loss(states[last], operand_heads[turn], trace_labels[0, turn]))
+            results.append(_head_loss(states[last], result_heads[turn], trace_labels[1, turn]))
+        return torch.stack([tokens, torch.stack(operands).sum(), torch.stack(results).sum()])
 
     return sums
 

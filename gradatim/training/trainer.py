@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -49,7 +50,7 @@ from ..model.tokenizer import Encoded
 from ..processes import SINGLE, Processes
 from ..random_streams import dropout_seed
 from ..record import Metrics, settle, write_folder
-from ..stage import Event, Events, Fitted, Stage, StageSpec, ignore_events
+from ..stage import Event, Events, Examination, Fitted, Stage, StageSpec, ignore_events
 from .batches import (
     Batch,
     Packed,
@@ -73,6 +74,7 @@ from .checkpoint import (
     save_optimizers,
     take_snapshot,
 )
+from .line_selection import LineSelection
 from .losses import make_losses, tensors
 from .objective import OBJECTIVES, LossContext, check_objective, make_loss
 from .optimizers import make_lr_schedule, make_optimizers
@@ -90,6 +92,7 @@ class StageTrainer:
     seed: int
     model: ModelSettings
     train: TrainSettings
+    examination: Examination | None = None
     processes: Processes = SINGLE
 
     def fit(self, stage: Stage, folder: Path, previous: Path | None, events: Events = ignore_events) -> Fitted:
@@ -105,8 +108,11 @@ class StageTrainer:
         finally:
             self.metrics.close()
 
-    def initial(self, previous: Path | None) -> PreTrainedModel:
-        """The initial model of a stage: the model of the stage before, the pretrained base, or new weights."""
+    def initial(self, previous: Path | None, target: torch.device | None = None) -> PreTrainedModel:
+        """The initial model of a stage: the model of the stage before, the pretrained base, or new weights.
+
+        ``target``: the device that it is moved to, by default that of the training.
+        """
         model: PreTrainedModel
         if previous is not None:
             model = open_for_training(previous / "model", self.model)
@@ -130,10 +136,7 @@ class StageTrainer:
             enable_gradient_checkpointing(model)
         model.set_attn_implementation(attention(self.train.max_length))
         on_device: Any = model.train()
-        if self.sharded:  # a layer at a time: the whole model may be larger than the device
-            shard(model, self.processes)
-            return model
-        return cast(PreTrainedModel, on_device.to(device()))
+        return cast(PreTrainedModel, on_device.to(device() if target is None else target))
 
     @property
     def sharded(self) -> bool:
@@ -155,7 +158,9 @@ class _TrainingLoop:
         check_objective(objective, self.settings)
         self.requirements = OBJECTIVES.get(objective).requirements(self.settings)
         self.batcher, self.dropped = _batcher(trainer, stage, objective, self.events)
-        self.model = trainer.initial(previous)
+        self.model = trainer.initial(previous, torch.device("cpu") if trainer.sharded else None)
+        if trainer.sharded:  # from the CPU, a layer at a time: the whole model may be larger than the device
+            shard(self.model, self.processes)
         context = LossContext(
             self.model,
             trainer.tokenizer,
@@ -184,25 +189,30 @@ class _TrainingLoop:
         checkpointed = load_checkpoint(folder / "checkpoint", self.model, self.optimizers)
         if checkpointed is not None:
             self.state, self.resumed_at = checkpointed, checkpointed.step
+            if len(self.state.pending) != len(no_sums):  # written by a version with other logged terms
+                self.state = replace(self.state, pending=no_sums)
         elif previous is not None and not self.settings.reset_optimizer:
             load_optimizers(previous / "optimizer", self.optimizers)
         self._check_agreement("start from", self.state.step)
         if self.processes.is_main:
-            trainer.metrics.rewind(stage.cycle, stage.index, self.state.step)
+            trainer.metrics.rewind(stage.cycle, stage.index, self.state.step or -1)
 
     def run(self) -> Fitted:
         """Train until the token budget is spent; save the state when ``Stopped`` is raised."""
         budget = self.stage.spec.tokens
-        self.events(Event("start", self._task, self.state.tokens, budget))
+        self.events(Event("start", self._task, self.state.tokens, budget, unit="tokens"))
         schedule = make_lr_schedule(self.settings.lr_scheduler)
-        started = self.saved_at = time.monotonic()
+        self.started = self.saved_at = time.monotonic()
         before = self.state.seconds
         try:
+            self._validate_at_start()
             for batches, position in self._batches():
                 if self.state.tokens >= budget:
                     break
-                self._step(batches, position, schedule(self._progress()), before + time.monotonic() - started)
-                self.events(Event("advance", self._task, min(self.state.tokens, budget), budget))
+                factor = schedule(self._progress(), self._progress(self._loss_tokens(batches)))
+                self._step(batches, position, factor, before + time.monotonic() - self.started)
+                done = min(self.state.tokens, budget)
+                self.events(Event("advance", self._task, done, budget, unit="tokens", loss=self._recent_loss))
                 self._stop_if_agreed()
             self._agree_at_end()
         except Stopped:
@@ -217,9 +227,10 @@ class _TrainingLoop:
             self.parameters,
             self.dropped,
             self.state.loss,
-            round(before + time.monotonic() - started, 3),
+            round(before + time.monotonic() - self.started, 3),
             weights,
             self.resumed_at,
+            0 if self.loss.auxiliary is None else sum(value.numel() for value in self.loss.auxiliary.parameters()),
         )
 
     def events(self, event: Event) -> None:
@@ -246,17 +257,29 @@ class _TrainingLoop:
     def _task(self) -> str:
         return f"train {self.stage.spec.name}"
 
-    def _progress(self) -> float:
-        """Progress in [0, 1] of the learning-rate schedule, through the stage or through the whole run."""
+    @property
+    def _recent_loss(self) -> float:
+        """The mean loss since the last row of the log, or that of the row if there is no step since."""
+        return self._means()[0] if any(self.state.pending[1::2]) else self.state.loss
+
+    def _progress(self, ahead: int = 0) -> float:
+        """Progress of the learning-rate schedule ``ahead`` tokens from now, through the stage or the whole run."""
+        tokens = self.state.tokens + ahead
         if self.settings.reset_optimizer:
-            return self.state.tokens / self.stage.spec.tokens
-        return (self.stage.first_token + self.state.tokens) / self.stage.run_tokens
+            return tokens / self.stage.spec.tokens
+        return (self.stage.first_token + tokens) / self.stage.run_tokens
+
+    def _loss_tokens(self, batches: Sequence[Batch]) -> int:
+        """The loss tokens of one optimizer step."""
+        return sum(batch.loss_tokens(self.requirements.prompt_loss) for batch in batches)
 
     def _batches(self) -> Iterator[tuple[Sequence[Batch], Position]]:
         """The batches of each optimizer step, with the position after the last of them."""
         stream = self.batcher.stream(self.state.position)
-        while group := list(islice(stream, self.settings.gradient_accumulation_steps)):
-            yield [batch for batch, _ in group], group[-1][1]
+        select = LineSelection(self.model, self.settings) if self.settings.candidates > 1 else None
+        while group := list(islice(stream, self.settings.gradient_accumulation_steps * self.settings.candidates)):
+            batches = [batch for batch, _ in group]
+            yield batches if select is None else select(batches), group[-1][1]
 
     def _step(self, batches: Sequence[Batch], position: Position, factor: float, seconds: float) -> None:
         """One optimizer step on ``batches``; ``factor`` scales the learning rates."""
@@ -277,7 +300,7 @@ class _TrainingLoop:
         sums_and_counts = [value for pair in zip(sums.tolist(), counts.tolist(), strict=True) for value in pair]
         self.state = State(
             self.state.step + 1,
-            previous + sum(batch.loss_tokens(self.requirements.prompt_loss) for batch in batches),
+            previous + self._loss_tokens(batches),
             position,
             self.state.loss,
             seconds,
@@ -333,9 +356,14 @@ class _TrainingLoop:
             + (f"; the last good checkpoint is kept in {checkpoint_folder}" if checkpoint_folder.exists() else ""),
         )
 
-    def _log(self, previous: int, factor: float, norm: float) -> None:
-        """Append rows to metrics.jsonl; none of their values depends on the clock."""
-        row: dict[str, Any] = {
+    def _validate_at_start(self) -> None:
+        """Append the validation losses before the first step of the run."""
+        if self.settings.evaluations_per_stage and not (self.state.step or self.stage.first_token):
+            self._append({**self._row(), **self._validate()})
+
+    def _row(self) -> dict[str, Any]:
+        """The position of a row of metrics.jsonl."""
+        return {
             "cycle": self.stage.cycle,
             "stage": self.stage.index,
             "name": self.stage.spec.name,
@@ -343,6 +371,10 @@ class _TrainingLoop:
             "tokens": self.state.tokens,
             "run_tokens": self.stage.first_token + self.state.tokens,
         }
+
+    def _log(self, previous: int, factor: float, norm: float) -> None:
+        """Append rows to metrics.jsonl; none of their values depends on the clock."""
+        row = self._row()
         finished = self.state.tokens >= self.stage.spec.tokens
         if self.state.step % self.settings.logging_steps == 0 or finished:
             loss, term_means = self._means()
@@ -354,10 +386,27 @@ class _TrainingLoop:
             int(previous / interval) < int(self.state.tokens / interval) or finished
         ):
             self._append({**row, **self._validate()})
+        if self.trainer.examination is not None and not finished:
+            self._examine(self.trainer.examination, row, row["run_tokens"] - self.state.tokens + previous)
 
     def _append(self, row: Mapping[str, Any]) -> None:
         if self.processes.is_main:
             self.trainer.metrics.append(row)
+
+    def _examine(self, examination: Examination, row: Mapping[str, Any], previous: int) -> None:
+        """Append the counts of an evaluation when a multiple of ``examination.every`` lies after ``previous`` tokens.
+
+        The suites read a copy of the model from disk, with a random state of their own, and their time is no training
+        time. Of several processes rank 0 alone has an examination.
+        """
+        if previous // examination.every == row["run_tokens"] // examination.every:
+            return
+        started, target = time.monotonic(), self.folder / "examined"
+        write_folder(target, self._write_model)
+        with forked_random_state():
+            self.trainer.metrics.append({**row, "evaluations": examination.evaluate(target)})
+        shutil.rmtree(target)
+        self.started += time.monotonic() - started
 
     def _means(self) -> tuple[float, dict[str, float]]:
         """The mean loss since the last row, and the mean of each named term that has counts."""
@@ -412,17 +461,6 @@ class _TrainingLoop:
 
         The checkpoint is kept until the run has recorded the stage.
         """
-
-        def fill(target: Path) -> None:
-            with quiet():
-                if self.trainer.sharded:
-                    skeleton(self.model).save_pretrained(target, state_dict=weights)
-                elif adapter_names(self.model) is None:
-                    self.model.save_pretrained(target)
-                else:
-                    save_adapter(self.model, target)
-                self.trainer.tokenizer.save_pretrained(target)
-
         self.trainer.metrics.close()
         self.model.eval()
         if self.loss.auxiliary is not None:
@@ -434,10 +472,31 @@ class _TrainingLoop:
         if self.processes.is_main:
             if self.loss.auxiliary is not None:
                 save_auxiliary(self.loss.auxiliary, self.folder / "auxiliary.safetensors")
-            write_folder(self.folder / "model", fill)
+            write_folder(self.folder / "model", partial(self._write_model, weights=weights))
             if not self.settings.reset_optimizer:
                 write_folder(self.folder / "optimizer", partial(save_optimizers, state))
         return digest
+
+    def _write_model(self, target: Path, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+        """Write the model, or its adapter, and the tokenizer; the auxiliary modules are no part of it.
+
+        ``weights``: those of a sharded model, gathered.
+        """
+        auxiliary = getattr(self.model, "auxiliary", None)
+        if auxiliary is not None:
+            del self.model.auxiliary
+        try:
+            with quiet():
+                if weights:
+                    skeleton(self.model).save_pretrained(target, state_dict=dict(weights))
+                elif adapter_names(self.model) is None:
+                    self.model.save_pretrained(target)
+                else:
+                    save_adapter(self.model, target)
+                self.trainer.tokenizer.save_pretrained(target)
+        finally:
+            if auxiliary is not None:
+                self.model.add_module("auxiliary", auxiliary)
 
     def _check_agreement(self, verb: str, value: object) -> None:
         """Raise ``WorkFailed`` unless all processes have the same ``value``: a step, or a digest of the weights."""

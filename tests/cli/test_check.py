@@ -64,7 +64,7 @@ def test_json_has_the_documented_shape(gradatim, files):
     assert said.status == 0, said.err
     found = json.loads(said.out)
     assert found["counts"] == {"passed": 3, "failed": 1, "timeout": 1, "invalid": 0, "total": 5}
-    assert set(found) == {"counts", "scores"}
+    assert set(found) == {"counts", "scores", "causes", "tasks"}
     assert set(found["scores"]) == {"pass@1"}
     score = found["scores"]["pass@1"]
     assert set(score) == {"value", "low", "high"}
@@ -400,3 +400,60 @@ def test_lists_of_programs_are_checked_against_the_problems_in_order(gradatim, f
     assert said.status == 0, said.err
     counts = json.loads(said.out)["counts"]
     assert (counts["passed"], counts["failed"] + counts["invalid"], counts["total"]) == (2, 2, 4)
+
+
+REPLY = "Here you are:\n\n```python\ndef add(a, b):\n    return a + b\n```\n"
+
+
+@pytest.mark.usefixtures("walls")
+def test_chat_replies_in_the_field_of_completions_are_named_and_read_as_replies_on_request(gradatim, files):
+    write(files / "s.jsonl", [{"task_id": "add", "completion": REPLY} for _ in range(3)])
+    outcome = gradatim(*COMMAND, "--json")
+    assert json.loads(outcome.out)["counts"]["passed"] == 0
+    assert "3 of 3 completions have a fenced block" in outcome.err
+    assert "--field completion=reply" in outcome.err
+    again = gradatim(*COMMAND, "--json", "--field", "completion=reply", "--out", "replies.jsonl")
+    assert json.loads(again.out)["counts"]["passed"] == 3
+    assert "fenced block" not in again.err
+
+
+@pytest.mark.usefixtures("walls")
+@pytest.mark.parametrize("name", ["output", "generation", "code", "response", "my_field"])
+def test_texts_under_another_name_are_read_with_a_note(gradatim, files, name):
+    texts = [REPLY, "def add(a, b):\n    return a + b\n", None]
+    write(files / "s.jsonl", [{"task_id": "add", name: text} for text in texts])
+    option = ["--field", name] if name == "my_field" else []
+    outcome = gradatim(*COMMAND, "--json", *option)
+    assert outcome.status == 0, outcome.err
+    counts = json.loads(outcome.out)["counts"]
+    assert (counts["passed"], counts["invalid"]) == (2, 1)
+    assert f"the text is read from the field '{name}'" in outcome.err
+    assert "1 of 3 samples have no text" in outcome.err
+
+
+def test_a_field_that_is_missing_is_one_line_that_names_the_option(gradatim, files):
+    write(files / "s.jsonl", [{"task_id": "add", "my_field": RIGHT}])
+    for option in ([], ["--field", "other"], ["--field", "my_field=code"]):
+        outcome = gradatim(*COMMAND, *option)
+        assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+        assert "--field" in outcome.err
+    assert not (files / "s.verdicts.jsonl").exists()
+
+
+@pytest.mark.usefixtures("walls")
+def test_failures_are_grouped_by_cause_and_each_task_has_its_results(gradatim, files):
+    bodies = [*("    return nothing1\n", "    return nothing2\n", "    return a +\n"), WRONG, RIGHT]
+    write(files / "s.jsonl", [{"task_id": "add", "completion": body} for body in bodies])
+    outcome = gradatim(*COMMAND, "--json")
+    found = json.loads(outcome.out)
+    assert [(cause["cause"], cause["samples"], cause["task"]) for cause in found["causes"]] == [
+        ("NameError", 2, "add"),
+        ("SyntaxError", 1, "add"),
+        ("AssertionError", 1, "add"),
+    ]
+    assert {name: (task["passed"], task["total"]) for name, task in found["tasks"].items()} == {"add": (1, 5)}
+    outcomes = [sample["outcome"] for sample in found["tasks"]["add"]["samples"]]
+    assert outcomes == ["failed", "failed", "invalid", "failed", "passed"]
+    assert "NameError" in found["tasks"]["add"]["samples"][0]["reason"]
+    shown = gradatim(*COMMAND).out
+    assert "NameError" in shown.split("such as")[1]

@@ -12,7 +12,8 @@ from gradatim.cli.main import COMMANDS, load_command, main
 from gradatim.errors import Stopped
 
 VERBS = (
-    "generate", "score", "plan", "run", "study", "evaluate", "check", "sample", "report", "export", "doctor", "list",
+    "generate", "score", "plan", "run", "study", "resume", "evaluate", "check", "sample", "report", "compare",
+    "export", "doctor", "list",
 )  # fmt: skip
 
 

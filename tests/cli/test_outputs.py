@@ -143,13 +143,51 @@ def test_a_file_that_was_not_written_here_is_not_replaced(gradatim, tmp_path, na
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.parquet"])
-def test_the_same_command_replaces_its_own_file_and_fills_an_empty_one(gradatim, tmp_path, name):
+def test_the_same_command_replaces_its_own_file_with_force_and_fills_an_empty_one(gradatim, tmp_path, name):
     (tmp_path / name).touch()
     command = ("generate", name, "--count", 3)
     assert gradatim(*command).status == 0
     first = (tmp_path / name).read_bytes()
-    assert gradatim(*command).status == 0
+    assert gradatim(*command, "--force").status == 0
     assert (tmp_path / name).read_bytes() == first
+
+
+OVER = {
+    "generate": ("a.jsonl", ("generate", "a.jsonl", *THREE, "--seed", "1")),
+    "score": ("b.parquet", ("score", "a.jsonl", "--out", "b.parquet", "--metric", "size")),
+    "correlations": ("c.html", ("score", "a.jsonl", "--correlate", "--metric", "om,nesting", "--report", "c.html")),
+    "report": ("d.html", ("report", "finished", "--out", "d.html")),
+    "report of several": ("report.html", ("report", "finished", "finished")),
+}
+
+
+@pytest.mark.parametrize(("name", "command"), OVER.values(), ids=OVER)
+def test_an_existing_file_of_an_earlier_command_is_replaced_with_force_only(
+    gradatim, tmp_path, finished, name, command
+):
+    (tmp_path / "finished").symlink_to(finished)
+    assert gradatim("generate", "a.jsonl", *THREE).status == 0
+    first = ("score", "a.jsonl", "--out", "b.parquet")
+    assert gradatim(*first, "--correlate", "--metric", "om,size", "--report", "c.html").status == 0
+    for page in ("d.html", "report.html"):
+        assert gradatim("report", "finished", "--out", page).status == 0
+    before = contents(tmp_path)
+    assert_refused(gradatim(*command), name, "this file exists", "--force")
+    assert contents(tmp_path) == before
+    assert gradatim(*command, "--force").status == 0
+    assert name.startswith(("d.", "report.")) or contents(tmp_path)[name] != before[name]
+
+
+def test_force_replaces_no_file_of_the_users(gradatim, tmp_path):
+    (tmp_path / "n.txt").write_text("buy milk\n\nbuy bread\n")
+    before = contents(tmp_path)
+    assert_refused(gradatim("generate", "n.txt", *THREE, "--force"), "not replaced")
+    assert contents(tmp_path) == before
+
+
+def test_a_report_inside_the_folder_of_its_run_is_brought_up_to_date(gradatim, finished):
+    assert (finished / "report.html").exists()
+    assert gradatim("report", finished).status == 0
 
 
 def test_a_link_is_written_through_and_stays_a_link(gradatim, tmp_path):
@@ -217,7 +255,7 @@ def test_a_report_replaces_its_own_page_and_no_other_file(gradatim, tmp_path, fi
         assert_refused(gradatim("report", finished, "--out", finished / name), "not replaced")
         assert (finished / name).read_bytes() == before
     (tmp_path / "page.html").write_bytes((finished / "report.html").read_bytes())
-    assert gradatim("report", finished, "--out", "page.html").status == 0
+    assert gradatim("report", finished, "--out", "page.html", "--force").status == 0
 
 
 def model_in(finished: Path) -> Path:

@@ -113,7 +113,7 @@ def test_score_takes_the_column_mapping_of_a_recipe(gradatim, tmp_path, ending):
         path.write_text(json.dumps(rows) if ending == ".json" else "".join(json.dumps(row) + "\n" for row in rows))
     said = gradatim("score", path.name)
     assert said.status == 2
-    assert "--columns answer=COLUMN" in told(said.err)
+    assert "--columns prompt=COLUMN,answer=COLUMN" in told(said.err)
     said = gradatim("score", path.name, "--columns", "prompt=q,answer=a", "--out", "out.parquet")
     assert said.status == 0
     table = pq.read_table(tmp_path / "out.parquet")

@@ -1,14 +1,21 @@
-"""What a person sees while work is done: bars on a terminal, hardly anything elsewhere."""
+"""Progress on stderr: bars on a terminal, a line in intervals elsewhere."""
 
 from __future__ import annotations
 
 import io
+import re
+import time
+from dataclasses import replace
 
+import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from gradatim.cli import output as module
-from gradatim.cli.output import _Tasks, watching
+from gradatim.cli import progress as module
+from gradatim.cli.output import watching
+from gradatim.cli.progress import IDLE, Row, Tasks, drawing
+from gradatim.experiment.recipe import load
+from gradatim.experiment.run import run
 from gradatim.stage import Event
 
 
@@ -23,9 +30,9 @@ def events_of_a_study() -> list[Event]:
     ]
 
 
-def bars() -> tuple[_Tasks, Progress]:
+def bars() -> tuple[Tasks, Progress]:
     progress = Progress(console=Console(file=io.StringIO(), force_terminal=True))
-    return _Tasks(progress.console, progress), progress
+    return Tasks(progress.console, progress), progress
 
 
 def test_a_study_has_one_overall_bar_and_one_for_each_run_at_work():
@@ -75,3 +82,63 @@ def test_an_advance_of_a_task_that_was_never_started_is_no_error():
     tasks, progress = bars()
     tasks.draw(Event("advance", "output", 3, 10))
     assert progress.tasks[0].completed == 3
+
+
+TRAINING = Event("advance", "train easy", 3000, 9000, unit="tokens", loss=2.3104, stage="stage 1 of 3")
+
+
+def test_a_row_names_elapsed_and_left_beside_their_times_with_loss_speed_and_stage(monkeypatch):
+    row = Row("train easy", TRAINING, first_done=1000, started=0.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 80.0)
+    assert row.line == ("stage 1 of 3, train easy: 33%, loss 2.310, 25 tokens/s, 1 min 20 s elapsed, 4 min 0 s left")
+    of_study = Row("a", replace(TRAINING, task="hybrid/seed-1: train easy"), 1000, 0.0)
+    assert of_study.label == "hybrid/seed-1: stage 1 of 3, train easy"
+
+
+def test_nothing_is_left_to_estimate_before_the_first_step(monkeypatch):
+    row = Row("train easy", Event("start", "train easy", 0, 9000, unit="tokens"), 0, 0.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 5.0)
+    assert row.line == "train easy: 0%, 5 s elapsed"
+
+
+def test_without_a_terminal_every_task_is_a_line_in_intervals_even_when_it_sends_no_events(capsys, monkeypatch):
+    monkeypatch.setattr(module, "INTERVAL", 0.02)
+    with watching() as events:
+        time.sleep(0.2)
+        events(Event("start", "train easy", 0, 9000, unit="tokens", stage="stage 1 of 3"))
+        time.sleep(0.2)
+        events(TRAINING)
+        time.sleep(0.2)
+    lines = capsys.readouterr().err.splitlines()
+    patterns = (
+        rf"{IDLE}: \d s elapsed",
+        r"stage 1 of 3, train easy: 0%, \d s elapsed",
+        r"stage 1 of 3, train easy: 33%, loss 2.310, [\d,]+ tokens/s, \d s elapsed, \d s left",
+    )
+    for pattern in patterns:
+        assert any(re.fullmatch(pattern, line) for line in lines), (pattern, lines)
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_terminal_shows_a_row_before_the_first_task_and_between_tasks(width):
+    console = Console(file=io.StringIO(), force_terminal=True, width=width)
+    with drawing(console) as tasks:
+        assert list(tasks.bars) == [IDLE]
+        tasks.draw(TRAINING)
+        assert list(tasks.bars) == ["train easy"]
+        tasks.progress.refresh()
+        tasks.draw(Event("finish", "train easy"))
+        assert list(tasks.bars) == [IDLE]
+    shown = console.file.getvalue()
+    assert "stage 1 of 3, train easy" in shown
+    assert "loss 2.310" in shown
+
+
+def test_training_sends_its_loss_and_the_position_of_its_stage(tmp_path):
+    sent = []
+    changes = ["data.count=200", "data.split.test=10", "data.split.validation=10", "budget.tokens=3000"]
+    recipe = load("smoke/sequential", [*changes, "evaluate.suites=[]", "train.evaluations_per_stage=0"])
+    run(recipe, tmp_path / "run", events=sent.append)
+    training = [event for event in sent if event.task.startswith("train ") and event.kind == "advance"]
+    assert list(dict.fromkeys(event.stage for event in training)) == [f"stage {n} of 3" for n in (1, 2, 3)]
+    assert all(event.unit == "tokens" and event.loss is not None and event.loss > 0 for event in training)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pyarrow.parquet as pq
 import pytest
@@ -52,6 +53,9 @@ def test_plan_counts_the_samples_that_the_run_learns(gradatim, finished):
     learnt = json.loads(next(finished.glob("cycle-00/stage-00-*/result.json")).read_text())
     assert planned["stages"][0]["bands"] == learnt["composition"]
     assert planned["stages"][0]["samples"] == learnt["samples"]
+    assert planned["parameters"] == learnt["fitted"]["parameters"]
+    without = json.loads(gradatim("plan", "smoke/baseline", *changes, "--no-data", "--json").out)
+    assert without["parameters"] == learnt["fitted"]["parameters"]
 
 
 def test_plan_leaves_nothing_behind(gradatim, tmp_path):
@@ -125,6 +129,35 @@ def test_sample_goes_on_with_a_prompt_that_cannot_be_run(gradatim, finished):
     found = json.loads(gradatim("sample", finished, "--prompt", "a = 3\npri", "--limit", 4, "--json").out)
     assert found[0]["truth"] is None
     assert len(found[0]["written"]) <= 4
+
+
+def test_a_prompt_with_a_character_that_the_tokenizer_lacks_is_one_line(gradatim, finished):
+    outcome = gradatim("sample", finished, "--prompt", "a = 3; print(a * ä)")
+    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert "lacks a character of the prompt; given: ';', 'ä'" in outcome.err
+
+
+def test_the_prompt_of_the_help_example_is_answered(gradatim, finished):
+    from gradatim.cli.models import SAMPLE_EXAMPLES
+
+    (prompt,) = [shlex.split(example)[-1] for example in SAMPLE_EXAMPLES if "--prompt '" in example]
+    outcome = gradatim("sample", finished, "--prompt", prompt, "--json")
+    assert outcome.status == 0, outcome.err
+    assert json.loads(outcome.out)[0]["truth"] == "# 12\n"
+
+
+@pytest.mark.parametrize("suite", ["line", "token"])
+def test_an_evaluation_without_any_item_is_an_error(gradatim, tmp_path, finished, suite):
+    prompt = "a" if suite == "token" else "a = 1"
+    rows = [{"prompt": prompt, "answer": f"# {n}"} for n in range(5)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    outcome = gradatim("evaluate", finished, "--suite", suite, "--data", "pairs.jsonl")
+    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert "nothing was evaluated; given: 5 samples; try: --set text=all" in outcome.err
+    if suite == "token":
+        assert (
+            gradatim("evaluate", finished, "--suite", suite, "--data", "pairs.jsonl", "--set", "text=all").status == 0
+        )
 
 
 def test_sample_draws_programs_of_its_own(gradatim, finished):

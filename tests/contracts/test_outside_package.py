@@ -6,11 +6,22 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from outside_package import FAMILIES, gradatim, install
 
+from gradatim.difficulty import DIFFICULTIES
+from gradatim.difficulty.score import as_difficulty
+from gradatim.distillation import JUDGES
+from gradatim.errors import RecipeError
+from gradatim.evaluation import SUITES
+from gradatim.experiment.assemble.components import SERVICES
+from gradatim.registry import Registry
 from gradatim.sandbox.command import sandbox_support
+from gradatim.schedule import ORDERS, SCHEDULES
+from gradatim.source import SOURCES
+from gradatim.teacher import TEACHERS
 
 RECIPE = """\
 extends: smoke/baseline
@@ -118,7 +129,7 @@ def test_a_language_of_another_package_runs_programs_with_their_tests(outside: d
 MISFITS = {
     "sources": ("data.source=broken", "it lacks changes, rereads"),
     "difficulties": ("difficulty.metric=broken", "it lacks __call__, scored_by, causes, identity, reads_programs"),
-    "schedules": ("schedule.name=broken", "its factory must take 2 positional arguments, not (bands)"),
+    "schedules": ("schedule.name=broken", "2 positional parameters, not (bands)"),
     "suites": ("evaluate.suites=[{suite: broken, limit: 2}]", "has no option 'limit'"),
     "judges": ("feedback.judges=[{judge: broken}]", "it lacks proves"),
     "teachers": ("teacher.name=broken", "it lacks facts, faults, questions, seeds"),
@@ -161,3 +172,40 @@ def test_a_result_of_another_form_is_one_line_at_first_use(part: str, outside: d
     words = [f"--set={each}" for each in (change, "data.count=300", "budget.tokens=1000")]
     told = failed(outside, "run", "smoke/baseline", *words, "--out", "run", cwd=tmp_path)
     assert fault in told
+
+
+def scores_directly(samples, *, workers=1):
+    return [0.0] * samples.num_rows
+
+
+def two_tables(*, column="answer"):
+    def score(samples, others):
+        return samples
+
+    return score
+
+
+def test_a_difficulty_that_does_not_fit_is_one_line_when_it_is_registered() -> None:
+    with pytest.raises(RecipeError, match="keyword-only options") as refused:
+        DIFFICULTIES.register("direct")(scores_directly)
+    assert "the difficulty 'direct' does not fit the contract of its family" in str(refused.value)
+    assert "not (samples, *, workers=…)" in str(refused.value)
+    assert "direct" not in DIFFICULTIES
+    with pytest.raises(RecipeError, match="it must be a function of options, not int"):
+        DIFFICULTIES.register("number")(3)  # type: ignore[type-var]
+    with pytest.raises(RecipeError, match="2 positional parameters, not \\(bands\\)"):
+        SCHEDULES.register("one")(lambda bands: None)
+
+
+def test_a_score_function_with_other_parameters_is_one_line_before_any_work() -> None:
+    with pytest.raises(RecipeError, match=r"allowed: \(samples, \*, workers=1, events=…\)") as refused:
+        as_difficulty(two_tables())
+    assert "two_tables" in str(refused.value)
+    assert set(DIFFICULTIES.arguments) == set(SERVICES)
+
+
+@pytest.mark.parametrize("registry", [SOURCES, DIFFICULTIES, SCHEDULES, ORDERS, SUITES, TEACHERS, JUDGES])
+def test_every_built_in_component_has_the_arguments_of_its_family(registry: Registry[Any]) -> None:
+    for entry in registry:
+        registry.get(entry.name)
+    assert registry.arguments is not None

@@ -17,8 +17,9 @@ BANDS = {1: ("one",), 2: ("low", "high"), 3: ("easy", "medium", "hard"), 5: tupl
 EVERY = pytest.mark.parametrize("name", SCHEDULES.names())
 COUNTS = pytest.mark.parametrize("count", BANDS)
 ADAPTIVE_NAMES = ("bandit", "fade", "frontier", "mastery", "pacing", "self_paced")
-ADAPTIVE = pytest.mark.parametrize("name", ADAPTIVE_NAMES)
-OTHERS = (*ADAPTIVE_NAMES, "designed")
+MIXTURE_NAMES = ("mixture", "progress", "target")
+ADAPTIVE = pytest.mark.parametrize("name", [*ADAPTIVE_NAMES, *MIXTURE_NAMES])
+OTHERS = (*ADAPTIVE_NAMES, *MIXTURE_NAMES, "designed")
 MATRICES = pytest.mark.parametrize("name", [name for name in SCHEDULES.names() if name not in OTHERS])
 TOKENS = 1_000_003  # prime, so that no share divides it
 
@@ -47,6 +48,11 @@ def lived(schedule: Schedule, count: int, seed: int) -> list[StageResult]:
         history.append(StageResult(0, len(history), spec, 10, {}, fitted, progress=known, probed=60))
         assert schedule.next(history) == schedule.next(list(history))
     return history
+
+
+def second_options(name: str) -> dict[str, float]:
+    """Options beside the defaults: replay of earlier samples, or a mixture without a minimum share."""
+    return {"floor": 0.0} if name in MIXTURE_NAMES else {"replay": 0.3}
 
 
 @EVERY
@@ -106,8 +112,8 @@ def test_a_stage_survives_json(name: str) -> None:
 @ADAPTIVE
 @COUNTS
 def test_what_the_student_does_never_changes_the_budget(name: str, count: int) -> None:
-    for seed, replay in ((1, 0.0), (2, 0.3)):
-        history = lived(SCHEDULES.get(name)(BANDS[count], TOKENS, replay=replay), count, seed)
+    for seed, options in ((1, {}), (2, second_options(name))):
+        history = lived(SCHEDULES.get(name)(BANDS[count], TOKENS, **options), count, seed)
         assert sum(result.spec.tokens for result in history) == TOKENS
         names = [result.spec.name for result in history]
         assert len(set(names)) == len(names)
@@ -120,8 +126,8 @@ def test_every_stage_of_a_lived_history_can_be_realised(name: str) -> None:
     rng = np.random.default_rng(6)
     rows = np.sort(rng.permutation(bands.index.size)[:60])
     probe = Probe(rows, rng.exponential(1.0, 60), rng.integers(1, 9, 60))
-    for replay in (0.0, 0.25):
-        for result in lived(SCHEDULES.get(name)(BANDS[3], TOKENS, replay=replay), 3, 4):
+    for options in ({}, second_options(name)):
+        for result in lived(SCHEDULES.get(name)(BANDS[3], TOKENS, **options), 3, 4):
             stage = select_rows(result.spec, bands, scores, seed=8, probe=probe)
             assert stage.rows.size == np.unique(stage.rows).size > 0
             assert (stage.mixture is not None) == result.spec.draws

@@ -73,6 +73,18 @@ def test_groups_and_outcomes_add_up_to_the_whole(suite, student, samples):
 
 
 @EVERY
+def test_the_verdicts_per_sample_add_up_to_the_counts(suite, student, samples):
+    result = SUITES.get(suite)(limit=7)(student, samples, seed=0)
+    verdicts, whole = result.verdicts, result.counts["all"]["all"]
+    assert verdicts is not None
+    assert (sum(verdicts.passed), sum(verdicts.total)) == (whole.passed, whole.total)
+    assert list(verdicts.ids) == [f"id{row}" for row in verdicts.rows]
+    assert set(verdicts.labels) == {"level"}
+    for outcome, passed, total in zip(verdicts.outcomes, verdicts.passed, verdicts.total, strict=True):
+        assert (outcome == "passed") == (passed == total)
+
+
+@EVERY
 def test_a_result_survives_being_written_and_has_the_stable_shape(suite, student, samples):
     result = SUITES.get(suite)()(student, samples, seed=0)
     again = decode_suite(json.loads(json.dumps(encode(result))))
@@ -173,6 +185,11 @@ def test_a_suite_with_problems_counts_each_once_and_has_the_stable_shape(suite, 
     for group in result.counts.values():
         assert sum(part.total for part in group.values()) == 3
         assert sum(part.passed for part in group.values()) == result.counts["all"]["all"].passed
+    assert result.verdicts is not None
+    assert result.verdicts.rows == (0, 1, 2)
+    assert result.verdicts.total == (1, 1, 1)
+    ends = {name: counts.total for name, counts in result.counts["outcome"].items() if counts.total}
+    assert ends == {name: result.verdicts.outcomes.count(name) for name in set(result.verdicts.outcomes)}
     again = decode_suite(json.loads(json.dumps(encode(result))))
     assert (again.counts, dict(again.scores)) == (result.counts, result.scores)
     told = json.loads(json.dumps(summary(result)))

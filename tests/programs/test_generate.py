@@ -18,6 +18,7 @@ import pytest
 
 from gradatim.errors import DataError
 from gradatim.programs import LEVELS, Generated, Level, generate, stream
+from gradatim.programs.grammar import characters
 from gradatim.stage import Event
 from gradatim.table import SCHEMA, sample_id
 
@@ -266,3 +267,10 @@ def test_a_stream_may_be_left_early() -> None:
     assert next(batches).num_rows >= 16_384
     batches.close()
     assert list(batches) == []
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_large_sample_has_exactly_the_characters_of_its_level(level):
+    table = generate(1500, levels=(level,), seed=5).table
+    texts = [*table["prompt"].to_pylist(), *table["answer"].to_pylist()]
+    assert {character for text in texts for character in text} == characters([level])

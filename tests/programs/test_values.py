@@ -18,9 +18,9 @@ print(a)
 """
 
 
-def shown(found: dict[int, object]) -> list[tuple[str, object]]:
-    """The text's last five characters up to each place, and the value there."""
-    return [(PROGRAM[place - 4 : place + 1], value) for place, value in sorted(found.items())]
+def shown(found: dict[int, list[object]]) -> list[tuple[str, object]]:
+    """The text's last five characters up to each place, and the only value there."""
+    return [(PROGRAM[place - 4 : place + 1], value) for place, (value,) in sorted(found.items())]
 
 
 def test_a_name_that_is_read_has_its_value_at_that_time() -> None:
@@ -49,9 +49,17 @@ def test_results_stand_where_what_they_are_of_ends() -> None:
     ]
 
 
-def test_a_place_in_a_loop_keeps_its_first_value() -> None:
-    found = values_of("for i in range(2, 5) :\n\tprint(i * i)\n# output\n")
-    assert (found.operands, found.results) == ({30: 2, 34: 2}, {34: 4})
+def test_a_position_in_a_loop_has_a_value_for_each_turn() -> None:
+    values = values_of("for i in range(2, 5) :\n\tprint(i * i)\n# output\n")
+    assert (values.operands, values.results) == ({30: [2, 3, 4], 34: [2, 3, 4]}, {34: [4, 9, 16]})
+
+
+def test_a_branch_in_a_loop_has_a_value_for_each_turn_that_reaches_it() -> None:
+    text = "a = 1\nfor i in range(0, 3) :\n\tif a > 2 :\n\t\tprint(i)\n\telse :\n\t\ta = a + i\nprint(a)\n# output\n"
+    values = values_of(text)
+    assert values.results[text.index("a > 2") + 4] == [False, False, False]
+    assert values.results[text.index("a + i") + 4] == [1, 2, 4]
+    assert values.operands[text.index("print(a)") + 6] == [4]
 
 
 @pytest.mark.parametrize("level", ["1.1", "1.2", "2.1", "2.2", "3.1", "3.2", "4.1"])
@@ -64,8 +72,8 @@ def test_what_a_last_line_prints_is_known_at_its_end(level: str) -> None:
             found = values_of(row["prompt"])
             place = len(program) - 3  # before the bracket and the line's end
             printed = row["answer"].splitlines()[-1].removeprefix("# ")
-            value = found.results[place] if place in found.results else found.operands[place]
-            assert str(value) == printed, row["prompt"]
+            values = found.results[place] if place in found.results else found.operands[place]
+            assert str(values[-1]) == printed, row["prompt"]
             checked += 1
     assert checked > 20
 

@@ -71,7 +71,10 @@ def make_run(folder: Path, arm: str, seed: int, noise: float = 0.008, tests: int
     ]
     compositions = [{band: round(BANDS[band] * share) for band, share in shares.items()} for *_, shares in stages]
     folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text(f"title: The {arm} arm\nseed: {seed}\nstudent:\n  preset: paper\n")
+    (folder / "recipe.yaml").write_text(
+        f"title: The {arm} arm\nseed: {seed}\ndata: {{source: tinypy}}\nschedule: {{name: {arm}}}\n"
+        "student: {preset: paper}\n"
+    )
     _write(folder / "environment.json", {"python": "3.11.2", "torch": "2.13.0", "threads": 1})
     _write(folder / "cycle-00" / "table.json", _table())
     rows, start = [], 0

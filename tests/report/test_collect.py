@@ -68,7 +68,8 @@ def test_a_run_without_its_last_stage_is_not_compared(copy):
     shutil.rmtree(copy / "hybrid" / "seed-2" / "cycle-00" / "stage-02-easy+medium+hard")
     (copy / "hybrid" / "seed-2" / "finished.json").unlink()
     study = collect(copy)
-    assert study.missing == ("Hybrid, seed 2: 2 stages finished",)
+    assert len(study.missing) == 1
+    assert study.missing[0].startswith("Hybrid, seed 2: 2 stages finished, in stage 3, 1,800,000 training tokens, loss")
     assert [run.seed for run in study.finished("hybrid")] == [1]
 
 
@@ -84,7 +85,23 @@ def test_a_result_of_another_shape_is_named_and_its_run_is_unfinished(copy):
     (copy / "baseline" / "seed-1" / "cycle-00" / "stage-00-all" / "result.json").write_text('{"cycle": 0}')
     study = collect(copy)
     assert any("baseline/seed-1/cycle-00/stage-00-all/result.json" in note for note in study.notes)
-    assert study.missing == ("Baseline, seed 1: 0 stages finished",)
+    assert len(study.missing) == 1
+    assert study.missing[0].startswith("Baseline, seed 1: in stage 1, 1,800,000 training tokens")
+
+
+def test_a_running_run_is_shown_with_its_share_of_the_budget_and_its_loss(copy):
+    run = copy / "hybrid" / "seed-2"
+    shutil.rmtree(run / "cycle-00")
+    (run / "finished.json").unlink()
+    (run / "recipe.yaml").write_text("seed: 2\nbudget: {tokens: 250000}\n")
+    row = {"cycle": 0, "stage": 0, "name": "easy", "step": 5, "tokens": 30_000, "run_tokens": 30_000, "loss": 3.14159}
+    (run / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    progress = "in stage 1, 30,000 of 250,000 (12%) training tokens, loss 3.14"
+    assert collect(copy).missing == (f"Hybrid, seed 2: {progress}",)
+
+
+def test_single_runs_have_no_planned_seeds_of_other_runs(folder):
+    assert collect([folder / "hybrid" / "seed-1", folder / "baseline" / "seed-2"]).missing == ()
 
 
 def test_a_half_written_last_line_of_metrics_is_a_run_at_work_and_no_fault(copy):

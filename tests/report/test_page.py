@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import pytest
 from make_study import make_run, make_study
@@ -79,22 +82,55 @@ def test_drawings_refer_only_to_their_own_parts(page):
     assert set(re.findall(r'(?:url\(#|href="#)([^")]+)', page)) <= ids
 
 
+SCRIPT = re.compile(r"<script(.*?)>(.*?)</script>", re.DOTALL)
+
+
 def test_nothing_is_fetched(page):
-    assert not re.search(r"(?i)https?:|src=|@import|<link|<script|url\((?!#)", page)
+    assert not re.search(r"(?i)https?:|src=|@import|<link|url\((?!#)", SCRIPT.sub("", page))
+    assert not re.search(r"fetch|XMLHttpRequest|WebSocket|import\(|innerHTML|eval\(", page)
+
+
+def test_the_policy_allows_the_one_script_of_the_page_by_its_digest(page):
+    scripts = [content for kind, content in SCRIPT.findall(page) if "application/json" not in kind]
+    assert scripts == [files("gradatim.reporting").joinpath("report.js").read_text("utf-8")]
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1]
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'")
+
+
+def test_every_figure_of_values_has_its_data_for_the_script(page):
+    data = {
+        re.search('id="(.*?)"', kind)[1]: json.loads(content)
+        for kind, content in SCRIPT.findall(page)
+        if "json" in kind
+    }
+    drawn = set(re.findall(r'data-chart="(.*?)"', page))
+    assert drawn == {"curves", "differences", "stages", "level", "band"}
+    assert drawn <= set(data["charts"]["charts"])
+    assert data["results"]["verdict"] == "too few"
 
 
 def test_the_page_has_every_part_a_study_has(page):
     tags = read(page).tags
-    assert tags.count("svg") == 8
-    for title in ("Result", "Against the controls", "Training", "Example predictions", "Data, recipes and environment"):
+    assert tags.count("svg") == 6
+    for title in (
+        "Result",
+        "Against the controls",
+        "Training",
+        "Predictions side by side",
+        "Settings that differ between the arms",
+        "Data, recipes and environment",
+    ):
         assert title in page
-    assert "too few to claim a difference" in page
+    assert "No difference can be claimed with 3 seeds" in page
     assert "dropped: division by zero" in page
-    assert "title: The hybrid arm" in page
+    assert "title: The baseline arm" in page
+    assert "title: The hybrid arm" not in page
 
 
 def test_drawings_have_a_label_and_follow_light_and_dark(page):
-    assert page.count('<svg role="img" aria-label="') == 8
+    assert page.count('<svg role="img" aria-label="') == 6
     assert "prefers-color-scheme: dark" in page
     drawings = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
     assert not any(colour in drawings for colour in LIGHT.values())
@@ -124,8 +160,9 @@ def test_hostile_programs_titles_and_facts_stay_text(tmp_path):
         path.write_text(json.dumps({**content, "facts": {HOSTILE: {HOSTILE: HOSTILE}}}))
     page = render(collect(folder))
     tags = read(page).tags
-    assert "script" not in tags
+    assert tags.count("script") == 3
     assert "img" not in tags
+    assert all("</" not in content for kind, content in SCRIPT.findall(page) if "json" in kind)
     assert "{{ 7 * 7 }}" in page
     assert page.count("&lt;script&gt;") > 10
 

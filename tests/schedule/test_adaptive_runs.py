@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +105,22 @@ def test_sorted_once_is_packed_tight_from_the_second_pass_on() -> None:
     first, second = ([row for line in some for row in line] for some in (lines[:10], lines[10:]))
     assert first == sorted(second) == list(range(40))
     assert second != first
+
+
+@pytest.mark.parametrize("metric", ["column", "given"])
+def test_a_mixture_over_levels_follows_the_measured_answers(metric: str, store: Path, tmp_path: Path) -> None:
+    changes = [
+        f"difficulty={{metric: {metric}, bands: {{names: [a, b, c], thresholds: [1.5, 2.15]}}}}",
+        "schedule={name: mixture, parts: 3, floor: 0.25}",
+        "budget.tokens=6000",
+        "evaluate.suites=[]",
+    ]
+    history = run(load("smoke/baseline", changes), tmp_path, store=store)
+    assert history[0].spec.mixture is None
+    for before, result in pairwise(history):
+        if all(measured.right == 1 for measured in before.progress.values()):
+            continue
+        assert result.spec.mixture is not None
+        assert sum(result.spec.mixture[0]) == pytest.approx(1)
+    plan = plan_run(load("smoke/baseline", changes), data=True)
+    assert [band.name for band in plan.bands] == ["a", "b", "c"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -193,3 +194,98 @@ def test_a_chat_that_can_never_be_is_refused_without_opening_a_model(tmp_path):
         check_chat(student, [])
     check_chat(ModelSettings(base=str(base(tmp_path / "chat"))), ["feedback.chat_template"])
     check_chat(ModelSettings(base="OWNER/unknown"), ["feedback.chat_template"])
+
+
+INPUT = torch.tensor([[5, 6, 7, 8]])
+
+
+def logits(model) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(INPUT).logits
+
+
+def test_an_adapter_folder_opens_as_pefts_own_do(tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    from gradatim.model.load import export
+
+    folder = adapter(tmp_path / "adapter", base(tmp_path / "base"))
+    assert not (folder / "config.json").exists()
+    expected = logits(load_student(folder).model)
+    assert torch.allclose(logits(AutoModelForCausalLM.from_pretrained(folder)), expected, atol=1e-5)
+    assert not torch.allclose(logits(load_student(tmp_path / "base").model), expected, atol=1e-2)
+    shutil.copy(tmp_path / "base" / "config.json", folder)  # as an earlier version wrote it
+    assert torch.equal(logits(load_student(folder).model), expected)
+    export(folder, tmp_path / "exported")
+    assert torch.allclose(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "exported")), expected, atol=1e-5)
+
+
+def test_an_adapter_of_a_tied_output_layer_is_merged_to_equal_logits(tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    from gradatim.model.load import add_adapter, export, open_base, save_adapter
+
+    on = base(tmp_path / "base")
+    lora = LoraSettings(rank=4, targets=("lm_head", "q_proj"))
+    adapted = add_adapter(open_base(str(on), dtype=torch.float32), str(on), lora, seed=1)
+    with torch.no_grad():
+        for name, value in adapted.named_parameters():
+            if "lora_" in name:
+                value.normal_(std=0.1, generator=torch.Generator().manual_seed(len(name)))
+    expected = logits(adapted)
+    save_adapter(adapted, tmp_path / "adapter")
+    tokenizer().save_pretrained(tmp_path / "adapter")
+    export(tmp_path / "adapter", tmp_path / "merged", merge=True)
+    for model in (
+        load_student(tmp_path / "adapter").model,
+        open_base(str(tmp_path / "adapter"), dtype=torch.float32),
+        AutoModelForCausalLM.from_pretrained(tmp_path / "merged"),
+        load_student(tmp_path / "merged").model,
+    ):
+        assert torch.allclose(logits(model), expected, atol=1e-4)
+
+
+def test_merged_weights_keep_the_type_of_the_base_unless_another_is_given(tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    from gradatim.model.load import export
+
+    on = base(tmp_path / "base")
+    AutoModelForCausalLM.from_pretrained(on, dtype=torch.bfloat16).save_pretrained(on)
+    folder = adapter(tmp_path / "adapter", on)
+    for given, expected in ((None, torch.bfloat16), ("fp32", torch.float32), ("fp16", torch.float16)):
+        out = tmp_path / str(given)
+        export(folder, out, merge=True, dtype=given)
+        assert AutoModelForCausalLM.from_pretrained(out).dtype is expected
+
+
+def test_evaluate_and_sample_take_what_a_recipe_takes_as_base(hub, tmp_path, monkeypatch, capsys):
+    from gradatim.cli.main import main
+
+    bare = adapter(tmp_path / "adapter", hub, named="OWNER/small")
+    for file in bare.glob("*token*"):
+        file.unlink()
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "print(12 + 7)\\n# output\\n", "answer": "# 19\\n"}\n')
+    monkeypatch.chdir(tmp_path)
+    evaluate = ("--suite", "line", "--set", "text=all", "--data", "rows.jsonl", "--json")
+    results = {}
+    for model in ("OWNER/small", str(hub), str(bare)):
+        assert main(["sample", model, "--prompt", "a = 3", "--limit", "4", "--json"]) == 0
+        text = json.loads(capsys.readouterr().out)[0]["written"]
+        assert main(["evaluate", model, *evaluate]) == 0
+        results[model] = (text, json.loads(capsys.readouterr().out)["counts"])
+    assert results["OWNER/small"] == results[str(hub)]
+    assert main(["evaluate", "adapter/nothing", *evaluate]) == 2
+    assert "there is no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_sample_reads_a_gguf_file(tmp_path, monkeypatch, capsys):
+    from gradatim.cli.main import main
+
+    file = Path(os.environ.get("GRADATIM_MODELS", "")) / "smollm2" / "model.gguf"
+    if not file.is_file():
+        pytest.skip("no smollm2/model.gguf in the folder that GRADATIM_MODELS names")
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", str(file), "--prompt", "What is the capital of France?", "--limit", "24", "--json"]) == 0
+    assert "Paris" in json.loads(capsys.readouterr().out)[0]["written"]

@@ -62,6 +62,10 @@ def stage(tokens: int, index: int = 0, objective: str | None = None) -> Stage:
     return Stage(spec, index, np.arange(600), 11, index * tokens, 3 * tokens)
 
 
+def stage_of_one_row() -> Stage:
+    return Stage(StageSpec("all", (1.0,), 1, order="sorted"), 0, np.arange(1), 0, 0, 1)
+
+
 def fit(table: pa.Table, folder: Path, train: TrainSettings = TRAIN, events: Events = ignore_events) -> Fitted:
     return learner(table, folder, train).fit(stage(6000), folder / "stage", None, events)
 
@@ -83,13 +87,42 @@ def test_each_token_is_asked_for_what_is_known_there() -> None:
     rows = Stage(StageSpec("all", (1.0,), 1, order="sorted"), 0, np.arange(2), 0, 0, 1)
     batch = next(Packed(encoded, rows, 1, 80, 0, isolate=True).one_pass())
     pieces = [tokenizer.decode([number]) for number in range(len(tokenizer))]
-    operands, results = TraceLabels(pieces, {"-2": 0, "3": 1, "2": 2}).labels(batch)[:, 0]
+    operands, results = TraceLabels(pieces, {"-2": 0, "3": 1, "2": 2}).labels(batch)[:, 0, 0]
     text = [pieces[number] for number in batch.inputs[0]]
     (first, second, third), (only,) = np.flatnonzero(operands != IGNORE), np.flatnonzero(results != IGNORE)
     assert [(text[at], int(operands[at])) for at in (first, second, third)] == [("a", 1), ("b", 0), ("c", 2)]
     assert "".join(text[only - 4 : only + 1]) == "a - 5"
     assert results[only] == 0
     assert not (operands[batch.answer[0]] != IGNORE).any()
+
+
+def test_each_turn_of_a_loop_has_labels_of_its_own() -> None:
+    prompt = "a = 1\nfor i in range(0, 3) :\n\ta = a + 4\nprint(a)\n# output\n"
+    table = make_table({"prompt": [prompt], "answer": ["# 13\n"]})
+    tokenizer = character_tokenizer(texts_of(table))
+    batcher = Packed(encode_table(tokenizer, table), stage_of_one_row(), 1, 80, 0, isolate=True)
+    pieces = [tokenizer.decode([number]) for number in range(len(tokenizer))]
+    classes = {str(value): value for value in range(20)}
+    operands, results = TraceLabels(pieces, classes, turns=2).labels(next(batcher.one_pass()))[:, :, 0]
+    read, printed, end = prompt.index("a + 4"), prompt.index("(a)") + 1, prompt.index("+ 4") + 2
+    assert [operands[turn, read] for turn in (0, 1)] == [1, 5]
+    assert [operands[turn, printed] for turn in (0, 1)] == [13, IGNORE]
+    assert [results[turn, end] for turn in (0, 1)] == [5, 9]
+
+
+def test_later_turns_are_learned_by_heads_of_their_own(tmp_path: Path) -> None:
+    table = generate(600, levels=["3.2"], seed=4).table
+    two = replace(TRAIN, trace_supervision=TraceSupervisionSettings(turns=2))
+    made = learner(table, tmp_path, two)
+    made.fit(stage(30_000), tmp_path / "one", None)
+    losses = told(tmp_path, "result_loss")
+    assert losses[-1] < 0.9 * losses[0]
+    heads = load_file(tmp_path / "one" / "auxiliary.safetensors")
+    first, second = heads["results"].chunk(2)
+    assert first.abs().sum() > 0
+    assert second.abs().sum() > 0
+    made.fit(stage(2_000, 1), tmp_path / "two", tmp_path / "one")
+    assert load_file(tmp_path / "two" / "auxiliary.safetensors")["results"].shape == heads["results"].shape
 
 
 def test_a_value_that_is_no_class_is_not_asked_for(programs: pa.Table, tmp_path: Path) -> None:
@@ -151,6 +184,9 @@ def test_nothing_of_the_heads_is_in_the_model(programs: pa.Table, tmp_path: Path
     plain = fit(programs, tmp_path / "plain", replace(TRAIN, objective="next_token"))
     assert not [name for name in saved if "auxiliary" in name]
     assert fitted.parameters == plain.parameters
+    heads = load_file(tmp_path / "stage" / "auxiliary.safetensors")
+    assert fitted.auxiliary_parameters == sum(value.numel() for value in heads.values()) > 0
+    assert plain.auxiliary_parameters == 0
     AutoModelForCausalLM.from_pretrained(tmp_path / "stage" / "model")
 
 

@@ -20,7 +20,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +31,10 @@ from ...difficulty.model_based import ChatReply, Messages, Quantity, ScoringRequ
 from ...difficulty.score import digest_of
 from ...errors import RecipeError, UserError
 from ...evaluation import SUITES
-from ...inference import loglikelihood, sharing
-from ...lazy import pa
+from ...inference import answer_loss, loglikelihood, sharing
+from ...lazy import np, pa
 from ...model import hardware, load
-from ...model.hub import check_chat, check_model, is_hub_name, weight_paths
+from ...model.hub import answer_format, check_chat, check_model, is_hub_name, weight_paths
 from ...model.settings import PRESETS
 from ...options import option_names
 from ...processes import SINGLE, Processes, launch
@@ -48,9 +49,14 @@ from ...schedule import (
     needs_whole_samples,
     next_stage,
 )
+from ...source import SOURCES
 from ...stage import (
+    AnswerLoss,
     Difficulty,
+    EvaluationSplit,
+    Event,
     Events,
+    Examination,
     Model,
     Needs,
     Probe,
@@ -63,12 +69,15 @@ from ...stage import (
     ignore_events,
 )
 from ...teacher import TEACHERS, Chat, Request
-from ...training import sharding, trainer
-from ...training.objective import check_objective
+from ...teacher.teacher import used_since
+from ...training import batches, trainer
+from ...training import examples as training_examples
+from ...training.objective import OBJECTIVES, check_objective
 from ..recipe import ALLOWANCE, Recipe
 from .tasks import LoadModel, SharedTrainer
 from .teaching import (
     CurriculumDesign,
+    attempts_before_training,
     check_designing,
     check_teaching,
     delivery,
@@ -83,6 +92,8 @@ from .teaching import (
 if TYPE_CHECKING:
     from ...distillation.attempts import GradedAttempts
     from ...teacher import Teacher
+    from ...training.examples import FormattedExample
+    from ...training.trainer import StageTrainer
 
 
 TOKENIZATION = "tokens 2"
@@ -97,24 +108,15 @@ def make_difficulty(
     Raises ``UnknownPart`` for a name that is not registered and ``RecipeError`` for options that do not fit.
     """
     factory = DIFFICULTIES.get(name, where=where)
-    difficulty: Difficulty = DIFFICULTIES.make(
-        name, *_services(name, factory, where), where=where, options=options or {}
-    )
+    difficulty: Difficulty = DIFFICULTIES.make(name, *_services(factory), where=where, options=options or {})
     return difficulty
 
 
-def _services(name: str, factory: Callable[..., Any], where: str) -> list[Any]:
+def _services(factory: Callable[..., Any]) -> list[Any]:
+    """The services that a factory requires, by the names of its positional parameters."""
     parameters = inspect.signature(factory).parameters.values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [parameter.name for parameter in parameters if parameter.kind in positional]
-    if unknown := [service for service in names if service not in SERVICES]:
-        raise RecipeError(
-            f"the difficulty {name!r} requires a service that does not exist",
-            where=where,
-            given=", ".join(unknown),
-            allowed=", ".join(SERVICES),
-            hint="an option of a difficulty is a keyword-only parameter of its factory",
-        )
     return [SERVICES[service] for service in names]
 
 
@@ -155,6 +157,11 @@ class TeacherChat:
     def identity(self) -> str:
         """That of the chat."""
         return self.chat.identity
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """Those of the chat."""
+        return self.chat.facts
 
     def complete(
         self,
@@ -204,16 +211,20 @@ class CheckedSuite(Suite):
                 given=type(result).__name__,
                 allowed='a gradatim.stage.SuiteResult with counts["all"]["all"]',
             )
+        if not result.counts["all"]["all"].total:
+            text = f"the suite {self.name!r} has no item in the {samples.num_rows:,} test samples: it evaluated nothing"
+            events(Event("note", self.name, text=text))
         return result
 
 
 @dataclass(frozen=True)
 class NamedSuite:
-    """A configured suite; ``label`` is its name in the run folder."""
+    """A configured suite; ``label`` is its name in the run folder, ``split`` the samples that it evaluates on."""
 
     label: str
     suite: Suite
     only_last: bool
+    split: EvaluationSplit = "test"
 
 
 @dataclass(frozen=True)
@@ -257,9 +268,36 @@ class Components:
         """The requests for the stages of an LLM-designed schedule."""
         return CurriculumDesign(self.recipe, self.teacher)
 
+    @property
+    def has_chat(self) -> bool:
+        """Whether the teacher is a language model, to which requests are sent."""
+        return self.teacher is not None and self.teacher.chat is not None
+
+    def check_teacher(self) -> dict[str, Any]:
+        """Verify that the teacher can be used, by one request; return the usage. Raises the errors of a request."""
+        assert self.teacher is not None
+        before = deepcopy(dict(self.teacher.facts))
+        self.teacher.check()
+        return used_since(before, self.teacher.facts)
+
     def first_dataset(self, store: Path) -> Corpus:
         """The first cycle's dataset under ``store``, created if missing: samples are drawn, scored and split."""
         return self.corpus.make(store, self.events)
+
+    def with_budget(self, dataset: Corpus) -> Components:
+        """These components with a budget in tokens: epochs are counted on the scored samples of the first dataset."""
+        recipe, epochs = self.recipe, self.recipe.budget.epochs
+        if epochs is None:
+            return self
+        _, samples, _ = dataset.tokens(recipe.student, self.events)
+        requirements = OBJECTIVES.get(recipe.train.objective).requirements(recipe.train)
+        rows = np.flatnonzero(np.isfinite(dataset.difficulty("train", self.metric)))
+        epoch = batches.epoch_tokens(recipe.train.objective, requirements, recipe.train, samples, rows)
+        tokens = max(1, round(epochs * epoch))
+        text = f"budget: {epochs:g} epochs of {epoch:,} loss tokens are {tokens:,} tokens"
+        self.events(Event("note", "budget", text=text))
+        counted = recipe.with_tokens(tokens)
+        return replace(self, recipe=counted, schedules=schedules_of(counted))
 
     def cut(self, dataset: Corpus) -> Bands:
         """The difficulty bands of the training samples."""
@@ -276,19 +314,72 @@ class Components:
             return self.design.schedule(schedule, cycle, dataset, bands, results, record)
         return schedule
 
-    def trainer(self, dataset: Corpus, metrics: Metrics) -> Trainer:
-        """The trainer of the model on a dataset, on all processes."""
-        here = self.stage_trainer(dataset, metrics)
+    def trainer(self, dataset: Corpus, metrics: Metrics, bands: Bands | None = None) -> Trainer:
+        """The trainer of the model on a dataset, on all processes.
+
+        With ``bands`` and ``evaluate.every`` it evaluates during stages, in this process.
+        """
+        here = self.stage_trainer(dataset, metrics, bands)
         return here if self.processes.size == 1 else SharedTrainer(here, dataset, self.processes)
 
-    def stage_trainer(self, dataset: Corpus, metrics: Metrics) -> Trainer:
+    def stage_trainer(self, dataset: Corpus, metrics: Metrics, bands: Bands | None = None) -> StageTrainer:
         """The part of the trainer in this process."""
         recipe = self.recipe
         hardware.use_threads(recipe.threads, launch().local_size)
         tokenizer, samples, validation = dataset.tokens(recipe.student, self.events)
         seed = initialization_seed(recipe.seed)
-        settings = (recipe.student, recipe.train, self.processes)
+        examination = None if bands is None else self.examination(dataset, bands)
+        settings = (recipe.student, recipe.train, examination, self.processes)
         return trainer.StageTrainer(tokenizer, samples, validation, metrics, seed, *settings)
+
+    def examination(self, dataset: Corpus, bands: Bands) -> Examination | None:
+        """The evaluation during stages by the suites that every stage has; None without ``evaluate.every``."""
+        suites = [suite for suite in self.suites if not suite.only_last]
+        every = self.recipe.evaluate.every
+        if every is None or not suites:
+            return None
+
+        def evaluate(folder: Path) -> list[dict[str, Any]]:
+            model = load.load_student(folder, hardware.device())
+            rows = []
+            for suite in suites:
+                # A listener may end the work, and a row of metrics is whole or missing.
+                result = self.evaluate(suite, model, self.samples(suite.split, dataset, bands), ignore_events)
+                overall = result.counts["all"]["all"]
+                counts = {"passed": overall.passed, "total": overall.total}
+                rows.append({"suite": result.suite, "protocol": result.protocol, "split": result.split, **counts})
+            return rows
+
+        return Examination(every, evaluate)
+
+    def examples(self, dataset: Corpus) -> tuple[FormattedExample, ...]:
+        """The first training samples of a dataset, formatted, with their loss mask."""
+        tokenizer, samples, _ = dataset.tokens(self.recipe.student, self.events)
+        rows = range(min(training_examples.SHOWN, len(samples)))
+        return training_examples.formatted_examples(tokenizer, samples, self.recipe.train, rows)
+
+    @property
+    def evaluates_on_start(self) -> bool:
+        """Whether the model is evaluated before training."""
+        on_start = self.recipe.evaluate.on_start
+        return self.recipe.student.base is not None if on_start is None else on_start
+
+    def initial_model(self, dataset: Corpus, metrics: Metrics) -> Model:
+        """The model before training, for evaluation, with the tokenizer of the training."""
+        trainer = self.stage_trainer(dataset, metrics)
+        if self.recipe.student.base is not None:
+            return load.load_before_training(self.recipe.student, trainer.tokenizer, hardware.device())
+        return load.LoadedModel(trainer.initial(None).eval(), trainer.tokenizer)
+
+    def answer_losses(self, dataset: Corpus) -> dict[str, AnswerLoss]:
+        """The loss of the dataset's answers under the base before training, by kind of answer; empty without a base."""
+        student = self.recipe.student
+        if student.base is None:
+            return {}
+        self.offload_teacher()
+        _, samples, _ = dataset.tokens(student, self.events)
+        model = load.load_model(student.base, hardware.device(), dtype=student.dtype)
+        return answer_loss.answer_losses(model, samples, seed=self.recipe.data.seed, events=self.events)
 
     def load(self, folder: Path) -> Model:
         """The model in a stage folder, for evaluation; all processes load it, and divide the rows."""
@@ -315,15 +406,16 @@ class Components:
         """The probe in a stage folder: the model's loss on training samples after that stage."""
         return loglikelihood.load_probe(folder / "probe.npz")
 
-    def evaluate(self, suite: NamedSuite, model: Model, samples: pa.Table) -> SuiteResult:
-        """The result of a suite on the test samples."""
-        return suite.suite(model, samples, seed=self.recipe.evaluate.seed, events=self.events)
+    def evaluate(self, suite: NamedSuite, model: Model, samples: pa.Table, events: Events | None = None) -> SuiteResult:
+        """The result of a suite on the samples of its split. ``events``: the run's by default."""
+        listener = self.events if events is None else events
+        return replace(suite.suite(model, samples, seed=self.recipe.evaluate.seed, events=listener), split=suite.split)
 
-    def test_samples(self, dataset: Corpus, bands: Bands) -> pa.Table:
-        """The fixed test samples with a column ``band``, null for a sample without a difficulty."""
-        indices = bands.assign(dataset.difficulty("test", self.metric))
+    def samples(self, split: EvaluationSplit, dataset: Corpus, bands: Bands) -> pa.Table:
+        """The fixed samples of a split with a column ``band``, null for a sample without a difficulty."""
+        indices = bands.assign(dataset.difficulty(split, self.metric))
         names = [bands.names[band] if band >= 0 else None for band in indices]
-        return dataset.table("test").append_column("band", pa.array(names, pa.string()))
+        return dataset.table(split).append_column("band", pa.array(names, pa.string()))
 
     def questions(self, samples: pa.Table, cycle: int) -> pa.Table:
         """The questions of a cycle: a part of its training samples, drawn by the data's seed."""
@@ -376,8 +468,18 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
 
 
 def _check_sharding(recipe: Recipe) -> None:
-    if recipe.student.shard:
-        sharding.check_sharding(recipe.student, recipe.train)
+    """Raise ``RecipeError`` for settings that sharded training excludes."""
+    train = recipe.train
+    excluded = (
+        (train.optimizer.name == "muon", "train.optimizer.name: muon", "adamw"),
+        (recipe.student.lora is not None, "student.lora", "full fine-tuning"),
+        (train.objective == "trace_supervision", "train.objective: trace_supervision", "an objective without heads"),
+        (train.compile, "train.compile: true", "false"),
+        (recipe.evaluate.every is not None, f"evaluate.every: {recipe.evaluate.every}", "null"),
+    )
+    for fault, given, allowed in excluded:
+        if fault and recipe.student.shard:
+            raise RecipeError("sharded training excludes this", where="student.shard", given=given, allowed=allowed)
 
 
 def drawn(recipe: Recipe, samples: Source | None = None) -> dict[str, Any]:
@@ -413,6 +515,11 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher
     # Keys of older datasets stay valid: unset sections are omitted, and names are those of version 0.1.
     if section_teacher is not None:
         content["TeacherSection"] = section_teacher.model_dump(mode="json", exclude=set(ALLOWANCE))
+    has_format = "answer_format" in option_names(SOURCES.get(recipe.data.source))
+    if has_format and (form := answer_format(recipe.student)) != "code":
+        content["answer_format"] = form
+    if attempts_before_training(recipe) and recipe.feedback is not None:
+        content["attempts"] = [recipe.student.base, recipe.student.dtype, recipe.feedback.model_dump(mode="json")]
     if recipe.rejected_answers is not None:
         rejected_answers = recipe.rejected_answers.model_dump(mode="json")
         content["DeliverySection"] = earlier_names(rejected_answers, "rejected_answers")
@@ -450,8 +557,10 @@ def _suites(recipe: Recipe) -> Iterator[NamedSuite]:
             options = earlier_suite_options(options)
         words = (str(value) if name == "protocol" else f"{name}{value}" for name, value in options.items())
         # The label names a file of the run folder, and an option may be a path.
-        label = re.sub(r"[^\w.=+-]+", "_", "-".join([section.suite, *words]))
-        yield NamedSuite(label, CheckedSuite(section.suite, suite), section.stages == "last")
+        split = section.split or recipe.evaluate.split
+        marks = ["validation"] if split == "validation" else []
+        label = re.sub(r"[^\w.=+-]+", "_", "-".join([section.suite, *words, *marks]))
+        yield NamedSuite(label, CheckedSuite(section.suite, suite), section.stages == "last", split)
 
 
 def _chats(recipe: Recipe) -> Iterator[str]:

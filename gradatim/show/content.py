@@ -1,0 +1,348 @@
+"""Content of the page: runs, stages, test programs, verdicts and students, read from run folders.
+
+``read`` reads study and run folders through ``reporting.collect`` and adds the verdict on every test program after
+every stage. A verdict is one character per row of the test set: ``1`` right, ``0`` wrong, ``-`` not evaluated. Nothing
+is written and no lock is taken, so runs in progress can be read; a missing part becomes a note.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .. import reporting
+from ..errors import GradatimError
+from ..reporting.data import RunData, StudyData
+from ..reporting.verdicts import Evaluation
+from ..results import stage_folder
+from ..stage import Counts, StageResult
+from . import weights
+
+if TYPE_CHECKING:
+    from ..stage import EvaluationSplit
+
+SUITE = "output"
+"""The suite of the map: greedy completions compared with the output of the program."""
+MOST_PROGRAMS = 20_000
+"""Test programs on the page; the page would be slow with more."""
+
+Computed = Literal["page", "server", "nowhere"]
+
+
+@dataclass(frozen=True)
+class Student:
+    """The model of a stage. ``computed``: by the page's script, by the server (``reason``: why), or missing."""
+
+    folder: Path
+    computed: Computed
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class StageView:
+    """One cell of the table of a run. ``levels``: counts by level; ``verdicts``: see the module; ``key``: unique."""
+
+    key: str
+    cycle: int
+    index: int
+    name: str
+    data: Mapping[str, int]
+    samples: int
+    objective: str
+    budget: int
+    tokens: int
+    loss: float | None
+    result: Counts | None
+    levels: Mapping[str, Counts]
+    verdicts: str | None
+    student: Student
+
+
+@dataclass(frozen=True)
+class Step:
+    """Number of programs by their verdict before and after a stage."""
+
+    learnt: int
+    kept: int
+    forgotten: int
+    unlearnt: int
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run. ``test``: the key of its test set; ``metric``: its difficulty; ``rows``: logged steps so far."""
+
+    key: str
+    arm: str
+    title: str
+    seed: int
+    complete: bool
+    metric: str
+    test: str | None
+    stages: tuple[StageView, ...]
+    rows: int
+    tokens: int
+    budget: int | None
+    curve: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def steps(self) -> tuple[Step | None, ...]:
+        """Programs learnt, kept and forgotten in each stage; None for a stage without verdicts."""
+        return tuple(
+            None if stage.verdicts is None else _step(before, stage.verdicts)
+            for stage, before in zip(self.stages, [None, *[stage.verdicts for stage in self.stages]], strict=False)
+        )
+
+
+@dataclass(frozen=True)
+class Program:
+    """A test program; ``prompt`` ends with the line ``# output``, ``answer`` is its output."""
+
+    prompt: str
+    answer: str
+    level: str | None
+    difficulty: float | None
+
+
+@dataclass(frozen=True)
+class Content:
+    """All content of the page. ``tests``: the test sets by key."""
+
+    title: str
+    sentence: str
+    support: tuple[str, ...]
+    runs: tuple[RunView, ...]
+    tests: Mapping[str, tuple[Program, ...]]
+    notes: tuple[str, ...] = ()
+    students: Mapping[str, Student] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all runs are finished."""
+        return all(run.complete for run in self.runs)
+
+
+def read(folders: Sequence[Path]) -> Content:
+    """The content of study and run folders. Raises what ``reporting.collect`` raises."""
+    study = reporting.collect(folders)
+    notes = list(study.notes)
+    runs = tuple(_run(study, run, notes) for run in study.runs)
+    tests: dict[str, tuple[Program, ...]] = {}
+    for run, view in zip(study.runs, runs, strict=True):
+        if view.test is not None and view.test not in tests and run.folder is not None:
+            tests[view.test] = _programs(run.folder)
+    top = reporting.headline(reporting.summarise(study))
+    return Content(
+        title=study.title,
+        sentence=top.sentence,
+        support=top.support,
+        runs=runs,
+        tests=tests,
+        notes=tuple(dict.fromkeys(notes)),
+        students={stage.key: stage.student for run in runs for stage in run.stages},
+    )
+
+
+def _run(study: StudyData, run: RunData, notes: list[str]) -> RunView:
+    key = f"{run.arm}/{run.seed}"
+    assert run.folder is not None
+    evaluations = _evaluations(run.folder)
+    samples = _samples(run.folder, evaluations)
+    verdicts = _verdicts(run.folder, evaluations, samples[1] if samples else 0, notes)
+    settings = run.settings
+    title = study.title_of(run.arm) + (f", seed {run.seed}" if len(study.seeds) > 1 else "")
+    stages = tuple(
+        _stage(run.folder, stage, key, settings, verdicts.get((stage.cycle, stage.index))) for stage in run.stages
+    )
+    missing = [stage for stage in stages if stage.result is not None and stage.verdicts is None]
+    if missing:
+        reason = "the test samples are missing" if samples is None else "they come from an earlier version"
+        notes.append(f"{title}: no verdict per program for {len(missing)} of {len(stages)} stages ({reason}).")
+    curve = [(point.run_tokens, point.loss) for point in run.curve if point.loss is not None]
+    table = run.tables[0] if run.tables else None
+    return RunView(
+        key=key,
+        arm=run.arm,
+        title=title,
+        seed=run.seed,
+        complete=run.complete,
+        metric=table.histogram.metric if table and table.histogram else "difficulty",
+        test=samples[0] if samples else None,
+        stages=stages,
+        rows=len(run.curve),
+        tokens=max((point.run_tokens for point in run.curve), default=run.tokens),
+        budget=_budget(settings),
+        curve=tuple(curve[:: max(1, len(curve) // 200)]),
+    )
+
+
+def _stage(folder: Path, stage: StageResult, run: str, settings: Mapping[str, Any], verdicts: str | None) -> StageView:
+    result = next((item for item in stage.evaluations if (item.suite, item.protocol) == (SUITE, "greedy")), None)
+    result = result or next(iter(stage.evaluations), None)
+    counts = result.counts if result else {}
+    return StageView(
+        key=f"{run}/{stage.cycle}/{stage.index}",
+        cycle=stage.cycle,
+        index=stage.index,
+        name=stage.spec.name,
+        data=stage.composition,
+        samples=stage.samples,
+        objective=stage.spec.objective or str(_section(settings, "train").get("objective", "next_token")),
+        budget=stage.spec.tokens,
+        tokens=stage.fitted.tokens,
+        loss=stage.fitted.loss if math.isfinite(stage.fitted.loss) else None,
+        result=counts.get("all", {}).get("all"),
+        levels=counts.get("level", {}),
+        verdicts=verdicts,
+        student=_student(folder / stage_folder(stage) / "model"),
+    )
+
+
+def _student(folder: Path) -> Student:
+    try:
+        reason = weights.unsupported(folder)
+    except GradatimError as error:
+        return Student(folder, "nowhere", f"The model cannot be read: {error.message}.")
+    return Student(folder, "server" if reason else "page", reason or "")
+
+
+def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = settings.get(name)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _budget(settings: Mapping[str, Any]) -> int | None:
+    tokens, cycles = _section(settings, "budget").get("tokens"), settings.get("cycles", 1)
+    return tokens * cycles if isinstance(tokens, int) and isinstance(cycles, int) else None
+
+
+def _samples(folder: Path, evaluations: Sequence[Evaluation]) -> tuple[str, int] | None:
+    """The key of the samples that the evaluations are on, and their number; None without the file."""
+    table = _table(folder, evaluations)
+    if table is None:
+        return None
+    texts = "\n".join(table["prompt"].to_pylist())
+    digest = hashlib.blake2b(texts.encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
+    return f"{_split(evaluations)} {digest}", min(table.num_rows, MOST_PROGRAMS)
+
+
+def _table(folder: Path, evaluations: Sequence[Evaluation]) -> Any:
+    try:
+        return reporting.evaluation_samples(folder, _split(evaluations))
+    except (GradatimError, OSError):
+        return None
+
+
+def _split(evaluations: Sequence[Evaluation]) -> EvaluationSplit:
+    return evaluations[0].result.split if evaluations else "test"
+
+
+def _programs(folder: Path) -> tuple[Program, ...]:
+    evaluations = _evaluations(folder)
+    table = _table(folder, evaluations)
+    difficulty: list[float | None] = [None] * table.num_rows
+    for evaluation in evaluations:
+        if evaluation.has_verdicts:
+            rows = _read(evaluation, folder)
+            for row, value in zip(rows["row"].to_pylist(), rows["difficulty"].to_pylist(), strict=True):
+                difficulty[row] = value if value is not None and math.isfinite(value) else None
+            break
+    columns = [table[name].to_pylist() for name in ("prompt", "answer", "level")]
+    return tuple(
+        Program(prompt, answer, None if level is None else str(level), score)
+        for prompt, answer, level, score in list(zip(*columns, difficulty, strict=True))[:MOST_PROGRAMS]
+    )
+
+
+def _evaluations(folder: Path) -> tuple[Evaluation, ...]:
+    """The evaluations of the map: of the suite ``output``, greedy and on the test set where there are such."""
+    try:
+        listed = [item for item in reporting.evaluations(folder) if item.result.suite == SUITE]
+    except (GradatimError, OSError):
+        return ()
+    listed = [item for item in listed if item.result.protocol == "greedy"] or listed
+    return tuple([item for item in listed if item.result.split == "test"] or listed)
+
+
+def _verdicts(
+    folder: Path, evaluations: Sequence[Evaluation], size: int, notes: list[str]
+) -> dict[tuple[int, int], str]:
+    """The verdicts after each stage (cycle, index)."""
+    verdicts: dict[tuple[int, int], str] = {}
+    for evaluation in evaluations if size else ():
+        place = evaluation.cycle, evaluation.stage
+        if not evaluation.has_verdicts or place in verdicts:
+            continue
+        try:
+            rows = _read(evaluation, folder)
+        except (GradatimError, OSError) as error:
+            notes.append(f"{evaluation.path.name} of stage {evaluation.stage_name} is skipped: {error}")
+            continue
+        marks = ["-"] * size
+        for row, outcome in zip(rows["row"].to_pylist(), rows["outcome"].to_pylist(), strict=True):
+            if row < size and outcome != "not evaluated":
+                marks[row] = "1" if outcome == "passed" else "0"
+        verdicts[place] = "".join(marks)
+    return verdicts
+
+
+def _read(evaluation: Evaluation, folder: Path) -> Any:
+    return reporting.read_verdicts(folder, evaluation.label, cycle=evaluation.cycle, stage=evaluation.stage)
+
+
+def _step(before: str | None, after: str) -> Step:
+    earlier = before if before is not None and len(before) == len(after) else "0" * len(after)
+    pairs = [*zip(earlier, after, strict=True)]
+    return Step(
+        learnt=sum(one != "1" and two == "1" for one, two in pairs),
+        kept=pairs.count(("1", "1")),
+        forgotten=pairs.count(("1", "0")),
+        unlearnt=sum(one != "1" and two == "0" for one, two in pairs),
+    )
+
+
+def plain(content: Content) -> dict[str, Any]:
+    """``content`` as JSON values for the script, without paths of this machine."""
+    return {
+        "title": content.title,
+        "complete": content.complete,
+        "runs": [
+            {
+                **{name: getattr(run, name) for name in ("key", "arm", "title", "seed", "complete", "metric", "test")},
+                "stages": [_plain_stage(stage) for stage in run.stages],
+            }
+            for run in content.runs
+        ],
+        "tests": {
+            key: [[item.prompt, item.answer, item.level, item.difficulty] for item in programs]
+            for key, programs in content.tests.items()
+        },
+    }
+
+
+def _plain_stage(stage: StageView) -> dict[str, Any]:
+    names = ("key", "cycle", "index", "name", "verdicts")
+    return {
+        **{name: getattr(stage, name) for name in names},
+        "result": stage.result and [stage.result.passed, stage.result.total],
+        "levels": {level: [counts.passed, counts.total] for level, counts in stage.levels.items()},
+        "computed": stage.student.computed,
+        "reason": stage.student.reason,
+    }
+
+
+@lru_cache(maxsize=256)
+def packed(folder: Path, state: tuple[int, int]) -> bytes:
+    """``weights.pack`` of a model folder; ``state``: size and modification time of its weights."""
+    return weights.pack(folder)
+
+
+def state_of(folder: Path) -> tuple[int, int]:
+    """Size and modification time of the weights of a model folder."""
+    file = (folder / "model.safetensors").stat()
+    return file.st_size, file.st_mtime_ns

@@ -1,0 +1,66 @@
+"""The contract of every exporter, plug-ins included: each preset is exported and proved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from preset_students import samples, student
+
+from gradatim.errors import RecipeError, UnknownPart, UserError
+from gradatim.export import EXPORTERS
+from gradatim.export.write import PROOF, export_model
+from gradatim.model.settings import PRESETS
+
+PACKAGES = {"hf": (), "gguf": ("gguf", "xllamacpp"), "onnx": ("onnx", "onnxscript", "onnxruntime")}
+PACKAGES["executorch"] = ("executorch",)
+SLOW = ("onnx", "executorch")
+"""Formats whose graph is traced: half a minute and more for each model."""
+
+EVERY = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in EXPORTERS.names()]
+)
+
+
+def require(name: str) -> None:
+    for package in PACKAGES.get(name, ()):
+        pytest.importorskip(package)
+
+
+@pytest.fixture(scope="module")
+def table():
+    return samples(8)
+
+
+@EVERY
+@pytest.mark.parametrize("preset", PRESETS.names())
+def test_every_preset_is_exported_and_proved(name, preset, table, tmp_path):
+    require(name)
+    source = student(tmp_path / "model", preset, table)
+    export = export_model(source, tmp_path / "out", name, data=table)
+    assert export.texts >= 8
+    assert export.positions > 8
+    assert export.largest_difference < 0.05
+    assert export.total == table.num_rows
+    assert (export.after or 0) - (export.before or 0) == (export.won or 0) - (export.lost or 0)
+    assert all((tmp_path / "out" / file).exists() for file in export.files)
+    assert json.loads((tmp_path / "out" / PROOF).read_text())["texts"] == export.texts
+    assert "gradatim" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", EXPORTERS.names())
+def test_a_width_that_a_format_has_not_is_named_with_those_that_it_has(name):
+    with pytest.raises(UserError, match=rf"--bits: the format {name} has no weights of this width; given: 3; allowed:"):
+        EXPORTERS.make(name, options={"bits": 3})
+
+
+@pytest.mark.parametrize("name", EXPORTERS.names())
+def test_an_unknown_option_is_an_error(name):
+    with pytest.raises(RecipeError, match="did you mean 'bits'"):
+        EXPORTERS.make(name, options={"bit": 8})
+
+
+def test_an_unknown_format_is_told_with_the_nearest(tmp_path):
+    with pytest.raises(UnknownPart, match="did you mean 'gguf'"):
+        export_model(Path("nowhere"), tmp_path / "out", "ggf")

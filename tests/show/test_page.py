@@ -1,0 +1,211 @@
+"""The page says what the run folders hold, is complete without a network, and answers in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from browser import Browser, browser, needs_browser
+
+from gradatim import reporting
+from gradatim.errors import UserError
+from gradatim.inference.decode import complete
+from gradatim.model.load import load_student
+from gradatim.reporting.summary import percent
+from gradatim.show import write_page
+from gradatim.show.content import Program, read
+from gradatim.show.page import embedded, is_page, render
+
+
+@pytest.fixture(scope="module")
+def page(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_page(finished, tmp_path_factory.mktemp("page") / "page.html")
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+def test_the_verdicts_of_the_page_are_those_of_the_run(finished):
+    run = read([finished]).runs[0]
+    assert len(run.stages) == 3
+    for stage in run.stages:
+        table = reporting.read_verdicts(finished, cycle=stage.cycle, stage=stage.index)
+        passed = {row for row, outcome in zip(*(table[name].to_pylist() for name in ("row", "outcome")), strict=True)
+                  if outcome == "passed"}  # fmt: skip
+        assert stage.verdicts is not None
+        assert {row for row, mark in enumerate(stage.verdicts) if mark == "1"} == passed
+        assert stage.result is not None
+        assert stage.verdicts.count("1") == stage.result.passed
+
+
+def test_learnt_kept_and_forgotten_add_up(finished):
+    content = read([finished])
+    stages = content.runs[0].stages
+    changed = (
+        replace(stages[0], verdicts="1100-"),
+        replace(stages[1], verdicts="10100"),
+        replace(stages[2], verdicts=None),
+    )
+    steps = replace(content.runs[0], stages=changed).steps
+    assert steps[0] is not None
+    assert (steps[0].learnt, steps[0].kept, steps[0].forgotten, steps[0].unlearnt) == (2, 0, 0, 2)
+    assert steps[1] is not None
+    assert (steps[1].learnt, steps[1].kept, steps[1].forgotten, steps[1].unlearnt) == (1, 1, 1, 2)
+    assert steps[2] is None
+
+
+def test_the_result_and_the_stages_are_text_without_a_script(page, finished):
+    text = re.sub(r"<script.*?</script>", "", page.read_text(), flags=re.DOTALL)
+    content = read([finished])
+    assert content.sentence in text.replace("&#39;", "'")
+    for stage in content.runs[0].stages:
+        assert f"<strong>{stage.name}</strong>" in text
+        assert stage.result is not None
+        assert f"{percent(stage.result.passed / stage.result.total)} <span" in text
+    assert text.count("not learnt") >= 1
+
+
+def test_a_program_cannot_end_the_script_element(finished):
+    content = read([finished])
+    text = "print('</script><script>alert(1)</script><!--')\n"
+    tests = {key: (Program(text, "<b>", None, None), *programs) for key, programs in content.tests.items()}
+    rendered = render(replace(content, tests=tests, title="</title><script>alert(2)</script>"))
+    assert rendered.count("<script") == rendered.count("</script>") == 2
+    assert "alert(1)" in rendered
+    assert "<script>alert" not in rendered
+
+
+def test_a_run_without_verdicts_is_shown_with_what_is_missing(run):
+    for file in run.glob("cycle-*/stage-*/evaluation-*.parquet"):
+        file.unlink()
+    content = read([run])
+    assert [stage.verdicts for stage in content.runs[0].stages] == [None] * 3
+    assert any("no verdict per program" in note for note in content.notes)
+    assert "no verdict per program" in render(content)
+
+
+def test_a_damaged_model_is_named_and_the_rest_is_shown(run):
+    file = next(run.glob("cycle-*/stage-01*/model/config.json"))
+    file.write_text("{")
+    content = read([run])
+    computed = [stage.student.computed for stage in content.runs[0].stages]
+    assert computed == ["page", "nowhere", "page"]
+    assert len(embedded(content)) == 2
+
+
+def test_the_page_replaces_pages_only(page, tmp_path):
+    assert is_page(page)
+    other = tmp_path / "other.html"
+    other.write_text("<p>mine")
+    assert not is_page(other)
+    with pytest.raises(UserError, match="not a folder"):
+        write_page(tmp_path, tmp_path)
+
+
+def said(tab: Browser) -> list[str]:
+    return list(tab.value("[...document.querySelectorAll('.tokens')].map((list) => list.getAttribute('aria-label'))"))
+
+
+def ask(tab: Browser, text: str, *, typed: bool = True) -> None:
+    """Type a program as a person does, or paste it at once, and wait for the page's answer."""
+    tab.value("document.getElementById('code').select(); document.getElementById('code').focus()")
+    tab.value("delete document.body.dataset.answered")
+    if typed:
+        tab.call("Input.insertText", text=text)
+    else:
+        code = "document.getElementById('code')"
+        tab.value(f"{code}.value = {json.dumps(text)}; {code}.dispatchEvent(new Event('input'))")
+    tab.wait("document.body.dataset.answered !== undefined")
+
+
+@needs_browser
+def test_a_typed_program_gets_its_output_and_the_answer_that_torch_gives(tab, page, finished):
+    tab.size(1200, 900)
+    tab.open(page.as_uri())
+    ask(tab, "b = 3\nif b>2:\n  print(b*7)\n")
+    assert tab.value("document.getElementById('prints').textContent") == "21\n"
+    assert "Level 2.1" in tab.value("document.getElementById('facts').textContent")
+    prompt = "b = 3\nif b > 2 :\n\tprint(b * 7)\n# output\n"
+    expected = []
+    for folder in sorted(finished.glob("cycle-*/stage-*/model")):
+        student = load_student(folder)
+        text = complete(student.model, student.tokenizer, [prompt], limits=len("# 21\n") + 16)[0].text
+        expected.append(f"Answer: {text.removesuffix(chr(10)) or 'nothing'}")
+    assert said(tab) == expected
+    assert tab.messages == []
+    assert [address for address in tab.requests if not address.startswith(("file:", "data:"))] == []
+
+
+@needs_browser
+def test_a_text_outside_tinypy_is_refused_with_its_line_and_not_guessed(tab, page):
+    tab.open(page.as_uri())
+    ask(tab, "a = 1\nprint('</script>')\n")
+    assert tab.value("document.getElementById('prints').textContent").startswith(
+        "Line 2: this is not TinyPy: print('</script>')"
+    )
+    assert tab.value("document.querySelectorAll('#answers .answer').length") == 0
+    ask(tab, "a = 1\n" * 10_000 + "print(a)\n", typed=False)
+    assert "does not end within 10000 steps" in tab.value("document.getElementById('prints').textContent")
+    ask(tab, "a = 1\n" * 300 + "print(a)\n", typed=False)
+    assert "the student reads at most 128" in tab.value("document.getElementById('answers').textContent")
+
+
+@needs_browser
+def test_the_map_is_read_with_the_keyboard(tab, page, finished):
+    tab.size(1200, 900)
+    tab.open(page.as_uri())
+    tab.value("document.getElementById('waffles').focus()")
+    for key in ("ArrowRight", "ArrowRight"):
+        tab.call("Input.dispatchKeyEvent", type="keyDown", key=key)
+    prompts = {program.prompt for programs in read([finished]).tests.values() for program in programs}
+    shown = tab.value("document.querySelector('#program pre').textContent")
+    assert any(shown.startswith(prompt) for prompt in prompts)
+    tab.call("Input.dispatchKeyEvent", type="keyDown", key="Enter")
+    tab.wait("document.activeElement.id === 'code'")
+    assert shown.startswith(tab.value("document.getElementById('code').value"))
+    rows = tab.value(
+        "document.getElementById('list').open = true; document.querySelectorAll('.programs tbody tr').length"
+    )
+    assert rows == 25
+
+
+@needs_browser
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_is_cut_at_360_pixels_and_every_control_has_a_name(tab, page, dark):
+    tab.size(360, 800, dark=dark)
+    tab.open(page.as_uri())
+    tab.wait("document.body.dataset.answered !== undefined")
+    assert tab.value("document.documentElement.scrollWidth") <= 360
+    names = (
+        "[...document.querySelectorAll('button, select, textarea')]"
+        ".filter((item) => !(item.labels?.length || item.textContent.trim() || item.ariaLabel)).length"
+    )
+    assert tab.value(names) == 0
+    assert contrast(tab) >= 4.5
+
+
+def contrast(tab: Browser) -> float:
+    """The smallest contrast (WCAG) of text colours on the colours behind them."""
+    colours = tab.value(
+        "['ink', 'muted', 'good', 'bad', 'accent'].flatMap((name) => ['paper', 'soft', 'code'].map((behind) => "
+        "[name, behind].map((item) => getComputedStyle(document.body).getPropertyValue(`--${item}`).trim())))"
+    )
+
+    def light(colour: str) -> float:
+        digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+        shares = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [share / 12.92 if share <= 0.03928 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+        return sum(weight * share for weight, share in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    ratios = []
+    for front, behind in colours:
+        high, low = sorted((light(front), light(behind)), reverse=True)
+        ratios.append((high + 0.05) / (low + 0.05))
+    return min(ratios)
