@@ -13,28 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ..errors import RecipeError
 from ..model.hardware import device
-from ..model.settings import ModelSettings, TrainSettings
 from ..processes import Processes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-def check_sharding(model: ModelSettings, train: TrainSettings) -> None:
-    """Raise ``RecipeError`` for settings that sharded training does not support."""
-    if not model.shard:
-        return
-    faults = {
-        f"train.optimizer.name: {train.optimizer.name}": (train.optimizer.name == "muon", "adamw"),
-        "student.lora": (model.lora is not None, "full fine-tuning"),
-        f"train.objective: {train.objective}": (train.objective == "trace_supervision", "another objective"),
-        "train.compile: true": (train.compile, "false"),
-    }
-    for given, (fault, allowed) in faults.items():
-        if fault:
-            raise RecipeError("sharded training excludes this", where="student.shard", given=given, allowed=allowed)
 
 
 def shard(model: PreTrainedModel, processes: Processes) -> None:

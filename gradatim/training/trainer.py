@@ -108,8 +108,11 @@ class StageTrainer:
         finally:
             self.metrics.close()
 
-    def initial(self, previous: Path | None) -> PreTrainedModel:
-        """The initial model of a stage: the model of the stage before, the pretrained base, or new weights."""
+    def initial(self, previous: Path | None, target: torch.device | None = None) -> PreTrainedModel:
+        """The initial model of a stage: the model of the stage before, the pretrained base, or new weights.
+
+        ``target``: the device that it is moved to, by default that of the training.
+        """
         model: PreTrainedModel
         if previous is not None:
             model = open_for_training(previous / "model", self.model)
@@ -133,10 +136,7 @@ class StageTrainer:
             enable_gradient_checkpointing(model)
         model.set_attn_implementation(attention(self.train.max_length))
         on_device: Any = model.train()
-        if self.sharded:  # a layer at a time: the whole model may be larger than the device
-            shard(model, self.processes)
-            return model
-        return cast(PreTrainedModel, on_device.to(device()))
+        return cast(PreTrainedModel, on_device.to(device() if target is None else target))
 
     @property
     def sharded(self) -> bool:
@@ -158,7 +158,9 @@ class _TrainingLoop:
         check_objective(objective, self.settings)
         self.requirements = OBJECTIVES.get(objective).requirements(self.settings)
         self.batcher, self.dropped = _batcher(trainer, stage, objective, self.events)
-        self.model = trainer.initial(previous)
+        self.model = trainer.initial(previous, torch.device("cpu") if trainer.sharded else None)
+        if trainer.sharded:  # from the CPU, a layer at a time: the whole model may be larger than the device
+            shard(self.model, self.processes)
         context = LossContext(
             self.model,
             trainer.tokenizer,
@@ -485,8 +487,8 @@ class _TrainingLoop:
             del self.model.auxiliary
         try:
             with quiet():
-                if self.trainer.sharded:
-                    skeleton(self.model).save_pretrained(target, state_dict=dict(weights or {}))
+                if weights:
+                    skeleton(self.model).save_pretrained(target, state_dict=dict(weights))
                 elif adapter_names(self.model) is None:
                     self.model.save_pretrained(target)
                 else:

@@ -468,15 +468,18 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
 
 
 def _check_sharding(recipe: Recipe) -> None:
-    if recipe.student.shard:
-        sharding.check_sharding(recipe.student, recipe.train)
-        if recipe.evaluate.every is not None:  # rank 0 alone evaluates during a stage, and has a part of the weights
-            raise RecipeError(
-                "sharded training excludes this",
-                where="student.shard",
-                given=f"evaluate.every: {recipe.evaluate.every}",
-                allowed="evaluate.every: null",
-            )
+    """Raise ``RecipeError`` for settings that sharded training excludes."""
+    train = recipe.train
+    excluded = (
+        (train.optimizer.name == "muon", "train.optimizer.name: muon", "adamw"),
+        (recipe.student.lora is not None, "student.lora", "full fine-tuning"),
+        (train.objective == "trace_supervision", "train.objective: trace_supervision", "an objective without heads"),
+        (train.compile, "train.compile: true", "false"),
+        (recipe.evaluate.every is not None, f"evaluate.every: {recipe.evaluate.every}", "null"),
+    )
+    for fault, given, allowed in excluded:
+        if fault and recipe.student.shard:
+            raise RecipeError("sharded training excludes this", where="student.shard", given=given, allowed=allowed)
 
 
 def drawn(recipe: Recipe, samples: Source | None = None) -> dict[str, Any]:
