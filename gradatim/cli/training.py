@@ -203,7 +203,7 @@ def print_report(folders: list[Path], page: Path, quiet: bool = False, targets: 
 PLAN_EXAMPLES = (
     "gradatim plan curriculum/hybrid",
     "gradatim plan curriculum/hybrid --set schedule.replay=0.25 --data",
-    "gradatim plan mine.yaml --examples",
+    "gradatim plan demo/baseline --examples",
     "gradatim plan demo --time",
 )
 

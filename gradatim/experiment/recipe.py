@@ -322,6 +322,7 @@ ALLOWANCE = (
 MAY_CHANGE = (
     "title",
     "workers",
+    "student.shard",
     "train.checkpoint_seconds",
     "train.logging_steps",
     "train.evaluations_per_stage",

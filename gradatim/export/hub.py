@@ -31,7 +31,7 @@ def push(folder: Path, name: str, *, private: bool = True) -> str:
     reached; the folder stays.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     api, shown = HfApi(), not are_progress_bars_disabled()
     disable_progress_bars()

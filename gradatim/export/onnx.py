@@ -79,7 +79,7 @@ class Onnx(Exporter):
 
 def fp32_model(student: LoadedModel) -> Any:
     """The model on the CPU in fp32, by the classes of transformers alone."""
-    model = student.model.as_gpt2() if isinstance(student.model, PublishedGPT) else student.model
+    model: Any = student.model.as_gpt2() if isinstance(student.model, PublishedGPT) else student.model
     return copy.deepcopy(model).to("cpu", torch.float32).eval()
 
 
@@ -88,7 +88,7 @@ def _write_graph(model: Any, file: Path) -> None:
     from transformers.exporters.exporter_onnx import OnnxExporter
 
     # Two rows of several tokens: a dimension of 1 would be traced as a constant.
-    inputs = {"input_ids": torch.zeros((2, 7), dtype=torch.int64), "use_cache": False}
+    inputs: dict[str, Any] = {"input_ids": torch.zeros((2, 7), dtype=torch.int64), "use_cache": False}
     with silent():
         import onnx_ir
 

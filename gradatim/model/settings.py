@@ -109,6 +109,13 @@ class ModelSettings:
     gradient_checkpointing: Annotated[
         bool, Field(description="Recompute activations in the backward pass: slower, less memory.")
     ] = False
+    shard: Annotated[
+        bool,
+        Field(
+            description="Divide weights, gradients and optimizer state among the processes of a run (FSDP2), for "
+            "models larger than a device. Needs AdamW and full fine-tuning; no effect in one process."
+        ),
+    ] = False
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 GENERATOR = '<meta name="generator" content="Gradatim show">'
 SCRIPTS = ("tinypy.js", "student.js", "page.js")
-MOST_BYTES = 24_000_000
+MOST_BYTES = 12_000_000
 """Students in one file, in bytes of base64; the last stages of the first runs come first."""
 
 
@@ -133,7 +133,7 @@ def _arms(content: Content) -> list[tuple[str, Sequence[RunView], list[list[Stag
     runs: dict[str, list[RunView]] = {}
     for run in content.runs:
         runs.setdefault(run.arm, []).append(run)
-    arms = []
+    arms: list[tuple[str, Sequence[RunView], list[list[StageView | None]]]] = []
     for arm, members in runs.items():
         cycles: dict[int, dict[int, StageView]] = {}
         for stage in members[0].stages:

@@ -139,7 +139,7 @@ def _read_tensors(path: Path) -> Tensors:
 
     with_bits = {"F32": "<f4", "F16": "<f2"}
     tensors = {}
-    for name, view in deserialize(read_input(path)):
+    for name, view in deserialize(read_input(path)):  # type: ignore[no-untyped-call]
         data = bytes(view["data"])
         if view["dtype"] == "BF16":
             values = (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")

@@ -65,7 +65,7 @@ class Browser:
     def open(self, address: str) -> None:
         """Load a page."""
         self.call("Page.navigate", url=address)
-        self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
+        self.wait("document.readyState === 'complete' && location.href !== 'about:blank'", 300)
 
     def value(self, expression: str) -> Any:
         """The value of a JavaScript expression; a promise is awaited."""
@@ -73,7 +73,7 @@ class Browser:
         assert "exceptionDetails" not in reply, reply
         return reply["result"].get("value")
 
-    def wait(self, expression: str, seconds: float = 60) -> None:
+    def wait(self, expression: str, seconds: float = 120) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + seconds
         while not self.value(expression):

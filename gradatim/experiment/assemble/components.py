@@ -70,7 +70,7 @@ from ...stage import (
 )
 from ...teacher import TEACHERS, Chat, Request
 from ...teacher.teacher import used_since
-from ...training import batches, trainer
+from ...training import batches, sharding, trainer
 from ...training import examples as training_examples
 from ...training.objective import OBJECTIVES, check_objective
 from ..recipe import ALLOWANCE, Recipe
@@ -452,6 +452,7 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         lambda: _whole_samples(recipe),
         lambda: _cuts(recipe),
         lambda: check_objective(recipe.train.objective, recipe.train),
+        lambda: _check_sharding(recipe),
         lambda: check_teaching(recipe),
         lambda: check_designing(recipe),
         lambda: check_chat(recipe.student, _chats(recipe)),
@@ -464,6 +465,18 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
     faults = list(dict.fromkeys(faults))  # several components may need the faulty one
     if faults:
         raise RecipeError("; ".join(faults), where=where, faults=faults)
+
+
+def _check_sharding(recipe: Recipe) -> None:
+    if recipe.student.shard:
+        sharding.check_sharding(recipe.student, recipe.train)
+        if recipe.evaluate.every is not None:  # rank 0 alone evaluates during a stage, and has a part of the weights
+            raise RecipeError(
+                "sharded training excludes this",
+                where="student.shard",
+                given=f"evaluate.every: {recipe.evaluate.every}",
+                allowed="evaluate.every: null",
+            )
 
 
 def drawn(recipe: Recipe, samples: Source | None = None) -> dict[str, Any]:
