@@ -408,7 +408,8 @@
   // --- tables ---
   const cellValue = (cell) => {
     if (!cell) return "";
-    const raw = cell.dataset.v;
+    const raw = cell.dataset.v, lines = [...cell.querySelectorAll("li")];
+    if (lines.length) return lines.map((item) => item.textContent.replace(/\s+/g, " ").trim()).join("; ");
     return raw === undefined ? cell.textContent.replace(/\s+/g, " ").trim() : raw === "" ? null : Number.isNaN(+raw) ? raw : +raw;
   };
   const tableRows = (table) => {
