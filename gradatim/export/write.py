@@ -37,8 +37,8 @@ class Export:
 
     ``texts``: texts with equal tokens. ``positions``, ``largest_difference`` and ``mean_difference`` (nats): the
     log-probabilities of the stored weights beside the original's. ``milliseconds_per_token``: CPU time of greedy
-    generation, one text at a time on this machine. ``total``, ``before``, ``after``, ``lost``, ``won``: correct outputs with a test
-    set, else None. ``parameters`` and ``merged``: after the merge of an adapter, its size and base.
+    generation, one text at a time on this machine. ``total``, ``before``, ``after``, ``lost``, ``won``: correct outputs
+    with a test set, else None. ``parameters`` and ``merged``: after the merge of an adapter, its size and base.
     """
 
     folder: str
