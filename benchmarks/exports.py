@@ -27,9 +27,7 @@ from gradatim.options import parse_yaml
 
 PAGE = Path(__file__).parent.parent / "docs" / "results" / "exports.md"
 WIDTHS = (32, 16, 8, 5, 4)
-HEAD = (
-    "| student | format | bits | correct | lost | won | MB | ms a token | log-probabilities: mean, largest difference |"
-)
+HEAD = "| student | format | bits | correct | lost | won | MB | CPU ms a token | log-probabilities: mean, largest |"
 
 
 def main() -> None:
@@ -136,8 +134,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         "",
         "Written by `benchmarks/exports.py`. Correct outputs (the suite `output`, greedy) of the export, with 95 %",
         "Wilson intervals; samples *lost* and *won* beside the original (torch, fp32). Size: files with weights.",
-        "Speed: greedy generation of one text at a time, per generated token, the prompt included. Differences of",
-        "log-probabilities in nats, over likely tokens of greedy continuations.",
+        "Speed: CPU time of greedy generation, one text at a time, per generated token, the prompt included.",
+        "Differences of log-probabilities in nats, over likely tokens of greedy continuations.",
         "",
         *(
             f"- `{name}`: {row['parameters']:,} parameters, original {row['before']:,} of {row['total']:,} correct"

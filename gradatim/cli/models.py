@@ -377,7 +377,7 @@ def export(
 def _export_lines(exported: Export) -> list[str]:
     """The export in words: its folder, its proof, and notes."""
     merged = f": {exported.parameters:,} parameters, adapter merged into {exported.merged}" if exported.merged else ""
-    facts = [f"{exported.bytes / 1e6:.2f} MB", f"{exported.milliseconds_per_token:.1f} ms a token"]
+    facts = [f"{exported.bytes / 1e6:.2f} MB", f"{exported.milliseconds_per_token:.1f} CPU ms a token"]
     if exported.total:
         before, after = (f"{(count or 0) / exported.total:.1%}" for count in (exported.before, exported.after))
         facts = [f"{before} → {after}, {exported.lost:,} lost, {exported.won:,} won", *facts]

@@ -7,6 +7,7 @@ token that ``hf auth login`` stored.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError, WorkFailed
 
@@ -30,11 +31,11 @@ def push(folder: Path, name: str, *, private: bool = True) -> str:
     A missing repository is created, ``private`` by default. Raises ``WorkFailed`` when the hub refuses or cannot be
     reached; the folder stays.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub import HfApi, utils
 
-    api, shown = HfApi(), not are_progress_bars_disabled()
-    disable_progress_bars()
+    bars: Any = utils  # its functions are re-exported without a declaration
+    api, shown = HfApi(), not bars.are_progress_bars_disabled()
+    bars.disable_progress_bars()
     try:
         repository = api.create_repo(name, private=private, exist_ok=True).repo_id
         api.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="Upload by gradatim export")
@@ -47,5 +48,5 @@ def push(folder: Path, name: str, *, private: bool = True) -> str:
         ) from error  # fmt: skip
     finally:
         if shown:
-            enable_progress_bars()
+            bars.enable_progress_bars()
     return f"{api.endpoint}/{repository}"

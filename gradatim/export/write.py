@@ -36,9 +36,9 @@ class Export:
     """A written export and its proof; the fields are JSON keys, and numbers of samples are counts.
 
     ``texts``: texts with equal tokens. ``positions``, ``largest_difference`` and ``mean_difference`` (nats): the
-    log-probabilities of the stored weights beside the original's. ``milliseconds_per_token``: greedy generation of one
-    text at a time on this machine. ``total``, ``before``, ``after``, ``lost``, ``won``: correct outputs with a test
-    set, else None. ``parameters`` and ``merged``: after the merge of an adapter, its size and base.
+    log-probabilities of the stored weights beside the original's. ``milliseconds_per_token``: CPU time of greedy
+    generation, one text at a time on this machine. ``total``, ``before``, ``after``, ``lost``, ``won``: correct outputs
+    with a test set, else None. ``parameters`` and ``merged``: after the merge of an adapter, its size and base.
     """
 
     folder: str

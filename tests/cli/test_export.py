@@ -24,7 +24,7 @@ def test_an_export_prints_its_proof(gradatim, finished):
     assert "lost" in proof
     assert "won" in proof
     assert "MB" in proof
-    assert "ms a token" in proof
+    assert "CPU ms a token" in proof
     assert len(Path("out/lm_eval/tinypy_output.jsonl").read_text().splitlines()) == 10
     task = Path("out/lm_eval/tinypy_output.yaml").read_text()
     assert "custom_dataset: !function tinypy_output.load" in task

@@ -70,7 +70,7 @@ from ...stage import (
 )
 from ...teacher import TEACHERS, Chat, Request
 from ...teacher.teacher import used_since
-from ...training import batches, sharding, trainer
+from ...training import batches, trainer
 from ...training import examples as training_examples
 from ...training.objective import OBJECTIVES, check_objective
 from ..recipe import ALLOWANCE, Recipe
