@@ -325,6 +325,7 @@
     const mine = ++question, live = () => mine === question;
     chosen = null;
     $("token").hidden = true;
+    $("beliefs").hidden = true;
     const run = runOf($("play-run").value);
     if (!run) return;
     const empty = !$("code").value.trim();
@@ -354,7 +355,29 @@
       await new Promise((resolve) => setTimeout(resolve));
       if (!live()) return;
     }
-    document.body.dataset.answered = String(mine);
+    await believed(run, found, live);
+    if (live()) document.body.dataset.answered = String(mine);
+  }
+
+  /** The table of true values and those that the heads of trace supervision predict, a column per stage. */
+  async function believed(run, found, live) {
+    const text = programOf(found.prompt), values = found.foreign ? [] : tinypy.values(text), columns = [];
+    for (const stage of values.length ? run.stages : []) {
+      const model = stage.computed === "page" ? await opened(stage).catch(() => null) : null;
+      let tokens = null;
+      try { tokens = model && student.beliefs(model, text); } catch { /* longer than the context: said in the answers */ }
+      if (tokens) columns.push({ stage, tokens });
+      await new Promise((resolve) => setTimeout(resolve));
+      if (!live()) return;
+    }
+    $("beliefs").hidden = !columns.length;
+    const table = document.querySelector(".beliefs");
+    table.tHead.replaceChildren(make("tr", {}, ...["Line", "Expression", "True value", ...columns.map(({ stage }) => `after ${stageName(run, stage)}`)].map((name) => make("th", { scope: "col", textContent: name }))));
+    table.tBodies[0].replaceChildren(...values.map((item) => make("tr", {}, make("td", { textContent: String(item.line) }), make("td", {}, make("code", { textContent: item.text })), make("td", { textContent: item.value }),
+      ...columns.map(({ tokens }) => {
+        const [value, share] = tokens.find((token) => token.end > item.position)[item.kind];
+        return make("td", { class: value === item.value ? "right" : "wrong" }, `${value} `, make("span", { class: "faint", textContent: percent(share) }));
+      }))));
   }
 
   const limitOf = (found) => found.expected.length + 16;
