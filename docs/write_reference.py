@@ -41,7 +41,18 @@ PARTS = {
 }
 """Keys whose values are names of a registry."""
 
-FILLED_IN = {"seed", "workers", "events", "teacher", "evaluation", "right", "account"}
+FILLED_IN = {
+    "seed",
+    "workers",
+    "events",
+    "teacher",
+    "evaluation",
+    "right",
+    "account",
+    "student",
+    "answer_format",
+    "keep_replies",
+}
 """Options of sources and teachers that come from other keys of the recipe."""
 
 RECIPES_TOP = """\
@@ -75,14 +86,15 @@ CLI_TOP = """\
 
 *Written by `docs/write_reference.py` from `gradatim VERB --help`. Do not edit this page; run the script.*
 
-Results go to stdout, everything else to stderr. Work over two seconds shows how far it is. Exit codes: 0 done, 1 the
-work failed, 2 your mistake (one line: where, what is wrong, what was given, what is allowed, what to try), 130
-stopped with everything saved. Nothing that was finished is lost, and the same command goes on.
+Results go to stdout, everything else to stderr: progress as bars, without a terminal as a line every half minute. Exit
+codes: 0 done, 1 the work failed, 2 an error in the input (one line: where, what is wrong, what was given, what is
+allowed, what to try), 130 stopped with everything saved. Finished work is kept, and the same command resumes.
 
 `generate`, `score`, `plan`, `run`, `evaluate`, `check`, `sample`, `export`, `doctor` and `list` print JSON of a stable
 shape with `--json`. `gradatim list KIND --json` is a list of `{"name", "summary"}`; `gradatim evaluate … --json` and
 `gradatim check … --json` are `{"counts": {"passed", "failed", "timeout", "invalid", "total"}, "scores": {NAME:
-{"value", "low", "high"}}}`, with 95 % intervals over the samples asked, or the problems.
+{"value", "low", "high"}}}`, with 95 % intervals over the samples asked, or the problems; `check` adds `"causes"` (of
+samples that did not pass) and `"tasks"` (the results of each task). `resume` prints JSON for a run, as `run` does.
 """
 
 

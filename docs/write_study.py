@@ -43,6 +43,12 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+TRACES = (
+    "Ours learnt with trace supervision, from the intermediate values of each program; the published model learnt from "
+    "texts alone."
+)
+
+
 def beside_the_paper(study: StudyData) -> list[str]:
     """Each arm under both protocols, with the published figure; nothing where no arm has one to stand beside."""
     if not {"greedy", "paper"} <= {protocol for suite, protocol in study.evaluations() if suite == "output"}:
@@ -58,7 +64,8 @@ def beside_the_paper(study: StudyData) -> list[str]:
         rows.append([row.title, share(published), ours[1], ours[0]])
     return [
         "## Beside the paper",
-        "Percent of test programs whose output is right; in brackets Student's 95 % interval over seeds.",
+        "Percent of test programs whose output is right; in brackets Student's 95 % interval over seeds."
+        + (f" {TRACES}" if any("objective: trace_supervision" in run.recipe for run in study.runs) else ""),
         table(["arm", "published, sampled", "ours, sampled as published", "ours, greedy"], rows),
     ]
 
@@ -90,11 +97,13 @@ def made(folder: Path, study: StudyData) -> str:
     threads = ", ".join(sorted({str(fact["threads"]) for fact in facts}))
     run = max(study.runs, key=lambda run: run.tokens)
     tokens, parameters = run.tokens, run.stages[-1].fitted.parameters
+    auxiliary = run.stages[-1].fitted.auxiliary_parameters
+    beside = f" (and {auxiliary:,} auxiliary ones in training)" if auxiliary else ""
     minutes = fmean(sum(s.fitted.seconds for s in run.stages) for run in study.runs if run.finished) / 60
     return (
         f"{len(study.runs)} run(s), seed(s) {', '.join(map(str, study.seeds))}; {tokens:,} tokens, {parameters:,}"
-        f" parameters each; {minutes:.1f} minutes of training a run; commit {commits}; {processor}, {threads} thread(s)"
-        " a run."
+        f" parameters each{beside}; {minutes:.1f} minutes of training a run; commit {commits};"
+        f" {processor}, {threads} thread(s) a run."
     )
 
 

@@ -116,6 +116,12 @@ class Processes:
             torch.distributed.all_reduce(total, group=self._control)
         return np.asarray(total.numpy())
 
+    def mesh(self, device_type: str) -> Any:
+        """The device mesh of all ranks, for sharded tensors."""
+        from torch.distributed.device_mesh import DeviceMesh
+
+        return DeviceMesh.from_group(self._data, device_type)
+
     def broadcast(self, value: Any = None) -> Any:
         """The ``value`` of rank 0, on every rank."""
         if self.size == 1:

@@ -29,6 +29,7 @@ _QUESTIONS = 1 << 22
 _PROBE = 1 << 20
 """Keys beyond those of the bands, which are numbered from 1."""
 _QUANTILES = 1 << 21
+_ANSWER_LOSS = 1 << 23
 _SUBSET = 2**64 - 1
 """Keys beyond the indices of texts."""
 _GRADING = 2**64 - 2
@@ -84,6 +85,11 @@ def order_stream(seed: int) -> np.random.Generator:
 def probe_stream(seed: int) -> np.random.Generator:
     """The choice of the samples of the probe after a stage."""
     return _generator(seed, _PROBE)
+
+
+def answer_loss_stream(seed: int) -> np.random.Generator:
+    """The choice of the samples whose answers are measured before training."""
+    return _generator(seed, _ANSWER_LOSS)
 
 
 def quantile_stream(seed: int) -> np.random.Generator:

@@ -9,6 +9,7 @@ step is done once, and later calls, also of another process, read its result bac
     finished.json                                    the number of cycles and stages, written last
     cycle-00/base/evaluation-SUITE.json              results of the model before training
     teacher.json                                     usage of the request that verified the teacher's endpoint
+    cycle-00/answer-loss.json                        the loss of the answers under a pretrained model before training
     cycle-NN/table.json, design.json                 the dataset in counts; the stages of a designed schedule
     cycle-NN/feedback.*, attempts.*                  attempts of the model, as a table and in counts
     cycle-NN/no-questions.json                       the requests for new questions that had none, where the run ends
@@ -32,7 +33,7 @@ from .corpus import Corpus
 from .lazy import np, pa, pq
 from .record import Record, read_rows, write_atomically
 from .schedule import Bands
-from .stage import BandProgress, Fitted, Stage, StageResult, StageSpec, SuiteResult, Verdicts
+from .stage import AnswerLoss, BandProgress, Fitted, Stage, StageResult, StageSpec, SuiteResult, Verdicts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -178,7 +179,7 @@ def is_verdicts(path: Path) -> bool:
 def decode_fitted(value: Mapping[str, Any]) -> Fitted:
     """Inverse of ``encode``. All decoders raise one of ``record.DECODE_ERRORS`` for a value of another shape."""
     fitted: Fitted = _adapter(Fitted).validate_python(value)
-    _check_counts(fitted.steps, fitted.tokens, fitted.parameters, fitted.dropped)
+    _check_counts(fitted.steps, fitted.tokens, fitted.parameters, fitted.dropped, fitted.auxiliary_parameters)
     return fitted
 
 
@@ -232,6 +233,37 @@ def _check_counts(*counts: int) -> None:
     """Raise ``ValueError`` for values that are no counts."""
     if any(not 0 <= count < 1 << 63 for count in counts):
         raise ValueError("a count is out of its range")
+
+
+UNLIKE_MODEL = 3.0
+"""Nats per token above which the beginning or the end of the answers is unlike the model's own texts."""
+
+
+def decode_answer_losses(value: Mapping[str, Any]) -> dict[str, AnswerLoss]:
+    """The content of ``answer-loss.json``: the loss of the answers before training, by kind of answer."""
+    return {kind: _adapter(AnswerLoss).validate_python(loss) for kind, loss in value.items()}
+
+
+def answer_notes(losses: Mapping[str, AnswerLoss]) -> list[str]:
+    """One line with the means of all kinds and parts, and a warning where the model never writes such answers."""
+    if not losses:
+        return []
+    names = {"first": "first tokens", "body": "body", "end": "end"}
+    kinds = [
+        f"{kind} {', '.join(f'{names[part]} {nats:.2f}' for part, nats in loss.means.items())}"
+        for kind, loss in losses.items()
+    ]
+    lines = [f"nats per token before training: {'; '.join(kinds)}"]
+    unlike = [
+        f"the {names[part]} of the {kind}s: {loss.means[part]:.1f} nats per token"
+        for kind, loss in losses.items()
+        for part in ("first", "end")
+        if loss.means.get(part, 0.0) > UNLIKE_MODEL
+    ]
+    if unlike:
+        cause = "the model never writes such answers, and training changes their form first; see student.answer_format"
+        lines.append(f"warning: {'; '.join(unlike)}: {cause}")
+    return lines
 
 
 def encode_design(outcome: DesignOutcome) -> dict[str, Any]:

@@ -382,6 +382,7 @@ def taught(
     teacher: Any,
     evaluation: Any = (),
     right: Any = None,
+    answer_format: Any = None,
     seed: int = 0,
     events: Events = ignore_events,
 ) -> Source:
@@ -402,5 +403,13 @@ def taught(
         limit=limit,
         evaluation=evaluation() if callable(evaluation) else evaluation,
         right=right,
+        answer_format=answer_format,
         events=events,
     )
+
+
+SOURCES.lazy(
+    "rejection_sampling",
+    "gradatim.distillation.rejection_sampling:rejection_sampling",
+    "The student's own passing replies to problems with tests, and its failing ones as rejected answers.",
+)

@@ -208,7 +208,8 @@ class Fitted:
 
     ``tokens``: loss tokens in ``steps`` optimizer steps; ``dropped``: samples longer than the context; ``loss``: the
     last logged mean (nats per weighted token); ``weights``: SHA-256 of the final weights; ``resumed_at``: step of the
-    checkpoint that the last process resumed from, 0 without one.
+    checkpoint that the last process resumed from, 0 without one; ``auxiliary_parameters``: those of modules that are
+    trained beside the model and are no part of it (trace supervision), not counted in ``parameters``.
     """
 
     steps: int
@@ -219,6 +220,7 @@ class Fitted:
     seconds: float
     weights: str
     resumed_at: int = 0
+    auxiliary_parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,25 @@ class BandProgress:
     loss: float
     right: float
     samples: int
+
+
+@dataclass(frozen=True)
+class AnswerLoss:
+    """Loss of answers of one kind under the model before training, by part: (sum of nats, number of tokens).
+
+    ``first``: the first tokens of each answer, ``end`` its end token, ``body`` the tokens between.
+    """
+
+    samples: int
+    first: tuple[float, int]
+    body: tuple[float, int]
+    end: tuple[float, int]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Nats per token by part, without parts that have no token."""
+        parts = {"first": self.first, "body": self.body, "end": self.end}
+        return {name: nats / tokens for name, (nats, tokens) in parts.items() if tokens}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,10 @@ TINY_STUDENT = ("student.preset=tiny", "student.context_length=128", "train.max_
 SHORT = ("budget.tokens=1500", "train.evaluations_per_stage=0", "evaluate.suites=[]", "threads=1")
 HUMANEVAL = [{"task_id": "HumanEval/0", "completion": "    return False\n"} for _ in range(10)]
 CRUX = {"id": "s0", "code": "def f(a):\n    return a + 1", "input": "1", "output": "2"}
+RUNS = ("a", "b", "fast", "curriculum-fast", "demo", "demo-baseline", "hybrid-study")
+MORE_RUNS = re.compile(r"runs/(taught|distill-coder|chat)")
+SLOW = re.compile(rf"gradatim run | study (?!.*--power)| --time| --to | --lm-eval|http:|functional|{MORE_RUNS.pattern}")
+ON_THE_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 REMOTE = "http://localhost:8000/v1"
 
 
@@ -44,25 +49,26 @@ def help_examples() -> Iterator[tuple[str, str]]:
 def page_commands() -> Iterator[tuple[str, str]]:
     """Commands after a $ on the pages, and whole commands in sentences and tables."""
     for page in PAGES:
-        if page.name in WRITTEN:
+        if page.name in WRITTEN or page.name == "CHANGELOG.md":
             continue
         name = str(page.relative_to(ROOT))
         for block in blocks(page):
             yield from ((name, line) for line in shell_lines(block) if block.language == "console")
         spans = re.findall(r"`(gradatim (?:study|run|check|plan) [^`]*)`", prose(page))
-        yield from ((name, span) for span in spans if not re.search(r" (NAME|FOLDER|FILE)$", span))
+        yield from ((name, span) for span in spans if not re.search(r" [A-Z]+( |$)", span))  # a form, no command
 
 
 def shown_commands() -> list[object]:
-    """Parameters (place, command line) of the test; long studies are slow."""
-    found = dict.fromkeys((place, line) for place, line in [*help_examples(), *page_commands()] if "gradatim " in line)
+    """Parameters (place, command line) of the test; commands that train, generate code or convert are slow."""
+    lines: dict[tuple[str, str], str] = {}
+    for place, line in [*help_examples(), *page_commands()]:
+        command = re.split(r" +# ", line)[0]
+        own_file = place if ".yaml" in command else ""  # a recipe of the page
+        if "gradatim " in command:
+            lines.setdefault((own_file, command), place)
     return [
-        pytest.param(
-            *entry,
-            id=f"{entry[0]}: {entry[1]}"[:110],
-            marks=pytest.mark.slow if " study " in entry[1] and "--power" not in entry[1] else [],
-        )
-        for entry in found
+        pytest.param(place, line, id=f"{place}: {line}"[:110], marks=pytest.mark.slow if SLOW.search(line) else [])
+        for (_, line), place in lines.items()
     ]
 
 
@@ -82,7 +88,8 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.chdir(folder)
     try:
         assert main(["generate", "programs.parquet", "--count", "60", "--level", "1.1,2.1"]) == 0
-        shutil.copy("programs.parquet", "asked.parquet")
+        for name in ("asked.parquet", "test.parquet"):
+            shutil.copy("programs.parquet", name)
         write_rows(Path("samples.jsonl"), HUMANEVAL)
         tests = "def check(candidate):\n    assert candidate() is False\n"
         problem = {"task_id": "HumanEval/0", "prompt": "def f():\n", "entry_point": "f", "test": tests}
@@ -100,23 +107,43 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for row in pairs
         ]
         write_rows(Path("conversations.jsonl"), [{"messages": entry} for entry in messages])
-        for name in ("FOLDER", "BASE_FOLDER"):
-            base(Path(name), context=512)
-        assert (
-            main(["run", "smoke/baseline", "--out", "runs/demo-baseline", *sets("data.count=200", *SPLIT, *SHORT)]) == 0
-        )
-        for name in ("runs/a", "runs/b", "runs/hybrid-study", "runs/demo", "MODEL"):
-            shutil.copytree("runs/demo-baseline", name)
-        oracle = ("data.count=80", "data.new=10", "feedback.questions=10", "cycles=2")
-        assert main(["run", "smoke/distill-tinypy", "--out", "runs/taught", *sets(*oracle, *SPLIT, *SHORT)]) == 0
-        adapter = sets("student.base=FOLDER", "student={base: FOLDER, context_length: 96, lora: {rank: 2}}", *SHORT)
-        adapter += sets("data={source: file, path: pairs.jsonl, split: {by: text, validation: 4, test: 4}}")
-        adapter += sets("difficulty={metric: size, bands: {names: [all]}}", "train.max_length=90", "train.batch_size=2")
-        for name in ("distill-coder", "chat"):
-            assert main(["run", "smoke/baseline", "--out", f"runs/{name}", *adapter]) == 0
+        base(Path("FOLDER"), context=512)
+        for block in blocks(ROOT / "README.md"):
+            if block.file is not None:
+                Path(block.file).write_text(block.text, "utf-8")
+        stages = sets("data.count=200", *SPLIT, *SHORT, "evaluate.suites=[{suite: output, limit: 4}]")
+        assert main(["run", "smoke/sequential", "--out", "runs/smoke-sequential", *stages]) == 0
+        for name in (*(f"runs/{run}" for run in RUNS), "MODEL", "OTHER"):
+            shutil.copytree("runs/smoke-sequential", name)
+        verdicts = ["--data", "programs.parquet", "--limit", "4", "--verdicts", "before.parquet"]
+        assert main(["evaluate", "MODEL", *verdicts]) == 0
+        shutil.copy("before.parquet", "after.parquet")
     finally:
         os.chdir(before)
     return folder
+
+
+@pytest.fixture(scope="session")
+def more_runs(reader: Path) -> Path:
+    """The same folder with runs of cycles and of adapters."""
+    before = Path.cwd()
+    os.chdir(reader)
+    try:
+        oracle = ("data.count=80", "data.new=10", "feedback.questions=10", "cycles=2")
+        assert main(["run", "smoke/distill-tinypy", "--out", "runs/taught", *sets(*oracle, *SPLIT, *SHORT)]) == 0
+        adapter = sets("student={base: FOLDER, context_length: 96, lora: {rank: 2}}", *SHORT)
+        adapter += sets("data={source: file, path: pairs.jsonl, split: {by: text, validation: 4, test: 4}}")
+        adapter += sets(
+            "difficulty={metric: size, bands: {names: [short, long], quantiles: [0.5]}}",
+            "schedule={name: baseline}",
+            "train.max_length=90",
+            "train.batch_size=2",
+        )
+        assert main(["run", "smoke/baseline", "--out", "runs/chat", *adapter]) == 0
+        shutil.copytree("runs/chat", "runs/distill-coder")
+    finally:
+        os.chdir(before)
+    return reader
 
 
 @pytest.fixture
@@ -151,11 +178,14 @@ def small(words: list[str], place: str) -> list[str]:
         changes += ["data.count=300", *SPLIT]
     if recipe.data.source == "taught":
         changes += ["data.new=10", "feedback.questions=10"]
-    return sets(*changes) + (["--seeds", "1", "--workers", "1"] if verb == "study" else [])
+    small_study = ["--seeds", "1", "--workers", "1"] if verb == "study" else []
+    return sets(*changes) + small_study + (["--processes", "2"] if "--processes" in words else [])
 
 
 @pytest.mark.parametrize(("place", "line"), shown_commands())
 def test_the_command_runs(place: str, line: str, reader: Path, tmp_path: Path, monkeypatch, capsys, request) -> None:
+    if MORE_RUNS.search(line):
+        request.getfixturevalue("more_runs")
     shutil.copytree(reader, tmp_path, dirs_exist_ok=True, symlinks=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GRADATIM_CACHE", str(tmp_path / "cache"))
@@ -171,7 +201,15 @@ def test_the_command_runs(place: str, line: str, reader: Path, tmp_path: Path, m
         line = piped[2]
     words = shlex.split(line)
     assert words[0] == "gradatim"
-    words = words[1:]
+    words = ["FOLDER" if word == ON_THE_HUB else word for word in words[1:]]
+    outputs = [words[1]] if words[0] == "generate" else []
+    outputs += [after for option, after in pairwise(words) if option == "--verdicts"]
+    for output in outputs:
+        Path(output).unlink(missing_ok=True)  # the reader writes it for the first time
+    if "--push" in words:
+        pytest.skip("sends to the hub: tests/export push to a server of their own")
+    if "gguf" in words:
+        pytest.importorskip("gguf", reason="needs the extra 'gguf'")
     if {"functional", "humaneval", "cruxeval", "check"} & set(words) and not sandbox_support().available:
         pytest.skip("no sandbox")
     if any(word.startswith(REMOTE) for word in words) or "taught.yaml" in words:
@@ -179,5 +217,5 @@ def test_the_command_runs(place: str, line: str, reader: Path, tmp_path: Path, m
         words = [word.replace(REMOTE, server.url) for word in words]
         words += sets(f"teacher.base_url={server.url}") if "taught.yaml" in words else []
     status = main([*words, *small(words, place)])
-    said = capsys.readouterr()
-    assert status == 0, said.err
+    result = capsys.readouterr()
+    assert status == 0, result.err

@@ -46,6 +46,14 @@ def test_a_study_stopped_in_the_middle_goes_on_and_does_not_repeat(tmp_path: Pat
     assert len(corpora) == 1
 
 
+def test_arms_that_cannot_be_compared_are_refused_with_the_keys_that_differ() -> None:
+    recipes = {name: load(f"smoke/{name}") for name in ("baseline", "zigzag", "distill-tinypy")}
+    with pytest.raises(RecipeError, match=r"zigzag: evaluate.*evaluate\.suites: .* -> "):
+        plan_study({name: recipes[name] for name in ("baseline", "zigzag")}, 1)
+    with pytest.raises(RecipeError, match=r"distill-tinypy: data.*data\.source: tinypy -> taught; "):
+        plan_study({name: recipes[name] for name in ("baseline", "distill-tinypy")}, 1)
+
+
 @pytest.mark.parametrize(
     ("threads", "cores", "runs"),
     [((0, 0), 2, 2), ((1, 1), 2, 2), ((2, 2), 2, 1), ((4,), 2, 1), ((1, 2), 4, 2), ((0, 3), 7, 2), ((1,), 96, 8)],

@@ -16,7 +16,7 @@ from gradatim.experiment.study import plan_study
 from gradatim.experiment.timing import measure_run, measure_study
 
 SMALL = [
-    *("data.count=300", "data.split.test=20", "data.split.validation=20", "budget.tokens=60000", "train.batch_size=4"),
+    *("data.count=300", "data.split.test=20", "data.split.validation=20", "budget.tokens=12000", "train.batch_size=4"),
     *("threads=1", "evaluate.suites=[{suite: output, limit: 10, stages: last}]"),
 ]
 
@@ -25,7 +25,7 @@ def test_the_estimate_of_a_run_is_near_its_duration_and_nothing_stays(tmp_path, 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     recipe = load("smoke/baseline", SMALL)
     estimate = measure_run(recipe)
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.iterdir() if not path.name.startswith("torchinductor")] == []
     assert estimate.measured >= 3
     started = time.monotonic()
     (stage,) = run(recipe, tmp_path / "run")
@@ -37,10 +37,9 @@ def test_the_estimate_of_a_run_is_near_its_duration_and_nothing_stays(tmp_path, 
 
 
 def test_arms_that_train_alike_are_measured_once_and_all_seeds_count():
-    arms = {name: load(f"smoke/{name}", SMALL) for name in ("baseline", "reverse")}
+    arms = {name: load("smoke/baseline", [*SMALL, f"title={name}"]) for name in ("one", "other")}
     estimate = measure_study(plan_study(arms, 4))
-    one = estimate.arms["baseline"]
-    assert estimate.arms["reverse"].steps == pytest.approx(one.steps, rel=0.3)
+    assert estimate.arms["one"] is estimate.arms["other"]
     assert estimate.total * estimate.parallel == pytest.approx(4 * sum(arm.total for arm in estimate.arms.values()))
 
 

@@ -27,7 +27,18 @@ from ..model import load, prompt_format, vocabulary
 from ..options import override
 from ..results import is_verdicts, write_verdicts
 from ..table.rows import OUTPUT_LINE
-from .output import Columns, Json, mapping_of, output, print_json, table, watching, words
+from .output import (
+    Columns,
+    Force,
+    Json,
+    check_replaceable,
+    mapping_of,
+    output,
+    print_json,
+    table,
+    watching,
+    words,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -215,6 +226,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Number of samples to evaluate, drawn by the seed.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Evaluate a model on a dataset; report accuracy with 95 % Wilson intervals.
@@ -229,6 +241,7 @@ def evaluate(
         check_output_folder(keep, "--keep")
     if verdicts is not None:
         check_output(verdicts, "--verdicts", ours=is_verdicts, inputs=[data, problems])
+        check_replaceable(verdicts, "--verdicts", force)
     with watching(resumable=keep is not None) as events:
         options = {name: value for name, value in options.items() if value is not None}
         result = run_suite(model, data, suite, seed=seed, columns=mapping_of(columns), events=events, **options)

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +28,7 @@ from ..experiment import plan as plan_module
 from ..experiment import recipe as recipe_module
 from ..experiment import run as run_module
 from ..experiment import study as study_module
+from ..experiment import timing as timing_module
 from ..experiment.recipe import load
 from ..experiment.recipe_files import files_of, find_study
 from ..experiment.run_lock import start_afresh
@@ -203,7 +203,7 @@ def print_report(folders: list[Path], page: Path, quiet: bool = False, targets: 
 PLAN_EXAMPLES = (
     "gradatim plan curriculum/hybrid",
     "gradatim plan curriculum/hybrid --set schedule.replay=0.25 --data",
-    "gradatim plan mine.yaml --examples",
+    "gradatim plan demo/baseline --examples",
     "gradatim plan demo --time",
 )
 
@@ -222,7 +222,7 @@ def plan(
         typer.Option("--examples", help="Also show three formatted training samples with their loss mask."),
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder; samples already drawn there are read.")] = None,
-    time: Annotated[
+    measure: Annotated[
         bool,
         typer.Option("--time", help="Train a few steps in a temporary folder and estimate how long a run takes here."),
     ] = False,
@@ -242,24 +242,19 @@ def plan(
             option = "--examples" if examples else "--data"
             hint = f"gradatim plan {study.address(next(iter(study.arms)))} {option}"
             raise UserError("the samples of one arm are drawn, not those of a study", where=option, hint=hint)
-        _plan_study(recipe, changes or (), time, as_json)
+        _plan_study(recipe, changes or (), measure, as_json)
         return
     loaded = load(recipe, changes or (), events=print_notes)
     with watching() as events:
         store = (out or default_folder(recipe)) / "data"
         planned = plan_module.plan_run(loaded, data=data, examples=examples, store=store, events=events)
-        estimate = timing().measure_run(loaded, store=store, events=events) if time else None
+        estimate = timing_module.measure_run(loaded, store=store, events=events) if measure else None
     if as_json:
         print_json(planned.plain() | ({} if estimate is None else {"time": estimate.plain()}))
         return
     _print(planned, loaded, output())
     if estimate is not None:
         output().print(f"time on this machine: {_time_line(estimate)}", markup=False)
-
-
-def timing() -> Any:
-    """The module ``experiment.timing``, which imports torch."""
-    return import_module("gradatim.experiment.timing")
 
 
 def _time_line(estimate: RunTime) -> str:
@@ -277,16 +272,16 @@ def _time_line(estimate: RunTime) -> str:
     return line + (f"; without {', '.join(estimate.omitted)}" if estimate.omitted else "")
 
 
-def _plan_study(name: str, changes: Sequence[str], time: bool, as_json: bool) -> None:
+def _plan_study(name: str, changes: Sequence[str], measure: bool, as_json: bool) -> None:
     """Print the arms of a study: their differences, the tokens and steps of a run, and the sum over all seeds."""
     study, folder = study_plan(name, changes=changes, events=print_notes)
     arms = {arm: (recipe, plan_module.plan_run(recipe, data=False)) for arm, recipe in study.arms.items()}
     seeds = len(study.seeds)
     tokens = seeds * sum(plan.tokens for _, plan in arms.values())
     estimate = None
-    if time:
+    if measure:
         with watching() as events:
-            estimate = timing().measure_study(study, events=events)
+            estimate = timing_module.measure_study(study, events=events)
     if as_json:
         plain = [{"arm": arm, "seeds": seeds, **plan.plain()} for arm, (_, plan) in arms.items()]
         content = {"title": study.title, "baseline": study.baseline, "tokens": tokens, "arms": plain}

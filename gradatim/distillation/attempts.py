@@ -21,10 +21,10 @@ import pyarrow as pa
 from ..errors import DataError, RecipeError
 from ..evaluation.generation import Question, Writing, write
 from ..evaluation.output import MARGIN
-from ..evaluation.problems import Sample
+from ..evaluation.problems import TRUNCATED, Sample
 from ..model import prompt_format, vocabulary
 from ..sandbox.limits import Outcome
-from ..stage import Events, Model, ignore_events
+from ..stage import Event, Events, Model, ignore_events
 from ..table import SCHEMA
 from .judge import (
     GRADES,
@@ -48,6 +48,7 @@ FEEDBACK = pa.schema(
         *(SCHEMA.field(name) for name in _COLUMNS),
         pa.field("attempt", pa.large_string(), nullable=False),
         pa.field("draw", pa.int32(), nullable=False),
+        pa.field("finish", pa.string(), nullable=False),
         pa.field("verdict", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("score", pa.float64(), nullable=False),
@@ -56,13 +57,16 @@ FEEDBACK = pa.schema(
 )
 """The columns of every feedback table, one row per attempt; one float column ``judge_NAME`` per judge follows.
 
-``reason`` is the verdict's. Scores lie in [0, 1]; NaN is unjudged.
+``finish`` is the end of the completion (``inference.decode.Finish``, empty where a server names none), ``reason`` is
+the verdict's. Scores lie in [0, 1]; NaN is unjudged. Tables of earlier versions have no ``finish``.
 """
 
 NOT_ENCODED = {
     "too_long": "the prompt is longer than the student's context",
     "unknown_character": "the prompt has a character outside the student's vocabulary",
 }
+REPLY_TOKENS = 512
+"""Least limit of a chat model's reply with a program, by default."""
 VERDICTS: tuple[Outcome, ...] = ("passed", "failed", "timeout", "invalid", "unjudged")
 _CAUSES = 8
 
@@ -98,17 +102,20 @@ def probe(
 
     ``judges`` maps names to judges and weights. ``temperature`` 0 is greedy decoding. ``new_tokens`` limits the length
     of a completion, which is then judged in its truncated form; by default the length of the longest correct answer and
-    a few more. ``chat``, ``stop`` and ``batch`` as in ``evaluation.generation``; a student trained with its chat
-    template always receives prompts in it. Raises ``DataError`` without questions, ``RecipeError`` for invalid options.
+    a few more, and at least ``REPLY_TOKENS`` for a chat model's program. ``chat``, ``stop`` and ``batch`` as in
+    ``evaluation.generation``; a student trained with its chat template always receives prompts in it. Raises
+    ``DataError`` without questions, ``RecipeError`` for invalid options.
     """
     limits = thresholds or Thresholds()
     _check(judges, draws, temperature, new_tokens)
     questions = _questions(samples)
     weights = {name: weight for name, (_, weight) in judges.items()}
     ready = {name: _with_student(judge, student, seed) for name, (judge, _) in judges.items()}
-    limit = new_tokens or _max_new_tokens(student, questions)
-    settings = Writing(limit, temperature, chat or _uses_chat_template(student), seed, batch)
+    chat = chat or _uses_chat_template(student)
+    limit = new_tokens or _max_new_tokens(student, questions, replies=chat)
+    settings = Writing(limit, temperature, chat, seed, batch)
     completions = _completions(student, questions, draws, tuple(stop), settings, events)
+    _report_truncated(completions, limit, events)
     rows = questions.take([number for number in range(questions.num_rows) for _ in range(draws)])
     views = {name: _views(name, judge, rows, completions, events) for name, judge in ready.items()}
     proves = {name: judge.proves for name, judge in ready.items()}
@@ -167,11 +174,15 @@ def _uses_chat_template(student: Model) -> bool:
     return prompt_format.prompt_format_of(student.tokenizer).template == "chat"
 
 
-def _max_new_tokens(student: Model, questions: pa.Table) -> int:
-    """Tokens of the longest correct answer, its end, and a few more, so that a wrong longer one shows."""
+def _max_new_tokens(student: Model, questions: pa.Table, *, replies: bool) -> int:
+    """Tokens of the longest correct answer, its end, and a few more, so that a wrong longer one shows.
+
+    ``replies``: at least ``REPLY_TOKENS`` where a question has tests, for the words around its program.
+    """
     vocab = vocabulary.Vocabulary(student.tokenizer)
     encoded = (vocab.encode(answer) for answer in questions.column("answer").to_pylist())
-    return max((len(tokens) for tokens in encoded if tokens is not None), default=0) + 1 + MARGIN
+    limit = max((len(tokens) for tokens in encoded if tokens is not None), default=0) + 1 + MARGIN
+    return max(limit, REPLY_TOKENS) if replies and any(questions.column("tests").to_pylist()) else limit
 
 
 def _completions(
@@ -184,6 +195,14 @@ def _completions(
         for draw in range(draws)
     ]
     return [sample for group in write(student, requests, settings, events) for sample in group]
+
+
+def _report_truncated(completions: Sequence[Sample], limit: int, events: Events) -> None:
+    """A note on the completions that were cut off: they are judged, and are neither right nor rejected answers."""
+    number = sum(completion.finish in TRUNCATED for completion in completions)
+    if number:
+        text = f"{number} of {len(completions)} completions were cut off (feedback.max_new_tokens: {limit})"
+        events(Event("note", "feedback", text=f"{text}; none of them becomes an answer"))
 
 
 def _views(name: str, judge: Judge, rows: pa.Table, completions: Sequence[Sample], events: Events) -> list[View]:
@@ -222,6 +241,7 @@ def _table(
     columns: dict[str, Any] = {
         "attempt": [completion.text for completion in completions],
         "draw": [completion.draw for completion in completions],
+        "finish": [completion.finish for completion in completions],
         "verdict": [view.verdict for view in verdicts],
         "reason": [view.reason for view in verdicts],
         "score": _floats(scores),

@@ -20,6 +20,7 @@ from ..teacher.teacher import GRADES
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ..model.settings import AnswerFormat
     from ..teacher import Teacher
     from .rejected import Right
 
@@ -40,7 +41,8 @@ class QuestionOptions:
     the grades that parents are drawn from; with ``grade="random"`` parents are drawn from all questions. A refused
     question is requested again, up to ``rounds`` times the number of questions. With ``accumulate`` a cycle includes
     the samples of earlier cycles. ``limit`` is the largest ROUGE-L with an existing question, ``evaluation`` the texts
-    of the evaluation's problems (``novelty.problem_texts``), ``right`` verifies answers.
+    of the evaluation's problems (``novelty.problem_texts``), ``right`` verifies answers, ``answer_format`` is the form
+    of programs as answers (None: as they are written).
 
     Raises ``RecipeError`` for a value out of range.
     """
@@ -58,6 +60,7 @@ class QuestionOptions:
     limit: float = 0.7
     evaluation: Sequence[str] = field(default=(), repr=False)
     right: Right | None = field(default=None, compare=False, repr=False)
+    answer_format: AnswerFormat | None = None
     events: Events = field(default=ignore_events, compare=False, repr=False)
 
     def __post_init__(self) -> None:

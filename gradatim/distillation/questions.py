@@ -30,6 +30,7 @@ from ..stage import Drawn, Event, Feedback
 from ..table import SCHEMA, dedupe, make_table
 from ..table.rows import asks_for_output, largest_remainder
 from ..teacher.teacher import GRADES, used_since
+from .answer_format import format_answer, match_format
 from .novelty import Contamination, Known, Refusals, refusal
 from .question_options import QuestionOptions
 
@@ -237,7 +238,30 @@ class QuestionDraw:
             column = SCHEMA.get_field_index("answer")
             table = table.set_column(column, SCHEMA.field(column), pa.array(answers, pa.large_string()))
         table = self._accepted(table, [None if answer else "unanswered" for answer in answers])
+        table = self._formatted(table)
         return self._accepted(table, self._wrong(table))
+
+    def _formatted(self, table: pa.Table) -> pa.Table:
+        """The rows with answers and rejected answers in the options' format; those without a program are refused."""
+        answer_format = self.options.answer_format
+        if answer_format is None:
+            return table
+        rows = table.select(["prompt", "answer", "rejected", "tests", "language"]).to_pylist()
+        answers = [
+            format_answer(row["prompt"], row["answer"], row["language"], answer_format)
+            or (None if row["tests"] else row["answer"])  # without tests an answer may be words
+            for row in rows
+        ]
+        rejected = [
+            None
+            if answer is None or row["rejected"] is None
+            else match_format(row["prompt"], answer, row["rejected"], row["language"])
+            for answer, row in zip(answers, rows, strict=True)
+        ]
+        for name, column in (("answer", [answer or "" for answer in answers]), ("rejected", rejected)):
+            index = SCHEMA.get_field_index(name)
+            table = table.set_column(index, SCHEMA.field(index), pa.array(column, pa.large_string()))
+        return self._accepted(table, ["no_program" if answer is None else None for answer in answers])
 
     def _wrong(self, table: pa.Table) -> list[str | None]:
         """Cause of refusal for each row's answer, None for an acceptable one."""

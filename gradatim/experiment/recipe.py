@@ -214,6 +214,11 @@ class FeedbackSection(Section):
     )
     chat_template: bool = Field(False, description="Put the questions through the tokenizer's chat template.")
     stop: tuple[str, ...] = Field((), description="Texts that end a completion.")
+    before_training: bool = Field(
+        False,
+        description="Let a pretrained model complete the samples of the first cycle too, where completions are a "
+        "source of rejected answers or of texts to distil on. They are part of the dataset, which seeds share.",
+    )
     judges: tuple[JudgeSection, ...] = Field(
         (JudgeSection(judge="output"),), description="Judges whose scores are averaged, each with its options."
     )
@@ -317,6 +322,7 @@ ALLOWANCE = (
 MAY_CHANGE = (
     "title",
     "workers",
+    "student.shard",
     "train.checkpoint_seconds",
     "train.logging_steps",
     "train.evaluations_per_stage",

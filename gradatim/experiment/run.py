@@ -17,7 +17,7 @@ run folder, so the same call resumes a run: finished steps are read back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from ..record import Record
 from ..results import (
     NO_QUESTIONS,
     TEACHER_CHECK,
+    answer_notes,
     cycle_folder,
     describe,
     encode,
@@ -137,10 +138,25 @@ class Cycle:
         self.schedule = self.components.schedule(self.number, self.dataset, self.bands, self.earlier, self.record)
         if self.number == 0:
             self.evaluate_on_start()
+            self.measure_answers()
         while spec := next_stage(self.schedule, self.finished):
             stage = self.select(spec)
             self.finished.append(self.train_and_evaluate(stage))
         return self.finished
+
+    def measure_answers(self) -> None:
+        """Measure the loss of the answers of a pretrained model before training, unless a stage is finished."""
+        started = any((self.record.folder / cycle_folder(0)).glob("stage-*/result.json"))
+        if started or self.components.recipe.student.base is None:
+            return
+
+        def measure() -> dict[str, Any]:
+            losses = self.components.answer_losses(self.dataset)
+            for text in answer_notes(losses):
+                self.events(Event("note", "answers", text=text))
+            return {kind: asdict(loss) for kind, loss in losses.items()}
+
+        self.record.once(f"{cycle_folder(0)}/answer-loss.json", measure)
 
     def select(self, spec: StageSpec) -> Stage:
         """Select the samples of a stage, by their difficulty or by the model's loss after the previous stage."""

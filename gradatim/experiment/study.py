@@ -78,10 +78,11 @@ def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | Non
     for arm, recipe in recipes.items():
         for section, content in (("data", drawn), ("evaluate", attrgetter("evaluate")), ("seed", attrgetter("seed"))):
             if content(recipe) != content(reference):
+                keys = [line for line in changed_keys(reference, recipe) if line.startswith(section)]
                 raise RecipeError(
                     f"the arms of a study share their {section}, or their results cannot be compared",
                     where=f"{arm}: {section}",
-                    given=f"another {section} than {chosen}",
+                    given=f"another {section} than {chosen}" + (f": {'; '.join(keys)}" if keys else ""),
                     hint=f"the same `{section}:` in every recipe, best by `extends`, or --set {section}.…=… for all",
                 )
     first = reference.seed

@@ -52,7 +52,7 @@ class ExecuTorch(Exporter):
         from transformers.exporters.exporter_executorch import ExecutorchExporter
 
         length = int(student.model.config.max_position_embeddings)
-        inputs = {"input_ids": torch.zeros((1, length), dtype=torch.int64), "use_cache": False}
+        inputs: dict[str, Any] = {"input_ids": torch.zeros((1, length), dtype=torch.int64), "use_cache": False}
         with silent():
             exported = ExecutorchExporter().export(fp32_model(student), inputs, config=ExecutorchConfig())
             ExecutorchExporter.save_program(exported.program, folder / FILE)

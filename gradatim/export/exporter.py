@@ -76,6 +76,7 @@ class Exporter(Protocol):
 
     def check(self, student: LoadedModel) -> None:
         """Raise ``UserError`` for a model or tokenizer that the format cannot represent exactly."""
+        return None
 
     def write(self, student: LoadedModel, source: Path, folder: Path, full: Path | None = None) -> ExportFiles:
         """Write the files to ``folder``. ``source``: the model folder that ``student`` was opened from.

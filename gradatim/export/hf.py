@@ -68,7 +68,7 @@ class HuggingFace(Exporter):
 def _write_half(student: LoadedModel, source: Path, folder: Path) -> None:
     import copy
 
-    model = student.model.as_gpt2() if isinstance(student.model, PublishedGPT) else student.model
+    model: Any = student.model.as_gpt2() if isinstance(student.model, PublishedGPT) else student.model
     with quiet():
         copy.deepcopy(model).to(torch.float16).save_pretrained(folder)
         student.tokenizer.save_pretrained(folder)

@@ -28,7 +28,7 @@ from ..model import load
 from ..model.architecture import PublishedGPT
 from ..model.hardware import quiet
 from ..options import strict
-from .exporter import Exporter, ExportFiles, Runtime, check_bits, missing_package
+from .exporter import Exporter, ExportFiles, Runtime, check_bits, missing_package, not_exact
 from .proof import ForwardRuntime
 
 if TYPE_CHECKING:
@@ -67,12 +67,11 @@ class Onnx(Exporter):
             _write_graph(fp32_model(student), folder / FILE)
         elif self.bits == 32:
             shutil.copytree(full, folder, dirs_exist_ok=True)
-        if self.bits < 32:
-            _quantize((full or folder) / FILE, folder / FILE, self.bits)
+        notes = _quantize((full or folder) / FILE, folder / FILE, self.bits) if self.bits < 32 else ()
         with quiet():
             student.tokenizer.save_pretrained(folder)
             student.model.config.save_pretrained(folder)
-        return ExportFiles(tuple(sorted(path.name for path in folder.iterdir())))
+        return ExportFiles(tuple(sorted(path.name for path in folder.iterdir())), notes)
 
     def open(self, folder: Path, student: LoadedModel) -> AbstractContextManager[Runtime]:
         return _open_runtime(folder)
@@ -80,7 +79,7 @@ class Onnx(Exporter):
 
 def fp32_model(student: LoadedModel) -> Any:
     """The model on the CPU in fp32, by the classes of transformers alone."""
-    model = student.model.as_gpt2() if isinstance(student.model, PublishedGPT) else student.model
+    model: Any = student.model.as_gpt2() if isinstance(student.model, PublishedGPT) else student.model
     return copy.deepcopy(model).to("cpu", torch.float32).eval()
 
 
@@ -89,7 +88,7 @@ def _write_graph(model: Any, file: Path) -> None:
     from transformers.exporters.exporter_onnx import OnnxExporter
 
     # Two rows of several tokens: a dimension of 1 would be traced as a constant.
-    inputs = {"input_ids": torch.zeros((2, 7), dtype=torch.int64), "use_cache": False}
+    inputs: dict[str, Any] = {"input_ids": torch.zeros((2, 7), dtype=torch.int64), "use_cache": False}
     with silent():
         import onnx_ir
 
@@ -98,15 +97,23 @@ def _write_graph(model: Any, file: Path) -> None:
         onnx_ir.save(program, str(file), external_data=f"{file.name}.data" if size > LARGEST_FILE else None)
 
 
-def _quantize(source: Path, file: Path, bits: int) -> None:
+def _quantize(source: Path, file: Path, bits: int) -> tuple[str, ...]:
+    """Write the graph with quantized weights; a note where matrices stay fp32. ``UserError`` when all would."""
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     with silent():
         quantizer = MatMulNBitsQuantizer(onnx.load(str(source)), bits=bits, block_size=BLOCK, is_symmetric=True)
         quantizer.process()
+        graph = quantizer.model.model.graph
+        constants = {tensor.name for tensor in graph.initializer}
+        plain = sum(node.op_type in ("MatMul", "Gemm") and node.input[1] in constants for node in graph.node)
+        if not any(node.op_type == "MatMulNBits" for node in graph.node):
+            reason = "ONNX Runtime quantizes no matrix of this architecture"
+            raise not_exact(NAME, reason, f"{bits} bits", "--bits 32, or --to gguf")
         external = quantizer.model.model.ByteSize() > LARGEST_FILE
         quantizer.model.save_model_to_file(str(file), use_external_data_format=external)
+    return (f"{plain} matrices stay fp32: ONNX Runtime quantizes products without a bias alone",) if plain else ()
 
 
 @contextmanager

@@ -393,6 +393,25 @@ def extract(language: Language, reply: str, entry_point: str | None = None) -> E
     return Extracted(block.code, "fenced" if block.closed else "incomplete", len(candidates))
 
 
+def program_in(language: Language, text: str) -> str | None:
+    """The program of a reply, ended by a newline, or a bare program unchanged; None without a complete one."""
+    text = text.replace("\r\n", "\n")
+    if text.strip() and not fenced_blocks(text) and language.parses(text) is None:
+        return text
+    extracted = language.extract(text)
+    if extracted.state not in ("fenced", "bare") or not extracted.code.strip():
+        return None
+    return extracted.code.strip("\n") + "\n"
+
+
+def fenced(language: Language, program: str) -> str:
+    """``program`` in a fenced block, whose fence is longer than any run of backticks in it."""
+    longest = max((len(run) for run in re.findall(r"`+", program)), default=0)
+    fence = "`" * max(3, longest + 1)
+    code = program.strip("\n")
+    return f"{fence}{language.name}\n{code}\n{fence}"
+
+
 def _joined(lines: Sequence[str]) -> str:
     return "".join(line + "\n" for line in lines)
 

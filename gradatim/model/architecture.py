@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -78,9 +78,9 @@ class PublishedGPT(GPT2LMHeadModel):  # type: ignore[misc]
 
     def as_gpt2(self) -> GPT2LMHeadModel:
         """A GPT-2 of transformers with the same logits, as other programs open the saved folder."""
-        plain = GPT2LMHeadModel(self.config)
+        plain: Any = GPT2LMHeadModel(self.config)
         plain.load_state_dict(self._plain_state())
-        return plain.to(self.device, self.dtype).eval()  # type: ignore[no-any-return]
+        return cast(GPT2LMHeadModel, plain.to(self.device, self.dtype).eval())
 
     def _plain_state(self) -> dict[str, torch.Tensor]:
         """The weights of ``as_gpt2``: without the bias of the head, with an equivalent bias of the last norm."""

@@ -25,7 +25,7 @@ from typing import Any
 from ..errors import DataError, RecipeError, did_you_mean
 from ..files import read_input
 from ..options import parse_json
-from .settings import LoraSettings, ModelSettings
+from .settings import AnswerFormat, LoraSettings, ModelSettings
 
 MOST_LAYERS = 4096
 """Layers, or experts per layer: several times the largest published models."""
@@ -307,6 +307,18 @@ def check_chat(student: ModelSettings, chat_keys: Iterable[str]) -> None:
     raise RecipeError(
         "the student's tokenizer has no chat template", where=", ".join(keys), given=given, hint="leave out chat"
     )
+
+
+def answer_format(student: ModelSettings) -> AnswerFormat:
+    """The form of programs as answers: that of the settings, by default fenced for a student with a chat template.
+
+    A template that only opening the model would show counts as present.
+    """
+    if student.answer_format != "auto":
+        return student.answer_format
+    if student.base is None or student.chat_template == "plain":
+        return "code"
+    return "fenced" if student.chat_template == "chat" or has_template(student.base) is not False else "code"
 
 
 def is_offline() -> bool:

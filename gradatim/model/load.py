@@ -32,7 +32,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
@@ -516,11 +516,18 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> Load
     return _loaded(model, tokenizer, folder, device)
 
 
-def load_model(name: str, device: str | torch.device = "cpu") -> LoadedModel:
+def load_model(
+    name: str, device: str | torch.device = "cpu", *, dtype: Literal["fp32", "bf16"] | None = None
+) -> LoadedModel:
     """The model ``name`` (a folder, a .gguf file or a name on the hub), as from ``load_student``.
 
-    A name on the hub is fetched when it is not in the local cache. Raises ``DataError`` as ``load_student`` does.
+    A name on the hub is fetched when it is not in the local cache. ``dtype``: type of the weights, by default that of
+    ``load_student``. Raises ``DataError`` as ``load_student`` does.
     """
+    if dtype == "bf16":
+        loaded = load_model(name, device)
+        module: Any = loaded.model
+        return LoadedModel(module.to(torch.bfloat16), loaded.tokenizer)
     path = resolve_model(name)
     if path.is_dir():
         return load_student(path, device)

@@ -22,6 +22,7 @@ Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
+AnswerFormat = Literal["fenced", "reply", "code"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,14 @@ class ModelSettings:
     system_prompt: Annotated[
         str | None, Field(description="System message of conversations that have none of their own.")
     ] = None
+    answer_format: Annotated[
+        Literal["auto", "fenced", "reply", "code"],
+        Field(
+            description="Form of programs as answers of the sources `taught` and `rejection_sampling`: in a fenced "
+            "block, the whole reply as generated, or the program alone. `auto`: `fenced` with a chat template, else "
+            "`code`. A rejected answer has the form of the right one."
+        ),
+    ] = "auto"
     start: Annotated[
         Literal["continue", "base"],
         Field(description="Initial model of a later cycle: the model of the previous cycle, or the base."),
@@ -99,6 +108,13 @@ class ModelSettings:
     ] = "fp32"
     gradient_checkpointing: Annotated[
         bool, Field(description="Recompute activations in the backward pass: slower, less memory.")
+    ] = False
+    shard: Annotated[
+        bool,
+        Field(
+            description="Divide weights, gradients and optimizer state among the processes of a run (FSDP2), for "
+            "models larger than a device. Needs AdamW and full fine-tuning; no effect in one process."
+        ),
     ] = False
 
 

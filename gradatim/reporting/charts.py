@@ -31,6 +31,7 @@ def charts(study: StudyData, summary: Summary, cycles: Sequence[ArmCycle]) -> Ch
         "curves": _curves(study, index),
         "differences": _differences(summary, index),
         "stages": _after_stages(study, summary, index),
+        "accuracy": _during_stages(study, summary, index),
         "composition": _composition(study),
         "histogram": _histogram(study),
         "cycles": _cycles(cycles, index),
@@ -147,22 +148,42 @@ def _cycles(cycles: Sequence[ArmCycle], index: Mapping[str, int]) -> Chart | Non
 
 
 def _after_stages(study: StudyData, summary: Summary, index: Mapping[str, int]) -> Chart | None:
-    runs = [stage_scores(run, summary.suite, summary.protocol) for run in study.runs]
+    points = [
+        [(tokens, score.share) for tokens, score in stage_scores(run, summary.suite, summary.protocol)]
+        for run in study.runs
+    ]
+    return _accuracies(study, points, index, "training tokens at the end of the stage")
+
+
+def _during_stages(study: StudyData, summary: Summary, index: Mapping[str, int]) -> Chart | None:
+    """Accuracy at the examinations of the runs; None without any during a stage."""
+    if not any(run.examinations for run in study.runs):
+        return None
+    points = [
+        [(point.tokens, point.share) for point in run.accuracies(summary.suite, summary.protocol)] for run in study.runs
+    ]
+    return _accuracies(study, points, index, "training tokens")
+
+
+def _accuracies(
+    study: StudyData, points: Sequence[Sequence[tuple[int, float]]], index: Mapping[str, int], axis: str
+) -> Chart | None:
+    """``points[i]``: (tokens, share) of run i. None unless a run has several."""
+    if all(len(row) < 2 for row in points):
+        return None
     series = [
         {
             "arm": index[run.arm],
             "seed": run.seed,
             "part": "test",
-            "tokens": [tokens for tokens, _ in scores],
-            "values": _rounded([100 * score.share for _, score in scores]),
+            "tokens": [tokens for tokens, _ in row],
+            "values": _rounded([100 * share for _, share in row]),
         }
-        for run, scores in zip(study.runs, runs, strict=True)
-        if scores
+        for run, row in zip(study.runs, points, strict=True)
+        if row
     ]
-    if all(len(scores) < 2 for scores in runs):
-        return None
     panel = {"name": "accuracy", "title": "", "unit": "%", "logarithmic": False, "series": series}
-    return {"kind": "lines", "x": "training tokens at the end of the stage", "panels": [panel], "stages": {}}
+    return {"kind": "lines", "x": axis, "panels": [panel], "stages": {}}
 
 
 def _composition(study: StudyData) -> Chart | None:

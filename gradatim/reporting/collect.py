@@ -28,7 +28,7 @@ from ..lazy import pq
 from ..options import parse_json, parse_yaml
 from ..record import DECODE_ERRORS, fault_of
 from ..renamed_keys import renamed
-from ..results import decode_stage, decode_suite, initial_folder
+from ..results import answer_notes, cycle_folder, decode_answer_losses, decode_stage, decode_suite, initial_folder
 from ..stage import Counts, StageResult, SuiteResult
 from .comparison import arm_settings
 from .cycles import read_cycles, read_designs
@@ -58,6 +58,7 @@ def read_run(
     environment = environment if isinstance(environment, Mapping) else {}
     finished = read_json(folder / "finished.json", notes)
     dry = finished.get("dry") if isinstance(finished, Mapping) else None
+    notes += _answer_notes(folder, notes)
     tables = tuple(_table(path, notes) for path in sorted(folder.glob("cycle-*/table.json")))
     names = next((table.bands.names for table in tables if table.bands), ())
     recipe = _text(folder / "recipe.yaml", notes)
@@ -224,6 +225,17 @@ def _histogram(content: Mapping[str, Any] | None) -> Histogram | None:
     if len(edges) != len(counts) + 1:
         raise ValueError(f"{len(edges)} edges for {len(counts)} counts")
     return Histogram(str(content.get("metric", "difficulty")), edges, counts)
+
+
+def _answer_notes(folder: Path, notes: list[str]) -> list[str]:
+    """The loss of the answers before training, in words; empty for a run without it."""
+    path = folder / cycle_folder(0) / "answer-loss.json"
+    content = read_json(path, notes) if path.is_file() else None
+    try:
+        lines = answer_notes(decode_answer_losses(content)) if content else []
+    except DECODE_ERRORS as error:
+        return [f"{_short(path)} is malformed and is skipped ({fault_of(error)})."]
+    return [f"{folder.name}: {line}." for line in lines]
 
 
 def _stages(folder: Path, notes: list[str]) -> Iterator[StageResult]:

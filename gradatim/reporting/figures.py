@@ -55,6 +55,9 @@ LIGHT = {
     "arm-5": "#7b55c7",
     "arm-6": "#96780e",
     "arm-7": "#1490b4",
+    "arm-8": "#a8443a",
+    "arm-9": "#5f7f1f",
+    "arm-10": "#3d4f9e",
     "band-0": "#cfe0f8",
     "band-1": "#94b8ee",
     "band-2": "#5789dc",
@@ -74,6 +77,9 @@ DARK = {
     "arm-5": "#b394ff",
     "arm-6": "#dfbd4a",
     "arm-7": "#52c7ea",
+    "arm-8": "#f2887c",
+    "arm-9": "#a9cf5e",
+    "arm-10": "#a2b1ff",
     "band-0": "#27406b",
     "band-1": "#355c9f",
     "band-2": "#4f82d6",
@@ -84,6 +90,8 @@ WIDTH = 9.6
 """Inches; the page scales figures to its width."""
 
 MARKERS = "osD^vPXp"
+COLOURS = 10
+"""Colours of arms other than the baseline."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 
 
@@ -97,11 +105,11 @@ class Style:
 
 
 def styles(arms: Sequence[str], baseline: str | None) -> dict[str, Style]:
-    """A style per arm; the baseline is grey. Colours repeat from the ninth arm on."""
+    """A style per arm; the baseline is grey. Colours repeat from the twelfth arm on."""
     result, count = {}, 0
     for arm in arms:
-        index = 0 if arm == baseline else 1 + count % 7
-        marker = MARKERS[(index + (0 if arm == baseline else count // 7)) % len(MARKERS)]
+        index = 0 if arm == baseline else 1 + count % COLOURS
+        marker = MARKERS[(index + (0 if arm == baseline else count // COLOURS)) % len(MARKERS)]
         count += arm != baseline
         result[arm] = Style(LIGHT[f"arm-{index}"], marker, f"--arm-{index}")
     return result

@@ -132,9 +132,13 @@ def power_lines(summary: Summary, seeds: int | None = None) -> list[str]:
     freedom = sum(len(values) - 1 for values in varying)
     spread = math.sqrt(sum(variance(values) * (len(values) - 1) for values in varying) / freedom)
     seeds = max(seeds or max(len(row.seeds) for row in differences), ENOUGH_SEEDS)
-    smallest = detectable_difference(spread, seeds, len(differences))
+    parts = [row.item_variance for row in differences if row.item_variance is not None]
+    items = fmean(parts) if parts else 0.0
+    smallest = detectable_difference(spread, seeds, len(differences), item_variance=items)
     words = {0.01: "1 point", 0.02: "2 points", 0.05: "5 points"}
-    needed = [(goal, seeds_needed(goal, spread, len(differences))) for goal in words if goal < smallest]
+    needed = [
+        (goal, seeds_needed(goal, spread, len(differences), item_variance=items)) for goal in words if goal < smallest
+    ]
     plans = [f"{words[goal]} at {max(number, ENOUGH_SEEDS)} seeds" for goal, number in needed if number]
     return [
         f"With {seeds} seeds and this spread over seeds, a true difference of {100 * smallest:.1f} points is found in "

@@ -179,6 +179,9 @@ def _sizes(study: StudyData, summary: Summary) -> Iterator[tuple[str, str]]:
     if summary.majority is not None:
         yield "majority-answer baseline", percent(summary.majority)
     yield "model parameters", _range([stage.fitted.parameters for run in study.runs for stage in run.stages])
+    auxiliary = [stage.fitted.auxiliary_parameters for run in study.runs for stage in run.stages]
+    if any(auxiliary):
+        yield "auxiliary parameters, in training only", _range(auxiliary)
     yield "training tokens per run", _range(tokens)
     yield (
         "training time, all runs",

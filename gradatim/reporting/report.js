@@ -270,7 +270,7 @@
       const shown = armsOf(dots), count = chart.categories.length;
       const perSlot = shown.length ? Math.max(...shown.map((arm) => dots.filter((dot) => dot.arm === arm && dot.category === dots[0].category).length)) : 1;
       const upright = (width - 60) / count >= Math.max(70, shown.length * perSlot * 7 + 16);
-      const slot = upright ? (width - 60) / count : Math.max(34, shown.length * perSlot * 9 + 24);
+      const slot = upright ? (width - 60) / count : Math.max(44, shown.length * perSlot * 9 + 34);
       const height = upright ? 300 : count * slot + 30;
       const ends = dots.flatMap((dot) => [dot.value, dot.low ?? dot.value, dot.high ?? dot.value]);
       const low = Math.max(0, Math.min(...ends, 100) - 2), high = Math.min(100, Math.max(...ends, low + 3) + 2);
@@ -286,15 +286,15 @@
       chart.categories.forEach(([name, size], category) => {
         if (upright) figure.append(text(name, middle(category), height - 24, "middle", "name"), text(size, middle(category), height - 8, "middle"));
         else {
-          figure.append(text(`${name}${size ? ` · ${size}` : ""}`, 8, middle(category) - slot / 2 + 4, "start", "name"));
+          figure.append(text(`${name}${size ? ` · ${size}` : ""}`, 8, middle(category) - slot / 2 + 8, "start", "name"));
         }
       });
-      const step = upright ? Math.min(26, (slot - 14) / Math.max(1, shown.length)) : (slot - 22) / Math.max(1, shown.length);
+      const step = upright ? Math.min(26, (slot - 14) / Math.max(1, shown.length)) : (slot - 30) / Math.max(1, shown.length);
       const paths = new Map();
       for (const dot of dots) {
         const peers = dots.filter((other) => other.arm === dot.arm && other.category === dot.category);
         const inner = (peers.indexOf(dot) - (peers.length - 1) / 2) * (step * 0.8) / peers.length;
-        const across = middle(dot.category) + (upright ? 0 : 6) + (shown.indexOf(dot.arm) - (shown.length - 1) / 2) * step + inner;
+        const across = middle(dot.category) + (upright ? 0 : 9) + (shown.indexOf(dot.arm) - (shown.length - 1) / 2) * step + inner;
         const [x, y] = upright ? [across, value(dot.value)] : [value(dot.value), across];
         const group = svg("g", { class: "mark" });
         if (dot.low !== null) {

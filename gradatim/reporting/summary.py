@@ -10,18 +10,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from ..evaluation.statistics import (
     Difference,
     Interval,
+    arm_interval,
     compare,
-    t_interval,
     wilson_interval,
 )
 from ..stage import Counts, SuiteResult
 from .comparison import TOLERANCE, obstacles
 from .data import RunData, StudyData
 from .units import unit_of
+from .verdicts import item_scores
+
+if TYPE_CHECKING:
+    from ..evaluation.crossed import ItemScores
 
 NONE = "–"
 
@@ -42,6 +47,13 @@ def points(difference: float | None, digits: int = 1) -> str:
 def interval_of_points(interval: Interval | None) -> str:
     """An interval in percentage points: '+0.4 to +3.1'."""
     return NONE if interval is None else f"{points(interval.low)} to {points(interval.high)}"
+
+
+def interval_scope(summary: Summary) -> str:
+    """The populations that intervals and p values generalise to."""
+    if summary.covers_items:
+        return "seeds and test items"
+    return "seeds (not over test items: the runs have no verdicts per sample)"
 
 
 def p_value(p: float | None) -> str:
@@ -89,7 +101,10 @@ class Score:
 
 @dataclass(frozen=True)
 class ArmRow:
-    """One row of the result table. ``interval`` is Student's t over seeds; ``role`` is baseline, control or arm."""
+    """One row of the result table; ``role`` is baseline, control or arm.
+
+    ``interval``: Student's t over seeds and, where the runs have verdicts, over test items (``evaluation.crossed``).
+    """
 
     arm: str
     title: str
@@ -116,6 +131,7 @@ class Summary:
     more of it than the baseline, the quantities in words; ``matched``: its differences to the arms of one cycle that
     have as much of them. ``incomparable``: the arms without a difference to the baseline, with the reasons.
     ``majority``: the accuracy of the most frequent training answer. ``unit``: the noun of an item of the suite.
+    ``covers_items``: whether intervals also cover other test items, for which every run needs verdicts per sample.
     """
 
     suite: str
@@ -130,6 +146,7 @@ class Summary:
     incomparable: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     majority: float | None = None
     unit: str = "sample"
+    covers_items: bool = False
 
     def row(self, arm: str) -> ArmRow:
         """The row of ``arm``; raises ``KeyError`` without one."""
@@ -151,7 +168,8 @@ def summarise(study: StudyData) -> Summary:
     order = sorted((arm.name for arm in study.arms), key=lambda arm: arm != study.baseline)  # stable: baseline first
     incomparable = _incomparable(study, order, suite, protocol)
     comparable = [arm for arm in order if arm not in incomparable]
-    differences = compare(shares, comparable, study.baseline) if study.baseline else ()
+    items = item_scores(study, suite, protocol, comparable)
+    differences = compare(shares, comparable, study.baseline, items=items) if study.baseline else ()
     to_baseline = {difference.arm: difference for difference in differences}
     tested = [arm for arm in comparable if _role(study, arm) == "arm"]
     quantities = {arm: _quantities(study, arm) for arm in order}
@@ -161,17 +179,20 @@ def summarise(study: StudyData) -> Summary:
     return Summary(
         suite=suite,
         protocol=protocol,
-        rows=tuple(_row(study, arm, scores[arm], to_baseline.get(arm)) for arm in order),
+        rows=tuple(_row(study, arm, scores[arm], to_baseline.get(arm), items) for arm in order),
         against={
-            control: compare(shares, tested, control) for control in study.controls if control in comparable and tested
+            control: compare(shares, tested, control, items=items)
+            for control in study.controls
+            if control in comparable and tested
         },
         measures=tuple(_measures(study, order)),
         restarts=study.restarts,
+        covers_items=items is not None,
         several_cycles=study.several_cycles,
         excess={arm: tuple(names.values()) for arm, names in excess.items()},
         matched={
             arm: tuple(
-                compare(shares, [arm], other)[0]
+                compare(shares, [arm], other, items=items)[0]
                 for other in order
                 if other not in (arm, study.baseline)
                 and all(quantities[other].get(name, 0) >= TOLERANCE * quantities[arm][name] for name in names)
@@ -305,10 +326,17 @@ def score_of(seed: int, evaluation: SuiteResult | None) -> Score | None:
     return Score(seed, counts.passed, counts.total) if counts and counts.total else None
 
 
-def _row(study: StudyData, arm: str, scores: tuple[Score, ...], difference: Difference | None) -> ArmRow:
-    shares = [score.share for score in scores]
-    mean = fmean(shares) if shares else None
-    return ArmRow(arm, study.title_of(arm), _role(study, arm), scores, mean, t_interval(shares), difference)
+def _row(
+    study: StudyData,
+    arm: str,
+    scores: tuple[Score, ...],
+    difference: Difference | None,
+    items: ItemScores | None = None,
+) -> ArmRow:
+    shares = {score.seed: score.share for score in scores}
+    mean = fmean(shares.values()) if shares else None
+    interval = arm_interval(arm, shares, items)
+    return ArmRow(arm, study.title_of(arm), _role(study, arm), scores, mean, interval, difference)
 
 
 def _role(study: StudyData, arm: str) -> str:

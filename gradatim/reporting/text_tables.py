@@ -9,10 +9,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..evaluation.statistics import ENOUGH_SEEDS, Difference
-from .cycles import ArmCycle, cycle_rows, teacher_use
+from .cycles import ArmCycle, cycle_rows, price_text, teacher_use
 from .data import StudyData
 from .headline import headline
-from .summary import ArmRow, Summary, count, interval_of_points, p_value, percent, points, summarise, training_gains
+from .summary import (
+    ArmRow,
+    Summary,
+    count,
+    interval_of_points,
+    interval_scope,
+    p_value,
+    percent,
+    points,
+    summarise,
+    training_gains,
+)
 from .target import target_tables
 
 if TYPE_CHECKING:
@@ -138,7 +149,7 @@ def _footnote(summary: Summary) -> str:
     caveat = f" Fewer than {ENOUGH_SEEDS} seeds: no difference is claimed." if seeds < ENOUGH_SEEDS else ""
     return (
         f"Accuracy: {summary.suite} ({summary.protocol}), mean over seeds. Differences are paired by seed, with "
-        f"Student's t interval over seeds; p is two-sided, Holm-corrected over the arms.{caveat}"
+        f"Student's t interval over {interval_scope(summary)}; p is two-sided, Holm-corrected over the arms.{caveat}"
     )
 
 

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunFolderError, UserError, did_you_mean
+from ..evaluation.crossed import ItemScores
 from ..lazy import np, pa
 from ..record import read_json, read_rows
 from ..renamed_keys import earlier_value
-from ..results import VERDICT_COLUMNS, decode_suite
+from ..results import VERDICT_COLUMNS, decode_suite, stage_folder
 
 if TYPE_CHECKING:
     from ..stage import EvaluationSplit, SuiteResult
+    from .data import RunData, StudyData
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,61 @@ def evaluation_samples(run: str | Path, split: EvaluationSplit = "test") -> pa.T
     paths = [store / "data" / corpus / f"{split}.parquet" for store in (folder, folder.resolve().parent.parent)]
     path = next((path for path in paths if path.is_file()), None)
     return None if path is None else read_rows(path, "these samples of the run", f"remove {path.parent}")
+
+
+def item_scores(study: StudyData, suite: str, protocol: str, arms: Sequence[str]) -> ItemScores | None:
+    """The verdicts of the finished runs of ``arms`` after their last stage, on their common items.
+
+    Items of one form (TinyPy programs equal up to names and assignments without effect) share a code. None when a run
+    has no verdicts, or other items than the first, or items of several units.
+    """
+    values: dict[str, dict[int, Any]] = {}
+    first: tuple[list[str], Path] | None = None
+    for run in study.runs:
+        if run.arm not in arms or not run.finished or run.folder is None or run.evaluation(suite, protocol) is None:
+            continue
+        path = _last_verdicts(run, suite, protocol)
+        if path is None:
+            return None
+        try:
+            table = read_rows(path, "the verdicts", "evaluate again", ["id", "passed", "total"])
+        except RunFolderError:
+            return None
+        ids = table["id"].to_pylist()
+        if table["total"].to_pylist() != [1] * len(ids) or (first is not None and ids != first[0]):
+            return None
+        first = first or (ids, run.folder)
+        values.setdefault(run.arm, {})[run.seed] = table["passed"].to_numpy().astype(np.float64)
+    if first is None or not first[0]:
+        return None
+    return ItemScores(values, _forms(*first, "validation" if protocol.endswith(", validation") else "test"))
+
+
+def _last_verdicts(run: RunData, suite: str, protocol: str) -> Path | None:
+    """The verdicts of the last stage that belong to its result of ``suite``; None without them."""
+    stage, wanted = run.stages[-1], run.evaluation(suite, protocol)
+    assert run.folder is not None
+    assert wanted is not None
+    for path in sorted((run.folder / stage_folder(stage)).glob("evaluation-*.parquet")):
+        counts = path.with_suffix(".json")
+        result = read_json(counts, decode_suite) if counts.is_file() else None
+        if result is not None and (result.suite, result.split, result.counts) == (suite, wanted.split, wanted.counts):
+            return path
+    return None
+
+
+def _forms(ids: Sequence[str], run: Path, split: EvaluationSplit) -> Any:
+    """A code per item, equal for samples of one form; without the samples' file each item is a form."""
+    samples = evaluation_samples(run, split)
+    if samples is None:
+        return np.arange(len(ids))
+    from ..programs.equivalence import sliced
+    from ..table import questions
+
+    texts = dict(zip(samples["id"].to_pylist(), questions(samples).to_pylist(), strict=True))
+    forms = [sliced(texts[id]) if id in texts else id for id in ids]
+    codes = {form: code for code, form in enumerate(dict.fromkeys(forms))}
+    return np.array([codes[form] for form in forms], dtype=np.int64)
 
 
 def _select(listed: Sequence[Evaluation], run: Path, suite: str, cycle: int | None, stage: int | None) -> Evaluation:

@@ -133,7 +133,7 @@ def _arms(content: Content) -> list[tuple[str, Sequence[RunView], list[list[Stag
     runs: dict[str, list[RunView]] = {}
     for run in content.runs:
         runs.setdefault(run.arm, []).append(run)
-    arms = []
+    arms: list[tuple[str, Sequence[RunView], list[list[StageView | None]]]] = []
     for arm, members in runs.items():
         cycles: dict[int, dict[int, StageView]] = {}
         for stage in members[0].stages:

@@ -44,6 +44,7 @@ from ..client.exchange import open_client
 from ..client.messages import Budget, Cost, Rates, Received, Reply, Request, ignore_reply
 from ..errors import DataError, RecipeError
 from ..languages import Language, named
+from ..languages.language import program_in
 from ..languages.thinking import strip_thinking
 from ..options import strict
 from ..stage import Events, ignore_events
@@ -83,7 +84,8 @@ REFUSED = ("refusal", "content_filter", "empty")
 class LanguageTeacher(Teacher):
     """A teacher on top of ``chat``, with the package's prompts or those in the folder ``prompts``.
 
-    ``max_tokens``: limit of a reply. ``RecipeError`` for a prompt file with faults.
+    ``max_tokens``: limit of a reply; one that is cut off there is never an answer. ``keep_replies``: right answers are
+    whole replies instead of the programs in them. ``RecipeError`` for a prompt file with faults.
     """
 
     can_judge = True
@@ -97,17 +99,20 @@ class LanguageTeacher(Teacher):
         temperature: float = 0.7,
         max_tokens: int = 512,
         language: str = "python",
+        keep_replies: bool = False,
         events: Events = ignore_events,
     ) -> None:
         self.chat, self.temperature, self.max_tokens, self.events = chat, temperature, max_tokens, events
         self.language = named(language, "teacher.language").name
+        self.keep_replies = keep_replies
         self._prompts = load_prompts(prompts)
-        self._counts: dict[str, Counter[str]] = {"asked": Counter(), "asked_again": Counter(), "unreadable": Counter()}
+        names = ("asked", "asked_again", "unreadable", "truncated")
+        self._counts: dict[str, Counter[str]] = {name: Counter() for name in names}
 
     @property
     def facts(self) -> dict[str, Any]:
         """The chat's facts, and counts by prompt: first requests (``asked``), second requests (``asked_again``), rows
-        without a readable reply (``unreadable``)."""
+        without a readable reply (``unreadable``), replies cut off at ``max_tokens`` (``truncated``)."""
         return {**self.chat.facts, **{name: dict(sorted(counts.items())) for name, counts in self._counts.items()}}
 
     def check(self) -> None:
@@ -120,14 +125,20 @@ class LanguageTeacher(Teacher):
 
     def answers(self, questions: pa.Table, *, draw: int = 0) -> list[str | None]:
         """Programs or printed lines, correct in the teacher's judgement."""
-        return self._request("answer", _rows(questions), self._answer, draw, steady=True)
+
+        def parse(row: Row, text: str) -> str | None:
+            answer = self._answer(row, text)
+            return text.strip() if answer and self.keep_replies and not _is_output_question(row) else answer
+
+        return self._request("answer", _rows(questions), parse, draw, steady=True)
 
     def faults(self, samples: pa.Table, *, draw: int = 0) -> list[str | None]:
         """Answers with a plausible mistake; one equal to the correct answer counts as unreadable."""
 
         def parse(row: Row, text: str) -> str | None:
             answer = self._answer(row, text)
-            return None if answer is None or answer.strip() == row["answer"].strip() else answer
+            right = row["answer"] if _is_output_question(row) else program_in(self._language(row), row["answer"])
+            return None if answer is None or answer.strip() == (right or "").strip() else answer
 
         return self._request("fault", _rows(samples), parse, draw)
 
@@ -182,6 +193,7 @@ class LanguageTeacher(Teacher):
             for index, reply in zip(pending, self.chat.ask(requests, self.events), strict=True):
                 if reply is None:
                     continue  # a final rejection applies to other draws too
+                self._counts["truncated"][names[index]] += reply.finish == "length"
                 # A draft in the model's thinking is not its answer.
                 text = strip_thinking(reply.text) if _is_complete(reply) else ""
                 results[index] = parse(rows[index], text) if text.strip() else None
@@ -189,6 +201,7 @@ class LanguageTeacher(Teacher):
                     unreadable.append(index)
             pending = unreadable
         self._counts["unreadable"].update(name for name, result in zip(names, results, strict=True) if result is None)
+        self._counts["truncated"] += Counter()  # drops zeros
         return results
 
     def _prompt_name(self, purpose: str, row: Row) -> str:
@@ -201,6 +214,8 @@ class LanguageTeacher(Teacher):
         language = self._language(row)
         values = {"question": row["prompt"], "language": language.title, "fence": language.name}
         optional = {name: row.get(name) for name in ("answer", "tests", "level", "attempt", "grade", "number")}
+        if row.get("answer") and not _is_output_question(row):  # prompts have fences of their own
+            optional["answer"] = program_in(language, row["answer"]) or row["answer"]
         return {**values, **{name: "none" if value is None else str(value) for name, value in optional.items()}}
 
     def _language(self, row: Row) -> Language:
@@ -397,6 +412,7 @@ def api(
     extra: ExtraFields = None,
     cache: ReplyCache = None,
     account: str = "",
+    keep_replies: bool = False,
     events: Events = ignore_events,
 ) -> Teacher:
     """Any OpenAI-compatible endpoint, with rate limits and a budget"""
@@ -416,7 +432,13 @@ def api(
     )
     cached = Cached(chat, cache, account=account)
     return LanguageTeacher(
-        cached, prompts, temperature=temperature, max_tokens=max_tokens, language=language, events=events
+        cached,
+        prompts,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        language=language,
+        keep_replies=keep_replies,
+        events=events,
     )
 
 
@@ -517,9 +539,16 @@ def scripted(
     temperature: Temperature = 0.7,
     max_tokens: MaxTokens = 512,
     language: QuestionLanguage = "python",
+    keep_replies: bool = False,
     events: Events = ignore_events,
 ) -> Teacher:
     """Replies written beforehand, for tests and documents"""
     return LanguageTeacher(
-        ScriptedChat(replies), prompts, temperature=temperature, max_tokens=max_tokens, language=language, events=events
+        ScriptedChat(replies),
+        prompts,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        language=language,
+        keep_replies=keep_replies,
+        events=events,
     )

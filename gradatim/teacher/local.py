@@ -169,10 +169,17 @@ def local(
     seed: int = 0,
     cache: ReplyCache = None,
     account: str = "",
+    keep_replies: bool = False,
     events: Events = ignore_events,
 ) -> Teacher:
     """A Hugging Face model in this process"""
     chat = Cached(LocalChat(model, batch=batch, seed=seed), cache, account=account)
     return LanguageTeacher(
-        chat, prompts, temperature=temperature, max_tokens=max_tokens, language=language, events=events
+        chat,
+        prompts,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        language=language,
+        keep_replies=keep_replies,
+        events=events,
     )

@@ -22,6 +22,7 @@ from ..model.hardware import random_state, set_random_state
 from ..model.load import adapter_names, check_base, fingerprint
 from ..record import read_json, settle, write_atomically, write_folder, write_json
 from .optimizers import Optimizers
+from .sharding import divided, gathered, is_sharded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,37 +43,57 @@ class State:
     pending: tuple[float, ...] = (0.0, 0.0)
 
 
-def save_checkpoint(
-    folder: Path,
-    model: PreTrainedModel,
-    optimizers: Optimizers,
-    state: State,
-    rng_state: Mapping[str, torch.Tensor] | None = None,
-) -> None:
-    """Write the checkpoint ``folder``, replacing an older one.
+@dataclass(frozen=True)
+class Snapshot:
+    """The tensors of a checkpoint; of a sharded model whole ones, which all processes gather and one writes."""
 
-    ``rng_state``: ``hardware.random_state`` at the beginning of the next step; the present one by default.
+    weights: Mapping[str, torch.Tensor]
+    optimizers: Mapping[str, torch.Tensor]
+    base: dict[str, str] | None
+    rng_state: Mapping[str, torch.Tensor]
+
+
+def take_snapshot(
+    model: PreTrainedModel, optimizers: Optimizers, rng_state: Mapping[str, torch.Tensor] | None = None
+) -> Snapshot:
+    """The present tensors. ``rng_state``: ``hardware.random_state`` at the beginning of the next step, by default now.
+
+    Of a model with a LoRA adapter only the adapter, with a fingerprint of its base model.
+    """
+    base = {"base": fingerprint(model)} if adapter_names(model) is not None else None
+    return Snapshot(
+        {name: value.contiguous() for name, value in gathered_weights(model).items()},
+        optimizers.tensors(),
+        base,
+        random_state() if rng_state is None else rng_state,
+    )
+
+
+def save_checkpoint(folder: Path, snapshot: Snapshot, state: State) -> None:
+    """Write the checkpoint ``folder``, replacing an older one.
 
     ``checkpoint`` holds ``model.safetensors``, ``optimizer.safetensors``, ``random.safetensors`` and
     ``state.json``. It is written to a temporary folder, flushed and renamed, so that an interrupted process leaves
-    either the old checkpoint or the new one. There are no pickles, which could execute code. Of a model with a LoRA
-    adapter only the adapter is stored, with a fingerprint of its base model.
+    either the old checkpoint or the new one. There are no pickles, which could execute code.
     """
 
     def fill(target: Path) -> None:
-        weights = {name: value.detach().cpu().contiguous() for name, value in weights_of(model).items()}
-        base = {"base": fingerprint(model)} if adapter_names(model) is not None else None
-        save_file(weights, target / "model.safetensors", base)
-        save_optimizers(optimizers, target)
-        save_file(dict(random_state() if rng_state is None else rng_state), target / "random.safetensors")
+        save_file(dict(snapshot.weights), target / "model.safetensors", snapshot.base)
+        save_optimizers(snapshot.optimizers, target)
+        save_file(dict(snapshot.rng_state), target / "random.safetensors")
         write_json(target / "state.json", asdict(state))
 
     write_folder(folder, fill)
 
 
-def save_optimizers(optimizers: Optimizers, folder: Path) -> None:
-    """Write the state of the optimizers into ``folder``."""
-    save_file(optimizers.tensors(), folder / "optimizer.safetensors")
+def gathered_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """``weights_of`` as whole tensors on the CPU; of a sharded model a collective."""
+    return {name: gathered(value.detach()).cpu() for name, value in weights_of(model).items()}
+
+
+def save_optimizers(tensors: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Write the state of the optimizers (``Optimizers.tensors``) into ``folder``."""
+    save_file(dict(tensors), folder / "optimizer.safetensors")
 
 
 def save_auxiliary(module: nn.Module, file: Path) -> None:
@@ -105,9 +126,10 @@ def load_checkpoint(folder: Path, model: PreTrainedModel, optimizers: Optimizers
         with safe_open(folder / "model.safetensors", "pt") as file:
             check_base(model, (file.metadata() or {}).get("base"), folder)
         weights = load_file(folder / "model.safetensors")
-        model.load_state_dict(weights, strict=False)
-        if differing := set(weights_of(model)) ^ set(weights):
+        present = weights_of(model)
+        if differing := set(present) ^ set(weights):
             raise KeyError(min(differing))
+        model.load_state_dict({name: divided(weights[name], present[name]) for name in present}, strict=False)
         optimizers.load(load_file(folder / "optimizer.safetensors"))
         set_random_state(load_file(folder / "random.safetensors"))
         state: State = read_json(folder / "state.json", _state)
@@ -135,10 +157,11 @@ def weights_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     adapter = adapter_names(model)
     addresses: set[int] = set()
     unique: dict[str, torch.Tensor] = {}
-    for name, value in model.state_dict().items():
+    for name, value in model.state_dict(keep_vars=True).items():
         if adapter is not None and name not in adapter:
             continue
-        if value.data_ptr() not in addresses or value.numel() == 0:
-            addresses.add(value.data_ptr())
+        address = id(value) if is_sharded(value) else value.data_ptr()
+        if address not in addresses or value.numel() == 0:
+            addresses.add(address)
             unique[name] = value
     return unique

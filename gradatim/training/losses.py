@@ -240,14 +240,21 @@ def _compute(context: LossContext, batcher: Packed, log_probabilities: Callable[
     context.events(Event("start", task, 0, total))
     context.model.eval()
     with torch.no_grad():
-        for batch in islice(batcher.one_pass(), processes.rank, None, processes.size):
-            if batch.rows is not None and len(batch.rows):
+        batches = batcher.one_pass()
+        if not context.sharded:
+            batches = islice(batches, processes.rank, None, processes.size)
+        for batch in batches:
+            if batch.rows is not None and (len(batch.rows) or context.sharded):
                 sums[batch.rows] = log_probabilities(batch).cpu().numpy()
                 done += len(batch.rows)
                 context.events(Event("advance", task, min(done * processes.size, total), total))
     context.model.train()
     context.events(Event("finish", task, total, total))
-    return sums if processes.size == 1 else processes.add_values(sums.astype(np.float64)).astype(np.float32)
+    return (
+        sums
+        if processes.size == 1 or context.sharded
+        else processes.add_values(sums.astype(np.float64)).astype(np.float32)
+    )
 
 
 def _read(path: Path, rows: npt.NDArray[np.int64]) -> Sums:

@@ -46,7 +46,8 @@ class LossContext:
     """The arguments of a loss: the model at the start of the stage, and the stage's data.
 
     ``samples``: number of rows of the encoded table. ``folder``: the stage's folder, for files that are computed once;
-    ``previous``: the folder of the stage before. ``processes``: all of them make the loss, with the same arguments.
+    ``previous``: the folder of the stage before. ``processes``: all of them make the loss, with the same arguments;
+    ``sharded``: each forward pass of the model needs all of them.
     """
 
     model: PreTrainedModel
@@ -58,6 +59,7 @@ class LossContext:
     events: Events
     previous: Path | None = None
     processes: Processes = SINGLE
+    sharded: bool = False
 
 
 class Loss(Protocol):

@@ -33,18 +33,31 @@ def answer_weights(batch: Batch, prompt_weight: float) -> torch.Tensor:
 
 
 class NextToken(Loss):
-    """Cross-entropy of all tokens in nats; those outside the answer have the weight ``train.prompt_loss_weight``."""
+    """Cross-entropy of all tokens in nats; those outside the answer have the weight ``train.prompt_loss_weight``.
 
-    terms = (Term(1.0),)
+    With a weight above 0 the cross-entropy of the answers alone is logged too, as ``answer_loss``.
+    """
+
+    terms: tuple[Term, ...] = (Term(1.0),)
 
     def __init__(self, context: LossContext) -> None:
         self.prompt_weight = self._prompt_weight(context.train)
+        if self.prompt_weight:
+            self.terms = (Term(1.0), Term(0.0, "answer_loss", bounded=False))
         token_losses = losses.make_losses(context.model, context.train)
 
         def weighted(
-            inputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, *attention: torch.Tensor
+            inputs: torch.Tensor,
+            labels: torch.Tensor,
+            weights: torch.Tensor,
+            answers: torch.Tensor | None,
+            *attention: torch.Tensor,
         ) -> torch.Tensor:
-            return (token_losses(inputs, labels, *attention) * weights).sum()
+            values = token_losses(inputs, labels, *attention)
+            total = (values * weights).sum().reshape(1)
+            if answers is None:
+                return total
+            return torch.cat([total, (values.detach() * answers).sum().reshape(1)])
 
         self._weighted = losses.compiled(weighted, context.train)
 
@@ -53,11 +66,13 @@ class NextToken(Loss):
         return train.prompt_loss_weight
 
     def counts(self, batch: Batch) -> torch.Tensor:
-        return answer_weights(batch, self.prompt_weight).sum().reshape(1)
+        weights = [answer_weights(batch, weight) for weight in (self.prompt_weight, 0.0)[: len(self.terms)]]
+        return torch.stack([weight.sum() for weight in weights])
 
     def sums(self, batch: Batch) -> torch.Tensor:
         inputs, labels, _, *attention = losses.tensors(batch)
-        return self._weighted(inputs, labels, answer_weights(batch, self.prompt_weight), *attention).reshape(1)
+        answers = answer_weights(batch, 0.0) if self.prompt_weight else None
+        return self._weighted(inputs, labels, answer_weights(batch, self.prompt_weight), answers, *attention)
 
 
 class AnswerOnly(NextToken):

@@ -25,6 +25,7 @@ from torch import nn
 
 from ..model.hardware import compute_type
 from ..model.settings import LRSchedulerSettings, OptimizerSettings
+from .sharding import divided, gathered
 
 
 class Muon(torch.optim.Muon):
@@ -119,9 +120,12 @@ class Optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The state of all optimizers by name, ``optimizer.parameter.entry``, as plain tensors for safetensors."""
+        """The state of all optimizers by name, ``optimizer.parameter.entry``, as plain tensors for safetensors.
+
+        Of sharded parameters the whole state: a collective.
+        """
         return {
-            f"{index}.{parameter}.{entry}": torch.as_tensor(value).detach().cpu().contiguous()
+            f"{index}.{parameter}.{entry}": gathered(torch.as_tensor(value).detach()).cpu().contiguous()
             for index, optimizer in enumerate(self.optimizers)
             for parameter, state in optimizer.state_dict()["state"].items()
             for entry, value in state.items()
@@ -130,11 +134,12 @@ class Optimizers:
     def load(self, tensors: dict[str, torch.Tensor]) -> None:
         """Load a state that ``tensors`` returned."""
         for index, optimizer in enumerate(self.optimizers):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             state: dict[int, dict[str, torch.Tensor]] = {}
             for name, tensor in tensors.items():
                 number, parameter, entry = name.split(".", 2)
                 if int(number) == index:
-                    state.setdefault(int(parameter), {})[entry] = tensor
+                    state.setdefault(int(parameter), {})[entry] = divided(tensor, parameters[int(parameter)])
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -64,11 +64,21 @@ from .batches import (
     row_tokens,
     share,
 )
-from .checkpoint import State, load_checkpoint, load_optimizers, save_auxiliary, save_checkpoint, save_optimizers
+from .checkpoint import (
+    State,
+    gathered_weights,
+    load_checkpoint,
+    load_optimizers,
+    save_auxiliary,
+    save_checkpoint,
+    save_optimizers,
+    take_snapshot,
+)
 from .line_selection import LineSelection
 from .losses import make_losses, tensors
 from .objective import OBJECTIVES, LossContext, check_objective, make_loss
 from .optimizers import make_lr_schedule, make_optimizers
+from .sharding import gathered, shard, skeleton, unsharded_parameters
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,15 @@ class StageTrainer:
             enable_gradient_checkpointing(model)
         model.set_attn_implementation(attention(self.train.max_length))
         on_device: Any = model.train()
+        if self.sharded:  # a layer at a time: the whole model may be larger than the device
+            shard(model, self.processes)
+            return model
         return cast(PreTrainedModel, on_device.to(device()))
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the model is divided among the processes."""
+        return self.model.shard and self.processes.size > 1
 
 
 class _TrainingLoop:
@@ -151,6 +169,7 @@ class _TrainingLoop:
             self.events,
             previous,
             self.processes,
+            trainer.sharded,
         )
         # A loss may read the model at the start of the stage (a reference model), so a checkpoint is loaded afterwards.
         self.loss = make_loss(objective, context)
@@ -168,11 +187,13 @@ class _TrainingLoop:
         checkpointed = load_checkpoint(folder / "checkpoint", self.model, self.optimizers)
         if checkpointed is not None:
             self.state, self.resumed_at = checkpointed, checkpointed.step
+            if len(self.state.pending) != len(no_sums):  # written by a version with other logged terms
+                self.state = replace(self.state, pending=no_sums)
         elif previous is not None and not self.settings.reset_optimizer:
             load_optimizers(previous / "optimizer", self.optimizers)
         self._check_agreement("start from", self.state.step)
         if self.processes.is_main:
-            trainer.metrics.rewind(stage.cycle, stage.index, self.state.step)
+            trainer.metrics.rewind(stage.cycle, stage.index, self.state.step or -1)
 
     def run(self) -> Fitted:
         """Train until the token budget is spent; save the state when ``Stopped`` is raised."""
@@ -182,6 +203,7 @@ class _TrainingLoop:
         self.started = self.saved_at = time.monotonic()
         before = self.state.seconds
         try:
+            self._validate_at_start()
             for batches, position in self._batches():
                 if self.state.tokens >= budget:
                     break
@@ -206,6 +228,7 @@ class _TrainingLoop:
             round(before + time.monotonic() - self.started, 3),
             weights,
             self.resumed_at,
+            0 if self.loss.auxiliary is None else sum(value.numel() for value in self.loss.auxiliary.parameters()),
         )
 
     def events(self, event: Event) -> None:
@@ -265,7 +288,9 @@ class _TrainingLoop:
         # The loss of these weights was finite and below the ceiling: a checkpoint never holds a diverged model.
         if self.votes.save:
             self._save(rng_state)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm or math.inf))
+        norm = float(
+            gathered(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm or math.inf))
+        )
         if not math.isfinite(norm):
             self._diverged(norm)
         self.optimizers.step(factor)
@@ -295,7 +320,9 @@ class _TrainingLoop:
             batch_sums = self.loss.sums(batch)
             loss = (batch_sums / counts.clamp(min=1e-9) * self.weights).sum()
             if loss.requires_grad or self.processes.size == 1:  # a share may have no pairs
-                loss.backward()  # type: ignore[no-untyped-call]
+                # FSDP averages the gradients of sharded parameters over the processes.
+                scale = self.processes.size if self.trainer.sharded else 1
+                (loss * scale).backward()  # type: ignore[no-untyped-call]
             sums += batch_sums.detach()
         due = time.monotonic() - self.saved_at > self.settings.checkpoint_seconds and self.state.step > 0
         self.votes = Votes(self.stop_request is not None, due and self.processes.is_main)
@@ -327,9 +354,14 @@ class _TrainingLoop:
             + (f"; the last good checkpoint is kept in {checkpoint_folder}" if checkpoint_folder.exists() else ""),
         )
 
-    def _log(self, previous: int, factor: float, norm: float) -> None:
-        """Append rows to metrics.jsonl; none of their values depends on the clock."""
-        row: dict[str, Any] = {
+    def _validate_at_start(self) -> None:
+        """Append the validation losses before the first step of the run."""
+        if self.settings.evaluations_per_stage and not (self.state.step or self.stage.first_token):
+            self._append({**self._row(), **self._validate()})
+
+    def _row(self) -> dict[str, Any]:
+        """The position of a row of metrics.jsonl."""
+        return {
             "cycle": self.stage.cycle,
             "stage": self.stage.index,
             "name": self.stage.spec.name,
@@ -337,6 +369,10 @@ class _TrainingLoop:
             "tokens": self.state.tokens,
             "run_tokens": self.stage.first_token + self.state.tokens,
         }
+
+    def _log(self, previous: int, factor: float, norm: float) -> None:
+        """Append rows to metrics.jsonl; none of their values depends on the clock."""
+        row = self._row()
         finished = self.state.tokens >= self.stage.spec.tokens
         if self.state.step % self.settings.logging_steps == 0 or finished:
             loss, term_means = self._means()
@@ -385,7 +421,9 @@ class _TrainingLoop:
         sums = np.zeros(4)
         token_losses = make_losses(self.model, self.settings)
         batches = _validation_batches(self.trainer, self.settings)
-        for batch in islice(batches, self.processes.rank, None, self.processes.size):
+        if not self.trainer.sharded:  # each forward pass of a sharded model needs all processes
+            batches = islice(batches, self.processes.rank, None, self.processes.size)
+        for batch in batches:
             inputs, labels, answer, *context = tensors(batch)
             losses = token_losses(inputs, labels, *context).double()
             real = labels != -100
@@ -396,7 +434,8 @@ class _TrainingLoop:
                 int((answer & real).sum()),
             ]
         self.model.train()
-        sums = self.processes.add_values(sums)
+        if not self.trainer.sharded:
+            sums = self.processes.add_values(sums)
         if not np.isfinite(sums).all():
             self._diverged(float(sums[0]))
         return {
@@ -406,10 +445,12 @@ class _TrainingLoop:
 
     def _save(self, rng_state: Mapping[str, torch.Tensor] | None = None) -> None:
         """Write a checkpoint. ``rng_state``: see ``save_checkpoint``."""
-        if not self.processes.is_main:
+        if not self.processes.is_main and not self.trainer.sharded:
             return
-        self.trainer.metrics.close()
-        save_checkpoint(self.folder / "checkpoint", self.model, self.optimizers, self.state, rng_state)
+        snapshot = take_snapshot(self.model, self.optimizers, rng_state)
+        if self.processes.is_main:
+            self.trainer.metrics.close()
+            save_checkpoint(self.folder / "checkpoint", snapshot, self.state)
         self.saved_at = time.monotonic()
 
     def _finish(self) -> str:
@@ -424,22 +465,29 @@ class _TrainingLoop:
             del self.model.auxiliary
         digest = weights_digest(self.model)
         self._check_agreement("end with", digest)
+        weights = gathered_weights(self.model) if self.trainer.sharded else {}
+        state = {} if self.settings.reset_optimizer else self.optimizers.tensors()
         if self.processes.is_main:
             if self.loss.auxiliary is not None:
                 save_auxiliary(self.loss.auxiliary, self.folder / "auxiliary.safetensors")
-            write_folder(self.folder / "model", self._write_model)
+            write_folder(self.folder / "model", partial(self._write_model, weights=weights))
             if not self.settings.reset_optimizer:
-                write_folder(self.folder / "optimizer", partial(save_optimizers, self.optimizers))
+                write_folder(self.folder / "optimizer", partial(save_optimizers, state))
         return digest
 
-    def _write_model(self, target: Path) -> None:
-        """Write the model, or its adapter, and the tokenizer; the auxiliary modules are no part of it."""
+    def _write_model(self, target: Path, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+        """Write the model, or its adapter, and the tokenizer; the auxiliary modules are no part of it.
+
+        ``weights``: those of a sharded model, gathered.
+        """
         auxiliary = getattr(self.model, "auxiliary", None)
         if auxiliary is not None:
             del self.model.auxiliary
         try:
             with quiet():
-                if adapter_names(self.model) is None:
+                if self.trainer.sharded:
+                    skeleton(self.model).save_pretrained(target, state_dict=dict(weights or {}))
+                elif adapter_names(self.model) is None:
                     self.model.save_pretrained(target)
                 else:
                     save_adapter(self.model, target)
@@ -476,7 +524,7 @@ def add_gradients(processes: Processes, model: PreTrainedModel, sums: torch.Tens
     One fp32 vector: gradients in the order of the parameters, for each parameter the number of processes with a
     gradient, sums, votes. A parameter without a gradient anywhere keeps none, so that the optimizers skip it.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    parameters = unsharded_parameters(model)
     present = [float(parameter.grad is not None) for parameter in parameters]
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     tail = torch.tensor([*present, float(votes.stop), float(votes.save)], device=sums.device)
@@ -499,7 +547,8 @@ def weights_digest(model: PreTrainedModel) -> str:
         if adapter is not None and name not in adapter:
             continue
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        whole = gathered(value.detach())
+        digest.update(whole.cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -408,10 +408,10 @@ REPLY = "Here you are:\n\n```python\ndef add(a, b):\n    return a + b\n```\n"
 @pytest.mark.usefixtures("walls")
 def test_chat_replies_in_the_field_of_completions_are_named_and_read_as_replies_on_request(gradatim, files):
     write(files / "s.jsonl", [{"task_id": "add", "completion": REPLY} for _ in range(3)])
-    said = gradatim(*COMMAND, "--json")
-    assert json.loads(said.out)["counts"]["passed"] == 0
-    assert "3 of 3 completions have a fenced block" in said.err
-    assert "--field completion=reply" in said.err
+    outcome = gradatim(*COMMAND, "--json")
+    assert json.loads(outcome.out)["counts"]["passed"] == 0
+    assert "3 of 3 completions have a fenced block" in outcome.err
+    assert "--field completion=reply" in outcome.err
     again = gradatim(*COMMAND, "--json", "--field", "completion=reply", "--out", "replies.jsonl")
     assert json.loads(again.out)["counts"]["passed"] == 3
     assert "fenced block" not in again.err
@@ -423,20 +423,20 @@ def test_texts_under_another_name_are_read_with_a_note(gradatim, files, name):
     texts = [REPLY, "def add(a, b):\n    return a + b\n", None]
     write(files / "s.jsonl", [{"task_id": "add", name: text} for text in texts])
     option = ["--field", name] if name == "my_field" else []
-    said = gradatim(*COMMAND, "--json", *option)
-    assert said.status == 0, said.err
-    counts = json.loads(said.out)["counts"]
+    outcome = gradatim(*COMMAND, "--json", *option)
+    assert outcome.status == 0, outcome.err
+    counts = json.loads(outcome.out)["counts"]
     assert (counts["passed"], counts["invalid"]) == (2, 1)
-    assert f"the text is read from the field '{name}'" in said.err
-    assert "1 of 3 samples have no text" in said.err
+    assert f"the text is read from the field '{name}'" in outcome.err
+    assert "1 of 3 samples have no text" in outcome.err
 
 
 def test_a_field_that_is_missing_is_one_line_that_names_the_option(gradatim, files):
     write(files / "s.jsonl", [{"task_id": "add", "my_field": RIGHT}])
     for option in ([], ["--field", "other"], ["--field", "my_field=code"]):
-        said = gradatim(*COMMAND, *option)
-        assert (said.status, said.err.count("\n")) == (2, 1)
-        assert "--field" in said.err
+        outcome = gradatim(*COMMAND, *option)
+        assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+        assert "--field" in outcome.err
     assert not (files / "s.verdicts.jsonl").exists()
 
 
@@ -444,8 +444,8 @@ def test_a_field_that_is_missing_is_one_line_that_names_the_option(gradatim, fil
 def test_failures_are_grouped_by_cause_and_each_task_has_its_results(gradatim, files):
     bodies = [*("    return nothing1\n", "    return nothing2\n", "    return a +\n"), WRONG, RIGHT]
     write(files / "s.jsonl", [{"task_id": "add", "completion": body} for body in bodies])
-    said = gradatim(*COMMAND, "--json")
-    found = json.loads(said.out)
+    outcome = gradatim(*COMMAND, "--json")
+    found = json.loads(outcome.out)
     assert [(cause["cause"], cause["samples"], cause["task"]) for cause in found["causes"]] == [
         ("NameError", 2, "add"),
         ("SyntaxError", 1, "add"),

@@ -157,6 +157,10 @@ OVER = {
     "score": ("b.parquet", ("score", "a.jsonl", "--out", "b.parquet", "--metric", "size")),
     "correlations": ("c.html", ("score", "a.jsonl", "--correlate", "--metric", "om,nesting", "--report", "c.html")),
     "report": ("d.html", ("report", "finished", "--out", "d.html")),
+    "verdicts": (
+        "v.parquet",
+        ("evaluate", "finished", "--data", "a.jsonl", "--limit", "2", "--verdicts", "v.parquet"),
+    ),
     "report of several": ("report.html", ("report", "finished", "finished")),
 }
 
@@ -171,6 +175,7 @@ def test_an_existing_file_of_an_earlier_command_is_replaced_with_force_only(
     assert gradatim(*first, "--correlate", "--metric", "om,size", "--report", "c.html").status == 0
     for page in ("d.html", "report.html"):
         assert gradatim("report", "finished", "--out", page).status == 0
+    assert gradatim("evaluate", "finished", "--data", "a.jsonl", "--verdicts", "v.parquet").status == 0
     before = contents(tmp_path)
     assert_refused(gradatim(*command), name, "this file exists", "--force")
     assert contents(tmp_path) == before

@@ -53,10 +53,10 @@ def test_fresh_discards_no_training(gradatim, tmp_path, finished):
     shutil.copytree(finished, tmp_path / "r")
     before = contents(tmp_path / "r")
     for command in (["run", "smoke/baseline"], ["study", "smoke/baseline"]):
-        said = gradatim(*command, "--out", "r", "--fresh", *CHANGES)
-        assert said.status == 2
-        assert "--fresh does not discard" in said.err
-        assert "gradatim resume r" in said.err
+        outcome = gradatim(*command, "--out", "r", "--fresh", *CHANGES)
+        assert outcome.status == 2
+        assert "--fresh does not discard" in outcome.err
+        assert "gradatim resume r" in outcome.err
         assert contents(tmp_path / "r") == before
     other = gradatim("run", "smoke/baseline", "--out", "r", *CHANGES)
     assert "gradatim resume FOLDER" in other.err
@@ -66,8 +66,8 @@ def test_fresh_discards_no_training(gradatim, tmp_path, finished):
 def test_fresh_touches_no_folder_of_another_program(gradatim, tmp_path):
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "metrics.jsonl").write_text("mine")
-    said = gradatim("run", "smoke/baseline", "--out", "r", "--fresh", *CHANGES)
-    assert said.status == 2
+    outcome = gradatim("run", "smoke/baseline", "--out", "r", "--fresh", *CHANGES)
+    assert outcome.status == 2
     assert contents(tmp_path) == {"r/metrics.jsonl": b"mine"}
 
 
@@ -78,9 +78,9 @@ def test_a_stopped_run_is_resumed_by_its_folder_alone(gradatim, tmp_path):
 
     with pytest.raises(Stopped):
         run(load("smoke/baseline", TINY), tmp_path / "r", events=stop)
-    said = gradatim("resume", "r", "--json")
-    assert said.status == 0, said.err
-    assert json.loads(said.out)[0]["folder"] == "r"
+    outcome = gradatim("resume", "r", "--json")
+    assert outcome.status == 0, outcome.err
+    assert json.loads(outcome.out)[0]["folder"] == "r"
     result = json.loads((tmp_path / "r" / "cycle-00" / "stage-00-all" / "result.json").read_text())
     assert result["fitted"]["resumed_at"] > 0
 
@@ -98,8 +98,8 @@ def test_a_study_is_resumed_and_started_afresh_by_its_folder(gradatim, tmp_path)
     assert stored_plan(tmp_path / "s") == plan
     other = gradatim("study", "smoke/reverse", "--seeds", 1, "--out", "s", *CHANGES)
     assert "--fresh, as nothing was learnt there yet" in other.err
-    said = gradatim("resume", "s", "--workers", 1)
-    assert said.status == 0, said.err
+    outcome = gradatim("resume", "s", "--workers", 1)
+    assert outcome.status == 0, outcome.err
     assert len(list(tmp_path.glob("s/*/seed-*/finished.json"))) == 2
     facts = json.loads((tmp_path / "s" / "study.json").read_text())
     (tmp_path / "s" / "study.json").write_text(json.dumps({k: v for k, v in facts.items() if k != "recipes"}))
@@ -107,7 +107,7 @@ def test_a_study_is_resumed_and_started_afresh_by_its_folder(gradatim, tmp_path)
     assert {arm: recipe.schedule for arm, recipe in of_runs.arms.items()} == {
         arm: recipe.schedule for arm, recipe in plan.arms.items()
     }
-    assert said.out.count("report: s/report.html") == 1
+    assert outcome.out.count("report: s/report.html") == 1
     assert gradatim("study", "smoke/reverse", "--seeds", 1, "--out", "s", "--fresh", *CHANGES).status == 2
     shutil.rmtree(tmp_path / "s" / "hybrid")
     with pytest.raises(RunFolderError, match="does not store the recipe of an arm"):
@@ -119,7 +119,7 @@ def test_a_study_is_resumed_and_started_afresh_by_its_folder(gradatim, tmp_path)
 )
 def test_a_folder_without_a_run_is_one_line(gradatim, tmp_path, folder, words):
     (tmp_path / "empty").mkdir()
-    said = gradatim("resume", folder)
-    assert (said.status, said.err.count("\n")) == (2, 1)
-    assert words in said.err
+    outcome = gradatim("resume", folder)
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert words in outcome.err
     assert contents(tmp_path) == {}

@@ -132,18 +132,18 @@ def test_sample_goes_on_with_a_prompt_that_cannot_be_run(gradatim, finished):
 
 
 def test_a_prompt_with_a_character_that_the_tokenizer_lacks_is_one_line(gradatim, finished):
-    said = gradatim("sample", finished, "--prompt", "a = 3; print(a * ä)")
-    assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
-    assert "lacks a character of the prompt; given: ';', 'ä'" in said.err
+    outcome = gradatim("sample", finished, "--prompt", "a = 3; print(a * ä)")
+    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert "lacks a character of the prompt; given: ';', 'ä'" in outcome.err
 
 
 def test_the_prompt_of_the_help_example_is_answered(gradatim, finished):
     from gradatim.cli.models import SAMPLE_EXAMPLES
 
     (prompt,) = [shlex.split(example)[-1] for example in SAMPLE_EXAMPLES if "--prompt '" in example]
-    said = gradatim("sample", finished, "--prompt", prompt, "--json")
-    assert said.status == 0, said.err
-    assert json.loads(said.out)[0]["truth"] == "# 12\n"
+    outcome = gradatim("sample", finished, "--prompt", prompt, "--json")
+    assert outcome.status == 0, outcome.err
+    assert json.loads(outcome.out)[0]["truth"] == "# 12\n"
 
 
 @pytest.mark.parametrize("suite", ["line", "token"])
@@ -151,9 +151,9 @@ def test_an_evaluation_without_any_item_is_an_error(gradatim, tmp_path, finished
     prompt = "a" if suite == "token" else "a = 1"
     rows = [{"prompt": prompt, "answer": f"# {n}"} for n in range(5)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    said = gradatim("evaluate", finished, "--suite", suite, "--data", "pairs.jsonl")
-    assert (said.status, said.out, said.err.count("\n")) == (2, "", 1)
-    assert "nothing was evaluated; given: 5 samples; try: --set text=all" in said.err
+    outcome = gradatim("evaluate", finished, "--suite", suite, "--data", "pairs.jsonl")
+    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert "nothing was evaluated; given: 5 samples; try: --set text=all" in outcome.err
     if suite == "token":
         assert (
             gradatim("evaluate", finished, "--suite", suite, "--data", "pairs.jsonl", "--set", "text=all").status == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_models import base
 
 from gradatim.source import SOURCES
 from gradatim.stage import Feedback
@@ -14,6 +15,23 @@ from gradatim.table import LABELS, SCHEMA, make_table, texts, write_table
 from gradatim.teacher import TEACHERS
 
 ORACLE = TEACHERS.get("oracle")(levels=["1.1"])
+
+
+def own_replies(folder: Path) -> dict[str, Any]:
+    """A model that solves nothing, and problems with a reference solution."""
+    rows = [
+        {"task_id": n, "text": f"Write one({n}).", "code": f"one = {n}", "test_list": [f"assert one == {n}"]}
+        for n in range(2)
+    ]
+    (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = str(base(folder / "base", context=1024))
+    return {
+        "problems": str(folder / "problems.jsonl"),
+        "model": model,
+        "max_new_tokens": 2,
+        "num_samples": 1,
+        "unsolved": "reference",
+    }
 
 
 @pytest.fixture
@@ -24,6 +42,7 @@ def options(tmp_path: Path) -> dict[str, dict[str, Any]]:
         "file": {"path": tmp_path / "t.parquet"},
         "tinypy": {"count": 60, "seed": 3},
         "taught": {"count": 30, "teacher": ORACLE},
+        "rejection_sampling": own_replies(tmp_path),
     }
 
 

@@ -65,11 +65,9 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                         hub.files[value["path"]] = base64.b64decode(value["content"])
                     elif line["key"] == "lfsFile":
                         hub.files[value["path"]] = hub.objects[value["oid"]]
-                commit = {
-                    "commitOid": "0" * 40,
-                    "commitUrl": f"{hub.address}/commit/{'0' * 40}",
-                    "pullRequestUrl": None,
-                }
+                name = self.path.split("/models/")[1].removesuffix("/commit/main")
+                address = f"{hub.address}/{name}/commit/{'0' * 40}"
+                commit = {"commitOid": "0" * 40, "commitUrl": address, "pullRequestUrl": None}
                 self.reply(200, {"success": True, **commit})
             elif self.path == "/api/validate-yaml":
                 self.reply(200, {"errors": [], "warnings": []})
@@ -125,7 +123,7 @@ def folder(tmp_path):
 
 def test_a_folder_is_uploaded_to_a_private_repository(fake, folder):
     assert hub.push(folder, "me/student") == f"{fake.address}/me/student"
-    assert fake.repositories["me/student"]["private"] is True
+    assert fake.repositories["me/student"]["visibility"] == "private"
     assert fake.files == {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 

@@ -97,8 +97,9 @@ def _asked(texts: str | None) -> pa.Table:
     rows = [
         {"id": f"old-{place}", "prompt": texts or f"print({place})\n# output\n", "answer": texts or f"# {place}\n",
          "tests": None, "language": "python", "level": texts or "1.1", "category": None, "attempt": texts or "# 9\n",
-         "draw": 0, "verdict": "passed" if place % 2 else "failed", "reason": texts or "it prints something else",
-         "score": float(place % 2), "grade": "easy" if place % 2 else "hard"}
+         "draw": 0, "finish": "eos", "verdict": "passed" if place % 2 else "failed",
+         "reason": texts or "it prints something else", "score": float(place % 2),
+         "grade": "easy" if place % 2 else "hard"}
         for place in range(6)
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, schema=FEEDBACK)

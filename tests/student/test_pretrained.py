@@ -100,7 +100,7 @@ def test_a_base_is_stopped_and_resumed_to_the_same_weights(
     assert (again.resumed_at, again.weights) == (2, whole.weights)
     assert (tmp_path / "cut" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
     rows = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
-    assert rows[-1]["validation_answer_loss"] < rows[0]["loss"] - 0.1
+    assert rows[-1]["validation_answer_loss"] < rows[0]["validation_answer_loss"] - 0.1
 
 
 def test_a_killed_process_goes_on_with_the_same_dropout(

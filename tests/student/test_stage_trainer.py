@@ -72,7 +72,26 @@ def test_the_loss_falls(samples: pa.Table, tmp_path: Path) -> None:
     fit(samples, tmp_path, tokens=20_000)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [row["validation_loss"] for row in rows if "validation_loss" in row]
-    assert losses[-1] < 1.2 < 2.5 < rows[0]["loss"]
+    assert losses[-1] < 1.2 < 2.5 < rows[1]["loss"]
+
+
+def test_the_validation_loss_is_recorded_from_token_0(samples: pa.Table, tmp_path: Path) -> None:
+    fit(samples, tmp_path, tokens=2_000)
+    first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+    assert (first["step"], first["run_tokens"]) == (0, 0)
+    assert first["validation_answer_loss"] > 2.5
+
+
+def test_the_loss_of_the_answers_is_logged_beside_a_weighted_loss(samples: pa.Table, tmp_path: Path) -> None:
+    weights = {}
+    for weight in (0.0, 0.3):
+        folder = tmp_path / str(weight)
+        folder.mkdir()
+        fit(samples, folder, replace(TRAIN, prompt_loss_weight=weight), tokens=4_000)
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        weights[weight] = [row for row in rows if "loss" in row]
+    assert all("answer_loss" not in row for row in weights[0.0])
+    assert all(0 < row["answer_loss"] != row["loss"] for row in weights[0.3])
 
 
 @pytest.mark.parametrize("batching", ["random_crops", "packed"])
@@ -155,7 +174,7 @@ def test_the_first_step_of_a_warm_up_has_its_share_of_the_learning_rate(
 def test_a_stage_of_one_step_trains_at_the_full_learning_rate(samples: pa.Table, tmp_path: Path, name: str) -> None:
     train = replace(TRAIN, lr_scheduler=LRSchedulerSettings(name=name), logging_steps=1)
     fitted = fit(samples, tmp_path, train, tokens=100)
-    (row,) = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()][:1]
+    row = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[1])
     assert (fitted.steps, row["learning_rate"]) == (1, TRAIN.optimizer.learning_rate)
 
 

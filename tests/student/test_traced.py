@@ -184,6 +184,9 @@ def test_nothing_of_the_heads_is_in_the_model(programs: pa.Table, tmp_path: Path
     plain = fit(programs, tmp_path / "plain", replace(TRAIN, objective="next_token"))
     assert not [name for name in saved if "auxiliary" in name]
     assert fitted.parameters == plain.parameters
+    heads = load_file(tmp_path / "stage" / "auxiliary.safetensors")
+    assert fitted.auxiliary_parameters == sum(value.numel() for value in heads.values()) > 0
+    assert plain.auxiliary_parameters == 0
     AutoModelForCausalLM.from_pretrained(tmp_path / "stage" / "model")
 
 

@@ -64,7 +64,7 @@ def test_endpoint_key_and_model_are_tried_before_anything_trains(recipe, server,
     assert not list(tmp_path.glob("run/cycle-*"))
 
 
-def test_a_missing_key_is_told_before_anything_trains(recipe, server, tmp_path, monkeypatch):
+def test_a_missing_key_is_an_error_before_anything_trains(recipe, server, tmp_path, monkeypatch):
     monkeypatch.delenv("TEACHER_KEY")
     with pytest.raises(UserError, match="no key for this endpoint"):
         run(recipe(), tmp_path / "run")
@@ -101,7 +101,7 @@ def _page(folder: Path) -> str:
     [("[{judge: rubric}]", "no grade of the teacher can be read"), ("[{judge: output}]", "can be read as a question")],
 )
 def test_a_run_whose_replies_are_all_unreadable_is_not_finished(recipe, server, tmp_path, judges, words):
-    server.otherwise = says("I would rather not tell.")
+    server.otherwise = says("I have no opinion on it.")
     with pytest.raises(TeacherFailed, match=words):
         run(recipe(f"feedback.judges={judges}"), tmp_path / "run")
     assert not (tmp_path / "run" / "finished.json").exists()
@@ -109,7 +109,7 @@ def test_a_run_whose_replies_are_all_unreadable_is_not_finished(recipe, server, 
 
 
 def test_unreadable_grades_beside_another_judge_are_a_note(recipe, server, tmp_path):
-    server.otherwise = says("I would rather not tell.")
+    server.otherwise = says("I have no opinion on it.")
     notes: list[str] = []
     with pytest.raises(TeacherFailed, match="can be read as a question"):
         run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from serving import says
 
 from gradatim.errors import DataError, RecipeError, UnknownPart, UserError
 from gradatim.languages import LANGUAGES
@@ -171,6 +172,28 @@ def test_only_the_rows_that_could_not_be_read_are_asked_again_and_rows_keep_thei
 
 def test_a_fault_that_is_the_right_answer_is_no_fault(samples):
     assert LanguageTeacher(ScriptedChat([fenced(CODE), fenced(WRONG)])).faults(samples) == [WRONG]
+
+
+def test_a_fault_that_is_the_program_of_a_fenced_right_answer_is_no_fault(samples):
+    answer = f"```python\n{CODE}```"
+    samples = samples.set_column(samples.schema.get_field_index("answer"), "answer", [[answer]])
+    chat = ScriptedChat([fenced(CODE), fenced(WRONG)])
+    assert LanguageTeacher(chat).faults(samples) == [WRONG]
+    assert chat.asked[0].messages[-1][1].count("```") == 3  # the prompt's own, without one of the answer
+
+
+@pytest.mark.parametrize(("keep_replies", "answer"), [(False, CODE), (True, fenced(CODE).strip())])
+def test_right_answers_are_programs_or_whole_replies(samples, printing, keep_replies, answer):
+    teacher = LanguageTeacher(ScriptedChat([fenced(CODE), "# 3\n"]), keep_replies=keep_replies)
+    assert teacher.answers(samples) == [answer]
+    assert teacher.answers(printing) == ["# 3\n"]
+
+
+def test_a_reply_that_was_cut_off_is_counted_and_is_no_answer(samples, server, chat):
+    server.actions = [says(fenced(CODE), "length"), says(fenced(WRONG), "length")]
+    teacher = LanguageTeacher(chat())
+    assert teacher.answers(samples) == [None]
+    assert (teacher.facts["truncated"], teacher.facts["unreadable"]) == ({"answer": 2}, {"answer": 1})
 
 
 def test_a_new_question_follows_the_prompt_of_its_grade_and_knows_level_and_language(samples):

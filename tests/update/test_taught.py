@@ -291,3 +291,36 @@ def test_a_lap_has_each_parent_once(parents, seed, sizes):
     assert set(seen.values()) == {1}
     draws = Counter(draw for draw, _ in seen)
     assert all(draws[draw] == parents for draw in range(max(draws)))
+
+
+CODING = "Write a Python function `f()` that returns 1."
+
+
+@pytest.mark.parametrize(
+    ("answer_format", "answer"),
+    [("fenced", "```python\ndef f():\n    return 1\n```"), ("code", "def f():\n    return 1\n")],
+)
+def test_seeds_and_answers_of_the_teacher_have_one_format(answer_format, answer):
+    reply = "Here:\n\n```python\ndef f():\n    return 1\n```\n"
+    seeds = make_table(
+        {"prompt": [CODING, CODING + " "], "answer": ["def f():\n    return 1\n", ""], "tests": ["t", "t"]}
+    )
+    teacher = Words(None, lambda prompt: reply)
+    table = taught(teacher, seeds=seeds, answer_format=answer_format).draw(0, Feedback()).table
+    assert table["answer"].to_pylist() == [answer] * 2
+
+
+def test_rejected_answers_of_seeds_have_the_format_of_the_right_ones():
+    seeds = make_table(
+        {"prompt": [CODING], "answer": ["def f():\n    return 1\n"], "rejected": ["def f():\n    return 2\n"]}
+    )
+    table = taught(Words(None), seeds=seeds, answer_format="fenced").draw(0, Feedback()).table
+    assert table["rejected"].to_pylist() == ["```python\ndef f():\n    return 2\n```"]
+
+
+def test_an_answer_without_a_program_is_refused_where_there_are_tests_and_words_stay_words():
+    seeds = make_table({"prompt": [CODING, "What is a list?"], "answer": ["No idea, sorry."] * 2, "tests": ["t", None]})
+    drawn = taught(Words(None), seeds=seeds, answer_format="fenced").draw(0, Feedback())
+    assert drawn.table["prompt"].to_pylist() == ["What is a list?"]
+    assert drawn.table["answer"].to_pylist() == ["No idea, sorry."]
+    assert drawn.facts["refused"] == {"no_program": 1}

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
         drawn,
         make_difficulty,
     )
-    from .teaching import judges_of, only_designs, schedules_of, source, teacher
+    from .teaching import attempts_before_training, judges_of, only_designs, schedules_of, source, teacher
 
 __all__ = [
     "Components",
     "NamedSuite",
     "assemble",
+    "attempts_before_training",
     "check",
     "corpus_maker",
     "difficulty_of",
@@ -54,6 +55,6 @@ __getattr__ = lazy_names(
             "drawn",
             "make_difficulty",
         ),
-        "teaching": ("judges_of", "only_designs", "schedules_of", "source", "teacher"),
+        "teaching": ("attempts_before_training", "judges_of", "only_designs", "schedules_of", "source", "teacher"),
     },
 )

@@ -31,10 +31,10 @@ from ...difficulty.model_based import ChatReply, Messages, Quantity, ScoringRequ
 from ...difficulty.score import digest_of
 from ...errors import RecipeError, UserError
 from ...evaluation import SUITES
-from ...inference import loglikelihood, sharing
+from ...inference import answer_loss, loglikelihood, sharing
 from ...lazy import np, pa
 from ...model import hardware, load
-from ...model.hub import check_chat, check_model, is_hub_name, weight_paths
+from ...model.hub import answer_format, check_chat, check_model, is_hub_name, weight_paths
 from ...model.settings import PRESETS
 from ...options import option_names
 from ...processes import SINGLE, Processes, launch
@@ -49,7 +49,9 @@ from ...schedule import (
     needs_whole_samples,
     next_stage,
 )
+from ...source import SOURCES
 from ...stage import (
+    AnswerLoss,
     Difficulty,
     EvaluationSplit,
     Event,
@@ -68,13 +70,14 @@ from ...stage import (
 )
 from ...teacher import TEACHERS, Chat, Request
 from ...teacher.teacher import used_since
-from ...training import batches, trainer
+from ...training import batches, sharding, trainer
 from ...training import examples as training_examples
 from ...training.objective import OBJECTIVES, check_objective
 from ..recipe import ALLOWANCE, Recipe
 from .tasks import LoadModel, SharedTrainer
 from .teaching import (
     CurriculumDesign,
+    attempts_before_training,
     check_designing,
     check_teaching,
     delivery,
@@ -368,6 +371,16 @@ class Components:
             return load.load_before_training(self.recipe.student, trainer.tokenizer, hardware.device())
         return load.LoadedModel(trainer.initial(None).eval(), trainer.tokenizer)
 
+    def answer_losses(self, dataset: Corpus) -> dict[str, AnswerLoss]:
+        """The loss of the dataset's answers under the base before training, by kind of answer; empty without a base."""
+        student = self.recipe.student
+        if student.base is None:
+            return {}
+        self.offload_teacher()
+        _, samples, _ = dataset.tokens(student, self.events)
+        model = load.load_model(student.base, hardware.device(), dtype=student.dtype)
+        return answer_loss.answer_losses(model, samples, seed=self.recipe.data.seed, events=self.events)
+
     def load(self, folder: Path) -> Model:
         """The model in a stage folder, for evaluation; all processes load it, and divide the rows."""
         with self.processes.shared(LoadModel(folder)):
@@ -439,6 +452,7 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         lambda: _whole_samples(recipe),
         lambda: _cuts(recipe),
         lambda: check_objective(recipe.train.objective, recipe.train),
+        lambda: _check_sharding(recipe),
         lambda: check_teaching(recipe),
         lambda: check_designing(recipe),
         lambda: check_chat(recipe.student, _chats(recipe)),
@@ -451,6 +465,18 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
     faults = list(dict.fromkeys(faults))  # several components may need the faulty one
     if faults:
         raise RecipeError("; ".join(faults), where=where, faults=faults)
+
+
+def _check_sharding(recipe: Recipe) -> None:
+    if recipe.student.shard:
+        sharding.check_sharding(recipe.student, recipe.train)
+        if recipe.evaluate.every is not None:  # rank 0 alone evaluates during a stage, and has a part of the weights
+            raise RecipeError(
+                "sharded training excludes this",
+                where="student.shard",
+                given=f"evaluate.every: {recipe.evaluate.every}",
+                allowed="evaluate.every: null",
+            )
 
 
 def drawn(recipe: Recipe, samples: Source | None = None) -> dict[str, Any]:
@@ -486,6 +512,11 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher
     # Keys of older datasets stay valid: unset sections are omitted, and names are those of version 0.1.
     if section_teacher is not None:
         content["TeacherSection"] = section_teacher.model_dump(mode="json", exclude=set(ALLOWANCE))
+    has_format = "answer_format" in option_names(SOURCES.get(recipe.data.source))
+    if has_format and (form := answer_format(recipe.student)) != "code":
+        content["answer_format"] = form
+    if attempts_before_training(recipe) and recipe.feedback is not None:
+        content["attempts"] = [recipe.student.base, recipe.student.dtype, recipe.feedback.model_dump(mode="json")]
     if recipe.rejected_answers is not None:
         rejected_answers = recipe.rejected_answers.model_dump(mode="json")
         content["DeliverySection"] = earlier_names(rejected_answers, "rejected_answers")

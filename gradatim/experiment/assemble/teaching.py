@@ -10,6 +10,7 @@ the request, and the stored design of each cycle.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -20,11 +21,14 @@ from ... import design
 from ...corpus import key_of
 from ...distillation import attempts, judges
 from ...errors import RecipeError, RunFolderError, TeacherFailed, UserError
+from ...evaluation.problems import TRUNCATED
 from ...files import read_input
 from ...lazy import np, pa
+from ...model import hardware, load
+from ...model.hub import answer_format
 from ...model.settings import Requirements
 from ...options import missing_options, option_names, parse_json
-from ...random_streams import cycle_seed, questions_stream
+from ...random_streams import attempts_seed, cycle_seed, questions_stream
 from ...record import DECODE_ERRORS, Record, fault_of, read_json, write_json
 from ...renamed_keys import earlier_names
 from ...results import cycle_folder, decode_design, encode_design
@@ -50,7 +54,12 @@ def teacher(recipe: Recipe, events: Events = ignore_events) -> Teacher | None:
     if recipe.teacher is None:
         return None
     name = recipe.teacher.name
-    defaults = {"seed": recipe.data.seed, "events": events, "account": _account(recipe)}
+    defaults = {
+        "seed": recipe.data.seed,
+        "events": events,
+        "account": _account(recipe),
+        "keep_replies": answer_format(recipe.student) == "reply",
+    }
     known = option_names(TEACHERS.get(name, where="teacher.name"))
     options = {**{key: value for key, value in defaults.items() if key in known}, **recipe.teacher.options}
     made: Teacher = TEACHERS.make(name, where="teacher", options=options)
@@ -61,9 +70,16 @@ def source(recipe: Recipe, shared: Teacher | None, events: Events = ignore_event
     """The source of the recipe; ``shared`` is its teacher. Nothing is read or requested for it."""
     name = recipe.data.source
     known = option_names(SOURCES.get(name, where="data.source"))
-    defaults: dict[str, Any] = {"seed": recipe.data.seed, "workers": recipe.workers, "events": events}
+    defaults: dict[str, Any] = {
+        "seed": recipe.data.seed,
+        "workers": recipe.workers,
+        "events": events,
+        "answer_format": answer_format(recipe.student),
+        "student": recipe.student,
+        "evaluation": partial(examined_with, recipe),
+    }
     if shared is not None:
-        defaults |= {"teacher": shared, "evaluation": partial(examined_with, recipe)}
+        defaults["teacher"] = shared
         if recipe.rejected_answers is not None and recipe.rejected_answers.verify == "tests":
             defaults["right"] = right(recipe, events)
     elif "teacher" in missing_options(SOURCES.get(name), recipe.data.options):
@@ -108,6 +124,10 @@ def _account(recipe: Recipe) -> str:
     for section, key in LATER_KEYS:  # unset, they leave the keys of earlier accounts as they were
         if not content[section][key] and content[section][key] is not False:
             del content[section][key]
+    if content["student"]["answer_format"] == "auto":
+        del content["student"]["answer_format"]
+    if content["feedback"] is not None and not content["feedback"]["before_training"]:
+        del content["feedback"]["before_training"]
     for key in ("threads", *MAY_CHANGE):
         *sections, last = key.split(".")
         within = content
@@ -136,13 +156,17 @@ class Delivery:
         """See ``distillation.deliver``. A source that has nothing in this cycle has no share in it."""
         from ...distillation import deliver
 
+        initial: dict[str, Any] = {}
+        if cycle == 0 and attempts.table is None and attempts_before_training(self.recipe):
+            judged = _initial_attempts(self.recipe, samples, events)
+            attempts, initial = Feedback(0, judged.table), {"attempts": judged.facts}
         if _learns_attempts(self.recipe) and attempts.table is not None:
             samples = _with_attempts(samples, attempts.table)
         shares = self._shares
         if attempts.table is None:  # before the first cycle there are no attempts
             shares["student"] = 0.0
         if not sum(shares.values()):
-            return samples, {"none": samples.num_rows}
+            return samples, {"none": samples.num_rows, **initial}
         used = self.shared if shares.get("teacher") else None
         before = {} if used is None else deepcopy(dict(used.facts))
         done = deliver(
@@ -154,7 +178,8 @@ class Delivery:
             seed=cycle_seed(self.recipe.data.seed, cycle),
             events=events,
         )
-        return done.table, done.facts if used is None else {**done.facts, "teacher": used_since(before, used.facts)}
+        facts = {**done.facts, **initial}
+        return done.table, facts if used is None else {**facts, "teacher": used_since(before, used.facts)}
 
     @property
     def _shares(self) -> dict[str, float]:
@@ -167,8 +192,24 @@ def delivery(recipe: Recipe, shared: Teacher | None = None) -> Delivery | None:
     return Delivery(recipe, shared) if recipe.rejected_answers is not None or _learns_attempts(recipe) else None
 
 
+def attempts_before_training(recipe: Recipe) -> bool:
+    """Whether the base completes the samples of the first cycle, for rejected answers or for distillation."""
+    enabled = recipe.feedback is not None and recipe.feedback.before_training
+    own = recipe.rejected_answers is not None and recipe.rejected_answers.sources.get("student", 0) > 0
+    return enabled and recipe.student.base is not None and (own or _learns_attempts(recipe))
+
+
+def _initial_attempts(recipe: Recipe, samples: pa.Table, events: Events) -> GradedAttempts:
+    """The attempts of the base at the samples, judged without a teacher; the seed is that of the data."""
+    model = load.load_model(recipe.student.base or "", hardware.device(), dtype=recipe.student.dtype)
+    tokenizer = load.open_tokenizer(recipe.student, ignore_events)
+    seed = attempts_seed(recipe.data.seed, 0, new_samples=True)
+    return judge_attempts(recipe, None, load.LoadedModel(model.model, tokenizer), samples, seed, events, verify=True)
+
+
 def _learns_attempts(recipe: Recipe) -> bool:
-    return recipe.cycles > 1 and any(
+    before = recipe.feedback is not None and recipe.feedback.before_training
+    return (recipe.cycles > 1 or before) and any(
         _requirements(recipe, name).second_answer == "attempt" for name in objectives(recipe)
     )
 
@@ -183,10 +224,12 @@ def objectives(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _with_attempts(samples: pa.Table, attempts: pa.Table) -> pa.Table:
-    """The samples with a column ``attempt``: the model's first, null without one."""
+    """The samples with a column ``attempt``: the model's first that was not cut off, null without one."""
     first: dict[str, str] = {}
-    for name, attempt in zip(attempts["id"].to_pylist(), attempts["attempt"].to_pylist(), strict=True):
-        first.setdefault(name, attempt)
+    names = [name for name in ("id", "attempt", "finish") if name in attempts.column_names]
+    for row in attempts.select(names).to_pylist():
+        if row.get("finish") not in TRUNCATED:
+            first.setdefault(row["id"], row["attempt"])
     written = [first.get(name) or None for name in samples["id"].to_pylist()]
     return samples.append_column("attempt", pa.array(written, pa.large_string()))
 
@@ -299,6 +342,12 @@ def check_teaching(recipe: Recipe) -> None:
         raise RecipeError(
             "faulty answers of a teacher need one", where="rejected_answers.sources", hint="name a teacher"
         )
+    if section.before_training and recipe.student.base is None:
+        raise RecipeError(
+            "a model with random weights has no attempts before training",
+            where="feedback.before_training",
+            hint="student.base: FOLDER, or leave it out",
+        )
     check_faulty(recipe, recipe.train.objective, "train.objective")
 
 
@@ -323,7 +372,9 @@ def examined_with(recipe: Recipe) -> list[str]:
     for section in recipe.evaluate.suites:
         path = section.options.get("problems")
         if path is not None:
-            texts += problem_texts(read_problems(path).problems.values())
+            folds, fold = section.options.get("folds", 1), section.options.get("fold", 0)
+            problems = read_problems(path).part(partial(operator.eq, fold), folds)
+            texts += problem_texts(problems.problems.values())
     return texts
 
 
