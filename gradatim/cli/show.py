@@ -41,11 +41,11 @@ def show(
         output().print(f"page: {path}", markup=False, soft_wrap=True)
         return
     with show_package.open_server(folders, port) as server:
-        output().print(f"page: {server.url} (Ctrl-C ends it)", markup=False, soft_wrap=True)
-        sys.stdout.flush()
-        if browser:
-            webbrowser.open(server.url)
         try:
+            output().print(f"page: {server.url} (Ctrl-C ends it)", markup=False, soft_wrap=True)
+            sys.stdout.flush()
+            if browser:
+                webbrowser.open(server.url)
             server.serve_forever()
         except KeyboardInterrupt:
             output().print("stopped", markup=False)

@@ -459,7 +459,7 @@ def _crossed(
     items: ItemScores | None, signs: Mapping[str, float], seeds: Sequence[int], means: Mapping[int, float]
 ) -> CrossedError | None:
     """The error of the signed sum of arms over ``seeds``; None when a run has no verdicts, or others than its score."""
-    if items is None or any(seed not in items.values.get(arm, {}) for arm in signs for seed in seeds):
+    if items is None or not seeds or any(seed not in items.values.get(arm, {}) for arm in signs for seed in seeds):
         return None
     from .crossed import crossed_error
 

@@ -41,6 +41,7 @@ class Student:
     folder: Path
     computed: Computed
     reason: str = ""
+    probes: weights.ProbeLayers | None = None
 
 
 @dataclass(frozen=True)
@@ -199,16 +200,29 @@ def _stage(folder: Path, stage: StageResult, run: str, settings: Mapping[str, An
         result=counts.get("all", {}).get("all"),
         levels=counts.get("level", {}),
         verdicts=verdicts,
-        student=_student(folder / stage_folder(stage) / "model"),
+        student=_student(folder / stage_folder(stage) / "model", settings),
     )
 
 
-def _student(folder: Path) -> Student:
+def _student(folder: Path, settings: Mapping[str, Any]) -> Student:
     try:
         reason = weights.unsupported(folder)
     except GradatimError as error:
         return Student(folder, "nowhere", f"The model cannot be read: {error.message}.")
-    return Student(folder, "server" if reason else "page", reason or "")
+    return Student(folder, "server" if reason else "page", reason or "", None if reason else _probes(folder, settings))
+
+
+def _probes(folder: Path, settings: Mapping[str, Any]) -> weights.ProbeLayers | None:
+    """The layers of the heads of trace supervision; None without heads."""
+    if not (folder.parent / weights.PROBES).is_file():
+        return None
+    layers = weights.layers(folder)
+    trace = _section(_section(settings, "train"), "trace_supervision")
+    variables, results = trace.get("variable_layer"), trace.get("result_layers")
+    return weights.ProbeLayers(
+        variables if isinstance(variables, int) else max(1, round(layers / 4)),
+        max(results) if isinstance(results, list) and results else max(1, round(layers * 3 / 4)),
+    )
 
 
 def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -337,9 +351,9 @@ def _plain_stage(stage: StageView) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=256)
-def packed(folder: Path, state: tuple[int, int]) -> bytes:
+def packed(folder: Path, state: tuple[int, int], probes: weights.ProbeLayers | None) -> bytes:
     """``weights.pack`` of a model folder; ``state``: size and modification time of its weights."""
-    return weights.pack(folder)
+    return weights.pack(folder, probes=probes)
 
 
 def state_of(folder: Path) -> tuple[int, int]:

@@ -65,7 +65,7 @@ def embedded(content: Content) -> dict[str, str]:
     for stage in sorted(stages, key=lambda stage: (-stage.cycle, -stage.index)):
         if stage.student.computed == "page":
             folder = stage.student.folder
-            text = base64.b64encode(packed(folder, state_of(folder))).decode()
+            text = base64.b64encode(packed(folder, state_of(folder), stage.student.probes)).decode()
             used += len(text)
             if used > MOST_BYTES:
                 break

@@ -207,8 +207,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._json({"version": number, "overview": overview(content), "data": plain(content)})
 
     def _student(self, key: str) -> None:
-        folder = self._find(key).folder
-        self._send(HTTPStatus.OK, packed(folder, state_of(folder)), "application/octet-stream")
+        student = self._find(key)
+        file = packed(student.folder, state_of(student.folder), student.probes)
+        self._send(HTTPStatus.OK, file, "application/octet-stream")
 
     def _ask(self) -> None:
         origin = self.headers.get("Origin")

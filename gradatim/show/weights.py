@@ -114,8 +114,21 @@ def _tokens(model: Path) -> _Tokens | None:
 _ATOM = r"\d|\b[^\W\d]\b"  # of model.tokenizer, whose import needs torch
 
 
-def pack(model: Path, bits: Bits = 8) -> bytes:
+@dataclass(frozen=True)
+class ProbeLayers:
+    """The layers whose outputs the heads of trace supervision read: values of variables, results of operations."""
+
+    variables: int
+    results: int
+
+
+PROBES = "auxiliary.safetensors"
+
+
+def pack(model: Path, bits: Bits = 8, probes: ProbeLayers | None = None) -> bytes:
     """The file for the page. ``bits`` = 32 keeps the weights exactly.
+
+    ``probes``: add the heads of trace supervision beside the model folder, if there are any (first turn of loops).
 
     Raises ``DataError`` for a folder that is damaged or ``unsupported``.
     """
@@ -130,6 +143,11 @@ def pack(model: Path, bits: Bits = 8) -> bytes:
         header = _config(config, tensors)
     except (KeyError, ValueError, TypeError) as error:
         raise DataError("the model is damaged", where=model, given=error) from error
+    if probes is not None and (model.parent / PROBES).is_file():
+        heads = _read_tensors(model.parent / PROBES)
+        classes = json.loads(bytes(heads["text"].astype(np.uint8)))
+        tensors |= {f"probe.{name}": heads[name][: len(classes)] for name in ("operands", "results")}
+        header["probe"] = {"classes": classes, "operands": probes.variables, "results": probes.results}
     header |= {"tokenizer": tokens.kind, "eos": config["eos_token_id"], "special": tokens.special}
     return _file(header, tokens.pieces, tensors, bits)
 
@@ -137,14 +155,14 @@ def pack(model: Path, bits: Bits = 8) -> bytes:
 def _read_tensors(path: Path) -> Tensors:
     from safetensors import deserialize
 
-    with_bits = {"F32": "<f4", "F16": "<f2"}
+    types = {"F32": "<f4", "F16": "<f2", "U8": "u1"}
     tensors = {}
     for name, view in deserialize(read_input(path)):  # type: ignore[no-untyped-call]
         data = bytes(view["data"])
         if view["dtype"] == "BF16":
             values = (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
         else:
-            values = np.frombuffer(data, with_bits[view["dtype"]]).astype("<f4")
+            values = np.frombuffer(data, types[view["dtype"]]).astype("<f4")
         tensors[name] = values.reshape(view["shape"])
     return tensors
 
@@ -223,6 +241,12 @@ def _config(config: Mapping[str, Any], tensors: Tensors) -> dict[str, Any]:
         "windows": [config["sliding_window"] if windowed and kind == "sliding_attention" else 0 for kind in kinds],
         "vocabulary": len(tensors["embedding"]),
     }  # fmt: skip
+
+
+def layers(model: Path) -> int:
+    """The number of layers of a model folder that the page can carry."""
+    config = _json(model / "config.json")
+    return int(config.get("n_layer") or config["num_hidden_layers"])
 
 
 def _file(config: Mapping[str, Any], tokens: list[str], tensors: Tensors, bits: Bits) -> bytes:

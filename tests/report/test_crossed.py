@@ -133,3 +133,10 @@ def test_the_report_has_wider_intervals_with_verdicts_and_says_what_they_cover(t
         assert narrow is not None
         assert wide.high - wide.low > narrow.high - narrow.low
         assert after.row(arm).mean == before.row(arm).mean
+
+
+def test_an_arm_without_a_finished_run_has_no_interval():
+    """A study in progress has such arms beside finished ones."""
+    items = ItemScores({"a": {1: np.array([1.0, 0.0]), 2: np.array([1.0, 1.0])}}, np.array([0, 1]))
+    assert arm_interval("b", {}, items) is None
+    assert arm_interval("a", {1: 0.5, 2: 1.0}, items) is not None

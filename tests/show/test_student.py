@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from scripts import evaluate, needs_node
 from small_students import one_thread, train
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
@@ -19,7 +20,8 @@ from gradatim.model.architecture import create, freeze
 from gradatim.model.load import LoadedModel, load_student
 from gradatim.model.tokenizer import bpe_tokenizer, character_tokenizer, separate_texts, word_level_tokenizer
 from gradatim.programs import LEVELS, generate
-from gradatim.show.weights import pack, unsupported
+from gradatim.show.weights import ProbeLayers, pack, unsupported
+from gradatim.training.trace_heads import TraceHeads
 
 __all__ = ["one_thread"]
 pytestmark = needs_node
@@ -122,6 +124,30 @@ def test_the_page_cuts_texts_into_the_tokens_of_the_tokenizer(kind, tmp_path):
     found = evaluate(code, {"file": encoded(pack(folder)), "texts": texts}, "student.js")
     assert found == [tokenizer(text)["input_ids"] for text in texts]
     assert len(texts) >= 120
+
+
+def test_the_heads_of_trace_supervision_read_the_values_that_torch_reads(tmp_path):
+    tokenizer = TOKENIZERS["word_level"]()
+    model = models(len(tokenizer))["windows"].eval()
+    folder = saved(model, tokenizer, tmp_path / "model")
+    torch.manual_seed(5)
+    heads = TraceHeads(32, ["7", "True", "-1.5"])
+    with torch.no_grad():
+        for matrix in (heads.operands, heads.results):
+            matrix.copy_(torch.randn_like(matrix))
+    save_file(heads.state_dict(), tmp_path / "auxiliary.safetensors")
+    text = "a = 4\nb = a + 3\nprint(b)\n"
+    with torch.no_grad():
+        states = model(tokenizer(text, return_tensors="pt")["input_ids"], output_hidden_states=True).hidden_states
+    code = f"((file) => student.beliefs({OPEN}, input.text))(input.file)"
+    found = evaluate(code, {"file": encoded(pack(folder, 32, ProbeLayers(1, 2))), "text": text}, "student.js")
+    for kind, matrix, layer in (("operands", heads.operands, 1), ("results", heads.results, 2)):
+        state = states[layer][0]
+        normalised = state * torch.rsqrt(state.pow(2).mean(-1, keepdim=True) + 1e-6)
+        shares, classes = (normalised @ matrix.T).softmax(-1).max(-1)
+        assert [token[kind][0] for token in found] == [heads.classes[index] for index in classes.tolist()]
+        assert [token[kind][1] for token in found] == pytest.approx(shares.tolist(), abs=1e-4)
+    assert found[-1]["end"] == len(text)
 
 
 def test_an_unknown_character_is_named_and_special_tokens_are_text(tmp_path):

@@ -11,7 +11,7 @@ from scripts import evaluate, needs_node
 
 from gradatim.difficulty import DIFFICULTIES
 from gradatim.errors import DataError
-from gradatim.programs import LEVELS, commented, generate, run_program
+from gradatim.programs import LEVELS, commented, generate, run_program, values_of
 
 pytestmark = needs_node
 
@@ -160,6 +160,15 @@ def test_a_difficulty_is_the_one_of_the_library(metric):
     table = generate(300, levels=["all"], seed=4).table
     found = evaluate(f"input.map(tinypy.metrics.{metric})", table["prompt"].to_pylist(), "tinypy.js")
     assert found == pytest.approx(list(DIFFICULTIES.get(metric)()(table)))
+
+
+def test_the_values_of_a_program_lie_where_the_library_puts_them():
+    prompts = generate(500, levels=[*LEVELS], seed=8).table["prompt"].to_pylist()
+    for prompt, found in zip(prompts, evaluate("input.map(tinypy.values)", prompts, "tinypy.js"), strict=True):
+        values = values_of(prompt)
+        for kind, expected in (("operands", values.operands), ("results", values.results)):
+            first = {position: str(turns[0]) for position, turns in expected.items()}
+            assert {item["position"]: item["value"] for item in found if item["kind"] == kind} == first, prompt
 
 
 def test_the_layout_of_a_program_is_that_of_generated_ones():

@@ -16,7 +16,11 @@
     return element;
   }
 
-  const percent = (share) => `${(100 * share).toFixed(share > 0.9995 || share < 0.0005 ? 0 : 1)} %`;
+  function percent(share) {
+    if (share > 0 && share < 0.0005) return "< 0.1 %";
+    if (share < 1 && share > 0.9995) return "> 99.9 %";
+    return `${(100 * share).toFixed(share === 1 || share === 0 ? 0 : 1)} %`;
+  }
   const runOf = (key) => data.runs.find((run) => run.key === key);
   const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
   const stageName = (run, stage) => (run.stages.some((other) => other.cycle !== stage.cycle) ? `cycle ${stage.cycle + 1}, ` : "") + stage.name;
@@ -266,7 +270,7 @@
     table.tHead.replaceChildren(make("tr", {}, ...header));
     table.tBodies[0].replaceChildren(...rows.slice(map.page * PAGE, (map.page + 1) * PAGE).map(({ program, position, text }) =>
       make("tr", {},
-        make("td", {}, make("code", { textContent: programOf(program.prompt) }), make("button", { type: "button", textContent: "Show", "aria-label": `Show program ${program.index + 1}`, onclick: () => { select(position); $("program").scrollIntoView({ block: "nearest" }); } })),
+        make("td", { class: "first" }, make("code", { textContent: programOf(program.prompt).trimEnd().replaceAll("\n", " ⏎ ").replaceAll("\t", " "), title: programOf(program.prompt) }), make("button", { type: "button", textContent: "Show", "aria-label": `Show program ${program.index + 1}`, onclick: () => { select(position); $("program").scrollIntoView({ block: "nearest" }); } })),
         make("td", { textContent: program.level || "–" }),
         make("td", { textContent: program.difficulty === null ? "–" : String(Number(program.difficulty.toFixed(3))) }),
         ...[...text].map((mark) => make("td", { class: mark === "1" ? "right" : mark === "0" ? "wrong" : "faint", textContent: mark === "1" ? "right" : mark === "0" ? "wrong" : "–" })))));
@@ -321,6 +325,7 @@
     const mine = ++question, live = () => mine === question;
     chosen = null;
     $("token").hidden = true;
+    $("beliefs").hidden = true;
     const run = runOf($("play-run").value);
     if (!run) return;
     const empty = !$("code").value.trim();
@@ -350,7 +355,29 @@
       await new Promise((resolve) => setTimeout(resolve));
       if (!live()) return;
     }
-    document.body.dataset.answered = String(mine);
+    await believed(run, found, live);
+    if (live()) document.body.dataset.answered = String(mine);
+  }
+
+  /** The table of true values and those that the heads of trace supervision predict, a column per stage. */
+  async function believed(run, found, live) {
+    const text = programOf(found.prompt), values = found.foreign ? [] : tinypy.values(text), columns = [];
+    for (const stage of values.length ? run.stages : []) {
+      const model = stage.computed === "page" ? await opened(stage).catch(() => null) : null;
+      let tokens = null;
+      try { tokens = model && student.beliefs(model, text); } catch { /* longer than the context: said in the answers */ }
+      if (tokens) columns.push({ stage, tokens });
+      await new Promise((resolve) => setTimeout(resolve));
+      if (!live()) return;
+    }
+    $("beliefs").hidden = !columns.length;
+    const table = document.querySelector(".beliefs");
+    table.tHead.replaceChildren(make("tr", {}, ...["Line", "Expression", "True value", ...columns.map(({ stage }) => `after ${stageName(run, stage)}`)].map((name) => make("th", { scope: "col", textContent: name }))));
+    table.tBodies[0].replaceChildren(...values.map((item) => make("tr", {}, make("td", { textContent: String(item.line) }), make("td", {}, make("code", { textContent: item.text })), make("td", { textContent: item.value }),
+      ...columns.map(({ tokens }) => {
+        const [value, share] = tokens.find((token) => token.end > item.position)[item.kind];
+        return make("td", { class: value === item.value ? "right" : "wrong" }, `${value} `, make("span", { class: "faint", textContent: percent(share) }));
+      }))));
   }
 
   const limitOf = (found) => found.expected.length + 16;
@@ -404,7 +431,7 @@
     });
     const children = [
       make("h3", { textContent: `Token ${index + 1}: the likeliest ${rows.length}` }),
-      make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col", textContent: "token" }), make("th", { scope: "col", class: "n", textContent: "probability" }), make("td"))), make("tbody", {}, ...rows)),
+      make("table", { class: "likeliest" }, make("thead", {}, make("tr", {}, make("th", { scope: "col", textContent: "token" }), make("th", { scope: "col", class: "n", textContent: "probability" }), make("td"))), make("tbody", {}, ...rows)),
     ];
     if (tokens.input && token.attention?.length) children.push(...attention(token, tokens, index));
     $("token").replaceChildren(...children);
@@ -435,7 +462,7 @@
 
   function example(wanted) {
     const run = runOf($("play-run").value), level = $("play-level").value;
-    const verdicts = run.stages.at(-1).verdicts;
+    const verdicts = run.stages.filter((stage) => stage.verdicts).at(-1)?.verdicts;
     const all = programs(run).map((item, index) => ({ item, index })).filter(({ item }) => level === "" || item[2] === level);
     const fitting = wanted === "wrong" ? all.filter(({ index }) => verdicts && verdicts[index] === "0") : all;
     if (!fitting.length) {

@@ -245,5 +245,22 @@ const student = (() => {
     return model.codec.encode(text).map((id) => ({ id, text: model.codec.text(id), states: read(model, cache, id, { states: true }).states }));
   }
 
-  return { open, begin, read, complete, states, probabilities };
+  /** The values that the heads of trace supervision read at each token of a text: [{end, operands, results}], each of the
+      two as [value, probability]; null for a student without heads. */
+  function beliefs(model, text) {
+    const probe = model.config.probe;
+    if (!probe) return null;
+    let end = 0;
+    return states(model, text).map((token) => {
+      end += token.text.length;
+      const read = (name) => {
+        const scores = product(model.weights[`probe.${name}`], normalised(token.states[probe[name]], null, null, { norm: "rms", eps: 1e-6 }), null, probe.classes.length);
+        const [[best, share]] = likeliest(probabilities(scores), 1);
+        return [probe.classes[best], share];
+      };
+      return { end, operands: read("operands"), results: read("results") };
+    });
+  }
+
+  return { open, begin, read, complete, states, beliefs, probabilities };
 })();

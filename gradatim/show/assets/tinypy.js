@@ -551,6 +551,23 @@ const tinypy = (() => {
     halstead: tokenDifficulty,
   };
 
+  /** The values that a program computes, by character of its text: [{position, kind, value, text, line}] in the order of
+      evaluation, each position once, with its first value. Kinds: operands (a name that is read), results. */
+  function values(text) {
+    const found = new Map();
+    const put = (position, kind, node, value, shown) => {
+      if (!found.has(`${kind} ${position}`)) found.set(`${kind} ${position}`, { position, kind, value: show(value), text: shown, line: node.line });
+    };
+    run(text, { observe: (node, value) => {
+      if (node.kind === "name") put(node.start, "operands", node, value, node.name);
+      else if (node.kind === "if") {
+        put(node.colon, "results", node, value, "branch taken");
+        if (node.elseStart !== null) put(node.elseStart, "results", node, !value, "else taken");
+      } else if (node.kind !== "constant") put(node.end - 1, "results", node, value, text.slice(node.start, node.end));
+    } });
+    return [...found.values()];
+  }
+
   /* ---- layout ---- */
 
   /** The program in the layout of generated TinyPy: tabs, a blank before the colon and around operators. */
@@ -590,5 +607,5 @@ const tinypy = (() => {
     return block(parse(text), 0).map((line) => `${line}\n`).join("");
   }
 
-  return { run, parse, level, metrics: METRICS, format, show, all };
+  return { run, parse, level, metrics: METRICS, format, values, show, all };
 })();
