@@ -35,8 +35,8 @@ def test_a_run_stopped_again_and_again_ends_with_the_same_weights(name: str, sto
 
     def stop(event: Event) -> None:
         nonlocal heard
-        heard += 1
-        if heard % 5 == 0:
+        heard += event.kind != "note"  # every start repeats the notes
+        if event.kind != "note" and heard % 5 == 0:
             raise Stopped("by the test")
 
     for _ in range(40):
