@@ -288,7 +288,6 @@
   /* ---- playground ---- */
 
   let question = 0;
-  let chosen = null; // the clicked token
 
   const playable = () => data.runs.filter((run) => run.stages.length);
   const programs = (run) => (run.test === null ? [] : data.tests[run.test]);
@@ -323,7 +322,6 @@
 
   async function play() {
     const mine = ++question, live = () => mine === question;
-    chosen = null;
     $("token").hidden = true;
     $("beliefs").hidden = true;
     const run = runOf($("play-run").value);
@@ -390,38 +388,34 @@
 
   /** Tokens of an answer with their probabilities, and the verdict. */
   function spoken(tokens, found) {
-    let text = "", wrong = -1;
+    let text = "", wrong = -1, rest = found.expected;
     tokens.forEach((token, i) => {
-      if (wrong < 0 && !(token.end ? text === found.expected : found.expected.startsWith(text + token.text))) wrong = i;
+      if (wrong < 0 && !(token.end ? rest === "" : rest.startsWith(token.text))) wrong = i;
+      if (wrong < 0) rest = rest.slice(token.text.length);
       text += token.text;
     });
     const ended = tokens.at(-1)?.end === true, right = wrong < 0 && ended && text === found.expected;
     const items = tokens.map((token, i) => {
       const name = token.end ? "end" : token.text.replaceAll("\n", "↵").replaceAll("\t", "→").replaceAll(" ", "·");
       const kind = i === wrong ? "token first-wrong" : wrong >= 0 && i > wrong ? "token after" : "token";
-      const button = make("button", { type: "button", class: kind, "aria-pressed": "false", onclick: () => detail(button, tokens, i, found) }, name, make("small", { textContent: percent(token.probability) }));
+      const button = make("button", { type: "button", class: kind, "aria-pressed": "false", onclick: () => detail(button, tokens, i) }, name, make("small", { textContent: percent(token.probability) }));
       if (i === wrong) button.setAttribute("aria-label", `${name}, ${percent(token.probability)}, first wrong token`);
       return make("li", {}, button);
     });
     const shown = text.endsWith("\n") ? text.slice(0, -1) : text;
-    const verdict = right ? "Right." : wrong < 0 ? "Right so far, without an end." : `Wrong from token ${wrong + 1} on${rightToken(tokens[wrong], text, found)}.`;
+    const verdict = right ? "Right." : wrong < 0 ? "Right so far, without an end." : `Wrong from token ${wrong + 1} on${rightToken(tokens[wrong], rest)}.`;
     return [make("ol", { class: "tokens", "aria-label": `Answer: ${shown || "nothing"}` }, ...items), make("p", { class: right ? "right" : "wrong", textContent: verdict })];
   }
 
-  /** The probability of the right continuation at the first wrong token, where it is among the likeliest. */
-  function rightToken(token, text, found) {
-    const before = text.slice(0, text.length); // the prefix up to the wrong token is right by construction
-    let prefix = "";
-    while (found.expected.startsWith(prefix) && before.startsWith(prefix) && prefix.length < before.length && before[prefix.length] === found.expected[prefix.length]) prefix += before[prefix.length];
-    const rest = found.expected.slice(prefix.length);
-    const other = token.top.find((item) => item.id !== token.id && (item.end ? rest === "" : item.text !== "" && rest.startsWith(item.text)));
+  /** The probability of the right token in place of the first wrong one, where it is among the likeliest. */
+  function rightToken(token, rest) {
+    const other = token.top.find((item) => (item.end ? rest === "" : item.text !== "" && rest.startsWith(item.text)));
     return other ? `; the right one had ${percent(other.probability)}` : "";
   }
 
-  function detail(button, tokens, index, found) {
+  function detail(button, tokens, index) {
     for (const item of document.querySelectorAll(".token[aria-pressed='true']")) item.setAttribute("aria-pressed", "false");
     button.setAttribute("aria-pressed", "true");
-    chosen = button;
     const token = tokens[index];
     const visible = (item) => (item.end ? "end of the answer" : JSON.stringify(item.text));
     const rows = token.top.map((item) => {
