@@ -10,6 +10,7 @@ import pytest
 from serving import Handler, completion, fails, says
 
 from gradatim.errors import TeacherFailed, UserError
+from gradatim.experiment.assemble.teaching import _account
 from gradatim.experiment.recipe import Recipe, load
 from gradatim.experiment.run import run
 from gradatim.programs import generate
@@ -118,3 +119,10 @@ def test_unreadable_grades_beside_another_judge_are_a_note(recipe, server, tmp_p
             events=lambda event: notes.append(event.text) if event.kind == "note" else None,
         )
     assert any("no grade of the teacher can be read" in note for note in notes)
+
+
+def test_keys_that_later_versions_added_leave_the_account_of_a_run_as_it_was() -> None:
+    """The accounts of the version before ``evaluate.split``, ``train.candidates`` and the others existed."""
+    assert _account(load("distill/tinypy", [])) == "90012135b8bc"
+    assert _account(load("adaptive/designed", [])) == "75413d7a90cb"
+    assert _account(load("distill/tinypy", ["train.candidates=2"])) != "90012135b8bc"

@@ -109,30 +109,40 @@ def judges_of(
     }
 
 
-LATER_KEYS = (
-    ("train", "objective_options"),
-    ("budget", "epochs"),
-    ("student", "separator"),
-    ("evaluate", "on_start"),
-)
-"""Keys of recipes that later versions added, unset by default."""
+LATER_KEYS: Mapping[str, Any] = {
+    "train.objective_options": {},
+    "train.candidates": 1,
+    "train.trace_supervision.turns": 1,
+    "budget.epochs": None,
+    "student.separator": None,
+    "student.answer_format": "auto",
+    "student.shard": False,
+    "feedback.before_training": False,
+    "evaluate.on_start": None,
+    "evaluate.every": None,
+    "evaluate.split": "test",
+}
+"""Keys of recipes that later versions added, with their defaults."""
 
 
 def _account(recipe: Recipe) -> str:
     """The key of a run's budget, the same after a restart and with another allowance."""
     content = recipe.model_dump(mode="json")
-    for section, key in LATER_KEYS:  # unset, they leave the keys of earlier accounts as they were
-        if not content[section][key] and content[section][key] is not False:
-            del content[section][key]
-    if content["student"]["answer_format"] == "auto":
-        del content["student"]["answer_format"]
-    if content["feedback"] is not None and not content["feedback"]["before_training"]:
-        del content["feedback"]["before_training"]
+    for path, default in LATER_KEYS.items():  # at their defaults they leave the keys of earlier accounts as they were
+        *sections, last = path.split(".")
+        within: Any = content
+        for section in sections:
+            within = within[section] or {}
+        if last in within and within[last] == default:
+            del within[last]
+    for suite in content["evaluate"]["suites"]:
+        if suite["split"] is None:
+            del suite["split"]
     for key in ("threads", *MAY_CHANGE):
         *sections, last = key.split(".")
         within = content
         for section in sections:
-            within = within[section]
+            within = within[section] or {}
         within.pop(last, None)
     return key_of(earlier_names(content))
 
