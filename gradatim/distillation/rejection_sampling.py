@@ -160,11 +160,11 @@ class RejectionSampling(Source):
         if self.folds > 1:
             problem_set = problem_set.part(lambda fold: fold != self.fold, self.folds)
         contamination = Contamination(self.evaluation() if callable(self.evaluation) else self.evaluation)
-        problems, judged = functional.judged_samples(
+        problems, verdicts = functional.judged_samples(
             "functional", self._model(), problem_set, _question, self.sampling, self.seed, self.events
         )
         outcomes: dict[str, list[tuple[str, str, str]]] = {name: [] for name in problems}
-        for item in judged:
+        for item in verdicts:
             outcomes[item.sample.task].append((item.sample.text, item.verdict.outcome, item.sample.finish))
         causes = {name: contamination.refuses(problem.prompt) for name, problem in problems.items()}
         questions = [
@@ -199,12 +199,12 @@ class RejectionSampling(Source):
         rows: list[dict[str, Any]] = []
         counts: Counter[str] = Counter(solved=0, unsolved=0, answered=0, replies=0, passed=0, truncated=0)
         open_questions: list[int] = []
-        for index, (question, judged) in enumerate(zip(questions, replies, strict=True)):
-            counts.update(replies=judged.total, passed=judged.passed, truncated=judged.truncated)
-            counts["solved" if judged.passing else "unsolved"] += 1
-            limit = quota(judged, self.answers, self.weighting)
-            if judged.passing:
-                rows += self._rows(question, judged, judged.passing[:limit])
+        for index, (question, reply_set) in enumerate(zip(questions, replies, strict=True)):
+            counts.update(replies=reply_set.total, passed=reply_set.passed, truncated=reply_set.truncated)
+            counts["solved" if reply_set.passing else "unsolved"] += 1
+            limit = quota(reply_set, self.answers, self.weighting)
+            if reply_set.passing:
+                rows += self._rows(question, reply_set, reply_set.passing[:limit])
             else:
                 open_questions.append(index)
         answers = self._answers([questions[index] for index in open_questions])

@@ -168,8 +168,8 @@ class Delivery:
 
         initial: dict[str, Any] = {}
         if cycle == 0 and attempts.table is None and attempts_before_training(self.recipe):
-            judged = _initial_attempts(self.recipe, samples, events)
-            attempts, initial = Feedback(0, judged.table), {"attempts": judged.facts}
+            base_attempts = _initial_attempts(self.recipe, samples, events)
+            attempts, initial = Feedback(0, base_attempts.table), {"attempts": base_attempts.facts}
         if _learns_attempts(self.recipe) and attempts.table is not None:
             samples = _with_attempts(samples, attempts.table)
         shares = self._shares
