@@ -115,6 +115,7 @@ def said(tab: Browser) -> list[str]:
 
 def ask(tab: Browser, text: str, *, typed: bool = True) -> None:
     """Type a program as a person does, or paste it at once, and wait for the page's answer."""
+    tab.wait("document.body.dataset.answered !== undefined")  # the program that the page begins with
     tab.value("document.getElementById('code').select(); document.getElementById('code').focus()")
     tab.value("delete document.body.dataset.answered")
     if typed:

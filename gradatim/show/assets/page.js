@@ -540,7 +540,7 @@
   $("list-back").onclick = () => { map.page -= 1; list(); };
   $("list-on").onclick = () => { map.page += 1; list(); };
   let pause = null;
-  $("code").oninput = () => { clearTimeout(pause); pause = setTimeout(play, 250); };
+  $("code").oninput = () => { question += 1; clearTimeout(pause); pause = setTimeout(play, 250); };
   $("play-run").onchange = () => { levels(); play(); };
   $("play-other").onchange = play;
   $("play-random").onclick = () => example("any");
