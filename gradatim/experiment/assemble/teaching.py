@@ -340,7 +340,7 @@ def examined_with(recipe: Recipe) -> list[str]:
         path = section.options.get("problems")
         if path is not None:
             folds, fold = section.options.get("folds", 1), section.options.get("fold", 0)
-            problems = read_problems(path).part(lambda number, fold=fold: number == fold, folds)
+            problems = read_problems(path).part({fold}.__contains__, folds)
             texts += problem_texts(problems.problems.values())
     return texts
 
