@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from .. import table
 from ..errors import RecipeError
 from ..evaluation import functional, generation
 from ..evaluation.problems import TRUNCATED, Folds, Problem, check_fold, read_problems
@@ -28,7 +29,6 @@ from ..lazy import pa
 from ..model import hardware, load
 from ..options import BatchSize, strict
 from ..stage import CyclePlan, Drawn, Events, Feedback, Model, Source, ignore_events
-from ..table import make_table
 from .answer_format import format_answer, match_format
 from .judges import by_tests
 from .novelty import Contamination
@@ -241,16 +241,16 @@ class RejectionSampling(Source):
         """Answers to problems without a passing reply; one that the tests prove wrong is None."""
         if self.unsolved == "skip" or not questions:
             return [None] * len(questions)
-        table = _table(
+        samples = _table(
             [{"prompt": q.prompt, "answer": "", "tests": q.tests, "language": q.language} for q in questions]
         )
         if self.unsolved == "reference" or self.teacher is None:
             answers: list[str | None] = [question.reference or None for question in questions]
         else:
-            answers = self.teacher.answers(table)
+            answers = self.teacher.answers(samples)
         rows = [row for row, answer in enumerate(answers) if answer]
         verdicts = (
-            by_tests(workers=self.workers)(table.take(rows), [answers[row] or "" for row in rows]) if rows else []
+            by_tests(workers=self.workers)(samples.take(rows), [answers[row] or "" for row in rows]) if rows else []
         )
         for row, verdict in zip(rows, verdicts, strict=True):
             answers[row] = answers[row] if verdict is not False else None
@@ -281,7 +281,7 @@ def _reference(problem: Problem) -> str:
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     names = ("prompt", "answer", "rejected", "tests", "language", "category", "source", FAILURE_RATE)
-    return make_table({name: [row.get(name) for row in rows] for name in names})
+    return table.make_table({name: [row.get(name) for row in rows] for name in names})
 
 
 @strict("source 'rejection_sampling'")

@@ -59,7 +59,7 @@ def model():
 
 
 def source(file: Path, server: Serving | None = None, **options):
-    name = {"model": f"{server.url}#m"} if server else {}
+    name = {"model": f"{server.url}#m", "batch": 1} if server else {}  # one request at a time: which pass is fixed
     return SOURCES.get("rejection_sampling")(problems=str(file), **{"num_samples": SAMPLES, **name, **options})
 
 
@@ -69,7 +69,7 @@ def by_function(table):
 
 
 def test_replies_that_pass_are_answers_and_replies_that_fail_are_rejected(file, model):
-    drawn = source(file, model, batch=1).draw(0, Feedback())
+    drawn = source(file, model).draw(0, Feedback())
     rows = by_function(drawn.table)
     assert {name: len(group) for name, group in rows.items()}["square"] == 0
     assert [row["rejected"] for row in rows["next_one"]] == [None] * SAMPLES
@@ -84,7 +84,7 @@ def test_replies_that_pass_are_answers_and_replies_that_fail_are_rejected(file, 
 
 
 def test_answers_and_rejected_answers_have_the_format_of_the_recipe(file, model):
-    table = source(file, model, answer_format="fenced", batch=1).draw(0, Feedback()).table
+    table = source(file, model, answer_format="fenced").draw(0, Feedback()).table
     texts = [text for row in table.to_pylist() for text in (row["answer"], row["rejected"]) if text]
     assert len(texts) > table.num_rows
     assert all(text.startswith("```python\n") and text.endswith("\n```") for text in texts)
@@ -111,7 +111,7 @@ def test_the_teacher_is_asked_only_where_the_student_fails_and_its_wrong_answers
 
 
 def test_problems_that_are_always_or_never_solved_have_no_weight_by_learnability(file, model):
-    rows = by_function(source(file, model, weighting="learnability", batch=1).draw(0, Feedback()).table)
+    rows = by_function(source(file, model, weighting="learnability").draw(0, Feedback()).table)
     assert rows["twice"]
     assert not rows["next_one"]
     assert not rows["square"]

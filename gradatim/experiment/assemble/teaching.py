@@ -10,7 +10,6 @@ the request, and the stored design of each cycle.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -383,7 +382,7 @@ def examined_with(recipe: Recipe) -> list[str]:
         path = section.options.get("problems")
         if path is not None:
             folds, fold = section.options.get("folds", 1), section.options.get("fold", 0)
-            problems = read_problems(path).part(partial(operator.eq, fold), folds)
+            problems = read_problems(path).part({fold}.__contains__, folds)
             texts += problem_texts(problems.problems.values())
     return texts
 
