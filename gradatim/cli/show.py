@@ -16,7 +16,7 @@ from .output import output
 
 SHOW_EXAMPLES = (
     "gradatim show runs/demo",
-    "gradatim show runs/hybrid runs/baseline --port 8080 --no-browser",
+    "gradatim show runs/a runs/b --port 8080 --no-browser",
     "gradatim show runs/demo --out demo.html",
 )
 
