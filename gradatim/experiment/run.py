@@ -136,11 +136,11 @@ class Cycle:
         content = (self.dataset, self.bands, self.difficulty, self.components.metric)
         self.record.once(f"{cycle_folder(self.number)}/table.json", lambda: describe(*content))
         self.schedule = self.components.schedule(self.number, self.dataset, self.bands, self.earlier, self.record)
-        if self.number == 0:
-            self.evaluate_on_start()
-            self.measure_answers()
         while spec := next_stage(self.schedule, self.finished):
             stage = self.select(spec)
+            if stage.cycle == 0 and stage.index == 0:
+                self.evaluate_on_start()
+                self.measure_answers()
             self.finished.append(self.train_and_evaluate(stage))
         return self.finished
 

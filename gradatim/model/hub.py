@@ -231,7 +231,7 @@ def resolve_model(base: str) -> Path:
     except Exception as error:
         cause = error
     raise DataError(
-        "this model is not in the local cache and cannot be fetched",
+        "there is no such folder, and this model is not in the local cache and cannot be fetched",
         where=base,
         given="no weights" if cause is None else " ".join(f"{type(cause).__name__}: {cause}".split())[:300],
         hint=f"{fetch_hint(base)}, or give its folder",
