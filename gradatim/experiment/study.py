@@ -88,11 +88,13 @@ def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | Non
     first = reference.seed
     # A sorted baseline is an ordering of its own, not a control for one.
     shuffled = [arm for arm in plain if recipes[arm].schedule.options.get("order", "shuffled") == "shuffled"]
-    # Nor is one whose samples or objective differ: what it gains is its own.
+    # Nor is one whose samples, objective or selection of samples differ: what it gains is its own.
     shuffled = [
         arm
         for arm in shuffled
-        if recipes[arm].cycles == 1 == reference.cycles and recipes[arm].train.objective == reference.train.objective
+        if recipes[arm].cycles == 1 == reference.cycles
+        and recipes[arm].train.objective == reference.train.objective
+        and recipes[arm].train.candidates == reference.train.candidates
     ]
     controls = tuple(arm for arm in shuffled if arm != chosen)
     return Plan(title or reference.title, dict(recipes), tuple(range(first, first + seeds)), chosen, controls)

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from gradatim.errors import RecipeError, Stopped
+from gradatim.experiment.recipe import load
+from gradatim.experiment.study import plan_study
 from gradatim.model.settings import LRSchedulerSettings, ModelSettings, OptimizerSettings, TrainSettings
 from gradatim.model.tokenizer import encode_table, separate_texts, word_level_tokenizer
 from gradatim.programs import generate
@@ -153,3 +155,8 @@ def test_selection_leaves_the_random_state_alone(programs: pa.Table, tmp_path: P
     before = torch.get_rng_state()
     select([batch] * 3)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_an_arm_with_selection_is_compared_and_no_control() -> None:
+    arms = {name: load(f"strong/{name}", []) for name in ("random", "selection", "random-longer")}
+    assert plan_study(arms, 5).controls == ("random-longer",)

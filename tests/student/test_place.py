@@ -75,7 +75,10 @@ def test_a_model_on_the_hub_is_read_from_the_local_cache_and_remembered_as_its_f
 
 def test_a_name_that_the_cache_has_only_a_tokenizer_of_is_not_taken_for_the_model(hub):
     (hub / "model.safetensors").unlink()
-    with pytest.raises(DataError, match="OWNER/small: there is no such folder, and this model is not in the local cache and cannot be fetched"):
+    with pytest.raises(
+        DataError,
+        match="OWNER/small: there is no such folder, and this model is not in the local cache and cannot be fetched",
+    ):
         resolve_model("OWNER/small")
 
 
