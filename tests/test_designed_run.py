@@ -26,6 +26,7 @@ from gradatim.experiment.recipe import Recipe, load
 from gradatim.experiment.run import run
 from gradatim.experiment.study import _differences, _restarts, plan_study
 from gradatim.stage import Event, StageResult
+from gradatim.teacher.llm_teacher import CHECK
 
 SMALL = [
     *("data.count=260", "data.split.test=20", "data.split.validation=30", "feedback.questions=10"),
@@ -99,11 +100,16 @@ class Whole:
     asked: list[str]
 
 
+def requests_since(server: Serving, heard: int) -> list[dict[str, Any]]:
+    """The requests after the first ``heard``, without the one that tries the endpoint before training."""
+    return [body for body in server.heard[heard:] if body["messages"][-1]["content"] != CHECK]
+
+
 @pytest.fixture(scope="module")
 def whole(server: Serving, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder = tmp_path_factory.mktemp("whole") / "run"
     heard, server.otherwise = len(server.heard), answers()
-    return Whole(folder, run(over_http(server), folder), server.asked()[heard:])
+    return Whole(folder, run(over_http(server), folder), [text for text in server.asked()[heard:] if text != CHECK])
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
@@ -156,9 +162,9 @@ def test_a_run_stopped_after_each_design_goes_on_with_it_and_asks_nobody_again(
         with pytest.raises(Stopped):
             run(over_http(server), tmp_path / "run", events=stop)
         monkeypatch.setenv("GRADATIM_CACHE", str(tmp_path / f"empty-{cycle}"))
-    assert len(server.heard) - heard == 3
+    assert len(requests_since(server, heard)) == 3
     run(over_http(server), tmp_path / "run")
-    assert len(server.heard) - heard == 3
+    assert len(requests_since(server, heard)) == 3
     assert fingerprint(tmp_path / "run") == fingerprint(whole.folder)
 
 
@@ -187,14 +193,14 @@ def test_what_cannot_be_used_twice_stops_the_run_is_kept_and_is_asked_anew_by_th
     heard, server.otherwise = len(server.heard), lambda handler, body: handler.send(200, completion("nonsense"))
     with pytest.raises(RecipeError, match="after two requests: this is not JSON"):
         run(over_http(server), tmp_path / "run")
-    assert len(server.heard) - heard == 2
+    assert len(requests_since(server, heard)) == 2
     (kept,) = json.loads((tmp_path / "run" / "cycle-00" / "design-unusable.json").read_text())
     assert kept["replies"] == ["nonsense", "nonsense"]
     server.otherwise = answers(FIRST, KEPT)
     stages = run(over_http(server), tmp_path / "run")
     assert [done.spec.name for done in stages] == ["start", "all", "rest"]
-    assert len(server.heard) - heard == 4
-    assert [body["temperature"] for body in server.heard[heard:]] == [0, 0, 0.7, 0]
+    assert len(requests_since(server, heard)) == 4
+    assert [body["temperature"] for body in requests_since(server, heard)] == [0, 0, 0.7, 0]
     first, second = read(tmp_path / "run", 0), read(tmp_path / "run", 1)
     assert (second["kept"], second["cycles"]) == (True, first["cycles"][1:])
 
@@ -203,7 +209,7 @@ def test_without_revision_it_is_asked_once(server: Serving, tmp_path: Path) -> N
     heard, server.otherwise = len(server.heard), answers(FIRST)
     asked = over_http(server, f"schedule={{name: designed, {OPTIONS}, revise: false}}", "budget.tokens=1000")
     assert [done.spec.name for done in run(asked, tmp_path / "run")] == ["start", "all", "rest"]
-    assert len(server.heard) - heard == 1
+    assert len(requests_since(server, heard)) == 1
     assert not (tmp_path / "run" / "cycle-01" / "design.json").exists()
 
 
