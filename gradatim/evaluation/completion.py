@@ -27,11 +27,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
 from ..inference import decode
+from ..lazy import pa
 from ..model import prompt_format, vocabulary
 from ..options import BatchSize, strict
 from ..stage import Events, Model, Suite, SuiteResult, ignore_events
@@ -47,10 +48,6 @@ from .statistics import (
     tally,
     text_column,
 )
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 Text = Annotated[
     Literal["program", "all"],
@@ -159,7 +156,7 @@ class Token(CompletionOptions):
         check_samples(samples)
         started = time.perf_counter()
         rows = sample_indices(samples.num_rows, self.limit, seed)
-        items = samples.take(rows)
+        items = samples.take(pa.array(rows, pa.int64()))
         texts = self.texts(student.tokenizer, items)
         prompts = text_column(items, "prompt") if self.chat else [text[:1] for text in texts]
         predictions = decode.predict_next(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from ..errors import DataError, RecipeError, UserError
-from ..lazy import np
+from ..lazy import np, pa
 from ..random_streams import subset_stream
 from ..stage import Counts, SuiteResult, Verdicts
 
@@ -330,7 +330,7 @@ def _ids(samples: pa.Table, rows: Sequence[int]) -> list[str]:
     """The ids of ``rows``; the numbers of the rows in a table without ids."""
     if "id" not in samples.column_names:
         return list(map(str, rows))
-    return list(map(str, samples.column("id").take(rows).to_pylist()))
+    return list(map(str, samples.column("id").take(pa.array(rows, pa.int64())).to_pylist()))
 
 
 def _verdicts(samples: pa.Table, groups: Mapping[str, Sequence[str]], attempts: Sequence[Attempt]) -> Verdicts:

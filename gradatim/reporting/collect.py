@@ -193,11 +193,12 @@ def _table(path: Path, notes: list[str]) -> TableFacts:
             "training characters": content.get("characters"),
             "samples without a difficulty": (content.get("bands") or {}).get("unscored"),
         }
+        guessed = (content.get("commonest") or {}).get("test")
         return TableFacts(
             rows=content.get("rows"),
             test_rows=content.get("test_rows"),
             corpus=content.get("corpus"),
-            guessed=(content.get("commonest") or {}).get("test"),
+            guessed=_integers({"test": guessed})["test"] if guessed is not None else None,
             levels=_integers(content.get("levels")),
             bands=_bands(content.get("bands")),
             histogram=_histogram(content.get("histogram")),

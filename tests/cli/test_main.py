@@ -13,7 +13,7 @@ from gradatim.errors import Stopped
 
 VERBS = (
     "generate", "score", "plan", "run", "study", "resume", "evaluate", "check", "sample", "report", "compare",
-    "export", "doctor", "list",
+    "show", "export", "doctor", "list",
 )  # fmt: skip
 
 

@@ -128,7 +128,10 @@ def test_a_language_of_another_package_runs_programs_with_their_tests(outside: d
 
 MISFITS = {
     "sources": ("data.source=broken", "it lacks changes, rereads"),
-    "difficulties": ("difficulty.metric=broken", "it lacks __call__, scored_by, causes, identity, reads_programs"),
+    "difficulties": (
+        "difficulty.metric=broken",
+        "it lacks __call__, scored_by, causes, usage, identity, reads_programs",
+    ),
     "schedules": ("schedule.name=broken", "2 positional parameters, not (bands)"),
     "suites": ("evaluate.suites=[{suite: broken, limit: 2}]", "has no option 'limit'"),
     "judges": ("feedback.judges=[{judge: broken}]", "it lacks proves"),

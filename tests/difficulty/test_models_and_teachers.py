@@ -147,7 +147,7 @@ def test_a_metric_without_a_model_or_with_one_that_is_not_there_says_so(name, tm
 def test_only_p_correct_takes_several_models(tmp_path):
     several = {"model": [str(tmp_path), str(tmp_path)]}
     assert len(make_difficulty("p_correct", several).scorers) == 2
-    with pytest.raises(RecipeError, match="valid string"):
+    with pytest.raises(RecipeError, match="model must be a text"):
         make_difficulty("loss", several)
 
 
@@ -335,7 +335,7 @@ def test_a_difficulty_that_requires_an_unknown_service_is_refused_by_name(regist
     def other_service(database, /, *, limit: int = 1):
         """A difficulty of somebody else's package."""
 
-    with pytest.raises(RecipeError, match=r"given: database; allowed: open_scorer, open_chat"):
+    with pytest.raises(RecipeError, match=r"no positional parameter but open_scorer and open_chat, not \(database"):
         make_difficulty("other_service")
 
 

@@ -274,7 +274,7 @@ def test_a_sample_without_text_has_a_verdict_of_its_own_kind(tmp_path):
 
 def test_a_file_of_which_no_row_has_a_text_field_is_no_file_of_samples(tmp_path):
     with pytest.raises(DataError, match="line 1: no line is a sample; the first: none of the fields"):
-        read_samples(lines(tmp_path / "s.jsonl", [ADD, TWICE]))
+        read_samples(lines(tmp_path / "s.jsonl", [{"task_id": "add", "note": "a"}, {"task_id": "twice", "note": "b"}]))
     nulls = lines(tmp_path / "nulls.jsonl", [{"task_id": "add", "completion": None}] * 2)
     assert [each.draw for each in read_samples(nulls).samples] == [0, 1]
 
