@@ -24,7 +24,6 @@ from ..stage import Counts, SuiteResult, Verdicts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pyarrow as pa
 
     from .crossed import CrossedError, ItemScores
 

@@ -331,12 +331,11 @@ def test_a_registered_difficulty_gets_the_services_that_its_positional_parameter
 
 
 def test_a_difficulty_that_requires_an_unknown_service_is_refused_by_name(registered):
-    @registered("other_service")
     def other_service(database, /, *, limit: int = 1):
         """A difficulty of somebody else's package."""
 
     with pytest.raises(RecipeError, match=r"no positional parameter but open_scorer and open_chat, not \(database"):
-        make_difficulty("other_service")
+        registered("other_service")(other_service)
 
 
 @pytest.mark.parametrize(
