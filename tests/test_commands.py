@@ -13,17 +13,13 @@ import os
 import re
 import shlex
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from functools import partial
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from serving import Serving, completion, serving
+from serving import Serving, completion, served_until_interrupted, serving
 from small_models import base
 from test_docs import PAGES, ROOT, WRITTEN, blocks, prose, shell_lines
 
@@ -194,23 +190,6 @@ def small(words: list[str], place: str) -> list[str]:
     return sets(*changes) + small_study + (["--processes", "2"] if "--processes" in words else [])
 
 
-def served_until_interrupted(words: list[str]) -> int:
-    """The exit code of a command that serves a page, interrupted once it has printed the address."""
-    command = [sys.executable, "-m", "gradatim", *words, *([] if "--no-browser" in words else ["--no-browser"])]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [*command, "--port", "0"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("page: http://127.0.0.1:")
-        process.send_signal(signal.SIGINT)
-        return process.wait(60)
-
-
 @pytest.mark.parametrize(("place", "line"), shown_commands())
 def test_the_command_runs(place: str, line: str, reader: Path, tmp_path: Path, monkeypatch, capsys, request) -> None:
     if MORE_RUNS.search(line):
@@ -247,7 +226,7 @@ def test_the_command_runs(place: str, line: str, reader: Path, tmp_path: Path, m
         words = [word.replace(REMOTE, server.url) for word in words]
         words += sets(f"teacher.base_url={server.url}") if requests else []
     if words[0] == "show" and "--out" not in words:
-        assert served_until_interrupted(words) == 0
+        assert served_until_interrupted([*words, "--port", "0", "--no-browser"]) == 0
         return
     if "--power" in words:  # of a study with two finished seeds
         assert main([*words[:2], *small(words[:2], place), "--seeds", "2"]) == 0

@@ -44,7 +44,7 @@ from .output import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..export.write import Export
+    from ..export.exporter import Export
     from ..stage import SuiteResult
 
 

@@ -60,6 +60,36 @@ class ExportFiles:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Export:
+    """A written export and its proof; the fields are JSON keys, and numbers of samples are counts.
+
+    ``texts``: texts with equal tokens. ``positions``, ``largest_difference`` and ``mean_difference`` (nats): the
+    log-probabilities of the stored weights beside the original's. ``milliseconds_per_token``: CPU time of greedy
+    generation, one text at a time on this machine. ``total``, ``before``, ``after``, ``lost``, ``won``: correct outputs
+    with a test set, else None. ``parameters`` and ``merged``: after the merge of an adapter, its size and base.
+    """
+
+    folder: str
+    format: str
+    bits: int
+    files: tuple[str, ...]
+    bytes: int
+    texts: int
+    positions: int
+    largest_difference: float
+    mean_difference: float
+    milliseconds_per_token: float
+    notes: tuple[str, ...]
+    total: int | None = None
+    before: int | None = None
+    after: int | None = None
+    lost: int | None = None
+    won: int | None = None
+    parameters: int | None = None
+    merged: str | None = None
+
+
 class Exporter(Protocol):
     """Writer of one format. A subclass defines ``write`` and ``open``; the other members have defaults.
 

@@ -22,7 +22,7 @@ from ..results import decode_suite
 
 if TYPE_CHECKING:
     from ..stage import SuiteResult
-    from .write import Export
+    from .exporter import Export
 
 CARD = "README.md"
 UNKNOWN = "unknown"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from ..options import option_names
 from ..record import read_rows, write_json, write_new_folder
 from ..stage import Event, Events, ignore_events
 from . import EXPORTERS, lm_eval, model_card, proof
+from .exporter import Export
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,36 +30,6 @@ FULL = 32
 """Bits per weight at full precision, at which the exported graph is proved."""
 PROOF = "export.json"
 """File of an exported folder with the counts of its proof."""
-
-
-@dataclass(frozen=True)
-class Export:
-    """A written export and its proof; the fields are JSON keys, and numbers of samples are counts.
-
-    ``texts``: texts with equal tokens. ``positions``, ``largest_difference`` and ``mean_difference`` (nats): the
-    log-probabilities of the stored weights beside the original's. ``milliseconds_per_token``: CPU time of greedy
-    generation, one text at a time on this machine. ``total``, ``before``, ``after``, ``lost``, ``won``: correct outputs
-    with a test set, else None. ``parameters`` and ``merged``: after the merge of an adapter, its size and base.
-    """
-
-    folder: str
-    format: str
-    bits: int
-    files: tuple[str, ...]
-    bytes: int
-    texts: int
-    positions: int
-    largest_difference: float
-    mean_difference: float
-    milliseconds_per_token: float
-    notes: tuple[str, ...]
-    total: int | None = None
-    before: int | None = None
-    after: int | None = None
-    lost: int | None = None
-    won: int | None = None
-    parameters: int | None = None
-    merged: str | None = None
 
 
 def export_model(

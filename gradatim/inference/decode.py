@@ -41,6 +41,7 @@ from ..model.architecture import (
     window_mask,
 )
 from ..model.hardware import evaluation_mode
+from ..model.load import LoadedModel
 from ..model.vocabulary import Vocabulary
 from ..random_streams import text_stream
 from ..stage import Event, Events, Model, ignore_events
@@ -130,23 +131,15 @@ def complete(
     rows: dict[str, Any] = {"prompts": prompts, "limits": limits, "drafts": drafts, "indices": indices}
     rows["prefixes"] = prefixes
     if (processes := sharing.processes_of(model)) is None or not prompts:
-        return _complete(_Student(model, tokenizer), settled=settled, **rows, **options, events=events)
+        return _complete(LoadedModel(model, tokenizer), settled=settled, **rows, **options, events=events)
     shares = [
         {name: None if values is None else list(values[first:stop_]) for name, values in rows.items()}
         | {"settled": None if settled is None else _Shifted(settled, first)}
         | options
         for first, stop_ in sharing.spans(len(prompts), processes.size)
     ]
-    parts = sharing.collect(processes, _complete, _Student(model, tokenizer), shares, events)
+    parts = sharing.collect(processes, _complete, LoadedModel(model, tokenizer), shares, events)
     return [completion for part in parts for completion in part]
-
-
-@dataclass(frozen=True)
-class _Student:
-    """A model with its tokenizer, see ``stage.Model``."""
-
-    model: Any
-    tokenizer: Any
 
 
 @dataclass(frozen=True)
@@ -235,7 +228,7 @@ def predict_next(
     One forward pass over the texts. Keywords as in ``complete``. With ``prefixes`` the first token of a text is also
     predicted, and the tokens of its prefix are not.
     """
-    student = _Student(model, tokenizer)
+    student = LoadedModel(model, tokenizer)
     options: dict[str, Any] = {"greedy": greedy, "seed": seed, "batch": batch, "task": task}
     if (processes := sharing.processes_of(model)) is None or not texts:
         return _predict_next(student, texts=texts, prefixes=prefixes, first=0, events=events, **options)

@@ -34,7 +34,7 @@ from ..difficulty.model_based import Quantity, ScoringRequest
 from ..errors import DataError, RunFolderError
 from ..model.hardware import device, evaluation_mode, reproducible
 from ..model.hub import resolve_model
-from ..model.load import load_model
+from ..model.load import LoadedModel, load_model
 from ..model.prompt_format import chat_formatter, prompt_format_of
 from ..model.tokenizer import Encoded
 from ..model.vocabulary import Vocabulary
@@ -120,17 +120,9 @@ def log_likelihoods(
         return
     spans = sharing.spans(len(continuations), processes.size)
     shares = [{"continuations": list(continuations[first:stop]), "batch": batch} for first, stop in spans]
-    parts = sharing.collect(processes, _share_of_log_likelihoods, _Student(model), shares, ignore_events)
+    parts = sharing.collect(processes, _share_of_log_likelihoods, LoadedModel(model, None), shares, ignore_events)
     for (first, _), part in zip(spans, parts, strict=True):
         yield {first + index: values for index, values in part.items()}
-
-
-@dataclass(frozen=True)
-class _Student:
-    """A model without its tokenizer, which token rows do not need."""
-
-    model: Any
-    tokenizer: Any = None
 
 
 def _share_of_log_likelihoods(

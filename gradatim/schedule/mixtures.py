@@ -60,17 +60,19 @@ class BandMixture(AdaptiveSchedule):
         measured = [factor for factor in factors if factor is not None]
         if not measured or max(measured) <= 0:
             return None
-        samples = [history[-1].composition.get(band, 0) for band in self.bands]
         # A band without measurements keeps the mean factor, hence about its share in random order.
         mean = math.fsum(measured) / len(measured)
         relative = [(mean if factor is None else factor) for factor in factors]
-        if not any(samples):
-            samples = [1] * len(self.bands)
-        prior = [count / sum(samples) for count in samples]
+        prior = self.sample_shares(history[-1])
         weights = [share * factor for share, factor in zip(prior, relative, strict=True)]
         if not sum(weights):
             return None
         return with_floor([weight / math.fsum(weights) for weight in weights], [self.floor * share for share in prior])
+
+    def sample_shares(self, result: StageResult) -> list[float]:
+        """Each band's share of the samples of a finished stage; equal shares where they were not counted."""
+        samples = [result.composition.get(band, 0) for band in self.bands]
+        return [count / sum(samples) for count in samples] if any(samples) else [1 / len(self.bands)] * len(self.bands)
 
 
 def with_floor(shares: Sequence[float], floors: Sequence[float]) -> tuple[float, ...]:
@@ -152,8 +154,7 @@ class ProgressMixture(BandMixture):
         """The share of a band in the tokens of a finished stage."""
         if result.spec.mixture is not None:
             return result.spec.mixture[0][position]
-        samples = [result.composition.get(band, 0) for band in self.bands]
-        return samples[position] / sum(samples) if any(samples) else 1 / len(self.bands)
+        return self.sample_shares(result)[position]
 
 
 @SCHEDULES.register("progress")

@@ -166,9 +166,8 @@ class Batch:
         """Number of tokens with a loss, in which the budget is counted: all predictions, or those of answers alone."""
         return self.tokens if prompt_loss else self.answer_tokens
 
-    def lines(self, first: int, stop: int) -> Batch:
-        """The lines from ``first`` to before ``stop``, with their pairs, renumbered."""
-        part = slice(first, stop)
+    def lines(self, part: slice | Ints) -> Batch:
+        """Some lines, by a slice or by their indices, with their pairs, renumbered."""
         segments = None if self.segments is None else self.segments[part]
         plain = Batch(self.inputs[part], self.labels[part], self.answer[part], segments)
         if self.pairs is None or self.second is None or self.rows is None:
@@ -190,7 +189,7 @@ def share(batches: Sequence[Batch], rank: int, size: int) -> Sequence[Batch]:
     if len(batches) % size == 0:
         return batches[rank::size]
     each = len(batches[0].inputs) // size
-    return [batch.lines(rank * each, (rank + 1) * each) for batch in batches]
+    return [batch.lines(slice(rank * each, (rank + 1) * each)) for batch in batches]
 
 
 def check_processes(train: TrainSettings, size: int) -> None:

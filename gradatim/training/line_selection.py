@@ -33,8 +33,8 @@ class LineSelection:
         scores = np.concatenate([self.scores(batch) for batch in candidates])
         size = len(candidates[0].inputs)
         order = np.argsort(-scores, kind="stable")[: self.batches * size]
-        lines = _joined(candidates)
-        return [_lines(lines, order[start : start + size]) for start in range(0, len(order), size)]
+        joined = _joined(candidates)
+        return [joined.lines(order[start : start + size]) for start in range(0, len(order), size)]
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> npt.NDArray[np.float32]:
@@ -57,9 +57,3 @@ def _joined(batches: Sequence[Batch]) -> Batch:
         np.concatenate([batch.answer for batch in batches]),
         np.concatenate(segments) if segments else None,
     )
-
-
-def _lines(batch: Batch, indices: npt.NDArray[np.int64]) -> Batch:
-    """Some lines of a batch."""
-    segments = None if batch.segments is None else batch.segments[indices]
-    return Batch(batch.inputs[indices], batch.labels[indices], batch.answer[indices], segments)

@@ -13,7 +13,8 @@ from small_models import base
 
 from gradatim.cli.main import main
 from gradatim.export import model_card
-from gradatim.export.write import Export, export_model
+from gradatim.export.exporter import Export
+from gradatim.export.write import export_model
 
 SMALL = [
     *("--set", "data.count=300", "--set", "data.split.test=20", "--set", "data.split.validation=20"),

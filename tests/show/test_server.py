@@ -5,19 +5,16 @@ from __future__ import annotations
 import html
 import http.client
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
+from serving import served_until_interrupted
 
 from gradatim.cli.main import main
 from gradatim.errors import RunFolderError, UserError
@@ -148,17 +145,4 @@ def test_the_page_is_written_to_a_file_and_replaces_no_other(finished, tmp_path,
 
 
 def test_the_command_serves_until_it_is_interrupted(finished):
-    command = [sys.executable, "-m", "gradatim", "show", str(finished), "--port", "0", "--no-browser"]
-    # A background job of a shell ignores SIGINT, and its children inherit that.
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("page: http://127.0.0.1:")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+    assert served_until_interrupted(["show", str(finished), "--port", "0", "--no-browser"]) == 0
