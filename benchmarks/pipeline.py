@@ -68,12 +68,12 @@ def processor_seconds() -> float:
 
 def generate(out: Path, count: int, workers: int) -> Cost:
     """The first step: programs as Parquet."""
-    return measured("generate", out, "--count", count, "--seed", 1, "--workers", workers)
+    return measured("generate", out, "--count", count, "--seed", 1, "--workers", workers, "--force")
 
 
 def score(samples: Path, out: Path, workers: int) -> Cost:
     """The second step: two columns of difficulty."""
-    return measured("score", samples, "--out", out, "--metric", "om,halstead", "--workers", workers)
+    return measured("score", samples, "--out", out, "--metric", "om,halstead", "--workers", workers, "--force")
 
 
 def plan(samples: Path, folder: Path, workers: int) -> Cost:

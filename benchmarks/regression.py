@@ -82,7 +82,7 @@ def score_command_beside_radon() -> Roads:
 
     def score() -> object:
         return subprocess.run(
-            [*command, "--out", str(Path(folder.name, "out.parquet"))], check=True, capture_output=True
+            [*command, "--out", str(Path(folder.name, "out.parquet")), "--force"], check=True, capture_output=True
         )
 
     return radon, score, all_processor_time

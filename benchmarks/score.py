@@ -63,7 +63,7 @@ def whole_command(programs: int, rounds: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         given, out = Path(folder, "in.parquet"), Path(folder, "out.parquet")
         write_table(table, given)
-        command = [sys.executable, "-m", "gradatim", "score", str(given), "--out", str(out)]
+        command = [sys.executable, "-m", "gradatim", "score", str(given), "--out", str(out), "--force"]
         roads: dict[str, Callable[[], object]] = {
             "radon": lambda: [radon_om(text) for text in texts],
             "command": lambda: subprocess.run(command, check=True, capture_output=True),
