@@ -20,6 +20,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import forkserver
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -274,7 +275,7 @@ def _carry_out(
 ) -> None:
     """Run the waiting recipes in fresh processes, one slot for each worker, and pass their events on."""
     events(Event("start", "runs", total - len(waiting), total))
-    context = multiprocessing.get_context("spawn")
+    context = _worker_context()
     heard: Any = context.Queue()
     stop = context.Event()
     failed: dict[str, str] = {}
@@ -326,7 +327,7 @@ class _Slot:
     """A place for one run at a time, with a process of its own: one that dies takes no other run with it."""
 
     def __init__(self, context: Any, heard: Any, stop: Any) -> None:
-        self._make = partial(ProcessPoolExecutor, 1, context, _listen, (heard, stop))
+        self._make = partial(ProcessPoolExecutor, 1, context, _listen, (heard, stop, dict(os.environ)))
         self._pool: ProcessPoolExecutor | None = None
         self._name = ""
         self.job: Future[None] | None = None
@@ -374,9 +375,28 @@ _line: tuple[Any, Any] | None = None
 """In a worker process: the queue that the study hears and the flag that stops it, set once by ``_listen``."""
 
 
-def _listen(heard: Any, stop: Any) -> None:
+def _worker_context() -> Any:
+    """Multiprocessing context whose workers are forked from one process that has imported what a run needs.
+
+    Those imports take seconds, so a study pays for them once instead of once per worker. The process that is forked
+    computes nothing, ignores Ctrl-C and ends with the process that started it.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["gradatim.experiment.run", "gradatim.training.trainer"])
+    if threading.current_thread() is threading.main_thread():  # it inherits the handler: Ctrl-C cannot end its imports
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, handler)
+    return context
+
+
+def _listen(heard: Any, stop: Any, environment: Mapping[str, str]) -> None:
     global _line
     _line = (heard, stop)
+    os.environ.clear()  # the process that this one was forked from has the environment of its own start
+    os.environ.update(environment)
     heard.cancel_join_thread()  # a worker must not wait at its end for a parent that no longer listens
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # The study's own process receives Ctrl-C and stops the workers, so that each saves its state once.
