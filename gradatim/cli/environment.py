@@ -161,6 +161,7 @@ REGISTRIES = {
     "sources": ("gradatim.source", "SOURCES"),
     "suites": ("gradatim.evaluation", "SUITES"),
     "teachers": ("gradatim.teacher", "TEACHERS"),
+    "trackers": ("gradatim.tracking", "TRACKERS"),
 }
 KINDS = {
     "difficulties": "difficulty metrics: difficulty.metric",
@@ -176,6 +177,7 @@ KINDS = {
     "studies": "shipped studies: gradatim study NAME",
     "suites": "evaluation suites: evaluate.suites",
     "teachers": "teachers: teacher.name",
+    "trackers": "trackers of metrics: gradatim track --to",
 }
 
 

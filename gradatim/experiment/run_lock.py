@@ -92,7 +92,15 @@ def check_run_folder(folder: Path) -> None:
 
 TRAINED = ("stage-*/checkpoint", "stage-*/fitted.json", "stage-*/model")
 """Results of training inside the folder of a cycle."""
-STARTED = ("environment.json", "metrics.jsonl", "report.html", "study.json", TEACHER_CHECK, "recipe.yaml")
+STARTED = (
+    "environment.json",
+    "metrics.jsonl",
+    "report.html",
+    "study.json",
+    "tracking.json",
+    TEACHER_CHECK,
+    "recipe.yaml",
+)
 """Files of a run or study that is given up, the recipe last."""
 DATASET = re.compile(r"\.?[0-9a-f]{12}(\.partial|\.old)?")
 """Name of the folder of a dataset, complete or not."""
