@@ -72,7 +72,7 @@ def track(
     """Send the metrics and results of runs to a tracker, each entry once.
 
     The group is the arm, the name the seed, the step the number of optimizer steps since the start of the run. Repeat
-    the command to send what is new; the position is stored in tracking.json of the run folder.
+    the command to send what is new; the position is stored in the run folder.
     """
     from ..tracking.send import Sender
 

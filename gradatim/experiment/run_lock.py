@@ -92,15 +92,7 @@ def check_run_folder(folder: Path) -> None:
 
 TRAINED = ("stage-*/checkpoint", "stage-*/fitted.json", "stage-*/model")
 """Results of training inside the folder of a cycle."""
-STARTED = (
-    "environment.json",
-    "metrics.jsonl",
-    "report.html",
-    "study.json",
-    "tracking.json",
-    TEACHER_CHECK,
-    "recipe.yaml",
-)
+STARTED = ("environment.json", "metrics.jsonl", "report.html", "study.json", TEACHER_CHECK, "recipe.yaml")
 """Files of a run or study that is given up, the recipe last."""
 DATASET = re.compile(r"\.?[0-9a-f]{12}(\.partial|\.old)?")
 """Name of the folder of a dataset, complete or not."""
@@ -141,6 +133,8 @@ def start_afresh(folder: Path) -> None:
                 shutil.rmtree(part)
         with contextlib.suppress(OSError):  # missing, or with files of others
             (folder / "data").rmdir()
+        for path in folder.glob("tracking-*.json"):  # what was sent of the run that is given up
+            path.unlink()
         for name in STARTED:
             (folder / name).unlink(missing_ok=True)
 

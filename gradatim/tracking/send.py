@@ -1,7 +1,7 @@
 """Send the new entries of runs to a tracker, each once.
 
-The position of the last entry is stored in ``tracking.json`` of the run folder, separately for each tracker and
-destination. It is stored before an entry is logged and taken back when logging fails, so that a process that is killed
+The position of the last entry is stored in ``tracking-TRACKER.json`` of the run folder, separately for each
+destination, so that several trackers can follow one run. It is stored before an entry is logged and taken back when logging fails, so that a process that is killed
 in between can lose one entry but never sends one twice. Rows that a resumed run repeats lie before the position.
 """
 
@@ -25,8 +25,8 @@ from . import TRACKERS
 from .entries import Entry, Position, configuration, entries
 from .tracker import TrackedRun, Tracker
 
-STATE = "tracking.json"
-LOCK = ".tracking.lock"
+STATE = "tracking-{}.json"
+LOCK = ".tracking-{}.lock"
 DESTINATIONS = {
     "wandb": ("WANDB_BASE_URL", "WANDB_ENTITY"),
     "trackio": ("TRACKIO_SPACE_ID", "TRACKIO_DIR"),
@@ -49,7 +49,7 @@ class Sent:
 
 @dataclass
 class State:
-    """The part of ``tracking.json`` for one destination."""
+    """The part of a tracker's state file for one destination."""
 
     id: str
     position: Position | None = None
@@ -98,7 +98,7 @@ class Sender:
         if not (run.folder / "recipe.yaml").is_file():
             return  # planned, not begun
         destination = self._destination(run)
-        state = read_state(run.folder, destination)
+        state = read_states(run.folder, self.to).get(destination)
         sent = self.sent.setdefault(run.folder, Sent(run, total=state.sent if state else 0))
         new = entries(run.folder, state.position if state else None)
         if not new:
@@ -131,20 +131,16 @@ class Sender:
         return TrackedRun(self._project(run), run.arm, f"seed-{run.seed}", "", folder)
 
     def _destination(self, run: RunFolder) -> str:
-        """The key of the tracker and its destination in the state."""
+        """The key of the destination in the state file."""
         if self.to == "tensorboard":
-            return f"{self.to} {self.folder.resolve()}" if self.folder else self.to
+            return str(self.folder.resolve()) if self.folder else "tensorboard"
         variables = [os.environ[name] for name in DESTINATIONS.get(self.to, ()) if os.environ.get(name)]
-        return " ".join([self.to, self._project(run), *variables])
+        return " ".join([self._project(run), *variables])
 
 
-def read_state(folder: Path, destination: str) -> State | None:
-    """The state of a destination; None when nothing was sent there. Raises ``RunFolderError``."""
-    content = _read(folder).get(destination)
-    return content and State(content.id, content.position, content.sent)
+def read_states(folder: Path, to: str) -> dict[str, State]:
+    """The states of a tracker in a run folder by destination. Raises ``RunFolderError`` for a damaged file."""
 
-
-def _read(folder: Path) -> dict[str, State]:
     def decode(content: Any) -> dict[str, State]:
         return {
             str(name): State(
@@ -155,7 +151,7 @@ def _read(folder: Path) -> dict[str, State]:
             for name, state in content.items()
         }
 
-    path = folder / STATE
+    path = folder / STATE.format(to)
     try:
         return read_json(path, decode) if path.exists() else {}
     except RunFolderError as error:
@@ -181,8 +177,8 @@ class Session:
 
     def __post_init__(self) -> None:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_lock(self.run.folder))
-            self.states = _read(self.run.folder)
+            stack.enter_context(_lock(self.run.folder, self.to))
+            self.states = read_states(self.run.folder, self.to)
             begun = self.destination in self.states
             self.state = self.states.setdefault(self.destination, State(secrets.token_hex(4)))
             tracked = TrackedRun(**{**vars(self.tracked), "id": self.state.id})
@@ -219,12 +215,12 @@ class Session:
 
     def _save(self, flush: bool = True) -> None:
         """Write the state. ``flush``: to the disk, which only a power failure makes necessary."""
-        path = self.run.folder / STATE
+        path = self.run.folder / STATE.format(self.to)
         content = {name: vars(state) for name, state in self.states.items()}
         if flush:
             write_json(path, content)
             return
-        temporary = path.with_name(f".{STATE}.partial")
+        temporary = path.with_name(f".{path.name}.partial")
         with storage_errors(path):
             temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
             os.replace(temporary, path)
@@ -247,16 +243,16 @@ class Session:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Exclusive use of the tracking state of a run folder. Raises ``RunFolderError``."""
+def _lock(folder: Path, to: str) -> Iterator[None]:
+    """Exclusive use of the state of a tracker in a run folder. Raises ``RunFolderError``."""
     with storage_errors(folder):
-        file = open(folder / LOCK, "ab")  # noqa: SIM115
+        file = open(folder / LOCK.format(to), "ab")  # noqa: SIM115
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunFolderError(
-                "another process sends the metrics of this run", where=folder, hint="wait for it to end"
+                f"another process sends the metrics of this run to {to}", where=folder, hint="wait for it to end"
             ) from None
         except OSError as error:
             raise RunFolderError(

@@ -25,7 +25,7 @@ from gradatim.experiment.run_lock import start_afresh
 from gradatim.stage import Event
 from gradatim.tracking import TRACKERS
 from gradatim.tracking.entries import entries
-from gradatim.tracking.send import LOCK, STATE, Sender, read_state
+from gradatim.tracking.send import STATE, Sender, read_states
 
 SMALL = [
     "data.count=120",
@@ -251,7 +251,7 @@ def test_a_tracker_that_fails_gets_everything_later(whole: Path, tmp_path: Path,
     error = capsys.readouterr().err
     assert error.startswith("gradatim: tracker tensorboard: the tracker cannot be reached")
     assert error.count("\n") == 1
-    assert not (folder / STATE).exists()
+    assert not (folder / STATE.format("tensorboard")).exists()
     blocked.unlink()
     assert main([*words, "--json"]) == 0
     (sent,) = json.loads(capsys.readouterr().out)
@@ -277,8 +277,7 @@ def test_an_entry_that_the_tracker_refuses_is_sent_again(whole: Path, tmp_path: 
     with Sender([folder], "tensorboard") as sender:
         with pytest.raises(TrackerFailed, match="OSError: connection reset"):
             sender.send()
-        sent = read_state(folder, "tensorboard")
-        assert sent is not None
+        sent = read_states(folder, "tensorboard")["tensorboard"]
         assert 0 < sent.sent < 10
         assert sender.send() is True
     assert sender.sent[folder].total == len(entries(folder))
@@ -290,7 +289,7 @@ def test_two_processes_do_not_send_one_run(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, folder)
     with Sender([folder], "tensorboard") as first, Sender([folder], "tensorboard", folder=tmp_path) as second:
         first.send()
-        with pytest.raises(RunFolderError, match="another process sends the metrics"):
+        with pytest.raises(RunFolderError, match="another process sends the metrics of this run to tensorboard"):
             second.send()
 
 
@@ -311,8 +310,8 @@ def test_bad_input_is_one_line(whole: Path, tmp_path: Path, capsys) -> None:
 def test_a_damaged_state_is_named(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(whole, folder)
-    (folder / STATE).write_text('{"tensorboard": {}}')
-    with pytest.raises(RunFolderError, match=r"tracking\.json: this file is damaged.*no key 'id'"):
+    (folder / STATE.format("tensorboard")).write_text('{"tensorboard": {}}')
+    with pytest.raises(RunFolderError, match=r"tracking-tensorboard\.json: this file is damaged.*no key 'id'"):
         Sender([folder], "tensorboard").send()
 
 
@@ -321,9 +320,10 @@ def test_a_fresh_start_forgets_what_was_sent(killed: Path, tmp_path: Path) -> No
     shutil.copytree(killed, folder)
     for stage in folder.glob("cycle-00/stage-*"):
         shutil.rmtree(stage)
-    (folder / STATE).write_text("{}")
+    state = folder / STATE.format("wandb")
+    state.write_text("{}")
     start_afresh(folder)
-    assert not (folder / STATE).exists()
+    assert not state.exists()
 
 
 @pytest.mark.slow
@@ -338,7 +338,5 @@ def test_a_tracked_training_has_the_same_bits_and_its_process_ends_with_it(kille
     assert done.returncode == 0, done.stderr
     assert (folder / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     assert "tracker wandb: the tracker cannot be reached" in done.stderr
-    state = read_state(folder, "tensorboard")
-    assert state is not None
-    assert state.sent == len(entries(folder))
-    assert (folder / LOCK).exists()
+    assert read_states(folder, "tensorboard")["tensorboard"].sent == len(entries(folder))
+    assert not (folder / STATE.format("wandb")).exists()
