@@ -16,6 +16,7 @@ exception; the command line prints its line and exits with the class's ``exit_co
     │   ├── StorageFailed        the disk is full or not writable
     │   ├── ProcessLost          another process of the same training ended
     │   ├── TeacherFailed        the teacher's endpoint does not respond
+    │   ├── TrackerFailed        a tracker cannot be reached
     │   └── BudgetReached        the teacher's budget is spent
     └── Stopped (130)            the user stopped the run: everything is saved
 """
@@ -113,6 +114,10 @@ class ProcessLost(WorkFailed):
 
 class TeacherFailed(WorkFailed):
     """The teacher's endpoint does not respond; every reply received is kept."""
+
+
+class TrackerFailed(WorkFailed):
+    """A tracker cannot be reached or refuses entries; the entries that it took are recorded."""
 
 
 class BudgetReached(WorkFailed):

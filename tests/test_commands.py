@@ -220,6 +220,11 @@ def test_the_command_runs(place: str, line: str, reader: Path, tmp_path: Path, m
         pytest.importorskip("gguf", reason="needs the extra 'gguf'")
     if {"functional", "humaneval", "cruxeval", "check"} & set(words) and not sandbox_support().available:
         pytest.skip("no sandbox")
+    if "track" in words or "--track" in words:
+        pytest.importorskip("tensorboard", reason="needs the extra 'track'")
+    if "wandb" in words:
+        pytest.importorskip("wandb")
+        monkeypatch.setenv("WANDB_MODE", "offline")
     requests = {"taught.yaml", "adaptive/designed"} & set(words)
     if any(word.startswith(REMOTE) for word in words) or requests:
         server: Serving = request.getfixturevalue("endpoint")

@@ -57,6 +57,7 @@ LAYERS = (
     "experiment.plan",
     "experiment.timing",
     "reporting",
+    "tracking",
     "show",
     "export",
     "api",

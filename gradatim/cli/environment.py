@@ -1,4 +1,4 @@
-"""``gradatim doctor``: installed packages, sandbox, toolchains and hardware of this machine.
+"""``gradatim doctor``: installed packages, sandbox, toolchains and hardware of this machine; or what a server supports.
 
 ``gradatim list``: the registered components and the shipped recipes.
 """
@@ -20,7 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import languages
-from ..errors import ToolchainMissing, UnknownPart, did_you_mean
+from ..client import capabilities
+from ..errors import ToolchainMissing, UnknownPart, UserError, did_you_mean
 from ..experiment import recipe_files
 from ..lazy import torch
 from ..model import hardware
@@ -30,7 +31,11 @@ from .output import Json, output, print_json, table
 if TYPE_CHECKING:
     from ..experiment.recipe_files import StudyFile
 
-DOCTOR_EXAMPLES = ("gradatim doctor", "gradatim doctor --json")
+DOCTOR_EXAMPLES = (
+    "gradatim doctor",
+    "gradatim doctor --json",
+    "gradatim doctor --endpoint http://localhost:8000/v1 --model NAME",
+)
 
 LEAST_DISK = 2_000_000_000
 State = Literal["good", "slower", "absent", "missing"]
@@ -51,12 +56,24 @@ class Finding:
     advice: str = ""
 
 
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    endpoint: Annotated[
+        str | None, typer.Option(metavar="URL", help="Check an OpenAI-compatible server instead: http://HOST/v1.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model of the server. (default: the first that it lists)")] = None,
+    key: Annotated[
+        str, typer.Option(metavar="VARIABLE", help="Environment variable with the server's key.")
+    ] = "OPENAI_API_KEY",
+    as_json: Json = False,
+) -> None:
     """Check this machine: packages, sandbox, toolchains, hardware, and how to install what is missing.
 
-    Exit code 1 when a requirement of training is missing.
+    Exit code 1 when a requirement of training is missing. With --endpoint: the models of a server, a chat reply, a
+    completion, log-probabilities, echo, and what the server does not support; a few requests of a few tokens each.
     """
-    findings = list(_findings())
+    if endpoint is None and model is not None:
+        raise UserError("a model belongs to a server", where="--model", given=model, hint="--endpoint URL")
+    findings = list(_findings() if endpoint is None else _endpoint(endpoint, model, key))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -68,6 +85,26 @@ def doctor(as_json: Json = False) -> None:
         output().print(table)
     if any(finding.state == "missing" for finding in findings):
         raise typer.Exit(1)
+
+
+ADVICE = {
+    "models": "name the model as the server does: --model",
+    "chat": "a teacher needs it; evaluate without --set chat=true",
+    "completion": "evaluate with --set chat=true",
+    "parameters": "left out of the requests, by themselves",
+    "log-probabilities": "not needed here; lm-evaluation-harness reads them",
+    "echo": "log-likelihoods need the model itself: --suite choice with a folder",
+    "token counts": "a budget counts an upper bound of each request",
+}
+"""Advice for a capability that a server lacks."""
+
+
+def _endpoint(address: str, model: str | None, key: str) -> Iterator[Finding]:
+    base, _, name = address.partition("#")
+    for item in capabilities.capabilities(base.rstrip("/"), model or name or None, key):
+        yield Finding(
+            item.name, "good" if item.supported else "absent", item.detail, "" if item.supported else ADVICE[item.name]
+        )
 
 
 def _findings() -> Iterator[Finding]:
@@ -161,6 +198,7 @@ REGISTRIES = {
     "sources": ("gradatim.source", "SOURCES"),
     "suites": ("gradatim.evaluation", "SUITES"),
     "teachers": ("gradatim.teacher", "TEACHERS"),
+    "trackers": ("gradatim.tracking", "TRACKERS"),
 }
 KINDS = {
     "difficulties": "difficulty metrics: difficulty.metric",
@@ -176,6 +214,7 @@ KINDS = {
     "studies": "shipped studies: gradatim study NAME",
     "suites": "evaluation suites: evaluate.suites",
     "teachers": "teachers: teacher.name",
+    "trackers": "trackers of metrics: gradatim track --to",
 }
 
 

@@ -50,6 +50,10 @@ COMMANDS = {
         "Compare models on the same test items by McNemar's exact test.",
     ),
     "show": ("gradatim.cli.show:show", "Show runs in the browser: stages, what was learnt, and a playground."),
+    "track": (
+        "gradatim.cli.track:track",
+        "Send the metrics and results of runs to a tracker, each entry once.",
+    ),
     "export": (
         "gradatim.cli.models:export",
         "Export a model for other programs, and compare the export with the original before it is kept.",

@@ -13,6 +13,7 @@ from ..experiment import study as study_module
 from ..experiment.recipe import load
 from ..experiment.run_lock import check_run_folder, is_study
 from .output import Changes, Json, check_run_output, print_json, print_notes
+from .track import Track, check_trackers, tracking
 from .training import run_recipe, run_study
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def resume(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Run or study folder.")],
     changes: Changes = None,
     workers: Annotated[int, typer.Option(min=0, help="Parallel runs of a study (0 = auto).")] = 0,
+    track: Track = None,
     as_json: Json = False,
 ) -> None:
     """Continue the run or study in a folder by the recipe that the folder stores.
@@ -39,24 +41,27 @@ def resume(
         raise UserError("there is no such folder", where="FOLDER", given=folder)
     check_run_folder(folder)
     check_run_output(folder, "FOLDER")
+    trackers = check_trackers(track)
     if is_study(folder):
-        _resume_study(folder, changes or (), workers, as_json)
+        _resume_study(folder, changes or (), workers, as_json, trackers)
         return
     if not (folder / "recipe.yaml").is_file():
         raise RunFolderError("there is no run to resume", where=folder, hint="gradatim run RECIPE --out FOLDER")
     recipe = load(folder / "recipe.yaml", changes or (), events=print_notes)
     assemble.check(recipe, str(folder))
     study = folder.resolve().parent.parent
-    result = run_recipe(recipe, folder, as_json, study / "data" if is_study(study) else None)
+    with tracking([folder], trackers):
+        result = run_recipe(recipe, folder, as_json, study / "data" if is_study(study) else None)
     if as_json:
         print_json([result])
 
 
-def _resume_study(folder: Path, changes: Sequence[str], workers: int, as_json: bool) -> None:
+def _resume_study(folder: Path, changes: Sequence[str], workers: int, as_json: bool, trackers: Sequence[str]) -> None:
     for option, value in {"--set": bool(changes), "--json": as_json}.items():
         if value:
             raise UserError("a study is resumed without this option", where=option)
     plan = study_module.stored_plan(folder)
     for arm, recipe in plan.arms.items():
         assemble.check(recipe, arm)
-    run_study(plan, folder, workers)
+    with tracking([folder], trackers):
+        run_study(plan, folder, workers)

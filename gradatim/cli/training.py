@@ -52,6 +52,7 @@ from .output import (
     words,
 )
 from .progress import duration
+from .track import Track, check_trackers, tracking
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,6 +86,7 @@ def run(
             "change the time and the last bits, not the batches.",
         ),
     ] = 1,
+    track: Track = None,
     as_json: Json = False,
 ) -> None:
     """Train and evaluate a model by a recipe, stage by stage.
@@ -95,6 +97,7 @@ def run(
     """
     if out is not None and len(recipes) > 1:
         raise UserError("one folder holds one run", where="--out", given=f"{len(recipes)} recipes")
+    trackers = check_trackers(track)
     loaded = {name: load(name, changes or (), events=print_notes) for name in recipes}
     launched = _launched(processes)
     for name, recipe in loaded.items():
@@ -113,8 +116,11 @@ def run(
         words = ["run", *recipes, "--processes", str(processes), *options]
         from .launch import command, supervise  # here, so that a plan imports no multiprocessing
 
-        raise typer.Exit(supervise(partial(command, words), processes, lambda: ranks.resume_hint(folders)))
-    results = [run_recipe(recipe, out or default_folder(name), as_json) for name, recipe in loaded.items()]
+        with tracking(folders, trackers):
+            code = supervise(partial(command, words), processes, lambda: ranks.resume_hint(folders))
+        raise typer.Exit(code)
+    with tracking(folders, trackers):
+        results = [run_recipe(recipe, out or default_folder(name), as_json) for name, recipe in loaded.items()]
     if as_json and not is_other_rank():
         print_json(results)
 
@@ -484,6 +490,7 @@ def study(
     target: Targets = None,
     changes: Changes = None,
     fresh: Fresh = False,
+    track: Track = None,
     as_json: Json = False,
 ) -> None:
     """Run the arms of a study with several seeds each and compare them.
@@ -492,6 +499,7 @@ def study(
     FOLDER resumes it as it is. Ends with the result table and report.html.
     """
     targets = _targets(target)
+    trackers = check_trackers(track)
     plan, folder = study_plan(
         recipes,
         out,
@@ -507,7 +515,8 @@ def study(
     check_run_output(folder, "--out", [file for name in recipes for file in files_of(name)])
     if fresh:
         start_afresh(folder)
-    run_study(plan, folder, workers, targets, as_json)
+    with tracking([folder], trackers):
+        run_study(plan, folder, workers, targets, as_json)
 
 
 def run_study(plan: Plan, folder: Path, workers: int, targets: Sequence[float] = (), as_json: bool = False) -> None:

@@ -133,6 +133,8 @@ def start_afresh(folder: Path) -> None:
                 shutil.rmtree(part)
         with contextlib.suppress(OSError):  # missing, or with files of others
             (folder / "data").rmdir()
+        for path in folder.glob("tracking-*.json"):  # what was sent of the run that is given up
+            path.unlink()
         for name in STARTED:
             (folder / name).unlink(missing_ok=True)
 

@@ -330,6 +330,35 @@ def collect(folders: Path | str | Iterable[Path | str], *, targets: Sequence[flo
     )
 
 
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run, which need not exist yet; ``study``: the folder of its study, None without one."""
+
+    arm: str
+    seed: int
+    folder: Path
+    study: Path | None = None
+
+
+def run_folders(folder: Path) -> list[RunFolder]:
+    """The runs of a study, planned ones included, or the single run in ``folder``; empty without a run.
+
+    Raises ``DataError`` for an invalid ``study.json``.
+    """
+    if (folder / "study.json").is_file():
+        study = _read_study(folder, [])
+        return [
+            RunFolder(arm.name, seed, folder / arm.name / f"seed-{seed}", folder)
+            for arm in study.arms
+            for seed in study.seeds
+        ]
+    if not _is_run(folder):
+        return []
+    arm, seed, _ = _identity(folder, [])
+    study_folder = folder.resolve().parent.parent
+    return [RunFolder(arm, seed, folder, study_folder if (study_folder / "study.json").is_file() else None)]
+
+
 def _distinguish_titles(collection: _Collection) -> None:
     """Add the name to a title that several arms have."""
     titles = [arm.title for arm in collection.arms.values()]
@@ -346,9 +375,9 @@ def _count_restarts(collection: _Collection) -> None:
             collection.restarts[arm] = max(stages) - 1
 
 
-def _add_study(collection: _Collection, folder: Path) -> None:
+def _read_study(folder: Path, notes: list[str]) -> _Study:
     try:
-        study = _Study.model_validate(read_json(folder / "study.json", collection.notes))
+        return _Study.model_validate(read_json(folder / "study.json", notes))
     except ValidationError as error:
         raise DataError(
             "study.json cannot be read",
@@ -356,6 +385,10 @@ def _add_study(collection: _Collection, folder: Path) -> None:
             given=fault_of(error),
             hint="start the same `gradatim study` again",
         ) from error
+
+
+def _add_study(collection: _Collection, folder: Path) -> None:
+    study = _read_study(folder, collection.notes)
     collection.title = collection.title or study.title or _name(folder.resolve())
     baseline = study.baseline
     if collection.baseline and baseline and baseline != collection.baseline:
