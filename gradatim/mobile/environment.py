@@ -115,9 +115,7 @@ def layout(stations: int, number: int, seed: int) -> tuple[Position, ...]:
     placed: list[Position] = list(SMALL_SCENARIO[:stations]) if number == 0 else []
     rng = random.Random(f"layout/{seed}/{number}/{stations}")
     while len(placed) < stations:
-        candidates = [
-            (rng.randint(_MARGIN, SIDE - _MARGIN), rng.randint(_MARGIN, SIDE - _MARGIN)) for _ in range(30)
-        ]
+        candidates = [(rng.randint(_MARGIN, SIDE - _MARGIN), rng.randint(_MARGIN, SIDE - _MARGIN)) for _ in range(30)]
         placed.append(next((place for place in candidates if _distance(place, placed) >= _APART), candidates[0]))
     return tuple(placed)
 

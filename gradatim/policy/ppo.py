@@ -52,7 +52,7 @@ AGAIN = "remove the folder: the stage starts again from its beginning"
 
 @dataclass(frozen=True)
 class State:
-    """The position between two rollouts. ``loss``: the negative mean reward of the last one; ``seconds`` of training."""
+    """The position between two rollouts. ``loss``: the negative mean reward of the last one; ``seconds``: training."""
 
     step: int = 0
     tokens: int = 0

@@ -38,7 +38,8 @@ class PolicySettings:
         least_one = ("users", "stations", "num_envs", "episodes", "batch_size", "n_epochs")
         bounds: dict[str, tuple[float, float]] = {name: (1, 1e6) for name in least_one}
         bounds |= {"learning_rate": (1e-12, 1e3), "gamma": (0, 1), "gae_lambda": (0, 1), "clip_range": (1e-9, 1e9)}
-        bounds |= {"ent_coef": (0, 1e9), "vf_coef": (0, 1e9), "max_grad_norm": (1e-9, 1e9), "checkpoint_seconds": (0, 1e9)}
+        bounds |= {"ent_coef": (0, 1e9), "vf_coef": (0, 1e9), "max_grad_norm": (1e-9, 1e9)}
+        bounds |= {"checkpoint_seconds": (0, 1e9)}
         faults = [
             f"student.{name}: an option out of range (given {getattr(self, name):g}, allowed {low:g} to {high:g})"
             for name, (low, high) in bounds.items()
