@@ -446,7 +446,8 @@ def request_design(
 ) -> DesignOutcome:
     """Request a design within ``terms``, and once more with the faults of the reply where it has some.
 
-    ``prompt``: the name of the prompt. Another ``draw`` is another sample. Exceptions of the chat (no endpoint, an exhausted budget) are not caught.
+    ``prompt``: the name of the prompt. Another ``draw`` is another sample. Exceptions of the chat (no endpoint, an
+    exhausted budget) are not caught.
     """
     before = deepcopy(dict(teacher.facts))
     form = json.dumps(schema_for(terms), ensure_ascii=False)

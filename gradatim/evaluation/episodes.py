@@ -38,9 +38,7 @@ Layouts = Annotated[
 ]
 Levels = Annotated[
     tuple[str, ...] | None,
-    Field(
-        description="Levels of the environments that are played, such as `3 stations, 5 users, speed 1.5`. Default: all."
-    ),
+    Field(description="Levels of the environments to play in, such as `3 stations, 5 users, speed 1.5`. Default: all."),
 ]
 UNSEEN = 1 << 20
 """Number of the first unseen layout; a source has fewer."""

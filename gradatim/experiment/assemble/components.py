@@ -40,7 +40,6 @@ from ...model.hub import answer_format, check_chat, check_model, is_hub_name, we
 from ...model.settings import PRESETS, TrainSettings
 from ...options import option_names
 from ...processes import SINGLE, Processes
-from ...random_streams import initialization_seed
 from ...record import Metrics, Record
 from ...renamed_keys import SAMPLING_SUITES, earlier_names, earlier_suite_options, earlier_value
 from ...schedule import (
@@ -431,7 +430,7 @@ def student_of(recipe: Recipe, events: Events = ignore_events, processes: Proces
     """The recipe's kind of student with its settings. ``RecipeError`` for options that do not fit."""
     feedback = recipe.feedback or FeedbackSection()
     context = StudentContext(
-        seed=initialization_seed(recipe.seed),
+        seed=recipe.seed,
         data_seed=recipe.data.seed,
         threads=recipe.threads,
         easy=feedback.easy,

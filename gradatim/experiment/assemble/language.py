@@ -12,6 +12,7 @@ from ...model import hardware, load
 from ...model.hub import model_size
 from ...model.settings import ModelSettings, TrainSettings
 from ...processes import launch
+from ...random_streams import initialization_seed
 from ...stage import AnswerLoss, Examination, Model, Needs
 from ...training import batches, trainer
 from ...training import examples as training_examples
@@ -110,7 +111,8 @@ class LanguageStudent(Student):
         hardware.use_threads(self.context.threads, launch().local_size)
         tokenizer, samples, validation = dataset.tokens(self.settings, self.context.events)
         settings = (self.settings, self.train, examination, self.context.processes)
-        return trainer.StageTrainer(tokenizer, samples, validation, metrics, self.context.seed, *settings)
+        seed = initialization_seed(self.context.seed)
+        return trainer.StageTrainer(tokenizer, samples, validation, metrics, seed, *settings)
 
     def initial_model(self, dataset: Corpus, metrics: Metrics) -> Model:
         """The model before training, with the tokenizer of the training."""

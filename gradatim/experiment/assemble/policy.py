@@ -20,6 +20,7 @@ from ...mobile.source import MobileSource
 from ...model import hardware
 from ...options import strict
 from ...policy.settings import PolicySettings
+from ...random_streams import initialization_seed
 from ...stage import BandProgress, Examination, Model, Needs, Probe, Source
 from .student import Student, StudentContext
 
@@ -168,7 +169,9 @@ class PolicyStudent(Student):
         mobile.require_packages("student.kind: policy")
         hardware.use_threads(self.context.threads)
         environments = self._environments(dataset, "train")
-        return ppo.PolicyTrainer(environments, metrics, self.context.seed, self.settings, examination)
+        return ppo.PolicyTrainer(
+            environments, metrics, initialization_seed(self.context.seed), self.settings, examination
+        )
 
     def _environments(self, dataset: Corpus, part: Any) -> list[Environment]:
         from ...mobile import play

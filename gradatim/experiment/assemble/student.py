@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class StudentContext:
     """What a run passes to its kind of student.
 
-    ``seed``: of the initial weights; ``data_seed``: of the samples; ``threads``: of the training, 0 for all.
+    ``seed``: of the run; ``data_seed``: of the samples; ``threads``: of the training, 0 for all.
     ``easy`` and ``hard``: thresholds of the grades of attempts. ``data``: the options of the source.
     """
 
