@@ -35,7 +35,6 @@ from ..experiment.run_lock import start_afresh
 from ..files import check_output
 from ..model import hub
 from ..processes import is_other_rank, launch
-from ..training import batches
 from .output import (
     Changes,
     Force,
@@ -102,7 +101,7 @@ def run(
     launched = _launched(processes)
     for name, recipe in loaded.items():
         assemble.check(recipe, name)
-        batches.check_processes(recipe.train, launched or processes)
+        run_module.check_processes_of(recipe, launched or processes)
     folders = [out or default_folder(name) for name in loaded]
     if not is_other_rank():
         for name, folder in zip(loaded, folders, strict=True):
@@ -327,15 +326,15 @@ def _print(plan: RunPlan, recipe: Recipe, console: Console) -> None:
     columns += ["samples", "characters", "passes"] if has_counts else []
     rows = [[*([stage.cycle] if several else []), *_row(stage, has_counts)] for stage in plan.stages]
     if rows:
-        console.print(table([*columns, "tokens", "steps"], rows, left=len(plan.bands) + 2 + several))
+        console.print(table([*columns, f"{plan.unit}s", _updates(plan)], rows, left=len(plan.bands) + 2 + several))
     for line in _design(plan):
         console.print(line, markup=False)
     if plan.cycles:
         _print_cycles(plan, console)
     disk = [f"{name} {size(bytes_)}" for name, bytes_ in plan.disk.items() if bytes_ is not None]
     console.print(
-        f"{plan.tokens:,} tokens in about {plan.steps:,} steps; model {plan.preset}: {_model_size(plan, recipe)}"
-        + (f"; disk: {', '.join(disk)}" if disk else ""),
+        f"{plan.tokens:,} {plan.unit}s in about {plan.steps:,} {_updates(plan)}; "
+        f"model {plan.preset}: {_model_size(plan, recipe)}" + (f"; disk: {', '.join(disk)}" if disk else ""),
         markup=False,
     )
     if plan.data is not None:
@@ -349,13 +348,19 @@ def _print(plan: RunPlan, recipe: Recipe, console: Console) -> None:
             console.print(f"  {line}", style=None if segment.loss else "dim", markup=False, soft_wrap=True)
 
 
+def _updates(plan: RunPlan) -> str:
+    """The noun of the updates of the model."""
+    return "steps" if plan.unit == "token" else "rollouts"
+
+
 def _model_size(plan: RunPlan, recipe: Recipe) -> str:
     """Parameters of the model: "0.33 M parameters", of a LoRA adapter "4.9 M trainable of 134.5 M parameters"."""
     if plan.parameters is None:
         return "unknown size until it is downloaded"
     if (
-        recipe.student.lora is not None
-        and (size := hub.model_size(str(recipe.student.base), recipe.student.lora)) is not None
+        recipe.is_language
+        and recipe.model.lora is not None
+        and (size := hub.model_size(str(recipe.base), recipe.model.lora)) is not None
     ):
         return f"{_millions(size.trainable)} trainable of {_millions(size.total)} parameters"
     return f"{_millions(plan.parameters)} parameters"

@@ -33,7 +33,7 @@ from ..processes import launch
 from ..record import Record, read_json, write_json
 from ..schedule import Bands, preview
 from ..stage import Event, Events, ignore_events
-from .assemble import check, corpus_maker, drawn, only_designs, schedules_of
+from .assemble import check, corpus_maker, drawn, only_designs, schedules_of, student_of
 from .recipe import Recipe, changed_keys, parse
 from .run_lock import another_recipe, check_run_folder, differences, stored_recipe, study_arms, trained_stage
 
@@ -249,7 +249,7 @@ def _differences(plan: Plan, arm: str) -> list[str]:
 def _restarts(recipe: Recipe) -> int | None:
     """How often the optimizer and the learning rate begin anew in a run, as far as is known beforehand; None where a
     teacher has yet to write the stages."""
-    if not recipe.train.reset_optimizer:
+    if not student_of(recipe).restarts:
         return 0
     empty, schedules = Bands(recipe.difficulty.bands.names, (), np.empty(0, np.int8)), schedules_of(recipe)
     if any(schedule.needs_teacher for schedule in schedules):
