@@ -117,6 +117,7 @@ def study(
     baseline: str | None = None,
     changes: Sequence[str] = (),
     workers: int = 0,
+    part: str | None = None,
     events: Events = ignore_events,
 ) -> StudyData:
     """Train every arm of a study with several seeds in ``folder``, or resume, and return the collected runs.
@@ -124,14 +125,16 @@ def study(
     ``recipes``: a study by name or path (``"adaptive"``), several recipes or studies, or {arm: recipe}. ``arms``: those
     of the study to run, by default all. ``seeds``: the number of seeds, by default the study file's, or 3.
     ``baseline``: the arm that the others are compared with, by default the study file's, or the one whose schedule is
-    ``baseline``. ``workers``: parallel runs, 0 for as many as the machine has cores for. Without a folder, recipes
+    ``baseline``. ``workers``: parallel runs, 0 for as many as the machine has cores for. ``part``: every COUNT-th run
+    from the N-th on, "N/COUNT", or "slurm" for the task of a job array. Without a folder, recipes
     given by name or path have ``study_folder``. Raises ``RecipeError``, ``RunFolderError`` and ``WorkFailed`` (when
     runs failed, after the others are done).
     """
     plan, default = study_plan(
         recipes, folder, arms=arms, seeds=seeds, baseline=baseline, changes=changes, events=events
     )
-    study_module.study(plan, default, workers=workers, events=events)
+    share = None if part is None else study_module.parse_part(part)
+    study_module.study(plan, default, workers=workers, part=share, events=events)
     return report(default)
 
 
