@@ -41,6 +41,7 @@ from .output import (
     Force,
     Fresh,
     Json,
+    On,
     check_page,
     check_run_output,
     output,
@@ -484,6 +485,7 @@ def study(
             "at the same time in a shared folder; gradatim report joins them.",
         ),
     ] = None,
+    on: On = None,
     power: Annotated[
         bool,
         typer.Option(
@@ -520,15 +522,15 @@ def study(
     if fresh:
         start_afresh(folder)
     if share is not None:
-        run_part(plan, folder, workers, share, as_json)
+        run_part(plan, folder, workers, share, on, as_json)
         return
-    run_study(plan, folder, workers, targets, as_json)
+    run_study(plan, folder, workers, targets, as_json, on)
 
 
-def run_part(plan: Plan, folder: Path, workers: int, part: study_module.Part, as_json: bool) -> None:
+def run_part(plan: Plan, folder: Path, workers: int, part: study_module.Part, on: str | None, as_json: bool) -> None:
     """Run the unfinished runs of one part of a study, and print how many runs of the study are finished."""
     with watching(resumable=True) as events:
-        study_module.study(plan, folder, workers=workers, part=part, events=events)
+        study_module.study(plan, folder, workers=workers, part=part, on=on, events=events)
     runs, finished, total = len(part.runs(plan)), study_module.finished_runs(plan, folder), len(plan.runs())
     if as_json:
         print_json({"part": str(part), "runs": runs, "finished": finished, "total": total})
@@ -540,11 +542,18 @@ def run_part(plan: Plan, folder: Path, workers: int, part: study_module.Part, as
     )
 
 
-def run_study(plan: Plan, folder: Path, workers: int, targets: Sequence[float] = (), as_json: bool = False) -> None:
+def run_study(
+    plan: Plan,
+    folder: Path,
+    workers: int,
+    targets: Sequence[float] = (),
+    as_json: bool = False,
+    on: str | None = None,
+) -> None:
     """Run the unfinished runs of a study, write its report and print its result, also when runs failed."""
     try:
         with watching(resumable=True) as events:
-            study_module.study(plan, folder, workers=workers, events=events)
+            study_module.study(plan, folder, workers=workers, on=on, events=events)
     except WorkFailed:
         # Finished runs are reported even when others failed.
         print_report([folder], folder / "report.html", as_json, targets)

@@ -17,8 +17,11 @@ import multiprocessing
 import os
 import queue
 import re
+import secrets
 import signal
+import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -31,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import executors
 from ..corpus import Corpus
 from ..errors import GradatimError, RecipeError, RunFolderError, Stopped, UserError, WorkFailed
 from ..processes import launch
@@ -171,11 +175,18 @@ def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | Non
 
 
 def study(
-    plan: Plan, folder: Path, *, workers: int = 0, part: Part | None = None, events: Events = ignore_events
+    plan: Plan,
+    folder: Path,
+    *,
+    workers: int = 0,
+    part: Part | None = None,
+    on: str | None = None,
+    events: Events = ignore_events,
 ) -> None:
     """Carry out what of the plan is not done yet, ``workers`` runs at a time (0: as many as pay on this machine).
 
-    ``part``: only the runs of this part; the other parts may run at the same time, in other processes.
+    ``part``: only the runs of this part; the other parts may run at the same time, in other processes. ``on``: the
+    address of an executor (``executors``), whose tasks are the runs; its machines share the folder under one path.
 
     Raises ``Stopped`` when ``events`` does, after every running run has saved its state, and ``WorkFailed`` when
     runs failed, after the others are done. ``RunFolderError`` when the folder is in use or holds another study.
@@ -213,7 +224,13 @@ def study(
         }
         _check_held_out(plan, corpora)
         waiting = {run: recipe for run, recipe in recipes.items() if not _finished(folder / run_folder(*run), recipe)}
-        _carry_out(waiting, folder, min(workers, max(len(waiting), 1)), events, len(recipes))
+        if on is None:
+            _carry_out(waiting, folder, min(workers, max(len(waiting), 1)), events, len(recipes))
+            return
+        run_threads = max((recipe.threads for recipe in recipes.values()), default=1)
+        with executors.use(on, threads=run_threads, accelerator=True) as executor:
+            assert executor is not None
+            _carry_out_on(executor, waiting, folder.absolute(), events, len(recipes))
 
 
 def finished_runs(plan: Plan, folder: Path) -> int:
@@ -407,6 +424,95 @@ def _carry_out(
             slot.close()
     if stopped is not None:
         raise stopped
+    _raise_failed(failed, total, folder)
+    events(Event("finish", "runs", total, total))
+
+
+STOP_INTERVAL = 1.0
+"""Seconds between two looks of a run on an executor for the file that stops it."""
+
+
+def _carry_out_on(
+    executor: executors.Executor,
+    waiting: Mapping[tuple[str, int], Recipe],
+    folder: Path,
+    events: Events,
+    total: int,
+) -> None:
+    """Run the waiting recipes as tasks of ``executor``.
+
+    A file in the study's folder, which the machines share, stops the runs: each saves its state. A task that is begun
+    again after its process was lost resumes its run.
+    """
+    events(Event("start", "runs", total - len(waiting), total))
+    stop = folder / f".stop-{secrets.token_hex(4)}"
+    shared = folder / f"{stop.name}.start"
+    write_json(shared, os.getpid())
+    tasks = {
+        run_folder(*run): executor.submit(
+            run_as_task, run_folder(*run), recipe.model_dump(mode="json"), folder, shared, stop
+        )
+        for run, recipe in waiting.items()
+    }
+    failed: dict[str, str] = {}
+    stopped: Stopped | None = None
+    pending = set(tasks.values())
+    try:
+        while pending:
+            _, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+            try:
+                if stopped is None:
+                    events(Event("advance", "runs", total - len(pending), total))
+            except Stopped as error:
+                stopped = error
+                stop.touch()  # tasks that begin later end at once
+    except BaseException:
+        stop.touch()
+        raise
+    finally:
+        if not pending:
+            stop.unlink(missing_ok=True)
+        shared.unlink(missing_ok=True)
+    if stopped is not None:
+        raise stopped
+    for name, task in tasks.items():
+        if (error := task.exception()) is not None:
+            failed[name] = str(error)
+        elif (fault := task.result()) is not None:
+            failed[name] = fault
+    _raise_failed(failed, total, folder)
+    events(Event("finish", "runs", total, total))
+
+
+def run_as_task(name: str, recipe: dict[str, Any], folder: Path, shared: Path, stop: Path) -> str | None:
+    """In a worker of an executor: one run. Returns the fault of a run that failed.
+
+    ``shared``: a file that this machine sees if it shares the study's folder. ``stop``: the file that stops the run.
+    """
+    from .run import run
+
+    if not shared.exists():
+        return f"{folder} is not shared by the machine {socket.gethostname()}, which does not see {shared.name}"
+    looked = time.monotonic()
+
+    def listen(event: Event) -> None:
+        nonlocal looked
+        if time.monotonic() - looked >= STOP_INTERVAL:
+            looked = time.monotonic()
+            if stop.exists():
+                raise Stopped("stopped by the user")
+
+    try:
+        if not stop.exists():
+            run(parse(recipe), folder / name, store=folder / "data", events=listen)
+    except Stopped:
+        return None
+    except GradatimError as error:
+        return str(error)
+    return None
+
+
+def _raise_failed(failed: Mapping[str, str], total: int, folder: Path) -> None:
     if failed:
         raise WorkFailed(
             f"{len(failed)} of {total} runs failed; the others are kept",
@@ -414,7 +520,6 @@ def _carry_out(
             given="; ".join(f"{name}: {fault}" for name, fault in failed.items()),
             hint="mend the cause and run the same command again",
         )
-    events(Event("finish", "runs", total, total))
 
 
 class _Slot:
