@@ -24,6 +24,7 @@ LAYERS = (
     "faults",
     "options",
     "registry",
+    "executors",
     "random_streams",
     "record",
     "store",

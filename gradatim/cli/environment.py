@@ -188,6 +188,7 @@ LIST_EXAMPLES = ("gradatim list", "gradatim list schedules", "gradatim list reci
 
 REGISTRIES = {
     "difficulties": ("gradatim.difficulty", "DIFFICULTIES"),
+    "executors": ("gradatim.executors", "EXECUTORS"),
     "exporters": ("gradatim.export", "EXPORTERS"),
     "judges": ("gradatim.distillation", "JUDGES"),
     "languages": ("gradatim.languages", "LANGUAGES"),
@@ -204,6 +205,7 @@ REGISTRIES = {
 }
 KINDS = {
     "difficulties": "difficulty metrics: difficulty.metric",
+    "executors": "executors of parallel work: --on",
     "exporters": "export formats: gradatim export --to",
     "judges": "judges of completions: feedback.judges",
     "languages": "programming languages",

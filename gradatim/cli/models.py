@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from .. import evaluation, programs
+from .. import evaluation, executors, programs
 from ..api import evaluate as run_suite
 from ..api import model_folder, open_model, read_samples_of
 from ..errors import DataError, UserError
@@ -32,6 +32,7 @@ from .output import (
     Columns,
     Force,
     Json,
+    On,
     check_replaceable,
     mapping_of,
     output,
@@ -238,6 +239,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Number of samples to evaluate, drawn by the seed.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    on: On = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -254,7 +256,7 @@ def evaluate(
     if verdicts is not None:
         check_output(verdicts, "--verdicts", ours=is_verdicts, inputs=[data, problems])
         check_replaceable(verdicts, "--verdicts", force)
-    with watching(resumable=keep is not None) as events:
+    with watching(resumable=keep is not None) as events, executors.use(on):
         options = {name: value for name, value in options.items() if value is not None}
         result = run_suite(model, data, suite, seed=seed, columns=mapping_of(columns), events=events, **options)
     if verdicts is not None:

@@ -40,6 +40,7 @@ from .output import (
     Force,
     Fresh,
     Json,
+    On,
     check_page,
     check_run_output,
     output,
@@ -462,6 +463,7 @@ STUDY_EXAMPLES = (
     "gradatim study demo",
     "gradatim study adaptive --arms baseline,mastery --seeds 5",
     "gradatim study curriculum/baseline curriculum/reverse --out runs/direction --set budget.tokens=500000",
+    "gradatim study demo --out runs/demo --part 1/4",
 )
 
 
@@ -486,6 +488,15 @@ def study(
         typer.Option(help="Arm to compare with. (default: the study's, or the one with schedule `baseline`)"),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Parallel runs (0 = auto).")] = 0,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N/COUNT",
+            help="Do every COUNT-th run from the N-th on; slurm: the part of this task of a job array. Parts may run "
+            "at the same time in a shared folder; gradatim report joins them.",
+        ),
+    ] = None,
+    on: On = None,
     power: Annotated[
         bool,
         typer.Option(
@@ -505,6 +516,9 @@ def study(
     """
     targets = _targets(target)
     trackers = check_trackers(track)
+    share = None if part is None else study_module.parse_part(part)
+    if share is not None and fresh:
+        raise UserError("a part does not discard what other parts have made", where="--fresh", given=f"--part {part}")
     plan, folder = study_plan(
         recipes,
         out,
@@ -521,14 +535,39 @@ def study(
     if fresh:
         start_afresh(folder)
     with tracking([folder], trackers):
-        run_study(plan, folder, workers, targets, as_json)
+        if share is not None:
+            run_part(plan, folder, workers, share, on, as_json)
+        else:
+            run_study(plan, folder, workers, targets, as_json, on)
 
 
-def run_study(plan: Plan, folder: Path, workers: int, targets: Sequence[float] = (), as_json: bool = False) -> None:
+def run_part(plan: Plan, folder: Path, workers: int, part: study_module.Part, on: str | None, as_json: bool) -> None:
+    """Run the unfinished runs of one part of a study, and print how many runs of the study are finished."""
+    with watching(resumable=True) as events:
+        study_module.study(plan, folder, workers=workers, part=part, on=on, events=events)
+    runs, finished, total = len(part.runs(plan)), study_module.finished_runs(plan, folder), len(plan.runs())
+    if as_json:
+        print_json({"part": str(part), "runs": runs, "finished": finished, "total": total})
+        return
+    output().print(
+        f"part {part}: {runs} of {total} runs; finished so far: {finished} of {total}; gradatim report {folder}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def run_study(
+    plan: Plan,
+    folder: Path,
+    workers: int,
+    targets: Sequence[float] = (),
+    as_json: bool = False,
+    on: str | None = None,
+) -> None:
     """Run the unfinished runs of a study, write its report and print its result, also when runs failed."""
     try:
         with watching(resumable=True) as events:
-            study_module.study(plan, folder, workers=workers, events=events)
+            study_module.study(plan, folder, workers=workers, on=on, events=events)
     except WorkFailed:
         # Finished runs are reported even when others failed.
         print_report([folder], folder / "report.html", as_json, targets)
