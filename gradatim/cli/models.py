@@ -318,6 +318,7 @@ def _tables(result: SuiteResult) -> list[Any]:
 
 EXPORT_EXAMPLES = (
     "gradatim export runs/curriculum-fast --to gguf --bits 8 --data test.parquet --out student",
+    "gradatim export runs/curriculum-fast --to page --out page",
     "gradatim export runs/distill-coder --merge --out my-coder",
     "gradatim export runs/distill-coder/cycle-00/stage-00-all/model --out adapter",
     "gradatim export runs/curriculum-fast --data test.parquet --lm-eval --push OWNER/NAME --out student",
@@ -329,7 +330,8 @@ def export(
     out: Annotated[Path, typer.Option(help="Output folder, new or empty.")],
     to: Annotated[str, typer.Option(help="Format (gradatim list exporters).")] = "hf",
     bits: Annotated[
-        int | None, typer.Option(help="Bits per weight: 32, 16, 8, 5 or 4, where the format has them. (default: 32)")
+        int | None,
+        typer.Option(help="Bits per weight: 32, 16, 8, 5 or 4, where the format has them. (default: 32; page: 8)"),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Test set, on which the accuracy of both models is counted.")

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import evaluation, reporting
+from .. import show as show_package
 from ..api import default_folder, study_plan
 from ..errors import UserError, WorkFailed
 from ..experiment import assemble, ranks
@@ -194,9 +196,15 @@ def run_recipe(recipe: Recipe, folder: Path, quiet: bool, store: Path | None = N
     }
 
 
-def print_report(folders: list[Path], page: Path, quiet: bool = False, targets: Sequence[float] = ()) -> Path:
-    """Write the report of ``folders``, print the result table and return the path of the report."""
-    path = reporting.write_report(folders, page, targets=targets)
+def print_report(
+    folders: list[Path], page: Path, quiet: bool = False, targets: Sequence[float] = (), play: bool = False
+) -> Path:
+    """Write the report of ``folders``, print the result table and return the path of the report.
+
+    ``play``: with the map of test programs and the playground of ``gradatim show``.
+    """
+    write = show_package.write_report if play else reporting.write_report
+    path = write(folders, page, targets=targets)
     if not quiet:
         study = reporting.collect(folders, targets=targets)
         for note in study.notes:
@@ -575,6 +583,10 @@ def run_study(
     print_report([folder], folder / "report.html", as_json, targets)
     if as_json:
         print_json(reporting.results(reporting.collect([folder])))
+    else:
+        output().print(
+            f"map of test programs, playground: gradatim show {shlex.quote(str(folder))}", markup=False, soft_wrap=True
+        )
 
 
 def _print_power(folder: Path, seeds: int | None) -> None:
@@ -591,6 +603,7 @@ def _print_power(folder: Path, seeds: int | None) -> None:
 REPORT_EXAMPLES = (
     "gradatim report runs/hybrid-study",
     "gradatim report runs/a runs/b --out compared.html",
+    "gradatim report runs/hybrid-study --play --out playground.html",
     "gradatim report runs/hybrid-study --markdown > result.md",
     "gradatim report runs/hybrid-study --target 75",
     "gradatim report runs/hybrid-study --watch 30",
@@ -623,6 +636,10 @@ def report(
         float | None,
         typer.Option(min=1, help="Write the page again after so many seconds until all runs are finished."),
     ] = None,
+    play: Annotated[
+        bool,
+        typer.Option("--play", help="Add the map of test programs and a playground with the students to the page."),
+    ] = False,
     target: Targets = None,
     force: Force = False,
 ) -> None:
@@ -636,18 +653,24 @@ def report(
     page = out or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
     if printed is None or out is not None:
         check_page(page, "--out", force=force or page == folders[0] / "report.html")
+    elif play:
+        hint = "--out FILE, or --play alone"
+        raise UserError("the playground is a part of the page", where="--play", given=f"--{printed}", hint=hint)
     if predictions is not None:
         _check_predictions(predictions, folders)
     if watch is not None:
         if printed is not None:
             raise UserError("only a page is written again", where="--watch", given=f"--{printed}")
+        if play:
+            hint = "gradatim show, which follows a run"
+            raise UserError("a page with a playground is written once", where="--watch", given="--play", hint=hint)
         _watch(folders, page, targets, watch)
     study = reporting.collect(folders, targets=targets)
     if predictions is not None:
         reporting.write_predictions(study, predictions)
     match printed:
         case None:
-            print_report(folders, page, targets=targets)
+            print_report(folders, page, targets=targets, play=play)
         case "markdown":
             typer.echo(reporting.markdown_table(study), nl=False)
         case "json":
@@ -655,7 +678,10 @@ def report(
         case "csv":
             typer.echo(reporting.as_csv(reporting.COUNTS, reporting.count_rows(study)), nl=False)
     if printed is not None and out is not None:
-        reporting.write_page(study, out)
+        if play:
+            show_package.write_report(folders, out, targets=targets)
+        else:
+            reporting.write_page(study, out)
 
 
 def _printed_form(markdown: bool, as_json: bool, as_csv: bool) -> str | None:
