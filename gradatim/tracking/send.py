@@ -1,8 +1,9 @@
 """Send the new entries of runs to a tracker, each once.
 
 The position of the last entry is stored in ``tracking-TRACKER.json`` of the run folder, separately for each
-destination, so that several trackers can follow one run. It is stored before an entry is logged and taken back when logging fails, so that a process that is killed
-in between can lose one entry but never sends one twice. Rows that a resumed run repeats lie before the position.
+destination, so that several trackers can follow one run. It is stored before an entry is logged and taken back when
+logging fails, so that a process that is killed in between can lose one entry but never sends one twice. Rows that a
+resumed run repeats lie before the position.
 """
 
 from __future__ import annotations
