@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from . import difficulty, evaluation, reporting
+from . import difficulty, evaluation, executors, reporting
 from . import table as tables
 from .errors import DataError, RecipeError, UserError
 from .evaluation import generation, statistics
@@ -21,6 +21,7 @@ from .experiment import recipe_files
 from .experiment import run as run_module
 from .experiment import study as study_module
 from .experiment.assemble import components
+from .inference import sharing
 from .model import hardware, hub, load
 from .options import option_names
 from .renamed_keys import suite_options
@@ -117,6 +118,8 @@ def study(
     baseline: str | None = None,
     changes: Sequence[str] = (),
     workers: int = 0,
+    part: str | None = None,
+    on: str | None = None,
     events: Events = ignore_events,
 ) -> StudyData:
     """Train every arm of a study with several seeds in ``folder``, or resume, and return the collected runs.
@@ -124,14 +127,17 @@ def study(
     ``recipes``: a study by name or path (``"adaptive"``), several recipes or studies, or {arm: recipe}. ``arms``: those
     of the study to run, by default all. ``seeds``: the number of seeds, by default the study file's, or 3.
     ``baseline``: the arm that the others are compared with, by default the study file's, or the one whose schedule is
-    ``baseline``. ``workers``: parallel runs, 0 for as many as the machine has cores for. Without a folder, recipes
-    given by name or path have ``study_folder``. Raises ``RecipeError``, ``RunFolderError`` and ``WorkFailed`` (when
+    ``baseline``. ``workers``: parallel runs, 0 for as many as the machine has cores for. ``part``: every COUNT-th run
+    from the N-th on, "N/COUNT", or "slurm" for the task of a job array. ``on``: the address of an executor
+    (``executors``), whose tasks are the runs. Without a folder, recipes given by name or path have ``study_folder``.
+    Raises ``RecipeError``, ``RunFolderError`` and ``WorkFailed`` (when
     runs failed, after the others are done).
     """
     plan, default = study_plan(
         recipes, folder, arms=arms, seeds=seeds, baseline=baseline, changes=changes, events=events
     )
-    study_module.study(plan, default, workers=workers, events=events)
+    share = None if part is None else study_module.parse_part(part)
+    study_module.study(plan, default, workers=workers, part=share, on=on, events=events)
     return report(default)
 
 
@@ -256,6 +262,10 @@ def evaluate(
         raise UserError(f"the suite {suite!r} needs the model itself", where="model", given=model, allowed="a folder")
     if student is None or isinstance(student, Path):
         student = open_model(model)
+        if (executor := executors.current()) is not None:
+            name = str(model)
+            path = str(model_folder(name).absolute()) if hub.is_local_name(name) else name
+            sharing.share_model_on(student.model, executor, path)
     result = measure(cast("Model", student), table, seed=seed, events=events)
     if not result.counts["all"]["all"].total:
         raise DataError(

@@ -10,9 +10,9 @@ tokenizer are those of the first corpus. ``assemble`` creates the ``CorpusMaker`
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from .difficulty import scores_of, unscored_note
 from .errors import DataError
 from .lazy import np, pa, pc
 from .model import load, prompt_format, tokenizer
-from .record import read_json, read_rows, storage_errors, write_folder, write_json
+from .record import LOCK_INTERVAL, lock, read_json, read_rows, storage_errors, write_folder, write_json
 from .renamed_keys import earlier_value
 from .source import ORIGIN, OnChange, check_origin, check_reread
 from .stage import Difficulty, Drawn, Event, Events, Feedback, Source, ignore_events
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 
 Part = Literal["train", "validation", "test"]
+ATTEMPTS_BEFORE_NOTE = 20
+"""Attempts to lock a corpus after which a note says that another process makes it."""
 SEPARATOR_SAMPLES = 1000
 """Training samples that decide whether prompts and answers need a separator."""
 
@@ -111,7 +113,7 @@ class Corpus:
             if form.template == "plain" and (separator := self._separator(model, kind, events)):
                 prompt_format.with_prompt_format(base_tokenizer, replace(form, separator=separator))
                 kind = f"base-{prompt_format.token_key(base_tokenizer)}"
-            return self._encoded(kind, lambda: base_tokenizer)
+            return self._encoded(kind, lambda: base_tokenizer, events)
 
         name = earlier_value("student.tokenizer", model.tokenizer)  # stored tokens keep their folder
         kind = name + ("" if model.tokenizer == "character" else str(model.vocab_size))
@@ -135,7 +137,7 @@ class Corpus:
             form = prompt_format.PromptFormat(separator=separator)
             return prompt_format.with_prompt_format(makers[model.tokenizer](), form)
 
-        return self._encoded(kind, make)
+        return self._encoded(kind, make, events)
 
     def _separator(self, model: ModelSettings, kind: str, events: Events) -> str:
         """The separator of plain prompts: the recipe's, or the one that the first cycle's training samples need.
@@ -155,10 +157,12 @@ class Corpus:
             events(Event("note", "student", text=text))
         return separator
 
-    def _encoded(self, kind: str, make: Callable[[], Any]) -> tuple[PreTrainedTokenizerFast, Encoded, Encoded]:
+    def _encoded(
+        self, kind: str, make: Callable[[], Any], events: Events
+    ) -> tuple[PreTrainedTokenizerFast, Encoded, Encoded]:
         """Tokens stored under the name ``kind``, encoded with the tokenizer from ``make`` if missing."""
         folder = self.folder / f"tokens-{kind}"
-        with _lock(self.folder):
+        with _lock(self.folder, events):
             if not folder.exists():
                 new_tokenizer = make()
 
@@ -204,7 +208,7 @@ class CorpusMaker:
         ``DataError`` when its data file has changed since it was created, unless ``on_change`` is ``keep``.
         """
         folder = store / self.key
-        with _lock(folder):
+        with _lock(folder, events):
             if (folder / "facts.json").exists():
                 check_origin(folder, self.source.data_file, self.on_change, events)
             else:
@@ -331,10 +335,18 @@ def key_of(settings: Mapping[str, Any], name: Callable[[Any], str] = str) -> str
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Exclusive lock on ``folder``: one process creates its content, others wait."""
+def _lock(folder: Path, events: Events = ignore_events) -> Iterator[None]:
+    """Exclusive lock on ``folder``: one process creates its content, others wait. ``events`` may stop the wait."""
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / ".lock", "a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with open(folder / ".lock", "a") as file:
+            attempts = 0
+            while not lock(file, folder / ".lock"):
+                if attempts == ATTEMPTS_BEFORE_NOTE:
+                    events(Event("note", "data", text=f"waiting for another process that makes {folder}"))
+                attempts += 1
+                time.sleep(LOCK_INTERVAL)
+                events(Event("advance", "wait for samples"))
+            if attempts:
+                events(Event("finish", "wait for samples"))
             yield

@@ -29,13 +29,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from .errors import RecipeError, did_you_mean
 from .schedule import ORDERS, split_budget
 from .stage import End, StageResult, StageSpec
 from .teacher.teacher import used_since
-from .training.objective import OBJECTIVES
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -402,7 +402,14 @@ class Designer(Protocol):
         ...
 
     def design(
-        self, facts: str, *, form: str, reply: str = "", faults: Sequence[str] = (), draw: int = 0
+        self,
+        facts: str,
+        *,
+        form: str,
+        reply: str = "",
+        faults: Sequence[str] = (),
+        prompt: str = "design",
+        draw: int = 0,
     ) -> str | None:
         """See ``Teacher.design``."""
         ...
@@ -434,10 +441,13 @@ class DesignOutcome:
         )
 
 
-def request_design(teacher: Designer, facts: str, terms: Terms, *, draw: int = 0) -> DesignOutcome:
+def request_design(
+    teacher: Designer, facts: str, terms: Terms, *, prompt: str = "design", draw: int = 0
+) -> DesignOutcome:
     """Request a design within ``terms``, and once more with the faults of the reply where it has some.
 
-    Another ``draw`` is another sample. Exceptions of the chat (no endpoint, an exhausted budget) are not caught.
+    ``prompt``: the name of the prompt. Another ``draw`` is another sample. Exceptions of the chat (no endpoint, an
+    exhausted budget) are not caught.
     """
     before = deepcopy(dict(teacher.facts))
     form = json.dumps(schema_for(terms), ensure_ascii=False)
@@ -451,10 +461,11 @@ def request_design(teacher: Designer, facts: str, terms: Terms, *, draw: int = 0
                 form=form,
                 reply=_encodable((replies[-1] or "(nothing)")[:MAX_QUOTED_REPLY]),
                 faults=_shorten(faults[-1]),
+                prompt=prompt,
                 draw=draw,
             )
         else:
-            reply = teacher.design(facts, form=form, draw=draw)
+            reply = teacher.design(facts, form=form, prompt=prompt, draw=draw)
         is_empty = reply is None or not reply.strip()
         design, reply_faults = (None, NO_REPLY) if is_empty else read_design(reply or "", terms)
         replies.append(reply)
@@ -519,22 +530,22 @@ def design_facts(
     setting: Mapping[str, Any],
     so_far: Sequence[StageResult] = (),
     feedback: Mapping[str, Any] | None = None,
+    summaries: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """The facts of a design request before ``cycle`` (counted from 0), as one JSON text.
 
     ``samples``: see ``describe_samples``, for the first of the remaining cycles. ``setting``: further facts on the
     budget. ``so_far``: all stages that are finished. ``feedback``: the counts of the student's results on questions
-    after the last cycle. Stored replies depend on every character of this text.
+    after the last cycle. ``summaries``: of the objectives. Stored replies depend on every character of this text.
     """
     orders = {entry.name: entry.summary for entry in ORDERS}
-    objectives = {entry.name: entry.summary for entry in OBJECTIVES}
     facts: dict[str, Any] = {
         "task": "design all cycles" if terms.plan is None else "revise the rest of the plan, or keep it",
         "cycles": {"done": cycle, "left": terms.cycles, "most_stages_in_each": terms.stages},
         "budget_left": {"tokens": terms.tokens, **setting},
         "samples": samples,
         "orders": {name: _with_options(orders.get(name, name), options) for name, options in terms.orders.items()},
-        "objectives": {name: objectives.get(name, name) for name in terms.objectives},
+        "objectives": {name: summaries.get(name, name) for name in terms.objectives},
     }
     if so_far:
         facts["stages_so_far"] = [_result(result, terms) for result in so_far]

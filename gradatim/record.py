@@ -16,17 +16,21 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from pydantic import ValidationError
 
-from .errors import RunFolderError, StorageFailed
+from .errors import RunFolderError, StorageFailed, UserError
 from .faults import fault_text
 from .files import check_input, read_input
 from .lazy import pa, pq
 from .options import parse_json
+
+LOCK_INTERVAL = 0.1
+"""Seconds between two attempts to lock a file that another process has locked."""
 
 ADVICE = {
     errno.ENOSPC: "free some disk space, then run the same command again: finished work is kept",
@@ -251,6 +255,25 @@ class Metrics:
             return _LAST_POSITION  # a row cut short by a full disk; later rows are written again
 
 
+def lock(file: IO[Any], path: Path) -> bool:
+    """Lock an open file for this process (``flock``), without waiting; False when another process has locked it.
+
+    The lock ends with the file. Raises ``UserError`` for a file system that has no locks. ``path`` names the file.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise UserError(
+            "files on this file system cannot be locked, so two processes could write the same results",
+            where=path,
+            given=error.strerror,
+            hint="a folder on another file system; Lustre has locks with the mount option flock",
+        ) from error
+    return True
+
+
 def _open_lock(path: Path) -> IO[bytes]:
     """Open the lock file, created if missing; symbolic links are not followed, pipes do not block."""
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -270,24 +293,22 @@ def _holder(lock: IO[bytes]) -> str | None:
 
 
 class Record:
-    """An open run folder, locked by this process until ``close``; a context manager."""
+    """An open run folder, locked by this process until ``close``; a context manager.
 
-    def __init__(self, folder: Path) -> None:
+    ``patience``: the longest wait, in seconds, for another process to release the lock. Raises ``RunFolderError`` after
+    it, and ``UserError`` for a file system without locks.
+    """
+
+    def __init__(self, folder: Path, *, patience: float = 0.0) -> None:
         self.folder = folder
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = _open_lock(folder / ".lock")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = _holder(self._lock) or "unknown"
+            self._acquire(patience)
+        except UserError:
             self._lock.close()
-            raise RunFolderError(
-                "another process is using this run folder",
-                where=folder,
-                given=f"process {holder}",
-                hint="wait for it to end, stop it, or choose another folder with --out",
-            ) from error
+            raise
         if _holder(self._lock) is None:
             self._lock.close()
             raise RunFolderError(
@@ -299,6 +320,18 @@ class Record:
         self._lock.write(str(os.getpid()).encode())
         self._lock.flush()
         self.metrics = Metrics(folder / "metrics.jsonl")
+
+    def _acquire(self, patience: float) -> None:
+        end = time.monotonic() + patience
+        while not lock(self._lock, self.folder / ".lock"):
+            if time.monotonic() >= end:
+                raise RunFolderError(
+                    "another process is using this run folder",
+                    where=self.folder,
+                    given=f"process {_holder(self._lock) or 'unknown'}",
+                    hint="wait for it to end, stop it, or choose another folder with --out",
+                )
+            time.sleep(LOCK_INTERVAL)
 
     def once(self, key: str, make: Callable[[], Any], decode: Callable[[Any], Any] | None = None) -> Any:
         """The JSON value recorded under ``key``, computed by ``make()`` and recorded if missing.

@@ -147,11 +147,12 @@ def encode(result: Fitted | SuiteResult | StageResult) -> dict[str, Any]:
 
 def verdicts_table(verdicts: Verdicts) -> pa.Table:
     """One row per item: ``id``, ``row``, ``outcome``, ``passed``, ``total``, and a column per group of labels."""
+    scored = any(isinstance(score, float) for score in verdicts.passed)
     columns = {
         "id": pa.array(verdicts.ids, pa.string()),
         "row": pa.array(verdicts.rows, pa.int64()),
         "outcome": pa.array(verdicts.outcomes, pa.string()).dictionary_encode(),
-        "passed": pa.array(verdicts.passed, pa.int64()),
+        "passed": pa.array(verdicts.passed, pa.float64() if scored else pa.int64()),
         "total": pa.array(verdicts.total, pa.int64()),
     }
     labels = {name: pa.array(values, pa.string()).dictionary_encode() for name, values in verdicts.labels.items()}
@@ -229,7 +230,7 @@ def _adapter(kind: Any) -> Any:
     return TypeAdapter(kind)
 
 
-def _check_counts(*counts: int) -> None:
+def _check_counts(*counts: int | float) -> None:
     """Raise ``ValueError`` for values that are no counts."""
     if any(not 0 <= count < 1 << 63 for count in counts):
         raise ValueError("a count is out of its range")

@@ -413,3 +413,8 @@ SOURCES.lazy(
     "gradatim.distillation.rejection_sampling:rejection_sampling",
     "The student's own passing replies to problems with tests, and its failing ones as rejected answers.",
 )
+SOURCES.lazy(
+    "mobile",
+    "gradatim.mobile.source:mobile",
+    "Environments of mobile-env, a simulator of cellular networks, for a policy (extra mobile).",
+)

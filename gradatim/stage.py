@@ -156,9 +156,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Counts:
-    """Number of passed samples of ``total``. Percentages and intervals are computed by the report."""
+    """Number of passed samples of ``total``. Percentages and intervals are computed by the report.
 
-    passed: int
+    A suite whose items have scores in [0, 1] gives their sum as ``passed``, a float.
+    """
+
+    passed: int | float
     total: int
 
 
@@ -169,13 +172,14 @@ class Verdicts:
     All sequences are aligned. ``ids``: ids of the samples or problems; ``rows``: rows of the table, or positions among
     the problems; ``outcomes``: ``passed``, ``failed``, ``timeout``, ``too_long`` or ``invalid``; ``passed`` and
     ``total``: the number of units, 1 of 1 unless an item has several (characters, lines, completions), where the
-    outcome is ``passed`` only if all units passed. ``labels``: the groups of the counts, one label per item.
+    outcome is ``passed`` only if all units passed. ``passed`` is the score in [0, 1] of an item that has one.
+    ``labels``: the groups of the counts, one label per item.
     """
 
     ids: tuple[str, ...]
     rows: tuple[int, ...]
     outcomes: tuple[str, ...]
-    passed: tuple[int, ...]
+    passed: tuple[int | float, ...]
     total: tuple[int, ...]
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 

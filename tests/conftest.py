@@ -6,6 +6,7 @@ of the sandbox compare its content before and after each attack; a shared sandbo
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
 import shutil
 import tempfile
@@ -17,12 +18,14 @@ import pytest
 from gradatim.sandbox.command import Sandbox, sandbox_support
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of several processes share the cores: none may spin
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def temporary_folder_of_worker() -> Iterator[Path]:
     """Temporary folder that no other worker uses, with the mode of the system's own."""
+    multiprocessing.util.get_temp_dir()  # made in the system's own folder, since it is removed after this one
     folder = Path(tempfile.mkdtemp(prefix="tests-"))
     folder.chmod(0o1777)
     with pytest.MonkeyPatch.context() as patch:

@@ -24,6 +24,7 @@ LAYERS = (
     "faults",
     "options",
     "registry",
+    "executors",
     "random_streams",
     "record",
     "store",
@@ -32,11 +33,13 @@ LAYERS = (
     "sandbox",
     "languages",
     "programs",
+    "mobile",
     "difficulty",
     "schedule",
     "model",
     "processes",
     "training",
+    "policy",
     "inference",
     "integrate",
     "client",
@@ -160,7 +163,7 @@ def test_only_models_import_heavy_packages_when_they_are_imported():
     heavy = {
         str(path.relative_to(PACKAGE))
         for path in modules()
-        if layer_of(path) not in ("model", "training", "inference", "evaluation", "export")
+        if layer_of(path) not in ("model", "training", "policy", "inference", "evaluation", "export")
         for _, name in module_level_imports(path)
         if name in HEAVY
     }

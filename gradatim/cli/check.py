@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .. import executors
 from ..errors import UserError, WorkFailed
 from ..evaluation.problems import locate, parse_field, read_problems, read_samples, row_name
 from ..evaluation.statistics import estimate
 from ..evaluation.verdicts import failure_causes, fenced_completions, judge_once, problem_for, tallies
 from ..sandbox.limits import Limits, printable
 from ..table.rows import ReadReport, Rejected
-from .output import Json, Workers, check_verdicts_file, output, print_json, table, watching, words
+from .output import Json, On, Workers, check_verdicts_file, output, print_json, table, watching, words
 
 if TYPE_CHECKING:
     from ..evaluation.problems import Problem, ProblemSet, SampleSet
@@ -64,6 +65,7 @@ def check(
         float | None, typer.Option(help="CPU seconds per program. (default: 3 for Python, 10 for other languages)")
     ] = None,
     workers: Workers = 1,
+    on: On = None,
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="Run without a sandbox: programs get all rights of your account.")
     ] = False,
@@ -84,7 +86,7 @@ def check(
     check_verdicts_file(path, "--out", [samples, *locate(problems)])
     limits = None if seconds is None else Limits(cpu_seconds=seconds)
     rejected = _write_rejected(problem_set, sample_set, path)
-    with watching(resumable=True) as events:
+    with watching(resumable=True) as events, executors.use(on):
         options: dict[str, Any] = {"limits": limits, "workers": workers, "unsafe": unsafe, "events": events}
         results = judge_once(path, problem_set.problems, sample_set.samples, **options)
     totals = tallies(problem_set.problems, results)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import difficulty, programs
+from .. import difficulty, executors, programs
 from .. import table as tables
 from ..api import is_source_folder
 from ..errors import UserError
@@ -28,6 +28,7 @@ from .output import (
     Columns,
     Force,
     Json,
+    On,
     Workers,
     check_page,
     check_samples_file,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 GENERATE_EXAMPLES = (
     "gradatim generate programs.parquet --count 100000 --workers 2",
     "gradatim generate easy.txt --count 500 --level 1.1,1.2 --seed 3",
+    "gradatim generate programs.parquet --count 1000000 --on ray",
 )
 
 
@@ -66,6 +68,7 @@ def generate(
     ] = 0,
     dedupe: Annotated[bool, typer.Option(help="Drop duplicate programs.")] = True,
     workers: Workers = 1,
+    on: On = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -76,7 +79,7 @@ def generate(
     levels = tuple(words(level or ["all"]))
     table_read.check_format(out)
     check_samples_file(out, "OUT", force=force)
-    with watching() as events:
+    with watching() as events, executors.use(on):
         stream = programs.stream(
             count, levels=levels, digits=digits, seed=seed, dedupe=dedupe, workers=workers, events=events
         )
@@ -151,6 +154,7 @@ def score(
     language: Annotated[str | None, typer.Option(help="Language of samples without one.")] = None,
     hardest: Annotated[int, typer.Option(min=0, help="Number of hardest samples to show.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Parallel processes (0 = auto).")] = 0,
+    on: On = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -178,7 +182,8 @@ def score(
         check_page(report_to, "--report", inputs, force=force)
     results = _passes(passes)
     options = {"columns": mapping_of(columns), "format": format, "language": language}
-    with watching(resumable=any(difficulty.scored_by != "program" for difficulty in difficulties.values())) as events:
+    resumable = any(difficulty.scored_by != "program" for difficulty in difficulties.values())
+    with watching(resumable=resumable) as events, executors.use(on):
         table, report = _read(samples, options)
         scored, facts = difficulty.score(
             table, difficulties, workers=workers or _workers(table.num_rows), events=events

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from .. import evaluation, programs
+from .. import evaluation, executors, programs
 from ..api import evaluate as run_suite
 from ..api import model_folder, open_model, read_samples_of
 from ..errors import DataError, UserError
@@ -32,6 +32,7 @@ from .output import (
     Columns,
     Force,
     Json,
+    On,
     check_replaceable,
     mapping_of,
     output,
@@ -238,6 +239,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Number of samples to evaluate, drawn by the seed.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    on: On = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -254,7 +256,7 @@ def evaluate(
     if verdicts is not None:
         check_output(verdicts, "--verdicts", ours=is_verdicts, inputs=[data, problems])
         check_replaceable(verdicts, "--verdicts", force)
-    with watching(resumable=keep is not None) as events:
+    with watching(resumable=keep is not None) as events, executors.use(on):
         options = {name: value for name, value in options.items() if value is not None}
         result = run_suite(model, data, suite, seed=seed, columns=mapping_of(columns), events=events, **options)
     if verdicts is not None:
@@ -316,6 +318,7 @@ def _tables(result: SuiteResult) -> list[Any]:
 
 EXPORT_EXAMPLES = (
     "gradatim export runs/curriculum-fast --to gguf --bits 8 --data test.parquet --out student",
+    "gradatim export runs/curriculum-fast --to page --out page",
     "gradatim export runs/distill-coder --merge --out my-coder",
     "gradatim export runs/distill-coder/cycle-00/stage-00-all/model --out adapter",
     "gradatim export runs/curriculum-fast --data test.parquet --lm-eval --push OWNER/NAME --out student",
@@ -327,7 +330,8 @@ def export(
     out: Annotated[Path, typer.Option(help="Output folder, new or empty.")],
     to: Annotated[str, typer.Option(help="Format (gradatim list exporters).")] = "hf",
     bits: Annotated[
-        int | None, typer.Option(help="Bits per weight: 32, 16, 8, 5 or 4, where the format has them. (default: 32)")
+        int | None,
+        typer.Option(help="Bits per weight: 32, 16, 8, 5 or 4, where the format has them. (default: 32; page: 8)"),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Test set, on which the accuracy of both models is counted.")

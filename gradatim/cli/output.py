@@ -285,6 +285,13 @@ Columns = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON (stable format) instead of tables.")]
 Workers = Annotated[int, typer.Option(min=1, help="Number of parallel processes.")]
+On = Annotated[
+    str | None,
+    typer.Option(
+        metavar="EXECUTOR",
+        help="Executor of the parallel work: ray, ray:HOST:PORT, ray://HOST:PORT, or local. (default: --workers)",
+    ),
+]
 
 
 def words(values: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import evaluation, reporting
+from .. import show as show_package
 from ..api import default_folder, study_plan
 from ..errors import UserError, WorkFailed
 from ..experiment import assemble, ranks
@@ -35,12 +37,12 @@ from ..experiment.run_lock import start_afresh
 from ..files import check_output
 from ..model import hub
 from ..processes import is_other_rank, launch
-from ..training import batches
 from .output import (
     Changes,
     Force,
     Fresh,
     Json,
+    On,
     check_page,
     check_run_output,
     output,
@@ -102,7 +104,7 @@ def run(
     launched = _launched(processes)
     for name, recipe in loaded.items():
         assemble.check(recipe, name)
-        batches.check_processes(recipe.train, launched or processes)
+        run_module.check_processes_of(recipe, launched or processes)
     folders = [out or default_folder(name) for name in loaded]
     if not is_other_rank():
         for name, folder in zip(loaded, folders, strict=True):
@@ -194,9 +196,15 @@ def run_recipe(recipe: Recipe, folder: Path, quiet: bool, store: Path | None = N
     }
 
 
-def print_report(folders: list[Path], page: Path, quiet: bool = False, targets: Sequence[float] = ()) -> Path:
-    """Write the report of ``folders``, print the result table and return the path of the report."""
-    path = reporting.write_report(folders, page, targets=targets)
+def print_report(
+    folders: list[Path], page: Path, quiet: bool = False, targets: Sequence[float] = (), play: bool = False
+) -> Path:
+    """Write the report of ``folders``, print the result table and return the path of the report.
+
+    ``play``: with the map of test programs and the playground of ``gradatim show``.
+    """
+    write = show_package.write_report if play else reporting.write_report
+    path = write(folders, page, targets=targets)
     if not quiet:
         study = reporting.collect(folders, targets=targets)
         for note in study.notes:
@@ -327,15 +335,15 @@ def _print(plan: RunPlan, recipe: Recipe, console: Console) -> None:
     columns += ["samples", "characters", "passes"] if has_counts else []
     rows = [[*([stage.cycle] if several else []), *_row(stage, has_counts)] for stage in plan.stages]
     if rows:
-        console.print(table([*columns, "tokens", "steps"], rows, left=len(plan.bands) + 2 + several))
+        console.print(table([*columns, f"{plan.unit}s", _updates(plan)], rows, left=len(plan.bands) + 2 + several))
     for line in _design(plan):
         console.print(line, markup=False)
     if plan.cycles:
         _print_cycles(plan, console)
     disk = [f"{name} {size(bytes_)}" for name, bytes_ in plan.disk.items() if bytes_ is not None]
     console.print(
-        f"{plan.tokens:,} tokens in about {plan.steps:,} steps; model {plan.preset}: {_model_size(plan, recipe)}"
-        + (f"; disk: {', '.join(disk)}" if disk else ""),
+        f"{plan.tokens:,} {plan.unit}s in about {plan.steps:,} {_updates(plan)}; "
+        f"model {plan.preset}: {_model_size(plan, recipe)}" + (f"; disk: {', '.join(disk)}" if disk else ""),
         markup=False,
     )
     if plan.data is not None:
@@ -349,13 +357,19 @@ def _print(plan: RunPlan, recipe: Recipe, console: Console) -> None:
             console.print(f"  {line}", style=None if segment.loss else "dim", markup=False, soft_wrap=True)
 
 
+def _updates(plan: RunPlan) -> str:
+    """The noun of the updates of the model."""
+    return "steps" if plan.unit == "token" else "rollouts"
+
+
 def _model_size(plan: RunPlan, recipe: Recipe) -> str:
     """Parameters of the model: "0.33 M parameters", of a LoRA adapter "4.9 M trainable of 134.5 M parameters"."""
     if plan.parameters is None:
         return "unknown size until it is downloaded"
     if (
-        recipe.student.lora is not None
-        and (size := hub.model_size(str(recipe.student.base), recipe.student.lora)) is not None
+        recipe.is_language
+        and recipe.model.lora is not None
+        and (size := hub.model_size(str(recipe.base), recipe.model.lora)) is not None
     ):
         return f"{_millions(size.trainable)} trainable of {_millions(size.total)} parameters"
     return f"{_millions(plan.parameters)} parameters"
@@ -457,6 +471,7 @@ STUDY_EXAMPLES = (
     "gradatim study demo",
     "gradatim study adaptive --arms baseline,mastery --seeds 5",
     "gradatim study curriculum/baseline curriculum/reverse --out runs/direction --set budget.tokens=500000",
+    "gradatim study demo --out runs/demo --part 1/4",
 )
 
 
@@ -481,6 +496,15 @@ def study(
         typer.Option(help="Arm to compare with. (default: the study's, or the one with schedule `baseline`)"),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Parallel runs (0 = auto).")] = 0,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N/COUNT",
+            help="Do every COUNT-th run from the N-th on; slurm: the part of this task of a job array. Parts may run "
+            "at the same time in a shared folder; gradatim report joins them.",
+        ),
+    ] = None,
+    on: On = None,
     power: Annotated[
         bool,
         typer.Option(
@@ -500,6 +524,9 @@ def study(
     """
     targets = _targets(target)
     trackers = check_trackers(track)
+    share = None if part is None else study_module.parse_part(part)
+    if share is not None and fresh:
+        raise UserError("a part does not discard what other parts have made", where="--fresh", given=f"--part {part}")
     plan, folder = study_plan(
         recipes,
         out,
@@ -516,14 +543,39 @@ def study(
     if fresh:
         start_afresh(folder)
     with tracking([folder], trackers):
-        run_study(plan, folder, workers, targets, as_json)
+        if share is not None:
+            run_part(plan, folder, workers, share, on, as_json)
+        else:
+            run_study(plan, folder, workers, targets, as_json, on)
 
 
-def run_study(plan: Plan, folder: Path, workers: int, targets: Sequence[float] = (), as_json: bool = False) -> None:
+def run_part(plan: Plan, folder: Path, workers: int, part: study_module.Part, on: str | None, as_json: bool) -> None:
+    """Run the unfinished runs of one part of a study, and print how many runs of the study are finished."""
+    with watching(resumable=True) as events:
+        study_module.study(plan, folder, workers=workers, part=part, on=on, events=events)
+    runs, finished, total = len(part.runs(plan)), study_module.finished_runs(plan, folder), len(plan.runs())
+    if as_json:
+        print_json({"part": str(part), "runs": runs, "finished": finished, "total": total})
+        return
+    output().print(
+        f"part {part}: {runs} of {total} runs; finished so far: {finished} of {total}; gradatim report {folder}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def run_study(
+    plan: Plan,
+    folder: Path,
+    workers: int,
+    targets: Sequence[float] = (),
+    as_json: bool = False,
+    on: str | None = None,
+) -> None:
     """Run the unfinished runs of a study, write its report and print its result, also when runs failed."""
     try:
         with watching(resumable=True) as events:
-            study_module.study(plan, folder, workers=workers, events=events)
+            study_module.study(plan, folder, workers=workers, on=on, events=events)
     except WorkFailed:
         # Finished runs are reported even when others failed.
         print_report([folder], folder / "report.html", as_json, targets)
@@ -531,6 +583,10 @@ def run_study(plan: Plan, folder: Path, workers: int, targets: Sequence[float] =
     print_report([folder], folder / "report.html", as_json, targets)
     if as_json:
         print_json(reporting.results(reporting.collect([folder])))
+    else:
+        output().print(
+            f"map of test programs, playground: gradatim show {shlex.quote(str(folder))}", markup=False, soft_wrap=True
+        )
 
 
 def _print_power(folder: Path, seeds: int | None) -> None:
@@ -547,6 +603,7 @@ def _print_power(folder: Path, seeds: int | None) -> None:
 REPORT_EXAMPLES = (
     "gradatim report runs/hybrid-study",
     "gradatim report runs/a runs/b --out compared.html",
+    "gradatim report runs/hybrid-study --play --out playground.html",
     "gradatim report runs/hybrid-study --markdown > result.md",
     "gradatim report runs/hybrid-study --target 75",
     "gradatim report runs/hybrid-study --watch 30",
@@ -579,6 +636,10 @@ def report(
         float | None,
         typer.Option(min=1, help="Write the page again after so many seconds until all runs are finished."),
     ] = None,
+    play: Annotated[
+        bool,
+        typer.Option("--play", help="Add the map of test programs and a playground with the students to the page."),
+    ] = False,
     target: Targets = None,
     force: Force = False,
 ) -> None:
@@ -592,18 +653,24 @@ def report(
     page = out or (folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
     if printed is None or out is not None:
         check_page(page, "--out", force=force or page == folders[0] / "report.html")
+    elif play:
+        hint = "--out FILE, or --play alone"
+        raise UserError("the playground is a part of the page", where="--play", given=f"--{printed}", hint=hint)
     if predictions is not None:
         _check_predictions(predictions, folders)
     if watch is not None:
         if printed is not None:
             raise UserError("only a page is written again", where="--watch", given=f"--{printed}")
+        if play:
+            hint = "gradatim show, which follows a run"
+            raise UserError("a page with a playground is written once", where="--watch", given="--play", hint=hint)
         _watch(folders, page, targets, watch)
     study = reporting.collect(folders, targets=targets)
     if predictions is not None:
         reporting.write_predictions(study, predictions)
     match printed:
         case None:
-            print_report(folders, page, targets=targets)
+            print_report(folders, page, targets=targets, play=play)
         case "markdown":
             typer.echo(reporting.markdown_table(study), nl=False)
         case "json":
@@ -611,7 +678,10 @@ def report(
         case "csv":
             typer.echo(reporting.as_csv(reporting.COUNTS, reporting.count_rows(study)), nl=False)
     if printed is not None and out is not None:
-        reporting.write_page(study, out)
+        if play:
+            show_package.write_report(folders, out, targets=targets)
+        else:
+            reporting.write_page(study, out)
 
 
 def _printed_form(markdown: bool, as_json: bool, as_csv: bool) -> str | None:

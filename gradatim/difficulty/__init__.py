@@ -45,5 +45,11 @@ DIFFICULTIES.lazy(
     "A teacher's rating of a sample, 1 to 10; needs a teacher.",
 )
 
+for _name, _summary in {
+    "load": "Users × stations × (1 + speed) of an environment of a mobile network.",
+    "nearest_station": "1 - the utility of an environment where every user takes its nearest station (extra mobile).",
+}.items():
+    DIFFICULTIES.lazy(_name, f"gradatim.mobile.difficulty:{_name}", _summary)
+
 for _earlier, _present in VALUES["difficulty.metric"].items():
     DIFFICULTIES.alias(_earlier, _present)

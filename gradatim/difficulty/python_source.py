@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
+from .. import executors
 from ..errors import DataError, UserError
 from ..files import check_input
 from ..lazy import np
@@ -177,14 +178,18 @@ def chunk_map(
 ) -> Iterator[Result]:
     """``measure`` of each chunk of rows, in order. ``events`` receives the number of rows after each chunk.
 
-    This process measures beside ``workers`` - 1 further ones, which take as long to start as some ten thousand programs
+    The executor of this block of code measures, if there is one. Otherwise this process measures beside ``workers`` - 1
+    further ones, which take as long to start as some ten thousand programs
     take to score. They are spawned, never forked (a fork copies locks that threads hold), and only for more than one
     chunk; few results are pending at a time, so that memory does not grow with the table.
     """
     starts = range(0, samples.num_rows, CHUNK)
-    results = (
-        _in_process(measure, samples, starts) if min(workers, len(starts)) <= 1 else _in_pool(measure, samples, workers)
-    )
+    if (executor := executors.current()) is not None:
+        results = executors.ordered(executor, measure, (_rows(samples, start) for start in starts))
+    elif min(workers, len(starts)) <= 1:
+        results = _in_process(measure, samples, starts)
+    else:
+        results = _in_pool(measure, samples, workers)
     for end, result in zip((min(start + CHUNK, samples.num_rows) for start in starts), results, strict=True):
         yield result
         events(Event("advance", "score", end, samples.num_rows))

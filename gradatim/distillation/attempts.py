@@ -139,6 +139,35 @@ def probe(
     return GradedAttempts(table, facts, models)
 
 
+def graded(
+    samples: pa.Table, texts: Sequence[str], views: Mapping[str, Sequence[View]], thresholds: Thresholds
+) -> GradedAttempts:
+    """One attempt per sample that is no completion of a language model: its text, and the views of named judges.
+
+    All judges have one weight. Raises ``DataError`` without questions, or with equal ids.
+    """
+    questions = _questions(samples)
+    if questions.num_rows != samples.num_rows:
+        raise DataError("two questions have one id", where="feedback", given=samples.num_rows - questions.num_rows)
+    weights = dict.fromkeys(views, 1.0)
+    by_row = [{name: column[row] for name, column in views.items()} for row in range(samples.num_rows)]
+    scores = [combine(view, weights) for view in by_row]
+    verdicts = [verdict_of(view, weights, dict.fromkeys(views, True)) for view in by_row]
+    question_grades = grades(scores, easy=thresholds.easy, hard=thresholds.hard)
+    completions = [Sample(str(row), text, finish="") for row, text in enumerate(texts)]
+    table = _table(questions, completions, verdicts, scores, question_grades, views)
+    facts = {
+        "questions": questions.num_rows,
+        "duplicates": 0,
+        "draws": 1,
+        "attempts": questions.num_rows,
+        "thresholds": {"easy": thresholds.easy, "hard": thresholds.hard},
+        **_composition(table, question_grades),
+        "judges": {name: _counts(1.0, column) for name, column in views.items()},
+    }
+    return GradedAttempts(table, facts)
+
+
 def _check(judges: Mapping[str, tuple[Any, float]], draws: int, temperature: float, new_tokens: int | None) -> None:
     check_weights({name: weight for name, (_, weight) in judges.items()})
     faults = [] if draws >= 1 else [f"draws: must be 1 or more (given {draws})"]
@@ -276,7 +305,12 @@ def _composition(table: pa.Table, graded: Sequence[Grade]) -> dict[str, Any]:
 
 
 def _summary(judge: Judge, weight: float, views: Sequence[View]) -> dict[str, Any]:
-    """Counts of one judge: verdicts, the number and sum of its scores, and the causes of unjudged completions."""
+    """Counts of one judge, with its own further ones."""
+    return {**_counts(weight, views), **judge.facts}
+
+
+def _counts(weight: float, views: Sequence[View]) -> dict[str, Any]:
+    """Verdicts, the number and sum of a judge's scores, and the causes of unjudged completions."""
     scores = [view.score for view in views if view.score is not None]
     causes = Counter(view.reason for view in views if view.score is None)
     frequent = dict(causes.most_common(_CAUSES))
@@ -287,5 +321,4 @@ def _summary(judge: Judge, weight: float, views: Sequence[View]) -> dict[str, An
         "sum": sum(scores),
         "verdicts": {verdict: sum(view.verdict == verdict for view in views) for verdict in VERDICTS},
         "unjudged": frequent | ({"other causes": remainder} if remainder else {}),
-        **judge.facts,
     }

@@ -48,6 +48,7 @@ SUITES.lazy(
 SUITES.lazy(
     "cruxeval", "gradatim.evaluation.cruxeval:cruxeval", "the output or an input of a Python function (CRUXEval)"
 )
+SUITES.lazy("episodes", "gradatim.evaluation.episodes:episodes", "the utility of a policy in a mobile network")
 SUITES.lazy("choice", "gradatim.evaluation.choice:choice", "multiple-choice questions: the likeliest option")
 
 __getattr__ = lazy_names(__name__, {"statistics": ("summary", "wilson")})

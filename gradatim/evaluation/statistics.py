@@ -64,16 +64,19 @@ def summary(result: SuiteResult) -> dict[str, Any]:
     ``{"counts": {"passed", "failed", "timeout", "invalid", "total"}, "scores": {name: {"value", "low", "high"}}}``.
     A prompt longer than the student's context counts as failed, a sample that cannot be evaluated (a character outside
     the vocabulary, no correct answer) as invalid; both are in the total. ``accuracy`` is passed / total unless the
-    result has a score of that name; the result's other scores follow. Intervals are 95 %.
+    result has a score of that name; where items have scores, ``mean score`` stands in its place and ``passed`` is the
+    number of items with that outcome. The result's other scores follow. Intervals are 95 %.
     """
     overall = result.counts["all"]["all"]
     ends = result.counts.get("outcome", {})
     invalid, timeout = (ends.get(name, _NONE).total for name in ("invalid", "timeout"))
-    scores = {"accuracy": (float(overall.passed), overall.total), **result.scores}
+    scored = isinstance(overall.passed, float)
+    scores = {"mean score" if scored else "accuracy": (float(overall.passed), overall.total), **result.scores}
+    passed = ends.get("passed", _NONE).total if scored else overall.passed
     return {
         "counts": {
-            "passed": overall.passed,
-            "failed": overall.total - overall.passed - timeout - invalid,
+            "passed": passed,
+            "failed": overall.total - passed - timeout - invalid,
             "timeout": timeout,
             "invalid": invalid,
             "total": overall.total,

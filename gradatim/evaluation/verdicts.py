@@ -12,10 +12,12 @@ missing samples. A stored verdict of another text, problem or limit is an error 
 
 from __future__ import annotations
 
-import fcntl
+import atexit
+import functools
 import hashlib
 import json
 import re
+import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -23,12 +25,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from ..errors import DataError, ToolchainMissing, did_you_mean
+from .. import executors
+from ..errors import DataError, SandboxMissing, ToolchainMissing, did_you_mean
 from ..files import read_input
 from ..languages import LANGUAGES, Language, Program
 from ..languages.thinking import fenced_blocks
 from ..options import parse_json
-from ..record import DECODE_ERRORS, Metrics, storage_errors
+from ..record import DECODE_ERRORS, Metrics, lock, storage_errors
 from ..sandbox import command
 from ..sandbox.limits import Limits, Outcome, Verdict
 from ..stage import Event, Events, ignore_events
@@ -37,6 +40,8 @@ from .statistics import Tally
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+
+    from ..sandbox.interpreter import PythonChecker, PythonJob
 
 
 _C_LIKE = (
@@ -235,13 +240,15 @@ def judge(
     """A verdict for each sample.
 
     ``limits`` apply to each program, by default its language's; ``candidate`` turns a text into a program; ``workers``
-    programs run at a time. Samples that cannot be run (no such problem, no text) are ``invalid`` with the reason.
+    programs run at a time. The executor of this block of code, if there is one, runs them instead, each of its workers
+    in a sandbox of its own. Samples that cannot be run (no such problem, no text) are ``invalid`` with the reason.
     Raises ``SandboxMissing`` without a sandbox unless ``unsafe`` is set, ``ToolchainMissing`` for a language without a
     toolchain, before any program runs.
     """
     queue = list(samples)
     unusable, groups = _tasks(problems, queue, candidate)
-    for language in groups:
+    executor = executors.current()
+    for language in groups if executor is None else ():
         _check_toolchain(language)
     events(Event("start", "check", 0, len(queue)))
     done = 0
@@ -251,6 +258,9 @@ def judge(
 
     streams = [(judged for judged in unusable)]
     for language, tasks in groups.items():
+        if executor is not None:
+            streams.append(_by_executor(executor, tasks, limits, unsafe, advance))
+            continue
         trial = _python if language == "python" else _program
         streams.append(trial(tasks, workers, limits, unsafe, advance))
     for stream in streams:
@@ -297,31 +307,33 @@ def _check_toolchain(language: str) -> None:
 def _python(
     tasks: Sequence[_Task], workers: int, limits: Limits | None, unsafe: bool, beat: Callable[[], None]
 ) -> Generator[Judged, None, None]:
-    from ..sandbox.interpreter import (
-        PythonChecker,  # here, so that a plan loads no thread pools
-        PythonJob,
-    )
+    from ..sandbox.interpreter import PythonChecker  # here, so that a plan loads no thread pools
 
-    jobs = (
-        PythonJob(
-            prompt=task.candidate.before,
-            completion=task.candidate.code,
-            tests=task.problem.tests,
-            entry_point=task.problem.entry_point,
-        )
-        for task in tasks
-    )
-    packages = [
-        name for name in PACKAGES if any(re.search(rf"\bimport {name}\b", task.problem.tests) for task in tasks)
-    ]
+    jobs = map(_python_job, tasks)
 
     def listen(event: Event) -> None:
         if event.kind == "advance":
             beat()
 
-    with PythonChecker(workers=workers, limits=limits, packages=packages, unsafe=unsafe) as checker:
+    with PythonChecker(workers=workers, limits=limits, packages=_packages(tasks), unsafe=unsafe) as checker:
         for task, verdict in zip(tasks, checker.check(jobs, listen), strict=True):
             yield Judged(task.sample, verdict)
+
+
+def _python_job(task: _Task) -> PythonJob:
+    from ..sandbox.interpreter import PythonJob
+
+    return PythonJob(
+        prompt=task.candidate.before,
+        completion=task.candidate.code,
+        tests=task.problem.tests,
+        entry_point=task.problem.entry_point,
+    )
+
+
+def _packages(tasks: Sequence[_Task]) -> list[str]:
+    """The packages that the tests import."""
+    return [name for name in PACKAGES if any(re.search(rf"\bimport {name}\b", task.problem.tests) for task in tasks)]
 
 
 def _program(
@@ -368,6 +380,73 @@ def _prepared(
         yield from previous
         previous = [(task, program, prepared) for task, program in batch]
     yield from previous
+
+
+CHECKS_PER_TASK = 16
+"""Programs of an executor's task: in Python some tenths of a second."""
+
+
+@dataclass(frozen=True)
+class ProgramBatch:
+    """Programs of one language for ``check_batch``, ``PythonJob`` in Python, with the arguments of ``judge``."""
+
+    language: str
+    programs: tuple[Any, ...]
+    limits: Limits | None
+    packages: tuple[str, ...]
+    unsafe: bool
+
+
+def check_batch(batch: ProgramBatch) -> list[Verdict]:
+    """In a worker of an executor: the verdicts on some programs, in order.
+
+    The sandbox is tested once per process, and its interpreters stay for later batches. Raises ``SandboxMissing`` and
+    ``ToolchainMissing`` with the name of the machine: a worker without a sandbox runs nothing.
+    """
+    try:
+        if batch.language == "python":
+            return list(_warm_checker(batch.limits, batch.packages, batch.unsafe).check(batch.programs))
+        _check_toolchain(batch.language)
+        language = LANGUAGES.get(batch.language)
+        with command.Sandbox(unsafe=batch.unsafe) as sandbox:
+            language.prepare(sandbox, batch.programs)
+            return [language.check(sandbox, program, limits=batch.limits) for program in batch.programs]
+    except (SandboxMissing, ToolchainMissing) as error:
+        where = f"worker on {socket.gethostname()}"
+        raise type(error)(error.message, where=where, given=error.given, hint=error.hint) from error
+
+
+@functools.lru_cache(maxsize=4)
+def _warm_checker(limits: Limits | None, packages: tuple[str, ...], unsafe: bool) -> PythonChecker:
+    """A checker of this process that ends with it."""
+    from ..sandbox.interpreter import PythonChecker
+
+    checker = PythonChecker(limits=limits, packages=packages, unsafe=unsafe)
+    atexit.register(checker.close)
+    return checker
+
+
+def _by_executor(
+    executor: executors.Executor,
+    tasks: Sequence[_Task],
+    limits: Limits | None,
+    unsafe: bool,
+    beat: Callable[[], None],
+) -> Generator[Judged, None, None]:
+    """The verdicts on programs of one language, by the workers of ``executor``."""
+    language = tasks[0].problem.language
+    packages = tuple(_packages(tasks)) if language == "python" else ()
+    chunks = [tasks[start : start + CHECKS_PER_TASK] for start in range(0, len(tasks), CHECKS_PER_TASK)]
+    batches = (
+        ProgramBatch(language, tuple(_runnable(task) for task in chunk), limits, packages, unsafe) for chunk in chunks
+    )
+    for chunk, verdicts in zip(chunks, executors.ordered(executor, check_batch, batches, beat), strict=True):
+        for task, verdict in zip(chunk, verdicts, strict=True):
+            yield Judged(task.sample, verdict)
+
+
+def _runnable(task: _Task) -> PythonJob | Program:
+    return _python_job(task) if task.problem.language == "python" else program_of(task.problem, task.candidate)
 
 
 def tallies(problems: Mapping[str, Problem], judged: Iterable[Judged]) -> dict[str, Tally]:
@@ -445,13 +524,10 @@ class Verdicts:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path, "ab")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
-            raise DataError(
-                "another process writes these verdicts", where=self.path, hint="wait for it, or --out another file"
-            ) from error
-        try:
+            if not lock(self._lock, self.path):
+                raise DataError(
+                    "another process writes these verdicts", where=self.path, hint="wait for it, or --out another file"
+                )
             self._read()
         except BaseException:
             self._lock.close()

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 from ..corpus import Corpus
 from ..errors import RecipeError
 from ..lazy import pc
-from ..model.hub import model_size
 from ..model.settings import PRESETS
 from ..programs.grammar import characters
 from ..random_streams import stage_seed
@@ -43,6 +42,7 @@ from .assemble import (
     judges_of,
     schedules_of,
     source,
+    student_of,
     teacher,
 )
 from .recipe import Recipe
@@ -304,7 +304,8 @@ class RunPlan:
 
     ``design``, of an LLM-designed schedule: {"asked": whether the request was sent, "reason": the teacher's text,
     "requests": their number, "revises": whether each later cycle has a new request}. Without a request there are no
-    stages. ``examples``: training samples as the model reads them, if they were requested.
+    stages. ``examples``: training samples as the model reads them, if they were requested. ``unit``: the noun of the
+    budget, whose numbers are ``tokens``.
     """
 
     title: str
@@ -322,6 +323,7 @@ class RunPlan:
     teacher: Mapping[str, Any] | None = None
     design: Mapping[str, Any] | None = None
     examples: tuple[FormattedExample, ...] = ()
+    unit: str = "token"
 
     def plain(self) -> dict[str, Any]:
         """The plan as JSON values: the stable shape of ``gradatim plan --json``."""
@@ -414,19 +416,19 @@ def parameters(recipe: Recipe, corpus: Corpus | None = None) -> int | None:
 
     None for a pretrained model that is not on this disk.
     """
-    if recipe.student.base is not None:
-        size = model_size(recipe.student.base, recipe.student.lora)
-        return None if size is None else size.trainable
-    shape = PRESETS.get(recipe.student.preset, where="student.preset")
-    by_character = recipe.student.tokenizer == "character"
-    vocabulary = character_count(recipe, corpus) + SPECIAL_TOKENS if by_character else recipe.student.vocab_size
+    if not recipe.is_language or recipe.base is not None:
+        return student_of(recipe).parameters()
+    student = recipe.model
+    shape = PRESETS.get(student.preset, where="student.preset")
+    by_character = student.tokenizer == "character"
+    vocabulary = character_count(recipe, corpus) + SPECIAL_TOKENS if by_character else student.vocab_size
     square, inner = 4 * shape.width**2, shape.width * shape.mlp
     if shape.family == "gpt":  # a bias after attention and of the head, which is a matrix of its own
         layer = square + 2 * inner + 3 * shape.width
-        return (2 * vocabulary + recipe.student.context_length + 1) * shape.width + vocabulary + shape.layers * layer
+        return (2 * vocabulary + student.context_length + 1) * shape.width + vocabulary + shape.layers * layer
     if shape.family == "gpt2":
         layer = square + 2 * inner + 2 * shape.width
-        return (vocabulary + recipe.student.context_length + 1) * shape.width + shape.layers * layer
+        return (vocabulary + student.context_length + 1) * shape.width + shape.layers * layer
     norms = 2 * (shape.width // shape.heads) if shape.family == "qwen3" else 0  # of queries and keys
     layer = square + 3 * inner + 2 * shape.width + norms
     return ((1 if shape.tied else 2) * vocabulary + 1) * shape.width + shape.layers * layer
@@ -506,13 +508,13 @@ def _counted(recipe: Recipe, stage: Stage, bands: Bands, lengths: np.ndarray[Any
     row = stage_table([stage], bands, lengths)[0]
     # One prediction for each character and one for the end of the sample.
     learnt = row["characters"] + row["samples"]
-    by_character = recipe.student.tokenizer == "character" and recipe.student.base is None
+    by_character = recipe.is_language and recipe.model.tokenizer == "character" and recipe.base is None
     passes = row["tokens"] / learnt if by_character and learnt else None
     return PlannedStage(**row, steps=_steps(recipe, row["tokens"]), passes=passes)
 
 
 def _steps(recipe: Recipe, tokens: int) -> int:
-    return math.ceil(tokens / recipe.train.tokens_per_step)
+    return math.ceil(tokens / student_of(recipe).step)
 
 
 def _plan(
@@ -526,13 +528,13 @@ def _plan(
 ) -> RunPlan:
     learnt = parameters(recipe, corpus)
     cycles = plan_cycles(recipe, None if data is None else data["train"])
-    halved = recipe.student.dtype == "bf16" and recipe.student.lora is None
-    weights = None if learnt is None else learnt * (2 if halved else 4)
+    student = student_of(recipe)
+    weights = None if learnt is None else learnt * student.parameter_bytes
     return RunPlan(
         title=recipe.title,
         schedule=recipe.schedule.name,
         metric=recipe.difficulty.metric,
-        preset=recipe.student.base or recipe.student.preset,
+        preset=student.name,
         parameters=learnt,
         tokens=recipe.tokens,
         steps=sum(stage.steps for stage in stages) or _steps(recipe, recipe.tokens),
@@ -548,4 +550,5 @@ def _plan(
         cycles=cycles,
         teacher=plan_teacher(recipe, cycles, corpus),
         design=design,
+        unit=student.unit,
     )

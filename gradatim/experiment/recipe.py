@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PlainValidator, Tag, ValidationError, model_validator
 
 from ..errors import RecipeError, did_you_mean
 from ..faults import SYNONYMS, fault_text, number, with_numbers
@@ -260,6 +260,29 @@ class EvaluateSection(Section):
     )
 
 
+LANGUAGE = "language"
+"""The kind of student that is a language model."""
+
+
+class StudentSection(OpenSection):
+    """A student of another kind than a language model; other keys are the options of its kind."""
+
+    kind: str = Field(description="Kind of student. Its options are keys of this section.")
+
+
+def _kind_of(student: Any) -> str:
+    """The member of the union of sections: ``language`` where the section names that kind or none."""
+    kind = student.get("kind", LANGUAGE) if isinstance(student, Mapping) else getattr(student, "kind", LANGUAGE)
+    return LANGUAGE if kind == LANGUAGE or not isinstance(kind, str) else OTHER_KIND
+
+
+OTHER_KIND = "other kind"
+
+StudentSettings = Annotated[
+    Annotated[ModelSettings, Tag(LANGUAGE)] | Annotated[StudentSection, Tag(OTHER_KIND)], Discriminator(_kind_of)
+]
+
+
 class Recipe(Section):
     """The settings of a run. ``budget`` is divided evenly over ``cycles``."""
 
@@ -288,16 +311,37 @@ class Recipe(Section):
     difficulty: DifficultySection = DifficultySection()
     schedule: ScheduleSection = ScheduleSection()
     budget: BudgetSection = BudgetSection(tokens=2_000_000)
-    student: ModelSettings = ModelSettings()
+    student: StudentSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSection = EvaluateSection()
 
     @property
+    def is_language(self) -> bool:
+        """Whether the student is a language model."""
+        return isinstance(self.student, ModelSettings)
+
+    @property
+    def model(self) -> ModelSettings:
+        """The settings of a language model. ``TypeError`` for a student of another kind."""
+        if not isinstance(self.student, ModelSettings):
+            raise TypeError(f"a student of the kind {self.student.kind!r} has no settings of a language model")
+        return self.student
+
+    @property
+    def base(self) -> str | None:
+        """The pretrained base of a language model; None for any other student."""
+        return self.student.base if isinstance(self.student, ModelSettings) else None
+
+    @property
     def tokens(self) -> int:
-        """The run's budget in tokens; of a budget in epochs ``UNCOUNTED`` until it is counted (``with_tokens``)."""
+        """The run's budget in tokens; of a budget in epochs ``UNCOUNTED`` until it is counted (``with_tokens``).
+
+        Of a student that is no language model: the budget in steps of its kind.
+        """
         if self.budget.tokens is not None:
             return self.budget.tokens
-        return UNCOUNTED if self.budget.steps is None else self.budget.steps * self.train.tokens_per_step
+        step = self.train.tokens_per_step if self.is_language else 1
+        return UNCOUNTED if self.budget.steps is None else self.budget.steps * step
 
     def with_tokens(self, tokens: int) -> Recipe:
         """This recipe with a budget of ``tokens``."""
@@ -323,6 +367,7 @@ MAY_CHANGE = (
     "title",
     "workers",
     "student.shard",
+    "student.checkpoint_seconds",
     "train.checkpoint_seconds",
     "train.logging_steps",
     "train.evaluations_per_stage",
@@ -370,7 +415,7 @@ def parse(content: Any, where: str = "recipe") -> Recipe:
         if not faults:
             return _validated(content)
     except ValidationError as error:
-        faults = [_fault(each) for each in error.errors()]
+        faults = [_fault(each) for each in _errors(error)]
         raise RecipeError("; ".join(faults), where=where, faults=faults) from error
     raise RecipeError("; ".join(faults), where=where, faults=faults)
 
@@ -380,10 +425,21 @@ def _validated(content: Any) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        repaired = with_numbers(content, error.errors())
+        repaired = with_numbers(content, _errors(error))
         if repaired is None:
             raise
     return Recipe.model_validate(repaired)
+
+
+def _errors(error: ValidationError) -> list[Any]:
+    """The errors with locations that are keys: without the tag of the union in ``student``."""
+    tags = (LANGUAGE, OTHER_KIND)
+    return [
+        {**entry, "loc": (*entry["loc"][:1], *entry["loc"][2:])}
+        if entry["loc"][1:2] and entry["loc"][1] in tags
+        else entry
+        for entry in error.errors()
+    ]
 
 
 def dump(recipe: Recipe) -> str:
@@ -418,8 +474,8 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     for key, value in above.items():
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
-            named = next((part for part in ("source", "metric", "name") if part in value), None)
-            other = named is not None and key in _PARTS and old.get(named) != value[named]
+            named = _SECTION_KEYS.get(key, "")
+            other = named in value and old.get(named, LANGUAGE if named == "kind" else None) != value[named]
             kept = {name: old[name] for name in _PARTS[key] if name in old} if other else old
             merged[key] = _merged(kept, value)
         else:
@@ -438,6 +494,7 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "data": ("seed", "split"),
     "difficulty": ("bands",),
     "schedule": (),
+    "student": (),
     "teacher": (),
 }
 """Sections that name a part, and the keys in them that are not the part's options."""
@@ -485,7 +542,7 @@ def _fault(error: Any) -> str:
     return f"{key}: {fault_text(error)} (given {shown})" + (f"; {value_hint}" if value_hint else "")
 
 
-_SECTION_KEYS = {"data": "source", "difficulty": "metric", "schedule": "name", "teacher": "name"}
+_SECTION_KEYS = {"data": "source", "difficulty": "metric", "schedule": "name", "student": "kind", "teacher": "name"}
 """Sections that name a component, and the key that does."""
 
 

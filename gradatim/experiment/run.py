@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..corpus import Corpus, NewSamples, feedback_of
 from ..distillation import NoNewQuestions
+from ..errors import RecipeError
 from ..processes import connect, launch
 from ..random_streams import attempts_seed, stage_seed
 from ..record import Record
@@ -42,7 +43,7 @@ from ..results import (
 from ..schedule import category_codes, next_stage, preview, select_rows
 from ..stage import Event, Events, Feedback, Fitted, Model, Stage, StageResult, StageSpec, SuiteResult, ignore_events
 from ..training.batches import check_processes
-from .assemble import Components, NamedSuite, assemble, check
+from .assemble import Components, NamedSuite, assemble, check, student_of
 from .ranks import Leader, serve
 from .recipe import Recipe
 from .run_lock import FINISHED, check_run_folder, claim, finished_cycles, trained_stage
@@ -65,13 +66,26 @@ def run(
     of them ends.
     """
     check(recipe)
-    check_processes(recipe.train, launch().size)
+    check_processes_of(recipe, launch().size)
     processes = connect()
     if not processes.is_main:
         return serve(recipe, processes, events)
     with Leader(processes, folder) as leader:
         leader.results = _run(recipe, folder, store, events, leader)
     return leader.results
+
+
+def check_processes_of(recipe: Recipe, size: int) -> None:
+    """Raise ``RecipeError`` when ``size`` processes cannot train the recipe's student together."""
+    if recipe.is_language:
+        check_processes(recipe.train, size)
+    elif size > 1 and not student_of(recipe).several_processes:
+        raise RecipeError(
+            "a student of this kind is trained in one process",
+            where="student.kind",
+            given=f"{size} processes",
+            hint="a study, whose runs are processes of their own",
+        )
 
 
 def _run(recipe: Recipe, folder: Path, store: Path | None, events: Events, leader: Leader) -> list[StageResult]:
@@ -147,7 +161,7 @@ class Cycle:
     def measure_answers(self) -> None:
         """Measure the loss of the answers of a pretrained model before training, unless a stage is finished."""
         started = any((self.record.folder / cycle_folder(0)).glob("stage-*/result.json"))
-        if started or self.components.recipe.student.base is None:
+        if started or not self.components.student.pretrained:
             return
 
         def measure() -> dict[str, Any]:

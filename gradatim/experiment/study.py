@@ -5,37 +5,49 @@ each in its own process with its share of the processors. It is resumed by the s
 started again. ``reporting`` compares the results, from the folders alone.
 
     runs/NAME/{study.json, data/, hybrid/seed-1/, hybrid/seed-2/, …, report.html}
+
+A ``Part`` of a study is every COUNT-th run. Parts are started by as many commands, such as the tasks of a Slurm array,
+on machines that share the folder. The folder is locked while ``study.json`` is written, then each run by itself.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
+import re
+import secrets
 import signal
+import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import forkserver
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import executors
 from ..corpus import Corpus
 from ..errors import GradatimError, RecipeError, RunFolderError, Stopped, UserError, WorkFailed
 from ..processes import launch
 from ..record import Record, read_json, write_json
 from ..schedule import Bands, preview
 from ..stage import Event, Events, ignore_events
-from .assemble import check, corpus_maker, drawn, only_designs, schedules_of
+from .assemble import check, corpus_maker, drawn, only_designs, schedules_of, student_of
 from .recipe import Recipe, changed_keys, parse
-from .run_lock import another_recipe, check_run_folder, differences, stored_recipe, study_arms, trained_stage
+from .run_lock import FINISHED, another_recipe, check_run_folder, differences, stored_recipe, study_arms, trained_stage
 
+CLAIM_PATIENCE = 60.0
+"""The longest wait, in seconds, of a part for another one that writes ``study.json``."""
 DEFAULT_SEEDS = 3
 """Seeds of a study whose file and call give no number."""
 
@@ -57,6 +69,69 @@ class Plan:
     def runs(self) -> list[tuple[str, int]]:
         """Every (arm, seed), all arms of a seed before the next seed: a stopped study compares whole seeds."""
         return [(arm, seed) for seed in self.seeds for arm in self.arms]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Part ``number`` (from 1) of ``count`` parts of a study."""
+
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def runs(self, plan: Plan) -> list[tuple[str, int]]:
+        """Every ``count``-th (arm, seed) of the plan; together the parts have each run once."""
+        return plan.runs()[self.number - 1 :: self.count]
+
+
+SLURM = "slurm"
+"""The part of a task of a Slurm job array."""
+
+
+def parse_part(text: str, environment: Mapping[str, str] = os.environ) -> Part:
+    """The part that ``text`` names: NUMBER/COUNT, or ``slurm`` for the variables of a Slurm array task.
+
+    Those are SLURM_ARRAY_TASK_ID, _COUNT, _MIN and _STEP. Raises ``UserError`` for another text, a number out of range,
+    and an array whose task ids are not evenly spaced.
+    """
+    if text == SLURM:
+        return _slurm_part(environment)
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    if match is None:
+        raise UserError("a part is NUMBER/COUNT", where="--part", given=text, allowed=f"1/16 to 16/16, or {SLURM}")
+    number, count = int(match[1]), int(match[2])
+    if not 1 <= number <= count:
+        allowed = f"1/{count} to {count}/{count}" if count else "a count from 1"
+        raise UserError("the part is out of range", where="--part", given=text, allowed=allowed)
+    return Part(number, count)
+
+
+def _slurm_part(environment: Mapping[str, str]) -> Part:
+    def number(name: str, default: str | None = None) -> int:
+        text = environment.get(name, default)
+        if text is None or not text.isdecimal():
+            raise UserError(
+                "this process is not a task of a Slurm job array",
+                where=f"--part {SLURM}",
+                given=f"{name}={text}" if text else f"no variable {name}",
+                hint="sbatch --array=1-16, or --part 3/16",
+            )
+        return int(text)
+
+    task, count = number("SLURM_ARRAY_TASK_ID"), number("SLURM_ARRAY_TASK_COUNT")
+    first, step = number("SLURM_ARRAY_TASK_MIN", "1"), max(number("SLURM_ARRAY_TASK_STEP", "1"), 1)
+    index, rest = divmod(task - first, step)
+    if rest or not 0 <= index < count:
+        raise UserError(
+            "the task ids of this job array are not evenly spaced",
+            where=f"--part {SLURM}",
+            given=f"task {task}, {count} tasks from {first} in steps of {step}",
+            allowed="arrays such as 1-16, 0-15 or 0-30:2",
+            hint="--part $SLURM_ARRAY_TASK_ID/16 for some tasks of an array of 16",
+        )
+    return Part(index + 1, count)
 
 
 def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | None = None, title: str = "") -> Plan:
@@ -100,11 +175,22 @@ def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | Non
     return Plan(title or reference.title, dict(recipes), tuple(range(first, first + seeds)), chosen, controls)
 
 
-def study(plan: Plan, folder: Path, *, workers: int = 0, events: Events = ignore_events) -> None:
+def study(
+    plan: Plan,
+    folder: Path,
+    *,
+    workers: int = 0,
+    part: Part | None = None,
+    on: str | None = None,
+    events: Events = ignore_events,
+) -> None:
     """Carry out what of the plan is not done yet, ``workers`` runs at a time (0: as many as pay on this machine).
 
+    ``part``: only the runs of this part; the other parts may run at the same time, in other processes. ``on``: the
+    address of an executor (``executors``), whose tasks are the runs; its machines share the folder under one path.
+
     Raises ``Stopped`` when ``events`` does, after every running run has saved its state, and ``WorkFailed`` when
-    runs failed, after the others are done.
+    runs failed, after the others are done. ``RunFolderError`` when the folder is in use or holds another study.
     """
     if (launched := launch().size) > 1:
         raise UserError(
@@ -116,8 +202,9 @@ def study(plan: Plan, folder: Path, *, workers: int = 0, events: Events = ignore
     cores = len(os.sched_getaffinity(0))
     begun = workers or runs_at_once(plan.arms.values(), cores)
     check_run_folder(folder)
-    with Record(folder) as record:
-        threads = _claim(record, plan, max(1, cores // begun))
+    with contextlib.ExitStack() as claimed:
+        record = claimed.enter_context(Record(folder, patience=0.0 if part is None else CLAIM_PATIENCE))
+        threads = _claim(record, plan, max(1, cores // begun), part)
         recipes = {
             (arm, seed): plan.arms[arm].model_copy(update={"seed": seed, "threads": plan.arms[arm].threads or threads})
             for arm, seed in plan.runs()
@@ -127,6 +214,9 @@ def study(plan: Plan, folder: Path, *, workers: int = 0, events: Events = ignore
             if changed:
                 message, stage = "this study was begun with another recipe", trained_stage(folder)
                 raise another_recipe(folder / run_folder(*run), message, changed, stage)
+        if part is not None:
+            claimed.close()
+            recipes = {run: recipes[run] for run in part.runs(plan)}
         # A study that goes on keeps the threads that it began with, perhaps on a machine with more cores.
         workers = workers or runs_at_once(recipes.values(), cores)
         corpora = {
@@ -135,7 +225,18 @@ def study(plan: Plan, folder: Path, *, workers: int = 0, events: Events = ignore
         }
         _check_held_out(plan, corpora)
         waiting = {run: recipe for run, recipe in recipes.items() if not _finished(folder / run_folder(*run), recipe)}
-        _carry_out(waiting, folder, min(workers, max(len(waiting), 1)), events, len(recipes))
+        if on is None:
+            _carry_out(waiting, folder, min(workers, max(len(waiting), 1)), events, len(recipes))
+            return
+        run_threads = max((recipe.threads for recipe in recipes.values()), default=1)
+        with executors.use(on, threads=run_threads, accelerator=True) as executor:
+            assert executor is not None
+            _carry_out_on(executor, waiting, folder.absolute(), events, len(recipes))
+
+
+def finished_runs(plan: Plan, folder: Path) -> int:
+    """The number of runs of the plan that are finished in ``folder``."""
+    return sum((folder / run_folder(*run) / FINISHED).exists() for run in plan.runs())
 
 
 def runs_at_once(recipes: Iterable[Recipe], cores: int) -> int:
@@ -166,10 +267,11 @@ def run_folder(arm: str, seed: int) -> str:
     return f"{arm}/seed-{seed}"
 
 
-def _claim(record: Record, plan: Plan, threads: int) -> int:
+def _claim(record: Record, plan: Plan, threads: int, part: Part | None) -> int:
     """A study folder keeps its arms' recipes; more seeds or arms may be added, none changed (``claim`` checks).
 
-    Returns the threads of each run: those of the study's first start, since another number gives other bits.
+    A part needs the recipes that are stored, as no run of another part may have begun yet. Returns the threads of each
+    run: those of the study's first start, since another number gives other bits.
     """
     path = record.folder / "study.json"
     now: dict[str, Any] = {
@@ -186,6 +288,8 @@ def _claim(record: Record, plan: Plan, threads: int) -> int:
     if path.exists():
         arms, seeds, threads = read_json(path, _kept)
         now["threads"] = threads or now["threads"]
+        if part is not None:
+            _check_same_recipes(record.folder, plan)
         lost = [arm for arm in arms if arm not in plan.arms]
         if lost:
             raise RunFolderError(
@@ -200,6 +304,15 @@ def _claim(record: Record, plan: Plan, threads: int) -> int:
         raise RunFolderError("this folder holds a single run", where=record.folder, hint="another folder with --out")
     write_json(path, now)
     return int(now["threads"])
+
+
+def _check_same_recipes(folder: Path, plan: Plan) -> None:
+    """Raise ``RunFolderError`` for an arm whose recipe is not that of the parts that began before."""
+    stored = stored_plan(folder)
+    for arm in plan.arms:
+        if arm in stored.arms and (changed := changed_keys(stored.arms[arm], plan.arms[arm])):
+            message, stage = f"the parts of a study have the same recipes, and {arm} differs", trained_stage(folder)
+            raise another_recipe(folder, message, changed, stage)
 
 
 def stored_plan(folder: Path) -> Plan:
@@ -248,7 +361,7 @@ def _differences(plan: Plan, arm: str) -> list[str]:
 def _restarts(recipe: Recipe) -> int | None:
     """How often the optimizer and the learning rate begin anew in a run, as far as is known beforehand; None where a
     teacher has yet to write the stages."""
-    if not recipe.train.reset_optimizer:
+    if not student_of(recipe).restarts:
         return 0
     empty, schedules = Bands(recipe.difficulty.bands.names, (), np.empty(0, np.int8)), schedules_of(recipe)
     if any(schedule.needs_teacher for schedule in schedules):
@@ -266,7 +379,7 @@ def _titles(plan: Plan) -> dict[str, str]:
 
 
 def _finished(folder: Path, recipe: Recipe) -> bool:
-    return (folder / "finished.json").exists() and not differences(folder, recipe)
+    return (folder / FINISHED).exists() and not differences(folder, recipe)
 
 
 def _carry_out(
@@ -274,7 +387,7 @@ def _carry_out(
 ) -> None:
     """Run the waiting recipes in fresh processes, one slot for each worker, and pass their events on."""
     events(Event("start", "runs", total - len(waiting), total))
-    context = multiprocessing.get_context("spawn")
+    context = _worker_context()
     heard: Any = context.Queue()
     stop = context.Event()
     failed: dict[str, str] = {}
@@ -312,6 +425,95 @@ def _carry_out(
             slot.close()
     if stopped is not None:
         raise stopped
+    _raise_failed(failed, total, folder)
+    events(Event("finish", "runs", total, total))
+
+
+STOP_INTERVAL = 1.0
+"""Seconds between two looks of a run on an executor for the file that stops it."""
+
+
+def _carry_out_on(
+    executor: executors.Executor,
+    waiting: Mapping[tuple[str, int], Recipe],
+    folder: Path,
+    events: Events,
+    total: int,
+) -> None:
+    """Run the waiting recipes as tasks of ``executor``.
+
+    A file in the study's folder, which the machines share, stops the runs: each saves its state. A task that is begun
+    again after its process was lost resumes its run.
+    """
+    events(Event("start", "runs", total - len(waiting), total))
+    stop = folder / f".stop-{secrets.token_hex(4)}"
+    shared = folder / f"{stop.name}.start"
+    write_json(shared, os.getpid())
+    tasks = {
+        run_folder(*run): executor.submit(
+            run_as_task, run_folder(*run), recipe.model_dump(mode="json"), folder, shared, stop
+        )
+        for run, recipe in waiting.items()
+    }
+    failed: dict[str, str] = {}
+    stopped: Stopped | None = None
+    pending = set(tasks.values())
+    try:
+        while pending:
+            _, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+            try:
+                if stopped is None:
+                    events(Event("advance", "runs", total - len(pending), total))
+            except Stopped as error:
+                stopped = error
+                stop.touch()  # tasks that begin later end at once
+    except BaseException:
+        stop.touch()
+        raise
+    finally:
+        if not pending:
+            stop.unlink(missing_ok=True)
+        shared.unlink(missing_ok=True)
+    if stopped is not None:
+        raise stopped
+    for name, task in tasks.items():
+        if (error := task.exception()) is not None:
+            failed[name] = str(error)
+        elif (fault := task.result()) is not None:
+            failed[name] = fault
+    _raise_failed(failed, total, folder)
+    events(Event("finish", "runs", total, total))
+
+
+def run_as_task(name: str, recipe: dict[str, Any], folder: Path, shared: Path, stop: Path) -> str | None:
+    """In a worker of an executor: one run. Returns the fault of a run that failed.
+
+    ``shared``: a file that this machine sees if it shares the study's folder. ``stop``: the file that stops the run.
+    """
+    from .run import run
+
+    if not shared.exists():
+        return f"{folder} is not shared by the machine {socket.gethostname()}, which does not see {shared.name}"
+    looked = time.monotonic()
+
+    def listen(event: Event) -> None:
+        nonlocal looked
+        if time.monotonic() - looked >= STOP_INTERVAL:
+            looked = time.monotonic()
+            if stop.exists():
+                raise Stopped("stopped by the user")
+
+    try:
+        if not stop.exists():
+            run(parse(recipe), folder / name, store=folder / "data", events=listen)
+    except Stopped:
+        return None
+    except GradatimError as error:
+        return str(error)
+    return None
+
+
+def _raise_failed(failed: Mapping[str, str], total: int, folder: Path) -> None:
     if failed:
         raise WorkFailed(
             f"{len(failed)} of {total} runs failed; the others are kept",
@@ -319,14 +521,13 @@ def _carry_out(
             given="; ".join(f"{name}: {fault}" for name, fault in failed.items()),
             hint="mend the cause and run the same command again",
         )
-    events(Event("finish", "runs", total, total))
 
 
 class _Slot:
     """A place for one run at a time, with a process of its own: one that dies takes no other run with it."""
 
     def __init__(self, context: Any, heard: Any, stop: Any) -> None:
-        self._make = partial(ProcessPoolExecutor, 1, context, _listen, (heard, stop))
+        self._make = partial(ProcessPoolExecutor, 1, context, _listen, (heard, stop, dict(os.environ)))
         self._pool: ProcessPoolExecutor | None = None
         self._name = ""
         self.job: Future[None] | None = None
@@ -374,9 +575,28 @@ _line: tuple[Any, Any] | None = None
 """In a worker process: the queue that the study hears and the flag that stops it, set once by ``_listen``."""
 
 
-def _listen(heard: Any, stop: Any) -> None:
+def _worker_context() -> Any:
+    """Multiprocessing context whose workers are forked from one process that has imported what a run needs.
+
+    Those imports take seconds, so a study pays for them once instead of once per worker. The process that is forked
+    computes nothing, ignores Ctrl-C and ends with the process that started it.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["gradatim.experiment.run", "gradatim.training.trainer"])
+    if threading.current_thread() is threading.main_thread():  # it inherits the handler: Ctrl-C cannot end its imports
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, handler)
+    return context
+
+
+def _listen(heard: Any, stop: Any, environment: Mapping[str, str]) -> None:
     global _line
     _line = (heard, stop)
+    os.environ.clear()  # the process that this one was forked from has the environment of its own start
+    os.environ.update(environment)
     heard.cancel_join_thread()  # a worker must not wait at its end for a parent that no longer listens
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # The study's own process receives Ctrl-C and stops the workers, so that each saves its state once.

@@ -24,5 +24,6 @@ EXPORTERS.lazy("hf", "gradatim.export.hf:hf", "Hugging Face folder, for transfor
 EXPORTERS.lazy("gguf", "gradatim.export.gguf:gguf", "GGUF file, for llama.cpp, Ollama, LM Studio and phones")
 EXPORTERS.lazy("onnx", "gradatim.export.onnx:onnx", "ONNX graph, for ONNX Runtime on servers, browsers and phones")
 EXPORTERS.lazy("executorch", "gradatim.export.executorch:executorch", "ExecuTorch program, for phones and devices")
+EXPORTERS.lazy("page", "gradatim.export.page:page", "HTML file with a playground, for any browser, without a network")
 
 __getattr__ = lazy_names(__name__)

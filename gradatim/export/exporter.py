@@ -6,6 +6,7 @@ evaluation code of its own.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -50,6 +51,10 @@ class Runtime(Protocol):
         ``draft``: an expected continuation, for speculative decoding; it changes only the speed.
         """
         ...
+
+    def cpu_seconds(self) -> float:
+        """Processor time so far of the process that computes, in seconds; by default that of this process."""
+        return time.process_time()
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,11 @@ def missing_package(name: str, package: str, extra: str) -> UserError:
     """The error for a package that the format needs and that is not installed."""
     hint = f"pip install 'gradatim[{extra}]'"
     return UserError(f"the format {name} needs the package {package!r}", where="--to", given=name, hint=hint)
+
+
+def missing_program(name: str, program: str, hint: str) -> UserError:
+    """The error for a program that the format needs and that is not installed."""
+    return UserError(f"the format {name} needs the program {program!r}", where="--to", given=name, hint=hint)
 
 
 def not_exact(name: str, reason: str, given: Any, hint: str) -> UserError:

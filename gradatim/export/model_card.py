@@ -34,6 +34,7 @@ USES = {
     'logits, = session.run(["logits"], {"input_ids": token_ids})  # int64, shape (batch, length)\n```',
     "executorch": "```python\nfrom executorch.runtime import Runtime\n\n"
     'method = Runtime.get().load_program("FOLDER/FILE").load_method("forward")\n```',
+    "page": "Open `FOLDER/FILE` in a browser. It needs no server and no network.",
 }
 """Use of an exported file, by format."""
 

@@ -256,12 +256,12 @@ def _attempts(samples: Samples, completions: Iterable[decode.Completion]) -> lis
 def milliseconds_per_token(runtime: Runtime, samples: Samples, context: int) -> float:
     """CPU time of all threads per generated token, one prompt at a time; the prompt's time is included."""
     rows = samples.readable(context)[:PROMPTS]
-    started, count = time.process_time(), 0
+    started, count = runtime.cpu_seconds(), 0
     for row in rows:
         prompt = samples.prompts[row]
         assert prompt is not None
         count += len(runtime.generate(prompt.tolist(), samples.limits[row]).tokens)
-    return 1000 * (time.process_time() - started) / max(count, 1)
+    return 1000 * (runtime.cpu_seconds() - started) / max(count, 1)
 
 
 @dataclass(frozen=True)

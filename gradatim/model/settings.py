@@ -48,6 +48,10 @@ class LoraSettings:
 class ModelSettings:
     """The model to train: a preset with new weights, or a pretrained base."""
 
+    kind: Annotated[
+        Literal["language"],
+        Field(description="Kind of student. The other keys are those of a language model."),
+    ] = "language"
     preset: Annotated[str, Field(description="Architecture and dimensions of a new model.")] = "gpt2-tied"
     tokenizer: Annotated[
         Literal["character", "word_level", "bpe"],

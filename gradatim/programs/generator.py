@@ -27,11 +27,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
+from .. import executors
 from ..errors import DataError, WorkFailed
 from ..stage import Event, Events, ignore_events
 from ..table.rows import OUTPUT_LINE
@@ -189,6 +190,7 @@ BLOCK = 512  # programs attempted per block; another value gives other programs
 
 Row = tuple[str, str, str]
 Block = list[Row | str]
+Written = TypeVar("Written")
 
 
 def write_block(level: Level, digits: int, seed: int, index: int) -> Block:
@@ -205,9 +207,30 @@ def write_block(level: Level, digits: int, seed: int, index: int) -> Block:
     return block
 
 
+BLOCKS_PER_TASK = 8
+"""Blocks that an executor's task writes: about 50 ms, so that sending them costs little."""
+
+
+def write_blocks(level: Level, digits: int, seed: int, number: int) -> list[Block]:
+    """The blocks of task ``number``: ``BLOCKS_PER_TASK`` successive ones."""
+    first = number * BLOCKS_PER_TASK
+    return [write_block(level, digits, seed, index) for index in range(first, first + BLOCKS_PER_TASK)]
+
+
 @contextmanager
 def block_sources(levels: Sequence[Level], digits: int, seed: int, workers: int) -> Iterator[list[Iterator[Block]]]:
-    """The blocks 0, 1, 2, … of each level, written by ``workers`` processes, or in this one when it is 1."""
+    """The blocks 0, 1, 2, … of each level, written by the executor of this block of code, or without one by
+    ``workers`` processes, or in this one when it is 1."""
+    if (executor := executors.current()) is not None:
+        depth = -(-executors.PENDING * executor.max_workers // len(levels))
+        tasks = [partial(executor.submit, write_blocks, level, digits, seed) for level in levels]
+        streams = [_ahead(task, depth) for task in tasks]
+        try:
+            yield [(block for blocks in stream for block in blocks) for stream in streams]
+        finally:
+            for stream in streams:
+                stream.close()
+        return
     writers = [partial(write_block, level, digits, seed) for level in levels]
     if workers == 1:
         yield [map(writer, count()) for writer in writers]
@@ -233,12 +256,17 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _ahead(submit: Callable[[int], Future[Block]], depth: int) -> Iterator[Block]:
+def _ahead(submit: Callable[[int], Future[Written]], depth: int) -> Generator[Written, None, None]:
     """The results of ``submit(0)``, ``submit(1)``, … in order, with ``depth`` more pending."""
-    pending = deque(submit(index) for index in range(depth))
-    for index in count(depth):
-        pending.append(submit(index))
-        yield pending.popleft().result()
+    pending: deque[Future[Written]] = deque()
+    try:
+        for index in count():
+            pending.append(submit(index))
+            if index >= depth:
+                yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
 
 
 _BATCH = 16_384

@@ -14,7 +14,7 @@ from .compared_items import compare_models
 from .data import RunData, StudyData
 from .export import COUNTS, PREDICTION_FORMATS, as_csv, count_rows, is_predictions, results, write_predictions
 from .headline import headline, power_lines
-from .html import is_report, write_page, write_report
+from .html import Insert, is_report, write_page, write_report
 from .summary import Summary, p_value, points, summarise
 from .target import accuracy_curves, target_tables, to_target
 from .text_tables import markdown_table, terminal_table
@@ -24,6 +24,7 @@ __all__ = [
     "COUNTS",
     "PREDICTION_FORMATS",
     "Evaluation",
+    "Insert",
     "RunData",
     "StudyData",
     "Summary",

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,19 @@ TITLE = "# How the difficulties of "
 _HEAD = 1 << 18
 
 
+@dataclass(frozen=True)
+class Insert:
+    """A further part of the page: ``section`` and ``data`` (HTML), ``style`` (CSS) and ``scripts`` (JavaScript).
+
+    ``section`` follows the result; ``data`` is the end of the page and contains the scripts, which the policy allows.
+    """
+
+    section: str
+    style: str
+    scripts: tuple[str, ...]
+    data: str
+
+
 def is_report(path: Path) -> bool:
     """Whether the file is a report of this package."""
     with open_input(path) as file:
@@ -78,18 +92,20 @@ def write_report(
     return write_page(collect(folders, targets=targets), out, refresh=refresh)
 
 
-def write_page(study: StudyData, out: Path | str, *, refresh: float | None = None) -> Path:
-    """Write the page of collected runs, as ``write_report`` does."""
+def write_page(
+    study: StudyData, out: Path | str, *, refresh: float | None = None, insert: Insert | None = None
+) -> Path:
+    """Write the page of collected runs, as ``write_report`` does; ``insert``: a further part of it."""
     out = Path(out)
     if out.is_dir():
         raise UserError("the report is a file, not a folder", where=out, hint=f"{out / 'report.html'}")
-    page = render(study, refresh=refresh).encode("utf-8", "backslashreplace")
+    page = render(study, refresh=refresh, insert=insert).encode("utf-8", "backslashreplace")
     with replacing(out) as file:
         file.write(page)
     return out
 
 
-def render(study: StudyData, *, refresh: float | None = None) -> str:
+def render(study: StudyData, *, refresh: float | None = None, insert: Insert | None = None) -> str:
     """The page for ``study`` as HTML text; deterministic."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -141,13 +157,19 @@ def render(study: StudyData, *, refresh: float | None = None) -> str:
         environment=_environment(study),
         enough=ENOUGH_SEEDS,
         decides=(summary.suite, summary.protocol) == HEADLINE,
-        style=Markup(_style((here / "report.css").read_text("utf-8"))),
+        style=Markup(_style((here / "report.css").read_text("utf-8")) + (insert.style if insert else "")),
         script=Markup(script),
-        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        digests=[_digest(text) for text in (script, *(insert.scripts if insert else ()))],
+        inserted=Markup(insert.section if insert else ""),
+        inserted_data=Markup(insert.data if insert else ""),
         charts_json=Markup(_embedded(data)),
         results_json=Markup(_embedded(results(study))),
         refresh=refresh,
     )
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _embedded(value: Any) -> str:

@@ -425,7 +425,7 @@
   };
   let tables = 0;
   for (const table of document.querySelectorAll("table")) {
-    if (!table.tHead) continue;
+    if (!table.tHead || table.closest(".play")) continue;
     const name = table.dataset.name || table.closest("section")?.id || "table";
     for (const head of table.tHead.rows[0].cells) {
       const button = html("button", { type: "button", class: "sort" });

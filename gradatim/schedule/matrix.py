@@ -310,8 +310,12 @@ def only(
     tokens: int,
     *,
     band: Annotated[str | None, Field(description="Name of the band. Default: the hardest.")] = None,
+    shares: Shares = None,
 ) -> Matrix:
-    """One band alone for the whole budget."""
+    """One band alone for the whole budget.
+
+    ``shares`` divides the budget into stages: the control with the same restarts as a curriculum.
+    """
     target = bands[-1] if band is None else band
     if target not in bands:
         raise RecipeError(
@@ -320,7 +324,10 @@ def only(
             allowed=", ".join(bands),
             hint=did_you_mean(target, bands),
         )
-    return _matrix([target], [[float(name == target) for name in bands]], split_budget(tokens, [1.0]))
+    budgets = split_budget(tokens, _shares(shares, [1.0] * (1 if shares is None else len(shares))))
+    names = [target] if len(budgets) == 1 else [f"{target}-{stage + 1}" for stage in range(len(budgets))]
+    stages = _matrix(names, [[float(name == target) for name in bands]] * len(budgets), budgets)
+    return replace(stages, is_control=len(budgets) > 1)
 
 
 @_schedule("warmup")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +22,7 @@ from ..reporting.verdicts import Evaluation
 from ..results import stage_folder
 from ..stage import Counts, StageResult
 from . import weights
+from .question_tree import QuestionTree, read_tree
 
 if TYPE_CHECKING:
     from ..stage import EvaluationSplit
@@ -76,7 +77,10 @@ class Step:
 
 @dataclass(frozen=True)
 class RunView:
-    """One run. ``test``: the key of its test set; ``metric``: its difficulty; ``rows``: logged steps so far."""
+    """One run. ``test``: the key of its test set; ``metric``: its difficulty; ``rows``: logged steps so far.
+
+    ``questions``: those of a run with a teacher, by cycle.
+    """
 
     key: str
     arm: str
@@ -90,6 +94,7 @@ class RunView:
     tokens: int
     budget: int | None
     curve: tuple[tuple[int, float], ...] = ()
+    questions: QuestionTree | None = None
 
     @property
     def steps(self) -> tuple[Step | None, ...]:
@@ -149,6 +154,41 @@ def read(folders: Sequence[Path]) -> Content:
     )
 
 
+def of_model(model: Path) -> Content:
+    """The content for one model folder: its stage and test set where it belongs to a run, else the model alone.
+
+    Raises ``DataError`` when the folder is no model or damaged.
+    """
+    reason = weights.unsupported(model)
+    student = Student(model, "server" if reason else "page", reason or "")
+    run = next((folder for folder in model.resolve().parents if (folder / "recipe.yaml").is_file()), None)
+    if run is not None:
+        try:
+            content = read([run])
+        except GradatimError as error:
+            return _alone(model, student, f"The run of the model cannot be read: {error.message}.")
+        for view in content.runs:
+            for stage in view.stages:
+                if stage.student.folder.resolve() == model.resolve():
+                    only = replace(view, stages=(stage,), questions=None)
+                    return replace(content, runs=(only,), students={stage.key: stage.student})
+    return _alone(model, student)
+
+
+def _alone(model: Path, student: Student, *notes: str) -> Content:
+    name = model.resolve().name
+    stage = StageView(
+        key=name, cycle=0, index=0, name="training", data={}, samples=0, objective="", budget=0, tokens=0, loss=None,
+        result=None, levels={}, verdicts=None, student=student,
+    )  # fmt: skip
+    run = RunView(
+        key=name, arm=name, title=name, seed=0, complete=True, metric="om", test=None, stages=(stage,), rows=0,
+        tokens=0, budget=None,
+    )  # fmt: skip
+    sentence = "The model belongs to no run folder, so there are no results and no test programs."
+    return Content(name, sentence, (), (run,), {}, notes, {name: student})
+
+
 def _run(study: StudyData, run: RunData, notes: list[str]) -> RunView:
     key = f"{run.arm}/{run.seed}"
     assert run.folder is not None
@@ -179,6 +219,7 @@ def _run(study: StudyData, run: RunData, notes: list[str]) -> RunView:
         tokens=max((point.run_tokens for point in run.curve), default=run.tokens),
         budget=_budget(settings),
         curve=tuple(curve[:: max(1, len(curve) // 200)]),
+        questions=read_tree(run.folder),
     )
 
 
@@ -351,9 +392,11 @@ def _plain_stage(stage: StageView) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=256)
-def packed(folder: Path, state: tuple[int, int], probes: weights.ProbeLayers | None) -> bytes:
+def packed(
+    folder: Path, state: tuple[int, int], probes: weights.ProbeLayers | None, bits: weights.Bits = weights.DEFAULT_BITS
+) -> bytes:
     """``weights.pack`` of a model folder; ``state``: size and modification time of its weights."""
-    return weights.pack(folder, probes=probes)
+    return weights.pack(folder, bits, probes)
 
 
 def state_of(folder: Path) -> tuple[int, int]:

@@ -2,7 +2,8 @@
 
 Tables and counts are plain HTML, readable without a script; the map, the playground and the sorting are added by the
 script. The policy in the page (Content-Security-Policy) allows this script and these styles by their hashes and no
-request, except to the server of ``gradatim show``. Texts of runs are escaped, JSON and program texts too.
+request, except to the server of ``gradatim show``. Texts of runs are escaped, JSON and program texts too. The same map
+and playground are an ``Insert`` of a report.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import reporting
 from ..errors import UserError
 from ..files import open_input, replacing
 from ..reporting.summary import count, percent
-from .content import Content, RunView, StageView, packed, plain, read, state_of
+from .content import Content, RunView, StageView, of_model, packed, plain, read, state_of
+from .weights import DEFAULT_BITS, Bits, pack
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -41,14 +44,44 @@ def write_page(folders: Path | str | Iterable[Path | str], out: Path | str) -> P
     The page holds the students of all stages of the first seed of each arm, at most ``MOST_BYTES`` of them. Raises what
     ``reporting.collect`` raises, ``UserError`` for a folder as ``out``, ``StorageFailed`` when the disk refuses.
     """
+    out = _file(out)
+    content = read(_paths(folders))
+    return _write(render(content, embedded(content)), out)
+
+
+def write_report(folders: Path | str | Iterable[Path | str], out: Path | str, *, targets: Sequence[float] = ()) -> Path:
+    """Write the report of ``reporting.write_report`` with the map and the playground of ``write_page`` in it."""
+    out = _file(out)
+    paths = _paths(folders)
+    content = read(paths)
+    study = reporting.collect(paths, targets=targets)
+    return reporting.write_page(study, out, insert=insert(content, embedded(content)))
+
+
+def model_page(model: Path, bits: Bits = DEFAULT_BITS) -> str:
+    """The page of one model folder as HTML text, with the test programs of its run where it has one.
+
+    Raises ``DataError`` for a folder that is no model, is damaged, or holds a student that the page cannot carry.
+    """
+    content = of_model(model)
+    (key,) = content.students
+    return render(content, {key: base64.b64encode(pack(model, bits, content.students[key].probes)).decode()}, bits)
+
+
+def _paths(folders: Path | str | Iterable[Path | str]) -> list[Path]:
+    return [Path(folders)] if isinstance(folders, Path | str) else [Path(folder) for folder in folders]
+
+
+def _file(out: Path | str) -> Path:
     out = Path(out)
     if out.is_dir():
         raise UserError("the page is a file, not a folder", where=out, hint=f"{out / 'page.html'}")
-    paths = [Path(folders)] if isinstance(folders, Path | str) else [Path(folder) for folder in folders]
-    content = read(paths)
-    page = render(content, embedded(content)).encode("utf-8", "backslashreplace")
+    return out
+
+
+def _write(page: str, out: Path) -> Path:
     with replacing(out) as file:
-        file.write(page)
+        file.write(page.encode("utf-8", "backslashreplace"))
     return out
 
 
@@ -73,26 +106,53 @@ def embedded(content: Content) -> dict[str, str]:
     return chosen
 
 
-def render(content: Content, students: dict[str, str] | None = None) -> str:
-    """The page as HTML text. ``students``: those in the page; None for the page of the server, which fetches them."""
-    assets = files(__package__) / "assets"
-    style = (assets / "page.css").read_text("utf-8")
-    script = "\n".join((assets / name).read_text("utf-8") for name in SCRIPTS)
+def render(content: Content, students: dict[str, str] | None = None, bits: Bits = DEFAULT_BITS) -> str:
+    """The page as HTML text. ``students``: those in the page; None for the page of the server, which fetches them.
+
+    ``bits``: stored bits of their weights.
+    """
     from markupsafe import Markup
 
+    style = _asset("page.css") + _asset("play.css")
     return (
         _environment()
         .get_template("page")
         .render(
             content=content,
-            policy=policy(style, script, served=students is None),
+            policy=policy(style, served=students is None),
             style=Markup(style),
-            script=Markup(script),
-            data=Markup(_json({**plain(content), "served": students is None})),
-            students=[(key, Markup(text)) for key, text in (students or {}).items()],
             overview=Markup(overview(content)),
+            questions=Markup(questions(content)),
+            **_variables(content, students, bits),
         )
     )
+
+
+def insert(content: Content, students: dict[str, str]) -> reporting.Insert:
+    """The map and the playground for a report."""
+    environment, variables = _environment(), _variables(content, students, DEFAULT_BITS)
+    return reporting.Insert(
+        section=environment.get_template("play").render(**variables),
+        style=_asset("play.css"),
+        scripts=tuple(_asset(name) for name in SCRIPTS),
+        data=environment.get_template("data").render(**variables),
+    )
+
+
+def _variables(content: Content, students: dict[str, str] | None, bits: Bits) -> dict[str, Any]:
+    """Variables of the templates of the map, the playground and their data."""
+    from markupsafe import Markup
+
+    return {
+        "data": Markup(_json({**plain(content), "served": students is None})),
+        "students": [(key, Markup(text)) for key, text in (students or {}).items()],
+        "scripts": [(name, Markup(_asset(name))) for name in SCRIPTS],
+        "weights": "" if bits == 32 else f"Weights are rounded to {bits} bits.",
+    }
+
+
+def _asset(name: str) -> str:
+    return (files(__package__) / "assets" / name).read_text("utf-8")
 
 
 def overview(content: Content) -> str:
@@ -100,25 +160,33 @@ def overview(content: Content) -> str:
     return _environment().get_template("overview").render(content=content, arms=_arms(content))
 
 
-def policy(style: str, script: str, *, served: bool) -> str:
+def questions(content: Content) -> str:
+    """The trees of questions of runs with a teacher; empty without any."""
+    return _environment().get_template("questions").render(content=content)
+
+
+def policy(style: str, *, served: bool) -> str:
     """The Content-Security-Policy of the page."""
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style)]
+    scripts = " ".join(f"'sha256-{_digest(_asset(name))}'" for name in SCRIPTS)
     requests = "'self'" if served else "'none'"
     return (
-        f"default-src 'none'; script-src 'sha256-{hashes[0]}'; style-src 'sha256-{hashes[1]}'; "
+        f"default-src 'none'; script-src {scripts}; style-src 'sha256-{_digest(style)}'; "
         f"connect-src {requests}; base-uri 'none'; form-action 'none'"
     )
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _environment() -> Environment:
     from jinja2 import DictLoader, Environment, StrictUndefined
 
-    assets = files(__package__) / "assets"
-    loader = DictLoader({name: (assets / f"{name}.html.j2").read_text("utf-8") for name in ("page", "overview")})
+    loader = DictLoader({name: _asset(f"{name}.html.j2") for name in ("page", "overview", "play", "questions", "data")})
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
     )
-    environment.filters |= {"count": count, "percent": percent, "points": _points}
+    environment.filters |= {"count": count, "percent": percent, "points": _points, "one_line": _one_line}
     return environment
 
 
@@ -149,3 +217,10 @@ def _points(curve: Sequence[tuple[int, float]], width: int = 240, height: int = 
         return ""
     right, top = curve[-1][0] or 1, max(loss for _, loss in curve) or 1
     return " ".join(f"{width * x / right:.1f},{height - height * y / top:.1f}" for x, y in curve)
+
+
+def _one_line(text: str) -> str:
+    """The lines of a question in one, without its last line ``# output``, cut to 70 characters."""
+    lines = [line.strip() for line in text.removesuffix("# output\n").splitlines() if line.strip()]
+    line = " ⏎ ".join(lines)
+    return line if len(line) <= 70 else f"{line[:69]}…"

@@ -2,7 +2,7 @@
 
     GET  /            the page
     GET  /state       a version of the run folders; it changes with their files
-    GET  /content     the overview and the data of the page, after a change
+    GET  /content     overview, questions and data of the page, after a change
     GET  /students    ``?key=`` the weights of a stage for the page's script
     POST /ask         ``{key, prompt, limit}``: the answer of a student that the page cannot compute, by torch
 
@@ -27,7 +27,7 @@ from urllib.parse import parse_qs, urlsplit
 from ..errors import DataError, GradatimError, UserError
 from ..experiment.run_lock import FINISHED
 from .content import Content, Student, packed, plain, read, state_of
-from .page import overview, render
+from .page import overview, questions, render
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
@@ -204,7 +204,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _content(self) -> None:
         number, content = self.server.pages.current()
-        self._json({"version": number, "overview": overview(content), "data": plain(content)})
+        parts = {"overview": overview(content), "questions": questions(content)}
+        self._json({"version": number, **parts, "data": plain(content)})
 
     def _student(self, key: str) -> None:
         student = self._find(key)

@@ -1,4 +1,4 @@
-"""Weights of a student in the form that the page's script reads: one file of int8 or float32 tensors.
+"""Weights of a student in the form that the page's script reads: one file of int8, float16 or float32 tensors.
 
 The forward pass of the page knows one block with variants: RMS or layer norm, learned or rotary positions, gated MLP or
 not, normalised queries and keys, a window per layer. It covers GPT-2, Llama and Qwen3 as Gradatim makes them. The
@@ -7,7 +7,7 @@ the server of ``gradatim show`` then computes its answers.
 
 Format of a file: length of the header (uint32, little endian), the header (JSON: ``config``, ``tokens``, ``tensors``
 with the offset of each from the end of the header), the tensors. An int8 matrix is a float32 scale per row, max |w| /
-127, then the rows; vectors are float32.
+127, then the rows; a matrix of 16 bits is float16; vectors are float32.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ FAMILIES = ("gpt2", "llama", "qwen3")
 MOST_PARAMETERS = 4_000_000
 """Parameters of the largest student that the page computes: 6 ms a token in a browser of 2026."""
 
-Bits = Literal[8, 32]
+Bits = Literal[8, 16, 32]
+DEFAULT_BITS: Bits = 8
 
 
 def unsupported(model: Path) -> str | None:
@@ -125,7 +126,7 @@ class ProbeLayers:
 PROBES = "auxiliary.safetensors"
 
 
-def pack(model: Path, bits: Bits = 8, probes: ProbeLayers | None = None) -> bytes:
+def pack(model: Path, bits: Bits = DEFAULT_BITS, probes: ProbeLayers | None = None) -> bytes:
     """The file for the page. ``bits`` = 32 keeps the weights exactly.
 
     ``probes``: add the heads of trace supervision beside the model folder, if there are any (first turn of loops).
@@ -139,7 +140,7 @@ def pack(model: Path, bits: Bits = 8, probes: ProbeLayers | None = None) -> byte
     config = _json(model / "config.json")
     try:
         read = _read_tensors(model / "model.safetensors")
-        tensors = _gpt2(read, config) if config["model_type"] == "gpt2" else _rotary(read, config)
+        tensors = _gpt2(read, config, model / HEAD) if config["model_type"] == "gpt2" else _rotary(read, config)
         header = _config(config, tensors)
     except (KeyError, ValueError, TypeError) as error:
         raise DataError("the model is damaged", where=model, given=error) from error
@@ -167,8 +168,15 @@ def _read_tensors(path: Path) -> Tensors:
     return tensors
 
 
-def _gpt2(read: Tensors, config: Mapping[str, Any]) -> dict[str, npt.NDArray[np.float32]]:
-    """Tensors by the names of the page. GPT-2 stores matrices transposed, queries, keys and values in one."""
+HEAD = "head.safetensors"  # of model.architecture, whose import needs torch
+
+
+def _gpt2(read: Tensors, config: Mapping[str, Any], head: Path) -> dict[str, npt.NDArray[np.float32]]:
+    """Tensors by the names of the page. GPT-2 stores matrices transposed, queries, keys and values in one.
+
+    ``head``: a file with the bias of the head, which the preset ``paper`` has; the bias of the last norm then stands
+    for it and is left out.
+    """
     tensors = {
         "embedding": read["transformer.wte.weight"],
         "position": read["transformer.wpe.weight"],
@@ -177,6 +185,9 @@ def _gpt2(read: Tensors, config: Mapping[str, Any]) -> dict[str, npt.NDArray[np.
     }
     if "lm_head.weight" in read and not config.get("tie_word_embeddings", True):
         tensors["head"] = read["lm_head.weight"]
+        if head.is_file():
+            tensors["head.bias"] = _read_tensors(head)["lm_head.bias"]
+            tensors["norm.bias"] = np.zeros_like(tensors["norm.bias"])
     names = {"ln_1": "norm1", "ln_2": "norm2", "attn.c_proj": "output", "mlp.c_fc": "up", "mlp.c_proj": "down"}
     for layer in range(config["n_layer"]):
         start = f"transformer.h.{layer}"
@@ -253,7 +264,10 @@ def _file(config: Mapping[str, Any], tokens: list[str], tensors: Tensors, bits: 
     entries, blocks, offset = {}, [], 0
     for name, tensor in tensors.items():
         matrix = tensor.ndim == 2
-        block = _quantised(tensor) if matrix and bits == 8 else np.ascontiguousarray(tensor, "<f4").tobytes()
+        if matrix and bits == 8:
+            block = _quantised(tensor)
+        else:
+            block = np.ascontiguousarray(tensor, "<f2" if matrix and bits == 16 else "<f4").tobytes()
         block += bytes(-len(block) % 4)
         rows, columns = tensor.shape if matrix else (1, len(tensor))
         entries[name] = {"rows": rows, "columns": columns, "bits": bits if matrix else 32, "offset": offset}

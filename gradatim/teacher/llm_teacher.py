@@ -160,13 +160,20 @@ class LanguageTeacher(Teacher):
         return self._request("rubric", rows, lambda row, text: read_grade(text), draw, steady=True)
 
     def design(
-        self, facts: str, *, form: str, reply: str = "", faults: Sequence[str] = (), draw: int = 0
+        self,
+        facts: str,
+        *,
+        form: str,
+        reply: str = "",
+        faults: Sequence[str] = (),
+        prompt: str = "design",
+        draw: int = 0,
     ) -> str | None:
-        """One request by the prompt ``design``, or ``design-mend`` with faults; a second request is the caller's.
+        """One request by ``prompt``, or by ``design-mend`` with faults; a second request is the caller's.
 
         A reply cut off at ``max_tokens`` is returned unchanged: its parser reports the missing end.
         """
-        name = "design-mend" if faults else "design"
+        name = "design-mend" if faults else prompt
         bullets = "\n".join(f"- {fault}" for fault in faults)
         messages = self._prompts.messages(name, {"facts": facts, "form": form, "reply": reply, "faults": bullets})
         self._counts["asked_again" if faults else "asked"][name] += 1

@@ -93,7 +93,14 @@ class Oracle(Teacher):
         )
 
     def design(
-        self, facts: str, *, form: str, reply: str = "", faults: Sequence[str] = (), draw: int = 0
+        self,
+        facts: str,
+        *,
+        form: str,
+        reply: str = "",
+        faults: Sequence[str] = (),
+        prompt: str = "design",
+        draw: int = 0,
     ) -> str | None:
         """Not available: ``UserError``."""
         raise UserError(

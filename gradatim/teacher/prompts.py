@@ -47,6 +47,7 @@ PLACEHOLDERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "new-output": (("question",), ("grade", "level", "language", "fence")),
     "rubric": (("question", "attempt"), ("answer", "tests", "language", "fence")),
     "design": (("facts", "form"), ()),
+    "design-policy": (("facts", "form"), ()),
     "design-mend": (("facts", "form", "reply", "faults"), ()),
 }
 """The required and the optional placeholders of each prompt."""

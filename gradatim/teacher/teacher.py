@@ -163,11 +163,19 @@ class Teacher(Protocol):
         raise UserError("this teacher gives no points", where="rubric", hint="a teacher that is a language model")
 
     def design(
-        self, facts: str, *, form: str, reply: str = "", faults: Sequence[str] = (), draw: int = 0
+        self,
+        facts: str,
+        *,
+        form: str,
+        reply: str = "",
+        faults: Sequence[str] = (),
+        prompt: str = "design",
+        draw: int = 0,
     ) -> str | None:
         """The raw text of a curriculum for ``facts`` in the ``form`` of a JSON Schema; None without a reply.
 
-        With ``faults``, a correction of the earlier ``reply``. ``UserError`` where the teacher cannot judge.
+        With ``faults``, a correction of the earlier ``reply``. ``prompt``: the name of the prompt, by the kind of
+        student. ``UserError`` where the teacher cannot judge.
         """
         hint = "a teacher that is a language model"
         raise UserError("this teacher designs no curriculum", where="schedule", hint=hint)

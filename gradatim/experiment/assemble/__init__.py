@@ -1,7 +1,8 @@
 """Construction of a run's components from the names and options of a recipe.
 
 The only place that turns recipe names into objects; all other modules take plain keyword arguments. ``components``
-builds those of every run and a difficulty with its scorer or chat, ``teaching`` those of runs with several cycles
+builds those of every run and a difficulty with its scorer or chat, ``student`` is the contract of a kind of student,
+``language`` and ``policy`` are the kinds, ``teaching`` those of runs with several cycles
 (teacher, rejected answers, judges) and of the LLM-designed schedule.
 ``check`` builds all cheap components and reports all errors at once, before any costly work.
 """
@@ -22,12 +23,17 @@ if TYPE_CHECKING:
         difficulty_of,
         drawn,
         make_difficulty,
+        student_of,
     )
+    from .student import STUDENTS, Student, StudentContext
     from .teaching import attempts_before_training, judges_of, only_designs, schedules_of, source, teacher
 
 __all__ = [
+    "STUDENTS",
     "Components",
     "NamedSuite",
+    "Student",
+    "StudentContext",
     "assemble",
     "attempts_before_training",
     "check",
@@ -39,6 +45,7 @@ __all__ = [
     "only_designs",
     "schedules_of",
     "source",
+    "student_of",
     "teacher",
 ]
 
@@ -54,7 +61,9 @@ __getattr__ = lazy_names(
             "difficulty_of",
             "drawn",
             "make_difficulty",
+            "student_of",
         ),
+        "student": ("STUDENTS", "Student", "StudentContext"),
         "teaching": ("attempts_before_training", "judges_of", "only_designs", "schedules_of", "source", "teacher"),
     },
 )

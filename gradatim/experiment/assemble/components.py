@@ -22,8 +22,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
 
 from ...corpus import Corpus, CorpusMaker, SplitSettings, key_of
 from ...difficulty import DIFFICULTIES
@@ -31,14 +34,12 @@ from ...difficulty.model_based import ChatReply, Messages, Quantity, ScoringRequ
 from ...difficulty.score import digest_of
 from ...errors import RecipeError, UserError
 from ...evaluation import SUITES
-from ...inference import answer_loss, loglikelihood, sharing
+from ...inference import loglikelihood
 from ...lazy import np, pa
-from ...model import hardware, load
 from ...model.hub import answer_format, check_chat, check_model, is_hub_name, weight_paths
-from ...model.settings import PRESETS
+from ...model.settings import PRESETS, TrainSettings
 from ...options import option_names
-from ...processes import SINGLE, Processes, launch
-from ...random_streams import initialization_seed
+from ...processes import SINGLE, Processes
 from ...record import Metrics, Record
 from ...renamed_keys import SAMPLING_SUITES, earlier_names, earlier_suite_options, earlier_value
 from ...schedule import (
@@ -70,10 +71,9 @@ from ...stage import (
 )
 from ...teacher import TEACHERS, Chat, Request
 from ...teacher.teacher import used_since
-from ...training import batches, trainer
-from ...training import examples as training_examples
-from ...training.objective import OBJECTIVES, check_objective
-from ..recipe import ALLOWANCE, Recipe
+from ...training.objective import check_objective
+from ..recipe import ALLOWANCE, LANGUAGE, FeedbackSection, Recipe, StudentSection
+from .student import STUDENTS, Student, StudentContext
 from .tasks import LoadModel, SharedTrainer
 from .teaching import (
     CurriculumDesign,
@@ -93,7 +93,6 @@ if TYPE_CHECKING:
     from ...distillation.attempts import GradedAttempts
     from ...teacher import Teacher
     from ...training.examples import FormattedExample
-    from ...training.trainer import StageTrainer
 
 
 TOKENIZATION = "tokens 2"
@@ -243,6 +242,11 @@ class Components:
     events: Events = ignore_events
     processes: Processes = SINGLE
 
+    @cached_property
+    def student(self) -> Student:
+        """The kind of student with its settings."""
+        return student_of(self.recipe, self.events, self.processes)
+
     @property
     def cycles(self) -> int:
         """The number of cycles."""
@@ -266,7 +270,7 @@ class Components:
     @property
     def design(self) -> CurriculumDesign:
         """The requests for the stages of an LLM-designed schedule."""
-        return CurriculumDesign(self.recipe, self.teacher)
+        return CurriculumDesign(self.recipe, self.teacher, self.student)
 
     @property
     def has_chat(self) -> bool:
@@ -289,10 +293,8 @@ class Components:
         recipe, epochs = self.recipe, self.recipe.budget.epochs
         if epochs is None:
             return self
-        _, samples, _ = dataset.tokens(recipe.student, self.events)
-        requirements = OBJECTIVES.get(recipe.train.objective).requirements(recipe.train)
         rows = np.flatnonzero(np.isfinite(dataset.difficulty("train", self.metric)))
-        epoch = batches.epoch_tokens(recipe.train.objective, requirements, recipe.train, samples, rows)
+        epoch = self.student.epoch(dataset, rows)
         tokens = max(1, round(epochs * epoch))
         text = f"budget: {epochs:g} epochs of {epoch:,} loss tokens are {tokens:,} tokens"
         self.events(Event("note", "budget", text=text))
@@ -322,15 +324,10 @@ class Components:
         here = self.stage_trainer(dataset, metrics, bands)
         return here if self.processes.size == 1 else SharedTrainer(here, dataset, self.processes)
 
-    def stage_trainer(self, dataset: Corpus, metrics: Metrics, bands: Bands | None = None) -> StageTrainer:
+    def stage_trainer(self, dataset: Corpus, metrics: Metrics, bands: Bands | None = None) -> Trainer:
         """The part of the trainer in this process."""
-        recipe = self.recipe
-        hardware.use_threads(recipe.threads, launch().local_size)
-        tokenizer, samples, validation = dataset.tokens(recipe.student, self.events)
-        seed = initialization_seed(recipe.seed)
         examination = None if bands is None else self.examination(dataset, bands)
-        settings = (recipe.student, recipe.train, examination, self.processes)
-        return trainer.StageTrainer(tokenizer, samples, validation, metrics, seed, *settings)
+        return self.student.trainer(dataset, metrics, examination)
 
     def examination(self, dataset: Corpus, bands: Bands) -> Examination | None:
         """The evaluation during stages by the suites that every stage has; None without ``evaluate.every``."""
@@ -340,7 +337,7 @@ class Components:
             return None
 
         def evaluate(folder: Path) -> list[dict[str, Any]]:
-            model = load.load_student(folder, hardware.device())
+            model = self.student.open_model(folder)
             rows = []
             for suite in suites:
                 # A listener may end the work, and a row of metrics is whole or missing.
@@ -352,55 +349,43 @@ class Components:
 
         return Examination(every, evaluate)
 
-    def examples(self, dataset: Corpus) -> tuple[FormattedExample, ...]:
-        """The first training samples of a dataset, formatted, with their loss mask."""
-        tokenizer, samples, _ = dataset.tokens(self.recipe.student, self.events)
-        rows = range(min(training_examples.SHOWN, len(samples)))
-        return training_examples.formatted_examples(tokenizer, samples, self.recipe.train, rows)
+    def examples(self, dataset: Corpus) -> Sequence[FormattedExample]:
+        """The first training samples of a dataset, formatted, with their loss mask; none where they are no texts."""
+        return self.student.examples(dataset)
 
     @property
     def evaluates_on_start(self) -> bool:
         """Whether the model is evaluated before training."""
         on_start = self.recipe.evaluate.on_start
-        return self.recipe.student.base is not None if on_start is None else on_start
+        return self.student.pretrained if on_start is None else on_start
 
     def initial_model(self, dataset: Corpus, metrics: Metrics) -> Model:
-        """The model before training, for evaluation, with the tokenizer of the training."""
-        trainer = self.stage_trainer(dataset, metrics)
-        if self.recipe.student.base is not None:
-            return load.load_before_training(self.recipe.student, trainer.tokenizer, hardware.device())
-        return load.LoadedModel(trainer.initial(None).eval(), trainer.tokenizer)
+        """The model before training, for evaluation."""
+        return self.student.initial_model(dataset, metrics)
 
     def answer_losses(self, dataset: Corpus) -> dict[str, AnswerLoss]:
-        """The loss of the dataset's answers under the base before training, by kind of answer; empty without a base."""
-        student = self.recipe.student
-        if student.base is None:
-            return {}
+        """The loss of the dataset's answers under a pretrained model, by kind of answer; empty without one."""
         self.offload_teacher()
-        _, samples, _ = dataset.tokens(student, self.events)
-        model = load.load_model(student.base, hardware.device(), dtype=student.dtype)
-        return answer_loss.answer_losses(model, samples, seed=self.recipe.data.seed, events=self.events)
+        return self.student.answer_losses(dataset)
 
     def load(self, folder: Path) -> Model:
         """The model in a stage folder, for evaluation; all processes load it, and divide the rows."""
         with self.processes.shared(LoadModel(folder)):
-            student = self.open_model(folder)
-            sharing.share_model(student.model, self.processes)
-            return student
+            model = self.open_model(folder)
+            self.student.share(model)
+            return model
 
     def open_model(self, folder: Path) -> Model:
         """The model in a stage folder, in this process."""
-        return load.load_student(folder / "model", hardware.device())
+        return self.student.open_model(folder / "model")
 
     def measure(self, needs: Needs, folder: Path, dataset: Corpus, bands: Bands, seed: int) -> dict[str, Any]:
         """The measurements ``needs`` of the model in a stage folder, as JSON values; a probe is written to the folder.
 
-        Losses are those on validation samples, by ``bands``, and of a probe of training samples, chosen by ``seed``.
+        On validation samples, by ``bands``, and on a probe of training samples, chosen by ``seed``.
         """
-        band_indices = bands.assign(dataset.difficulty("validation", self.metric))
-        model, (samples, validation) = self.load(folder), dataset.tokens(self.recipe.student, self.events)[1:]
-        arguments = (needs, model, samples, validation, bands, band_indices)
-        return loglikelihood.measure(*arguments, seed=seed, path=folder / "probe.npz", events=self.events)
+        indices = bands.assign(dataset.difficulty("validation", self.metric))
+        return self.student.measure(needs, self.load(folder), dataset, bands, indices, seed, folder / "probe.npz")
 
     def probe(self, folder: Path) -> Probe:
         """The probe in a stage folder: the model's loss on training samples after that stage."""
@@ -423,6 +408,9 @@ class Components:
 
     def judge_attempts(self, model: Model, questions: pa.Table, seed: int, *, verify: bool = False) -> GradedAttempts:
         """The model's attempts at questions, judged and graded; with ``verify`` by judges that verify answers only."""
+        own = self.student.attempts(model, questions, seed)
+        if own is not None:
+            return own
         return judge_attempts(self.recipe, self.teacher, model, questions, seed, self.events, verify=verify)
 
     def offload_teacher(self) -> None:
@@ -438,6 +426,27 @@ def assemble(recipe: Recipe, events: Events = ignore_events, processes: Processe
     return Components(recipe, shared, corpus, schedules_of(recipe), tuple(_suites(recipe)), events, processes)
 
 
+def student_of(recipe: Recipe, events: Events = ignore_events, processes: Processes = SINGLE) -> Student:
+    """The recipe's kind of student with its settings. ``RecipeError`` for options that do not fit."""
+    feedback = recipe.feedback or FeedbackSection()
+    context = StudentContext(
+        seed=recipe.seed,
+        data_seed=recipe.data.seed,
+        threads=recipe.threads,
+        easy=feedback.easy,
+        hard=feedback.hard,
+        data=recipe.data.options,
+        processes=processes,
+        events=events,
+    )
+    if isinstance(recipe.student, StudentSection):
+        kind, options = recipe.student.kind, recipe.student.options
+    else:
+        kind, options = LANGUAGE, {"settings": recipe.student, "train": recipe.train}
+    made: Student = STUDENTS.make(kind, context, where="student.kind", options=options)
+    return made
+
+
 def check(recipe: Recipe, where: str = "recipe") -> None:
     """Build all cheap components and raise one ``RecipeError`` with all errors."""
     faults: list[str] = []
@@ -445,17 +454,11 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         lambda: source(recipe, teacher(recipe)),
         lambda: difficulty_of(recipe),
         lambda: schedules_of(recipe),
-        lambda: _base(recipe),
         lambda: list(_suites(recipe)),
-        lambda: _lengths(recipe),
         lambda: _first_stage(recipe),
-        lambda: _whole_samples(recipe),
         lambda: _cuts(recipe),
-        lambda: check_objective(recipe.train.objective, recipe.train),
-        lambda: _check_sharding(recipe),
-        lambda: check_teaching(recipe),
+        *(_language_checks(recipe) if recipe.is_language else _other_checks(recipe)),
         lambda: check_designing(recipe),
-        lambda: check_chat(recipe.student, _chats(recipe)),
     )
     for build in builders:
         try:
@@ -467,18 +470,66 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         raise RecipeError("; ".join(faults), where=where, faults=faults)
 
 
+def _language_checks(recipe: Recipe) -> tuple[Callable[[], Any], ...]:
+    """The checks of the sections that only language models have."""
+    return (
+        lambda: _base(recipe),
+        lambda: _lengths(recipe),
+        lambda: _whole_samples(recipe),
+        lambda: check_objective(recipe.train.objective, recipe.train),
+        lambda: _check_sharding(recipe),
+        lambda: check_teaching(recipe),
+        lambda: check_chat(recipe.model, _chats(recipe)),
+    )
+
+
+def _other_checks(recipe: Recipe) -> tuple[Callable[[], Any], ...]:
+    """The checks of a student of another kind."""
+    return (
+        lambda: student_of(recipe).check(source(recipe, teacher(recipe))),
+        lambda: _no_language_settings(recipe),
+        lambda: _budget_in_steps(recipe),
+    )
+
+
+def _no_language_settings(recipe: Recipe) -> None:
+    """Raise ``RecipeError`` for sections that only a language model has."""
+    settings = TypeAdapter(TrainSettings).dump_python(recipe.train, mode="json")
+    defaults = TypeAdapter(TrainSettings).dump_python(TrainSettings(), mode="json")
+    given = [f"train.{name}" for name, value in settings.items() if value != defaults[name]]
+    given += ["rejected_answers"] if recipe.rejected_answers is not None else []
+    if given:
+        raise RecipeError(
+            "these settings are those of a language model",
+            where=given[0],
+            given=f"{', '.join(given)} with student.kind: {student_of(recipe).name}",
+            hint="remove them; the options of this kind of student are keys of student",
+        )
+
+
+def _budget_in_steps(recipe: Recipe) -> None:
+    if recipe.budget.steps is None:
+        unit = student_of(recipe).unit
+        raise RecipeError(
+            f"the budget of this student is counted in {unit}s",
+            where="budget",
+            given="tokens" if recipe.budget.tokens is not None else "epochs",
+            hint="budget: {steps: …}",
+        )
+
+
 def _check_sharding(recipe: Recipe) -> None:
     """Raise ``RecipeError`` for settings that sharded training excludes."""
     train = recipe.train
     excluded = (
         (train.optimizer.name == "muon", "train.optimizer.name: muon", "adamw"),
-        (recipe.student.lora is not None, "student.lora", "full fine-tuning"),
+        (recipe.model.lora is not None, "student.lora", "full fine-tuning"),
         (train.objective == "trace_supervision", "train.objective: trace_supervision", "an objective without heads"),
         (train.compile, "train.compile: true", "false"),
         (recipe.evaluate.every is not None, f"evaluate.every: {recipe.evaluate.every}", "null"),
     )
     for fault, given, allowed in excluded:
-        if fault and recipe.student.shard:
+        if fault and recipe.model.shard:
             raise RecipeError("sharded training excludes this", where="student.shard", given=given, allowed=allowed)
 
 
@@ -516,10 +567,10 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher
     if section_teacher is not None:
         content["TeacherSection"] = section_teacher.model_dump(mode="json", exclude=set(ALLOWANCE))
     has_format = "answer_format" in option_names(SOURCES.get(recipe.data.source))
-    if has_format and (form := answer_format(recipe.student)) != "code":
+    if recipe.is_language and has_format and (form := answer_format(recipe.model)) != "code":
         content["answer_format"] = form
     if attempts_before_training(recipe) and recipe.feedback is not None:
-        content["attempts"] = [recipe.student.base, recipe.student.dtype, recipe.feedback.model_dump(mode="json")]
+        content["attempts"] = [recipe.base, recipe.model.dtype, recipe.feedback.model_dump(mode="json")]
     if recipe.rejected_answers is not None:
         rejected_answers = recipe.rejected_answers.model_dump(mode="json")
         content["DeliverySection"] = earlier_names(rejected_answers, "rejected_answers")
@@ -544,8 +595,8 @@ def difficulty_of(recipe: Recipe) -> Difficulty:
     """The difficulty of the recipe; the student is its model unless the recipe names another."""
     factory = DIFFICULTIES.get(recipe.difficulty.metric, where="difficulty.metric")
     options = dict(recipe.difficulty.options)
-    if recipe.student.base is not None and "model" in option_names(factory):
-        options.setdefault("model", recipe.student.base)  # the student itself, unless the recipe names another model
+    if recipe.base is not None and "model" in option_names(factory):
+        options.setdefault("model", recipe.base)  # the student itself, unless the recipe names another model
     return make_difficulty(recipe.difficulty.metric, options)
 
 
@@ -571,18 +622,18 @@ def _chats(recipe: Recipe) -> Iterator[str]:
 
 
 def _lengths(recipe: Recipe) -> None:
-    if recipe.train.max_length > recipe.student.context_length:
+    if recipe.train.max_length > recipe.model.context_length:
         raise RecipeError(
             "a training sequence is longer than the context",
             where="train.max_length",
             given=recipe.train.max_length,
-            allowed=f"at most student.context_length = {recipe.student.context_length}",
+            allowed=f"at most student.context_length = {recipe.model.context_length}",
         )
 
 
 def _base(recipe: Recipe) -> None:
     """Check the model settings without opening a model."""
-    student = recipe.student
+    student = recipe.model
     if student.base is None:
         shape = PRESETS.get(student.preset, where="student.preset")
         if shape.family == "gpt" and student.tokenizer == "bpe":

@@ -38,6 +38,7 @@ from ...teacher import TEACHERS, Teacher
 from ...teacher.teacher import used_since
 from ...training.objective import OBJECTIVES, check_objective
 from ..recipe import MAY_CHANGE, FeedbackSection, JudgeSection, Recipe
+from .student import Student
 
 if TYPE_CHECKING:
     from ...corpus import Corpus
@@ -57,7 +58,7 @@ def teacher(recipe: Recipe, events: Events = ignore_events) -> Teacher | None:
         "seed": recipe.data.seed,
         "events": events,
         "account": _account(recipe),
-        "keep_replies": answer_format(recipe.student) == "reply",
+        "keep_replies": _answer_format(recipe) == "reply",
     }
     known = option_names(TEACHERS.get(name, where="teacher.name"))
     options = {**{key: value for key, value in defaults.items() if key in known}, **recipe.teacher.options}
@@ -73,7 +74,7 @@ def source(recipe: Recipe, shared: Teacher | None, events: Events = ignore_event
         "seed": recipe.data.seed,
         "workers": recipe.workers,
         "events": events,
-        "answer_format": answer_format(recipe.student),
+        "answer_format": _answer_format(recipe),
         "student": recipe.student,
         "evaluation": partial(examined_with, recipe),
     }
@@ -86,6 +87,11 @@ def source(recipe: Recipe, shared: Teacher | None, events: Events = ignore_event
     options = {**recipe.data.options, **{key: value for key, value in defaults.items() if key in known}}
     made: Source = SOURCES.make(name, where="data", options=options)
     return made
+
+
+def _answer_format(recipe: Recipe) -> str:
+    """The form of programs as answers; of a student that writes none, the program alone."""
+    return answer_format(recipe.model) if recipe.is_language else "code"
 
 
 def schedules_of(recipe: Recipe) -> tuple[Schedule, ...]:
@@ -109,6 +115,7 @@ def judges_of(
 
 
 LATER_KEYS: Mapping[str, Any] = {
+    "student.kind": "language",
     "train.objective_options": {},
     "train.candidates": 1,
     "train.trace_supervision.turns": 1,
@@ -205,18 +212,20 @@ def attempts_before_training(recipe: Recipe) -> bool:
     """Whether the base completes the samples of the first cycle, for rejected answers or for distillation."""
     enabled = recipe.feedback is not None and recipe.feedback.before_training
     own = recipe.rejected_answers is not None and recipe.rejected_answers.sources.get("student", 0) > 0
-    return enabled and recipe.student.base is not None and (own or _learns_attempts(recipe))
+    return enabled and recipe.base is not None and (own or _learns_attempts(recipe))
 
 
 def _initial_attempts(recipe: Recipe, samples: pa.Table, events: Events) -> GradedAttempts:
     """The attempts of the base at the samples, judged without a teacher; the seed is that of the data."""
-    model = load.load_model(recipe.student.base or "", hardware.device(), dtype=recipe.student.dtype)
-    tokenizer = load.open_tokenizer(recipe.student, ignore_events)
+    model = load.load_model(recipe.base or "", hardware.device(), dtype=recipe.model.dtype)
+    tokenizer = load.open_tokenizer(recipe.model, ignore_events)
     seed = attempts_seed(recipe.data.seed, 0, new_samples=True)
     return judge_attempts(recipe, None, load.LoadedModel(model.model, tokenizer), samples, seed, events, verify=True)
 
 
 def _learns_attempts(recipe: Recipe) -> bool:
+    if not recipe.is_language:
+        return False
     before = recipe.feedback is not None and recipe.feedback.before_training
     return (recipe.cycles > 1 or before) and any(
         _requirements(recipe, name).second_answer == "attempt" for name in objectives(recipe)
@@ -351,7 +360,7 @@ def check_teaching(recipe: Recipe) -> None:
         raise RecipeError(
             "faulty answers of a teacher need one", where="rejected_answers.sources", hint="name a teacher"
         )
-    if section.before_training and recipe.student.base is None:
+    if section.before_training and recipe.base is None:
         raise RecipeError(
             "a model with random weights has no attempts before training",
             where="feedback.before_training",
@@ -417,6 +426,7 @@ class CurriculumDesign:
 
     recipe: Recipe
     teacher: Teacher | None
+    student: Student
 
     def schedule(
         self,
@@ -463,9 +473,15 @@ class CurriculumDesign:
         samples = design.describe_samples(dataset.table("train"), bands, difficulty, dataset.lengths(), metric)
         terms = self._terms(schedule, cycle, sum(result.spec.tokens for result in results), plan)
         facts = design.design_facts(
-            terms, cycle=cycle, samples=samples, setting=self._setting(), so_far=results, feedback=feedback
+            terms,
+            cycle=cycle,
+            samples=samples,
+            setting=self.student.design_facts,
+            so_far=results,
+            feedback=feedback,
+            summaries=self.student.objectives,
         )
-        return design.request_design(self.teacher, facts, terms, draw=draw)
+        return design.request_design(self.teacher, facts, terms, prompt=self.student.design_prompt, draw=draw)
 
     def _request(
         self,
@@ -521,19 +537,15 @@ class CurriculumDesign:
             tokens=self.recipe.tokens - spent,
             stages=schedule.stages,
             orders=schedule.orders,
-            objectives=objectives(self.recipe),
-            least=self._setting()["tokens_in_a_step"],
+            objectives=self._objectives,
+            least=self.student.step,
             plan=None if plan is None else tuple(map(tuple, plan)),
         )
 
-    def _setting(self) -> dict[str, Any]:
-        """Further facts for a plan: tokens of a step, the kind of token, whether each stage has a new warm-up."""
-        train, student = self.recipe.train, self.recipe.student
-        return {
-            "tokens_in_a_step": train.tokens_per_step,
-            "a_token_is": "of the pretrained student's own" if student.base is not None else student.tokenizer,
-            "optimizer_and_learning_rate_begin_anew_at_each_stage": train.reset_optimizer,
-        }
+    @property
+    def _objectives(self) -> tuple[str, ...]:
+        """The objectives of the stages, the student's own first."""
+        return tuple(dict.fromkeys([self.student.objective, *schedules_of(self.recipe)[0].objectives]))
 
 
 def _list(value: Any) -> list[Any]:
@@ -554,14 +566,24 @@ def check_designing(recipe: Recipe) -> None:
         faults.append(
             f"the teacher {_teacher_name(recipe)!r} designs no curricula; try: a teacher that is a language model"
         )
-    for objective in objectives(recipe)[1:]:
+    for objective in schedule.objectives:
         try:
-            check_objective(objective, recipe.train)
-            check_faulty(recipe, objective, "schedule.objectives")
+            _check_stage_objective(recipe, objective)
         except UserError as error:
             faults.append(str(error))
     if faults:
         raise RecipeError("; ".join(faults), where=f"schedule.name: {name}", faults=faults)
+
+
+def _check_stage_objective(recipe: Recipe, objective: str) -> None:
+    """Raise ``UserError`` unless a stage of a designed schedule may have ``objective``."""
+    if recipe.is_language:
+        check_objective(objective, recipe.train)
+        check_faulty(recipe, objective, "schedule.objectives")
+        return
+    from .components import student_of  # here: that module imports this one
+
+    student_of(recipe).check_objective(objective, "schedule.objectives")
 
 
 def only_designs(recipe: Recipe) -> bool:

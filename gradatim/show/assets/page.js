@@ -3,7 +3,7 @@
 
 (() => {
   const $ = (id) => document.getElementById(id);
-  let data = JSON.parse($("data").textContent);
+  let data = JSON.parse($("show-data").textContent);
 
   function make(name, properties = {}, ...children) {
     const element = document.createElement(name);
@@ -172,7 +172,7 @@
       canvas.dataset.column = index;
       return make("figure", {}, make("figcaption", {}, make("strong", { textContent: column.label }), make("span", { class: "faint", textContent: text })), canvas);
     }));
-    const keys = document.querySelectorAll(".legend .key");
+    const keys = document.querySelectorAll(".map-legend .map-key");
     ["learnt", "kept", "forgotten", "unlearnt"].forEach((_, i) => { keys[i].nextSibling.textContent = `${map.arms ? words[i] : ["learnt in this stage", "kept", "forgotten", "not learnt"][i]} `; });
     paint();
   }
@@ -419,7 +419,7 @@
     const token = tokens[index];
     const visible = (item) => (item.end ? "end of the answer" : JSON.stringify(item.text));
     const rows = token.top.map((item) => {
-      const bar = make("span", { class: "bar" }, make("i"));
+      const bar = make("span", { class: "meter" }, make("i"));
       bar.firstChild.style.width = `${100 * item.probability}%`;
       return make("tr", {}, make("th", { scope: "row" }, make("code", { textContent: visible(item) })), make("td", { class: "n", textContent: percent(item.probability) }), make("td", {}, bar));
     });
@@ -490,11 +490,12 @@
   /* ---- live ---- */
 
   function say() {
+    if (!$("status")) return; // a report states by itself which runs are not finished
     const running = data.runs.filter((run) => !run.complete).length;
     $("status").textContent = running ? `${plural(data.runs.length, "run")}, ${running} in progress${data.served ? "; the page follows them" : " when the page was written"}.` : "";
   }
 
-  let version = null;
+  let version = null, questions = null;
 
   async function follow() {
     if (!data.served || data.complete) return;
@@ -503,6 +504,7 @@
       if (version !== null && state.version !== version) {
         const fresh = await (await fetch("content")).json();
         $("overview").innerHTML = fresh.overview;
+        if (fresh.questions !== questions) $("tree").innerHTML = questions = fresh.questions; // opened entries stay open
         data = { ...fresh.data, served: true };
         setUpMap();
         setUpPlayground();
@@ -518,7 +520,7 @@
   function setUpMap() {
     const options = mapOptions(), chosenBefore = $("map-run").value;
     const show = options.length > 0;
-    for (const element of [document.querySelector("#map .controls"), document.querySelector(".legend"), $("waffles"), $("list")]) element.hidden = !show;
+    for (const element of [document.querySelector("#map .controls"), document.querySelector(".map-legend"), $("waffles"), $("list")]) element.hidden = !show;
     $("map-empty").hidden = show;
     if (!show) {
       $("map-empty").textContent = data.runs.some((run) => run.stages.length) ? "No evaluation of these runs has a verdict per program, so there is no map; the rest of the page is complete." : "No stage is finished yet.";

@@ -1,7 +1,8 @@
 /* Students in the browser: the forward pass of GPT-2, Llama and Qwen3 with a KV cache, and their tokenizers.
 
    A file of gradatim.show.weights is a little-endian header length (uint32), a JSON header and the tensors. A tensor of
-   int8 is one scale a row, then the rows; it is multiplied out when the file is opened. All arithmetic is in float32. */
+   int8 is one scale a row, then the rows; it is multiplied out when the file is opened, as float16 is converted. All
+   arithmetic is in float32. */
 "use strict";
 
 const student = (() => {
@@ -12,9 +13,19 @@ const student = (() => {
     const weights = {};
     for (const [name, { rows, columns, bits, offset }] of Object.entries(tensors)) {
       const start = 4 + length + offset;
-      weights[name] = bits === 32 ? new Float32Array(buffer, start, rows * columns) : dequantised(buffer, start, rows, columns);
+      weights[name] = bits === 32 ? new Float32Array(buffer, start, rows * columns) : bits === 16 ? halves(buffer, start, rows * columns)
+        : dequantised(buffer, start, rows, columns);
     }
     return { config, weights, tokens, codec: codec(config.tokenizer, tokens, config.eos, config.special) };
+  }
+
+  /** Numbers of float16 (1 sign, 5 exponent and 10 fraction bits) as float32. */
+  function halves(buffer, start, count) {
+    return Float32Array.from(new Uint16Array(buffer, start, count), (half) => {
+      const exponent = (half >> 10) & 31, fraction = half & 1023, sign = half >> 15 ? -1 : 1;
+      if (exponent === 31) return fraction ? NaN : sign * Infinity;
+      return sign * (exponent ? 2 ** (exponent - 25) * (1024 + fraction) : 2 ** -24 * fraction);
+    });
   }
 
   function dequantised(buffer, start, rows, columns) {
@@ -203,7 +214,7 @@ const student = (() => {
     if (wanted.logits || wanted.states) {
       state = normalised(state, weights.norm, weights["norm.bias"], config);
       result.states.push(state);
-      if (wanted.logits) result.logits = product(weights.head || weights.embedding, state, null, vocabulary);
+      if (wanted.logits) result.logits = product(weights.head || weights.embedding, state, weights["head.bias"], vocabulary);
     }
     return result;
   }
@@ -222,8 +233,11 @@ const student = (() => {
   }
 
   /** Greedy completion of a prompt, token by token: {id, text, probability, top, attention}; the last one is the end token. */
-  function* complete(model, prompt, { limit = 64, attention = false } = {}) {
-    const ids = model.codec.encode(prompt), cache = begin(model);
+  function* complete(model, prompt, options) { yield* extend(model, model.codec.encode(prompt), options); }
+
+  /** Greedy continuation of the tokens `ids`; see complete. */
+  function* extend(model, ids, { limit = 64, attention = false } = {}) {
+    const cache = begin(model);
     if (ids.length >= model.config.context) {
       throw new RangeError(`the program has ${ids.length} tokens; the student reads at most ${model.config.context}`);
     }
@@ -262,5 +276,5 @@ const student = (() => {
     });
   }
 
-  return { open, begin, read, complete, states, beliefs, probabilities };
+  return { open, begin, read, complete, extend, states, beliefs, likeliest, probabilities };
 })();
