@@ -52,6 +52,14 @@ class Handler(BaseHTTPRequestHandler):
             with self.server.lock:
                 self.server.at_once -= 1
 
+    def do_GET(self) -> None:
+        """The list of models, as the servers of local models have one."""
+        with self.server.lock:
+            self.server.at_once += 1
+        self.send(200, json.dumps({"object": "list", "data": [{"id": "m", "object": "model"}]}).encode())
+        with self.server.lock:
+            self.server.at_once -= 1
+
     def send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         with self.server.lock:
             self.server.at_once -= 1  # the client may ask again as soon as it has read this

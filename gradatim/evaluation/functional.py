@@ -34,7 +34,7 @@ from ..record import Metrics, Record
 from ..renamed_keys import earlier_suite_options
 from ..sandbox.limits import Limits
 from ..stage import Counts, Event, Events, Model, Suite, SuiteResult, Verdicts, ignore_events
-from .generation import Endpoint, Question, Writing, identity, server_options, write
+from .generation import Endpoint, Question, ServerOptions, Writing, identity, server_options, write
 from .problems import Folds, Problem, ProblemSet, Sample, check_fold, read_problems, read_samples, row_name
 from .statistics import SampleLimit, check_options, estimate, gravest, sample_indices
 from .verdicts import Candidate, Judged, candidate_of, cut_torn, judge_once, tallies
@@ -58,14 +58,6 @@ OutputFolder = Annotated[
     str | None,
     Field(
         description="Folder for completions and verdicts, from which an interrupted evaluation resumes. Default: none."
-    ),
-]
-ServerOptions = Annotated[
-    dict[str, Any] | None,
-    Field(
-        description="Options of a model given as `http://HOST/v1#NAME`: `concurrency`, `retries`, "
-        "`seconds`, `key`, `limit_name`, `seeded`, `send_temperature` and `extra`, as of the "
-        "teacher `api`."
     ),
 ]
 

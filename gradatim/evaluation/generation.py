@@ -18,8 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
+
+from pydantic import Field
 
 from ..client import endpoint as client_endpoint
 from ..client import exchange
@@ -44,6 +46,14 @@ from ..stage import Event, Events, Model, ignore_events
 from ..training import trainer
 from .problems import Sample
 
+ServerOptions = Annotated[
+    dict[str, Any] | None,
+    Field(
+        description="Options of a model given as `http://HOST/v1#NAME`: `concurrency`, `retries`, "
+        "`seconds`, `key`, `limit_name`, `seeded`, `send_temperature` and `extra`, as of the "
+        "teacher `api`."
+    ),
+]
 AGAIN = "check the server, then run the same command again; with keep, texts that arrived are not requested again"
 GROUP = 8
 """Requests of one group, as a multiple of the concurrency."""

@@ -13,6 +13,10 @@ characters; ours ends after it, and 19 or 29 remain. A student with all outputs 
 this protocol, since longer outputs are truncated. The paper's expression reads -5.3 as -5 and 3; here it is one number.
 Answers without a number are invalid under this protocol, since an empty text would equal them.
 
+A model behind a server (``generation.Endpoint``) receives the prompt itself, or with ``chat`` a message; its tokenizer
+is unknown here, so that limits count bytes of the longest answer instead of tokens. A text that the server cuts off at
+the limit is wrong.
+
 A verdict is often certain before the end of a text: a greedy attempt has failed at the first wrong character, a sampled
 one when its numbers can no longer become the answer's. Decoding stops there, except for the attempts that become
 examples. Neither verdicts nor examples depend on it.
@@ -23,15 +27,19 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
+from pydantic import Field
+
+from ..errors import RecipeError
 from ..inference import decode
 from ..model import prompt_format, vocabulary
 from ..options import BatchSize, strict
 from ..stage import Events, Model, Suite, SuiteResult, ignore_events
+from .generation import Endpoint, Question, ServerOptions, Writing, server_options, write
 from .statistics import (
     Attempt,
     Mode,
@@ -66,26 +74,50 @@ def output(
     protocol: Mode = "greedy",
     limit: SampleLimit = None,
     batch: BatchSize = None,
+    chat: Annotated[
+        bool,
+        Field(description="Send the prompt as a chat message, to an endpoint; the format of a model folder is known."),
+    ] = False,
+    server: ServerOptions = None,
 ) -> Suite:
     """Whole outputs."""
     check_options("output", limit=limit, batch=batch)
-    return Output(protocol, limit, batch)
+    if server is not None:
+        server_options(**server)
+    return Output(protocol, limit, batch, chat, server)
 
 
 @dataclass(frozen=True)
 class Output(Suite):
     """The suite ``output`` with its options; see the module docstring."""
 
+    accepts_endpoint = True
+
     protocol: Mode
     limit: int | None
     batch: int | None
+    chat: bool = False
+    server: Mapping[str, Any] | None = None
 
-    def __call__(self, student: Model, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
-        """One attempt per sample. ``student`` has ``model`` and ``tokenizer``, as from ``load_student``.
+    def __call__(
+        self, student: Model | Endpoint, samples: pa.Table, *, seed: int, events: Events = ignore_events
+    ) -> SuiteResult:
+        """One attempt per sample. ``student`` has ``model`` and ``tokenizer``, as from ``load_student``, or is an
+        ``Endpoint``.
 
-        Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``.
+        Raises ``DataError`` for a table without rows or without the columns ``prompt`` and ``answer``, ``WorkFailed``
+        when a text of an endpoint is missing.
         """
         check_samples(samples)
+        if isinstance(student, Endpoint):
+            return self._evaluate_endpoint(student, samples, seed, events)
+        if self.chat or self.server is not None:
+            raise RecipeError(
+                "an endpoint has this option, and the model is none",
+                where="the suite 'output'",
+                given="chat" if self.chat else "server",
+                hint="leave it out, or name a model as http://HOST/v1#NAME",
+            )
         started = time.perf_counter()
         rows = sample_indices(samples.num_rows, self.limit, seed)
         items = samples.take(rows)
@@ -119,6 +151,24 @@ class Output(Suite):
         )
         for index, text in zip(cut, texts, strict=True):
             attempts[index] = self.judge(int(rows[index]), prompts[index], answers[index], text)
+        return tally("output", self.protocol, samples, attempts, started=started)
+
+    def _evaluate_endpoint(self, server: Endpoint, samples: pa.Table, seed: int, events: Events) -> SuiteResult:
+        started = time.perf_counter()
+        rows = sample_indices(samples.num_rows, self.limit, seed)
+        items = samples.take(rows)
+        prompts, answers = text_column(items, "prompt"), text_column(items, "answer")
+        stop = () if self.protocol == "greedy" else ("\n\n",)
+        longest = max(len(answer.encode()) for answer in answers)  # no token is shorter than a byte
+        tokens = longest + 1 + MARGIN if self.protocol == "greedy" else max(map(paper_limit, prompts))
+        settings = Writing(tokens, float(self.protocol != "greedy"), self.chat, seed, self.batch, self.server)
+        questions = [Question(str(number), prompt, number, stop=stop) for number, prompt in enumerate(prompts)]
+        texts = [sample for group in write(server, questions, settings, events) for sample in group]
+        attempts = []
+        for row, prompt, answer, sample in zip(map(int, rows), prompts, answers, texts, strict=True):
+            finish = "eos" if sample.finish in ("", "stop") else sample.finish
+            completion = decode.Completion(sample.text, cast("decode.Finish", finish))
+            attempts.append(self.judge(row, prompt, answer, completion))
         return tally("output", self.protocol, samples, attempts, started=started)
 
     def _settled(self, prompts: Sequence[str], answers: Sequence[str]) -> Settled:

@@ -28,6 +28,9 @@ from gradatim.tracking.entries import entries
 from gradatim.tracking.send import STATE, Sender, read_states
 
 SMALL = [
+    "student.preset=tiny",
+    "student.context_length=128",
+    "train.max_length=128",
     "data.count=120",
     "data.split.test=12",
     "data.split.validation=12",
