@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gradatim.executors import Executor, open_executor, use
+from gradatim.executors import Executor, open_executor
 from gradatim.executors.local import LocalExecutor
 
 
@@ -26,11 +26,10 @@ def ray_of_two(temporary_folder_of_worker: Path) -> Iterator[Executor]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", str(temporary_folder_of_worker))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # workers import the functions of the tests
         patch.delenv("RAY_ADDRESS", raising=False)
         ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
         executor = open_executor("ray")
-        with use(executor):
-            pass
         yield executor
         executor.shutdown()
         assert ray.is_initialized()  # opened by another caller, so not closed

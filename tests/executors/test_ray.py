@@ -140,10 +140,10 @@ def test_a_study_on_ray_stops_with_its_state_and_ends_as_the_study_without_it(
             raise Stopped("stopped")
 
     with pytest.raises(Stopped):
-        study(plan, on_ray, on="ray", events=stop_when_training)
+        study(plan, on_ray, on="ray", workers=1, events=stop_when_training)
     assert len(list(on_ray.glob("*/seed-1/finished.json"))) < 2
     assert not list(on_ray.glob(".stop-*"))
-    study(plan, on_ray, on="ray")
+    study(plan, on_ray, on="ray", workers=1)
     one, other = files(whole), files(on_ray)
     assert one.keys() == other.keys()
     assert [name for name in one if one[name] != other[name]] == []
@@ -157,8 +157,9 @@ def test_a_study_on_ray_stops_with_its_state_and_ends_as_the_study_without_it(
     assert shared.verdicts == alone.verdicts
 
 
-def test_a_cluster_refuses_a_process_without_its_token(tmp_path: Path) -> None:
-    environment = os.environ | {"HOME": str(tmp_path), "RAY_TMPDIR": str(tmp_path), "RAY_USAGE_STATS_ENABLED": "0"}
+def test_a_cluster_refuses_a_process_without_its_token(tmp_path: Path, temporary_folder_of_worker: Path) -> None:
+    environment = os.environ | {"HOME": str(tmp_path), "RAY_TMPDIR": str(temporary_folder_of_worker)}
+    environment["RAY_USAGE_STATS_ENABLED"] = "0"
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 3}
     ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=1"]
     head = subprocess.Popen(
