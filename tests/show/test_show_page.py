@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from browser import Browser, browser, needs_browser
+from browser import Browser, ask, browser, contrast, needs_browser, said
 
 from gradatim import reporting
 from gradatim.errors import UserError
@@ -109,23 +108,6 @@ def test_the_page_replaces_pages_only(page, tmp_path):
         write_page(tmp_path, tmp_path)
 
 
-def said(tab: Browser) -> list[str]:
-    return list(tab.value("[...document.querySelectorAll('.tokens')].map((list) => list.getAttribute('aria-label'))"))
-
-
-def ask(tab: Browser, text: str, *, typed: bool = True) -> None:
-    """Type a program as a person does, or paste it at once, and wait for the page's answer."""
-    tab.wait("document.body.dataset.answered !== undefined")  # the program that the page begins with
-    tab.value("document.getElementById('code').select(); document.getElementById('code').focus()")
-    tab.value("delete document.body.dataset.answered")
-    if typed:
-        tab.call("Input.insertText", text=text)
-    else:
-        code = "document.getElementById('code')"
-        tab.value(f"{code}.value = {json.dumps(text)}; {code}.dispatchEvent(new Event('input'))")
-    tab.wait("document.body.dataset.answered !== undefined")
-
-
 @needs_browser
 def test_a_typed_program_gets_its_output_and_the_answer_that_torch_gives(tab, page, finished):
     tab.size(1200, 900)
@@ -190,23 +172,3 @@ def test_nothing_is_cut_at_360_pixels_and_every_control_has_a_name(tab, page, da
     )
     assert tab.value(names) == 0
     assert contrast(tab) >= 4.5
-
-
-def contrast(tab: Browser) -> float:
-    """The smallest contrast (WCAG) of text colours on the colours behind them."""
-    colours = tab.value(
-        "['ink', 'muted', 'good', 'bad', 'accent'].flatMap((name) => ['paper', 'soft', 'code'].map((behind) => "
-        "[name, behind].map((item) => getComputedStyle(document.body).getPropertyValue(`--${item}`).trim())))"
-    )
-
-    def light(colour: str) -> float:
-        digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
-        shares = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
-        linear = [share / 12.92 if share <= 0.03928 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
-        return sum(weight * share for weight, share in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-    ratios = []
-    for front, behind in colours:
-        high, low = sorted((light(front), light(behind)), reverse=True)
-        ratios.append((high + 0.05) / (low + 0.05))
-    return min(ratios)
