@@ -90,6 +90,23 @@ def test_a_run_without_verdicts_is_shown_with_what_is_missing(run):
     assert "no verdict per program" in render(content)
 
 
+def test_a_run_that_is_being_written_is_shown_as_far_as_it_goes(run):
+    (run / "finished.json").unlink()
+    last = next(run.glob("cycle-00/stage-02*"))
+    (last / "result.json").unlink()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"cycle": 0, "stage": 2, "los')
+    half = next(run.glob("cycle-00/stage-01*/evaluation-*.parquet"))
+    half.write_bytes(half.read_bytes()[:100])
+    content = read([run])
+    assert not content.complete
+    assert [stage.verdicts is not None for stage in content.runs[0].stages] == [True, False]
+    assert any(half.name in note for note in content.notes)
+    page = render(content)
+    assert "in progress" in page
+    assert all(f"<strong>{stage.name}</strong>" in page for stage in content.runs[0].stages)
+
+
 def test_a_damaged_model_is_named_and_the_rest_is_shown(run):
     file = next(run.glob("cycle-*/stage-01*/model/config.json"))
     file.write_text("{")
