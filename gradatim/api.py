@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from . import difficulty, evaluation, executors, reporting
+from . import difficulty, evaluation, executors, mobile, reporting
 from . import table as tables
 from .errors import DataError, RecipeError, UserError
 from .evaluation import generation, statistics
@@ -24,6 +24,7 @@ from .experiment.assemble import components
 from .inference import sharing
 from .model import hardware, hub, load
 from .options import option_names
+from .policy import masked
 from .renamed_keys import suite_options
 from .stage import Event, Events, ignore_events
 
@@ -331,16 +332,20 @@ def open_model(path: str | Path) -> Any:
     name = str(path)
     if not hub.is_local_name(name):
         return load.load_model(name, hardware.device())
-    return load.load_student(model_folder(path), hardware.device())
+    folder = model_folder(path)
+    if is_policy(folder):
+        mobile.require_packages(str(path))
+        return masked.load_policy(folder)
+    return load.load_student(folder, hardware.device())
 
 
 def model_folder(path: str | Path) -> Path:
     """The model that ``path`` names: a model folder itself, or the last finished one of a run folder."""
     path = Path(path)
-    if hub.is_model_folder(path):
+    if hub.is_model_folder(path) or is_policy(path):
         return path
     stages = sorted(path.glob("cycle-*/stage-*/model")) or sorted(path.glob("stage-*/model"))
-    models = [folder for folder in stages or [path / "model"] if hub.is_model_folder(folder)]
+    models = [folder for folder in stages or [path / "model"] if hub.is_model_folder(folder) or is_policy(folder)]
     if not models:
         raise DataError(
             "there is no such folder" if not path.exists() else "there is no finished model here",
@@ -348,6 +353,11 @@ def model_folder(path: str | Path) -> Path:
             allowed="a model folder (config.json), or a run folder with a finished stage",
         )
     return models[-1]
+
+
+def is_policy(folder: Path) -> bool:
+    """Whether ``folder`` has the files of a policy (``policy.masked``)."""
+    return (folder / "policy.json").is_file()
 
 
 def is_source_folder(path: Path) -> bool:

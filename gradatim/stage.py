@@ -507,10 +507,11 @@ class Suite(Protocol):
     """An evaluation of a model on a fixed table.
 
     A subclass defines ``__call__``. ``accepts_endpoint``: completions suffice, so the model may also be a
-    ``evaluation.generation.Endpoint``, a model behind a server.
+    ``evaluation.generation.Endpoint``, a model behind a server. ``students``: the kinds of students that it evaluates.
     """
 
     accepts_endpoint: bool = False
+    students: tuple[str, ...] = ("language",)
 
     def __call__(self, student: Model, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
         """Counts of passed samples; deterministic for the same model, samples and seed."""

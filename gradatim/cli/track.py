@@ -19,9 +19,9 @@ from typing import IO, Annotated, Any
 
 import typer
 
+from .. import reporting
 from ..errors import RunFolderError, Stopped, TrackerFailed
 from ..processes import is_other_rank
-from ..reporting.collect import run_folders
 from ..stage import Event
 from ..tracking import TRACKERS
 from .output import Json, heeding_signals, output, print_json, print_notes, table
@@ -105,7 +105,7 @@ def track(
 
 def _check_folders(folders: Sequence[Path]) -> None:
     for folder in folders:
-        if not run_folders(folder):
+        if not reporting.run_folders(folder):
             raise RunFolderError(
                 "no run in this folder",
                 where=folder,

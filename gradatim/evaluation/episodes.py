@@ -62,6 +62,7 @@ class Episodes(Suite):
     levels: tuple[str, ...] | None
     limit: int | None
     batch: int | None
+    students = ("policy",)
 
     def __call__(self, student: Model, samples: pa.Table, *, seed: int, events: Events = ignore_events) -> SuiteResult:
         """One episode per sample. ``student`` is a policy, as from ``policy.masked.load_policy``.

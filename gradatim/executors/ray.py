@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from importlib.metadata import version
@@ -137,6 +138,8 @@ def _connect(ray: Any, address: str | None) -> None:
     named = address if address is not None else os.environ.get("RAY_ADDRESS")
     if address is None and named not in (None, "", "auto", "local"):
         _check_answers(str(named))
+    if named not in (None, "", "local"):
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # of this process: the error below says it all
     try:
         with _quiet(), _own_signals():
             ray.init(
@@ -146,7 +149,7 @@ def _connect(ray: Any, address: str | None) -> None:
                 **({"include_dashboard": False} if named in (None, "", "local") else {}),
             )
     except Exception as error:
-        raise _refused(ray, named, error) from error
+        raise _refused(named, error) from error
 
 
 def _check_answers(address: str) -> None:
@@ -171,18 +174,18 @@ def _check_answers(address: str) -> None:
         ) from error
 
 
-def _refused(ray: Any, address: str | None, error: Exception) -> UserError:
+def _refused(address: str | None, error: Exception) -> UserError:
     """The error for a cluster that answers and does not accept this process, or that cannot be started."""
-    text = " ".join(str(error).split())
-    if isinstance(error, ray.exceptions.AuthenticationError) or "authentication" in text.lower():
-        return UserError(
-            "the Ray cluster needs its token",
-            where="--on ray",
-            given=address or "ray",
-            hint="RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or the cluster's file ~/.ray/auth_token on this machine",
-        )
-    given = f"{address or 'ray'}: {type(error).__name__}: {text[:300]}"
-    return UserError("Ray cannot be used", where="--on ray", given=given, hint="`ray status`, or without --on")
+    given = f"{address or 'ray'}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    if address in (None, "", "local"):
+        return UserError("Ray cannot be started on this machine", where="--on ray", given=given, hint="without --on")
+    return UserError(
+        "the Ray cluster answers, but does not accept this process",
+        where="--on ray",
+        given=given,
+        hint="its token (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or its file ~/.ray/auth_token), and its versions of "
+        "Ray and Python",
+    )
 
 
 @contextlib.contextmanager
@@ -192,7 +195,9 @@ def _quiet() -> Iterator[None]:
     level, disabled = logger.level, logger.disabled
     logger.disabled = True
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.disabled = disabled
         logger.setLevel(level)

@@ -8,13 +8,14 @@ other seeds.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import DataError, RecipeError
+from ..errors import RecipeError
+from ..faults import fault_text
 from ..options import strict
 from ..random_streams import cycle_seed
 from ..stage import CyclePlan, Drawn, Feedback, Source
@@ -51,7 +52,7 @@ class MobileSource(Source):
         return CyclePlan(self.count * len(self.kinds) if cycle == 0 else None)
 
     def draw(self, cycle: int, feedback: Feedback) -> Drawn:
-        """The environments of a cycle. ``DataError`` for more than there are different seeds."""
+        """The environments of a cycle."""
         from ..table import make_table
 
         environments = [environment for kind in self.kinds for environment in self._environments(kind, cycle)]
@@ -65,8 +66,6 @@ class MobileSource(Source):
 
     def _environments(self, kind: EnvironmentKind, cycle: int) -> list[Environment]:
         rng = random.Random(f"{cycle_seed(self.seed, cycle)}/{kind.level}")
-        if self.count > SEEDS // 2:
-            raise DataError("too many environments", where="data.count", given=self.count, allowed=SEEDS // 2)
         seeds = rng.sample(range(SEEDS), self.count)
         return [
             Environment(
@@ -85,7 +84,7 @@ def mobile(
     *,
     count: Annotated[int, Field(ge=1, description="Number of environments of each kind, which differ in their seeds.")],
     environments: Annotated[
-        Sequence[EnvironmentKind],
+        Sequence[dict[str, Any]],
         Field(
             description="Kinds of environments: a list of {`stations`, `users`, `speed` (metres per step), `layouts`}. "
             "Layout 0 is that of mobile-env's small scenario, others (`layouts` above 1) have random positions."
@@ -95,11 +94,29 @@ def mobile(
     seed: int = 0,
 ) -> Source:
     """Environments of mobile-env, a simulator of cellular networks, for a policy (extra `mobile`)"""
-    levels = [kind.level for kind in environments]
+    kinds = tuple(_kind(number, content) for number, content in enumerate(environments))
+    levels = [kind.level for kind in kinds]
+    for name, value, most in (("count", count, SEEDS // 2), ("steps", steps, MOST_STEPS)):
+        if not 1 <= value <= most:
+            raise RecipeError("an option out of range", where=f"data.{name}", given=value, allowed=f"1 to {most:,}")
     if not levels:
         raise RecipeError(
             "there is no kind of environment", where="data.environments", hint="[{stations: 1, users: 2, speed: 0}]"
         )
     if twice := sorted({level for level in levels if levels.count(level) > 1}):
         raise RecipeError("a kind of environment occurs twice", where="data.environments", given="; ".join(twice))
-    return MobileSource(count, tuple(environments), steps, seed)
+    return MobileSource(count, kinds, steps, seed)
+
+
+def _kind(number: int, content: Mapping[str, Any]) -> EnvironmentKind:
+    """A kind of environment from plain values; ``RecipeError`` with all its faults."""
+    where = f"data.environments[{number}]"
+    try:
+        return EnvironmentKind.model_validate(content)
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(map(str, entry['loc']))} {fault_text(entry)} (given {entry['input']!r})"
+            for entry in error.errors()
+        ]
+        allowed = ", ".join(EnvironmentKind.model_fields)
+        raise RecipeError("; ".join(faults), where=where, faults=faults, allowed=allowed) from error

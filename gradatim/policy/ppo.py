@@ -215,7 +215,7 @@ class _Training:
             "run_tokens": self.stage.first_token + self.state.tokens,
         }
         values = {
-            "loss": -reward,
+            "reward": reward,
             "learning_rate": self.settings.learning_rate,
             "policy_loss": float(logged["train/policy_gradient_loss"]),
             "value_loss": float(logged["train/value_loss"]),

@@ -9,7 +9,7 @@ serves ``gradatim score --correlate``. Runs are only read. matplotlib and scipy 
 from __future__ import annotations
 
 from ..lazy import lazy_names
-from .collect import collect
+from .collect import collect, run_folders
 from .compared_items import compare_models
 from .data import RunData, StudyData
 from .export import COUNTS, PREDICTION_FORMATS, as_csv, count_rows, is_predictions, results, write_predictions
@@ -44,6 +44,7 @@ __all__ = [
     "power_lines",
     "read_verdicts",
     "results",
+    "run_folders",
     "summarise",
     "target_tables",
     "terminal_table",

@@ -18,7 +18,7 @@ from .cycles import GRADE_COLOURS, GRADES, SOURCE_COLOURS, SOURCES, ArmCycle
 from .data import RunData, StudyData
 from .figures import MANY, band_variables, styles
 from .summary import Score, Summary, count, figure_groups, group_scores, groups, stage_scores
-from .units import plural
+from .units import metric_of, plural, terms_of
 
 Chart = dict[str, Any]
 
@@ -68,7 +68,7 @@ def _curves(study: StudyData, index: Mapping[str, int]) -> Chart | None:
     for arm in study.arms:
         run = max(study.of(arm.name), key=lambda run: len(run.stages), default=None)
         names[index[arm.name]] = [] if run is None else _stage_names(run)
-    return {"kind": "lines", "x": "training tokens", "panels": panels, "stages": names}
+    return {"kind": "lines", "x": terms_of(study).budget, "panels": panels, "stages": names}
 
 
 def _stage_names(run: RunData) -> list[tuple[int, str]]:
@@ -135,7 +135,14 @@ def _groups(study: StudyData, summary: Summary, group: str, index: Mapping[str, 
         return None
     totals = [max((score.total for arm in scores.values() for score in arm[value]), default=0) for value in values]
     names = [(value, plural(total, summary.unit)) for value, total in zip(values, totals, strict=True)]
-    return {"kind": "dots", "x": group, "y": "accuracy", "categories": names, "dots": dots, "lines": False}
+    return {
+        "kind": "dots",
+        "x": group,
+        "y": metric_of(summary.suite),
+        "categories": names,
+        "dots": dots,
+        "lines": False,
+    }
 
 
 def _cycles(cycles: Sequence[ArmCycle], index: Mapping[str, int]) -> Chart | None:
@@ -152,7 +159,7 @@ def _after_stages(study: StudyData, summary: Summary, index: Mapping[str, int]) 
         [(tokens, score.share) for tokens, score in stage_scores(run, summary.suite, summary.protocol)]
         for run in study.runs
     ]
-    return _accuracies(study, points, index, "training tokens at the end of the stage")
+    return _accuracies(study, points, index, f"{terms_of(study).budget} at the end of the stage")
 
 
 def _during_stages(study: StudyData, summary: Summary, index: Mapping[str, int]) -> Chart | None:
@@ -162,7 +169,7 @@ def _during_stages(study: StudyData, summary: Summary, index: Mapping[str, int])
     points = [
         [(point.tokens, point.share) for point in run.accuracies(summary.suite, summary.protocol)] for run in study.runs
     ]
-    return _accuracies(study, points, index, "training tokens")
+    return _accuracies(study, points, index, terms_of(study).budget)
 
 
 def _accuracies(
@@ -182,7 +189,7 @@ def _accuracies(
         for run, row in zip(study.runs, points, strict=True)
         if row
     ]
-    panel = {"name": "accuracy", "title": "", "unit": "%", "logarithmic": False, "series": series}
+    panel = {"name": terms_of(study).metric, "title": "", "unit": "%", "logarithmic": False, "series": series}
     return {"kind": "lines", "x": axis, "panels": [panel], "stages": {}}
 
 

@@ -41,6 +41,7 @@ CURVES = (
     "validation_answer_loss",
     "learning_rate",
     "gradient_norm",
+    "reward",
 )
 """The values of a row of the metrics that a report shows."""
 UNREADABLE = (DataError, OSError, *DECODE_ERRORS)
@@ -172,7 +173,8 @@ def _metrics(path: Path, notes: list[str]) -> tuple[tuple[Point, ...], tuple[Exa
 
 
 def _examination(position: tuple[int, int, int], counts: Mapping[str, Any]) -> Examination:
-    passed, total = int(counts["passed"]), int(counts["total"])
+    passed, total = counts["passed"], int(counts["total"])
+    passed = passed if isinstance(passed, float) else int(passed)
     if not 0 <= passed <= total:
         raise ValueError(f"{passed} of {total}")
     protocol = _protocol(str(counts["protocol"]), str(counts.get("split", "test")))

@@ -13,6 +13,7 @@ from itertools import pairwise
 from statistics import fmean
 
 from .data import Point, RunData, StudyData
+from .units import terms_of
 
 MOST_POINTS = 240
 """Points of a series; longer ones are means of as many spans of rows."""
@@ -59,9 +60,10 @@ def quantities(study: StudyData) -> tuple[Quantity, ...]:
         Quantity("answer", "Loss on answers", "nats per token", True, _losses(study, "answer")),
         Quantity("all", "Loss on all tokens", "nats per token", True, _losses(study, "all")),
         Quantity("objective", "Training objective", "nats per token", True, _losses(study, "objective")),
+        Quantity("reward", "Mean reward per step", "", False, _rows(study, "reward")),
         Quantity("learning_rate", "Learning rate", "", False, _rows(study, "learning_rate")),
         Quantity("gradient_norm", "Gradient norm", "", True, _rows(study, "gradient_norm")),
-        Quantity("throughput", "Throughput", "tokens per second", False, tuple(_throughput(study))),
+        Quantity("throughput", "Throughput", terms_of(study).rate, False, tuple(_throughput(study))),
     )
     return tuple(kind for kind in kinds if kind.series)
 

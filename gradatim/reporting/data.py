@@ -28,6 +28,7 @@ class Point:
 
     ``loss``: the training objective; ``answer_loss``: that of the answer tokens alone, where it is logged beside the
     objective. ``validation_loss`` is over all tokens, ``validation_answer_loss`` over the answer tokens.
+    ``reward``: the mean per agent step of a policy.
     """
 
     run_tokens: int
@@ -39,6 +40,7 @@ class Point:
     validation_answer_loss: float | None = None
     learning_rate: float | None = None
     gradient_norm: float | None = None
+    reward: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Examination:
     stage: int
     suite: str
     protocol: str
-    passed: int
+    passed: int | float
     total: int
 
 
@@ -60,7 +62,7 @@ class AccuracyPoint:
 
     tokens: int
     seconds: float
-    passed: int
+    passed: int | float
     total: int
 
     @property

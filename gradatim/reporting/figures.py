@@ -32,7 +32,7 @@ from .curves import loss_quantity
 from .data import RunData, StudyData
 from .summary import Score, Summary, count, group_scores, groups, points, stage_scores
 from .target import accuracy_curves
-from .units import plural
+from .units import Terms, metric_of, plural, terms_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -256,6 +256,8 @@ def schedule_shares(study: StudyData) -> str | None:
     names = _bands(study, arms)
     colours = band_colours(names)
     measured = any(stage.progress for _, run in arms for stage in run.stages)
+    terms = terms_of(study)
+    right = "accuracy" if terms == Terms() else "episodes that reach the rule"
     columns = 3 if measured else 1
     height = 0.85 + 2.35 * len(arms)
     with canvas(WIDTH, height) as figure:
@@ -265,9 +267,9 @@ def schedule_shares(study: StudyData) -> str | None:
             row[0].set_title(f"{title}, seed {run.seed}", loc="left", fontsize=10, color=LIGHT["ink"])
             if measured:
                 _lines(row[1], run, names, colours, "loss", "validation loss")
-                _lines(row[2], run, names, colours, "right", "accuracy")
+                _lines(row[2], run, names, colours, "right", right)
         for axes in grid[-1]:
-            axes.set_xlabel("training tokens")
+            axes.set_xlabel(terms.budget)
         handles, labels = grid[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=min(6, len(names)), labelcolor=LIGHT["ink"])
         return svg(figure, "schedule")
@@ -445,7 +447,8 @@ def after_stages(study: StudyData, summary: Summary) -> str | None:
                     tokens, shares, color=look[arm].colour, marker=look[arm].marker, markersize=7, linewidth=1.8,
                     label=study.title_of(arm),
                 )  # fmt: skip
-        axes.set(xlim=(0, None), xlabel="training tokens at the end of the stage", ylabel="accuracy")
+        terms = terms_of(study)
+        axes.set(xlim=(0, None), xlabel=f"{terms.budget} at the end of the stage", ylabel=terms.metric)
         token_axis(axes)
         percent_axis(axes)
         dress(axes)
@@ -475,7 +478,7 @@ def accuracy_over_tokens(study: StudyData, summary: Summary) -> str | None:
             )  # fmt: skip
         for target in study.targets:
             axes.axhline(100 * target, color=LIGHT["muted"], linewidth=0.9, linestyle=(0, (4, 2)))
-        axes.set(xlim=(0, None), xlabel="training tokens", ylabel="accuracy")
+        axes.set(xlim=(0, None), xlabel=terms_of(study).budget, ylabel=terms_of(study).metric)
         token_axis(axes)
         percent_axis(axes)
         dress(axes)
@@ -622,7 +625,7 @@ def by_group(study: StudyData, summary: Summary, group: str) -> str | None:
             axes.plot([], [], look[arm].marker, color=look[arm].colour, label=study.title_of(arm))
         names = [_with_size(scores, value, summary.unit) for value in values]
         axes.set_xticks(range(len(values)), names, color=LIGHT["ink"])
-        axes.set(xlim=(-0.5, len(values) - 0.5), ylabel="accuracy", xlabel=group)
+        axes.set(xlim=(-0.5, len(values) - 0.5), ylabel=metric_of(summary.suite), xlabel=group)
         percent_axis(axes)
         dress(axes)
         legend(axes, len(arms))

@@ -17,7 +17,7 @@ from typing import Literal
 
 from ..evaluation.statistics import ENOUGH_SEEDS, Difference, detectable_difference, seeds_needed
 from .summary import HEADLINE, ArmRow, Summary, interval_of_points, p_value, percent, points
-from .units import plural
+from .units import metric_of, plural
 
 Verdict = Literal["helped", "hurt", "undecided", "too few", "undertrained", "incomparable", "single", "empty"]
 
@@ -227,7 +227,7 @@ def _metric(summary: Summary) -> str:
     """The name of the main metric."""
     if (summary.suite, summary.protocol) == HEADLINE:
         return "exact-match accuracy"
-    return f"accuracy on {summary.suite} ({summary.protocol})"
+    return f"{metric_of(summary.suite)} on {summary.suite} ({summary.protocol})"
 
 
 def _mean_over(row: ArmRow, seeds: Sequence[int]) -> str:

@@ -31,6 +31,7 @@ from .export import results
 from .figures import DARK, LIGHT, accuracy_over_tokens, for_page, schedule_shares, styles
 from .headline import headline
 from .items import LABELS, comparisons, items, shown_items
+from .maps import episode_maps
 from .notices import unused_rows
 from .summary import (
     HEADLINE,
@@ -47,7 +48,7 @@ from .summary import (
     training_gains,
 )
 from .target import target_tables
-from .units import is_tinypy, plural
+from .units import is_tinypy, metric_of, plural, terms_of
 
 GENERATOR = '<meta name="generator" content="Gradatim">'
 BRAND = '<p class="brand">Gradatim'
@@ -152,6 +153,9 @@ def render(study: StudyData, *, refresh: float | None = None, insert: Insert | N
         unused=unused_rows(study, summary),
         setting_differences=setting_differences(study) if len(study.arms) > 1 else (),
         tinypy=is_tinypy(study),
+        metric=metric_of(summary.suite),
+        terms=terms_of(study),
+        maps=episode_maps(study, summary),
         facts=_facts(study),
         recipes=_recipes(study),
         environment=_environment(study),
@@ -204,7 +208,7 @@ def _sizes(study: StudyData, summary: Summary) -> Iterator[tuple[str, str]]:
     auxiliary = [stage.fitted.auxiliary_parameters for run in study.runs for stage in run.stages]
     if any(auxiliary):
         yield "auxiliary parameters, in training only", _range(auxiliary)
-    yield "training tokens per run", _range(tokens)
+    yield f"{terms_of(study).budget} per run", _range(tokens)
     yield (
         "training time, all runs",
         f"{seconds / 60:.1f}\u00a0min" if seconds < 7200 else f"{seconds / 3600:.1f}\u00a0h",
@@ -225,16 +229,17 @@ def _drawings(study: StudyData, summary: Summary, cycles: tuple[ArmCycle, ...]) 
     """The figures for which the study has data, by name, ready for the page."""
     from markupsafe import Markup
 
+    metric, budget = metric_of(summary.suite).capitalize(), terms_of(study).budget
     drawings = {
         "differences": (figures.differences(study, summary), "Difference of each arm to the baseline in points"),
-        "validation": (figures.validation_curves(study), "Validation loss of all arms over training tokens"),
+        "validation": (figures.validation_curves(study), f"Validation loss of all arms over {budget}"),
         "curves": (figures.learning_curves(study), "Training and validation loss of each arm, with stage boundaries"),
-        "stages": (figures.after_stages(study, summary), "Accuracy after each stage"),
-        "accuracy": (accuracy_over_tokens(study, summary), "Accuracy over training tokens, with intervals over seeds"),
-        "schedule": (schedule_shares(study), "Share of each band in every stage over training tokens, and progress"),
-        "cycles": (cycle_figures.accuracy_by_cycle(study, cycles), "Accuracy after each cycle"),
+        "stages": (figures.after_stages(study, summary), f"{metric} after each stage"),
+        "accuracy": (accuracy_over_tokens(study, summary), f"{metric} over {budget}, with intervals over seeds"),
+        "schedule": (schedule_shares(study), f"Share of each band in every stage over {budget}, and progress"),
+        "cycles": (cycle_figures.accuracy_by_cycle(study, cycles), f"{metric} after each cycle"),
         **{
-            group: (figures.by_group(study, summary, group), f"Accuracy by {group}")
+            group: (figures.by_group(study, summary, group), f"{metric} by {group}")
             for group in figure_groups(study, summary.suite, summary.protocol)
         },
     }

@@ -86,7 +86,7 @@ class Score:
     """The score of one run on one set of test items."""
 
     seed: int
-    passed: int
+    passed: int | float
     total: int
 
     @property

@@ -25,12 +25,15 @@ from .summary import (
     training_gains,
 )
 from .target import target_tables
+from .units import metric_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-RESULT = ("arm", "seeds", "accuracy", "per seed", "points vs. baseline", "95 % interval", "p (Holm)")
-CYCLE = ("arm", "cycle", "accuracy", "95 % interval", "samples", "new", "refused", "easy/middle/hard", "unjudged",
+METRIC = "accuracy"
+"""A column whose title is the noun of the main metric (``units.metric_of``)."""
+RESULT = ("arm", "seeds", METRIC, "per seed", "points vs. baseline", "95 % interval", "p (Holm)")
+CYCLE = ("arm", "cycle", METRIC, "95 % interval", "samples", "new", "refused", "easy/middle/hard", "unjudged",
          "rejected: student/mutation/teacher/none")  # fmt: skip
 TEACHER = ("arm", "cycle", "requests", "cached", "prompt tokens", "completion tokens", "cost")
 CONTROL = ("arm", "control", "seeds", "points", "95 % interval", "p (Holm)")
@@ -42,7 +45,7 @@ def markdown_table(study: StudyData) -> str:
     summary = summarise(study)
     top = headline(summary)
     sentence = " ".join((top.sentence, *top.support, *training_gains(study, summary)))
-    blocks = [_safe(sentence), _markdown(RESULT, [_result(row) for row in summary.rows])]
+    blocks = [_safe(sentence), _markdown(_titled(RESULT, summary), [_result(row) for row in summary.rows])]
     for entry in target_tables(study, summary.suite, summary.protocol):
         blocks += [f"{entry.title}:", _markdown(entry.columns, list(entry.rows)), _safe(entry.note)]
     if summary.against:
@@ -50,7 +53,11 @@ def markdown_table(study: StudyData) -> str:
     blocks.append(_footnote(summary))
     rows = cycle_rows(study, summary)
     if rows:
-        blocks += ["Results by cycle:", _markdown(CYCLE, [_cycle(row) for row in rows]), _safe(_cycle_footnote(rows))]
+        blocks += [
+            "Results by cycle:",
+            _markdown(_titled(CYCLE, summary), [_cycle(row) for row in rows]),
+            _safe(_cycle_footnote(rows)),
+        ]
     if usage := _teacher(study, summary):
         blocks += ["Teacher usage:", _markdown(TEACHER, usage)]
     if study.missing:
@@ -67,7 +74,7 @@ def terminal_table(study: StudyData) -> RenderableType:
     summary = summarise(study)
     caption = "\n".join([*training_gains(study, summary), _footnote(summary)])
     table = Table(title=escape(headline(summary).sentence), caption=escape(caption), title_justify="left")
-    for name in RESULT:
+    for name in _titled(RESULT, summary):
         table.add_column(name, justify="left" if name in ("arm", "per seed") else "right")
     for row in summary.rows:
         table.add_row(*map(escape, _result(row)), style="dim" if row.role != "arm" else None)
@@ -77,7 +84,11 @@ def terminal_table(study: StudyData) -> RenderableType:
         (entry.title, entry.columns, list(entry.rows), entry.note)
         for entry in target_tables(study, summary.suite, summary.protocol)
     ]
-    blocks += [("Results by cycle", CYCLE, [_cycle(row) for row in rows], _cycle_footnote(rows))] if rows else []
+    blocks += (
+        [("Results by cycle", _titled(CYCLE, summary), [_cycle(row) for row in rows], _cycle_footnote(rows))]
+        if rows
+        else []
+    )
     blocks += [("Teacher usage", TEACHER, usage, "")] if (usage := _teacher(study, summary)) else []
     for title, names, lines, caption in blocks:
         tables.append(Table(title=title, title_justify="left", caption=escape(caption) or None))
@@ -86,6 +97,11 @@ def terminal_table(study: StudyData) -> RenderableType:
         for line in lines:
             tables[-1].add_row(*map(escape, line))
     return Group(*tables) if len(tables) > 1 else table
+
+
+def _titled(names: tuple[str, ...], summary: Summary) -> tuple[str, ...]:
+    """The titles of columns with the noun of the main metric."""
+    return tuple(metric_of(summary.suite) if name == METRIC else name for name in names)
 
 
 def _result(row: ArmRow) -> tuple[str, ...]:
@@ -148,8 +164,9 @@ def _footnote(summary: Summary) -> str:
     seeds = max((len(row.scores) for row in summary.rows), default=0)
     caveat = f" Fewer than {ENOUGH_SEEDS} seeds: no difference is claimed." if seeds < ENOUGH_SEEDS else ""
     return (
-        f"Accuracy: {summary.suite} ({summary.protocol}), mean over seeds. Differences are paired by seed, with "
-        f"Student's t interval over {interval_scope(summary)}; p is two-sided, Holm-corrected over the arms.{caveat}"
+        f"{metric_of(summary.suite).capitalize()}: {summary.suite} ({summary.protocol}), mean over seeds. Differences "
+        f"are paired by seed, with Student's t interval over {interval_scope(summary)}; p is two-sided, Holm-corrected "
+        f"over the arms.{caveat}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Nouns of the items that are counted: programs, samples, problems, lines, characters.
+"""Nouns of the items that are counted (programs, samples, problems, episodes), of the metric and of the budget.
 
 A suite counts units of its own: ``line`` counts lines and ``token`` characters. The items of the other suites are named
 after the data: a TinyPy sample is a program with its output, any other one a sample.
@@ -7,6 +7,7 @@ after the data: a TinyPy sample is a program with its output, any other one a sa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .data import RunData, StudyData
@@ -17,6 +18,7 @@ SUITE_UNITS = {
     "functional": "problem",
     "cruxeval": "problem",
     "choice": "question",
+    "episodes": "episode",
 }
 """The unit of each suite that counts anything but samples."""
 
@@ -49,3 +51,26 @@ def unit_of(study: StudyData, suite: str) -> str:
 def plural(number: float, noun: str) -> str:
     """A number with its noun: ``1 program``, ``2,000 programs``."""
     return f"{number:,.0f} {noun}{'' if number == 1 else 's'}"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Nouns that depend on the kind of student: the main ``metric``, the ``budget``, and its ``rate``."""
+
+    metric: str = "accuracy"
+    budget: str = "training tokens"
+    rate: str = "tokens per second"
+
+
+POLICY = Terms("utility", "agent steps", "agent steps per second")
+
+
+def terms_of(study: StudyData) -> Terms:
+    """The terms of a study, those of policies where all its runs have one."""
+    kinds = {_section(run, "student").get("kind") for run in study.runs if run.settings}
+    return POLICY if kinds == {"policy"} else Terms()
+
+
+def metric_of(suite: str) -> str:
+    """The noun of the main metric of a suite."""
+    return POLICY.metric if suite == "episodes" else Terms.metric

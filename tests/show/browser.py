@@ -92,6 +92,43 @@ class Browser:
         path.write_bytes(base64.b64decode(picture["data"]))
 
 
+def said(tab: Browser) -> list[str]:
+    return list(tab.value("[...document.querySelectorAll('.tokens')].map((list) => list.getAttribute('aria-label'))"))
+
+
+def ask(tab: Browser, text: str, *, typed: bool = True) -> None:
+    """Type a program as a person does, or paste it at once, and wait for the page's answer."""
+    tab.wait("document.body.dataset.answered !== undefined")  # the program that the page begins with
+    tab.value("document.getElementById('code').select(); document.getElementById('code').focus()")
+    tab.value("delete document.body.dataset.answered")
+    if typed:
+        tab.call("Input.insertText", text=text)
+    else:
+        code = "document.getElementById('code')"
+        tab.value(f"{code}.value = {json.dumps(text)}; {code}.dispatchEvent(new Event('input'))")
+    tab.wait("document.body.dataset.answered !== undefined")
+
+
+def contrast(tab: Browser) -> float:
+    """The smallest contrast (WCAG) of text colours on the colours behind them."""
+    colours = tab.value(
+        "['ink', 'muted', 'good', 'bad', 'accent'].flatMap((name) => ['paper', 'soft', 'code'].map((behind) => "
+        "[name, behind].map((item) => getComputedStyle(document.body).getPropertyValue(`--${item}`).trim())))"
+    )
+
+    def light(colour: str) -> float:
+        digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+        shares = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+        linear = [share / 12.92 if share <= 0.03928 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+        return sum(weight * share for weight, share in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    ratios = []
+    for front, behind in colours:
+        high, low = sorted((light(front), light(behind)), reverse=True)
+        ratios.append((high + 0.05) / (low + 0.05))
+    return min(ratios)
+
+
 @contextmanager
 def browser(profile: Path) -> Iterator[Browser]:
     """A headless browser with an empty profile; it may reach no network beyond this machine."""

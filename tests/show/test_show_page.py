@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from browser import Browser, browser, needs_browser
+from browser import Browser, ask, browser, contrast, needs_browser, said
 
 from gradatim import reporting
 from gradatim.errors import UserError
@@ -91,6 +90,23 @@ def test_a_run_without_verdicts_is_shown_with_what_is_missing(run):
     assert "no verdict per program" in render(content)
 
 
+def test_a_run_that_is_being_written_is_shown_as_far_as_it_goes(run):
+    (run / "finished.json").unlink()
+    last = next(run.glob("cycle-00/stage-02*"))
+    (last / "result.json").unlink()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"cycle": 0, "stage": 2, "los')
+    half = next(run.glob("cycle-00/stage-01*/evaluation-*.parquet"))
+    half.write_bytes(half.read_bytes()[:100])
+    content = read([run])
+    assert not content.complete
+    assert [stage.verdicts is not None for stage in content.runs[0].stages] == [True, False]
+    assert any(half.name in note for note in content.notes)
+    page = render(content)
+    assert "in progress" in page
+    assert all(f"<strong>{stage.name}</strong>" in page for stage in content.runs[0].stages)
+
+
 def test_a_damaged_model_is_named_and_the_rest_is_shown(run):
     file = next(run.glob("cycle-*/stage-01*/model/config.json"))
     file.write_text("{")
@@ -107,23 +123,6 @@ def test_the_page_replaces_pages_only(page, tmp_path):
     assert not is_page(other)
     with pytest.raises(UserError, match="not a folder"):
         write_page(tmp_path, tmp_path)
-
-
-def said(tab: Browser) -> list[str]:
-    return list(tab.value("[...document.querySelectorAll('.tokens')].map((list) => list.getAttribute('aria-label'))"))
-
-
-def ask(tab: Browser, text: str, *, typed: bool = True) -> None:
-    """Type a program as a person does, or paste it at once, and wait for the page's answer."""
-    tab.wait("document.body.dataset.answered !== undefined")  # the program that the page begins with
-    tab.value("document.getElementById('code').select(); document.getElementById('code').focus()")
-    tab.value("delete document.body.dataset.answered")
-    if typed:
-        tab.call("Input.insertText", text=text)
-    else:
-        code = "document.getElementById('code')"
-        tab.value(f"{code}.value = {json.dumps(text)}; {code}.dispatchEvent(new Event('input'))")
-    tab.wait("document.body.dataset.answered !== undefined")
 
 
 @needs_browser
@@ -190,23 +189,3 @@ def test_nothing_is_cut_at_360_pixels_and_every_control_has_a_name(tab, page, da
     )
     assert tab.value(names) == 0
     assert contrast(tab) >= 4.5
-
-
-def contrast(tab: Browser) -> float:
-    """The smallest contrast (WCAG) of text colours on the colours behind them."""
-    colours = tab.value(
-        "['ink', 'muted', 'good', 'bad', 'accent'].flatMap((name) => ['paper', 'soft', 'code'].map((behind) => "
-        "[name, behind].map((item) => getComputedStyle(document.body).getPropertyValue(`--${item}`).trim())))"
-    )
-
-    def light(colour: str) -> float:
-        digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
-        shares = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
-        linear = [share / 12.92 if share <= 0.03928 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
-        return sum(weight * share for weight, share in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-    ratios = []
-    for front, behind in colours:
-        high, low = sorted((light(front), light(behind)), reverse=True)
-        ratios.append((high + 0.05) / (low + 0.05))
-    return min(ratios)

@@ -34,10 +34,12 @@ def of_cpython(program: str) -> str:
     return printed.getvalue()
 
 
-def test_four_thousand_generated_programs_of_all_levels_print_what_the_table_says():
-    table = generate(4000, levels=[*LEVELS], seed=5).table
-    expected = table["answer"].to_pylist()
-    assert [commented(str(item["output"])) for item in outputs(table["prompt"].to_pylist())] == expected
+def test_five_thousand_generated_programs_of_all_levels_print_what_cpython_prints():
+    table = generate(5000, levels=[*LEVELS], seed=5).table
+    prompts = table["prompt"].to_pylist()
+    expected = [of_cpython(prompt) for prompt in prompts]
+    assert [item["output"] for item in outputs(prompts)] == expected
+    assert [commented(text) for text in expected] == table["answer"].to_pylist()
 
 
 def expression(stream: random.Random, depth: int) -> str:

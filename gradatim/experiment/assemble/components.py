@@ -79,6 +79,7 @@ from .teaching import (
     CurriculumDesign,
     attempts_before_training,
     check_designing,
+    check_new_samples,
     check_teaching,
     delivery,
     judge_attempts,
@@ -489,6 +490,7 @@ def _other_checks(recipe: Recipe) -> tuple[Callable[[], Any], ...]:
         lambda: student_of(recipe).check(source(recipe, teacher(recipe))),
         lambda: _no_language_settings(recipe),
         lambda: _budget_in_steps(recipe),
+        lambda: check_new_samples(recipe),
     )
 
 
@@ -603,6 +605,13 @@ def difficulty_of(recipe: Recipe) -> Difficulty:
 def _suites(recipe: Recipe) -> Iterator[NamedSuite]:
     for section in recipe.evaluate.suites:
         suite: Suite = SUITES.make(section.suite, where="evaluate.suites", options=section.options)
+        if recipe.student.kind not in suite.students:
+            raise RecipeError(
+                f"the suite {section.suite!r} does not evaluate this kind of student",
+                where="evaluate.suites",
+                given=f"student.kind: {recipe.student.kind}",
+                allowed=f"student.kind: {' or '.join(suite.students)}",
+            )
         options = section.options
         if section.suite in SAMPLING_SUITES:  # stored evaluations keep their file
             options = earlier_suite_options(options)

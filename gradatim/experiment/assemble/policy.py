@@ -206,7 +206,7 @@ class PolicyStudent(Student):
         seed: int,
         probe: Path,
     ) -> dict[str, Any]:
-        """By band of the validation environments, ``loss``: the negative mean utility; ``right``: the share of episodes
+        """By band of the validation environments, ``loss``: 1 - the mean utility; ``right``: the share of episodes
         that reach the utility of the nearest-station rule. Of a probe, ``loss``: the negative logarithm of the utility.
         """
         from ...inference.loglikelihood import save_probe
@@ -222,7 +222,7 @@ class PolicyStudent(Student):
                 inside = [index for index, own in enumerate(band_indices) if own == band]
                 if inside:
                     good = [episodes[i].utility >= reference(environments[i]).utility - ROUNDING for i in inside]
-                    loss = -sum(episodes[i].utility for i in inside) / len(inside)
+                    loss = 1 - sum(episodes[i].utility for i in inside) / len(inside)
                     result["progress"][name] = asdict(BandProgress(loss, sum(good) / len(inside), len(inside)))
         if needs.sample_loss:
             rows = probe_rows(bands, needs.probe, seed)

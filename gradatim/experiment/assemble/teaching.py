@@ -345,13 +345,7 @@ def check_teaching(recipe: Recipe) -> None:
             given=section.num_samples,
             allowed="1, or a feedback.temperature above 0",
         )
-    if recipe.cycles > 1 and not source(recipe, teacher(recipe)).changes:
-        raise RecipeError(
-            f"the source {recipe.data.source!r} has the same samples in every cycle",
-            where="cycles",
-            given=recipe.cycles,
-            hint="data.source: taught with seeds: PATH, and new: 0 for the same questions again",
-        )
+    check_new_samples(recipe)
     if (
         recipe.rejected_answers is not None
         and recipe.rejected_answers.sources.get("teacher")
@@ -367,6 +361,17 @@ def check_teaching(recipe: Recipe) -> None:
             hint="student.base: FOLDER, or leave it out",
         )
     check_faulty(recipe, recipe.train.objective, "train.objective")
+
+
+def check_new_samples(recipe: Recipe) -> None:
+    """Raise ``RecipeError`` for several cycles of a source that has the same samples in all of them."""
+    if recipe.cycles > 1 and not source(recipe, teacher(recipe)).changes:
+        raise RecipeError(
+            f"the source {recipe.data.source!r} has the same samples in every cycle",
+            where="cycles",
+            given=recipe.cycles,
+            hint="data.source: taught with seeds: PATH, and new: 0 for the same questions again",
+        )
 
 
 def check_faulty(recipe: Recipe, objective: str, where: str) -> None:
