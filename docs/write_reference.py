@@ -28,6 +28,7 @@ from gradatim.cli.main import COMMANDS, app, load_command
 from gradatim.design import SCHEMA
 from gradatim.experiment.recipe import MAY_CHANGE, Recipe, load
 from gradatim.experiment.recipe_files import Location, find, names, shipped_studies
+from gradatim.model.settings import ModelSettings
 from gradatim.options import option_names
 
 PARTS = {
@@ -170,8 +171,8 @@ def _leaves(node: Mapping[str, Any], schema: Mapping[str, Any], prefix: str) -> 
 
 
 def _resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a reference refers to; of a section that may be left out, the section."""
-    choices = [each for each in node.get("anyOf", ()) if each.get("type") != "null"]
+    """What a reference refers to; of a section that may be left out, the section; of kinds of student, the first."""
+    choices = [each for each in node.get("anyOf", ()) if each.get("type") != "null"] or node.get("oneOf", [])[:1]
     if len(choices) == 1 and "$ref" in choices[0]:
         node = choices[0]
     reference = node.get("$ref")
@@ -246,7 +247,8 @@ def _shipped() -> Iterator[str]:
         recipe = load(name)
         options = ", ".join(f"{key} {_value(value)}" for key, value in recipe.schedule.options.items())
         schedule = recipe.schedule.name + (f" ({options})" if options else "")
-        student = recipe.student.base or recipe.student.preset
+        language = isinstance(recipe.student, ModelSettings)
+        student = recipe.student.base or recipe.student.preset if language else recipe.student.kind
         yield f"| `{name}` | {_about(find(name)) or recipe.title} | {schedule} | {student} | {recipe.tokens:,} |"
     yield ""
 

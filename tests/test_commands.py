@@ -158,7 +158,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
     with serving() as server:
         code = "```python\ndef f():\n    pass\n```"
         server.otherwise = lambda handler, body: handler.send(
-            200, completion(DESIGN if "stage table" in str(body["messages"]) else code)
+            200, completion(DESIGN if "stage table" in str(body.get("messages")) else code)
         )
         yield server
 

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 
 from ..model import load
-from ..model.architecture import PublishedGPT
+from ..model.architecture import PublishedGPT, sliding_window_of
 from ..model.hardware import quiet
 from ..model.hub import is_adapter
 from ..options import strict
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from ..model.load import LoadedModel
 
 NAME = "hf"
+WINDOWS = (
+    "layers with sliding windows: transformers reads them; vLLM needs --model-impl transformers, as its own Qwen3 "
+    "refuses the model; SGLang ignores the windows, so that its texts are wrong"
+)
+"""The note about a student whose windows some servers do not read."""
 
 
 @strict("the exporter 'hf'")
@@ -59,7 +64,8 @@ class HuggingFace(Exporter):
             load.export(source, folder, merge=self.merge, dtype=self.dtype)
         else:
             _write_half(student, source, folder)
-        return ExportFiles(tuple(sorted(path.name for path in folder.iterdir())))
+        notes = (WINDOWS,) if sliding_window_of(student.model) else ()
+        return ExportFiles(tuple(sorted(path.name for path in folder.iterdir())), notes)
 
     def open(self, folder: Path, student: LoadedModel) -> AbstractContextManager[Runtime]:
         return _open_runtime(folder, student)

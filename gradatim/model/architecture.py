@@ -205,6 +205,9 @@ def _rotary(shape: Preset, vocabulary: int, context: int, special: dict[str, Any
             "sliding_window": shape.window,
             "layer_types": kinds,
         }
+        if shape.window:
+            # vLLM's Qwen3 ignores layer_types. It refuses windows in some layers unless this is the number of layers.
+            window["max_window_layers"] = 0
         model = Qwen3ForCausalLM(Qwen3Config(**common, **window))
     for name, parameter in model.named_parameters():
         if name.endswith(("o_proj.weight", "down_proj.weight")):
