@@ -35,7 +35,7 @@ HUMANEVAL = [{"task_id": "HumanEval/0", "completion": "    return False\n"} for 
 CRUX = {"id": "s0", "code": "def f(a):\n    return a + 1", "input": "1", "output": "2"}
 RUNS = ("a", "b", "fast", "curriculum-fast", "demo", "demo-baseline", "hybrid-study")
 MORE_RUNS = re.compile(r"runs/(taught|distill-coder|chat)")
-SLOW = re.compile(rf"gradatim run | study | --time|designed| --to | --lm-eval|http:|functional|{MORE_RUNS.pattern}")
+SLOW = re.compile(rf"gradatim run | study | --time|designed| --to | --lm-eval|--on ray|http:|functional|{MORE_RUNS.pattern}")
 ON_THE_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 DESIGN = '{"reason": "One stage.", "cycles": [{"stages": [{"name": "all", "share": 1, "bands": BANDS}]}]}'.replace(
     "BANDS", '{"easy": 1, "medium": 1, "hard": 1}'
@@ -216,6 +216,8 @@ def test_the_command_runs(place: str, line: str, reader: Path, tmp_path: Path, m
         Path(output).unlink(missing_ok=True)  # the reader writes it for the first time
     if "--push" in words:
         pytest.skip("sends to the hub: tests/export push to a server of their own")
+    if "ray" in words:
+        pytest.importorskip("ray", reason="needs the extra 'ray'")
     if "gguf" in words:
         pytest.importorskip("gguf", reason="needs the extra 'gguf'")
     if {"functional", "humaneval", "cruxeval", "check"} & set(words) and not sandbox_support().available:
