@@ -72,6 +72,16 @@ RUN_EXAMPLES = (
 )
 
 
+Server = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COMMAND",
+        help="Start this server for the model after each stage, and let it write the texts of attempts and suites: "
+        "'vllm serve {model} --port {port}'.",
+    ),
+]
+
+
 def run(
     recipes: Annotated[
         list[str],
@@ -88,6 +98,7 @@ def run(
             "change the time and the last bits, not the batches.",
         ),
     ] = 1,
+    server: Server = None,
     track: Track = None,
     as_json: Json = False,
 ) -> None:
@@ -105,6 +116,8 @@ def run(
     for name, recipe in loaded.items():
         assemble.check(recipe, name)
         run_module.check_processes_of(recipe, launched or processes)
+        if server is not None:
+            run_module.check_server(recipe, server)
     folders = [out or default_folder(name) for name in loaded]
     if not is_other_rank():
         for name, folder in zip(loaded, folders, strict=True):
@@ -114,6 +127,7 @@ def run(
     if processes > 1 and not launched:
         options = ["--out", str(out)] if out else []
         options += [word for change in changes or () for word in ("--set", change)]
+        options += ["--server", server] if server else []
         options += ["--json"] if as_json else []
         words = ["run", *recipes, "--processes", str(processes), *options]
         from .launch import command, supervise  # here, so that a plan imports no multiprocessing
@@ -122,7 +136,9 @@ def run(
             code = supervise(partial(command, words), processes, lambda: ranks.resume_hint(folders))
         raise typer.Exit(code)
     with tracking(folders, trackers):
-        results = [run_recipe(recipe, out or default_folder(name), as_json) for name, recipe in loaded.items()]
+        results = [
+            run_recipe(recipe, out or default_folder(name), as_json, server=server) for name, recipe in loaded.items()
+        ]
     if as_json and not is_other_rank():
         print_json(results)
 
@@ -167,10 +183,12 @@ def _targets(values: Sequence[str] | None) -> list[float]:
     return targets
 
 
-def run_recipe(recipe: Recipe, folder: Path, quiet: bool, store: Path | None = None) -> dict[str, Any]:
+def run_recipe(
+    recipe: Recipe, folder: Path, quiet: bool, store: Path | None = None, server: str | None = None
+) -> dict[str, Any]:
     """Run one recipe, write its report and print its result; return the entry for ``--json``."""
     with watching(resumable=True) as events:
-        stages = run_module.run(recipe, folder, store=store, events=events)
+        stages = run_module.run(recipe, folder, store=store, events=events, server=server)
     if is_other_rank():
         return {}
     report = print_report([folder], folder / "report.html", quiet)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..errors import TeacherFailed, UserError
 from .endpoint import (
@@ -51,17 +50,25 @@ def capabilities(
     needs one. ``seconds``: deadline of each request. Raises ``UserError`` for an invalid address, a refused key and a
     model that the server lacks, ``TeacherFailed`` for a server that does not answer.
     """
-    check_address(base_url)
-    package = load_package(base_url)
-    secret = read_key(key, base_url, needed=False)
-    client = open_client(package, base_url, secret, seconds)
-    endpoint = Endpoint(base_url, model or "", client, key, secret, seconds, strict=True)
-    names, reason = _models(endpoint, package)
+    endpoint = _endpoint(base_url, model or "", key, seconds)
+    names, reason = _models(endpoint)
     yield _listed(names, reason, model)
     if model is None and not names:
         raise UserError("the server lists no models", where=base_url, given=reason, hint="--model NAME")
     endpoint = replace(endpoint, model=model or names[0])
     yield from _requests(endpoint)
+
+
+def model_names(base_url: str, key: str | None = None, seconds: float = 60.0) -> list[str]:
+    """The models that a server lists, none while it refuses. Raises ``TeacherFailed`` when it does not answer."""
+    return _models(_endpoint(base_url, "", key, seconds))[0]
+
+
+def _endpoint(base_url: str, model: str, key: str | None, seconds: float) -> Endpoint:
+    check_address(base_url)
+    secret = read_key(key, base_url, needed=False)
+    client = open_client(load_package(base_url), base_url, secret, seconds)
+    return Endpoint(base_url, model, client, key, secret, seconds, strict=True)
 
 
 def _listed(names: list[str], reason: str, model: str | None) -> Capability:
@@ -72,8 +79,9 @@ def _listed(names: list[str], reason: str, model: str | None) -> Capability:
     return Capability("models", not missing, f"{detail}; not {model}" if missing else detail)
 
 
-def _models(endpoint: Endpoint, package: Any) -> tuple[list[str], str]:
+def _models(endpoint: Endpoint) -> tuple[list[str], str]:
     """The ids of GET /models, or an empty list with the reason."""
+    package = load_package(endpoint.base_url)
     with Exchange(endpoint.seconds, LIST_LIMIT) as exchange:
         try:
             response = endpoint.client.models.with_raw_response.list().http_response

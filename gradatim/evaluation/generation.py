@@ -16,7 +16,7 @@ and the indentation after it): token healing in ``inference.decode``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -39,11 +39,12 @@ from ..client.endpoint import (
 from ..client.messages import Budget, Generation, Rates, Reply
 from ..errors import TeacherFailed, UserError, WorkFailed
 from ..inference import decode
-from ..model import prompt_format
+from ..model import prompt_format, vocabulary
 from ..options import is_address, strict
 from ..random_streams import endpoint_seed, text_index
 from ..stage import Event, Events, Model, ignore_events
 from ..training import trainer
+from .model_server import ServedModel
 from .problems import Sample
 
 ServerOptions = Annotated[
@@ -267,18 +268,24 @@ def identity(student: Model | Endpoint) -> str:
 
 
 def write(
-    student: Model | Endpoint, questions: Sequence[Question], settings: Writing, events: Events = ignore_events
+    student: Model | Endpoint | ServedModel,
+    questions: Sequence[Question],
+    settings: Writing,
+    events: Events = ignore_events,
 ) -> Iterator[list[Sample]]:
     """The samples of ``questions``, in order, in groups.
 
-    ``student`` has ``model`` and ``tokenizer``, or is an ``Endpoint``. Raises ``DataError`` for ``chat``
-    without a template, ``UserError`` when the package ``openai`` is missing, ``WorkFailed`` for missing replies.
+    ``student`` has ``model`` and ``tokenizer``, or is an ``Endpoint`` or a ``ServedModel``. Raises ``DataError`` for
+    ``chat`` without a template, ``UserError`` when the package ``openai`` is missing, ``WorkFailed`` for missing
+    replies.
     """
     if isinstance(student, Endpoint):
         groups = _from_server(student, questions, settings, events)
     elif settings.server is not None:
         hint = "leave it out, or name a model as http://HOST/v1#NAME"
         raise UserError("the model is no endpoint", where="the option 'server'", hint=hint)
+    elif isinstance(student, ServedModel):
+        groups = _from_served(student, questions, settings, events)
     else:
         groups = _from_model(student, questions, settings)
     events(Event("start", "write", 0, len(questions)))
@@ -300,13 +307,7 @@ def _sample(question: Question, text: str, finish: str, chat: bool) -> Sample:
 def _from_model(student: Model, questions: Sequence[Question], settings: Writing) -> Iterator[list[Sample]]:
     """Samples of a local model. Questions of one group have equal stop strings, as the decoder needs."""
     tokenizer = student.tokenizer
-    # Our students get the prompt of their training, after any thinking; other models may think first.
-    system, thinking = prompt_format.prompt_format_of(tokenizer).system, not prompt_format.has_prompt_format(tokenizer)
-    template = (
-        prompt_format.chat_formatter(tokenizer, system, thinking=thinking)
-        if settings.chat
-        else prompt_format.plain_formatter(tokenizer)
-    )
+    template = _formatter(tokenizer, settings.chat)
     for group in _groups(questions, settings.batch or GROUP_SIZE.get(student.model.device.type, 64)):
         prompts = [template(question.prompt) for question in group]
         completions = decode.complete(
@@ -328,6 +329,58 @@ def _from_model(student: Model, questions: Sequence[Question], settings: Writing
             _sample(question, tag + completion.text, completion.finish, settings.chat)
             for question, tag, completion in zip(group, tags, completions, strict=True)
         ]
+
+
+def _formatter(tokenizer: Any, chat: bool) -> Callable[[str], str]:
+    """The format of prompts for a model whose tokenizer is known."""
+    if not chat:
+        return prompt_format.plain_formatter(tokenizer)
+    # Our students get the prompt of their training, after any thinking; other models may think first.
+    system, thinking = prompt_format.prompt_format_of(tokenizer).system, not prompt_format.has_prompt_format(tokenizer)
+    return prompt_format.chat_formatter(tokenizer, system, thinking=thinking)
+
+
+SERVED_REQUESTS = 64
+"""Concurrent requests to a server that a run has started for itself."""
+
+
+def _from_served(
+    student: ServedModel, questions: Sequence[Question], settings: Writing, events: Events
+) -> Iterator[list[Sample]]:
+    """Samples of a served model: prompts are formatted here, and those that do not fit are not sent.
+
+    There is no token healing: a prompt that ends inside a token is continued after it.
+    """
+    template, encode = _formatter(student.tokenizer, settings.chat), vocabulary.Vocabulary(student.tokenizer).encode
+    samples: dict[int, Sample] = {}
+    sent: list[int] = []
+    requests: list[Generation] = []
+    prompts = [template(question.prompt) for question in questions]
+    for number, (question, prompt) in enumerate(zip(questions, prompts, strict=True)):
+        tokens = encode(prompt)
+        room = 0 if tokens is None else student.context - len(tokens)
+        if room < 1:
+            finish = "unknown_character" if tokens is None else "too_long"
+            samples[number] = _sample(question, "", finish, settings.chat)
+            continue
+        seed = endpoint_seed(settings.seed, question.number, question.draw)
+        stop = () if settings.chat else question.stop
+        limit = min(settings.tokens, room)
+        requests.append(Generation(prompt, False, seed, settings.temperature, limit, stop))
+        sent.append(number)
+    if requests:
+        base_url, model = student.server.address(student.folder)
+        # The prompts are complete: the server must not put a first token before them.
+        server = Endpoint(base_url, model, SERVED_REQUESTS, key=None, extra={"add_special_tokens": False})
+        for group in generate(server, requests, settings.batch, events):
+            for index, reply in group:
+                question = questions[sent[index]]
+                tag = prompt_format.thinking_open(prompts[sent[index]]) if settings.chat else ""
+                text = reply.text if settings.chat else _cut(reply.text, question.stop)
+                stopped = "stop" if requests[index].stop else "eos"
+                finish = {"length": "limit", "empty": stopped, "stop": stopped}.get(reply.finish, reply.finish)
+                samples[sent[index]] = _sample(question, tag + text, finish, settings.chat)
+    yield [samples[number] for number in range(len(questions))]
 
 
 def _groups(questions: Iterable[Question], size: int) -> Iterator[list[Question]]:

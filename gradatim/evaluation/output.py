@@ -40,6 +40,7 @@ from ..model import prompt_format, vocabulary
 from ..options import BatchSize, strict
 from ..stage import Events, Model, Suite, SuiteResult, ignore_events
 from .generation import Endpoint, Question, ServerOptions, Writing, server_options, write
+from .model_server import ServedModel
 from .statistics import (
     Attempt,
     Mode,
@@ -100,7 +101,7 @@ class Output(Suite):
     server: Mapping[str, Any] | None = None
 
     def __call__(
-        self, student: Model | Endpoint, samples: pa.Table, *, seed: int, events: Events = ignore_events
+        self, student: Model | Endpoint | ServedModel, samples: pa.Table, *, seed: int, events: Events = ignore_events
     ) -> SuiteResult:
         """One attempt per sample. ``student`` has ``model`` and ``tokenizer``, as from ``load_student``, or is an
         ``Endpoint``.
@@ -109,7 +110,7 @@ class Output(Suite):
         when a text of an endpoint is missing.
         """
         check_samples(samples)
-        if isinstance(student, Endpoint):
+        if isinstance(student, Endpoint | ServedModel):
             return self._evaluate_endpoint(student, samples, seed, events)
         if self.chat or self.server is not None:
             raise RecipeError(
@@ -153,7 +154,9 @@ class Output(Suite):
             attempts[index] = self.judge(int(rows[index]), prompts[index], answers[index], text)
         return tally("output", self.protocol, samples, attempts, started=started)
 
-    def _evaluate_endpoint(self, server: Endpoint, samples: pa.Table, seed: int, events: Events) -> SuiteResult:
+    def _evaluate_endpoint(
+        self, server: Endpoint | ServedModel, samples: pa.Table, seed: int, events: Events
+    ) -> SuiteResult:
         started = time.perf_counter()
         rows = sample_indices(samples.num_rows, self.limit, seed)
         items = samples.take(rows)
@@ -161,7 +164,11 @@ class Output(Suite):
         stop = () if self.protocol == "greedy" else ("\n\n",)
         longest = max(len(answer.encode()) for answer in answers)  # no token is shorter than a byte
         tokens = longest + 1 + MARGIN if self.protocol == "greedy" else max(map(paper_limit, prompts))
-        settings = Writing(tokens, float(self.protocol != "greedy"), self.chat, seed, self.batch, self.server)
+        chat = self.chat
+        if isinstance(server, ServedModel):
+            tokens = max(self._limits(prompts, answers, vocabulary.Vocabulary(server.tokenizer)))
+            chat = prompt_format.prompt_format_of(server.tokenizer).template == "chat"
+        settings = Writing(tokens, float(self.protocol != "greedy"), chat, seed, self.batch, self.server)
         questions = [Question(str(number), prompt, number, stop=stop) for number, prompt in enumerate(prompts)]
         texts = [sample for group in write(server, questions, settings, events) for sample in group]
         attempts = []

@@ -17,14 +17,17 @@ run folder, so the same call resumes a run: finished steps are read back.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..client.endpoint import load_package
 from ..corpus import Corpus, NewSamples, feedback_of
 from ..distillation import NoNewQuestions
 from ..errors import RecipeError
+from ..evaluation.model_server import ModelServer, check_command
 from ..processes import connect, launch
 from ..random_streams import attempts_seed, stage_seed
 from ..record import Record
@@ -55,24 +58,42 @@ if TYPE_CHECKING:
 
 
 def run(
-    recipe: Recipe, folder: Path, *, store: Path | None = None, events: Events = ignore_events
+    recipe: Recipe,
+    folder: Path,
+    *,
+    store: Path | None = None,
+    events: Events = ignore_events,
+    server: str | None = None,
 ) -> list[StageResult]:
     """Train the recipe in ``folder``, or resume it; return the results of all stages, cycle by cycle.
 
     ``store``: folder of the first cycle's dataset (shared within a study), by default ``folder / "data"``. ``events``
     may raise ``Stopped``: the state is saved and the same call resumes. When the source has no new question for a
     cycle (``NoNewQuestions``), the run ends after the previous one and counts as finished. Where a launcher started
-    several processes, all of them call this; rank 0 runs the experiment, see ``ranks``. Raises ``ProcessLost`` when one
-    of them ends.
+    several processes, all of them call this; rank 0 runs the experiment, see ``ranks``. ``server``: a command line with
+    {model} and {port} that serves a model folder by OpenAI's protocol; attempts and the suites that read texts then get
+    them from it. Raises ``ProcessLost`` when one of the processes ends.
     """
     check(recipe)
+    if server is not None:
+        check_server(recipe, server)
     check_processes_of(recipe, launch().size)
     processes = connect()
     if not processes.is_main:
         return serve(recipe, processes, events)
-    with Leader(processes, folder) as leader:
-        leader.results = _run(recipe, folder, store, events, leader)
+    serving = contextlib.nullcontext() if server is None else ModelServer(server, events)
+    with Leader(processes, folder) as leader, serving as model_server:
+        leader.results = _run(recipe, folder, store, events, leader, model_server)
     return leader.results
+
+
+def check_server(recipe: Recipe, command: str) -> None:
+    """Raise ``UserError`` unless ``command`` can serve the recipe's student."""
+    check_command(command)
+    load_package("--server")
+    if not recipe.is_language or recipe.student.lora is not None:
+        given = recipe.student.kind if not recipe.is_language else "student.lora"
+        raise RecipeError("a server reads whole language models", where="--server", given=given, hint="no --server")
 
 
 def check_processes_of(recipe: Recipe, size: int) -> None:
@@ -88,13 +109,15 @@ def check_processes_of(recipe: Recipe, size: int) -> None:
         )
 
 
-def _run(recipe: Recipe, folder: Path, store: Path | None, events: Events, leader: Leader) -> list[StageResult]:
+def _run(
+    recipe: Recipe, folder: Path, store: Path | None, events: Events, leader: Leader, server: ModelServer | None
+) -> list[StageResult]:
     """``run`` in the process that runs the experiment."""
     check_run_folder(folder)
     with Record(folder) as record:
         leader.check_shared_folder()
-        claim(record, recipe, events, leader.processes.size)
-        components = assemble(recipe, events, leader.processes)
+        claim(record, recipe, events, leader.processes.size, None if server is None else server.program)
+        components = assemble(recipe, events, leader.processes, server)
         if components.has_chat and not record.done(FINISHED) and trained_stage(folder) is None:
             record.once(TEACHER_CHECK, components.check_teacher)
         datasets = [components.first_dataset(store or folder / "data")]  # draw samples, score their difficulty, split
@@ -247,7 +270,7 @@ class Cycle:
         suites = [suite for suite in self.components.suites if last or not suite.only_last]
         if not suites:
             return []
-        model = self.components.load(self.folder(stage))
+        model = self.components.load_for_texts(self.folder(stage))
         splits = {suite.split for suite in suites}
         samples = {split: self.components.samples(split, self.dataset, self.bands) for split in splits}
         return [self.run_suite(stage, suite, model, samples[suite.split]) for suite in suites]
@@ -289,7 +312,7 @@ class Cycle:
     @recorded_table
     def judged_attempts(self, key: str, questions: pa.Table, *, new_samples: bool = False) -> GradedAttempts:
         """Generate the model's attempts at ``questions`` and judge them; of new samples, by proving judges only."""
-        model = self.components.load(self.folder(self.finished[-1]))
+        model = self.components.load_for_texts(self.folder(self.finished[-1]))
         seed = attempts_seed(self.components.seed, self.number, new_samples=new_samples)
         return self.components.judge_attempts(model, questions, seed, verify=new_samples)
 

@@ -181,10 +181,10 @@ def finished_cycles(record: Record) -> int | None:
     return read_json(record.folder / FINISHED, cycles_of) if record.done(FINISHED) else None
 
 
-def claim(record: Record, recipe: Recipe, events: Events, processes: int = 1) -> None:
+def claim(record: Record, recipe: Recipe, events: Events, processes: int = 1, server: str | None = None) -> None:
     """Assign the folder to this recipe, or check that it belongs to it; ``RunFolderError`` lists the differences.
 
-    ``processes``: their number, a part of the environment.
+    ``processes``: their number, and ``server``: the program that serves the model, are parts of the environment.
     """
     path = record.folder / "recipe.yaml"
     changed = differences(record.folder, recipe)
@@ -194,12 +194,12 @@ def claim(record: Record, recipe: Recipe, events: Events, processes: int = 1) ->
     write_atomically(path, dump(recipe).encode())
 
     hardware.use_threads(recipe.threads, launch().local_size)
-    now = {**hardware.environment(), "processes": processes}
+    now = {**hardware.environment(), "processes": processes, "server": server}
     stored = record.folder / "environment.json"
     if not stored.exists():
         write_json(stored, now)
         return
-    before = {"processes": 1, **read_json(stored, dict)}
+    before = {"processes": 1, "server": None, **read_json(stored, dict)}
     changes = [
         f"{key}: {before.get(key)} -> {now[key]}" for key in now if key != "commit" and before.get(key) != now[key]
     ]

@@ -34,8 +34,10 @@ from ...difficulty.model_based import ChatReply, Messages, Quantity, ScoringRequ
 from ...difficulty.score import digest_of
 from ...errors import RecipeError, UserError
 from ...evaluation import SUITES
+from ...evaluation.model_server import ModelServer, ServedModel
 from ...inference import loglikelihood
 from ...lazy import np, pa
+from ...model import load
 from ...model.hub import answer_format, check_chat, check_model, is_hub_name, weight_paths
 from ...model.settings import PRESETS, TrainSettings
 from ...options import option_names
@@ -233,6 +235,7 @@ class Components:
 
     ``teacher``: the only one of a run, so that it has one budget and is loaded once; None without one. ``corpus``: the
     maker of the datasets. ``schedules``: one per cycle. ``processes``: those that train and evaluate together.
+    ``server``: of the trained model, for texts; None: texts are decoded here.
     """
 
     recipe: Recipe
@@ -242,6 +245,7 @@ class Components:
     suites: tuple[NamedSuite, ...]
     events: Events = ignore_events
     processes: Processes = SINGLE
+    server: ModelServer | None = None
 
     @cached_property
     def student(self) -> Student:
@@ -376,6 +380,14 @@ class Components:
             self.student.share(model)
             return model
 
+    def load_for_texts(self, folder: Path) -> Model:
+        """The model in a stage folder, for suites and attempts: behind the server, where there is one."""
+        if self.server is None:
+            return self.load(folder)
+        path = folder / "model"
+        tokenizer = load.open_tokenizer_of(path, local_files_only=True)
+        return ServedModel(path, self.server, tokenizer, lambda: self.open_model(folder))
+
     def open_model(self, folder: Path) -> Model:
         """The model in a stage folder, in this process."""
         return self.student.open_model(folder / "model")
@@ -415,16 +427,20 @@ class Components:
         return judge_attempts(self.recipe, self.teacher, model, questions, seed, self.events, verify=verify)
 
     def offload_teacher(self) -> None:
-        """Free the memory of a teacher in this process until its next call."""
+        """Free the memory of a teacher in this process, and of the model's server, until the next call."""
+        if self.server is not None:
+            self.server.stop()
         if self.teacher is not None:
             self.teacher.release()
 
 
-def assemble(recipe: Recipe, events: Events = ignore_events, processes: Processes = SINGLE) -> Components:
+def assemble(
+    recipe: Recipe, events: Events = ignore_events, processes: Processes = SINGLE, server: ModelServer | None = None
+) -> Components:
     """Build the components. Raises ``RecipeError`` or ``UnknownPart`` for the first one that cannot be built."""
     shared = teacher(recipe, events)
     corpus = corpus_maker(recipe, events, shared)
-    return Components(recipe, shared, corpus, schedules_of(recipe), tuple(_suites(recipe)), events, processes)
+    return Components(recipe, shared, corpus, schedules_of(recipe), tuple(_suites(recipe)), events, processes, server)
 
 
 def student_of(recipe: Recipe, events: Events = ignore_events, processes: Processes = SINGLE) -> Student:
