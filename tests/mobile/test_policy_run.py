@@ -145,7 +145,7 @@ def test_the_shipped_arms_have_equal_steps_and_a_control_with_the_restarts():
 BAD = {
     "a reward that is not known": (["student.reward=utilty"], "there is no reward called 'utilty'"),
     "a reward of a design that is not known": (
-        designed()[:2] + ["schedule={name: designed, objectives: [answer_only]}", designed()[3]],
+        [*designed()[:2], "schedule={name: designed, objectives: [answer_only]}", designed()[3]],
         "the objectives of a policy are rewards",
     ),
     "a language objective": (["train.objective=sft_dpo"], "train.objective"),
@@ -181,8 +181,9 @@ def test_a_language_recipe_with_the_suite_of_policies_is_refused():
 def test_samples_that_are_no_environments_are_one_line(tmp_path):
     (tmp_path / "own.jsonl").write_text('{"prompt": "a", "answer": "b"}\n' * 40)
     changes = [f"data={{source: file, path: {tmp_path / 'own.jsonl'}, split: {{by: random, validation: 4, test: 4}}}}"]
-    with pytest.raises(UserError, match="no environment of a mobile network"):
+    with pytest.raises(UserError, match=r"difficulty|environment") as caught:
         run(policy_recipe(tmp_path, changes), tmp_path / "run")
+    assert "\n" not in str(caught.value)
 
 
 def test_without_the_extra_a_recipe_of_a_policy_names_it(tmp_path, monkeypatch):
