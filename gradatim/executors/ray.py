@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from ..errors import GradatimError, UserError, WorkFailed
@@ -140,21 +141,33 @@ def _import() -> Any:
 
 def _connect(ray: Any, address: str | None) -> None:
     """Connect to the cluster at ``address``. Raises ``UserError`` in one line, within seconds."""
-    named = address if address is not None else os.environ.get("RAY_ADDRESS")
-    if address is None and named not in (None, "", "auto", "local"):
-        _check_answers(str(named))
-    if named not in (None, "", "local"):
+    named = address or os.environ.get("RAY_ADDRESS") or None
+    if named is None or named == "auto":
+        named = running_cluster() or "local"
+    elif address is None and named != "local":
+        _check_answers(named)
+    options: dict[str, Any] = {"include_dashboard": False} if named == "local" else {}
+    if named != "local":
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # of this process: the error below says it all
     try:
         with _quiet(), _own_signals():
-            ray.init(
-                address=address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **({"include_dashboard": False} if named in (None, "", "local") else {}),
-            )
+            ray.init(address=named, log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:
         raise _refused(named, error) from error
+
+
+def running_cluster() -> str | None:
+    """The address of the cluster that was started on this machine, if it answers.
+
+    Ray stores it in a file, which remains when the cluster is killed; Ray itself would then wait for minutes.
+    """
+    file = Path(os.environ.get("RAY_TMPDIR") or "/tmp", "ray", "ray_current_cluster")
+    try:
+        address = file.read_text("utf-8").strip()
+        _check_answers(address)
+    except (OSError, ValueError, UserError):
+        return None
+    return address
 
 
 def _check_answers(address: str) -> None:
@@ -179,10 +192,10 @@ def _check_answers(address: str) -> None:
         ) from error
 
 
-def _refused(address: str | None, error: Exception) -> UserError:
+def _refused(address: str, error: Exception) -> UserError:
     """The error for a cluster that answers and does not accept this process, or that cannot be started."""
-    given = f"{address or 'ray'}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    if address in (None, "", "local"):
+    given = f"{address}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    if address == "local":
         return UserError("Ray cannot be started on this machine", where="--on ray", given=given, hint="without --on")
     return UserError(
         "the Ray cluster answers, but does not accept this process",

@@ -20,6 +20,7 @@ from gradatim.errors import RecipeError, SandboxMissing, Stopped, UnknownPart, U
 from gradatim.evaluation.problems import Problem, Sample
 from gradatim.evaluation.verdicts import judge
 from gradatim.executors.local import LocalExecutor
+from gradatim.executors.ray import running_cluster
 from gradatim.sandbox.command import sandbox_support
 
 needs_sandbox = pytest.mark.skipif(not sandbox_support().available, reason=sandbox_support().reason)
@@ -79,6 +80,20 @@ def test_a_cluster_that_does_not_answer_is_reported_within_seconds(form: str, cl
     with pytest.raises(UserError, match=message):
         executors.open_executor(form.format(closed_port))
     assert time.monotonic() - started < 5
+
+
+def test_the_address_of_a_cluster_that_was_killed_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed_port: int
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert running_cluster() is None
+    stored = tmp_path / "ray" / "ray_current_cluster"
+    stored.parent.mkdir()
+    stored.write_text(f"127.0.0.1:{closed_port}")
+    assert running_cluster() is None
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        stored.write_text(f"127.0.0.1:{listening.getsockname()[1]}")
+        assert running_cluster() == stored.read_text()
 
 
 def test_without_ray_the_command_names_the_extra(
