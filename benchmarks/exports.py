@@ -106,7 +106,7 @@ def measure(
 
 def weights(name: str) -> bool:
     """Whether a file of an export holds weights, not the tokenizer or settings."""
-    return name.endswith((".gguf", ".onnx", ".onnx.data", ".pte", ".safetensors"))
+    return name.endswith((".gguf", ".html", ".onnx", ".onnx.data", ".pte", ".safetensors"))
 
 
 def preset_of(source: Path) -> str:

@@ -26,15 +26,16 @@ from pydantic import TypeAdapter
 from gradatim.cli.environment import REGISTRIES
 from gradatim.cli.main import COMMANDS, app, load_command
 from gradatim.design import SCHEMA
+from gradatim.experiment.assemble import student_of
 from gradatim.experiment.recipe import MAY_CHANGE, Recipe, load
 from gradatim.experiment.recipe_files import Location, find, names, shipped_studies
-from gradatim.model.settings import ModelSettings
 from gradatim.options import option_names
 
 PARTS = {
     "data.source": "sources",
     "difficulty.metric": "difficulties",
     "schedule.name": "schedules",
+    "student.kind": "students",
     "student.preset": "presets",
     "evaluate.suites[].suite": "suites",
     "teacher.name": "teachers",
@@ -53,8 +54,10 @@ FILLED_IN = {
     "student",
     "answer_format",
     "keep_replies",
+    "settings",
+    "train",
 }
-"""Options of sources and teachers that come from other keys of the recipe."""
+"""Options of sources, teachers and kinds of students that come from other keys of the recipe."""
 
 RECIPES_TOP = """\
 # Recipes
@@ -171,8 +174,9 @@ def _leaves(node: Mapping[str, Any], schema: Mapping[str, Any], prefix: str) -> 
 
 
 def _resolved(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a reference refers to; of a section that may be left out, the section; of kinds of student, the first."""
-    choices = [each for each in node.get("anyOf", ()) if each.get("type") != "null"] or node.get("oneOf", [])[:1]
+    """What a reference refers to; of a section that may be left out, the section."""
+    choices = [each for each in node.get("anyOf", ()) if each.get("type") != "null"]
+    choices += node.get("oneOf", ())[:1]  # of the kinds of students the language model, whose options are keys
     if len(choices) == 1 and "$ref" in choices[0]:
         node = choices[0]
     reference = node.get("$ref")
@@ -189,7 +193,10 @@ def _values(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 def _parts() -> Iterator[str]:
     """Each registry with its members and their options."""
-    for kind in ("sources", "difficulties", "schedules", "orders", "presets", "teachers", "judges", "suites"):
+    for kind in (
+        "sources", "difficulties", "schedules", "orders", "students", "presets", "rewards", "teachers", "judges",
+        "suites",
+    ):  # fmt: skip
         module, attribute = REGISTRIES[kind]
         registry = getattr(import_module(module), attribute)
         yield f"### {kind.capitalize()}\n"
@@ -210,7 +217,7 @@ def _options(kind: str, component: str, factory: Callable[..., Any]) -> Iterator
     """A row for each option of a component. ``SystemExit`` for an option without a description."""
     hints, parameters = typing.get_type_hints(factory, include_extras=True), inspect.signature(factory).parameters
     for name in option_names(factory):
-        if kind in ("sources", "teachers") and name in FILLED_IN:
+        if kind in ("sources", "students", "teachers") and name in FILLED_IN:
             continue
         schema = TypeAdapter(hints[name]).json_schema()
         default = parameters[name].default
@@ -247,9 +254,9 @@ def _shipped() -> Iterator[str]:
         recipe = load(name)
         options = ", ".join(f"{key} {_value(value)}" for key, value in recipe.schedule.options.items())
         schedule = recipe.schedule.name + (f" ({options})" if options else "")
-        language = isinstance(recipe.student, ModelSettings)
-        student = recipe.student.base or recipe.student.preset if language else recipe.student.kind
-        yield f"| `{name}` | {_about(find(name)) or recipe.title} | {schedule} | {student} | {recipe.tokens:,} |"
+        student = student_of(recipe)
+        budget = f"{recipe.tokens:,}" + ("" if recipe.is_language else f" {student.unit}s")
+        yield f"| `{name}` | {_about(find(name)) or recipe.title} | {schedule} | {student.name} | {budget} |"
     yield ""
 
 

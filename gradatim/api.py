@@ -15,9 +15,9 @@ from . import difficulty, evaluation, executors, mobile, reporting
 from . import table as tables
 from .errors import DataError, RecipeError, UserError
 from .evaluation import generation, statistics
+from .experiment import parts, recipe_files
 from .experiment import plan as plan_module
 from .experiment import recipe as recipe_module
-from .experiment import recipe_files
 from .experiment import run as run_module
 from .experiment import study as study_module
 from .experiment.assemble import components
@@ -137,7 +137,7 @@ def study(
     plan, default = study_plan(
         recipes, folder, arms=arms, seeds=seeds, baseline=baseline, changes=changes, events=events
     )
-    share = None if part is None else study_module.parse_part(part)
+    share = None if part is None else parts.parse_part(part)
     study_module.study(plan, default, workers=workers, part=share, on=on, events=events)
     return report(default)
 

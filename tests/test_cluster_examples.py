@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from gradatim.cli.main import load_command
+from gradatim.experiment.parts import Part, parse_part
 from gradatim.experiment.recipe_files import find_study
-from gradatim.experiment.study import Part, parse_part
 
 CLUSTER = Path(__file__).parents[1] / "examples" / "cluster"
 SCRIPTS = sorted(CLUSTER.glob("*.sbatch"))

@@ -32,11 +32,15 @@ from gradatim.sandbox.command import sandbox_support
 SPLIT = ("data.split.validation=10", "data.split.test=10")
 TINY_STUDENT = ("student.preset=tiny", "student.context_length=128", "train.max_length=128", "train.batch_size=4")
 SHORT = ("budget.tokens=1500", "train.evaluations_per_stage=0", "evaluate.suites=[]", "threads=1")
+SMALL_POLICY = ("budget.steps=400", "data.count=12", "data.steps=10", "data.split.validation=8", "data.split.test=8",
+                "student.num_envs=2", "student.batch_size=20", "evaluate.suites=[]", "threads=1")  # fmt: skip
 HUMANEVAL = [{"task_id": "HumanEval/0", "completion": "    return False\n"} for _ in range(10)]
 CRUX = {"id": "s0", "code": "def f(a):\n    return a + 1", "input": "1", "output": "2"}
 RUNS = ("a", "b", "fast", "curriculum-fast", "demo", "demo-baseline", "hybrid-study")
 MORE_RUNS = re.compile(r"runs/(taught|distill-coder|chat)")
-SLOW = re.compile(rf"gradatim run | study | --time|designed| --to | --lm-eval|http:|functional|{MORE_RUNS.pattern}")
+SLOW = re.compile(
+    rf"gradatim run | study | --time|designed| --to | --lm-eval|--on ray|http:|functional|{MORE_RUNS.pattern}"
+)
 ON_THE_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 DESIGN = '{"reason": "One stage.", "cycles": [{"stages": [{"name": "all", "share": 1, "bands": BANDS}]}]}'.replace(
     "BANDS", '{"easy": 1, "medium": 1, "hard": 1}'
@@ -178,7 +182,9 @@ def small(words: list[str], place: str) -> list[str]:
     study = find_study(names[0])
     recipe = load(names[0] if study is None else study.address(next(iter(study.arms))))
     changes = [*SHORT]
-    if recipe.student.base is None:
+    if not recipe.is_language:
+        changes = [*SMALL_POLICY]
+    elif recipe.base is None:
         changes += TINY_STUDENT
     else:
         changes += ["student.base=FOLDER", "student.context_length=96", "train.max_length=90", "student.dtype=fp32"]
@@ -217,6 +223,8 @@ def test_the_command_runs(place: str, line: str, reader: Path, tmp_path: Path, m
         Path(output).unlink(missing_ok=True)  # the reader writes it for the first time
     if "--push" in words:
         pytest.skip("sends to the hub: tests/export push to a server of their own")
+    if "ray" in words:
+        pytest.importorskip("ray", reason="needs the extra 'ray'")
     if "gguf" in words:
         pytest.importorskip("gguf", reason="needs the extra 'gguf'")
     if {"functional", "humaneval", "cruxeval", "check"} & set(words) and not sandbox_support().available:

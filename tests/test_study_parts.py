@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from gradatim.errors import RunFolderError, UserError
+from gradatim.experiment.parts import Part, parse_part
 from gradatim.experiment.recipe import Recipe, load
-from gradatim.experiment.study import Part, parse_part, plan_study, study
+from gradatim.experiment.study import plan_study, study
 from gradatim.reporting import collect
 
 SMALL = ["data.count=200", "data.split.test=10", "data.split.validation=10", "budget.tokens=1500", "threads=1"]

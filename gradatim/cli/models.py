@@ -18,7 +18,7 @@ from rich.text import Text
 
 from .. import evaluation, executors, programs
 from ..api import evaluate as run_suite
-from ..api import model_folder, open_model, read_samples_of
+from ..api import is_policy, model_folder, open_model, read_samples_of
 from ..errors import DataError, UserError
 from ..export import hub, write
 from ..files import check_output, check_output_folder
@@ -362,6 +362,8 @@ def export(
         raise UserError("these weights cannot have this type", where="--dtype", given=dtype, allowed=allowed)
     with watching() as events:
         source = model_folder(model)
+        if is_policy(source):
+            raise UserError("a policy of a mobile network has no format of another program", where=source)
         if push is not None:
             hub.check_name(push)
         samples = None if data is None else read_samples_of(data, mapping_of(columns), limit, events)

@@ -25,7 +25,7 @@ from .. import evaluation, reporting
 from .. import show as show_package
 from ..api import default_folder, study_plan
 from ..errors import UserError, WorkFailed
-from ..experiment import assemble, ranks
+from ..experiment import assemble, parts, ranks
 from ..experiment import plan as plan_module
 from ..experiment import recipe as recipe_module
 from ..experiment import run as run_module
@@ -543,7 +543,7 @@ def study(
     """
     targets = _targets(target)
     trackers = check_trackers(track)
-    share = None if part is None else study_module.parse_part(part)
+    share = None if part is None else parts.parse_part(part)
     if share is not None and fresh:
         raise UserError("a part does not discard what other parts have made", where="--fresh", given=f"--part {part}")
     plan, folder = study_plan(
@@ -568,7 +568,7 @@ def study(
             run_study(plan, folder, workers, targets, as_json, on)
 
 
-def run_part(plan: Plan, folder: Path, workers: int, part: study_module.Part, on: str | None, as_json: bool) -> None:
+def run_part(plan: Plan, folder: Path, workers: int, part: parts.Part, on: str | None, as_json: bool) -> None:
     """Run the unfinished runs of one part of a study, and print how many runs of the study are finished."""
     with watching(resumable=True) as events:
         study_module.study(plan, folder, workers=workers, part=part, on=on, events=events)

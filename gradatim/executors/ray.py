@@ -90,8 +90,8 @@ def _explained(ray: Any, error: BaseException) -> BaseException:
         cause = getattr(error, "cause", None)
         if isinstance(cause, GradatimError):
             return cause
-        return WorkFailed("a task failed on a worker", where="ray", given=f"{type(cause).__name__}: {cause}")
-    first = next(iter(str(error).strip().splitlines()), "")
+        return WorkFailed("a task failed on a worker", where="ray", given=f"{type(cause).__name__}: {_line(cause)}")
+    first = _line(error)
     if isinstance(error, ray.exceptions.WorkerCrashedError | ray.exceptions.NodeDiedError):
         return WorkFailed(
             "the process of a task was lost each time",
@@ -100,6 +100,11 @@ def _explained(ray: Any, error: BaseException) -> BaseException:
             hint="more memory for each worker, or a smaller batch",
         )
     return WorkFailed("Ray did not complete a task", where="ray", given=f"{type(error).__name__}: {first}")
+
+
+def _line(error: object) -> str:
+    """The first line of an error's text: Ray appends tracebacks."""
+    return next(iter(str(error).strip().splitlines()), "")
 
 
 def ray(address: str | None, *, threads: int = 1, accelerator: bool = False) -> RayExecutor:

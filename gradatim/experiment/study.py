@@ -13,22 +13,9 @@ on machines that share the folder. The folder is locked while ``study.json`` is 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import queue
-import re
-import secrets
-import signal
-import socket
-import threading
-import time
-from collections import deque
 from collections.abc import Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
-from functools import partial
-from multiprocessing import forkserver
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -37,14 +24,16 @@ import numpy as np
 
 from .. import executors
 from ..corpus import Corpus
-from ..errors import GradatimError, RecipeError, RunFolderError, Stopped, UserError, WorkFailed
+from ..errors import RecipeError, RunFolderError, UserError
 from ..processes import launch
 from ..record import Record, read_json, write_json
 from ..schedule import Bands, preview
-from ..stage import Event, Events, ignore_events
+from ..stage import Events, ignore_events
 from .assemble import check, corpus_maker, drawn, only_designs, schedules_of, student_of
+from .parts import Part
 from .recipe import Recipe, changed_keys, parse
 from .run_lock import FINISHED, another_recipe, check_run_folder, differences, stored_recipe, study_arms, trained_stage
+from .workers import run_in_processes, run_on_executor
 
 CLAIM_PATIENCE = 60.0
 """The longest wait, in seconds, of a part for another one that writes ``study.json``."""
@@ -69,69 +58,6 @@ class Plan:
     def runs(self) -> list[tuple[str, int]]:
         """Every (arm, seed), all arms of a seed before the next seed: a stopped study compares whole seeds."""
         return [(arm, seed) for seed in self.seeds for arm in self.arms]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Part ``number`` (from 1) of ``count`` parts of a study."""
-
-    number: int
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
-
-    def runs(self, plan: Plan) -> list[tuple[str, int]]:
-        """Every ``count``-th (arm, seed) of the plan; together the parts have each run once."""
-        return plan.runs()[self.number - 1 :: self.count]
-
-
-SLURM = "slurm"
-"""The part of a task of a Slurm job array."""
-
-
-def parse_part(text: str, environment: Mapping[str, str] = os.environ) -> Part:
-    """The part that ``text`` names: NUMBER/COUNT, or ``slurm`` for the variables of a Slurm array task.
-
-    Those are SLURM_ARRAY_TASK_ID, _COUNT, _MIN and _STEP. Raises ``UserError`` for another text, a number out of range,
-    and an array whose task ids are not evenly spaced.
-    """
-    if text == SLURM:
-        return _slurm_part(environment)
-    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
-    if match is None:
-        raise UserError("a part is NUMBER/COUNT", where="--part", given=text, allowed=f"1/16 to 16/16, or {SLURM}")
-    number, count = int(match[1]), int(match[2])
-    if not 1 <= number <= count:
-        allowed = f"1/{count} to {count}/{count}" if count else "a count from 1"
-        raise UserError("the part is out of range", where="--part", given=text, allowed=allowed)
-    return Part(number, count)
-
-
-def _slurm_part(environment: Mapping[str, str]) -> Part:
-    def number(name: str, default: str | None = None) -> int:
-        text = environment.get(name, default)
-        if text is None or not text.isdecimal():
-            raise UserError(
-                "this process is not a task of a Slurm job array",
-                where=f"--part {SLURM}",
-                given=f"{name}={text}" if text else f"no variable {name}",
-                hint="sbatch --array=1-16, or --part 3/16",
-            )
-        return int(text)
-
-    task, count = number("SLURM_ARRAY_TASK_ID"), number("SLURM_ARRAY_TASK_COUNT")
-    first, step = number("SLURM_ARRAY_TASK_MIN", "1"), max(number("SLURM_ARRAY_TASK_STEP", "1"), 1)
-    index, rest = divmod(task - first, step)
-    if rest or not 0 <= index < count:
-        raise UserError(
-            "the task ids of this job array are not evenly spaced",
-            where=f"--part {SLURM}",
-            given=f"task {task}, {count} tasks from {first} in steps of {step}",
-            allowed="arrays such as 1-16, 0-15 or 0-30:2",
-            hint="--part $SLURM_ARRAY_TASK_ID/16 for some tasks of an array of 16",
-        )
-    return Part(index + 1, count)
 
 
 def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | None = None, title: str = "") -> Plan:
@@ -224,14 +150,15 @@ def study(
             for arm, recipe in plan.arms.items()
         }
         _check_held_out(plan, corpora)
-        waiting = {run: recipe for run, recipe in recipes.items() if not _finished(folder / run_folder(*run), recipe)}
+        names = {run_folder(*run): recipe for run, recipe in recipes.items()}
+        waiting = {name: recipe for name, recipe in names.items() if not _finished(folder / name, recipe)}
         if on is None:
-            _carry_out(waiting, folder, min(workers, max(len(waiting), 1)), events, len(recipes))
+            run_in_processes(waiting, folder, min(workers, max(len(waiting), 1)), events, len(recipes))
             return
         run_threads = max((recipe.threads for recipe in recipes.values()), default=1)
         with executors.use(on, threads=run_threads, accelerator=True) as executor:
             assert executor is not None
-            _carry_out_on(executor, waiting, folder.absolute(), events, len(recipes))
+            run_on_executor(executor, waiting, folder.absolute(), events, len(recipes))
 
 
 def finished_runs(plan: Plan, folder: Path) -> int:
@@ -380,250 +307,3 @@ def _titles(plan: Plan) -> dict[str, str]:
 
 def _finished(folder: Path, recipe: Recipe) -> bool:
     return (folder / FINISHED).exists() and not differences(folder, recipe)
-
-
-def _carry_out(
-    waiting: Mapping[tuple[str, int], Recipe], folder: Path, workers: int, events: Events, total: int
-) -> None:
-    """Run the waiting recipes in fresh processes, one slot for each worker, and pass their events on."""
-    events(Event("start", "runs", total - len(waiting), total))
-    context = _worker_context()
-    heard: Any = context.Queue()
-    stop = context.Event()
-    failed: dict[str, str] = {}
-    jobs = deque((run_folder(*run), recipe.model_dump(mode="json")) for run, recipe in waiting.items())
-    slots = [_Slot(context, heard, stop) for _ in range(workers)] if jobs else []
-    left = len(jobs)
-    stopped: Stopped | None = None
-    try:
-        while left:
-            for slot in slots:
-                if slot.free and jobs and stopped is None:
-                    slot.start(*jobs.popleft(), folder)
-            busy = [slot.job for slot in slots if slot.job is not None]
-            if not busy:
-                break
-            wait(busy, timeout=0.2, return_when=FIRST_COMPLETED)
-            try:
-                _pass_on(heard, events if stopped is None else ignore_events)
-                for slot in slots:
-                    if slot.job is not None and slot.job.done():
-                        name, fault = slot.finish()
-                        left -= 1
-                        if fault is not None:
-                            failed[name] = fault
-                        if stopped is None:
-                            events(Event("advance", "runs", total - left, total))
-            except Stopped as error:
-                stopped = error
-                stop.set()
-    except BaseException:
-        stop.set()  # whatever it is, the workers save their state and end
-        raise
-    finally:
-        for slot in slots:
-            slot.close()
-    if stopped is not None:
-        raise stopped
-    _raise_failed(failed, total, folder)
-    events(Event("finish", "runs", total, total))
-
-
-STOP_INTERVAL = 1.0
-"""Seconds between two looks of a run on an executor for the file that stops it."""
-
-
-def _carry_out_on(
-    executor: executors.Executor,
-    waiting: Mapping[tuple[str, int], Recipe],
-    folder: Path,
-    events: Events,
-    total: int,
-) -> None:
-    """Run the waiting recipes as tasks of ``executor``.
-
-    A file in the study's folder, which the machines share, stops the runs: each saves its state. A task that is begun
-    again after its process was lost resumes its run.
-    """
-    events(Event("start", "runs", total - len(waiting), total))
-    stop = folder / f".stop-{secrets.token_hex(4)}"
-    shared = folder / f"{stop.name}.start"
-    write_json(shared, os.getpid())
-    tasks = {
-        run_folder(*run): executor.submit(
-            run_as_task, run_folder(*run), recipe.model_dump(mode="json"), folder, shared, stop
-        )
-        for run, recipe in waiting.items()
-    }
-    failed: dict[str, str] = {}
-    stopped: Stopped | None = None
-    pending = set(tasks.values())
-    try:
-        while pending:
-            _, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-            try:
-                if stopped is None:
-                    events(Event("advance", "runs", total - len(pending), total))
-            except Stopped as error:
-                stopped = error
-                stop.touch()  # tasks that begin later end at once
-    except BaseException:
-        stop.touch()
-        raise
-    finally:
-        if not pending:
-            stop.unlink(missing_ok=True)
-        shared.unlink(missing_ok=True)
-    if stopped is not None:
-        raise stopped
-    for name, task in tasks.items():
-        if (error := task.exception()) is not None:
-            failed[name] = str(error)
-        elif (fault := task.result()) is not None:
-            failed[name] = fault
-    _raise_failed(failed, total, folder)
-    events(Event("finish", "runs", total, total))
-
-
-def run_as_task(name: str, recipe: dict[str, Any], folder: Path, shared: Path, stop: Path) -> str | None:
-    """In a worker of an executor: one run. Returns the fault of a run that failed.
-
-    ``shared``: a file that this machine sees if it shares the study's folder. ``stop``: the file that stops the run.
-    """
-    from .run import run
-
-    if not shared.exists():
-        return f"{folder} is not shared by the machine {socket.gethostname()}, which does not see {shared.name}"
-    looked = time.monotonic()
-
-    def listen(event: Event) -> None:
-        nonlocal looked
-        if time.monotonic() - looked >= STOP_INTERVAL:
-            looked = time.monotonic()
-            if stop.exists():
-                raise Stopped("stopped by the user")
-
-    try:
-        if not stop.exists():
-            run(parse(recipe), folder / name, store=folder / "data", events=listen)
-    except Stopped:
-        return None
-    except GradatimError as error:
-        return str(error)
-    return None
-
-
-def _raise_failed(failed: Mapping[str, str], total: int, folder: Path) -> None:
-    if failed:
-        raise WorkFailed(
-            f"{len(failed)} of {total} runs failed; the others are kept",
-            where=folder,
-            given="; ".join(f"{name}: {fault}" for name, fault in failed.items()),
-            hint="mend the cause and run the same command again",
-        )
-
-
-class _Slot:
-    """A place for one run at a time, with a process of its own: one that dies takes no other run with it."""
-
-    def __init__(self, context: Any, heard: Any, stop: Any) -> None:
-        self._make = partial(ProcessPoolExecutor, 1, context, _listen, (heard, stop, dict(os.environ)))
-        self._pool: ProcessPoolExecutor | None = None
-        self._name = ""
-        self.job: Future[None] | None = None
-
-    @property
-    def free(self) -> bool:
-        return self.job is None
-
-    def start(self, name: str, recipe: dict[str, Any], folder: Path) -> None:
-        self._pool = self._pool or self._make()
-        self._name, self.job = name, self._pool.submit(_run, name, recipe, folder)
-
-    def finish(self) -> tuple[str, str | None]:
-        """The name of the run that ended, and what was wrong with it."""
-        assert self.job is not None
-        job, self.job = self.job, None
-        if isinstance(job.exception(), BrokenProcessPool):
-            self.close()
-        return self._name, _fault(job)
-
-    def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
-
-
-def _fault(job: Future[None]) -> str | None:
-    error = job.exception()
-    if error is None or isinstance(error, Stopped):
-        return None
-    if isinstance(error, BrokenProcessPool):
-        return "its process was killed, perhaps for lack of memory"
-    return str(error) if isinstance(error, GradatimError) else f"{type(error).__name__}: {error}"
-
-
-def _pass_on(heard: Any, events: Events) -> None:
-    while True:
-        try:
-            events(heard.get_nowait())
-        except queue.Empty:
-            return
-
-
-_line: tuple[Any, Any] | None = None
-"""In a worker process: the queue that the study hears and the flag that stops it, set once by ``_listen``."""
-
-
-def _worker_context() -> Any:
-    """Multiprocessing context whose workers are forked from one process that has imported what a run needs.
-
-    Those imports take seconds, so a study pays for them once instead of once per worker. The process that is forked
-    computes nothing, ignores Ctrl-C and ends with the process that started it.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["gradatim.experiment.run", "gradatim.training.trainer"])
-    if threading.current_thread() is threading.main_thread():  # it inherits the handler: Ctrl-C cannot end its imports
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            forkserver.ensure_running()
-        finally:
-            signal.signal(signal.SIGINT, handler)
-    return context
-
-
-def _listen(heard: Any, stop: Any, environment: Mapping[str, str]) -> None:
-    global _line
-    _line = (heard, stop)
-    os.environ.clear()  # the process that this one was forked from has the environment of its own start
-    os.environ.update(environment)
-    heard.cancel_join_thread()  # a worker must not wait at its end for a parent that no longer listens
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    # The study's own process receives Ctrl-C and stops the workers, so that each saves its state once.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _end_with_parent() -> None:
-    """A study that is killed leaves no worker behind: it would hold the lock of its run."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _run(name: str, recipe: dict[str, Any], folder: Path) -> None:
-    """In a worker process: one run, its events named after it."""
-    from .recipe import parse
-    from .run import run
-
-    assert _line is not None
-    heard, stop = _line
-
-    def send(event: Event) -> None:
-        heard.put(replace(event, task=f"{name}: {event.task}"))
-        if stop.is_set():
-            raise Stopped("stopped by the user")
-
-    send(Event("start", "run"))
-    run(parse(recipe), folder / name, store=folder / "data", events=send)
-    send(Event("finish", "run"))

@@ -30,6 +30,8 @@ from .study import Plan, runs_at_once
 
 STEPS = 12
 """Steps that are trained."""
+ROLLOUTS = 3
+"""Rollouts of a policy that are trained."""
 WARM_UP = 3
 """First steps that are not measured: compilation, memory, caches."""
 SAMPLES = 32
@@ -82,13 +84,16 @@ def _measure(recipe: Recipe, folder: Path, store: Path | None, events: Events) -
     started = time.monotonic()
     dataset = parts.first_dataset(store if made and store is not None else folder / "data")
     bands = parts.cut(dataset)
-    settings = replace(recipe.train, evaluations_per_stage=1, checkpoint_seconds=1e9)
-    trainer = replace(parts.trainer(dataset, Metrics(folder / "metrics.jsonl")), train=settings)  # type: ignore[type-var]
+    trainer = parts.trainer(dataset, Metrics(folder / "metrics.jsonl"))
+    count, warm_up = (STEPS, WARM_UP) if recipe.is_language else (ROLLOUTS, 0)
+    if recipe.is_language:
+        settings = replace(recipe.train, evaluations_per_stage=1, checkpoint_seconds=1e9)
+        trainer = replace(trainer, train=settings)  # type: ignore[type-var]
     preparation = time.monotonic() - started
     stages = [len(preview(schedule, bands)) for schedule in parts.schedules]
     first = preview(parts.schedules[0], bands)[0]
     stage = select_rows(
-        replace(first, tokens=STEPS * settings.tokens_per_step),
+        replace(first, tokens=count * parts.student.step),
         bands,
         dataset.difficulty("train", parts.metric),
         seed=stage_seed(recipe.seed, 0, 0),
@@ -107,18 +112,18 @@ def _measure(recipe: Recipe, folder: Path, store: Path | None, events: Events) -
     fitted = trainer.fit(stage, folder / "stage", None, listen)
     lengths = [after - before for before, after in pairwise(ends)]
     # The last step ends with the validation.
-    step = statistics.median(lengths[WARM_UP:-1] or lengths[:-1] or lengths or [0.0])
+    step = statistics.median(lengths[warm_up:-1] or lengths[:-1] or lengths or [0.0])
     validation = max(lengths[-1] - step, 0.0) if lengths else 0.0
     steps = round(parts.tokens * fitted.steps / max(fitted.tokens, 1))
     evaluation, omitted = _evaluation(recipe, parts, folder / "stage", parts.samples("test", dataset, bands), stages)
     return RunTime(
         preparation=preparation,
         training=steps * step,
-        validation=validation * recipe.train.evaluations_per_stage * sum(stages),
+        validation=validation * recipe.train.evaluations_per_stage * sum(stages) if recipe.is_language else 0.0,
         evaluation=evaluation,
         step=step,
         steps=steps,
-        measured=len(lengths[WARM_UP:-1]),
+        measured=len(lengths[warm_up:-1]),
         omitted=omitted,
     )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from ..errors import DataError
 from ..lazy import np
 from ..options import strict
 from ..stage import Difficulty, Event, Events, ignore_events
 from . import require_packages
-from .environment import Environment, environments_of
+from .environment import Environment, read_environment
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -21,8 +23,20 @@ class Load(Difficulty):
     def __call__(
         self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
     ) -> npt.NDArray[np.float64]:
-        """One float per environment."""
-        return np.array([load_of(environment) for environment in environments_of(samples)], dtype=np.float64)
+        """One float per environment, NaN for a sample that is none."""
+        scores = [math.nan if each is None else load_of(each) for each in _environments(samples)]
+        return np.array(scores, dtype=np.float64)
+
+
+def _environments(samples: pa.Table) -> list[Environment | None]:
+    """The environment of each sample, None for another text."""
+    environments: list[Environment | None] = []
+    for text in samples["prompt"].to_pylist():
+        try:
+            environments.append(read_environment(text or ""))
+        except DataError:
+            environments.append(None)
+    return environments
 
 
 def load_of(environment: Environment) -> float:
@@ -42,13 +56,13 @@ class NearestStation(Difficulty):
     def __call__(
         self, samples: pa.Table, *, workers: int = 1, events: Events = ignore_events
     ) -> npt.NDArray[np.float64]:
-        """1 - the utility of one episode per environment."""
+        """1 - the utility of one episode per environment, NaN for a sample that is none."""
         require_packages("difficulty.metric")
         from .play import reference
 
         scores = []
-        for environment in environments_of(samples):
-            scores.append(1 - reference(environment).utility)
+        for environment in _environments(samples):
+            scores.append(math.nan if environment is None else 1 - reference(environment).utility)
             events(Event("advance", "play", len(scores), samples.num_rows))
         return np.array(scores, dtype=np.float64)
 

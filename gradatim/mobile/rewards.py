@@ -6,17 +6,30 @@ on, since values of two rewards have no common scale.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeAlias
 
 from ..options import strict
 from ..registry import Registry
 
-if TYPE_CHECKING:
-    from .network import Network
 
-Reward: TypeAlias = "Callable[[Network], float]"
-"""The reward of the step before, of a network whose ``utilities`` and ``connections`` are those of that step."""
+class StepResult(Protocol):
+    """A network after a step (``network.Network``): ``utilities`` by user, from -1 to 1, and the number of users."""
+
+    NUM_USERS: int
+    utilities: Mapping[Any, float]
+
+    def mean_utility(self) -> float:
+        """Mean utility of the users, from -1 to 1."""
+        ...
+
+    def connected_users(self) -> int:
+        """Number of users with a connection."""
+        ...
+
+
+Reward: TypeAlias = Callable[[StepResult], float]
+"""The reward of the step before."""
 
 REWARDS: Registry[Callable[..., Reward]] = Registry("reward", arguments=0)
 

@@ -201,7 +201,7 @@ def _with_samples(table: pa.Table, run: Path, split: EvaluationSplit) -> pa.Tabl
         "id": [ids[row] for row in others],
         "row": others,
         "outcome": ["not evaluated"] * len(others),
-        "passed": [0] * len(others),
+        "passed": pa.array([0] * len(others), table["passed"].type),
         "total": [0] * len(others),
         "difficulty": [difficulty[row] for row in others],
         **{

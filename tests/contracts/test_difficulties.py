@@ -25,11 +25,14 @@ from gradatim.table import make_table
 ASKING = [name for name in DIFFICULTIES.names() if {"model", "teacher"} & set(option_names(DIFFICULTIES.get(name)))]
 """Difficulties that ask a model or a teacher, which an option names."""
 
-EVERY = pytest.mark.parametrize("name", [name for name in DIFFICULTIES.names() if name not in ASKING])
+OF_ENVIRONMENTS = {"load", "nearest_station"}
+"""Difficulties of environments of mobile networks, which no program has; `tests/mobile` has theirs."""
+
+EVERY = pytest.mark.parametrize("name", sorted({*DIFFICULTIES.names()} - {*ASKING} - OF_ENVIRONMENTS))
 EVERY_ASKING = pytest.mark.parametrize("name", ASKING)
 ANY_TEXT = {"size", "compression"}  # the metrics that do not ask that it is Python
 EVERY_READING = pytest.mark.parametrize(
-    "name", [name for name in DIFFICULTIES.names() if name not in {*ASKING, "column"}]
+    "name", [name for name in DIFFICULTIES.names() if name not in {*ASKING, *OF_ENVIRONMENTS, "column"}]
 )
 """Those that read the program: `given` reads a number beside it."""
 

@@ -43,6 +43,7 @@ def options(tmp_path: Path) -> dict[str, dict[str, Any]]:
         "tinypy": {"count": 60, "seed": 3},
         "taught": {"count": 30, "teacher": ORACLE},
         "rejection_sampling": own_replies(tmp_path),
+        "mobile": {"count": 4, "environments": [{"stations": 1, "users": 2, "speed": 0}], "seed": 3},
     }
 
 

@@ -20,7 +20,12 @@ from gradatim.sandbox.command import sandbox_support
 WITH_PROBLEMS = [name for name in SUITES.names() if "problems" in option_names(SUITES.get(name))]
 """Suites that bring their questions from a file of problems; the others ask about the samples they are handed."""
 
-EVERY = pytest.mark.parametrize("suite", [name for name in SUITES.names() if name not in WITH_PROBLEMS])
+OF_POLICIES = ["episodes"]
+"""Suites of another kind of student; `tests/mobile` has theirs."""
+
+EVERY = pytest.mark.parametrize(
+    "suite", [name for name in SUITES.names() if name not in (*WITH_PROBLEMS, *OF_POLICIES)]
+)
 PROBLEMS = pytest.mark.parametrize("suite", WITH_PROBLEMS)
 RUNNING = pytest.mark.parametrize(
     "suite", [name for name in WITH_PROBLEMS if "unsafe" in option_names(SUITES.get(name))]

@@ -8,12 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray_tasks import TOKEN, end_process
 from test_executors import needs_sandbox
 from test_study_parts import arms, files
 
@@ -48,12 +48,6 @@ def killing(executor: Executor, at: int) -> tuple[Callable[[Event], None], list[
                 killed.append(worker)
 
     return listen, killed
-
-
-def end_process(folder: str) -> int:
-    """End this worker, and count the attempts."""
-    Path(folder, str(time.monotonic_ns())).touch()
-    os._exit(9)
 
 
 def test_generated_programs_are_the_same_bytes_when_workers_are_killed(ray_of_two: Executor, tmp_path: Path) -> None:
@@ -157,28 +151,15 @@ def test_a_study_on_ray_stops_with_its_state_and_ends_as_the_study_without_it(
     assert shared.verdicts == alone.verdicts
 
 
-def test_a_cluster_refuses_a_process_without_its_token(tmp_path: Path, temporary_folder_of_worker: Path) -> None:
-    environment = os.environ | {"HOME": str(tmp_path), "RAY_TMPDIR": str(temporary_folder_of_worker)}
-    environment["RAY_USAGE_STATS_ENABLED"] = "0"
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 3}
-    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=1"]
-    head = subprocess.Popen(
-        [*ray, "--port=26379", "--include-dashboard=false", "--min-worker-port=26400", "--max-worker-port=26450"],
-        env=environment | token, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    try:
-        assert head.stdout is not None
-        assert any("Ray runtime started" in line for line in head.stdout)
-        command = [sys.executable, "-m", "gradatim", "generate", str(tmp_path / "a.txt"), "--count", "10"]
-        command += ["--level", "1.1", "--on", "127.0.0.1:26379"]
-        refused = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert refused.returncode == 2
-        assert "the Ray cluster answers, but does not accept this process" in refused.stderr
-        assert "try: its token (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" in refused.stderr
-        assert not (tmp_path / "a.txt").exists()
-        accepted = subprocess.run(command, env=environment | token, capture_output=True, text=True)
-        assert accepted.returncode == 0, accepted.stderr
-        assert "10 programs in" in accepted.stdout
-    finally:
-        head.terminate()
-        head.communicate(timeout=60)
+def test_a_cluster_refuses_a_process_without_its_token(ray_address: str, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in TOKEN} | {"HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "gradatim", "generate", str(tmp_path / "a.txt"), "--count", "10"]
+    command += ["--level", "1.1", "--on", f"ray:{ray_address}"]
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "the Ray cluster answers, but does not accept this process" in refused.stderr
+    assert "try: its token (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" in refused.stderr
+    assert not (tmp_path / "a.txt").exists()
+    accepted = subprocess.run(command, env=environment | TOKEN, capture_output=True, text=True)
+    assert accepted.returncode == 0, accepted.stderr
+    assert "10 programs in" in accepted.stdout

@@ -25,8 +25,8 @@ data:
 difficulty: {{metric: load, bands: {{names: [still, target], thresholds: [5]}}}}
 schedule: {{name: only, band: target}}
 budget: {{steps: 640}}
-student: {{kind: policy, users: 3, stations: 2, hidden: [16, 16], num_envs: 4, episodes: 2,
-  batch_size: 80, n_epochs: 2}}
+student:
+  {{kind: policy, users: 3, stations: 2, hidden: [16, 16], num_envs: 4, episodes: 2, batch_size: 80, n_epochs: 2}}
 evaluate: {{suites: [{{suite: episodes, levels: ["{TARGET}"]}}]}}
 """
 

@@ -184,6 +184,12 @@ def test_the_rule_of_the_nearest_station_connects_users_and_is_a_difficulty():
     assert score.tolist() == [1 - episode.utility]
 
 
+@pytest.mark.parametrize("name", ["load", "nearest_station"])
+def test_a_sample_that_is_no_environment_has_no_difficulty(name):
+    scores = DIFFICULTIES.make(name, options={})(make_table({"prompt": ["a = 1\n", SMALL.text], "answer": ["", ""]}))
+    assert np.isnan(scores).tolist() == [True, False]
+
+
 def test_a_missing_package_names_the_extra(monkeypatch):
     found = mobile.importlib.util.find_spec
     monkeypatch.setattr(mobile.importlib.util, "find_spec", lambda name: None if name == "gymnasium" else found(name))

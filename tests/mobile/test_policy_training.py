@@ -111,6 +111,7 @@ def test_a_folder_without_a_policy_is_an_error(tmp_path):
         load_policy(tmp_path)
 
 
+@pytest.mark.slow
 def test_four_thousand_steps_are_trained_and_examined_within_twenty_seconds(tmp_path):
     settings = PolicySettings(users=5, stations=3, hidden=(32, 32), num_envs=10, episodes=2, batch_size=500, n_epochs=4)
     environments = [Environment(layout(3, 0, 0), users=5, speed=1.5, steps=50, seed=seed) for seed in range(20)]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from browser import Browser, ask, browser, needs_browser, said
+from preset_students import samples, student
 from scripts import needs_node
 
 from gradatim import show
@@ -156,3 +157,26 @@ def test_a_browser_without_javascript_shows_the_facts_and_says_what_needs_it(tab
     assert "The map needs JavaScript" in text
     assert "The playground needs JavaScript." in text
     assert "Python prints" not in text
+
+
+def seconds_of(tab: Browser) -> float:
+    """Processor time of the page so far, which other work on the machine hardly changes."""
+    metrics = tab.call("Performance.getMetrics")["metrics"]
+    return next(float(item["value"]) for item in metrics if item["name"] == "TaskDuration")
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.parametrize("preset", ["modern", "paper"])
+def test_an_answer_of_a_preset_takes_less_than_a_second(tab, preset, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(model_page(student(tmp_path / "model", preset, samples(200))))
+    assert page.stat().st_size < 2_000_000
+    tab.size(1200, 900)
+    tab.open(page.as_uri())
+    tab.wait("document.body.dataset.answered !== undefined")
+    tab.call("Performance.enable", timeDomain="threadTicks")
+    before = seconds_of(tab)
+    ask(tab, "a = 4\nb = a + 3\nif b > 5 :\n\tprint(a * b)\n", typed=False)
+    pause = 0.25  # after the last key
+    assert 0 < seconds_of(tab) - before < 1 - pause
