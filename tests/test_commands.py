@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from itertools import pairwise
@@ -228,6 +229,10 @@ def test_the_command_runs(place: str, line: str, reader: Path, tmp_path: Path, m
         pytest.importorskip("gguf", reason="needs the extra 'gguf'")
     if {"functional", "humaneval", "cruxeval", "check"} & set(words) and not sandbox_support().available:
         pytest.skip("no sandbox")
+    if "--server" in words:
+        pytest.importorskip("openai")
+        real = f"{sys.executable} {ROOT / 'tests/evaluate/serve_gguf.py'}"
+        words = [word.replace("vllm serve", real) for word in words]
     if "track" in words or "--track" in words:
         pytest.importorskip("tensorboard", reason="needs the extra 'track'")
     if "wandb" in words:

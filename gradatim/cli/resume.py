@@ -14,7 +14,7 @@ from ..experiment.recipe import load
 from ..experiment.run_lock import check_run_folder, is_study
 from .output import Changes, Json, check_run_output, print_json, print_notes
 from .track import Track, check_trackers, tracking
-from .training import run_recipe, run_study
+from .training import Server, run_recipe, run_study
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,7 @@ def resume(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Run or study folder.")],
     changes: Changes = None,
     workers: Annotated[int, typer.Option(min=0, help="Parallel runs of a study (0 = auto).")] = 0,
+    server: Server = None,
     track: Track = None,
     as_json: Json = False,
 ) -> None:
@@ -43,6 +44,8 @@ def resume(
     check_run_output(folder, "FOLDER")
     trackers = check_trackers(track)
     if is_study(folder):
+        if server is not None:
+            raise UserError("a study is resumed without this option", where="--server")
         _resume_study(folder, changes or (), workers, as_json, trackers)
         return
     if not (folder / "recipe.yaml").is_file():
@@ -51,7 +54,7 @@ def resume(
     assemble.check(recipe, str(folder))
     study = folder.resolve().parent.parent
     with tracking([folder], trackers):
-        result = run_recipe(recipe, folder, as_json, study / "data" if is_study(study) else None)
+        result = run_recipe(recipe, folder, as_json, study / "data" if is_study(study) else None, server)
     if as_json:
         print_json([result])
 

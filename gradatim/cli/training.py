@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 RUN_EXAMPLES = (
     "gradatim run demo/baseline",
     "gradatim run paper/baseline --processes 4",
+    "gradatim run curriculum/hybrid --server 'vllm serve {model} --port {port}'",
     "gradatim run curriculum/hybrid --set seed=2 --out runs/hybrid-2",
 )
 
