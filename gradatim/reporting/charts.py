@@ -34,7 +34,7 @@ def charts(study: StudyData, summary: Summary, cycles: Sequence[ArmCycle]) -> Ch
         "accuracy": _during_stages(study, summary, index),
         "composition": _composition(study),
         "histogram": _histogram(study),
-        "cycles": _cycles(cycles, index),
+        "cycles": _cycles(cycles, index, metric_of(summary.suite)),
         "feedback": _shares([(row, row.grades) for row in cycles], GRADES, "questions"),
         "rejected": _shares([(row, row.rejected) for row in cycles], SOURCES, "samples"),
         **{
@@ -145,13 +145,13 @@ def _groups(study: StudyData, summary: Summary, group: str, index: Mapping[str, 
     }
 
 
-def _cycles(cycles: Sequence[ArmCycle], index: Mapping[str, int]) -> Chart | None:
+def _cycles(cycles: Sequence[ArmCycle], index: Mapping[str, int], metric: str) -> Chart | None:
     numbers = sorted({row.cycle for row in cycles})
     dots = [dot for row in cycles for dot in _dots(row.scores, index[row.arm], numbers.index(row.cycle))]
     if len(numbers) < 2 or not dots:
         return None
     names = [(f"cycle {number}", "") for number in numbers]
-    return {"kind": "dots", "x": "", "y": "accuracy", "categories": names, "dots": dots, "lines": True}
+    return {"kind": "dots", "x": "", "y": metric, "categories": names, "dots": dots, "lines": True}
 
 
 def _after_stages(study: StudyData, summary: Summary, index: Mapping[str, int]) -> Chart | None:

@@ -167,7 +167,7 @@
     const log = panel.logarithmic && state.log;
     const values = lines.flatMap((entry) => entry.values).filter((value) => !log || value > 0);
     const figure = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", tabindex: "0",
-      "aria-label": `${panel.title || "Accuracy"} over training tokens` });
+      "aria-label": `${panel.title || panel.name} over ${chart.x}` });
     if (!values.length) { figure.append(text("no arm shown", width / 2, height / 2, "middle")); return figure; }
     const box = { left: 46, right: width - 10, top: 10, bottom: height - 24 };
     const last = Math.max(...lines.flatMap((entry) => entry.tokens));
@@ -212,7 +212,7 @@
         return [entry.arm, `${arms[entry.arm].title}${part}${stage && shown.length === 1 ? ` · ${stage[1]}` : ""}`,
           panel.unit === "%" ? `${fixed(entry.values[best])} %` : number(entry.values[best])];
       });
-      showTip(event, `${tokens(token)} tokens`, rows);
+      showTip(event, `${tokens(token)} ${chart.x.replace(/^training | at the end of the stage$/g, "")}`, rows);
     };
     figure.addEventListener("pointermove", (event) => at(event, event.clientX - figure.getBoundingClientRect().left));
     figure.addEventListener("pointerleave", () => { hideTip(); cursor.style.visibility = "hidden"; });
@@ -274,7 +274,7 @@
       const height = upright ? 300 : count * slot + 30;
       const ends = dots.flatMap((dot) => [dot.value, dot.low ?? dot.value, dot.high ?? dot.value]);
       const low = Math.max(0, Math.min(...ends, 100) - 2), high = Math.min(100, Math.max(...ends, low + 3) + 2);
-      const figure = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `Accuracy by ${chart.x || "cycle"}` });
+      const figure = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${chart.y} by ${chart.x || "cycle"}` });
       const value = upright
         ? (share) => height - 44 - ((height - 56) * (share - low)) / (high - low)
         : (share) => 8 + ((width - 26) * (share - low)) / (high - low);
