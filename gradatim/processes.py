@@ -31,12 +31,17 @@ CONTROL_TIMEOUT = timedelta(days=365)
 """The longest wait for the next task. A process that ends is noticed at once, by its closed connections."""
 DATA_TIMEOUT = timedelta(days=1)
 """The longest wait for a gradient: rank 0 may write a checkpoint or evaluate meanwhile."""
-
-
 LAUNCHED = "GRADATIM_LAUNCHED"
 """Variable that ``gradatim run --processes`` sets for its processes, whose ends it reports itself."""
 LOST = 75
 """Exit code of such a process after it lost another one."""
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use: its affinity where the system has one (Linux), else those of the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

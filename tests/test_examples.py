@@ -97,3 +97,14 @@ def test_the_fine_tuning_of_trl_follows_the_curriculum(tmp_path):
     samples, steps = map(int, re.search(r"learnt (\d+) samples in (\d+) steps", output).groups())
     assert samples == 16 * steps
     assert "medium+replay" in output
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_its_first_cell_to_its_last(tmp_path):
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    notebook = nbformat.read(EXAMPLES / "first_steps.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    table = notebook.cells[-2].outputs[-1]["data"]["text/markdown"]
+    assert "Baseline, in seconds" in table
+    assert "Hybrid, in seconds" in table
+    assert (tmp_path / "runs" / "first-steps" / "study.json").exists()

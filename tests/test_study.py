@@ -13,6 +13,7 @@ import pytest
 from gradatim.errors import RecipeError, RunFolderError, Stopped, WorkFailed
 from gradatim.experiment.recipe import Recipe, load
 from gradatim.experiment.study import plan_study, runs_at_once, study
+from gradatim.processes import available_cores
 from gradatim.record import Record
 from gradatim.reporting import collect
 from gradatim.stage import Event
@@ -64,7 +65,7 @@ def test_runs_share_no_core_unless_asked_to(threads: tuple[int, ...], cores: int
 
 
 def test_runs_that_take_all_cores_go_one_after_the_other(tmp_path: Path) -> None:
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     recipe = load("smoke/baseline", [*SMALL, f"threads={cores}"])
     study(plan_study({"baseline": recipe}, 2), tmp_path)
     assert_one_after_the_other(tmp_path / "baseline", 1, 2)

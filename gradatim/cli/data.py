@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +19,7 @@ from ..evaluation import choice
 from ..experiment.assemble import components
 from ..lazy import pc
 from ..options import option_names, override
+from ..processes import available_cores
 from ..reporting import correlation
 from ..table import formats
 from ..table import read as table_read
@@ -210,7 +210,7 @@ def score(
 
 def _workers(rows: int) -> int:
     """One process per core, as long as each has enough rows to be worth starting."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = available_cores()
     return max(1, min(usable, rows // ROWS_PER_WORKER))
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from ..errors import ToolchainMissing, UnknownPart, UserError, did_you_mean
 from ..experiment import recipe_files
 from ..lazy import torch
 from ..model import hardware
+from ..processes import available_cores
 from ..sandbox import command, limits
 from .output import Json, output, print_json, table
 
@@ -125,7 +125,7 @@ def _torch() -> Iterator[Finding]:
     except ImportError as error:
         yield Finding("torch", "missing", str(error), "pip install torch; see https://pytorch.org/get-started for GPUs")
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     yield Finding("processor", "good", str(environment()["processor"]))
     yield Finding("threads", "good", f"{torch.get_num_threads()} used by torch, {cores} cores allowed")
     bf16 = "training in bf16" if native_bf16() else "not supported by this processor; training in fp32"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -11,6 +10,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from ..errors import UserError, WorkFailed
+from ..processes import available_cores
 
 
 class LocalExecutor:
@@ -55,5 +55,5 @@ def local(address: str | None, *, threads: int = 1, accelerator: bool = False) -
     """Processes of this machine: ``local``, or ``local:4`` for their number."""
     if address is not None and not (address.isdecimal() and 1 <= int(address) <= 1024):
         raise UserError("this is no number of processes", where="--on local", given=address, allowed="local:1 to 1024")
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     return LocalExecutor(int(address) if address else max(1, cores // max(threads, 1)))

@@ -13,7 +13,6 @@ on machines that share the folder. The folder is locked while ``study.json`` is 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
@@ -25,7 +24,7 @@ import numpy as np
 from .. import executors
 from ..corpus import Corpus
 from ..errors import RecipeError, RunFolderError, UserError
-from ..processes import launch
+from ..processes import available_cores, launch
 from ..record import Record, read_json, write_json
 from ..schedule import Bands, preview
 from ..stage import Events, ignore_events
@@ -125,7 +124,7 @@ def study(
             given=launched,
             hint="gradatim study without a launcher, or gradatim run for one training over several processes",
         )
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     begun = workers or runs_at_once(plan.arms.values(), cores)
     check_run_folder(folder)
     with contextlib.ExitStack() as claimed:

@@ -7,7 +7,6 @@ Attempts between cycles, requests to a teacher and suites with problems of their
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecipeError
+from ..processes import available_cores
 from ..random_streams import stage_seed
 from ..record import Metrics
 from ..schedule import category_codes, is_designed, preview, select_rows
@@ -166,7 +166,7 @@ def measure_study(plan: Plan, *, events: Events = ignore_events) -> StudyTime:
 
     Arms with the same model, training, evaluation and number of stages are measured once.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     parallel = runs_at_once(plan.arms.values(), cores)
     threads = max(1, cores // parallel)
     measured: dict[str, RunTime] = {}
