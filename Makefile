@@ -6,7 +6,7 @@ BIN := .venv/bin
 # builds of nodejs, so it comes last and on its own.
 TOOLCHAINS := bubblewrap util-linux gcc g++ libboost-dev libssl-dev default-jdk-headless nodejs golang-go
 
-.PHONY: install demo test lint ratios proof docs toolchains clean
+.PHONY: install demo test lint ratios proof docs docs-site toolchains clean
 
 install: .venv/installed
 
@@ -38,6 +38,9 @@ toolchains:
 
 docs: install
 	$(BIN)/python docs/write_reference.py
+
+docs-site: install
+	$(BIN)/mkdocs build --strict --quiet
 
 proof: install
 	$(BIN)/python -m pytest -m 'slow and not gpu'
