@@ -476,8 +476,8 @@ def _carry_out_on(
     if stopped is not None:
         raise stopped
     for name, task in tasks.items():
-        if (error := task.exception()) is not None:
-            failed[name] = str(error)
+        if (lost := task.exception()) is not None:
+            failed[name] = str(lost)
         elif (fault := task.result()) is not None:
             failed[name] = fault
     _raise_failed(failed, total, folder)
