@@ -16,8 +16,8 @@ order, drops duplicates and writes: the part that no further machine shortens.
 
 ``on_paper`` is computed, not measured: start + max(work / cores, driver) for 10 and 100 machines of 16 cores, for 1.2
 million programs and 20,000 checks, as the ratio to one process and to one such machine. The work is the processor time
-of one process (the wall-clock time for checks, which run in other processes) minus the driver's part. ``pays_from`` is
-the number of items from which 10 machines are faster than one, with the start.
+of one process (``cpu_seconds``, with the processes that run checks) minus the driver's part. ``pays_from``: the number
+of items from which 10 machines are faster than one, with the start; null where one machine is as fast.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import sys
 import tempfile
@@ -46,6 +47,8 @@ CORES = 16
 """Cores of a machine on paper."""
 LARGE = {"generate": 1_200_000, "score": 1_200_000, "check": 20_000}
 """Items of each step on paper."""
+WARM = 64
+"""Checks before the measurement."""
 TASKS = 400
 """Empty tasks for the time of one."""
 PROBLEM = Problem("p", "python", "def f(x):\n", "def check(candidate):\n    assert candidate(1) == 2\n", "f")
@@ -73,18 +76,27 @@ def steps(count: int, checks: int, folder: Path) -> dict[str, Callable[[], Any]]
         changes = [f"data.count={count}", f"data.split.test={held_out}", f"data.split.validation={held_out}"]
         return plan_run(load("curriculum/hybrid", changes), data=True).stages
 
-    def check() -> list[tuple[str, str]]:
-        samples = [Sample("p", f"    return x + {1 + number % 2}\n", draw=number) for number in range(checks)]
-        return [(item.verdict.outcome, item.verdict.reason) for item in judge({"p": PROBLEM}, samples)]
-
-    return {"generate": generate, "score": score, "plan": plan, "check": check}
+    return {"generate": generate, "score": score, "plan": plan, "check": lambda: checked(checks)}
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, float, Any]:
-    """Wall-clock seconds, processor seconds of this process, and the result."""
-    start, processor = time.perf_counter(), time.process_time()
+def checked(count: int) -> list[tuple[str, str]]:
+    """The verdicts on ``count`` candidates, half of them right."""
+    samples = [Sample("p", f"    return x + {1 + number % 2}\n", draw=number) for number in range(count)]
+    return [(item.verdict.outcome, item.verdict.reason) for item in judge({"p": PROBLEM}, samples)]
+
+
+def timed(work: Callable[[], Any]) -> tuple[dict[str, float], Any]:
+    """Wall-clock seconds, processor seconds of this process alone and with its children that have ended; the result."""
+    start, own, children = time.perf_counter(), time.process_time(), of_children()
     result = work()
-    return time.perf_counter() - start, time.process_time() - processor, result
+    seconds, driver = time.perf_counter() - start, time.process_time() - own
+    return {"seconds": seconds, "driver_seconds": driver, "cpu_seconds": driver + of_children() - children}, result
+
+
+def of_children() -> float:
+    """Processor seconds of the processes that this one started, and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def measure(
@@ -98,17 +110,14 @@ def measure(
             executor.submit(nothing, 0).result()
             figures["start"] = time.perf_counter() - start
             figures["workers"] = executor.max_workers
-            seconds, _, _ = timed(lambda: list(executors.ordered(executor, nothing, range(TASKS))))
-            figures["task_ms"] = 1000 * seconds / TASKS
+            empty, _ = timed(lambda: list(executors.ordered(executor, nothing, range(TASKS))))
+            figures["task_ms"] = 1000 * empty["seconds"] / TASKS
+            checked(WARM)  # the workers' sandboxes stay for later checks
         results = {}
         for name, step in work.items():
-            step() if name == "check" else None  # the workers' sandboxes stay for later checks
             runs = [timed(step) for _ in range(rounds)]
-            figures[name] = {
-                "seconds": statistics.median(run[0] for run in runs),
-                "driver_seconds": statistics.median(run[1] for run in runs),
-            }
-            results[name] = runs[0][2]
+            figures[name] = {key: statistics.median(run[0][key] for run in runs) for key in runs[0][0]}
+            results[name] = runs[0][1]
     return figures, results
 
 
@@ -124,7 +133,7 @@ def on_paper(one: dict[str, Any], engine: dict[str, Any], sizes: dict[str, int])
 
 def _step_on_paper(name: str, large: int, one: dict[str, Any], engine: dict[str, Any], size: int) -> dict[str, Any]:
     driver = engine[name]["driver_seconds"] / size
-    whole = one[name]["seconds" if name == "check" else "driver_seconds"] / size
+    whole = one[name]["cpu_seconds"] / size
     worker = max(whole - driver, 0.0)
 
     def seconds(machines: int) -> float:

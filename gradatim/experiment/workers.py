@@ -121,8 +121,8 @@ def run_on_executor(
     if stopped is not None:
         raise stopped
     for name, task in tasks.items():
-        if (error := task.exception()) is not None:
-            failed[name] = str(error)
+        if (lost := task.exception()) is not None:
+            failed[name] = str(lost)
         elif (fault := task.result()) is not None:
             failed[name] = fault
     _raise_failed(failed, total, folder)

@@ -34,7 +34,8 @@ def ray_address(temporary_folder_of_worker: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     folders = {"HOME": str(temporary_folder_of_worker), "RAY_TMPDIR": str(temporary_folder_of_worker)}
     # Workers import the functions of the tests.
-    environment = os.environ | TOKEN | folders | {"PYTHONPATH": str(Path(__file__).parent)}
+    options = {"PYTHONPATH": str(Path(__file__).parent), "RAY_worker_niceness": "0"}
+    environment = os.environ | TOKEN | folders | options
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
     command += ["--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
     for _ in range(ATTEMPTS):
