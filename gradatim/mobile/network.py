@@ -6,7 +6,7 @@ utility. Users and stations beyond those of the environment have zeros, and a pr
 is how a policy tells them apart (``policy.network``). Actions on absent stations do nothing.
 
 Path loss depends on whole metres between a station and a user, so that a table replaces its computation: the same bits
-at a multiple of the speed.
+at a multiple of the speed (docs/log.md).
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Network(MComCore):  # type: ignore[misc]
 
     def mean_utility(self) -> float:
         """Mean utility of the users in the step before, from -1 to 1."""
-        return sum(self.utilities.values()) / len(self.utilities)
+        return float(sum(self.utilities.values()) / len(self.utilities))
 
     def connected_users(self) -> int:
         """Number of users with a connection."""

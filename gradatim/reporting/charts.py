@@ -195,7 +195,7 @@ def _accuracies(
 
 def _composition(study: StudyData) -> Chart | None:
     names = next((table.bands.names for run in study.runs for table in run.tables if table.bands), ())
-    rows = []
+    rows, unit = [], terms_of(study).budget.removeprefix("training ")
     for arm in study.arms:
         run = next((run for run in study.of(arm.name) if any(stage.composition for stage in run.stages)), None)
         if run is None or len(run.stages) > MANY:
@@ -206,7 +206,7 @@ def _composition(study: StudyData) -> Chart | None:
             rows.append(
                 {
                     "group": arm.title,
-                    "label": f"{label} · {count(stage.fitted.tokens)} tokens",
+                    "label": f"{label} · {count(stage.fitted.tokens)} {unit}",
                     "values": [stage.composition.get(name, 0) for name in names],
                 }
             )

@@ -399,6 +399,26 @@ def learning_curves(study: StudyData) -> str | None:
         return svg(figure, "curves")
 
 
+def reward_curves(study: StudyData) -> str | None:
+    """The mean reward per step of every run of policies over agent steps; None without any."""
+    runs = [run for run in study.runs if len(_curve(run, "reward")[0])]
+    if not runs:
+        return None
+    look = styles([arm.name for arm in study.arms], study.baseline)
+    with canvas(WIDTH, 3.9) as figure:
+        axes = figure.add_subplot()
+        for run in runs:
+            _line(axes, *_curve(run, "reward"), colour=look[run.arm].colour, width=1.2, alpha=0.7)
+        named = [arm for arm in study.arms if any(run.arm == arm.name for run in runs)]
+        for arm in named:
+            axes.plot([], [], color=look[arm.name].colour, label=arm.title)
+        axes.set(xlim=(0, None), xlabel=terms_of(study).budget, ylabel="mean reward per step")
+        token_axis(axes)
+        dress(axes)
+        legend(axes, len(named))
+        return svg(figure, "rewards")
+
+
 def _same_quantity(run: RunData) -> tuple[str, str | None]:
     """The names of the training loss and of the validation loss of that quantity; None where there is none."""
     if len(_curve(run, "answer_loss")[0]):

@@ -234,6 +234,7 @@ def _drawings(study: StudyData, summary: Summary, cycles: tuple[ArmCycle, ...]) 
         "differences": (figures.differences(study, summary), "Difference of each arm to the baseline in points"),
         "validation": (figures.validation_curves(study), f"Validation loss of all arms over {budget}"),
         "curves": (figures.learning_curves(study), "Training and validation loss of each arm, with stage boundaries"),
+        "rewards": (figures.reward_curves(study), f"Mean reward per step of each run over {budget}"),
         "stages": (figures.after_stages(study, summary), f"{metric} after each stage"),
         "accuracy": (accuracy_over_tokens(study, summary), f"{metric} over {budget}, with intervals over seeds"),
         "schedule": (schedule_shares(study), f"Share of each band in every stage over {budget}, and progress"),

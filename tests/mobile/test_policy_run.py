@@ -97,7 +97,7 @@ def test_the_report_has_utility_agent_steps_and_a_map(finished, tmp_path):
     assert text.count('class="map"') == 1
     assert text.count('class="station"') == 2
     assert "training tokens" not in text
-    assert "Mean reward per step" in text
+    assert "Mean reward per step of each run over agent steps" in text
 
 
 def test_a_design_chooses_environments_and_rewards_and_is_revised(tmp_path):
