@@ -77,7 +77,7 @@ def test_a_command_that_can_serve_nothing_is_one_line(tmp_path: Path, capsys):
 
 def test_an_adapter_is_not_served():
     recipe = load("smoke/baseline", ["student={base: FOLDER, lora: {rank: 2}}"])
-    with pytest.raises(RecipeError, match="--server: a server reads whole language models; given: student.lora"):
+    with pytest.raises(RecipeError, match=r"--server: a server reads whole language models; given: student\.lora"):
         check_server(recipe, f"{sys.executable} {{model}} {{port}}")
 
 
