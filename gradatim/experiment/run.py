@@ -48,7 +48,7 @@ from ..stage import Event, Events, Feedback, Fitted, Model, Stage, StageResult, 
 from ..training.batches import check_processes
 from .assemble import Components, NamedSuite, assemble, check, student_of
 from .ranks import Leader, serve
-from .recipe import Recipe
+from .recipe import Recipe, StudentSection
 from .run_lock import FINISHED, check_run_folder, claim, finished_cycles, trained_stage
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def run(
     processes = connect()
     if not processes.is_main:
         return serve(recipe, processes, events)
+    serving: contextlib.AbstractContextManager[ModelServer | None]
     serving = contextlib.nullcontext() if server is None else ModelServer(server, events)
     with Leader(processes, folder) as leader, serving as model_server:
         leader.results = _run(recipe, folder, store, events, leader, model_server)
@@ -91,8 +92,9 @@ def check_server(recipe: Recipe, command: str) -> None:
     """Raise ``UserError`` unless ``command`` can serve the recipe's student."""
     check_command(command)
     load_package("--server")
-    if not recipe.is_language or recipe.student.lora is not None:
-        given = recipe.student.kind if not recipe.is_language else "student.lora"
+    student = recipe.student
+    if isinstance(student, StudentSection) or student.lora is not None:
+        given = f"kind: {student.kind}" if isinstance(student, StudentSection) else "student.lora"
         raise RecipeError("a server reads whole language models", where="--server", given=given, hint="no --server")
 
 

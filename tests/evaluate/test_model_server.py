@@ -10,10 +10,12 @@ import pytest
 from serving import CONTEXT
 
 from gradatim.cli.main import main
-from gradatim.errors import UserError, WorkFailed
+from gradatim.errors import RecipeError, UserError, WorkFailed
 from gradatim.evaluation import SUITES
 from gradatim.evaluation.generation import Question, Writing, write
 from gradatim.evaluation.model_server import ModelServer, ServedModel, check_command
+from gradatim.experiment.recipe import load
+from gradatim.experiment.run import check_server
 from gradatim.model.hardware import quiet
 from gradatim.model.load import load_student
 
@@ -71,6 +73,12 @@ def test_a_command_that_can_serve_nothing_is_one_line(tmp_path: Path, capsys):
         assert main(["run", "smoke/baseline", "--out", str(tmp_path / "run"), "--server", command]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_an_adapter_is_not_served():
+    recipe = load("smoke/baseline", ["student={base: FOLDER, lora: {rank: 2}}"])
+    with pytest.raises(RecipeError, match=r"--server: a server reads whole language models; given: student\.lora"):
+        check_server(recipe, f"{sys.executable} {{model}} {{port}}")
 
 
 def test_a_server_that_ends_is_named_with_its_last_line(tmp_path: Path):
