@@ -168,7 +168,7 @@ def tracking(folders: Sequence[Path], trackers: Sequence[str]) -> Iterator[None]
         deadline = time.monotonic() + LAST_CALL
         for name, (process, thread) in zip(trackers, started, strict=False):
             _end(process, name, folders, deadline)
-            thread.join(1)
+            thread.join(5)  # a process that the tracker itself has started may keep the pipe open
 
 
 def _start(folders: Sequence[Path], name: str) -> tuple[subprocess.Popen[str], threading.Thread]:
@@ -193,8 +193,9 @@ def _start(folders: Sequence[Path], name: str) -> tuple[subprocess.Popen[str], t
 
 
 def _relay(stream: IO[str]) -> None:
-    for line in stream:
-        print(line, end="", file=sys.stderr, flush=True)
+    with stream:
+        for line in stream:
+            print(line, end="", file=sys.stderr, flush=True)
 
 
 def _end(process: subprocess.Popen[str], name: str, folders: Sequence[Path], deadline: float) -> None:
