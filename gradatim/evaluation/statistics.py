@@ -422,7 +422,7 @@ class Difference:
         return not self.too_few and self.p_holm is not None and self.p_holm < alpha
 
 
-def wilson_interval(passed: int, total: int, level: float = 0.95) -> Interval | None:
+def wilson_interval(passed: float, total: int, level: float = 0.95) -> Interval | None:
     """Wilson's score interval (see ``wilson``) for ``passed`` of ``total`` test items; None without items."""
     return Interval(*wilson(passed, total, level), level) if total else None
 

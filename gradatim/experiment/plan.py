@@ -473,7 +473,7 @@ def _with_data(recipe: Recipe, corpus: Corpus, events: Events, *, examples: bool
     rows = {part: corpus.table(part).num_rows for part in ("train", "validation", "test")}  # type: ignore[arg-type]
     facts = {**rows, "unscored": bands.unscored, "facts": dict(corpus.facts)}
     plan = _plan(recipe, planned, stages, size, facts, corpus, design)
-    return replace(plan, examples=parts.examples(corpus)) if examples else plan
+    return replace(plan, examples=tuple(parts.examples(corpus))) if examples else plan
 
 
 def _designed(

@@ -206,7 +206,7 @@ class _Training:
         self.state = State(
             self.state.step + 1, previous + self.rollout, -reward, before + time.monotonic() - self.started
         )
-        row = {
+        row: dict[str, Any] = {
             "cycle": self.stage.cycle,
             "stage": self.stage.index,
             "name": self.stage.spec.name,

@@ -56,12 +56,27 @@ class Student(Protocol):
     """
 
     unit: str = "token"
-    step: int = 1
-    name: str = ""
-    pretrained: bool = False
-    restarts: bool = False
     several_processes: bool = False
-    parameter_bytes: int = 4
+
+    @property
+    def step(self) -> int:
+        return 1
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    @property
+    def pretrained(self) -> bool:
+        return False
+
+    @property
+    def restarts(self) -> bool:
+        return False
+
+    @property
+    def parameter_bytes(self) -> int:
+        return 4
 
     @property
     def objective(self) -> str:
@@ -85,6 +100,7 @@ class Student(Protocol):
 
     def check(self, source: Source) -> None:
         """Raise ``UserError`` for settings that cannot be used, alone or with the samples of ``source``; light."""
+        return
 
     def check_objective(self, name: str, where: str) -> None:
         """Raise ``UserError`` unless stages may have the objective ``name``, which stands at the key ``where``."""
@@ -116,6 +132,7 @@ class Student(Protocol):
 
     def share(self, model: Model) -> None:
         """Divide the rows of evaluations of ``model`` among the processes of the run."""
+        return
 
     def measure(
         self,
