@@ -35,7 +35,9 @@ HUMANEVAL = [{"task_id": "HumanEval/0", "completion": "    return False\n"} for 
 CRUX = {"id": "s0", "code": "def f(a):\n    return a + 1", "input": "1", "output": "2"}
 RUNS = ("a", "b", "fast", "curriculum-fast", "demo", "demo-baseline", "hybrid-study")
 MORE_RUNS = re.compile(r"runs/(taught|distill-coder|chat)")
-SLOW = re.compile(rf"gradatim run | study | --time|designed| --to | --lm-eval|--on ray|http:|functional|{MORE_RUNS.pattern}")
+SLOW = re.compile(
+    rf"gradatim run | study | --time|designed| --to | --lm-eval|--on ray|http:|functional|{MORE_RUNS.pattern}"
+)
 ON_THE_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 DESIGN = '{"reason": "One stage.", "cycles": [{"stages": [{"name": "all", "share": 1, "bands": BANDS}]}]}'.replace(
     "BANDS", '{"easy": 1, "medium": 1, "hard": 1}'

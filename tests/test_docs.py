@@ -46,6 +46,7 @@ RUNNABLE = (
     "docs/teacher.md",
     "docs/reproduce.md",
     "docs/troubleshooting.md",
+    pytest.param("docs/beyond-one-machine.md", marks=pytest.mark.slow),
     pytest.param("docs/curricula.md", marks=pytest.mark.slow),
     pytest.param("docs/python.md", marks=pytest.mark.slow),
 )
