@@ -16,8 +16,9 @@ order, drops duplicates and writes: the part that no further machine shortens.
 
 ``on_paper`` is computed, not measured: start + max(work / cores, driver) for 10 and 100 machines of 16 cores, for 1.2
 million programs and 20,000 checks, as the ratio to one process and to one such machine. The work is the processor time
-of one process (``cpu_seconds``, with the processes that run checks) minus the driver's part. ``pays_from``: the number
-of items from which 10 machines are faster than one, with the start; null where one machine is as fast.
+of one process minus the driver's part; for checks, which other processes run, the wall-clock time, which is the
+processor time on an idle machine only. ``pays_from``: the number of items from which 10 machines are faster than one,
+with the start; null where one machine is as fast.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import sys
 import tempfile
@@ -86,17 +86,10 @@ def checked(count: int) -> list[tuple[str, str]]:
 
 
 def timed(work: Callable[[], Any]) -> tuple[dict[str, float], Any]:
-    """Wall-clock seconds, processor seconds of this process alone and with its children that have ended; the result."""
-    start, own, children = time.perf_counter(), time.process_time(), of_children()
+    """Wall-clock seconds and processor seconds of this process; the result."""
+    start, own = time.perf_counter(), time.process_time()
     result = work()
-    seconds, driver = time.perf_counter() - start, time.process_time() - own
-    return {"seconds": seconds, "driver_seconds": driver, "cpu_seconds": driver + of_children() - children}, result
-
-
-def of_children() -> float:
-    """Processor seconds of the processes that this one started, and that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return {"seconds": time.perf_counter() - start, "driver_seconds": time.process_time() - own}, result
 
 
 def measure(
@@ -133,7 +126,7 @@ def on_paper(one: dict[str, Any], engine: dict[str, Any], sizes: dict[str, int])
 
 def _step_on_paper(name: str, large: int, one: dict[str, Any], engine: dict[str, Any], size: int) -> dict[str, Any]:
     driver = engine[name]["driver_seconds"] / size
-    whole = one[name]["cpu_seconds"] / size
+    whole = one[name]["seconds" if name == "check" else "driver_seconds"] / size
     worker = max(whole - driver, 0.0)
 
     def seconds(machines: int) -> float:

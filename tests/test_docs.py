@@ -47,6 +47,7 @@ RUNNABLE = (
     "docs/reproduce.md",
     "docs/troubleshooting.md",
     "docs/mobile.md",
+    pytest.param("docs/beyond-one-machine.md", marks=pytest.mark.slow),
     pytest.param("docs/curricula.md", marks=pytest.mark.slow),
     pytest.param("docs/python.md", marks=pytest.mark.slow),
 )
