@@ -162,7 +162,7 @@ def overview(content: Content) -> str:
 
 def questions(content: Content) -> str:
     """The trees of questions of runs with a teacher; empty without any."""
-    return _environment().get_template("questions").render(content=content)
+    return _environment().get_template("questions").render(content=content).strip()
 
 
 def policy(style: str, *, served: bool) -> str:
