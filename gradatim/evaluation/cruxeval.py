@@ -36,11 +36,10 @@ from .functional import (
     PassAtK,
     Protocol,
     SamplingOptions,
-    ServerOptions,
     Temperature,
     measure,
 )
-from .generation import Endpoint, Question
+from .generation import Endpoint, Question, ServerOptions
 from .problems import Problem, ProblemSet, Sample, excerpt, locate, read_rows
 from .statistics import SampleLimit
 from .verdicts import Candidate, fault_of
