@@ -133,6 +133,7 @@ def test_faulty_answers_stand_beside_right_ones_and_are_wrong(whole: Path) -> No
     assert all(row["rejected"] != row["answer"] for row in faulty)
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_every_phase_of_a_cycle_ends_with_the_same_bytes(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     moments = [

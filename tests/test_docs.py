@@ -40,8 +40,8 @@ FOLDERS = ("gradatim", "tests", "benchmarks", "docs", "recipes", "examples")
 
 RUNNABLE = (
     "README.md",
-    "docs/own-data.md",
-    "docs/extend.md",
+    pytest.param("docs/own-data.md", marks=pytest.mark.slow),
+    pytest.param("docs/extend.md", marks=pytest.mark.slow),
     pytest.param("docs/check.md", marks=pytest.mark.xdist_group("sandbox")),
     "docs/teacher.md",
     "docs/reproduce.md",

@@ -13,6 +13,7 @@ from gradatim.experiment.recipe_files import RECIPES, names
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_all_smoke_recipes_run_by_their_paths(tmp_path: Path) -> None:
     smoke = sorted(name for name in names() if name.startswith("smoke/"))
     assert len(smoke) >= 8

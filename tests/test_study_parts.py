@@ -37,7 +37,7 @@ def array(task: int, count: int, first: int = 1, step: int = 1) -> dict[str, str
 @pytest.mark.parametrize(("seeds", "count"), [(1, 1), (2, 3), (3, 4), (1, 5)])
 def test_the_parts_of_a_study_have_each_run_once(seeds: int, count: int) -> None:
     plan = plan_study(arms("baseline", "sequential"), seeds)
-    parts = [parse_part(f"{number}/{count}").runs(plan) for number in range(1, count + 1)]
+    parts = [parse_part(f"{number}/{count}").select(plan.runs()) for number in range(1, count + 1)]
     assert Counter(run for part in parts for run in part) == Counter(plan.runs())
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 

@@ -572,7 +572,7 @@ def run_part(plan: Plan, folder: Path, workers: int, part: parts.Part, on: str |
     """Run the unfinished runs of one part of a study, and print how many runs of the study are finished."""
     with watching(resumable=True) as events:
         study_module.study(plan, folder, workers=workers, part=part, on=on, events=events)
-    runs, finished, total = len(part.runs(plan)), study_module.finished_runs(plan, folder), len(plan.runs())
+    runs, finished, total = len(part.select(plan.runs())), study_module.finished_runs(plan, folder), len(plan.runs())
     if as_json:
         print_json({"part": str(part), "runs": runs, "finished": finished, "total": total})
         return

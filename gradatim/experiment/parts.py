@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from ..errors import UserError
 
-if TYPE_CHECKING:
-    from .study import Plan
+Run = TypeVar("Run")
 
 
 @dataclass(frozen=True)
@@ -24,9 +23,9 @@ class Part:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
-    def runs(self, plan: Plan) -> list[tuple[str, int]]:
-        """Every ``count``-th (arm, seed) of the plan; together the parts have each run once."""
-        return plan.runs()[self.number - 1 :: self.count]
+    def select(self, runs: Sequence[Run]) -> Sequence[Run]:
+        """Every ``count``-th of the runs; together the parts have each run once."""
+        return runs[self.number - 1 :: self.count]
 
 
 SLURM = "slurm"

@@ -141,7 +141,7 @@ def study(
                 raise another_recipe(folder / run_folder(*run), message, changed, stage)
         if part is not None:
             claimed.close()
-            recipes = {run: recipes[run] for run in part.runs(plan)}
+            recipes = {run: recipes[run] for run in part.select(plan.runs())}
         # A study that goes on keeps the threads that it began with, perhaps on a machine with more cores.
         workers = workers or runs_at_once(recipes.values(), cores)
         corpora = {

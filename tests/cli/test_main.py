@@ -13,7 +13,7 @@ from gradatim.errors import Stopped
 
 VERBS = (
     "generate", "score", "plan", "run", "study", "resume", "evaluate", "check", "sample", "report", "compare",
-    "show", "export", "doctor", "list",
+    "show", "export", "track", "doctor", "list",
 )  # fmt: skip
 
 

@@ -635,7 +635,7 @@ def test_a_suite_that_looks_into_the_model_refuses_an_endpoint():
     import gradatim
 
     with pytest.raises(UserError, match="needs the model"):
-        gradatim.evaluate("http://localhost/v1#m", TABLE, "output")
+        gradatim.evaluate("http://localhost/v1#m", TABLE, "token")
 
 
 def test_a_problem_without_a_solution_has_no_reference():

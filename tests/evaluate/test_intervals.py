@@ -55,7 +55,7 @@ def test_a_summary_has_the_stable_shape_and_its_counts_add_up():
 def test_naming_the_suites_imports_nothing_heavy():
     script = (
         "import sys; from gradatim.evaluation import SUITES; SUITES.names()\n"
-        "own = {'choice': {'problems': 'questions.jsonl'}}\n"
+        "own = {'choice': {'problems': 'questions.jsonl'}, 'episodes': {}}\n"
         "[SUITES.get(name)(**own.get(name, {'protocol': 'greedy'})) for name in SUITES.names()]\n"
         "heavy = {'torch', 'transformers', 'scipy', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy"
