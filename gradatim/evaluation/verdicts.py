@@ -341,8 +341,6 @@ def _program(
 ) -> Generator[Judged, None, None]:
     from concurrent.futures import ThreadPoolExecutor
 
-    from ..sandbox.interpreter import await_verdict
-
     language = LANGUAGES.get(tasks[0].problem.language)
 
     def verdict_of(program: Program, prepared: Future[None]) -> Verdict:
@@ -358,9 +356,9 @@ def _program(
                 queue.append((task, pool.submit(verdict_of, program, prepared)))
                 if len(queue) >= AHEAD * workers:
                     first, future = queue.popleft()
-                    yield Judged(first.sample, await_verdict(future, beat))
+                    yield Judged(first.sample, executors.await_result(future, beat))
             for last, future in queue:
-                yield Judged(last.sample, await_verdict(future, beat))
+                yield Judged(last.sample, executors.await_result(future, beat))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)  # the sandbox, closed next, ends running programs
 

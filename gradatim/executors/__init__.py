@@ -9,6 +9,6 @@ or on the process that computed it. A task returns its result and writes no file
 exception, each run in its own locked folder.
 """
 
-from .executor import EXECUTORS, PENDING, Executor, current, open_executor, ordered, use
+from .executor import EXECUTORS, PENDING, Executor, await_result, current, open_executor, ordered, use
 
-__all__ = ["EXECUTORS", "PENDING", "Executor", "current", "open_executor", "ordered", "use"]
+__all__ = ["EXECUTORS", "PENDING", "Executor", "await_result", "current", "open_executor", "ordered", "use"]

@@ -112,15 +112,16 @@ def ordered(
         for chunk in chunks:
             pending.append(executor.submit(function, chunk))
             if len(pending) >= PENDING * executor.max_workers:
-                yield _result(pending.popleft(), beat)
+                yield await_result(pending.popleft(), beat)
         while pending:
-            yield _result(pending.popleft(), beat)
+            yield await_result(pending.popleft(), beat)
     finally:
         for future in pending:
             future.cancel()
 
 
-def _result(future: Future[Result], beat: Callable[[], None]) -> Result:
+def await_result(future: Future[Result], beat: Callable[[], None]) -> Result:
+    """Wait for the result of ``future``; ``beat`` is called every ``BEAT`` seconds until it is available."""
     while True:
         try:
             return future.result(BEAT)

@@ -37,13 +37,14 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import UserError, WorkFailed
+from ..executors.executor import await_result
 from ..stage import Event, Events, ignore_events
 from . import seccomp
 from .bwrap import isolate
@@ -424,19 +425,6 @@ def _verdict(letter: bytes, reason: str, report: tuple[bytes, int, float, float]
 
 
 MAX_WORKERS = 64
-BEAT = 0.5
-"""Seconds between two events while a program runs, at which a listener may stop the work."""
-
-
-def await_verdict(future: Future[Verdict], beat: Callable[[], None]) -> Verdict:
-    """Wait for a verdict; ``beat`` is called at intervals until it is available."""
-    while True:
-        try:
-            return future.result(BEAT)
-        except TimeoutError:
-            if future.done():  # the TimeoutError was raised by the check itself
-                return future.result()
-            beat()
 
 
 class PythonChecker:
@@ -480,11 +468,11 @@ class PythonChecker:
             for job in jobs:
                 pending.append(self._threads.submit(self._check, job))
                 if len(pending) > 2 * len(self._workers):
-                    yield await_verdict(pending.popleft(), advance)
+                    yield await_result(pending.popleft(), advance)
                     done += 1
                     advance()
             while pending:
-                yield await_verdict(pending.popleft(), advance)
+                yield await_result(pending.popleft(), advance)
                 done += 1
                 advance()
         finally:

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
         difficulty_of,
         drawn,
         make_difficulty,
-        student_of,
     )
-    from .student import STUDENTS, Student, StudentContext
+    from .student import STUDENTS, Student, StudentContext, student_of
     from .teaching import attempts_before_training, judges_of, only_designs, schedules_of, source, teacher
 
 __all__ = [
@@ -61,9 +60,8 @@ __getattr__ = lazy_names(
             "difficulty_of",
             "drawn",
             "make_difficulty",
-            "student_of",
         ),
-        "student": ("STUDENTS", "Student", "StudentContext"),
+        "student": ("STUDENTS", "Student", "StudentContext", "student_of"),
         "teaching": ("attempts_before_training", "judges_of", "only_designs", "schedules_of", "source", "teacher"),
     },
 )

@@ -74,8 +74,8 @@ from ...stage import (
 from ...teacher import TEACHERS, Chat, Request
 from ...teacher.teacher import used_since
 from ...training.objective import check_objective
-from ..recipe import ALLOWANCE, LANGUAGE, FeedbackSection, Recipe, StudentSection
-from .student import STUDENTS, Student, StudentContext
+from ..recipe import ALLOWANCE, Recipe
+from .student import Student, student_of
 from .tasks import LoadModel, SharedTrainer
 from .teaching import (
     CurriculumDesign,
@@ -441,27 +441,6 @@ def assemble(
     shared = teacher(recipe, events)
     corpus = corpus_maker(recipe, events, shared)
     return Components(recipe, shared, corpus, schedules_of(recipe), tuple(_suites(recipe)), events, processes, server)
-
-
-def student_of(recipe: Recipe, events: Events = ignore_events, processes: Processes = SINGLE) -> Student:
-    """The recipe's kind of student with its settings. ``RecipeError`` for options that do not fit."""
-    feedback = recipe.feedback or FeedbackSection()
-    context = StudentContext(
-        seed=recipe.seed,
-        data_seed=recipe.data.seed,
-        threads=recipe.threads,
-        easy=feedback.easy,
-        hard=feedback.hard,
-        data=recipe.data.options,
-        processes=processes,
-        events=events,
-    )
-    if isinstance(recipe.student, StudentSection):
-        kind, options = recipe.student.kind, recipe.student.options
-    else:
-        kind, options = LANGUAGE, {"settings": recipe.student, "train": recipe.train}
-    made: Student = STUDENTS.make(kind, context, where="student.kind", options=options)
-    return made
 
 
 def check(recipe: Recipe, where: str = "recipe") -> None:

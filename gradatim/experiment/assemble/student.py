@@ -16,6 +16,7 @@ from ...errors import RecipeError
 from ...processes import SINGLE, Processes
 from ...registry import Contract, Registry
 from ...stage import AnswerLoss, Events, Examination, Model, Needs, Source, Trainer, ignore_events
+from ..recipe import LANGUAGE, FeedbackSection, Recipe, StudentSection
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -179,3 +180,24 @@ STUDENTS.lazy(
     "gradatim.experiment.assemble.policy:policy",
     "A policy that acts in mobile networks, trained with PPO (extra mobile).",
 )
+
+
+def student_of(recipe: Recipe, events: Events = ignore_events, processes: Processes = SINGLE) -> Student:
+    """The recipe's kind of student with its settings. ``RecipeError`` for options that do not fit."""
+    feedback = recipe.feedback or FeedbackSection()
+    context = StudentContext(
+        seed=recipe.seed,
+        data_seed=recipe.data.seed,
+        threads=recipe.threads,
+        easy=feedback.easy,
+        hard=feedback.hard,
+        data=recipe.data.options,
+        processes=processes,
+        events=events,
+    )
+    if isinstance(recipe.student, StudentSection):
+        kind, options = recipe.student.kind, recipe.student.options
+    else:
+        kind, options = LANGUAGE, {"settings": recipe.student, "train": recipe.train}
+    made: Student = STUDENTS.make(kind, context, where="student.kind", options=options)
+    return made

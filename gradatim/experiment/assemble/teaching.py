@@ -38,7 +38,7 @@ from ...teacher import TEACHERS, Teacher
 from ...teacher.teacher import used_since
 from ...training.objective import OBJECTIVES, check_objective
 from ..recipe import MAY_CHANGE, FeedbackSection, JudgeSection, Recipe
-from .student import Student
+from .student import Student, student_of
 
 if TYPE_CHECKING:
     from ...corpus import Corpus
@@ -586,8 +586,6 @@ def _check_stage_objective(recipe: Recipe, objective: str) -> None:
         check_objective(objective, recipe.train)
         check_faulty(recipe, objective, "schedule.objectives")
         return
-    from .components import student_of  # here: that module imports this one
-
     student_of(recipe).check_objective(objective, "schedule.objectives")
 
 
