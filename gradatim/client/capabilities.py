@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible server supports, found by a few small requests.
+"""The capabilities of an OpenAI-compatible server, measured by a few small requests.
 
 ``capabilities`` lists the models, requests a chat reply and a completion, and requests log-probabilities, those of the
 prompt (``echo``) included. A server may accept a field and ignore it, so that the values in its replies count, not the
@@ -179,8 +179,11 @@ def log_probabilities(reply: Reply) -> list[float]:
     Completions have ``token_logprobs``, chat replies ``content``; some servers use the latter for both.
     """
     try:
-        found = parse(reply.raw)["choices"][0]["logprobs"]
-        values = found["token_logprobs"] if "token_logprobs" in found else [row["logprob"] for row in found["content"]]
+        logprobs = parse(reply.raw)["choices"][0]["logprobs"]
+        if "token_logprobs" in logprobs:
+            values = logprobs["token_logprobs"]
+        else:
+            values = [row["logprob"] for row in logprobs["content"]]
         return [float(value) for value in values if value is not None and math.isfinite(value)]
     except (UnreadableBody, LookupError, TypeError, ValueError):
         return []

@@ -47,15 +47,15 @@ def entries(folder: Path, after: Position | None = None) -> list[Entry]:
     for (cycle, stage, step, _), _ in rows:
         steps[cycle, stage] = max(step, steps.get((cycle, stage), 0))
     first = _first_steps(steps)
-    found = [Entry(place, first[place[:2]] + place[2], _values(row)) for place, row in rows]
-    found += _stage_results(folder, first, steps, after)
-    if found and (after is None or after < BEFORE_TRAINING):
+    all_entries = [Entry(position, first[position[:2]] + position[2], _values(row)) for position, row in rows]
+    all_entries += _stage_results(folder, first, steps, after)
+    if all_entries and (after is None or after < BEFORE_TRAINING):
         values = _scores(
             decode_suite_file(path) for path in sorted((folder / initial_folder()).glob("evaluation-*.json"))
         )
-        found += [Entry(BEFORE_TRAINING, 0, values)] if values else []
+        all_entries += [Entry(BEFORE_TRAINING, 0, values)] if values else []
     return sorted(
-        (entry for entry in found if after is None or entry.position > after), key=lambda entry: entry.position
+        (entry for entry in all_entries if after is None or entry.position > after), key=lambda entry: entry.position
     )
 
 

@@ -113,7 +113,7 @@ class Trackio(AccelerateTracker):
 
 
 class Mlflow(AccelerateTracker):
-    """A run of MLflow. The server chooses its id, so that the id of the run folder is a tag by which it is found."""
+    """A run of MLflow. The server chooses its id, so that the id of the run folder is stored as a tag."""
 
     TAG = "gradatim.id"
 
