@@ -310,8 +310,10 @@ class _Parser:
             return None
         total = math.fsum(shares)
         if abs(total - 1) > SLACK:
+            corrected = ", ".join(f"{share / total:.3g}" for share in shares)
             self.faults.append(
-                f"the budget is not kept: the shares of all stages of all cycles add up to {total:.4g}, not to 1"
+                f"the budget is not kept: the shares of all stages of all cycles add up to {total:.4g}, not to 1; "
+                f"divided by {total:.4g} they are {corrected}"
             )
             return None
         try:

@@ -9,6 +9,7 @@ text of the server. ``RetryPolicy`` and ``RequestBatch`` repeat and count reques
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
@@ -34,6 +35,7 @@ from .messages import (
     Rates,
     Received,
     Reply,
+    Request,
     UnreadableBody,
     decode,
     error_of,
@@ -62,6 +64,13 @@ SendSeed = Annotated[
 SendTemperature = Annotated[
     bool, Field(description="Send the temperature; false for servers that accept only their default.")
 ]
+StructuredOutputs = Annotated[
+    bool,
+    Field(
+        description="Send the JSON Schema of a design with its request, so that the server constrains the reply to it; "
+        "small models need this."
+    ),
+]
 ExtraFields = Annotated[dict[str, Any] | None, Field(description="Additional fields of each request.")]
 ALTERNATIVE_NAME: dict[LimitName, LimitName] = {
     "max_tokens": "max_completion_tokens",
@@ -74,6 +83,39 @@ _UNSUPPORTED = re.compile(
 )
 
 
+def response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The request field for structured outputs, as OpenAI's API, vLLM, SGLang and llama.cpp define it.
+
+    ``schema``: a JSON Schema. Where its root has ``oneOf`` with lists of required keys, each alternative becomes a
+    complete object, because servers read such an alternative without the keys beside it. Strings without a maximum
+    length get ``MAX_STRING``.
+    """
+    content = _limited({name: value for name, value in schema.items() if name not in ("$schema", "oneOf")})
+    alternatives = [entry["required"] for entry in schema.get("oneOf", ())]
+    if alternatives:
+        content = {"anyOf": [_alternative(content, required, alternatives) for required in alternatives]}
+    return {"type": "json_schema", "json_schema": {"name": "reply", "schema": content}}
+
+
+def _alternative(
+    schema: Mapping[str, Any], required: Sequence[str], alternatives: Sequence[Sequence[str]]
+) -> dict[str, Any]:
+    """``schema`` with the keys of one alternative, without those of the others alone."""
+    others = {name for names in alternatives for name in names} - set(required)
+    properties = {name: value for name, value in schema["properties"].items() if name not in others}
+    return {**schema, "properties": properties, "required": [*schema.get("required", ()), *required]}
+
+
+def _limited(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_limited(entry) for entry in schema]
+    if not isinstance(schema, dict):
+        return schema
+    limited = {name: _limited(value) for name, value in schema.items()}
+    is_free_text = schema.get("type") == "string" and not {"enum", "pattern", "maxLength"} & set(schema)
+    return {**limited, "maxLength": MAX_STRING} if is_free_text else limited
+
+
 class Parameters:
     """The optional parameters that are sent, and the name of the token limit. Shared by threads.
 
@@ -84,14 +126,16 @@ class Parameters:
 
     def __init__(self, limit_name: LimitName = "max_tokens", *, temperature: bool = True, seed: bool = True) -> None:
         self.limit_name = limit_name
-        self.sent = {"temperature": temperature, "seed": seed}
+        self.sent = {"temperature": temperature, "seed": seed, "response_format": True}
         self.notes: list[str] = []
         self._lock = threading.Lock()
 
     def fields(self, request: Query) -> dict[str, Any]:
         """The optional parameters of a request's body. Only chat requests have a newer name for the limit."""
         fields: dict[str, Any] = {self.limit_name if request.chat else "max_tokens": request.max_tokens}
-        values = {"temperature": request.temperature, "seed": request.seed}
+        values: dict[str, Any] = {"temperature": request.temperature, "seed": request.seed}
+        if isinstance(request, Request) and request.schema:
+            values["response_format"] = response_format(json.loads(request.schema))
         return fields | {name: value for name, value in values.items() if self.sent[name]}
 
     def adapt(self, fields: dict[str, Any], message: str, code: str, parameter: str) -> bool:
@@ -122,8 +166,10 @@ class Parameters:
 
 
 RETRYABLE_STATUSES = (408, 409, 425, 429)
-ADAPTATIONS = 3
-"""Parameters that a server can refuse: the limit's name, the temperature, the seed."""
+ADAPTATIONS = 4
+"""Parameters that a server can refuse: the limit's name, the temperature, the seed, the response format."""
+MAX_STRING = 600
+"""Most characters of a string of a constrained reply: at temperature 0 a small model may repeat itself without end."""
 
 
 class RetryableError(Exception):

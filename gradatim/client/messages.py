@@ -183,13 +183,15 @@ def _sum(first: Cost, second: Cost) -> Cost:
 class Request:
     """A conversation of (role, text) pairs, its draw (sample index) and the sampling parameters.
 
-    The keys of stored replies depend on these fields and their defaults: a new field would invalidate all of them.
+    ``schema``: the text of a JSON Schema that the server constrains the reply to (structured outputs); empty: none.
+    The keys of stored replies depend on these fields; an empty ``schema`` is left out of them.
     """
 
     messages: tuple[tuple[str, str], ...]
     draw: int = 0
     temperature: float = 0.0
     max_tokens: int = 512
+    schema: str = ""
 
     @property
     def chat(self) -> bool:
@@ -262,7 +264,8 @@ def ignore_reply(index: int, reply: Reply) -> None:
 
 def request_number(request: Query, attempt: int = 0) -> int:
     """A 32-bit hash of the request, its draw and the attempt."""
-    text = json.dumps([asdict(request), attempt], sort_keys=True).encode()
+    fields = {name: value for name, value in asdict(request).items() if name != "schema" or value}
+    text = json.dumps([fields, attempt], sort_keys=True).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big")
 
 

@@ -36,6 +36,7 @@ from ..client.endpoint import (
     RetryPolicy,
     SendSeed,
     SendTemperature,
+    StructuredOutputs,
     check_address,
     load_package,
     read_key,
@@ -85,7 +86,8 @@ class LanguageTeacher(Teacher):
     """A teacher on top of ``chat``, with the package's prompts or those in the folder ``prompts``.
 
     ``max_tokens``: limit of a reply; one that is cut off there is never an answer. ``keep_replies``: right answers are
-    whole replies instead of the programs in them. ``RecipeError`` for a prompt file with faults.
+    whole replies instead of the programs in them. ``structured_outputs``: requests of designs carry their JSON Schema.
+    ``RecipeError`` for a prompt file with faults.
     """
 
     can_judge = True
@@ -100,9 +102,11 @@ class LanguageTeacher(Teacher):
         max_tokens: int = 512,
         language: str = "python",
         keep_replies: bool = False,
+        structured_outputs: bool = False,
         events: Events = ignore_events,
     ) -> None:
         self.chat, self.temperature, self.max_tokens, self.events = chat, temperature, max_tokens, events
+        self.structured_outputs = structured_outputs
         self.language = named(language, "teacher.language").name
         self.keep_replies = keep_replies
         self._prompts = load_prompts(prompts)
@@ -178,7 +182,8 @@ class LanguageTeacher(Teacher):
         messages = self._prompts.messages(name, {"facts": facts, "form": form, "reply": reply, "faults": bullets})
         self._counts["asked_again" if faults else "asked"][name] += 1
         temperature = self.temperature if draw else 0.0
-        request = Request(messages, 2 * draw + bool(faults), temperature, self.max_tokens)
+        schema = form if self.structured_outputs else ""
+        request = Request(messages, 2 * draw + bool(faults), temperature, self.max_tokens, schema)
         (answer,) = self.chat.ask([request], self.events)
         return None if answer is None or answer.finish in REFUSED else strip_thinking(answer.text)
 
@@ -417,6 +422,7 @@ def api(
     limit_name: LimitName = "max_tokens",
     send_temperature: SendTemperature = True,
     extra: ExtraFields = None,
+    structured_outputs: StructuredOutputs = False,
     cache: ReplyCache = None,
     account: str = "",
     keep_replies: bool = False,
@@ -445,6 +451,7 @@ def api(
         max_tokens=max_tokens,
         language=language,
         keep_replies=keep_replies,
+        structured_outputs=structured_outputs,
         events=events,
     )
 

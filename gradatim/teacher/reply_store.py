@@ -176,6 +176,7 @@ WAIT = (0.02, 0.5)
 def request_key(identity: str, request: Request) -> str:
     """The key of a request: 64 hexadecimal digits. A change of its inputs would invalidate all stored replies."""
     content = [identity, request.messages, request.temperature, request.max_tokens]
+    content += [request.schema] if request.schema else []
     text = json.dumps([content, request.draw], ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -12,11 +12,12 @@ import traceback
 import pytest
 from serving import completion, echo, fails, hangs_up, says, sends, waits
 
-from gradatim.client.endpoint import Endpoint
+from gradatim.client.endpoint import MAX_STRING, Endpoint
 from gradatim.client.messages import Budget, Cost, Rates
 from gradatim.errors import BudgetReached, RecipeError, Stopped, StorageFailed, TeacherFailed, UserError
 from gradatim.teacher import TEACHERS, Request
 from gradatim.teacher.llm_teacher import ApiChat
+from gradatim.teacher.reply_store import request_key
 
 SECRET = "sk-very-secret-0123456789"
 
@@ -53,6 +54,54 @@ def test_a_request_says_model_messages_limit_temperature_and_a_seed_of_its_draw(
     chat(seeded=False, limit_name="max_completion_tokens").ask([Request(messages)])
     assert "seed" not in server.heard[2]
     assert server.heard[2]["max_completion_tokens"] == 512
+
+
+SCHEMA = {
+    "type": "object",
+    "required": ["reason"],
+    "oneOf": [{"required": ["cycles"]}, {"required": ["keep"]}],
+    "properties": {
+        "reason": {"type": "string", "minLength": 1},
+        "name": {"type": "string", "pattern": "^[a-z]{1,9}$"},
+        "keep": {"type": "boolean"},
+        "cycles": {"type": "array", "items": {"type": "number"}},
+    },
+}
+
+
+def test_a_request_with_a_schema_constrains_the_reply_and_each_alternative_is_a_complete_object(server, chat, ask):
+    chat().ask(ask("q", schema=json.dumps(SCHEMA)) + ask("q"))
+    constrained, plain = server.heard
+    assert "response_format" not in plain
+    assert constrained["response_format"]["type"] == "json_schema"
+    first, second = constrained["response_format"]["json_schema"]["schema"]["anyOf"]
+    assert (first["required"], second["required"]) == (["reason", "cycles"], ["reason", "keep"])
+    assert (set(first["properties"]), set(second["properties"])) == (
+        {"reason", "name", "cycles"},
+        {"reason", "name", "keep"},
+    )
+    assert first["properties"]["reason"]["maxLength"] == MAX_STRING
+    assert "maxLength" not in first["properties"]["name"]
+
+
+def test_a_server_without_structured_outputs_gets_the_request_without_the_schema(server, chat, ask):
+    server.actions = [fails(400, "response_format is not supported by this model")]
+    api_chat = chat()
+    notes = []
+    replies = api_chat.ask(ask("q", schema=json.dumps(SCHEMA)), notes.append)
+    assert texts(replies) == ["re: q"]
+    assert ["response_format" in body for body in server.heard] == [True, False]
+    assert any("'response_format'" in str(note) for note in notes)
+
+
+def test_a_schema_has_a_stored_reply_of_its_own_and_changes_no_other_key():
+    plain = Request((("user", "q"),))
+    constrained = Request((("user", "q"),), schema=json.dumps(SCHEMA))
+    assert request_key("m", plain) != request_key("m", constrained)
+    assert plain.seed != constrained.seed
+    # The key and the seed that the request had before there were schemas.
+    assert request_key("m", plain) == "ae3cde48ec131f0cd15473877050c00a538b42985d1948bd29290cd176ccbea8"
+    assert plain.seed == 1166726896
 
 
 def test_tokens_and_cost_are_counted_as_the_server_tells_them(server, chat, ask):
