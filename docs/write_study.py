@@ -14,10 +14,12 @@ import json
 import sys
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from gradatim.evaluation.statistics import t_interval
 from gradatim.reporting import StudyData, collect, markdown_table, summarise
 from gradatim.reporting.summary import group_scores, groups
+from gradatim.reporting.text_tables import metric_table
 
 START, END = "<!-- notes:start -->", "<!-- notes:end -->"
 PUBLISHED = {"baseline": 0.7458, "hybrid": 0.7923, "hard-only": 0.6178}
@@ -88,6 +90,43 @@ def measures(study: StudyData) -> str:
     return table(["mean over seeds", *(row.title for row in summary.rows)], rows)
 
 
+def unseen_layouts(study: StudyData) -> list[str]:
+    """The comparison of policies in layouts of the stations that no training environment has."""
+    if ("episodes", "unseen") not in study.evaluations():
+        return []
+    return ["## In unseen layouts of the stations", metric_table(study, "episodes", "unseen").strip()]
+
+
+def designs(folder: Path) -> list[str]:
+    """The stages that a language model wrote, once for all runs with the same design, and its reasons."""
+    runs: dict[str, list[str]] = {}
+    for path in sorted(folder.glob("*/seed-*/cycle-*/design.json")):
+        content = json.loads(path.read_text())
+        name = f"{path.parts[-4]}, {path.parts[-3]}, before {path.parts[-2].replace('-', ' ')}"
+        runs.setdefault(_design(content), []).append(name)
+    if not runs:
+        return []
+    return ["## The designs", *(f"**{'; '.join(names)}**\n\n{text}" for text, names in runs.items())]
+
+
+def _design(content: dict[str, Any]) -> str:
+    """Reason, stages and number of replies of one ``design.json``."""
+    reason = " ".join(content["reason"].split())
+    count = len(content["replies"])
+    lines = [f"> {reason}", "", f"{'One reply' if count == 1 else f'{count} replies'}."]
+    for faults in content["faults"]:
+        lines += [f"Fault: {fault}." for fault in faults]
+    if content["kept"]:
+        return "\n".join([*lines, "The plan stays as it was."])
+    rows = []
+    for number, cycle in enumerate(content["cycles"]):
+        for spec in cycle["stages"]:
+            fractions = ", ".join(f"{fraction:g}" for fraction in spec["fractions"])
+            rows.append([str(number), spec["name"], f"{spec['tokens']:,}", fractions, spec["objective"] or "default"])
+    head = ["cycle of the design", "stage", "budget", "fractions of the bands", "objective"]
+    return "\n".join([*lines, "", table(head, rows)])
+
+
 def made(folder: Path, study: StudyData) -> str:
     """Where the figures come from."""
     folders = [*sorted(folder.glob("*/seed-*")), folder]  # a study's, or a single run's
@@ -100,8 +139,9 @@ def made(folder: Path, study: StudyData) -> str:
     auxiliary = run.stages[-1].fitted.auxiliary_parameters
     beside = f" (and {auxiliary:,} auxiliary ones in training)" if auxiliary else ""
     minutes = fmean(sum(s.fitted.seconds for s in run.stages) for run in study.runs if run.finished) / 60
+    unit = "agent steps" if any(suite == "episodes" for suite, _ in study.evaluations()) else "tokens"
     return (
-        f"{len(study.runs)} run(s), seed(s) {', '.join(map(str, study.seeds))}; {tokens:,} tokens, {parameters:,}"
+        f"{len(study.runs)} run(s), seed(s) {', '.join(map(str, study.seeds))}; {tokens:,} {unit}, {parameters:,}"
         f" parameters each{beside}; {minutes:.1f} minutes of training a run; commit {commits};"
         f" {processor}, {threads} thread(s) a run."
     )
@@ -125,6 +165,7 @@ def main(arguments: list[str]) -> None:
         f"`{command}`, then `python docs/write_study.py runs/{folder.name} {page.as_posix()} {again}`.",
         "## The comparison",
         markdown_table(study).strip(),
+        *unseen_layouts(study),
         *beside_the_paper(study),
         f"{START}\n{notes}\n{END}",
     ]
@@ -139,6 +180,7 @@ def main(arguments: list[str]) -> None:
         parts += [by_group(study, protocol, group) for group in ("level", "band")]
     if summarise(study).measures:
         parts += ["## Other measures", measures(study)]
+    parts += designs(folder)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n\n".join(parts) + "\n")
 

@@ -23,8 +23,10 @@ exception; the command line prints its line and exits with the class's ``exit_co
 
 from __future__ import annotations
 
+import copyreg
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class GradatimError(Exception):
@@ -43,6 +45,10 @@ class GradatimError(Exception):
     ) -> None:
         self.message, self.where, self.given, self.allowed, self.hint = message, where, given, allowed, hint
         super().__init__(str(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """All attributes, without a call of ``__init__``: its keyword arguments are not in ``args``."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
         line = f"{self.where}: {self.message}" if self.where is not None else self.message

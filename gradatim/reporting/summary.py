@@ -156,13 +156,13 @@ class Summary:
         raise KeyError(arm)
 
 
-def summarise(study: StudyData) -> Summary:
+def summarise(study: StudyData, metric: tuple[str, str] | None = None) -> Summary:
     """The rows of ``study``, the baseline first, over finished runs only.
 
-    The main metric is ``HEADLINE``, or the first one that a run has.
+    ``metric``: suite and protocol; the main metric without it, which is ``HEADLINE`` or the first one that a run has.
     """
     kinds = study.evaluations()
-    suite, protocol = HEADLINE if HEADLINE in kinds or not kinds else kinds[0]
+    suite, protocol = metric or (HEADLINE if HEADLINE in kinds or not kinds else kinds[0])
     scores = {arm.name: _scores(study.finished(arm.name), suite, protocol) for arm in study.arms}
     shares = {arm: {score.seed: score.share for score in rows} for arm, rows in scores.items()}
     order = sorted((arm.name for arm in study.arms), key=lambda arm: arm != study.baseline)  # stable: baseline first

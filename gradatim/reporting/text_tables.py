@@ -65,6 +65,13 @@ def markdown_table(study: StudyData) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+def metric_table(study: StudyData, suite: str, protocol: str) -> str:
+    """The comparison of the arms by one metric as Markdown: headline, result and footnote."""
+    summary = summarise(study, (suite, protocol))
+    result = _markdown(_titled(RESULT, summary), [_result(row) for row in summary.rows])
+    return "\n\n".join((_safe(headline(summary).sentence), result, _footnote(summary)))
+
+
 def terminal_table(study: StudyData) -> RenderableType:
     """The result table for a terminal, with headline and footnote, and with several cycles a table of them."""
     from rich.console import Group
