@@ -2,7 +2,8 @@
 
 A design names the stages of every remaining cycle; each stage has fractions of the bands and a *share* of the budget.
 Shares instead of tokens, because a language model adds small fractions more reliably than six-digit numbers: they must
-add up to 1 within ``SLACK``, and the budget is then split exactly.
+add up to 1 within ``SLACK``, and the budget is then split exactly. Small models write shares that add up to 1 in each
+cycle, and repeat them when they are corrected; so this is a second valid form, in which all cycles have equal budgets.
 
 ``read_design`` reports all faults of a reply at once, each in a line that a model can act on. Nothing is repaired or
 guessed. The text is untrusted: any text gives a design, whose tokens add up to the budget exactly, or faults. The
@@ -174,6 +175,13 @@ def read_design(text: str, terms: Terms) -> tuple[Design | None, tuple[str, ...]
     return (None, tuple(faults)) if faults or design is None else (design, ())
 
 
+def _shares_of_all(cycles: Sequence[Sequence[Any]]) -> list[Any]:
+    """The shares of all stages in the whole budget, also where those of each of several cycles add up to 1."""
+    is_complete = all(stages and None not in stages for stages in cycles)
+    by_cycle = len(cycles) > 1 and is_complete and all(abs(math.fsum(stages) - 1) <= SLACK for stages in cycles)
+    return [share / len(cycles) if by_cycle else share for stages in cycles for share in stages]
+
+
 def _parse_json(text: str) -> tuple[Any, list[str]]:
     """The JSON value of a reply, alone or in its only fence, and faults; None for a text that cannot be parsed."""
     if len(text) > MAX_REPLY:
@@ -236,7 +244,7 @@ class _Parser:
             remaining = f"{self.terms.cycles} cycle{'s are' if self.terms.cycles > 1 else ' is'} left to design"
             self.faults.append(f"cycles: {remaining}, and there are {len(cycles)} here")
         parsed = [self._cycle(cycle, f"cycles[{number}]") for number, cycle in enumerate(cycles)]
-        budgets = self._budgets([share for stages in parsed for _, share in stages])
+        budgets = self._budgets(_shares_of_all([[share for _, share in stages] for stages in parsed]))
         if self.faults or budgets is None or not isinstance(reason, str):
             return None
         tokens = iter(budgets)
@@ -310,11 +318,10 @@ class _Parser:
             return None
         total = math.fsum(shares)
         if abs(total - 1) > SLACK:
-            corrected = ", ".join(f"{share / total:.3g}" for share in shares)
-            self.faults.append(
-                f"the budget is not kept: the shares of all stages of all cycles add up to {total:.4g}, not to 1; "
-                f"divided by {total:.4g} they are {corrected}"
-            )
+            fault = f"the budget is not kept: the shares of all stages of all cycles add up to {total:.4g}, not to 1"
+            if len(shares) <= MAX_FAULTS:
+                fault += f"; divided by {total:.4g}: {', '.join(f'{share / total:.3g}' for share in shares)}"
+            self.faults.append(fault)
             return None
         try:
             budgets = split_budget(self.terms.tokens, shares)

@@ -174,6 +174,22 @@ def test_all_faults_are_told_at_once() -> None:
         assert sum(word in fault for fault in faults) == 1
 
 
+def test_shares_that_add_up_to_one_in_each_cycle_divide_equal_budgets() -> None:
+    first, second = GOOD["cycles"][0], {"stages": [{**GOOD["cycles"][1]["stages"][0], "share": 1}]}
+    total = sum(stage["share"] for stage in first["stages"])
+    stages = [{**stage, "share": stage["share"] / total} for stage in first["stages"]]
+    design, faults = read({**GOOD, "cycles": [{"stages": stages}, second]})
+    assert design is not None, faults
+    assert [sum(stage.tokens for stage in stages) for stages in design.cycles] == [
+        pytest.approx(TERMS.tokens / 2, abs=1),
+        pytest.approx(TERMS.tokens / 2, abs=1),
+    ]
+    stages[0]["share"] += 0.1  # one cycle with another sum, and the shares are of the whole budget again
+    assert any(
+        "add up to 2.1, not to 1" in fault for fault in read({**GOOD, "cycles": [{"stages": stages}, second]})[1]
+    )
+
+
 def test_a_share_that_is_worth_no_token_is_a_fault() -> None:
     terms = Terms(("easy",), 1, 100, 8, {"shuffled": {}}, ("next_token",))
     stages = [{"name": name, "share": share, "bands": {"easy": 1}} for name, share in (("a", 1.0), ("b", 1e-9))]

@@ -21,6 +21,7 @@ from gradatim.experiment.plan import plan_run
 from gradatim.experiment.recipe import load
 from gradatim.experiment.run import run
 from gradatim.experiment.study import plan_study, study
+from gradatim.reporting.text_tables import metric_table
 from gradatim.reporting.verdicts import read_verdicts
 
 pytest.importorskip("stable_baselines3", reason="the extra mobile is not installed")
@@ -217,12 +218,13 @@ def test_a_killed_run_ends_with_the_same_bytes(finished, tmp_path):
         assert first.read_bytes() == second.read_bytes()
 
 
-@pytest.mark.slow
 def test_a_study_of_three_arms_with_two_seeds_shares_its_test_set_and_compares_utilities(tmp_path):
+    seen, unseen = f'{{suite: episodes, levels: ["{TARGET}"]}}', "{suite: episodes, layouts: unseen, stages: last}"
+    suites = f"evaluate.suites=[{seen}, {unseen}]"
     arms = {
-        "one-shot": policy_recipe(tmp_path, ["title=One-shot"]),
-        "by-hand": policy_recipe(tmp_path, ["title=By hand", "schedule={name: sequential}"]),
-        "designed": policy_recipe(tmp_path, ["title=Designed", *designed(DESIGN)]),
+        "one-shot": policy_recipe(tmp_path, ["title=One-shot", suites]),
+        "by-hand": policy_recipe(tmp_path, ["title=By hand", "schedule={name: sequential}", suites]),
+        "designed": policy_recipe(tmp_path, ["title=Designed", *designed(DESIGN), suites]),
     }
     study(plan_study(arms, 2, baseline="one-shot"), tmp_path / "study", workers=2)
     collected = gradatim.report(tmp_path / "study", page=tmp_path / "report.html")
@@ -230,6 +232,12 @@ def test_a_study_of_three_arms_with_two_seeds_shares_its_test_set_and_compares_u
     assert {row.arm: len(row.scores) for row in result.rows} == dict.fromkeys(arms, 2)
     assert all(0 <= score.share <= 1 for row in result.rows for score in row.scores)
     assert result.covers_items
+    unseen = reporting.summarise(collected, ("episodes", "unseen"))
+    assert {row.arm: row.mean for row in unseen.rows} == {
+        row.arm: pytest.approx(next(m for m in result.measures if m.name == "episodes, unseen").means[row.arm])
+        for row in result.rows
+    }
+    assert "Utility: episodes (unseen)" in metric_table(collected, "episodes", "unseen")
     assert len({run.test_set for run in collected.runs}) == 1
     assert {run.tokens for run in collected.runs} == {640}
     assert (tmp_path / "report.html").read_text().count('class="map"') == 3
