@@ -81,8 +81,9 @@ DESIGN_TOP = """\
 ## The form of a design
 
 The reply of a teacher when the schedule is `designed`, as a JSON Schema. The shares of all remaining stages of all
-cycles add up to 1, within a hundredth, or those of each cycle do, and all cycles have equal budgets; names of bands, orders and objectives are those of the recipe. All errors of a
-reply are reported at once, and one corrected reply is requested.
+cycles add up to 1, within a hundredth, or those of each cycle do, and all cycles have equal budgets; names of bands,
+orders and objectives are those of the recipe. All errors of a reply are reported at once, and one corrected reply is
+requested.
 """
 
 CLI_TOP = """\
