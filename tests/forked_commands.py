@@ -21,6 +21,10 @@ from gradatim.cli.launch import PRELOADED
 util.get_temp_dir()  # the process to fork from outlives the temporary folder of the tests
 
 
+FURTHER = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_svg", "pyarrow.dataset"]
+"""Modules that a run and its report import further, to import once as well."""
+
+
 class ForkedCommand:
     """``gradatim WORDS`` in a process of its own, with a part of the interface of ``subprocess.Popen``."""
 
@@ -31,7 +35,7 @@ class ForkedCommand:
         for stream in self._streams:
             stream.touch()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["pytest", *PRELOADED])
+        context.set_forkserver_preload([*PRELOADED, *FURTHER])
         arguments = (self.args, str(cwd or Path.cwd()), dict(os.environ if env is None else env), self._streams)
         self._process = context.Process(target=_command, args=arguments)
         self._process.start()
