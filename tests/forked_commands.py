@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from multiprocessing import util
 from pathlib import Path
+from typing import Any
 
 from gradatim.cli.launch import PRELOADED
 
@@ -25,19 +27,33 @@ FURTHER = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_svg", "py
 """Modules that a run and its report import further, to import once as well."""
 
 
-class ForkedCommand:
-    """``gradatim WORDS`` in a process of its own, with a part of the interface of ``subprocess.Popen``."""
+def forking() -> Any:
+    """A context of ``multiprocessing`` whose processes have torch and transformers from the start."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*PRELOADED, *FURTHER])
+    return context
 
-    def __init__(self, words: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
-        self.args = ["gradatim", *words]
+
+class ForkedCommand:
+    """``gradatim WORDS``, or ``script`` with these arguments, in a process of its own.
+
+    It has a part of the interface of ``subprocess.Popen``.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        script: Path | None = None,
+    ) -> None:
+        self.args = [str(script or "gradatim"), *words]
         folder = tempfile.mkdtemp(prefix="command-")
         self._streams = [Path(folder, name) for name in ("stdout", "stderr")]
         for stream in self._streams:
             stream.touch()
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([*PRELOADED, *FURTHER])
         arguments = (self.args, str(cwd or Path.cwd()), dict(os.environ if env is None else env), self._streams)
-        self._process = context.Process(target=_command, args=arguments)
+        self._process = forking().Process(target=_command, args=arguments)
         self._process.start()
 
     @property
@@ -79,10 +95,14 @@ class ForkedCommand:
 
 
 def run_command(
-    words: Sequence[str], cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout: float = 300
+    words: Sequence[str],
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    script: Path | None = None,
+    timeout: float = 300,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``gradatim WORDS`` to its end; a process that has not ended after ``timeout`` seconds is killed."""
-    process = ForkedCommand(words, cwd, env)
+    """Run ``gradatim WORDS`` or ``script`` to its end; after ``timeout`` seconds the process is killed."""
+    process = ForkedCommand(words, cwd, env, script)
     try:
         out, err = process.communicate(timeout)
     finally:
@@ -91,7 +111,7 @@ def run_command(
 
 
 def _command(arguments: list[str], folder: str, environment: dict[str, str], streams: list[Path]) -> None:
-    """In the forked process: the main function of the package, with its own folder, environment and output."""
+    """In the forked process: the package's main function or a script, with its own folder, environment and output."""
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
@@ -99,7 +119,11 @@ def _command(arguments: list[str], folder: str, environment: dict[str, str], str
         target = os.open(stream, os.O_WRONLY | os.O_APPEND)
         os.dup2(target, descriptor)
         os.close(target)
+    sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.argv = arguments
+    if arguments[0] != "gradatim":
+        runpy.run_path(arguments[0], run_name="__main__")
+        return
 
     from gradatim.__main__ import main
 
