@@ -11,7 +11,8 @@ from forked_commands import forking
 
 from gradatim.model.hardware import keep_memory
 
-M_TRIM_THRESHOLD = -1
+DEFAULTS = {-1: 128 << 10, -3: 128 << 10}
+"""M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of <malloc.h>, with which glibc starts."""
 
 
 def page_faults() -> int:
@@ -25,14 +26,15 @@ def page_faults() -> int:
 
 
 def faults_without_and_with() -> tuple[int, bool, int]:
-    """Faults with the threshold that glibc starts with, the result of ``keep_memory``, and faults after it."""
+    """Faults with the thresholds that glibc starts with, the result of ``keep_memory``, and faults after it."""
     torch.set_num_threads(1)
-    ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, 128 << 10)
+    for option, value in DEFAULTS.items():
+        ctypes.CDLL(None).mallopt(option, value)
     return page_faults(), keep_memory(), page_faults()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked")
-def test_memory_that_was_given_back_is_not_taken_anew(monkeypatch):
+def test_memory_that_was_given_back_is_not_taken_anew():
     with ProcessPoolExecutor(1, forking()) as pool:
         anew, kept, faults = pool.submit(faults_without_and_with).result()
     assert kept
