@@ -2,6 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Byte code is kept, whatever the environment says: the tests start hundreds of processes, each of which would compile
+# the package again.
+export PYTHONDONTWRITEBYTECODE :=
+
 # What `gradatim check` runs other people's programs with, on Debian and Ubuntu; needs root. npm conflicts with some
 # builds of nodejs, so it comes last and on its own.
 TOOLCHAINS := bubblewrap util-linux gcc g++ libboost-dev libssl-dev default-jdk-headless nodejs golang-go

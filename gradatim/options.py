@@ -228,9 +228,13 @@ def strict(part: str) -> Callable[[Callable[Params, Component]], Callable[Params
     """Decorator that checks the options of a factory; ``part`` names it in errors ("the schedule 'hybrid'")."""
 
     def wrap(factory: Callable[Params, Component]) -> Callable[Params, Component]:
+        @functools.cache  # to make an adapter takes far longer than to use it
+        def adapter(name: str) -> TypeAdapter[Any]:
+            return TypeAdapter(_annotations(part, factory).get(name, Any))
+
         @functools.wraps(factory)
         def checked(*args: Params.args, **options: Params.kwargs) -> Component:
-            return factory(*args, **_fitting(part, factory, options))
+            return factory(*args, **_fitting(part, factory, adapter, options))
 
         checked.checks_options = True  # type: ignore[attr-defined]
         return checked
@@ -243,11 +247,13 @@ def with_checked_options(part: str, factory: Callable[Params, Component]) -> Cal
     return factory if getattr(factory, "checks_options", False) else strict(part)(factory)
 
 
-def _fitting(part: str, factory: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options converted to the annotated types; ``RecipeError`` with all faults otherwise."""
+def _fitting(
+    part: str, factory: Callable[..., Any], adapter: Callable[[str], TypeAdapter[Any]], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Options converted to the annotated types by their ``adapter``; ``RecipeError`` with all faults otherwise."""
     if not options:
         return {}
-    names, hints = option_names(factory), _annotations(part, factory)
+    names = option_names(factory)
     faults, hint, values = [], None, {}
     for name, value in options.items():
         if name not in names:
@@ -255,7 +261,7 @@ def _fitting(part: str, factory: Callable[..., Any], options: Mapping[str, Any])
             hint = hint or did_you_mean(name, names)
             continue
         try:
-            values[name] = _converted(TypeAdapter(hints.get(name, Any)), value)
+            values[name] = _converted(adapter(name), value)
         except ValidationError as error:
             faults.append(f"{name} {fault_text(error.errors()[0])} (given {value!r})")
     if faults:

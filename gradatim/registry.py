@@ -81,16 +81,23 @@ def _unfit_parameters(method: Any, wanted: Callable[..., Any]) -> str | None:
     """The parameters of ``method`` when it does not accept the arguments of the Protocol's method ``wanted``."""
     if not callable(method):
         return f"the value {method!r}"
-    keywords = [each.name for each in inspect.signature(wanted).parameters.values() if each.kind is each.KEYWORD_ONLY]
     try:
         signature = inspect.signature(method)
     except ValueError:  # a function in C without a signature
         return None
+    positional, keywords = _arguments(wanted)
     try:
-        signature.bind(*_positional(wanted)[1:], **dict.fromkeys(keywords))
+        signature.bind(*positional[1:], **dict.fromkeys(keywords))
     except TypeError:
         return _parameters(method)
     return None
+
+
+@cache
+def _arguments(wanted: Callable[..., Any]) -> tuple[list[inspect.Parameter], list[str]]:
+    """The positional parameters of a Protocol's method, and the names of its keyword-only ones."""
+    parameters = inspect.signature(wanted).parameters.values()
+    return _positional(wanted), [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
 
 
 class Registry(Generic[Part]):

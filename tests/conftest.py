@@ -1,7 +1,8 @@
 """Settings and fixtures of all tests.
 
-One thread a process, so that parallel tests do not compete for cores; a temporary folder per worker, because the tests
-of the sandbox compare its content before and after each attack; a shared sandbox and a cache of compiled programs.
+One thread a process, so that parallel tests do not compete for cores; the tests of a file in one worker, so that its
+fixtures are made once; a temporary folder per worker, because the tests of the sandbox compare its content before and
+after each attack; a shared sandbox and a cache of compiled programs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,14 @@ from gradatim.sandbox.command import Sandbox, sandbox_support
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of several processes share the cores: none may spin
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.hookimpl(tryfirst=True)  # before the workers read the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Assign each file to one worker: a run or model that a module's fixture makes takes longer than most tests."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(Path(__file__).parent))))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,8 +56,9 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def compiled_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Cache of the tests, so that no program compiled by an earlier version is used."""
+    """Cache of the tests, so that no program compiled by an earlier version is used; one for all workers."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache-of-languages"
     with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.getbasetemp() / "cache-of-languages"
         patch.setenv("GRADATIM_CACHE", str(folder))
         yield folder

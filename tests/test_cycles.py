@@ -2,12 +2,8 @@
 
 import hashlib
 import json
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from forked_commands import ForkedCommand
 from serving import Handler, completion, serving
 
 from gradatim.corpus import Corpus
@@ -45,26 +42,25 @@ def recipe(*changes: str) -> Recipe:
     return load("smoke/distill-tinypy", [*SMALL, *changes])
 
 
-def start(folder: Path, *changes: str) -> "subprocess.Popen[bytes]":
+def start(folder: Path, *changes: str) -> ForkedCommand:
     sets = [part for change in [*SMALL, *changes] for part in ("--set", change)]
-    command = [sys.executable, "-m", "gradatim", "run", "smoke/distill-tinypy", "--out", str(folder), *sets]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return ForkedCommand(["run", "smoke/distill-tinypy", "--out", str(folder), *sets])
 
 
-def kill_when(process: "subprocess.Popen[bytes]", ready: Any, seconds: float = 120) -> None:
+def kill_when(process: ForkedCommand, ready: Any, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not ready():
         if process.poll() is not None or time.monotonic() > end:
             process.kill()
-            pytest.fail("ended before the moment to kill it: " + process.communicate()[1].decode()[-1500:])
+            pytest.fail("ended before the moment to kill it: " + process.communicate()[1][-1500:])
         time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.wait()
 
 
-def finish(process: "subprocess.Popen[bytes]") -> None:
+def finish(process: ForkedCommand) -> None:
     errors = process.communicate(timeout=300)[1]
-    assert process.returncode == 0, errors.decode()[-2000:]
+    assert process.returncode == 0, errors[-2000:]
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
@@ -151,7 +147,7 @@ def test_a_run_killed_in_every_phase_of_a_cycle_ends_with_the_same_bytes(whole: 
         process = start(folder)
         time.sleep(2 + delay / 20)
         process.kill()
-        process.communicate()
+        process.wait()
     finish(start(folder))
     assert fingerprint(folder) == fingerprint(whole)
 

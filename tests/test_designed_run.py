@@ -5,12 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import shutil
-import signal
 import ssl
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_commands import ForkedCommand
 from serving import Handler, Serving, completion, serving
 
 from gradatim.errors import RecipeError, RunFolderError, Stopped
@@ -173,14 +170,13 @@ def test_a_run_killed_after_the_design_ends_with_the_same_bytes(tmp_path: Path) 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run(recipe(), whole)
     sets = [part for change in SMALL for part in ("--set", change)]
-    command = [sys.executable, "-m", "gradatim", "run", "smoke/designed", "--out", str(killed), *sets]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = ForkedCommand(["run", "smoke/designed", "--out", str(killed), *sets])
     end = time.monotonic() + 60
     while not (killed / "cycle-00" / "design.json").exists():
         assert process.poll() is None
         assert time.monotonic() < end
         time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
     assert not (killed / "finished.json").exists()
     run(recipe(), killed)

@@ -11,20 +11,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked_commands import run_command
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def run(name: str, folder: Path) -> str:
     """The output of an example, run without a network."""
-    command = [sys.executable, str(EXAMPLES / name), str(folder / "trained")]
     environment = {
         **os.environ,
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
         "HF_DATASETS_CACHE": str(folder / "cache"),
     }
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    done = run_command([str(folder / "trained")], folder, environment, EXAMPLES / name)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

@@ -172,64 +172,89 @@ def test_only_models_import_heavy_packages_when_they_are_imported():
     assert heavy == set()
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "--help",
-        "run --help",
-        "list",
-        "list schedules",
-        "list suites",
-        "list recipes",
-        "plan smoke/baseline --no-data",
-        "plan smoke/baseline --data",
-        "generate programs.txt --count 20",
-        "plan smoke/baseline --set schedule.name=hybird",
-    ],
+LIGHT = (
+    "--help",
+    "run --help",
+    "list",
+    "list schedules",
+    "list suites",
+    "list recipes",
+    "plan smoke/baseline --no-data",
+    "plan smoke/baseline --data",
+    "generate programs.txt --count 20",
+    "plan smoke/baseline --set schedule.name=hybird",
 )
-def test_a_light_command_imports_no_heavy_package(arguments, tmp_path):
-    code = (
-        "import sys\nfrom gradatim.cli.main import main\n"
-        f"status = main({arguments.split()!r})\n"
-        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.stderr.splitlines()[-1] == "[]"
-
 
 QUICK = ("numpy", "pyarrow", "multiprocessing", "concurrent.futures", "asyncio", "rich.progress", *HEAVY)
 """What the verbs that only look something up wait for in vain: a plan without data is arithmetic on a recipe, and lays
 no faulty answer. Pydantic and PyYAML are not among them: they check and read the recipe, and typer itself imports
 pydantic."""
 
+LOOKUPS = {
+    "--help": "Commands",
+    "list": "curriculum/hybrid",
+    **{f"list {kind}": "" for kind in KINDS},
+    "plan curriculum/hybrid --no-data": "hard+replay",
+    "plan smoke/hybrid": "samples were not counted",
+    "plan paper/baseline --no-data --json": '"steps": 120000',
+    "plan curriculum/fast --no-data": "difficulty column",
+    **{
+        f"plan smoke/baseline --no-data --set difficulty.metric={metric}": f"difficulty {metric}"
+        for metric in ("halstead", "composite", "rarity")
+    },
+    "plan smoke/baseline --set schedule.name=hybird": "",
+}
+"""Commands that look something up, and a part of their output."""
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ("--help", "Commands"),
-        ("list", "curriculum/hybrid"),
-        *((f"list {kind}", "") for kind in KINDS),
-        ("plan curriculum/hybrid --no-data", "hard+replay"),
-        ("plan smoke/hybrid", "samples were not counted"),
-        ("plan paper/baseline --no-data --json", '"steps": 120000'),
-        ("plan curriculum/fast --no-data", "difficulty column"),
-        *(
-            (f"plan smoke/baseline --no-data --set difficulty.metric={metric}", f"difficulty {metric}")
-            for metric in ("halstead", "composite", "rarity")
-        ),
-        ("plan smoke/baseline --set schedule.name=hybird", ""),
-    ],
-)
-def test_a_verb_that_looks_something_up_waits_for_no_table(arguments, said, tmp_path):
-    code = (
-        "import sys\nfrom gradatim.cli.main import main\n"
-        f"status = main({arguments.split()!r})\n"
-        f"quick = {(*QUICK, 'gradatim.distillation.python_mutations')!r}\n"
-        "print([name for name in quick if name in sys.modules], file=sys.stderr)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert done.stderr.splitlines()[-1] == "[]"
-    assert said in done.stdout
+IMPORTS = """
+import contextlib, io, sys
+from gradatim.cli.main import main
+commands, modules = {}
+results, before = {{}}, set()
+for command in commands:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        main(command.split())
+    now = {{name for name in modules if name in sys.modules}}
+    results[command], before = (out.getvalue(), sorted(now - before)), now
+print(results)
+"""
+
+
+def imports_of(commands: Sequence[str], modules: Sequence[str], folder: Path) -> dict[str, tuple[str, list[str]]]:
+    """By command, its output and the modules that it was the first to import, all in one process."""
+    code = IMPORTS.format((list(commands), list(modules)))
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    results: dict[str, tuple[str, list[str]]] = ast.literal_eval(done.stdout)
+    return results
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory):
+    return imports_of(LIGHT, HEAVY, tmp_path_factory.mktemp("light"))
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    modules = (*QUICK, "gradatim.distillation.python_mutations")
+    return imports_of(LOOKUPS, modules, tmp_path_factory.mktemp("quick"))
+
+
+@pytest.mark.parametrize("command", LIGHT)
+def test_a_light_command_imports_no_heavy_package(command, light):
+    assert light[command][1] == []
+
+
+def test_what_a_command_imports_is_seen(tmp_path):
+    commands = ("plan smoke/baseline --no-data", "plan smoke/baseline --data", "--help")
+    imports = imports_of(commands, ("numpy",), tmp_path)
+    assert [imports[command][1] for command in commands] == [[], ["numpy"], []]
+
+
+@pytest.mark.parametrize(("command", "output"), LOOKUPS.items())
+def test_a_verb_that_looks_something_up_waits_for_no_table(command, output, quick):
+    assert quick[command][1] == []
+    assert output in quick[command][0]
 
 
 def test_a_plan_of_a_shipped_recipe_waits_for_no_table(tmp_path):
@@ -248,7 +273,7 @@ for name in names():
         loaded[name] = modules
 print(sorted(set(planned)), loaded)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     kinds = "adaptive curriculum demo distill mobile order paper paper-modern paper-small pretrained smoke strong"
     assert done.stdout == f"{kinds.split()} {{}}\n", done.stderr
 

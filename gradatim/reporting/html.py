@@ -13,9 +13,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..evaluation.statistics import ENOUGH_SEEDS
@@ -49,6 +50,9 @@ from .summary import (
 )
 from .target import target_tables
 from .units import is_tinypy, metric_of, plural, terms_of
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 GENERATOR = '<meta name="generator" content="Gradatim">'
 BRAND = '<p class="brand">Gradatim'
@@ -108,28 +112,16 @@ def write_page(
 
 def render(study: StudyData, *, refresh: float | None = None, insert: Insert | None = None) -> str:
     """The page for ``study`` as HTML text; deterministic."""
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "percent": percent,
-        "points": points,
-        "interval": interval_of_points,
-        "p": p_value,
-        "count": count,
-        "plural": plural,
-        "price": price_text,
-    }
     here = files(__package__)
-    template = environment.from_string((here / "report.html.j2").read_text("utf-8"))
     script = (here / "report.js").read_text("utf-8")
     summary = summarise(study)
     cycles = cycle_rows(study, summary)
     top = headline(summary)
     data = charts(study, summary, cycles)
     listed = items(study, summary)
-    return template.render(
+    return _template().render(
         study=study,
         summary=summary,
         headline=top,
@@ -170,6 +162,24 @@ def render(study: StudyData, *, refresh: float | None = None, insert: Insert | N
         results_json=Markup(_embedded(results(study))),
         refresh=refresh,
     )
+
+
+@cache
+def _template() -> Template:
+    """The page's template, compiled once per process."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "percent": percent,
+        "points": points,
+        "interval": interval_of_points,
+        "p": p_value,
+        "count": count,
+        "plural": plural,
+        "price": price_text,
+    }
+    return environment.from_string((files(__package__) / "report.html.j2").read_text("utf-8"))
 
 
 def _digest(script: str) -> str:

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,7 +180,9 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
+@cache
 def _environment() -> Environment:
+    """The page's templates, each compiled once per process."""
     from jinja2 import DictLoader, Environment, StrictUndefined
 
     loader = DictLoader({name: _asset(f"{name}.html.j2") for name in ("page", "overview", "play", "questions", "data")})

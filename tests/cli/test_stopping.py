@@ -11,15 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
+from forked_commands import ForkedCommand, run_command
 
 from gradatim.cli.output import heeding_signals, watching
 from gradatim.errors import Stopped
 from gradatim.stage import Event
 
 COMMAND = [
-    *(sys.executable, "-m", "gradatim", "run", "smoke/baseline", "--out", "here"),
+    *("run", "smoke/baseline", "--out", "here"),
     *("--set", "data.count=300", "--set", "data.split.test=5", "--set", "data.split.validation=20"),
-    *("--set", "budget.tokens=40000", "--set", "train.logging_steps=1"),
+    *("--set", "budget.tokens=12000", "--set", "train.logging_steps=1"),
 ]
 
 
@@ -28,7 +29,7 @@ def rows(folder: Path) -> int:
     return metrics.read_bytes().count(b"\n") if metrics.exists() else 0
 
 
-def wait_for_rows(process: subprocess.Popen[str], folder: Path, count: int) -> None:
+def wait_for_rows(process: ForkedCommand, folder: Path, count: int) -> None:
     deadline = time.monotonic() + 60
     while rows(folder) < count:
         assert process.poll() is None, process.communicate()[1]
@@ -37,7 +38,7 @@ def wait_for_rows(process: subprocess.Popen[str], folder: Path, count: int) -> N
 
 
 def test_ctrl_c_saves_the_run_and_the_same_command_goes_on(tmp_path):
-    process = subprocess.Popen(COMMAND, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = ForkedCommand(COMMAND, tmp_path)
     wait_for_rows(process, tmp_path / "here", 4)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
@@ -47,8 +48,8 @@ def test_ctrl_c_saves_the_run_and_the_same_command_goes_on(tmp_path):
     assert "Traceback" not in err
     assert (tmp_path / "here" / "cycle-00" / "stage-00-all" / "checkpoint").is_dir()
 
-    again = subprocess.run(COMMAND, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert again.returncode == 0
+    again = run_command(COMMAND, tmp_path)
+    assert again.returncode == 0, again.stderr
     assert "report.html" in again.stdout
     result = json.loads((tmp_path / "here" / "cycle-00" / "stage-00-all" / "result.json").read_text())
     assert result["fitted"]["resumed_at"] > 0

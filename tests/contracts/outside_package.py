@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from forked_commands import run_command
 
 PACKAGE = "outside_parts"
 
@@ -254,5 +255,4 @@ def install(
 
 def gradatim(environment: Mapping[str, str], *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own."""
-    command = [sys.executable, "-m", "gradatim", *words]
-    return subprocess.run(command, env=dict(environment), cwd=cwd, capture_output=True, text=True, timeout=240)
+    return run_command(words, cwd, environment)

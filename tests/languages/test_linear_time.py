@@ -29,7 +29,8 @@ from gradatim.teacher import prompts as reading
 
 SIZE = 4_000
 QUICK = 0.03
-"""Seconds that 2 * SIZE characters may take without a look at the ratio: a quadratic scanner takes far more."""
+"""Seconds of processor time that 2 * SIZE characters may take without a look at the ratio; a quadratic scanner takes
+far more."""
 RATIO = 3.0
 """The most that twice the text may take: 2 is linear, 4 quadratic."""
 
@@ -96,22 +97,22 @@ def stopped_after(seconds: float) -> Iterator[None]:
     def stop(*signal_and_frame: object) -> None:
         raise TimeoutError
 
-    former = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    former = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, former)
 
 
 def seconds(scan: Callable[[str], object], text: str, tries: int = 1) -> float:
     best = 60.0
     for _ in range(tries):
-        start = time.perf_counter()
+        start = time.process_time()  # of this process: what else the machine does is not counted
         with stopped_after(10):
             scan(text)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     return best
 
 
@@ -129,8 +130,7 @@ def test_repeats_of_a_delimiter_are_scanned_in_linear_time(name):
 
 
 def test_the_measure_sees_a_quadratic_scanner():
-    # Four ways for each start of a line, so that a fast machine needs more than QUICK for it.
-    scan = re.compile(r"^\s*\s?\s?(?:import\b)", re.MULTILINE).search
+    scan = re.compile(r"^\s*(?:import\b)", re.MULTILINE).search
     assert not is_linear(scan, "", " \n")
 
 

@@ -491,8 +491,8 @@ def _other_checks(recipe: Recipe) -> tuple[Callable[[], Any], ...]:
 
 def _no_language_settings(recipe: Recipe) -> None:
     """Raise ``RecipeError`` for sections that only a language model has."""
-    settings = TypeAdapter(TrainSettings).dump_python(recipe.train, mode="json")
-    defaults = TypeAdapter(TrainSettings).dump_python(TrainSettings(), mode="json")
+    adapter = TypeAdapter(TrainSettings)
+    settings, defaults = (adapter.dump_python(train, mode="json") for train in (recipe.train, TrainSettings()))
     given = [f"train.{name}" for name, value in settings.items() if value != defaults[name]]
     given += ["rejected_answers"] if recipe.rejected_answers is not None else []
     if given:

@@ -11,6 +11,7 @@ from ...inference import answer_loss, loglikelihood, sharing
 from ...model import hardware, load
 from ...model.hub import model_size
 from ...model.settings import ModelSettings, TrainSettings
+from ...options import strict
 from ...processes import launch
 from ...random_streams import initialization_seed
 from ...stage import AnswerLoss, Examination, Model, Needs
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ...training.trainer import StageTrainer
 
 
+@strict("the kind of student 'language'")
 def language(
     context: StudentContext, /, *, settings: ModelSettings | None = None, train: TrainSettings | None = None
 ) -> LanguageStudent:
