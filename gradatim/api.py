@@ -21,6 +21,7 @@ from .experiment import recipe as recipe_module
 from .experiment import run as run_module
 from .experiment import study as study_module
 from .experiment.assemble import components
+from .files import parquet_files
 from .inference import sharing
 from .model import hardware, hub, load
 from .options import option_names
@@ -361,9 +362,9 @@ def is_policy(folder: Path) -> bool:
 
 
 def is_source_folder(path: Path) -> bool:
-    """Whether ``path`` is a folder of source files, not one that the package ``datasets`` saved."""
+    """Whether ``path`` is a folder of source files, not of Parquet files or one that the package ``datasets`` saved."""
     saved = ("dataset_info.json", "dataset_dict.json", "state.json")
-    return path.is_dir() and not any((path / name).exists() for name in saved)
+    return path.is_dir() and not any((path / name).exists() for name in saved) and not parquet_files(path)
 
 
 def _recipe(recipe: str | Path | Recipe, changes: Sequence[str], events: Events) -> Recipe:

@@ -16,20 +16,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from . import programs, table
 from .difficulty import scores_of, unscored_note
 from .errors import DataError
 from .lazy import np, pa, pc
 from .model import load, prompt_format, tokenizer
-from .record import LOCK_INTERVAL, lock, read_json, read_rows, storage_errors, write_folder, write_json
+from .record import LOCK_INTERVAL, lock, open_rows, read_json, storage_errors, write_folder, write_json
 from .renamed_keys import earlier_value
+from .schedule import category_codes
 from .source import ORIGIN, OnChange, check_origin, check_reread
 from .stage import Difficulty, Drawn, Event, Events, Feedback, Source, ignore_events
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import pyarrow.parquet as pq
     from transformers import PreTrainedTokenizerFast
 
     from .model.settings import ModelSettings
@@ -71,15 +73,26 @@ class SplitSettings:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A finished corpus folder; tables are read on demand. ``first``: the first cycle's folder, with the tokenizer."""
+    """A finished corpus folder; tables are read on demand, memory-mapped if they are large (``table.mapped``).
+
+    ``first``: the first cycle's folder, with the tokenizer.
+    """
 
     folder: Path
     facts: Mapping[str, Any]
     first: Path | None = None
 
-    def table(self, part: Part) -> pa.Table:
-        """Samples of one split, in a fixed order."""
-        return self._read(part)
+    def table(self, part: Part, columns: list[str] | None = None) -> pa.Table:
+        """Samples of one split, in a fixed order; all columns, or those of ``columns`` that it has."""
+        with self._open(part) as file:
+            fields = [field for field in file.schema_arrow if columns is None or field.name in columns]
+            schema = pa.schema(fields)
+            return table.mapped_table(file.iter_batches(columns=schema.names), schema)
+
+    def rows(self, part: Part) -> int:
+        """Number of samples of one split."""
+        with self._open(part) as file:
+            return int(file.metadata.num_rows)
 
     def difficulty(self, part: Part, metric: str) -> npt.NDArray[np.float64]:
         """Column of a metric, float64, NaN for samples without a score.
@@ -87,17 +100,33 @@ class Corpus:
         The columns have the metrics' names in version 0.1, so that datasets stored by it stay readable.
         """
         name = str(earlier_value("difficulty.metric", metric))
-        return np.asarray(self._read(part, [name]).column(name).to_numpy(), dtype=np.float64)
+        with self._open(part) as file:
+            parts = [batch[name].to_numpy(zero_copy_only=False) for batch in file.iter_batches(columns=[name])]
+        return np.concatenate([np.empty(0), *parts])
 
     def lengths(self) -> npt.NDArray[np.int64]:
         """Characters of each training sample, prompt plus answer."""
-        samples = self._read("train", ["prompt", "answer"])
-        both = pc.add(pc.utf8_length(samples["prompt"]), pc.utf8_length(samples["answer"]))
-        return np.asarray(both.to_numpy(), dtype=np.int64)
+        with self._open("train") as file:
+            batches = file.iter_batches(columns=["prompt", "answer"])
+            both = [pc.add(pc.utf8_length(batch["prompt"]), pc.utf8_length(batch["answer"])) for batch in batches]
+        return np.concatenate([np.empty(0, np.int64), *both])
 
-    def _read(self, part: Part, columns: list[str] | None = None) -> pa.Table:
+    def categories(self, column: str) -> npt.NDArray[np.int64]:
+        """The category of each training sample by the label ``column``, see ``schedule.category_codes``."""
+        return category_codes(self.table("train", [*table.LABELS, column]), column)
+
+    def characters(self) -> set[str]:
+        """All characters of the samples, held-out ones and rejected answers included."""
+        found: set[str] = set()
+        for part in get_args(Part):
+            samples = self.table(part, ["prompt", "answer", "rejected"])
+            for column in (column for rows in table.slices(samples) for column in rows.columns):
+                found.update("".join(text for text in column.to_pylist() if text))
+        return found
+
+    def _open(self, part: Part) -> contextlib.AbstractContextManager[pq.ParquetFile]:
         hint = f"remove {self.folder}: the same samples are created again"
-        return read_rows(self.folder / f"{part}.parquet", "these samples of the run", hint, columns)
+        return open_rows(self.folder / f"{part}.parquet", "these samples of the run", hint)
 
     def tokens(
         self, model: ModelSettings, events: Events = ignore_events
@@ -125,8 +154,8 @@ class Corpus:
             if self.first is not None:  # the student's vocabulary, even if that folder is lost
                 return Corpus(self.first, {}).tokens(model, events)[0]
             # Characters of all splits: a test program must not fail for a letter that training lacks.
-            splits: tuple[Part, ...] = ("train", "validation", "test")
-            texts = (text for split in splits for text in tokenizer.separate_texts(self.table(split), separator))
+            splits = (self.table(split) for split in get_args(Part))
+            texts = (text for samples in splits for text in tokenizer.separate_texts(samples, separator))
             makers: dict[str, Callable[[], Any]] = {
                 "character": lambda: tokenizer.character_tokenizer(texts),
                 "word_level": lambda: tokenizer.word_level_tokenizer(texts, model.vocab_size),
@@ -150,7 +179,7 @@ class Corpus:
         stored = first.folder / f"tokens-{kind}" / "tokenizer"
         if stored.exists() and not prompt_format.states_separator(stored):
             return ""
-        samples = first._read("train", ["prompt", "answer"]).slice(0, SEPARATOR_SAMPLES)
+        samples = first.table("train", ["prompt", "answer"]).slice(0, SEPARATOR_SAMPLES)
         separator = prompt_format.needed_separator(*(samples[name].to_pylist() for name in ("prompt", "answer")))
         if separator:
             text = "prompts run into their answers: a blank line stands between them (student.separator)"
@@ -271,15 +300,16 @@ class CorpusMaker:
         key = forms.get(self.split_settings.by, str)
         held_out = [table.questions(first.table(part)).to_pylist() for part in ("validation", "test")]
         excluded = {key(question) for part in held_out for question in part}
-        new = [key(question) not in excluded for question in table.questions(samples).to_pylist()]
-        if not any(new):
+        questions = (question for part in table.slices(samples) for question in table.questions(part).to_pylist())
+        new = np.fromiter((key(question) not in excluded for question in questions), bool, samples.num_rows)
+        if not new.any():
             raise DataError(
                 "every sample of this cycle is held out",
                 where="data",
                 given=len(new),
                 hint="other levels, or one cycle",
             )
-        return samples.filter(pa.array(new, pa.bool_())), new.count(False)
+        return table.filter_rows(samples, new), int((~new).sum())
 
     def _scored(self, drawn: Drawn, events: Events) -> tuple[pa.Table, dict[str, Any]]:
         """Samples of a cycle with a column per metric, and the counts of the source."""

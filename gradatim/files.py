@@ -153,6 +153,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             beside.unlink(missing_ok=True)
 
 
+def parquet_files(folder: Path) -> list[Path]:
+    """Parquet files directly in ``folder`` in the order of their names, without hidden ones; none for a file."""
+    return sorted(file for file in folder.glob("*.parquet") if file.is_file() and not file.name.startswith((".", "_")))
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename in ``folder`` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -189,6 +189,17 @@ def read_rows(path: Path, content: str, hint: str, columns: list[str] | None = N
         raise RunFolderError(f"{content} are damaged", where=path, given=error, hint=hint) from error
 
 
+@contextlib.contextmanager
+def open_rows(path: Path, content: str, hint: str) -> Iterator[pq.ParquetFile]:
+    """Parquet file of a run, to be read in batches; arguments and errors as in ``read_rows``."""
+    try:
+        check_input(path)
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowInvalid, KeyError, OSError) as error:
+        raise RunFolderError(f"{content} are damaged", where=path, given=error, hint=hint) from error
+
+
 DECODE_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """Exceptions of decoding a value of another shape."""
 

@@ -20,6 +20,7 @@ from pydantic import Field
 from . import programs, table
 from .distillation.question_options import LATER_OPTIONS, RATIO, QuestionOptions
 from .errors import DataError
+from .files import parquet_files
 from .options import strict
 from .random_streams import cycle_seed
 from .record import read_json
@@ -50,10 +51,10 @@ def local_path(path: str) -> Path | None:
 def fingerprint(path: str) -> dict[str, Any]:
     """Path, bytes, SHA-256 and stamps (``stamps``) of a data file; empty unless it is on this disk.
 
-    A fingerprint is the SHA-256 of the content; for a folder saved by ``datasets``, of the names and contents of
-    its Arrow files. Sizes and times are compared first, so that an unchanged large file is not read again. Times
-    are not stored for a file written less than ``SETTLED`` seconds ago, since a second write within the clock's
-    resolution would go unnoticed. Datasets on the hub have no fingerprint.
+    A fingerprint is the SHA-256 of the content; for a folder of Parquet files or one saved by ``datasets``, of the
+    names and contents of its files. Sizes and times are compared first, so that an unchanged large file is not read
+    again. Times are not stored for a file written less than ``SETTLED`` seconds ago, since a second write within the
+    clock's resolution would go unnoticed. Datasets on the hub have no fingerprint.
     """
     local = local_path(path)
     if local is None:
@@ -90,9 +91,11 @@ def stamps(path: str) -> list[tuple[int, int, int]]:
 
 
 def _files(local: Path) -> list[Path]:
-    """``local`` itself, or the Arrow files of a folder without the caches of ``datasets``."""
+    """``local`` itself, or of a folder the Parquet files, or the Arrow files without the caches of ``datasets``."""
     if not local.is_dir():
         return [local]
+    if files := parquet_files(local):
+        return files
     return sorted(file for file in local.rglob("*.arrow") if not file.name.startswith(("cache-", "tmp", ".")))
 
 
@@ -282,8 +285,8 @@ def file(
     path: Annotated[
         str | Path,
         Field(
-            description="Data file (.parquet, .jsonl, .json, .csv, .txt), `FOLDER#SPLIT` saved by `datasets`, "
-            "or `hub:NAME:CONFIG#SPLIT`."
+            description="Data file (.parquet, .jsonl, .json, .csv, .txt), a folder of Parquet files, `FOLDER#SPLIT` "
+            "saved by `datasets`, or `hub:NAME:CONFIG#SPLIT`."
         ),
     ],
     columns: Columns = None,

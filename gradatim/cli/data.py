@@ -17,6 +17,7 @@ from ..api import is_source_folder
 from ..errors import UserError
 from ..evaluation import choice
 from ..experiment.assemble import components
+from ..files import parquet_files
 from ..lazy import pc
 from ..options import option_names, override
 from ..processes import available_cores
@@ -114,7 +115,8 @@ ROWS_PER_WORKER = 25_000
 
 def score(
     samples: Annotated[
-        Path, typer.Argument(metavar="IN", help=".parquet, .jsonl, .csv or .txt file, or a folder of .py files.")
+        Path,
+        typer.Argument(metavar="IN", help=".parquet, .jsonl, .csv or .txt file, or a folder of .parquet or .py files."),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Output file (.parquet or .jsonl) with one column per metric.")
@@ -174,7 +176,7 @@ def score(
         raise UserError(
             "a correlation report is HTML or Markdown", where="--report", given=report_to, allowed=".html, .md"
         )
-    inputs = [samples, passes, *(model or [])]
+    inputs = [samples, *parquet_files(samples), passes, *(model or [])]
     if out is not None:
         table_read.check_format(out)
         check_samples_file(out, "--out", inputs, rejected=True, force=force)

@@ -38,6 +38,7 @@ from ..lazy import np
 from ..options import strict
 from ..programs import run_program
 from ..stage import Difficulty, Events, ignore_events
+from ..table import slices
 from .python_source import PerText, PerTree, Rows, chunk_map, parse, trees
 
 if TYPE_CHECKING:
@@ -515,7 +516,8 @@ class ColumnValue(Difficulty):
                 hint=f"name it in the column mapping: data.columns.{self.column}: {self.column}",
             )
 
-        return np.array([_number(value) for value in samples.column(self.column).to_pylist()], np.float64)
+        values = (value for part in slices(samples.column(self.column)) for value in part.to_pylist())
+        return np.fromiter(map(_number, values), np.float64, samples.num_rows)
 
 
 def _number(value: object) -> float:

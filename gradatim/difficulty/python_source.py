@@ -34,6 +34,7 @@ from ..errors import DataError, UserError
 from ..files import check_input
 from ..lazy import np
 from ..stage import Difficulty, Event, Events, ignore_events
+from ..table import slices
 from ..table.rows import OUTPUT_LINE, asks_for_output
 
 if TYPE_CHECKING:
@@ -185,9 +186,9 @@ def chunk_map(
     """
     starts = range(0, samples.num_rows, CHUNK)
     if (executor := executors.current()) is not None:
-        results = executors.ordered(executor, measure, (_rows(samples, start) for start in starts))
+        results = executors.ordered(executor, measure, _chunks(samples))
     elif min(workers, len(starts)) <= 1:
-        results = _in_process(measure, samples, starts)
+        results = map(measure, _chunks(samples))
     else:
         results = _in_pool(measure, samples, workers)
     for end, result in zip((min(start + CHUNK, samples.num_rows) for start in starts), results, strict=True):
@@ -195,23 +196,17 @@ def chunk_map(
         events(Event("advance", "score", end, samples.num_rows))
 
 
-def _in_process(measure: Callable[[Rows], Result], samples: pa.Table, starts: range) -> Iterator[Result]:
-    return (measure(_rows(samples, start)) for start in starts)
-
-
 def _in_pool(measure: Callable[[Rows], Result], samples: pa.Table, workers: int) -> Iterator[Result]:
     """``measure`` of each chunk of rows, in order, by this process and up to ``workers`` - 1 others."""
     import multiprocessing
     from concurrent.futures import Future, ProcessPoolExecutor
 
-    starts = range(0, samples.num_rows, CHUNK)
-    processes = min(workers, len(starts)) - 1
+    processes = min(workers, len(range(0, samples.num_rows, CHUNK))) - 1
     # Only the parent handles Ctrl-C; a worker that received it as well would print a traceback of its own.
     ignore_interrupts = (signal.SIGINT, signal.SIG_IGN)
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), signal.signal, ignore_interrupts) as pool:
         pending: deque[Future[Result]] = deque()
-        for start in starts:
-            rows = _rows(samples, start)
+        for rows in _chunks(samples):
             if sum(not result.done() for result in pending) < 2 * processes:  # one running, one queued for each of them
                 pending.append(pool.submit(measure, rows))
             else:
@@ -222,12 +217,13 @@ def _in_pool(measure: Callable[[Rows], Result], samples: pa.Table, workers: int)
         yield from (result.result() for result in pending)
 
 
-def _rows(samples: pa.Table, start: int) -> Rows:
-    chunk = samples.slice(start, CHUNK)
-    languages: list[str | None] = [None] * chunk.num_rows
-    if "language" in chunk.column_names:  # as plain text: values of a dictionary array are converted one by one
-        languages = chunk["language"].cast("string").to_pylist()
-    return list(zip(chunk["prompt"].to_pylist(), chunk["answer"].to_pylist(), languages, strict=True))
+def _chunks(samples: pa.Table) -> Iterator[Rows]:
+    columns = [name for name in ("prompt", "answer", "language") if name in samples.column_names]
+    for chunk in slices(samples.select(columns), CHUNK):
+        languages: list[str | None] = [None] * chunk.num_rows
+        if "language" in columns:  # as plain text: values of a dictionary array are converted one by one
+            languages = chunk["language"].cast("string").to_pylist()
+        yield list(zip(chunk["prompt"].to_pylist(), chunk["answer"].to_pylist(), languages, strict=True))
 
 
 def _measure_trees(measure: Callable[[ast.Module], float], rows: Rows) -> Scores:

@@ -41,6 +41,7 @@ from ..record import storage_errors
 from ..registry import Contract, Registry
 from ..stage import Difficulty, Event, Events, ignore_events
 from ..store import Store
+from ..table import take_rows
 from .python_source import is_python, parse, scored_text
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def _causes(name: str, difficulty: Difficulty, samples: pa.Table, rows: np.ndarr
     """The causes that the samples' texts show; of many rows the first are examined, and the cause states how many."""
     if not difficulty.reads_programs:
         return {"give no figure": len(rows)}
-    examined = samples.take(rows[:EXAMINED])
+    examined = take_rows(samples, rows[:EXAMINED])
     languages = examined["language"].to_pylist() if "language" in examined.column_names else [None] * examined.num_rows
     causes: Counter[str] = Counter()
     for prompt, answer, language in zip(

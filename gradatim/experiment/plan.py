@@ -20,15 +20,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from ..corpus import Corpus
+from ..corpus import Corpus, Part
 from ..errors import RecipeError
 from ..lazy import pc
 from ..model.settings import PRESETS
 from ..programs.grammar import characters
 from ..random_streams import stage_seed
-from ..schedule import Bands, category_codes, is_designed, preview, select_rows, stage_table
+from ..schedule import Bands, is_designed, preview, select_rows, stage_table
 from ..source import check_exists
 from ..stage import Events, Schedule, Source, Stage, StageSpec, ignore_events
 from ..table.rows import OUTPUT_LINE, rows_of
@@ -50,7 +50,6 @@ from .recipe import Recipe
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..corpus import Corpus
     from ..teacher import Teacher
     from ..teacher.prompts import Lengths
     from ..training.examples import FormattedExample
@@ -397,13 +396,7 @@ def character_count(recipe: Recipe, corpus: Corpus | None = None) -> int:
     Without ``corpus``: of TinyPy programs those of the grammar, all of which a large sample has, else ``VOCABULARY``.
     """
     if corpus is not None:
-        texts = [
-            corpus.table(part)[name]
-            for part in ("train", "validation", "test")
-            for name in ("prompt", "answer", "rejected")
-            if name in corpus.table(part).column_names
-        ]
-        return len({character for column in texts for text in column.to_pylist() for character in text or ""})
+        return len(corpus.characters())
     if recipe.data.source == "tinypy":
         levels = recipe.data.options.get("levels", ["all"])
         names = [levels] if isinstance(levels, str | int | float) else levels
@@ -453,12 +446,11 @@ def _with_data(recipe: Recipe, corpus: Corpus, events: Events, *, examples: bool
     parts = assemble(recipe, events).with_budget(corpus)
     recipe = parts.recipe
     bands, difficulty, lengths = parts.cut(corpus), corpus.difficulty("train", parts.metric), corpus.lengths()
-    categories = partial(category_codes, corpus.table("train"))
     schedules, design = _designed(recipe, parts, corpus, bands)
     stages = []
     for index, spec in enumerate(preview(schedules[0], bands)):
         seed = stage_seed(recipe.seed, 0, index)
-        stage = select_rows(spec, bands, difficulty, seed=seed, index=index, categories=categories)
+        stage = select_rows(spec, bands, difficulty, seed=seed, index=index, categories=corpus.categories)
         stages.append(_counted(recipe, stage, bands, lengths))
     for cycle, schedule in enumerate(schedules[1:], 1):  # their samples depend on what the student gets wrong
         stages += [_stage(recipe, cycle, spec) for spec in preview(schedule, bands)]
@@ -470,7 +462,7 @@ def _with_data(recipe: Recipe, corpus: Corpus, events: Events, *, examples: bool
     size = sum(file.stat().st_size for file in corpus.folder.glob("*.parquet"))
     # The samples are kept once more as tokens: a byte for each character, and two numbers for each sample.
     size += int(lengths.sum()) + 16 * len(lengths)
-    rows = {part: corpus.table(part).num_rows for part in ("train", "validation", "test")}  # type: ignore[arg-type]
+    rows = {part: corpus.rows(part) for part in get_args(Part)}
     facts = {**rows, "unscored": bands.unscored, "facts": dict(corpus.facts)}
     plan = _plan(recipe, planned, stages, size, facts, corpus, design)
     return replace(plan, examples=tuple(parts.examples(corpus))) if examples else plan

@@ -43,7 +43,7 @@ from ..results import (
     recorded_table,
     stage_folder,
 )
-from ..schedule import category_codes, next_stage, preview, select_rows
+from ..schedule import next_stage, preview, select_rows
 from ..stage import Event, Events, Feedback, Fitted, Model, Stage, StageResult, StageSpec, SuiteResult, ignore_events
 from ..training.batches import check_processes
 from .assemble import Components, NamedSuite, assemble, check, student_of
@@ -208,7 +208,7 @@ class Cycle:
             index=len(self.finished),
             first_token=sum(result.spec.tokens for result in results),
             run_tokens=self.components.tokens,
-            categories=lambda column: category_codes(self.dataset.table("train"), column),
+            categories=self.dataset.categories,
             probe=self.components.probe(self.folder(results[-1])) if spec.probes else None,
         )
         return replace(stage, cycle=self.number)

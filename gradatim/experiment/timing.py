@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from ..errors import RecipeError
 from ..processes import available_cores
 from ..random_streams import stage_seed
 from ..record import Metrics
-from ..schedule import category_codes, is_designed, preview, select_rows
+from ..schedule import is_designed, preview, select_rows
 from ..stage import Event, Events, ignore_events
 from .assemble import Components, assemble, check
 from .plan import needs_requests
@@ -100,7 +99,7 @@ def _measure(recipe: Recipe, folder: Path, store: Path | None, events: Events) -
         index=0,
         first_token=0,
         run_tokens=parts.tokens,
-        categories=partial(category_codes, dataset.table("train")),
+        categories=dataset.categories,
     )
     ends: list[float] = []
 

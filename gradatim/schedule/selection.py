@@ -104,7 +104,7 @@ def category_codes(samples: pa.Table, column: str) -> Rows:
     A column of whole numbers that is not a known label is accepted: files are read with all numbers as metrics unless
     the recipe declares a column. Raises ``DataError`` when there is no such column, or only one category in it.
     """
-    from ..table import LABELS
+    from ..table.schema import LABELS, label_codes
 
     filled = [name for name in LABELS if name in samples.schema.names]
     filled = [name for name in filled if samples.column(name).null_count < samples.num_rows]
@@ -118,16 +118,15 @@ def category_codes(samples: pa.Table, column: str) -> Rows:
             allowed=", ".join(filled) or "no label column has values here",
             hint=did_you_mean(column, filled) or f"name it in the column mapping: data.columns.category: {column}",
         )
-    values = samples.column(column).cast(pa.string()).to_pylist()
-    codes = {value: code for code, value in enumerate(sorted({str(value) for value in values}))}
-    if len(codes) < 2:
+    labels, codes = label_codes(samples.column(column), missing="None")
+    if len(labels) < 2:
         raise DataError(
             f"every sample has the same {column!r}: there is only one category",
             where="schedule.category",
-            given=next(iter(codes)),
+            given=labels[0],
             hint=next((f"category: {name}" for name in filled if name != column), None),
         )
-    return np.array([codes[str(value)] for value in values], dtype=np.int64)
+    return codes.astype(np.int64)
 
 
 def _whole_numbers(samples: pa.Table, column: str) -> pa.Array | None:

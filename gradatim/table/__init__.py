@@ -5,6 +5,7 @@ formats       Parquet, JSON, CSV, TinyPy text and ``datasets``, in chunks of row
 read          reading with a column mapping and atomic writing, in batches
 rows          the text format, and the report on rows that were not used
 instruction   rows of conversations and instructions as prompt and answer
+mapped        tables larger than memory, as memory-mapped files
 splits        training, validation and test sets without a common program; ``dedupe``
 """
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .mapped import filter_rows, mapped_table, slices, take_rows
     from .read import read_table, stream_table, write_stream, write_table
     from .rows import ReadReport, Rejected
     from .schema import COLUMNS, LABELS, SCHEMA, make_table, questions, sample_id, texts
@@ -30,12 +32,16 @@ __all__ = [
     "Split",
     "SplitBy",
     "dedupe",
+    "filter_rows",
     "make_table",
+    "mapped_table",
     "questions",
     "read_table",
     "sample_id",
+    "slices",
     "split",
     "stream_table",
+    "take_rows",
     "texts",
     "write_stream",
     "write_table",
@@ -44,6 +50,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "mapped": ("filter_rows", "mapped_table", "slices", "take_rows"),
         "read": ("read_table", "stream_table", "write_stream", "write_table"),
         "rows": ("ReadReport", "Rejected"),
         "schema": ("COLUMNS", "LABELS", "SCHEMA", "make_table", "questions", "sample_id", "texts"),

@@ -4,6 +4,7 @@ A ``Chunk`` has the numbers of its rows and their columns under the file's names
 ``datasets``) or plain lists. ``reject`` receives the lines that are not rows. Files that cannot be opened raise
 ``DataError``. The mapping of columns and the checks of values are in ``read``.
 
+* Parquet: one file, or all files of a folder in the order of their names, with consecutive row numbers.
 * JSON: one object per line, streamed, or one array of objects, read at once. A file is an array when its text begins
   with a bracket and parses as one list. Rows of an array are numbered as items, from 1.
 * CSV: the first line names the columns; the delimiter is the most frequent of comma, semicolon and tab in it. Quoting
@@ -29,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DataError, did_you_mean
-from ..files import Input, check_input, open_input, unpacked
+from ..files import Input, check_input, open_input, parquet_files, unpacked
 from .rows import divide, sample_blocks
 
 Reject = Callable[[int, str, str], None]  # row number, cause, content
@@ -224,7 +225,7 @@ def format_of(path: str) -> str:
         names = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
         raise DataError("there is no such file", where=path, hint=did_you_mean(file.name, names))
     if file.is_dir():
-        return "datasets"
+        return "parquet" if parquet_files(file) else "datasets"
     endings = [ending.lower() for ending in file.suffixes]
     ending = endings[-2] if len(endings) > 1 and endings[-1] == ".gz" else "".join(endings[-1:])
     if ending not in _ENDINGS:
@@ -282,15 +283,24 @@ def _text_samples(path: str, lines: Iterable[bytes], reject: Reject) -> Iterator
 
 def _parquet(path: str, rows: int, reject: Reject) -> Iterator[Chunk]:
     first = 1
+    for file in parquet_files(Path(path)) or [path]:
+        for chunk in _parquet_file(str(file), rows, first):
+            yield chunk
+            first += len(chunk.numbers)
+
+
+def _parquet_file(path: str, rows: int, first: int) -> Iterator[Chunk]:
+    """Chunks of one file, whose first row has the number ``first``."""
+    done = 0
     try:
         check_input(path)
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(rows):
                 batch.validate(full=True)  # Parquet's checks miss text that is not UTF-8
-                yield _arrow_chunk(path, first, batch)
-                first += batch.num_rows
+                yield _arrow_chunk(path, first + done, batch)
+                done += batch.num_rows
     except (pa.ArrowException, OSError) as error:
-        where = f"{path}, after row {first - 1}" if first > 1 else path
+        where = f"{path}, after row {done}" if done else path
         raise DataError("this is not a readable Parquet file", where=where, given=error) from error
 
 

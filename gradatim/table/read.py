@@ -29,6 +29,7 @@ from ..errors import DataError, did_you_mean
 from ..files import open_input, replacing
 from .formats import FORMATS, Chunk, Reject, chunks_of, format_of
 from .instruction import CONTEXT, PROMPTS, SHAPES, convert, pair_columns, shape_columns, shape_of, with_context
+from .mapped import mapped_table, slices
 from .rows import EMPTY_ANSWER, UNPARSED, ReadReport, Rejected, divide, sample_blocks, sample_lines
 from .schema import COLUMNS, LABELS, complete, fit, kind_of, type_of
 
@@ -43,7 +44,7 @@ def write_table(table: pa.Table, path: Path | str) -> None:
     (prompt and answer only, samples separated by a blank line). The content goes to a temporary file, which is
     flushed and renamed, so readers see the old file or the new one.
     """
-    write_stream(table.to_batches(max_chunksize=ROWS), path, schema=table.schema)
+    write_stream(slices(table), path, schema=table.schema)
 
 
 def write_stream(
@@ -257,9 +258,8 @@ def read_table(
     language: str | None = None,
     report: ReadReport | None = None,
 ) -> pa.Table:
-    """All samples of ``path`` in memory; arguments and errors as in ``stream_table``."""
-    batches = stream_table(path, columns=columns, format=format, language=language, report=report)
-    return pa.Table.from_batches(batches).unify_dictionaries()
+    """All samples of ``path``, memory-mapped if they are large (``mapped``); options of ``stream_table``."""
+    return mapped_table(stream_table(path, columns=columns, format=format, language=language, report=report))
 
 
 def stream_table(
@@ -274,7 +274,8 @@ def stream_table(
     """Batches of at most ``batch`` samples of ``path`` in the schema of ``make_table``.
 
     ``path`` is a .parquet, .jsonl, .json (lines or an array), .csv, .tsv or .txt file (all but the first also .gz), a
-    folder saved by the package ``datasets``, or ``hub:NAME`` (``hub:NAME:CONFIG``); the last two may end in ``#SPLIT``.
+    folder of Parquet files, a folder saved by the package ``datasets``, or ``hub:NAME`` (``hub:NAME:CONFIG``); the last
+    two may end in ``#SPLIT``.
     ``format`` (parquet, jsonl, csv, text, datasets) overrides the suffix; alpaca and chat are shapes of rows, otherwise
     recognised by the columns if there is no mapping. ``language``: for samples without one, set before their ids are
     computed; Python by default for text. ``report`` receives the counts of rows kept, rejected and ignored.

@@ -14,10 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import DataError, did_you_mean
+from .mapped import slices
 
 Kind = Literal["text", "name", "label", "metric"]
 Values: TypeAlias = Sequence[Any] | pa.Array | pa.ChunkedArray
@@ -80,6 +82,20 @@ def texts(table: pa.Table | pa.RecordBatch) -> pa.ChunkedArray | pa.Array:
 def questions(table: pa.Table | pa.RecordBatch) -> pa.ChunkedArray | pa.Array:
     """Question of each sample: the prompt, or the answer if the prompt is empty (code completion)."""
     return pc.if_else(pc.equal(table["prompt"], ""), table["answer"], table["prompt"])
+
+
+def label_codes(column: pa.ChunkedArray, missing: str) -> tuple[list[str], npt.NDArray[np.int32]]:
+    """Distinct labels of a column in order, and the index of the label of each row; ``missing`` for null."""
+    numbers: dict[str, int] = {}
+    codes = [np.empty(0, np.int32)]
+    for part in slices(column):
+        encoded = part.cast(pa.string()).fill_null(missing).combine_chunks().dictionary_encode()
+        words = encoded.dictionary.to_pylist()
+        number_of_code = np.array([numbers.setdefault(word, len(numbers)) for word in words], np.int32)
+        codes.append(number_of_code[encoded.indices.to_numpy()])
+    labels = sorted(numbers)
+    index_of = {label: index for index, label in enumerate(labels)}
+    return labels, np.array([index_of[label] for label in numbers], np.int32)[np.concatenate(codes)]
 
 
 def make_table(columns: Mapping[str, Values | None]) -> pa.Table:

@@ -9,14 +9,17 @@ count both. The sets depend on the samples and
 ``seed`` only: not on the order of the rows, the size of the validation set (the test set is drawn first), or the run.
 They are stratified by level.
 
-``dedupe`` keeps the first of equal samples, by training text or by id. Texts are compared by 128 bits of BLAKE2b, in
-slices to save memory; among a billion texts, the probability of a collision is 1 in 10^20.
+``dedupe`` keeps the first of equal samples, by training text or by id. Texts are compared by 128 bits of BLAKE2b; among
+a billion texts, the probability of a collision is 1 in 10^20.
+
+Both read the texts once, slice by slice, and compute with arrays of hashes and levels, so that a table larger than
+memory (``mapped``) needs some 50 bytes of memory per row.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -25,10 +28,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import DataError, UserError, did_you_mean
+from .mapped import SLICE_ROWS, filter_rows, slices, take_rows
 from .rows import largest_remainder, rows_of
-from .schema import LABEL, questions, texts
-
-_DEDUPE_SLICE = 65_536
+from .schema import LABEL, label_codes, questions, texts
 
 
 @dataclass(frozen=True)
@@ -51,37 +53,32 @@ def dedupe(table: pa.Table, by: Literal["text", "id"] = "text") -> Deduped:
             allowed="text, id",
             hint=did_you_mean(by, ("text", "id")),
         )
-    if not table.num_rows:
-        return Deduped(table, 0)
-    first = first_rows(texts(table) if by == "text" else table["id"])
-    if len(first) == table.num_rows:
-        return Deduped(table, 0)
-    return Deduped(table.take(pa.array(first)), table.num_rows - len(first))
+    columns = (texts(part) for part in slices(table)) if by == "text" else slices(table["id"])
+    is_first = first_rows(columns)
+    dropped = table.num_rows - int(is_first.sum())
+    return Deduped(filter_rows(table, is_first) if dropped else table, dropped)
 
 
-def first_rows(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Rows (ascending) of the first occurrence of each distinct text of ``column``."""
-    digests = [
-        hashlib.blake2b(text.encode(), digest_size=16).digest()
-        for start in range(0, len(column), _DEDUPE_SLICE)
-        for text in column.slice(start, _DEDUPE_SLICE).to_pylist()
-    ]
-    codes = pa.array(digests, pa.binary(16)).dictionary_encode().indices.to_numpy()
-    # Codes ascend in order of appearance, so the code of a first occurrence exceeds all before it.
-    highest = np.maximum.accumulate(codes)
-    return np.flatnonzero(np.concatenate(([True], codes[1:] > highest[:-1])))
+def first_rows(columns: Iterable[pa.ChunkedArray]) -> npt.NDArray[np.bool_]:
+    """Whether each text is the first of its equals, over consecutive parts of a column."""
+    digests = [_digests(column.to_pylist(), size=16) for column in columns]
+    high, low = np.concatenate([np.empty((0, 2), np.uint64), *digests]).T
+    order = np.lexsort((low, high))  # stable: equal texts in the order of their rows
+    is_first = np.zeros(len(order), bool)
+    is_first[order[_run_starts(high[order]) | _run_starts(low[order])]] = True
+    return is_first
 
 
 SplitBy = Literal["slice", "canonical", "text", "random"]
 Key = Callable[[str], str]
 Hashes = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
+Levels = npt.NDArray[np.int32]
 
 _SIDES = ("train", "validation", "test")
 _TRAIN, _VALIDATION, _TEST = range(3)
 _DROPPED = 3
 """Rows that are in no set: further programs of a form that is held out once."""
-_SLICE = 65_536
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # an odd number with evenly distributed multiples modulo 2^64
 
 
@@ -126,18 +123,17 @@ def split(
 
     validation, test = rows_of(validation, table.num_rows), rows_of(test, table.num_rows)
     _check(table, by, validation, test)
-    prompts = questions(table)
-    forms = _hashes(prompts, seed, key or sliced)
+    forms = _hashes(table, seed, key or sliced)
     match by:
         case "slice":
             groups = forms
         case "canonical":
-            groups = _hashes(prompts, seed, key or canonical)
+            groups = _hashes(table, seed, key or canonical)
         case "text":
-            groups = _hashes(prompts, seed)
+            groups = _hashes(table, seed, str)
         case "random":
             groups = _row_hashes(table, seed)
-    names, level_of = _levels(table)
+    names, level_of = label_codes(table["level"], missing="none")
     open_levels = np.array([levels is None or name in levels for name in names])
     if levels is not None and (unknown := sorted(set(levels) - set(names))):
         raise DataError(
@@ -150,7 +146,7 @@ def split(
     targets = {_TEST: test, _VALIDATION: validation}
     sides, short = _choose(groups, level_of, open_levels, targets, one_row=by == "slice")
     if by == "slice":
-        _drop_further_rows(sides, groups, table["id"])
+        _drop_further_rows(sides, groups, table)
     for side, rows in targets.items():
         if rows and not (sides == side).any():
             raise DataError(
@@ -164,7 +160,7 @@ def split(
             given=f"{len(np.unique(groups))} different forms in {table.num_rows} samples, {validation + test} held out",
             hint="smaller sets, or split by text",
         )
-    twins = np.isin(forms, forms[sides == _TRAIN])
+    twins = _with_twin_in_training(forms, sides)
     facts = {
         "by": by,
         "seed": seed,
@@ -174,7 +170,7 @@ def split(
         "short": {_SIDES[side]: {names[level]: n for level, n in short[side].items()} for side in targets},
     }
     held_out = {side: _held_out(table, np.flatnonzero(sides == side), groups, twins) for side in targets}
-    return Split(table.filter(pa.array(sides == _TRAIN)), held_out[_VALIDATION], held_out[_TEST], facts)
+    return Split(filter_rows(table, sides == _TRAIN), held_out[_VALIDATION], held_out[_TEST], facts)
 
 
 def _check(table: pa.Table, by: str, validation: int, test: int) -> None:
@@ -191,39 +187,36 @@ def _check(table: pa.Table, by: str, validation: int, test: int) -> None:
         )
 
 
-def _hashes(column: pa.ChunkedArray, seed: int, key: Key | None = None) -> Hashes:
-    """Seeded 64-bit hash of the key of each text, equal in all processes; defines groups and their order."""
+def _digests(values: Iterable[str], size: int, salt: bytes = b"") -> npt.NDArray[np.uint64]:
+    """BLAKE2b of each text, ``size`` bytes as numbers of 64 bits, shape (texts, size / 8)."""
+    digests = b"".join(hashlib.blake2b(value.encode(), digest_size=size, salt=salt).digest() for value in values)
+    return np.frombuffer(digests, "<u8").astype(np.uint64).reshape(-1, size // 8)
+
+
+def _hashes(table: pa.Table, seed: int, key: Key, column: Callable[[pa.Table], pa.ChunkedArray] = questions) -> Hashes:
+    """Seeded 64-bit hash of the key of each question, equal in all processes; defines groups and their order."""
     salt = (seed % 2**128).to_bytes(16, "little")
-    digests: list[bytes] = []
-    for start in range(0, len(column), _SLICE):
-        values: Sequence[str] = column.slice(start, _SLICE).to_pylist()
-        keys = values if key is None else map(key, values)
-        digests.append(b"".join(hashlib.blake2b(k.encode(), digest_size=8, salt=salt).digest() for k in keys))
-    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
+    parts = slices(table.select(["prompt", "answer"]))
+    return np.concatenate([_digests(map(key, column(part).to_pylist()), 8, salt)[:, 0] for part in parts])
 
 
 def _row_hashes(table: pa.Table, seed: int) -> Hashes:
     """A distinct hash per row; those of equal rows differ by their number of occurrence."""
-    hashes = _hashes(texts(table), seed)
+    hashes = _hashes(table, seed, str, texts)
     order = np.argsort(hashes, kind="stable")
-    ordered = hashes[order]
-    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    starts = np.flatnonzero(_run_starts(hashes[order]))
     repeats = np.empty(len(hashes), np.uint64)
     repeats[order] = np.arange(len(hashes)) - np.repeat(starts, np.diff(np.append(starts, len(hashes))))
     return hashes + repeats * _GOLDEN
 
 
-def _levels(table: pa.Table) -> tuple[list[str], Rows]:
-    """Levels of the table in order, and the index of the level of each row; "none" for rows without a level."""
-    encoded = table["level"].cast(pa.string()).fill_null("none").combine_chunks().dictionary_encode()
-    words = encoded.dictionary.to_pylist()
-    names = sorted(words)
-    index_of_code = np.array([names.index(word) for word in words], np.int64)
-    return names, index_of_code[encoded.indices.to_numpy()]
+def _run_starts(ordered: Hashes) -> npt.NDArray[np.bool_]:
+    """Whether each number differs from the one before it; true for the first."""
+    return np.concatenate((np.ones(min(len(ordered), 1), bool), ordered[1:] != ordered[:-1]))
 
 
 def _choose(
-    groups: Hashes, levels: Rows, open_levels: npt.NDArray[np.bool_], targets: dict[int, int], *, one_row: bool
+    groups: Hashes, levels: Levels, open_levels: npt.NDArray[np.bool_], targets: dict[int, int], *, one_row: bool
 ) -> tuple[npt.NDArray[np.int8], dict[int, dict[int, int]]]:
     """Set of each row, and the number of missing rows by set and level.
 
@@ -232,14 +225,14 @@ def _choose(
     one row of a set.
     """
     level_count = len(open_levels)
-    unique, inverse, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    home = np.full(len(unique), level_count, np.int64)
+    inverse, sizes = _numbered(groups)
+    home = np.full(len(sizes), level_count, np.int32)
     np.minimum.at(home, inverse, levels)
     home[inverse[~open_levels[levels]]] = level_count
     if one_row:
         sizes = np.ones_like(sizes)
     level_rows = np.bincount(home, weights=sizes, minlength=level_count)[:level_count].astype(np.int64)
-    side = np.full(len(unique), _TRAIN, np.int8)
+    side = np.full(len(sizes), _TRAIN, np.int8)
     short: dict[int, dict[int, int]] = {}
     for code, rows in targets.items():
         short[code] = {}
@@ -252,10 +245,35 @@ def _choose(
     return side[inverse], short
 
 
-def _drop_further_rows(sides: npt.NDArray[np.int8], groups: Hashes, ids: pa.ChunkedArray) -> None:
+def _numbered(groups: Hashes) -> tuple[npt.NDArray[np.int32], Rows]:
+    """Number of the group of each row, in the order of the hashes, and the rows of each group.
+
+    ``np.unique`` gives the same with twice the memory.
+    """
+    order = np.argsort(groups)
+    starts = _run_starts(groups[order])
+    inverse = np.empty(len(groups), np.int32)
+    inverse[order] = np.cumsum(starts, dtype=np.int32) - 1
+    return inverse, np.diff(np.append(np.flatnonzero(starts), len(groups)))
+
+
+def _with_twin_in_training(forms: Hashes, sides: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+    """Whether the form of each row of the held-out sets occurs in training; false for all other rows."""
+    held_out = np.flatnonzero((sides == _VALIDATION) | (sides == _TEST))
+    held_out_forms = np.unique(forms[held_out])
+    occurs = np.zeros(len(held_out_forms), bool)
+    for start in range(0, len(forms), SLICE_ROWS):
+        rows = slice(start, start + SLICE_ROWS)
+        occurs |= np.isin(held_out_forms, forms[rows][sides[rows] == _TRAIN])
+    twins = np.zeros(len(forms), bool)
+    twins[held_out] = occurs[np.searchsorted(held_out_forms, forms[held_out])]
+    return twins
+
+
+def _drop_further_rows(sides: npt.NDArray[np.int8], groups: Hashes, table: pa.Table) -> None:
     """Mark, in place, all rows of a held-out group but that with the first id as dropped."""
     held_out = np.flatnonzero((sides == _VALIDATION) | (sides == _TEST))
-    names = ids.take(pa.array(held_out)).to_numpy().astype(str)
+    names = _ids(table, held_out)
     ordered = held_out[np.lexsort((names, groups[held_out]))]
     further = ordered[1:][groups[ordered[1:]] == groups[ordered[:-1]]]
     sides[further] = _DROPPED
@@ -273,23 +291,26 @@ def _fill(sizes: Sequence[int], room: int) -> tuple[list[int], int]:
     return selection, room
 
 
-def _count(sides: npt.NDArray[np.int8], forms: Hashes, levels: Rows, names: list[str]) -> dict[str, Any]:
+def _ids(table: pa.Table, rows: Rows) -> npt.NDArray[np.str_]:
+    return take_rows(table.select(["id"]), rows)["id"].to_numpy().astype(str)
+
+
+def _count(sides: npt.NDArray[np.int8], forms: Hashes, levels: Levels, names: list[str]) -> dict[str, Any]:
     rows, distinct, shared = {}, {}, {}
     for side, name in enumerate(_SIDES):
         mask = sides == side
         per_level = np.bincount(levels[mask], minlength=len(names)).tolist()
         rows[name] = {"all": int(mask.sum()), **dict(zip(names, per_level, strict=True))}
-        sizes = np.unique(forms[mask], return_counts=True)[1]
+        sizes = _numbered(forms[mask])[1]
         distinct[name], shared[name] = len(sizes), int((sizes > 1).sum())
     return {"rows": rows, "forms": distinct, "twin_groups": shared}
 
 
 def _held_out(table: pa.Table, rows: Rows, groups: Hashes, twins: npt.NDArray[np.bool_]) -> pa.Table:
     """Samples at ``rows`` in the order of their hashes, within a group by id, with the column ``twin``."""
-    ids = table["id"].take(pa.array(rows)).to_numpy().astype(str)
-    ordered = rows[np.lexsort((ids, groups[rows]))]
+    ordered = rows[np.lexsort((_ids(table, rows), groups[rows]))]
     label = pa.array(np.where(twins[ordered], "twin", "new"), pa.string()).dictionary_encode().cast(LABEL)
-    samples = table.take(pa.array(ordered))
+    samples = take_rows(table, ordered)
     if "twin" in samples.schema.names:
         samples = samples.drop_columns("twin")
     return samples.append_column("twin", label)
