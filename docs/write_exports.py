@@ -1,11 +1,11 @@
 """Write docs/results/exports.md: accuracy, size and speed of every preset in every format and width.
 
-    python docs/write_exports.py [--out runs/exports] [--formats gguf page] [--base NAME=FOLDER …]
+    python docs/write_exports.py [--out runs/exports] [--presets tiny] [--formats gguf page] [--base NAME=FOLDER …]
 
 Trains a student of every preset with the recipe below, exports each by ``gradatim export … --data``, and writes the
 page from ``export.json`` of the exported folders. ``--base``: pretrained models in Hugging Face folders, exported as
 GGUF and as a page. Everything is kept under ``--out``: a student that is trained, and a format that is measured or
-refused, is not computed again, so the command can be stopped and continued; the page is written after each format.
+refused, is not computed again, so the command can be stopped and continued; the page is written after each student.
 Notes between the markers of the page are written by hand and kept.
 """
 
@@ -40,8 +40,17 @@ DATA = {
     "schedule.warmup_stage": "0.7",
 }
 """Changes of the recipe for all presets: look-ups of variables and assignments, which small budgets suffice for."""
-TOKENS = {"tiny": 200_000, "small": 200_000}
-OTHER_TOKENS = 150_000
+TOKENS = {
+    "tiny": 200_000,
+    "small": 400_000,
+    "modern-small": 150_000,
+    "llama": 300_000,
+    "modern": 150_000,
+    "gpt2-tied": 400_000,
+    "paper": 400_000,
+}
+"""Training tokens by preset, the cheapest first; more for tied embeddings, with which names are bound later."""
+OTHER_TOKENS = 200_000
 WIDTHS = {"gguf": (16, 8, 4), "page": (8,), "hf": (32, 16), "onnx": (32, 8, 4), "executorch": (32,)}
 BASE_FORMATS = ("gguf", "page")
 
@@ -64,12 +73,17 @@ def facts() -> dict[str, Any]:
     return {key: here[key] for key in ("processor", "torch", "commit")}
 
 
+def presets() -> list[str]:
+    """All presets, in the order of ``TOKENS``."""
+    return [*TOKENS, *(name for name in PRESETS.names() if name not in TOKENS)]
+
+
 def train(preset: str, folder: Path) -> None:
     """Train the student of ``preset``, or continue its run; ``SystemExit`` when the run fails."""
     if (folder / "finished.json").exists():
         return
-    tokens = TOKENS.get(preset, OTHER_TOKENS)
-    changes = {**DATA, "student.preset": preset, "budget.tokens": str(tokens)}
+    tokens = str(TOKENS.get(preset, OTHER_TOKENS))
+    changes = {**DATA, "student.preset": preset, "budget.tokens": tokens}
     words = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
     if status := gradatim(["run", RECIPE, *words, "--out", str(folder)]):
         sys.exit(status)
@@ -103,7 +117,7 @@ def measure(student: str, source: Path, form: str, bits: int, test: Path, limit:
 def kept_rows(out: Path) -> list[Row]:
     """All results in ``out`` in the order of presets, formats and widths, pretrained models last."""
     rows = [Row(**json.loads(file.read_text())) for file in out.glob("*/*.json")]
-    order = {name: index for index, name in enumerate(PRESETS.names())}
+    order = {name: index for index, name in enumerate(presets())}
     forms = sorted(WIDTHS)
     return sorted(rows, key=lambda row: (order.get(row.student, len(order)), forms.index(row.format), -row.bits))
 
@@ -173,7 +187,12 @@ The proof of `gradatim export` opens every export again by the program that runs
 def page(out: Path, notes: str) -> str:
     """The page of all results in ``out``."""
     rows = kept_rows(out / "exports")
-    missing = [name for name in WIDTHS if name not in {row.format for row in rows}]
+    known = {(row.student, row.format, row.bits) for row in rows}
+    missing = [
+        f"{name} ({', '.join(forms)})"
+        for name in presets()
+        if (forms := [form for form in WIDTHS if any((name, form, bits) not in known for bits in WIDTHS[form])])
+    ]
     limits = sorted({row.proof["total"] for row in rows if row.proof}, reverse=True)
     machines = dict.fromkeys(
         f"{row.environment['processor']}, torch {row.environment['torch']}, commit `{row.environment['commit']}`"
@@ -193,7 +212,7 @@ def page(out: Path, notes: str) -> str:
         students_table(out / "students", rows),
         "## Exports",
         table(head, [cells(row) for row in rows]),
-        *([f"Not measured: {', '.join(missing)}."] if missing else []),
+        *([f"Not measured: {'; '.join(missing)}."] if missing else []),
         "## Notes of the exports, and refusals",
         "\n".join(remarks(rows)),
         NOTES.strip(),
@@ -210,19 +229,22 @@ def main() -> None:
     parser.add_argument("--base", nargs="*", default=[], metavar="NAME=FOLDER", help="pretrained models")
     parser.add_argument("--limit", type=int, default=500, help="test programs")
     parser.add_argument("--base-limit", type=int, default=100, help="test programs of pretrained models")
+    parser.add_argument("--presets", nargs="+", default=presets(), choices=presets())
     parser.add_argument("--formats", nargs="+", default=list(WIDTHS), choices=list(WIDTHS))
     options = parser.parse_args()
     torch.set_num_threads(1)
     exports = options.out / "exports"
-    for form in options.formats:
-        for preset in PRESETS.names():
-            folder = options.out / "students" / preset
-            train(preset, folder)
-            test = next(folder.glob("data/*/test.parquet"))
+    for preset in options.presets:
+        folder = options.out / "students" / preset
+        train(preset, folder)
+        test = next(folder.glob("data/*/test.parquet"))
+        for form in options.formats:
             for bits in WIDTHS[form]:
                 measure(preset, folder, form, bits, test, options.limit, exports)
-        for base in options.base if form in BASE_FORMATS else ():
-            name, _, source = base.partition("=")
+        write(options.page, options.out)
+    for base in options.base:
+        name, _, source = base.partition("=")
+        for form in BASE_FORMATS:
             for bits in WIDTHS[form]:
                 measure(name, Path(source), form, bits, test, options.base_limit, exports)
         write(options.page, options.out)
