@@ -1,6 +1,7 @@
 """A run in the browser: one self-contained page, live from a server or written to a file.
 
     content        runs, stages, test programs and the verdicts on them, read from run folders
+    environments   policies: test environments, their utility after each stage, maps of episodes
     question_tree  questions of runs with a teacher: attempt, verdict, new questions
     weights        the weights of a student in the form that the page's script reads
     page           the HTML page; ``write_page`` writes it to a file, ``write_report`` a report with its playground

@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import reporting
 from ..errors import GradatimError
 from ..reporting.data import RunData, StudyData
+from ..reporting.maps import EpisodeMap
 from ..reporting.verdicts import Evaluation
 from ..results import stage_folder
 from ..stage import Counts, StageResult
 from . import weights
+from .environments import SUITE as EPISODES
+from .environments import Environment, environment_rows, maps_of
 from .question_tree import QuestionTree, read_tree
 
 if TYPE_CHECKING:
@@ -79,7 +82,8 @@ class Step:
 class RunView:
     """One run. ``test``: the key of its test set; ``metric``: its difficulty; ``rows``: logged steps so far.
 
-    ``questions``: those of a run with a teacher, by cycle.
+    ``questions``: those of a run with a teacher, by cycle. ``policy``: the student controls a mobile network;
+    ``environments``: its utilities in the test environments, by stage.
     """
 
     key: str
@@ -95,6 +99,18 @@ class RunView:
     budget: int | None
     curve: tuple[tuple[int, float], ...] = ()
     questions: QuestionTree | None = None
+    policy: bool = False
+    environments: tuple[Environment, ...] = ()
+
+    @property
+    def item(self) -> str:
+        """The noun of a test sample."""
+        return "environment" if self.policy else "program"
+
+    @property
+    def unit(self) -> str:
+        """The noun of the budget."""
+        return "agent steps" if self.policy else "tokens"
 
     @property
     def steps(self) -> tuple[Step | None, ...]:
@@ -117,7 +133,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Content:
-    """All content of the page. ``tests``: the test sets by key."""
+    """All content of the page. ``tests``: the test sets by key; ``maps``: one episode of each arm of policies."""
 
     title: str
     sentence: str
@@ -126,6 +142,12 @@ class Content:
     tests: Mapping[str, tuple[Program, ...]]
     notes: tuple[str, ...] = ()
     students: Mapping[str, Student] = field(default_factory=dict)
+    maps: tuple[EpisodeMap, ...] = ()
+
+    @property
+    def playground(self) -> bool:
+        """Whether the page has a map of programs and a playground: not if all students are policies."""
+        return not self.runs or not all(run.policy for run in self.runs)
 
     @property
     def complete(self) -> bool:
@@ -151,6 +173,7 @@ def read(folders: Sequence[Path]) -> Content:
         tests=tests,
         notes=tuple(dict.fromkeys(notes)),
         students={stage.key: stage.student for run in runs for stage in run.stages},
+        maps=maps_of(study) if any(run.policy for run in runs) else (),
     )
 
 
@@ -192,10 +215,11 @@ def _alone(model: Path, student: Student, *notes: str) -> Content:
 def _run(study: StudyData, run: RunData, notes: list[str]) -> RunView:
     key = f"{run.arm}/{run.seed}"
     assert run.folder is not None
-    evaluations = _evaluations(run.folder)
+    settings = run.settings
+    policy = _section(settings, "student").get("kind") == "policy"
+    evaluations = _evaluations(run.folder, EPISODES if policy else SUITE)
     samples = _samples(run.folder, evaluations)
     verdicts = _verdicts(run.folder, evaluations, samples[1] if samples else 0, notes)
-    settings = run.settings
     title = study.title_of(run.arm) + (f", seed {run.seed}" if len(study.seeds) > 1 else "")
     stages = tuple(
         _stage(run.folder, stage, key, settings, verdicts.get((stage.cycle, stage.index))) for stage in run.stages
@@ -203,7 +227,8 @@ def _run(study: StudyData, run: RunData, notes: list[str]) -> RunView:
     missing = [stage for stage in stages if stage.result is not None and stage.verdicts is None]
     if missing:
         reason = "the test samples are missing" if samples is None else "they come from an earlier version"
-        notes.append(f"{title}: no verdict per program for {len(missing)} of {len(stages)} stages ({reason}).")
+        item = "environment" if policy else "program"
+        notes.append(f"{title}: no verdict per {item} for {len(missing)} of {len(stages)} stages ({reason}).")
     curve = [(point.run_tokens, point.loss) for point in run.curve if point.loss is not None]
     table = run.tables[0] if run.tables else None
     return RunView(
@@ -213,13 +238,25 @@ def _run(study: StudyData, run: RunData, notes: list[str]) -> RunView:
         seed=run.seed,
         complete=run.complete,
         metric=table.histogram.metric if table and table.histogram else "difficulty",
-        test=samples[0] if samples else None,
+        test=samples[0] if samples and not policy else None,
         stages=stages,
         rows=len(run.curve),
         tokens=max((point.run_tokens for point in run.curve), default=run.tokens),
         budget=_budget(settings),
         curve=tuple(curve[:: max(1, len(curve) // 200)]),
-        questions=read_tree(run.folder),
+        questions=None if policy else read_tree(run.folder),
+        policy=policy,
+        environments=_environments(run.folder, evaluations, stages) if policy else (),
+    )
+
+
+def _environments(
+    folder: Path, evaluations: Sequence[Evaluation], stages: Sequence[StageView]
+) -> tuple[Environment, ...]:
+    """The rows of the test environments, with a cell for each of ``stages``."""
+    of_stage = {(item.cycle, item.stage): item for item in reversed(evaluations) if item.has_verdicts}
+    return environment_rows(
+        [_read(of_stage[stage.cycle, stage.index], folder) if stage.verdicts else None for stage in stages]
     )
 
 
@@ -234,7 +271,7 @@ def _stage(folder: Path, stage: StageResult, run: str, settings: Mapping[str, An
         name=stage.spec.name,
         data=stage.composition,
         samples=stage.samples,
-        objective=stage.spec.objective or str(_section(settings, "train").get("objective", "next_token")),
+        objective=stage.spec.objective or _objective(settings),
         budget=stage.spec.tokens,
         tokens=stage.fitted.tokens,
         loss=stage.fitted.loss if math.isfinite(stage.fitted.loss) else None,
@@ -245,7 +282,17 @@ def _stage(folder: Path, stage: StageResult, run: str, settings: Mapping[str, An
     )
 
 
+def _objective(settings: Mapping[str, Any]) -> str:
+    """The objective of the recipe, or the reward of a policy."""
+    student = _section(settings, "student")
+    if student.get("kind") == "policy":
+        return str(student.get("reward", "utility"))
+    return str(_section(settings, "train").get("objective", "next_token"))
+
+
 def _student(folder: Path, settings: Mapping[str, Any]) -> Student:
+    if _section(settings, "student").get("kind") == "policy":
+        return Student(folder, "nowhere", "A policy controls a mobile network and answers no programs.")
     try:
         reason = weights.unsupported(folder)
     except GradatimError as error:
@@ -272,7 +319,8 @@ def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _budget(settings: Mapping[str, Any]) -> int | None:
-    tokens, cycles = _section(settings, "budget").get("tokens"), settings.get("cycles", 1)
+    budget, cycles = _section(settings, "budget"), settings.get("cycles", 1)
+    tokens = budget.get("tokens", budget.get("steps"))
     return tokens * cycles if isinstance(tokens, int) and isinstance(cycles, int) else None
 
 
@@ -314,13 +362,13 @@ def _programs(folder: Path) -> tuple[Program, ...]:
     )
 
 
-def _evaluations(folder: Path) -> tuple[Evaluation, ...]:
-    """The evaluations of the map: of the suite ``output``, greedy and on the test set where there are such."""
+def _evaluations(folder: Path, suite: str = SUITE) -> tuple[Evaluation, ...]:
+    """The evaluations of the map: of ``suite``, greedy (policies: seen) and on the test set where there are such."""
     try:
-        listed = [item for item in reporting.evaluations(folder) if item.result.suite == SUITE]
+        listed = [item for item in reporting.evaluations(folder) if item.result.suite == suite]
     except (GradatimError, OSError):
         return ()
-    listed = [item for item in listed if item.result.protocol == "greedy"] or listed
+    listed = [item for item in listed if item.result.protocol in ("greedy", "seen")] or listed
     return tuple([item for item in listed if item.result.split == "test"] or listed)
 
 
@@ -368,7 +416,10 @@ def plain(content: Content) -> dict[str, Any]:
         "complete": content.complete,
         "runs": [
             {
-                **{name: getattr(run, name) for name in ("key", "arm", "title", "seed", "complete", "metric", "test")},
+                **{
+                    name: getattr(run, name)
+                    for name in ("key", "arm", "title", "seed", "complete", "metric", "test", "policy")
+                },
                 "stages": [_plain_stage(stage) for stage in run.stages],
             }
             for run in content.runs

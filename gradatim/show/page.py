@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 GENERATOR = '<meta name="generator" content="Gradatim show">'
+TEMPLATES = ("page", "overview", "environments", "play", "questions", "data")
 SCRIPTS = ("tinypy.js", "student.js", "page.js")
 MOST_BYTES = 12_000_000
 """Students in one file, in bytes of base64; the last stages of the first runs come first."""
@@ -133,7 +134,7 @@ def insert(content: Content, students: dict[str, str]) -> reporting.Insert:
     """The map and the playground for a report."""
     environment, variables = _environment(), _variables(content, students, DEFAULT_BITS)
     return reporting.Insert(
-        section=environment.get_template("play").render(**variables),
+        section=environment.get_template("play").render(content=content, **variables),
         style=_asset("play.css"),
         scripts=tuple(_asset(name) for name in SCRIPTS),
         data=environment.get_template("data").render(**variables),
@@ -185,7 +186,7 @@ def _environment() -> Environment:
     """The page's templates, each compiled once per process."""
     from jinja2 import DictLoader, Environment, StrictUndefined
 
-    loader = DictLoader({name: _asset(f"{name}.html.j2") for name in ("page", "overview", "play", "questions", "data")})
+    loader = DictLoader({name: _asset(f"{name}.html.j2") for name in TEMPLATES})
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
     )

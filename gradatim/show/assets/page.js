@@ -289,7 +289,7 @@
 
   let question = 0;
 
-  const playable = () => data.runs.filter((run) => run.stages.length);
+  const playable = () => data.runs.filter((run) => run.stages.length && !run.policy);
   const programs = (run) => (run.test === null ? [] : data.tests[run.test]);
 
   /** Truth of the program in the editor: {prompt, expected, note, level, error}. */
@@ -520,7 +520,7 @@
   function setUpMap() {
     const options = mapOptions(), chosenBefore = $("map-run").value;
     const show = options.length > 0;
-    for (const element of [document.querySelector("#map .controls"), document.querySelector(".map-legend"), $("waffles"), $("list")]) element.hidden = !show;
+    for (const element of [document.querySelector("#map .controls"), document.querySelector("#map .map-legend"), $("waffles"), $("list")]) element.hidden = !show;
     $("map-empty").hidden = show;
     if (!show) {
       $("map-empty").textContent = data.runs.some((run) => run.stages.length) ? "No evaluation of these runs has a verdict per program, so there is no map; the rest of the page is complete." : "No stage is finished yet.";

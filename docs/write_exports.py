@@ -1,0 +1,261 @@
+"""Write docs/results/exports.md: accuracy, size and speed of every preset in every format and width.
+
+    python docs/write_exports.py [--out runs/exports] [--presets tiny] [--formats gguf page] [--base NAME=FOLDER …]
+
+Trains a student of every preset with the recipe below, exports each by ``gradatim export … --data``, and writes the
+page from ``export.json`` of the exported folders. ``--base``: pretrained models in Hugging Face folders, exported as
+GGUF and as a page. Everything is kept under ``--out``: a student that is trained, and a format that is measured or
+refused, is not computed again, so the command can be stopped and continued; the page is written after each student.
+Notes between the markers of the page are written by hand and kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from write_study import END, START, share, table
+
+from gradatim.cli.main import main as gradatim
+from gradatim.evaluation.statistics import wilson
+from gradatim.model.hardware import environment
+from gradatim.model.settings import PRESETS
+from gradatim.reporting import collect, summarise
+
+PAGE = Path(__file__).parent / "results" / "exports.md"
+RECIPE = "demo/baseline"
+DATA = {
+    "data.count": "60000",
+    "data.levels": '["0.1", "1.1"]',
+    "data.split": '{by: canonical, validation: 100, test: 500, levels: ["0.1"]}',
+    "difficulty.bands": "{names: [look-ups, assignments], thresholds: [0.5]}",
+    "schedule": "{name: only, band: look-ups}",
+}
+"""Changes of the recipe for all presets: look-ups of variables alone, which small budgets suffice for."""
+TOKENS = {
+    "tiny": 400_000,
+    "small": 300_000,
+    "modern-small": 120_000,
+    "llama": 200_000,
+    "modern": 120_000,
+    "gpt2-tied": 300_000,
+    "paper": 300_000,
+}
+"""Training tokens by preset, the cheapest first; more for tied embeddings, with which names are bound later."""
+OTHER_TOKENS = 200_000
+WIDTHS = {"gguf": (16, 8, 4), "page": (8,), "hf": (32, 16), "onnx": (32, 8, 4), "executorch": (32,)}
+BASE_FORMATS = ("gguf", "page")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One format and width of one student: the fields of its ``export.json``, or the error that refused it."""
+
+    student: str
+    format: str
+    bits: int
+    proof: dict[str, Any]
+    error: str
+    environment: dict[str, Any]
+
+
+def facts() -> dict[str, Any]:
+    """The machine and the commit of a measurement."""
+    here = environment()
+    return {key: here[key] for key in ("processor", "torch", "commit")}
+
+
+def presets() -> list[str]:
+    """All presets, in the order of ``TOKENS``."""
+    return [*TOKENS, *(name for name in PRESETS.names() if name not in TOKENS)]
+
+
+def train(preset: str, folder: Path) -> None:
+    """Train the student of ``preset``, or continue its run; ``SystemExit`` when the run fails."""
+    if (folder / "finished.json").exists():
+        return
+    tokens = str(TOKENS.get(preset, OTHER_TOKENS))
+    changes = {**DATA, "student.preset": preset, "budget.tokens": tokens}
+    words = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    if status := gradatim(["run", RECIPE, *words, "--out", str(folder)]):
+        sys.exit(status)
+
+
+def needs_installation(error: str) -> bool:
+    """Whether the error is about this machine and not about the model."""
+    return "needs the package" in error or "needs the program" in error
+
+
+def measure(student: str, source: Path, form: str, bits: int, test: Path, limit: int, out: Path) -> None:
+    """Export the student unless ``out`` keeps the result, and keep it; not without the format's package."""
+    folder, kept = out / student / f"{form}-{bits}", out / student / f"{form}-{bits}.json"
+    if kept.exists():
+        return
+    sys.stderr.write(f"{student}: {form}, {bits} bits\n")
+    words = ["--to", form, "--bits", str(bits), "--data", str(test), "--limit", str(limit), "--out", str(folder)]
+    text = io.StringIO()
+    with contextlib.redirect_stderr(text), contextlib.redirect_stdout(io.StringIO()):
+        status = gradatim(["export", str(source), *words])
+    if status not in (0, 1, 2) or "Traceback" in text.getvalue():
+        sys.exit(text.getvalue())
+    proof = json.loads((folder / "export.json").read_text()) if status == 0 else {}
+    error = text.getvalue().strip().splitlines()[-1].removeprefix("gradatim: ") if status else ""
+    row = Row(student, form, bits, proof, error, facts())
+    if not needs_installation(error):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(asdict(row)))
+
+
+def kept_rows(out: Path) -> list[Row]:
+    """All results in ``out`` in the order of presets, formats and widths, pretrained models last."""
+    rows = [Row(**json.loads(file.read_text())) for file in out.glob("*/*.json")]
+    order = {name: index for index, name in enumerate(presets())}
+    forms = sorted(WIDTHS)
+    return sorted(rows, key=lambda row: (order.get(row.student, len(order)), forms.index(row.format), -row.bits))
+
+
+def accuracy(count: int, total: int) -> str:
+    """The share of ``total`` in percent, with Wilson's 95 % interval."""
+    low, high = wilson(count, total)
+    return f"{100 * count / total:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def cells(row: Row) -> list[str]:
+    """One row of the table of exports; a refused one has the number of its reason."""
+    head = [row.student, row.format, str(row.bits)]
+    if row.error:
+        return [*head, "refused", *["–"] * 5]
+    proof = row.proof
+    return [
+        *head,
+        accuracy(proof["after"], proof["total"]),
+        str(proof["lost"]),
+        str(proof["won"]),
+        f"{proof['bytes'] / 1e6:.2f}",
+        f"{proof['milliseconds_per_token']:.1f}",
+        f"{proof['mean_difference']:.2g}, {proof['largest_difference']:.2g}",
+    ]
+
+
+def remarks(rows: Sequence[Row]) -> Iterator[str]:
+    """Notes of the exports and reasons of the refused ones, each once, with the rows that it belongs to."""
+    texts: dict[str, list[str]] = {}
+    for row in rows:
+        for text in [row.error] if row.error else row.proof["notes"]:
+            texts.setdefault(f"{row.format}: {text}", []).append(f"{row.student} {row.bits}")
+    for text, owners in texts.items():
+        yield f"- {text} ({', '.join(owners)})"
+
+
+def students_table(students: Path, rows: Sequence[Row]) -> str:
+    """Size, training and accuracy of the originals."""
+    lines = []
+    for name in dict.fromkeys(row.student for row in rows):
+        proof = next((row.proof for row in rows if row.student == name and row.proof), None)
+        original = accuracy(proof["before"], proof["total"]) if proof else "–"
+        if not (students / name).exists():
+            lines.append([name, "–", "pretrained", "–", original])
+            continue
+        study = collect([students / name])
+        fitted = study.runs[0].stages[-1].fitted
+        majority = summarise(study).majority
+        lines.append([name, f"{fitted.parameters:,}", f"{study.runs[0].tokens:,}", share(majority), original])
+    return table(["student", "parameters", "training tokens", "majority answer", "original"], lines)
+
+
+NOTES = """## How to read it
+
+The proof of `gradatim export` opens every export again by the program that runs it and compares it with the original:
+
+- **correct**: the suite `output` (greedy) on the export, percent of the test programs, with Wilson's 95 % interval;
+  **lost** and **won**: programs that only the original, or only the export, gets right.
+- **MB**: all files of the export, tokenizer and settings included.
+- **ms a token**: processor time of greedy generation, one text at a time on one thread, the prompt included. Only
+  ratios within the table count: other work ran on the machine. ONNX and ExecuTorch read the whole text for every token.
+- **log-probabilities**: mean and largest difference from the original in nats, over likely tokens.
+"""
+
+
+def page(out: Path, notes: str) -> str:
+    """The page of all results in ``out``."""
+    rows = kept_rows(out / "exports")
+    known = {(row.student, row.format, row.bits) for row in rows}
+    missing = [
+        f"{name} ({', '.join(forms)})"
+        for name in presets()
+        if (forms := [form for form in WIDTHS if any((name, form, bits) not in known for bits in WIDTHS[form])])
+    ]
+    limits = sorted({row.proof["total"] for row in rows if row.proof}, reverse=True)
+    machines = dict.fromkeys(
+        f"{row.environment['processor']}, torch {row.environment['torch']}, commit `{row.environment['commit']}`"
+        for row in rows
+    )
+    settings = " ".join(f"--set '{key}={value}'" for key, value in DATA.items())
+    head = ["student", "format", "bits", "correct, %", "lost", "won", "MB", "ms a token", "log-probabilities"]
+    parts = [
+        "# Exports: accuracy, size and speed of every preset",
+        f"Written by `python docs/write_exports.py --out {out}`; one thread; {'; '.join(machines)}.",
+        f"Each preset is trained by `gradatim run {RECIPE} {settings} --set student.preset=PRESET --set"
+        " budget.tokens=TOKENS`, seed 1, and exported by `gradatim export … --data TEST`. Accuracy on"
+        f" {' or '.join(map(str, limits))} test programs of level 0.1 (look-ups of a variable); none of them is a training"
+        " program, also after a renaming of variables. The students are small examples, not the best of their size"
+        " ([fast](fast.md)).",
+        "## Students",
+        students_table(out / "students", rows),
+        "## Exports",
+        table(head, [cells(row) for row in rows]),
+        *([f"Not measured: {'; '.join(missing)}."] if missing else []),
+        "## Notes of the exports, and refusals",
+        "\n".join(remarks(rows)),
+        NOTES.strip(),
+        f"{START}\n{notes}\n{END}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Train, export, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/exports"), help="folder of students and exports")
+    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--base", nargs="*", default=[], metavar="NAME=FOLDER", help="pretrained models")
+    parser.add_argument("--limit", type=int, default=500, help="test programs")
+    parser.add_argument("--base-limit", type=int, default=100, help="test programs of pretrained models")
+    parser.add_argument("--presets", nargs="+", default=presets(), choices=presets())
+    parser.add_argument("--formats", nargs="+", default=list(WIDTHS), choices=list(WIDTHS))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    exports = options.out / "exports"
+    for preset in options.presets:
+        folder = options.out / "students" / preset
+        train(preset, folder)
+        test = next(folder.glob("data/*/test.parquet"))
+        for form in options.formats:
+            for bits in WIDTHS[form]:
+                measure(preset, folder, form, bits, test, options.limit, exports)
+        write(options.page, options.out)
+    for base in options.base:
+        name, _, source = base.partition("=")
+        for form in BASE_FORMATS:
+            for bits in WIDTHS[form]:
+                measure(name, Path(source), form, bits, test, options.base_limit, exports)
+        write(options.page, options.out)
+
+
+def write(file: Path, out: Path) -> None:
+    """Write the page, with the notes that it has."""
+    old = file.read_text() if file.exists() else ""
+    notes = old.partition(START)[2].partition(END)[0].strip()
+    file.write_text(page(out, notes))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""``docs/write_exports.py``: results are kept, not measured twice, and the page has them, refusals included."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pyarrow.parquet as pq
+import pytest
+from preset_students import samples, student
+
+from gradatim.export import EXPORTERS
+from gradatim.model.settings import PRESETS
+
+ROOT = Path(__file__).resolve().parents[2]
+COUNT = 8
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    return importlib.import_module("write_exports")
+
+
+def test_a_result_is_kept_with_its_refusals_and_is_on_the_page(script: ModuleType, tmp_path: Path) -> None:
+    table, out = samples(COUNT), tmp_path / "out"
+    source, test = student(tmp_path / "model", "tiny", table), tmp_path / "test.parquet"
+    pq.write_table(table, test)
+    for bits in (32, 3):
+        script.measure("tiny", source, "hf", bits, test, COUNT, out / "exports")
+    exact, refused = script.kept_rows(out / "exports")
+    proof = json.loads((out / "exports" / "tiny" / "hf-32" / "export.json").read_text())
+    assert (exact.bits, exact.error, exact.proof) == (32, "", proof)
+    assert (refused.bits, refused.proof) == (3, {})
+    assert "no weights of this width" in refused.error
+    text = script.page(out, "A note.")
+    assert f"| tiny | hf | 32 | {script.accuracy(proof['after'], COUNT)} | 0 | 0 |" in text
+    assert "| tiny | hf | 3 | refused |" in text
+    assert f"- hf: {refused.error} (tiny 3)" in text
+    assert "Not measured: tiny (gguf, page, hf, onnx, executorch)" in text
+    assert "A note." in text
+    script.measure("tiny", tmp_path / "nowhere", "hf", 32, test, COUNT, out / "exports")
+    assert script.kept_rows(out / "exports") == [exact, refused]
+
+
+def test_every_preset_is_trained_and_every_exporter_measured(script: ModuleType) -> None:
+    assert set(PRESETS.names()) <= set(script.presets())
+    assert set(script.WIDTHS) == set(EXPORTERS.names())
