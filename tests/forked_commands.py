@@ -23,7 +23,7 @@ from gradatim.cli.launch import PRELOADED
 util.get_temp_dir()  # the process to fork from outlives the temporary folder of the tests
 
 
-FURTHER = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_svg", "pyarrow.dataset"]
+FURTHER = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_svg", "pandas", "pyarrow.dataset"]
 """Modules that a run and its report import further, to import once as well."""
 
 
