@@ -67,6 +67,11 @@ class ForkedCommand:
         """The exit code, or minus the signal that ended the process; None while it runs."""
         return self._process.exitcode
 
+    @property
+    def stdout(self) -> str:
+        """Standard output so far."""
+        return self._streams[0].read_text()
+
     def poll(self) -> int | None:
         """``returncode``."""
         return self._process.exitcode
@@ -115,10 +120,13 @@ def _command(arguments: list[str], folder: str, environment: dict[str, str], str
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    for descriptor, stream in enumerate(streams, start=1):
-        target = os.open(stream, os.O_WRONLY | os.O_APPEND)
+    for descriptor, path in enumerate(streams, start=1):
+        target = os.open(path, os.O_WRONLY | os.O_APPEND)
         os.dup2(target, descriptor)
         os.close(target)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
     sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.argv = arguments
     if arguments[0] != "gradatim":
