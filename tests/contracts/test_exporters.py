@@ -39,8 +39,16 @@ def table():
     return samples(8)
 
 
+LARGER = ("gpt2-tied", "llama", "modern")
+"""Presets of the family of a smaller one: small, tiny and modern-small."""
+
+EVERY_PRESET = pytest.mark.parametrize(
+    "preset", [pytest.param(name, marks=[pytest.mark.slow] if name in LARGER else []) for name in PRESETS.names()]
+)
+
+
 @EVERY
-@pytest.mark.parametrize("preset", PRESETS.names())
+@EVERY_PRESET
 def test_every_preset_is_exported_and_proved(name, preset, table, tmp_path):
     require(name)
     if (name, preset) == ("hf", "paper"):
