@@ -23,7 +23,7 @@ from gradatim.cli.launch import PRELOADED
 util.get_temp_dir()  # the process to fork from outlives the temporary folder of the tests
 
 
-FURTHER = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_svg", "pyarrow.dataset"]
+FURTHER = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_svg", "pandas", "pyarrow.dataset"]
 """Modules that a run and its report import further, to import once as well."""
 
 
@@ -66,6 +66,11 @@ class ForkedCommand:
     def returncode(self) -> int | None:
         """The exit code, or minus the signal that ended the process; None while it runs."""
         return self._process.exitcode
+
+    @property
+    def stdout(self) -> str:
+        """Standard output so far."""
+        return self._streams[0].read_text()
 
     def poll(self) -> int | None:
         """``returncode``."""
@@ -115,10 +120,13 @@ def _command(arguments: list[str], folder: str, environment: dict[str, str], str
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    for descriptor, stream in enumerate(streams, start=1):
-        target = os.open(stream, os.O_WRONLY | os.O_APPEND)
+    for descriptor, path in enumerate(streams, start=1):
+        target = os.open(path, os.O_WRONLY | os.O_APPEND)
         os.dup2(target, descriptor)
         os.close(target)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
     sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.argv = arguments
     if arguments[0] != "gradatim":

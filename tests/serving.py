@@ -5,21 +5,17 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import signal
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_commands import ForkedCommand
 
 from gradatim.teacher import Request
 from gradatim.teacher.llm_teacher import ApiChat
@@ -206,16 +202,14 @@ def hangs_up(handler: Handler, body: dict[str, Any]) -> None:
 
 def served_until_interrupted(words: Sequence[str]) -> int:
     """The exit code of a command that serves a page, interrupted once it has printed the address."""
-    root = str(Path(__file__).resolve().parents[1])
-    with subprocess.Popen(
-        [sys.executable, "-m", "gradatim", *words],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": root},
-        # A background job of a shell ignores SIGINT, and its children inherit that.
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("page: http://127.0.0.1:")
+    process = ForkedCommand(words)
+    try:
+        end = time.monotonic() + 120
+        while not process.stdout.startswith("page: http://127.0.0.1:"):
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < end
+            time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         return process.wait(60)
+    finally:
+        process.kill()

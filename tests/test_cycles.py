@@ -145,7 +145,7 @@ def test_a_run_killed_in_every_phase_of_a_cycle_ends_with_the_same_bytes(whole: 
         kill_when(start(folder), lambda moment=moment: (folder / moment).exists())
     for delay in random.Random(5).sample(range(40), 2):
         process = start(folder)
-        time.sleep(2 + delay / 20)
+        time.sleep(delay / 20)
         process.kill()
         process.wait()
     finish(start(folder))

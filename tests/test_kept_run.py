@@ -6,12 +6,12 @@ of two cycles that was stopped before the training of the second, and a study wi
 
 import io
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 import yaml
+from forked_commands import run_command
 
 import gradatim
 from gradatim.errors import RecipeError, RunFolderError
@@ -122,8 +122,7 @@ def test_an_interrupted_run_resumes_and_keeps_its_finished_stage(folders: Path) 
 def test_the_terminal_shows_one_note_and_a_key_given_twice_is_one_line() -> None:
     def plan(recipe: str, *changes: str) -> subprocess.CompletedProcess[str]:
         sets = [word for change in changes for word in ("--set", change)]
-        command = [sys.executable, "-m", "gradatim", "plan", recipe, "--no-data", *sets]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        return run_command(["plan", recipe, "--no-data", *sets])
 
     done = plan(str(DISTILLATION))
     assert done.returncode == 0, done.stderr

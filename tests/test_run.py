@@ -145,7 +145,7 @@ def test_a_run_stopped_between_events_goes_on(whole: Path, tmp_path: Path) -> No
     def stop_sometimes(event: Event) -> None:
         nonlocal heard
         heard += 1
-        if heard % 9 == 0:
+        if heard % 23 == 0:
             raise Stopped("stopped")
 
     for _ in range(60):

@@ -1,7 +1,4 @@
 """Hardware capabilities of this machine, and the settings that make computation deterministic.
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 
 Linear layers with prepacked oneDNN weights, for fp32 inference on CPUs with AVX-512.
 

@@ -39,8 +39,17 @@ def table():
     return samples(8)
 
 
+BY_WIDTH = sorted(PRESETS.names(), key=lambda name: PRESETS.get(name).width, reverse=True)
+SMALLEST = {PRESETS.get(name).family: name for name in BY_WIDTH}.values()
+"""The narrowest preset of each family; the others are slow."""
+
+EVERY_PRESET = pytest.mark.parametrize(
+    "preset", [pytest.param(name, marks=[] if name in SMALLEST else [pytest.mark.slow]) for name in PRESETS.names()]
+)
+
+
 @EVERY
-@pytest.mark.parametrize("preset", PRESETS.names())
+@EVERY_PRESET
 def test_every_preset_is_exported_and_proved(name, preset, table, tmp_path):
     require(name)
     if (name, preset) == ("hf", "paper"):

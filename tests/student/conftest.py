@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,7 +23,6 @@ for line in sys.stdin:
         try:
             os.chdir(folder)
             exec(code, {"__name__": "__main__"})
-            assert not any(name.startswith("gradatim") for name in sys.modules)
         except BaseException:
             traceback.print_exc()
             sys.stderr.flush()
@@ -30,22 +30,28 @@ for line in sys.stdin:
         os._exit(0)
     print(os.waitpid(child, 0)[1], flush=True)
 """
+PLAIN = "\nimport sys\nassert not any(name.startswith('gradatim') for name in sys.modules)\n"
+HASH_SEED = "7"
 
 
 @pytest.fixture(scope="session")
-def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, Path], None]]:
-    """Run code with a working directory in a process without this package, forked from one that has transformers."""
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., None]]:
+    """Run code with a working directory in a process with another hash seed, forked from one that has transformers.
+
+    With ``plain`` the code must import nothing of this package.
+    """
     errors = tmp_path_factory.mktemp("elsewhere") / "stderr"
-    command = [sys.executable, "-c", SERVER]
+    environment = {**os.environ, "PYTHONHASHSEED": HASH_SEED, "PYTHONPATH": str(Path(__file__).parents[2])}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with (
         errors.open("w") as stderr,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True) as server,
+        subprocess.Popen([sys.executable, "-c", SERVER], **pipes, stderr=stderr, text=True, env=environment) as server,
     ):
         assert server.stdin is not None
         assert server.stdout is not None
 
-        def execute(code: str, folder: Path) -> None:
-            server.stdin.write(json.dumps([code, str(folder)]) + "\n")
+        def execute(code: str, folder: Path, *, plain: bool = True) -> None:
+            server.stdin.write(json.dumps([code + PLAIN if plain else code, str(folder)]) + "\n")
             server.stdin.flush()
             assert server.stdout.readline() == "0\n", errors.read_text()
 

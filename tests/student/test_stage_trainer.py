@@ -216,7 +216,7 @@ def test_a_damaged_checkpoint_is_named(samples: pa.Table, tmp_path: Path) -> Non
 
 
 def test_a_finished_model_opens_with_nothing_of_ours(
-    samples: pa.Table, tmp_path: Path, elsewhere: Callable[[str, Path], None]
+    samples: pa.Table, tmp_path: Path, elsewhere: Callable[..., None]
 ) -> None:
     fit(samples, tmp_path)
     code = f"""
