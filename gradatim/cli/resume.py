@@ -44,9 +44,7 @@ def resume(
     check_run_output(folder, "FOLDER")
     trackers = check_trackers(track)
     if is_study(folder):
-        if server is not None:
-            raise UserError("a study is resumed without this option", where="--server")
-        _resume_study(folder, changes or (), workers, as_json, trackers)
+        _resume_study(folder, changes or (), workers, as_json, trackers, server)
         return
     if not (folder / "recipe.yaml").is_file():
         raise RunFolderError("there is no run to resume", where=folder, hint="gradatim run RECIPE --out FOLDER")
@@ -59,7 +57,9 @@ def resume(
         print_json([result])
 
 
-def _resume_study(folder: Path, changes: Sequence[str], workers: int, as_json: bool, trackers: Sequence[str]) -> None:
+def _resume_study(
+    folder: Path, changes: Sequence[str], workers: int, as_json: bool, trackers: Sequence[str], server: str | None
+) -> None:
     for option, value in {"--set": bool(changes), "--json": as_json}.items():
         if value:
             raise UserError("a study is resumed without this option", where=option)
@@ -67,4 +67,4 @@ def _resume_study(folder: Path, changes: Sequence[str], workers: int, as_json: b
     for arm, recipe in plan.arms.items():
         assemble.check(recipe, arm)
     with tracking([folder], trackers):
-        run_study(plan, folder, workers)
+        run_study(plan, folder, workers, server=server)

@@ -524,6 +524,7 @@ def study(
         ),
     ] = None,
     on: On = None,
+    server: Server = None,
     power: Annotated[
         bool,
         typer.Option(
@@ -563,15 +564,17 @@ def study(
         start_afresh(folder)
     with tracking([folder], trackers):
         if share is not None:
-            run_part(plan, folder, workers, share, on, as_json)
+            run_part(plan, folder, workers, share, on, as_json, server)
         else:
-            run_study(plan, folder, workers, targets, as_json, on)
+            run_study(plan, folder, workers, targets, as_json, on, server)
 
 
-def run_part(plan: Plan, folder: Path, workers: int, part: parts.Part, on: str | None, as_json: bool) -> None:
+def run_part(
+    plan: Plan, folder: Path, workers: int, part: parts.Part, on: str | None, as_json: bool, server: str | None
+) -> None:
     """Run the unfinished runs of one part of a study, and print how many runs of the study are finished."""
     with watching(resumable=True) as events:
-        study_module.study(plan, folder, workers=workers, part=part, on=on, events=events)
+        study_module.study(plan, folder, workers=workers, part=part, on=on, events=events, server=server)
     runs, finished, total = len(part.select(plan.runs())), study_module.finished_runs(plan, folder), len(plan.runs())
     if as_json:
         print_json({"part": str(part), "runs": runs, "finished": finished, "total": total})
@@ -590,11 +593,12 @@ def run_study(
     targets: Sequence[float] = (),
     as_json: bool = False,
     on: str | None = None,
+    server: str | None = None,
 ) -> None:
     """Run the unfinished runs of a study, write its report and print its result, also when runs failed."""
     try:
         with watching(resumable=True) as events:
-            study_module.study(plan, folder, workers=workers, on=on, events=events)
+            study_module.study(plan, folder, workers=workers, on=on, events=events, server=server)
     except WorkFailed:
         # Finished runs are reported even when others failed.
         print_report([folder], folder / "report.html", as_json, targets)

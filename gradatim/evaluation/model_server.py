@@ -1,6 +1,7 @@
 """Model folders behind a server that a run starts itself: vLLM, SGLang or any program with OpenAI's protocol.
 
-``ModelServer`` runs a command line for one model folder at a time and waits until the server lists a model.
+``ModelServer`` runs a command line for one model folder at a time and waits until the server lists a model. An adapter
+is merged into its base first, in a temporary folder, as ``load.load_student`` merges it in memory.
 ``ServedModel`` is such a model as an argument of suites and attempts: texts come from the server, prompts are formatted
 here by the tokenizer of the folder, and the weights are loaded here only where a suite or a judge reads them.
 """
@@ -24,6 +25,7 @@ from typing import IO, Any
 
 from ..client import capabilities
 from ..errors import TeacherFailed, UserError, WorkFailed
+from ..model import hub, load
 from ..options import parse_json
 from ..stage import Event, Events, Model, ignore_events
 
@@ -64,6 +66,7 @@ class ModelServer:
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
+        self._merged: tempfile.TemporaryDirectory[str] | None = None
         self._address = self._model = ""
 
     @property
@@ -92,7 +95,7 @@ class ModelServer:
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             port = listener.getsockname()[1]
-        values = {"{model}": str(folder.resolve()), "{port}": str(port)}
+        values = {"{model}": str(self._whole(folder).resolve()), "{port}": str(port)}
         words = [word.replace("{model}", values["{model}"]).replace("{port}", values["{port}"]) for word in self.words]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server
         environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER}
@@ -111,6 +114,14 @@ class ModelServer:
         except BaseException:
             self.stop()
             raise
+
+    def _whole(self, folder: Path) -> Path:
+        """``folder``, or for an adapter a temporary folder with the merged model."""
+        if not hub.is_adapter(folder):
+            return folder
+        self._merged = tempfile.TemporaryDirectory()
+        load.export(folder, Path(self._merged.name), merge=True)
+        return Path(self._merged.name)
 
     def _wait(self, words: list[str]) -> str:
         """The first model that the server lists, once it answers."""
@@ -149,6 +160,9 @@ class ModelServer:
         if self._log is not None:
             self._log.close()
             self._log = None
+        if self._merged is not None:
+            self._merged.cleanup()
+            self._merged = None
 
 
 @dataclass(frozen=True)
@@ -168,5 +182,7 @@ class ServedModel:
     @cached_property
     def context(self) -> int:
         """The length of the model's context in tokens."""
+        if hub.is_adapter(self.folder):
+            return int(load.config_of(str(self.folder), "model").max_position_embeddings)
         config = parse_json((self.folder / "config.json").read_bytes())
         return int(config.get("max_position_embeddings") or config["n_positions"])

@@ -93,9 +93,9 @@ def check_server(recipe: Recipe, command: str) -> None:
     check_command(command)
     load_package("--server")
     student = recipe.student
-    if isinstance(student, StudentSection) or student.lora is not None:
-        given = f"kind: {student.kind}" if isinstance(student, StudentSection) else "student.lora"
-        raise RecipeError("a server reads whole language models", where="--server", given=given, hint="no --server")
+    if isinstance(student, StudentSection):
+        given = f"kind: {student.kind}"
+        raise RecipeError("a server reads language models", where="--server", given=given, hint="no --server")
 
 
 def check_processes_of(recipe: Recipe, size: int) -> None:

@@ -31,6 +31,7 @@ from ..stage import Events, ignore_events
 from .assemble import check, corpus_maker, drawn, only_designs, schedules_of, student_of
 from .parts import Part
 from .recipe import Recipe, changed_keys, parse
+from .run import check_server
 from .run_lock import FINISHED, another_recipe, check_run_folder, differences, stored_recipe, study_arms, trained_stage
 from .workers import run_in_processes, run_on_executor
 
@@ -108,11 +109,13 @@ def study(
     part: Part | None = None,
     on: str | None = None,
     events: Events = ignore_events,
+    server: str | None = None,
 ) -> None:
     """Carry out what of the plan is not done yet, ``workers`` runs at a time (0: as many as pay on this machine).
 
     ``part``: only the runs of this part; the other parts may run at the same time, in other processes. ``on``: the
     address of an executor (``executors``), whose tasks are the runs; its machines share the folder under one path.
+    ``server``: a command line that each run starts a server of its own by, see ``run``.
 
     Raises ``Stopped`` when ``events`` does, after every running run has saved its state, and ``WorkFailed`` when
     runs failed, after the others are done. ``RunFolderError`` when the folder is in use or holds another study.
@@ -124,6 +127,8 @@ def study(
             given=launched,
             hint="gradatim study without a launcher, or gradatim run for one training over several processes",
         )
+    for recipe in plan.arms.values() if server is not None else ():
+        check_server(recipe, server)
     cores = available_cores()
     begun = workers or runs_at_once(plan.arms.values(), cores)
     check_run_folder(folder)
@@ -152,12 +157,12 @@ def study(
         names = {run_folder(*run): recipe for run, recipe in recipes.items()}
         waiting = {name: recipe for name, recipe in names.items() if not _finished(folder / name, recipe)}
         if on is None:
-            run_in_processes(waiting, folder, min(workers, max(len(waiting), 1)), events, len(recipes))
+            run_in_processes(waiting, folder, min(workers, max(len(waiting), 1)), events, len(recipes), server)
             return
         run_threads = max((recipe.threads for recipe in recipes.values()), default=1)
         with executors.use(on, threads=run_threads, accelerator=True) as executor:
             assert executor is not None
-            run_on_executor(executor, waiting, folder.absolute(), events, len(recipes))
+            run_on_executor(executor, waiting, folder.absolute(), events, len(recipes), server)
 
 
 def finished_runs(plan: Plan, folder: Path) -> int:

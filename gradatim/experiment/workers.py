@@ -30,8 +30,18 @@ from ..stage import Event, Events, ignore_events
 from .recipe import Recipe, parse
 
 
-def run_in_processes(recipes: Mapping[str, Recipe], folder: Path, workers: int, events: Events, total: int) -> None:
-    """Carry out the runs ``recipes``, {folder name: recipe}, ``workers`` at a time, and pass their events on."""
+def run_in_processes(
+    recipes: Mapping[str, Recipe],
+    folder: Path,
+    workers: int,
+    events: Events,
+    total: int,
+    server: str | None = None,
+) -> None:
+    """Carry out the runs ``recipes``, {folder name: recipe}, ``workers`` at a time, and pass their events on.
+
+    ``server``: see ``run``.
+    """
     events(Event("start", "runs", total - len(recipes), total))
     context = _worker_context()
     events_sent: Any = context.Queue()
@@ -45,7 +55,7 @@ def run_in_processes(recipes: Mapping[str, Recipe], folder: Path, workers: int, 
         while left:
             for slot in slots:
                 if slot.free and jobs and stopped is None:
-                    slot.start(*jobs.popleft(), folder)
+                    slot.start(*jobs.popleft(), folder, server)
             busy = [slot.job for slot in slots if slot.job is not None]
             if not busy:
                 break
@@ -85,8 +95,9 @@ def run_on_executor(
     folder: Path,
     events: Events,
     total: int,
+    server: str | None = None,
 ) -> None:
-    """Carry out the runs ``recipes``, {folder name: recipe}, as tasks of ``executor``.
+    """Carry out the runs ``recipes``, {folder name: recipe}, as tasks of ``executor``. ``server``: see ``run``.
 
     A file in the study's folder, which the machines share, stops the runs: each saves its state. A task that is begun
     again after its process was lost resumes its run.
@@ -96,7 +107,7 @@ def run_on_executor(
     shared = folder / f"{stop.name}.start"
     write_json(shared, os.getpid())
     tasks = {
-        name: executor.submit(run_as_task, name, recipe.model_dump(mode="json"), folder, shared, stop)
+        name: executor.submit(run_as_task, name, recipe.model_dump(mode="json"), folder, shared, stop, server)
         for name, recipe in recipes.items()
     }
     failed: dict[str, str] = {}
@@ -129,7 +140,9 @@ def run_on_executor(
     events(Event("finish", "runs", total, total))
 
 
-def run_as_task(name: str, recipe: dict[str, Any], folder: Path, shared: Path, stop: Path) -> str | None:
+def run_as_task(
+    name: str, recipe: dict[str, Any], folder: Path, shared: Path, stop: Path, server: str | None = None
+) -> str | None:
     """In a worker of an executor: one run. Returns the fault of a run that failed.
 
     ``shared``: a file that this machine sees if it shares the study's folder. ``stop``: the file that stops the run.
@@ -149,7 +162,7 @@ def run_as_task(name: str, recipe: dict[str, Any], folder: Path, shared: Path, s
 
     try:
         if not stop.exists():
-            run(parse(recipe), folder / name, store=folder / "data", events=listen)
+            run(parse(recipe), folder / name, store=folder / "data", events=listen, server=server)
     except Stopped:
         return None
     except GradatimError as error:
@@ -180,9 +193,9 @@ class _Slot:
     def free(self) -> bool:
         return self.job is None
 
-    def start(self, name: str, recipe: dict[str, Any], folder: Path) -> None:
+    def start(self, name: str, recipe: dict[str, Any], folder: Path, server: str | None) -> None:
         self._pool = self._pool or self._make()
-        self._name, self.job = name, self._pool.submit(_run, name, recipe, folder)
+        self._name, self.job = name, self._pool.submit(_run, name, recipe, folder, server)
 
     def finish(self) -> tuple[str, str | None]:
         """The name of the run that ended, and what was wrong with it."""
@@ -255,7 +268,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _run(name: str, recipe: dict[str, Any], folder: Path) -> None:
+def _run(name: str, recipe: dict[str, Any], folder: Path, server: str | None) -> None:
     """In a worker process: one run, its events named after it."""
     from .run import run
 
@@ -268,5 +281,5 @@ def _run(name: str, recipe: dict[str, Any], folder: Path) -> None:
             raise Stopped("stopped by the user")
 
     send(Event("start", "run"))
-    run(parse(recipe), folder / name, store=folder / "data", events=send)
+    run(parse(recipe), folder / name, store=folder / "data", events=send, server=server)
     send(Event("finish", "run"))

@@ -283,8 +283,8 @@ def _text_samples(path: str, lines: Iterable[bytes], reject: Reject) -> Iterator
 
 def _parquet(path: str, rows: int, reject: Reject) -> Iterator[Chunk]:
     first = 1
-    for file in parquet_files(Path(path)) or [path]:
-        for chunk in _parquet_file(str(file), rows, first):
+    for file in [str(file) for file in parquet_files(Path(path))] or [path]:
+        for chunk in _parquet_file(file, rows, first):
             yield chunk
             first += len(chunk.numbers)
 

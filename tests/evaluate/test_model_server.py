@@ -18,6 +18,7 @@ from gradatim.experiment.recipe import load
 from gradatim.experiment.run import check_server
 from gradatim.model.hardware import quiet
 from gradatim.model.load import load_student
+from gradatim.table import write_table
 
 SERVE = f"{sys.executable} {Path(__file__).with_name('serve_gguf.py')} {{model}} {{port}}"
 
@@ -75,9 +76,9 @@ def test_a_command_that_can_serve_nothing_is_one_line(tmp_path: Path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_an_adapter_is_not_served():
-    recipe = load("smoke/baseline", ["student={base: FOLDER, lora: {rank: 2}}"])
-    with pytest.raises(RecipeError, match=r"--server: a server reads whole language models; given: student\.lora"):
+def test_a_policy_is_not_served():
+    recipe = load("mobile/designed")
+    with pytest.raises(RecipeError, match=r"--server: a server reads language models; given: kind: policy"):
         check_server(recipe, f"{sys.executable} {{model}} {{port}}")
 
 
@@ -108,3 +109,30 @@ def test_a_run_whose_texts_come_from_a_server_counts_the_same(tmp_path: Path):
         server = json.loads((folder / "environment.json").read_text())["server"]
         assert server == (Path(sys.executable).name if options else None)
     assert counts[0] == counts[1]
+
+
+@pytest.mark.slow
+def test_a_study_with_adapters_behind_a_server_counts_the_same(expert, programs, tmp_path: Path):
+    for package in ("openai", "gguf", "xllamacpp", "peft"):
+        pytest.importorskip(package)
+    with quiet():
+        expert.model.save_pretrained(tmp_path / "base")
+        expert.tokenizer.save_pretrained(tmp_path / "base")
+    write_table(programs.select(["id", "prompt", "answer"]), tmp_path / "programs.parquet")
+    context = expert.model.config.max_position_embeddings
+    sets = ["data.source=file", f"data.path={tmp_path / 'programs.parquet'}", "data.split={by: text, validation: 1}"]
+    sets += ["data.split.test=3", f"student={{base: {tmp_path / 'base'}, lora: {{rank: 2}}, chat_template: plain}}"]
+    sets += [f"student.context_length={context}", f"train.max_length={context}", "train.batch_size=2", "threads=1"]
+    sets += ["budget.tokens=60", "train.optimizer={name: adamw, learning_rate: 0.01}", "difficulty.metric=size"]
+    sets += ["difficulty.bands={names: [easy, hard], quantiles: [0.5]}"]
+    options = ["--seeds", "1", *(word for change in sets for word in ("--set", change))]
+    counts = []
+    for name, server in {"here": [], "served": ["--server", SERVE]}.items():
+        folder = tmp_path / name
+        assert main(["study", "smoke/baseline", "smoke/sequential", "--out", str(folder), *options, *server]) == 0
+        results = [json.loads(path.read_text()) for path in sorted(folder.glob("*/*/cycle-*/*/result.json"))]
+        counts.append([result["evaluations"][0]["counts"] for result in results])
+        for path in folder.glob("*/*/environment.json"):
+            assert json.loads(path.read_text())["server"] == (Path(sys.executable).name if server else None)
+    assert counts[0] == counts[1]
+    assert len(counts[0]) > 1

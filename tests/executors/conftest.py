@@ -26,18 +26,36 @@ def two_processes() -> Iterator[LocalExecutor]:
     executor.shutdown(cancel_futures=True)
 
 
-@pytest.fixture(scope="session")
-def ray_address(temporary_folder_of_worker: Path) -> Iterator[str]:
-    """The address of a cluster that accepts ``TOKEN`` only."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        port: int = free.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def ray_address(ray_cluster: tuple[int, int]) -> str:
+    """The address of a cluster that accepts ``TOKEN`` only."""
+    return f"127.0.0.1:{ray_cluster[0]}"
+
+
+@pytest.fixture(scope="session")
+def ray_client_address(ray_cluster: tuple[int, int]) -> str:
+    """The address of the cluster's client server."""
+    return f"ray://127.0.0.1:{ray_cluster[1]}"
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(temporary_folder_of_worker: Path) -> Iterator[tuple[int, int]]:
+    """The ports of a cluster and of its client server."""
+    port, client_port = free_port(), free_port()
     folders = {"HOME": str(temporary_folder_of_worker), "RAY_TMPDIR": str(temporary_folder_of_worker)}
     # Workers import the functions of the tests.
     options = {"PYTHONPATH": str(Path(__file__).parent), "RAY_worker_niceness": "0"}
     environment = os.environ | TOKEN | folders | options
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", f"--port={port}"]
     command += ["--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
+    command += [f"--ray-client-server-port={client_port}"]
     for _ in range(ATTEMPTS):
         head = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert head.stdout is not None
@@ -46,7 +64,7 @@ def ray_address(temporary_folder_of_worker: Path) -> Iterator[str]:
         head.communicate()
     else:
         pytest.fail("Ray did not start")
-    yield f"127.0.0.1:{port}"
+    yield port, client_port
     head.terminate()
     head.communicate()
 

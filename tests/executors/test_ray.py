@@ -163,3 +163,16 @@ def test_a_cluster_refuses_a_process_without_its_token(ray_address: str, tmp_pat
     accepted = subprocess.run(command, env=environment | TOKEN, capture_output=True, text=True)
     assert accepted.returncode == 0, accepted.stderr
     assert "10 programs in" in accepted.stdout
+
+
+def test_scores_through_the_client_server_are_the_same_bytes(ray_client_address: str, tmp_path: Path) -> None:
+    samples = tmp_path / "programs.parquet"
+    assert main(["generate", str(samples), "--count", "6000"]) == 0
+    for name, address in {"local": "local:1", "client": ray_client_address}.items():
+        # A process of its own: the tests' process is connected to the cluster without the client server.
+        command = [sys.executable, "-m", "gradatim", "score", str(samples), "--metric", "om,size", "--on", address]
+        command += ["--out", str(tmp_path / f"{name}.parquet")]
+        done = subprocess.run(command, env=os.environ | TOKEN, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+    assert (tmp_path / "client.parquet").read_bytes() == (tmp_path / "local.parquet").read_bytes()
