@@ -205,9 +205,9 @@ def page(out: Path, notes: str) -> str:
         f"Written by `python docs/write_exports.py --out {out}`; one thread; {'; '.join(machines)}.",
         f"Each preset is trained by `gradatim run {RECIPE} {settings} --set student.preset=PRESET --set"
         " budget.tokens=TOKENS`, seed 1, and exported by `gradatim export … --data TEST`. Accuracy on"
-        f" {' or '.join(map(str, limits))} test programs of level 0.1 (look-ups of a variable); none of them is a training"
-        " program, also after a renaming of variables. The students are small examples, not the best of their size"
-        " ([fast](fast.md)).",
+        f" {' or '.join(map(str, limits))} test programs of level 0.1, look-ups of a variable; none of them is a"
+        " training program, also after a renaming of variables. The students are small examples, not the best of their"
+        " size ([fast](fast.md)).",
         "## Students",
         students_table(out / "students", rows),
         "## Exports",
