@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..stage import StageResult, SuiteResult
+from .units import terms_of_runs
 
 
 @dataclass(frozen=True)
@@ -227,11 +228,11 @@ class RunData:
         last = self.curve[-1]
         loss = next((point.loss for point in reversed(self.curve) if point.loss is not None), None)
         budget = self.settings.get("budget")
-        total = budget.get("tokens") if isinstance(budget, Mapping) else None
+        total = (budget.get("tokens") or budget.get("steps")) if isinstance(budget, Mapping) else None
         share = f" of {total:,} ({last.run_tokens / total:.0%})" if isinstance(total, int) and total else ""
         stage = f"cycle {last.cycle}, stage {last.stage + 1}" if last.cycle else f"stage {last.stage + 1}"
         parts = [done] if self.stages else []
-        parts += [f"in {stage}", f"{last.run_tokens:,}{share} training tokens"]
+        parts += [f"in {stage}", f"{last.run_tokens:,}{share} {terms_of_runs([self]).budget}"]
         return ", ".join(parts if loss is None else [*parts, f"loss {loss:.3g}"])
 
     @property

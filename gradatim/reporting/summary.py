@@ -22,7 +22,7 @@ from ..evaluation.statistics import (
 from ..stage import Counts, SuiteResult
 from .comparison import TOLERANCE, obstacles
 from .data import RunData, StudyData
-from .units import unit_of
+from .units import terms_of, unit_of
 from .verdicts import item_scores
 
 if TYPE_CHECKING:
@@ -223,13 +223,13 @@ def _majority(study: StudyData) -> float | None:
 
 
 def _quantities(study: StudyData, arm: str) -> dict[str, float]:
-    """What an arm may have more of than another: mean distinct samples and mean training tokens of its runs."""
+    """What an arm may have more of than another: mean distinct samples and mean budget of its runs."""
     runs = study.finished(arm)
     samples = [run.samples for run in runs if run.samples is not None]
     tokens = [run.tokens for run in runs]
     return {
         **({"distinct training samples": fmean(samples)} if samples else {}),
-        **({"training tokens": fmean(tokens)} if tokens else {}),
+        **({terms_of(study).budget: fmean(tokens)} if tokens else {}),
     }
 
 
@@ -361,7 +361,7 @@ def _measures(study: StudyData, arms: Sequence[str]) -> list[Measure]:
     for suite, protocol in study.evaluations():
         shares = {arm: [s.share for s in _scores(study.finished(arm), suite, protocol)] for arm in arms}
         measures.append(Measure(f"{suite}, {protocol}", _means(shares)))
-        for value in groups(study, suite, protocol).get("twin", ()):
+        for value in groups(study, suite, protocol).get("twin", ()) if suite != "episodes" else ():
             split = {
                 arm: [s.share for s in _scores(study.finished(arm), suite, protocol, "twin", value)] for arm in arms
             }

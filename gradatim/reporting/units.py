@@ -6,11 +6,12 @@ after the data: a TinyPy sample is a program with its output, any other one a sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .data import RunData, StudyData
+if TYPE_CHECKING:
+    from .data import RunData, StudyData
 
 SUITE_UNITS = {
     "line": "line",
@@ -66,8 +67,13 @@ POLICY = Terms("utility", "agent steps", "agent steps per second")
 
 
 def terms_of(study: StudyData) -> Terms:
-    """The terms of a study, those of policies where all its runs have one."""
-    kinds = {_section(run, "student").get("kind") for run in study.runs if run.settings}
+    """The terms of a study, see ``terms_of_runs``."""
+    return terms_of_runs(study.runs)
+
+
+def terms_of_runs(runs: Iterable[RunData]) -> Terms:
+    """The terms of ``runs``, those of policies where all of them have one."""
+    kinds = {_section(run, "student").get("kind") for run in runs if run.settings}
     return POLICY if kinds == {"policy"} else Terms()
 
 

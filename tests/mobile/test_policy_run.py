@@ -70,6 +70,7 @@ def test_a_run_stopped_in_every_stage_ends_with_the_same_bytes(finished, tmp_pat
     for _ in range(4):
         with pytest.raises(Stopped):
             run(recipe, tmp_path / "run", events=stop)
+    assert "640 of 640 (100%) agent steps" in gradatim.report(tmp_path / "run").runs[0].progress
     again = run(recipe, tmp_path / "run")
     assert [result.fitted.weights for result in again] == [result.fitted.weights for result in results]
     assert [result.evaluations[0].counts for result in again] == [result.evaluations[0].counts for result in results]
@@ -237,6 +238,7 @@ def test_a_study_of_three_arms_with_two_seeds_shares_its_test_set_and_compares_u
         for row in result.rows
     }
     assert "Utility: episodes (unseen)" in metric_table(collected, "episodes", "unseen")
+    assert not any("equivalents" in measure.name for measure in result.measures)
     assert len({run.test_set for run in collected.runs}) == 1
     assert {run.tokens for run in collected.runs} == {640}
     assert (tmp_path / "report.html").read_text().count('class="map"') == 3
