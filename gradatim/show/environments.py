@@ -47,7 +47,7 @@ def environment_rows(stages: Sequence[Any | None]) -> tuple[Environment, ...]:
     levels: dict[int, str] = {}
     played: list[dict[int, tuple[float, bool]]] = []
     for table in stages:
-        episodes = {}
+        episodes: dict[int, tuple[float, bool]] = {}
         for verdict in [] if table is None else table.to_pylist():
             if verdict["total"]:
                 levels[verdict["row"]] = str(verdict.get("level", "environment"))
