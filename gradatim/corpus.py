@@ -87,7 +87,7 @@ class Corpus:
         with self._open(part) as file:
             fields = [field for field in file.schema_arrow if columns is None or field.name in columns]
             schema = pa.schema(fields)
-            return table.mapped_table(file.iter_batches(columns=schema.names), schema)
+            return table.mapped_table(file.iter_batches(table.SLICE_ROWS, columns=schema.names), schema)
 
     def rows(self, part: Part) -> int:
         """Number of samples of one split."""
@@ -101,13 +101,16 @@ class Corpus:
         """
         name = str(earlier_value("difficulty.metric", metric))
         with self._open(part) as file:
-            parts = [batch[name].to_numpy(zero_copy_only=False) for batch in file.iter_batches(columns=[name])]
+            parts = [
+                batch[name].to_numpy(zero_copy_only=False)
+                for batch in file.iter_batches(table.SLICE_ROWS, columns=[name])
+            ]
         return np.concatenate([np.empty(0), *parts])
 
     def lengths(self) -> npt.NDArray[np.int64]:
         """Characters of each training sample, prompt plus answer."""
         with self._open("train") as file:
-            batches = file.iter_batches(columns=["prompt", "answer"])
+            batches = file.iter_batches(table.SLICE_ROWS, columns=["prompt", "answer"])
             both = [pc.add(pc.utf8_length(batch["prompt"]), pc.utf8_length(batch["answer"])) for batch in batches]
         return np.concatenate([np.empty(0, np.int64), *both])
 

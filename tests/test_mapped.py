@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from gradatim import api, programs, table
@@ -21,7 +19,7 @@ from gradatim.source import fingerprint
 from gradatim.table import mapped
 from gradatim.table.schema import label_codes
 
-ROWS = mapped.SLICE_ROWS + 1000
+ROWS = 8 * mapped.SLICE_ROWS + 1000
 
 
 @pytest.fixture
@@ -110,35 +108,30 @@ def test_a_full_folder_of_temporary_files_is_one_line_that_names_it(in_files: No
         table.mapped_table(batches(100))
 
 
-PLAN = """
-import json, resource, sys
-import gradatim
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-changes = ["data.source=file", "data.path=" + sys.argv[1], "data.split.by=text", "data.split.test=500"]
-changes += ["data.split.validation=100", "difficulty.metric=size", "workers=1"]
-changes += ["difficulty.bands={names: [easy, hard], quantiles: [0.5]}"]
-gradatim.plan("smoke/baseline", changes=[*changes[:1], "data.path=" + sys.argv[2], *changes[2:]], data=True)
-base = peak()
-plan = gradatim.plan("smoke/baseline", changes=changes, data=True)
-print(json.dumps({"grown": peak() - base, "train": plan.data["train"]}))
+SPLIT = """
+import resource, sys
+from gradatim import table
+from gradatim.table import mapped
+mapped.MEMORY_BYTES = int(sys.argv[1])
+def batches():
+    for start in range(0, 100_000, 5000):
+        answers = [f"return {row} " * 150 for row in range(start, start + 5000)]
+        yield from table.make_table({"answer": answers}).to_batches()
+samples = table.mapped_table(batches())
+sets = table.split(samples, by="text", key=str, validation=100, test=500, seed=0)
+table.write_table(sets.test, sys.argv[2])
+print(samples.nbytes, sets.train.num_rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
 
 @pytest.mark.slow
-def test_a_plan_of_400000_rows_takes_a_third_of_the_memory_of_their_texts(tmp_path: Path):
-    rows, texts = 400_000, 0
-    for name, count in (("large", rows), ("small", 5000)):
-        (tmp_path / name).mkdir()
-        for start in range(0, count, 100_000):
-            numbers = range(start, min(start + 100_000, count))
-            prompts = [f"Exercise {n}: " + f"write a function that returns {n} " * 25 for n in numbers]
-            answers = [f"return {'1 + ' * (n % 50)}{n}" for n in numbers]
-            texts += sum(map(len, prompts)) + sum(map(len, answers))
-            part = pa.table({"prompt": prompts, "answer": answers})
-            pq.write_table(part, tmp_path / name / f"{start:07}.parquet", compression="zstd")
-    command = [sys.executable, "-c", PLAN, str(tmp_path / "large"), str(tmp_path / "small")]
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    result = json.loads(subprocess.run(command, capture_output=True, check=True, env=environment).stdout)
-    assert result["train"] == rows - 600
-    assert result["grown"] < texts / 3 / 1e6
+def test_a_split_of_a_table_in_a_file_needs_no_memory_for_its_texts(tmp_path: Path):
+    peaks, size = {}, 0
+    for name, limit in {"file": mapped.MEMORY_BYTES, "memory": 1 << 40}.items():
+        command = [sys.executable, "-c", SPLIT, str(limit), str(tmp_path / f"{name}.parquet")]
+        environment = {**os.environ, "TMPDIR": str(tmp_path)}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        size, train, peaks[name] = map(int, done.stdout.split())
+        assert train == 99_400
+    assert (tmp_path / "file.parquet").read_bytes() == (tmp_path / "memory.parquet").read_bytes()
+    assert peaks["file"] < peaks["memory"] - size, (peaks, size)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .mapped import filter_rows, mapped_table, slices, take_rows
+    from .mapped import SLICE_ROWS, filter_rows, mapped_table, slices, take_rows
     from .read import read_table, stream_table, write_stream, write_table
     from .rows import ReadReport, Rejected
     from .schema import COLUMNS, LABELS, SCHEMA, make_table, questions, sample_id, texts
@@ -26,6 +26,7 @@ __all__ = [
     "COLUMNS",
     "LABELS",
     "SCHEMA",
+    "SLICE_ROWS",
     "Deduped",
     "ReadReport",
     "Rejected",
@@ -50,7 +51,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "mapped": ("filter_rows", "mapped_table", "slices", "take_rows"),
+        "mapped": ("SLICE_ROWS", "filter_rows", "mapped_table", "slices", "take_rows"),
         "read": ("read_table", "stream_table", "write_stream", "write_table"),
         "rows": ("ReadReport", "Rejected"),
         "schema": ("COLUMNS", "LABELS", "SCHEMA", "make_table", "questions", "sample_id", "texts"),

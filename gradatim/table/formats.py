@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 
 from ..errors import DataError, did_you_mean
 from ..files import Input, check_input, open_input, parquet_files, unpacked
+from .mapped import SLICE_ROWS
 from .rows import divide, sample_blocks
 
 Reject = Callable[[int, str, str], None]  # row number, cause, content
@@ -295,7 +296,7 @@ def _parquet_file(path: str, rows: int, first: int) -> Iterator[Chunk]:
     try:
         check_input(path)
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(rows):
+            for batch in file.iter_batches(min(rows, SLICE_ROWS)):
                 batch.validate(full=True)  # Parquet's checks miss text that is not UTF-8
                 yield _arrow_chunk(path, first + done, batch)
                 done += batch.num_rows

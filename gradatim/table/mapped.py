@@ -29,8 +29,8 @@ from ..record import ADVICE
 
 MEMORY_BYTES = 64 << 20
 """Size of a table, in bytes of its arrays, above which it is a file."""
-SLICE_ROWS = 65_536
-"""Rows of a slice."""
+SLICE_ROWS = 8192
+"""Rows of a slice. The texts of a few slices are in memory at once, some of them several times."""
 
 Rows = TypeVar("Rows", pa.Table, pa.ChunkedArray)
 
