@@ -14,14 +14,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
 from gradatim.cli.launch import PRELOADED
-
-util.get_temp_dir()  # the process to fork from outlives the temporary folder of the tests
-
 
 FURTHER = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_svg", "pandas", "pyarrow.dataset"]
 """Modules that a run and its report import further, to import once as well."""

@@ -3,11 +3,12 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from forked_commands import ForkedCommand
 
 from gradatim.errors import RecipeError, RunFolderError, Stopped, WorkFailed
 from gradatim.experiment.recipe import Recipe, load
@@ -151,8 +152,8 @@ def test_what_arms_do_otherwise_than_the_baseline_is_kept_for_the_report(tmp_pat
 def test_a_killed_study_leaves_no_worker_and_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "study"
     sets = [part for change in [*SMALL, "budget.tokens=60000"] for part in ("--set", change)]
-    command = ["study", "smoke/baseline", "smoke/sequential", "--seeds", "1", "--out", str(folder), *sets]
-    process = ForkedCommand(command)
+    command = [sys.executable, "-m", "gradatim", "study", "smoke/baseline", "smoke/sequential", "--seeds", "1"]
+    process = subprocess.Popen([*command, "--out", str(folder), *sets], stderr=subprocess.DEVNULL)
     end = time.monotonic() + 120
     while len(list(folder.glob("*/seed-1/metrics.jsonl"))) < 2 and time.monotonic() < end:
         time.sleep(0.05)

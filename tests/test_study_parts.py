@@ -11,7 +11,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from forked_commands import ForkedCommand
 
 from gradatim.errors import RunFolderError, UserError
 from gradatim.experiment.parts import Part, parse_part
@@ -84,18 +83,19 @@ def test_a_part_without_runs_does_nothing_and_another_recipe_is_refused(tmp_path
 @pytest.mark.slow
 def test_two_parts_at_the_same_time_give_the_study_of_one_command(tmp_path: Path) -> None:
     sets = [part for change in SMALL for part in ("--set", change)]
-    command = ["study", "smoke/baseline", "smoke/sequential", "--seeds", "1", *sets]
+    command = [sys.executable, "-m", "gradatim", "study", "smoke/baseline", "smoke/sequential", "--seeds", "1", *sets]
     folders = [tmp_path / name / "study" for name in ("parts", "whole")]
 
-    def start(folder: Path, *part: str) -> ForkedCommand:
-        return ForkedCommand([*command, "--workers", "1", "--out", str(folder), *part])
+    def start(folder: Path, *part: str) -> subprocess.Popen[str]:
+        line = [*command, "--workers", "1", "--out", str(folder), *part]
+        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     started = [start(folders[0], "--part", f"{number}/2") for number in (1, 2)]
-    outputs = ["".join(part.communicate(timeout=600)) for part in started]
+    outputs = [part.communicate(timeout=600)[0] for part in started]
     assert [part.returncode for part in started] == [0, 0], outputs
     assert all("1 of 2 runs" in output for output in outputs)
     whole = start(folders[1])
-    assert "sequential" in "".join(whole.communicate(timeout=600))
+    assert "sequential" in whole.communicate(timeout=600)[0]
     one, joined = files(folders[1]), files(folders[0])
     assert one.keys() == joined.keys()
     assert [name for name in one if one[name] != joined[name]] == []

@@ -45,4 +45,4 @@ def test_memory_that_was_given_back_is_not_taken_anew():
 @pytest.mark.parametrize("name", ["GLIBC_TUNABLES", "MALLOC_ARENA_MAX"])
 def test_what_the_user_chose_for_memory_stands(name, monkeypatch):
     monkeypatch.setenv(name, "4")
-    assert not keep_memory()
+    assert not keep_memory.__wrapped__()  # another test may have asked already

@@ -9,12 +9,13 @@ import json
 import os
 import shutil
 import struct
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from forked_commands import run_command
 
 from gradatim.cli.main import main
 from gradatim.errors import RunFolderError, TrackerFailed
@@ -333,10 +334,10 @@ def test_a_tracked_training_has_the_same_bits_and_its_process_ends_with_it(kille
     pytest.importorskip("tensorboard")
     folder = tmp_path / "run"
     sets = [part for change in SMALL for part in ("--set", change)]
-    command = ["run", "smoke/baseline", "--out", str(folder), *sets]
+    command = [sys.executable, "-m", "gradatim", "run", "smoke/baseline", "--out", str(folder), *sets]
     environment = {**os.environ, "WANDB_MODE": "online", "WANDB_API_KEY": "", "WANDB_DIR": str(tmp_path)}
     command += ["--track", "tensorboard", "--track", "wandb"]
-    done = run_command(command, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     assert (folder / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
     assert "tracker wandb: the tracker cannot be reached" in done.stderr
