@@ -99,18 +99,23 @@ def unseen_layouts(study: StudyData) -> list[str]:
 
 def designs(folder: Path) -> list[str]:
     """The stages that a language model wrote, once for all runs with the same design, and its reasons."""
-    runs: dict[str, list[str]] = {}
+    runs: dict[tuple[str, int, str], list[str]] = {}
     for path in sorted(folder.glob("*/seed-*/cycle-*/design.json")):
-        content = json.loads(path.read_text())
-        name = f"{path.parts[-4]}, {path.parts[-3]}, before {path.parts[-2].replace('-', ' ')}"
-        runs.setdefault(_design(content), []).append(name)
+        cycle, seed, arm = int(path.parts[-2].removeprefix("cycle-")), path.parts[-3], path.parts[-4]
+        bands = json.loads((path.parent / "table.json").read_text())["bands"]["names"]
+        text = _design(json.loads(path.read_text()), cycle, bands)
+        runs.setdefault((arm, cycle, text), []).append(seed.removeprefix("seed-"))
     if not runs:
         return []
-    return ["## The designs", *(f"**{'; '.join(names)}**\n\n{text}" for text, names in runs.items())]
+    texts = [
+        f"**{arm}, seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}, before cycle {cycle}**\n\n{text}"
+        for (arm, cycle, text), seeds in sorted(runs.items(), key=lambda entry: entry[0][:2])
+    ]
+    return ["## The designs", *texts]
 
 
-def _design(content: dict[str, Any]) -> str:
-    """Reason, stages and number of replies of one ``design.json``."""
+def _design(content: dict[str, Any], first: int, bands: list[str]) -> str:
+    """Reason, stages and number of replies of one ``design.json``, whose first cycle is ``first``."""
     reason = " ".join(content["reason"].split())
     count = len(content["replies"])
     lines = [f"> {reason}", "", f"{'One reply' if count == 1 else f'{count} replies'}."]
@@ -119,11 +124,13 @@ def _design(content: dict[str, Any]) -> str:
     if content["kept"]:
         return "\n".join([*lines, "The plan stays as it was."])
     rows = []
-    for number, cycle in enumerate(content["cycles"]):
+    for number, cycle in enumerate(content["cycles"], first):
         for spec in cycle["stages"]:
-            fractions = ", ".join(f"{fraction:g}" for fraction in spec["fractions"])
-            rows.append([str(number), spec["name"], f"{spec['tokens']:,}", fractions, spec["objective"] or "default"])
-    head = ["cycle of the design", "stage", "budget", "fractions of the bands", "objective"]
+            pairs = zip(bands, spec["fractions"], strict=True)
+            parts = ", ".join(f"{fraction:.0%} of {band}" for band, fraction in pairs if fraction)
+            row = [str(number), spec["name"], f"{spec['tokens']:,}", parts, spec["order"], spec["objective"]]
+            rows.append([cell or "default" for cell in row])
+    head = ["cycle", "stage", "budget", "samples", "order", "objective"]
     return "\n".join([*lines, "", table(head, rows)])
 
 
