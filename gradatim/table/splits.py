@@ -13,7 +13,7 @@ They are stratified by level.
 a billion texts, the probability of a collision is 1 in 10^20.
 
 Both read the texts once, slice by slice, and compute with arrays of hashes and levels, so that a table larger than
-memory (``mapped``) needs some 50 bytes of memory per row.
+memory (``mapped``) needs some 60 bytes of memory per row.
 """
 
 from __future__ import annotations
