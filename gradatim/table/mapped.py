@@ -17,22 +17,22 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import IO, TypeVar, cast
+from typing import IO, TYPE_CHECKING, TypeVar, cast
 from weakref import WeakSet
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
 from ..errors import StorageFailed
+from ..lazy import np, pa
 from ..record import ADVICE
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 MEMORY_BYTES = 64 << 20
 """Size of a table, in bytes of its arrays, above which it is a file."""
 SLICE_ROWS = 8192
 """Rows of a slice. The texts of a few slices are in memory at once, some of them several times."""
 
-Rows = TypeVar("Rows", pa.Table, pa.ChunkedArray)
+Rows = TypeVar("Rows", "pa.Table", "pa.ChunkedArray")
 
 _maps: WeakSet[mmap.mmap] = WeakSet()
 
