@@ -127,8 +127,9 @@ def study(
             given=launched,
             hint="gradatim study without a launcher, or gradatim run for one training over several processes",
         )
-    for recipe in plan.arms.values() if server is not None else ():
-        check_server(recipe, server)
+    if server is not None:
+        for recipe in plan.arms.values():
+            check_server(recipe, server)
     cores = available_cores()
     begun = workers or runs_at_once(plan.arms.values(), cores)
     check_run_folder(folder)

@@ -292,7 +292,8 @@ def _fill(sizes: Sequence[int], room: int) -> tuple[list[int], int]:
 
 
 def _ids(table: pa.Table, rows: Rows) -> npt.NDArray[np.str_]:
-    return take_rows(table.select(["id"]), rows)["id"].to_numpy().astype(str)
+    ids: npt.NDArray[np.str_] = take_rows(table.select(["id"]), rows)["id"].to_numpy().astype(str)
+    return ids
 
 
 def _count(sides: npt.NDArray[np.int8], forms: Hashes, levels: Levels, names: list[str]) -> dict[str, Any]:
