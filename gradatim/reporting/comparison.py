@@ -13,7 +13,7 @@ from typing import Any
 
 from ..experiment.recipe import MAY_CHANGE
 from .data import RunData, StudyData
-from .units import terms_of_runs
+from .terms import terms_of_runs
 
 TOLERANCE = 0.98
 """Quantities of two arms that differ by less than 2 % count as equal: batches round the tokens of a budget."""
@@ -107,7 +107,9 @@ def _other_budget(first: Sequence[RunData], second: Sequence[RunData], title: st
     tokens = [fmean(run.tokens for run in runs) for runs in (first, second)]
     if min(tokens) >= TOLERANCE * max(tokens):
         return None
-    return f"{tokens[0]:,.0f} {terms_of_runs([*first, *second]).budget}, {title} {tokens[1]:,.0f}"
+    return (
+        f"{tokens[0]:,.0f} {terms_of_runs(run.settings for run in (*first, *second)).budget}, {title} {tokens[1]:,.0f}"
+    )
 
 
 def setting_differences(study: StudyData) -> tuple[tuple[str, tuple[Any, ...]], ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..stage import StageResult, SuiteResult
-from .units import terms_of_runs
+from .terms import terms_of_runs
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ class RunData:
         share = f" of {total:,} ({last.run_tokens / total:.0%})" if isinstance(total, int) and total else ""
         stage = f"cycle {last.cycle}, stage {last.stage + 1}" if last.cycle else f"stage {last.stage + 1}"
         parts = [done] if self.stages else []
-        parts += [f"in {stage}", f"{last.run_tokens:,}{share} {terms_of_runs([self]).budget}"]
+        parts += [f"in {stage}", f"{last.run_tokens:,}{share} {terms_of_runs([self.settings]).budget}"]
         return ", ".join(parts if loss is None else [*parts, f"loss {loss:.3g}"])
 
     @property

@@ -6,12 +6,11 @@ after the data: a TinyPy sample is a program with its output, any other one a sa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from .data import RunData, StudyData
+from .data import RunData, StudyData
+from .terms import POLICY, Terms, terms_of_runs
 
 SUITE_UNITS = {
     "line": "line",
@@ -54,27 +53,9 @@ def plural(number: float, noun: str) -> str:
     return f"{number:,.0f} {noun}{'' if number == 1 else 's'}"
 
 
-@dataclass(frozen=True)
-class Terms:
-    """Nouns that depend on the kind of student: the main ``metric``, the ``budget``, and its ``rate``."""
-
-    metric: str = "accuracy"
-    budget: str = "training tokens"
-    rate: str = "tokens per second"
-
-
-POLICY = Terms("utility", "agent steps", "agent steps per second")
-
-
 def terms_of(study: StudyData) -> Terms:
-    """The terms of a study, see ``terms_of_runs``."""
-    return terms_of_runs(study.runs)
-
-
-def terms_of_runs(runs: Iterable[RunData]) -> Terms:
-    """The terms of ``runs``, those of policies where all of them have one."""
-    kinds = {_section(run, "student").get("kind") for run in runs if run.settings}
-    return POLICY if kinds == {"policy"} else Terms()
+    """The terms of a study, those of policies where all its runs have one."""
+    return terms_of_runs(run.settings for run in study.runs)
 
 
 def metric_of(suite: str) -> str:
