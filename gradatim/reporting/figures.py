@@ -32,7 +32,8 @@ from .curves import loss_quantity
 from .data import RunData, StudyData
 from .summary import Score, Summary, count, group_scores, groups, points, stage_scores
 from .target import accuracy_curves
-from .units import Terms, metric_of, plural, terms_of
+from .terms import Terms
+from .units import metric_of, plural, terms_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
