@@ -16,7 +16,6 @@ from attacking import ATTACKS, Build, Host, look
 
 from gradatim.sandbox.command import Sandbox
 
-
 PATIENCE = 5.0
 """Seconds in which descriptors that a thread of an earlier test has open are closed again; a leak is not."""
 
