@@ -38,6 +38,7 @@ def train(folder: Path, options: argparse.Namespace, processes: int, threads: in
         "data.split.validation=100",
         "data.split.test=100",
         "train.evaluations_per_stage=1",
+        "evaluate.suites=[]",
         "train.checkpoint_seconds=100000",
         f"threads={threads}",
     )
