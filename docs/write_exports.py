@@ -202,7 +202,7 @@ def page(out: Path, notes: str) -> str:
     head = ["student", "format", "bits", "correct, %", "lost", "won", "MB", "ms a token", "log-probabilities"]
     parts = [
         "# Exports: accuracy, size and speed of every preset",
-        f"Written by `python docs/write_exports.py --out {out}`; one thread; {'; '.join(machines)}.",
+        f"Written by `python docs/write_exports.py --out runs/{out.name}`; one thread; {'; '.join(machines)}.",
         f"Each preset is trained by `gradatim run {RECIPE} {settings} --set student.preset=PRESET --set"
         " budget.tokens=TOKENS`, seed 1, and exported by `gradatim export … --data TEST`. Accuracy on"
         f" {' or '.join(map(str, limits))} test programs of level 0.1, look-ups of a variable; none of them is a"
