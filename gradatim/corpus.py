@@ -120,12 +120,12 @@ class Corpus:
 
     def characters(self) -> set[str]:
         """All characters of the samples, held-out ones and rejected answers included."""
-        found: set[str] = set()
+        characters: set[str] = set()
         for part in get_args(Part):
             samples = self.table(part, ["prompt", "answer", "rejected"])
             for column in (column for rows in table.slices(samples) for column in rows.columns):
-                found.update("".join(text for text in column.to_pylist() if text))
-        return found
+                characters.update("".join(text for text in column.to_pylist() if text))
+        return characters
 
     def _open(self, part: Part) -> contextlib.AbstractContextManager[pq.ParquetFile]:
         hint = f"remove {self.folder}: the same samples are created again"

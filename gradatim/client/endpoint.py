@@ -120,8 +120,9 @@ class Parameters:
     """The optional parameters that are sent, and the name of the token limit. Shared by threads.
 
     Newer servers refuse ``max_tokens`` in favour of ``max_completion_tokens``, or ``seed``, or any ``temperature``
-    but their own. ``Parameters.adapt`` detects this at the first refusal, once for all requests of a chat; a
-    refusal changes a parameter only when it names the parameter and calls it unsupported.
+    but their own; others have no structured outputs (``response_format``). ``Parameters.adapt`` detects this at the
+    first refusal, once for all requests of a chat; a refusal changes a parameter only when it names the parameter and
+    calls it unsupported.
     """
 
     def __init__(self, limit_name: LimitName = "max_tokens", *, temperature: bool = True, seed: bool = True) -> None:

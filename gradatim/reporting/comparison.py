@@ -107,9 +107,8 @@ def _other_budget(first: Sequence[RunData], second: Sequence[RunData], title: st
     tokens = [fmean(run.tokens for run in runs) for runs in (first, second)]
     if min(tokens) >= TOLERANCE * max(tokens):
         return None
-    return (
-        f"{tokens[0]:,.0f} {terms_of_runs(run.settings for run in (*first, *second)).budget}, {title} {tokens[1]:,.0f}"
-    )
+    noun = terms_of_runs(run.settings for run in (*first, *second)).budget
+    return f"{tokens[0]:,.0f} {noun}, {title} {tokens[1]:,.0f}"
 
 
 def setting_differences(study: StudyData) -> tuple[tuple[str, tuple[Any, ...]], ...]:
