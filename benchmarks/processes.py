@@ -26,6 +26,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from gradatim.processes import available_cores
+
 VARIANTS = {"one": (1, 1), "threads": (1, 2), "processes": (2, 1)}
 """Processes and threads of each."""
 
@@ -57,9 +59,9 @@ def losses(folder: Path) -> list[tuple[int, float]]:
 def difference(first: Path, second: Path) -> float:
     """Largest relative difference of the losses; ``ValueError`` when steps or tokens differ."""
     pairs = list(zip(losses(first), losses(second), strict=True))
-    if any(one[0] != other[0] for one, other in pairs):
+    if any(steps != second_steps for (steps, _), (second_steps, _) in pairs):
         raise ValueError("the variants have different steps")
-    return max(abs(one[1] - other[1]) / one[1] for one, other in pairs)
+    return max(abs(loss - second_loss) / loss for (_, loss), (_, second_loss) in pairs)
 
 
 def main() -> None:
@@ -72,23 +74,26 @@ def main() -> None:
     options = parser.parse_args()
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     largest = 0.0
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as temporary:
         for number in range(options.rounds):
             for name, (processes, threads) in VARIANTS.items():
-                folder = Path(place) / f"{name}-{number}"
+                folder = Path(temporary) / f"{name}-{number}"
                 stages = train(folder, options, processes, threads)
                 seconds[name].append(sum(stage["seconds"] for stage in stages))
                 print(f"{name}: {seconds[name][-1]:.1f} s", file=sys.stderr, flush=True)
-            largest = max(largest, difference(Path(place) / f"one-{number}", folder))
+            largest = max(largest, difference(Path(temporary) / f"one-{number}", folder))
     result: dict[str, Any] = {
         "recipe": options.recipe,
         "tokens": options.tokens,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": available_cores(),
         "seconds": {name: [round(value, 1) for value in values] for name, values in seconds.items()},
         "difference": largest,
     }
     for name in ("one", "threads"):
-        ratios = [round(one / two, 2) for one, two in zip(seconds[name], seconds["processes"], strict=True)]
+        ratios = [
+            round(variant / reference, 2)
+            for variant, reference in zip(seconds[name], seconds["processes"], strict=True)
+        ]
         result[f"{name}_over_processes"] = {"ratio": statistics.median(ratios), "ratios": ratios}
     print(json.dumps(result, indent=2))
 

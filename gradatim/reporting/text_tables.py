@@ -45,7 +45,7 @@ def markdown_table(study: StudyData) -> str:
     summary = summarise(study)
     top = headline(summary)
     sentence = " ".join((top.sentence, *top.support, *training_gains(study, summary)))
-    blocks = [_safe(sentence), _markdown(_titled(RESULT, summary), [_result(row) for row in summary.rows])]
+    blocks = [_safe(sentence), _result_table(summary)]
     for entry in target_tables(study, summary.suite, summary.protocol):
         blocks += [f"{entry.title}:", _markdown(entry.columns, list(entry.rows)), _safe(entry.note)]
     if summary.against:
@@ -68,8 +68,11 @@ def markdown_table(study: StudyData) -> str:
 def metric_table(study: StudyData, suite: str, protocol: str) -> str:
     """The comparison of the arms by one metric as Markdown: headline, result and footnote."""
     summary = summarise(study, (suite, protocol))
-    result = _markdown(_titled(RESULT, summary), [_result(row) for row in summary.rows])
-    return "\n\n".join((_safe(headline(summary).sentence), result, _footnote(summary)))
+    return "\n\n".join((_safe(headline(summary).sentence), _result_table(summary), _footnote(summary)))
+
+
+def _result_table(summary: Summary) -> str:
+    return _markdown(_titled(RESULT, summary), [_result(row) for row in summary.rows])
 
 
 def terminal_table(study: StudyData) -> RenderableType:
