@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..stage import StageResult, SuiteResult
-from .terms import terms_of_runs
+from .terms import budget_of, terms_of_runs
 
 
 @dataclass(frozen=True)
@@ -227,9 +227,8 @@ class RunData:
             return done if self.stages else "started"
         last = self.curve[-1]
         loss = next((point.loss for point in reversed(self.curve) if point.loss is not None), None)
-        budget = self.settings.get("budget")
-        total = (budget.get("tokens") or budget.get("steps")) if isinstance(budget, Mapping) else None
-        share = f" of {total:,} ({last.run_tokens / total:.0%})" if isinstance(total, int) and total else ""
+        total = budget_of(self.settings)
+        share = f" of {total:,} ({last.run_tokens / total:.0%})" if total else ""
         stage = f"cycle {last.cycle}, stage {last.stage + 1}" if last.cycle else f"stage {last.stage + 1}"
         parts = [done] if self.stages else []
         parts += [f"in {stage}", f"{last.run_tokens:,}{share} {terms_of_runs([self.settings]).budget}"]

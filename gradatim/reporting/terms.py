@@ -1,4 +1,4 @@
-"""Nouns that depend on the kind of student: of the main metric and of the budget."""
+"""Facts that depend on the kind of student: nouns of the main metric and the budget, and the size of the budget."""
 
 from __future__ import annotations
 
@@ -21,6 +21,18 @@ POLICY = Terms("utility", "agent steps", "agent steps per second")
 
 def terms_of_runs(settings: Iterable[Mapping[str, Any]]) -> Terms:
     """The terms of runs by their recipes' ``settings``, those of policies where all of them have one."""
-    students = [recipe.get("student") for recipe in settings if recipe]
-    kinds = {student.get("kind") if isinstance(student, Mapping) else None for student in students}
-    return POLICY if kinds == {"policy"} else Terms()
+    kinds = {has_policy(recipe) for recipe in settings if recipe}
+    return POLICY if kinds == {True} else Terms()
+
+
+def has_policy(settings: Mapping[str, Any]) -> bool:
+    """Whether a recipe trains a policy."""
+    student = settings.get("student")
+    return isinstance(student, Mapping) and student.get("kind") == "policy"
+
+
+def budget_of(settings: Mapping[str, Any]) -> int | None:
+    """The budget of a whole run in tokens, of a policy in agent steps; None where the recipe does not state it so."""
+    budget = settings.get("budget")
+    size = budget.get("steps" if has_policy(settings) else "tokens") if isinstance(budget, Mapping) else None
+    return size if isinstance(size, int) else None

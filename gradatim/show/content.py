@@ -19,6 +19,7 @@ from .. import reporting
 from ..errors import GradatimError
 from ..reporting.data import RunData, StudyData
 from ..reporting.maps import EpisodeMap
+from ..reporting.terms import POLICY, budget_of, has_policy
 from ..reporting.verdicts import Evaluation
 from ..results import stage_folder
 from ..stage import Counts, StageResult
@@ -110,7 +111,7 @@ class RunView:
     @property
     def unit(self) -> str:
         """The noun of the budget."""
-        return "agent steps" if self.policy else "tokens"
+        return POLICY.budget if self.policy else "tokens"
 
     @property
     def steps(self) -> tuple[Step | None, ...]:
@@ -216,7 +217,7 @@ def _run(study: StudyData, run: RunData, notes: list[str]) -> RunView:
     key = f"{run.arm}/{run.seed}"
     assert run.folder is not None
     settings = run.settings
-    policy = _section(settings, "student").get("kind") == "policy"
+    policy = has_policy(settings)
     evaluations = _evaluations(run.folder, EPISODES if policy else SUITE)
     samples = _samples(run.folder, evaluations)
     verdicts = _verdicts(run.folder, evaluations, samples[1] if samples else 0, notes)
@@ -242,7 +243,7 @@ def _run(study: StudyData, run: RunData, notes: list[str]) -> RunView:
         stages=stages,
         rows=len(run.curve),
         tokens=max((point.run_tokens for point in run.curve), default=run.tokens),
-        budget=_budget(settings),
+        budget=budget_of(settings),
         curve=tuple(curve[:: max(1, len(curve) // 200)]),
         questions=None if policy else read_tree(run.folder),
         policy=policy,
@@ -284,14 +285,13 @@ def _stage(folder: Path, stage: StageResult, run: str, settings: Mapping[str, An
 
 def _objective(settings: Mapping[str, Any]) -> str:
     """The objective of the recipe, or the reward of a policy."""
-    student = _section(settings, "student")
-    if student.get("kind") == "policy":
-        return str(student.get("reward", "utility"))
+    if has_policy(settings):
+        return str(_section(settings, "student").get("reward", "utility"))
     return str(_section(settings, "train").get("objective", "next_token"))
 
 
 def _student(folder: Path, settings: Mapping[str, Any]) -> Student:
-    if _section(settings, "student").get("kind") == "policy":
+    if has_policy(settings):
         return Student(folder, "nowhere", "A policy controls a mobile network and answers no programs.")
     try:
         reason = weights.unsupported(folder)
@@ -316,12 +316,6 @@ def _probes(folder: Path, settings: Mapping[str, Any]) -> weights.ProbeLayers | 
 def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     section = settings.get(name)
     return section if isinstance(section, Mapping) else {}
-
-
-def _budget(settings: Mapping[str, Any]) -> int | None:
-    budget, cycles = _section(settings, "budget"), settings.get("cycles", 1)
-    tokens = budget.get("tokens", budget.get("steps"))
-    return tokens * cycles if isinstance(tokens, int) and isinstance(cycles, int) else None
 
 
 def _samples(folder: Path, evaluations: Sequence[Evaluation]) -> tuple[str, int] | None:

@@ -18,6 +18,7 @@ from gradatim.reporting.curves import quantities
 from gradatim.reporting.html import render
 from gradatim.reporting.items import items
 from gradatim.reporting.notices import unused_rows
+from gradatim.reporting.terms import budget_of
 from gradatim.reporting.units import plural, unit_of
 from gradatim.stage import Counts
 
@@ -207,3 +208,16 @@ def test_a_watched_report_is_written_until_its_runs_are_finished(folder, monkeyp
     assert "1 run is not finished" in pages[0]
     assert 'http-equiv="refresh"' not in (folder / "report.html").read_text("utf-8")
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "budget"),
+    [
+        ({"budget": {"tokens": 900}, "cycles": 3}, 900),
+        ({"budget": {"tokens": None, "steps": 40}, "student": {"preset": "tiny"}}, None),
+        ({"budget": {"tokens": None, "steps": 40}, "student": {"kind": "policy"}}, 40),
+        ({}, None),
+    ],
+)
+def test_the_budget_is_that_of_all_cycles_and_never_counts_optimizer_steps_as_tokens(settings, budget):
+    assert budget_of(settings) == budget
