@@ -5,6 +5,10 @@ by the student at ``temperature``, the tests decide, and training is on the repl
 student's own form, so training changes the choice of the program and not the manner of replying. Later cycles use the
 judged attempts of the student after the cycle before.
 
+With ``replies: all`` every complete reply is an answer, whatever its verdict, for on-policy distillation (GKD, arXiv
+2306.13649): the teacher's distribution decides what is learnt from a wrong reply, so the objective must be
+``distillation`` without cross-entropy.
+
 A problem without a passing reply is skipped, or answered by the teacher or by the problem's reference solution, in the
 format of the recipe. A reply that was cut off is neither a right nor a rejected answer. Columns of the samples beside
 the schema: ``failure_rate``, the share of replies that do not pass (0 to 1), a difficulty for curricula by pass rate;
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from ..teacher import Teacher
 
 Unsolved = Literal["skip", "teacher", "reference"]
+Kept = Literal["passing", "all"]
 Weighting = Literal["uniform", "learnability"]
 
 FAILURE_RATE = "failure_rate"
@@ -88,7 +93,8 @@ class RejectionSampling(Source):
     """Samples from the student's own replies to ``problems``; see the module docstring.
 
     ``problems``: a file or a benchmark by name; of ``folds`` folds, ``fold`` is held out. ``model``: a folder, a .gguf
-    file, a name on the hub, or ``http://HOST/v1#NAME``. ``answers``: the largest number of right answers of a problem.
+    file, a name on the hub, or ``http://HOST/v1#NAME``. ``answers``: the largest number of answers of a problem.
+    ``replies``: whether failing replies are answers too, for distillation on the student's own replies.
     ``keep``: folder of replies and verdicts, from which a later call resumes. ``dtype``: type of the weights of a local
     model. ``evaluation``: texts of evaluation problems, which are refused, or a function that reads them. Raises
     ``RecipeError`` for a value out of range.
@@ -100,6 +106,7 @@ class RejectionSampling(Source):
     temperature: float = 0.8
     max_new_tokens: int = 512
     answers: int = 4
+    replies: Kept = "passing"
     weighting: Weighting = "uniform"
     unsolved: Unsolved = "skip"
     folds: int = 1
@@ -203,7 +210,9 @@ class RejectionSampling(Source):
             counts.update(replies=reply_set.total, passed=reply_set.passed, truncated=reply_set.truncated)
             counts["solved" if reply_set.passing else "unsolved"] += 1
             limit = quota(reply_set, self.answers, self.weighting)
-            if reply_set.passing:
+            if self.replies == "all":
+                rows += self._rows(question, reply_set, (*reply_set.passing, *reply_set.failing)[:limit])
+            elif reply_set.passing:
                 rows += self._rows(question, reply_set, reply_set.passing[:limit])
             else:
                 open_questions.append(index)
@@ -221,7 +230,8 @@ class RejectionSampling(Source):
         distinct = dict.fromkeys(answer for answer in formatted if answer is not None)
         rows = []
         for number, answer in enumerate(distinct):
-            failing = replies.failing[number % len(replies.failing)] if replies.failing else None
+            contrast = replies.failing if self.replies == "passing" else ()
+            failing = contrast[number % len(contrast)] if contrast else None
             rejected = None if failing is None else match_format(question.prompt, answer, failing, question.language)
             rows.append(
                 {
@@ -300,7 +310,14 @@ def rejection_sampling(
     max_new_tokens: Annotated[
         int, Field(description="Maximum number of tokens of a reply; one that is cut off is no answer.")
     ] = 512,
-    answers: Annotated[int, Field(description="Largest number of right answers of a problem.")] = 4,
+    answers: Annotated[int, Field(description="Largest number of answers of a problem.")] = 4,
+    replies: Annotated[
+        Kept,
+        Field(
+            description="Replies that are answers: those that pass the tests (`passing`), or `all` complete ones, for "
+            "`train.objective: distillation`."
+        ),
+    ] = "passing",
     weighting: Annotated[
         Weighting,
         Field(
@@ -338,6 +355,7 @@ def rejection_sampling(
         temperature,
         max_new_tokens,
         answers,
+        replies,
         weighting,
         unsolved,
         folds,

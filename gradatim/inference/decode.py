@@ -33,9 +33,11 @@ import torch
 from transformers.cache_utils import Cache
 
 from ..model.architecture import (
+    LARGE_VOCABULARY,
     additive_mask,
     compact_order,
     kv_cache_for,
+    logits_at,
     sliding_window_of,
     supports_masking,
     window_mask,
@@ -461,18 +463,23 @@ class _Decoder:
         last = max(len(prefill.tokens) for prefill in prefills) - 1
         # Logits are needed only from the first column with a new token.
         columns = np.arange(starts.min(), last + 1)
-        logits = self.model(
-            input_ids=padded([prefill.tokens for prefill in prefills]).to(self.model.device),
-            past_key_values=cache,
-            use_cache=cache is not None,
-            logits_to_keep=torch.from_numpy(columns).to(self.model.device),
-        ).logits
         widest = max(len(row.draft) for row in rows) + 1
         positions = np.minimum(starts[:, None] + np.arange(widest), last) - columns[0]
         lines, column = (
-            torch.from_numpy(array).to(logits.device) for array in (_text_indices(prefills)[:, None], positions)
+            torch.from_numpy(array).to(self.model.device) for array in (_text_indices(prefills)[:, None], positions)
         )
-        selected = logits[lines, column]
+        inputs = padded([prefill.tokens for prefill in prefills]).to(self.model.device)
+
+        def forward() -> torch.Tensor:
+            logits: torch.Tensor = self.model(
+                input_ids=inputs,
+                past_key_values=cache,
+                use_cache=cache is not None,
+                logits_to_keep=torch.from_numpy(columns).to(self.model.device),
+            ).logits
+            return logits
+
+        selected = logits_at(self.model, (lines, column), forward)
         for index, row in enumerate(rows):
             if row.healed:
                 first = torch.full_like(selected[index, 0], -torch.inf)
@@ -536,9 +543,18 @@ def _choose(logits: torch.Tensor, draws: Draws) -> Numbers:
     if not draws.size:
         return np.asarray(logits.argmax(-1).cpu().numpy())
     # On the CPU, since a cumulative sum on an accelerator is not deterministic.
-    climb = torch.softmax(logits.cpu().double(), -1).cumsum(-1)
+    logits, numbers = logits.cpu(), torch.from_numpy(draws)
+    if logits.shape[-1] < LARGE_VOCABULARY:
+        return _sampled(logits, numbers)
+    # Row by row: the fp64 values of a whole batch do not fit into the processor's cache.
+    return np.stack([_sampled(row, number) for row, number in zip(logits, numbers, strict=True)])
+
+
+def _sampled(logits: torch.Tensor, numbers: torch.Tensor) -> Numbers:
+    """The tokens at the quantiles ``numbers`` (…, columns) of the distributions ``logits`` (…, columns, vocabulary)."""
+    climb = torch.softmax(logits.double(), -1).cumsum(-1)
     # Scaled by the last sum, which is not exactly 1 after rounding, so that each number selects a token.
-    level = torch.from_numpy(draws)[..., None] * climb[..., -1:]
+    level = numbers[..., None] * climb[..., -1:]
     return np.asarray((climb <= level).sum(-1).clamp_(max=logits.shape[-1] - 1).numpy())
 
 

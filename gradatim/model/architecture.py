@@ -15,6 +15,7 @@ has an exact solution, since there are no more tokens than dimensions), so other
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -292,6 +293,28 @@ def supports_masking(model: PreTrainedModel) -> bool:
     if layer_types == {"full_attention"}:
         return not getattr(model.config, "sliding_window", None)
     return layer_types <= {"full_attention", "sliding_attention"}
+
+
+LARGE_VOCABULARY = 16_384
+"""The number of tokens from which logits of all positions cost more than the selection of some positions."""
+
+
+def logits_at(
+    model: PreTrainedModel, positions: tuple[torch.Tensor, ...], forward: Callable[[], torch.Tensor]
+) -> torch.Tensor:
+    """The logits that ``forward`` returns, shape (size, length, vocabulary), indexed by ``positions``.
+
+    ``forward`` is a forward pass of ``model``. With a large vocabulary the output layer is applied to these positions
+    alone: logits of every token of a line would take more memory and time than the layers below them.
+    """
+    head: Any = model.get_output_embeddings()
+    if head is None or model.config.get_text_config().vocab_size < LARGE_VOCABULARY:
+        return forward()[positions]
+    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][positions], *inputs[1:]))
+    try:
+        return forward()
+    finally:
+        hook.remove()
 
 
 def sliding_window_of(model: PreTrainedModel) -> int:

@@ -27,9 +27,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import RecipeError, RunFolderError
-from ..model.architecture import additive_mask, sliding_window_of, window_mask
+from ..model.architecture import LARGE_VOCABULARY, additive_mask, logits_at, sliding_window_of, window_mask
 from ..model.hardware import attention, compute_type, cpp_compiler, device
 from ..model.settings import TrainSettings
 from ..record import write_atomically
@@ -111,12 +112,43 @@ def make_logits(model: PreTrainedModel, settings: TrainSettings) -> Forward:
     return logits
 
 
+def make_selected_logits(model: PreTrainedModel, settings: TrainSettings) -> Forward:
+    """(inputs, selected, [positions, mask]) -> logits of the tokens in ``selected``, shape (count, vocabulary).
+
+    ``selected`` (bool) has the shape of ``inputs``.
+    """
+    logits = compiled(make_logits(model, settings), settings)
+    if settings.compile:  # shapes that change from batch to batch stay outside of the compiled step
+        return lambda inputs, selected, *context: logits(inputs, *context)[selected]
+
+    def selected_logits(inputs: torch.Tensor, selected: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
+        return logits_at(model, (selected,), lambda: logits(inputs, *context))
+
+    return selected_logits
+
+
 def make_losses(model: PreTrainedModel, settings: TrainSettings) -> Forward:
     """(inputs, labels, [positions, mask]) -> cross-entropy of each token, see ``token_losses``."""
+    if not settings.compile and model.config.get_text_config().vocab_size >= LARGE_VOCABULARY:
+        return _make_selected_losses(model, settings)
     logits = make_logits(model, settings)
 
     def losses(inputs: torch.Tensor, labels: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
         return token_losses(logits(inputs, *context), labels)
+
+    return losses
+
+
+def _make_selected_losses(model: PreTrainedModel, settings: TrainSettings) -> Forward:
+    """``make_losses`` with logits of the tokens that have a label alone."""
+    logits = make_selected_logits(model, settings)
+
+    def losses(inputs: torch.Tensor, labels: torch.Tensor, *context: torch.Tensor) -> torch.Tensor:
+        predicted = labels != -100
+        values = functional.cross_entropy(
+            logits(inputs, predicted, *context).float(), labels[predicted], reduction="none"
+        )
+        return torch.zeros(labels.shape, device=values.device).masked_scatter(predicted, values)
 
     return losses
 
@@ -190,6 +222,26 @@ def divergence(student: torch.Tensor, teacher: torch.Tensor, kind: str, beta: fl
         return _kl(q, _mixed(q, p, beta))
     middle = _mixed(p, q, beta)
     return beta * _kl(p, middle) + (1 - beta) * _kl(q, middle)
+
+
+def summed_divergence(student: torch.Tensor, teacher: torch.Tensor, kind: str, beta: float) -> torch.Tensor:
+    """The sum of ``divergence`` over the tokens, fp32, shape (1,).
+
+    Of many values, tokens are computed in parts, and again in the backward pass, so that the memory does not grow with
+    the number of tokens times the vocabulary.
+    """
+    tokens = max(1, PART // student.shape[-1])
+    if len(student) <= tokens:
+        return divergence(student, teacher, kind, beta).sum().reshape(1)
+    parts = zip(student.split(tokens), teacher.split(tokens), strict=True)
+    sums = [
+        checkpoint(lambda *logits: divergence(*logits, kind, beta).sum(), *part, use_reentrant=False) for part in parts
+    ]
+    return torch.stack(sums).sum().reshape(1)
+
+
+PART = 1 << 24
+"""The number of logits of which ``summed_divergence`` computes a part at once."""
 
 
 def _mixed(first: torch.Tensor, second: torch.Tensor, share: float) -> torch.Tensor:

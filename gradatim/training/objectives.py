@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 from ..errors import DataError, RecipeError
@@ -71,8 +71,10 @@ class NextToken(Loss):
 
     def sums(self, batch: Batch) -> torch.Tensor:
         inputs, labels, _, *attention = losses.tensors(batch)
+        weights = answer_weights(batch, self.prompt_weight)
+        labels = labels.masked_fill(weights == 0, batches.IGNORE)
         answers = answer_weights(batch, 0.0) if self.prompt_weight else None
-        return self._weighted(inputs, labels, answer_weights(batch, self.prompt_weight), answers, *attention)
+        return self._weighted(inputs, labels, weights, answers, *attention)
 
 
 class AnswerOnly(NextToken):
@@ -111,8 +113,8 @@ class Distillation(Loss):
         supervised = 1.0 - self.settings.weight
         divergence = Term(self.settings.weight, "divergence", bounded=False)
         self.terms = (divergence, Term(supervised)) if supervised else (divergence,)
-        self._student = losses.compiled(losses.make_logits(context.model, train), train)
-        self._teacher = _teacher_logits(train, context.tokenizer)
+        self._student = losses.make_selected_logits(context.model, train)
+        self._teacher = _teacher_logits(train, context)
 
     @staticmethod
     def requirements(train: TrainSettings) -> Requirements:
@@ -142,19 +144,21 @@ class Distillation(Loss):
 
     def sums(self, batch: Batch) -> torch.Tensor:
         inputs, labels, _, *attention = losses.tensors(batch)
-        logits = self._student(inputs, *attention)
+        compared = torch.from_numpy(self._compared(batch)).to(inputs.device)
+        weights = answer_weights(batch, self.prompt_weight if len(self.terms) > 1 else 0.0)
+        selected = compared | (weights > 0) if len(self.terms) > 1 else compared
+        logits = self._student(inputs, selected, *attention)
         with torch.no_grad():
-            targets = self._teacher(inputs, *attention)
-        compared = torch.from_numpy(self._compared(batch)).to(logits.device)
+            targets = self._teacher(inputs, compared, *attention)
         # Models of one tokenizer may have different numbers of unused embeddings at the end.
         width = min(logits.shape[-1], targets.shape[-1])
         student, teacher = (
-            values[compared][:, :width].float() / self.settings.temperature for values in (logits, targets)
+            values[:, :width].float() / self.settings.temperature for values in (logits[compared[selected]], targets)
         )
-        total = losses.divergence(student, teacher, self.settings.divergence, self.beta).sum().reshape(1)
+        total = losses.summed_divergence(student, teacher, self.settings.divergence, self.beta)
         if len(self.terms) == 1:
             return total
-        supervised = (losses.token_losses(logits, labels) * answer_weights(batch, self.prompt_weight)).sum()
+        supervised = (losses.token_losses(logits[None], labels[selected][None])[0] * weights[selected]).sum()
         return torch.cat([total, supervised.reshape(1)])
 
     def _compared(self, batch: Batch) -> npt.NDArray[np.bool_]:
@@ -165,21 +169,23 @@ class Distillation(Loss):
         return answers
 
 
-def _teacher_logits(train: TrainSettings, tokenizer: Any) -> Forward:
+def _teacher_logits(train: TrainSettings, context: LossContext) -> Forward:
+    """The logits of the teacher's model, whose weights have the type of the student's."""
     folder = str(train.distillation.teacher_model)
-    teacher = load.load_student(folder, hardware.device())
-    _check_vocabulary(teacher.tokenizer, tokenizer, folder)
-    context = getattr(teacher.model.config, "max_position_embeddings", None)
-    if context is not None and context < train.max_length:
+    dtype: Literal["fp32", "bf16"] = "bf16" if context.model.dtype is torch.bfloat16 else "fp32"
+    teacher = load.load_model(folder, hardware.device(), dtype=dtype)
+    _check_vocabulary(teacher.tokenizer, context.tokenizer, folder)
+    length = getattr(teacher.model.config, "max_position_embeddings", None)
+    if length is not None and length < train.max_length:
         raise DataError(
             "the teacher's context is shorter than a line of training",
             where="train.distillation.teacher_model",
-            given=f"{context} tokens in {folder}",
+            given=f"{length} tokens in {folder}",
             allowed=f"at least train.max_length = {train.max_length}",
         )
     teacher.model.requires_grad_(False)
     teacher.model.set_attn_implementation(hardware.attention(train.max_length))
-    return losses.make_logits(teacher.model, train)
+    return losses.make_selected_logits(teacher.model, train)
 
 
 def _check_vocabulary(teacher: Any, student: Any, folder: str) -> None:
