@@ -98,6 +98,30 @@ def test_sums_and_gradients_of_the_shares_are_those_of_the_step(
             assert torch.allclose(parameter.grad, gradients[name], rtol=1e-4, atol=1e-6), name
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES.names())
+def test_logits_of_the_learnt_positions_alone_give_the_sums_and_gradients_of_all_logits(
+    objective: str, samples: pa.Table, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, widths = [], []
+    for name, large in (("all", 2**31), ("selected", 1)):
+        monkeypatch.setattr("gradatim.model.architecture.LARGE_VOCABULARY", large)
+        monkeypatch.setattr("gradatim.training.losses.LARGE_VOCABULARY", large)
+        monkeypatch.setattr("gradatim.training.losses.PART", 2**24 if name == "all" else 1)
+        trainer = make_trainer(tmp_path / name, samples, replace(settings(objective, teacher), prompt_loss_weight=0))
+        loop = _TrainingLoop(trainer, make_stage(samples, objective), tmp_path / name / "stage", None, ignore_events)
+        batches, _ = next(loop._batches())
+        head = loop.model.get_output_embeddings()
+        head.register_forward_hook(lambda _, inputs, output: widths.append(output[..., 0].numel()))
+        sums, counts = loop._gradient(batches)
+        results.append((sums / counts, [p.grad for p in loop.model.parameters() if p.grad is not None]))
+    (first, first_gradients), (second, second_gradients) = results
+    assert torch.allclose(first, second, rtol=1e-5, atol=1e-6)
+    for one, other in zip(first_gradients, second_gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
+    if objective in ("answer_only", "distillation", "next_token"):  # no logits of prompts and padding
+        assert sum(widths[len(widths) // 2 :]) < 0.7 * sum(widths[: len(widths) // 2])
+
+
 def test_every_line_and_every_pair_is_in_one_share(samples: pa.Table, tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, samples, replace(TRAIN, objective="preference"))
     loop = _TrainingLoop(trainer, make_stage(samples, "preference"), tmp_path / "stage", None, ignore_events)

@@ -141,6 +141,15 @@ def test_the_batch_size_does_not_change_a_text(model, tokenizer, greedy):
 
 
 @pytest.mark.parametrize("greedy", [True, False])
+def test_a_large_vocabulary_changes_no_text(model, tokenizer, greedy, monkeypatch):
+    options = {"limits": 12, "greedy": greedy, "seed": 5, "batch": 6, "drafts": ["ab\n"] * 24}
+    texts = complete(model, tokenizer, prompts_of_many_lengths(), **options)
+    monkeypatch.setattr("gradatim.model.architecture.LARGE_VOCABULARY", 1)
+    monkeypatch.setattr("gradatim.inference.decode.LARGE_VOCABULARY", 1)
+    assert complete(model, tokenizer, prompts_of_many_lengths(), **options) == texts
+
+
+@pytest.mark.parametrize("greedy", [True, False])
 def test_drafts_change_no_text(model, tokenizer, greedy):
     prompts = prompts_of_many_lengths()
     plain = complete(model, tokenizer, prompts, limits=14, greedy=greedy, seed=2)

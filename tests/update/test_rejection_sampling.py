@@ -83,6 +83,13 @@ def test_replies_that_pass_are_answers_and_replies_that_fail_are_rejected(file, 
     assert facts.items() <= drawn.facts.items()
 
 
+def test_replies_of_every_verdict_are_answers_for_distillation(file, model):
+    rows = by_function(source(file, model, replies="all").draw(0, Feedback()).table)
+    assert {name: len(group) for name, group in rows.items()} == dict.fromkeys(PROBLEMS, SAMPLES)
+    assert {row["rejected"] for group in rows.values() for row in group} == {None}
+    assert all("return n - " in row["answer"] for row in rows["square"])
+
+
 def test_answers_and_rejected_answers_have_the_format_of_the_recipe(file, model):
     table = source(file, model, answer_format="fenced").draw(0, Feedback()).table
     texts = [text for row in table.to_pylist() for text in (row["answer"], row["rejected"]) if text]
