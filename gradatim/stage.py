@@ -368,7 +368,8 @@ class Source(Protocol):
     ``rereads``: every cycle reads ``data_file`` again, which must not change in between. ``needs_teacher``: the teacher
     of the recipe writes samples, so the factory has an option ``teacher``. ``later_options``: names of options that
     affect later cycles only; they are no part of the first dataset's key. ``has_rejected``: samples may have a rejected
-    answer, which preference losses need.
+    answer, which preference losses need. ``has_wrong_answers``: answers may be wrong, so the objective must not learn
+    them (``Requirements.right_answers``).
 
     The options ``seed``, ``workers`` and ``events`` of a factory default to the recipe's.
     """
@@ -380,6 +381,10 @@ class Source(Protocol):
 
     @property
     def has_rejected(self) -> bool:
+        return False
+
+    @property
+    def has_wrong_answers(self) -> bool:
         return False
 
     @property

@@ -149,8 +149,13 @@ class RejectionSampling(Source):
 
     @property
     def has_rejected(self) -> bool:
-        """True: failing replies are rejected answers."""
-        return True
+        """Whether failing replies are rejected answers."""
+        return self.replies == "passing"
+
+    @property
+    def has_wrong_answers(self) -> bool:
+        """Whether failing replies are answers."""
+        return self.replies == "all"
 
     def plan(self, cycle: int) -> CyclePlan:
         """Unknown before the replies are judged."""

@@ -257,6 +257,7 @@ class Requirements:
     ``replaces_first``: rows with a second answer train on that answer alone. ``pairs_only``: rows without a second
     answer are omitted, and a table without any is an error. ``isolated_samples``: batches must be packed, with
     block-diagonal attention. ``prompt_loss``: prompt tokens have a loss, so they count for the budget.
+    ``right_answers``: the loss raises the probability of the answers, so wrong ones would be learnt.
     """
 
     second_answer: Literal["rejected", "attempt"] | None = None
@@ -264,6 +265,7 @@ class Requirements:
     pairs_only: bool = False
     isolated_samples: bool = False
     prompt_loss: bool = True
+    right_answers: bool = True
 
 
 @dataclass(frozen=True)

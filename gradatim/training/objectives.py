@@ -125,6 +125,7 @@ class Distillation(Loss):
             replaces_first=train.distillation.answers == "student" and train.distillation.weight == 1,
             isolated_samples=on_policy,
             prompt_loss=train.distillation.weight < 1 and train.prompt_loss_weight > 0,
+            right_answers=train.distillation.weight < 1,
         )
 
     @staticmethod

@@ -12,6 +12,8 @@ from small_models import base
 from gradatim.distillation.rejection_sampling import Replies, quota, replies_of
 from gradatim.errors import RecipeError
 from gradatim.evaluation.problems import fold_of
+from gradatim.experiment.assemble.teaching import check_answers
+from gradatim.experiment.recipe import load
 from gradatim.source import SOURCES
 from gradatim.stage import Feedback
 from gradatim.table import make_table
@@ -178,3 +180,14 @@ def test_kept_replies_are_not_generated_again(file, tmp_path):
 def test_unusable_options_are_errors(file, options, text):
     with pytest.raises(RecipeError, match=text):
         source(file, **options)
+
+
+def test_wrong_answers_need_an_objective_that_does_not_learn_them(file):
+    changes = ["student.base=base", f"data.problems={file}", "train.distillation.teacher_model=teacher"]
+    recipe = load("distill/on-policy", changes)
+    assert check_answers(recipe, "distillation", "train.objective") is None
+    with pytest.raises(RecipeError, match=r"wrong answers.*given: answer_only.*data\.replies: passing"):
+        check_answers(recipe, "answer_only", "train.objective")
+    mixed = load("distill/on-policy", [*changes, "train.distillation.weight=0.5"])
+    with pytest.raises(RecipeError, match="wrong answers"):
+        check_answers(mixed, "distillation", "train.objective")

@@ -360,7 +360,7 @@ def check_teaching(recipe: Recipe) -> None:
             where="feedback.before_training",
             hint="student.base: FOLDER, or leave it out",
         )
-    check_faulty(recipe, recipe.train.objective, "train.objective")
+    check_answers(recipe, recipe.train.objective, "train.objective")
 
 
 def check_new_samples(recipe: Recipe) -> None:
@@ -374,10 +374,19 @@ def check_new_samples(recipe: Recipe) -> None:
         )
 
 
-def check_faulty(recipe: Recipe, objective: str, where: str) -> None:
-    """Raise ``RecipeError`` when ``objective`` needs rejected answers and the recipe has no source of them."""
-    needs_rejected = _requirements(recipe, objective).second_answer == "rejected"
-    if needs_rejected and recipe.rejected_answers is None and not source(recipe, teacher(recipe)).has_rejected:
+def check_answers(recipe: Recipe, objective: str, where: str) -> None:
+    """Raise ``RecipeError`` when the recipe's answers or rejected answers do not fit ``objective``."""
+    requirements, samples = _requirements(recipe, objective), source(recipe, teacher(recipe))
+    if requirements.right_answers and samples.has_wrong_answers:
+        raise RecipeError(
+            "this objective would learn wrong answers, which the source has among its samples",
+            where=where,
+            given=objective,
+            allowed="distillation with distillation.weight: 1",
+            hint="or replies that pass the tests alone: data.replies: passing",
+        )
+    needs_rejected = requirements.second_answer == "rejected"
+    if needs_rejected and recipe.rejected_answers is None and not samples.has_rejected:
         raise RecipeError(
             "this objective needs rejected answers, and the recipe has no source of them",
             where=where,
@@ -584,7 +593,7 @@ def _check_stage_objective(recipe: Recipe, objective: str) -> None:
     """Raise ``UserError`` unless a stage of a designed schedule may have ``objective``."""
     if recipe.is_language:
         check_objective(objective, recipe.train)
-        check_faulty(recipe, objective, "schedule.objectives")
+        check_answers(recipe, objective, "schedule.objectives")
         return
     student_of(recipe).check_objective(objective, "schedule.objectives")
 
