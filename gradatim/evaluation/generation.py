@@ -223,8 +223,8 @@ class _Missing:
             )
 
 
-GROUP_SIZE = {"cpu": 64, "cuda": 256}
-"""Texts of one group of a local model, by default of ``batch``: the most that an interruption loses."""
+BATCHES = 4
+"""Texts of one group of a local model, as a multiple of the batch size: the most that an interruption loses."""
 
 
 @dataclass(frozen=True)
@@ -308,7 +308,7 @@ def _from_model(student: Model, questions: Sequence[Question], settings: Writing
     """Samples of a local model. Questions of one group have equal stop strings, as the decoder needs."""
     tokenizer = student.tokenizer
     template = _formatter(tokenizer, settings.chat)
-    for group in _groups(questions, settings.batch or GROUP_SIZE.get(student.model.device.type, 64)):
+    for group in _groups(questions, BATCHES * (settings.batch or decode.default_batch_size(student.model))):
         prompts = [template(question.prompt) for question in group]
         completions = decode.complete(
             student.model,

@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ from transformers.cache_utils import Cache
 
 from ..model.architecture import (
     LARGE_VOCABULARY,
+    PreallocatedLayer,
     additive_mask,
     compact_order,
     kv_cache_for,
@@ -188,7 +189,7 @@ def _complete(
             rows.append(row)
     with evaluation_mode(model), _at_temperature(model, temperature):
         events(Event("start", task, len(completions), len(prompts)))
-        for results in decoder.work(rows, batch or _batch_size(model), mixed_lengths):
+        for results in decoder.work(rows, batch or default_batch_size(model), mixed_lengths):
             completions.update(results)
             events(Event("advance", task, len(completions), len(prompts)))
         events(Event("finish", task, len(completions), len(prompts)))
@@ -275,7 +276,7 @@ def _predict_next(
             predictions[index] = Prediction(0, _EMPTY, _EMPTY)
         else:
             rows.append(_Row(index, tokens, _EMPTY, len(tokens) - 1, "limit"))
-    size = batch or _batch_size(model)
+    size = batch or default_batch_size(model)
     with evaluation_mode(model):
         events(Event("start", task, len(predictions), len(texts)))
         for group in _groups(_prefills(rows, share=False), size, True, tokens=_read_at_once(model)):
@@ -392,54 +393,32 @@ class _Decoder:
                 yield {index: result for index, result in results.items() if isinstance(result, Completion)}
             remaining = [prefill for group in groups for prefill in group]
         for prefills in (remaining, _prefills(open_rows, share=mixed_lengths)):
-            for group in _groups(prefills, batch_size, mixed_lengths):
-                yield dict(self.write(group))
+            yield from self.write(prefills, batch_size, mixed_lengths)
 
     def examine(self, prefills: list[_Prefill]) -> Iterator[tuple[int, Completion | _Row]]:
         """One forward pass without KV cache: completions, and the rows that continue with their output as draft."""
         rows = [row for prefill in prefills for row in prefill.rows]
-        for row, tokens in zip(rows, self._read_texts(prefills, None, self._draws_of(rows)), strict=True):
-            completion = self._completion(row, tokens)
+        for row, tokens in zip(rows, self.read_texts(prefills, None, self.draws_of(rows)), strict=True):
+            completion = self.completion(row, tokens)
             yield row.index, replace(row, draft=np.array(tokens, dtype=np.int64)) if completion is None else completion
 
-    def write(self, prefills: list[_Prefill]) -> Iterator[tuple[int, Completion]]:
-        """Read the texts, then generate until all rows have ended; a row leaves the batch when it ends."""
-        rows = [row for prefill in prefills for row in prefill.rows]
-        width = max(len(prefill.tokens) for prefill in prefills)
-        cache = kv_cache_for(self.model, width + max(row.limit for row in rows))
-        draws = self._draws_of(rows)
-        # The cache row of each row: initially that of its text, which rows may share.
-        cache_rows = _text_indices(prefills)
-        shared = len(rows) > len(prefills)
-        outputs = self._read_texts(prefills, cache, draws)
-        # The position of each row's newest token, and the cache columns visible to the row: its prompt and the
-        # accepted part of its draft; neither the rejected part, nor tokens of other rows, nor padding.
-        position = np.array([len(row.prompt) + len(tokens) - 1 for row, tokens in zip(rows, outputs, strict=True)])
-        visible = np.arange(width) < position[:, None]
-        while True:
-            completions = [self._completion(row, tokens) for row, tokens in zip(rows, outputs, strict=True)]
-            yield from (
-                (row.index, completion)
-                for row, completion in zip(rows, completions, strict=True)
-                if completion is not None
-            )
-            active = compact_order([completion is not None for completion in completions])
-            if not active:
-                return
-            if shared or len(active) < len(rows):
-                rows, outputs = [rows[index] for index in active], [outputs[index] for index in active]
-                draws, position, visible = draws[active], position[active], visible[active]
-                cache.batch_select_indices(torch.from_numpy(cache_rows[active]).to(self.model.device))
-                cache_rows, shared = np.arange(len(rows)), False
-            visible = np.concatenate([visible, np.ones((len(rows), 1), dtype=bool)], axis=1)
-            logits = self._step(outputs, position, visible, cache)
-            counts = np.array([[len(tokens)] for tokens in outputs])
-            numbers = np.take_along_axis(draws, counts, axis=1) if draws.size else draws
-            for tokens, token in zip(outputs, _choose(logits, numbers)[:, 0].tolist(), strict=True):
-                tokens.append(token)
-            position = position + 1
+    def write(self, prefills: list[_Prefill], batch_size: int, mixed_lengths: bool) -> Iterator[dict[int, Completion]]:
+        """Read the texts, then generate until all rows have ended; the completions as they end.
 
-    def _completion(self, row: _Row, tokens: list[int]) -> Completion | None:
+        A row leaves the batch when it ends. With ``mixed_lengths`` rows of the next texts take its place, as soon as a
+        quarter of the batch is free, so that a few long completions do not run alone.
+        """
+        groups = deque(_groups(prefills, batch_size // REFILLS or 1 if mixed_lengths else batch_size, mixed_lengths))
+        batch = _Batch(self, max((_columns(prefill) for prefill in prefills), default=0) if mixed_lengths else None)
+        while groups or batch.rows:
+            if texts := batch.next_texts(groups, batch_size):
+                batch.read(texts)
+            if results := batch.ended():
+                yield results
+            elif batch.rows:
+                batch.step()
+
+    def completion(self, row: _Row, tokens: list[int]) -> Completion | None:
         """The completion, or None while the row is incomplete."""
         ending = self.vocabulary.ending(tokens, row.limit, row.healed, row.prompt)
         if ending is not None:
@@ -450,10 +429,10 @@ class _Decoder:
         text = self.vocabulary.text(tokens, row.prompt)[len(row.healed) :].rstrip("\ufffd")
         return Completion(text, "settled") if self.settled(row.index, text) else None
 
-    def _draws_of(self, rows: list[_Row]) -> Draws:
+    def draws_of(self, rows: list[_Row]) -> Draws:
         return _draws([(self.indices[row.index], row.limit) for row in rows], self.seed)
 
-    def _read_texts(self, prefills: list[_Prefill], cache: Cache | None, draws: Draws) -> list[list[int]]:
+    def read_texts(self, prefills: list[_Prefill], cache: Cache | None, draws: Draws) -> list[list[int]]:
         """The new tokens of each row after one forward pass over the texts: at least one token.
 
         Shorter texts are padded on the right; causal attention needs no mask for that.
@@ -491,12 +470,16 @@ class _Decoder:
             outputs.append(predicted[: accepted + 1].tolist())
         return outputs
 
-    def _step(self, outputs: list[list[int]], position: Numbers, visible: Any, cache: Cache) -> torch.Tensor:
-        """Logits (rows, 1, vocabulary) after the newest token of each row."""
+    def next_logits(
+        self, tokens: Sequence[int], position: Numbers, visible: npt.NDArray[np.bool_] | None, cache: Cache
+    ) -> torch.Tensor:
+        """Logits (rows, 1, vocabulary) after each row's newest token; ``visible`` (rows, columns), None for all."""
         device = self.model.device
         logits: torch.Tensor = self.model(
-            input_ids=torch.tensor([[tokens[-1]] for tokens in outputs], device=device),
-            attention_mask=None if visible.all() else self._mask(torch.from_numpy(visible).to(device)),
+            input_ids=torch.tensor([[token] for token in tokens], device=device),
+            attention_mask=None
+            if visible is None or visible.all()
+            else self._mask(torch.from_numpy(visible).to(device)),
             position_ids=torch.from_numpy(position[:, None]).to(device),
             past_key_values=cache,
             use_cache=True,
@@ -514,6 +497,103 @@ class _Decoder:
         dtype = self.model.dtype
         visible_by_type = {"full_attention": visible, "sliding_attention": window_mask(visible, window)}
         return {name: additive_mask(mask[:, None, None], dtype) for name, mask in visible_by_type.items()}
+
+
+class _Batch:
+    """The rows in generation, their tokens and their KV cache.
+
+    ``position`` is the position of each row's newest token, which is no input yet. With ``columns``, the width of the
+    cache, a token's column is its position: a row sees its prompt, the accepted part of its draft and its own tokens,
+    and rows may be added at any time. Without it (models for which masks are not correct) all rows have equal lengths,
+    and a batch is empty before others are read.
+    """
+
+    def __init__(self, decoder: _Decoder, columns: int | None) -> None:
+        self.decoder, self.columns = decoder, columns
+        self.rows: list[_Row] = []
+        self.outputs: list[list[int]] = []
+        self.draws: list[Draws] = []
+        self.position: Numbers = _EMPTY
+        self.cache: Cache | None = None if columns is None else kv_cache_for(decoder.model, columns)
+
+    def next_texts(self, groups: deque[list[_Prefill]], batch_size: int) -> list[_Prefill]:
+        """Take the texts from ``groups`` that the batch has places for; into an empty batch one group at least."""
+        if self.columns is None:
+            return groups.popleft() if groups and not self.rows else []
+        texts: list[_Prefill] = []
+        rows = len(self.rows)
+        while groups and (rows == 0 or rows + _row_count(groups[0]) <= batch_size):
+            rows += _row_count(groups[0])
+            texts += groups.popleft()
+        return texts
+
+    def read(self, prefills: list[_Prefill]) -> None:
+        """Read the texts of a group, and add its rows with their first tokens."""
+        decoder, model = self.decoder, self.decoder.model
+        rows = [row for prefill in prefills for row in prefill.rows]
+        columns = max(len(prefill.tokens) for prefill in prefills)
+        cache = kv_cache_for(model, columns)
+        draws = decoder.draws_of(rows)
+        outputs = decoder.read_texts(prefills, cache, draws)
+        indices = torch.from_numpy(_text_indices(prefills)).to(model.device)
+        if self.cache is None or self.columns is None:
+            if len(rows) > len(prefills):
+                cache.batch_select_indices(indices)
+            self.cache = cache
+        else:
+            for layer, texts in zip(self.cache.layers, cache.layers, strict=True):
+                cast("PreallocatedLayer", layer).append_rows(cast("PreallocatedLayer", texts), indices, len(self.rows))
+        position = [len(row.prompt) + len(tokens) - 1 for row, tokens in zip(rows, outputs, strict=True)]
+        self.position = np.concatenate([self.position, np.array(position, dtype=np.int64)])
+        self.rows, self.outputs, self.draws = self.rows + rows, self.outputs + outputs, self.draws + list(draws)
+
+    def ended(self) -> dict[int, Completion]:
+        """The completions of the rows that have ended, which leave the batch."""
+        completions = [self.decoder.completion(row, out) for row, out in zip(self.rows, self.outputs, strict=True)]
+        results = {
+            row.index: completion
+            for row, completion in zip(self.rows, completions, strict=True)
+            if completion is not None
+        }
+        if results:
+            active = compact_order([completion is not None for completion in completions])
+            self.rows, self.outputs, self.draws = (
+                [values[index] for index in active] for values in (self.rows, self.outputs, self.draws)
+            )
+            self.position = self.position[active]
+            if self.cache is not None and active:
+                self.cache.batch_select_indices(torch.tensor(active, device=self.decoder.model.device))
+            elif self.columns is None:
+                self.cache = None
+        return results
+
+    def step(self) -> None:
+        """Generate one token of each row."""
+        assert self.cache is not None
+        visible = None
+        if self.columns is not None:
+            positions = torch.from_numpy(self.position).to(self.decoder.model.device)
+            for layer in self.cache.layers:
+                cast("PreallocatedLayer", layer).write_at(positions)
+            visible = np.arange(self.position.max() + 1) <= self.position[:, None]
+        logits = self.decoder.next_logits([tokens[-1] for tokens in self.outputs], self.position, visible, self.cache)
+        numbers = [draws[len(tokens) : len(tokens) + 1] for draws, tokens in zip(self.draws, self.outputs, strict=True)]
+        for tokens, token in zip(self.outputs, _choose(logits, np.array(numbers))[:, 0].tolist(), strict=True):
+            tokens.append(token)
+        self.position = self.position + 1
+
+
+def _row_count(prefills: list[_Prefill]) -> int:
+    return sum(len(prefill.rows) for prefill in prefills)
+
+
+def _columns(prefill: _Prefill) -> int:
+    """The number of cache columns that the longest row of a text needs, its draft included."""
+    return max(len(prefill.tokens), *(len(row.prompt) + row.limit for row in prefill.rows))
+
+
+REFILLS = 4
+"""The parts in which a batch is filled: a group of this share of its rows is read when so many places are free."""
 
 
 def _predict_group(
@@ -618,7 +698,7 @@ def _context(model: PreTrainedModel) -> int:
     return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
 
 
-def _batch_size(model: PreTrainedModel) -> int:
+def default_batch_size(model: PreTrainedModel) -> int:
     return 64 if model.device.type == "cpu" else 512
 
 

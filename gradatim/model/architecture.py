@@ -225,55 +225,85 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values of one layer, with memory for ``capacity`` columns.
 
     ``keys`` and ``values`` (rows, heads, columns, size) are views of the used part of the buffers, so for the rest of
-    transformers it is an ordinary cache layer.
+    transformers it is an ordinary cache layer. Without ``positions`` an update appends columns, as for a text that is
+    read at once. With ``positions`` (shape (rows,)) it writes one token of each row into the column of its position.
 
     The cache of transformers copies all its keys and values for each new token: a quarter of the decoding time of a
-    small model. A ``PreallocatedLayer`` allocates the memory of a batch once and writes each token in place; when
-    sequences end, the last rows fill the gaps and no other row is copied. ``inference.decode`` handles prompts and
+    small model. A ``PreallocatedLayer`` writes each token in place; when sequences end, the last rows fill the gaps and
+    no other row is copied, and rows of another cache take the free places. ``inference.decode`` handles prompts and
     tokens.
     """
 
     def __init__(self, capacity: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.capacity = capacity
+        self.positions: torch.Tensor | None = None
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Allocate the buffers, whose rows, heads and sizes are those of the first keys and values."""
+        """Allocate the buffers, whose rows, heads and sizes are those of the first keys and values.
+
+        Zeros, since a masked column must be finite: its value is multiplied by a probability of 0.
+        """
         super().lazy_initialization(key_states, value_states)
+        self._rows = len(key_states)
         self._buffers = [
-            states.new_empty((*states.shape[:2], self.capacity, states.shape[3]))
+            states.new_zeros((*states.shape[:2], self.capacity, states.shape[3]))
             for states in (key_states, value_states)
         ]
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append columns; return all keys and values. Raises ``RuntimeError`` when the buffer is too small."""
+        """Write columns; return all keys and values. Raises ``RuntimeError`` when the buffer is too small."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         used = self.get_seq_length()
         for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:, :, used : used + states.shape[2]] = states
+            if self.positions is None:
+                buffer[: self._rows, :, used : used + states.shape[2]] = states
+            else:
+                buffer[torch.arange(self._rows, device=states.device), :, self.positions] = states[:, :, 0]
         return self._expose(used + key_states.shape[2])
+
+    def write_at(self, positions: torch.Tensor) -> None:
+        """Let the next update write the token of each row at its position, shape (rows,)."""
+        self.positions = positions
+        self._expose(int(positions.max()))
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         """Select rows in this order, repetitions allowed; rows that keep their index are not copied."""
         used = self.get_seq_length()
-        if len(indices) > len(self._buffers[0]):
-            larger = [buffer.new_empty((len(indices), *buffer.shape[1:])) for buffer in self._buffers]
-            for target, buffer in zip(larger, self._buffers, strict=True):
-                target[:, :, :used] = buffer[indices, :, :used]
-            self._buffers = larger
-        else:
-            order = torch.arange(len(indices), device=indices.device)
-            targets = (indices != order).nonzero()[:, 0]
-            for buffer in self._buffers:
-                buffer[targets, :, :used] = buffer[indices[targets], :, :used]
-            self._buffers = [buffer[: len(indices)] for buffer in self._buffers]
+        self._reserve(len(indices))
+        order = torch.arange(len(indices), device=indices.device)
+        targets = (indices != order).nonzero()[:, 0]
+        for buffer in self._buffers:
+            buffer[targets, :, :used] = buffer[indices[targets], :, :used]
+        self._rows = len(indices)
         self._expose(used)
 
+    def append_rows(self, layer: PreallocatedLayer, indices: torch.Tensor, rows: int) -> None:
+        """Add the rows ``indices`` of another layer behind the first ``rows`` of this one."""
+        used = layer.get_seq_length()
+        if not self.is_initialized:
+            self.lazy_initialization(*(buffer[:0] for buffer in layer._buffers))
+        self._rows = rows
+        self._reserve(rows + len(indices))
+        for target, buffer in zip(self._buffers, layer._buffers, strict=True):
+            target[rows : rows + len(indices), :, :used] = buffer[indices, :, :used]
+        self._rows = rows + len(indices)
+        self._expose(max(used, self.get_seq_length()))
+
+    def _reserve(self, rows: int) -> None:
+        """Enlarge the buffers to ``rows`` rows, where they have fewer."""
+        if rows <= len(self._buffers[0]):
+            return
+        larger = [buffer.new_zeros((rows, *buffer.shape[1:])) for buffer in self._buffers]
+        for target, buffer in zip(larger, self._buffers, strict=True):
+            target[: self._rows] = buffer[: self._rows]
+        self._buffers = larger
+
     def _expose(self, used: int) -> tuple[torch.Tensor, torch.Tensor]:
-        keys, values = (buffer[:, :, :used] for buffer in self._buffers)
+        keys, values = (buffer[: self._rows, :, :used] for buffer in self._buffers)
         self.keys, self.values = keys, values
         return keys, values
 

@@ -401,9 +401,9 @@ def test_the_models_mode_is_left_as_it_was(tokenizer):
 
 def test_progress_is_told_from_start_to_finish(gpt2, tokenizer):
     heard: list[Event] = []
-    complete(gpt2, tokenizer, prompts_of_many_lengths(), limits=3, batch=9, events=heard.append, task="t")
+    complete(gpt2, tokenizer, prompts_of_many_lengths(), limits=3, batch=8, events=heard.append, task="t")
     assert [event.kind for event in heard] == ["start", "advance", "advance", "advance", "finish"]
-    assert [event.done for event in heard] == [0, 9, 18, 24, 24]
+    assert [event.done for event in heard] == [0, 8, 16, 24, 24]
 
 
 def test_predictions_are_the_likeliest_token_after_every_prefix(model, tokenizer):

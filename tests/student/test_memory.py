@@ -96,3 +96,24 @@ def test_layers_with_and_without_windows_keep_every_column():
     assert {name: getattr(model.config, name) for name in window} == window
     assert (supports_masking(model), sliding_window_of(model)) == (True, 3)
     assert {type(layer) for layer in kv_cache_for(model, 5).layers} == {PreallocatedLayer}
+
+
+def test_rows_of_another_cache_take_free_places_and_each_row_has_its_own_columns():
+    torch.manual_seed(0)
+    first, second = torch.randn(2, 2, 3, 2, 4, 5)  # keys and values of 3 rows with 4 columns, in two layers' worth
+    pool, texts = PreallocatedLayer(8), PreallocatedLayer(4)
+    texts.update(*first)
+    pool.append_rows(texts, torch.tensor([0, 2]), 0)
+    more = PreallocatedLayer(4)
+    more.update(second[0][:, :, :2], second[1][:, :, :2])
+    pool.append_rows(more, torch.tensor([1, 1]), 1)
+    tokens = torch.randn(2, 3, 2, 1, 5)
+    pool.write_at(torch.tensor([4, 2, 3]))
+    keys, values = pool.update(*tokens)
+    for result, (old, new), token in zip((keys, values), zip(first, second, strict=True), tokens, strict=True):
+        assert result.shape == (3, 2, 5, 5)
+        assert torch.equal(result[0], torch.cat([old[0], token[0]], dim=1))
+        assert torch.equal(result[1, :, :2], new[1][:, :2])
+        assert torch.equal(result[1, :, 2], token[1, :, 0])
+        assert torch.equal(result[2, :, 3], token[2, :, 0])
+        assert result.isfinite().all()
