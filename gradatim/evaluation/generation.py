@@ -287,7 +287,7 @@ def write(
     elif isinstance(student, ServedModel):
         groups = _from_served(student, questions, settings, events)
     else:
-        groups = _from_model(student, questions, settings)
+        groups = _from_model(student, questions, settings, events)
     events(Event("start", "write", 0, len(questions)))
     done = 0
     for group in groups:
@@ -304,10 +304,13 @@ def _sample(question: Question, text: str, finish: str, chat: bool) -> Sample:
     return Sample(question.task, code, "completion", question.draw, finish)
 
 
-def _from_model(student: Model, questions: Sequence[Question], settings: Writing) -> Iterator[list[Sample]]:
+def _from_model(
+    student: Model, questions: Sequence[Question], settings: Writing, events: Events
+) -> Iterator[list[Sample]]:
     """Samples of a local model. Questions of one group have equal stop strings, as the decoder needs."""
     tokenizer = student.tokenizer
     template = _formatter(tokenizer, settings.chat)
+    done = 0
     for group in _groups(questions, BATCHES * (settings.batch or decode.default_batch_size(student.model))):
         prompts = [template(question.prompt) for question in group]
         completions = decode.complete(
@@ -322,7 +325,9 @@ def _from_model(student: Model, questions: Sequence[Question], settings: Writing
             heal=not settings.chat,
             indices=[text_index(question.number, question.draw) for question in group],
             batch=settings.batch,
+            events=_shifted(events, done, len(questions)),
         )
+        done += len(group)
         # With the tag that the prompt opened, truncated thinking differs from an answer.
         tags = [prompt_format.thinking_open(prompt) if settings.chat else "" for prompt in prompts]
         yield [

@@ -172,8 +172,12 @@ def start_from_base(settings: ModelSettings, tokenizer: Any, *, seed: int) -> An
 
 
 def load_before_training(settings: ModelSettings, tokenizer: Any, device: str | torch.device) -> LoadedModel:
-    """The base for evaluation, with the tokenizer and prompt format of its training; fp32 on a CPU."""
-    dtype = "fp32" if torch.device(device).type == "cpu" else settings.dtype
+    """The base for evaluation, with the tokenizer and prompt format of its training.
+
+    The weights have ``settings.evaluation_dtype``, by default fp32 on a CPU and ``settings.dtype`` elsewhere.
+    """
+    usual = "fp32" if torch.device(device).type == "cpu" else settings.dtype
+    dtype = settings.evaluation_dtype or usual
     model = start_from_base(replace(settings, dtype=dtype, lora=None), tokenizer, seed=0)
     return _loaded(model, tokenizer, Path(str(settings.base)), device)
 
@@ -487,11 +491,14 @@ class LoadedModel:
     tokenizer: Any
 
 
-def load_student(folder: str | Path, device: str | torch.device = "cpu") -> LoadedModel:
+def load_student(
+    folder: str | Path, device: str | torch.device = "cpu", *, dtype: Literal["fp32", "bf16"] | None = None
+) -> LoadedModel:
     """The model and tokenizer in ``folder``, in evaluation mode on ``device``.
 
-    Weights on a CPU are fp32: in bf16 several tokens often have equal probability, and the choice among them would
-    depend on the batch. Raises ``DataError`` when the folder is missing, not a model folder, or its files are broken.
+    ``dtype``: type of the weights. By default weights on a CPU are fp32: in bf16 several tokens often have equal
+    probability, and the choice among them would depend on the batch. Raises ``DataError`` when the folder is missing,
+    not a model folder, or its files are broken.
     """
     keep_memory()
     folder = Path(folder)
@@ -502,7 +509,7 @@ def load_student(folder: str | Path, device: str | torch.device = "cpu") -> Load
     tokenizer: Any
     try:
         with quiet():
-            model = _open_model(folder, torch.device(device))
+            model = _open_model(folder, torch.device(device), dtype)
         if is_adapter(folder) and not _has_tokenizer(folder):
             tokenizer = open_own_tokenizer(str(folder), "model")
         else:
@@ -524,16 +531,12 @@ def load_model(
     A name on the hub is fetched when it is not in the local cache. ``dtype``: type of the weights, by default that of
     ``load_student``. Raises ``DataError`` as ``load_student`` does.
     """
-    if dtype == "bf16":
-        loaded = load_model(name, device)
-        module: Any = loaded.model
-        return LoadedModel(module.to(torch.bfloat16), loaded.tokenizer)
     path = resolve_model(name)
     if path.is_dir():
-        return load_student(path, device)
+        return load_student(path, device, dtype=dtype)
 
     tokenizer = open_own_tokenizer(str(path), "model")
-    return _loaded(open_base(str(path), dtype=torch.float32, where="model"), tokenizer, path, device)
+    return _loaded(open_base(str(path), dtype=DTYPES[dtype or "fp32"], where="model"), tokenizer, path, device)
 
 
 def _loaded(model: PreTrainedModel, tokenizer: Any, path: Path, device: str | torch.device) -> LoadedModel:
@@ -545,11 +548,13 @@ def _loaded(model: PreTrainedModel, tokenizer: Any, path: Path, device: str | to
     return LoadedModel(module.to(device).eval(), tokenizer)
 
 
-def _open_model(folder: Path, device: torch.device) -> Any:
-    dtype: Any = torch.float32 if device.type == "cpu" else "auto"
+def _open_model(folder: Path, device: torch.device, kind: Literal["fp32", "bf16"] | None) -> Any:
+    dtype: Any = DTYPES[kind] if kind else torch.float32 if device.type == "cpu" else "auto"
     if not is_adapter(folder):
         return open_weights(folder, dtype=dtype, local_files_only=True)
 
+    if kind == "bf16":  # merged weights would be rounded to bf16, and small changes of the adapter lost
+        return open_adapter(folder, dtype=dtype)
     return merged(open_adapter(folder, dtype=base_dtype(folder) if dtype == "auto" else dtype))
 
 

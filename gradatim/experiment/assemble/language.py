@@ -125,7 +125,7 @@ class LanguageStudent(Student):
 
     def open_model(self, folder: Path) -> Model:
         """See ``load.load_student``."""
-        return load.load_student(folder, hardware.device())
+        return load.load_student(folder, hardware.device(), dtype=self.settings.evaluation_dtype)
 
     def share(self, model: Model) -> None:
         """See ``inference.sharing``."""
