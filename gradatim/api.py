@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from . import difficulty, evaluation, executors, mobile, reporting
 from . import table as tables
@@ -243,14 +243,16 @@ def evaluate(
     *,
     seed: int = 0,
     columns: Mapping[str, str] | None = None,
+    dtype: Literal["fp32", "bf16"] | None = None,
     events: Events = ignore_events,
     **options: Any,
 ) -> SuiteResult:
-    """Ask a student about every sample and count what it gets right; ``evaluate.summary`` makes plain numbers of it.
+    """Evaluate a model on a dataset; ``evaluation.summary`` returns the result as plain numbers.
 
     ``model``: as for ``open_model``, an object with ``model`` and ``tokenizer``, or,
     for suites that only read what was written (those with an option ``problems``), ``http://HOST/v1#NAME``: a model
-    behind an OpenAI-compatible server. ``data``: the samples, as a table or a file, or None for suites that have
+    behind an OpenAI-compatible server. ``dtype``: type of the weights of a local model, by default fp32 on a CPU and
+    that of the files elsewhere. ``data``: the samples, as a table or a file, or None for suites that have
     problems of their own; ``columns`` maps the columns of a file, ours: theirs. ``suite`` and ``options`` as in a
     recipe (`gradatim list suites`). Raises ``DataError`` for a model or file that cannot be used and for samples
     without an item for the suite, ``UnknownPart`` and ``RecipeError`` for a suite or option that is not there.
@@ -263,8 +265,10 @@ def evaluate(
     if isinstance(student, generation.Endpoint) and not measure.accepts_endpoint:
         raise UserError(f"the suite {suite!r} needs the model itself", where="model", given=model, allowed="a folder")
     if student is None or isinstance(student, Path):
-        student = open_model(model)
+        student = open_model(model, dtype)
         if (executor := executors.current()) is not None:
+            if dtype is not None:
+                raise UserError("workers load models in fp32", where="dtype", given=dtype, hint="leave out --on")
             name = str(model)
             path = str(model_folder(name).absolute()) if hub.is_local_name(name) else name
             sharing.share_model_on(student.model, executor, path)
@@ -325,19 +329,20 @@ def study_folder(given: Sequence[str | Path], arms: Iterable[str]) -> Path:
     return Path("runs") / name
 
 
-def open_model(path: str | Path) -> Any:
+def open_model(path: str | Path, dtype: Literal["fp32", "bf16"] | None = None) -> Any:
     """The model that ``path`` names, with its tokenizer; on the accelerator when there is one.
 
-    ``path``: a model or run folder, or as ``student.base`` a .gguf file, an adapter or a name on the hub.
+    ``path``: a model or run folder, or as ``student.base`` a .gguf file, an adapter or a name on the hub. ``dtype``:
+    type of the weights, by default fp32 on a CPU and that of the files elsewhere; a policy has fp32.
     """
     name = str(path)
     if not hub.is_local_name(name):
-        return load.load_model(name, hardware.device())
+        return load.load_model(name, hardware.device(), dtype=dtype)
     folder = model_folder(path)
     if is_policy(folder):
         mobile.require_packages(str(path))
         return masked.load_policy(folder)
-    return load.load_student(folder, hardware.device())
+    return load.load_student(folder, hardware.device(), dtype=dtype)
 
 
 def model_folder(path: str | Path) -> Path:

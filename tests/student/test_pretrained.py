@@ -17,7 +17,14 @@ from small_models import base
 
 from gradatim.errors import DataError, RunFolderError, Stopped
 from gradatim.model.hub import is_hub_name, model_size
-from gradatim.model.load import export, fingerprint, load_student, open_base, open_tokenizer
+from gradatim.model.load import (
+    export,
+    fingerprint,
+    load_before_training,
+    load_student,
+    open_base,
+    open_tokenizer,
+)
 from gradatim.model.prompt_format import prompt_format_of, prompt_formatter, token_key
 from gradatim.model.settings import LoraSettings, LRSchedulerSettings, ModelSettings, OptimizerSettings, TrainSettings
 from gradatim.model.tokenizer import encode_table
@@ -226,6 +233,24 @@ def test_weights_may_be_bf16_while_an_adapter_stays_fp32(
     again = made.fit(stage(), tmp_path / "stage", None)
     assert np.isfinite(again.loss)
     assert next(load_student(tmp_path / "stage" / "model").model.parameters()).dtype is torch.float32
+
+
+def test_an_evaluation_in_bf16_has_the_weights_of_the_training_and_an_adapter_of_its_own(
+    bases: dict[str, Path], samples: pa.Table, tmp_path: Path
+) -> None:
+    """Merged into bf16 weights, small changes of an adapter would be rounded away."""
+    model = settings(bases["llama"], lora=LORA, dtype="bf16", evaluation_dtype="bf16")
+    fit(samples, tmp_path, model, BF16)
+    folder = tmp_path / "stage" / "model"
+    merged, student = load_student(folder).model, load_student(folder, dtype="bf16").model
+    assert merged.get_input_embeddings().weight.dtype == torch.float32
+    assert student.get_input_embeddings().weight.dtype == torch.bfloat16
+    assert any("lora" in name for name, _ in student.named_parameters())
+    tokens = torch.arange(5, 15)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(student(tokens).logits.float(), merged(tokens).logits, atol=0.05, rtol=0)
+    before = load_before_training(model, open_tokenizer(model), "cpu").model
+    assert before.get_input_embeddings().weight.dtype == torch.bfloat16
 
 
 def test_an_adapter_on_another_base_is_refused(bases: dict[str, Path], samples: pa.Table, tmp_path: Path) -> None:
