@@ -276,3 +276,8 @@ def _cannot_write(path: Path, option: str, error: OSError) -> UserError:
     hint = _ADVICE.get(error.errno or 0, "a folder that you may write to")
     reason = os.strerror(error.errno) if error.errno else str(error)
     return UserError(f"cannot write ({reason})", where=option, given=path, hint=hint)
+
+
+def is_hub(path: str) -> bool:
+    """Whether ``path`` names a dataset on the hub: ``hub:NAME``, or ``hub-stream:NAME`` for a streamed one."""
+    return path.startswith(("hub:", "hub-stream:"))

@@ -20,7 +20,7 @@ from pydantic import Field
 from . import programs, table
 from .distillation.question_options import LATER_OPTIONS, RATIO, QuestionOptions
 from .errors import DataError
-from .files import parquet_files
+from .files import is_hub, parquet_files
 from .options import strict
 from .random_streams import cycle_seed
 from .record import read_json
@@ -42,7 +42,7 @@ SampleLanguage = Annotated[str | None, Field(description="Programming language o
 
 def local_path(path: str) -> Path | None:
     """The local file or folder of ``path``, without a split; None when there is none."""
-    if path.startswith("hub:"):
+    if is_hub(path):
         return None
     local = Path(path if Path(path).exists() else path.partition("#")[0])
     return local if local.exists() else None
@@ -121,7 +121,7 @@ def check_origin(corpus: Path, path: str | None, on_change: OnChange, events: Ev
     changed file is an error unless the recipe sets ``data.on_change: keep``. Corpora of earlier versions have no
     fingerprint; for these a file newer than the samples causes only a note.
     """
-    if path is None or path.startswith("hub:"):
+    if path is None or is_hub(path):
         return
     if local_path(path) is None:
         _note(events, f"{path} no longer exists: its samples in {corpus} are used")
@@ -286,7 +286,7 @@ def file(
         str | Path,
         Field(
             description="Data file (.parquet, .jsonl, .json, .csv, .txt), a folder of Parquet files, `FOLDER#SPLIT` "
-            "saved by `datasets`, or `hub:NAME:CONFIG#SPLIT`."
+            "saved by `datasets`, `hub:NAME:CONFIG#SPLIT`, or `hub-stream:NAME:CONFIG#SPLIT` (streamed, not cached)."
         ),
     ],
     columns: Columns = None,
@@ -342,7 +342,7 @@ def _shipped(path: str | Path) -> str:
 
 def check_exists(path: str) -> None:
     """Raise the reader's ``DataError`` for a missing file; the content is not read."""
-    if not path.startswith("hub:") and local_path(path) is None:
+    if not is_hub(path) and local_path(path) is None:
         from .table.formats import format_of
 
         format_of(path)

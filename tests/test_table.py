@@ -280,6 +280,24 @@ def test_a_saved_dataset_is_read_and_its_splits_are_named(tmp_path):
         read_table(tmp_path / "empty")
 
 
+def test_a_streamed_dataset_has_the_rows_of_its_files_and_no_copy_in_the_cache(tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", cache)
+    folder = tmp_path / "published"
+    folder.mkdir()
+    rows = {"prompt": [f"p{row}" for row in range(2500)], "answer": [f"a{row}" for row in range(2500)]}
+    for part, start in enumerate((0, 1000)):
+        share = {name: values[start : start + 1500] for name, values in rows.items()}
+        pq.write_table(
+            pa.table({name: values[: 1000 if part == 0 else None] for name, values in share.items()}),
+            folder / f"train-{part}.parquet",
+        )
+    assert read_table(f"hub-stream:{folder}").select(["prompt", "answer"]).to_pydict() == rows
+    assert not list(cache.rglob("*.arrow"))
+    with pytest.raises(DataError, match=r"split is missing or unknown.*allowed: train"):
+        read_table(f"hub-stream:{folder}#test")
+
+
 def test_without_the_package_datasets_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=r"pip install 'gradatim\[datasets\]'"):

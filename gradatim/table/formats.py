@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..errors import DataError, did_you_mean
-from ..files import Input, check_input, open_input, parquet_files, unpacked
+from ..files import Input, check_input, is_hub, open_input, parquet_files, unpacked
 from .mapped import SLICE_ROWS
 from .rows import divide, sample_blocks
 
@@ -219,7 +219,7 @@ def _objects(lines: Iterable[bytes], reject: Reject) -> Iterator[Row]:
 
 def format_of(path: str) -> str:
     """Format of ``path`` by its suffix, or by its kind for folders and hub names; ``DataError`` for others."""
-    if path.startswith("hub:"):
+    if is_hub(path):
         return "datasets"
     file = Path(path.partition("#")[0] if "#" in path and not Path(path).exists() else path)
     if not file.exists():
@@ -234,7 +234,7 @@ def format_of(path: str) -> str:
             "no format has this ending",
             where=path,
             given=ending or "none",
-            allowed=", ".join([*_ENDINGS, "hub:NAME"]),
+            allowed=", ".join([*_ENDINGS, "hub:NAME", "hub-stream:NAME"]),
         )
     return _ENDINGS[ending]
 
@@ -321,7 +321,10 @@ def _arrow_chunk(path: str, first: int, rows: pa.Table | pa.RecordBatch) -> Chun
 
 
 def _dataset(path: str) -> Any:
-    """Local or hub dataset of ``path``: FOLDER, FOLDER#SPLIT, hub:NAME, hub:NAME:CONFIG#SPLIT."""
+    """Local or hub dataset of ``path``: FOLDER, FOLDER#SPLIT, hub:NAME, hub:NAME:CONFIG#SPLIT, hub-stream:NAME….
+
+    A streamed dataset is not stored in the cache of ``datasets``: its rows are read once, in order.
+    """
     try:
         import datasets
     except ImportError as error:
@@ -330,9 +333,10 @@ def _dataset(path: str) -> Any:
         ) from error
     source, _, split = (path, "", "") if Path(path).exists() else path.partition("#")
     try:
-        if source.startswith("hub:"):
-            name, _, config = source.removeprefix("hub:").partition(":")
-            dataset = datasets.load_dataset(name, config or None)
+        if is_hub(source):
+            prefix, _, rest = source.partition(":")
+            name, _, config = rest.partition(":")
+            dataset = datasets.load_dataset(name, config or None, streaming=prefix == "hub-stream")
         else:
             dataset = datasets.load_from_disk(source)
     # RuntimeError: datasets with a loading script, which is not run.
