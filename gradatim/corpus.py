@@ -122,9 +122,10 @@ class Corpus:
         """All characters of the samples, held-out ones and rejected answers included."""
         characters: set[str] = set()
         for part in get_args(Part):
-            samples = self.table(part, ["prompt", "answer", "rejected"])
-            for column in (column for rows in table.slices(samples) for column in rows.columns):
-                characters.update("".join(text for text in column.to_pylist() if text))
+            with self._open(part) as file:
+                for rows in file.iter_batches(table.SLICE_ROWS, columns=["prompt", "answer", "rejected"]):
+                    for column in rows.columns:
+                        characters.update("".join(text for text in column.to_pylist() if text))
         return characters
 
     def _open(self, part: Part) -> contextlib.AbstractContextManager[pq.ParquetFile]:

@@ -194,7 +194,7 @@ def open_rows(path: Path, content: str, hint: str) -> Iterator[pq.ParquetFile]:
     """Parquet file of a run, to be read in batches; arguments and errors as in ``read_rows``."""
     try:
         check_input(path)
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:  # buffers are kept until the file is closed
             yield file
     except (pa.ArrowInvalid, KeyError, OSError) as error:
         raise RunFolderError(f"{content} are damaged", where=path, given=error, hint=hint) from error

@@ -295,7 +295,7 @@ def _parquet_file(path: str, rows: int, first: int) -> Iterator[Chunk]:
     done = 0
     try:
         check_input(path)
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:  # buffers are kept until the file is closed
             for batch in file.iter_batches(min(rows, SLICE_ROWS)):
                 batch.validate(full=True)  # Parquet's checks miss text that is not UTF-8
                 yield _arrow_chunk(path, first + done, batch)
