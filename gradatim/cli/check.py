@@ -66,6 +66,9 @@ def check(
     ] = None,
     workers: Workers = 1,
     on: On = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run all samples again, and replace an existing file of verdicts.")
+    ] = False,
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="Run without a sandbox: programs get all rights of your account.")
     ] = False,
@@ -78,12 +81,14 @@ def check(
     file beside the verdicts.
     """
     ks = _numbers(k or ["1"])
-    path = out or samples.with_name(f"{samples.name.removesuffix('.gz').removesuffix('.jsonl')}.verdicts.jsonl")
     problem_set = read_problems(problems)
     text_field = None if field is None else parse_field(field)
     sample_set = read_samples(samples, [] if problem_set.rejected else list(problem_set.problems), text_field)
+    path = out or samples.with_name(f"{samples.name.removesuffix('.gz').removesuffix('.jsonl')}.verdicts.jsonl")
     _check_counts(problem_set, sample_set, ks)
     check_verdicts_file(path, "--out", [samples, *locate(problems)])
+    if force:
+        path.unlink(missing_ok=True)
     limits = None if seconds is None else Limits(cpu_seconds=seconds)
     rejected = _write_rejected(problem_set, sample_set, path)
     with watching(resumable=True) as events, executors.use(on):
@@ -173,7 +178,7 @@ def _print_notes(
     if fenced:
         _print_note(
             f"{fenced:,} of {len(results):,} completions have a fenced block, as the replies of chat models do, and "
-            "failed; if they are replies: --field completion=reply"
+            "failed; if they are replies: --field completion=reply --force"
         )
     if sample_set.field is not None:
         _print_note(

@@ -361,7 +361,7 @@ def _print(plan: RunPlan, recipe: Recipe, console: Console) -> None:
         _print_cycles(plan, console)
     disk = [f"{name} {size(bytes_)}" for name, bytes_ in plan.disk.items() if bytes_ is not None]
     console.print(
-        f"{plan.tokens:,} {plan.unit}s in about {plan.steps:,} {_updates(plan)}; "
+        f"{plan.tokens:,} {plan.unit}s in at least {plan.steps:,} {_updates(plan)}; "
         f"model {plan.preset}: {_model_size(plan, recipe)}" + (f"; disk: {', '.join(disk)}" if disk else ""),
         markup=False,
     )

@@ -227,7 +227,7 @@ def read_samples(path: str | Path, tasks: Sequence[str] | None = None, field: Te
         samples.append(sample)
         if not fields_present:
             cause = f"none of the fields {', '.join(fields_allowed)}" if field is None else f"no field {field.name!r}"
-            textless.append(Rejected(number, cause, excerpt(sample.task)))
+            textless.append(Rejected(number, cause, "the fields " + ", ".join(fields)))
     if not samples or not fields_present:
         first = next(iter([*textless, *rejected]), None)
         raise DataError(
@@ -235,7 +235,7 @@ def read_samples(path: str | Path, tasks: Sequence[str] | None = None, field: Te
             where=f"{path}, line {first.row}" if first else path,
             given=row_name(first).strip(" ()") or None if first else None,
             allowed='{"task_id": …, "completion": …} on each line',
-            hint="--field NAME, the field that has the text" if names - {"task_id", "draw"} else None,
+            hint="--field NAME, the field that has the text" if textless and names - {"task_id", "draw"} else None,
         )
     return SampleSet(str(path), tuple(samples), tuple(rejected), field)
 

@@ -205,7 +205,8 @@ _VARIABLE_PART = re.compile(r"'[^']*'|\"[^\"]*\"|\b\d+(?:\.\d+)?\b")
 def failure_causes(results: Iterable[Judged]) -> list[FailureCause]:
     """The results that did not pass, grouped by outcome and cause, the most frequent first.
 
-    The cause is the exception's name where the reason has one, else the reason without numbers and quoted names.
+    The cause is the exception's name where the reason has one, else the reason, without the numbers and quoted names in
+    which the reasons of a group differ.
     """
     groups: dict[tuple[Outcome, str], list[Judged]] = {}
     for result in results:
@@ -214,7 +215,13 @@ def failure_causes(results: Iterable[Judged]) -> list[FailureCause]:
             exception = _EXCEPTION.search(reason)
             cause = exception[1] if exception else _VARIABLE_PART.sub("…", reason)
             groups.setdefault((outcome, excerpt(cause)), []).append(result)
-    causes = [FailureCause(*key, len(group), group[0].sample.task) for key, group in groups.items()]
+    causes = []
+    for (outcome, cause), group in groups.items():
+        reasons = {result.verdict.reason for result in group}
+        same = len(reasons) == 1 and "…" in cause
+        causes.append(
+            FailureCause(outcome, excerpt(reasons.pop()) if same else cause, len(group), group[0].sample.task)
+        )
     return sorted(causes, key=lambda cause: -cause.samples)
 
 
@@ -548,7 +555,7 @@ class Verdicts:
             raise DataError(
                 f"the verdict on draw {sample.draw} of {excerpt(sample.task)} is of another sample, problem or limit",
                 where=self.path,
-                hint="--out another file, or remove this one",
+                hint="gradatim check --force runs all samples again; or --out another file",
             )
         return None if verdict is None or verdict.outcome == "unjudged" else verdict
 

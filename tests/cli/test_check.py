@@ -184,6 +184,8 @@ MISTAKES = {
     "problems for samples": (["check", "p.jsonl", "--problems", "p.jsonl"], ["no line is a sample", "completion"]),
     "samples for problems": (["check", "s.jsonl", "--problems", "s.jsonl"], ["no problem can be used"]),
     "other problems": (["check", "s.jsonl", "--problems", "other.jsonl"], ["no sample belongs to a problem"]),
+    "a folder": (["check", ".", "--problems", "p.jsonl"], ["this is a folder"]),
+    "the root": (["check", "/", "--problems", "p.jsonl"], ["this is a folder"]),
     "no time": (["check", "s.jsonl", "--problems", "p.jsonl", "--seconds", "0"], ["cpu_seconds"]),
     "verdicts into a device": (
         ["check", "s.jsonl", "--problems", "p.jsonl", "--out", "/dev/full"],
@@ -412,7 +414,8 @@ def test_chat_replies_in_the_field_of_completions_are_named_and_read_as_replies_
     assert json.loads(outcome.out)["counts"]["passed"] == 0
     assert "3 of 3 completions have a fenced block" in outcome.err
     assert "--field completion=reply" in outcome.err
-    again = gradatim(*COMMAND, "--json", "--field", "completion=reply", "--out", "replies.jsonl")
+    assert "--force" in gradatim(*COMMAND, "--field", "completion=reply").err
+    again = gradatim(*COMMAND, "--json", "--field", "completion=reply", "--force")
     assert json.loads(again.out)["counts"]["passed"] == 3
     assert "fenced block" not in again.err
 
@@ -437,6 +440,7 @@ def test_a_field_that_is_missing_is_one_line_that_names_the_option(gradatim, fil
         outcome = gradatim(*COMMAND, *option)
         assert (outcome.status, outcome.err.count("\n")) == (2, 1)
         assert "--field" in outcome.err
+        assert ("given: the fields task_id, my_field" in outcome.err) is ("my_field=code" not in option)
     assert not (files / "s.verdicts.jsonl").exists()
 
 
