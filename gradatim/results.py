@@ -262,7 +262,7 @@ def answer_notes(losses: Mapping[str, AnswerLoss]) -> list[str]:
         if loss.means.get(part, 0.0) > UNLIKE_MODEL
     ]
     if unlike:
-        cause = "the model never writes such answers, and training changes their form first; see student.answer_format"
+        cause = "the model never writes such answers, and training changes their form first"
         lines.append(f"warning: {'; '.join(unlike)}: {cause}")
     return lines
 
