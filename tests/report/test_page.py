@@ -194,6 +194,8 @@ def test_a_run_alone_has_a_page_without_comparison(tmp_path):
     page = render(collect(make_run(tmp_path / "mine", "hybrid", 1)))
     read(page)
     assert "vs. baseline" not in page
+    comparing = ("All arms share", "of 1 correct", "side by side", "runs disagree come first")
+    assert [words for words in comparing if words in page] == []
     assert "By grammar level" in page
 
 
