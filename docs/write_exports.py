@@ -6,6 +6,7 @@ Trains a student of every preset with the recipe below, exports each by ``gradat
 page from ``export.json`` of the exported folders. ``--base``: pretrained models in Hugging Face folders, exported as
 GGUF and as a page. Everything is kept under ``--out``: a student that is trained, and a format that is measured or
 refused, is not computed again, so the command can be stopped and continued; the page is written after each student.
+The page has a section for each machine: results of a machine that ``--out`` has none of stay as the page has them.
 Notes between the markers of the page are written by hand and kept.
 """
 
@@ -15,6 +16,7 @@ import argparse
 import contextlib
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -160,15 +162,16 @@ def students_table(students: Path, rows: Sequence[Row]) -> str:
     lines = []
     for name in dict.fromkeys(row.student for row in rows):
         proof = next((row.proof for row in rows if row.student == name and row.proof), None)
-        original = accuracy(proof["before"], proof["total"]) if proof else "–"
+        original = [str(proof["total"]), accuracy(proof["before"], proof["total"])] if proof else ["–", "–"]
         if not (students / name).exists():
-            lines.append([name, "–", "pretrained", "–", original])
+            lines.append([name, "–", "pretrained", "–", *original])
             continue
         study = collect([students / name])
         fitted = study.runs[0].stages[-1].fitted
         majority = summarise(study).majority
-        lines.append([name, f"{fitted.parameters:,}", f"{study.runs[0].tokens:,}", share(majority), original])
-    return table(["student", "parameters", "training tokens", "majority answer", "original"], lines)
+        lines.append([name, f"{fitted.parameters:,}", f"{study.runs[0].tokens:,}", share(majority), *original])
+    head = ["student", "parameters", "training tokens", "majority answer, %", "test programs", "original, correct, %"]
+    return table(head, lines)
 
 
 NOTES = """## How to read it
@@ -179,42 +182,64 @@ The proof of `gradatim export` opens every export again by the program that runs
   **lost** and **won**: programs that only the original, or only the export, gets right.
 - **MB**: all files of the export, tokenizer and settings included.
 - **ms a token**: processor time of greedy generation, one text at a time on one thread, the prompt included. Only
-  ratios within the table count: other work ran on the machine. ONNX and ExecuTorch read the whole text for every token.
+  ratios within a table count: other work ran on the machine. ONNX and ExecuTorch read the whole text for every token.
 - **log-probabilities**: mean and largest difference from the original in nats, over likely tokens.
 """
 
 
-def page(out: Path, notes: str) -> str:
-    """The page of all results in ``out``."""
+MACHINE, MACHINE_END = "<!-- machine: {} -->", "<!-- end of machine -->"
+SECTION = re.compile(r"<!-- machine: (.*?) -->\n(.*?)\n<!-- end of machine -->", re.DOTALL)
+ROW = re.compile(r"^\| ([^|]+) \| (\w+) \| (\d+) \|", re.MULTILINE)
+SEVERAL = (
+    "Each section has the results of one machine, with students trained there. The students of a preset differ between"
+    " machines, and so do times."
+)
+HEAD = ["student", "format", "bits", "correct, %", "lost", "won", "MB", "ms a token", "log-probabilities"]
+
+
+def section(students: Path, rows: Sequence[Row]) -> str:
+    """The results of one machine, as Markdown."""
+    versions = dict.fromkeys(f"torch {row.environment['torch']}" for row in rows)
+    commits = dict.fromkeys(f"`{row.environment['commit']}`" for row in rows)
+    parts = [
+        f"## {rows[0].environment['processor']}",
+        f"{', '.join(versions)}; {'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)}.",
+        "### Students",
+        students_table(students, rows),
+        "### Exports",
+        table(HEAD, [cells(row) for row in rows]),
+    ]
+    if texts := list(remarks(rows)):
+        parts += ["### Notes of the exports, and refusals", "\n".join(texts)]
+    return "\n\n".join(parts)
+
+
+def page(out: Path, old: str) -> str:
+    """The page of all results in ``out``; ``old`` is the present page, whose notes and other machines are kept."""
+    sections = dict(SECTION.findall(old))
     rows = kept_rows(out / "exports")
-    known = {(row.student, row.format, row.bits) for row in rows}
+    for processor in dict.fromkeys(row.environment["processor"] for row in rows):
+        sections[processor] = section(
+            out / "students", [row for row in rows if row.environment["processor"] == processor]
+        )
+    known = {(name, form, int(bits)) for text in sections.values() for name, form, bits in ROW.findall(text)}
     missing = [
         f"{name} ({', '.join(forms)})"
         for name in presets()
         if (forms := [form for form in WIDTHS if any((name, form, bits) not in known for bits in WIDTHS[form])])
     ]
-    limits = sorted({row.proof["total"] for row in rows if row.proof}, reverse=True)
-    machines = dict.fromkeys(
-        f"{row.environment['processor']}, torch {row.environment['torch']}, commit `{row.environment['commit']}`"
-        for row in rows
-    )
     settings = " ".join(f"--set '{key}={value}'" for key, value in DATA.items())
-    head = ["student", "format", "bits", "correct, %", "lost", "won", "MB", "ms a token", "log-probabilities"]
+    notes = old.partition(START)[2].partition(END)[0].strip()
     parts = [
         "# Exports: accuracy, size and speed of every preset",
-        f"Written by `python docs/write_exports.py --out runs/{out.name}`; one thread; {'; '.join(machines)}.",
+        f"Written by `python docs/write_exports.py --out runs/{out.name}`; one thread.",
         f"Each preset is trained by `gradatim run {RECIPE} {settings} --set student.preset=PRESET --set"
-        " budget.tokens=TOKENS`, seed 1, and exported by `gradatim export … --data TEST`. Accuracy on"
-        f" {' or '.join(map(str, limits))} test programs of level 0.1, look-ups of a variable; none of them is a"
-        " training program, also after a renaming of variables. The students are small examples, not the best of their"
-        " size ([fast](fast.md)).",
-        "## Students",
-        students_table(out / "students", rows),
-        "## Exports",
-        table(head, [cells(row) for row in rows]),
+        " budget.tokens=TOKENS`, seed 1, and exported by `gradatim export … --data TEST`. Test programs are of level"
+        " 0.1, look-ups of a variable; none of them is a training program, also after a renaming of variables. The"
+        " students are small examples, not the best of their size ([fast](fast.md)).",
+        *([SEVERAL] if len(sections) > 1 else []),
         *([f"Not measured: {'; '.join(missing)}."] if missing else []),
-        "## Notes of the exports, and refusals",
-        "\n".join(remarks(rows)),
+        *(f"{MACHINE.format(processor)}\n{text}\n{MACHINE_END}" for processor, text in sections.items()),
         NOTES.strip(),
         f"{START}\n{notes}\n{END}",
     ]
@@ -251,10 +276,8 @@ def main() -> None:
 
 
 def write(file: Path, out: Path) -> None:
-    """Write the page, with the notes that it has."""
-    old = file.read_text() if file.exists() else ""
-    notes = old.partition(START)[2].partition(END)[0].strip()
-    file.write_text(page(out, notes))
+    """Write the page, with the notes and the other machines that it has."""
+    file.write_text(page(out, file.read_text() if file.exists() else ""))
 
 
 if __name__ == "__main__":

@@ -111,6 +111,12 @@
     return element;
   };
 
+  const nameWidth = (content) => {
+    const pen = document.createElement("canvas").getContext("2d");
+    pen.font = `12px ${getComputedStyle(document.documentElement).getPropertyValue("--sans")}`;
+    return pen.measureText(content).width;
+  };
+
   // --- legend: the arms of all charts are shown and hidden together ---
   const legend = (used) => {
     const list = html("div", { class: "legend", role: "group", "aria-label": "Arms shown" });
@@ -326,19 +332,22 @@
     holder.append(body, html("p", { class: "axis" }, chart.x));
     return () => {
       const rows = chart.rows.filter((row) => !hidden.has(row.arm));
-      const width = Math.max(240, body.clientWidth), slot = 46, height = rows.length * slot + 26;
+      const width = Math.max(240, body.clientWidth);
+      const names = rows.map((row) => nameWidth(arms[row.arm].title));
+      const beside = Math.max(0, ...names) + 24 <= 0.35 * width;  // else above the marks, which leaves them the whole width
+      const start = beside ? Math.max(0, ...names) + 24 : 10, slot = beside ? 32 : 46, height = rows.length * slot + 26;
       const seeds = rows.flatMap((row) => row.seeds.map(([, value]) => value)).concat(0);
       const reach = 1.5 * Math.max(Math.max(...seeds) - Math.min(...seeds), 0.5);
       const ends = rows.flatMap((row) => [row.low ?? row.value, row.high ?? row.value]);
       const low = Math.max(Math.min(...seeds, ...ends), Math.min(...seeds) - reach) - 0.5;
       const high = Math.min(Math.max(...seeds, ...ends), Math.max(...seeds) + reach) + 0.5;
-      const X = (value) => 10 + ((width - 20) * (Math.min(high, Math.max(low, value)) - low)) / (high - low);
+      const X = (value) => start + ((width - 10 - start) * (Math.min(high, Math.max(low, value)) - low)) / (high - low);
       const figure = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": "Differences to the baseline" });
-      for (const tick of linearTicks(low, high, Math.floor(width / 70)))
+      for (const tick of linearTicks(low, high, Math.floor((width - start) / 70)))
         figure.append(line(X(tick), 0, X(tick), height - 22, tick === 0 ? "zero" : "grid"), text(signed(tick).replace(/\.0$/, ""), X(tick), height - 6, "middle"));
       rows.forEach((row, index) => {
-        const y = index * slot + 30;
-        figure.append(text(arms[row.arm].title, 10, y - 14, "start", "name"));
+        const y = index * slot + (beside ? 16 : 30);
+        figure.append(text(arms[row.arm].title, beside ? start - 14 : 10, beside ? y + 4 : y - 14, beside ? "end" : "start", "name"));
         const group = svg("g", { class: "mark" });
         if (row.low !== null) {
           const bar = line(X(row.low), y, X(row.high), y, "interval");

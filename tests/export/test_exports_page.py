@@ -35,14 +35,34 @@ def test_a_result_is_kept_with_its_refusals_and_is_on_the_page(script: ModuleTyp
     assert (exact.bits, exact.error, exact.proof) == (32, "", proof)
     assert (refused.bits, refused.proof) == (3, {})
     assert "no weights of this width" in refused.error
-    text = script.page(out, "A note.")
+    text = script.page(out, f"{script.START}\nA note.\n{script.END}")
     assert f"| tiny | hf | 32 | {script.accuracy(proof['after'], COUNT)} | 0 | 0 |" in text
     assert "| tiny | hf | 3 | refused |" in text
     assert f"- hf: {refused.error} (tiny 3)" in text
     assert "Not measured: tiny (gguf, page, hf, onnx, executorch)" in text
     assert "A note." in text
+    assert script.page(out, text) == text
     script.measure("tiny", tmp_path / "nowhere", "hf", 32, test, COUNT, out / "exports")
     assert script.kept_rows(out / "exports") == [exact, refused]
+
+
+def test_results_of_another_machine_stay_on_the_page(script: ModuleType, tmp_path: Path) -> None:
+    def row(processor: str, form: str) -> dict[str, object]:
+        environment = {"processor": processor, "torch": "2.13.0", "commit": "abc"}
+        return {"student": "tiny", "format": form, "bits": 32, "proof": {}, "error": f"no {form}"} | {
+            "environment": environment
+        }
+
+    text = ""
+    for processor, form in (("First", "hf"), ("Second", "executorch")):
+        file = tmp_path / processor / "exports" / "tiny" / f"{form}-32.json"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(row(processor, form)))
+        text = script.page(tmp_path / processor, text)
+    assert text.index("## First") < text.index("- hf: no hf (tiny 32)") < text.index("## Second")
+    assert text.index("## Second") < text.index("- executorch: no executorch (tiny 32)")
+    assert "tiny (gguf, page, hf, onnx)" in text  # hf with 16 bits; executorch is measured
+    assert script.SEVERAL in text
 
 
 def test_every_preset_is_trained_and_every_exporter_measured(script: ModuleType) -> None:

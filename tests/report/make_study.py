@@ -30,6 +30,14 @@ ARMS = {
     "incremental": ("Incremental", 0.022, ((0.21, (1, 0, 0)), (0.25, (1, 1, 0)), (0.54, (1, 1, 1)))),
     "hybrid": ("Hybrid", 0.044, ((0.17, (1, 0, 0)), (0.25, (0.5, 1, 0)), (0.58, (0.5, 0.5, 1)))),
 }
+FURTHER = {
+    "blocked-curriculum": ("Blocked curriculum", 0.01, ((1.0, (1, 1, 1)),)),
+    "interleaved-curriculum": ("Interleaved curriculum", 0.0, ((1.0, (1, 1, 1)),)),
+    "hard-first": ("Hard first", -0.01, ((1.0, (1, 1, 1)),)),
+    "sorted-once": ("Sorted once", 0.005, ((1.0, (1, 1, 1)),)),
+    "zigzag": ("Zigzag", -0.002, ((1.0, (1, 1, 1)),)),
+}
+"""Five more arms, for pages with ten."""
 PROGRAM = (
     "a = 4\nb = 7\nif a * {n} > b and not b < {n} :\n\ta = b - {n}\n\tprint(a)\nelse :\n\tprint(a + b)\n# output\n"
 )
@@ -44,7 +52,7 @@ def make_study(
     titles: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a finished study and return its folder. ``noise`` is the spread of an arm's accuracy over seeds."""
-    shown = {arm: (titles or {}).get(arm, ARMS[arm][0]) for arm in arms}
+    shown = {arm: (titles or {}).get(arm, (ARMS | FURTHER)[arm][0]) for arm in arms}
     _write(
         folder / "study.json",
         {
@@ -65,10 +73,9 @@ def make_run(folder: Path, arm: str, seed: int, noise: float = 0.008, tests: int
     """Write one finished run and return its folder."""
     chance = random.Random(f"{arm} {seed}")
     shared = random.Random(f"seed {seed}").gauss(0, noise)  # what pairing by seed takes out
-    final = 0.742 + ARMS[arm][1] + shared + chance.gauss(0, noise)
-    stages = [
-        (_name(shares), round(part * BUDGET), dict(zip(BANDS, shares, strict=True))) for part, shares in ARMS[arm][2]
-    ]
+    _, gain, parts = (ARMS | FURTHER)[arm]
+    final = 0.742 + gain + shared + chance.gauss(0, noise)
+    stages = [(_name(shares), round(part * BUDGET), dict(zip(BANDS, shares, strict=True))) for part, shares in parts]
     compositions = [{band: round(BANDS[band] * share) for band, share in shares.items()} for *_, shares in stages]
     folder.mkdir(parents=True)
     (folder / "recipe.yaml").write_text(

@@ -175,12 +175,27 @@ def test_missing_runs_are_named_and_the_rest_is_shown(folder, tmp_path):
     read(page)
     assert "4 runs are not finished" in page
     assert "Hybrid, seed 3: not started" in page
+    assert "not started</summary>" not in page
+
+
+def test_many_runs_that_are_not_started_are_folded(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "study")
+    for arm in ("hybrid", "sequential", "incremental"):
+        shutil.rmtree(copy / arm)
+    study = collect(copy)
+    page = render(study)
+    read(page)
+    assert len(study.missing) > 5
+    assert f"<summary>{len(study.missing)} not started</summary>" in page
+    assert all(line in page for line in study.missing)
 
 
 def test_a_run_alone_has_a_page_without_comparison(tmp_path):
     page = render(collect(make_run(tmp_path / "mine", "hybrid", 1)))
     read(page)
     assert "vs. baseline" not in page
+    comparing = ("All arms share", "of 1 correct", "side by side", "runs disagree come first")
+    assert [words for words in comparing if words in page] == []
     assert "By grammar level" in page
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
-from chromium_page import CHROMIUM, Page
-from make_study import ARMS, make_study
+from chromium_page import CHROMIUM, TIMEOUT, Page
+from make_study import ARMS, FURTHER, make_study
 
 from gradatim.reporting import write_report
 
@@ -28,6 +30,19 @@ def page(path, tmp_path_factory):
 
 def count(page, selector):
     return page.value(f"document.querySelectorAll({selector!r}).length")
+
+
+def resize(page, width):
+    """Give the window a width, and wait until the script has drawn its charts for it."""
+    page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+    drawn = (
+        "[...document.querySelectorAll('.chart svg[role=img]')].every((item) => item.clientWidth <= innerWidth)"
+        f" && innerWidth === {width} && document.querySelectorAll('.chart svg').length > 5"
+    )
+    end = time.monotonic() + TIMEOUT
+    while not page.value(drawn):
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_every_figure_with_data_is_a_chart_and_its_drawing_is_hidden(page):
@@ -101,10 +116,45 @@ def test_the_filter_shows_items_with_a_wrong_answer_alone(page):
 @pytest.mark.parametrize("dark", [False, True])
 def test_nothing_is_wider_than_a_window_of_400_pixels(path, tmp_path, dark):
     with Page(path, tmp_path / "profile", width=500, dark=dark) as page:
-        page.call("Emulation.setDeviceMetricsOverride", width=400, height=800, deviceScaleFactor=1, mobile=True)
-        page.call("Page.reload")
-        assert (
-            page.value("new Promise((done) => setTimeout(() => done(document.documentElement.scrollWidth), 1000))")
-            <= 400
-        )
+        resize(page, 400)
+        assert page.value("document.documentElement.scrollWidth") <= 400
         assert count(page, ".chart svg") > 5
+
+
+@pytest.fixture(scope="module")
+def ten_arms(tmp_path_factory):
+    arms = (*ARMS, *FURTHER)
+    folder = make_study(tmp_path_factory.mktemp("runs") / "ten", (1, 2), arms, tests=210)
+    return write_report(folder, folder / "report.html")
+
+
+def beyond(page, selector, width):
+    """The texts of the elements that reach beyond ``width`` pixels."""
+    return page.value(
+        f"[...document.querySelectorAll({selector!r})].filter((item) => item.getBoundingClientRect().right > {width})"
+        ".map((item) => item.textContent)"
+    )
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_names_of_ten_arms_are_neither_cut_nor_crossed_by_a_line(ten_arms, tmp_path, width):
+    with Page(ten_arms, tmp_path / "profile") as page:
+        resize(page, width)
+        assert page.value("document.documentElement.scrollWidth") <= width
+        assert count(page, ".legend button") >= 10
+        assert beyond(page, ".arms span, .legend button, .chart .name", width) == []
+        names = "figure[data-chart='differences'] .chart .name"
+        assert count(page, names) == 9
+        if width > 1000:  # beside the plot
+            axis = page.value(
+                "Math.min(...[...document.querySelectorAll(\"figure[data-chart='differences'] .chart line\")]"
+                ".map((item) => item.getBoundingClientRect().left))"
+            )
+            assert beyond(page, names, axis) == []
+        alone = """[...document.querySelectorAll("tbody th > .swatch")].filter((item) => {
+            const range = document.createRange();
+            range.selectNodeContents(item.nextSibling);
+            return range.getClientRects()[0]?.top > item.getBoundingClientRect().bottom;
+        }).length"""  # swatches without a word of the name on their line
+        assert count(page, "tbody th > .swatch") > 10
+        assert page.value(alone) == 0

@@ -16,7 +16,7 @@ from gradatim.inference.decode import complete
 from gradatim.model.load import load_student
 from gradatim.reporting.summary import percent
 from gradatim.show import write_page
-from gradatim.show.content import Program, read
+from gradatim.show.content import Content, Program, read
 from gradatim.show.page import SCRIPTS, embedded, is_page, render
 
 
@@ -189,3 +189,36 @@ def test_nothing_is_cut_at_360_pixels_and_every_control_has_a_name(tab, page, da
     )
     assert tab.value(names) == 0
     assert contrast(tab) >= 4.5
+
+
+def many_arms(finished: Path) -> Content:
+    """The content of ``finished`` as if ten arms had given it."""
+    content = read([finished])
+    runs = [replace(content.runs[0], arm=f"arm-{n}", title=f"A curriculum of number {n}, seed 1") for n in range(10)]
+    return replace(content, runs=tuple(runs))
+
+
+def test_the_stages_of_many_arms_are_folded_but_for_the_first(finished):
+    assert "one-arm" not in re.sub("<style.*?</style>", "", render(read([finished])), flags=re.DOTALL)
+    folds = re.findall(r'<details class="one-arm"[^>]*>.*?</summary>', render(many_arms(finished)), re.DOTALL)
+    assert len(folds) == 10
+    assert [" open>" in fold for fold in folds] == [True, *[False] * 9]
+    result = read([finished]).runs[0].stages[-1].result
+    assert result is not None
+    assert all(f"{percent(result.passed / result.total)} after 3 stages" in fold for fold in folds)
+
+
+@needs_browser
+def test_tables_of_stages_fit_360_pixels_and_wider_tables_have_a_shade(tab, finished, tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text(render(many_arms(finished), {}))
+    tab.size(360, 800)
+    tab.open(file.as_uri())
+    tab.value("for (const item of document.querySelectorAll('#run details')) item.open = true")
+    assert tab.value("document.documentElement.scrollWidth") <= 360
+    cut = "[...document.querySelectorAll('#run .scroll')].filter((item) => item.scrollWidth > item.clientWidth).length"
+    assert tab.value(cut) == 0
+    shaded = (
+        "[...document.querySelectorAll('.scroll')].every((item) => getComputedStyle(item).backgroundImage !== 'none')"
+    )
+    assert tab.value(shaded)

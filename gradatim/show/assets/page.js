@@ -503,7 +503,10 @@
       const state = await (await fetch("state")).json();
       if (version !== null && state.version !== version) {
         const fresh = await (await fetch("content")).json();
+        const folds = [...document.querySelectorAll("#run details")];
+        const opened = new Set(folds.filter((item) => item.open).map((item) => item.dataset.arm));
         $("overview").innerHTML = fresh.overview;
+        if (folds.length) for (const item of document.querySelectorAll("#run details")) item.open = opened.has(item.dataset.arm);
         if (fresh.questions !== questions) $("tree").innerHTML = questions = fresh.questions; // opened entries stay open
         data = { ...fresh.data, served: true };
         setUpMap();
