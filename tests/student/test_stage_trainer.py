@@ -48,11 +48,13 @@ def samples() -> pa.Table:
 def learner(samples: pa.Table, folder: Path, train: TrainSettings = TRAIN, preset: str = "tiny") -> StageTrainer:
     tokenizer = character_tokenizer(texts_of(samples))
     encoded = encode_table(tokenizer, samples)
+    # Of all samples, the validation loss would take longer than the steps.
+    validation = encode_table(tokenizer, samples.take(list(range(0, len(samples), 7))))
     folder.mkdir(parents=True, exist_ok=True)
     return StageTrainer(
         tokenizer,
         encoded,
-        encoded,
+        validation,
         Metrics(folder / "metrics.jsonl"),
         5,
         ModelSettings(preset=preset, context_length=64),
