@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing.util
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,16 @@ def temporary_folder_of_worker() -> Iterator[Path]:
         patch.setattr(tempfile, "tempdir", str(folder))
         yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_server(temporary_folder_of_worker: Path) -> None:
+    """Start the process that commands are forked from before a study starts one for its workers: there is one only.
+
+    A study's own has imported less. Nothing is started unless a collected module forks commands.
+    """
+    if "forked_commands" in sys.modules:
+        sys.modules["forked_commands"].forking()
 
 
 @pytest.fixture(scope="session")

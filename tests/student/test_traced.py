@@ -52,9 +52,11 @@ def programs() -> pa.Table:
 def learner(table: pa.Table, folder: Path, train: TrainSettings = TRAIN) -> StageTrainer:
     tokenizer = word_level_tokenizer(separate_texts(table), 512)
     encoded = encode_table(tokenizer, table)
+    validation = encode_table(tokenizer, table.slice(0, 60))  # of all samples it would take longer than the steps
     folder.mkdir(parents=True, exist_ok=True)
     metrics = Metrics(folder / "metrics.jsonl")
-    return StageTrainer(tokenizer, encoded, encoded, metrics, 5, ModelSettings(preset="tiny", context_length=64), train)
+    student = ModelSettings(preset="tiny", context_length=64)
+    return StageTrainer(tokenizer, encoded, validation, metrics, 5, student, train)
 
 
 def stage(tokens: int, index: int = 0, objective: str | None = None) -> Stage:
