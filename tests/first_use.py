@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import tempfile
 from importlib import import_module
+from importlib.util import find_spec
 
 import torch
 
@@ -32,11 +33,14 @@ MODULES = (
     "gradatim.training.examples",
     "multiprocessing.queues",
 )
+POLICIES = ("gradatim.mobile.play", "gradatim.mobile.source", "gradatim.policy.ppo")
+"""What a run of a policy imports, with the extra ``mobile``."""
 
 
 def use_once() -> None:
     """Import, write a model, predict with it and draw. Nothing is trained: torch refuses to train after a fork then."""
-    for name in (*MODULES, *(address.partition(":")[0] for address, _ in COMMANDS.values())):
+    policies = POLICIES if find_spec("stable_baselines3") and find_spec("mobile_env") else ()
+    for name in (*MODULES, *policies, *(address.partition(":")[0] for address, _ in COMMANDS.values())):
         import_module(name)
     recipe_files.names()
     tokenizer = character_tokenizer(["a = 1\n"])
