@@ -25,12 +25,43 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of several proces
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+LONGEST = (
+    "sandbox",
+    "student/test_stage_trainer.py",
+    "test_run.py",
+    "languages/test_guards.py",
+    "test_study.py",
+    "contracts/test_languages.py",
+    "student/test_decode.py",
+    "test_cycles.py",
+    "processes/test_processes.py",
+    "test_commands.py",
+    "mobile/test_policy_run.py",
+    "show/test_playgrounds.py",
+    "show/test_show_page.py",
+    "student/test_traced.py",
+    "export/test_gguf.py",
+    "test_docs.py",
+    "test_imports.py",
+    "test_trainer.py",
+)
+"""Groups of tests that take longest; a worker that began one last would work alone at the end."""
+
+
 @pytest.hookimpl(tryfirst=True)  # before the workers read the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Assign each file to one worker: a run or model that a module's fixture makes takes longer than most tests."""
+    """Assign each file to one worker: a run or model that a module's fixture makes takes longer than most tests.
+
+    The groups in ``LONGEST`` come first.
+    """
+    places: dict[pytest.Item, int] = {}
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(Path(__file__).parent))))
+        mark = item.get_closest_marker("xdist_group")
+        group = str(item.path.relative_to(Path(__file__).parent)) if mark is None else mark.args[0]
+        if mark is None:
+            item.add_marker(pytest.mark.xdist_group(group))
+        places[item] = LONGEST.index(group) if group in LONGEST else len(LONGEST)
+    items.sort(key=places.__getitem__)
 
 
 def pytest_collection_finish() -> None:
