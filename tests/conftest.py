@@ -27,7 +27,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 LONGEST = (
     "sandbox",
-    "student/test_stage_trainer.py",
+    "elsewhere",
     "test_run.py",
     "languages/test_guards.py",
     "test_study.py",

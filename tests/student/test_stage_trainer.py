@@ -22,6 +22,8 @@ from gradatim.table import make_table
 from gradatim.training.losses import make_losses, tensors
 from gradatim.training.trainer import StageTrainer, _validation_batches
 
+pytestmark = pytest.mark.xdist_group("elsewhere")  # one process for the files that open models elsewhere
+
 TRAIN = TrainSettings(
     batching="packed",
     batch_size=4,

@@ -23,6 +23,8 @@ from gradatim.model.tokenizer import (
     texts_of,
 )
 
+pytestmark = pytest.mark.xdist_group("elsewhere")  # one process for the files that open models elsewhere
+
 PROGRAM = "a = -1\nif a > 3 :\n\tprint(a)\nelse :\n\tprint(5.25 * a)\n# output\n"
 SAMPLES = pa.table(
     {
