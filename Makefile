@@ -24,7 +24,7 @@ demo: install
 	$(BIN)/gradatim study demo
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow and not gpu'
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m 'not slow and not gpu'
 
 lint: install
 	$(BIN)/ruff check .

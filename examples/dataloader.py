@@ -23,9 +23,8 @@ def curriculum() -> CurriculumSampler:
     return CurriculumSampler(programs, "om", "hybrid", epochs=1, batch=16)
 
 
-model = LlamaForCausalLM(
-    LlamaConfig(vocab_size=len(codes) + 1, hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
-)
+size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+model = LlamaForCausalLM(LlamaConfig(vocab_size=len(codes) + 1, **size))
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 sampler = curriculum()
 print(sampler)

@@ -20,7 +20,8 @@ prompts, answers = table["prompt"].to_pylist(), table["answer"].to_pylist()
 dataset = Dataset.from_dict({"prompt": prompts, "completion": answers})
 tokenizer = character_tokenizer(prompts + answers)
 tokenizer.split_special_tokens = False  # TRL writes the end token into the text
-config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+config = LlamaConfig(vocab_size=len(tokenizer), **size)
 arguments = SFTConfig(
     sys.argv[1] if len(sys.argv) > 1 else "trained", num_train_epochs=1, per_device_train_batch_size=16, max_length=512,
     save_strategy="no", logging_steps=5, report_to="none", disable_tqdm=True, use_cpu=True, bf16=False,

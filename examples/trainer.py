@@ -18,7 +18,8 @@ folder = Path(sys.argv[1] if len(sys.argv) > 1 else "trained")
 programs = generate(300, levels=("1.1", "2.1", "2.2"), seed=1).table.select(["prompt", "answer"]).to_pylist()
 texts = [row["prompt"] + row["answer"] for row in programs]
 tokenizer = character_tokenizer(texts)
-config = LlamaConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2)
+size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+config = LlamaConfig(vocab_size=len(tokenizer), **size)
 arguments = TrainingArguments(
     str(folder), num_train_epochs=1, per_device_train_batch_size=8, gradient_accumulation_steps=2, save_steps=5,
     logging_steps=5, report_to="none", disable_tqdm=True, use_cpu=True, dataloader_pin_memory=False,

@@ -14,12 +14,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gradatim.cli.launch import PRELOADED
 
-FURTHER = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_svg", "pandas", "pyarrow.dataset"]
+FURTHER = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_svg", "pandas", "pyarrow.dataset", "first_use"]
 """Modules that a run and its report import further, to import once as well."""
 
 
@@ -27,6 +30,9 @@ def forking() -> Any:
     """A context of ``multiprocessing`` whose processes have torch and transformers from the start."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOADED, *FURTHER])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # of first_use
+        forkserver.ensure_running()
     return context
 
 

@@ -255,9 +255,11 @@ def test_a_source_that_runs_dry_ends_the_run_well(tmp_path: Path) -> None:
     assert not [event for event in told if event.task.startswith("new ")]  # nobody is asked again
 
 
+@pytest.mark.parametrize("moments", [(11,), pytest.param((3, 11, 30), marks=pytest.mark.slow)])
 def test_a_teacher_over_http_is_paid_once_however_often_the_run_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moments: tuple[int, ...]
 ) -> None:
+    """Kill the run after these numbers of answers."""
     pytest.importorskip("openai", reason="endpoints are asked with the extra 'api'")
     pytest.importorskip("tree_sitter", reason="programs are parsed with the extra 'languages'")
     monkeypatch.setenv("GRADATIM_CACHE", str(tmp_path / "cache"))
@@ -289,13 +291,13 @@ def test_a_teacher_over_http_is_paid_once_however_often_the_run_is_killed(
     with serving() as server:
         server.otherwise = answer
         taught = [
-            f"data.seeds={seeds}", "data.count=150", "data.new=24", "cycles=2",
+            f"data.seeds={seeds}", "data.count=150", "data.new=24", "cycles=2", "budget.tokens=3000",
             f"teacher={{name: api, base_url: '{server.url}', model: m, concurrency: 2}}",
         ]  # fmt: skip
-        for moment in (3, 11, 30):
+        for moment in moments:
             kill_when(start(folder, *taught), lambda moment=moment: len(answered) >= moment)
         finish(start(folder, *taught))
-    in_flight = 2 * 3
+    in_flight = 2 * len(moments)
     assert len(answered) >= 24
     assert len(answered) - len(set(answered)) <= in_flight
     facts = json.loads((folder / "cycle-01/corpus/facts.json").read_text())

@@ -195,7 +195,9 @@ def test_every_file_and_test_named_exists(page: Path) -> None:
     assert set(re.findall(r"`(test_\w+)`", text)) - facts_tested() == set()
 
 
+@cache
 def verbs() -> dict[str, Any]:
+    """The commands by name; to build them from their signatures takes 60 ms."""
     return {verb: load_command(verb) for verb in COMMANDS}
 
 

@@ -323,7 +323,13 @@ def test_a_budget_in_epochs_is_that_many_passes(tmp_path: Path) -> None:
         "difficulty": {"metric": "size", "bands": {"names": ["short", "long"]}},
         "schedule": {"name": "sequential"},
         "student": {"preset": "tiny", "context_length": 32},
-        "train": {"batching": "packed", "batch_size": 1, "max_length": 32, "objective": "answer_only"},
+        "train": {
+            "batching": "packed",
+            "batch_size": 1,
+            "max_length": 32,
+            "objective": "answer_only",
+            "evaluations_per_stage": 0,
+        },
         "evaluate": {"suites": []},
     }
     recipe = parse({**content, "budget": {"epochs": 2}})

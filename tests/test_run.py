@@ -64,7 +64,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_killed_at_several_moments_ends_with_the_same_weights_and_metrics(whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", [(1, 4), pytest.param((0, 1, 2, 3, 4, 5), marks=pytest.mark.slow)])
+def test_a_run_killed_at_several_moments_ends_with_the_same_weights_and_metrics(
+    whole: Path, tmp_path: Path, which: tuple[int, ...]
+) -> None:
+    """Kill the run at these of six moments: in its first and second stage at least, so that both are resumed."""
     folder = tmp_path / "run"
     moments: list[Callable[[], bool]] = [
         lambda: any(folder.glob("data/*/train.parquet")),
@@ -75,7 +79,8 @@ def test_a_run_killed_at_several_moments_ends_with_the_same_weights_and_metrics(
     ]
     delay = random.Random(2).randrange(40) / 50  # and a moment that nobody chose
     after = [*[(ready, 0.0) for ready in moments[:2]], (moments[1], delay)]
-    for ready, delay in [*after, *[(ready, 0.0) for ready in moments[2:]]]:
+    every = [*after, *[(ready, 0.0) for ready in moments[2:]]]
+    for ready, delay in [every[index] for index in which]:
         process = start(folder)
         wait_for(ready, process)
         time.sleep(delay)
@@ -158,7 +163,9 @@ def test_a_run_stopped_between_events_goes_on(whole: Path, tmp_path: Path) -> No
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("kilobytes", [250, 420, 480])
+@pytest.mark.parametrize(
+    "kilobytes", [pytest.param(250, marks=pytest.mark.slow), 420, pytest.param(480, marks=pytest.mark.slow)]
+)
 def test_a_disk_that_fills_up_is_one_clear_line_and_the_run_goes_on_when_there_is_room(
     whole: Path, tmp_path: Path, kilobytes: int
 ) -> None:

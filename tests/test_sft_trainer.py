@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("trl")
-
-import datasets
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
-from trl import SFTConfig, SFTTrainer
 
 from gradatim import CurriculumMixin, CurriculumSampler
 from gradatim.errors import DataError, RecipeError
 from gradatim.model.tokenizer import character_tokenizer
 
-# TRL sets an old name of transformers itself.
-pytestmark = pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.skipif(find_spec("trl") is None, reason="the package trl is not installed"),
+    # TRL sets an old name of transformers itself.
+    pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning"),
+]
 
 ROWS = 48
 TOKENIZER = character_tokenizer(["0123456789 abc"])
 TOKENIZER.split_special_tokens = False  # TRL writes the end token into the text
 
 
-class Recording(CurriculumMixin, SFTTrainer):
-    """Notes the rows of every batch that it learns."""
+@cache
+def recording_trainer() -> type:
+    """A trainer that notes the rows of every batch it learns. TRL is imported here: each worker imports this module."""
+    from trl import SFTTrainer
 
-    def training_step(self, model: Any, inputs: Any, *rest: Any) -> torch.Tensor:
-        self.seen += [int(TOKENIZER.decode(line)[:2]) for line in inputs["input_ids"]]
-        self.ends += [int(line[line != -100][-1]) for line in inputs["labels"]]
-        return super().training_step(model, inputs, *rest)
+    class Recording(CurriculumMixin, SFTTrainer):
+        def training_step(self, model: Any, inputs: Any, *rest: Any) -> torch.Tensor:
+            self.seen += [int(TOKENIZER.decode(line)[:2]) for line in inputs["input_ids"]]
+            self.ends += [int(line[line != -100][-1]) for line in inputs["labels"]]
+            return super().training_step(model, inputs, *rest)
+
+    return Recording
 
 
-def samples() -> datasets.Dataset:
+def samples() -> Any:
     """Prompts that begin with their row's number; their lengths have nothing to do with it."""
+    import datasets
+
     return datasets.Dataset.from_dict(
         {
             "prompt": [f"{row:02d} {'a' * (row * 5 % 13)}" for row in range(ROWS)],
@@ -45,8 +52,10 @@ def samples() -> datasets.Dataset:
     )
 
 
-def trainer(folder: Path, schedule: str = "hybrid", **arguments: Any) -> Recording:
+def trainer(folder: Path, schedule: str = "hybrid", **arguments: Any) -> Any:
     """8 samples a step, checkpoints every 4 steps."""
+    from trl import SFTConfig
+
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(TOKENIZER), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
@@ -64,7 +73,7 @@ def trainer(folder: Path, schedule: str = "hybrid", **arguments: Any) -> Recordi
         "dataloader_pin_memory": False,
         **arguments,
     }
-    made = Recording(
+    made = recording_trainer()(
         LlamaForCausalLM(config),
         SFTConfig(str(folder), **settings),
         train_dataset=data,

@@ -18,7 +18,7 @@ from gradatim.record import Record
 from gradatim.reporting import collect
 from gradatim.stage import Event
 
-SMALL = ["data.count=400", "data.split.test=20", "data.split.validation=20", "budget.tokens=6000", "train.batch_size=4"]
+SMALL = ["data.count=400", "data.split.test=20", "data.split.validation=20", "budget.tokens=2000", "train.batch_size=4"]
 
 
 def arms(*names: str) -> dict[str, Recipe]:
@@ -141,12 +141,12 @@ def test_a_folder_of_other_arms_is_refused(tmp_path: Path) -> None:
 
 def test_what_arms_do_otherwise_than_the_baseline_is_kept_for_the_report(tmp_path: Path) -> None:
     mixed = arms("baseline")
-    mixed["longer"] = load("smoke/baseline", [*SMALL, "schedule.name=sequential", "budget.tokens=7000"])
+    mixed["longer"] = load("smoke/baseline", [*SMALL, "schedule.name=sequential", "budget.tokens=3000"])
     study(plan_study(mixed, 1), tmp_path / "study", workers=2)
     kept = json.loads((tmp_path / "study" / "study.json").read_text())
-    assert kept["differences"] == {"longer": ["budget.tokens: 6000 -> 7000"]}
+    assert kept["differences"] == {"longer": ["budget.tokens: 2000 -> 3000"]}
     assert kept["restarts"] == {"baseline": 0, "longer": 2}
-    assert "budget.tokens: 6000" in " ".join(collect([tmp_path / "study"]).notes)
+    assert "budget.tokens: 2000" in " ".join(collect([tmp_path / "study"]).notes)
 
 
 def test_a_killed_study_leaves_no_worker_and_goes_on(tmp_path: Path) -> None:
@@ -193,6 +193,6 @@ def test_a_worker_that_is_killed_takes_no_other_run_with_it(tmp_path: Path) -> N
 
 def test_a_study_with_a_changed_recipe_is_refused_before_anything_runs(tmp_path: Path) -> None:
     study(plan_study(arms("baseline"), 1), tmp_path / "study", workers=1)
-    changed = {"baseline": load("smoke/baseline", [*SMALL, "budget.tokens=7000"])}
-    with pytest.raises(RunFolderError, match=r"budget\.tokens: 6000 -> 7000"):
+    changed = {"baseline": load("smoke/baseline", [*SMALL, "budget.tokens=3000"])}
+    with pytest.raises(RunFolderError, match=r"budget\.tokens: 2000 -> 3000"):
         study(plan_study(changed, 1), tmp_path / "study", workers=1)

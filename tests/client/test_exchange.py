@@ -135,16 +135,19 @@ TOO_LARGE = {
     "chunks without end": chunked_endless,
     "a length of gigabytes": writes(HEAD + b"Content-Length: 9000000000\r\n\r\n", b" " * (LIMIT + 5)),
     "headers without end": many_headers,
-    "a gzip bomb": sends(bomb(200 << 20, 31), {"Content-Encoding": "gzip"}),
-    "a deflate bomb": sends(bomb(200 << 20, 15), {"Content-Encoding": "deflate"}),
-    "a raw deflate bomb": sends(bomb(200 << 20, -15), {"Content-Encoding": "deflate"}),
     "an error of gigabytes": writes(b"HTTP/1.1 500 Oops\r\n\r\n", b" " * (LIMIT + 5)),
 }
+BOMBS = {"a gzip bomb": ("gzip", 31), "a deflate bomb": ("deflate", 15), "a raw deflate bomb": ("deflate", -15)}
+"""Encoding and window bits of bodies that are compressed only by their tests: it takes a second."""
 
 
-@pytest.mark.parametrize("kind", TOO_LARGE)
+@pytest.mark.parametrize("kind", [*TOO_LARGE, *BOMBS])
 def test_a_response_beyond_the_limit_is_dropped_early_and_asked_for_again(kind, server, chat, ask):
-    server.actions = [TOO_LARGE[kind]]
+    if kind in BOMBS:
+        encoding, bits = BOMBS[kind]
+        server.actions = [sends(bomb(200 << 20, bits), {"Content-Encoding": encoding})]
+    else:
+        server.actions = [TOO_LARGE[kind]]
     api_chat = chat()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     (reply,) = api_chat.ask(ask("a", max_tokens=8))

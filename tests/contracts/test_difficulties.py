@@ -39,7 +39,7 @@ EVERY_READING = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def tinypy() -> pa.Table:
-    return generate(300, seed=3).table
+    return generate(140, seed=3).table
 
 
 def same(left: np.ndarray, right: np.ndarray) -> bool:

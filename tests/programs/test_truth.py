@@ -40,7 +40,15 @@ def cpython(texts: list[str]) -> list[str]:
         return [output for part in pool.map(execute, [texts[:half], texts[half:]]) for output in part]
 
 
-@pytest.mark.parametrize(("count", "digits"), [(70_000, 9), (35_000, 255)])
+@pytest.mark.parametrize(
+    ("count", "digits"),
+    [
+        (7_000, 9),
+        (3_500, 255),
+        pytest.param(70_000, 9, marks=pytest.mark.slow),
+        pytest.param(35_000, 255, marks=pytest.mark.slow),
+    ],
+)
 def test_outputs_are_what_cpython_prints(count: int, digits: int) -> None:
     table = generate(count, digits=digits, seed=11).table
     assert set(table["level"].to_pylist()) == {level for level in LEVELS if not level.startswith("0.")}

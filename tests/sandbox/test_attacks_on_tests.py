@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gradatim.languages import LANGUAGES, Language, Program
+from gradatim.sandbox.command import Sandbox
 
 WRONG = "int add(int a, int b) { return 4; }\n"
 RIGHT = "int add(int a, int b) { return a + b; }\n"
@@ -182,42 +183,48 @@ FRAMES = 'var live = Class.forName("java.lang.LiveStackFrame").getDeclaredMethod
 DUMP = 'Class.forName("java.lang.management.ManagementFactory").getMethod("getPlatformMBeanServer").invoke(null);'
 
 
-@pytest.mark.parametrize(
-    "attack",
-    [
-        UNSAFE,
-        UNSAFE.replace(
-            'Class.forName("sun.misc.Unsafe")', 'ClassLoader.getPlatformClassLoader().loadClass("sun.misc.Unsafe")'
-        ),
-        "var field = sun.misc.Unsafe.class.getDeclaredFields()[0]; field.setAccessible(true); field.get(null);",
-        FRAMES,
-        DUMP,
-        'new java.io.RandomAccessFile("/proc/self/mem", "r").close();',
-        'new java.io.RandomAccessFile("../proc/self/mem", "r").close();',
-        'java.nio.file.Files.createSymbolicLink(java.nio.file.Path.of("x"), java.nio.file.Path.of("/proc/self/mem"));',
-        'new ProcessBuilder("/bin/true").start().waitFor();',
-        "System.setSecurityManager(null);",
-        'java.lang.invoke.MethodHandles.privateLookupIn(Class.forName("sun.misc.Unsafe"), java.lang.invoke.MethodHandles.lookup());',
-        "new ClassLoader() {}.getParent();",
-        'System.load("/work/x.so");',
-    ],
-)
-def test_java_does_not_read_its_own_memory(attack, sandbox):
+JAVA_ATTACKS = [
+    UNSAFE,
+    UNSAFE.replace(
+        'Class.forName("sun.misc.Unsafe")', 'ClassLoader.getPlatformClassLoader().loadClass("sun.misc.Unsafe")'
+    ),
+    "var field = sun.misc.Unsafe.class.getDeclaredFields()[0]; field.setAccessible(true); field.get(null);",
+    FRAMES,
+    DUMP,
+    'new java.io.RandomAccessFile("/proc/self/mem", "r").close();',
+    'new java.io.RandomAccessFile("../proc/self/mem", "r").close();',
+    'java.nio.file.Files.createSymbolicLink(java.nio.file.Path.of("x"), java.nio.file.Path.of("/proc/self/mem"));',
+    'new ProcessBuilder("/bin/true").start().waitFor();',
+    "System.setSecurityManager(null);",
+    'java.lang.invoke.MethodHandles.privateLookupIn(Class.forName("sun.misc.Unsafe"), java.lang.invoke.MethodHandles.lookup());',
+    "new ClassLoader() {}.getParent();",
+    'System.load("/work/x.so");',
+]
+JAVA_WORK = [
+    'String.format("%.2f", 1.5); new java.text.DecimalFormat("0.00").format(2.0); java.time.format.DateTimeFormatter.ofPattern("MMM d").format(java.time.LocalDate.of(2020, 1, 1)); new Scanner("1").nextInt();',
+    'IntStream.range(0, 99).parallel().boxed().collect(Collectors.toMap(x -> x, x -> "" + x)); Thread t = new Thread(() -> new Random().nextInt()); t.start(); t.join(); new EnumMap<>(Thread.State.class).put(Thread.State.NEW, 1);',
+    'java.security.MessageDigest.getInstance("MD5").digest(new byte[3]); new java.security.SecureRandom().nextInt(); java.lang.reflect.Array.newInstance(int.class, 3); getClass().getDeclaredMethods(); java.nio.file.Files.writeString(java.nio.file.Path.of("x"), "y");',
+]
+
+
+@pytest.fixture(scope="module")
+def java(sandbox: Sandbox) -> Language:
+    """Java, with all programs of this module compiled by one process of the compiler."""
     java = language("java")
+    code = [JAVA % (attack, "3") for attack in JAVA_ATTACKS] + [JAVA % (work, "a + b") for work in JAVA_WORK]
+    java.prepare(sandbox, [Program(each, JAVA_TESTS) for each in code])
+    return java
+
+
+@pytest.mark.parametrize("attack", JAVA_ATTACKS)
+def test_java_does_not_read_its_own_memory(attack, java, sandbox):
     if not java.version().startswith(("17", "18", "19", "20", "21", "22", "23")):
         pytest.skip("this runtime has no security manager")
     verdict = java.check(sandbox, Program(JAVA % (attack, "3"), JAVA_TESTS))
     assert (verdict.outcome, "Runtime" in verdict.reason or "Security" in verdict.reason) == ("failed", True), verdict
 
 
-@pytest.mark.parametrize(
-    "work",
-    [
-        'String.format("%.2f", 1.5); new java.text.DecimalFormat("0.00").format(2.0); java.time.format.DateTimeFormatter.ofPattern("MMM d").format(java.time.LocalDate.of(2020, 1, 1)); new Scanner("1").nextInt();',
-        'IntStream.range(0, 99).parallel().boxed().collect(Collectors.toMap(x -> x, x -> "" + x)); Thread t = new Thread(() -> new Random().nextInt()); t.start(); t.join(); new EnumMap<>(Thread.State.class).put(Thread.State.NEW, 1);',
-        'java.security.MessageDigest.getInstance("MD5").digest(new byte[3]); new java.security.SecureRandom().nextInt(); java.lang.reflect.Array.newInstance(int.class, 3); getClass().getDeclaredMethods(); java.nio.file.Files.writeString(java.nio.file.Path.of("x"), "y");',
-    ],
-)
-def test_java_that_uses_the_library_passes_behind_its_guard(work, sandbox):
-    verdict = language("java").check(sandbox, Program(JAVA % (work, "a + b"), JAVA_TESTS))
+@pytest.mark.parametrize("work", JAVA_WORK)
+def test_java_that_uses_the_library_passes_behind_its_guard(work, java, sandbox):
+    verdict = java.check(sandbox, Program(JAVA % (work, "a + b"), JAVA_TESTS))
     assert verdict.reason == "every assertion held"

@@ -121,10 +121,10 @@ def texts(completions) -> list[str]:
 
 
 def test_greedy_texts_are_those_of_a_plain_uncached_loop(model, tokenizer):
-    prompts = prompts_of_many_lengths()
-    expected = [plain_formatter(model, tokenizer, prompt, 10) for prompt in prompts]
-    assert len(set(expected)) > 12
-    assert texts(complete(model, tokenizer, prompts, limits=10, batch=9)) == expected
+    prompts = prompts_of_many_lengths(15)
+    expected = [plain_formatter(model, tokenizer, prompt, 8) for prompt in prompts]
+    assert len(set(expected)) > 7
+    assert texts(complete(model, tokenizer, prompts, limits=8, batch=6)) == expected
 
 
 def test_sampled_texts_are_those_of_a_plain_uncached_loop(model, tokenizer):
@@ -135,8 +135,8 @@ def test_sampled_texts_are_those_of_a_plain_uncached_loop(model, tokenizer):
 
 @pytest.mark.parametrize("greedy", [True, False])
 def test_the_batch_size_does_not_change_a_text(model, tokenizer, greedy):
-    prompts = prompts_of_many_lengths()
-    results = [complete(model, tokenizer, prompts, limits=10, greedy=greedy, seed=5, batch=size) for size in (1, 7, 64)]
+    prompts = prompts_of_many_lengths(10)
+    results = [complete(model, tokenizer, prompts, limits=8, greedy=greedy, seed=5, batch=size) for size in (1, 4, 64)]
     assert results[0] == results[1] == results[2]
 
 
@@ -151,7 +151,7 @@ def test_a_large_vocabulary_changes_no_text(model, tokenizer, greedy, monkeypatc
 
 @pytest.mark.parametrize("greedy", [True, False])
 def test_drafts_change_no_text(model, tokenizer, greedy):
-    prompts = prompts_of_many_lengths()
+    prompts = prompts_of_many_lengths(12)
     plain = complete(model, tokenizer, prompts, limits=14, greedy=greedy, seed=2)
     # Right ones, wrong ones, half right ones, too long ones and ones that cannot be encoded.
     written = texts(plain)
@@ -202,19 +202,19 @@ def test_prompts_that_begin_one_text_are_read_once_and_answered_as_if_alone(mode
     assert together == alone
     if model.config.model_type != "mistral":  # a sliding window forgets, so its texts stand alone
         assert reads.shapes[0] == (3, len(text))
-    for batch in (1, 2, 3):
+    for batch in (1, 3):
         assert complete(model, tokenizer, prompts, limits=8, greedy=greedy, seed=3, drafts=drafts, batch=batch) == alone
 
 
 @pytest.mark.parametrize("greedy", [True, False])
 def test_a_settled_text_is_the_beginning_of_the_whole_one(model, tokenizer, greedy):
-    prompts = prompts_of_many_lengths(27)
-    whole = complete(model, tokenizer, prompts, limits=12, greedy=greedy, seed=6)
+    prompts = prompts_of_many_lengths(16)
+    whole = complete(model, tokenizer, prompts, limits=10, greedy=greedy, seed=6)
     # Some settle at once, some later, some never: whether the share stays small or not, texts are the same.
     for drafts in (None, [one.text[: index % 7] for index, one in enumerate(whole)]):
         for often in (2, 30):
             found = complete(
-                model, tokenizer, prompts, limits=12, greedy=greedy, seed=6, drafts=drafts, batch=9,
+                model, tokenizer, prompts, limits=10, greedy=greedy, seed=6, drafts=drafts, batch=6,
                 settled=lambda index, text, often=often: index % often != 0 and len(text) > index % 5,
             )  # fmt: skip
             assert {"settled"} < {one.finish for one in found}
@@ -407,8 +407,8 @@ def test_progress_is_told_from_start_to_finish(gpt2, tokenizer):
 
 
 def test_predictions_are_the_likeliest_token_after_every_prefix(model, tokenizer):
-    lines = [line for line in prompts_of_many_lengths(12) if len(line) > 1]
-    for line, found in zip(lines, predict_next(model, tokenizer, lines, batch=5), strict=True):
+    lines = [line for line in prompts_of_many_lengths(6) if len(line) > 1]
+    for line, found in zip(lines, predict_next(model, tokenizer, lines, batch=4), strict=True):
         numbers = tokenizer(line)["input_ids"]
         assert found.truth.tolist() == numbers[1:]
         assert found.total == len(numbers) - 1

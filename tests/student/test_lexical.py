@@ -9,6 +9,8 @@ from gradatim.model.tokenizer import encode_table, separate_texts, texts_of, wor
 from gradatim.model.vocabulary import Vocabulary
 from gradatim.programs import generate
 
+pytestmark = pytest.mark.xdist_group("elsewhere")  # one process for the files that open models elsewhere
+
 SAMPLES = generate(400, levels=["all"], digits=99, seed=3).table
 PROGRAM = SAMPLES["prompt"][7].as_py() + SAMPLES["answer"][7].as_py()
 

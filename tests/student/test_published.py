@@ -26,6 +26,8 @@ from gradatim.model.load import load_student, open_weights
 from gradatim.model.settings import OptimizerSettings
 from gradatim.training.optimizers import make_optimizers
 
+pytestmark = pytest.mark.xdist_group("elsewhere")  # one process for the files that open models elsewhere
+
 WIDTH, HEADS, LAYERS, CONTEXT, CHARACTERS = 120, 6, 6, 256, 60
 SPECIAL = {"pad_token_id": 0, "eos_token_id": 1}
 

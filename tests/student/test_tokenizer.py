@@ -23,6 +23,8 @@ from gradatim.model.tokenizer import (
     texts_of,
 )
 
+pytestmark = pytest.mark.xdist_group("elsewhere")  # one process for the files that open models elsewhere
+
 PROGRAM = "a = -1\nif a > 3 :\n\tprint(a)\nelse :\n\tprint(5.25 * a)\n# output\n"
 SAMPLES = pa.table(
     {
@@ -195,7 +197,7 @@ def test_characters_are_encoded_at_ten_million_a_second(tokenizer):
     table = pa.concat_tables([SAMPLES] * 25_000).combine_chunks()
     rates = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         tokens = encode_table(tokenizer, table).tokens
-        rates.append(len(tokens) / (time.perf_counter() - start))
+        rates.append(len(tokens) / (time.process_time() - start))
     assert max(rates) > 10e6

@@ -52,9 +52,11 @@ def programs() -> pa.Table:
 def learner(table: pa.Table, folder: Path, train: TrainSettings = TRAIN) -> StageTrainer:
     tokenizer = word_level_tokenizer(separate_texts(table), 512)
     encoded = encode_table(tokenizer, table)
+    validation = encode_table(tokenizer, table.slice(0, 60))  # of all samples it would take longer than the steps
     folder.mkdir(parents=True, exist_ok=True)
     metrics = Metrics(folder / "metrics.jsonl")
-    return StageTrainer(tokenizer, encoded, encoded, metrics, 5, ModelSettings(preset="tiny", context_length=64), train)
+    student = ModelSettings(preset="tiny", context_length=64)
+    return StageTrainer(tokenizer, encoded, validation, metrics, 5, student, train)
 
 
 def stage(tokens: int, index: int = 0, objective: str | None = None) -> Stage:
@@ -136,10 +138,10 @@ def test_a_value_that_is_no_class_is_not_asked_for(programs: pa.Table, tmp_path:
 
 
 def test_what_inner_layers_are_asked_is_learnt(programs: pa.Table, tmp_path: Path) -> None:
-    learner(programs, tmp_path).fit(stage(60_000), tmp_path / "stage", None)
+    learner(programs, tmp_path).fit(stage(30_000), tmp_path / "stage", None)
     for name in ("operand_loss", "result_loss"):
         losses = told(tmp_path, name)
-        assert losses[-1] < 0.6 * losses[0]
+        assert losses[-1] < 0.7 * losses[0]
 
 
 def test_the_layers_that_are_asked_get_gradients_and_later_ones_none(programs: pa.Table, tmp_path: Path) -> None:
@@ -194,7 +196,7 @@ def test_nothing_of_the_heads_is_in_the_model(programs: pa.Table, tmp_path: Path
 @pytest.mark.parametrize("restart", [True, False])
 def test_heads_go_on_in_the_next_stage(programs: pa.Table, tmp_path: Path, restart: bool) -> None:
     made = learner(programs, tmp_path, replace(TRAIN, reset_optimizer=restart))
-    made.fit(stage(30_000), tmp_path / "one", None)
+    made.fit(stage(15_000), tmp_path / "one", None)
     made.fit(stage(2_000, 1), tmp_path / "two", tmp_path / "one")
     losses = told(tmp_path, "operand_loss")
     assert losses[-1] < 0.8 * losses[0]
