@@ -265,8 +265,9 @@ def evaluate(
         check_replaceable(verdicts, "--verdicts", force)
     with watching(resumable=keep is not None) as events, executors.use(on):
         options = {name: value for name, value in options.items() if value is not None}
-        shared = {"seed": seed, "columns": mapping_of(columns), "dtype": dtype, "events": events}
-        result = run_suite(model, data, suite, **shared, **options)
+        result = run_suite(
+            model, data, suite, seed=seed, columns=mapping_of(columns), dtype=dtype, events=events, **options
+        )
     if verdicts is not None:
         if result.verdicts is None:
             raise UserError("this suite gives no verdict per sample", where="--verdicts", given=suite)

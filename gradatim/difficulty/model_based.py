@@ -55,7 +55,9 @@ the options."""
 Measure = Literal["loss", "perplexity", "attention", "p_correct"]
 
 ScoringModel = Annotated[str, Field(description="Model: folder, .gguf file, or name on the Hugging Face Hub.")]
-ChatTemplate = Annotated[bool, Field(description="Format prompts with the tokenizer's chat template; false also for chat models.")]
+ChatTemplate = Annotated[
+    bool, Field(description="Format prompts with the tokenizer's chat template; false also for chat models.")
+]
 
 
 class ScoringRequest(NamedTuple):

@@ -557,9 +557,9 @@ class _Batch:
         }
         if results:
             active = compact_order([completion is not None for completion in completions])
-            self.rows, self.outputs, self.draws = (
-                [values[index] for index in active] for values in (self.rows, self.outputs, self.draws)
-            )
+            self.rows = [self.rows[index] for index in active]
+            self.outputs = [self.outputs[index] for index in active]
+            self.draws = [self.draws[index] for index in active]
             self.position = self.position[active]
             if self.cache is not None and active:
                 self.cache.batch_select_indices(torch.tensor(active, device=self.decoder.model.device))

@@ -233,10 +233,12 @@ def summed_divergence(student: torch.Tensor, teacher: torch.Tensor, kind: str, b
     tokens = max(1, PART // student.shape[-1])
     if len(student) <= tokens:
         return divergence(student, teacher, kind, beta).sum().reshape(1)
+
+    def part_sum(student_part: torch.Tensor, teacher_part: torch.Tensor) -> torch.Tensor:
+        return divergence(student_part, teacher_part, kind, beta).sum()
+
     parts = zip(student.split(tokens), teacher.split(tokens), strict=True)
-    sums = [
-        checkpoint(lambda *logits: divergence(*logits, kind, beta).sum(), *part, use_reentrant=False) for part in parts
-    ]
+    sums = [checkpoint(part_sum, *part, use_reentrant=False) for part in parts]
     return torch.stack(sums).sum().reshape(1)
 
 
