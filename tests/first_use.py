@@ -13,6 +13,7 @@ from importlib.util import find_spec
 
 import torch
 
+from gradatim import registry
 from gradatim.cli.main import COMMANDS
 from gradatim.experiment import assemble, plan, recipe_files  # noqa: F401
 from gradatim.inference.decode import complete
@@ -57,8 +58,17 @@ def use_once() -> None:
         figure.add_subplot().plot([0, 1], label="a")
         figures.svg(figure, "first")
     html._template()
+    forget_entry_points()
     gc.collect()
     gc.freeze()  # a collection in a forked process would copy the pages of all these objects
+
+
+def forget_entry_points() -> None:
+    """Let each command read entry points again: its environment may have packages of its own."""
+    registry._installed.cache_clear()
+    for registered in gc.get_objects():
+        if isinstance(registered, registry.Registry):
+            registered._plugins_read = False
 
 
 use_once()
