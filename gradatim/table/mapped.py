@@ -102,10 +102,11 @@ def _file_table(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Tabl
                 writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=stored))
         table = pa.ipc.open_file(_mapped(file)).read_all()
     dictionaries = {name: pa.array(list(words), schema.field(name).type.value_type) for name, words in labels.items()}
-    columns = [
-        _with_dictionary(table[name], dictionaries[name]) if name in labels else table[name] for name in schema.names
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
+    # Column by column: Table.from_arrays would read pages of every chunk to check them.
+    for index, field in enumerate(schema):
+        if field.name in labels:
+            table = table.set_column(index, field, _with_dictionary(table[field.name], dictionaries[field.name]))
+    return table
 
 
 @contextlib.contextmanager
@@ -132,7 +133,8 @@ def _numbered(array: pa.Array, numbers: dict[str, int] | None) -> pa.Array:
 
 
 def _with_dictionary(numbers: pa.ChunkedArray, dictionary: pa.Array) -> pa.ChunkedArray:
-    chunks = [pa.DictionaryArray.from_arrays(chunk, dictionary) for chunk in numbers.chunks]
+    # A check of the numbers would read every page of the file, and they are known to be valid.
+    chunks = [pa.DictionaryArray.from_arrays(chunk, dictionary, safe=False) for chunk in numbers.chunks]
     return pa.chunked_array(chunks, pa.dictionary(pa.int32(), dictionary.type))
 
 
