@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from gradatim.sandbox.command import Sandbox, sandbox_support
@@ -23,6 +24,9 @@ from gradatim.sandbox.command import Sandbox, sandbox_support
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of several processes share the cores: none may spin
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+hypothesis.settings.register_profile("tests", deadline=None)  # an example may take long on a busy machine
+hypothesis.settings.load_profile("tests")
 
 
 LONGEST = (

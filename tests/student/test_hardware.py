@@ -1,13 +1,13 @@
 """Facts about what a process asks of its machine."""
 
 import ctypes
+import multiprocessing
 import platform
 import resource
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 import torch
-from forked_commands import forking
 
 from gradatim.model.hardware import keep_memory
 
@@ -35,7 +35,8 @@ def faults_without_and_with() -> tuple[int, bool, int]:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked")
 def test_memory_that_was_given_back_is_not_taken_anew():
-    with ProcessPoolExecutor(1, forking()) as pool:
+    # A new process: one forked from a process that has opened a model has kept its memory already.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         anew, kept, faults = pool.submit(faults_without_and_with).result()
     assert kept
     assert faults < 300
