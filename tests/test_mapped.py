@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -135,3 +136,17 @@ def test_a_split_of_a_table_in_a_file_needs_no_memory_for_its_texts(tmp_path: Pa
         assert train == 99_400
     assert (tmp_path / "file.parquet").read_bytes() == (tmp_path / "memory.parquet").read_bytes()
     assert peaks["file"] < peaks["memory"] - size, (peaks, size)
+
+
+@pytest.mark.slow
+def test_a_plan_of_a_million_samples_takes_little_memory_beside_its_start():
+    """88 MB here, slices of the texts and some 40 bytes a sample; with buffers of whole files and a check of every chunk
+    it was twice as much.
+    """
+    benchmark = Path(__file__).resolve().parents[1] / "benchmarks" / "streaming.py"
+    command = [sys.executable, str(benchmark), "--rows", "1000000", "--programs", "200000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(done.stdout)
+    assert measured["text_mb"] > 70  # memory-mapped, not in memory
+    assert measured["peak_mb"] - measured["base_mb"] < 120
