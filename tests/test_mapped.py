@@ -140,8 +140,8 @@ def test_a_split_of_a_table_in_a_file_needs_no_memory_for_its_texts(tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_plan_of_a_million_samples_takes_little_memory_beside_its_start():
-    """88 MB here, slices of the texts and some 40 bytes a sample; with buffers of whole files and a check of every chunk
-    it was twice as much.
+    """88 MB here: slices of the texts and some 40 bytes a sample. With buffers of whole files and a check of every
+    chunk it was twice as much.
     """
     benchmark = Path(__file__).resolve().parents[1] / "benchmarks" / "streaming.py"
     command = [sys.executable, str(benchmark), "--rows", "1000000", "--programs", "200000"]
