@@ -53,11 +53,12 @@ def attack_host(sandbox: Sandbox, canary: Path, monkeypatch: pytest.MonkeyPatch)
     before = look(canary)
     yield before
     after, deadline = look(canary), time.monotonic() + PATIENCE
-    while after.descriptors != before.descriptors and time.monotonic() < deadline:
+    while after.descriptors > before.descriptors and time.monotonic() < deadline:
         time.sleep(0.05)
         after = look(canary)
     assert after.processes <= before.processes
-    assert (after.temporary, after.descriptors, after.canary) == (before.temporary, before.descriptors, before.canary)
+    assert after.descriptors <= before.descriptors  # those of an earlier test may have been closed meanwhile
+    assert (after.temporary, after.canary) == (before.temporary, before.canary)
     assert sandbox.run(["/bin/echo", "next"]).stdout == b"next\n"
 
 
