@@ -95,7 +95,7 @@ def test_two_parts_at_the_same_time_give_the_study_of_one_command(tmp_path: Path
     assert [part.returncode for part in started] == [0, 0], outputs
     assert all("1 of 2 runs" in output for output in outputs)
     whole = start(folders[1])
-    assert "sequential/seed-1: done" in whole.communicate(timeout=600)[0]
+    assert "Sequential" in whole.communicate(timeout=600)[0]
     one, joined = files(folders[1]), files(folders[0])
     assert one.keys() == joined.keys()
     assert [name for name in one if one[name] != joined[name]] == []
