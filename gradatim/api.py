@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from . import difficulty, evaluation, executors, mobile, reporting
 from . import table as tables
@@ -24,6 +24,7 @@ from .experiment.assemble import components
 from .files import parquet_files
 from .inference import sharing
 from .model import hardware, hub, load
+from .model.settings import Dtype
 from .options import option_names
 from .policy import masked
 from .renamed_keys import suite_options
@@ -243,7 +244,7 @@ def evaluate(
     *,
     seed: int = 0,
     columns: Mapping[str, str] | None = None,
-    dtype: Literal["fp32", "bf16"] | None = None,
+    dtype: Dtype | None = None,
     events: Events = ignore_events,
     **options: Any,
 ) -> SuiteResult:
@@ -329,7 +330,7 @@ def study_folder(given: Sequence[str | Path], arms: Iterable[str]) -> Path:
     return Path("runs") / name
 
 
-def open_model(path: str | Path, dtype: Literal["fp32", "bf16"] | None = None) -> Any:
+def open_model(path: str | Path, dtype: Dtype | None = None) -> Any:
     """The model that ``path`` names, with its tokenizer; on the accelerator when there is one.
 
     ``path``: a model or run folder, or as ``student.base`` a .gguf file, an adapter or a name on the hub. ``dtype``:

@@ -87,12 +87,16 @@ def check(
     path = out or samples.with_name(f"{samples.name.removesuffix('.gz').removesuffix('.jsonl')}.verdicts.jsonl")
     _check_counts(problem_set, sample_set, ks)
     check_verdicts_file(path, "--out", [samples, *locate(problems)])
-    if force:
-        path.unlink(missing_ok=True)
     limits = None if seconds is None else Limits(cpu_seconds=seconds)
     rejected = _write_rejected(problem_set, sample_set, path)
     with watching(resumable=True) as events, executors.use(on):
-        options: dict[str, Any] = {"limits": limits, "workers": workers, "unsafe": unsafe, "events": events}
+        options: dict[str, Any] = {
+            "limits": limits,
+            "workers": workers,
+            "unsafe": unsafe,
+            "force": force,
+            "events": events,
+        }
         results = judge_once(path, problem_set.problems, sample_set.samples, **options)
     totals = tallies(problem_set.problems, results)
     largest = max((tally.samples for tally in totals.values()), default=0)

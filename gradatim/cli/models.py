@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -24,6 +24,7 @@ from ..export import hub, write
 from ..files import check_output, check_output_folder
 from ..inference import decode
 from ..model import load, prompt_format, vocabulary
+from ..model.settings import Dtype
 from ..options import override
 from ..programs.grammar import characters, levels_named
 from ..results import is_verdicts, write_verdicts
@@ -240,7 +241,7 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(min=1, help="Number of samples to evaluate, drawn by the seed.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     dtype: Annotated[
-        Literal["fp32", "bf16"] | None,
+        Dtype | None,
         typer.Option(
             help="Type of the weights; bf16 is faster on a CPU with bf16 products. (default: fp32 on a CPU, that of "
             "the files elsewhere)"

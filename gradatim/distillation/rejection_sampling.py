@@ -38,11 +38,11 @@ from .judges import by_tests
 from .novelty import Contamination
 
 if TYPE_CHECKING:
-    from ..model.settings import AnswerFormat
+    from ..model.settings import AnswerFormat, Dtype
     from ..teacher import Teacher
 
 Unsolved = Literal["skip", "teacher", "reference"]
-Kept = Literal["passing", "all"]
+ReplyChoice = Literal["passing", "all"]
 Weighting = Literal["uniform", "learnability"]
 
 FAILURE_RATE = "failure_rate"
@@ -106,7 +106,7 @@ class RejectionSampling(Source):
     temperature: float = 0.8
     max_new_tokens: int = 512
     answers: int = 4
-    replies: Kept = "passing"
+    replies: ReplyChoice = "passing"
     weighting: Weighting = "uniform"
     unsolved: Unsolved = "skip"
     folds: int = 1
@@ -114,7 +114,7 @@ class RejectionSampling(Source):
     keep: str | None = None
     batch: int | None = None
     answer_format: AnswerFormat = "reply"
-    dtype: Literal["fp32", "bf16"] = "fp32"
+    dtype: Dtype = "fp32"
     teacher: Teacher | None = None
     evaluation: Sequence[str] | Callable[[], Sequence[str]] = field(default=(), compare=False, repr=False)
     seed: int = 0
@@ -317,7 +317,7 @@ def rejection_sampling(
     ] = 512,
     answers: Annotated[int, Field(description="Largest number of answers of a problem.")] = 4,
     replies: Annotated[
-        Kept,
+        ReplyChoice,
         Field(
             description="Replies that are answers: those that pass the tests (`passing`), or `all` complete ones, for "
             "`train.objective: distillation`."

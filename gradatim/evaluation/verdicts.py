@@ -16,6 +16,7 @@ import atexit
 import functools
 import hashlib
 import json
+import os
 import re
 import socket
 from collections import deque
@@ -475,19 +476,26 @@ def judge_once(
     *,
     limits: Limits | None = None,
     candidate: Reading = candidate_of,
+    force: bool = False,
     **options: Any,
 ) -> list[Judged]:
     """A verdict for each sample, in order: those stored in ``path``, and the others judged and appended to it.
 
+    With ``force`` all samples are judged, and the stored verdicts are removed when the first new one arrives.
     ``options`` go to ``judge``, whose errors are raised here too; verdicts before an error stay stored.
     """
     with Verdicts(path) as store:
         keys = {sample: key_of(problem_for(problems, sample.task), sample, limits) for sample in samples}
-        verdicts = {sample: verdict for sample in samples if (verdict := store.find(sample, keys[sample])) is not None}
+        verdicts: dict[Sample, Verdict] = {}
+        if not force:
+            stored = {sample: store.find(sample, keys[sample]) for sample in samples}
+            verdicts = {sample: verdict for sample, verdict in stored.items() if verdict is not None}
         missing = [sample for sample in samples if sample not in verdicts]
         # Closed on every exit, so that no worker outlives an error.
         with closing(judge(problems, missing, limits=limits, candidate=candidate, **options)) as stream:
             for judged in stream:
+                if force and not verdicts:
+                    store.clear()
                 store.add(judged, keys[judged.sample])
                 verdicts[judged.sample] = judged.verdict
     return [Judged(sample, verdicts[sample]) for sample in samples]
@@ -558,6 +566,12 @@ class Verdicts:
                 hint="gradatim check --force runs all samples again; or --out another file",
             )
         return None if verdict is None or verdict.outcome == "unjudged" else verdict
+
+    def clear(self) -> None:
+        """Remove all stored verdicts."""
+        with storage_errors(self.path):
+            os.truncate(self.path, 0)
+        self._stored.clear()
 
     def add(self, judged: Judged, key: str) -> None:
         """Append one verdict, without buffering."""

@@ -625,12 +625,12 @@ def _choose(logits: torch.Tensor, draws: Draws) -> Numbers:
     # On the CPU, since a cumulative sum on an accelerator is not deterministic.
     logits, numbers = logits.cpu(), torch.from_numpy(draws)
     if logits.shape[-1] < LARGE_VOCABULARY:
-        return _sampled(logits, numbers)
+        return _sample_tokens(logits, numbers)
     # Row by row: the fp64 values of a whole batch do not fit into the processor's cache.
-    return np.stack([_sampled(row, number) for row, number in zip(logits, numbers, strict=True)])
+    return np.stack([_sample_tokens(row, number) for row, number in zip(logits, numbers, strict=True)])
 
 
-def _sampled(logits: torch.Tensor, numbers: torch.Tensor) -> Numbers:
+def _sample_tokens(logits: torch.Tensor, numbers: torch.Tensor) -> Numbers:
     """The tokens at the quantiles ``numbers`` (…, columns) of the distributions ``logits`` (…, columns, vocabulary)."""
     climb = torch.softmax(logits.double(), -1).cumsum(-1)
     # Scaled by the last sum, which is not exactly 1 after rounding, so that each number selects a token.

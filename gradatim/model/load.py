@@ -32,7 +32,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
@@ -59,7 +59,7 @@ from .hub import (
     resolve_model,
 )
 from .prompt_format import prepare_tokenizer
-from .settings import LoraSettings, ModelSettings
+from .settings import Dtype, LoraSettings, ModelSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -491,9 +491,7 @@ class LoadedModel:
     tokenizer: Any
 
 
-def load_student(
-    folder: str | Path, device: str | torch.device = "cpu", *, dtype: Literal["fp32", "bf16"] | None = None
-) -> LoadedModel:
+def load_student(folder: str | Path, device: str | torch.device = "cpu", *, dtype: Dtype | None = None) -> LoadedModel:
     """The model and tokenizer in ``folder``, in evaluation mode on ``device``.
 
     ``dtype``: type of the weights. By default weights on a CPU are fp32: in bf16 several tokens often have equal
@@ -523,9 +521,7 @@ def load_student(
     return _loaded(model, tokenizer, folder, device)
 
 
-def load_model(
-    name: str, device: str | torch.device = "cpu", *, dtype: Literal["fp32", "bf16"] | None = None
-) -> LoadedModel:
+def load_model(name: str, device: str | torch.device = "cpu", *, dtype: Dtype | None = None) -> LoadedModel:
     """The model ``name`` (a folder, a .gguf file or a name on the hub), as from ``load_student``.
 
     A name on the hub is fetched when it is not in the local cache. ``dtype``: type of the weights, by default that of
@@ -548,7 +544,7 @@ def _loaded(model: PreTrainedModel, tokenizer: Any, path: Path, device: str | to
     return LoadedModel(module.to(device).eval(), tokenizer)
 
 
-def _open_model(folder: Path, device: torch.device, kind: Literal["fp32", "bf16"] | None) -> Any:
+def _open_model(folder: Path, device: torch.device, kind: Dtype | None) -> Any:
     dtype: Any = DTYPES[kind] if kind else torch.float32 if device.type == "cpu" else "auto"
     if not is_adapter(folder):
         return open_weights(folder, dtype=dtype, local_files_only=True)

@@ -23,6 +23,7 @@ Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 AnswerFormat = Literal["fenced", "reply", "code"]
+Dtype = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,14 @@ class ModelSettings:
         Field(description="Initial model of a later cycle: the model of the previous cycle, or the base."),
     ] = "continue"
     dtype: Annotated[
-        Literal["fp32", "bf16"],
+        Dtype,
         Field(
             description="Type of the weights in training. bf16 halves the memory and rounds the optimizer's updates; "
             "LoRA adapters are always fp32."
         ),
     ] = "fp32"
     evaluation_dtype: Annotated[
-        Literal["fp32", "bf16"] | None,
+        Dtype | None,
         Field(
             description="Type of the weights in evaluations and attempts. Null: `fp32` on a CPU, `dtype` elsewhere. "
             "`bf16` is several times faster on a CPU with bf16 products, and more tokens have equal probability."

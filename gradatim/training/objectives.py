@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from ..errors import DataError, RecipeError
 from ..lazy import torch
 from ..model import hardware, load, text_codec
-from ..model.settings import Requirements, TraceSupervisionSettings, TrainSettings
+from ..model.settings import Dtype, Requirements, TraceSupervisionSettings, TrainSettings
 from ..stage import Event
 from . import batches, losses, trace_heads
 from .objective import Loss, LossContext, Term
@@ -146,8 +146,8 @@ class Distillation(Loss):
     def sums(self, batch: Batch) -> torch.Tensor:
         inputs, labels, _, *attention = losses.tensors(batch)
         compared = torch.from_numpy(self._compared(batch)).to(inputs.device)
-        weights = answer_weights(batch, self.prompt_weight if len(self.terms) > 1 else 0.0)
-        selected = compared | (weights > 0) if len(self.terms) > 1 else compared
+        weights = answer_weights(batch, self.prompt_weight) if len(self.terms) > 1 else None
+        selected = compared if weights is None else compared | (weights > 0)
         logits = self._student(inputs, selected, *attention)
         with torch.no_grad():
             targets = self._teacher(inputs, compared, *attention)
@@ -157,7 +157,7 @@ class Distillation(Loss):
             values[:, :width].float() / self.settings.temperature for values in (logits[compared[selected]], targets)
         )
         total = losses.summed_divergence(student, teacher, self.settings.divergence, self.beta)
-        if len(self.terms) == 1:
+        if weights is None:
             return total
         supervised = (losses.token_losses(logits[None], labels[selected][None])[0] * weights[selected]).sum()
         return torch.cat([total, supervised.reshape(1)])
@@ -173,7 +173,7 @@ class Distillation(Loss):
 def _teacher_logits(train: TrainSettings, context: LossContext) -> Forward:
     """The logits of the teacher's model, whose weights have the type of the student's."""
     folder = str(train.distillation.teacher_model)
-    dtype: Literal["fp32", "bf16"] = "bf16" if context.model.dtype is torch.bfloat16 else "fp32"
+    dtype: Dtype = "bf16" if context.model.dtype is torch.bfloat16 else "fp32"
     teacher = load.load_model(folder, hardware.device(), dtype=dtype)
     _check_vocabulary(teacher.tokenizer, context.tokenizer, folder)
     length = getattr(teacher.model.config, "max_position_embeddings", None)

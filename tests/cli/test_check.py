@@ -461,3 +461,23 @@ def test_failures_are_grouped_by_cause_and_each_task_has_its_results(gradatim, f
     assert "NameError" in found["tasks"]["add"]["samples"][0]["reason"]
     shown = gradatim(*COMMAND).out
     assert "NameError" in shown.split("such as")[1]
+
+
+@pytest.mark.usefixtures("walls")
+def test_force_replaces_the_verdicts_and_a_refused_command_keeps_them(gradatim, files, monkeypatch):
+    gradatim(*COMMAND)
+    kept = (files / "s.verdicts.jsonl").read_bytes()
+    assert gradatim(*COMMAND, "--force", "--seconds", "0").status == 2
+    monkeypatch.setenv("PATH", str(files))  # no bwrap to be found
+    sandbox_support.cache_clear()
+    try:
+        assert gradatim(*COMMAND, "--force").status == 2
+    finally:
+        monkeypatch.undo()
+        sandbox_support.cache_clear()
+    assert (files / "s.verdicts.jsonl").read_bytes() == kept
+    monkeypatch.chdir(files)
+    write(files / "s.jsonl", [{"task_id": "add", "completion": RIGHT}])
+    assert gradatim(*COMMAND, "--force").status == 0
+    (row,) = map(json.loads, (files / "s.verdicts.jsonl").read_text().splitlines())
+    assert (row["task_id"], row["outcome"]) == ("add", "passed")
