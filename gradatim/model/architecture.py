@@ -329,6 +329,11 @@ LARGE_VOCABULARY = 16_384
 """The number of tokens from which logits of all positions cost more than the selection of some positions."""
 
 
+def has_large_vocabulary(model: PreTrainedModel) -> bool:
+    """Whether the model has ``LARGE_VOCABULARY`` tokens or more."""
+    return int(model.config.get_text_config().vocab_size) >= LARGE_VOCABULARY
+
+
 def logits_at(
     model: PreTrainedModel, positions: tuple[torch.Tensor, ...], forward: Callable[[], torch.Tensor]
 ) -> torch.Tensor:
@@ -338,7 +343,7 @@ def logits_at(
     alone: logits of every token of a line would take more memory and time than the layers below them.
     """
     head: Any = model.get_output_embeddings()
-    if head is None or model.config.get_text_config().vocab_size < LARGE_VOCABULARY:
+    if head is None or not has_large_vocabulary(model):
         return forward()[positions]
     hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][positions], *inputs[1:]))
     try:

@@ -30,7 +30,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import RecipeError, RunFolderError
-from ..model.architecture import LARGE_VOCABULARY, additive_mask, logits_at, sliding_window_of, window_mask
+from ..model.architecture import additive_mask, has_large_vocabulary, logits_at, sliding_window_of, window_mask
 from ..model.hardware import attention, compute_type, cpp_compiler, device
 from ..model.settings import TrainSettings
 from ..record import write_atomically
@@ -129,7 +129,7 @@ def make_selected_logits(model: PreTrainedModel, settings: TrainSettings) -> For
 
 def make_losses(model: PreTrainedModel, settings: TrainSettings) -> Forward:
     """(inputs, labels, [positions, mask]) -> cross-entropy of each token, see ``token_losses``."""
-    if not settings.compile and model.config.get_text_config().vocab_size >= LARGE_VOCABULARY:
+    if not settings.compile and has_large_vocabulary(model):
         return _make_selected_losses(model, settings)
     logits = make_logits(model, settings)
 

@@ -105,7 +105,6 @@ def test_logits_of_the_learnt_positions_alone_give_the_sums_and_gradients_of_all
     results, widths = [], []
     for name, large in (("all", 2**31), ("selected", 1)):
         monkeypatch.setattr("gradatim.model.architecture.LARGE_VOCABULARY", large)
-        monkeypatch.setattr("gradatim.training.losses.LARGE_VOCABULARY", large)
         monkeypatch.setattr("gradatim.training.losses.PART", 2**24 if name == "all" else 1)
         trainer = make_trainer(tmp_path / name, samples, replace(settings(objective, teacher), prompt_loss_weight=0))
         loop = _TrainingLoop(trainer, make_stage(samples, objective), tmp_path / name / "stage", None, ignore_events)
