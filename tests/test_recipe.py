@@ -345,3 +345,11 @@ def test_a_budget_in_epochs_is_that_many_passes(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"budget\.epochs"):
         plan_run(recipe, data=False)
     assert load("smoke/baseline", ["budget.epochs=1"]).budget.tokens is None
+
+
+def test_a_long_key_is_shortened_in_every_fault():
+    key = "a" * 3000
+    for value in (1, 10**30):
+        with pytest.raises(RecipeError, match=r"a{60}") as fault:
+            parse({"title": "t", key: value})
+        assert len(str(fault.value)) < 1000

@@ -407,7 +407,7 @@ def parse(content: Any, where: str = "recipe") -> Recipe:
     """Check a recipe given as plain values, also with keys of version 0.1. ``RecipeError`` holds every fault."""
     content = renamed(content, where).content
     faults = [
-        f"{key}: a number is too large (allowed up to {LARGEST_NUMBER:,})"
+        f"{_short(key, 100)}: a number is too large (allowed up to {LARGEST_NUMBER:,})"
         for key, value in _numbers(content)
         if not -LARGEST_NUMBER <= value <= LARGEST_NUMBER
     ]
