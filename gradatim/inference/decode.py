@@ -409,10 +409,12 @@ class _Decoder:
         quarter of the batch is free, so that a few long completions do not run alone.
         """
         groups = deque(_groups(prefills, batch_size // REFILLS or 1 if mixed_lengths else batch_size, mixed_lengths))
-        batch = _Batch(self, max((_columns(prefill) for prefill in prefills), default=0) if mixed_lengths else None)
+        columns = max((_columns(prefill) for prefill in prefills), default=0) if mixed_lengths else None
+        batch = _Batch(self, columns, min(batch_size, _row_count(prefills)))
         while groups or batch.rows:
             if texts := batch.next_texts(groups, batch_size):
-                batch.read(texts)
+                for part in _parts(texts, _tokens_of_a_pass(self.model)) if mixed_lengths else [texts]:
+                    batch.read(part)
             if results := batch.ended():
                 yield results
             elif batch.rows:
@@ -502,19 +504,19 @@ class _Decoder:
 class _Batch:
     """The rows in generation, their tokens and their KV cache.
 
-    ``position`` is the position of each row's newest token, which is no input yet. With ``columns``, the width of the
-    cache, a token's column is its position: a row sees its prompt, the accepted part of its draft and its own tokens,
+    ``position`` is the position of each row's newest token, which is no input yet. ``size`` is the largest number of
+    rows. With ``columns``, the width of the cache, a token's column is its position: a row sees its prompt, the accepted part of its draft and its own tokens,
     and rows may be added at any time. Without it (models for which masks are not correct) all rows have equal lengths,
     and a batch is empty before others are read.
     """
 
-    def __init__(self, decoder: _Decoder, columns: int | None) -> None:
+    def __init__(self, decoder: _Decoder, columns: int | None, size: int) -> None:
         self.decoder, self.columns = decoder, columns
         self.rows: list[_Row] = []
         self.outputs: list[list[int]] = []
         self.draws: list[Draws] = []
         self.position: Numbers = _EMPTY
-        self.cache: Cache | None = None if columns is None else kv_cache_for(decoder.model, columns)
+        self.cache: Cache | None = None if columns is None else kv_cache_for(decoder.model, columns, size)
 
     def next_texts(self, groups: deque[list[_Prefill]], batch_size: int) -> list[_Prefill]:
         """Take the texts from ``groups`` that the batch has places for; into an empty batch one group at least."""
@@ -694,12 +696,32 @@ def _groups(
         yield group
 
 
+def _parts(prefills: list[_Prefill], tokens: int | None) -> Iterator[list[_Prefill]]:
+    """Consecutive texts, longest first, with at most ``tokens`` tokens including padding, or one text."""
+    part: list[_Prefill] = []
+    for prefill in prefills:
+        if part and tokens is not None and (len(part) + 1) * len(part[0].tokens) > tokens:
+            yield part
+            part = []
+        part.append(prefill)
+    if part:
+        yield part
+
+
 def _context(model: PreTrainedModel) -> int:
     return int(getattr(model.config, "max_position_embeddings", None) or 2**31)
 
 
 def default_batch_size(model: PreTrainedModel) -> int:
     return 64 if model.device.type == "cpu" else 512
+
+
+def _tokens_of_a_pass(model: PreTrainedModel) -> int | None:
+    """The maximal number of tokens of a forward pass over texts, padding included; None for no limit.
+
+    Activations of more tokens leave the processor's cache, and prompts of a large batch differ much in length.
+    """
+    return 4096 if model.device.type == "cpu" else None
 
 
 def _read_at_once(model: PreTrainedModel) -> int | None:

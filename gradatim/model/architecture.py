@@ -222,7 +222,7 @@ def trainable_parameters(model: PreTrainedModel) -> int:
 
 
 class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values of one layer, with memory for ``capacity`` columns.
+    """Keys and values of one layer, with memory for ``capacity`` columns of ``rows`` texts, or of the first texts.
 
     ``keys`` and ``values`` (rows, heads, columns, size) are views of the used part of the buffers, so for the rest of
     transformers it is an ordinary cache layer. Without ``positions`` an update appends columns, as for a text that is
@@ -234,20 +234,20 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     tokens.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, rows: int = 0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.capacity = capacity
+        self.capacity, self.rows = capacity, rows
         self.positions: torch.Tensor | None = None
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Allocate the buffers, whose rows, heads and sizes are those of the first keys and values.
+        """Allocate the buffers for ``rows`` texts, or those of the first keys and values, with their heads and sizes.
 
         Zeros, since a masked column must be finite: its value is multiplied by a probability of 0.
         """
         super().lazy_initialization(key_states, value_states)
         self._rows = len(key_states)
         self._buffers = [
-            states.new_zeros((*states.shape[:2], self.capacity, states.shape[3]))
+            states.new_zeros((max(self.rows, len(states)), states.shape[1], self.capacity, states.shape[3]))
             for states in (key_states, value_states)
         ]
 
@@ -308,11 +308,13 @@ class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         return keys, values
 
 
-def kv_cache_for(model: PreTrainedModel, columns: int) -> Cache:
-    """An empty cache for ``columns`` tokens; the one of transformers for models without a complete KV cache."""
+def kv_cache_for(model: PreTrainedModel, columns: int, rows: int = 0) -> Cache:
+    """An empty cache for ``columns`` tokens of ``rows`` texts, or of the first ones; the cache of transformers for
+    models without a complete KV cache.
+    """
     if not supports_masking(model):
         return DynamicCache(config=model.config)
-    return Cache(layers=[PreallocatedLayer(columns) for _ in range(model.config.num_hidden_layers)])
+    return Cache(layers=[PreallocatedLayer(columns, rows) for _ in range(model.config.num_hidden_layers)])
 
 
 def supports_masking(model: PreTrainedModel) -> bool:
