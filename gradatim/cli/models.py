@@ -371,7 +371,7 @@ def export(
     if dtype is not None and not (merge and dtype in load.EXPORT_DTYPES):
         allowed = ", ".join(load.EXPORT_DTYPES) if merge else "with --merge alone"
         raise UserError("these weights cannot have this type", where="--dtype", given=dtype, allowed=allowed)
-    with watching() as events:
+    with watching(every_task=True) as events:
         source = model_folder(model)
         if is_policy(source):
             raise UserError("a policy of a mobile network has no format of another program", where=source)
