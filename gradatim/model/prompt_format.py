@@ -246,11 +246,14 @@ def plain_formatter(tokenizer: Any) -> Callable[[str], str]:
     return lambda prompt: PromptText(first + plain_prompt(prompt, separator), controls, start)
 
 
-def _render_prompt(render: Renderer, prompt: str, system: str | None) -> PromptText:
+def turns_of(prompt: str, system: str | None) -> list[tuple[str, str]]:
+    """Role and text of the messages of ``prompt``, after the message ``system`` unless they have one."""
     turns = messages_of(prompt)
-    if system is not None and turns[0][0] != "system":
-        turns = [("system", system), *turns]
-    messages = [{"role": role, "content": text} for role, text in turns]
+    return turns if system is None or turns[0][0] == "system" else [("system", system), *turns]
+
+
+def _render_prompt(render: Renderer, prompt: str, system: str | None) -> PromptText:
+    messages = [{"role": role, "content": text} for role, text in turns_of(prompt, system)]
     try:
         return render(messages)
     # A template that rejects a role or an order of roles can raise any exception.
