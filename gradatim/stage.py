@@ -8,7 +8,7 @@ to checks of values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -193,7 +193,8 @@ class SuiteResult:
     ``examples``: a few attempts as plain dicts: id, prompt, expected, attempt, passed, level, band. ``verdicts``: that
     on every item, None for a result read from a run folder, where they are a Parquet file beside it
     (``reporting.read_verdicts``), and for a suite that gives none. ``split``: the samples of the run that a suite
-    without problems of its own evaluates on.
+    without problems of its own evaluates on. ``texts``: a function that yields every attempt as the examples have it,
+    with ``row`` after ``id``; None for a result read from a run folder, and for a suite without texts.
     """
 
     suite: str
@@ -204,6 +205,7 @@ class SuiteResult:
     seconds: float = 0.0
     verdicts: Verdicts | None = field(default=None, repr=False)
     split: EvaluationSplit = "test"
+    texts: Callable[[], Iterator[Mapping[str, Any]]] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

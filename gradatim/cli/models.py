@@ -25,9 +25,9 @@ from ..files import check_output, check_output_folder
 from ..inference import decode
 from ..model import load, prompt_format, vocabulary
 from ..model.settings import Dtype
-from ..options import override
+from ..options import option_names, override
 from ..programs.grammar import characters, levels_named
-from ..results import is_verdicts, write_verdicts
+from ..results import is_texts, is_verdicts, write_texts, write_verdicts
 from ..table.rows import OUTPUT_LINE
 from .output import (
     Columns,
@@ -256,6 +256,7 @@ EVALUATE_EXAMPLES = (
     "gradatim evaluate runs/demo-baseline --data programs.parquet",
     "gradatim evaluate MODEL --suite output --protocol paper --data programs.parquet --limit 1000 --json",
     "gradatim evaluate MODEL --suite functional --problems humaneval --verdicts a.parquet",
+    "gradatim evaluate MODEL --data test.parquet --limit 100 --texts texts.jsonl",
     "gradatim evaluate http://localhost:8000/v1#NAME --suite functional --problems humaneval --set chat=true",
 )
 
@@ -278,6 +279,13 @@ def evaluate(
     ] = None,
     verdicts: Annotated[
         Path | None, typer.Option(help="Parquet file for the verdict on every sample, which compare reads.")
+    ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            help="File (JSON lines) for what the model wrote for each item, beside what was expected. Texts of the "
+            "suite output are then written to their end, which takes longer."
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None,
@@ -309,6 +317,11 @@ def evaluate(
     if verdicts is not None:
         check_output(verdicts, "--verdicts", ours=is_verdicts, inputs=[data, problems])
         check_replaceable(verdicts, "--verdicts", force)
+    if texts is not None:
+        check_output(texts, "--texts", ours=is_texts, inputs=[data, problems, verdicts])
+        check_replaceable(texts, "--texts", force)
+        if WHOLE_TEXTS in option_names(evaluation.SUITES.get(suite, where="--suite")):
+            options.setdefault(WHOLE_TEXTS, True)
     with watching(resumable=keep is not None) as events, executors.use(on):
         options = {name: value for name, value in options.items() if value is not None}
         result = run_suite(
@@ -318,12 +331,19 @@ def evaluate(
         if result.verdicts is None:
             raise UserError("this suite gives no verdict per sample", where="--verdicts", given=suite)
         write_verdicts(result.verdicts, verdicts)
+    if texts is not None:
+        if result.texts is None:
+            raise UserError("this suite has no texts", where="--texts", given=suite)
+        write_texts(result.texts(), texts)
     if as_json:
         print_json(evaluation.summary(result))
         return
     for block in _tables(result):
         output().print(block)
 
+
+WHOLE_TEXTS = "whole_texts"
+"""Option of suites that end a text once it is certain to be wrong."""
 
 ARGUMENTS = {
     "model": "MODEL",

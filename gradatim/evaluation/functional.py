@@ -20,9 +20,10 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -378,8 +379,11 @@ def _result(
     }
     # Samples of one problem are not independent: the interval of their share is that of pass@1.
     scores["accuracy"] = scores["pass@1"]
-    examples, verdicts = _examples(problems, judged, groups), _verdicts(problems, judged, groups)
-    return SuiteResult(suite, options.protocol, counts, scores, examples, time.perf_counter() - started, verdicts)
+    shown = [*_passed(judged, True)[:_EXAMPLES], *_passed(judged, False)[:_EXAMPLES]]
+    examples = tuple(_entry(problems, item, groups) for item in shown)
+    verdicts, seconds = _verdicts(problems, judged, groups), time.perf_counter() - started
+    texts = partial(_texts, problems, judged, groups)
+    return SuiteResult(suite, options.protocol, counts, scores, examples, seconds, verdicts, texts=texts)
 
 
 def _outcome(item: Judged) -> str:
@@ -416,22 +420,29 @@ def _counts(judged: Iterable[Judged], labels: Mapping[str, str]) -> dict[str, Co
     return {label: Counts(passed[label], totals[label]) for label in sorted(totals)}
 
 
-def _examples(
+def _passed(judged: Sequence[Judged], passed: bool) -> list[Judged]:
+    return [item for item in judged if (item.verdict.outcome == "passed") is passed]
+
+
+def _texts(
     problems: Mapping[str, Problem], judged: Sequence[Judged], groups: Mapping[str, Mapping[str, str]]
-) -> tuple[dict[str, Any], ...]:
-    """Some correct and some wrong texts as plain values."""
-    correct = [item for item in judged if item.verdict.outcome == "passed"][:_EXAMPLES]
-    wrong = [item for item in judged if item.verdict.outcome != "passed"][:_EXAMPLES]
-    return tuple(
-        {
-            "id": item.sample.task,
-            "prompt": problems[item.sample.task].prompt,
-            "expected": problems[item.sample.task].reference,
-            "attempt": item.sample.text,
-            "passed": item.verdict.outcome == "passed",
-            "outcome": item.verdict.outcome,
-            "reason": item.verdict.reason,
-            **{name: labels.get(item.sample.task, "none") for name, labels in groups.items() if labels},
-        }
-        for item in [*correct, *wrong]
-    )
+) -> Iterator[dict[str, Any]]:
+    """All completions as plain values; ``row`` is the position among the problems."""
+    rows = {task: row for row, task in enumerate(problems)}
+    for item in judged:
+        entry = _entry(problems, item, groups)
+        yield {"id": entry.pop("id"), "row": rows[item.sample.task], "draw": item.sample.draw, **entry}
+
+
+def _entry(problems: Mapping[str, Problem], item: Judged, groups: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """A completion and its verdict as plain values."""
+    return {
+        "id": item.sample.task,
+        "prompt": problems[item.sample.task].prompt,
+        "expected": problems[item.sample.task].reference,
+        "attempt": item.sample.text,
+        "passed": item.verdict.outcome == "passed",
+        "outcome": item.verdict.outcome,
+        "reason": item.verdict.reason,
+        **{name: labels.get(item.sample.task, "none") for name, labels in groups.items() if labels},
+    }

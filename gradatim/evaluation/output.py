@@ -19,7 +19,7 @@ the limit is wrong.
 
 A verdict is often certain before the end of a text: a greedy attempt has failed at the first wrong character, a sampled
 one when its numbers can no longer become the answer's. Decoding stops there, except for the attempts that become
-examples. Neither verdicts nor examples depend on it.
+examples and with ``whole_texts``. Neither verdicts nor examples depend on it.
 """
 
 from __future__ import annotations
@@ -80,12 +80,15 @@ def output(
         Field(description="Send the prompt as a chat message, to an endpoint; the format of a model folder is known."),
     ] = False,
     server: ServerOptions = None,
+    whole_texts: Annotated[
+        bool, Field(description="Write every text to its end, also after it is certain to be wrong, for its own sake.")
+    ] = False,
 ) -> Suite:
     """Whole outputs."""
     check_options("output", limit=limit, batch=batch)
     if server is not None:
         server_options(**server)
-    return Output(protocol, limit, batch, chat, server)
+    return Output(protocol, limit, batch, chat, server, whole_texts)
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class Output(Suite):
     batch: int | None
     chat: bool = False
     server: Mapping[str, Any] | None = None
+    whole_texts: bool = False
 
     def __call__(
         self, student: Model | Endpoint | ServedModel, samples: pa.Table, *, seed: int, events: Events = ignore_events
@@ -138,7 +142,7 @@ class Output(Suite):
             formatted,
             limits=limits,
             drafts=answers,
-            settled=self._settled(prompts, answers),
+            settled=None if self.whole_texts else self._settled(prompts, answers),
             events=events,
             task=f"output ({self.protocol})",
         )

@@ -247,8 +247,11 @@ def test_a_model_is_evaluated_on_problems_and_goes_on_from_what_was_kept(gradati
     (folder,) = (files / "kept").iterdir()
     samples = (folder / "samples.jsonl").read_bytes()
     assert samples.count(b"\n") == 3
-    assert gradatim(*command, "--set", "max_new_tokens=5").out == said.out
+    assert gradatim(*command, "--set", "max_new_tokens=5", "--texts", "texts.jsonl").out == said.out
     assert (folder / "samples.jsonl").read_bytes() == samples
+    written = [json.loads(line)["completion"] for line in samples.splitlines()]
+    texts = [json.loads(line) for line in (files / "texts.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["row"], row["attempt"]) for row in texts] == [(f"t{n}", n, written[n]) for n in range(3)]
 
 
 @pytest.mark.usefixtures("walls")

@@ -123,6 +123,31 @@ def test_evaluate_counts_every_sample_and_gives_an_interval(gradatim, finished):
     assert "5 total" in shown
 
 
+@pytest.mark.parametrize("suite", ["output", "line"])
+def test_every_text_of_an_evaluation_can_be_written_to_a_file(gradatim, finished, suite):
+    gradatim("generate", "t.parquet", "--count", 12, "--level", "1.1,2.1")
+    command = ("evaluate", finished, "--data", "t.parquet", "--suite", suite, "--json")
+    said = gradatim(*command, "--texts", "texts.jsonl")
+    rows = [json.loads(line) for line in Path("texts.jsonl").read_text().splitlines()]
+    counts = json.loads(said.out)["counts"]
+    assert counts["total"] == len(rows)
+    assert sum(row["passed"] for row in rows) == counts["passed"]
+    table = pq.read_table("t.parquet")
+    if suite == "output":
+        assert [row["expected"] for row in rows] == table["answer"].to_pylist()
+        opened, limit = open_model(finished), max(map(len, table["answer"].to_pylist())) + 9
+        texts = decode.complete(opened.model, opened.tokenizer, [row["prompt"] for row in rows], limits=limit)
+        assert [row["attempt"] for row in rows] == [text.text for text in texts]  # beyond the first wrong character
+    assert {row["id"] for row in rows} <= set(table["id"].to_pylist())
+    again = gradatim(*command, "--texts", "texts.jsonl")
+    assert (again.status, again.err.count("\n")) == (2, 1)
+    assert "--force" in again.err
+    assert gradatim(*command, "--texts", "texts.jsonl", "--force").out == said.out
+    assert gradatim(*command, "--texts", "t.parquet", "--force").status == 2
+    Path("notes.jsonl").write_text('{"note": 1}\n')
+    assert gradatim(*command, "--texts", "notes.jsonl", "--force").status == 2
+
+
 def test_sample_runs_a_whole_program_and_says_what_is_true(gradatim, finished):
     found = json.loads(gradatim("sample", finished, "--prompt", "a = 3\nprint(a * a)", "--json").out)
     assert found[0]["truth"] == "# 9\n"
