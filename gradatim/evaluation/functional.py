@@ -339,7 +339,8 @@ def _samples(
     path = folder / "samples.jsonl"
     cut_torn(path)
     stored = read_samples(path).samples if path.exists() and path.stat().st_size else ()
-    samples = {(sample.task, sample.draw): sample for sample in stored}
+    # Without their lines, as new samples: the verdicts of a resumed evaluation are those of an uninterrupted one.
+    samples = {(sample.task, sample.draw): replace(sample, line=None) for sample in stored}
     missing = [question for question in questions if (question.task, question.draw) not in samples]
     file = Metrics(path)
     try:
