@@ -202,6 +202,7 @@ def decode_fitted(value: Mapping[str, Any]) -> Fitted:
     """Inverse of ``encode``. All decoders raise one of ``record.DECODE_ERRORS`` for a value of another shape."""
     fitted: Fitted = _adapter(Fitted).validate_python(value)
     _check_counts(fitted.steps, fitted.tokens, fitted.parameters, fitted.dropped, fitted.auxiliary_parameters)
+    _check_counts(fitted.total_parameters or 0)
     return fitted
 
 

@@ -215,7 +215,9 @@ class Fitted:
     ``tokens``: loss tokens in ``steps`` optimizer steps; ``dropped``: samples longer than the context; ``loss``: the
     last logged mean (nats per weighted token); ``weights``: SHA-256 of the final weights; ``resumed_at``: step of the
     checkpoint that the last process resumed from, 0 without one; ``auxiliary_parameters``: those of modules that are
-    trained beside the model and are no part of it (trace supervision), not counted in ``parameters``.
+    trained beside the model and are no part of it (trace supervision), not counted in ``parameters``, which are the
+    trainable ones of the model; ``total_parameters``: with those that are not trained, such as the base of an adapter.
+    None in results of earlier versions.
     """
 
     steps: int
@@ -227,6 +229,7 @@ class Fitted:
     weights: str
     resumed_at: int = 0
     auxiliary_parameters: int = 0
+    total_parameters: int | None = None
 
 
 @dataclass(frozen=True)
