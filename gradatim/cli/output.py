@@ -280,7 +280,7 @@ Columns = Annotated[
     typer.Option(
         metavar="FIELD=COLUMN",
         help="Column names of the file, comma-separated or repeated, as data.columns in a recipe: "
-        "prompt=instruction,answer=output.",
+        "prompt=instruction,answer=output, or messages=dialog.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON (stable format) instead of tables.")]
