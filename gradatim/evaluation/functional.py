@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from ..errors import DataError, RecipeError, WorkFailed
+from ..model import prompt_format
 from ..options import BatchSize, CpuSeconds, Unsafe, Workers, strict
 from ..record import Metrics, Record
 from ..renamed_keys import earlier_suite_options
@@ -239,6 +240,8 @@ def measure(
     are further groups: {group: {problem: label}}.
     """
     started = time.perf_counter()
+    if not options.chat and not isinstance(student, Endpoint):
+        prompt_format.note_plain_prompts(student.tokenizer, suite, events)
     for row in problem_set.rejected:
         events(Event("note", "write", text=f"{problem_set.source}, row {row.row}{row_name(row)}: {row.cause}"))
     problems, judged = judged_samples(suite, student, problem_set, question, options, seed, events, candidate=candidate)
