@@ -141,6 +141,6 @@ class Stopped(GradatimError):
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str | None:
-    """A hint that names the closest match among ``names``, None without a close one."""
-    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    """A hint that names the closest other name among ``names``, None without a close one."""
+    matches = difflib.get_close_matches(name, [other for other in names if other != name], n=1, cutoff=0.6)
     return f"did you mean {matches[0]!r}?" if matches else None

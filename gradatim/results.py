@@ -21,8 +21,9 @@ step is done once, and later calls, also of another process, read its result bac
 from __future__ import annotations
 
 import functools
+import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
@@ -30,7 +31,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 from pydantic import TypeAdapter
 
 from .corpus import Corpus
+from .errors import UserError
+from .files import open_input, replacing
 from .lazy import np, pa, pq
+from .options import parse_json
 from .record import Record, read_rows, write_atomically
 from .schedule import Bands
 from .stage import AnswerLoss, BandProgress, Fitted, Stage, StageResult, StageSpec, SuiteResult, Verdicts
@@ -137,8 +141,8 @@ def encode(result: Fitted | SuiteResult | StageResult) -> dict[str, Any]:
     """Plain JSON values of a result, without the verdicts of a ``SuiteResult``, which have a file of their own."""
     match result:
         case SuiteResult():
-            content = asdict(replace(result, verdicts=None))
-            del content["verdicts"]
+            content = asdict(replace(result, verdicts=None, texts=None))
+            del content["verdicts"], content["texts"]
             return content
         case StageResult():
             return {**asdict(replace(result, evaluations=())), "evaluations": [*map(encode, result.evaluations)]}
@@ -169,6 +173,23 @@ def write_verdicts(verdicts: Verdicts, path: Path) -> None:
 VERDICT_COLUMNS = ("id", "row", "outcome", "passed", "total")
 
 
+def write_texts(texts: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """Write ``SuiteResult.texts`` as JSON lines, atomically."""
+    with replacing(path) as file:
+        for row in texts:
+            file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+
+
+def is_texts(path: Path) -> bool:
+    """Whether ``path`` is a file of ``write_texts``, by its first line."""
+    try:
+        with open_input(path) as file:
+            row = parse_json(next(file, b""))
+    except (UserError, OSError, ValueError):
+        return False
+    return isinstance(row, dict) and {"id", "row", "prompt", "expected", "attempt", "outcome"} <= row.keys()
+
+
 def is_verdicts(path: Path) -> bool:
     """Whether ``path`` is a file of ``write_verdicts``."""
     try:
@@ -181,6 +202,7 @@ def decode_fitted(value: Mapping[str, Any]) -> Fitted:
     """Inverse of ``encode``. All decoders raise one of ``record.DECODE_ERRORS`` for a value of another shape."""
     fitted: Fitted = _adapter(Fitted).validate_python(value)
     _check_counts(fitted.steps, fitted.tokens, fitted.parameters, fitted.dropped, fitted.auxiliary_parameters)
+    _check_counts(fitted.total_parameters or 0)
     return fitted
 
 

@@ -33,8 +33,8 @@ Columns = Annotated[
     Mapping[str, str] | None,
     Field(
         description="Column mapping {name here: name in the file}, such as `{prompt: instruction, answer: "
-        "output}`. `answer` alone is code to complete; `system` and `history` precede the "
-        "prompt. Same as `--columns` of `gradatim score`."
+        "output}`, or `{messages: dialog}` for conversations. `answer` alone is code to complete; `system` and "
+        "`history` precede the prompt. Same as `--columns` of `gradatim score`."
     ),
 ]
 SampleLanguage = Annotated[str | None, Field(description="Programming language of samples that have none.")]
@@ -208,6 +208,8 @@ class FileSource(Source):
                 "the file changed while it was being read", where=self.path, hint="run the same command again"
             )
         unique = table.dedupe(samples, self.duplicates) if self.duplicates != "keep" else None
+        if unique is not None:
+            report.left_out, report.repeated = unique.dropped, 0
         facts = {**report.facts, "duplicates": unique.dropped if unique else 0}
         return Drawn(unique.table if unique else samples, facts, report, origin)
 

@@ -8,7 +8,7 @@ to checks of values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -193,7 +193,8 @@ class SuiteResult:
     ``examples``: a few attempts as plain dicts: id, prompt, expected, attempt, passed, level, band. ``verdicts``: that
     on every item, None for a result read from a run folder, where they are a Parquet file beside it
     (``reporting.read_verdicts``), and for a suite that gives none. ``split``: the samples of the run that a suite
-    without problems of its own evaluates on.
+    without problems of its own evaluates on. ``texts``: a function that yields every attempt as the examples have it,
+    with ``row`` after ``id``; None for a result read from a run folder, and for a suite without texts.
     """
 
     suite: str
@@ -204,6 +205,7 @@ class SuiteResult:
     seconds: float = 0.0
     verdicts: Verdicts | None = field(default=None, repr=False)
     split: EvaluationSplit = "test"
+    texts: Callable[[], Iterator[Mapping[str, Any]]] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,9 @@ class Fitted:
     ``tokens``: loss tokens in ``steps`` optimizer steps; ``dropped``: samples longer than the context; ``loss``: the
     last logged mean (nats per weighted token); ``weights``: SHA-256 of the final weights; ``resumed_at``: step of the
     checkpoint that the last process resumed from, 0 without one; ``auxiliary_parameters``: those of modules that are
-    trained beside the model and are no part of it (trace supervision), not counted in ``parameters``.
+    trained beside the model and are no part of it (trace supervision), not counted in ``parameters``, which are the
+    trainable ones of the model; ``total_parameters``: with those that are not trained, such as the base of an adapter.
+    None in results of earlier versions.
     """
 
     steps: int
@@ -225,6 +229,7 @@ class Fitted:
     weights: str
     resumed_at: int = 0
     auxiliary_parameters: int = 0
+    total_parameters: int | None = None
 
 
 @dataclass(frozen=True)

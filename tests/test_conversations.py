@@ -168,7 +168,7 @@ def test_parquet_fills_what_a_message_lacks_with_nulls_and_is_read_all_the_same(
 
 def test_parts_that_are_left_out_of_a_row_in_use_are_counted_and_said(tmp_path):
     thinking = {"messages": [ASK, {**SAY, "reasoning_content": "hm"}, {"role": "user", "content": "thanks"}]}
-    found, report = read(tmp_path, thinking, {"messages": [ASK, SAY], "topic": "x"})
+    found, report = read(tmp_path, thinking, {"messages": [ASK, {**SAY, "content": "no"}], "topic": "x"})
     assert len(found) == 2
     assert report.notes() == [
         f"{report.path}: messages after the last answer are left out: in 1 of 2 rows",

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import random
+import re
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,23 @@ def test_a_pretrained_model_is_evaluated_before_training_as_after_it(chats: Path
     path.unlink()  # a run of an earlier version
     run(made, tmp_path / "run")
     assert not path.exists()
+
+
+def test_the_report_of_an_adapter_shows_the_trainable_and_the_total_parameters(chats: Path, tmp_path: Path) -> None:
+    run(recipe(base(tmp_path / "base"), chats), tmp_path / "run")
+
+    def shown() -> tuple[str, ...]:
+        report(tmp_path / "run", tmp_path / "page.html")
+        page = (tmp_path / "page.html").read_text().replace("\u00a0", " ")
+        (found,) = re.findall(r"<dt>(\w+ parameters)</dt>\s*<dd>(.*?)</dd>", page)
+        return found
+
+    assert shown() == ("model parameters", "3,712 trainable of 29,472")
+    for path in tmp_path.glob("run/cycle-00/stage-*/result.json"):  # as of an earlier version
+        result = json.loads(path.read_text())
+        del result["fitted"]["total_parameters"]
+        path.write_text(json.dumps(result))
+    assert shown() == ("trainable parameters", "3,712")
 
 
 def test_the_evaluation_before_training_can_be_set(chats: Path, tmp_path: Path) -> None:

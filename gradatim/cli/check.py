@@ -220,7 +220,8 @@ def _by_task(problems: Mapping[str, Problem], results: Sequence[Judged]) -> dict
         verdict = result.verdict
         task["passed"] += verdict.outcome == "passed"
         task["total"] += 1
-        task["samples"].append({"draw": result.sample.draw, "outcome": verdict.outcome, "reason": verdict.reason})
+        entry = {"draw": result.sample.draw, "outcome": verdict.outcome, "reason": verdict.reason}
+        task["samples"].append(entry | result.sample.origin)
     return tasks
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,9 +25,9 @@ from ..files import check_output, check_output_folder
 from ..inference import decode
 from ..model import load, prompt_format, vocabulary
 from ..model.settings import Dtype
-from ..options import override
+from ..options import option_names, override
 from ..programs.grammar import characters, levels_named
-from ..results import is_verdicts, write_verdicts
+from ..results import is_texts, is_verdicts, write_texts, write_verdicts
 from ..table.rows import OUTPUT_LINE
 from .output import (
     Columns,
@@ -54,6 +54,7 @@ SAMPLE_EXAMPLES = (
     "gradatim sample runs/demo-baseline --count 5",
     "gradatim sample MODEL --prompt 'print(3 * 4)'",
     "cat program.py | gradatim sample MODEL --prompt -",
+    "gradatim sample HuggingFaceTB/SmolLM2-135M-Instruct --system 'Be brief.' --prompt 'How do I list files?'",
 )
 MARGIN = 16
 LARGEST_PROMPT = 1 << 20
@@ -78,6 +79,10 @@ def sample(
     prompt: Annotated[
         str | None, typer.Option(help="Prompt to complete; - reads it from stdin. (default: new TinyPy programs)")
     ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(help="System message before the prompt, of a chat model. (default: that of its training)"),
+    ] = None,
     count: Annotated[
         int, typer.Option(min=1, help="Number of programs, or with --prompt and --sampled of completions.")
     ] = 3,
@@ -94,8 +99,9 @@ def sample(
 ) -> None:
     """Generate completions and compare them with the ground truth.
 
-    For a prompt that is a complete TinyPy program, the model predicts its output; any other prompt is continued. Only
-    TinyPy programs are run, by an interpreter for that language.
+    For a prompt that is a complete TinyPy program, the model predicts its output. A chat model answers any other prompt
+    in its chat template, as it was trained; another model continues it. Only TinyPy programs are run, by an interpreter
+    for that language.
     """
     if prompt == "-":
         prompt = _read_prompt()
@@ -104,31 +110,61 @@ def sample(
         levels = words(level or _levels(opened.tokenizer))
         questions = _questions(prompt, count if sampled or prompt is None else 1, levels, seed)
         _check_characters(opened.tokenizer, "".join(text for text, _ in questions), prompt)
-        format_prompt = _formatter(opened.tokenizer, prompt)
+        form = _prompt_format(opened.tokenizer, prompt, system)
+        format_prompt = _formatter(opened.tokenizer, form, system)
         new_tokens = limit or max([len(truth) + MARGIN for _, truth in questions if truth is not None] or [200])
         texts = decode.complete(
             opened.model, opened.tokenizer, [format_prompt(text) for text, _ in questions],
             limits=new_tokens, greedy=not sampled, seed=seed, events=events, task="sample",
         )  # fmt: skip
     completions = [
-        _compare(text, done.text, done.finish, truth) for (text, truth), done in zip(questions, texts, strict=True)
+        _compare(text, done.text, done.finish, truth, form)
+        for (text, truth), done in zip(questions, texts, strict=True)
     ]
     if as_json:
         print_json([asdict(completion) for completion in completions])
         return
     for completion in completions:
-        _print(completion, output())
+        _print(completion, form, output())
 
 
-def _formatter(tokenizer: Any, prompt: str | None) -> Callable[[str], str]:
-    """The prompt format of the model's training; the chat template of a model that was not trained by Gradatim.
+def _prompt_format(tokenizer: Any, prompt: str | None, system: str | None) -> prompt_format.PromptFormat:
+    """The prompt format of the model's training, with the system message ``system`` if it is not None.
 
-    TinyPy programs (no ``prompt``) stay plain for such a model.
+    A model that was not trained by Gradatim has its chat template, if any; TinyPy programs (no ``prompt``) stay plain
+    for it unless there is a system message. Raises ``UserError`` for a system message and plain prompts.
     """
-    trained = prompt_format.has_prompt_format(tokenizer)
-    if prompt is None or trained or not getattr(tokenizer, "chat_template", None):
-        return prompt_format.prompt_formatter(tokenizer)
-    return prompt_format.chat_formatter(tokenizer, thinking=True)
+    form = prompt_format.prompt_format_of(tokenizer)
+    has_template = bool(getattr(tokenizer, "chat_template", None))
+    if not prompt_format.has_prompt_format(tokenizer) and has_template and (prompt is not None or system is not None):
+        form = prompt_format.PromptFormat("chat")
+    if system is None:
+        return form
+    if form.template == "plain":
+        cause = "was trained on plain prompts" if has_template else "has no chat template"
+        raise UserError(f"this model {cause}, which have no system message", where="--system", hint="leave it out")
+    return replace(form, system=system)
+
+
+def _formatter(tokenizer: Any, form: prompt_format.PromptFormat, system: str | None) -> Callable[[str], str]:
+    """A function that puts prompts into ``form``.
+
+    A model that was not trained by Gradatim may think first. ``system``: the system message of the command line, which
+    the ``UserError`` for a template that rejects it names.
+    """
+    if form.template == "plain":
+        return prompt_format.plain_formatter(tokenizer)
+    thinking = not prompt_format.has_prompt_format(tokenizer)
+    shape = prompt_format.chat_formatter(tokenizer, form.system, thinking=thinking)
+
+    def shape_with_system(prompt: str) -> str:
+        try:
+            return shape(prompt)
+        except DataError as error:
+            what = "the chat template of this model rejects a system message, or this prompt"
+            raise UserError(what, where="--system", given=error.given, hint="leave it out") from error
+
+    return shape if system is None else shape_with_system
 
 
 def _levels(tokenizer: Any) -> list[str]:
@@ -185,22 +221,31 @@ def _printed(program: str) -> str | None:
         return None
 
 
-def _compare(prompt: str, text: str, finish: str, truth: str | None) -> Completion:
+def _compare(prompt: str, text: str, finish: str, truth: str | None, form: prompt_format.PromptFormat) -> Completion:
     program, separator, output = (prompt + text).partition("\n" + OUTPUT_LINE)
-    if truth is None and separator and OUTPUT_LINE not in prompt:  # the completion has the program's end and its output
+    continues = form.template == "plain" and separator and OUTPUT_LINE not in prompt
+    if truth is None and continues:  # the completion has the program's end and its output
         truth = _printed(program)
         return Completion(prompt, text, finish, truth, None if truth is None else output == truth)
     return Completion(prompt, text, finish, truth, None if truth is None else text == truth)
 
 
-def _print(completion: Completion, console: Console) -> None:
-    console.print(Text.assemble((completion.prompt, "dim"), (completion.written.rstrip("\n"), "bold")))
+def _print(completion: Completion, form: prompt_format.PromptFormat, console: Console) -> None:
+    """Print a completion: of a chat each message under its role, else the continued prompt; then what is wrong."""
+    if form.template == "chat":
+        for role, text in prompt_format.turns_of(completion.prompt, form.system):
+            console.print(Text.assemble((f"{role}:\n", "bold dim"), (text.rstrip("\n") + "\n", "dim")))
+        console.print(Text.assemble(("assistant:\n", "bold dim"), (completion.written.rstrip("\n"), "bold")))
+    else:
+        prompt = prompt_format.plain_prompt(completion.prompt, form.separator)
+        console.print(Text.assemble((prompt, "dim"), (completion.written.rstrip("\n"), "bold")))
     if completion.finish == "too_long":
         console.print("(no text was generated: the prompt is longer than the model's context)", style="yellow")
     elif completion.finish not in ("eos", "stop"):
         console.print(f"(ended by: {completion.finish.replace('_', ' ')})", style="yellow")
     if completion.right is None:
-        console.print("(no ground truth: the program cannot be run)\n", style="dim")
+        asks = OUTPUT_LINE in completion.prompt or (form.template == "plain" and OUTPUT_LINE in completion.written)
+        console.print("(no ground truth: the program cannot be run)\n" if asks else "", style="dim")
     elif completion.right:
         console.print("correct\n", style="green")
     else:
@@ -211,6 +256,7 @@ EVALUATE_EXAMPLES = (
     "gradatim evaluate runs/demo-baseline --data programs.parquet",
     "gradatim evaluate MODEL --suite output --protocol paper --data programs.parquet --limit 1000 --json",
     "gradatim evaluate MODEL --suite functional --problems humaneval --verdicts a.parquet",
+    "gradatim evaluate MODEL --data test.parquet --limit 100 --texts texts.jsonl",
     "gradatim evaluate http://localhost:8000/v1#NAME --suite functional --problems humaneval --set chat=true",
 )
 
@@ -233,6 +279,13 @@ def evaluate(
     ] = None,
     verdicts: Annotated[
         Path | None, typer.Option(help="Parquet file for the verdict on every sample, which compare reads.")
+    ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            help="File (JSON lines) for what the model wrote for each item, beside what was expected. Texts of the "
+            "suite output are then written to their end, which takes longer."
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None,
@@ -264,6 +317,11 @@ def evaluate(
     if verdicts is not None:
         check_output(verdicts, "--verdicts", ours=is_verdicts, inputs=[data, problems])
         check_replaceable(verdicts, "--verdicts", force)
+    if texts is not None:
+        check_output(texts, "--texts", ours=is_texts, inputs=[data, problems, verdicts])
+        check_replaceable(texts, "--texts", force)
+        if WHOLE_TEXTS in option_names(evaluation.SUITES.get(suite, where="--suite")):
+            options.setdefault(WHOLE_TEXTS, True)
     with watching(resumable=keep is not None) as events, executors.use(on):
         options = {name: value for name, value in options.items() if value is not None}
         result = run_suite(
@@ -273,12 +331,19 @@ def evaluate(
         if result.verdicts is None:
             raise UserError("this suite gives no verdict per sample", where="--verdicts", given=suite)
         write_verdicts(result.verdicts, verdicts)
+    if texts is not None:
+        if result.texts is None:
+            raise UserError("this suite has no texts", where="--texts", given=suite)
+        write_texts(result.texts(), texts)
     if as_json:
         print_json(evaluation.summary(result))
         return
     for block in _tables(result):
         output().print(block)
 
+
+WHOLE_TEXTS = "whole_texts"
+"""Option of suites that end a text once it is certain to be wrong."""
 
 ARGUMENTS = {
     "model": "MODEL",
@@ -371,7 +436,7 @@ def export(
     if dtype is not None and not (merge and dtype in load.EXPORT_DTYPES):
         allowed = ", ".join(load.EXPORT_DTYPES) if merge else "with --merge alone"
         raise UserError("these weights cannot have this type", where="--dtype", given=dtype, allowed=allowed)
-    with watching() as events:
+    with watching(every_task=True) as events:
         source = model_folder(model)
         if is_policy(source):
             raise UserError("a policy of a mobile network has no format of another program", where=source)

@@ -280,7 +280,7 @@ Columns = Annotated[
     typer.Option(
         metavar="FIELD=COLUMN",
         help="Column names of the file, comma-separated or repeated, as data.columns in a recipe: "
-        "prompt=instruction,answer=output.",
+        "prompt=instruction,answer=output, or messages=dialog.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON (stable format) instead of tables.")]
@@ -361,13 +361,13 @@ SAVED = "repeat the command to resume"
 
 
 @contextlib.contextmanager
-def watching(resumable: bool = False) -> Iterator[Events]:
+def watching(resumable: bool = False, every_task: bool = False) -> Iterator[Events]:
     """Yield the listener for events. ``resumable`` work saves its state on a stop; other work leaves no file.
 
-    Of several processes rank 0 alone displays them.
+    ``every_task``: as ``progress.drawing``. Of several processes rank 0 alone displays them.
     """
     console = Console(stderr=True, highlight=False, quiet=is_other_rank())
-    with heeding_signals() as stop_requested, drawing(console) as tasks:
+    with heeding_signals() as stop_requested, drawing(console, every_task) as tasks:
 
         def listen(event: Event) -> None:
             tasks.draw(event)

@@ -4,7 +4,7 @@
 run before the colon, which has one row for all its tasks. A row shows the stage, the share done, the time elapsed and
 the time left, of training also the loss and the tokens per second. A terminal shows all rows at once, and a row
 ``working`` when no task is in progress. Elsewhere every row is a line each ``INTERVAL`` seconds, and each task that
-took more than ``NOTABLE`` seconds a line at its end.
+took more than ``NOTABLE`` seconds a line at its end; for a command of a few phases, each task.
 """
 
 from __future__ import annotations
@@ -97,10 +97,14 @@ class Row:
 
 
 class Tasks:
-    """The tasks in progress; without ``progress`` they print lines instead of bars."""
+    """The tasks in progress; without ``progress`` they print lines instead of bars.
 
-    def __init__(self, console: Console, progress: Progress | None) -> None:
+    ``notable``: seconds from which the end of a task is a line.
+    """
+
+    def __init__(self, console: Console, progress: Progress | None, notable: float | None = None) -> None:
         self.console, self.progress = console, progress
+        self.notable = NOTABLE if notable is None else notable
         self.rows: dict[str, Row] = {}
         self.bars: dict[str, TaskID] = {}
         self.start_times: dict[str, float] = {}
@@ -169,16 +173,19 @@ class Tasks:
         if self.progress is not None and name in self.bars:
             self.progress.remove_task(self.bars.pop(name))
             self.show_idle()
-        if seconds >= NOTABLE:
+        if seconds >= self.notable:
             values = f", {row.values}" if row is not None and row.values else ""
             self.console.print(f"{name}: done in {duration(seconds)}{values}", style="dim", markup=False)
 
 
 @contextlib.contextmanager
-def drawing(console: Console) -> Iterator[Tasks]:
-    """Context in which the yielded ``Tasks`` draw on ``console``."""
+def drawing(console: Console, every_task: bool = False) -> Iterator[Tasks]:
+    """Context in which the yielded ``Tasks`` draw on ``console``.
+
+    ``every_task``: without a terminal, the end of every task is a line, also of one shorter than ``NOTABLE``.
+    """
     if not console.is_terminal:
-        tasks = Tasks(console, None)
+        tasks = Tasks(console, None, 0.0 if every_task else None)
         with _lines_in_intervals(tasks):
             yield tasks
         return

@@ -219,6 +219,8 @@ class Choice(Suite):
         if not hasattr(student, "model"):
             raise UserError("the suite 'choice' needs the model itself", where="model", allowed="a folder")
         started = time.perf_counter()
+        if not self.chat:
+            prompt_format.note_plain_prompts(student.tokenizer, "choice", events)
         file = read_questions(self.problems)
         for row in file.rejected:
             events(Event("note", "choice", text=f"{file.source}, row {row.row}{row_name(row)}: {row.cause}"))

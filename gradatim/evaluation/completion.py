@@ -13,7 +13,7 @@ measure, does too. Empty lines are left out. Where a token may extend over the e
 that token and the first token is constrained to the removed text (token healing, ``inference.decode``).
 
 With ``chat`` the prompt goes through the tokenizer's chat template, and only the answer is evaluated, from its first
-token or line on.
+token or line on. Where the option is not given, the model decides (``prompt_format.is_asked_in_chat``).
 
 Edit similarity is 1 − d / max(length), with Levenshtein's distance d. The fuzzy ratio is that of the package
 fuzzywuzzy, which the authors of 2407.10194 use: twice the characters in matching blocks over all characters, rounded to
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Annotated, Any, Literal, Self
 
@@ -35,7 +35,7 @@ from ..inference import decode
 from ..lazy import pa
 from ..model import prompt_format, vocabulary
 from ..options import BatchSize, strict
-from ..stage import Events, Model, Suite, SuiteResult, ignore_events
+from ..stage import Event, Events, Model, Suite, SuiteResult, ignore_events
 from .statistics import (
     Attempt,
     Mode,
@@ -54,7 +54,12 @@ Text = Annotated[
     Field(description="Evaluate the prompt (the answer where there is none), or the prompt and the answer (`all`)."),
 ]
 ChatAnswers = Annotated[
-    bool, Field(description="Evaluate only answers, after prompts in the tokenizer's chat template.")
+    bool | None,
+    Field(
+        description="Evaluate only answers, after prompts in the tokenizer's chat template. Default: for samples with "
+        "prompts if the model was trained on such prompts, or if it has a template and was not trained by Gradatim "
+        "(TinyPy programs are then plain text); not with `text: all`."
+    ),
 ]
 
 
@@ -104,7 +109,7 @@ def token(
     *,
     protocol: Mode = "greedy",
     text: Text = "program",
-    chat: ChatAnswers = False,
+    chat: ChatAnswers = None,
     limit: SampleLimit = None,
     batch: BatchSize = None,
 ) -> Suite:
@@ -118,15 +123,25 @@ class CompletionOptions(Suite):
 
     protocol: Mode
     text: Literal["program", "all"]
-    chat: bool
+    chat: bool | None
     limit: int | None
     batch: int | None
 
     def checked(self, suite: str) -> Self:
         """These options; ``RecipeError`` for a value out of range, and for ``chat`` with another text."""
         check_options(suite, limit=self.limit, batch=self.batch)
-        check_chat(suite, self.chat, self.text)
+        check_chat(suite, bool(self.chat), self.text)
         return self
+
+    def for_model(self, suite: str, tokenizer: Any, samples: pa.Table, events: Events) -> Self:
+        """These options with ``chat`` decided by the model and the samples where it is None, which a note says."""
+        if self.chat is not None:
+            return self
+        chat = self.text == "program" and prompt_format.is_asked_in_chat(tokenizer, text_column(samples, "prompt"))
+        if chat:
+            text = f"{suite}: answers alone are evaluated, after prompts in the model's chat template (chat=false: not)"
+            events(Event("note", suite, text=text))
+        return replace(self, chat=chat)
 
     def texts(self, tokenizer: Any, samples: pa.Table) -> list[str]:
         """The texts to complete: answers in a chat, else ``text``, with the separator of the model's training."""
@@ -154,6 +169,10 @@ class Token(CompletionOptions):
         without a template.
         """
         check_samples(samples)
+        if self.chat is None:
+            return self.for_model("token", student.tokenizer, samples, events)(
+                student, samples, seed=seed, events=events
+            )
         started = time.perf_counter()
         rows = sample_indices(samples.num_rows, self.limit, seed)
         items = samples.take(pa.array(rows, pa.int64()))
@@ -190,7 +209,7 @@ def line(
     *,
     protocol: Mode = "greedy",
     text: Text = "program",
-    chat: ChatAnswers = False,
+    chat: ChatAnswers = None,
     limit: SampleLimit = None,
     batch: BatchSize = None,
 ) -> Suite:
@@ -218,6 +237,10 @@ class Line(CompletionOptions):
         without a template.
         """
         check_samples(samples)
+        if self.chat is None:
+            return self.for_model("line", student.tokenizer, samples, events)(
+                student, samples, seed=seed, events=events
+            )
         started = time.perf_counter()
         before = self.chat_prompts(student.tokenizer, samples)
         lines = list(_line_prompts(self.texts(student.tokenizer, samples), first=self.chat))

@@ -100,7 +100,7 @@ class Episodes(Suite):
             {**example, "map": maps[index]} if index in maps else example
             for example, index in zip(result.examples, shown, strict=True)
         )
-        return replace(_with_utilities(result, played), scores=scores, examples=examples)
+        return replace(_with_utilities(result, played), scores=scores, examples=examples, texts=None)
 
     def _of_levels(self, samples: pa.Table) -> list[int]:
         """The rows of the option ``levels``. ``DataError`` for a level without a row."""

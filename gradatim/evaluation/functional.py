@@ -20,15 +20,17 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from ..errors import DataError, RecipeError, WorkFailed
+from ..model import prompt_format
 from ..options import BatchSize, CpuSeconds, Unsafe, Workers, strict
 from ..record import Metrics, Record
 from ..renamed_keys import earlier_suite_options
@@ -238,6 +240,8 @@ def measure(
     are further groups: {group: {problem: label}}.
     """
     started = time.perf_counter()
+    if not options.chat and not isinstance(student, Endpoint):
+        prompt_format.note_plain_prompts(student.tokenizer, suite, events)
     for row in problem_set.rejected:
         events(Event("note", "write", text=f"{problem_set.source}, row {row.row}{row_name(row)}: {row.cause}"))
     problems, judged = judged_samples(suite, student, problem_set, question, options, seed, events, candidate=candidate)
@@ -338,7 +342,8 @@ def _samples(
     path = folder / "samples.jsonl"
     cut_torn(path)
     stored = read_samples(path).samples if path.exists() and path.stat().st_size else ()
-    samples = {(sample.task, sample.draw): sample for sample in stored}
+    # Without their lines, as new samples: the verdicts of a resumed evaluation are those of an uninterrupted one.
+    samples = {(sample.task, sample.draw): replace(sample, line=None) for sample in stored}
     missing = [question for question in questions if (question.task, question.draw) not in samples]
     file = Metrics(path)
     try:
@@ -378,8 +383,11 @@ def _result(
     }
     # Samples of one problem are not independent: the interval of their share is that of pass@1.
     scores["accuracy"] = scores["pass@1"]
-    examples, verdicts = _examples(problems, judged, groups), _verdicts(problems, judged, groups)
-    return SuiteResult(suite, options.protocol, counts, scores, examples, time.perf_counter() - started, verdicts)
+    shown = [*_passed(judged, True)[:_EXAMPLES], *_passed(judged, False)[:_EXAMPLES]]
+    examples = tuple(_entry(problems, item, groups) for item in shown)
+    verdicts, seconds = _verdicts(problems, judged, groups), time.perf_counter() - started
+    texts = partial(_texts, problems, judged, groups)
+    return SuiteResult(suite, options.protocol, counts, scores, examples, seconds, verdicts, texts=texts)
 
 
 def _outcome(item: Judged) -> str:
@@ -416,22 +424,29 @@ def _counts(judged: Iterable[Judged], labels: Mapping[str, str]) -> dict[str, Co
     return {label: Counts(passed[label], totals[label]) for label in sorted(totals)}
 
 
-def _examples(
+def _passed(judged: Sequence[Judged], passed: bool) -> list[Judged]:
+    return [item for item in judged if (item.verdict.outcome == "passed") is passed]
+
+
+def _texts(
     problems: Mapping[str, Problem], judged: Sequence[Judged], groups: Mapping[str, Mapping[str, str]]
-) -> tuple[dict[str, Any], ...]:
-    """Some correct and some wrong texts as plain values."""
-    correct = [item for item in judged if item.verdict.outcome == "passed"][:_EXAMPLES]
-    wrong = [item for item in judged if item.verdict.outcome != "passed"][:_EXAMPLES]
-    return tuple(
-        {
-            "id": item.sample.task,
-            "prompt": problems[item.sample.task].prompt,
-            "expected": problems[item.sample.task].reference,
-            "attempt": item.sample.text,
-            "passed": item.verdict.outcome == "passed",
-            "outcome": item.verdict.outcome,
-            "reason": item.verdict.reason,
-            **{name: labels.get(item.sample.task, "none") for name, labels in groups.items() if labels},
-        }
-        for item in [*correct, *wrong]
-    )
+) -> Iterator[dict[str, Any]]:
+    """All completions as plain values; ``row`` is the position among the problems."""
+    rows = {task: row for row, task in enumerate(problems)}
+    for item in judged:
+        entry = _entry(problems, item, groups)
+        yield {"id": entry.pop("id"), "row": rows[item.sample.task], "draw": item.sample.draw, **entry}
+
+
+def _entry(problems: Mapping[str, Problem], item: Judged, groups: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """A completion and its verdict as plain values."""
+    return {
+        "id": item.sample.task,
+        "prompt": problems[item.sample.task].prompt,
+        "expected": problems[item.sample.task].reference,
+        "attempt": item.sample.text,
+        "passed": item.verdict.outcome == "passed",
+        "outcome": item.verdict.outcome,
+        "reason": item.verdict.reason,
+        **{name: labels.get(item.sample.task, "none") for name, labels in groups.items() if labels},
+    }

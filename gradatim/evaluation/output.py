@@ -1,7 +1,8 @@
 """The suite ``output``: prediction of a program's output.
 
 The prompt is the question (for TinyPy the program and the line ``# output``), the text after it the answer. A student
-trained with a chat template receives the prompt in it (``model.prompt_format``).
+trained with a chat template receives the prompt in it, and so does a chat model that was not trained by Gradatim,
+except for TinyPy programs (``model.prompt_format``); ``chat`` says otherwise.
 
 *greedy*: greedy decoding up to ``<eos>`` must equal the answer, character for character. The limit of tokens fits the
 longest answer of the table, so a correct text is never truncated.
@@ -19,7 +20,7 @@ the limit is wrong.
 
 A verdict is often certain before the end of a text: a greedy attempt has failed at the first wrong character, a sampled
 one when its numbers can no longer become the answer's. Decoding stops there, except for the attempts that become
-examples. Neither verdicts nor examples depend on it.
+examples and with ``whole_texts``. Neither verdicts nor examples depend on it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -38,7 +39,7 @@ from ..errors import RecipeError
 from ..inference import decode
 from ..model import prompt_format, vocabulary
 from ..options import BatchSize, strict
-from ..stage import Events, Model, Suite, SuiteResult, ignore_events
+from ..stage import Event, Events, Model, Suite, SuiteResult, ignore_events
 from .generation import Endpoint, Question, ServerOptions, Writing, server_options, write
 from .model_server import ServedModel
 from .statistics import (
@@ -76,16 +77,23 @@ def output(
     limit: SampleLimit = None,
     batch: BatchSize = None,
     chat: Annotated[
-        bool,
-        Field(description="Send the prompt as a chat message, to an endpoint; the format of a model folder is known."),
-    ] = False,
+        bool | None,
+        Field(
+            description="Send the prompt as a chat message. Default: to a model folder as it was trained, or in its "
+            "chat template if it was not trained by Gradatim (TinyPy programs are then plain text); to an endpoint "
+            "false."
+        ),
+    ] = None,
     server: ServerOptions = None,
+    whole_texts: Annotated[
+        bool, Field(description="Write every text to its end, also after it is certain to be wrong, for its own sake.")
+    ] = False,
 ) -> Suite:
     """Whole outputs."""
     check_options("output", limit=limit, batch=batch)
     if server is not None:
         server_options(**server)
-    return Output(protocol, limit, batch, chat, server)
+    return Output(protocol, limit, batch, chat, server, whole_texts)
 
 
 @dataclass(frozen=True)
@@ -97,8 +105,9 @@ class Output(Suite):
     protocol: Mode
     limit: int | None
     batch: int | None
-    chat: bool = False
+    chat: bool | None = None
     server: Mapping[str, Any] | None = None
+    whole_texts: bool = False
 
     def __call__(
         self, student: Model | Endpoint | ServedModel, samples: pa.Table, *, seed: int, events: Events = ignore_events
@@ -112,11 +121,11 @@ class Output(Suite):
         check_samples(samples)
         if isinstance(student, Endpoint | ServedModel):
             return self._evaluate_endpoint(student, samples, seed, events)
-        if self.chat or self.server is not None:
+        if self.server is not None:
             raise RecipeError(
                 "an endpoint has this option, and the model is none",
                 where="the suite 'output'",
-                given="chat" if self.chat else "server",
+                given="server",
                 hint="leave it out, or name a model as http://HOST/v1#NAME",
             )
         started = time.perf_counter()
@@ -124,7 +133,7 @@ class Output(Suite):
         items = samples.take(rows)
         prompts, answers = text_column(items, "prompt"), text_column(items, "answer")
         limits = self._limits(prompts, answers, vocabulary.Vocabulary(student.tokenizer))
-        formatted = list(map(prompt_format.prompt_formatter(student.tokenizer), prompts))
+        formatted = list(map(self._formatter(student.tokenizer, prompts, events), prompts))
         complete = partial(
             decode.complete,
             student.model,
@@ -138,7 +147,7 @@ class Output(Suite):
             formatted,
             limits=limits,
             drafts=answers,
-            settled=self._settled(prompts, answers),
+            settled=None if self.whole_texts else self._settled(prompts, answers),
             events=events,
             task=f"output ({self.protocol})",
         )
@@ -154,6 +163,19 @@ class Output(Suite):
             attempts[index] = self.judge(int(rows[index]), prompts[index], answers[index], text)
         return tally("output", self.protocol, samples, attempts, started=started)
 
+    def _formatter(self, tokenizer: Any, prompts: Sequence[str], events: Events) -> Callable[[str], str]:
+        """The format of the prompts of a local model; a note says when it is not that of the model's training."""
+        form, chat = prompt_format.prompt_format_of(tokenizer), self.chat
+        if chat is None:
+            trained = form.template == "chat"
+            chat = trained or prompt_format.is_asked_in_chat(tokenizer, prompts)
+            if chat and not trained:
+                text = "output: the prompts are in the model's chat template (chat=false: not)"
+                events(Event("note", "output", text=text))
+        return (
+            prompt_format.chat_formatter(tokenizer, form.system) if chat else prompt_format.plain_formatter(tokenizer)
+        )
+
     def _evaluate_endpoint(
         self, server: Endpoint | ServedModel, samples: pa.Table, seed: int, events: Events
     ) -> SuiteResult:
@@ -164,7 +186,7 @@ class Output(Suite):
         stop = () if self.protocol == "greedy" else ("\n\n",)
         longest = max(len(answer.encode()) for answer in answers)  # no token is shorter than a byte
         tokens = longest + 1 + MARGIN if self.protocol == "greedy" else max(map(paper_limit, prompts))
-        chat = self.chat
+        chat = bool(self.chat)
         if isinstance(server, ServedModel):
             tokens = max(self._limits(prompts, answers, vocabulary.Vocabulary(server.tokenizer)))
             chat = prompt_format.prompt_format_of(server.tokenizer).template == "chat"

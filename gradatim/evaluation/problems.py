@@ -16,6 +16,7 @@ counted. CRUXEval's rows have no tests: ``cruxeval`` reads them.
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import importlib.util
@@ -129,7 +130,9 @@ TRUNCATED = ("limit", "context", "length")
 class Sample:
     """One text for the problem ``task``. ``finish``: the reason for the end of the text, where available.
 
-    ``absence``: the cause of an empty ``text``, where the line had no usable text.
+    ``absence``: the cause of an empty ``text``, where the line had no usable text. ``line``: number from 1 of the line,
+    or of the item of an array, that it was read from. ``others``: the other fields of that line. Neither is part of the
+    sample's identity.
     """
 
     task: str
@@ -138,6 +141,14 @@ class Sample:
     draw: int = 0
     finish: str = ""
     absence: Absence | None = None
+    line: int | None = dataclasses.field(default=None, compare=False)
+    others: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """The line of the file and its other fields, as keys of JSON; empty for a sample of no file."""
+        line = {} if self.line is None else {"line": self.line}
+        return line | ({"fields": dict(self.others)} if self.others else {})
 
     @property
     def row(self) -> dict[str, Any]:
@@ -217,7 +228,7 @@ def read_samples(path: str | Path, tasks: Sequence[str] | None = None, field: Te
         number, fields = row
         fields_present = fields_present or any(name in fields for name in fields_allowed)
         try:
-            sample = sample_of(fields, draws, field)
+            sample = replace(sample_of(fields, draws, field), line=number, others=_others(fields, field))
             if (sample.task, sample.draw) in keys:
                 raise ValueError(f"a second sample for draw {sample.draw} of {excerpt(sample.task)}; the first is used")
         except ValueError as error:
@@ -240,6 +251,22 @@ def read_samples(path: str | Path, tasks: Sequence[str] | None = None, field: Te
     return SampleSet(str(path), tuple(samples), tuple(rejected), field)
 
 
+_OWN_FIELDS = ("task_id", "draw", "finish", *get_args(Form))
+
+
+def _others(row: Mapping[str, Any], field: TextField | None) -> dict[str, Any]:
+    """The fields of a line beside those of a sample, as JSON: NaN and infinity are null."""
+    names = [name for name in row if name not in _OWN_FIELDS and (field is None or name != field.name)]
+    others = {name: row[name] for name in names}
+    try:
+        text = json.dumps(others)
+    except RecursionError:
+        return {}
+    if "NaN" in text or "Infinity" in text:
+        others = json.loads(text, parse_constant=lambda _: None)
+    return others
+
+
 def _by_index(path: str | Path, lists: Sequence[Sequence[Any]], tasks: Sequence[str]) -> SampleSet:
     """The samples of one list for each problem. Raises ``DataError`` for more lists than problems."""
     if not tasks:
@@ -257,8 +284,8 @@ def _by_index(path: str | Path, lists: Sequence[Sequence[Any]], tasks: Sequence[
         )
     samples = tuple(
         # An item without text is an empty program, which pass@k counts as not passed.
-        Sample(task, text if isinstance(text, str) else "", "solution", draw, absence=_absence_of(text))
-        for task, texts in zip(tasks, lists, strict=False)
+        Sample(task, text if isinstance(text, str) else "", "solution", draw, absence=_absence_of(text), line=line)
+        for line, (task, texts) in enumerate(zip(tasks, lists, strict=False), start=1)
         for draw, text in enumerate(texts)
     )
     if not samples:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import floor, prod, sqrt
 from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -307,9 +308,11 @@ def tally(
         counts[name] = {label: _counts(members[label]) for label in sorted(members)}
     ends = {name: sum(getattr(attempt, name) for attempt in attempts) for name in _OUTCOMES}
     counts["outcome"] = {name: Counts(end if name == "passed" else 0, end) for name, end in ends.items()}
-    examples, verdicts = _examples(samples, groups, attempts), _verdicts(samples, groups, attempts)
-    seconds = time.perf_counter() - started
-    return SuiteResult(suite, protocol, counts, dict(scores or {}), examples, seconds, verdicts)
+    shown = [attempts[index] for index in example_indices(attempts)]
+    examples = tuple(_without_row(entry) for entry in _entries(samples, groups, shown))
+    seconds, verdicts = time.perf_counter() - started, _verdicts(samples, groups, attempts)
+    texts = partial(_entries, samples, groups, attempts)
+    return SuiteResult(suite, protocol, counts, dict(scores or {}), examples, seconds, verdicts, texts=texts)
 
 
 def example_indices(attempts: Sequence[Attempt]) -> list[int]:
@@ -356,14 +359,14 @@ def gravest(outcomes: Iterable[str]) -> str:
     return max(outcomes, key=OUTCOMES.index)
 
 
-def _examples(
+def _entries(
     samples: pa.Table, groups: Mapping[str, Sequence[str]], attempts: Sequence[Attempt]
-) -> tuple[dict[str, Any], ...]:
-    """The examples as plain values."""
-    examples = [attempts[index] for index in example_indices(attempts)]
-    return tuple(
-        {
+) -> Iterator[dict[str, Any]]:
+    """The attempts as plain values."""
+    for id, attempt in zip(_ids(samples, [attempt.row for attempt in attempts]), attempts, strict=True):
+        yield {
             "id": id,
+            "row": attempt.row,
             "prompt": attempt.prompt,
             "expected": attempt.expected,
             "attempt": attempt.attempt,
@@ -371,8 +374,11 @@ def _examples(
             "outcome": attempt.outcome,
             **{name: labels[attempt.row] for name, labels in groups.items()},
         }
-        for id, attempt in zip(_ids(samples, [attempt.row for attempt in examples]), examples, strict=True)
-    )
+
+
+def _without_row(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry as an example of a ``SuiteResult``."""
+    return {name: value for name, value in entry.items() if name != "row"}
 
 
 ENOUGH_SEEDS = 5

@@ -32,7 +32,7 @@ from ..files import read_input
 from ..languages import LANGUAGES, Language, Program
 from ..languages.thinking import fenced_blocks
 from ..options import parse_json
-from ..record import DECODE_ERRORS, Metrics, lock, storage_errors
+from ..record import DECODE_ERRORS, Metrics, lock, storage_errors, write_atomically
 from ..sandbox import command
 from ..sandbox.limits import Limits, Outcome, Verdict
 from ..stage import Event, Events, ignore_events
@@ -481,7 +481,8 @@ def judge_once(
 ) -> list[Judged]:
     """A verdict for each sample, in order: those stored in ``path``, and the others judged and appended to it.
 
-    With ``force`` all samples are judged, and the stored verdicts are removed when the first new one arrives.
+    With ``force`` all samples are judged, and the stored verdicts are removed when the first new one arrives. Stored
+    verdicts whose lines or other fields have changed in the file of samples are written again with these.
     ``options`` go to ``judge``, whose errors are raised here too; verdicts before an error stay stored.
     """
     with Verdicts(path) as store:
@@ -498,7 +499,10 @@ def judge_once(
                     store.clear()
                 store.add(judged, keys[judged.sample])
                 verdicts[judged.sample] = judged.verdict
-    return [Judged(sample, verdicts[sample]) for sample in samples]
+        results = [Judged(sample, verdicts[sample]) for sample in samples]
+        if store.has_other_origins(samples):
+            store.replace((judged, keys[judged.sample]) for judged in results)
+    return results
 
 
 def cut_torn(path: Path) -> None:
@@ -522,14 +526,16 @@ def key_of(problem: Problem | None, sample: Sample, limits: Limits | None) -> st
 class Verdicts:
     """A file of verdicts, appended one by one: one JSON object a line.
 
-    Keys: task_id, draw, outcome, reason, cpu_seconds and key (``key_of``). As a context manager it locks and reads the
-    file, and removes an incomplete last line of a killed process.
+    Keys: task_id, draw, outcome, reason, cpu_seconds, key (``key_of``), and of samples from a file line and fields, its
+    other fields. As a context manager it locks and reads the file, and removes an incomplete last line of a killed
+    process.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._metrics = Metrics(path)
         self._stored: dict[tuple[str, int], tuple[str, Verdict]] = {}
+        self._origins: dict[tuple[str, int], dict[str, Any]] = {}
 
     def __enter__(self) -> Verdicts:
         check_verdicts(self.path)
@@ -572,17 +578,34 @@ class Verdicts:
         with storage_errors(self.path):
             os.truncate(self.path, 0)
         self._stored.clear()
+        self._origins.clear()
 
     def add(self, judged: Judged, key: str) -> None:
         """Append one verdict, without buffering."""
-        sample, verdict = judged.sample, judged.verdict
-        self._metrics.append({"task_id": sample.task, "draw": sample.draw, **asdict(verdict), "key": key})
+        self._metrics.append(_row(judged, key))
+
+    def has_other_origins(self, samples: Iterable[Sample]) -> bool:
+        """Whether a stored verdict on one of ``samples`` names another line or other fields than the sample has."""
+        pairs = ((self._origins.get((sample.task, sample.draw)), sample.origin) for sample in samples)
+        return any(stored is not None and stored != origin for stored, origin in pairs)
+
+    def replace(self, results: Iterable[tuple[Judged, str]]) -> None:
+        """Replace the content of the file, atomically, by these verdicts with their keys."""
+        self._metrics.close()
+        lines = [json.dumps(_row(judged, key), allow_nan=False) + "\n" for judged, key in results]
+        write_atomically(self.path, "".join(lines).encode())
 
     def _read(self) -> None:
         """Read the last verdict on each sample; remove an incomplete line only after that."""
-        for sample, entry in _entries(self.path, self.path.read_bytes()):
-            self._stored[sample] = entry
+        for sample, entry, origin in _entries(self.path, self.path.read_bytes()):
+            self._stored[sample], self._origins[sample] = entry, origin
         cut_torn(self.path)
+
+
+def _row(judged: Judged, key: str) -> dict[str, Any]:
+    """The line of a verdict in a file."""
+    sample = judged.sample
+    return {"task_id": sample.task, "draw": sample.draw, **asdict(judged.verdict), "key": key, **sample.origin}
 
 
 def check_verdicts(path: Path) -> None:
@@ -598,12 +621,16 @@ def check_verdicts(path: Path) -> None:
 
 def read_verdicts_file(path: Path) -> list[tuple[str, Verdict]]:
     """(task, verdict) of every sample in a file of verdicts, the last one on each. ``DataError`` for another file."""
-    stored = {sample: verdict for sample, (_, verdict) in _entries(path, read_input(path))}
+    stored = {sample: verdict for sample, (_, verdict), _ in _entries(path, read_input(path))}
     return [(task, verdict) for (task, _), verdict in stored.items()]
 
 
-def _entries(path: Path, content: bytes) -> Iterator[tuple[tuple[str, int], tuple[str, Verdict]]]:
-    """The verdicts of a file's complete lines by task and draw. Raises ``DataError`` for another line.
+_Entry = tuple[tuple[str, int], tuple[str, Verdict], dict[str, Any]]
+"""Task and draw, key and verdict, and ``Sample.origin``."""
+
+
+def _entries(path: Path, content: bytes) -> Iterator[_Entry]:
+    """The verdicts of a file's complete lines. Raises ``DataError`` for another line.
 
     An incomplete last line is skipped where ``Verdicts.add`` may have written it.
     """
@@ -614,7 +641,8 @@ def _entries(path: Path, content: bytes) -> Iterator[tuple[tuple[str, int], tupl
             verdict = Verdict(row["outcome"], str(row["reason"]), float(row["cpu_seconds"]))
             if verdict.outcome not in get_args(Outcome):
                 raise ValueError
-            yield (str(row["task_id"]), int(row["draw"])), (str(row["key"]), verdict)
+            origin = {name: row[name] for name in ("line", "fields") if name in row}
+            yield (str(row["task_id"]), int(row["draw"])), (str(row["key"]), verdict), origin
         except DECODE_ERRORS as error:
             raise _not_verdicts(path, number) from error
     if tail and not _INCOMPLETE.match(tail) and not (lines and _PREFIX.startswith(tail[: len(_PREFIX)])):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -119,11 +119,12 @@ def random_samples(student: LoadedModel) -> Samples:
     return Samples(make_table({"answer": []}), prompts, [None] * PROMPTS, [MARGIN] * PROMPTS)
 
 
-def check_tokens(runtime: Runtime, student: LoadedModel, table: pa.Table) -> int:
+def check_tokens(runtime: Runtime, student: LoadedModel, table: pa.Table, *, events: Events = ignore_events) -> int:
     """The number of texts with equal tokens: all prompts and answers. ``WorkFailed`` names the first that differs."""
     texts = [text for text in dict.fromkeys([*text_column(table, "prompt"), *text_column(table, "answer")]) if text]
     count = 0
-    for text, tokens in zip(texts, Vocabulary(student.tokenizer).encode_all(texts), strict=True):
+    encoded = zip(texts, Vocabulary(student.tokenizer).encode_all(texts), strict=True)
+    for text, tokens in _watched(list(encoded), "compare tokens", events):
         if tokens is None:
             continue
         if (actual := runtime.encode(text)) != tokens.tolist():
@@ -139,7 +140,26 @@ def check_tokens(runtime: Runtime, student: LoadedModel, table: pa.Table) -> int
     return count
 
 
-def agreement(runtime: Runtime, student: LoadedModel, samples: Samples) -> Agreement:
+Item = TypeVar("Item")
+
+
+def _watched(items: Sequence[Item], task: str, events: Events) -> Iterator[Item]:
+    """``items``, with an event before the first, after each, and at the end."""
+    events(Event("start", task, 0, len(items)))
+    for done, item in enumerate(items, 1):
+        yield item
+        events(Event("advance", task, done, len(items)))
+    events(Event("finish", task, len(items), len(items)))
+
+
+def agreement(
+    runtime: Runtime,
+    student: LoadedModel,
+    samples: Samples,
+    *,
+    events: Events = ignore_events,
+    task: str = "compare log-probabilities",
+) -> Agreement:
     """The log-probabilities of ``runtime`` along its greedy continuations of the first prompts.
 
     ``DataError`` when no prompt fits into the context.
@@ -149,7 +169,7 @@ def agreement(runtime: Runtime, student: LoadedModel, samples: Samples) -> Agree
         raise DataError("no prompt of the samples fits into the model's context", where="--data")
     differences: list[npt.NDArray[np.float64]] = []
     positions = 0
-    for row in rows:
+    for row in _watched(rows, task, events):
         prompt = samples.prompts[row]
         assert prompt is not None
         generation = runtime.generate(prompt.tolist(), samples.limits[row])
@@ -229,9 +249,8 @@ def _original(student: LoadedModel, samples: Samples, events: Events) -> list[de
 
 def _exported(runtime: Runtime, student: LoadedModel, samples: Samples, events: Events) -> Iterator[decode.Completion]:
     vocabulary, context = Vocabulary(student.tokenizer), student.model.config.max_position_embeddings
-    total = len(samples.prompts)
-    events(Event("start", "evaluate the export", 0, total))
-    for row, (prompt, answer) in enumerate(zip(samples.prompts, samples.answers, strict=True)):
+    rows = list(enumerate(zip(samples.prompts, samples.answers, strict=True)))
+    for row, (prompt, answer) in _watched(rows, "evaluate the export", events):
         limit = samples.limits[row] if prompt is None else min(samples.limits[row], context - len(prompt) + 1)
         if prompt is None:
             yield decode.Completion("", "unknown_character")
@@ -242,8 +261,6 @@ def _exported(runtime: Runtime, student: LoadedModel, samples: Samples, events: 
             tokens = runtime.generate(prompt.tolist(), limit, draft=draft).tokens.tolist()
             text, finish = vocabulary.ending(tokens, len(tokens), before=prompt) or ("", "limit")
             yield decode.Completion(text, finish)
-        events(Event("advance", "evaluate the export", row + 1, total))
-    events(Event("finish", "evaluate the export", total, total))
 
 
 def _attempts(samples: Samples, completions: Iterable[decode.Completion]) -> list[Attempt]:
@@ -253,11 +270,13 @@ def _attempts(samples: Samples, completions: Iterable[decode.Completion]) -> lis
     return [suite.judge(row, *item) for row, item in enumerate(texts)]
 
 
-def milliseconds_per_token(runtime: Runtime, samples: Samples, context: int) -> float:
+def milliseconds_per_token(
+    runtime: Runtime, samples: Samples, context: int, *, events: Events = ignore_events
+) -> float:
     """CPU time of all threads per generated token, one prompt at a time; the prompt's time is included."""
     rows = samples.readable(context)[:PROMPTS]
     started, count = runtime.cpu_seconds(), 0
-    for row in rows:
+    for row in _watched(rows, "measure the speed", events):
         prompt = samples.prompts[row]
         assert prompt is not None
         count += len(runtime.generate(prompt.tolist(), samples.limits[row]).tokens)

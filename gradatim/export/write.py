@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,7 @@ def export_model(
     TinyPy programs, else random tokens. ``task``: also write a task of lm-evaluation-harness with ``data``.
 
     Raises ``UnknownPart`` for an unknown format, ``UserError`` for a model or a width that the format has not, and
-    ``WorkFailed`` when the proof fails; then nothing is written.
+    ``WorkFailed`` when the proof fails; then nothing is written. Each phase is a task of ``events``.
     """
     check_new_folder(out, "--out", [source])
     factory = EXPORTERS.get(to, where="--to")
@@ -62,10 +62,11 @@ def export_model(
     exporter: Exporter = EXPORTERS.make(to, where="--to", options=options)
     if task and data is None:
         raise DataError("a task of lm-evaluation-harness needs a test set", where="--lm-eval", hint="--data FILE")
-    student = load.load_student(source)
-    exporter.check(student)
-    table, origin = (data, "the samples given") if data is not None else default_samples(source, student)
-    samples = proof.samples_of(student, table) if table is not None else proof.random_samples(student)
+    with _phase(events, "read the model and the samples"):
+        student = load.load_student(source)
+        exporter.check(student)
+        table, origin = (data, "the samples given") if data is not None else default_samples(source, student)
+        samples = proof.samples_of(student, table) if table is not None else proof.random_samples(student)
     results: list[Export] = []
 
     def fill(folder: Path) -> None:
@@ -84,6 +85,14 @@ def export_model(
     return results[0]
 
 
+@contextmanager
+def _phase(events: Events, task: str) -> Iterator[None]:
+    """Context of a phase without countable items: ``start`` and, unless it fails, ``finish`` are sent."""
+    events(Event("start", task))
+    yield
+    events(Event("finish", task))
+
+
 def _write(
     exporter: Exporter,
     student: LoadedModel,
@@ -94,15 +103,18 @@ def _write(
     events: Events,
 ) -> ExportFiles:
     """Write the files; before fewer bits, write full precision to ``full`` and compare it with the original."""
-    events(Event("note", "export", text=f"writing {exporter.name}"))
     if exporter.bits == FULL:
-        return exporter.write(student, source, folder)
+        with _phase(events, f"write {exporter.name}"):
+            return exporter.write(student, source, folder)
     original: Exporter = EXPORTERS.make(exporter.name, options={"bits": FULL})
-    original.write(student, source, full)
+    with _phase(events, f"write {exporter.name}, {FULL} bits"):
+        original.write(student, source, full)
     with original.open(full, student) as runtime:
-        proof.check_tokens(runtime, student, samples.table)
-        proof.check_agreement(proof.agreement(runtime, student, samples), exact=True)
-    return exporter.write(student, source, folder, full)
+        proof.check_tokens(runtime, student, samples.table, events=events)
+        task = f"compare log-probabilities, {FULL} bits"
+        proof.check_agreement(proof.agreement(runtime, student, samples, events=events, task=task), exact=True)
+    with _phase(events, f"write {exporter.name}, {exporter.bits} bits"):
+        return exporter.write(student, source, folder, full)
 
 
 def _prove(
@@ -115,8 +127,8 @@ def _prove(
     evaluate: bool,
     events: Events,
 ) -> Export:
-    texts = proof.check_tokens(runtime, student, samples.table)
-    agreement = proof.agreement(runtime, student, samples)
+    texts = proof.check_tokens(runtime, student, samples.table, events=events)
+    agreement = proof.agreement(runtime, student, samples, events=events)
     proof.check_agreement(agreement, exact=exporter.exact)
     result = Export(
         folder=str(folder),
@@ -128,7 +140,7 @@ def _prove(
         positions=agreement.positions,
         largest_difference=agreement.largest,
         mean_difference=agreement.mean,
-        milliseconds_per_token=proof.milliseconds_per_token(runtime, samples, _context(student)),
+        milliseconds_per_token=proof.milliseconds_per_token(runtime, samples, _context(student), events=events),
         notes=files.notes,
     )
     if not evaluate:

@@ -28,6 +28,7 @@ from typing import Any, Literal
 from ..errors import DataError
 from ..stage import Event, Events
 from ..table.instruction import messages_of
+from ..table.rows import asks_for_output
 from .hub import read_model_json
 
 Renderer = Callable[[Sequence[Mapping[str, str]]], "PromptText"]
@@ -176,6 +177,32 @@ def has_prompt_format(tokenizer: Any) -> bool:
     return isinstance(getattr(tokenizer, "init_kwargs", {}).get(KEY), dict)
 
 
+def is_chat_model(tokenizer: Any) -> bool:
+    """Whether the model takes prompts in its chat template: as it was trained here, or else if it has a template."""
+    if has_prompt_format(tokenizer):
+        return prompt_format_of(tokenizer).template == "chat"
+    return bool(getattr(tokenizer, "chat_template", None))
+
+
+def is_asked_in_chat(tokenizer: Any, prompts: Sequence[str]) -> bool:
+    """Whether the answers to ``prompts`` are evaluated after the chat template, unless an option says otherwise.
+
+    So it is for a chat model and samples with prompts. A model that was not trained here continues TinyPy programs as
+    plain text.
+    """
+    given = [prompt for prompt in prompts if prompt]
+    if not given or not is_chat_model(tokenizer):
+        return False
+    return has_prompt_format(tokenizer) or not all(map(asks_for_output, given))
+
+
+def note_plain_prompts(tokenizer: Any, suite: str, events: Events) -> None:
+    """Say that ``suite`` gives plain prompts to a chat model, which its option ``chat`` changes."""
+    if is_chat_model(tokenizer):
+        text = f"{suite}: the prompts are plain text; chat=true puts them into the model's chat template"
+        events(Event("note", suite, text=text))
+
+
 def states_separator(folder: Path) -> bool:
     """Whether the prompt format of the tokenizer in ``folder`` has a separator, if only an empty one."""
     try:
@@ -246,11 +273,14 @@ def plain_formatter(tokenizer: Any) -> Callable[[str], str]:
     return lambda prompt: PromptText(first + plain_prompt(prompt, separator), controls, start)
 
 
-def _render_prompt(render: Renderer, prompt: str, system: str | None) -> PromptText:
+def turns_of(prompt: str, system: str | None) -> list[tuple[str, str]]:
+    """Role and text of the messages of ``prompt``, after the message ``system`` unless they have one."""
     turns = messages_of(prompt)
-    if system is not None and turns[0][0] != "system":
-        turns = [("system", system), *turns]
-    messages = [{"role": role, "content": text} for role, text in turns]
+    return turns if system is None or turns[0][0] == "system" else [("system", system), *turns]
+
+
+def _render_prompt(render: Renderer, prompt: str, system: str | None) -> PromptText:
+    messages = [{"role": role, "content": text} for role, text in turns_of(prompt, system)]
     try:
         return render(messages)
     # A template that rejects a role or an order of roles can raise any exception.

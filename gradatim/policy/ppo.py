@@ -186,7 +186,10 @@ class _Training:
         parameters = sum(value.numel() for value in self.policy.parameters())
         seconds = round(before + time.monotonic() - self.started, 3)
         state = self.state
-        return Fitted(state.step, state.tokens, parameters, 0, state.loss, seconds, digest, self.resumed_at)
+        return Fitted(
+            state.step, state.tokens, parameters, 0, state.loss, seconds, digest, self.resumed_at,
+            total_parameters=parameters,
+        )  # fmt: skip
 
     def _update(self, before: float) -> None:
         """One rollout and the updates of PPO."""

@@ -260,7 +260,8 @@ def _initial(folder: Path, notes: list[str]) -> Iterator[SuiteResult]:
         if content is None:
             continue
         try:
-            yield decode_suite(content)
+            result = decode_suite(content)
+            yield replace(result, protocol=_protocol(result.protocol, result.split))
         except UNREADABLE as error:
             notes.append(f"{_short(path)} is malformed and is skipped ({fault_of(error)}).")
 

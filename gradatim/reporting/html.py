@@ -214,7 +214,7 @@ def _sizes(study: StudyData, summary: Summary) -> Iterator[tuple[str, str]]:
     yield f"test {summary.unit}s", count(tests or next((table.test_rows for table in tables if table.test_rows), None))
     if summary.majority is not None:
         yield "majority-answer baseline", percent(summary.majority)
-    yield "model parameters", _range([stage.fitted.parameters for run in study.runs for stage in run.stages])
+    yield _parameters(study)
     auxiliary = [stage.fitted.auxiliary_parameters for run in study.runs for stage in run.stages]
     if any(auxiliary):
         yield "auxiliary parameters, in training only", _range(auxiliary)
@@ -223,6 +223,21 @@ def _sizes(study: StudyData, summary: Summary) -> Iterator[tuple[str, str]]:
         "training time, all runs",
         f"{seconds / 60:.1f}\u00a0min" if seconds < 7200 else f"{seconds / 3600:.1f}\u00a0h",
     )
+
+
+def _parameters(study: StudyData) -> tuple[str, str]:
+    """The number of parameters of the models with its title; where not all are trained, both numbers.
+
+    Runs of earlier versions with an adapter have the trainable parameters alone.
+    """
+    fitted = [stage.fitted for run in study.runs for stage in run.stages]
+    trainable = _range([stage.parameters for stage in fitted])
+    totals = [stage.total_parameters for stage in fitted if stage.total_parameters is not None]
+    if any(stage.total_parameters not in (None, stage.parameters) for stage in fitted):
+        return "model parameters", f"{trainable} trainable of {_range(totals)}"
+    students = [run.settings.get("student") for run in study.runs]
+    adapters = any(isinstance(student, Mapping) and student.get("lora") for student in students)
+    return ("trainable parameters" if adapters else "model parameters"), trainable
 
 
 def _range(values: list[int]) -> str:

@@ -16,11 +16,14 @@ from .summary import (
     ArmRow,
     Summary,
     count,
+    gain_of,
     interval_of_points,
     interval_scope,
     p_value,
     percent,
     points,
+    share_text,
+    suite_rows,
     summarise,
     training_gains,
 )
@@ -36,6 +39,7 @@ RESULT = ("arm", "seeds", METRIC, "per seed", "points vs. baseline", "95 % inter
 CYCLE = ("arm", "cycle", METRIC, "95 % interval", "samples", "new", "refused", "easy/middle/hard", "unjudged",
          "rejected: student/mutation/teacher/none")  # fmt: skip
 TEACHER = ("arm", "cycle", "requests", "cached", "prompt tokens", "completion tokens", "cost")
+SUITE = ("suite", "before training", "at the end", "points")
 CONTROL = ("arm", "control", "seeds", "points", "95 % interval", "p (Holm)")
 
 
@@ -46,6 +50,8 @@ def markdown_table(study: StudyData) -> str:
     top = headline(summary)
     sentence = " ".join((top.sentence, *top.support, *training_gains(study, summary)))
     blocks = [_safe(sentence), _result_table(summary)]
+    if suites := _suites(study):
+        blocks += ["Results by suite:", _markdown(SUITE, suites), SUITE_NOTE]
     for entry in target_tables(study, summary.suite, summary.protocol):
         blocks += [f"{entry.title}:", _markdown(entry.columns, list(entry.rows)), _safe(entry.note)]
     if summary.against:
@@ -90,7 +96,10 @@ def terminal_table(study: StudyData) -> RenderableType:
         table.add_row(*map(escape, _result(row)), style="dim" if row.role != "arm" else None)
     rows = cycle_rows(study, summary)
     tables = [table]
-    blocks: list[tuple[str, tuple[str, ...], list[tuple[str, ...]], str]] = [
+    blocks: list[tuple[str, tuple[str, ...], list[tuple[str, ...]], str]] = []
+    if suites := _suites(study):
+        blocks.append(("Results by suite", SUITE, suites, SUITE_NOTE))
+    blocks += [
         (entry.title, entry.columns, list(entry.rows), entry.note)
         for entry in target_tables(study, summary.suite, summary.protocol)
     ]
@@ -103,10 +112,32 @@ def terminal_table(study: StudyData) -> RenderableType:
     for title, names, lines, caption in blocks:
         tables.append(Table(title=title, title_justify="left", caption=escape(caption) or None))
         for name in names:
-            tables[-1].add_column(name, justify="left" if name == "arm" else "right")
+            tables[-1].add_column(name, justify="left" if name in ("arm", "suite") else "right")
         for line in lines:
             tables[-1].add_row(*map(escape, line))
     return Group(*tables) if len(tables) > 1 else table
+
+
+SUITE_NOTE = "Shares of correct items, in brackets Wilson's 95 % interval over test items; of several seeds the means."
+
+
+def _suites(study: StudyData) -> list[tuple[str, ...]]:
+    """The results by suite of one arm, which the result table has for one suite only.
+
+    Empty with several arms, and with one suite and no result before training.
+    """
+    rows = suite_rows(study) if len(study.arms) == 1 else []
+    if len(rows) < 2 and not any(row.before for row in rows):
+        return []
+    return [
+        (
+            f"{row.suite} ({row.protocol})",
+            share_text(row.before),
+            share_text(row.after),
+            points(gain_of(row.before, row.after)),
+        )
+        for row in rows
+    ]
 
 
 def _titled(names: tuple[str, ...], summary: Summary) -> tuple[str, ...]:

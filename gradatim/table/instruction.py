@@ -214,7 +214,8 @@ TEXTS = ("text", "content", "code", "completion")
 """Usual names of columns, the first present one counts."""
 CONTEXT = ("system", "history", "tools", "functions")
 
-_MESSAGES = ("messages", "conversations")
+MESSAGES = ("messages", "conversations")
+"""Columns of conversations; a mapping names another one ``{messages: COLUMN}``."""
 _ALPACA = ("instruction", "input", "output")
 _FURTHER = ("input", "context", "system_prompt")
 """Columns of pairs that belong to the prompt: text after an instruction, and a system message."""
@@ -228,17 +229,41 @@ def shape_of(columns: Iterable[str]) -> str | None:
     """Shape of rows with these columns; None for other columns, and for ``answer`` with ``prompt`` or without one."""
     names = set(columns)
     prompt, answer = pair_columns(names)
-    if "answer" in names and (prompt in ("prompt", None) or not names.isdisjoint(_MESSAGES)):
+    if "answer" in names and (prompt in ("prompt", None) or not names.isdisjoint(MESSAGES)):
         return None
     if {"chosen", "rejected"} <= names:
         return "pairs"
-    if not names.isdisjoint(_MESSAGES):
+    if not names.isdisjoint(MESSAGES):
         return "chat"
     if {"instruction", "output"} <= names:
         return "alpaca"
     if prompt is not None and answer is not None:
         return "pairs"
     return None if names.isdisjoint(TEXTS) else "text"
+
+
+def text_fields(names: Iterable[str]) -> tuple[str, ...]:
+    """The fields among ``names`` that a row is read by; empty when it has no answer."""
+    present_names = list(names)
+    shape = shape_of(present_names)
+    if shape == "pairs":
+        return tuple(name for name in pair_columns(present_names) if name is not None)
+    if shape == "alpaca":
+        return ("instruction", "output")
+    if shape is not None:
+        return shape_columns([name for name in present_names if name not in CONTEXT], shape)
+    return tuple(name for name in ("prompt", "answer") if name in present_names) if "answer" in present_names else ()
+
+
+def conversation_columns(chunk: Chunk) -> list[str]:
+    """Columns whose first value is a list of messages, under whatever name."""
+    found = []
+    for name, values in chunk.columns.items():
+        first = _from_json(next((value for value in _plain(values) if value is not None), None))
+        keys = first[0].keys() if isinstance(first, list) and first and isinstance(first[0], Mapping) else set()
+        if {"role", "content"} <= keys or {"from", "value"} <= keys:
+            found.append(name)
+    return found
 
 
 def pair_columns(columns: Iterable[str]) -> tuple[str | None, str | None]:
@@ -256,7 +281,7 @@ def shape_columns(columns: Iterable[str], shape: str) -> tuple[str, ...]:
     elif shape == "text":
         names = tuple(name for name in TEXTS if name in present_columns)[:1]
     else:
-        names = _ALPACA if shape == "alpaca" else tuple(name for name in _MESSAGES if name in present_columns)[:1]
+        names = _ALPACA if shape == "alpaca" else tuple(name for name in MESSAGES if name in present_columns)[:1]
     return tuple(dict.fromkeys(name for name in (*names, *CONTEXT) if name in present_columns))
 
 
@@ -268,14 +293,14 @@ def convert(
     Rows of another shape are passed to ``reject`` and omitted; ``remarks`` counts rows of which a part is omitted.
     ``DataError`` when the ``first`` chunk of a file lacks the columns.
     """
-    required = ("instruction", "output") if shape == "alpaca" else _MESSAGES
+    required = ("instruction", "output") if shape == "alpaca" else MESSAGES
     present_names = [name for name in required if name in chunk.columns]
     # In JSON lines a key may be missing from a whole chunk; then its rows are rejected.
     named = shape in SHAPES  # the others are recognised by the columns of the first chunk
     if first and named and (not present_names or (shape == "alpaca" and len(present_names) < len(required))):
         raise DataError(
             f"these are no {shape} rows", where=where, given=", ".join(chunk.columns),
-            allowed="instruction and output" if shape == "alpaca" else " or ".join(_MESSAGES),
+            allowed="instruction and output" if shape == "alpaca" else " or ".join(MESSAGES),
         )  # fmt: skip
     sources = shape_columns(chunk.columns, shape)
     columns = {name: _plain(chunk.columns[name]) for name in sources}
@@ -337,7 +362,7 @@ def _alpaca(row: dict[str, Any], remarks: set[str]) -> Pair:
 
 
 def _chat(row: dict[str, Any], remarks: set[str]) -> Pair:
-    turns = next((row[name] for name in _MESSAGES if name in row), None)
+    turns = next((row[name] for name in MESSAGES if name in row), None)
     messages, answer = conversation(turns, row, remarks)
     return prompt_of(messages), answer
 

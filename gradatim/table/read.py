@@ -2,17 +2,19 @@
 
 Rows are streamed in batches from all formats of ``formats``. A column mapping (ours -> theirs) defines the meaning of
 the file's columns: ``{"prompt": "instruction", "answer": "output"}`` for pairs, ``{"answer": "code"}`` for code
-completion (the prompt is then empty), ``rejected`` for the rejected answer of a pair, ``system`` and ``history`` for
-text before the question. The default mapping takes columns of our names, and numeric columns as metrics; instruction
-data is recognised by its columns and converted to pairs (``instruction``). CSV has no types: ``typed`` converts
-numbers where a column needs them. An unusable row is not fatal: the ``ReadReport`` gets its number, cause and content.
-A missing column, a column of the wrong type and a file without usable rows are fatal.
+completion (the prompt is then empty), ``{"messages": "dialog"}`` for conversations, ``rejected`` for the rejected
+answer of a pair, ``system`` and ``history`` for text before the question. The default mapping takes columns of our
+names, and numeric columns as metrics; instruction data is recognised by its columns and converted to pairs
+(``instruction``). CSV has no types: ``typed`` converts numbers where a column needs them. An unusable row is not fatal:
+the ``ReadReport`` gets its number, cause and content. A missing column, a column of the wrong type and a file without
+usable rows are fatal.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import chain
@@ -28,10 +30,23 @@ import pyarrow.parquet as pq
 from ..errors import DataError, did_you_mean
 from ..files import open_input, replacing
 from .formats import FORMATS, Chunk, Reject, chunks_of, format_of
-from .instruction import CONTEXT, PROMPTS, SHAPES, convert, pair_columns, shape_columns, shape_of, with_context
+from .instruction import (
+    CONTEXT,
+    MESSAGES,
+    PROMPTS,
+    SHAPES,
+    conversation_columns,
+    convert,
+    pair_columns,
+    shape_columns,
+    shape_of,
+    text_fields,
+    with_context,
+)
 from .mapped import mapped_table, slices
 from .rows import EMPTY_ANSWER, UNPARSED, ReadReport, Rejected, divide, sample_blocks, sample_lines
-from .schema import COLUMNS, LABELS, complete, fit, kind_of, type_of
+from .schema import COLUMNS, LABELS, complete, fit, kind_of, texts, type_of
+from .splits import first_rows
 
 ROWS = 65_536  # samples in a row group, and by default in a batch
 
@@ -190,7 +205,7 @@ def mapping_of(columns: Mapping[str, str] | None, chunk: Chunk, names: list[str]
                 "there is no column 'answer'",
                 where=where,
                 given=", ".join(names),
-                hint=_mapping_hint(names),
+                hint=_mapping_hint(names, conversation_columns(chunk)),
             )
         return mapping
     if "answer" not in columns:
@@ -205,16 +220,23 @@ def mapping_of(columns: Mapping[str, str] | None, chunk: Chunk, names: list[str]
         mapping.setdefault("prompt", "prompt")
     for ours, theirs in {**columns, **mapping}.items():
         if theirs not in names:
-            raise DataError(
-                f"there is no column {theirs!r} to take as {ours!r}",
-                where=where,
-                allowed=", ".join(names),
-                hint=did_you_mean(theirs, names),
-            )
+            raise _no_column(ours, theirs, names, where)
     return mapping
 
 
-def _mapping_hint(names: Sequence[str]) -> str:
+def _no_column(ours: str, theirs: str, names: Sequence[str], where: str) -> DataError:
+    return DataError(
+        f"there is no column {theirs!r} to take as {ours!r}",
+        where=where,
+        allowed=", ".join(names),
+        hint=did_you_mean(theirs, names),
+    )
+
+
+def _mapping_hint(names: Sequence[str], conversations: Sequence[str]) -> str:
+    if conversations:
+        column = conversations[0]
+        return f"a column mapping, --columns messages={column} or data.columns: {{messages: {column}}}"
     answer = next(iter(get_close_matches("answer", names, n=1, cutoff=0.6)), "COLUMN")
     return (
         f"a column mapping, --columns prompt=COLUMN,answer={answer} or data.columns: {{prompt: COLUMN, "
@@ -258,8 +280,14 @@ def read_table(
     language: str | None = None,
     report: ReadReport | None = None,
 ) -> pa.Table:
-    """All samples of ``path``, memory-mapped if they are large (``mapped``); options of ``stream_table``."""
-    return mapped_table(stream_table(path, columns=columns, format=format, language=language, report=report))
+    """All samples of ``path``, memory-mapped if they are large (``mapped``); options of ``stream_table``.
+
+    ``report`` also receives the number of rows that repeat an earlier one.
+    """
+    report = ReadReport() if report is None else report
+    table = mapped_table(stream_table(path, columns=columns, format=format, language=language, report=report))
+    report.repeated = table.num_rows - int(first_rows(texts(part) for part in slices(table)).sum())
+    return table
 
 
 def stream_table(
@@ -295,13 +323,21 @@ def stream_table(
         report.rejected.append(Rejected(row, cause, content))
 
     mapping: dict[str, str] | None = None
-    for chunk in chunks_of(where, format, batch, reject):
+    guessed, chunks = columns is None, chunks_of(where, format, batch, reject)
+    if columns is not None and not columns.keys().isdisjoint(MESSAGES):
+        _check_conversations(columns, shape, where)
+        chunks = _renamed(chunks, columns, report)
+        shape, option, columns = "chat", "chat", None
+    for chunk in chunks:
         if mapping is None and columns is None and option is None:
             text_columns = [name for name in chunk.columns if not is_metric(name, chunk)]
             shape = shape_of(text_columns)
             report.read_as = _recognised(text_columns, shape)
+            report.read_by = text_fields(text_columns) if format == "jsonl" else ()
         elif mapping is None and columns is not None:
             report.unmapped = _prompt_candidates(chunk, columns)
+        if report.read_by:
+            report.fields.update(_fields_of_rows(chunk))
         file_columns = chunk.columns
         chunk, used = _with_shape(chunk, shape, columns, reject, report, first=mapping is None)
         if mapping is None:
@@ -311,12 +347,52 @@ def stream_table(
         sources = set(mapping.values()) - ({"prompt"} if shape else set())  # a shape creates the prompts
         unused = [name for name in file_columns if name not in used and name not in sources]
         report.ignored = tuple(dict.fromkeys([*report.ignored, *unused]))
-        samples = _conform(chunk, mapping, language, report, guessed=columns is None)
+        samples = _conform(chunk, mapping, language, report, guessed=guessed)
         if samples is not None:
             report.kept += samples.num_rows
             yield samples
     if not report.kept:
         raise _no_usable_row(report)
+
+
+def _check_conversations(columns: Mapping[str, str], shape: str | None, where: str) -> None:
+    """Raise ``DataError`` for a mapping of a column of conversations that also names what these have."""
+    others = [name for name in ("prompt", "answer", *MESSAGES) if name in columns]
+    if len(others) > 1 or shape == "alpaca":
+        raise DataError(
+            "conversations have the prompts and the answers, so that a mapping names nothing else for them",
+            where=where,
+            given=dict(columns) if len(others) > 1 else f"format {shape}",
+            allowed="messages: COLUMN, with system, labels and metrics",
+        )
+
+
+def _renamed(chunks: Iterable[Chunk], columns: Mapping[str, str], report: ReadReport) -> Iterator[Chunk]:
+    """``chunks`` with the columns of the mapping alone, under our names; the others are added to ``report.ignored``.
+
+    ``DataError`` for a column that the first chunk has not.
+    """
+    first = True
+    for chunk in chunks:
+        for ours, theirs in columns.items() if first else ():
+            if theirs not in chunk.columns:
+                raise _no_column(ours, theirs, list(chunk.columns), report.path)
+        first = False
+        named = {ours: chunk.columns[theirs] for ours, theirs in columns.items() if theirs in chunk.columns}
+        unused = [name for name in chunk.columns if name not in columns.values()]
+        report.ignored = tuple(dict.fromkeys([*report.ignored, *unused]))
+        yield Chunk(chunk.numbers, named, chunk.untyped)
+
+
+def _fields_of_rows(chunk: Chunk) -> Counter[tuple[str, ...]]:
+    """The numbers of rows by ``text_fields`` of the fields that they have; rows without an answer are left out."""
+    names, columns = list(chunk.columns), list(chunk.columns.values())
+    present = Counter(tuple(value is not None for value in values) for values in zip(*columns, strict=True))
+    counts: Counter[tuple[str, ...]] = Counter()
+    for mask, count in present.items():
+        counts[text_fields(name for name, here in zip(names, mask, strict=True) if here)] += count
+    del counts[()]
+    return counts
 
 
 def _with_shape(
@@ -370,6 +446,8 @@ def _no_format(where: str, format: str) -> DataError:
 def _no_usable_row(report: ReadReport) -> DataError:
     if not report.rejected:
         return DataError("the file has no samples", where=report.path)
+    if report.mixed_fields:
+        return DataError(f"no row can be used: {report.mixed_fields}", where=report.path, hint="a file for each")
     first = min(report.rejected, key=lambda row: row.row)
     return DataError(
         f"no row can be used; the first is rejected: {first.cause}",

@@ -81,9 +81,11 @@ class ReadReport:
     """Counts of the rows of a file, filled during reading.
 
     ``read_as``: {prompt or answer: the file's column}, of columns that were recognised by another usual name.
-    ``unmapped``: text columns that a mapping without a prompt leaves out. ``ignored``: columns that are not used.
-    ``remarks``: by sentence, the number of rows that are used although a part
-    of them is omitted or missing.
+    ``unmapped``: text columns that a mapping without a prompt leaves out. ``fields``: the fields that rows of JSON have
+    for prompt and answer, with the number of rows; ``read_by``: those that all rows are read by. ``ignored``: columns
+    that are not used. ``remarks``: by sentence, the number of rows that are used although a part of them is omitted or
+    missing. ``repeated``: rows with prompt and answer of an earlier one; ``left_out``: rows that the source has removed
+    as duplicates.
     """
 
     path: str = ""
@@ -92,13 +94,18 @@ class ReadReport:
     ignored: tuple[str, ...] = ()
     read_as: dict[str, str] = field(default_factory=dict)
     unmapped: tuple[str, ...] = ()
+    fields: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    read_by: tuple[str, ...] = ()
     remarks: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
+    left_out: int = 0
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Counts for a run's record: kept, rejected (by cause), ignored (column names), and remarks if any."""
+        """Counts for a run's record: kept, rejected (by cause), ignored (column names), remarks and repeated if any."""
         remarks = {"remarks": dict(sorted(self.remarks.items()))} if self.remarks else {}
-        return {"kept": self.kept, "rejected": self._causes(), "ignored": list(self.ignored), **remarks}
+        repeated = {"repeated": self.repeated} if self.repeated else {}
+        return {"kept": self.kept, "rejected": self._causes(), "ignored": list(self.ignored), **remarks, **repeated}
 
     def notes(self) -> list[str]:
         """Lines for the user on rejected rows, remarks and ignored columns."""
@@ -111,8 +118,12 @@ class ReadReport:
         return [*(f"{self.path}: {line}" for line in lines), *self.remark_lines()]
 
     def remark_lines(self) -> list[str]:
-        """Lines for the user on recognised columns, remarks and ignored columns."""
+        """Lines for the user on recognised columns, remarks, repeated rows and ignored columns."""
         lines = []
+        if self.mixed_fields:
+            lines.append(
+                f"{self.mixed_fields}; all are read by {' and '.join(self.read_by)}: a file for each is better"
+            )
         if any(ours != theirs for ours, theirs in self.read_as.items()):
             pairs = ", ".join(f"{ours} from {theirs!r}" for ours, theirs in self.read_as.items())
             lines.append(f"columns by their usual names: {pairs}; data.columns or --columns names others")
@@ -123,9 +134,24 @@ class ReadReport:
                 f"prompt={self.unmapped[0]}, beside answer"
             )
         lines += [f"{remark}: in {count:,} of {self.kept:,} rows" for remark, count in sorted(self.remarks.items())]
+        if self.left_out:
+            lines.append(f"{self.left_out:,} of {self.kept:,} rows are duplicates of earlier ones and are left out")
+        elif self.repeated:
+            lines.append(
+                f"{self.repeated:,} of {self.kept:,} rows repeat the prompt and the answer of an earlier one; "
+                "data.duplicates: text leaves them out"
+            )
         if self.ignored:
             lines.append(f"columns that are not used: {', '.join(self.ignored)}")
         return [f"{self.path}: {line}" for line in lines]
+
+    @property
+    def mixed_fields(self) -> str:
+        """The fields of rows of several kinds in words, with their numbers; empty for rows of one kind."""
+        if len(self.fields) < 2:
+            return ""
+        kinds = [f"{' and '.join(names)} in {count:,}" for names, count in self.fields.most_common()]
+        return f"the rows have different fields: {', '.join(kinds)}"
 
     def _causes(self) -> dict[str, int]:
         return dict(sorted(Counter(row.cause for row in self.rejected).items()))

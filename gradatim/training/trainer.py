@@ -176,6 +176,7 @@ class _TrainingLoop:
         # A loss may read the model at the start of the stage (a reference model), so a checkpoint is loaded afterwards.
         self.loss = make_loss(objective, context)
         self.parameters = trainable_parameters(self.model)
+        self.total_parameters = sum(parameter.numel() for parameter in self.model.parameters())
         if self.loss.auxiliary is not None:
             self.model.add_module("auxiliary", self.loss.auxiliary)
         self.weights = torch.tensor([term.weight for term in self.loss.terms], device=device())
@@ -231,6 +232,7 @@ class _TrainingLoop:
             weights,
             self.resumed_at,
             0 if self.loss.auxiliary is None else sum(value.numel() for value in self.loss.auxiliary.parameters()),
+            self.total_parameters,
         )
 
     def events(self, event: Event) -> None:

@@ -247,8 +247,11 @@ def test_a_model_is_evaluated_on_problems_and_goes_on_from_what_was_kept(gradati
     (folder,) = (files / "kept").iterdir()
     samples = (folder / "samples.jsonl").read_bytes()
     assert samples.count(b"\n") == 3
-    assert gradatim(*command, "--set", "max_new_tokens=5").out == said.out
+    assert gradatim(*command, "--set", "max_new_tokens=5", "--texts", "texts.jsonl").out == said.out
     assert (folder / "samples.jsonl").read_bytes() == samples
+    written = [json.loads(line)["completion"] for line in samples.splitlines()]
+    texts = [json.loads(line) for line in (files / "texts.jsonl").read_text().splitlines()]
+    assert [(row["id"], row["row"], row["attempt"]) for row in texts] == [(f"t{n}", n, written[n]) for n in range(3)]
 
 
 @pytest.mark.usefixtures("walls")
@@ -461,6 +464,51 @@ def test_failures_are_grouped_by_cause_and_each_task_has_its_results(gradatim, f
     assert "NameError" in found["tasks"]["add"]["samples"][0]["reason"]
     shown = gradatim(*COMMAND).out
     assert "NameError" in shown.split("such as")[1]
+
+
+NOTED = [
+    {"task_id": "add", "completion": WRONG, "model": "a", "temperature": 0.2, "score": float("nan")},
+    {"model": "b", "completion": RIGHT, "task_id": "add"},
+    {"task_id": "add", "completion": WRONG},
+]
+
+
+def origins(entries: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [(entry["outcome"], entry["line"], entry.get("fields")) for entry in entries]
+
+
+@pytest.mark.usefixtures("walls")
+def test_a_verdict_has_the_line_and_the_other_fields_of_its_sample(gradatim, files):
+    write(files / "s.jsonl", ["", *NOTED])
+    found = json.loads(gradatim(*COMMAND, "--json").out)["tasks"]["add"]["samples"]
+    expected = [
+        ("failed", 2, {"model": "a", "temperature": 0.2, "score": None}),
+        ("passed", 3, {"model": "b"}),
+        ("failed", 4, None),
+    ]
+    assert origins(found) == expected
+    stored = [json.loads(line) for line in (files / "s.verdicts.jsonl").read_text().splitlines()]
+    assert origins(stored) == expected
+    assert found[0]["reason"].endswith("assert candidate(1, 2) == 3 · the last call returned 1")
+
+
+@pytest.mark.usefixtures("walls")
+def test_stored_verdicts_follow_a_file_whose_lines_have_moved(gradatim, files):
+    write(files / "s.jsonl", NOTED)
+    gradatim(*COMMAND)
+    seconds = [json.loads(line)["cpu_seconds"] for line in (files / "s.verdicts.jsonl").read_text().splitlines()]
+    write(files / "s.jsonl", ["", NOTED[0], NOTED[1] | {"model": "c"}, NOTED[2]])
+    assert gradatim(*COMMAND).status == 0
+    stored = [json.loads(line) for line in (files / "s.verdicts.jsonl").read_text().splitlines()]
+    assert [(row["line"], row.get("fields", {}).get("model")) for row in stored] == [(2, "a"), (3, "c"), (4, None)]
+    assert [row["cpu_seconds"] for row in stored] == seconds  # nothing was run again
+
+
+@pytest.mark.usefixtures("walls")
+def test_the_verdict_on_an_item_of_a_list_has_the_number_of_the_list(gradatim, files):
+    (files / "g.json").write_text(json.dumps([["def add(a, b):\n    return a + b\n"] * 2, ["def twice(n): return 4"]]))
+    tasks = json.loads(gradatim("check", "g.json", "--problems", "p.jsonl", "--json").out)["tasks"]
+    assert [[sample["line"] for sample in task["samples"]] for task in tasks.values()] == [[1, 1], [2]]
 
 
 @pytest.mark.usefixtures("walls")

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from gradatim.api import read_samples_of
+from gradatim.export.write import export_model
+
 
 def assert_refused(said, *words):
     assert said.status == 2, said
@@ -28,6 +31,29 @@ def test_an_export_prints_its_proof(gradatim, finished):
     assert len(Path("out/lm_eval/tinypy_output.jsonl").read_text().splitlines()) == 10
     task = Path("out/lm_eval/tinypy_output.yaml").read_text()
     assert "custom_dataset: !function tinypy_output.load" in task
+
+
+def test_each_phase_of_an_export_is_a_line_without_a_terminal(gradatim, finished):
+    (test,) = finished.glob("data/*/test.parquet")
+    said = gradatim("export", finished, "--bits", 16, "--data", test, "--limit", 5, "--out", "out")
+    assert said.status == 0, said.err
+    done = [line.partition(": done in ")[0] for line in said.err.splitlines() if ": done in " in line]
+    compared = ["compare tokens", "compare log-probabilities, 32 bits"]
+    assert done == [
+        *("read the model and the samples", "write hf, 32 bits", *compared, "write hf, 16 bits"),
+        *("compare tokens", "compare log-probabilities", "measure the speed"),
+        *("evaluate the original", "evaluate the export"),
+    ]
+
+
+def test_the_slow_phases_of_an_export_send_the_share_done(finished, tmp_path):
+    (test,) = finished.glob("data/*/test.parquet")
+    (model,) = finished.glob("cycle-00/stage-*/model")
+    sent = []
+    export_model(model, tmp_path / "out", data=read_samples_of(test, limit=5), events=sent.append)
+    for task in ("compare log-probabilities", "measure the speed", "evaluate the export"):
+        shares = [(event.done, event.total) for event in sent if event.task == task and event.kind == "advance"]
+        assert shares == [(number, 5) for number in range(1, 6)], task
 
 
 def test_the_json_of_an_export_holds_counts(gradatim, finished):

@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from gradatim.errors import did_you_mean
+
 PROGRAM = "def f(x):\n    return x + 1\n"
 PROSE = "Sure! Here is the function:\n\n```python\n" + PROGRAM + "```\n\nIt adds one to its argument."
 RECIPE = """
@@ -121,9 +123,83 @@ def test_score_takes_the_column_mapping_of_a_recipe(gradatim, tmp_path, ending):
     assert table["om"].to_pylist() == [0.75, 0.5]
 
 
+@pytest.mark.parametrize("name", ["dialog", "conversation"])
+@pytest.mark.parametrize("keys", [("role", "content"), ("from", "value")])
+def test_a_column_of_conversations_may_have_any_name(gradatim, tmp_path, name, keys):
+    rows = []
+    for n in range(12):
+        turns = [("user", f"task {n}"), ("assistant", f"x = {n}\n")]
+        rows.append({name: [dict(zip(keys, turn, strict=True)) for turn in turns], "topic": f"t{n % 2}", "note": "n"})
+    write(tmp_path / "rows.jsonl", rows)
+    said = gradatim("score", "rows.jsonl")
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert f"try: a column mapping, --columns messages={name} or data.columns: {{messages: {name}}}" in told(said.err)
+    said = gradatim("score", "rows.jsonl", "--columns", f"messages={name},category=topic", "--out", "out.parquet")
+    assert said.status == 0, said.err
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table["prompt"].to_pylist() == [f"task {n}" for n in range(12)]
+    assert table["answer"].to_pylist() == [f"x = {n}\n" for n in range(12)]
+    assert table["category"].to_pylist() == [f"t{n % 2}" for n in range(12)]
+    assert "columns that are not used: note" in told(said.err)
+    changes = ["--set", f"data.columns.messages={name}"]
+    assert gradatim("plan", "--data", recipe(tmp_path, rows), *changes).status == 0
+
+
+def test_rows_with_different_fields_are_told_in_one_line(gradatim, tmp_path):
+    rows = [chat(n, f"x = {n}\n") for n in range(12)] + [{"prompt": f"p{n}", "completion": "x"} for n in range(4)]
+    said = gradatim("plan", "--data", recipe(tmp_path, rows))
+    assert said.status == 0
+    line = "the rows have different fields: messages in 12, prompt and completion in 4; all are read by messages"
+    assert told(said.err).count(line) == 1
+    none = [{"question": "q", "answer": "a"}, {"prompt": "p", "completion": "c"}]
+    said = gradatim("plan", "--data", recipe(tmp_path, none))
+    assert (said.status, said.err.count("\n")) == (2, 1)
+    assert (
+        "no row can be used: the rows have different fields: question and answer in 1, prompt and completion in 1; "
+        "try: a file for each" in told(said.err)
+    )
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "i", "input": "more", "output": "x"},
+        {"system": "s", "instruction": "i", "output": "x"},
+        {"instruction": "i", "output": None},
+    ],
+)
+def test_optional_fields_and_missing_answers_are_no_other_fields(gradatim, tmp_path, row):
+    write(tmp_path / "rows.jsonl", [{"instruction": f"i{n}", "output": "x"} for n in range(3)] + [row])
+    said = gradatim("score", "rows.jsonl", "--metric", "size")
+    assert said.status == 0
+    assert "different fields" not in said.err
+
+
+def test_rows_that_repeat_an_earlier_one_are_counted(gradatim, tmp_path):
+    rows = [{"prompt": f"p{n % 10}", "answer": f"x = {n % 10}\n"} for n in range(13)]
+    said = gradatim("plan", "--data", recipe(tmp_path, rows))
+    assert "rows.jsonl: 3 of 13 rows repeat the prompt and the answer of an earlier one" in told(said.err)
+    said = gradatim("plan", "--data", "mine.yaml", "--set", "data.duplicates=text")
+    assert "rows.jsonl: 3 of 13 rows are duplicates of earlier ones and are left out" in told(said.err)
+    assert "earlier one" not in gradatim("plan", "--data", recipe(tmp_path, rows[:10])).err
+
+
+def test_a_hint_never_names_what_was_given(gradatim, tmp_path):
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "p.jsonl").write_text(
+        '{"task_id": "a", "prompt": "def f():\\n", "entry_point": "f", "test": "x = 1"}\n'
+    )
+    said = gradatim("check", "samples", "--problems", "p.jsonl")
+    assert (said.status, said.err) == (2, "gradatim: samples: this is a folder\n")
+    assert did_you_mean("runs", ["runs"]) is None
+    assert did_you_mean("run", ["runs", "run"]) == "did you mean 'runs'?"
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
+        ("messages=b", "there is no column 'b' to take as 'messages'; allowed: a"),
+        ("messages=a,answer=a", "a mapping names nothing else for them"),
         ("answer", "a column mapping is written FIELD=COLUMN; given: answer"),
         ("answer=", "written FIELD=COLUMN"),
         ("answer=a,answer=b", "a field is mapped twice; given: answer=b"),

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from small_models import base
 
-from gradatim.api import arms_of
+from gradatim.api import arms_of, open_model
 from gradatim.cli.environment import KINDS
 from gradatim.experiment.recipe import load
 from gradatim.experiment.study import _titles, plan_study
+from gradatim.inference import decode
+from gradatim.model import prompt_format
 
 
 def test_generate_writes_the_same_bytes_for_the_same_seed_whatever_the_workers(gradatim, tmp_path):
@@ -118,6 +123,31 @@ def test_evaluate_counts_every_sample_and_gives_an_interval(gradatim, finished):
     assert "5 total" in shown
 
 
+@pytest.mark.parametrize("suite", ["output", "line"])
+def test_every_text_of_an_evaluation_can_be_written_to_a_file(gradatim, finished, suite):
+    gradatim("generate", "t.parquet", "--count", 12, "--level", "1.1,2.1")
+    command = ("evaluate", finished, "--data", "t.parquet", "--suite", suite, "--json")
+    said = gradatim(*command, "--texts", "texts.jsonl")
+    rows = [json.loads(line) for line in Path("texts.jsonl").read_text().splitlines()]
+    counts = json.loads(said.out)["counts"]
+    assert counts["total"] == len(rows)
+    assert sum(row["passed"] for row in rows) == counts["passed"]
+    table = pq.read_table("t.parquet")
+    if suite == "output":
+        assert [row["expected"] for row in rows] == table["answer"].to_pylist()
+        opened, limit = open_model(finished), max(map(len, table["answer"].to_pylist())) + 9
+        texts = decode.complete(opened.model, opened.tokenizer, [row["prompt"] for row in rows], limits=limit)
+        assert [row["attempt"] for row in rows] == [text.text for text in texts]  # beyond the first wrong character
+    assert {row["id"] for row in rows} <= set(table["id"].to_pylist())
+    again = gradatim(*command, "--texts", "texts.jsonl")
+    assert (again.status, again.err.count("\n")) == (2, 1)
+    assert "--force" in again.err
+    assert gradatim(*command, "--texts", "texts.jsonl", "--force").out == said.out
+    assert gradatim(*command, "--texts", "t.parquet", "--force").status == 2
+    Path("notes.jsonl").write_text('{"note": 1}\n')
+    assert gradatim(*command, "--texts", "notes.jsonl", "--force").status == 2
+
+
 def test_sample_runs_a_whole_program_and_says_what_is_true(gradatim, finished):
     found = json.loads(gradatim("sample", finished, "--prompt", "a = 3\nprint(a * a)", "--json").out)
     assert found[0]["truth"] == "# 9\n"
@@ -140,10 +170,67 @@ def test_a_prompt_with_a_character_that_the_tokenizer_lacks_is_one_line(gradatim
 def test_the_prompt_of_the_help_example_is_answered(gradatim, finished):
     from gradatim.cli.models import SAMPLE_EXAMPLES
 
-    (prompt,) = [shlex.split(example)[-1] for example in SAMPLE_EXAMPLES if "--prompt '" in example]
+    (prompt,) = [shlex.split(example)[-1] for example in SAMPLE_EXAMPLES if "MODEL --prompt '" in example]
     outcome = gradatim("sample", finished, "--prompt", prompt, "--json")
     assert outcome.status == 0, outcome.err
     assert json.loads(outcome.out)[0]["truth"] == "# 12\n"
+
+
+@pytest.fixture(scope="module")
+def chat_model(tmp_path_factory):
+    """A chat model that was not trained here, as most are: random weights, a template."""
+    return base(tmp_path_factory.mktemp("chat") / "base")
+
+
+def test_a_chat_model_s_answer_stands_apart_from_the_messages_before_it(gradatim, chat_model):
+    said = gradatim("sample", chat_model, "--prompt", "list files", "--system", "Be short.", "--limit", 4)
+    assert said.status == 0, said.err
+    assert said.out.startswith("system:\nBe short.\n\nuser:\nlist files\n\nassistant:\n")
+    assert "ground truth" not in said.out
+    assert "ground truth" not in gradatim("sample", chat_model, "--prompt", "list files", "--limit", 4).out
+
+
+def test_the_system_message_is_in_the_prompt_of_the_model(gradatim, chat_model):
+    written = {
+        system: json.loads(gradatim("sample", chat_model, "--prompt", "a", "--limit", 12, "--json", *options).out)
+        for system, options in {"": [], "x": ["--system", "x"], "y": ["--system", "y" * 40]}.items()
+    }
+    opened = open_model(chat_model)
+    for system, text in (("x", "x"), ("y", "y" * 40)):
+        prompt = prompt_format.chat_formatter(opened.tokenizer, text)("a")
+        (expected,) = decode.complete(opened.model, opened.tokenizer, [prompt], limits=12)
+        assert written[system][0]["written"] == expected.text
+
+
+def test_a_trained_chat_model_has_the_system_message_of_its_training_unless_another_is_given(gradatim, chat_model):
+    shutil.copytree(chat_model, "trained")
+    tokenizer = open_model("trained").tokenizer
+    prompt_format.with_prompt_format(tokenizer, prompt_format.PromptFormat("chat", "House style."))
+    tokenizer.save_pretrained("trained")
+    said = gradatim("sample", "trained", "--prompt", "list files", "--limit", 2)
+    assert said.out.startswith("system:\nHouse style.\n\nuser:\nlist files\n\nassistant:\n")
+    said = gradatim("sample", "trained", "--prompt", "list files", "--limit", 2, "--system", "Be short.")
+    assert said.out.startswith("system:\nBe short.\n\nuser:\n")
+
+
+def test_a_system_message_for_plain_prompts_is_one_line(gradatim, finished):
+    outcome = gradatim("sample", finished, "--prompt", "a = 1", "--system", "Be short.")
+    assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    assert "--system: this model has no chat template" in outcome.err
+
+
+def test_a_template_without_system_messages_is_named_by_the_option(gradatim, chat_model):
+    shutil.copytree(chat_model, "strict")
+    template = "{{ raise_exception('no system') if messages[0]['role'] == 'system' }}{{ messages[0]['content'] }}"
+    Path("strict/chat_template.jinja").write_text(template)
+    outcome = gradatim("sample", "strict", "--prompt", "a", "--system", "Be short.")
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert outcome.err.startswith("gradatim: --system: ")
+
+
+def test_only_a_prompt_that_asks_for_an_output_is_told_that_it_cannot_be_run(gradatim, finished):
+    assert "no ground truth" in gradatim("sample", finished, "--prompt", "print(z)\n# output", "--limit", 4).out
+    assert "no ground truth" not in gradatim("sample", finished, "--prompt", "a = 3\npri", "--limit", 4).out
 
 
 @pytest.mark.parametrize("suite", ["line", "token"])

@@ -14,9 +14,10 @@ from gradatim.difficulty.model_based import ScoringRequest
 from gradatim.errors import DataError, RecipeError
 from gradatim.evaluation import SUITES
 from gradatim.experiment.assemble.components import make_difficulty
+from gradatim.inference import decode
 from gradatim.inference.loglikelihood import read_model
 from gradatim.model.load import LoadedModel, load_student
-from gradatim.model.prompt_format import chat_formatter
+from gradatim.model.prompt_format import PromptFormat, chat_formatter, with_prompt_format
 from gradatim.table import make_table
 
 SAMPLES = {"prompt": ["print(12 + 7)", "a = 3"], "answer": ["# 19\nb = 5\n", "print(a)\n\n# 3"]}
@@ -74,7 +75,7 @@ def test_token_asks_about_the_answer_from_its_first_token_after_the_rendered_pro
     assert (first["prompt"], first["expected"]) == (SAMPLES["prompt"][0], SAMPLES["answer"][0])
     best = chances(student, *(each[0] for each in SAMPLES.values())).argmax(1)
     assert first["attempt"] == student.tokenizer.decode(best)
-    assert asked(student, "token").counts["all"]["all"].total != total
+    assert asked(student, "token", chat=False).counts["all"]["all"].total != total
 
 
 def test_what_does_not_fit_behind_a_long_prompt_stays_in_the_total(student):
@@ -85,8 +86,6 @@ def test_what_does_not_fit_behind_a_long_prompt_stays_in_the_total(student):
 
 
 def test_line_asks_for_every_line_of_the_answer_after_the_rendered_prompt(student, monkeypatch):
-    import gradatim.inference.decode as decode
-
     heard: list[tuple[str, str]] = []
     complete = decode.complete
 
@@ -101,7 +100,8 @@ def test_line_asks_for_every_line_of_the_answer_after_the_rendered_prompt(studen
     assert heard == [(one, ""), (one, "# 19\n"), (two, ""), (two, "print(a)\n\n")]
     assert found.counts["all"]["all"].total == 4
     monkeypatch.undo()
-    assert asked(student, "line", make_table(SAMPLES)).counts["all"]["all"].total == 0  # prompts of one line
+    plain_lines = asked(student, "line", make_table(SAMPLES), chat=False)
+    assert plain_lines.counts["all"]["all"].total == 0  # prompts of one line
 
 
 def test_choice_compares_options_as_the_beginning_of_the_reply(student, tmp_path):
@@ -122,7 +122,76 @@ def test_choice_compares_options_as_the_beginning_of_the_reply(student, tmp_path
     assert (found.counts["all"]["all"].passed, found.counts["all"]["all"].total) == (right, 8)
 
 
-@pytest.mark.parametrize("suite", ["token", "line", "choice"])
+TINYPY = {"prompt": ["a = 3\nprint(a)\n# output\n"] * 2, "answer": ["# 3\n"] * 2}
+WITHOUT_PROMPTS = {"prompt": ["", ""], "answer": ["a = 3\nprint(a)\n", "b = 5\nprint(b)\n"]}
+
+
+def trained(folder, template: str) -> LoadedModel:
+    """The model as a student that was trained here on prompts in ``template``."""
+    opened = load_student(folder)
+    with_prompt_format(opened.tokenizer, PromptFormat(template))
+    return opened
+
+
+@pytest.mark.parametrize("suite", ["token", "line", "output"])
+@pytest.mark.parametrize(
+    ("model", "samples", "chat"),
+    [
+        ("untrained", SAMPLES, True),
+        ("untrained", TINYPY, False),
+        ("chat", SAMPLES, True),
+        ("chat", TINYPY, True),
+        ("plain", SAMPLES, False),
+        ("without a template", SAMPLES, False),
+    ],
+)
+def test_the_model_decides_whether_prompts_are_in_its_chat_template(
+    folder, plain, suite, model, samples, chat, monkeypatch
+):
+    student = load_student(plain if model == "without a template" else folder)
+    student = trained(folder, model) if model in ("chat", "plain") else student
+    notes: list[str] = []
+    heard: list[str] = []
+    table = make_table(samples)
+
+    def listening(inner):
+        def listen(model, tokenizer, texts, **options):
+            heard.extend([*texts, *(options.get("prefixes") or ())])
+            return inner(model, tokenizer, texts, **options)
+
+        return listen
+
+    for name in ("complete", "predict_next"):
+        monkeypatch.setattr(decode, name, listening(getattr(decode, name)))
+    found = SUITES.get(suite)()(student, table, seed=0, events=lambda event: notes.append(event.text))
+    assert any("<|im_start|>" in text for text in heard) is chat
+    wanted = asked(student, suite, table, chat=chat)
+    assert found.counts == wanted.counts
+    assert [*found.texts()] == [*wanted.texts()]
+    said = [text for text in notes if "chat template" in text]
+    assert len(said) == (chat and not (suite == "output" and model == "chat"))
+
+
+@pytest.mark.parametrize("suite", ["token", "line"])
+def test_samples_without_prompts_and_whole_texts_stay_plain(folder, suite):
+    student = trained(folder, "chat")
+    without = make_table(WITHOUT_PROMPTS)
+    assert [*asked(student, suite, without).texts()] == [*asked(student, suite, without, chat=False).texts()]
+    whole = asked(student, suite, make_table(TINYPY), text="all")
+    assert whole.counts == asked(student, suite, make_table(TINYPY), text="all", chat=False).counts
+
+
+def test_plain_prompts_for_a_chat_model_are_said_where_they_are_the_default(student, tmp_path):
+    (tmp_path / "q.jsonl").write_text('{"question": "a", "options": ["1", "2"], "answer": 0}\n')
+    for chat in (False, True):
+        notes: list[str] = []
+        suite = SUITES.get("choice")(problems=str(tmp_path / "q.jsonl"), chat=chat)
+        suite(student, pa.table({}), seed=0, events=lambda event, notes=notes: notes.append(event.text))
+        said = "choice: the prompts are plain text; chat=true puts them into the model's chat template" in notes
+        assert said is not chat
+
+
+@pytest.mark.parametrize("suite", ["token", "line", "output", "choice"])
 def test_a_chat_without_a_template_is_one_line(suite, plain, tmp_path):
     (tmp_path / "q.jsonl").write_text('{"question": "a", "options": ["1", "2"], "answer": 0}\n')
     options = {"problems": str(tmp_path / "q.jsonl")} if suite == "choice" else {}

@@ -68,9 +68,8 @@ def test_the_command_evaluates_outputs_over_http(programs, llama, tmp_path: Path
 
 
 def test_options_of_an_endpoint_are_refused_for_a_folder(expert, programs):
-    for options in ({"chat": True}, {"server": {"concurrency": 2}}):
-        with pytest.raises(RecipeError, match="an endpoint has this option, and the model is none"):
-            SUITES.make("output", options=options)(expert, programs, seed=0)
+    with pytest.raises(RecipeError, match="an endpoint has this option, and the model is none"):
+        SUITES.make("output", options={"server": {"concurrency": 2}})(expert, programs, seed=0)
 
 
 def test_what_a_real_server_supports_is_listed(llama_chat, capsys):

@@ -144,6 +144,31 @@ def test_the_terminal_table_shows_titles_as_they_are(tmp_path):
     assert table.row_count == 2
 
 
+def test_a_run_shows_every_suite_before_training_and_at_the_end(tmp_path):
+    folder = make_run(tmp_path / "run", "baseline", 1)
+    (after,) = [json.loads(path.read_text()) for path in folder.glob("cycle-00/stage-*/result.json")]
+    before = {**after["evaluations"][0], "counts": {"all": {"all": {"passed": 500, "total": 2000}}}}
+    (folder / "cycle-00/base").mkdir()
+    (folder / "cycle-00/base/evaluation-output-greedy.json").write_text(json.dumps(before))
+    shares = {}
+    for suite in after["evaluations"]:
+        counts = suite["counts"]["all"]["all"]
+        shares[f"{suite['suite']} ({suite['protocol']})"] = counts["passed"] / counts["total"]
+    assert len(shares) == 4
+    study = collect(folder)
+    console = Console(width=160, file=StringIO())
+    console.print(terminal_table(study))
+    shown = console.file.getvalue().partition("Results by suite")[2].replace("\u00a0", " ").splitlines()
+    for name, share in shares.items():
+        (line,) = [line for line in shown if name in line]
+        assert f"{100 * share:.1f} % (" in line
+        assert ("25.0 % (23.2 % to 26.9 %)" in line) is (name == "output (greedy)")
+        assert (f"{100 * share - 25:+.1f}" in line) is (name == "output (greedy)")
+    assert "| line (greedy) | – | " in markdown_table(study)
+    several = collect(make_study(tmp_path / "s", arms=TWO))
+    assert "Results by suite" not in markdown_table(several)
+
+
 @pytest.mark.parametrize(
     ("text", "written"),
     [

@@ -52,7 +52,39 @@ def reason(
 def test_a_right_program_passes_and_a_wrong_one_fails_with_the_line(checker: PythonChecker) -> None:
     passes(checker, "def f(x): return x + 1", "assert candidate(1) == 2")
     message = reason("failed", checker, "def f(x): return x + 2", "assert candidate(1) == 2")
-    assert message == "AssertionError · tests, line 2: assert candidate(1) == 2"
+    assert message == "AssertionError · tests, line 2: assert candidate(1) == 2 · the last call returned 3"
+
+
+@pytest.mark.parametrize(
+    ("program", "shown"),
+    [
+        ("def f(x): return [x, 'a', {2: (3,)}, None]", "[1, 'a', {2: (3,)}, None]"),
+        ("def f(x): pass", "None"),
+        ("def f(x): return set()", "set()"),
+        ("def f(x): return list(range(100_000))", "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …]"),
+        ("def f(x): return [[[[x]]]]", "[[[a value of the type list]]]"),
+        ("def f(x): return 10 ** 5000", "an integer of 16610 bits"),
+        ("def f(x): return '\\n' * 500_000", repr("\n" * 49)[:99] + "…"),
+        ("class Odd:\n    def __repr__(self): raise SystemExit\ndef f(x): return Odd()", "a value of the type Odd"),
+        ("def f(x):\n    yield 1", "a value of the type generator"),
+    ],
+)
+def test_a_failed_assertion_shows_the_start_of_what_was_returned(checker, program: str, shown: str) -> None:
+    message = reason("failed", checker, program, "found = candidate(1)", "assert found is candidate")
+    assert message.endswith(f"assert found is candidate · the last call returned {shown}")
+
+
+def test_a_failure_after_an_exception_of_the_program_or_without_a_call_shows_no_value(checker: PythonChecker) -> None:
+    program = "def f(x): return 1 if x else {}[0]"
+    tests = ("candidate(1)", "try:\n    candidate(0)\nexcept KeyError:\n    assert 0")
+    assert reason("failed", checker, program, *tests).endswith("assert 0")
+    assert reason("failed", checker, program, "assert 0").endswith("assert 0")
+    assert "returned" not in reason("failed", checker, program, "candidate(1)", "candidate(0)")
+
+
+def test_a_long_line_of_the_tests_leaves_room_for_what_was_returned(checker: PythonChecker) -> None:
+    line = "assert candidate(1) == 2" + " + 0" * 500
+    assert reason("failed", checker, "def f(x): return 3", line).endswith("… · the last call returned 3")
 
 
 def test_verdicts_come_in_the_order_of_the_jobs() -> None:

@@ -311,6 +311,14 @@ def number_of(value: Object) -> int:
     return number
 
 
+def label_of(value: object) -> str | None:
+    """Name of the type of an object of the program; None for another value."""
+    if type(value) not in (Object, Items):
+        return None
+    label: str = object.__getattribute__(value, "_Object__label")
+    return label
+
+
 def program_of(value: Object) -> Owner:
     """Program that owns the object."""
     program: Owner = object.__getattribute__(value, "_Object__program")

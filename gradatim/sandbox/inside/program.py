@@ -40,11 +40,13 @@ class RemoteProgram:
 
     ``_informed``: whether any data that the program chose has reached the tests. Until then an argument that cannot be
     encoded is an error of the tests (``unjudged``). Afterwards the program may have produced the argument, so the
-    program fails: no program can exclude itself from the score.
+    program fails: no program can exclude itself from the score. ``returned``: the result of the last call, in a tuple;
+    empty before the first and after a call that raised an exception.
     """
 
     def __init__(self, connection: int) -> None:
         self.ending: CheckEnded | None = None
+        self.returned: tuple[Any, ...] = ()
         self._informed = False
         self._tested = False
         self._records: dict[str, type] = {}
@@ -89,6 +91,8 @@ class RemoteProgram:
         if self.ending is not None:
             raise self.ending
         outer, self._tested = self._tested, tested
+        if operation == "call":
+            self.returned = ()
         try:
             answer = self._peer.request(operation, *arguments)
         except Gone as error:
@@ -107,6 +111,8 @@ class RemoteProgram:
         finally:
             self._tested = outer
         self._informed = True
+        if operation == "call":
+            self.returned = (answer,)
         return answer
 
     def state(self, number: int, other: Object | None) -> tuple[str, Any, dict[str, Any], bool]:

@@ -19,6 +19,7 @@ import builtins
 import functools
 import gc
 import importlib
+import itertools
 import linecache
 import os
 import random
@@ -34,7 +35,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from .fork_server import ANCILLARY, receive_control, receive_settings
-from .objects import ARGUMENT_DEPENDENT
+from .objects import ARGUMENT_DEPENDENT, label_of
 from .program import TESTS, CheckEnded, RemoteProgram
 from .reader import decode
 
@@ -317,7 +318,7 @@ def check(job: Job, connection: int) -> tuple[bytes, str]:
         if program.ending is None:
             if isinstance(error, MemoryError) and not _of_program(error):
                 return b"f", "the answers are larger than the tests can hold"
-            return b"f", _failure(error)
+            return b"f", _failure(error, program.returned)
     if program.ending is not None:  # also when the tests have suppressed it
         return program.ending.verdict, program.ending.reason
     return b"p", "all tests passed"
@@ -327,8 +328,8 @@ def _of_program(error: BaseException) -> bool:
     return getattr(error, "_of_program", False) is True
 
 
-def _failure(error: BaseException) -> str:
-    """Exception and line of the tests that failed."""
+def _failure(error: BaseException, returned: tuple[Any, ...]) -> str:
+    """Exception and line of the tests that failed, and the result of the last call; ``returned``: this, or empty."""
     line, trace = 0, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == "<tests>":
@@ -343,5 +344,51 @@ def _failure(error: BaseException) -> str:
     if _of_program(error):
         segments.append("raised by the program")
     if source:
-        segments.append(f"tests, line {line}: {source}")
+        segments.append(f"tests, line {line}: {source if len(source) <= MAX_LINE else source[: MAX_LINE - 1] + '…'}")
+    if returned and not _of_program(error):
+        segments.append(f"the last call returned {excerpt(returned[0])}")
     return " · ".join(segments)
+
+
+MAX_LINE = 200
+"""Characters of a line of the tests in a reason, so that what was returned has room in it."""
+MAX_VALUE = 100
+"""Characters of a value in a reason."""
+MAX_ITEMS = 10
+MAX_BITS = 1024
+"""Bits of an integer in a reason; the digits of larger ones take long."""
+BRACKETS: dict[type, tuple[str, str]] = {
+    list: ("[", "]"),
+    tuple: ("(", ")"),
+    set: ("{", "}"),
+    frozenset: ("frozenset({", "})"),
+    dict: ("{", "}"),
+}
+
+
+def excerpt(value: Any, depth: int = 3) -> str:
+    """The beginning of a value in at most ``MAX_VALUE`` characters.
+
+    Only values of builtin types are shown, by the methods of these types; of any other the name of the type. So no code
+    of the program or the tests runs, and the time does not depend on the size of the value.
+    """
+    kind = type(value)
+    if value is None or kind in (bool, float, complex):
+        text = repr(value)
+    elif kind is int:
+        text = repr(value) if value.bit_length() <= MAX_BITS else f"an integer of {value.bit_length()} bits"
+    elif kind in (str, bytes):
+        text = repr(value[:MAX_VALUE])
+    elif kind in BRACKETS and depth:
+        shown = list(itertools.islice(value.items() if kind is dict else value, MAX_ITEMS))
+        if kind is dict:
+            items = [f"{excerpt(key, depth - 1)}: {excerpt(item, depth - 1)}" for key, item in shown]
+        else:
+            items = [excerpt(item, depth - 1) for item in shown]
+        opening, closing = BRACKETS[kind]
+        comma = "," if kind is tuple and len(value) == 1 else ""
+        text = opening + ", ".join(items) + (", …" if len(value) > MAX_ITEMS else comma) + closing
+        text = text if value or kind not in (set, frozenset) else f"{kind.__name__}()"
+    else:
+        text = f"a value of the type {label_of(value) or kind.__name__}"
+    return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"
