@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from browser import Browser, ask, browser, needs_browser, said
+from browser import Browser, ask, browser, choose, click, needs_browser, said
 from served import serving
 
 from gradatim.inference.decode import complete
@@ -56,20 +55,6 @@ def runs(finished: Path, baseline: Path, tmp_path_factory: pytest.TempPathFactor
 def models(run: Path) -> list[Path]:
     """The models of a run after each stage."""
     return sorted(run.glob("cycle-*/stage-*/model"))
-
-
-def click(tab: Browser, element: str) -> None:
-    """Click the middle of an element with the mouse."""
-    tab.value(f"{element}.scrollIntoView({{ block: 'center', behavior: 'instant' }})")
-    box = tab.value(f"(({{ x, y, width, height }}) => [x, y, width, height])({element}.getBoundingClientRect())")
-    x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
-    for kind in ("mousePressed", "mouseReleased"):
-        tab.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
-
-
-def choose(tab: Browser, element: str, value: str) -> None:
-    """Choose an option of a list by its value."""
-    tab.value(f"{element}.value = {json.dumps(value)}; {element}.dispatchEvent(new Event('change'))")
 
 
 def label(model: Path) -> str:
