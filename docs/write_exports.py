@@ -253,11 +253,15 @@ class Section:
 
     def with_earlier(self, old: Section) -> Section:
         """This section with the rows of ``old`` that it has not; none of a student that differs."""
-        same = {name for name in old.students if self.students.get(name, old.students[name]) == old.students[name]}
+        students, same = {**self.students}, set()
+        for name, line in old.students.items():
+            pairs = list(zip(line, self.students.get(name, line), strict=True))
+            if all(before == now or "–" in (before, now) for before, now in pairs):  # a refusal has no figures
+                students[name] = [before if now == "–" else now for before, now in pairs]
+                same.add(name)
         kept = {key: line for key, line in old.exports.items() if key not in self.exports and key[0] in same}
         if not kept:
             return self
-        students = {name: line for name, line in old.students.items() if name in {key[0] for key in kept}}
         notes: dict[str, list[Key]] = {note: list(self.remarks.get(note, ())) for note in [*old.remarks, *self.remarks]}
         for note, owners in old.remarks.items():
             notes[note] += [owner for owner in owners if owner in kept]
@@ -265,7 +269,7 @@ class Section:
             self.processor,
             list(dict.fromkeys([*old.versions, *self.versions])),
             list(dict.fromkeys([*old.commits, *self.commits])),
-            students | self.students,
+            students,
             kept | self.exports,
             {note: owners for note, owners in notes.items() if owners},
         )

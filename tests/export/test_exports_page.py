@@ -94,6 +94,9 @@ def test_rows_of_an_earlier_run_stay_for_the_same_student_alone(script: ModuleTy
     assert "- gguf: blocks of 32 (base 8, base 4)\n- page: too large (base 8)\n" in both
     assert "commits `gguf16`, `gguf8`, `gguf4`, `page8`." in both
     assert script.page(tmp_path / "nowhere", both) == both
+    alone = page("alone", [refused], first)
+    assert "| base | – | pretrained | – | 100 | 40.0" in alone
+    assert alone.count("| base | gguf | ") == 2
     other = page("third", [result("gguf", 4, 41)], both)
     assert other.count("| base | ") == 2  # the student, and its only export
     assert "| base | gguf | 4 | 41.0" in other
