@@ -6,7 +6,8 @@ Trains a student of every preset with the recipe below, exports each by ``gradat
 page from ``export.json`` of the exported folders. ``--base``: pretrained models in Hugging Face folders, exported as
 GGUF and as a page. Everything is kept under ``--out``: a student that is trained, and a format that is measured or
 refused, is not computed again, so the command can be stopped and continued; the page is written after each student.
-The page has a section for each machine: results of a machine that ``--out`` has none of stay as the page has them.
+The page has a section for each machine. Results that the page has and ``--out`` has not stay on the page, those of a
+student of this machine only if it is the same one: parameters, training tokens and accuracy are equal.
 Notes between the markers of the page are written by hand and kept.
 """
 
@@ -18,7 +19,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,7 @@ def measure(student: str, source: Path, form: str, bits: int, test: Path, limit:
         sys.exit(text.getvalue())
     proof = json.loads((folder / "export.json").read_text()) if status == 0 else {}
     error = text.getvalue().strip().splitlines()[-1].removeprefix("gradatim: ") if status else ""
+    error = error.replace(str(source), source.name)
     row = Row(student, form, bits, proof, error, facts())
     if not needs_installation(error):
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -119,9 +121,7 @@ def measure(student: str, source: Path, form: str, bits: int, test: Path, limit:
 def kept_rows(out: Path) -> list[Row]:
     """All results in ``out`` in the order of presets, formats and widths, pretrained models last."""
     rows = [Row(**json.loads(file.read_text())) for file in out.glob("*/*.json")]
-    order = {name: index for index, name in enumerate(presets())}
-    forms = sorted(WIDTHS)
-    return sorted(rows, key=lambda row: (order.get(row.student, len(order)), forms.index(row.format), -row.bits))
+    return sorted(rows, key=lambda row: order_of((row.student, row.format, row.bits)))
 
 
 def accuracy(count: int, total: int) -> str:
@@ -147,31 +147,29 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def remarks(rows: Sequence[Row]) -> Iterator[str]:
-    """Notes of the exports and reasons of the refused ones, each once, with the rows that it belongs to."""
-    texts: dict[str, list[str]] = {}
+def remarks(rows: Sequence[Row]) -> dict[str, list[Key]]:
+    """Notes of the exports and reasons of the refused ones, each once, with the exports that it belongs to."""
+    texts: dict[str, list[Key]] = {}
     for row in rows:
         for text in [row.error] if row.error else row.proof["notes"]:
-            texts.setdefault(f"{row.format}: {text}", []).append(f"{row.student} {row.bits}")
-    for text, owners in texts.items():
-        yield f"- {text} ({', '.join(owners)})"
+            texts.setdefault(f"{row.format}: {text}", []).append((row.student, row.format, row.bits))
+    return texts
 
 
-def students_table(students: Path, rows: Sequence[Row]) -> str:
-    """Size, training and accuracy of the originals."""
-    lines = []
+def student_lines(students: Path, rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Size, training and accuracy of the originals, by name."""
+    lines = {}
     for name in dict.fromkeys(row.student for row in rows):
         proof = next((row.proof for row in rows if row.student == name and row.proof), None)
         original = [str(proof["total"]), accuracy(proof["before"], proof["total"])] if proof else ["–", "–"]
         if not (students / name).exists():
-            lines.append([name, "–", "pretrained", "–", *original])
+            lines[name] = [name, "–", "pretrained", "–", *original]
             continue
         study = collect([students / name])
         fitted = study.runs[0].stages[-1].fitted
         majority = summarise(study).majority
-        lines.append([name, f"{fitted.parameters:,}", f"{study.runs[0].tokens:,}", share(majority), *original])
-    head = ["student", "parameters", "training tokens", "majority answer, %", "test programs", "original, correct, %"]
-    return table(head, lines)
+        lines[name] = [name, f"{fitted.parameters:,}", f"{study.runs[0].tokens:,}", share(majority), *original]
+    return lines
 
 
 NOTES = """## How to read it
@@ -189,40 +187,123 @@ The proof of `gradatim export` opens every export again by the program that runs
 
 MACHINE, MACHINE_END = "<!-- machine: {} -->", "<!-- end of machine -->"
 SECTION = re.compile(r"<!-- machine: (.*?) -->\n(.*?)\n<!-- end of machine -->", re.DOTALL)
-ROW = re.compile(r"^\| ([^|]+) \| (\w+) \| (\d+) \|", re.MULTILINE)
+VERSIONS = re.compile(r"^(torch .*?); commits? (.*)\.$", re.MULTILINE)
+REMARK = re.compile(r"^- (.*) \(([^()]*)\)$", re.MULTILINE)
 SEVERAL = (
     "Each section has the results of one machine, with students trained there. The students of a preset differ between"
     " machines, and so do times."
 )
+STUDENT = ["student", "parameters", "training tokens", "majority answer, %", "test programs", "original, correct, %"]
 HEAD = ["student", "format", "bits", "correct, %", "lost", "won", "MB", "ms a token", "log-probabilities"]
+Key = tuple[str, str, int]
+"""Student, format and bits of an export."""
 
 
-def section(students: Path, rows: Sequence[Row]) -> str:
-    """The results of one machine, as Markdown."""
-    versions = dict.fromkeys(f"torch {row.environment['torch']}" for row in rows)
-    commits = dict.fromkeys(f"`{row.environment['commit']}`" for row in rows)
-    parts = [
-        f"## {rows[0].environment['processor']}",
-        f"{', '.join(versions)}; {'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)}.",
-        "### Students",
-        students_table(students, rows),
-        "### Exports",
-        table(HEAD, [cells(row) for row in rows]),
-    ]
-    if texts := list(remarks(rows)):
-        parts += ["### Notes of the exports, and refusals", "\n".join(texts)]
-    return "\n\n".join(parts)
+def order_of(key: Key) -> tuple[int, str, int]:
+    """The place of an export in a table: presets, formats and widths in order, pretrained models last."""
+    name, form, bits = key
+    known = presets()
+    return known.index(name) if name in known else len(known), form, -bits
+
+
+@dataclass
+class Section:
+    """The results of one machine. ``students``, ``exports``: cells of a row; ``remarks``: the exports of each note."""
+
+    processor: str
+    versions: list[str]
+    commits: list[str]
+    students: dict[str, list[str]]
+    exports: dict[Key, list[str]]
+    remarks: dict[str, list[Key]]
+
+    @classmethod
+    def measured(cls, students: Path, rows: Sequence[Row]) -> Section:
+        """The section of new results."""
+        return cls(
+            rows[0].environment["processor"],
+            list(dict.fromkeys(f"torch {row.environment['torch']}" for row in rows)),
+            list(dict.fromkeys(f"`{row.environment['commit']}`" for row in rows)),
+            student_lines(students, rows),
+            {(row.student, row.format, row.bits): cells(row) for row in rows},
+            remarks(rows),
+        )
+
+    @classmethod
+    def read(cls, processor: str, text: str) -> Section:
+        """The section that a page has."""
+        versions, commits = next(iter(VERSIONS.findall(text)), ("", ""))
+        lines = [line[2:-2].split(" | ") for line in text.splitlines() if line.startswith("| ")]
+        notes: dict[str, list[Key]] = {}
+        for note, owners in REMARK.findall(text):
+            form = note.partition(":")[0]
+            notes[note] = [(name, form, int(bits)) for name, bits in map(str.split, owners.split(", "))]
+        return cls(
+            processor,
+            [version for version in versions.split(", ") if version],
+            [commit for commit in commits.split(", ") if commit],
+            {line[0]: line for line in lines if len(line) == len(STUDENT) and line[0] not in ("student", "---")},
+            {
+                (line[0], line[1], int(line[2])): line
+                for line in lines
+                if len(line) == len(HEAD) and line[0] not in ("student", "---")
+            },
+            notes,
+        )
+
+    def with_earlier(self, old: Section) -> Section:
+        """This section with the rows of ``old`` that it has not; none of a student that differs."""
+        students, same = {**self.students}, set()
+        for name, line in old.students.items():
+            pairs = list(zip(line, self.students.get(name, line), strict=True))
+            if all(before == now or "–" in (before, now) for before, now in pairs):  # a refusal has no figures
+                students[name] = [before if now == "–" else now for before, now in pairs]
+                same.add(name)
+        kept = {key: line for key, line in old.exports.items() if key not in self.exports and key[0] in same}
+        if not kept:
+            return self
+        notes: dict[str, list[Key]] = {note: list(self.remarks.get(note, ())) for note in [*old.remarks, *self.remarks]}
+        for note, owners in old.remarks.items():
+            notes[note] += [owner for owner in owners if owner in kept]
+        return Section(
+            self.processor,
+            list(dict.fromkeys([*old.versions, *self.versions])),
+            list(dict.fromkeys([*old.commits, *self.commits])),
+            students,
+            kept | self.exports,
+            {note: owners for note, owners in notes.items() if owners},
+        )
+
+    def text(self) -> str:
+        """The section as Markdown."""
+        keys = sorted(self.exports, key=order_of)
+        names = dict.fromkeys(name for name, _, _ in keys)
+        parts = [
+            f"## {self.processor}",
+            f"{', '.join(self.versions)}; {'commit' if len(self.commits) == 1 else 'commits'}"
+            f" {', '.join(self.commits)}.",
+            "### Students",
+            table(STUDENT, [self.students[name] for name in names]),
+            "### Exports",
+            table(HEAD, [self.exports[key] for key in keys]),
+        ]
+        notes = {note: sorted(owners, key=order_of) for note, owners in self.remarks.items()}
+        if notes:
+            lines = sorted(notes, key=lambda note: order_of(notes[note][0]))
+            owners = {note: ", ".join(f"{name} {bits}" for name, _, bits in notes[note]) for note in lines}
+            texts = "\n".join(f"- {note} ({owners[note]})" for note in lines)
+            parts += ["### Notes of the exports, and refusals", texts]
+        return "\n\n".join(parts)
 
 
 def page(out: Path, old: str) -> str:
     """The page of all results in ``out``; ``old`` is the present page, whose notes and other machines are kept."""
-    sections = dict(SECTION.findall(old))
+    sections = {processor: Section.read(processor, text) for processor, text in SECTION.findall(old)}
     rows = kept_rows(out / "exports")
     for processor in dict.fromkeys(row.environment["processor"] for row in rows):
-        sections[processor] = section(
-            out / "students", [row for row in rows if row.environment["processor"] == processor]
-        )
-    known = {(name, form, int(bits)) for text in sections.values() for name, form, bits in ROW.findall(text)}
+        new = Section.measured(out / "students", [row for row in rows if row.environment["processor"] == processor])
+        sections[processor] = new.with_earlier(sections[processor]) if processor in sections else new
+    known = {key for section in sections.values() for key in section.exports}
     missing = [
         f"{name} ({', '.join(forms)})"
         for name in presets()
@@ -232,14 +313,14 @@ def page(out: Path, old: str) -> str:
     notes = old.partition(START)[2].partition(END)[0].strip()
     parts = [
         "# Exports: accuracy, size and speed of every preset",
-        f"Written by `python docs/write_exports.py --out runs/{out.name}`; one thread.",
+        "Written by `python docs/write_exports.py`; one thread.",
         f"Each preset is trained by `gradatim run {RECIPE} {settings} --set student.preset=PRESET --set"
         " budget.tokens=TOKENS`, seed 1, and exported by `gradatim export … --data TEST`. Test programs are of level"
         " 0.1, look-ups of a variable; none of them is a training program, also after a renaming of variables. The"
         " students are small examples, not the best of their size ([fast](fast.md)).",
         *([SEVERAL] if len(sections) > 1 else []),
         *([f"Not measured: {'; '.join(missing)}."] if missing else []),
-        *(f"{MACHINE.format(processor)}\n{text}\n{MACHINE_END}" for processor, text in sections.items()),
+        *(f"{MACHINE.format(name)}\n{section.text()}\n{MACHINE_END}" for name, section in sections.items()),
         NOTES.strip(),
         f"{START}\n{notes}\n{END}",
     ]

@@ -6,6 +6,7 @@ import importlib
 import json
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -63,6 +64,44 @@ def test_results_of_another_machine_stay_on_the_page(script: ModuleType, tmp_pat
     assert text.index("## Second") < text.index("- executorch: no executorch (tiny 32)")
     assert "tiny (gguf, page, hf, onnx)" in text  # hf with 16 bits; executorch is measured
     assert script.SEVERAL in text
+
+
+def result(form: str, bits: int, before: int, notes: tuple[str, ...] = (), error: str = "") -> dict[str, Any]:
+    """A kept result of the pretrained model ``base`` on one machine."""
+    proof = {"total": 100, "before": before, "after": before, "lost": 0, "won": 0, "bytes": 1000, "notes": notes}
+    proof |= {"milliseconds_per_token": 1.0, "mean_difference": 0.1, "largest_difference": 0.2}
+    environment = {"processor": "First", "torch": "2.13.0", "commit": f"{form}{bits}"}
+    return {"student": "base", "format": form, "bits": bits, "error": error} | {
+        "proof": {} if error else proof,
+        "environment": environment,
+    }
+
+
+def test_rows_of_an_earlier_run_stay_for_the_same_student_alone(script: ModuleType, tmp_path: Path) -> None:
+    def page(name: str, rows: list[dict[str, Any]], old: str) -> str:
+        folder = tmp_path / name / "exports" / "base"
+        folder.mkdir(parents=True)
+        for row in rows:
+            (folder / f"{row['format']}-{row['bits']}.json").write_text(json.dumps(row))
+        return str(script.page(tmp_path / name, old))
+
+    first = page("first", [result("gguf", 16, 40), result("gguf", 8, 40, ("blocks of 32",))], "")
+    again = [result("gguf", 8, 40, ("blocks of 32",)), result("gguf", 4, 40, ("blocks of 32",))]
+    refused = result("page", 8, 40, error="too large")
+    both = page("second", [*again, refused], first)
+    rows = [line.split(" | ")[1:3] for line in both.splitlines() if line.startswith("| base | ")]
+    assert rows[1:] == [["gguf", "16"], ["gguf", "8"], ["gguf", "4"], ["page", "8"]]
+    assert "- gguf: blocks of 32 (base 8, base 4)\n- page: too large (base 8)\n" in both
+    assert "commits `gguf16`, `gguf8`, `gguf4`, `page8`." in both
+    assert script.page(tmp_path / "nowhere", both) == both
+    alone = page("alone", [refused], first)
+    assert "| base | – | pretrained | – | 100 | 40.0" in alone
+    assert alone.count("| base | gguf | ") == 2
+    other = page("third", [result("gguf", 4, 41)], both)
+    assert other.count("| base | ") == 2  # the student, and its only export
+    assert "| base | gguf | 4 | 41.0" in other
+    assert "blocks of 32" not in other
+    assert "commit `gguf4`." in other
 
 
 def test_every_preset_is_trained_and_every_exporter_measured(script: ModuleType) -> None:

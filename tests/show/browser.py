@@ -109,6 +109,20 @@ def ask(tab: Browser, text: str, *, typed: bool = True) -> None:
     tab.wait("document.body.dataset.answered !== undefined")
 
 
+def click(tab: Browser, element: str) -> None:
+    """Click the middle of an element with the mouse."""
+    tab.value(f"{element}.scrollIntoView({{ block: 'center', behavior: 'instant' }})")
+    box = tab.value(f"(({{ x, y, width, height }}) => [x, y, width, height])({element}.getBoundingClientRect())")
+    x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
+    for kind in ("mousePressed", "mouseReleased"):
+        tab.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+
+def choose(tab: Browser, element: str, value: str) -> None:
+    """Choose an option of a list by its value."""
+    tab.value(f"{element}.value = {json.dumps(value)}; {element}.dispatchEvent(new Event('change'))")
+
+
 def contrast(tab: Browser) -> float:
     """The smallest contrast (WCAG) of text colours on the colours behind them."""
     colours = tab.value(

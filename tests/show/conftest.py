@@ -1,4 +1,4 @@
-"""A run of three stages, made once for the tests of the page."""
+"""Two runs, made once for the tests of the page."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of three stages; tests do not change it."""
     folder = tmp_path_factory.mktemp("show") / "hybrid"
     api.run("smoke/hybrid", folder, changes=SMALL)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of another curriculum and seed; tests do not change it."""
+    folder = tmp_path_factory.mktemp("show") / "baseline"
+    api.run("smoke/baseline", folder, changes=(*SMALL, "seed=2"))
     return folder
 
 

@@ -7,13 +7,11 @@ import http.client
 import json
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
+from served import serving
 from serving import served_until_interrupted
 
 from gradatim.cli.main import main
@@ -24,19 +22,6 @@ from gradatim.show import open_server
 from gradatim.show.page import SCRIPTS
 from gradatim.show.server import ShowServer
 from gradatim.show.weights import pack
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[ShowServer]:
-    server = open_server([folder], 0)
-    thread = Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def request(server: ShowServer, path: str, method: str = "GET", body: Any = None, **headers: str) -> tuple[int, bytes]:

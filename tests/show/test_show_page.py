@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from browser import Browser, ask, browser, contrast, needs_browser, said
+from browser import Browser, ask, browser, choose, click, contrast, needs_browser, said
 
 from gradatim import reporting
 from gradatim.errors import UserError
@@ -18,6 +18,7 @@ from gradatim.reporting.summary import percent
 from gradatim.show import write_page
 from gradatim.show.content import Content, Program, read
 from gradatim.show.page import SCRIPTS, embedded, is_page, render
+from gradatim.stage import Counts
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +175,96 @@ def test_the_map_is_read_with_the_keyboard(tab, page, finished):
         "document.getElementById('list').open = true; document.querySelectorAll('.programs tbody tr').length"
     )
     assert rows == 25
+
+
+def with_verdicts(finished: Path, *verdicts: str) -> Content:
+    """The content of ``finished`` as if its stages had these verdicts."""
+    content = read([finished])
+    stages = [replace(stage, verdicts=text) for stage, text in zip(content.runs[0].stages, verdicts, strict=True)]
+    return replace(content, runs=(replace(content.runs[0], stages=tuple(stages)),))
+
+
+@needs_browser
+def test_the_buttons_give_test_programs_of_a_level_and_one_that_is_answered_wrong(tab, finished, tmp_path):
+    (programs,) = read([finished]).tests.values()
+    wrong = 7
+    verdicts = "".join("0" if row == wrong else "1" for row in range(len(programs)))
+    content = with_verdicts(finished, "0" * len(programs), "0" * len(programs), verdicts)
+    level = programs[wrong].level
+    other = next(program.level for program in programs if program.level != level)
+    stages = [replace(stage, levels={level: Counts(3, 8)}) for stage in content.runs[0].stages]
+    content = replace(content, runs=(replace(content.runs[0], stages=tuple(stages)),))
+    file = tmp_path / "page.html"
+    file.write_text(render(content, {}))
+    tab.size(1200, 900)
+    tab.open(file.as_uri())
+    tab.wait("document.body.dataset.answered !== undefined")
+
+    def press(button: str) -> tuple[str, str]:
+        tab.value("delete document.body.dataset.answered; document.getElementById('facts').textContent = ''")
+        click(tab, f"document.getElementById('{button}')")
+        tab.wait("document.getElementById('facts').textContent !== ''")
+        return tab.value("document.getElementById('code').value"), tab.value(
+            "document.getElementById('facts').textContent"
+        )
+
+    text, facts = press("play-wrong")
+    assert programs[wrong].prompt == f"{text}# output\n"
+    assert f"Level {level}" in facts
+    assert "; a program of the test set" in facts
+    answers = tab.value("document.getElementById('answers').innerText")
+    assert f"37.5 % of the test programs of level {level} right" in answers
+    choose(tab, "document.getElementById('play-level')", other)
+    assert press("play-wrong") == (text, "There is no such program.")
+    text, facts = press("play-random")
+    assert f"{text}# output\n" in {program.prompt for program in programs if program.level == other}
+    assert f"Level {other}" in facts
+
+
+@needs_browser
+def test_a_square_of_the_map_is_clicked_and_the_table_is_sorted_and_filtered(tab, finished, tmp_path):
+    (programs,) = read([finished]).tests.values()
+    count = len(programs)
+    forgotten, learnt = 3, 11
+    first = "".join("1" if row == forgotten else "0" for row in range(count))
+    last = "".join("1" if row == learnt else "0" for row in range(count))
+    file = tmp_path / "page.html"
+    file.write_text(render(with_verdicts(finished, first, first, last), {}))
+    tab.size(1200, 900)
+    tab.open(file.as_uri())
+    label = tab.value("document.querySelectorAll('#waffles canvas')[2].getAttribute('aria-label')")
+    assert label.endswith(f"learnt 1, kept 0, forgotten 1, not learnt {count - 2}")
+    choose(tab, "document.getElementById('map-order')", "history")
+    tab.value("document.getElementById('waffles').scrollIntoView({ block: 'center', behavior: 'instant' })")
+    box = tab.value("(({ x, y }) => [x, y])(document.querySelectorAll('#waffles canvas')[2].getBoundingClientRect())")
+    for kind in ("mousePressed", "mouseReleased"):  # the first square: right after the first stage
+        tab.call("Input.dispatchMouseEvent", type=kind, x=box[0] + 3, y=box[1] + 3, button="left", clickCount=1)
+    assert f"Program {forgotten + 1}," in tab.value("document.querySelector('#program strong').textContent")
+    assert tab.value("[...document.querySelectorAll('#program li span')].map((item) => item.textContent)") == [
+        "right: learnt in this stage",
+        "right",
+        "wrong: forgotten",
+    ]
+
+    cells = "[...document.querySelectorAll('.programs tbody tr')].map((row) => row.cells[{}].textContent)"
+    tab.value("document.getElementById('list').open = true")
+    for name, row in (("forgotten", forgotten), ("right", learnt)):
+        choose(tab, "document.getElementById('list-filter')", name)
+        assert tab.value("document.querySelectorAll('.programs tbody tr').length") == 1
+        assert (
+            tab.value("document.querySelector('.programs tbody code').title")
+            == programs[row].prompt[: -len("# output\n")]
+        )
+    choose(tab, "document.getElementById('list-filter')", "all")
+    shown = []
+    for _ in range(2):
+        click(tab, "document.querySelectorAll('.programs th button')[2]")
+        shown.append([float(value) for value in tab.value(cells.format(2))])
+    numbers = sorted(round(program.difficulty, 3) for program in programs if program.difficulty is not None)
+    assert len(numbers) == count
+    assert numbers[0] < numbers[-1]
+    assert shown == [numbers[:25], numbers[::-1][:25]]
+    assert tab.value("document.querySelectorAll('.programs th')[2].ariaSort") == "descending"
 
 
 @needs_browser

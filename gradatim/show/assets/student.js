@@ -72,7 +72,7 @@ const student = (() => {
       return result;
     }
 
-    return { encode, text: (id) => (special.includes(id) ? "" : tokens[id]), eos };
+    return { encode, text: (id) => (id === eos ? "" : tokens[id]), eos };
   }
 
   /* ---- arithmetic ---- */
