@@ -505,9 +505,9 @@ class _Batch:
     """The rows in generation, their tokens and their KV cache.
 
     ``position`` is the position of each row's newest token, which is no input yet. ``size`` is the largest number of
-    rows. With ``columns``, the width of the cache, a token's column is its position: a row sees its prompt, the accepted part of its draft and its own tokens,
-    and rows may be added at any time. Without it (models for which masks are not correct) all rows have equal lengths,
-    and a batch is empty before others are read.
+    rows. With ``columns``, the width of the cache, a token's column is its position: a row sees its prompt, the
+    accepted part of its draft and its own tokens, and rows may be added at any time. Without it (models for which masks
+    are not correct) all rows have equal lengths, and a batch is empty before others are read.
     """
 
     def __init__(self, decoder: _Decoder, columns: int | None, size: int) -> None:
