@@ -150,6 +150,22 @@ def test_a_large_vocabulary_changes_no_text(model, tokenizer, greedy, monkeypatc
 
 
 @pytest.mark.parametrize("greedy", [True, False])
+def test_prompts_that_are_read_in_parts_have_the_same_texts(model, tokenizer, greedy, monkeypatch):
+    options = {"limits": 9, "greedy": greedy, "seed": 3, "batch": 16}
+    prompts = prompts_of_many_lengths()
+    texts = complete(model, tokenizer, prompts, **options)
+    with Reads(model) as whole:
+        complete(model, tokenizer, prompts, **options)
+    monkeypatch.setattr("gradatim.inference.decode._tokens_of_a_pass", lambda model: 60)
+    with Reads(model) as parts:
+        assert complete(model, tokenizer, prompts, **options) == texts
+    if supports_masking(model):
+        longest = max(columns for _, columns in whole.shapes)
+        assert any(rows * columns > 60 for rows, columns in whole.shapes if columns > 1)
+        assert all(rows * columns <= max(60, longest) for rows, columns in parts.shapes if columns > 1)
+
+
+@pytest.mark.parametrize("greedy", [True, False])
 def test_drafts_change_no_text(model, tokenizer, greedy):
     prompts = prompts_of_many_lengths(12)
     plain = complete(model, tokenizer, prompts, limits=14, greedy=greedy, seed=2)
