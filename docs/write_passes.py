@@ -120,14 +120,11 @@ def solved(arms: list[Arm], benchmark: str) -> str:
         verdicts = arm.verdicts(benchmark)
         if not verdicts:
             continue
-        seeds = [
-            sum(o == "passed" for model in seed for o in model.outcomes.get(benchmark, {}).values())
-            / sum(len(model.outcomes.get(benchmark, {})) for model in seed)
-            for seed in arm.seeds
-        ]
+        by_seed = [[o for model in seed for o in model.outcomes.get(benchmark, {}).values()] for seed in arm.seeds]
+        seeds = [outcomes.count("passed") / len(outcomes) for outcomes in by_seed if outcomes]
         total = sum(map(fmean, verdicts.values()))
         low, high = wilson(total, len(verdicts))
-        counts = Counter(o for model in arm.models for o in model.outcomes.get(benchmark, {}).values())
+        counts = Counter(outcome for outcomes in by_seed for outcome in outcomes)
         evaluated = sum(counts.values())
         rows.append(
             [
