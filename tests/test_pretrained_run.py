@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import os
 import random
 import re
@@ -22,6 +23,7 @@ from gradatim.experiment.assemble import check, corpus_maker
 from gradatim.experiment.plan import plan_run
 from gradatim.experiment.recipe import load, parse
 from gradatim.experiment.run import run
+from gradatim.model import hub
 from gradatim.model.load import LoadedModel, load_student
 from gradatim.reporting.summary import summarise, training_gains
 from gradatim.stage import Event
@@ -221,6 +223,30 @@ def test_a_base_that_is_nowhere_is_told_before_anything_is_drawn(chats: Path, tm
         check(recipe(tmp_path / "nowhere", chats))
     with pytest.raises(RecipeError, match="an adapter needs a pretrained model"):
         check(parse({"student": {"lora": {}}}))
+
+
+def test_a_missing_base_that_the_difficulty_asks_too_is_one_fault(chats: Path, tmp_path: Path) -> None:
+    content = recipe(tmp_path / "nowhere", chats).model_dump(mode="json", exclude_unset=True)
+    content["difficulty"]["metric"] = "loss"
+    with pytest.raises(RecipeError) as told:
+        check(parse(content))
+    assert str(told.value).count("there is no such model") == 1
+    assert str(told.value).startswith("recipe: student.base: ")
+    content["difficulty"]["model"] = "./elsewhere"  # two models, two faults
+    with pytest.raises(RecipeError) as told:
+        check(parse(content))
+    assert str(told.value).count("there is no such model") == 2
+
+
+def test_attempts_of_the_hub_s_client_print_no_lines(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    def download(base: str, kind: str) -> Path:
+        logging.getLogger("huggingface_hub.utils._http").warning("thrown while requesting HEAD. Retrying in 1s")
+        raise OSError("no network")
+
+    monkeypatch.setattr(hub, "_download", download)
+    with pytest.raises(DataError, match=r"cannot be fetched; given: OSError: no network"):
+        hub.resolve_model("OWNER/NOWHERE")
+    assert capfd.readouterr().err == ""
 
 
 def test_the_shipped_seeds_pass_their_own_tests(sandbox: Any) -> None:

@@ -13,6 +13,7 @@ import pytest
 from gradatim.errors import RecipeError, RunFolderError, Stopped, WorkFailed
 from gradatim.experiment.recipe import Recipe, load
 from gradatim.experiment.study import plan_study, runs_at_once, study
+from gradatim.experiment.workers import _raise_failed
 from gradatim.processes import available_cores
 from gradatim.record import Record
 from gradatim.reporting import collect
@@ -196,3 +197,11 @@ def test_a_study_with_a_changed_recipe_is_refused_before_anything_runs(tmp_path:
     changed = {"baseline": load("smoke/baseline", [*SMALL, "budget.tokens=3000"])}
     with pytest.raises(RunFolderError, match=r"budget\.tokens: 2000 -> 3000"):
         study(plan_study(changed, 1), tmp_path / "study", workers=1)
+
+
+def test_a_cause_that_several_runs_have_is_named_once(tmp_path):
+    faults = {"a/seed-1": "no such model", "a/seed-2": "disk full", "b/seed-1": "no such model"}
+    with pytest.raises(WorkFailed) as told:
+        _raise_failed(faults, 4, tmp_path)
+    assert told.value.message == "3 of 4 runs failed; the others are kept"
+    assert told.value.given == "a/seed-1, b/seed-1: no such model; a/seed-2: disk full"

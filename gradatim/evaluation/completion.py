@@ -262,8 +262,12 @@ class Line(CompletionOptions):
             task=f"line ({self.protocol})",
         )
         attempts, similar, fuzzy = [], 0.0, 0.0
+        asked = text_column(samples, "prompt") if self.chat else None
         for prompt, completion in zip(prompts, completions, strict=True):
             attempt = _judge(prompt, completion)
+            if asked is not None:  # the text before the line begins with the question
+                question = prompt_format.plain_prompt(asked[prompt.row], prompt_format.SEPARATOR)
+                attempt = replace(attempt, prompt=question + attempt.prompt)
             if attempt.passed + attempt.failed:
                 similar += edit_similarity(attempt.attempt, prompt.truth)
                 fuzzy += fuzzy_ratio(attempt.attempt, prompt.truth) if self.protocol == "paper" else 0.0

@@ -171,11 +171,15 @@ def run_as_task(
 
 
 def _raise_failed(failed: Mapping[str, str], total: int, folder: Path) -> None:
+    """Raise ``WorkFailed`` for runs that failed; a fault that several have in common is named once."""
     if failed:
+        runs: dict[str, list[str]] = {}
+        for name, fault in failed.items():
+            runs.setdefault(fault, []).append(name)
         raise WorkFailed(
             f"{len(failed)} of {total} runs failed; the others are kept",
             where=folder,
-            given="; ".join(f"{name}: {fault}" for name, fault in failed.items()),
+            given="; ".join(f"{', '.join(names)}: {fault}" for fault, names in runs.items()),
             hint="mend the cause and run the same command again",
         )
 

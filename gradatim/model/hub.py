@@ -13,6 +13,8 @@ reject such a folder from its JSON files alone, without torch.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import os
 import re
@@ -210,6 +212,18 @@ def check_model(base: str) -> None:
     raise DataError("there is no such model", where=base, allowed=ALLOWED, hint=did_you_mean(path.name, siblings))
 
 
+@contextlib.contextmanager
+def without_retry_lines() -> Iterator[None]:
+    """Context in which the hub's client prints no line for each attempt: the failure of the last one is an error."""
+    logger = logging.getLogger("huggingface_hub.utils._http")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def resolve_model(base: str) -> Path:
     """The folder or the .gguf file of ``base``; a name on the hub is fetched when it is not in the local cache.
 
@@ -224,7 +238,8 @@ def resolve_model(base: str) -> Path:
     cause = None
     try:
         for kind in (WEIGHTS, OLDER_WEIGHTS):
-            folder = _download(base, kind)
+            with without_retry_lines():
+                folder = _download(base, kind)
             if _is_complete(folder, kind):
                 return folder
     # No network, no such name, no access: the client raises a different error for each.

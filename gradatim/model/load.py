@@ -57,6 +57,7 @@ from .hub import (
     is_offline,
     read_model_json,
     resolve_model,
+    without_retry_lines,
 )
 from .prompt_format import prepare_tokenizer
 from .settings import Dtype, LoraSettings, ModelSettings
@@ -310,7 +311,8 @@ def _check_tokenizer(base: str, where: str) -> None:
 def _as_data_error(base: str, what: str, where: str = "student.base") -> Iterator[None]:
     """Convert any exception in the context to a ``DataError`` with a hint."""
     try:
-        yield
+        with without_retry_lines():
+            yield
     except DataError:
         raise
     # A broken file can raise any exception of the parser.

@@ -99,6 +99,9 @@ def test_line_asks_for_every_line_of_the_answer_after_the_rendered_prompt(studen
     one, two = map(shape, SAMPLES["prompt"])
     assert heard == [(one, ""), (one, "# 19\n"), (two, ""), (two, "print(a)\n\n")]
     assert found.counts["all"]["all"].total == 4
+    shown = [row["prompt"] for row in found.texts()]
+    before = ["print(12 + 7)\n\n", "print(12 + 7)\n\n# 19\n", "a = 3\n\n", "a = 3\n\nprint(a)\n\n"]
+    assert shown == before
     monkeypatch.undo()
     plain_lines = asked(student, "line", make_table(SAMPLES), chat=False)
     assert plain_lines.counts["all"]["all"].total == 0  # prompts of one line

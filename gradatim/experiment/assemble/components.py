@@ -592,8 +592,9 @@ def difficulty_of(recipe: Recipe) -> Difficulty:
     """The difficulty of the recipe; the student is its model unless the recipe names another."""
     factory = DIFFICULTIES.get(recipe.difficulty.metric, where="difficulty.metric")
     options = dict(recipe.difficulty.options)
-    if recipe.base is not None and "model" in option_names(factory):
-        options.setdefault("model", recipe.base)  # the student itself, unless the recipe names another model
+    if recipe.base is not None and "model" in option_names(factory) and "model" not in options:
+        _check_base(recipe.base)  # a missing base is one fault, whatever asks it
+        options["model"] = recipe.base  # the student itself, unless the recipe names another model
     return make_difficulty(recipe.difficulty.metric, options)
 
 
@@ -649,11 +650,17 @@ def _base(recipe: Recipe) -> None:
             )
         if student.lora is not None:
             raise RecipeError("an adapter needs a pretrained model", where="student.lora", hint="student.base: FOLDER")
-    elif not (Path(student.base).exists() or is_hub_name(student.base)):
+    else:
+        _check_base(student.base)
+
+
+def _check_base(base: str) -> None:
+    """Raise ``RecipeError`` when ``student.base`` is neither an existing path nor a possible name on the hub."""
+    if not (Path(base).exists() or is_hub_name(base)):
         raise RecipeError(
             "there is no such model",
             where="student.base",
-            given=student.base,
+            given=base,
             allowed="a folder with config.json, a .gguf file, or a name on the hub such as OWNER/NAME",
         )
 
