@@ -17,7 +17,7 @@ from gradatim.model.settings import PRESETS
 PACKAGES = {"hf": (), "gguf": ("gguf", "xllamacpp"), "onnx": ("onnx", "onnxscript", "onnxruntime")}
 PACKAGES["executorch"] = ("executorch",)
 PROGRAMS = {"page": "node"}
-ROWS = {"page": 2, "hf": 3}
+ROWS = {"page": 2, "hf": 3, "onnx": 3, "executorch": 2}
 """Samples, where the program takes milliseconds a token, or reads the whole text for each."""
 SLOW = ("onnx", "executorch")
 """Formats whose graph is traced: half a minute and more for each model."""
