@@ -266,7 +266,8 @@ def _fitting(
             faults.append(f"{name} {fault_text(error.errors()[0])} (given {value!r})")
     if faults:
         allowed = f"the options {', '.join(names)}" if names else "no options"
-        raise RecipeError("; ".join(faults), where=part, faults=faults, allowed=allowed, hint=hint)
+        where = None if faults[0].startswith(part) else part
+        raise RecipeError("; ".join(faults), where=where, faults=faults, allowed=allowed, hint=hint)
     return values
 
 

@@ -14,6 +14,8 @@ from gradatim.schedule import (
     PAPER_THRESHOLDS,
     SCHEDULES,
     Bands,
+    Matrix,
+    fixed_schedule,
     make_bands,
     preview,
     select_rows,
@@ -312,3 +314,20 @@ def test_a_schedule_that_never_ends_is_refused() -> None:
 
     with pytest.raises(RecipeError, match="not ended"):
         preview(Endless(), Bands(("one",), (), np.zeros(3, dtype=np.int8)))
+
+
+def test_a_schedule_of_another_package_has_the_options_of_all_fixed_schedules():
+    @fixed_schedule("easy_half")
+    def easy_half(bands, tokens, *, share: float = 0.5):
+        """The easiest band, then all of them."""
+        shares = ((1.0, *(0.0,) * (len(bands) - 1)), (1.0,) * len(bands))
+        budgets = split_budget(tokens, [share, 1 - share])
+        return Matrix(tuple(StageSpec(*row) for row in zip(("first", "all"), shares, budgets, strict=True)))
+
+    stages = easy_half(("a", "b", "c"), 1000, share=0.25, warmup_stage=0.2, order="sorted").rows
+    assert [(row.name, row.tokens) for row in stages] == [("a", 200), ("first", 200), ("all", 600)]
+    assert [row.fractions for row in stages] == [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 1.0, 1.0)]
+    assert {row.order for row in stages} == {"sorted"}
+    with pytest.raises(RecipeError, match=r"^the schedule 'easy_half' has no option 'shrae'") as refused:
+        easy_half(("a", "b"), 1000, shrae=0.5)
+    assert "warmup_stage" in str(refused.value)

@@ -12,7 +12,7 @@ import pytest
 
 from gradatim.errors import RecipeError, RunFolderError, Stopped, WorkFailed
 from gradatim.experiment.recipe import Recipe, load
-from gradatim.experiment.study import plan_study, runs_at_once, study
+from gradatim.experiment.study import plan_study, runs_at_once, stored_plan, study
 from gradatim.experiment.workers import _raise_failed
 from gradatim.processes import available_cores
 from gradatim.record import Record
@@ -195,8 +195,13 @@ def test_a_worker_that_is_killed_takes_no_other_run_with_it(tmp_path: Path) -> N
 def test_a_study_with_a_changed_recipe_is_refused_before_anything_runs(tmp_path: Path) -> None:
     study(plan_study(arms("baseline"), 1), tmp_path / "study", workers=1)
     changed = {"baseline": load("smoke/baseline", [*SMALL, "budget.tokens=3000"])}
-    with pytest.raises(RunFolderError, match=r"budget\.tokens: 2000 -> 3000"):
-        study(plan_study(changed, 1), tmp_path / "study", workers=1)
+    stored = (tmp_path / "study" / "study.json").read_bytes()
+    with pytest.raises(RunFolderError, match=r"budget\.tokens: 2000 -> 3000") as refused:
+        study(plan_study(changed, 2), tmp_path / "study", workers=1)
+    assert refused.value.hint is not None
+    assert refused.value.hint.endswith(f"gradatim resume {tmp_path / 'study'}")
+    assert (tmp_path / "study" / "study.json").read_bytes() == stored
+    assert stored_plan(tmp_path / "study").arms["baseline"].budget.tokens == 2000
 
 
 def test_a_cause_that_several_runs_have_is_named_once(tmp_path):

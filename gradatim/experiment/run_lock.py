@@ -139,8 +139,12 @@ def start_afresh(folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def another_recipe(folder: Path, message: str, changed: list[str], stage: Path | None) -> RunFolderError:
-    """The error for a folder of another recipe; ``stage``: a stage that was trained there, None if there is none."""
+def another_recipe(
+    folder: Path, message: str, changed: list[str], stage: Path | None, study: Path | None = None
+) -> RunFolderError:
+    """The error for a folder of another recipe. ``stage``: a stage that was trained there, None if there is none.
+    ``study``: the folder of the study that the run belongs to.
+    """
     return RunFolderError(
         message,
         where=folder,
@@ -148,7 +152,7 @@ def another_recipe(folder: Path, message: str, changed: list[str], stage: Path |
         allowed=f"changes to {', '.join(MAY_CHANGE)}",
         hint="--fresh, as nothing was learnt there yet, or another folder with --out"
         if stage is None
-        else "another folder with --out, or the earlier recipe: gradatim resume FOLDER",
+        else f"another folder with --out, or the earlier recipe: gradatim resume {study or folder}",
     )
 
 

@@ -135,7 +135,8 @@ def study(
     check_run_folder(folder)
     with contextlib.ExitStack() as claimed:
         record = claimed.enter_context(Record(folder, patience=0.0 if part is None else CLAIM_PATIENCE))
-        threads = _claim(record, plan, max(1, cores // begun), part)
+        content = _checked_content(record, plan, max(1, cores // begun), part)
+        threads = int(content["threads"])
         recipes = {
             (arm, seed): plan.arms[arm].model_copy(update={"seed": seed, "threads": plan.arms[arm].threads or threads})
             for arm, seed in plan.runs()
@@ -144,7 +145,8 @@ def study(
             changed = differences(folder / run_folder(*run), recipe)
             if changed:
                 message, stage = "this study was begun with another recipe", trained_stage(folder)
-                raise another_recipe(folder / run_folder(*run), message, changed, stage)
+                raise another_recipe(folder / run_folder(*run), message, changed, stage, folder)
+        write_json(record.folder / "study.json", content)
         if part is not None:
             claimed.close()
             recipes = {run: recipes[run] for run in part.select(plan.runs())}
@@ -199,11 +201,12 @@ def run_folder(arm: str, seed: int) -> str:
     return f"{arm}/seed-{seed}"
 
 
-def _claim(record: Record, plan: Plan, threads: int, part: Part | None) -> int:
-    """A study folder keeps its arms' recipes; more seeds or arms may be added, none changed (``claim`` checks).
+def _checked_content(record: Record, plan: Plan, threads: int, part: Part | None) -> dict[str, Any]:
+    """The content of ``study.json`` for this plan, after a check of the one that is stored.
 
-    A part needs the recipes that are stored, as no run of another part may have begun yet. Returns the threads of each
-    run: those of the study's first start, since another number gives other bits.
+    A study folder keeps its arms' recipes; more seeds or arms may be added, none changed. A part needs the recipes that
+    are stored, as no run of another part may have begun yet. The threads of each run are those of the study's first
+    start, since another number gives other bits.
     """
     path = record.folder / "study.json"
     now: dict[str, Any] = {
@@ -234,8 +237,7 @@ def _claim(record: Record, plan: Plan, threads: int, part: Part | None) -> int:
         now["seeds"] = sorted({*seeds, *plan.seeds})
     elif (record.folder / "recipe.yaml").exists():
         raise RunFolderError("this folder holds a single run", where=record.folder, hint="another folder with --out")
-    write_json(path, now)
-    return int(now["threads"])
+    return now
 
 
 def _check_same_recipes(folder: Path, plan: Plan) -> None:

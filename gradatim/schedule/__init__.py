@@ -11,7 +11,7 @@ Everything here is pure: no files, no model, no hidden randomness.
 from . import adaptive, mixtures  # noqa: F401  (registration of their schedules)
 from .adaptive import Designed, is_designed
 from .bands import PAPER_THRESHOLDS, Bands, check_cuts, make_bands
-from .matrix import SCHEDULES, Matrix, ScheduleFactory, split_budget
+from .matrix import SCHEDULES, Matrix, ScheduleFactory, fixed_schedule, split_budget
 from .selection import (
     ORDERS,
     Order,
@@ -39,6 +39,7 @@ __all__ = [
     "ScheduleFactory",
     "category_codes",
     "check_cuts",
+    "fixed_schedule",
     "is_designed",
     "make_bands",
     "needs_whole_samples",

@@ -7,7 +7,7 @@
 The budget is split exactly: the stages' tokens add up to it. With three bands the shares are those of arXiv 2407.10194
 (steps of 25/30/65 thousand for incremental, 20/30/70 for hybrid). A factory makes a schedule from the bands' names and
 the budget alone, so that a plan needs no data. Rows are selected by ``select_rows``; the order of rows and the warm-up
-stage are options common to all matrices (``_ordered``).
+stage are options common to all matrices (``fixed_schedule``).
 
 Schedules that move continuously from easy to hard samples: ``fade`` by bands, ``pacing`` without them.
 
@@ -24,13 +24,13 @@ The helpers for stages with replay are shared with the adaptive schedules.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Protocol
+from functools import partial, wraps
+from typing import Annotated, Any, Literal, Protocol, get_type_hints
 
 from pydantic import Field
 
@@ -89,14 +89,20 @@ class Matrix(Schedule):
         return self.rows[len(history)] if len(history) < len(self.rows) else None
 
 
-def _ordered(name: str, factory: Callable[..., Matrix]) -> ScheduleFactory:
-    """``factory`` with three more options, and all options checked.
+def fixed_schedule(name: str) -> Callable[[Callable[..., Matrix]], ScheduleFactory]:
+    """Decorator: a factory of a ``Matrix`` as a schedule of this name, with the options that all fixed schedules share.
 
-    ``order``, ``category`` and ``warmup_stage`` are described in ``_shared_options``. With a warm-up stage every arm of
-    a comparison, including the baseline, begins with the same prerequisites.
+    The factory takes the names of the bands, the budget in tokens and options of its own. The schedule has ``order``,
+    ``category`` and ``warmup_stage`` too, and an unknown or invalid option is a ``RecipeError``. With a warm-up stage
+    every arm of a comparison, including the baseline, begins with the same prerequisites.
     """
+    return partial(_with_shared_options, name)
 
-    @functools.wraps(factory)
+
+def _with_shared_options(name: str, factory: Callable[..., Matrix]) -> ScheduleFactory:
+    """``factory`` with the options of ``_shared_options``, and all options checked."""
+
+    @wraps(factory)
     def ordered_factory(
         bands: tuple[str, ...],
         tokens: int,
@@ -107,13 +113,15 @@ def _ordered(name: str, factory: Callable[..., Matrix]) -> ScheduleFactory:
         **options: Any,
     ) -> Matrix:
         order_name, order_options = order_and_options(order, category)
-        matrix = _with_warmup_stage(functools.partial(factory, **options), bands, tokens, warmup_stage)
+        matrix = _with_warmup_stage(partial(factory, **options), bands, tokens, warmup_stage)
         rows = tuple(replace(row, order=order_name, order_options=order_options) for row in matrix.rows)
         return replace(matrix, rows=rows)
 
     base, common = inspect.signature(factory), inspect.signature(_shared_options).parameters.values()
     ordered_factory.__signature__ = base.replace(parameters=[*base.parameters.values(), *common])  # type: ignore[attr-defined]
-    ordered_factory.__annotations__ = {**factory.__annotations__, **_shared_options.__annotations__}
+    # As types, since names in annotations are looked up in the module of ``factory``.
+    shared = get_type_hints(_shared_options, include_extras=True)
+    ordered_factory.__annotations__ = {**shared, **factory.__annotations__}
     return strict(f"the schedule {name!r}")(ordered_factory)
 
 
@@ -175,7 +183,7 @@ def _schedule(name: str) -> Callable[[Callable[..., Matrix]], ScheduleFactory]:
     """Decorator: register a factory of matrices as a schedule with the common options."""
 
     def add(factory: Callable[..., Matrix]) -> ScheduleFactory:
-        return SCHEDULES.register(name)(_ordered(name, factory))
+        return SCHEDULES.register(name)(fixed_schedule(name)(factory))
 
     return add
 

@@ -59,7 +59,7 @@ def test_fresh_discards_no_training(gradatim, tmp_path, finished):
         assert "gradatim resume r" in outcome.err
         assert contents(tmp_path / "r") == before
     other = gradatim("run", "smoke/baseline", "--out", "r", *CHANGES)
-    assert "gradatim resume FOLDER" in other.err
+    assert "gradatim resume r" in other.err
     assert "--fresh" not in other.err
 
 
