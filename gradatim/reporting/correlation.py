@@ -29,6 +29,7 @@ from ..stage import SuiteResult
 from .collect import read_run
 from .html import GENERATOR, TITLE
 from .summary import HEADLINE
+from .verdicts import evaluations
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -259,10 +260,11 @@ class Passes:
 def read_passes(path: str | Path) -> Passes:
     """Per-sample results of a file (.parquet or .jsonl) or a run folder.
 
-    Columns of a file: ``id``, and ``passed`` (boolean) or ``verdict`` (as in a run's feedback; ``unjudged`` rows are
-    skipped). A sample with several rows is passed when more than half of them are. For a run: the feedback of the last
-    cycle that has one, else the examples of the last stage. Raises ``DataError`` for an unreadable file, missing
-    columns, invalid values, and a run without results.
+    Columns of a file: ``id``, and ``outcome`` (as in the verdicts of an evaluation), ``passed`` (boolean) or
+    ``verdict`` (as in a run's feedback); ``unjudged`` and ``not evaluated`` rows are skipped. A sample with several
+    rows is passed when more than half of them are. For a run: the feedback of the last cycle that has one, else the
+    verdicts of the last evaluation, of the suite ``output`` if there are several, else its examples. Raises
+    ``DataError`` for an unreadable file, missing columns, invalid values, and a run without results.
     """
     path = Path(path)
     if not path.is_dir():
@@ -270,6 +272,12 @@ def read_passes(path: str | Path) -> Passes:
     feedback = sorted(path.glob("cycle-*/feedback.parquet"))
     if feedback:
         return Passes(_of_file(feedback[-1]), f"Verdicts after {feedback[-1].parent.name} of {path.name}.")
+    if verdicts := [evaluation for evaluation in evaluations(path) if evaluation.has_verdicts]:
+        last = max(verdicts, key=lambda item: (item.cycle, item.stage, _is_headline(item.result)))
+        return Passes(
+            _of_file(last.path.with_suffix(".parquet")),
+            f"Verdicts of {last.label} after the stage {last.stage_name} of {path.name}.",
+        )
     result = next(_with_examples(path), None)
     if result is None:
         raise DataError(
@@ -289,7 +297,11 @@ def _with_examples(folder: Path) -> Iterator[SuiteResult]:
     if notes:
         raise DataError("the run's results cannot be read", where=folder, given=notes[0])
     results = [result for result in (stages[-1].evaluations if stages else ()) if result.examples]
-    yield from sorted(results, key=lambda result: (result.suite, result.protocol) != HEADLINE)
+    yield from sorted(results, key=_is_headline, reverse=True)
+
+
+def _is_headline(result: SuiteResult) -> bool:
+    return (result.suite, result.protocol) == HEADLINE
 
 
 def _of_file(path: Path) -> dict[str, bool]:
@@ -297,9 +309,9 @@ def _of_file(path: Path) -> dict[str, bool]:
 
     where, counts = str(path), dict[str, list[int]]()
     for chunk in chunks_of(where, format_of(where), 65_536, _refused(where)):
-        kind = next((name for name in ("passed", "verdict") if name in chunk.columns), None)
+        kind = next((name for name in ("outcome", "passed", "verdict") if name in chunk.columns), None)
         if kind is None or "id" not in chunk.columns:
-            allowed = "id, and passed or verdict"
+            allowed = "id, and outcome, passed or verdict"
             raise DataError(
                 "a column is missing",
                 where=where,
@@ -308,7 +320,7 @@ def _of_file(path: Path) -> dict[str, bool]:
             )
         names, verdicts = _plain(chunk.columns["id"]), _plain(chunk.columns[kind])
         for number, name, verdict in zip(chunk.numbers, names, verdicts, strict=True):
-            if verdict == "unjudged":
+            if verdict in ("unjudged", "not evaluated"):
                 continue
             if name is None or not isinstance(verdict, bool if kind == "passed" else str):
                 given = f"{kind} {verdict!r}"

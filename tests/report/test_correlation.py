@@ -20,6 +20,8 @@ from gradatim.reporting.correlation import (
     read_passes,
     write_correlations,
 )
+from gradatim.results import encode, write_verdicts
+from gradatim.stage import Counts, SuiteResult, Verdicts
 
 NAN = math.nan
 
@@ -169,6 +171,22 @@ def test_a_run_tells_what_was_passed_by_its_last_feedback(tmp_path):
         pq.write_table(pa.table({"id": ["a"], "verdict": [verdict]}), tmp_path / cycle / "feedback.parquet")
     found = read_passes(tmp_path)
     assert (found.by_id, "cycle-01" in found.description) == ({"a": False}, True)
+
+
+def test_a_run_without_feedback_tells_what_was_passed_by_all_its_verdicts(tmp_path):
+    verdicts = Verdicts(
+        ("a", "b", "c"), rows=(0, 1, 2), outcomes=("passed", "failed", "passed"), passed=(1, 0, 1), total=(1, 1, 1)
+    )
+    for suite, stage in (("output", "stage-00-all"), ("output", "stage-01-all"), ("line", "stage-01-all")):
+        folder = tmp_path / "cycle-00" / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        result = SuiteResult(suite, "greedy", {"all": {"all": Counts(2, 3)}})
+        (folder / f"evaluation-{suite}-greedy.json").write_text(json.dumps(encode(result)))
+        write_verdicts(verdicts, folder / f"evaluation-{suite}-greedy.parquet")
+    results = read_passes(tmp_path)
+    assert results.by_id == {"a": True, "b": False, "c": True}
+    assert "output-greedy after the stage all" in results.description
+    assert read_passes(folder / "evaluation-line-greedy.parquet").by_id == results.by_id
 
 
 def test_a_folder_without_results_is_refused(tmp_path):
