@@ -354,10 +354,13 @@ def model_folder(path: str | Path) -> Path:
     stages = sorted(path.glob("cycle-*/stage-*/model")) or sorted(path.glob("stage-*/model"))
     models = [folder for folder in stages or [path / "model"] if hub.is_model_folder(folder) or is_policy(folder)]
     if not models:
+        runs = sorted({model.parents[2] for model in path.glob("*/seed-*/cycle-*/stage-*/model")})
+        message = "there is no finished model here" if path.exists() else "there is no such folder"
         raise DataError(
-            "there is no such folder" if not path.exists() else "there is no finished model here",
+            f"this is a study with {len(runs)} trained run{'s' * (len(runs) > 1)}" if runs else message,
             where=path,
             allowed="a model folder (config.json), or a run folder with a finished stage",
+            hint=f"one of the runs, such as {runs[0]}" if runs else None,
         )
     return models[-1]
 

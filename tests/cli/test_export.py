@@ -84,6 +84,12 @@ def test_a_folder_that_is_no_model_is_one_line(gradatim, tmp_path):
     assert_refused(gradatim("export", "empty", "--to", "gguf", "--out", "out"), "no finished model here")
 
 
+def test_the_folder_of_a_study_is_one_line_with_a_run_of_it(gradatim, finished):
+    shutil.copytree(finished, "study/baseline/seed-1")
+    words = ["a study with 1 trained run", str(Path("study/baseline/seed-1"))]
+    assert_refused(gradatim("export", "study", "--to", "gguf", "--out", "out"), *words)
+
+
 def test_a_model_with_damaged_weights_is_one_line_and_writes_nothing(gradatim, finished):
     model = next(finished.glob("cycle-00/stage-*/model"))
     shutil.copytree(model, "damaged")
