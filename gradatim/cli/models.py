@@ -155,16 +155,16 @@ def _formatter(tokenizer: Any, form: prompt_format.PromptFormat, system: str | N
     if form.template == "plain":
         return prompt_format.plain_formatter(tokenizer)
     thinking = not prompt_format.has_prompt_format(tokenizer)
-    shape = prompt_format.chat_formatter(tokenizer, form.system, thinking=thinking)
+    format_prompt = prompt_format.chat_formatter(tokenizer, form.system, thinking=thinking)
 
-    def shape_with_system(prompt: str) -> str:
+    def format_with_system(prompt: str) -> str:
         try:
-            return shape(prompt)
+            return format_prompt(prompt)
         except DataError as error:
-            what = "the chat template of this model rejects a system message, or this prompt"
-            raise UserError(what, where="--system", given=error.given, hint="leave it out") from error
+            message = "the chat template of this model rejects a system message, or this prompt"
+            raise UserError(message, where="--system", given=error.given, hint="leave it out") from error
 
-    return shape if system is None else shape_with_system
+    return format_prompt if system is None else format_with_system
 
 
 def _levels(tokenizer: Any) -> list[str]:

@@ -13,7 +13,7 @@ measure, does too. Empty lines are left out. Where a token may extend over the e
 that token and the first token is constrained to the removed text (token healing, ``inference.decode``).
 
 With ``chat`` the prompt goes through the tokenizer's chat template, and only the answer is evaluated, from its first
-token or line on. Where the option is not given, the model decides (``prompt_format.is_asked_in_chat``).
+token or line on. Where the option is not given, the model decides (``prompt_format.uses_chat_template``).
 
 Edit similarity is 1 − d / max(length), with Levenshtein's distance d. The fuzzy ratio is that of the package
 fuzzywuzzy, which the authors of 2407.10194 use: twice the characters in matching blocks over all characters, rounded to
@@ -137,7 +137,7 @@ class CompletionOptions(Suite):
         """These options with ``chat`` decided by the model and the samples where it is None, which a note says."""
         if self.chat is not None:
             return self
-        chat = self.text == "program" and prompt_format.is_asked_in_chat(tokenizer, text_column(samples, "prompt"))
+        chat = self.text == "program" and prompt_format.uses_chat_template(tokenizer, text_column(samples, "prompt"))
         if chat:
             text = f"{suite}: answers alone are evaluated, after prompts in the model's chat template (chat=false: not)"
             events(Event("note", suite, text=text))
@@ -262,11 +262,11 @@ class Line(CompletionOptions):
             task=f"line ({self.protocol})",
         )
         attempts, similar, fuzzy = [], 0.0, 0.0
-        asked = text_column(samples, "prompt") if self.chat else None
+        questions = text_column(samples, "prompt") if self.chat else None
         for prompt, completion in zip(prompts, completions, strict=True):
             attempt = _judge(prompt, completion)
-            if asked is not None:  # the text before the line begins with the question
-                question = prompt_format.plain_prompt(asked[prompt.row], prompt_format.SEPARATOR)
+            if questions is not None:  # the text before the line begins with the question
+                question = prompt_format.plain_prompt(questions[prompt.row], prompt_format.SEPARATOR)
                 attempt = replace(attempt, prompt=question + attempt.prompt)
             if attempt.passed + attempt.failed:
                 similar += edit_similarity(attempt.attempt, prompt.truth)

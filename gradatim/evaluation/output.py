@@ -168,7 +168,7 @@ class Output(Suite):
         form, chat = prompt_format.prompt_format_of(tokenizer), self.chat
         if chat is None:
             trained = form.template == "chat"
-            chat = trained or prompt_format.is_asked_in_chat(tokenizer, prompts)
+            chat = trained or prompt_format.uses_chat_template(tokenizer, prompts)
             if chat and not trained:
                 text = "output: the prompts are in the model's chat template (chat=false: not)"
                 events(Event("note", "output", text=text))

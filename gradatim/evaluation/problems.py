@@ -131,8 +131,8 @@ class Sample:
     """One text for the problem ``task``. ``finish``: the reason for the end of the text, where available.
 
     ``absence``: the cause of an empty ``text``, where the line had no usable text. ``line``: number from 1 of the line,
-    or of the item of an array, that it was read from. ``others``: the other fields of that line. Neither is part of the
-    sample's identity.
+    or of the item of an array, that it was read from. ``other_fields``: the other fields of that line. Neither is part
+    of the sample's identity.
     """
 
     task: str
@@ -142,13 +142,13 @@ class Sample:
     finish: str = ""
     absence: Absence | None = None
     line: int | None = dataclasses.field(default=None, compare=False)
-    others: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+    other_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def origin(self) -> dict[str, Any]:
         """The line of the file and its other fields, as keys of JSON; empty for a sample of no file."""
         line = {} if self.line is None else {"line": self.line}
-        return line | ({"fields": dict(self.others)} if self.others else {})
+        return line | ({"fields": dict(self.other_fields)} if self.other_fields else {})
 
     @property
     def row(self) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def read_samples(path: str | Path, tasks: Sequence[str] | None = None, field: Te
         number, fields = row
         fields_present = fields_present or any(name in fields for name in fields_allowed)
         try:
-            sample = replace(sample_of(fields, draws, field), line=number, others=_others(fields, field))
+            sample = replace(sample_of(fields, draws, field), line=number, other_fields=_other_fields(fields, field))
             if (sample.task, sample.draw) in keys:
                 raise ValueError(f"a second sample for draw {sample.draw} of {excerpt(sample.task)}; the first is used")
         except ValueError as error:
@@ -254,17 +254,17 @@ def read_samples(path: str | Path, tasks: Sequence[str] | None = None, field: Te
 _OWN_FIELDS = ("task_id", "draw", "finish", *get_args(Form))
 
 
-def _others(row: Mapping[str, Any], field: TextField | None) -> dict[str, Any]:
+def _other_fields(row: Mapping[str, Any], field: TextField | None) -> dict[str, Any]:
     """The fields of a line beside those of a sample, as JSON: NaN and infinity are null."""
     names = [name for name in row if name not in _OWN_FIELDS and (field is None or name != field.name)]
-    others = {name: row[name] for name in names}
+    values = {name: row[name] for name in names}
     try:
-        text = json.dumps(others)
+        text = json.dumps(values)
     except RecursionError:
         return {}
     if "NaN" in text or "Infinity" in text:
-        others = json.loads(text, parse_constant=lambda _: None)
-    return others
+        values = json.loads(text, parse_constant=lambda _: None)
+    return values
 
 
 def _by_index(path: str | Path, lists: Sequence[Sequence[Any]], tasks: Sequence[str]) -> SampleSet:

@@ -124,7 +124,7 @@ def check_tokens(runtime: Runtime, student: LoadedModel, table: pa.Table, *, eve
     texts = [text for text in dict.fromkeys([*text_column(table, "prompt"), *text_column(table, "answer")]) if text]
     count = 0
     encoded = zip(texts, Vocabulary(student.tokenizer).encode_all(texts), strict=True)
-    for text, tokens in _watched(list(encoded), "compare tokens", events):
+    for text, tokens in _with_progress(list(encoded), "compare tokens", events):
         if tokens is None:
             continue
         if (actual := runtime.encode(text)) != tokens.tolist():
@@ -143,7 +143,7 @@ def check_tokens(runtime: Runtime, student: LoadedModel, table: pa.Table, *, eve
 Item = TypeVar("Item")
 
 
-def _watched(items: Sequence[Item], task: str, events: Events) -> Iterator[Item]:
+def _with_progress(items: Sequence[Item], task: str, events: Events) -> Iterator[Item]:
     """``items``, with an event before the first, after each, and at the end."""
     events(Event("start", task, 0, len(items)))
     for done, item in enumerate(items, 1):
@@ -169,7 +169,7 @@ def agreement(
         raise DataError("no prompt of the samples fits into the model's context", where="--data")
     differences: list[npt.NDArray[np.float64]] = []
     positions = 0
-    for row in _watched(rows, task, events):
+    for row in _with_progress(rows, task, events):
         prompt = samples.prompts[row]
         assert prompt is not None
         generation = runtime.generate(prompt.tolist(), samples.limits[row])
@@ -250,7 +250,7 @@ def _original(student: LoadedModel, samples: Samples, events: Events) -> list[de
 def _exported(runtime: Runtime, student: LoadedModel, samples: Samples, events: Events) -> Iterator[decode.Completion]:
     vocabulary, context = Vocabulary(student.tokenizer), student.model.config.max_position_embeddings
     rows = list(enumerate(zip(samples.prompts, samples.answers, strict=True)))
-    for row, (prompt, answer) in _watched(rows, "evaluate the export", events):
+    for row, (prompt, answer) in _with_progress(rows, "evaluate the export", events):
         limit = samples.limits[row] if prompt is None else min(samples.limits[row], context - len(prompt) + 1)
         if prompt is None:
             yield decode.Completion("", "unknown_character")
@@ -276,7 +276,7 @@ def milliseconds_per_token(
     """CPU time of all threads per generated token, one prompt at a time; the prompt's time is included."""
     rows = samples.readable(context)[:PROMPTS]
     started, count = runtime.cpu_seconds(), 0
-    for row in _watched(rows, "measure the speed", events):
+    for row in _with_progress(rows, "measure the speed", events):
         prompt = samples.prompts[row]
         assert prompt is not None
         count += len(runtime.generate(prompt.tolist(), samples.limits[row]).tokens)

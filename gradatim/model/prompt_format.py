@@ -184,7 +184,7 @@ def is_chat_model(tokenizer: Any) -> bool:
     return bool(getattr(tokenizer, "chat_template", None))
 
 
-def is_asked_in_chat(tokenizer: Any, prompts: Sequence[str]) -> bool:
+def uses_chat_template(tokenizer: Any, prompts: Sequence[str]) -> bool:
     """Whether the answers to ``prompts`` are evaluated after the chat template, unless an option says otherwise.
 
     So it is for a chat model and samples with prompts. A model that was not trained here continues TinyPy programs as
