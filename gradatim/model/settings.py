@@ -249,9 +249,20 @@ class TraceSupervisionSettings:
             "three quarters of the depth."
         ),
     ] = None
+    labels: Annotated[
+        Literal["digits", "values"],
+        Field(
+            description="The classes of a value: its kind with the sign, the last three digits of its integer part and "
+            "its fraction, each predicted apart (`digits`); or the whole value (`values`)."
+        ),
+    ] = "digits"
     num_classes: Annotated[
-        int, Field(ge=2, description="Number of most frequent values that are classes; other values have no loss.")
-    ] = 500
+        Annotated[int, Field(ge=2)] | None,
+        Field(
+            description="Number of most frequent fractions (`digits`) or values (`values`) that are classes; others "
+            "have no loss. Null: 100 fractions, 500 values."
+        ),
+    ] = None
     turns: Annotated[
         int, Field(ge=1, le=16, description="Number of turns of a loop whose values are predicted, by a head each.")
     ] = 1

@@ -146,9 +146,11 @@ def pack(model: Path, bits: Bits = DEFAULT_BITS, probes: ProbeLayers | None = No
         raise DataError("the model is damaged", where=model, given=error) from error
     if probes is not None and (model.parent / PROBES).is_file():
         heads = _read_tensors(model.parent / PROBES)
-        classes = json.loads(bytes(heads["text"].astype(np.uint8)))
-        tensors |= {f"probe.{name}": heads[name][: len(classes)] for name in ("operands", "results")}
-        header["probe"] = {"classes": classes, "operands": probes.variables, "results": probes.results}
+        content = json.loads(bytes(heads["text"].astype(np.uint8)))
+        parts = [content] if isinstance(content, list) else content["classes"]  # a list in files of earlier versions
+        rows = sum(map(len, parts))
+        tensors |= {f"probe.{name}": heads[name][:rows] for name in ("operands", "results")}
+        header["probe"] = {"parts": parts, "operands": probes.variables, "results": probes.results}
     header |= {"tokenizer": tokens.kind, "eos": config["eos_token_id"], "special": tokens.special}
     return _file(header, tokens.pieces, tensors, bits)
 

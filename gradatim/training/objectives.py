@@ -351,7 +351,7 @@ class TraceLoss(Loss):
     def counts(self, batch: Batch) -> torch.Tensor:
         labels = self._trace_labels(batch)
         weights = answer_weights(batch, self.prompt_weight).sum().reshape(1)
-        return torch.cat([weights, (labels != batches.IGNORE).sum(dim=(1, 2, 3)).to(weights.dtype)])
+        return torch.cat([weights, (labels[:, :, 0] != batches.IGNORE).sum(dim=(1, 2, 3)).to(weights.dtype)])
 
     def sums(self, batch: Batch) -> torch.Tensor:
         inputs, labels, _, *attention = losses.tensors(batch)
@@ -366,28 +366,30 @@ class TraceLoss(Loss):
         return self._labels_by_batch[batch]
 
 
+_NUM_CLASSES: dict[trace_heads.LabelKind, int] = {"digits": 100, "values": 500}
+
+
 def _heads(context: LossContext) -> tuple[trace_heads.TraceHeads, trace_heads.TraceLabels]:
-    """The heads as saved by the stage before, or new ones for the most common values; and their labels."""
+    """The heads as saved by the stage before, or new ones for the values of the samples; and their labels."""
     assert isinstance(context.batcher, batches.Packed)  # Requirements.isolated_samples
     pieces = text_codec.codec_of(context.tokenizer).pieces
     saved = None if context.previous is None else context.previous / "auxiliary.safetensors"
     if saved is not None and saved.exists():
         heads = trace_heads.TraceHeads.load(saved)
     else:
-        num_classes = context.train.trace_supervision.num_classes
-        classes = trace_heads.most_common_values(context.batcher.encoded, pieces, num_classes)
-        if not classes:
+        settings = context.train.trace_supervision
+        parts = trace_heads.parts_of(
+            context.batcher.encoded, pieces, settings.labels, settings.num_classes or _NUM_CLASSES[settings.labels]
+        )
+        if parts is None:
             raise RecipeError(
                 "the objective trace_supervision needs TinyPy programs, and no sample is one",
                 where="train.objective",
                 given="trace_supervision",
                 hint="train.objective: next_token",
             )
-        turns = context.train.trace_supervision.turns
-        heads = trace_heads.TraceHeads(context.model.config.hidden_size, classes, turns)
-    return heads.to(hardware.device()), trace_heads.TraceLabels(
-        pieces, {value: number for number, value in enumerate(heads.classes)}, heads.turns
-    )
+        heads = trace_heads.TraceHeads(context.model.config.hidden_size, parts, settings.turns)
+    return heads.to(hardware.device()), trace_heads.TraceLabels(pieces, heads.parts, heads.turns)
 
 
 def _layers(settings: TraceSupervisionSettings, layers: int) -> tuple[int, tuple[int, ...]]:

@@ -1,8 +1,12 @@
 """Labels and prediction heads of trace supervision, and the sums over tokens of its loss.
 
 A TinyPy prompt is decoded from its tokens, ``programs.values_of`` gives the values that the program computes, and each
-value becomes the label of the token that holds its position in the text. The classes are the most common values of the
-samples. Labels are computed from each batch and are not stored; text that is not TinyPy has none.
+value becomes the label of the token that holds its position in the text. Labels are computed from each batch and are
+not stored; text that is not TinyPy has none.
+
+A value has one class for each part of its notation (``Parts``): its kind and sign, the last three digits of its integer
+part and its fraction, so that 41 and 42 differ in one digit. Values as wholes are the alternative: one class for each
+of the most common ones, and no label for any other.
 
 A head is one matrix on the hidden states of an inner layer (deep supervision: Lee et al., arXiv 1409.5185). The heads
 are not part of the model and are in no saved model.
@@ -13,11 +17,13 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import accumulate
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,43 +41,123 @@ from .losses import token_losses
 _COUNTED_SAMPLES = 20_000
 """Samples, from the table's beginning, whose values are counted: the classes do not depend on the stage."""
 
+_KEPT_VALUES = 100_000
+"""Values whose labels are kept in memory."""
+
 Labels = npt.NDArray[np.int64]
+LabelKind = Literal["digits", "values"]
+
+_KINDS = ("False", "True", "int", "-int", "float", "-float")
+_DIGITS = tuple("0123456789")
+_PLACES = 3
+_DECIMALS = 5
+"""Decimals to which floats are rounded: 0.6666666666666666 and 0.6666666666666667 have the same class."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a value that have a class each, and their classes: ``classes[part]`` in the order of a head's rows.
+
+    ``digits``: the kind with the sign; the ones, tens and hundreds of the integer part, which have no class from 1000
+    on; and the fraction, for floats whose fraction is one of the most common. ``values``: one part, the whole value in
+    Python's notation, such as ``-3``, ``0.5`` and ``True``.
+    """
+
+    kind: LabelKind
+    classes: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def of(cls, kind: LabelKind, values: Iterable[Any], count: int) -> Parts:
+        """The parts for the classes of ``values``: its ``count`` most common values or fractions, ties by text."""
+        last_parts = (_texts(kind, value)[-1] for value in values)
+        counts = Counter(text for text in last_parts if text is not None)
+        common = tuple(sorted(counts, key=lambda text: (-counts[text], text))[:count])
+        return cls(kind, (common,) if kind == "values" else (_KINDS, *[_DIGITS] * _PLACES, common))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of classes of each part."""
+        return tuple(map(len, self.classes))
+
+    @cached_property
+    def _indices(self) -> tuple[dict[str | None, int], ...]:
+        return tuple({text: index for index, text in enumerate(texts)} for texts in self.classes)
+
+    def labels(self, value: Any) -> tuple[int, ...]:
+        """The class of each part of ``value``; -100 for a part without a class."""
+        texts = _texts(self.kind, value)
+        return tuple([indices.get(text, IGNORE) for indices, text in zip(self._indices, texts, strict=True)])
+
+
+def _texts(kind: LabelKind, value: Any) -> tuple[str | None, ...]:
+    """The text of each part of ``value``; None where the value has no such part."""
+    if kind == "values":
+        return (str(value),)
+    if isinstance(value, bool):
+        return (str(value), *[None] * _PLACES, None)
+    sign = "-" if str(value).startswith("-") else ""
+    if isinstance(value, int):
+        return (f"{sign}int", *_places(abs(value)), None)
+    if not isfinite(value):
+        return (f"{sign}float", *[None] * _PLACES, None)
+    whole, fraction = f"{abs(value):.{_DECIMALS}f}".split(".")
+    return (f"{sign}float", *_places(int(whole)), f"0.{fraction.rstrip('0') or '0'}")
+
+
+def _places(whole: int) -> list[str | None]:
+    """The ones, tens and hundreds of ``whole``; None from 1000 on."""
+    return [str(whole // 10**place % 10) if whole < 10**_PLACES else None for place in range(_PLACES)]
 
 
 @dataclass(frozen=True)
 class TraceLabels:
-    """Labels of the trace loss. ``pieces``: the text of each token; ``classes``: {value: class}, values in Python's
-    notation, such as ``-3``, ``0.5`` and ``True``; ``turns``: number of turns of a loop that have labels.
+    """Labels of the trace loss. ``pieces``: the text of each token; ``turns``: number of turns of a loop that have
+    labels.
     """
 
     pieces: Sequence[str]
-    classes: Mapping[str, int]
+    parts: Parts
     turns: int = 1
 
     def labels(self, batch: Batch) -> Labels:
-        """For each input of the batch the classes of its operand and of its result, shape (2, turns, size, length).
+        """The classes of the operand and of the result at each input, shape (2, turns, parts, size, length).
 
-        -100 for tokens without a value in that turn and for values outside the classes.
+        -100 for tokens without a value in that turn and for parts without a class.
         """
-        labels = np.full((2, self.turns, *batch.inputs.shape), IGNORE, dtype=np.int64)
+        labels = np.full((2, self.turns, len(self.parts.classes), *batch.inputs.shape), IGNORE, dtype=np.int64)
         for line, start, stop in _prompts(batch):
             program, ends = _program_values(batch.inputs[line, start:stop], self.pieces)
             for kind, values_at in zip(labels, (program.operands, program.results), strict=True):
+                positions: set[int] = set()
                 for offset, values in values_at.items():
                     token = start + bisect_right(ends, offset)
-                    for row, value in zip(kind, values, strict=False):
-                        if row[line, token] == IGNORE:
-                            row[line, token] = self.classes.get(str(value), IGNORE)
+                    if token in positions:
+                        continue  # two values within one token: the first is its label
+                    positions.add(token)
+                    for turn, value in zip(kind, values, strict=False):
+                        turn[:, line, token] = self._labels_of(value)
         return labels
 
+    def _labels_of(self, value: Any) -> tuple[int, ...]:
+        key = (type(value), value, str(value)[:1])  # True, 1 and 1.0 are equal, as are 0.0 and -0.0
+        if (labels := self._known.get(key)) is None:
+            labels = self.parts.labels(value)
+            if len(self._known) < _KEPT_VALUES:
+                self._known[key] = labels
+        return labels
 
-def most_common_values(encoded: Encoded, pieces: Sequence[str], count: int) -> tuple[str, ...]:
-    """Up to ``count`` most common values of the first samples, ties sorted by text; empty when none is TinyPy."""
-    counts: Counter[str] = Counter()
+    @cached_property
+    def _known(self) -> dict[tuple[type, Any, str], tuple[int, ...]]:
+        return {}
+
+
+def parts_of(encoded: Encoded, pieces: Sequence[str], kind: LabelKind, count: int) -> Parts | None:
+    """The parts for the values of the first samples, with ``count`` values or fractions; None when none is TinyPy."""
+    values = []
     for row in range(min(_COUNTED_SAMPLES, len(encoded))):
-        values, _ = _program_values(encoded.sample(row)[: int(encoded.answer_starts[row])], pieces)
-        counts.update(str(each_turn[0]) for each_turn in [*values.operands.values(), *values.results.values()])
-    return tuple(sorted(counts, key=lambda value: (-counts[value], value))[:count])
+        program, _ = _program_values(encoded.sample(row)[: int(encoded.answer_starts[row])], pieces)
+        values += [each_turn[0] for each_turn in [*program.operands.values(), *program.results.values()]]
+    return Parts.of(kind, values, count) if values else None
 
 
 def _program_values(token_ids: Sequence[int] | npt.NDArray[Any], pieces: Sequence[str]) -> tuple[Values, list[int]]:
@@ -97,24 +183,25 @@ def _prompts(batch: Batch) -> Iterator[tuple[int, int, int]]:
 
 
 class TraceHeads(nn.Module):
-    """Linear heads for ``operands`` and ``results``, zero at first: (turns x classes, width), a block per turn."""
+    """Linear heads for ``operands`` and ``results``, zero at first: (turns x classes of all parts, width)."""
 
-    def __init__(self, width: int, classes: Sequence[str], turns: int = 1) -> None:
+    def __init__(self, width: int, parts: Parts, turns: int = 1) -> None:
         super().__init__()
-        self.classes, self.turns = tuple(classes), turns
+        self.parts, self.turns = parts, turns
         # Stored as bytes in a buffer, so that the classes are saved with the weights.
-        self.register_buffer("text", torch.tensor(list(json.dumps(self.classes).encode()), dtype=torch.uint8))
-        self.operands = nn.Parameter(torch.zeros(turns * len(classes), width))
-        self.results = nn.Parameter(torch.zeros(turns * len(classes), width))
+        self.register_buffer("text", torch.tensor(list(json.dumps(asdict(parts)).encode()), dtype=torch.uint8))
+        self.operands = nn.Parameter(torch.zeros(turns * sum(parts.sizes), width))
+        self.results = nn.Parameter(torch.zeros(turns * sum(parts.sizes), width))
 
     @classmethod
     def load(cls, file: Path) -> TraceHeads:
         """The heads saved by a stage; ``RunFolderError`` when the file is damaged."""
         try:
             weights = load_file(file)
-            classes = json.loads(bytes(weights["text"].tolist()))
+            parts = _read_parts(bytes(weights["text"].tolist()))
             rows, width = weights["operands"].shape
-            heads = cls(width, classes, rows // max(len(classes), 1))
+            heads = cls(width, parts, rows // max(sum(parts.sizes), 1))
+            heads.text = weights["text"]  # of another length in files of earlier versions
             heads.load_state_dict(weights)
         except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
             raise RunFolderError(
@@ -126,6 +213,14 @@ class TraceHeads(nn.Module):
         return heads
 
 
+def _read_parts(text: bytes) -> Parts:
+    """The parts of saved heads; a list is the common values of an earlier version."""
+    content = json.loads(text)
+    if isinstance(content, list):
+        content = {"kind": "values", "classes": [content]}
+    return Parts(content["kind"], tuple(tuple(map(str, classes)) for classes in content["classes"]))
+
+
 def trace_sums(
     outputs: Callable[..., Any],
     heads: TraceHeads,
@@ -135,7 +230,8 @@ def trace_sums(
 ) -> Callable[..., torch.Tensor]:
     """(inputs, labels, weights, trace labels, [positions, mask]) -> sums of token, operand and result loss, shape (3,).
 
-    Trace labels: classes of the operand and of the result at each token, int64 (2, turns, size, length), -100 for none.
+    Trace labels: classes of the operand and of the result at each token, int64 (2, turns, parts, size, length), -100
+    for none. The losses of the parts of a value are added.
     The first turn of a loop is predicted by ``operand_layer`` and by each of ``result_layers``, whose losses are added;
     later turns by the last of ``result_layers``, as they need the results of the turn before.
     """
@@ -147,18 +243,20 @@ def trace_sums(
         states = output.hidden_states
         operand_heads = heads.operands.to(kind).chunk(heads.turns)
         result_heads = heads.results.to(kind).chunk(heads.turns)
+        sizes = heads.parts.sizes
         tokens = (token_losses(output.logits, labels) * weights).sum()
-        operands = [_head_loss(states[operand_layer], operand_heads[0], trace_labels[0, 0])]
-        results = [_head_loss(states[layer], result_heads[0], trace_labels[1, 0]) for layer in result_layers]
+        operands = [_head_loss(states[operand_layer], operand_heads[0], sizes, trace_labels[0, 0])]
+        results = [_head_loss(states[layer], result_heads[0], sizes, trace_labels[1, 0]) for layer in result_layers]
         for turn in range(1, heads.turns):
-            operands.append(_head_loss(states[last], operand_heads[turn], trace_labels[0, turn]))
-            results.append(_head_loss(states[last], result_heads[turn], trace_labels[1, turn]))
+            operands.append(_head_loss(states[last], operand_heads[turn], sizes, trace_labels[0, turn]))
+            results.append(_head_loss(states[last], result_heads[turn], sizes, trace_labels[1, turn]))
         return torch.stack([tokens, torch.stack(operands).sum(), torch.stack(results).sum()])
 
     return sums
 
 
-def _head_loss(states: torch.Tensor, matrix: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Summed cross-entropy in nats of the labelled values; states are normalised to one length."""
+def _head_loss(states: torch.Tensor, matrix: torch.Tensor, sizes: Sequence[int], labels: torch.Tensor) -> torch.Tensor:
+    """Summed cross-entropy in nats over the parts of the labelled values; states are normalised to one length."""
     scale = torch.rsqrt(states.float().pow(2).mean(dim=-1, keepdim=True) + 1e-6)
-    return token_losses(nn.functional.linear((states * scale).to(matrix.dtype), matrix), labels).sum()
+    scores = nn.functional.linear((states * scale).to(matrix.dtype), matrix).split(list(sizes), dim=-1)
+    return torch.stack([token_losses(*pair).sum() for pair in zip(scores, labels, strict=True)]).sum()

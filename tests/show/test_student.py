@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from gradatim.model.load import LoadedModel, load_student
 from gradatim.model.tokenizer import bpe_tokenizer, character_tokenizer, separate_texts, word_level_tokenizer
 from gradatim.programs import LEVELS, generate
 from gradatim.show.weights import ProbeLayers, pack, unsupported
-from gradatim.training.trace_heads import TraceHeads
+from gradatim.training.trace_heads import Parts, TraceHeads
 
 __all__ = ["one_thread"]
 pytestmark = needs_node
@@ -126,12 +127,22 @@ def test_the_page_cuts_texts_into_the_tokens_of_the_tokenizer(kind, tmp_path):
     assert len(texts) >= 120
 
 
-def test_the_heads_of_trace_supervision_read_the_values_that_torch_reads(tmp_path):
+def value_of(texts):
+    kind, *parts = texts
+    if not parts or not kind.endswith(("int", "float")):
+        return kind
+    ones, tens, hundreds, fraction = parts
+    sign = "-" if kind.startswith("-") else ""
+    return f"{sign}{int(hundreds + tens + ones)}{fraction[1:] if kind.endswith('float') else ''}"
+
+
+@pytest.mark.parametrize("labels", ["values", "digits"])
+def test_the_heads_of_trace_supervision_read_the_values_that_torch_reads(labels, tmp_path):
     tokenizer = TOKENIZERS["word_level"]()
     model = models(len(tokenizer))["windows"].eval()
     folder = saved(model, tokenizer, tmp_path / "model")
     torch.manual_seed(5)
-    heads = TraceHeads(32, ["7", "True", "-1.5"])
+    heads = TraceHeads(32, Parts.of(labels, [7, True, -1.5, 2.25], 3), turns=2)
     with torch.no_grad():
         for matrix in (heads.operands, heads.results):
             matrix.copy_(torch.randn_like(matrix))
@@ -144,9 +155,15 @@ def test_the_heads_of_trace_supervision_read_the_values_that_torch_reads(tmp_pat
     for kind, matrix, layer in (("operands", heads.operands, 1), ("results", heads.results, 2)):
         state = states[layer][0]
         normalised = state * torch.rsqrt(state.pow(2).mean(-1, keepdim=True) + 1e-6)
-        shares, classes = (normalised @ matrix.T).softmax(-1).max(-1)
-        assert [token[kind][0] for token in found] == [heads.classes[index] for index in classes.tolist()]
-        assert [token[kind][1] for token in found] == pytest.approx(shares.tolist(), abs=1e-4)
+        scores = (normalised @ matrix.detach().chunk(2)[0].T).split(heads.parts.sizes, dim=-1)
+        likeliest = [part.softmax(-1).max(-1) for part in scores]
+        for index, token in enumerate(found):
+            texts = [
+                names[int(part.indices[index])] for names, part in zip(heads.parts.classes, likeliest, strict=True)
+            ]
+            read = range(len(texts)) if "float" in texts[0] else range(4) if "int" in texts[0] else range(1)
+            share = prod(float(part.values[index]) for number, part in enumerate(likeliest) if number in read)
+            assert token[kind] == [value_of(texts), pytest.approx(share, abs=1e-4)]
     assert found[-1]["end"] == len(text)
 
 

@@ -3,12 +3,13 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from gradatim.errors import RecipeError, RunFolderError, Stopped
@@ -27,7 +28,7 @@ from gradatim.table import make_table
 from gradatim.training.batches import IGNORE, Packed
 from gradatim.training.objective import LossContext
 from gradatim.training.objectives import TraceLoss
-from gradatim.training.trace_heads import TraceLabels
+from gradatim.training.trace_heads import Parts, TraceHeads, TraceLabels
 from gradatim.training.trainer import StageTrainer
 
 TRAIN = TrainSettings(
@@ -77,6 +78,61 @@ def told(folder: Path, name: str) -> list[float]:
     return [row[name] for row in rows if name in row]
 
 
+def whole_values(*classes: str) -> Parts:
+    return Parts("values", (classes,))
+
+
+@pytest.mark.parametrize(
+    ("value", "texts"),
+    [
+        (True, ("True", None, None, None, None)),
+        (7, ("int", "7", "0", "0", None)),
+        (-481, ("-int", "1", "8", "4", None)),
+        (1234, ("int", None, None, None, None)),
+        (0.5, ("float", "0", "0", "0", "0.5")),
+        (-0.0, ("-float", "0", "0", "0", "0.0")),
+        (-5 / 3, ("-float", "1", "0", "0", "0.66667")),
+        (2.9999999999999996, ("float", "3", "0", "0", "0.0")),
+        (1e300, ("float", None, None, None, "0.0")),
+        (float("inf"), ("float", None, None, None, None)),
+    ],
+)
+def test_a_value_has_a_class_for_its_kind_its_digits_and_its_fraction(value: object, texts: tuple[str | None]) -> None:
+    parts = Parts.of("digits", [0.5, -5 / 3, 3.0, 4, True], 100)
+    labels = parts.labels(value)
+    classes = [None if label == IGNORE else parts.classes[part][label] for part, label in enumerate(labels)]
+    assert tuple(classes) == texts
+
+
+def test_the_most_frequent_fractions_or_values_are_classes() -> None:
+    values = [0.5, 0.5, 2.5, 1.25, 3.75, 0.75, 7, 7, 7, True]
+    assert Parts.of("digits", values, 2).classes[-1] == ("0.5", "0.75")
+    assert Parts.of("digits", values, 2).labels(1.25)[-1] == IGNORE
+    assert Parts.of("values", values, 2).classes == (("7", "0.5"),)
+
+
+def test_equal_numbers_of_other_types_have_labels_of_their_own() -> None:
+    prompt = "a = 1\nb = a / 1\nif a == 1 :\n\tprint(b)\n# output\n"
+    table = make_table({"prompt": [prompt], "answer": ["# 1.0\n"]})
+    tokenizer = character_tokenizer(texts_of(table))
+    batcher = Packed(encode_table(tokenizer, table), stage_of_one_row(), 1, 80, 0, isolate=True)
+    pieces = [tokenizer.decode([number]) for number in range(len(tokenizer))]
+    parts = Parts.of("digits", [1.0], 1)
+    operands, results = TraceLabels(pieces, parts).labels(next(batcher.one_pass()))[:, 0, 0, 0]
+    kinds = [[parts.classes[0][label] for label in labels if label != IGNORE] for labels in (operands, results)]
+    assert kinds == [["int", "int", "float"], ["float", "True", "True"]]  # the comparison, and the branch taken
+
+
+def test_heads_of_earlier_versions_are_whole_values(tmp_path: Path) -> None:
+    file = tmp_path / "auxiliary.safetensors"
+    text = torch.tensor(list(b'["7", "True"]'), dtype=torch.uint8)
+    save_file({"text": text, "operands": torch.ones(4, 8), "results": torch.zeros(4, 8)}, file)
+    heads = TraceHeads.load(file)
+    assert (heads.parts, heads.turns) == (whole_values("7", "True"), 2)
+    save_file(heads.state_dict(), file)
+    assert torch.equal(TraceHeads.load(file).operands, torch.ones(4, 8))
+
+
 def test_each_token_is_asked_for_what_is_known_there() -> None:
     table = make_table(
         {
@@ -89,7 +145,7 @@ def test_each_token_is_asked_for_what_is_known_there() -> None:
     rows = Stage(StageSpec("all", (1.0,), 1, order="sorted"), 0, np.arange(2), 0, 0, 1)
     batch = next(Packed(encoded, rows, 1, 80, 0, isolate=True).one_pass())
     pieces = [tokenizer.decode([number]) for number in range(len(tokenizer))]
-    operands, results = TraceLabels(pieces, {"-2": 0, "3": 1, "2": 2}).labels(batch)[:, 0, 0]
+    operands, results = TraceLabels(pieces, whole_values("-2", "3", "2")).labels(batch)[:, 0, 0, 0]
     text = [pieces[number] for number in batch.inputs[0]]
     (first, second, third), (only,) = np.flatnonzero(operands != IGNORE), np.flatnonzero(results != IGNORE)
     assert [(text[at], int(operands[at])) for at in (first, second, third)] == [("a", 1), ("b", 0), ("c", 2)]
@@ -104,8 +160,8 @@ def test_each_turn_of_a_loop_has_labels_of_its_own() -> None:
     tokenizer = character_tokenizer(texts_of(table))
     batcher = Packed(encode_table(tokenizer, table), stage_of_one_row(), 1, 80, 0, isolate=True)
     pieces = [tokenizer.decode([number]) for number in range(len(tokenizer))]
-    classes = {str(value): value for value in range(20)}
-    operands, results = TraceLabels(pieces, classes, turns=2).labels(next(batcher.one_pass()))[:, :, 0]
+    parts = whole_values(*map(str, range(20)))
+    operands, results = TraceLabels(pieces, parts, turns=2).labels(next(batcher.one_pass()))[:, :, 0, 0]
     read, printed, end = prompt.index("a + 4"), prompt.index("(a)") + 1, prompt.index("+ 4") + 2
     assert [operands[turn, read] for turn in (0, 1)] == [1, 5]
     assert [operands[turn, printed] for turn in (0, 1)] == [13, IGNORE]
@@ -131,14 +187,18 @@ def test_a_value_that_is_no_class_is_not_asked_for(programs: pa.Table, tmp_path:
     made = learner(programs, tmp_path)
     pieces = [made.tokenizer.decode([number]) for number in range(len(made.tokenizer))]
     batch = next(Packed(made.samples, stage(1), 8, 64, 0, isolate=True).one_pass())
-    every = TraceLabels(pieces, {str(number): number + 81 for number in range(-81, 82)}).labels(batch)
-    zeros = TraceLabels(pieces, {"0": 0}).labels(batch)
+    every = TraceLabels(pieces, whole_values(*map(str, range(-81, 82)))).labels(batch)
+    zeros = TraceLabels(pieces, whole_values("0")).labels(batch)
     assert 0 < (zeros != IGNORE).sum() < (every != IGNORE).sum()
     assert set(zeros[zeros != IGNORE]) == {0}
 
 
-def test_what_inner_layers_are_asked_is_learnt(programs: pa.Table, tmp_path: Path) -> None:
-    learner(programs, tmp_path).fit(stage(30_000), tmp_path / "stage", None)
+@pytest.mark.parametrize("labels", ["digits", "values"])
+def test_what_inner_layers_are_asked_is_learnt(
+    programs: pa.Table, tmp_path: Path, labels: Literal["digits", "values"]
+) -> None:
+    train = replace(TRAIN, trace_supervision=TraceSupervisionSettings(labels=labels))
+    learner(programs, tmp_path, train).fit(stage(30_000), tmp_path / "stage", None)
     for name in ("operand_loss", "result_loss"):
         losses = told(tmp_path, name)
         assert losses[-1] < 0.7 * losses[0]

@@ -374,9 +374,13 @@
     table.tBodies[0].replaceChildren(...values.map((item) => make("tr", {}, make("td", { textContent: String(item.line) }), make("td", {}, make("code", { textContent: item.text })), make("td", { textContent: item.value }),
       ...columns.map(({ tokens }) => {
         const [value, share] = tokens.find((token) => token.end > item.position)[item.kind];
-        return make("td", { class: value === item.value ? "right" : "wrong" }, `${value} `, make("span", { class: "faint", textContent: percent(share) }));
+        return make("td", { class: sameValue(value, item.value) ? "right" : "wrong" }, `${value} `, make("span", { class: "faint", textContent: percent(share) }));
       }))));
   }
+
+  /** Whether a value that the heads predict is the true one; they round floats to five decimals. */
+  const sameValue = (predicted, value) => predicted === value
+    || (predicted.includes(".") && /[.e]/.test(value) && predicted.startsWith("-") === value.startsWith("-") && Math.abs(predicted - value) < 1e-5);
 
   const limitOf = (found) => found.expected.length + 16;
 

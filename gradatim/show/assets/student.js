@@ -260,20 +260,35 @@ const student = (() => {
   }
 
   /** The values that the heads of trace supervision read at each token of a text: [{end, operands, results}], each of the
-      two as [value, probability]; null for a student without heads. */
+      two as [value, probability]; null for a student without heads. The parts of a value are read apart, and the
+      probability is the product of theirs. */
   function beliefs(model, text) {
     const probe = model.config.probe;
     if (!probe) return null;
+    const rows = probe.parts.reduce((sum, classes) => sum + classes.length, 0);
     let end = 0;
     return states(model, text).map((token) => {
       end += token.text.length;
       const read = (name) => {
-        const scores = product(model.weights[`probe.${name}`], normalised(token.states[probe[name]], null, null, { norm: "rms", eps: 1e-6 }), null, probe.classes.length);
-        const [[best, share]] = likeliest(probabilities(scores), 1);
-        return [probe.classes[best], share];
+        const scores = product(model.weights[`probe.${name}`], normalised(token.states[probe[name]], null, null, { norm: "rms", eps: 1e-6 }), null, rows);
+        let start = 0;
+        const parts = probe.parts.map((classes) => {
+          const [[best, share]] = likeliest(probabilities(scores.slice(start, start += classes.length)), 1);
+          return { text: classes[best], share };
+        });
+        return valueOf(parts);
       };
       return { end, operands: read("operands"), results: read("results") };
     });
+  }
+
+  /** [value, probability] of the parts of a value: the value itself, or its kind, three digits from the ones on, and its fraction. */
+  function valueOf([kind, ...others]) {
+    if (!others.length || !/int|float/.test(kind.text)) return [kind.text, kind.share];
+    const isFloat = kind.text.endsWith("float"), used = isFloat ? others : others.slice(0, 3);
+    const whole = Number(others.slice(0, 3).map((part) => part.text).reverse().join(""));
+    const text = `${kind.text.startsWith("-") ? "-" : ""}${whole}${isFloat ? others[3].text.slice(1) : ""}`;
+    return [text, used.reduce((share, part) => share * part.share, kind.share)];
   }
 
   return { open, begin, read, complete, extend, states, beliefs, likeliest, probabilities };
