@@ -69,6 +69,7 @@ class SplitSettings:
     test: int | float
     seed: int
     levels: tuple[str, ...] | None = None
+    duplicates: Literal["keep", "drop"] = "keep"
 
 
 @dataclass(frozen=True)
@@ -294,6 +295,8 @@ class CorpusMaker:
     def _without_held_out(self, samples: pa.Table, first: Corpus) -> tuple[pa.Table, int]:
         """The samples that equal no held-out one, by the split's criterion, and the number of the others.
 
+        Where the split drops duplicates, only the first of equal samples is new.
+
         Sources are independent of the held-out samples: the grammar may generate a test program again. A random split
         permits equal samples on both sides.
         """
@@ -305,7 +308,11 @@ class CorpusMaker:
         held_out = [table.questions(first.table(part)).to_pylist() for part in ("validation", "test")]
         excluded = {key(question) for part in held_out for question in part}
         questions = (question for part in table.slices(samples) for question in table.questions(part).to_pylist())
-        new = np.fromiter((key(question) not in excluded for question in questions), bool, samples.num_rows)
+        new = np.ones(samples.num_rows, bool)
+        for row, form in enumerate(map(key, questions)):
+            new[row] = form not in excluded
+            if self.split_settings.duplicates == "drop":
+                excluded.add(form)
         if not new.any():
             raise DataError(
                 "every sample of this cycle is held out",

@@ -166,6 +166,19 @@ def test_no_later_cycle_learns_what_the_first_holds_out(tmp_path: Path) -> None:
     assert later.facts["split"]["held_out"] == met == len(drawn) - len(learnt)
 
 
+def test_a_later_cycle_drops_duplicates_where_the_split_drops_them(tmp_path: Path) -> None:
+    again = load("smoke/baseline", ["cycles=2", "data.levels=['1.1']", "data.count=1500", "data.split.duplicates=drop"])
+    maker = corpus_maker(again)
+    first = maker.make(tmp_path / "data")
+    later = maker.make_next(tmp_path / "next", first, lambda: maker.new_samples(first, Feedback(0)))
+    for corpus in (first, later):
+        prompts = corpus.table("train")["prompt"].to_pylist()
+        assert len({canonical(prompt) for prompt in prompts}) == len(prompts)
+    kept = corpus_maker(load("smoke/baseline", ["data.levels=['1.1']", "data.count=1500"]))
+    assert kept.key != maker.key
+    assert kept.make(tmp_path / "data").table("train").num_rows > first.table("train").num_rows
+
+
 def test_a_later_cycle_has_the_first_ones_tokens_even_where_these_were_lost(tmp_path: Path) -> None:
     def corpus(name: str, levels: list[str], first: Path | None = None) -> Corpus:
         for part in ("train", "validation", "test"):

@@ -100,6 +100,28 @@ def test_by_slice_one_row_of_each_form_is_held_out_and_the_others_are_dropped():
     assert made.facts["rows"]["test"] == {"all": 20, "1.1": 10, "2.1": 10}
 
 
+@pytest.mark.parametrize(("by", "form"), [("slice", sliced), ("canonical", canonical), ("text", str)])
+def test_dropped_duplicates_leave_one_training_program_of_each_form_and_the_held_out_sets_as_they_are(by, form):
+    table = programs(600, values=40)
+    kept = split(table, validation=20, test=40, seed=3, by=by)
+    dropped = split(table, validation=20, test=40, seed=3, by=by, duplicates="drop")
+    assert dropped.validation.equals(kept.validation)
+    assert dropped.test.equals(kept.test)
+    assert forms(dropped.train, form) == forms(kept.train, form)
+    assert dropped.train.num_rows == len(forms(kept.train, form)) < kept.train.num_rows
+    further = kept.train.num_rows - dropped.train.num_rows
+    assert dropped.facts["dropped"] - kept.facts.get("dropped", 0) == further
+    shuffled = table.take(np.random.default_rng(5).permutation(table.num_rows))
+    again = split(shuffled, validation=20, test=40, seed=3, by=by, duplicates="drop")
+    assert rows(again.train) == rows(dropped.train)
+
+
+def test_at_random_no_row_is_a_duplicate():
+    table = programs(200, values=5)
+    kept, dropped = (split(table, validation=5, test=5, seed=3, by="random", duplicates=d) for d in ("keep", "drop"))
+    assert dropped.train.equals(kept.train)
+
+
 def test_by_canonical_form_rows_with_the_slice_of_a_training_program_are_marked():
     made = split(with_unused_assignments(300), validation=10, test=60, seed=4, by="canonical")
     trained = forms(made.train, sliced)

@@ -82,6 +82,13 @@ class SplitSection(Section):
     levels: list[str] | None = Field(
         None, min_length=1, description="Levels of the validation and test samples; null: all."
     )
+    duplicates: Annotated[
+        Literal["keep", "drop"],
+        Field(
+            description="Training samples that are equal by `by`: all of them (`keep`), or one of each (`drop`), so "
+            "that frequent short programs do not displace rare ones."
+        ),
+    ] = "keep"
 
 
 class DataSection(OpenSection):

@@ -70,6 +70,7 @@ def first_rows(columns: Iterable[pa.ChunkedArray]) -> npt.NDArray[np.bool_]:
 
 
 SplitBy = Literal["slice", "canonical", "text", "random"]
+Duplicates = Literal["keep", "drop"]
 Key = Callable[[str], str]
 Hashes = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int64]
@@ -78,7 +79,7 @@ Levels = npt.NDArray[np.int32]
 _SIDES = ("train", "validation", "test")
 _TRAIN, _VALIDATION, _TEST = range(3)
 _DROPPED = 3
-"""Rows that are in no set: further programs of a form that is held out once."""
+"""Rows that are in no set: further programs of a form that is held out once, or of any form."""
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # an odd number with evenly distributed multiples modulo 2^64
 
 
@@ -88,8 +89,9 @@ class Split:
 
     ``train`` has the order of the table. ``validation`` and ``test`` are in seeded random order, so their first n rows
     are a random sample. ``facts``: by, seed, rows (set -> level or "all" -> count), forms (set -> distinct forms),
-    twin_groups (set -> forms of several rows), twins (set -> rows with a twin in training), dropped (rows in no set,
-    by ``slice`` only), short (set -> level -> missing rows, since groups of twins are not divided).
+    twin_groups (set -> forms of several rows), twins (set -> rows with a twin in training), dropped (rows in no set:
+    by ``slice``, or where duplicates are dropped), short (set -> level -> missing rows, since groups of twins are not
+    divided).
     """
 
     train: pa.Table
@@ -106,6 +108,7 @@ def split(
     seed: int,
     by: SplitBy = "slice",
     levels: Sequence[str] | None = None,
+    duplicates: Duplicates = "keep",
     key: Key | None = None,
 ) -> Split:
     """Split ``table`` into training, ``validation`` rows and ``test`` rows; numbers below 1 are shares of the rows.
@@ -114,7 +117,8 @@ def split(
     default ``programs.sliced``, which leaves texts that are no programs unchanged. Each level has the same share of a
     set as of the table, in forms by ``slice`` and else in rows, where a group of twins larger than the remaining share
     is skipped, so a set can be smaller than requested (``facts["short"]``). ``levels``: the levels to hold samples out
-    from; all others are for training, with their twins in the named levels. Forms are compared by 64 bits of BLAKE2b:
+    from; all others are for training, with their twins in the named levels. ``duplicates``: with ``drop`` training has
+    one sample of each group of twins by ``by``, the one with the first id. Forms are compared by 64 bits of BLAKE2b:
     with 1.2 million, two collide in one of 25 million splits and then only share a set.
 
     Raises ``DataError`` for a table with too few rows, an empty set, or an unknown level in ``levels``.
@@ -146,7 +150,9 @@ def split(
     targets = {_TEST: test, _VALIDATION: validation}
     sides, short = _choose(groups, level_of, open_levels, targets, one_row=by == "slice")
     if by == "slice":
-        _drop_further_rows(sides, groups, table)
+        _drop_further_rows(sides, groups, table, (_VALIDATION, _TEST))
+    if duplicates == "drop":
+        _drop_further_rows(sides, groups, table, (_TRAIN,))
     for side, rows in targets.items():
         if rows and not (sides == side).any():
             raise DataError(
@@ -166,7 +172,7 @@ def split(
         "seed": seed,
         **_count(sides, forms, level_of, names),
         "twins": {_SIDES[side]: int(twins[sides == side].sum()) for side in targets},
-        **({"dropped": int((sides == _DROPPED).sum())} if by == "slice" else {}),
+        **({"dropped": int((sides == _DROPPED).sum())} if by == "slice" or duplicates == "drop" else {}),
         "short": {_SIDES[side]: {names[level]: n for level, n in short[side].items()} for side in targets},
     }
     held_out = {side: _held_out(table, np.flatnonzero(sides == side), groups, twins) for side in targets}
@@ -270,11 +276,11 @@ def _with_twin_in_training(forms: Hashes, sides: npt.NDArray[np.int8]) -> npt.ND
     return twins
 
 
-def _drop_further_rows(sides: npt.NDArray[np.int8], groups: Hashes, table: pa.Table) -> None:
-    """Mark, in place, all rows of a held-out group but that with the first id as dropped."""
-    held_out = np.flatnonzero((sides == _VALIDATION) | (sides == _TEST))
-    names = _ids(table, held_out)
-    ordered = held_out[np.lexsort((names, groups[held_out]))]
+def _drop_further_rows(sides: npt.NDArray[np.int8], groups: Hashes, table: pa.Table, of_sides: tuple[int, ...]) -> None:
+    """Mark, in place, all rows of a group of ``of_sides`` but that with the first id as dropped."""
+    rows = np.flatnonzero(np.isin(sides, of_sides))
+    names = _ids(table, rows)
+    ordered = rows[np.lexsort((names, groups[rows]))]
     further = ordered[1:][groups[ordered[1:]] == groups[ordered[:-1]]]
     sides[further] = _DROPPED
 

@@ -539,6 +539,8 @@ def drawn(recipe: Recipe, samples: Source | None = None) -> dict[str, Any]:
     options = recipe.data.model_dump(mode="json", exclude={*later, "on_change"})
     if options["split"]["levels"] is None:  # omitted when unset: keys of older corpora stay valid
         del options["split"]["levels"]
+    if options["split"]["duplicates"] == "keep":
+        del options["split"]["duplicates"]
     return options
 
 
@@ -580,6 +582,7 @@ def corpus_maker(recipe: Recipe, events: Events = ignore_events, shared: Teacher
             split.test,
             recipe.data.seed,
             tuple(split.levels) if split.levels else None,
+            split.duplicates,
         ),
         key=key_of(content),
         workers=recipe.workers,

@@ -120,6 +120,8 @@ LATER_KEYS: Mapping[str, Any] = {
     "train.candidates": 1,
     "student.evaluation_dtype": None,
     "train.trace_supervision.turns": 1,
+    "train.trace_supervision.labels": "values",
+    "data.split.duplicates": "keep",
     "budget.epochs": None,
     "student.separator": None,
     "student.answer_format": "auto",
