@@ -309,9 +309,10 @@ class CorpusMaker:
         excluded = {key(question) for part in held_out for question in part}
         questions = (question for part in table.slices(samples) for question in table.questions(part).to_pylist())
         new = np.ones(samples.num_rows, bool)
-        for row, form in enumerate(map(key, questions)):
+        levels, drop = self.split_settings.levels, self.split_settings.duplicates == "drop"
+        for row, (form, level) in enumerate(zip(map(key, questions), samples["level"].to_pylist(), strict=True)):
             new[row] = form not in excluded
-            if self.split_settings.duplicates == "drop":
+            if drop and (levels is None or level in levels):
                 excluded.add(form)
         if not new.any():
             raise DataError(

@@ -116,6 +116,15 @@ def test_dropped_duplicates_leave_one_training_program_of_each_form_and_the_held
     assert rows(again.train) == rows(dropped.train)
 
 
+def test_levels_that_are_only_trained_on_keep_their_duplicates():
+    table = programs(600, values=40)
+    levels = {"validation": 5, "test": 10, "seed": 3, "by": "slice", "levels": ["1.1", "2.1"]}
+    kept, dropped = split(table, **levels), split(table, **levels, duplicates="drop")
+    count = {name: Counter(made.train["level"].to_pylist()) for name, made in (("kept", kept), ("dropped", dropped))}
+    assert count["dropped"]["3.1"] == count["kept"]["3.1"]
+    assert count["dropped"]["1.1"] < count["kept"]["1.1"]
+
+
 def test_at_random_no_row_is_a_duplicate():
     table = programs(200, values=5)
     kept, dropped = (split(table, validation=5, test=5, seed=3, by="random", duplicates=d) for d in ("keep", "drop"))

@@ -86,7 +86,7 @@ class SplitSection(Section):
         Literal["keep", "drop"],
         Field(
             description="Training samples that are equal by `by`: all of them (`keep`), or one of each (`drop`), so "
-            "that frequent short programs do not displace rare ones."
+            "that frequent short programs do not displace rare ones. Levels outside `levels` keep all."
         ),
     ] = "keep"
 

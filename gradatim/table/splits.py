@@ -118,7 +118,8 @@ def split(
     set as of the table, in forms by ``slice`` and else in rows, where a group of twins larger than the remaining share
     is skipped, so a set can be smaller than requested (``facts["short"]``). ``levels``: the levels to hold samples out
     from; all others are for training, with their twins in the named levels. ``duplicates``: with ``drop`` training has
-    one sample of each group of twins by ``by``, the one with the first id. Forms are compared by 64 bits of BLAKE2b:
+    one sample of each group of twins by ``by``, the one with the first id; levels that are only trained on keep all.
+    Forms are compared by 64 bits of BLAKE2b:
     with 1.2 million, two collide in one of 25 million splits and then only share a set.
 
     Raises ``DataError`` for a table with too few rows, an empty set, or an unknown level in ``levels``.
@@ -152,7 +153,7 @@ def split(
     if by == "slice":
         _drop_further_rows(sides, groups, table, (_VALIDATION, _TEST))
     if duplicates == "drop":
-        _drop_further_rows(sides, groups, table, (_TRAIN,))
+        _drop_further_rows(sides, groups, table, (_TRAIN,), open_levels[level_of])
     for side, rows in targets.items():
         if rows and not (sides == side).any():
             raise DataError(
@@ -276,9 +277,17 @@ def _with_twin_in_training(forms: Hashes, sides: npt.NDArray[np.int8]) -> npt.ND
     return twins
 
 
-def _drop_further_rows(sides: npt.NDArray[np.int8], groups: Hashes, table: pa.Table, of_sides: tuple[int, ...]) -> None:
-    """Mark, in place, all rows of a group of ``of_sides`` but that with the first id as dropped."""
-    rows = np.flatnonzero(np.isin(sides, of_sides))
+def _drop_further_rows(
+    sides: npt.NDArray[np.int8],
+    groups: Hashes,
+    table: pa.Table,
+    of_sides: tuple[int, ...],
+    among: npt.NDArray[np.bool_] | None = None,
+) -> None:
+    """Mark, in place, all rows of a group of ``of_sides`` but that with the first id as dropped; ``among``: the rows
+    to regard, by default all.
+    """
+    rows = np.flatnonzero(np.isin(sides, of_sides) & (True if among is None else among))
     names = _ids(table, rows)
     ordered = rows[np.lexsort((names, groups[rows]))]
     further = ordered[1:][groups[ordered[1:]] == groups[ordered[:-1]]]
