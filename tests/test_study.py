@@ -110,6 +110,21 @@ def test_arms_must_share_their_data_and_test_set() -> None:
         plan_study(mixed, 2)
 
 
+def test_arms_may_drop_duplicates_of_the_training_samples_and_are_then_no_controls(tmp_path: Path) -> None:
+    mixed = {
+        "plain": load("smoke/baseline", SMALL),
+        "distinct": load("smoke/baseline", [*SMALL, "data.split.duplicates=drop"]),
+    }
+    plan = plan_study(mixed, 1)
+    assert plan.controls == ()
+    study(plan, tmp_path / "study", workers=1)
+    counts = {arm: json.loads((tmp_path / "study" / arm / "seed-1" / "finished.json").read_text()) for arm in mixed}
+    assert counts["plain"] == counts["distinct"]
+    tests = {run.test_set for run in collect([tmp_path / "study"]).runs}
+    assert len(tests) == 1
+    assert None not in tests
+
+
 def test_arms_whose_teachers_make_other_test_samples_are_refused(tmp_path: Path) -> None:
     small = ["data.count=160", "data.split.test=20", "data.split.validation=20", "cycles=1"]
     mixed = {

@@ -77,7 +77,7 @@ def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | Non
         raise RecipeError("the baseline is not an arm", where="--baseline", given=chosen, allowed=", ".join(recipes))
     reference = recipes[chosen]
     for arm, recipe in recipes.items():
-        for section, content in (("data", drawn), ("evaluate", attrgetter("evaluate")), ("seed", attrgetter("seed"))):
+        for section, content in (("data", _shared), ("evaluate", attrgetter("evaluate")), ("seed", attrgetter("seed"))):
             if content(recipe) != content(reference):
                 keys = [line for line in changed_keys(reference, recipe) if line.startswith(section)]
                 raise RecipeError(
@@ -89,16 +89,23 @@ def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | Non
     first = reference.seed
     # A sorted baseline is an ordering of its own, not a control for one.
     shuffled = [arm for arm in plain if recipes[arm].schedule.options.get("order", "shuffled") == "shuffled"]
-    # Nor is one whose samples, objective or selection of samples differ: what it gains is its own.
-    shuffled = [
-        arm
-        for arm in shuffled
-        if recipes[arm].cycles == 1 == reference.cycles
-        and recipes[arm].train.objective == reference.train.objective
-        and recipes[arm].train.candidates == reference.train.candidates
-    ]
-    controls = tuple(arm for arm in shuffled if arm != chosen)
+    # Nor is one whose samples, loss or selection of samples differ: the difference is its own.
+    controls = tuple(arm for arm in shuffled if arm != chosen and _learns_as(recipes[arm], reference))
     return Plan(title or reference.title, dict(recipes), tuple(range(first, first + seeds)), chosen, controls)
+
+
+def _shared(recipe: Recipe) -> dict[str, Any]:
+    """The part of ``data`` that all arms share: duplicates are dropped from training only, not from held-out sets."""
+    options = drawn(recipe)
+    return {**options, "split": {**options["split"], "duplicates": None}}
+
+
+def _learns_as(recipe: Recipe, reference: Recipe) -> bool:
+    """Whether both train on the same samples with the same loss, in one cycle."""
+    stages = {"reset_optimizer", "lr_scheduler", "evaluations_per_stage"}
+    losses = [vars(each.train) for each in (recipe, reference)]
+    same_loss = all(losses[0][key] == losses[1][key] for key in losses[0].keys() - stages)
+    return same_loss and recipe.cycles == 1 == reference.cycles and drawn(recipe) == drawn(reference)
 
 
 def study(
