@@ -268,6 +268,12 @@ class CorpusMaker:
             check_reread(first.folder, drawn.origin)
         samples, held_out = self._without_held_out(samples, first)
         facts["split"] = {"rows": {"train": {"all": samples.num_rows}}, "held_out": held_out}
+        if self.split_settings.duplicates == "drop":
+            seed, levels = self.split_settings.seed, self.split_settings.levels
+            distinct = table.drop_duplicates(samples, seed=seed, key=self._key, levels=levels)
+            facts["split"]["rows"]["train"]["all"] = distinct.num_rows
+            facts["split"]["dropped"] = samples.num_rows - distinct.num_rows
+            samples = distinct
         return NewSamples(cycle, samples, facts, drawn)
 
     @property
@@ -295,25 +301,17 @@ class CorpusMaker:
     def _without_held_out(self, samples: pa.Table, first: Corpus) -> tuple[pa.Table, int]:
         """The samples that equal no held-out one, by the split's criterion, and the number of the others.
 
-        Where the split drops duplicates, only the first of equal samples is new.
-
         Sources are independent of the held-out samples: the grammar may generate a test program again. A random split
         permits equal samples on both sides.
         """
         if self.split_settings.by == "random":
             return samples, 0
 
-        forms: dict[str, Callable[[str], str]] = {"slice": programs.sliced, "canonical": programs.canonical}
-        key = forms.get(self.split_settings.by, str)
+        key = self._key
         held_out = [table.questions(first.table(part)).to_pylist() for part in ("validation", "test")]
         excluded = {key(question) for part in held_out for question in part}
         questions = (question for part in table.slices(samples) for question in table.questions(part).to_pylist())
-        new = np.ones(samples.num_rows, bool)
-        levels, drop = self.split_settings.levels, self.split_settings.duplicates == "drop"
-        for row, (form, level) in enumerate(zip(map(key, questions), samples["level"].to_pylist(), strict=True)):
-            new[row] = form not in excluded
-            if drop and (levels is None or level in levels):
-                excluded.add(form)
+        new = np.fromiter((key(question) not in excluded for question in questions), bool, samples.num_rows)
         if not new.any():
             raise DataError(
                 "every sample of this cycle is held out",
@@ -322,6 +320,12 @@ class CorpusMaker:
                 hint="other levels, or one cycle",
             )
         return table.filter_rows(samples, new), int((~new).sum())
+
+    @property
+    def _key(self) -> Callable[[str], str]:
+        """The form of a question by which the split compares samples."""
+        forms: dict[str, Callable[[str], str]] = {"slice": programs.sliced, "canonical": programs.canonical}
+        return forms.get(self.split_settings.by, str)
 
     def _scored(self, drawn: Drawn, events: Events) -> tuple[pa.Table, dict[str, Any]]:
         """Samples of a cycle with a column per metric, and the counts of the source."""

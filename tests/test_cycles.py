@@ -171,6 +171,11 @@ def test_a_later_cycle_drops_duplicates_where_the_split_drops_them(tmp_path: Pat
     maker = corpus_maker(again)
     first = maker.make(tmp_path / "data")
     later = maker.make_next(tmp_path / "next", first, lambda: maker.new_samples(first, Feedback(0)))
+    drawn = maker.source.draw(1, Feedback(0)).table.num_rows
+    facts = later.facts["split"]
+    assert facts["held_out"] > 0
+    assert facts["dropped"] > 0
+    assert facts["rows"]["train"]["all"] == drawn - facts["held_out"] - facts["dropped"]
     for corpus in (first, later):
         prompts = corpus.table("train")["prompt"].to_pylist()
         assert len({canonical(prompt) for prompt in prompts}) == len(prompts)

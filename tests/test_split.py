@@ -125,10 +125,15 @@ def test_levels_that_are_only_trained_on_keep_their_duplicates():
     assert count["dropped"]["1.1"] < count["kept"]["1.1"]
 
 
-def test_at_random_no_row_is_a_duplicate():
-    table = programs(200, values=5)
-    kept, dropped = (split(table, validation=5, test=5, seed=3, by="random", duplicates=d) for d in ("keep", "drop"))
-    assert dropped.train.equals(kept.train)
+def test_of_several_answers_one_stays_whatever_the_order_of_the_rows():
+    table = programs(200, values=30)
+    table = pa.concat_tables([table, table.set_column(table.column_names.index("answer"), "answer", [["# 2\n"] * 200])])
+    made = split(table, validation=5, test=10, seed=3, by="text", duplicates="drop")
+    shuffled = table.take(np.random.default_rng(1).permutation(table.num_rows))
+    again = split(shuffled, validation=5, test=10, seed=3, by="text", duplicates="drop")
+    assert rows(made.train) == rows(again.train)
+    assert set(made.train["answer"].to_pylist()) == {"# 1\n", "# 2\n"}
+    assert made.train.num_rows == len(forms(made.train, str))
 
 
 def test_by_canonical_form_rows_with_the_slice_of_a_training_program_are_marked():

@@ -16,7 +16,7 @@ from gradatim.experiment.study import plan_study, runs_at_once, stored_plan, stu
 from gradatim.experiment.workers import _raise_failed
 from gradatim.processes import available_cores
 from gradatim.record import Record
-from gradatim.reporting import collect
+from gradatim.reporting import collect, write_report
 from gradatim.stage import Event
 
 SMALL = ["data.count=400", "data.split.test=20", "data.split.validation=20", "budget.tokens=2000", "train.batch_size=4"]
@@ -118,11 +118,32 @@ def test_arms_may_drop_duplicates_of_the_training_samples_and_are_then_no_contro
     plan = plan_study(mixed, 1)
     assert plan.controls == ()
     study(plan, tmp_path / "study", workers=1)
-    counts = {arm: json.loads((tmp_path / "study" / arm / "seed-1" / "finished.json").read_text()) for arm in mixed}
-    assert counts["plain"] == counts["distinct"]
-    tests = {run.test_set for run in collect([tmp_path / "study"]).runs}
+    runs = collect([tmp_path / "study"]).runs
+    rows = {run.arm: run.tables[0].rows for run in runs}
+    assert rows["distinct"] < rows["plain"]
+    tests = {run.test_set for run in runs}
     assert len(tests) == 1
     assert None not in tests
+    page = write_report(tmp_path / "study", tmp_path / "report.html").read_text()
+    assert "distinct: samples" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        (["budget={epochs: 1}"], r"distinct: data\.split\.duplicates: .*another budget.*epochs"),
+        (["student.tokenizer=bpe"], r"data\.split\.duplicates: .*tokenizer.*bpe"),
+    ],
+)
+def test_arms_that_drop_duplicates_have_the_budget_and_the_tokenizer_of_the_others(
+    changes: list[str], fault: str
+) -> None:
+    mixed = {
+        "plain": load("smoke/baseline", [*SMALL, *changes]),
+        "distinct": load("smoke/baseline", [*SMALL, *changes, "data.split.duplicates=drop"]),
+    }
+    with pytest.raises(RecipeError, match=fault):
+        plan_study(mixed, 1)
 
 
 def test_arms_whose_teachers_make_other_test_samples_are_refused(tmp_path: Path) -> None:

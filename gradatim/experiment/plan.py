@@ -88,7 +88,8 @@ def plan_cycles(recipe: Recipe, train: int | None = None) -> tuple[PlannedCycle,
     shared = teacher(recipe)
     samples_of = source(recipe, shared)
     first, later = samples_of.plan(0), samples_of.plan(1)
-    if train is None and first.questions is not None:
+    # The number of duplicates that are dropped is only known from the data.
+    if train is None and first.questions is not None and recipe.data.split.duplicates == "keep":
         held_out = (rows_of(part, first.questions) for part in (recipe.data.split.validation, recipe.data.split.test))
         train = max(0, first.questions - sum(held_out))
     new = train if later.questions is None else later.questions

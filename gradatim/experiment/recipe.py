@@ -13,7 +13,7 @@ import reprlib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PlainValidator, Tag, ValidationError, model_validator
@@ -85,10 +85,17 @@ class SplitSection(Section):
     duplicates: Annotated[
         Literal["keep", "drop"],
         Field(
-            description="Training samples that are equal by `by`: all of them (`keep`), or one of each (`drop`), so "
-            "that frequent short programs do not displace rare ones. Levels outside `levels` keep all."
+            description="Training samples whose questions are equal by `by`: all of them (`keep`), or one of each "
+            "(`drop`), so that frequent short programs do not displace rare ones; no other answer to a question stays. "
+            "Levels outside `levels` keep all."
         ),
     ] = "keep"
+
+    @model_validator(mode="after")
+    def _has_a_criterion(self) -> Self:
+        if self.by == "random" and self.duplicates == "drop":
+            raise ValueError("by random no samples are equal, so none can be dropped: by slice, canonical or text")
+        return self
 
 
 class DataSection(OpenSection):

@@ -1,7 +1,8 @@
 """Studies: every arm with every seed on one dataset and one test set.
 
-A study runs every arm (a recipe) with every seed, on the same corpus and the same test set, a few runs at a time,
-each in its own process with its share of the processors. It is resumed by the same call: finished runs are not
+A study runs every arm (a recipe) with every seed, on the same samples and the same test set, a few runs at a time,
+each in its own process with its share of the processors. Arms may only differ in whether duplicates are dropped from
+the training samples. It is resumed by the same call: finished runs are not
 started again. ``reporting`` compares the results, from the folders alone.
 
     runs/NAME/{study.json, data/, hybrid/seed-1/, hybrid/seed-2/, …, report.html}
@@ -13,7 +14,7 @@ on machines that share the folder. The folder is locked while ``study.json`` is 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -76,8 +77,13 @@ def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | Non
     if chosen not in recipes:
         raise RecipeError("the baseline is not an arm", where="--baseline", given=chosen, allowed=", ".join(recipes))
     reference = recipes[chosen]
+    shared: dict[str, Callable[[Recipe], Any]] = {
+        "data": _common_data,
+        "evaluate": attrgetter("evaluate"),
+        "seed": attrgetter("seed"),
+    }
     for arm, recipe in recipes.items():
-        for section, content in (("data", _shared), ("evaluate", attrgetter("evaluate")), ("seed", attrgetter("seed"))):
+        for section, content in shared.items():
             if content(recipe) != content(reference):
                 keys = [line for line in changed_keys(reference, recipe) if line.startswith(section)]
                 raise RecipeError(
@@ -86,26 +92,49 @@ def plan_study(recipes: Mapping[str, Recipe], seeds: int, *, baseline: str | Non
                     given=f"another {section} than {chosen}" + (f": {'; '.join(keys)}" if keys else ""),
                     hint=f"the same `{section}:` in every recipe, best by `extends`, or --set {section}.…=… for all",
                 )
+    _check_duplicates(recipes)
     first = reference.seed
     # A sorted baseline is an ordering of its own, not a control for one.
     shuffled = [arm for arm in plain if recipes[arm].schedule.options.get("order", "shuffled") == "shuffled"]
     # Nor is one whose samples, loss or selection of samples differ: the difference is its own.
-    controls = tuple(arm for arm in shuffled if arm != chosen and _learns_as(recipes[arm], reference))
+    controls = tuple(arm for arm in shuffled if arm != chosen and _same_training(recipes[arm], reference))
     return Plan(title or reference.title, dict(recipes), tuple(range(first, first + seeds)), chosen, controls)
 
 
-def _shared(recipe: Recipe) -> dict[str, Any]:
+def _check_duplicates(recipes: Mapping[str, Recipe]) -> None:
+    """Raise ``RecipeError`` where arms that differ in their duplicates would differ in budget or tokenizer too."""
+    if len({recipe.data.split.duplicates for recipe in recipes.values()}) < 2:
+        return
+    for arm, recipe in recipes.items():
+        where, hint = f"{arm}: data.split.duplicates", "the same duplicates in all arms"
+        if recipe.budget.epochs is not None:
+            raise RecipeError(
+                "passes over fewer samples are another budget",
+                where=where,
+                given=f"budget.epochs: {recipe.budget.epochs}",
+                hint=f"budget.tokens, or {hint}",
+            )
+        if recipe.is_language and not recipe.base and recipe.model.tokenizer == "bpe":
+            raise RecipeError(
+                "the tokenizer is trained on the samples, so arms would have tokens of their own",
+                where=where,
+                given="student.tokenizer: bpe",
+                hint=f"student.tokenizer: character or word_level, or {hint}",
+            )
+
+
+def _common_data(recipe: Recipe) -> dict[str, Any]:
     """The part of ``data`` that all arms share: duplicates are dropped from training only, not from held-out sets."""
     options = drawn(recipe)
     return {**options, "split": {**options["split"], "duplicates": None}}
 
 
-def _learns_as(recipe: Recipe, reference: Recipe) -> bool:
-    """Whether both train on the same samples with the same loss, in one cycle."""
-    stages = {"reset_optimizer", "lr_scheduler", "evaluations_per_stage"}
-    losses = [vars(each.train) for each in (recipe, reference)]
-    same_loss = all(losses[0][key] == losses[1][key] for key in losses[0].keys() - stages)
-    return same_loss and recipe.cycles == 1 == reference.cycles and drawn(recipe) == drawn(reference)
+def _same_training(recipe: Recipe, reference: Recipe) -> bool:
+    """Whether both train the same student on the same samples with the same settings, but for stages, in one cycle."""
+    of_stages = {"reset_optimizer", "lr_scheduler", "evaluations_per_stage", "checkpoint_seconds", "logging_steps"}
+    train, other = vars(recipe.train), vars(reference.train)
+    same = all(train[key] == other[key] for key in train.keys() - of_stages) and recipe.student == reference.student
+    return same and recipe.cycles == 1 == reference.cycles and drawn(recipe) == drawn(reference)
 
 
 def study(

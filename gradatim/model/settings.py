@@ -252,17 +252,17 @@ class TraceSupervisionSettings:
     labels: Annotated[
         Literal["digits", "values"],
         Field(
-            description="The classes of a value: its kind with the sign, the last three digits of its integer part and "
-            "its fraction, each predicted apart (`digits`); or the whole value (`values`)."
+            description="The classes of a value: its kind with the sign, the ones, tens and hundreds of its integer "
+            "part below 1000, and its fraction, each predicted separately (`digits`); or the whole value (`values`, "
+            "also where `num_classes` is given without `labels`)."
         ),
     ] = "digits"
+    num_fractions: Annotated[
+        int, Field(ge=1, description="Number of most frequent fractions that are classes of `digits`.")
+    ] = 100
     num_classes: Annotated[
-        Annotated[int, Field(ge=2)] | None,
-        Field(
-            description="Number of most frequent fractions (`digits`) or values (`values`) that are classes; others "
-            "have no loss. Null: 100 fractions, 500 values."
-        ),
-    ] = None
+        int, Field(ge=2, description="Number of most frequent values that are classes of `values`.")
+    ] = 500
     turns: Annotated[
         int, Field(ge=1, le=16, description="Number of turns of a loop whose values are predicted, by a head each.")
     ] = 1

@@ -27,7 +27,7 @@ from .charts import charts
 from .collect import collect
 from .comparison import setting_differences
 from .cycles import ArmCycle, cycle_rows, designs, example_questions, level_rows, price_text, teacher_use
-from .data import RunData, StudyData
+from .data import RunData, StudyData, TableFacts
 from .export import results
 from .figures import DARK, LIGHT, accuracy_over_tokens, for_page, schedule_shares, styles
 from .headline import headline
@@ -318,10 +318,15 @@ def _recipes(study: StudyData) -> list[tuple[str, str]]:
 
 
 def _facts(study: StudyData) -> list[tuple[str, Any]]:
-    """The data statistics of the first table, which all arms of a study share."""
+    """The data statistics of the first table, or of one of each arm where the arms' samples differ."""
+    tables = {arm.title: table for arm in study.arms for run in study.of(arm.name)[:1] for table in run.tables[:1]}
+    if len({table.corpus for table in tables.values()}) > 1:
+        return [(f"{title}: {name}", value) for title, table in tables.items() for name, value in _statistics(table)]
     table = next((table for run in study.runs for table in run.tables), None)
-    if table is None:
-        return []
+    return [] if table is None else _statistics(table)
+
+
+def _statistics(table: TableFacts) -> list[tuple[str, Any]]:
     facts: list[tuple[str, Any]] = [("samples", table.rows), ("test samples", table.test_rows)]
     facts += [(f"level {level}", number) for level, number in table.levels.items()]
     return [(name, value) for name, value in (*facts, *_flat(table.facts)) if value is not None]

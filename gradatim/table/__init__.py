@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .read import read_table, stream_table, write_stream, write_table
     from .rows import ReadReport, Rejected
     from .schema import COLUMNS, LABELS, SCHEMA, make_table, questions, sample_id, texts
-    from .splits import Deduped, Split, SplitBy, dedupe, split
+    from .splits import Deduped, Split, SplitBy, dedupe, drop_duplicates, split
 
 __all__ = [
     "COLUMNS",
@@ -33,6 +33,7 @@ __all__ = [
     "Split",
     "SplitBy",
     "dedupe",
+    "drop_duplicates",
     "filter_rows",
     "make_table",
     "mapped_table",
@@ -55,6 +56,6 @@ __getattr__ = lazy_names(
         "read": ("read_table", "stream_table", "write_stream", "write_table"),
         "rows": ("ReadReport", "Rejected"),
         "schema": ("COLUMNS", "LABELS", "SCHEMA", "make_table", "questions", "sample_id", "texts"),
-        "splits": ("Deduped", "Split", "SplitBy", "dedupe", "split"),
+        "splits": ("Deduped", "Split", "SplitBy", "dedupe", "drop_duplicates", "split"),
     },
 )

@@ -117,10 +117,11 @@ def split(
     default ``programs.sliced``, which leaves texts that are no programs unchanged. Each level has the same share of a
     set as of the table, in forms by ``slice`` and else in rows, where a group of twins larger than the remaining share
     is skipped, so a set can be smaller than requested (``facts["short"]``). ``levels``: the levels to hold samples out
-    from; all others are for training, with their twins in the named levels. ``duplicates``: with ``drop`` training has
-    one sample of each group of twins by ``by``, the one with the first id; levels that are only trained on keep all.
-    Forms are compared by 64 bits of BLAKE2b:
+    from; all others are for training, with their twins in the named levels. Forms are compared by 64 bits of BLAKE2b:
     with 1.2 million, two collide in one of 25 million splits and then only share a set.
+
+    ``duplicates``: with ``drop`` training has one sample of each group of twins by ``by``, a random one by ``seed``,
+    and no other answer to its question. Levels that are only trained on keep all.
 
     Raises ``DataError`` for a table with too few rows, an empty set, or an unknown level in ``levels``.
     """
@@ -151,9 +152,9 @@ def split(
     targets = {_TEST: test, _VALIDATION: validation}
     sides, short = _choose(groups, level_of, open_levels, targets, one_row=by == "slice")
     if by == "slice":
-        _drop_further_rows(sides, groups, table, (_VALIDATION, _TEST))
+        _drop_further_rows(sides, groups, table)
     if duplicates == "drop":
-        _drop_further_rows(sides, groups, table, (_TRAIN,), open_levels[level_of])
+        sides[_further(groups, _hashes(table, seed, str, texts), (sides == _TRAIN) & open_levels[level_of])] = _DROPPED
     for side, rows in targets.items():
         if rows and not (sides == side).any():
             raise DataError(
@@ -277,21 +278,29 @@ def _with_twin_in_training(forms: Hashes, sides: npt.NDArray[np.int8]) -> npt.ND
     return twins
 
 
-def _drop_further_rows(
-    sides: npt.NDArray[np.int8],
-    groups: Hashes,
-    table: pa.Table,
-    of_sides: tuple[int, ...],
-    among: npt.NDArray[np.bool_] | None = None,
-) -> None:
-    """Mark, in place, all rows of a group of ``of_sides`` but that with the first id as dropped; ``among``: the rows
-    to regard, by default all.
-    """
-    rows = np.flatnonzero(np.isin(sides, of_sides) & (True if among is None else among))
-    names = _ids(table, rows)
-    ordered = rows[np.lexsort((names, groups[rows]))]
+def _drop_further_rows(sides: npt.NDArray[np.int8], groups: Hashes, table: pa.Table) -> None:
+    """Mark, in place, all rows of a held-out group but that with the first id as dropped."""
+    held_out = np.flatnonzero((sides == _VALIDATION) | (sides == _TEST))
+    names = _ids(table, held_out)
+    ordered = held_out[np.lexsort((names, groups[held_out]))]
     further = ordered[1:][groups[ordered[1:]] == groups[ordered[:-1]]]
     sides[further] = _DROPPED
+
+
+def drop_duplicates(table: pa.Table, *, seed: int, key: Key, levels: Sequence[str] | None = None) -> pa.Table:
+    """``table`` with one sample of each form ``key`` of a question; all of the samples outside ``levels``."""
+    names, level_of = label_codes(table["level"], missing="none")
+    compared = np.array([levels is None or name in levels for name in names])[level_of]
+    kept = np.ones(table.num_rows, bool)
+    kept[_further(_hashes(table, seed, key), _hashes(table, seed, str, texts), compared)] = False
+    return filter_rows(table, kept)
+
+
+def _further(groups: Hashes, order: Hashes, compared: npt.NDArray[np.bool_]) -> Rows:
+    """The ``compared`` rows but the one with the least ``order`` of each group."""
+    rows = np.flatnonzero(compared)
+    rows = rows[np.lexsort((order[rows], groups[rows]))]
+    return rows[~_run_starts(groups[rows])]
 
 
 def _fill(sizes: Sequence[int], room: int) -> tuple[list[int], int]:

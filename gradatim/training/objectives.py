@@ -366,9 +366,6 @@ class TraceLoss(Loss):
         return self._labels_by_batch[batch]
 
 
-_NUM_CLASSES: dict[trace_heads.LabelKind, int] = {"digits": 100, "values": 500}
-
-
 def _heads(context: LossContext) -> tuple[trace_heads.TraceHeads, trace_heads.TraceLabels]:
     """The heads as saved by the stage before, or new ones for the values of the samples; and their labels."""
     assert isinstance(context.batcher, batches.Packed)  # Requirements.isolated_samples
@@ -378,9 +375,8 @@ def _heads(context: LossContext) -> tuple[trace_heads.TraceHeads, trace_heads.Tr
         heads = trace_heads.TraceHeads.load(saved)
     else:
         settings = context.train.trace_supervision
-        parts = trace_heads.parts_of(
-            context.batcher.encoded, pieces, settings.labels, settings.num_classes or _NUM_CLASSES[settings.labels]
-        )
+        count = settings.num_fractions if settings.labels == "digits" else settings.num_classes
+        parts = trace_heads.parts_of(context.batcher.encoded, pieces, settings.labels, count)
         if parts is None:
             raise RecipeError(
                 "the objective trace_supervision needs TinyPy programs, and no sample is one",

@@ -4,9 +4,9 @@ A TinyPy prompt is decoded from its tokens, ``programs.values_of`` gives the val
 value becomes the label of the token that holds its position in the text. Labels are computed from each batch and are
 not stored; text that is not TinyPy has none.
 
-A value has one class for each part of its notation (``Parts``): its kind and sign, the last three digits of its integer
-part and its fraction, so that 41 and 42 differ in one digit. Values as wholes are the alternative: one class for each
-of the most common ones, and no label for any other.
+A value has one class for each part of its notation (``Parts``): its kind and sign, the ones, tens and hundreds of its
+integer part and its fraction, so that 41 and 42 differ in one digit. Values as wholes are the alternative: one class
+for each of the most common ones, and no label for any other.
 
 A head is one matrix on the hidden states of an inner layer (deep supervision: Lee et al., arXiv 1409.5185). The heads
 are not part of the model and are in no saved model.
@@ -41,8 +41,7 @@ from .losses import token_losses
 _COUNTED_SAMPLES = 20_000
 """Samples, from the table's beginning, whose values are counted: the classes do not depend on the stage."""
 
-_KEPT_VALUES = 100_000
-"""Values whose labels are kept in memory."""
+_MAX_CACHED_VALUES = 100_000
 
 Labels = npt.NDArray[np.int64]
 LabelKind = Literal["digits", "values"]
@@ -50,6 +49,8 @@ LabelKind = Literal["digits", "values"]
 _KINDS = ("False", "True", "int", "-int", "float", "-float")
 _DIGITS = tuple("0123456789")
 _PLACES = 3
+_NO_FRACTION = "0.0"
+"""The only fraction where the samples have no float: a part without classes has no prediction."""
 _DECIMALS = 5
 """Decimals to which floats are rounded: 0.6666666666666666 and 0.6666666666666667 have the same class."""
 
@@ -71,7 +72,7 @@ class Parts:
         """The parts for the classes of ``values``: its ``count`` most common values or fractions, ties by text."""
         last_parts = (_texts(kind, value)[-1] for value in values)
         counts = Counter(text for text in last_parts if text is not None)
-        common = tuple(sorted(counts, key=lambda text: (-counts[text], text))[:count])
+        common = tuple(sorted(counts, key=lambda text: (-counts[text], text))[:count]) or (_NO_FRACTION,)
         return cls(kind, (common,) if kind == "values" else (_KINDS, *[_DIGITS] * _PLACES, common))
 
     @property
@@ -135,19 +136,19 @@ class TraceLabels:
                         continue  # two values within one token: the first is its label
                     positions.add(token)
                     for turn, value in zip(kind, values, strict=False):
-                        turn[:, line, token] = self._labels_of(value)
+                        turn[:, line, token] = self._classes_of(value)
         return labels
 
-    def _labels_of(self, value: Any) -> tuple[int, ...]:
+    def _classes_of(self, value: Any) -> tuple[int, ...]:
         key = (type(value), value, str(value)[:1])  # True, 1 and 1.0 are equal, as are 0.0 and -0.0
-        if (labels := self._known.get(key)) is None:
+        if (labels := self._cached_labels.get(key)) is None:
             labels = self.parts.labels(value)
-            if len(self._known) < _KEPT_VALUES:
-                self._known[key] = labels
+            if len(self._cached_labels) < _MAX_CACHED_VALUES:
+                self._cached_labels[key] = labels
         return labels
 
     @cached_property
-    def _known(self) -> dict[tuple[type, Any, str], tuple[int, ...]]:
+    def _cached_labels(self) -> dict[tuple[type, Any, str], tuple[int, ...]]:
         return {}
 
 
@@ -189,7 +190,7 @@ class TraceHeads(nn.Module):
         super().__init__()
         self.parts, self.turns = parts, turns
         # Stored as bytes in a buffer, so that the classes are saved with the weights.
-        self.register_buffer("text", torch.tensor(list(json.dumps(asdict(parts)).encode()), dtype=torch.uint8))
+        self.register_buffer("text", torch.tensor(list(_written(parts)), dtype=torch.uint8))
         self.operands = nn.Parameter(torch.zeros(turns * sum(parts.sizes), width))
         self.results = nn.Parameter(torch.zeros(turns * sum(parts.sizes), width))
 
@@ -201,7 +202,6 @@ class TraceHeads(nn.Module):
             parts = _read_parts(bytes(weights["text"].tolist()))
             rows, width = weights["operands"].shape
             heads = cls(width, parts, rows // max(sum(parts.sizes), 1))
-            heads.text = weights["text"]  # of another length in files of earlier versions
             heads.load_state_dict(weights)
         except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
             raise RunFolderError(
@@ -213,12 +213,16 @@ class TraceHeads(nn.Module):
         return heads
 
 
+def _written(parts: Parts) -> bytes:
+    """The parts as JSON: whole values as the list of their classes, as in earlier versions."""
+    return json.dumps(list(parts.classes[0]) if parts.kind == "values" else asdict(parts)).encode()
+
+
 def _read_parts(text: bytes) -> Parts:
-    """The parts of saved heads; a list is the common values of an earlier version."""
     content = json.loads(text)
     if isinstance(content, list):
-        content = {"kind": "values", "classes": [content]}
-    return Parts(content["kind"], tuple(tuple(map(str, classes)) for classes in content["classes"]))
+        return Parts("values", (tuple(content),))
+    return Parts(content["kind"], tuple(map(tuple, content["classes"])))
 
 
 def trace_sums(
@@ -235,7 +239,7 @@ def trace_sums(
     The first turn of a loop is predicted by ``operand_layer`` and by each of ``result_layers``, whose losses are added;
     later turns by the last of ``result_layers``, as they need the results of the turn before.
     """
-    last = result_layers[-1]
+    last, sizes = result_layers[-1], heads.parts.sizes
 
     def sums(inputs: torch.Tensor, labels: torch.Tensor, *arguments: torch.Tensor) -> torch.Tensor:
         weights, trace_labels, *context = arguments
@@ -243,7 +247,6 @@ def trace_sums(
         states = output.hidden_states
         operand_heads = heads.operands.to(kind).chunk(heads.turns)
         result_heads = heads.results.to(kind).chunk(heads.turns)
-        sizes = heads.parts.sizes
         tokens = (token_losses(output.logits, labels) * weights).sum()
         operands = [_head_loss(states[operand_layer], operand_heads[0], sizes, trace_labels[0, 0])]
         results = [_head_loss(states[layer], result_heads[0], sizes, trace_labels[1, 0]) for layer in result_layers]

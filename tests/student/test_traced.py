@@ -129,8 +129,15 @@ def test_heads_of_earlier_versions_are_whole_values(tmp_path: Path) -> None:
     save_file({"text": text, "operands": torch.ones(4, 8), "results": torch.zeros(4, 8)}, file)
     heads = TraceHeads.load(file)
     assert (heads.parts, heads.turns) == (whole_values("7", "True"), 2)
+    assert torch.equal(heads.text, text)  # a checkpoint of that version loads
     save_file(heads.state_dict(), file)
     assert torch.equal(TraceHeads.load(file).operands, torch.ones(4, 8))
+
+
+def test_samples_without_floats_have_one_fraction() -> None:
+    parts = Parts.of("digits", [7, True], 100)
+    assert parts.sizes[-1] == 1
+    assert parts.labels(0.5)[-1] == IGNORE
 
 
 def test_each_token_is_asked_for_what_is_known_there() -> None:

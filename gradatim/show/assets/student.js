@@ -260,8 +260,8 @@ const student = (() => {
   }
 
   /** The values that the heads of trace supervision read at each token of a text: [{end, operands, results}], each of the
-      two as [value, probability]; null for a student without heads. The parts of a value are read apart, and the
-      probability is the product of theirs. */
+      two as [value, probability]; null for a student without heads. The probability of a
+      value is the product of those of its parts. */
   function beliefs(model, text) {
     const probe = model.config.probe;
     if (!probe) return null;
