@@ -119,8 +119,6 @@ def _section(
         else:
             value = _present_value(present, value, pairs)
         result[key] = value
-    if section == "train.trace_supervision" and "num_classes" in result:
-        result.setdefault("labels", "values")  # the only labels of the versions whose recipes always have the number
     return result
 
 

@@ -311,17 +311,6 @@ def test_dropped_duplicates_need_a_criterion() -> None:
         load("smoke/baseline", ["data.split={by: random, duplicates: drop}"])
 
 
-def test_the_number_of_whole_values_alone_means_whole_values() -> None:
-    def labels(*changes: str) -> str:
-        return load("smoke/baseline", list(changes)).train.trace_supervision.labels
-
-    assert labels() == "digits"
-    assert labels("train.trace_supervision.weight=1") == "digits"
-    assert labels("train.trace_supervision={num_classes: 500}") == "values"
-    assert labels("train.trace_supervision={num_classes: 500, labels: digits}") == "digits"
-    assert load("smoke/baseline") == parse(yaml.safe_load(dump(load("smoke/baseline"))))
-
-
 def test_a_share_of_the_samples_can_be_held_out(tmp_path: Path) -> None:
     recipe = load("smoke/baseline", ["data.count=200", "data.split.test=0.1", "data.split.validation=0.05"])
     corpus = corpus_maker(recipe).make(tmp_path)

@@ -253,10 +253,9 @@ class TraceSupervisionSettings:
         Literal["digits", "values"],
         Field(
             description="The classes of a value: its kind with the sign, the ones, tens and hundreds of its integer "
-            "part below 1000, and its fraction, each predicted separately (`digits`); or the whole value (`values`, "
-            "also where `num_classes` is given without `labels`)."
+            "part below 1000, and its fraction, each predicted separately (`digits`); or the whole value (`values`)."
         ),
-    ] = "digits"
+    ] = "values"
     num_fractions: Annotated[
         int, Field(ge=1, description="Number of most frequent fractions that are classes of `digits`.")
     ] = 100

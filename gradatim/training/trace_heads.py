@@ -4,9 +4,9 @@ A TinyPy prompt is decoded from its tokens, ``programs.values_of`` gives the val
 value becomes the label of the token that holds its position in the text. Labels are computed from each batch and are
 not stored; text that is not TinyPy has none.
 
-A value has one class for each part of its notation (``Parts``): its kind and sign, the ones, tens and hundreds of its
-integer part and its fraction, so that 41 and 42 differ in one digit. Values as wholes are the alternative: one class
-for each of the most common ones, and no label for any other.
+A value is one class (``values``), where it is one of the most common ones, or has a class for each part of its notation
+(``digits``): its kind and sign, the ones, tens and hundreds of its integer part and its fraction, so that 41 and 42
+differ in one digit and rare values have labels too.
 
 A head is one matrix on the hidden states of an inner layer (deep supervision: Lee et al., arXiv 1409.5185). The heads
 are not part of the model and are in no saved model.

@@ -120,6 +120,7 @@ LATER_KEYS: Mapping[str, Any] = {
     "train.candidates": 1,
     "student.evaluation_dtype": None,
     "train.trace_supervision.turns": 1,
+    "train.trace_supervision.labels": "values",
     "train.trace_supervision.num_fractions": 100,
     "data.split.duplicates": "keep",
     "budget.epochs": None,
@@ -144,10 +145,6 @@ def _account(recipe: Recipe) -> str:
             within = within[section] or {}
         if last in within and within[last] == default:
             del within[last]
-    if recipe.is_language and (recipe.train.objective == "trace_supervision") == (
-        content["train"]["trace_supervision"]["labels"] == "values"
-    ):  # the meaning before there were other labels
-        del content["train"]["trace_supervision"]["labels"]
     for suite in content["evaluate"]["suites"]:
         if suite["split"] is None:
             del suite["split"]
