@@ -126,8 +126,8 @@ def test_levels_that_are_only_trained_on_keep_their_duplicates():
 
 
 def test_of_several_answers_one_stays_whatever_the_order_of_the_rows():
-    table = programs(200, values=30)
-    table = pa.concat_tables([table, table.set_column(table.column_names.index("answer"), "answer", [["# 2\n"] * 200])])
+    prompts = programs(200, values=30)["prompt"].to_pylist()
+    table = make_table({"prompt": [*prompts, *prompts], "answer": ["# 1\n"] * 200 + ["# 2\n"] * 200})
     made = split(table, validation=5, test=10, seed=3, by="text", duplicates="drop")
     shuffled = table.take(np.random.default_rng(1).permutation(table.num_rows))
     again = split(shuffled, validation=5, test=10, seed=3, by="text", duplicates="drop")

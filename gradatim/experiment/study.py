@@ -106,6 +106,8 @@ def _check_duplicates(recipes: Mapping[str, Recipe]) -> None:
     if len({recipe.data.split.duplicates for recipe in recipes.values()}) < 2:
         return
     for arm, recipe in recipes.items():
+        if recipe.data.split.duplicates == "keep":
+            continue
         where, hint = f"{arm}: data.split.duplicates", "the same duplicates in all arms"
         if recipe.budget.epochs is not None:
             raise RecipeError(
