@@ -274,8 +274,8 @@ for name in names():
 print(sorted(set(planned)), loaded)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    kinds = "adaptive curriculum demo designed distill mobile order paper paper-modern paper-small pretrained smoke "
-    kinds += "strong"
+    kinds = "adaptive curriculum demo designed distill distinct mobile order paper paper-modern paper-small "
+    kinds += "pretrained smoke strong"
     assert done.stdout == f"{kinds.split()} {{}}\n", done.stderr
 
 
