@@ -267,13 +267,12 @@ class CorpusMaker:
         if self.source.rereads:
             check_reread(first.folder, drawn.origin)
         samples, held_out = self._without_held_out(samples, first)
-        facts["split"] = {"rows": {"train": {"all": samples.num_rows}}, "held_out": held_out}
+        dropped = {}
         if self.split_settings.duplicates == "drop":
-            seed, levels = self.split_settings.seed, self.split_settings.levels
-            distinct = table.drop_duplicates(samples, seed=seed, key=self._key, levels=levels)
-            facts["split"]["rows"]["train"]["all"] = distinct.num_rows
-            facts["split"]["dropped"] = samples.num_rows - distinct.num_rows
-            samples = distinct
+            seed, levels, count = self.split_settings.seed, self.split_settings.levels, samples.num_rows
+            samples = table.drop_duplicates(samples, seed=seed, key=self._key, levels=levels)
+            dropped = {"dropped": count - samples.num_rows}
+        facts["split"] = {"rows": {"train": {"all": samples.num_rows}}, "held_out": held_out, **dropped}
         return NewSamples(cycle, samples, facts, drawn)
 
     @property

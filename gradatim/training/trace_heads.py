@@ -129,14 +129,11 @@ class TraceLabels:
         for line, start, stop in _prompts(batch):
             program, ends = _program_values(batch.inputs[line, start:stop], self.pieces)
             for kind, values_at in zip(labels, (program.operands, program.results), strict=True):
-                positions: set[int] = set()
                 for offset, values in values_at.items():
                     token = start + bisect_right(ends, offset)
-                    if token in positions:
-                        continue  # two values within one token: the first is its label
-                    positions.add(token)
                     for turn, value in zip(kind, values, strict=False):
-                        turn[:, line, token] = self._classes_of(value)
+                        if turn[0, line, token] == IGNORE:  # of two values within a token the first with a class
+                            turn[:, line, token] = self._classes_of(value)
         return labels
 
     def _classes_of(self, value: Any) -> tuple[int, ...]:
