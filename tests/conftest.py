@@ -83,6 +83,7 @@ def temporary_folder_of_worker() -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
         patch.setattr(tempfile, "tempdir", str(folder))
+        patch.setenv("TRACKIO_DIR", str(folder / "trackio"))  # read once, at its import: else the user's own database
         yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
