@@ -223,6 +223,7 @@ class TinypySource(Source):
     digits: int = 9
     seed: int = 0
     dedupe: bool = True
+    scratchpad: bool = False
     workers: int = field(default=1, compare=False)
     events: Events = field(default=ignore_events, compare=False, repr=False)
 
@@ -238,6 +239,7 @@ class TinypySource(Source):
             digits=self.digits,
             seed=cycle_seed(self.seed, cycle),
             dedupe=self.dedupe,
+            scratchpad=self.scratchpad,
             workers=self.workers,
             events=self.events,
         )
@@ -329,11 +331,18 @@ def tinypy(
     ] = 9,
     seed: int = 0,
     dedupe: Annotated[bool, Field(description="Remove duplicate programs.")] = True,
+    scratchpad: Annotated[
+        bool,
+        Field(
+            description="Write the operations of the program one by one before each printed line (arXiv 2112.00114). "
+            "`protocol: scratchpad` of the suite `output` compares the printed lines."
+        ),
+    ] = False,
     workers: int = 1,
     events: Events = ignore_events,
 ) -> Source:
     """Random small Python programs of seven levels, followed by what they print"""
-    return TinypySource(count, levels, digits, seed, dedupe, workers, events)
+    return TinypySource(count, levels, digits, seed, dedupe, scratchpad, workers, events)
 
 
 def _shipped(path: str | Path) -> str:

@@ -10,7 +10,7 @@ from gradatim.api import study_plan
 from gradatim.errors import RecipeError
 from gradatim.experiment.assemble import check, corpus_maker, source
 from gradatim.experiment.plan import plan_cycles, plan_run
-from gradatim.experiment.recipe import _key_paths, changed_keys, dump, load, parse
+from gradatim.experiment.recipe import Recipe, _key_paths, changed_keys, dump, load, parse
 from gradatim.experiment.recipe_files import files_of, find, names, shipped_studies, title
 from gradatim.experiment.run import run
 from gradatim.faults import SYNONYMS
@@ -309,6 +309,30 @@ def test_the_faults_of_options_are_told_without_the_words_of_a_library() -> None
 def test_dropped_duplicates_need_a_criterion() -> None:
     with pytest.raises(RecipeError, match=r"data\.split: .*by random no samples are equal"):
         load("smoke/baseline", ["data.split={by: random, duplicates: drop}"])
+
+
+@pytest.mark.parametrize(
+    ("section", "value"),
+    [
+        ("rejected_answers", "{sources: {mutation: 1}, verify: output}"),
+        ("feedback", "{questions: 9, judges: [{judge: output}]}"),
+    ],
+)
+def test_a_scratchpad_is_refused_where_its_answers_would_meet_others(section: str, value: str) -> None:
+    changes = ["data.scratchpad=true", f"{section}={value}"]
+    with pytest.raises(RecipeError, match=rf"{section}: answers with a scratchpad are not compared with other answers"):
+        check(load("smoke/baseline", changes))
+    assert "scratchpad are not" not in fault_of(load("smoke/baseline", changes[1:]))
+    assert fault_of(load("smoke/baseline", changes[:1])) == ""
+
+
+def fault_of(recipe: Recipe) -> str:
+    """The message of the check of ``recipe``; empty when it has no fault."""
+    try:
+        check(recipe)
+    except RecipeError as error:
+        return str(error)
+    return ""
 
 
 def test_a_share_of_the_samples_can_be_held_out(tmp_path: Path) -> None:

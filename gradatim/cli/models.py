@@ -222,12 +222,13 @@ def _printed(program: str) -> str | None:
 
 
 def _compare(prompt: str, text: str, finish: str, truth: str | None, form: prompt_format.PromptFormat) -> Completion:
+    """A completion with its verdict; steps of a scratchpad are not compared."""
     program, separator, output = (prompt + text).partition("\n" + OUTPUT_LINE)
-    continues = form.template == "plain" and separator and OUTPUT_LINE not in prompt
-    if truth is None and continues:  # the completion has the program's end and its output
-        truth = _printed(program)
-        return Completion(prompt, text, finish, truth, None if truth is None else output == truth)
-    return Completion(prompt, text, finish, truth, None if truth is None else text == truth)
+    answer = text
+    if truth is None and form.template == "plain" and separator and OUTPUT_LINE not in prompt:
+        truth, answer = _printed(program), output  # the completion has the program's end and its output
+    right = None if truth is None else programs.printed_lines(answer) == truth
+    return Completion(prompt, text, finish, truth, right)
 
 
 def _print(completion: Completion, form: prompt_format.PromptFormat, console: Console) -> None:

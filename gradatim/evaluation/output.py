@@ -7,6 +7,9 @@ except for TinyPy programs (``model.prompt_format``); ``chat`` says otherwise.
 *greedy*: greedy decoding up to ``<eos>`` must equal the answer, character for character. The limit of tokens fits the
 longest answer of the table, so a correct text is never truncated.
 
+*scratchpad*: the same, but only the printed lines are compared. The steps before them (``programs.scratchpad``) are
+free: wrong or missing ones cost nothing by themselves. The answers of the table may have steps or not.
+
 *paper* (2407.10194): sampling at temperature 1, at most 20 characters, or 30 when the program has a ``for``; the
 numbers up to the first blank line (here ``<eos>``) must be the answer's numbers, in order, compared as floats: 4 equals
 4.0. The authors' prompt ends before the newline after ``# output``, so that this newline is the first of the 20 or 30
@@ -31,20 +34,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field
 
-from ..errors import RecipeError
+from ..errors import DataError, RecipeError
 from ..inference import decode
 from ..model import prompt_format, vocabulary
 from ..options import BatchSize, strict
+from ..programs import printed_lines, scratchpad_of
 from ..stage import Event, Events, Model, Suite, SuiteResult, ignore_events
 from .generation import Endpoint, Question, ServerOptions, Writing, server_options, write
 from .model_server import ServedModel
 from .statistics import (
     Attempt,
-    Mode,
     SampleLimit,
     check_options,
     check_samples,
@@ -60,6 +63,13 @@ if TYPE_CHECKING:
     from ..inference.decode import Completion, Settled
 
 
+OutputProtocol = Annotated[
+    Literal["greedy", "scratchpad", "paper"],
+    Field(
+        description="Greedy decoding and the whole answer; greedy decoding and its printed lines, without the steps of "
+        "a scratchpad; or sampling at temperature 1 with the limits of arXiv 2407.10194."
+    ),
+]
 PAPER_LIMIT, PAPER_LIMIT_WITH_FOR = 20, 30
 """Characters after ``# output``, its newline included."""
 MARGIN = 8
@@ -73,7 +83,7 @@ _FOR = re.compile(r"\bfor\b")
 @strict("the suite 'output'")
 def output(
     *,
-    protocol: Mode = "greedy",
+    protocol: OutputProtocol = "greedy",
     limit: SampleLimit = None,
     batch: BatchSize = None,
     chat: Annotated[
@@ -102,7 +112,7 @@ class Output(Suite):
 
     accepts_endpoint = True
 
-    protocol: Mode
+    protocol: OutputProtocol
     limit: int | None
     batch: int | None
     chat: bool | None = None
@@ -138,9 +148,9 @@ class Output(Suite):
             decode.complete,
             student.model,
             student.tokenizer,
-            greedy=self.protocol == "greedy",
+            greedy=self.protocol != "paper",
             seed=seed,
-            stop=() if self.protocol == "greedy" else ("\n\n",),
+            stop=("\n\n",) if self.protocol == "paper" else (),
             batch=self.batch,
         )
         completions = complete(
@@ -183,14 +193,15 @@ class Output(Suite):
         rows = sample_indices(samples.num_rows, self.limit, seed)
         items = samples.take(rows)
         prompts, answers = text_column(items, "prompt"), text_column(items, "answer")
-        stop = () if self.protocol == "greedy" else ("\n\n",)
-        longest = max(len(answer.encode()) for answer in answers)  # no token is shorter than a byte
-        tokens = longest + 1 + MARGIN if self.protocol == "greedy" else max(map(paper_limit, prompts))
+        stop = ("\n\n",) if self.protocol == "paper" else ()
+        # No token is shorter than a byte.
+        longest = max(len(text.encode()) for text in self._texts(prompts, answers))
+        tokens = max(map(paper_limit, prompts)) if self.protocol == "paper" else longest + 1 + MARGIN
         chat = bool(self.chat)
         if isinstance(server, ServedModel):
             tokens = max(self._limits(prompts, answers, vocabulary.Vocabulary(server.tokenizer)))
             chat = prompt_format.prompt_format_of(server.tokenizer).template == "chat"
-        settings = Writing(tokens, float(self.protocol != "greedy"), chat, seed, self.batch, self.server)
+        settings = Writing(tokens, float(self.protocol == "paper"), chat, seed, self.batch, self.server)
         questions = [Question(str(number), prompt, number, stop=stop) for number, prompt in enumerate(prompts)]
         texts = [sample for group in write(server, questions, settings, events) for sample in group]
         attempts = []
@@ -204,15 +215,23 @@ class Output(Suite):
         """A function of an attempt's index and text so far: whether the attempt has certainly failed."""
         if self.protocol == "greedy":
             return _OtherText(answers)
+        if self.protocol == "scratchpad":
+            return _OtherLines(list(map(printed_lines, answers)))
         return _OtherNumbers([_paper_values(answer) for answer in answers], list(map(paper_limit, prompts)))
 
     def _limits(self, prompts: Sequence[str], answers: Sequence[str], vocabulary: Any) -> list[int]:
         """The largest number of tokens of each attempt."""
         if self.protocol == "paper":
             return [paper_limit(prompt) for prompt in prompts]
-        encoded = vocabulary.encode_all(answers)
+        encoded = vocabulary.encode_all(self._texts(prompts, answers))
         longest = max((len(tokens) for tokens in encoded if tokens is not None), default=0)
         return [longest + 1 + MARGIN] * len(prompts)
+
+    def _texts(self, prompts: Sequence[str], answers: Sequence[str]) -> Sequence[str]:
+        """Texts that determine the limit of a greedy attempt: the answers, with the scratchpads that they lack."""
+        if self.protocol != "scratchpad":
+            return answers
+        return [_with_scratchpad(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
 
     def judge(self, row: int, prompt: str, answer: str, completion: Completion) -> Attempt:
         """The verdict on one completion of row ``row``."""
@@ -220,8 +239,9 @@ class Output(Suite):
             return Attempt(row, prompt, answer, completion.text, invalid=1)
         if completion.finish == "too_long":
             return Attempt(row, prompt, answer, too_long=1)
-        if self.protocol == "greedy":
-            text, right = completion.text, completion.finish == "eos" and completion.text == answer
+        if self.protocol != "paper":
+            read = printed_lines if self.protocol == "scratchpad" else str
+            text, right = completion.text, completion.finish == "eos" and read(completion.text) == read(answer)
         else:
             # Tokens of several characters may go past a limit that the paper counts in characters.
             text = completion.text[: paper_limit(prompt)]
@@ -229,7 +249,7 @@ class Output(Suite):
         return Attempt(row, prompt, answer, text, passed=int(right), failed=int(not right))
 
     def _has_answer(self, answer: str) -> bool:
-        return bool(answer if self.protocol == "greedy" else numbers_in(answer))
+        return bool(numbers_in(answer) if self.protocol == "paper" else answer)
 
 
 @dataclass(frozen=True)
@@ -243,6 +263,17 @@ class _OtherText:
 
 
 @dataclass(frozen=True)
+class _OtherLines:
+    """``decode.Settled`` of the protocol scratchpad: the printed lines so far are no beginning of the output."""
+
+    outputs: Sequence[str]
+
+    def __call__(self, index: int, text: str) -> bool:
+        whole_lines = text[: text.rfind("\n") + 1]
+        return not self.outputs[index].startswith(printed_lines(whole_lines))
+
+
+@dataclass(frozen=True)
 class _OtherNumbers:
     """``decode.Settled`` of the protocol paper: no longer text has the answer's numbers; without any it is invalid."""
 
@@ -252,6 +283,16 @@ class _OtherNumbers:
     def __call__(self, index: int, text: str) -> bool:
         numbers = self.numbers[index]
         return not (numbers and can_become(text[: self.limits[index]], numbers))
+
+
+def _with_scratchpad(prompt: str, answer: str) -> str:
+    """``answer``, or the scratchpad of a TinyPy program where ``answer`` is its output alone."""
+    if answer != printed_lines(answer):
+        return answer
+    try:
+        return scratchpad_of(prompt)
+    except DataError:
+        return answer
 
 
 def numbers_in(text: str) -> list[str]:

@@ -3,6 +3,7 @@
     grammar     the levels as data, and the expressions, conditions and variables of a program
     generator   one random program and its output; many distinct ones, the same for any number of workers
     interpret   the output of a TinyPy program, and the intermediate values with their positions in the text
+    scratchpad  the operations of a program one by one, as part of an answer
     equivalence forms shared by programs that differ in variable names or in unused assignments only
 
 The text of a sample is ``prompt + answer``: the program, the line ``# output``, then one ``# …`` line per printed line,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .generator import Facts, Generated, LevelFacts, ProgramStream, generate, stream
     from .grammar import LEVELS, Level
     from .interpret import Values, commented, run_program, values_of
+    from .scratchpad import printed_lines, scratchpad_of
 
 __all__ = [
     "LEVELS",
@@ -32,7 +34,9 @@ __all__ = [
     "canonical",
     "commented",
     "generate",
+    "printed_lines",
     "run_program",
+    "scratchpad_of",
     "sliced",
     "stream",
     "values_of",
@@ -45,5 +49,6 @@ __getattr__ = lazy_names(
         "generator": ("Facts", "Generated", "LevelFacts", "ProgramStream", "generate", "stream"),
         "grammar": ("LEVELS", "Level"),
         "interpret": ("Values", "commented", "run_program", "values_of"),
+        "scratchpad": ("printed_lines", "scratchpad_of"),
     },
 )

@@ -38,6 +38,7 @@ from ..stage import Event, Events, ignore_events
 from ..table.rows import OUTPUT_LINE
 from ..table.schema import SCHEMA, sample_id
 from .grammar import COMPARE, DIGITS, Draw, Drawn, Level, Slots, Thunk, compile_shape, countings, levels_named, ranges
+from .scratchpad import scratchpad_of
 
 
 class Drawer:
@@ -193,8 +194,9 @@ Block = list[Row | str]
 Written = TypeVar("Written")
 
 
-def write_block(level: Level, digits: int, seed: int, index: int) -> Block:
-    """Block ``index``: per attempt (id, prompt, answer), or the name of the exception that the program raises."""
+def write_block(level: Level, digits: int, seed: int, steps: bool, index: int) -> Block:
+    """Block ``index``: per attempt (id, prompt, answer), or the name of the exception that the program raises. With
+    ``steps`` the answer has a scratchpad."""
     draw = Drawer(level, digits, f"{seed}/{level.name}/{digits}/{index}")
     block: Block = []
     for _ in range(BLOCK):
@@ -203,7 +205,7 @@ def write_block(level: Level, digits: int, seed: int, index: int) -> Block:
         except ArithmeticError as failure:
             block.append(type(failure).__name__)
         else:
-            block.append((sample_id("python", prompt), prompt, answer))
+            block.append((sample_id("python", prompt), prompt, scratchpad_of(prompt) if steps else answer))
     return block
 
 
@@ -211,19 +213,21 @@ BLOCKS_PER_TASK = 8
 """Blocks that an executor's task writes: about 50 ms, so that sending them costs little."""
 
 
-def write_blocks(level: Level, digits: int, seed: int, number: int) -> list[Block]:
+def write_blocks(level: Level, digits: int, seed: int, steps: bool, number: int) -> list[Block]:
     """The blocks of task ``number``: ``BLOCKS_PER_TASK`` successive ones."""
     first = number * BLOCKS_PER_TASK
-    return [write_block(level, digits, seed, index) for index in range(first, first + BLOCKS_PER_TASK)]
+    return [write_block(level, digits, seed, steps, index) for index in range(first, first + BLOCKS_PER_TASK)]
 
 
 @contextmanager
-def block_sources(levels: Sequence[Level], digits: int, seed: int, workers: int) -> Iterator[list[Iterator[Block]]]:
+def block_sources(
+    levels: Sequence[Level], digits: int, seed: int, steps: bool, workers: int
+) -> Iterator[list[Iterator[Block]]]:
     """The blocks 0, 1, 2, … of each level, written by the executor of this block of code, or without one by
     ``workers`` processes, or in this one when it is 1."""
     if (executor := executors.current()) is not None:
         depth = -(-executors.PENDING * executor.max_workers // len(levels))
-        tasks = [partial(executor.submit, write_blocks, level, digits, seed) for level in levels]
+        tasks = [partial(executor.submit, write_blocks, level, digits, seed, steps) for level in levels]
         streams = [_ahead(task, depth) for task in tasks]
         try:
             yield [(block for blocks in stream for block in blocks) for stream in streams]
@@ -231,7 +235,7 @@ def block_sources(levels: Sequence[Level], digits: int, seed: int, workers: int)
             for stream in streams:
                 stream.close()
         return
-    writers = [partial(write_block, level, digits, seed) for level in levels]
+    writers = [partial(write_block, level, digits, seed, steps) for level in levels]
     if workers == 1:
         yield [map(writer, count()) for writer in writers]
         return
@@ -326,20 +330,31 @@ def generate(
     digits: int = 9,
     seed: int = 0,
     dedupe: bool = True,
+    scratchpad: bool = False,
     workers: int = 1,
     events: Events = ignore_events,
 ) -> Generated:
     """``count`` TinyPy programs, distributed evenly over ``levels`` and interleaved; see ``grammar`` for the levels.
 
-    The same (count, levels, digits, seed, dedupe) gives the same table. ``digits`` is the greatest literal: 9 in
-    the paper (arXiv 2407.10194), 255 in its sequel, anything in ``DIGITS``. With ``dedupe`` no program occurs
-    twice, across levels too (the first level keeps it). ``workers`` > 1 starts that many processes (a script then needs
+    The same (count, levels, digits, seed, dedupe, scratchpad) gives the same table. ``digits`` is the greatest literal:
+    9 in the paper (arXiv 2407.10194), 255 in its sequel, anything in ``DIGITS``. With ``dedupe`` no program occurs
+    twice, across levels too (the first level keeps it). With ``scratchpad`` the answers have the steps of
+    ``programs.scratchpad`` before each printed line. ``workers`` > 1 starts that many processes (a script then needs
     the usual ``if __name__ == "__main__"``).
 
     Raises ``DataError`` for arguments out of range, an unknown level, and a level with fewer distinct programs
     than its share of ``count`` (the error gives their number); ``WorkFailed`` when the workers cannot start.
     """
-    batches = stream(count, levels=levels, digits=digits, seed=seed, dedupe=dedupe, workers=workers, events=events)
+    batches = stream(
+        count,
+        levels=levels,
+        digits=digits,
+        seed=seed,
+        dedupe=dedupe,
+        scratchpad=scratchpad,
+        workers=workers,
+        events=events,
+    )
     table = pa.Table.from_batches(batches, schema=SCHEMA).combine_chunks()
     return Generated(table, batches.facts)
 
@@ -351,6 +366,7 @@ def stream(
     digits: int = 9,
     seed: int = 0,
     dedupe: bool = True,
+    scratchpad: bool = False,
     workers: int = 1,
     events: Events = ignore_events,
 ) -> ProgramStream:
@@ -365,7 +381,7 @@ def stream(
     tallies = [
         _Tally(level, count // len(rows) + (index < count % len(rows)), Counter()) for index, level in enumerate(rows)
     ]
-    return ProgramStream(tallies, digits, seed, dedupe, workers, events)
+    return ProgramStream(tallies, digits, seed, dedupe, scratchpad, workers, events)
 
 
 def _check(name: str, value: int, low: int, high: int | None) -> None:
@@ -389,10 +405,17 @@ class ProgramStream(Iterator[pa.RecordBatch]):
     """Record batches in ``table.SCHEMA``, generated on demand; ``facts`` are the counts so far."""
 
     def __init__(
-        self, tallies: list[_Tally], digits: int, seed: int, dedupe: bool, workers: int, events: Events
+        self,
+        tallies: list[_Tally],
+        digits: int,
+        seed: int,
+        dedupe: bool,
+        scratchpad: bool,
+        workers: int,
+        events: Events,
     ) -> None:
         self._tallies = tallies
-        self._digits, self._seed, self._dedupe = digits, seed, dedupe
+        self._digits, self._seed, self._dedupe, self._scratchpad = digits, seed, dedupe, scratchpad
         self._events = events
         self._batches = self._make(workers)
 
@@ -438,7 +461,7 @@ class ProgramStream(Iterator[pa.RecordBatch]):
         """One block of each level that is not yet complete, per round, its rows interleaved."""
         ids: set[int] = set()
         levels = [tally.level for tally in self._tallies]
-        with block_sources(levels, self._digits, self._seed, workers) as blocks:
+        with block_sources(levels, self._digits, self._seed, self._scratchpad, workers) as blocks:
             recent: list[deque[int]] = [deque(maxlen=_PATIENCE) for _ in self._tallies]
             while any(tally.count < tally.target for tally in self._tallies):
                 ranked: list[tuple[int, int, Row]] = []

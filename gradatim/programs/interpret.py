@@ -47,15 +47,16 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 }
 
 
-Observe = Callable[[ast.expr | ast.If, Any], None]
+Observe = Callable[[ast.expr | ast.stmt, Any], None]
 
 
 def run_program(text: str, *, max_steps: int = 10_000, observe: Observe | None = None) -> str:
     """The output of the TinyPy program ``text`` as CPython prints it, each line ended by a newline; comments are
     ignored.
 
-    ``observe`` receives each expression with its value, and each ``if`` and ``elif`` that is reached with the truth of
-    its condition.
+    ``observe`` receives each expression with its value, and then its statement: each assignment with the assigned
+    value, each ``print`` with its line, each ``if`` and ``elif`` that is reached with the truth of its condition, and
+    each turn of a ``for`` with the value of its variable.
 
     Raises ``DataError``, with the line, when the text is not TinyPy, when the program raises (division by zero, a
     name that is not defined), and when it takes more than ``max_steps`` statements and loop turns.
@@ -111,13 +112,14 @@ class _Machine:
     def statement(self, statement: ast.stmt) -> None:
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                self.names[name] = self.value(value)
+                self.names[name] = assigned = self.value(value)
+                self.report(statement, assigned)
             case ast.Expr(value=ast.Call(func=ast.Name(id="print"), args=arguments, keywords=[])):
                 self.printed.append(" ".join([str(self.value(argument)) for argument in arguments]) + "\n")
+                self.report(statement, self.printed[-1])
             case ast.If(test=test, body=body, orelse=otherwise):
                 holds = bool(self.value(test))
-                if self.observe is not None:
-                    self.observe(statement, holds)
+                self.report(statement, holds)
                 self.run(body if holds else otherwise)
             case ast.While(test=test, body=body, orelse=otherwise):
                 while self.value(test):
@@ -133,6 +135,7 @@ class _Machine:
                 for number in range(*[self.value(argument) for argument in arguments]):
                     self.step()
                     self.names[name] = number
+                    self.report(statement, number)
                     self.run(body)
                 self.run(otherwise)
             case ast.Pass():
@@ -140,10 +143,13 @@ class _Machine:
             case _:
                 self.refuse(statement)
 
-    def value(self, node: ast.expr) -> Any:
-        value = self.computed(node)
+    def report(self, node: ast.expr | ast.stmt, value: Any) -> None:
         if self.observe is not None:
             self.observe(node, value)
+
+    def value(self, node: ast.expr) -> Any:
+        value = self.computed(node)
+        self.report(node, value)
         return value
 
     def computed(self, node: ast.expr) -> Any:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 SUITE = "output"
 """The suite of the map: greedy completions compared with the output of the program."""
+PROTOCOLS = ("greedy", "scratchpad", "seen")
+"""The protocols of the map: greedy decoding, and the test environments of policies."""
 MOST_PROGRAMS = 20_000
 """Test programs on the page; the page would be slow with more."""
 
@@ -81,7 +83,8 @@ class Step:
 
 @dataclass(frozen=True)
 class RunView:
-    """One run. ``test``: the key of its test set; ``metric``: its difficulty; ``rows``: logged steps so far.
+    """One run. ``test``: the key of its test set; ``metric``: its difficulty; ``rows``: logged steps so far;
+    ``scratchpad``: its answers have steps before the printed lines.
 
     ``questions``: those of a run with a teacher, by cycle. ``policy``: the student controls a mobile network;
     ``environments``: its utilities in the test environments, by stage.
@@ -102,6 +105,7 @@ class RunView:
     questions: QuestionTree | None = None
     policy: bool = False
     environments: tuple[Environment, ...] = ()
+    scratchpad: bool = False
 
     @property
     def item(self) -> str:
@@ -247,6 +251,7 @@ def _run(study: StudyData, run: RunData, notes: list[str]) -> RunView:
         curve=tuple(curve[:: max(1, len(curve) // 200)]),
         questions=None if policy else read_tree(run.folder),
         policy=policy,
+        scratchpad=_section(settings, "data").get("scratchpad") is True,
         environments=_environments(run.folder, evaluations, stages) if policy else (),
     )
 
@@ -262,7 +267,8 @@ def _environments(
 
 
 def _stage(folder: Path, stage: StageResult, run: str, settings: Mapping[str, Any], verdicts: str | None) -> StageView:
-    result = next((item for item in stage.evaluations if (item.suite, item.protocol) == (SUITE, "greedy")), None)
+    shown = [(SUITE, protocol) for protocol in PROTOCOLS]
+    result = next((item for item in stage.evaluations if (item.suite, item.protocol) in shown), None)
     result = result or next(iter(stage.evaluations), None)
     counts = result.counts if result else {}
     return StageView(
@@ -357,12 +363,12 @@ def _programs(folder: Path) -> tuple[Program, ...]:
 
 
 def _evaluations(folder: Path, suite: str = SUITE) -> tuple[Evaluation, ...]:
-    """The evaluations of the map: of ``suite``, greedy (policies: seen) and on the test set where there are such."""
+    """The evaluations of the map: of ``suite``, by ``PROTOCOLS`` and on the test set where there are such."""
     try:
         listed = [item for item in reporting.evaluations(folder) if item.result.suite == suite]
     except (GradatimError, OSError):
         return ()
-    listed = [item for item in listed if item.result.protocol in ("greedy", "seen")] or listed
+    listed = [item for item in listed if item.result.protocol in PROTOCOLS] or listed
     return tuple([item for item in listed if item.result.split == "test"] or listed)
 
 
@@ -412,7 +418,7 @@ def plain(content: Content) -> dict[str, Any]:
             {
                 **{
                     name: getattr(run, name)
-                    for name in ("key", "arm", "title", "seed", "complete", "metric", "test", "policy")
+                    for name in ("key", "arm", "title", "seed", "complete", "metric", "test", "policy", "scratchpad")
                 },
                 "stages": [_plain_stage(stage) for stage in run.stages],
             }

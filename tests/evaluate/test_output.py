@@ -8,11 +8,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from small_students import train, untrained
 
 from gradatim.errors import DataError
 from gradatim.evaluation import SUITES, summary
 from gradatim.evaluation.output import can_become, numbers_in, paper_limit, values_in
 from gradatim.inference.decode import complete
+from gradatim.model.tokenizer import character_tokenizer, texts_of
 from gradatim.programs import generate
 from gradatim.stage import Counts
 
@@ -45,7 +47,7 @@ def test_counts_are_split_by_every_column_that_is_there(expert, programs):
     assert "category" not in counts
 
 
-@pytest.mark.parametrize("protocol", ["greedy", "paper"])
+@pytest.mark.parametrize("protocol", ["greedy", "scratchpad", "paper"])
 def test_the_same_seed_gives_the_same_result_whatever_the_batch(expert, programs, protocol):
     results = [ask(expert, programs, seed=3, protocol=protocol, batch=batch) for batch in (None, 1, 3)]
     assert len({str((result.counts, result.examples)) for result in results}) == 1
@@ -67,6 +69,34 @@ def test_greedy_asks_for_the_whole_output_and_the_paper_for_its_numbers(expert, 
     question = with_answer(programs.slice(0, 1), truth)  # the expert writes "# 5\n"
     assert ask(expert, question).counts["all"]["all"].passed == greedy
     assert ask(expert, question, protocol="paper").counts["all"]["all"].passed == paper
+
+
+@pytest.fixture(scope="module")
+def stepper():
+    """A student that writes a scratchpad, and its one program."""
+    prompt = "a = 5\nprint(a * 2)\n# output\n"
+    known = pa.table({"id": ["a"], "prompt": [prompt], "answer": ["# 5 * 2 = 10\n# 10\n"]})
+    return train(untrained(character_tokenizer([*texts_of(known), "0123456789-"])), known, 80), known
+
+
+@pytest.mark.parametrize(
+    ("truth", "greedy", "scratchpad"),
+    [
+        ("# 5 * 2 = 10\n# 10\n", 1, 1),
+        ("# 2 * 5 = 10\n# 10\n", 0, 1),
+        ("# 10\n", 0, 1),
+        ("# 5 * 2 = 10\n# 11\n", 0, 0),
+        ("# 5 * 2 = 10\n# 10\n# 10\n", 0, 0),
+        ("# 5 * 2 = 10\n", 0, 0),
+    ],
+)
+def test_the_protocol_scratchpad_compares_the_printed_lines_only(stepper, truth, greedy, scratchpad):
+    student, known = stepper
+    question = with_answer(known, truth)
+    assert ask(student, question).counts["all"]["all"].passed == greedy
+    result = ask(student, question, protocol="scratchpad")
+    assert (result.protocol, result.counts["all"]["all"].passed) == ("scratchpad", scratchpad)
+    assert result.examples[0]["attempt"] == "# 5 * 2 = 10\n# 10\n"
 
 
 def test_the_papers_twenty_or_thirty_characters_begin_with_the_newline_after_the_program(expert, oddities):
@@ -137,7 +167,7 @@ def own_words(student, protocol):
     """360 programs whose true answer is what the student writes, nearly that, something else, or wider."""
     names = "abcdefgh"
     prompts = [f"{names[n % 8]} = {n % 10}\n{'print' if n % 5 else 'for '}({n // 10})\n# output\n" for n in range(360)]
-    greedy = protocol == "greedy"
+    greedy = protocol != "paper"
     limits = [80 if greedy else 29 if "for" in prompt else 19 for prompt in prompts]
     stop = () if greedy else ("\n\n",)
     found = complete(student.model, student.tokenizer, prompts, limits=limits, greedy=greedy, seed=4, stop=stop)
@@ -151,10 +181,10 @@ def own_words(student, protocol):
     return table, answers, written
 
 
-@pytest.mark.parametrize("protocol", ["greedy", "paper"])
+@pytest.mark.parametrize("protocol", ["greedy", "scratchpad", "paper"])
 def test_verdicts_and_examples_are_those_of_texts_written_to_the_end(guesser, protocol):
     table, answers, written = own_words(guesser, protocol)
-    if protocol == "greedy":
+    if protocol != "paper":
         right = [one.finish == "eos" and one.text == answer for one, answer in zip(written, answers, strict=True)]
     else:
         right = [

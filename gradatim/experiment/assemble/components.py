@@ -475,6 +475,7 @@ def _language_checks(recipe: Recipe) -> tuple[Callable[[], Any], ...]:
         lambda: check_objective(recipe.train.objective, recipe.train),
         lambda: _check_sharding(recipe),
         lambda: check_teaching(recipe),
+        lambda: _check_scratchpad(recipe),
         lambda: check_chat(recipe.model, _chats(recipe)),
     )
 
@@ -513,6 +514,20 @@ def _budget_in_steps(recipe: Recipe) -> None:
             given="tokens" if recipe.budget.tokens is not None else "epochs",
             hint="budget: {steps: …}",
         )
+
+
+def _check_scratchpad(recipe: Recipe) -> None:
+    """Raise ``RecipeError`` where answers with a scratchpad would be compared with outputs alone."""
+    if not (recipe.data.source == "tinypy" and recipe.data.options.get("scratchpad") is True):
+        return
+    for section in ("rejected_answers", "feedback"):
+        if getattr(recipe, section) is not None:
+            raise RecipeError(
+                "answers with a scratchpad are not compared with other answers",
+                where=section,
+                given=f"{section} with data.scratchpad: true",
+                hint=f"data.scratchpad: false, or no {section}",
+            )
 
 
 def _check_sharding(recipe: Recipe) -> None:

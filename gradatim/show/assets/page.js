@@ -343,9 +343,9 @@
     for (const holder of holders.flat()) {
       const heading = make("h4", {}, make("span", { textContent: `after ${stageName(holder.run, holder.stage)}` }), share(holder.stage, found.level));
       try {
-        const tokens = await answer(holder.stage, found.prompt, limitOf(found), live);
+        const tokens = await answer(holder.stage, found.prompt, limitOf(holder.run, found), live);
         if (!live()) return;
-        holder.element.replaceChildren(heading, ...spoken(tokens, found));
+        holder.element.replaceChildren(heading, ...spoken(tokens, found, holder.run.scratchpad));
       } catch (error) {
         if (!live()) return;
         holder.element.replaceChildren(heading, make("p", { class: "faint", textContent: error.message }));
@@ -386,7 +386,11 @@
   const sameValue = (predicted, value) => predicted === value
     || (predicted.includes(".") && /[.e]/.test(value) && predicted.startsWith("-") === value.startsWith("-") && Number(predicted).toFixed(5) === Number(value).toFixed(5));
 
-  const limitOf = (found) => found.expected.length + 16;
+  const SCRATCHPAD_TOKENS = 400;
+  const limitOf = (run, found) => found.expected.length + (run.scratchpad ? SCRATCHPAD_TOKENS : 16);
+
+  /** The answer without the steps of a scratchpad, as programs.printed_lines. */
+  const printedLines = (text) => text.split(/(?<=\n)/).filter((line) => !line.includes(" = ")).join("");
 
   function share(stage, level) {
     const counts = stage.levels[level];
@@ -394,15 +398,22 @@
     return make("span", { class: "faint", textContent: `${percent(counts[0] / counts[1])} of the test programs of level ${level} right` });
   }
 
-  /** Tokens of an answer with their probabilities, and the verdict. */
-  function spoken(tokens, found) {
+  /** Tokens of an answer with their probabilities, and the verdict. The steps of a scratchpad are free. */
+  function spoken(tokens, found, scratchpad) {
     let text = "", wrong = -1, rest = found.expected;
     tokens.forEach((token, i) => {
+      if (scratchpad) {
+        text += token.text;
+        const printed = printedLines(token.end ? text : text.slice(0, text.lastIndexOf("\n") + 1));
+        if (wrong < 0 && !(token.end ? printed === found.expected : found.expected.startsWith(printed))) wrong = i;
+        return;
+      }
       if (wrong < 0 && !(token.end ? rest === "" : rest.startsWith(token.text))) wrong = i;
       if (wrong < 0) rest = rest.slice(token.text.length);
       text += token.text;
     });
-    const ended = tokens.at(-1)?.end === true, right = wrong < 0 && ended && text === found.expected;
+    const ended = tokens.at(-1)?.end === true, written = scratchpad ? printedLines(text) : text;
+    const right = wrong < 0 && ended && written === found.expected;
     const items = tokens.map((token, i) => {
       const name = token.end ? "end" : token.text.replaceAll("\n", "↵").replaceAll("\t", "→").replaceAll(" ", "·");
       const kind = i === wrong ? "token first-wrong" : wrong >= 0 && i > wrong ? "token after" : "token";
@@ -411,7 +422,7 @@
       return make("li", {}, button);
     });
     const shown = text.endsWith("\n") ? text.slice(0, -1) : text;
-    const verdict = right ? "Right." : wrong < 0 ? "Right so far, without an end." : `Wrong from token ${wrong + 1} on${rightToken(tokens[wrong], rest)}.`;
+    const verdict = right ? "Right." : wrong < 0 ? "Right so far, without an end." : `Wrong from token ${wrong + 1} on${scratchpad ? "" : rightToken(tokens[wrong], rest)}.`;
     return [make("ol", { class: "tokens", "aria-label": `Answer: ${shown || "nothing"}` }, ...items), make("p", { class: right ? "right" : "wrong", textContent: verdict })];
   }
 

@@ -1,0 +1,88 @@
+"""Scratchpads: true steps in the order of execution, and the printed lines between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from gradatim.errors import DataError
+from gradatim.programs import LEVELS, canonical, generate, printed_lines, scratchpad_of, sliced
+
+
+def lines_of(program: str) -> list[str]:
+    return [line.removeprefix("# ") for line in scratchpad_of(program).splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("program", "lines"),
+    [
+        ("s = 5\ny = (4 * s) * s\nprint(y)\n", ["4 * 5 = 20", "y = 20 * 5 = 100", "100"]),
+        ("a = 7\nb = a\nprint(b)\n", ["b = 7", "7"]),
+        ("a = 2\nprint((a - 5) / (a + a))\n", ["2 - 5 = -3", "2 + 2 = 4", "-3 / 4 = -0.75", "-0.75"]),
+        ("a = 7\nprint(-a + +2)\n", ["- 7 = -7", "+ 2 = 2", "-7 + 2 = -5", "-5"]),
+        ("a = 7\nprint(a // 2 % 2, a)\n", ["7 // 2 = 3", "3 % 2 = 1", "1 7"]),
+        ("a = 3\nif not a > 5 :\n\tprint(a)\n", ["3 > 5 = False", "not False = True", "3"]),
+        (
+            "a = 3\nif a > 5 :\n\tprint(1)\nelif a == 3 and a < 9 :\n\ta = a + 1\nelse :\n\tprint(2)\nprint(a)\n",
+            ["3 > 5 = False", "3 == 3 = True", "3 < 9 = True", "True and True = True", "a = 3 + 1 = 4", "4"],
+        ),
+        # and stops at the first false operand: its second comparison is not evaluated and has no line.
+        ("a = 3\nif a > 5 and a < 9 :\n\tprint(a)\nprint(0)\n", ["3 > 5 = False", "0"]),
+        ("a = 3\nprint(1 < a < 2 < 9)\n", ["1 < 3 < 2 = False", "False"]),
+        (
+            "a = 1\nfor i in range(2, 7, 3) :\n\ta = a * i\nprint(a)\n",
+            ["i = 2", "a = 1 * 2 = 2", "i = 5", "a = 2 * 5 = 10", "10"],
+        ),
+        # The second turn has the values of the second turn, also where the first one evaluated more.
+        (
+            "a = 4\nwhile a > 0 and a != 2 :\n\ta = a - 2\nprint(a)\n",
+            [
+                "4 > 0 = True", "4 != 2 = True", "True and True = True", "a = 4 - 2 = 2",
+                "2 > 0 = True", "2 != 2 = False", "True and False = False", "2",
+            ],
+        ),
+        ("a = 4\nwhile a > 3 and a != 2 :\n\ta = a - 2\nprint(a)\n",
+         ["4 > 3 = True", "4 != 2 = True", "True and True = True", "a = 4 - 2 = 2", "2 > 3 = False", "2"]),
+        ("print()\n", [""]),
+    ],
+)  # fmt: skip
+def test_the_lines_are_the_operations_in_order(program: str, lines: list[str]) -> None:
+    assert lines_of(program) == lines
+
+
+def test_steps_are_true_and_the_other_lines_are_the_output() -> None:
+    samples = generate(700, levels=[level.name for level in LEVELS.values()], seed=3).table
+    steps = 0
+    for prompt, answer in zip(samples["prompt"].to_pylist(), samples["answer"].to_pylist(), strict=True):
+        text = scratchpad_of(prompt)
+        assert printed_lines(text) == answer
+        for line in text.splitlines():
+            operation, mark, value = line.removeprefix("# ").rpartition(" = ")
+            if mark:
+                steps += 1
+                computed = operation.rpartition(" = ")[2]
+                assert computed.isidentifier() or str(eval(computed)) == value
+    assert steps > 2000
+
+
+def test_a_program_that_cannot_be_run_is_refused_as_by_the_interpreter() -> None:
+    with pytest.raises(DataError, match="ZeroDivisionError"):
+        scratchpad_of("a = 0\nprint(1 / a)\n")
+    with pytest.raises(DataError, match="not TinyPy"):
+        scratchpad_of("import os\n")
+
+
+def test_programs_and_ids_are_those_without_a_scratchpad_for_any_number_of_workers() -> None:
+    plain, steps = (generate(300, levels=["1.2", "3.2"], seed=4, scratchpad=value).table for value in (False, True))
+    assert steps.drop(["answer"]).equals(plain.drop(["answer"]))
+    assert [printed_lines(answer) for answer in steps["answer"].to_pylist()] == plain["answer"].to_pylist()
+    assert generate(300, levels=["1.2", "3.2"], seed=4, scratchpad=True, workers=2).table.equals(steps)
+
+
+@pytest.mark.parametrize("form", [canonical, sliced])
+def test_equivalent_programs_have_one_form_with_a_scratchpad_too(form: Callable[[str], str]) -> None:
+    program = "k = 4\nu = k * 2\nx = k + 3\nprint(x)\n# output\n"
+    renamed = program.replace("k", "z")
+    assert form(program + scratchpad_of(program)) == form(renamed + scratchpad_of(renamed)) == form(program + "# 7\n")
+    assert form(program + scratchpad_of(program)) != form(program + "# 8\n")
