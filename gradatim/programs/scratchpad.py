@@ -3,13 +3,13 @@
 A model that answers at once computes several operations between two tokens. With a scratchpad it writes each of them,
 so that every token needs one look-up or one operation. The lines stand in the answer, in the order of execution:
 
+    # s = 5              an assignment of a literal or a variable, or the next value of a loop's variable
     # 4 * 5 = 20         an operation with the values of its operands
     # y = 20 * 5 = 100   the last operation of an assignment
-    # e = 6              an assignment of a variable, or the next value of a loop's variable
     # 100 < 7 = False    a comparison; ``not``, ``and`` and ``or`` likewise
     # 100                a printed line
 
-Only steps contain `` = ``, so ``printed_lines`` recovers the output. Assignments of a literal are not repeated.
+Only steps contain `` = ``, so ``printed_lines`` recovers the output.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def scratchpad_of(text: str) -> str:
     Raises ``DataError`` as ``run_program`` does.
 
     >>> print(scratchpad_of("s = 5\\ny = (4 * s) * s\\nprint(y)\\n"), end="")
+    # s = 5
     # 4 * 5 = 20
     # y = 20 * 5 = 100
     # 100
@@ -73,9 +74,9 @@ def scratchpad_of(text: str) -> str:
                     lines.append(_step(operands, [op] * len(operands), value))
             case ast.UnaryOp(op=op, operand=operand):
                 lines.append(f"{_SIGNS[type(op)]} {_step(used(operand), [], value)}")
-            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Name()):
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Name() | ast.Constant()):
                 lines.append(f"{name}{STEP}{value}")
-            case ast.Assign(targets=[ast.Name(id=name)], value=source) if not isinstance(source, ast.Constant):
+            case ast.Assign(targets=[ast.Name(id=name)]):
                 lines[-1] = f"{name}{STEP}{lines[-1]}"
             case ast.For(target=ast.Name(id=name)):
                 lines.append(f"{name}{STEP}{value}")
