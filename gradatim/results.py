@@ -35,6 +35,7 @@ from .errors import UserError
 from .files import open_input, replacing
 from .lazy import np, pa, pq
 from .options import parse_json
+from .programs import has_scratchpad, printed_lines
 from .record import Record, read_rows, write_atomically
 from .schedule import Bands
 from .stage import AnswerLoss, BandProgress, Fitted, Stage, StageResult, StageSpec, SuiteResult, Verdicts
@@ -310,6 +311,14 @@ def decode_design(value: Mapping[str, Any]) -> Design:
     return Design(value["reason"], cycles, value["kept"])
 
 
+def _outputs(samples: pa.Table) -> pa.ChunkedArray:
+    """The answers of ``samples``, without the steps of scratchpads where the first sample has one."""
+    answers = samples.column("answer")
+    if not (samples.num_rows and has_scratchpad(samples["prompt"][0].as_py(), answers[0].as_py())):
+        return answers
+    return pa.chunked_array([pa.array(list(map(printed_lines, answers.to_pylist())), answers.type)])
+
+
 def describe(corpus: Corpus, bands: Bands, difficulty: npt.NDArray[np.float64], metric: str) -> dict[str, Any]:
     """Content of ``table.json``: counts of a cycle's corpus and the histogram of the difficulty that defines the bands.
 
@@ -318,9 +327,9 @@ def describe(corpus: Corpus, bands: Bands, difficulty: npt.NDArray[np.float64], 
     train = corpus.table("train")
     levels = train.column("level").value_counts().to_pylist()
     scored = difficulty[np.isfinite(difficulty)]
-    answers = train.column("answer").value_counts().to_pylist()
+    answers = _outputs(train).value_counts().to_pylist()
     commonest = min(answers, key=lambda answer: (-answer["counts"], answer["values"]))["values"]
-    tested = corpus.table("test").column("answer").to_pylist().count(commonest)
+    tested = _outputs(corpus.table("test")).to_pylist().count(commonest)
     heights, edges = _histogram(scored)
     return {
         "corpus": corpus.folder.name,

@@ -112,7 +112,7 @@ def sample(
         _check_characters(opened.tokenizer, "".join(text for text, _ in questions), prompt)
         form = _prompt_format(opened.tokenizer, prompt, system)
         format_prompt = _formatter(opened.tokenizer, form, system)
-        new_tokens = limit or max([len(truth) + MARGIN for _, truth in questions if truth is not None] or [200])
+        new_tokens = limit or max([_length(*item) + MARGIN for item in questions if item[1] is not None] or [200])
         texts = decode.complete(
             opened.model, opened.tokenizer, [format_prompt(text) for text, _ in questions],
             limits=new_tokens, greedy=not sampled, seed=seed, events=events, task="sample",
@@ -221,6 +221,14 @@ def _printed(program: str) -> str | None:
         return None
 
 
+def _length(prompt: str, truth: str | None) -> int:
+    """The number of characters of the true answer, with a scratchpad where the prompt is a TinyPy program."""
+    try:
+        return len(programs.scratchpad_of(prompt))
+    except DataError:
+        return len(truth or "")
+
+
 def _compare(prompt: str, text: str, finish: str, truth: str | None, form: prompt_format.PromptFormat) -> Completion:
     """A completion with its verdict; steps of a scratchpad are not compared."""
     program, separator, output = (prompt + text).partition("\n" + OUTPUT_LINE)
@@ -271,7 +279,7 @@ def evaluate(
     columns: Columns = None,
     suite: Annotated[str, typer.Option(help="Evaluation suite (gradatim list suites).")] = "output",
     protocol: Annotated[
-        str | None, typer.Option(help="greedy, or a sampled protocol (paper in most suites). (default: greedy)")
+        str | None, typer.Option(help="greedy; paper or sampled, by suite; scratchpad in output. (default: greedy)")
     ] = None,
     problems: Annotated[str | None, typer.Option(help="functional, cruxeval: problem file or benchmark name.")] = None,
     keep: Annotated[

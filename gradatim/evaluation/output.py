@@ -7,8 +7,8 @@ except for TinyPy programs (``model.prompt_format``); ``chat`` says otherwise.
 *greedy*: greedy decoding up to ``<eos>`` must equal the answer, character for character. The limit of tokens fits the
 longest answer of the table, so a correct text is never truncated.
 
-*scratchpad*: the same, but only the printed lines are compared. The steps before them (``programs.scratchpad``) are
-free: wrong or missing ones cost nothing by themselves. The answers of the table may have steps or not.
+*scratchpad*: greedy decoding, but only the printed lines are compared, not the steps before them
+(``programs.scratchpad``). The answers of the table may have steps or not; one without a printed line is invalid.
 
 *paper* (2407.10194): sampling at temperature 1, at most 20 characters, or 30 when the program has a ``for``; the
 numbers up to the first blank line (here ``<eos>``) must be the answer's numbers, in order, compared as floats: 4 equals
@@ -249,7 +249,9 @@ class Output(Suite):
         return Attempt(row, prompt, answer, text, passed=int(right), failed=int(not right))
 
     def _has_answer(self, answer: str) -> bool:
-        return bool(numbers_in(answer) if self.protocol == "paper" else answer)
+        if self.protocol == "paper":
+            return bool(numbers_in(answer))
+        return bool(printed_lines(answer) if self.protocol == "scratchpad" else answer)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Tasks of lm-evaluation-harness: the test set and a YAML file for ``lm_eval --include_path``.
 
 The task ``tinypy_output`` is the suite ``output`` (greedy): the same prompts and answers, and an exact match of the
-whole completion up to the end token.
+whole completion up to the end token, the steps of a scratchpad included.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ Three comparisons, each with its own error, so that no wrong file is written:
 - *Tokens* of all samples, prompts and answers, by the exported tokenizer.
 - *Log-probabilities* of the exported model at full precision, along its own greedy continuations of up to 64 prompts:
   a difference is a fault of the exported graph. At fewer bits the mean difference must stay below a wide limit.
-- *Accuracy*, the suite ``output`` (greedy), sample by sample: counts of correct outputs before and after, of those lost
-  and of those won.
+- *Accuracy*, the suite ``output`` (greedy, or by the printed lines where answers have scratchpads), sample by sample:
+  counts of correct outputs before and after, of those lost and of those won.
 
 Differences are taken over the likeliest tokens of a position, those with a probability of at least 1/1000.
 """
@@ -23,12 +23,13 @@ import numpy.typing as npt
 import torch
 
 from ..errors import DataError, WorkFailed
-from ..evaluation.output import MARGIN, Output
+from ..evaluation.output import MARGIN, Output, OutputProtocol
 from ..evaluation.statistics import Attempt, check_samples, tally, text_column
 from ..inference import decode
 from ..model.hardware import evaluation_mode
 from ..model.prompt_format import prompt_formatter
 from ..model.vocabulary import Vocabulary
+from ..programs import has_scratchpad
 from ..random_streams import subset_stream
 from ..stage import Event, Events, SuiteResult, ignore_events
 from ..table import make_table
@@ -83,6 +84,12 @@ class Samples:
     prompts: list[Tokens | None]
     answers: list[Tokens | None]
     limits: list[int] = field(default_factory=list)
+
+    @property
+    def protocol(self) -> OutputProtocol:
+        """The protocol of the suite ``output``: ``scratchpad`` where the answers have steps, else ``greedy``."""
+        pairs = zip(text_column(self.table, "prompt"), text_column(self.table, "answer"), strict=True)
+        return "scratchpad" if any(has_scratchpad(*pair) for pair in pairs) else "greedy"
 
     def readable(self, context: int) -> list[int]:
         """Rows whose prompt and longest continuation fit into the context."""
@@ -215,7 +222,7 @@ def accuracy(
     *,
     events: Events = ignore_events,
 ) -> Accuracy:
-    """The suite ``output`` (greedy) on the export, beside ``before``, the attempts of the original."""
+    """The suite ``output`` on the export, beside ``before``, the attempts of the original."""
     started = time.perf_counter()
     after = _attempts(samples, _exported(runtime, student, samples, events))
     pairs = [(first.passed, second.passed) for first, second in zip(before, after, strict=True)]
@@ -225,12 +232,12 @@ def accuracy(
         after=sum(second for _, second in pairs),
         lost=sum(first > second for first, second in pairs),
         won=sum(first < second for first, second in pairs),
-        suite=tally("output", "greedy", samples.table, after, started=started),
+        suite=tally("output", samples.protocol, samples.table, after, started=started),
     )
 
 
 def original_attempts(student: LoadedModel, samples: Samples, *, events: Events = ignore_events) -> list[Attempt]:
-    """The suite ``output`` (greedy) on the original: one attempt per sample."""
+    """The suite ``output`` on the original: one attempt per sample."""
     return _attempts(samples, _original(student, samples, events))
 
 
@@ -265,7 +272,7 @@ def _exported(runtime: Runtime, student: LoadedModel, samples: Samples, events: 
 
 def _attempts(samples: Samples, completions: Iterable[decode.Completion]) -> list[Attempt]:
     """One attempt per sample, judged as the suite ``output`` does."""
-    suite = Output("greedy", None, None)
+    suite = Output(samples.protocol, None, None)
     texts = zip(text_column(samples.table, "prompt"), text_column(samples.table, "answer"), completions, strict=True)
     return [suite.judge(row, *item) for row, item in enumerate(texts)]
 

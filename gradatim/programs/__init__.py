@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .generator import Facts, Generated, LevelFacts, ProgramStream, generate, stream
     from .grammar import LEVELS, Level
     from .interpret import Values, commented, run_program, values_of
-    from .scratchpad import printed_lines, scratchpad_of
+    from .scratchpad import has_scratchpad, printed_lines, scratchpad_of
 
 __all__ = [
     "LEVELS",
@@ -34,6 +34,7 @@ __all__ = [
     "canonical",
     "commented",
     "generate",
+    "has_scratchpad",
     "printed_lines",
     "run_program",
     "scratchpad_of",
@@ -49,6 +50,6 @@ __getattr__ = lazy_names(
         "generator": ("Facts", "Generated", "LevelFacts", "ProgramStream", "generate", "stream"),
         "grammar": ("LEVELS", "Level"),
         "interpret": ("Values", "commented", "run_program", "values_of"),
-        "scratchpad": ("printed_lines", "scratchpad_of"),
+        "scratchpad": ("has_scratchpad", "printed_lines", "scratchpad_of"),
     },
 )

@@ -19,7 +19,6 @@ from string import ascii_lowercase
 from typing import NamedTuple
 
 from ..table.rows import OUTPUT_LINE
-from .scratchpad import printed_lines
 
 # Pieces that are matched as a whole, so that no name matches inside them; blanks and operators lie between them.
 _PIECE = re.compile(
@@ -40,14 +39,13 @@ def canonical(text: str) -> str:
     """``text`` with its variables renamed to a, b, …, z, v26, v27, … in order of appearance.
 
     Applying it twice changes nothing, and any one-to-one renaming of the variables gives the same result.
-    Keywords, builtins, comments, strings, attributes and the word right before a string are unchanged. The steps of a
-    scratchpad after the line ``# output``, which name variables, are dropped. Never raises.
+    Keywords, builtins, comments, strings, attributes and the word right before a string are unchanged.
+    Never raises.
 
     >>> canonical("k = 4\\nx = k + 3\\nprint(x)\\n# output\\n")
     'a = 4\\nb = a + 3\\nprint(b)\\n# output\\n'
     """
-    program, rest = _program_and_output(text)
-    pieces = _PIECE.split(program + printed_lines(rest))
+    pieces = _PIECE.split(text)
     matches = pieces[1::2]
     renamed: dict[str, str] = {}
     names = 0
@@ -97,13 +95,14 @@ class _Statement(NamedTuple):
 def sliced(text: str) -> str:
     """``canonical`` form of the backward slice of a TinyPy program: without assignments that no output depends on.
 
-    ``text`` may continue with the line ``# output`` and the output. Slicing keeps the output, without the steps of a
-    scratchpad. Other Python programs are only renamed, and text that is no Python is unchanged. Never raises.
+    ``text`` may continue with the line ``# output`` and the output. Slicing keeps the output. Other Python programs are
+    only renamed, and text that is no Python is unchanged. Never raises.
 
     >>> sliced("k = 4\\nu = 9\\nx = k + 3\\nprint(x)\\n# output\\n")
     'a = 4\\nb = a + 3\\nprint(b)\\n# output\\n'
     """
-    program, rest = _program_and_output(text)
+    end = text.find(OUTPUT_LINE)
+    program, rest = (text, "") if end < 0 or (end and text[end - 1] != "\n") else (text[:end], text[end:])
     statements = _parse(program)
     if statements is None:
         return canonical(text) if _is_python(text) else text
@@ -111,12 +110,6 @@ def sliced(text: str) -> str:
     if not lines:  # nothing is printed, so the text is a fragment
         return canonical(text)
     return canonical("".join(f"{line}\n" for line in lines) + rest)
-
-
-def _program_and_output(text: str) -> tuple[str, str]:
-    """``text`` before its first line ``# output``, and from that line on; all of it and nothing without the line."""
-    end = text.find(OUTPUT_LINE)
-    return (text, "") if end < 0 or (end and text[end - 1] != "\n") else (text[:end], text[end:])
 
 
 def _is_python(text: str) -> bool:

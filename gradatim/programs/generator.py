@@ -194,9 +194,9 @@ Block = list[Row | str]
 Written = TypeVar("Written")
 
 
-def write_block(level: Level, digits: int, seed: int, steps: bool, index: int) -> Block:
+def write_block(level: Level, digits: int, seed: int, scratchpad: bool, index: int) -> Block:
     """Block ``index``: per attempt (id, prompt, answer), or the name of the exception that the program raises. With
-    ``steps`` the answer has a scratchpad."""
+    ``scratchpad`` the answer has its steps."""
     draw = Drawer(level, digits, f"{seed}/{level.name}/{digits}/{index}")
     block: Block = []
     for _ in range(BLOCK):
@@ -205,29 +205,29 @@ def write_block(level: Level, digits: int, seed: int, steps: bool, index: int) -
         except ArithmeticError as failure:
             block.append(type(failure).__name__)
         else:
-            block.append((sample_id("python", prompt), prompt, scratchpad_of(prompt) if steps else answer))
+            block.append((sample_id("python", prompt), prompt, scratchpad_of(prompt) if scratchpad else answer))
     return block
 
 
 BLOCKS_PER_TASK = 8
-"""Blocks that an executor's task writes: about 50 ms, so that sending them costs little."""
+"""Blocks that an executor's task writes: about 50 ms without scratchpads, so that sending them costs little."""
 
 
-def write_blocks(level: Level, digits: int, seed: int, steps: bool, number: int) -> list[Block]:
+def write_blocks(level: Level, digits: int, seed: int, scratchpad: bool, number: int) -> list[Block]:
     """The blocks of task ``number``: ``BLOCKS_PER_TASK`` successive ones."""
     first = number * BLOCKS_PER_TASK
-    return [write_block(level, digits, seed, steps, index) for index in range(first, first + BLOCKS_PER_TASK)]
+    return [write_block(level, digits, seed, scratchpad, index) for index in range(first, first + BLOCKS_PER_TASK)]
 
 
 @contextmanager
 def block_sources(
-    levels: Sequence[Level], digits: int, seed: int, steps: bool, workers: int
+    levels: Sequence[Level], digits: int, seed: int, scratchpad: bool, workers: int
 ) -> Iterator[list[Iterator[Block]]]:
     """The blocks 0, 1, 2, … of each level, written by the executor of this block of code, or without one by
     ``workers`` processes, or in this one when it is 1."""
     if (executor := executors.current()) is not None:
         depth = -(-executors.PENDING * executor.max_workers // len(levels))
-        tasks = [partial(executor.submit, write_blocks, level, digits, seed, steps) for level in levels]
+        tasks = [partial(executor.submit, write_blocks, level, digits, seed, scratchpad) for level in levels]
         streams = [_ahead(task, depth) for task in tasks]
         try:
             yield [(block for blocks in stream for block in blocks) for stream in streams]
@@ -235,7 +235,7 @@ def block_sources(
             for stream in streams:
                 stream.close()
         return
-    writers = [partial(write_block, level, digits, seed, steps) for level in levels]
+    writers = [partial(write_block, level, digits, seed, scratchpad) for level in levels]
     if workers == 1:
         yield [map(writer, count()) for writer in writers]
         return

@@ -1,14 +1,15 @@
 """Scratchpads: the steps of a TinyPy program one by one, written before each printed line (arXiv 2112.00114).
 
 A model that answers at once computes several operations between two tokens. With a scratchpad it writes each of them,
-so that every token needs one look-up, one copy or one operation. The lines are in the order of execution:
+so that for the programs of the grammar every token needs one look-up, one copy or one operation. The lines are in the
+order of execution:
 
     # s = 5             an assignment, the next value of a loop's variable, or a variable that is printed or assigned
     # 4 * s=5 = 20      an operation; operands that are variables have their names
     # 100 < s=5 = False a comparison; ``not``, ``and`` and ``or`` likewise
     # 100               a printed line
 
-Only steps contain `` = ``, so ``printed_lines`` recovers the output.
+Among the printed lines of TinyPy only steps contain `` = ``, so ``printed_lines`` recovers the output.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import ast
 from collections.abc import Sequence
 from typing import Any
 
+from ..table.rows import asks_for_output
 from .interpret import run_program
 
 STEP = " = "
@@ -58,15 +60,14 @@ def scratchpad_of(text: str) -> str:
     """
     lines: list[str] = []
     operands: dict[int, str] = {}  # by node, until the operation around it has used them
+    variables: dict[str, Any] = {}  # the values that were read last
 
     def used(*nodes: ast.expr) -> list[str]:
         """The operands among ``nodes`` that were evaluated: and, or and chained comparisons may stop early."""
         return [operands.pop(id(node)) for node in nodes if id(node) in operands]
 
-    def look_up(node: ast.expr) -> None:
-        """A line for a variable that is read outside an operation."""
-        if isinstance(node, ast.Name):
-            lines.append(operands[id(node)].replace("=", STEP))
+    def bind(name: str, value: Any) -> None:
+        lines.append(f"{name}{STEP}{value}")
 
     def observe(node: ast.AST, value: Any) -> None:
         match node:
@@ -81,16 +82,20 @@ def scratchpad_of(text: str) -> str:
             case ast.UnaryOp(op=op, operand=operand):
                 lines.append(f"{_SIGNS[type(op)]} {_step(used(operand), [], value)}")
             case ast.Assign(targets=[ast.Name(id=name)], value=source):
-                look_up(source)
-                lines.append(f"{name}{STEP}{value}")
+                if isinstance(source, ast.Name):
+                    bind(source.id, value)
+                bind(name, value)
             case ast.For(target=ast.Name(id=name)):
-                lines.append(f"{name}{STEP}{value}")
+                bind(name, value)
             case ast.Expr(value=ast.Call(args=arguments)):
                 for argument in arguments:
-                    look_up(argument)
+                    if isinstance(argument, ast.Name):
+                        bind(argument.id, variables[argument.id])
                 lines.append(value.removesuffix("\n"))
-        if isinstance(node, ast.expr):
-            operands[id(node)] = f"{node.id}={value}" if isinstance(node, ast.Name) else str(value)
+        if isinstance(node, ast.Name):
+            variables[node.id], operands[id(node)] = value, f"{node.id}={value}"
+        elif isinstance(node, ast.expr):
+            operands[id(node)] = str(value)
 
     run_program(text, observe=observe)
     return "".join(f"# {line}\n" for line in lines)
@@ -110,4 +115,14 @@ def printed_lines(answer: str) -> str:
     >>> printed_lines("# 4 * s=5 = 20\\n# y = 20\\n# 20\\n")
     '# 20\\n'
     """
-    return "".join(line for line in answer.splitlines(keepends=True) if STEP not in line)
+    return "".join(line for line in answer.splitlines(keepends=True) if not is_step(line))
+
+
+def is_step(line: str) -> bool:
+    """Whether a line of an answer is a step of a scratchpad."""
+    return line.startswith("# ") and STEP in line
+
+
+def has_scratchpad(prompt: str, answer: str) -> bool:
+    """Whether ``answer`` is the output of a program with steps."""
+    return asks_for_output(prompt) and any(map(is_step, answer.splitlines()))

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 SUITE = "output"
 """The suite of the map: greedy completions compared with the output of the program."""
-PROTOCOLS = ("greedy", "scratchpad", "seen")
-"""The protocols of the map: greedy decoding, and the test environments of policies."""
 MOST_PROGRAMS = 20_000
 """Test programs on the page; the page would be slow with more."""
 
@@ -221,13 +219,14 @@ def _run(study: StudyData, run: RunData, notes: list[str]) -> RunView:
     key = f"{run.arm}/{run.seed}"
     assert run.folder is not None
     settings = run.settings
-    policy = has_policy(settings)
-    evaluations = _evaluations(run.folder, EPISODES if policy else SUITE)
+    policy, scratchpad = has_policy(settings), bool(_section(settings, "data").get("scratchpad"))
+    kind = (EPISODES, "seen") if policy else (SUITE, "scratchpad" if scratchpad else "greedy")
+    evaluations = _evaluations(run.folder, *kind)
     samples = _samples(run.folder, evaluations)
     verdicts = _verdicts(run.folder, evaluations, samples[1] if samples else 0, notes)
     title = study.title_of(run.arm) + (f", seed {run.seed}" if len(study.seeds) > 1 else "")
     stages = tuple(
-        _stage(run.folder, stage, key, settings, verdicts.get((stage.cycle, stage.index))) for stage in run.stages
+        _stage(run.folder, stage, key, settings, kind, verdicts.get((stage.cycle, stage.index))) for stage in run.stages
     )
     missing = [stage for stage in stages if stage.result is not None and stage.verdicts is None]
     if missing:
@@ -251,7 +250,7 @@ def _run(study: StudyData, run: RunData, notes: list[str]) -> RunView:
         curve=tuple(curve[:: max(1, len(curve) // 200)]),
         questions=None if policy else read_tree(run.folder),
         policy=policy,
-        scratchpad=_section(settings, "data").get("scratchpad") is True,
+        scratchpad=scratchpad,
         environments=_environments(run.folder, evaluations, stages) if policy else (),
     )
 
@@ -266,9 +265,16 @@ def _environments(
     )
 
 
-def _stage(folder: Path, stage: StageResult, run: str, settings: Mapping[str, Any], verdicts: str | None) -> StageView:
-    shown = [(SUITE, protocol) for protocol in PROTOCOLS]
-    result = next((item for item in stage.evaluations if (item.suite, item.protocol) in shown), None)
+def _stage(
+    folder: Path,
+    stage: StageResult,
+    run: str,
+    settings: Mapping[str, Any],
+    kind: tuple[str, str],
+    verdicts: str | None,
+) -> StageView:
+    """A stage with its shares by level from the evaluation of ``kind`` (suite, protocol), else from the first one."""
+    result = next((item for item in stage.evaluations if (item.suite, item.protocol) == kind), None)
     result = result or next(iter(stage.evaluations), None)
     counts = result.counts if result else {}
     return StageView(
@@ -362,13 +368,13 @@ def _programs(folder: Path) -> tuple[Program, ...]:
     )
 
 
-def _evaluations(folder: Path, suite: str = SUITE) -> tuple[Evaluation, ...]:
-    """The evaluations of the map: of ``suite``, by ``PROTOCOLS`` and on the test set where there are such."""
+def _evaluations(folder: Path, suite: str = SUITE, protocol: str = "greedy") -> tuple[Evaluation, ...]:
+    """The evaluations of the map: of ``suite``, by ``protocol`` and on the test set where there are such."""
     try:
         listed = [item for item in reporting.evaluations(folder) if item.result.suite == suite]
     except (GradatimError, OSError):
         return ()
-    listed = [item for item in listed if item.result.protocol in PROTOCOLS] or listed
+    listed = [item for item in listed if item.result.protocol == protocol] or listed
     return tuple([item for item in listed if item.result.split == "test"] or listed)
 
 

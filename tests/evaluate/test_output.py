@@ -87,7 +87,7 @@ def stepper():
         ("# 10\n", 0, 1),
         ("# 5 * 2 = 10\n# 11\n", 0, 0),
         ("# 5 * 2 = 10\n# 10\n# 10\n", 0, 0),
-        ("# 5 * 2 = 10\n", 0, 0),
+        ("# 5 * 2 = 10\n", 0, None),  # no printed line: invalid
     ],
 )
 def test_the_protocol_scratchpad_compares_the_printed_lines_only(stepper, truth, greedy, scratchpad):
@@ -95,7 +95,8 @@ def test_the_protocol_scratchpad_compares_the_printed_lines_only(stepper, truth,
     question = with_answer(known, truth)
     assert ask(student, question).counts["all"]["all"].passed == greedy
     result = ask(student, question, protocol="scratchpad")
-    assert (result.protocol, result.counts["all"]["all"].passed) == ("scratchpad", scratchpad)
+    assert (result.protocol, result.counts["all"]["all"].passed) == ("scratchpad", scratchpad or 0)
+    assert result.counts["outcome"]["invalid"].total == (scratchpad is None)
     assert result.examples[0]["attempt"] == "# 5 * 2 = 10\n# 10\n"
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
 
 from gradatim.errors import DataError
-from gradatim.programs import LEVELS, canonical, generate, printed_lines, scratchpad_of, sliced
+from gradatim.programs import LEVELS, generate, has_scratchpad, printed_lines, scratchpad_of
+from gradatim.table.splits import SplitBy, split
 
 
 def lines_of(program: str) -> list[str]:
@@ -56,11 +56,16 @@ def test_steps_are_true_and_the_other_lines_are_the_output() -> None:
     for prompt, answer in zip(samples["prompt"].to_pylist(), samples["answer"].to_pylist(), strict=True):
         text = scratchpad_of(prompt)
         assert printed_lines(text) == answer
+        values: dict[str, str] = {}
         for line in text.splitlines():
             operation, mark, value = line.removeprefix("# ").rpartition(" = ")
             if mark:
                 steps += 1
-                assert operation.isidentifier() or str(eval(re.sub("[a-z]=", "", operation))) == value
+                if operation.isidentifier():
+                    values[operation] = value
+                else:
+                    assert all(values[name] == read for name, read in re.findall(r"([a-z])=(\S+)", operation))
+                    assert str(eval(re.sub("[a-z]=", "", operation))) == value
     assert steps > 2000
 
 
@@ -78,9 +83,16 @@ def test_programs_and_ids_are_those_without_a_scratchpad_for_any_number_of_worke
     assert generate(300, levels=["1.2", "3.2"], seed=4, scratchpad=True, workers=2).table.equals(steps)
 
 
-@pytest.mark.parametrize("form", [canonical, sliced])
-def test_equivalent_programs_have_one_form_with_a_scratchpad_too(form: Callable[[str], str]) -> None:
-    program = "k = 4\nu = k * 2\nx = k + 3\nprint(x)\n# output\n"
-    renamed = program.replace("k", "z")
-    assert form(program + scratchpad_of(program)) == form(renamed + scratchpad_of(renamed)) == form(program + "# 7\n")
-    assert form(program + scratchpad_of(program)) != form(program + "# 8\n")
+@pytest.mark.parametrize("by", ["slice", "canonical", "text"])
+def test_the_split_is_that_of_the_programs_without_a_scratchpad(by: SplitBy) -> None:
+    tables = [generate(400, levels=["1.1", "3.2"], seed=4, scratchpad=value).table for value in (False, True)]
+    plain, steps = (split(table, seed=1, by=by, validation=20, test=40) for table in tables)
+    for part in ("train", "validation", "test"):
+        assert getattr(steps, part)["id"].equals(getattr(plain, part)["id"])
+
+
+def test_comments_with_an_equals_sign_are_steps_of_an_output_only() -> None:
+    assert printed_lines("x = 5\n# y = 6\n# 6\n") == "x = 5\n# 6\n"
+    assert has_scratchpad("print(6)\n# output\n", "# y = 6\n# 6\n")
+    assert not has_scratchpad("print(6)\n# output\n", "# 6\n")
+    assert not has_scratchpad("Write a function.\n", "# y = 6\nx = 6\n")

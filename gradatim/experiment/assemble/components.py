@@ -518,7 +518,7 @@ def _budget_in_steps(recipe: Recipe) -> None:
 
 def _check_scratchpad(recipe: Recipe) -> None:
     """Raise ``RecipeError`` where answers with a scratchpad would be compared with outputs alone."""
-    if not (recipe.data.source == "tinypy" and recipe.data.options.get("scratchpad") is True):
+    if not getattr(source(recipe, teacher(recipe)), "scratchpad", False):
         return
     for section in ("rejected_answers", "feedback"):
         if getattr(recipe, section) is not None:

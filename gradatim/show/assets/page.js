@@ -390,7 +390,7 @@
   const limitOf = (run, found) => found.expected.length + (run.scratchpad ? SCRATCHPAD_TOKENS : 16);
 
   /** The answer without the steps of a scratchpad, as programs.printed_lines. */
-  const printedLines = (text) => text.split(/(?<=\n)/).filter((line) => !line.includes(" = ")).join("");
+  const printedLines = (text) => text.split(/(?<=\n)/).filter((line) => !(line.startsWith("# ") && line.includes(" = "))).join("");
 
   function share(stage, level) {
     const counts = stage.levels[level];
@@ -398,7 +398,7 @@
     return make("span", { class: "faint", textContent: `${percent(counts[0] / counts[1])} of the test programs of level ${level} right` });
   }
 
-  /** Tokens of an answer with their probabilities, and the verdict. The steps of a scratchpad are free. */
+  /** Tokens of an answer with their probabilities, and the verdict. The steps of a scratchpad are not compared. */
   function spoken(tokens, found, scratchpad) {
     let text = "", wrong = -1, rest = found.expected;
     tokens.forEach((token, i) => {
