@@ -44,9 +44,7 @@ Measured figures, written by `python docs/write_log.py` from `docs/figures.jsonl
 - **Interval or runs**: the 95 % interval, or the runs behind the value. One seed differs from the next by some two
   points, so rows of one seed are a screening. *Loaded*: other work ran on the same cores; ratios hold, absolute figures
   are low.
-- **Command**: as it was at that commit. Recipes renamed since: `distill/coder`, `distill/coder-laptop` and
-  `distill/coder-laptop-supervised` before 2026-12-01 are `distill/coder-cycles` …, and `distill/teacher-answers` is
-  `distill/coder-laptop`.
+- **Command**: with the present names of the recipes, where they were renamed.
 - **Machine**: rates of different machines do not compare. None had a GPU.
 - **Commit**: the measured commit; after `~`, the commit that noted the figure, where the measured one was not noted.
 """
