@@ -304,7 +304,7 @@ def test_usage_counts_the_whole_tree():
         process.stdout.readline()
         wait_until(lambda: len(list(descendants(process.pid))) == 3)
         used, tree = usage(process.pid), list(descendants(process.pid))
-        for process_id in reversed(tree):
+        for process_id in tree:  # parents first: a shell whose command is killed goes on, and may end by itself
             os.kill(process_id, 9)
     assert used.cpu_seconds >= 0.05
     assert used.processes == len(tree) == 3
