@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
 
+from ..programs.interpret import SYMBOLS
+
 Kind = Literal["operator", "constant", "boundary", "variable", "branch"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -94,28 +96,15 @@ def numbers(start: int, end: int, values: Iterable[int | float], kind: Kind) -> 
 
 
 _SYMBOLS: dict[type[ast.AST], str] = {
-    ast.Add: "+",
-    ast.Sub: "-",
-    ast.Mult: "*",
-    ast.Div: "/",
-    ast.FloorDiv: "//",
-    ast.Mod: "%",
+    **SYMBOLS,
     ast.Pow: "**",
     ast.BitAnd: "&",
     ast.BitOr: "|",
     ast.BitXor: "^",
-    ast.Eq: "==",
-    ast.NotEq: "!=",
-    ast.Lt: "<",
-    ast.LtE: "<=",
-    ast.Gt: ">",
-    ast.GtE: ">=",
     ast.In: "in",
     ast.NotIn: "not in",
     ast.Is: "is",
     ast.IsNot: "is not",
-    ast.And: "and",
-    ast.Or: "or",
 }
 _COMMENT = re.compile(rb"#[^\n]*")
 _ELSE = re.compile(rb"^[ \t]*else\s*:", re.MULTILINE)

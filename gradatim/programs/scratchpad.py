@@ -19,30 +19,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..table.rows import asks_for_output
-from .interpret import run_program
+from .interpret import SYMBOLS, run_program
 
 STEP = " = "
 """The mark of a line that is a step. Printed lines of TinyPy are numbers and never contain it."""
-
-_SIGNS: dict[type[ast.AST], str] = {
-    ast.Add: "+",
-    ast.Sub: "-",
-    ast.Mult: "*",
-    ast.Div: "/",
-    ast.FloorDiv: "//",
-    ast.Mod: "%",
-    ast.Lt: "<",
-    ast.LtE: "<=",
-    ast.Gt: ">",
-    ast.GtE: ">=",
-    ast.Eq: "==",
-    ast.NotEq: "!=",
-    ast.And: "and",
-    ast.Or: "or",
-    ast.Not: "not",
-    ast.USub: "-",
-    ast.UAdd: "+",
-}
 
 
 def scratchpad_of(text: str) -> str:
@@ -80,7 +60,7 @@ def scratchpad_of(text: str) -> str:
                 if len(evaluated) > 1:  # one that stops at its first operand repeats the line of that operand
                     lines.append(_step(evaluated, [op] * len(evaluated), value))
             case ast.UnaryOp(op=op, operand=operand):
-                lines.append(f"{_SIGNS[type(op)]} {_step(used(operand), [], value)}")
+                lines.append(f"{SYMBOLS[type(op)]} {_step(used(operand), [], value)}")
             case ast.Assign(targets=[ast.Name(id=name)], value=source):
                 if isinstance(source, ast.Name):
                     bind(source.id, value)
@@ -105,7 +85,7 @@ def _step(operands: list[str], operators: Sequence[ast.AST], value: Any) -> str:
     """``a + b = value``, for one operand ``a = value``; operators after the last operand are not written."""
     words = [operands[0]]
     for operation, operand in zip(operators, operands[1:], strict=False):
-        words += [_SIGNS[type(operation)], operand]
+        words += [SYMBOLS[type(operation)], operand]
     return " ".join(words) + f"{STEP}{value}"
 
 
