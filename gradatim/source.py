@@ -22,6 +22,7 @@ from .distillation.question_options import LATER_OPTIONS, RATIO, QuestionOptions
 from .errors import DataError
 from .files import is_hub, parquet_files
 from .options import strict
+from .programs.scratchpad import Scratchpad
 from .random_streams import cycle_seed
 from .record import read_json
 from .registry import Contract, Registry
@@ -223,7 +224,7 @@ class TinypySource(Source):
     digits: int = 9
     seed: int = 0
     dedupe: bool = True
-    scratchpad: bool = False
+    scratchpad: Scratchpad = False
     workers: int = field(default=1, compare=False)
     events: Events = field(default=ignore_events, compare=False, repr=False)
 
@@ -332,10 +333,11 @@ def tinypy(
     seed: int = 0,
     dedupe: Annotated[bool, Field(description="Remove duplicate programs.")] = True,
     scratchpad: Annotated[
-        bool,
+        Scratchpad,
         Field(
-            description="Write the operations of the program one by one before each printed line (arXiv 2112.00114). "
-            "`protocol: scratchpad` of the suite `output` compares the printed lines."
+            description="Write the operations of the program one by one before each printed line (arXiv 2112.00114); "
+            "`arithmetic` also writes results of several digits from the last digit on, and long products in parts "
+            "(arXiv 2307.03381). `protocol: scratchpad` of the suite `output` compares the printed lines."
         ),
     ] = False,
     workers: int = 1,

@@ -222,9 +222,9 @@ def _printed(program: str) -> str | None:
 
 
 def _length(prompt: str, truth: str | None) -> int:
-    """The number of characters of the true answer, with a scratchpad where the prompt is a TinyPy program."""
+    """The number of characters of the true answer, with the longest scratchpad where the prompt is a TinyPy program."""
     try:
-        return len(programs.scratchpad_of(prompt))
+        return len(programs.scratchpad_of(prompt, "arithmetic"))
     except DataError:
         return len(truth or "")
 

@@ -38,7 +38,7 @@ from ..stage import Event, Events, ignore_events
 from ..table.rows import OUTPUT_LINE
 from ..table.schema import SCHEMA, sample_id
 from .grammar import COMPARE, DIGITS, Draw, Drawn, Level, Slots, Thunk, compile_shape, countings, levels_named, ranges
-from .scratchpad import scratchpad_of
+from .scratchpad import Scratchpad, scratchpad_of
 
 
 class Drawer:
@@ -194,7 +194,7 @@ Block = list[Row | str]
 Written = TypeVar("Written")
 
 
-def write_block(level: Level, digits: int, seed: int, scratchpad: bool, index: int) -> Block:
+def write_block(level: Level, digits: int, seed: int, scratchpad: Scratchpad, index: int) -> Block:
     """Block ``index``: per attempt (id, prompt, answer), or the name of the exception that the program raises. With
     ``scratchpad`` the answer has its steps."""
     draw = Drawer(level, digits, f"{seed}/{level.name}/{digits}/{index}")
@@ -205,7 +205,9 @@ def write_block(level: Level, digits: int, seed: int, scratchpad: bool, index: i
         except ArithmeticError as failure:
             block.append(type(failure).__name__)
         else:
-            block.append((sample_id("python", prompt), prompt, scratchpad_of(prompt) if scratchpad else answer))
+            block.append(
+                (sample_id("python", prompt), prompt, scratchpad_of(prompt, scratchpad) if scratchpad else answer)
+            )
     return block
 
 
@@ -213,7 +215,7 @@ BLOCKS_PER_TASK = 8
 """Blocks that an executor's task writes: about 50 ms without scratchpads, so that sending them costs little."""
 
 
-def write_blocks(level: Level, digits: int, seed: int, scratchpad: bool, number: int) -> list[Block]:
+def write_blocks(level: Level, digits: int, seed: int, scratchpad: Scratchpad, number: int) -> list[Block]:
     """The blocks of task ``number``: ``BLOCKS_PER_TASK`` successive ones."""
     first = number * BLOCKS_PER_TASK
     return [write_block(level, digits, seed, scratchpad, index) for index in range(first, first + BLOCKS_PER_TASK)]
@@ -221,7 +223,7 @@ def write_blocks(level: Level, digits: int, seed: int, scratchpad: bool, number:
 
 @contextmanager
 def block_sources(
-    levels: Sequence[Level], digits: int, seed: int, scratchpad: bool, workers: int
+    levels: Sequence[Level], digits: int, seed: int, scratchpad: Scratchpad, workers: int
 ) -> Iterator[list[Iterator[Block]]]:
     """The blocks 0, 1, 2, … of each level, written by the executor of this block of code, or without one by
     ``workers`` processes, or in this one when it is 1."""
@@ -330,7 +332,7 @@ def generate(
     digits: int = 9,
     seed: int = 0,
     dedupe: bool = True,
-    scratchpad: bool = False,
+    scratchpad: Scratchpad = False,
     workers: int = 1,
     events: Events = ignore_events,
 ) -> Generated:
@@ -339,8 +341,8 @@ def generate(
     The same (count, levels, digits, seed, dedupe, scratchpad) gives the same table. ``digits`` is the greatest literal:
     9 in the paper (arXiv 2407.10194), 255 in its sequel, anything in ``DIGITS``. With ``dedupe`` no program occurs
     twice, across levels too (the first level keeps it). With ``scratchpad`` the answers have the steps of
-    ``programs.scratchpad`` before each printed line. ``workers`` > 1 starts that many processes (a script then needs
-    the usual ``if __name__ == "__main__"``).
+    ``programs.scratchpad`` before each printed line, with ``"arithmetic"`` also those of integer arithmetic.
+    ``workers`` > 1 starts that many processes (a script then needs the usual ``if __name__ == "__main__"``).
 
     Raises ``DataError`` for arguments out of range, an unknown level, and a level with fewer distinct programs
     than its share of ``count`` (the error gives their number); ``WorkFailed`` when the workers cannot start.
@@ -366,7 +368,7 @@ def stream(
     digits: int = 9,
     seed: int = 0,
     dedupe: bool = True,
-    scratchpad: bool = False,
+    scratchpad: Scratchpad = False,
     workers: int = 1,
     events: Events = ignore_events,
 ) -> ProgramStream:
@@ -410,7 +412,7 @@ class ProgramStream(Iterator[pa.RecordBatch]):
         digits: int,
         seed: int,
         dedupe: bool,
-        scratchpad: bool,
+        scratchpad: Scratchpad,
         workers: int,
         events: Events,
     ) -> None:

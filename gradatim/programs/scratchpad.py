@@ -9,6 +9,21 @@ order of execution:
     # 100 < s=5 = False a comparison; ``not``, ``and`` and ``or`` likewise
     # 100               a printed line
 
+The form ``arithmetic`` also has the steps of ``+``, ``-`` and ``*`` on integers one of which has two digits or more.
+The result is first written from its last digit to its first, so that each digit follows from two digits and a carry
+(Lee et al., arXiv 2307.03381). A product of two such numbers is the sum of the products with each digit of the one
+that has fewer digits, of the right one if both have as many:
+
+    # 21 * s=9 = 981 = 189
+    # a=21 * b=13 = 21 * 3 + 21 * 10
+    # 21 * 3 = 36 = 63
+    # 21 * 10 = 012 = 210
+    # 63 + 210 = 372 = 273
+    # a=21 * b=13 = 273
+
+Operations on floats, and quotients, have one line in both forms: the last digits of a float follow from its binary
+rounding, not from decimal arithmetic.
+
 Among the printed lines of TinyPy only steps contain `` = ``, so ``printed_lines`` recovers the output.
 """
 
@@ -16,7 +31,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from typing import Any
+from itertools import accumulate
+from typing import Any, Literal
 
 from ..table.rows import asks_for_output
 from .interpret import SYMBOLS, run_program
@@ -24,8 +40,11 @@ from .interpret import SYMBOLS, run_program
 STEP = " = "
 """The mark of a line that is a step. Printed lines of TinyPy are numbers and never contain it."""
 
+Scratchpad = bool | Literal["arithmetic"]
+"""Whether the answers of a dataset have scratchpads, and in which form: ``True`` has the operations alone."""
 
-def scratchpad_of(text: str) -> str:
+
+def scratchpad_of(text: str, form: Literal[True, "arithmetic"] = True) -> str:
     """The answer of the TinyPy program ``text`` with its scratchpad: steps and printed lines as comments.
 
     Raises ``DataError`` as ``run_program`` does.
@@ -37,9 +56,14 @@ def scratchpad_of(text: str) -> str:
     # y = 40
     # y = 40
     # 40
+    >>> print(scratchpad_of("s = 12\\nprint(s - 30)\\n", "arithmetic"), end="")
+    # s = 12
+    # s=12 - 30 = -81 = -18
+    # -18
     """
     lines: list[str] = []
     operands: dict[int, str] = {}  # by node, until the operation around it has used them
+    values: dict[int, Any] = {}  # of the nodes that were evaluated last
     variables: dict[str, Any] = {}  # the values that were read last
 
     def used(*nodes: ast.expr) -> list[str]:
@@ -52,15 +76,19 @@ def scratchpad_of(text: str) -> str:
     def observe(node: ast.AST, value: Any) -> None:
         match node:
             case ast.BinOp(left=left, op=op, right=right):
-                lines.append(_step(used(left, right), [op], value))
+                operation = _operation(used(left, right), [op])
+                if form == "arithmetic":
+                    lines.extend(_arithmetic(operation, values[id(left)], op, values[id(right)], value))
+                else:
+                    lines.append(f"{operation}{STEP}{value}")
             case ast.Compare(left=left, ops=ops, comparators=rights):
-                lines.append(_step(used(left, *rights), ops, value))
+                lines.append(f"{_operation(used(left, *rights), ops)}{STEP}{value}")
             case ast.BoolOp(op=op, values=nodes):
                 evaluated = used(*nodes)
                 if len(evaluated) > 1:  # one that stops at its first operand repeats the line of that operand
-                    lines.append(_step(evaluated, [op] * len(evaluated), value))
+                    lines.append(f"{_operation(evaluated, [op] * len(evaluated))}{STEP}{value}")
             case ast.UnaryOp(op=op, operand=operand):
-                lines.append(f"{SYMBOLS[type(op)]} {_step(used(operand), [], value)}")
+                lines.append(f"{SYMBOLS[type(op)]} {_operation(used(operand), [])}{STEP}{value}")
             case ast.Assign(targets=[ast.Name(id=name)], value=source):
                 if isinstance(source, ast.Name):
                     bind(source.id, value)
@@ -76,17 +104,43 @@ def scratchpad_of(text: str) -> str:
             variables[node.id], operands[id(node)] = value, f"{node.id}={value}"
         elif isinstance(node, ast.expr):
             operands[id(node)] = str(value)
+        values[id(node)] = value
 
     run_program(text, observe=observe)
     return "".join(f"# {line}\n" for line in lines)
 
 
-def _step(operands: list[str], operators: Sequence[ast.AST], value: Any) -> str:
-    """``a + b = value``, for one operand ``a = value``; operators after the last operand are not written."""
+def _operation(operands: list[str], operators: Sequence[ast.AST]) -> str:
+    """``a + b``, for one operand ``a``; operators after the last operand are not written."""
     words = [operands[0]]
     for operation, operand in zip(operators, operands[1:], strict=False):
         words += [SYMBOLS[type(operation)], operand]
-    return " ".join(words) + f"{STEP}{value}"
+    return " ".join(words)
+
+
+def _arithmetic(operation: str, left: Any, op: ast.operator, right: Any, value: Any) -> list[str]:
+    """The lines of ``operation``, ``left op right = value``, with the steps of its arithmetic."""
+    integers = type(left) is type(right) is int  # and not bool
+    if not (integers and isinstance(op, ast.Add | ast.Sub | ast.Mult) and max(abs(left), abs(right)) >= 10):
+        return [f"{operation}{STEP}{value}"]
+    short, long = sorted((abs(right), abs(left)), key=lambda number: len(str(number)))
+    long *= 1 if value >= 0 else -1  # the sign of the product
+    digits = reversed(str(short))
+    factors = [int(digit) * 10**place for place, digit in enumerate(digits) if digit != "0"]
+    if not isinstance(op, ast.Mult) or len(factors) < 2:
+        return [_last_digit_first(operation, value)]
+    products = [long * factor for factor in factors]
+    terms = [f"{long} * {factor}" for factor in factors]
+    sums = [f"{total} + {product}" for total, product in zip(accumulate(products), products[1:], strict=False)]
+    totals = [*products, *list(accumulate(products))[1:]]
+    lines = [_last_digit_first(*line) for line in zip([*terms, *sums], totals, strict=True)]
+    return [f"{operation}{STEP}{' + '.join(terms)}", *lines, f"{operation}{STEP}{value}"]
+
+
+def _last_digit_first(operation: str, value: int) -> str:
+    """``operation`` with its value in reversed digits, then with its value."""
+    sign = "-" if value < 0 else ""
+    return f"{operation}{STEP}{sign}{str(abs(value))[::-1]}{STEP}{value}"
 
 
 def printed_lines(answer: str) -> str:

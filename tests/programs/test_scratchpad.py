@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import pytest
 
@@ -11,8 +12,13 @@ from gradatim.programs import LEVELS, generate, has_scratchpad, printed_lines, s
 from gradatim.table.splits import SplitBy, split
 
 
-def lines_of(program: str) -> list[str]:
-    return [line.removeprefix("# ") for line in scratchpad_of(program).splitlines()]
+def lines_of(program: str, form: Literal[True, "arithmetic"] = True) -> list[str]:
+    return [line.removeprefix("# ") for line in scratchpad_of(program, form).splitlines()]
+
+
+def steps_of(answer: str) -> list[list[str]]:
+    """The parts of each step: an operation or a variable, and its values."""
+    return [line.removeprefix("# ").split(" = ") for line in answer.splitlines() if " = " in line]
 
 
 @pytest.mark.parametrize(
@@ -48,6 +54,56 @@ def lines_of(program: str) -> list[str]:
 )
 def test_the_lines_are_the_steps_in_order(program: str, lines: str) -> None:
     assert "; ".join(lines_of(program)) == lines
+
+
+@pytest.mark.parametrize(
+    ("operation", "lines"),
+    [
+        ("a - 9", "a=3 - 9 = -6"),  # two digits of one place: one step
+        ("a * 7", "a=3 * 7 = 21"),
+        ("a + 8 / 2", "8 / 2 = 4.0; a=3 + 4.0 = 7.0"),
+        ("b + 9", "b=21 + 9 = 03 = 30"),
+        ("a - b", "a=3 - b=21 = -81 = -18"),
+        ("b - 20", "b=21 - 20 = 1 = 1"),
+        ("b * 40", "b=21 * 40 = 048 = 840"),  # one digit besides zeros
+        ("b * 0", "b=21 * 0 = 0 = 0"),
+        (
+            "13 * b",
+            "13 * b=21 = 13 * 1 + 13 * 20; 13 * 1 = 31 = 13; 13 * 20 = 062 = 260; "
+            "13 + 260 = 372 = 273; 13 * b=21 = 273",
+        ),
+        # The shorter factor is taken apart; the other one has the sign of the product.
+        (
+            "-12 * 345",
+            "- 12 = -12; -12 * 345 = -345 * 2 + -345 * 10; -345 * 2 = -096 = -690; -345 * 10 = -0543 = -3450; "
+            "-690 + -3450 = -0414 = -4140; -12 * 345 = -4140",
+        ),
+        ("(b > 20) + 12", "b=21 > 20 = True; True + 12 = 13"),
+        ("b // 10", "b=21 // 10 = 2"),
+    ],
+)
+def test_arithmetic_is_written_from_the_last_digit_on(operation: str, lines: str) -> None:
+    written = lines_of(f"a = 3\nb = 21\nprint({operation})\n", "arithmetic")
+    assert "; ".join(written[2:-1]) == lines
+
+
+def test_the_steps_of_arithmetic_are_true_and_do_not_change_the_output() -> None:
+    samples = generate(500, levels=["1.2", "3.2"], digits=255, seed=3, scratchpad="arithmetic").table
+    reversals = sums = 0
+    for prompt, answer in zip(samples["prompt"].to_pylist(), samples["answer"].to_pylist(), strict=True):
+        assert printed_lines(answer) == printed_lines(scratchpad_of(prompt))
+        results = set()
+        for operation, *digits, value in steps_of(answer):
+            results.add((operation, value))
+            if not operation.isidentifier():
+                assert eval(re.sub("[a-z]=", "", operation)) == eval(value)
+                sums += "+" in value
+            for text in digits:
+                reversals += 1
+                assert int("-" * text.startswith("-") + text.lstrip("-")[::-1]) == int(value)
+        assert results >= {(operation, value) for operation, value in steps_of(scratchpad_of(prompt))}
+    assert reversals > 500
+    assert sums > 50
 
 
 def test_steps_are_true_and_the_other_lines_are_the_output() -> None:
