@@ -1,7 +1,8 @@
 """The exact teacher of TinyPy: questions from the grammar, answers from the interpreter.
 
 A new question has the statements of its parent with other literals, operators and names (``variation``); after
-``TRIES`` without success it is drawn from the parent's level instead. An incorrect answer is the output of a program
+``TRIES`` without success it is drawn from the parent's level instead. With ``new_questions="level"`` every new question
+is drawn from its parent's level, so that the parents decide on the shares of the levels alone. An incorrect answer is the output of a program
 that differs in one place (``mutations``). Results are functions of (seed, draw, id), so none of them is stored.
 
 The oracle does not grade attempts; the judge ``output`` decides on correctness. Duplicates of existing questions are
@@ -16,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from random import Random
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -37,19 +38,29 @@ MAX_STEPS = 1_000
 """Statements that a mutated program may execute: an endless loop gives no plausible answer."""
 
 
+NewQuestions = Literal["variation", "level"]
+
+
 class Oracle(Teacher):
     """The exact teacher. ``levels`` and ``digits`` bound the programs of ``seeds`` and of new questions."""
 
     exact = True
 
-    def __init__(self, *, levels: str | Sequence[str] = ("all",), digits: int = 9, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        levels: str | Sequence[str] = ("all",),
+        digits: int = 9,
+        seed: int = 0,
+        new_questions: NewQuestions = "variation",
+    ) -> None:
         if not DIGITS[0] <= digits <= DIGITS[1]:
             raise DataError(
                 "digits cannot be used", where="oracle", given=digits, allowed=f"{DIGITS[0]} to {DIGITS[1]}"
             )
         levels_named(levels)
         self.levels = (levels,) if isinstance(levels, str) else tuple(levels)
-        self.digits, self.seed = digits, seed
+        self.digits, self.seed, self.new_questions = digits, seed, new_questions
         self._counts: Counter[str] = Counter()
 
     @property
@@ -125,7 +136,7 @@ class Oracle(Teacher):
 
     def _question(self, parent: str, level: str | None, random: Random) -> Question | None:
         parent_form = canonical(parent)
-        if _output(parent) is not None:
+        if self.new_questions == "variation" and _output(parent) is not None:
             for _ in range(TRIES):
                 prompt = variation(parent, self.digits, random)
                 answer = _output(prompt, MAX_STEPS) if prompt is not None else None
@@ -167,9 +178,16 @@ def oracle(
     ),
     digits: Annotated[int, Field(description="Largest integer literal.")] = 9,
     seed: int = 0,
+    new_questions: Annotated[
+        NewQuestions,
+        Field(
+            description="New questions have the statements of their parents with other literals, operators and names "
+            "(`variation`), or are other programs of their parents' levels (`level`)."
+        ),
+    ] = "variation",
 ) -> Teacher:
     """TinyPy: questions from the grammar, answers by running them"""
-    return Oracle(levels=levels, digits=digits, seed=seed)
+    return Oracle(levels=levels, digits=digits, seed=seed, new_questions=new_questions)
 
 
 _WORDS = frozenset(["range", "print", *keyword.kwlist])

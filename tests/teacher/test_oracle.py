@@ -75,6 +75,19 @@ def test_a_new_question_has_its_parents_level_and_statements_and_is_no_twin(prog
     assert same > 0.9 * programs.num_rows
 
 
+def test_new_questions_by_level_are_other_programs_of_their_parents_levels(programs):
+    teacher = Oracle(new_questions="level")
+    questions = teacher.questions(programs, grade="hard")
+    prompts, levels = programs["prompt"].to_pylist(), programs["level"].to_pylist()
+    assert [question.level for question in questions] == levels
+    assert teacher.facts["redrawn"] == programs.num_rows
+    same = sum(shape(new.prompt) == shape(old) for new, old in zip(questions, prompts, strict=True))
+    assert same < 0.3 * programs.num_rows
+    assert all(question.answer == printed_by_python(question.prompt) for question in questions)
+    assert questions == Oracle(new_questions="level").questions(programs, grade="hard")
+    assert questions != Oracle(new_questions="level").questions(programs, grade="hard", draw=1)
+
+
 def test_loops_of_new_questions_run_two_or_three_times():
     parents = generate(120, levels=["3.1", "3.2", "4.1"], seed=2).table
     teacher = Oracle()
