@@ -332,6 +332,17 @@ class TrainSettings:
             "run."
         ),
     ] = True
+    swa_start: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            lt=1,
+            description="Stochastic weight averaging: fraction of the learning-rate schedule after which the weights "
+            "of each step are averaged; the finished model has their mean. Of a schedule over the run only the steps "
+            "of the last stage are averaged. With a constant rate it replaces a decay: `lr_scheduler: {name: "
+            "warmup_decay, decay_ratio: 0}`. Null: no averaging.",
+        ),
+    ] = None
     max_grad_norm: Annotated[NotNegative, Field(description="Gradient clipping by norm; 0: none.")] = 1.0
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],

@@ -1,9 +1,10 @@
 """The exact teacher of TinyPy: questions from the grammar, answers from the interpreter.
 
 A new question has the statements of its parent with other literals, operators and names (``variation``); after
-``TRIES`` without success it is drawn from the parent's level instead. With ``new_questions="level"`` every new question
-is drawn from its parent's level, so that the parents decide on the shares of the levels alone. An incorrect answer is the output of a program
-that differs in one place (``mutations``). Results are functions of (seed, draw, id), so none of them is stored.
+``TRIES`` without success it is drawn from the parent's level instead. With ``new_questions="level"`` every new
+question is drawn from its parent's level, so that the parents decide on the shares of the levels alone. An incorrect
+answer is the output of a program that differs in one place (``mutations``). Results are functions of (seed, draw, id),
+so none of them is stored.
 
 The oracle does not grade attempts; the judge ``output`` decides on correctness. Duplicates of existing questions are
 dropped by the source of new questions, not here.

@@ -23,6 +23,7 @@ from ..model.load import adapter_names, check_base, fingerprint
 from ..record import read_json, settle, write_atomically, write_folder, write_json
 from .optimizers import Optimizers
 from .sharding import divided, gathered, is_sharded
+from .weight_averaging import WeightAverage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -51,10 +52,14 @@ class Snapshot:
     optimizers: Mapping[str, torch.Tensor]
     base: dict[str, str] | None
     rng_state: Mapping[str, torch.Tensor]
+    average: Mapping[str, torch.Tensor]
 
 
 def take_snapshot(
-    model: PreTrainedModel, optimizers: Optimizers, rng_state: Mapping[str, torch.Tensor] | None = None
+    model: PreTrainedModel,
+    optimizers: Optimizers,
+    average: WeightAverage | None = None,
+    rng_state: Mapping[str, torch.Tensor] | None = None,
 ) -> Snapshot:
     """The present tensors. ``rng_state``: ``hardware.random_state`` at the beginning of the next step, by default now.
 
@@ -66,24 +71,31 @@ def take_snapshot(
         optimizers.tensors(),
         base,
         random_state() if rng_state is None else rng_state,
+        {} if average is None else average.tensors(),
     )
 
 
 def save_checkpoint(folder: Path, snapshot: Snapshot, state: State) -> None:
     """Write the checkpoint ``folder``, replacing an older one.
 
-    ``checkpoint`` holds ``model.safetensors``, ``optimizer.safetensors``, ``random.safetensors`` and
-    ``state.json``. It is written to a temporary folder, flushed and renamed, so that an interrupted process leaves
-    either the old checkpoint or the new one. There are no pickles, which could execute code.
+    ``checkpoint`` holds ``model.safetensors``, ``optimizer.safetensors``, ``random.safetensors``, ``state.json`` and,
+    once weights are averaged, ``average.safetensors``. It is written to a temporary folder, flushed and renamed, so
+    that an interrupted process leaves either the old checkpoint or the new one. There are no pickles, which could
+    execute code.
     """
 
     def fill(target: Path) -> None:
         save_file(dict(snapshot.weights), target / "model.safetensors", snapshot.base)
         save_optimizers(snapshot.optimizers, target)
         save_file(dict(snapshot.rng_state), target / "random.safetensors")
+        if snapshot.average:
+            save_file(dict(snapshot.average), target / _AVERAGE)
         write_json(target / "state.json", asdict(state))
 
     write_folder(folder, fill)
+
+
+_AVERAGE = "average.safetensors"
 
 
 def gathered_weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -114,8 +126,10 @@ def load_optimizers(folder: Path, optimizers: Optimizers) -> None:
         ) from error
 
 
-def load_checkpoint(folder: Path, model: PreTrainedModel, optimizers: Optimizers) -> State | None:
-    """Restore ``model`` and ``optimizers`` in place and return the state; None when there is no checkpoint.
+def load_checkpoint(
+    folder: Path, model: PreTrainedModel, optimizers: Optimizers, average: WeightAverage | None = None
+) -> State | None:
+    """Restore ``model``, ``optimizers`` and ``average`` in place and return the state; None without a checkpoint.
 
     Raises ``RunFolderError`` when the checkpoint is damaged or belongs to another model.
     """
@@ -131,6 +145,8 @@ def load_checkpoint(folder: Path, model: PreTrainedModel, optimizers: Optimizers
             raise KeyError(min(differing))
         model.load_state_dict({name: divided(weights[name], present[name]) for name in present}, strict=False)
         optimizers.load(load_file(folder / "optimizer.safetensors"))
+        if average is not None and (folder / _AVERAGE).exists():
+            average.load(load_file(folder / _AVERAGE))
         set_random_state(load_file(folder / "random.safetensors"))
         state: State = read_json(folder / "state.json", _state)
     except (SafetensorError, RuntimeError, KeyError, OSError) as error:

@@ -17,6 +17,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -79,6 +80,7 @@ from .losses import make_losses, tensors
 from .objective import OBJECTIVES, LossContext, check_objective, make_loss
 from .optimizers import make_lr_schedule, make_optimizers
 from .sharding import gathered, shard, skeleton, unsharded_parameters
+from .weight_averaging import WeightAverage
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,7 @@ class _TrainingLoop:
         self.loss = make_loss(objective, context)
         self.parameters = trainable_parameters(self.model)
         self.total_parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        self.average = WeightAverage(self.model) if self._averages else None
         if self.loss.auxiliary is not None:
             self.model.add_module("auxiliary", self.loss.auxiliary)
         self.weights = torch.tensor([term.weight for term in self.loss.terms], device=device())
@@ -187,7 +190,7 @@ class _TrainingLoop:
         if self.processes.is_main:
             settle(folder / "checkpoint")
         self.processes.broadcast()  # the others read what rank 0 has settled
-        checkpointed = load_checkpoint(folder / "checkpoint", self.model, self.optimizers)
+        checkpointed = load_checkpoint(folder / "checkpoint", self.model, self.optimizers, self.average)
         if checkpointed is not None:
             self.state, self.resumed_at = checkpointed, checkpointed.step
             if len(self.state.pending) != len(no_sums):  # written by a version with other logged terms
@@ -271,6 +274,16 @@ class _TrainingLoop:
             return tokens / self.stage.spec.tokens
         return (self.stage.first_token + tokens) / self.stage.run_tokens
 
+    @property
+    def _averages(self) -> bool:
+        """Whether the weights of the stage's last steps are averaged: those of every learning-rate schedule's end."""
+        last = self.stage.first_token + self.stage.spec.tokens >= self.stage.run_tokens
+        return self.settings.swa_start is not None and (self.settings.reset_optimizer or last)
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        """A block in which the model has its averaged weights, once there are any."""
+        return nullcontext() if self.average is None else self.average.applied()
+
     def _loss_tokens(self, batches: Sequence[Batch]) -> int:
         """The loss tokens of one optimizer step."""
         return sum(batch.loss_tokens(self.requirements.prompt_loss) for batch in batches)
@@ -308,6 +321,8 @@ class _TrainingLoop:
             seconds,
             tuple(old + new for old, new in zip(pending, sums_and_counts, strict=True)),
         )
+        if self.average is not None and self._progress() > (self.settings.swa_start or 0.0):
+            self.average.update()
         self._log(previous, factor, norm)
 
     def _gradient(self, batches: Sequence[Batch]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -404,7 +419,8 @@ class _TrainingLoop:
         if previous // examination.every == row["run_tokens"] // examination.every:
             return
         started, target = time.monotonic(), self.folder / "examined"
-        write_folder(target, self._write_model)
+        with self._averaged():
+            write_folder(target, self._write_model)
         with forked_random_state():
             self.trainer.metrics.append({**row, "evaluations": examination.evaluate(target)})
         shutil.rmtree(target)
@@ -418,9 +434,13 @@ class _TrainingLoop:
         named = {term.name: mean for term, mean, count in terms if term.name is not None and count}
         return sum(term.weight * mean for term, mean, _ in terms), named
 
-    @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         """Mean loss per token, of all tokens and of answers, over the fixed validation samples."""
+        with torch.no_grad(), self._averaged():
+            return self._validation_losses()
+
+    def _validation_losses(self) -> dict[str, float]:
+        """The losses of ``_validate`` with the present weights."""
         self.model.eval()
         sums = np.zeros(4)
         token_losses = make_losses(self.model, self.settings)
@@ -451,7 +471,7 @@ class _TrainingLoop:
         """Write a checkpoint. ``rng_state``: see ``save_checkpoint``."""
         if not self.processes.is_main and not self.trainer.sharded:
             return
-        snapshot = take_snapshot(self.model, self.optimizers, rng_state)
+        snapshot = take_snapshot(self.model, self.optimizers, self.average, rng_state)
         if self.processes.is_main:
             self.trainer.metrics.close()
             save_checkpoint(self.folder / "checkpoint", snapshot, self.state)
@@ -467,6 +487,11 @@ class _TrainingLoop:
         self.model.eval()
         if self.loss.auxiliary is not None:
             del self.model.auxiliary
+        with self._averaged():
+            return self._write_results()
+
+    def _write_results(self) -> str:
+        """The files and the digest of ``_finish`` with the present weights."""
         digest = weights_digest(self.model)
         self._check_agreement("end with", digest)
         weights = gathered_weights(self.model) if self.trainer.sharded else {}

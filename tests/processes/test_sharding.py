@@ -16,7 +16,8 @@ from gradatim.experiment.recipe import load
 from gradatim.experiment.run import run
 
 ADAMW = "train.optimizer.name=adamw"
-SHARDED = (ADAMW, "student.shard=true", "train.checkpoint_seconds=60")
+AVERAGED = "train.swa_start=0.7"
+SHARDED = (ADAMW, AVERAGED, "student.shard=true", "train.checkpoint_seconds=60")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_sharded_training_is_that_of_one_process(sharded: Path, tmp_path: Path) -> None:
     plain = tmp_path / "run"
-    run(load("smoke/baseline", [*SMALL, ADAMW]), plain)
+    run(load("smoke/baseline", [*SMALL, ADAMW, AVERAGED]), plain)
     for single, shared in zip(metrics(plain), metrics(sharded), strict=True):
         assert (shared["step"], shared["tokens"]) == (single["step"], single["tokens"])
         for key in ("loss", "validation_loss", "validation_answer_loss"):
@@ -39,6 +40,10 @@ def test_sharded_training_is_that_of_one_process(sharded: Path, tmp_path: Path) 
         assert {name: (t.shape, t.dtype) for name, t in whole.items()} == {
             name: (t.shape, t.dtype) for name, t in gathered.items()
         }
+    last = sorted(plain.glob("cycle-00/stage-*"))[-1].relative_to(plain) / "model" / "model.safetensors"
+    averages = load_file(sharded / last)
+    for name, value in load_file(plain / last).items():
+        assert averages[name].numpy() == pytest.approx(value.numpy(), abs=1e-4)
 
 
 @pytest.mark.slow

@@ -183,6 +183,79 @@ def test_a_stage_of_one_step_trains_at_the_full_learning_rate(samples: pa.Table,
     assert (fitted.steps, row["learning_rate"]) == (1, TRAIN.optimizer.learning_rate)
 
 
+AVERAGED = replace(TRAIN, lr_scheduler=LRSchedulerSettings(name="constant"), logging_steps=1, swa_start=0.5)
+
+
+def model_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / "model.safetensors")
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_a_finished_model_has_the_mean_of_the_weights_of_the_last_steps(
+    samples: pa.Table, tmp_path: Path, reset: bool
+) -> None:
+    train = replace(AVERAGED, reset_optimizer=reset)
+    whole = learner(samples, tmp_path / "whole", train).fit(stage(2000), tmp_path / "whole" / "stage", None)
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    ends = [row["tokens"] for row in rows if "loss" in row and row["tokens"] > 1000]
+    assert 3 < len(ends) < whole.steps
+    models = []
+    for tokens in ends:  # the rate is constant, so that a run that ends earlier has the same steps
+        folder = tmp_path / str(tokens)
+        fit(samples, folder, replace(train, swa_start=None), tokens=tokens)
+        models.append(model_of(folder / "stage"))
+    for name, value in model_of(tmp_path / "whole" / "stage").items():
+        torch.testing.assert_close(value, torch.stack([model[name] for model in models]).mean(dim=0))
+        assert not torch.equal(value, models[-1][name])
+
+
+def test_validation_measures_the_averaged_weights(samples: pa.Table, tmp_path: Path) -> None:
+    last = {}
+    for start in (None, 0.5):
+        fit(samples, tmp_path / str(start), replace(AVERAGED, swa_start=start), tokens=2000)
+        rows = [json.loads(line) for line in (tmp_path / str(start) / "metrics.jsonl").read_text().splitlines()]
+        last[start] = next(row["validation_loss"] for row in reversed(rows) if "validation_loss" in row)
+    trainer = learner(samples, tmp_path / "again")
+    for start, expected in last.items():
+        model = trainer.initial(tmp_path / str(start) / "stage").eval()
+        losses = make_losses(model, trainer.train)
+        total = count = 0.0
+        for batch in _validation_batches(trainer, trainer.train):
+            inputs, labels, _, *context = tensors(batch)
+            with torch.no_grad():
+                total += float(losses(inputs, labels, *context).double().sum())
+            count += int((labels != -100).sum())
+        assert total / count == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_stage_stopped_while_weights_are_averaged_ends_with_the_same_mean(samples: pa.Table, tmp_path: Path) -> None:
+    whole = fit(samples, tmp_path / "whole", AVERAGED, tokens=2000)
+
+    def stop(event: Event) -> None:
+        if event.kind == "advance" and (event.done or 0) > 1500:
+            raise Stopped("stopped")
+
+    with pytest.raises(Stopped):
+        learner(samples, tmp_path / "cut", AVERAGED).fit(stage(2000), tmp_path / "cut" / "stage", None, stop)
+    again = fit(samples, tmp_path / "cut", AVERAGED, tokens=2000)
+    assert again.resumed_at > whole.steps / 2
+    assert again.weights == whole.weights
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_of_a_schedule_over_the_run_the_last_stage_alone_is_averaged(
+    samples: pa.Table, tmp_path: Path, reset: bool
+) -> None:
+    train = replace(AVERAGED, reset_optimizer=reset, swa_start=0.2)
+    weights = [
+        learner(samples, tmp_path / name, settings)
+        .fit(stage(1500, first=0, run=3000), tmp_path / name / "stage", None)
+        .weights
+        for name, settings in (("averaged", train), ("plain", replace(train, swa_start=None)))
+    ]
+    assert (weights[0] == weights[1]) != reset
+
+
 def test_an_exploding_loss_stops_the_stage_and_keeps_the_last_good_checkpoint(
     samples: pa.Table, tmp_path: Path
 ) -> None:
