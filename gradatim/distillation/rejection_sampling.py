@@ -5,14 +5,15 @@ by the student at ``temperature``, the tests decide, and training is on the repl
 student's own form, so training changes the choice of the program and not the manner of replying. Later cycles use the
 judged attempts of the student after the cycle before.
 
-With ``replies: all`` every complete reply is an answer, whatever its verdict, for on-policy distillation (GKD, arXiv
+With ``replies: all`` every reply is an answer, whatever its verdict, for on-policy distillation (GKD, arXiv
 2306.13649): the teacher's distribution decides what is learnt from a wrong reply, so the objective must be
-``distillation`` without cross-entropy.
+``distillation`` without cross-entropy. A reply that was cut off is used as far as it goes, so that a small
+``max_new_tokens`` is a horizon: the first tokens alone are generated and trained on (arXiv 2605.31490).
 
 A problem without a passing reply is skipped, or answered by the teacher or by the problem's reference solution, in the
-format of the recipe. A reply that was cut off is neither a right nor a rejected answer. Columns of the samples beside
-the schema: ``failure_rate``, the share of replies that do not pass (0 to 1), a difficulty for curricula by pass rate;
-``category`` is that share in words, such as ``3/4``.
+format of the recipe. Otherwise a reply that was cut off is neither a right nor a rejected answer. Columns of the
+samples beside the schema: ``failure_rate``, the share of replies that do not pass (0 to 1), a difficulty for curricula
+by pass rate; ``category`` is that share in words, such as ``3/4``.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ FAILURE_RATE = "failure_rate"
 
 @dataclass(frozen=True)
 class Replies:
-    """The judged replies of one problem, in order: ``passing`` and ``failing`` ones that are complete.
+    """The judged replies of one problem, in order: complete ones, ``passing`` and ``failing``, and ``unfinished`` ones.
 
-    ``passed`` of ``total`` replies passed, the cut-off ones included.
+    ``passed`` of ``total`` replies passed, the cut-off ones included; ``truncated`` were cut off.
     """
 
     passing: tuple[str, ...]
@@ -60,6 +61,7 @@ class Replies:
     passed: int
     total: int
     truncated: int = 0
+    unfinished: tuple[str, ...] = ()
 
     @property
     def failure_rate(self) -> float:
@@ -73,8 +75,9 @@ def replies_of(outcomes: Sequence[tuple[str, str, str]]) -> Replies:
     passing = dict.fromkeys(text for text, verdict in complete if verdict == "passed")
     failing = dict.fromkeys(text for text, verdict in complete if verdict == "failed")
     passed = sum(verdict == "passed" for _, verdict, _ in outcomes)
-    truncated = sum(finish in TRUNCATED for _, _, finish in outcomes)
-    return Replies(tuple(passing), tuple(failing), passed, len(outcomes), truncated)
+    truncated = [text for text, _, finish in outcomes if finish in TRUNCATED]
+    unfinished = dict.fromkeys(text for text in truncated if text.strip())
+    return Replies(tuple(passing), tuple(failing), passed, len(outcomes), len(truncated), tuple(unfinished))
 
 
 def quota(replies: Replies, answers: int, weighting: Weighting) -> int:
@@ -216,7 +219,8 @@ class RejectionSampling(Source):
             counts["solved" if reply_set.passing else "unsolved"] += 1
             limit = quota(reply_set, self.answers, self.weighting)
             if self.replies == "all":
-                rows += self._rows(question, reply_set, (*reply_set.passing, *reply_set.failing)[:limit])
+                every_reply = (*reply_set.passing, *reply_set.failing, *reply_set.unfinished)
+                rows += self._rows(question, reply_set, every_reply[:limit])
             elif reply_set.passing:
                 rows += self._rows(question, reply_set, reply_set.passing[:limit])
             else:
@@ -313,13 +317,17 @@ def rejection_sampling(
     num_samples: Annotated[int, Field(description="Number of replies per problem.")] = 4,
     temperature: Annotated[float, Field(description="Sampling temperature of the replies.")] = 0.8,
     max_new_tokens: Annotated[
-        int, Field(description="Maximum number of tokens of a reply; one that is cut off is no answer.")
+        int,
+        Field(
+            description="Maximum number of tokens of a reply; one that is cut off is an answer with `replies: all` "
+            "alone."
+        ),
     ] = 512,
     answers: Annotated[int, Field(description="Largest number of answers of a problem.")] = 4,
     replies: Annotated[
         ReplyChoice,
         Field(
-            description="Replies that are answers: those that pass the tests (`passing`), or `all` complete ones, for "
+            description="Replies that are answers: those that pass the tests (`passing`), or `all`, for "
             "`train.objective: distillation`."
         ),
     ] = "passing",

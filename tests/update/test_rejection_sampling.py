@@ -136,6 +136,16 @@ def test_a_reply_that_was_cut_off_is_no_answer_but_counts_in_the_pass_rate(finis
     assert (replies.passed, replies.total, replies.truncated) == (2, 4, 2)
 
 
+def test_a_reply_that_was_cut_off_is_an_answer_as_far_as_it_goes_for_distillation(file, tmp_path):
+    options = {"model": str(base(tmp_path / "base", context=1024)), "max_new_tokens": 4, "num_samples": 2}
+    counts = {}
+    for replies in ("passing", "all"):
+        drawn = source(file, **options, replies=replies).draw(0, Feedback())
+        counts[replies] = drawn.table.num_rows
+        assert drawn.facts["truncated"] == drawn.facts["replies"] > 0
+    assert 0 == counts["passing"] < counts["all"] <= drawn.facts["replies"]
+
+
 def test_a_held_out_fold_and_evaluation_problems_are_never_asked(file, model):
     folds = [fold_of(f"Mbpp/{number}", 3) for number in range(len(PROBLEMS))]
     source(file, model, folds=3, fold=folds[0]).draw(0, Feedback())
