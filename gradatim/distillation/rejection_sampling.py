@@ -7,8 +7,8 @@ judged attempts of the student after the cycle before.
 
 With ``replies: all`` every reply is an answer, whatever its verdict, for on-policy distillation (GKD, arXiv
 2306.13649): the teacher's distribution decides what is learnt from a wrong reply, so the objective must be
-``distillation`` without cross-entropy. A reply that was cut off is used as far as it goes, so that a small
-``max_new_tokens`` is a horizon: the first tokens alone are generated and trained on (arXiv 2605.31490).
+``distillation`` without cross-entropy. Replies are used as they were sampled, one that was cut off as far as it goes,
+so that a small ``max_new_tokens`` is a horizon: the first tokens alone are generated and trained on (arXiv 2605.31490).
 
 A problem without a passing reply is skipped, or answered by the teacher or by the problem's reference solution, in the
 format of the recipe. Otherwise a reply that was cut off is neither a right nor a rejected answer. Columns of the
@@ -234,8 +234,12 @@ class RejectionSampling(Source):
         return Drawn(_table(rows), {**facts, **counts, "kept": len(rows)})
 
     def _rows(self, question: Prompt, replies: Replies, answers: Sequence[str]) -> list[dict[str, Any]]:
-        """One sample for each answer, with the failing replies in turn."""
-        formatted = [format_answer(question.prompt, text, question.language, self.answer_format) for text in answers]
+        """One sample for each answer, with the failing replies in turn; with ``replies: all`` the texts as sampled."""
+        formatted: Sequence[str | None] = answers
+        if self.replies == "passing":
+            formatted = [
+                format_answer(question.prompt, text, question.language, self.answer_format) for text in answers
+            ]
         distinct = dict.fromkeys(answer for answer in formatted if answer is not None)
         rows = []
         for number, answer in enumerate(distinct):
