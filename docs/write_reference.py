@@ -312,7 +312,7 @@ def _allowed(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 
 
 def _listed(values: Any) -> str:
-    return ", ".join(f"`{value}`" for value in values)
+    return ", ".join(f"`{json.dumps(value) if isinstance(value, bool) else value}`" for value in values)
 
 
 def _value(value: Any) -> str:

@@ -274,7 +274,7 @@ for name in names():
 print(sorted(set(planned)), loaded)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    kinds = "adaptive curriculum demo designed distill distinct mobile order paper paper-modern paper-small "
+    kinds = "adaptive curriculum demo designed distill distinct feedback mobile order paper paper-modern paper-small "
     kinds += "pretrained pretrained-execution smoke strong strong-after-look-ups strong-averaged"
     assert done.stdout == f"{kinds.split()} {{}}\n", done.stderr
 

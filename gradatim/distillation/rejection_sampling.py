@@ -51,9 +51,9 @@ FAILURE_RATE = "failure_rate"
 
 @dataclass(frozen=True)
 class Replies:
-    """The judged replies of one problem, in order: complete ones, ``passing`` and ``failing``, and ``unfinished`` ones.
+    """The judged replies of one problem, in order: complete ones, ``passing`` and ``failing``, and ``sampled`` ones.
 
-    ``passed`` of ``total`` replies passed, the cut-off ones included; ``truncated`` were cut off.
+    ``sampled`` are all. ``passed`` of ``total`` replies passed, the cut-off ones included; ``truncated`` were cut off.
     """
 
     passing: tuple[str, ...]
@@ -61,7 +61,7 @@ class Replies:
     passed: int
     total: int
     truncated: int = 0
-    unfinished: tuple[str, ...] = ()
+    sampled: tuple[str, ...] = ()
 
     @property
     def failure_rate(self) -> float:
@@ -75,9 +75,9 @@ def replies_of(outcomes: Sequence[tuple[str, str, str]]) -> Replies:
     passing = dict.fromkeys(text for text, verdict in complete if verdict == "passed")
     failing = dict.fromkeys(text for text, verdict in complete if verdict == "failed")
     passed = sum(verdict == "passed" for _, verdict, _ in outcomes)
-    truncated = [text for text, _, finish in outcomes if finish in TRUNCATED]
-    unfinished = dict.fromkeys(text for text in truncated if text.strip())
-    return Replies(tuple(passing), tuple(failing), passed, len(outcomes), len(truncated), tuple(unfinished))
+    truncated = sum(finish in TRUNCATED for _, _, finish in outcomes)
+    sampled = dict.fromkeys(text for text, _, _ in outcomes if text.strip())
+    return Replies(tuple(passing), tuple(failing), passed, len(outcomes), truncated, tuple(sampled))
 
 
 def quota(replies: Replies, answers: int, weighting: Weighting) -> int:
@@ -131,6 +131,15 @@ class RejectionSampling(Source):
             raise RecipeError("too few", where="data.answers", given=self.answers, allowed="1 or more")
         if self.folds > 1:
             check_fold("source 'rejection_sampling'", self.folds, self.fold)
+        for name, value, default in (("weighting", self.weighting, "uniform"), ("unsolved", self.unsolved, "skip")):
+            if self.replies == "all" and value != default:
+                raise RecipeError(
+                    "with replies: all every reply is an answer, whatever its verdict",
+                    where=f"data.{name}",
+                    given=value,
+                    allowed=default,
+                    hint="or data.replies: passing",
+                )
         if self.unsolved == "teacher" and self.teacher is None:
             raise RecipeError(
                 "the teacher's answers need a teacher", where="data.unsolved", hint="name one, or unsolved: skip"
@@ -219,8 +228,7 @@ class RejectionSampling(Source):
             counts["solved" if reply_set.passing else "unsolved"] += 1
             limit = quota(reply_set, self.answers, self.weighting)
             if self.replies == "all":
-                every_reply = (*reply_set.passing, *reply_set.failing, *reply_set.unfinished)
-                rows += self._rows(question, reply_set, every_reply[:limit])
+                rows += self._rows(question, reply_set, reply_set.sampled[:limit])
             elif reply_set.passing:
                 rows += self._rows(question, reply_set, reply_set.passing[:limit])
             else:

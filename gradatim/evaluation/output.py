@@ -288,11 +288,11 @@ class _OtherNumbers:
 
 
 def _with_scratchpad(prompt: str, answer: str) -> str:
-    """``answer``, or the scratchpad of a TinyPy program where ``answer`` is its output alone."""
+    """``answer``, or the longest scratchpad of a TinyPy program where ``answer`` is its output alone."""
     if answer != printed_lines(answer):
         return answer
     try:
-        return scratchpad_of(prompt)
+        return scratchpad_of(prompt, "arithmetic")
     except DataError:
         return answer
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -379,6 +379,8 @@ def stream(
     _check("the number of programs", count, 1, None)
     _check("digits", digits, *DIGITS)
     _check("workers", workers, 1, None)
+    if scratchpad not in get_args(Scratchpad):
+        raise DataError("there is no such scratchpad", given=repr(scratchpad), allowed="False, True or 'arithmetic'")
     rows = levels_named(levels)
     tallies = [
         _Tally(level, count // len(rows) + (index < count % len(rows)), Counter()) for index, level in enumerate(rows)

@@ -10,9 +10,9 @@ order of execution:
     # 100               a printed line
 
 The form ``arithmetic`` also has the steps of ``+``, ``-`` and ``*`` on integers one of which has two digits or more.
-The result is first written from its last digit to its first, so that each digit follows from two digits and a carry
-(Lee et al., arXiv 2307.03381). A product of two such numbers is the sum of the products with each digit of the one
-that has fewer digits, of the right one if both have as many:
+The result is first written with its least significant digit first, so that each digit follows from two digits and a
+carry (Lee et al., arXiv 2307.03381). A product of two such numbers is the sum of its partial products with the digits
+other than 0 of the number with fewer digits, of the right one if both have as many; one partial product needs no sum:
 
     # 21 * s=9 = 981 = 189
     # a=21 * b=13 = 21 * 3 + 21 * 10
@@ -22,7 +22,7 @@ that has fewer digits, of the right one if both have as many:
     # a=21 * b=13 = 273
 
 Operations on floats, and quotients, have one line in both forms: the last digits of a float follow from its binary
-rounding, not from decimal arithmetic.
+rounding, not from decimal arithmetic. Integers of more than ``MAX_DIGITS`` digits have one line as well.
 
 Among the printed lines of TinyPy only steps contain `` = ``, so ``printed_lines`` recovers the output.
 """
@@ -40,7 +40,10 @@ from .interpret import SYMBOLS, run_program
 STEP = " = "
 """The mark of a line that is a step. Printed lines of TinyPy are numbers and never contain it."""
 
-Scratchpad = bool | Literal["arithmetic"]
+MAX_DIGITS = 30
+"""Longer integers have no steps of arithmetic: their number grows with the square of the digits."""
+
+Scratchpad = Literal[False, True, "arithmetic"]
 """Whether the answers of a dataset have scratchpads, and in which form: ``True`` has the operations alone."""
 
 
@@ -121,23 +124,24 @@ def _operation(operands: list[str], operators: Sequence[ast.AST]) -> str:
 def _arithmetic(operation: str, left: Any, op: ast.operator, right: Any, value: Any) -> list[str]:
     """The lines of ``operation``, ``left op right = value``, with the steps of its arithmetic."""
     integers = type(left) is type(right) is int  # and not bool
-    if not (integers and isinstance(op, ast.Add | ast.Sub | ast.Mult) and max(abs(left), abs(right)) >= 10):
+    decimal = integers and isinstance(op, ast.Add | ast.Sub | ast.Mult)
+    if not (decimal and 10 <= max(abs(left), abs(right)) < 10**MAX_DIGITS):
         return [f"{operation}{STEP}{value}"]
     short, long = sorted((abs(right), abs(left)), key=lambda number: len(str(number)))
     long *= 1 if value >= 0 else -1  # the sign of the product
     digits = reversed(str(short))
     factors = [int(digit) * 10**place for place, digit in enumerate(digits) if digit != "0"]
     if not isinstance(op, ast.Mult) or len(factors) < 2:
-        return [_last_digit_first(operation, value)]
+        return [_least_significant_first(operation, value)]
     products = [long * factor for factor in factors]
     terms = [f"{long} * {factor}" for factor in factors]
     sums = [f"{total} + {product}" for total, product in zip(accumulate(products), products[1:], strict=False)]
     totals = [*products, *list(accumulate(products))[1:]]
-    lines = [_last_digit_first(*line) for line in zip([*terms, *sums], totals, strict=True)]
+    lines = [_least_significant_first(*line) for line in zip([*terms, *sums], totals, strict=True)]
     return [f"{operation}{STEP}{' + '.join(terms)}", *lines, f"{operation}{STEP}{value}"]
 
 
-def _last_digit_first(operation: str, value: int) -> str:
+def _least_significant_first(operation: str, value: int) -> str:
     """``operation`` with its value in reversed digits, then with its value."""
     sign = "-" if value < 0 else ""
     return f"{operation}{STEP}{sign}{str(abs(value))[::-1]}{STEP}{value}"

@@ -40,6 +40,7 @@ MAX_STEPS = 1_000
 
 
 NewQuestions = Literal["variation", "level"]
+"""New questions like their parents: with the same statements, or of the same level alone."""
 
 
 class Oracle(Teacher):
@@ -183,7 +184,7 @@ def oracle(
         NewQuestions,
         Field(
             description="New questions have the statements of their parents with other literals, operators and names "
-            "(`variation`), or are other programs of their parents' levels (`level`)."
+            "(`variation`), or are other programs of their parents' levels (`level`; none for a question without one)."
         ),
     ] = "variation",
 ) -> Teacher:

@@ -61,6 +61,18 @@ def skeleton(model: PreTrainedModel) -> PreTrainedModel:
     return empty
 
 
+def reshard(model: nn.Module) -> None:
+    """Drop the gathered parameters of ``model``: the next forward pass gathers the present ones.
+
+    FSDP keeps those of the root gathered after a forward pass, so a change of the divided ones would not be seen.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def unsharded_parameters(model: nn.Module) -> list[nn.Parameter]:
     """The trainable parameters whose gradients are added over the processes; FSDP adds those of sharded ones."""
     return [p for p in model.parameters() if p.requires_grad and not is_sharded(p)]

@@ -276,7 +276,7 @@ class _TrainingLoop:
 
     @property
     def _averages(self) -> bool:
-        """Whether the weights of the stage's last steps are averaged: those of every learning-rate schedule's end."""
+        """Whether weights are averaged in this stage, which then contains the end of a learning-rate schedule."""
         last = self.stage.first_token + self.stage.spec.tokens >= self.stage.run_tokens
         return self.settings.swa_start is not None and (self.settings.reset_optimizer or last)
 

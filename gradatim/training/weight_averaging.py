@@ -1,9 +1,9 @@
 """Stochastic weight averaging: the mean of the weights after each optimizer step (arXiv 1803.05407).
 
-A curriculum ends with its hardest or best samples. A learning rate that decays to zero makes the last steps the
-smallest ones, so that these samples change the model least; with a constant rate the mean of the last weights takes the
-place of the decay (arXiv 2511.18903). The mean is kept in fp32 beside the weights that are trained, and is part of a
-checkpoint.
+A learning rate that decays to zero makes the last steps the smallest ones, so that the last samples of a curriculum
+change the model least; with a constant rate the mean of the last weights takes the place of the decay (arXiv
+2511.18903). The mean is kept in fp32 beside the weights that are trained, four bytes a trainable parameter, and is part
+of a checkpoint.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_swa_multi_avg_fn
 
-from .sharding import divided, gathered
+from .sharding import divided, gathered, reshard
 
 COUNT = "count"
 """The entry of the number of averaged steps among the tensors of a checkpoint; no parameter has this name."""
@@ -28,6 +28,7 @@ class WeightAverage:
     """
 
     def __init__(self, model: nn.Module) -> None:
+        self.model = model
         self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self.means: dict[str, torch.Tensor] = {}
         self.count = 0
@@ -35,11 +36,13 @@ class WeightAverage:
     @torch.no_grad()
     def update(self) -> None:
         """Add the present weights to the mean."""
-        present = [value.detach().float() for value in self.parameters.values()]
-        if self.count:
-            get_swa_multi_avg_fn()(list(self.means.values()), present, self.count)
-        else:
-            self.means = dict(zip(self.parameters, [value.clone() for value in present], strict=True))
+        average = get_swa_multi_avg_fn()
+        for name, value in self.parameters.items():
+            present = value.detach().float()
+            if self.count:
+                average([self.means[name]], [present], self.count)
+            else:
+                self.means[name] = present.clone()
         self.count += 1
 
     @contextmanager
@@ -54,6 +57,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def _assign(self, values: Mapping[str, torch.Tensor]) -> None:
+        reshard(self.model)
         for name, value in values.items():
             self.parameters[name].copy_(value)
 
@@ -65,8 +69,9 @@ class WeightAverage:
         return {**whole, COUNT: torch.tensor(self.count)}
 
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Load what ``tensors`` returned. Raises ``KeyError`` when a parameter has no mean."""
-        self.count = int(tensors[COUNT]) if tensors else 0
-        self.means = {
-            name: divided(tensors[name].to(value.device), value) for name, value in self.parameters.items() if tensors
-        }
+        """Load the tensors of ``tensors``. Raises ``KeyError`` when a parameter has no mean of its shape."""
+        self.count = int(tensors[COUNT])
+        for name, value in self.parameters.items():
+            if tensors[name].shape != value.shape:
+                raise KeyError(name)
+            self.means[name] = divided(tensors[name].to(value.device), value)

@@ -17,7 +17,7 @@ from gradatim.errors import RecipeError, RunFolderError, Stopped, TrainingDiverg
 from gradatim.model.settings import LRSchedulerSettings, ModelSettings, OptimizerSettings, TrainSettings
 from gradatim.model.tokenizer import character_tokenizer, encode_table, texts_of
 from gradatim.record import Metrics
-from gradatim.stage import Event, Fitted, Stage, StageSpec, ignore_events
+from gradatim.stage import Event, Examination, Fitted, Stage, StageSpec, ignore_events
 from gradatim.table import make_table
 from gradatim.training.losses import make_losses, tensors
 from gradatim.training.trainer import StageTrainer, _validation_batches
@@ -246,14 +246,52 @@ def test_a_stage_stopped_while_weights_are_averaged_ends_with_the_same_mean(samp
 def test_of_a_schedule_over_the_run_the_last_stage_alone_is_averaged(
     samples: pa.Table, tmp_path: Path, reset: bool
 ) -> None:
-    train = replace(AVERAGED, reset_optimizer=reset, swa_start=0.2)
-    weights = [
-        learner(samples, tmp_path / name, settings)
-        .fit(stage(1500, first=0, run=3000), tmp_path / name / "stage", None)
-        .weights
-        for name, settings in (("averaged", train), ("plain", replace(train, swa_start=None)))
+    first, last = {}, {}
+    for start in (None, 0.2, 0.5, 0.8):
+        trainer = learner(samples, tmp_path / str(start), replace(AVERAGED, reset_optimizer=reset, swa_start=start))
+        folders = tmp_path / str(start) / "one", tmp_path / str(start) / "two"
+        first[start] = trainer.fit(stage(1500, 0, 0, 3000), folders[0], None).weights
+        last[start] = trainer.fit(stage(1500, 1, 1500, 3000), folders[1], folders[0]).weights
+    assert len(set(first.values())) == (4 if reset else 1)
+    assert len(set(last.values())) == (4 if reset else 3)
+    assert (last[0.2] == last[0.5]) != reset  # the second stage begins at half of the run
+
+
+def test_a_mean_of_another_shape_is_a_damaged_checkpoint(samples: pa.Table, tmp_path: Path) -> None:
+    def stop(event: Event) -> None:
+        if event.kind == "advance" and event.done > 1500:
+            raise Stopped("stopped")
+
+    with pytest.raises(Stopped):
+        learner(samples, tmp_path, AVERAGED).fit(stage(2000), tmp_path / "stage", None, stop)
+    file = tmp_path / "stage" / "checkpoint" / "average.safetensors"
+    tensors = load_file(file)
+    name = next(name for name, value in tensors.items() if value.ndim == 2)
+    save_file({**tensors, name: tensors[name][:1].clone()}, file)
+    with pytest.raises(RunFolderError, match="damaged"):
+        fit(samples, tmp_path, AVERAGED, tokens=2000)
+
+
+def test_an_evaluation_along_the_run_reads_the_averaged_weights(samples: pa.Table, tmp_path: Path) -> None:
+    seen = {}
+    for start in (None, 0.5):
+        folder = tmp_path / str(start)
+        trainer = learner(samples, folder, replace(AVERAGED, swa_start=start))
+        models = []
+
+        def evaluate(model: Path, models: list[dict[str, torch.Tensor]] = models) -> list[dict[str, object]]:
+            models.append(load_file(model / "model.safetensors"))
+            return []
+
+        replace(trainer, examination=Examination(500, evaluate)).fit(stage(2000), folder / "stage", None)
+        seen[start] = models
+    assert len(seen[None]) == len(seen[0.5]) > 2
+    equal = [
+        all(torch.equal(plain[name], mean[name]) for name in plain)
+        for plain, mean in zip(seen[None], seen[0.5], strict=True)
     ]
-    assert (weights[0] == weights[1]) != reset
+    assert equal[0]
+    assert not equal[-1]
 
 
 def test_an_exploding_loss_stops_the_stage_and_keeps_the_last_good_checkpoint(

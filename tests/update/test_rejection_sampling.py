@@ -134,16 +134,22 @@ def test_a_reply_that_was_cut_off_is_no_answer_but_counts_in_the_pass_rate(finis
     )
     assert (replies.passing, replies.failing) == (("c",), ("d",))
     assert (replies.passed, replies.total, replies.truncated) == (2, 4, 2)
+    assert replies.sampled == ("a", "b", "c", "d")
 
 
 def test_a_reply_that_was_cut_off_is_an_answer_as_far_as_it_goes_for_distillation(file, tmp_path):
-    options = {"model": str(base(tmp_path / "base", context=1024)), "max_new_tokens": 4, "num_samples": 2}
-    counts = {}
+    kept = tmp_path / "kept"
+    options = {"model": str(base(tmp_path / "base", context=1024)), "max_new_tokens": 4, "answer_format": "fenced"}
+    tables = {}
     for replies in ("passing", "all"):
-        drawn = source(file, **options, replies=replies).draw(0, Feedback())
-        counts[replies] = drawn.table.num_rows
+        drawn = source(file, **options, keep=str(kept), replies=replies).draw(0, Feedback())
+        tables[replies] = drawn.table
         assert drawn.facts["truncated"] == drawn.facts["replies"] > 0
-    assert 0 == counts["passing"] < counts["all"] <= drawn.facts["replies"]
+    assert tables["passing"].num_rows == 0
+    texts = {
+        json.loads(line)["reply"] for path in kept.rglob("samples.jsonl") for line in path.read_text().splitlines()
+    }
+    assert set(tables["all"]["answer"].to_pylist()) == {text for text in texts if text.strip()}
 
 
 def test_a_held_out_fold_and_evaluation_problems_are_never_asked(file, model):
@@ -184,6 +190,8 @@ def test_kept_replies_are_not_generated_again(file, tmp_path):
         ({"model": "m", "unsolved": "teacher"}, "need a teacher"),
         ({"model": "m", "folds": 2, "fold": 2}, "no such fold"),
         ({"model": "m", "answers": 0}, "data.answers"),
+        ({"model": "m", "replies": "all", "weighting": "learnability"}, "data.weighting"),
+        ({"model": "m", "replies": "all", "unsolved": "reference"}, "data.unsolved"),
         ({"model": "m", "num_samples": 0}, "num_samples"),
     ],
 )

@@ -518,14 +518,15 @@ def _budget_in_steps(recipe: Recipe) -> None:
 
 def _check_scratchpad(recipe: Recipe) -> None:
     """Raise ``RecipeError`` where answers with a scratchpad would be compared with outputs alone."""
-    if not getattr(source(recipe, teacher(recipe)), "scratchpad", False):
+    scratchpad = getattr(source(recipe, teacher(recipe)), "scratchpad", False)
+    if not scratchpad:
         return
     for section in ("rejected_answers", "feedback"):
         if getattr(recipe, section) is not None:
             raise RecipeError(
                 "answers with a scratchpad are not compared with other answers",
                 where=section,
-                given=f"{section} with data.scratchpad: true",
+                given=f"{section} with data.scratchpad: {'true' if scratchpad is True else scratchpad}",
                 hint=f"data.scratchpad: false, or no {section}",
             )
 

@@ -386,7 +386,7 @@
   const sameValue = (predicted, value) => predicted === value
     || (predicted.includes(".") && /[.e]/.test(value) && predicted.startsWith("-") === value.startsWith("-") && Number(predicted).toFixed(5) === Number(value).toFixed(5));
 
-  const SCRATCHPAD_TOKENS = 400;
+  const SCRATCHPAD_TOKENS = 1000;
   const limitOf = (run, found) => found.expected.length + (run.scratchpad ? SCRATCHPAD_TOKENS : 16);
 
   /** The answer without the steps of a scratchpad, as programs.printed_lines. */
