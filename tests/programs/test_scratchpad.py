@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal, cast
 
 import pytest
 
@@ -78,7 +78,13 @@ def test_the_lines_are_the_steps_in_order(program: str, lines: str) -> None:
             "- 12 = -12; -12 * 345 = -345 * 2 + -345 * 10; -345 * 2 = -096 = -690; -345 * 10 = -0543 = -3450; "
             "-690 + -3450 = -0414 = -4140; -12 * 345 = -4140",
         ),
+        (
+            "(b - 33) * (a - 28)",
+            "b=21 - 33 = -21 = -12; a=3 - 28 = -52 = -25; -12 * -25 = 12 * 5 + 12 * 20; 12 * 5 = 06 = 60; "
+            "12 * 20 = 042 = 240; 60 + 240 = 003 = 300; -12 * -25 = 300",
+        ),
         ("(b > 20) + 12", "b=21 > 20 = True; True + 12 = 13"),
+        ("(b > 20) * 12", "b=21 > 20 = True; True * 12 = 12"),
         ("b // 10", "b=21 // 10 = 2"),
     ],
 )
@@ -137,6 +143,17 @@ def test_programs_and_ids_are_those_without_a_scratchpad_for_any_number_of_worke
     assert steps.drop(["answer"]).equals(plain.drop(["answer"]))
     assert [printed_lines(answer) for answer in steps["answer"].to_pylist()] == plain["answer"].to_pylist()
     assert generate(300, levels=["1.2", "3.2"], seed=4, scratchpad=True, workers=2).table.equals(steps)
+    arithmetic = generate(300, levels=["1.2", "3.2"], seed=4, scratchpad="arithmetic").table
+    assert arithmetic.drop(["answer"]).equals(plain.drop(["answer"]))
+    assert not arithmetic.equals(steps)
+    assert generate(300, levels=["1.2", "3.2"], seed=4, scratchpad="arithmetic", workers=2).table.equals(arithmetic)
+
+
+def test_a_long_number_has_one_line_and_a_wrong_form_is_an_error() -> None:
+    squares = "".join(["a = 99\n", *["a = a * a\n"] * 9, "print(0)\n"])
+    assert len(scratchpad_of(squares, "arithmetic")) < 4 * len(scratchpad_of(squares))
+    with pytest.raises(DataError, match=r"given: 'steps'; allowed: False, True or 'arithmetic'"):
+        generate(10, scratchpad=cast("Any", "steps"))
 
 
 @pytest.mark.parametrize("by", ["slice", "canonical", "text"])
