@@ -1,8 +1,9 @@
 """Scratchpads: the steps of a TinyPy program one by one, written before each printed line (arXiv 2112.00114).
 
 A model that answers at once computes several operations between two tokens. With a scratchpad it writes each of them,
-so that for the programs of the grammar every token needs one look-up, one copy or one operation. The lines are in the
-order of execution:
+so that for the programs of the grammar every token needs one look-up, one copy or one operation. The exception is the
+end of a ``for``, which has no line: the next value of its variable is compared with the bound in one token. The lines
+are in the order of execution:
 
     # s = 5             an assignment, the next value of a loop's variable, or a variable that is printed or assigned
     # 4 * s=5 = 20      an operation; operands that are variables have their names
