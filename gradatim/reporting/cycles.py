@@ -92,6 +92,7 @@ def _facts(
         number=number,
         rows=table.get("rows"),
         new=source.get("new"),
+        learnt=source.get("learnt"),
         refused=_counts(source.get("refused")),
         dry=None if source.get("dry") is None else str(source["dry"]),
         rejected={source: int(delivery[source]) for source in SOURCES if delivery.get(source)},

@@ -130,8 +130,10 @@ class ExampleQuestion:
 class CycleFacts:
     """Counts of one cycle.
 
-    Samples: ``rows``, ``new`` ones, ``refused`` ones by cause, ``dry`` (the reason for fewer than requested),
-    ``rejected`` answers by source (``none``: samples without one), ``outcomes`` of candidates for them by source.
+    Samples: ``rows`` for training, ``learnt`` ones of earlier cycles among them, ``new`` ones, some of which may be
+    equivalent to held-out samples and are then not trained on, ``refused`` ones by cause, ``dry`` (the reason for
+    fewer than requested), ``rejected`` answers by source (``none``: samples without one), ``outcomes`` of
+    candidates for them by source.
     Questions after the cycle: by ``grades``, and by ``levels`` and grade; ``unjudged`` ones by judge and cause.
     ``teacher``: requests, tokens and cost by purpose.
     """
@@ -148,6 +150,14 @@ class CycleFacts:
     unjudged: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     teacher: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     examples: tuple[ExampleQuestion, ...] = ()
+    learnt: int | None = None
+
+    @property
+    def new_samples(self) -> int:
+        """New training samples: without those equivalent to held-out ones, where the counts are recorded."""
+        if not self.new or self.rows is None or self.learnt is None:
+            return self.new or 0
+        return max(self.rows - self.learnt, 0)
 
 
 @dataclass(frozen=True)
@@ -239,7 +249,7 @@ class RunData:
         """Distinct training samples of all cycles; None when the first cycle's are not recorded."""
         if not self.tables or self.tables[0].rows is None:
             return None
-        return self.tables[0].rows + sum(cycle.new or 0 for cycle in self.cycles if cycle.number > 0)
+        return self.tables[0].rows + sum(cycle.new_samples for cycle in self.cycles if cycle.number > 0)
 
     def accuracies(self, suite: str, protocol: str) -> tuple[AccuracyPoint, ...]:
         """Accuracy over training, during and after the finished stages, in the order of tokens.

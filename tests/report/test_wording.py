@@ -14,6 +14,7 @@ from rich.console import Console
 
 from gradatim.cli.main import main
 from gradatim.reporting import collect, headline, markdown_table, summarise, terminal_table
+from gradatim.reporting.data import CycleFacts
 from gradatim.reporting.summary import count, p_value, percent, points
 
 TWO = ("baseline", "hybrid")
@@ -197,6 +198,21 @@ def test_a_gain_with_more_distinct_samples_and_no_matching_control_is_not_a_gain
     assert result.verdict == "undecided"
     assert "2.5 times as many distinct training samples may be the cause" in result.sentence
     assert any(line.startswith("Add a control with as many distinct samples") for line in result.support)
+
+
+def test_distinct_samples_are_those_trained_on_not_those_requested(tmp_path):
+    study = collect(make_study(tmp_path / "s", arms=TWO))
+
+    def in_cycles(run):
+        # Of 40 new questions of each arm 2 or 30 are equivalent to held-out samples.
+        learnt, held_out = run.tables[0].rows, 2 if run.arm == "hybrid" else 30
+        cycles = (CycleFacts(0), CycleFacts(1, rows=learnt + 40 - held_out, new=40, learnt=learnt))
+        return replace(run, cycles=cycles)
+
+    runs = [in_cycles(run) for run in study.runs]
+    assert {run.samples - run.tables[0].rows for run in runs} == {38, 10}
+    assert CycleFacts(1, new=40).new_samples == 40  # written by a version without the other counts
+    assert CycleFacts(1, rows=90, new=0, learnt=90).new_samples == 0
 
 
 @pytest.mark.parametrize(("gain", "verdict"), [(0.0, "helped"), (0.044, "undecided")])
