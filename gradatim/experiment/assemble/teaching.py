@@ -118,6 +118,7 @@ LATER_KEYS: Mapping[str, Any] = {
     "student.kind": "language",
     "train.objective_options": {},
     "train.candidates": 1,
+    "train.swa_start": None,
     "student.evaluation_dtype": None,
     "train.trace_supervision.turns": 1,
     "train.trace_supervision.labels": "values",
