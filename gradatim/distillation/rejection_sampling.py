@@ -51,9 +51,9 @@ FAILURE_RATE = "failure_rate"
 
 @dataclass(frozen=True)
 class Replies:
-    """The judged replies of one problem, in order: complete ones, ``passing`` and ``failing``, and ``sampled`` ones.
+    """The judged replies of one problem, in order: ``passing`` and ``failing`` ones are complete, ``sampled`` are all.
 
-    ``sampled`` are all. ``passed`` of ``total`` replies passed, the cut-off ones included; ``truncated`` were cut off.
+    ``passed`` of ``total`` replies passed, the cut-off ones included; ``truncated`` were cut off.
     """
 
     passing: tuple[str, ...]
