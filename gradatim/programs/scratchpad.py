@@ -136,9 +136,10 @@ def _arithmetic(operation: str, left: Any, op: ast.operator, right: Any, value: 
         return [_least_significant_first(operation, value)]
     products = [long * factor for factor in factors]
     terms = [f"{long} * {factor}" for factor in factors]
-    sums = [f"{total} + {product}" for total, product in zip(accumulate(products), products[1:], strict=False)]
-    totals = [*products, *list(accumulate(products))[1:]]
-    lines = [_least_significant_first(*line) for line in zip([*terms, *sums], totals, strict=True)]
+    first, *totals = accumulate(products)
+    sums = [f"{total} + {product}" for total, product in zip([first, *totals], products[1:], strict=False)]
+    values = [*products, *totals]
+    lines = [_least_significant_first(*line) for line in zip([*terms, *sums], values, strict=True)]
     return [f"{operation}{STEP}{' + '.join(terms)}", *lines, f"{operation}{STEP}{value}"]
 
 
