@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 import torch
 from behind_walls import ADD, TWICE, lines, walls
 from transformers import GPT2Config, GPT2LMHeadModel
+from waiting import wait_until
 
 from gradatim.errors import DataError, RecipeError, Stopped, StorageFailed, UserError, WorkFailed
 from gradatim.evaluation import SUITES, summary
@@ -39,9 +41,10 @@ from gradatim.evaluation.verdicts import (
 from gradatim.languages import LANGUAGES
 from gradatim.model.load import LoadedModel
 from gradatim.model.tokenizer import character_tokenizer, encode_table
+from gradatim.sandbox import command
 from gradatim.sandbox.command import Sandbox
 from gradatim.sandbox.limits import Verdict
-from gradatim.sandbox.supervise import descendants
+from gradatim.sandbox.supervise import descendants, start_process
 
 __all__ = ["walls"]  # a fixture
 
@@ -248,18 +251,35 @@ def test_java_programs_are_compiled_together_and_judged_in_their_order(workers, 
 
 
 @pytest.mark.usefixtures("walls")
-def test_stopping_ends_programs_that_run_and_leaves_nothing():
+def test_stopping_ends_programs_that_run_and_leaves_nothing(monkeypatch):
     if (missing := LANGUAGES.get("cpp").missing()) is not None:
         pytest.skip(f"no C++ compiler; {missing}")
+    started: list[subprocess.Popen[bytes]] = []  # by this judge: other tests of the process have children of their own
+
+    def recorded(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(start_process(*arguments, **options))
+        return started[-1]
+
+    def programs() -> list[Path]:
+        running = []
+        for folder in (Path(f"/proc/{process}") for process in descendants(os.getpid())):
+            with suppress(OSError):  # a process that has ended
+                if (folder / "cmdline").read_bytes().startswith(b"/program/"):
+                    running.append(folder)
+        return running
+
+    monkeypatch.setattr(command, "start_process", recorded)
     samples = [Sample(CPP.id, "    return a;\n}\n"), Sample(CPP.id, "    for (;;) pause();\n}\n", draw=1)]
     problem = replace(CPP, prompt=f"#include <unistd.h>\n{CPP.prompt}")
-    before = set(descendants(os.getpid()))  # what other tests of this process have left to run
     stream = judge({CPP.id: problem}, samples, workers=1)
     assert next(stream).verdict.outcome == "failed"
+    wait_until(lambda: programs() != [])
+    (running,) = programs()
     began = time.monotonic()
     stream.close()
     assert time.monotonic() - began < 10
-    assert set(descendants(os.getpid())) <= before
+    assert not running.exists()
+    assert all(first.returncode is not None for first in started)
 
 
 def test_what_could_not_be_judged_says_nothing_about_the_model():

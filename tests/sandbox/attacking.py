@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -91,11 +90,3 @@ def look(canary: Path) -> Host:
 def answers(execution: Execution) -> dict[str, str]:
     """Output of an attack: per line the attempt, and the word with its result."""
     return dict(line.rsplit(" ", 1) for line in execution.stdout.decode().splitlines() if " " in line)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Wait until the condition holds."""
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline, "the condition did not hold within ten seconds"
-        time.sleep(0.02)

@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from attacking import Host, look, wait_until
+from attacking import Host, look
+from waiting import wait_until
 
 from gradatim.sandbox import seccomp
 from gradatim.sandbox.command import sandbox_support

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from attacking import SMALL, processes, wait_until
+from attacking import SMALL, processes
+from waiting import wait_until
 
 import gradatim.sandbox.supervise as supervise
 from gradatim.errors import Stopped, StorageFailed, UserError, WorkFailed

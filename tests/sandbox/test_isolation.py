@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from attacking import wait_until
+from waiting import wait_until
 
 import gradatim
 from gradatim.errors import SandboxMissing, WorkFailed
