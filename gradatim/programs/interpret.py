@@ -77,7 +77,8 @@ def run_program(text: str, *, max_steps: int = 10_000, observe: Observe | None =
 
     ``observe`` receives each expression with its value, and then its statement: each assignment with the assigned
     value, each ``print`` with its line, each ``if`` and ``elif`` that is reached with the truth of its condition, and
-    each turn of a ``for`` with the value of its variable.
+    each turn of a ``for`` with the value of its variable. The call of ``range`` is received once before each turn and
+    once at the end of the loop, with the next number: the one to be compared with the bound.
 
     Raises ``DataError``, with the line, when the text is not TinyPy, when the program raises (division by zero, a
     name that is not defined), and when it takes more than ``max_steps`` statements and loop turns.
@@ -153,11 +154,14 @@ class _Machine:
                 body=body,
                 orelse=otherwise,
             ):
-                for number in range(*[self.value(argument) for argument in arguments]):
+                numbers = range(*[self.value(argument) for argument in arguments])
+                for number in numbers:
                     self.step()
+                    self.report(statement.iter, number)
                     self.names[name] = number
                     self.report(statement, number)
                     self.run(body)
+                self.report(statement.iter, numbers.start + len(numbers) * numbers.step)
                 self.run(otherwise)
             case ast.Pass():
                 pass

@@ -2,8 +2,7 @@
 
 A model that answers at once computes several operations between two tokens. With a scratchpad it writes each of them,
 so that for the programs of the grammar every token needs one look-up, one copy or one operation. The exception is the
-end of a ``for``, which has no line: the next value of its variable is compared with the bound in one token. The lines
-are in the order of execution:
+end of a ``for``, which has a line in the form ``arithmetic`` only. The lines are in the order of execution:
 
     # s = 5             an assignment, the next value of a loop's variable, or a variable that is printed or assigned
     # 4 * s=5 = 20      an operation; operands that are variables have their names
@@ -12,15 +11,22 @@ are in the order of execution:
 
 The form ``arithmetic`` also has the steps of ``+``, ``-`` and ``*`` on integers one of which has two digits or more.
 The result is first written with its least significant digit first, so that each digit follows from two digits and a
-carry (Lee et al., arXiv 2307.03381). A product of two such numbers is the sum of its partial products with the digits
-other than 0 of the number with fewer digits, of the right one if both have as many; one partial product needs no sum:
+carry (Lee et al., arXiv 2307.03381). A product of two such numbers is the sum of the products with the digits of the
+number with fewer digits, of the right one if both have as many; one digit other than 0 needs no sum:
 
     # 21 * s=9 = 981 = 189
-    # a=21 * b=13 = 21 * 3 + 21 * 10
-    # 21 * 3 = 36 = 63
-    # 21 * 10 = 012 = 210
-    # 63 + 210 = 372 = 273
-    # a=21 * b=13 = 273
+    # 103 = 3 + 00 + 100
+    # 215 * 3 = 546 = 645
+    # 215 * 100 = 00512 = 21500
+    # 645 + 21500 = 54122 = 22145
+    # a=215 * b=103 = 22145
+
+Numbers with as many digits are compared digit by digit up to the first difference, in a comparison and where the sign
+of a result depends on it. Before each turn of a ``for``, and at its end, the next number is compared with the bound:
+
+    # b=137 <= 139 = 11 33 79 = True
+    # b=137 - 139 = 11 33 79 = -2 = -2
+    # 15 < 15 = 11 55 = False
 
 Operations on floats, and quotients, have one line in both forms: the last digits of a float follow from its binary
 rounding, not from decimal arithmetic. Integers of more than ``MAX_DIGITS`` digits have one line as well.
@@ -32,7 +38,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, takewhile, zip_longest
 from typing import Any, Literal
 
 from ..table.rows import asks_for_output
@@ -86,7 +92,10 @@ def scratchpad_of(text: str, form: Literal[True, "arithmetic"] = True) -> str:
                 else:
                     lines.append(f"{operation}{STEP}{value}")
             case ast.Compare(left=left, ops=ops, comparators=rights):
-                lines.append(f"{_operation(used(left, *rights), ops)}{STEP}{value}")
+                operation = _operation(used(left, *rights), ops)
+                if form == "arithmetic" and len(rights) == 1:
+                    operation += _pairs(values[id(left)], values[id(rights[0])])
+                lines.append(f"{operation}{STEP}{value}")
             case ast.BoolOp(op=op, values=nodes):
                 evaluated = used(*nodes)
                 if len(evaluated) > 1:  # one that stops at its first operand repeats the line of that operand
@@ -97,6 +106,8 @@ def scratchpad_of(text: str, form: Literal[True, "arithmetic"] = True) -> str:
                 if isinstance(source, ast.Name):
                     bind(source.id, value)
                 bind(name, value)
+            case ast.Call(args=arguments) if form == "arithmetic":
+                lines.append(_turn(value, *((operands[id(node)], values[id(node)]) for node in arguments)))
             case ast.For(target=ast.Name(id=name)):
                 bind(name, value)
             case ast.Expr(value=ast.Call(args=arguments)):
@@ -128,19 +139,46 @@ def _arithmetic(operation: str, left: Any, op: ast.operator, right: Any, value: 
     decimal = integers and isinstance(op, ast.Add | ast.Sub | ast.Mult)
     if not (decimal and 10 <= max(abs(left), abs(right)) < 10**MAX_DIGITS):
         return [f"{operation}{STEP}{value}"]
+    if not isinstance(op, ast.Mult):
+        difference = (left < 0) == (right < 0) if isinstance(op, ast.Sub) else (left < 0) != (right < 0)
+        pairs = _pairs(abs(left), abs(right)) if difference else ""
+        return [_least_significant_first(operation + pairs, value)]
     short, long = sorted((abs(right), abs(left)), key=lambda number: len(str(number)))
     long *= 1 if value >= 0 else -1  # the sign of the product
-    digits = reversed(str(short))
-    factors = [int(digit) * 10**place for place, digit in enumerate(digits) if digit != "0"]
-    if not isinstance(op, ast.Mult) or len(factors) < 2:
+    terms = [digit + "0" * place for place, digit in enumerate(reversed(str(short)))]
+    factors = [int(term) for term in terms if int(term)]
+    if len(factors) < 2:
         return [_least_significant_first(operation, value)]
     products = [long * factor for factor in factors]
-    terms = [f"{long} * {factor}" for factor in factors]
     first, *totals = accumulate(products)
     sums = [f"{total} + {product}" for total, product in zip([first, *totals], products[1:], strict=False)]
-    values = [*products, *totals]
-    lines = [_least_significant_first(*line) for line in zip([*terms, *sums], values, strict=True)]
-    return [f"{operation}{STEP}{' + '.join(terms)}", *lines, f"{operation}{STEP}{value}"]
+    operations = [*(f"{long} * {factor}" for factor in factors), *sums]
+    lines = [_least_significant_first(*line) for line in zip(operations, [*products, *totals], strict=True)]
+    return [f"{short}{STEP}{' + '.join(terms)}", *lines, f"{operation}{STEP}{value}"]
+
+
+def _turn(number: int, *arguments: tuple[str, int]) -> str:
+    """The comparison of the next ``number`` of ``range`` with its bound; ``arguments`` as text and as numbers."""
+    bound, end = arguments[min(1, len(arguments) - 1)]
+    step = arguments[2][1] if len(arguments) > 2 else 1
+    operation = f"{number} {'<' if step > 0 else '>'} {bound}{_pairs(number, end)}"
+    return f"{operation}{STEP}{number < end if step > 0 else number > end}"
+
+
+def _pairs(left: Any, right: Any) -> str:
+    """`` = `` and the digits of both numbers place by place, up to the first that differ.
+
+    Empty for one digit each, and where the signs or the numbers of digits before the point differ: they decide.
+    """
+    texts = [str(abs(number)).partition(".") for number in (left, right)]
+    (whole, _, part), (other_whole, _, other_part) = texts
+    if (left < 0) != (right < 0) or len(whole) != len(other_whole):
+        return ""
+    if not (whole + other_whole).isdigit() or "e" in part + other_part:  # infinity, and exponents
+        return ""
+    places = [*zip(whole, other_whole, strict=True), *zip_longest(part, other_part, fillvalue="0")]
+    equal = len([*takewhile(lambda pair: pair[0] == pair[1], places)])
+    return STEP + " ".join(map("".join, places[: equal + 1])) if len(places) > 1 else ""
 
 
 def _least_significant_first(operation: str, value: int) -> str:

@@ -64,27 +64,50 @@ def test_the_lines_are_the_steps_in_order(program: str, lines: str) -> None:
         ("a + 8 / 2", "8 / 2 = 4.0; a=3 + 4.0 = 7.0"),
         ("b + 9", "b=21 + 9 = 03 = 30"),
         ("a - b", "a=3 - b=21 = -81 = -18"),
-        ("b - 20", "b=21 - 20 = 1 = 1"),
+        ("b - 20", "b=21 - 20 = 22 10 = 1 = 1"),
+        ("20 - b", "20 - b=21 = 22 01 = -1 = -1"),
+        ("-b - 20", "- b=21 = -21; -21 - 20 = -14 = -41"),  # the sign is that of both
+        ("-20 + b", "- 20 = -20; -20 + b=21 = 22 01 = 1 = 1"),
         ("b * 40", "b=21 * 40 = 048 = 840"),  # one digit besides zeros
         ("b * 0", "b=21 * 0 = 0 = 0"),
         (
             "13 * b",
-            "13 * b=21 = 13 * 1 + 13 * 20; 13 * 1 = 31 = 13; 13 * 20 = 062 = 260; "
-            "13 + 260 = 372 = 273; 13 * b=21 = 273",
+            "21 = 1 + 20; 13 * 1 = 31 = 13; 13 * 20 = 062 = 260; 13 + 260 = 372 = 273; 13 * b=21 = 273",
         ),
         # The shorter factor is taken apart; the other one has the sign of the product.
         (
             "-12 * 345",
-            "- 12 = -12; -12 * 345 = -345 * 2 + -345 * 10; -345 * 2 = -096 = -690; -345 * 10 = -0543 = -3450; "
+            "- 12 = -12; 12 = 2 + 10; -345 * 2 = -096 = -690; -345 * 10 = -0543 = -3450; "
             "-690 + -3450 = -0414 = -4140; -12 * 345 = -4140",
         ),
         (
             "(b - 33) * (a - 28)",
-            "b=21 - 33 = -21 = -12; a=3 - 28 = -52 = -25; -12 * -25 = 12 * 5 + 12 * 20; 12 * 5 = 06 = 60; "
+            "b=21 - 33 = 23 = -21 = -12; a=3 - 28 = -52 = -25; 25 = 5 + 20; 12 * 5 = 06 = 60; "
             "12 * 20 = 042 = 240; 60 + 240 = 003 = 300; -12 * -25 = 300",
         ),
-        ("(b > 20) + 12", "b=21 > 20 = True; True + 12 = 13"),
-        ("(b > 20) * 12", "b=21 > 20 = True; True * 12 = 12"),
+        # A digit 0 is written with its place and has no product.
+        (
+            "b * 102",
+            "21 = 1 + 20; 102 * 1 = 201 = 102; 102 * 20 = 0402 = 2040; 102 + 2040 = 2412 = 2142; b=21 * 102 = 2142",
+        ),
+        (
+            "102 * 102",
+            "102 = 2 + 00 + 100; 102 * 2 = 402 = 204; 102 * 100 = 00201 = 10200; 204 + 10200 = 40401 = 10404; "
+            "102 * 102 = 10404",
+        ),
+        ("b < 29", "b=21 < 29 = 22 19 = True"),
+        ("21 == b", "21 == b=21 = 22 11 = True"),
+        ("a < 9", "a=3 < 9 = True"),  # one digit each
+        ("b < 100", "b=21 < 100 = True"),  # the numbers of digits decide
+        ("-b > -22", "- b=21 = -21; - 22 = -22; -21 > -22 = 22 12 = True"),
+        ("-b > 22", "- b=21 = -21; -21 > 22 = False"),
+        ("1 < b < 29", "1 < b=21 < 29 = True"),
+        ("b / 2 > 10", "b=21 / 2 = 10.5; 10.5 > 10 = 11 00 50 = True"),
+        ("b / 8 != 2.625", "b=21 / 8 = 2.625; 2.625 != 2.625 = 22 66 22 55 = False"),
+        ("b / 1e9 < 1e-9", "b=21 / 1000000000.0 = 2.1e-08; 2.1e-08 < 1e-09 = False"),
+        ("1e999 == 1e999", "inf == inf = True"),
+        ("(b > 20) + 12", "b=21 > 20 = 22 10 = True; True + 12 = 13"),
+        ("(b > 20) * 12", "b=21 > 20 = 22 10 = True; True * 12 = 12"),
         ("b // 10", "b=21 // 10 = 2"),
     ],
 )
@@ -93,23 +116,53 @@ def test_arithmetic_is_written_from_the_last_digit_on(operation: str, lines: str
     assert "; ".join(written[2:-1]) == lines
 
 
+@pytest.mark.parametrize(
+    ("loop", "lines"),
+    [
+        ("range(9, 11)", "9 < 11 = True; i = 9; 10 < 11 = 11 01 = True; i = 10; 11 < 11 = 11 11 = False"),
+        ("range(8, b, 9)", "8 < b=12 = True; i = 8; 17 < b=12 = 11 72 = False"),
+        ("range(2)", "0 < 2 = True; i = 0; 1 < 2 = True; i = 1; 2 < 2 = False"),
+        ("range(12, 8, -3)", "- 3 = -3; 12 > 8 = True; i = 12; 9 > 8 = True; i = 9; 6 > 8 = False"),
+        ("range(5, 3)", "5 < 3 = False"),
+    ],
+)
+def test_each_turn_of_a_loop_and_its_end_have_a_comparison(loop: str, lines: str) -> None:
+    program = f"b = 12\nfor i in {loop} :\n\tpass\n"
+    assert "; ".join(lines_of(program, "arithmetic")[1:]) == lines
+    operations = [line for line in lines.split("; ") if "<" not in line and ">" not in line]
+    assert lines_of(program)[1:] == operations  # the other form has the turns alone
+
+
 def test_the_steps_of_arithmetic_are_true_and_do_not_change_the_output() -> None:
-    samples = generate(500, levels=["1.2", "3.2"], digits=255, seed=3, scratchpad="arithmetic").table
-    reversals = sums = 0
+    levels = ["1.2", "2.2", "3.2", "4.1"]
+    samples = generate(800, levels=levels, digits=255, seed=3, scratchpad="arithmetic").table
+    reversals = sums = comparisons = 0
     for prompt, answer in zip(samples["prompt"].to_pylist(), samples["answer"].to_pylist(), strict=True):
         assert printed_lines(answer) == printed_lines(scratchpad_of(prompt))
         results = set()
-        for operation, *digits, value in steps_of(answer):
+        for operation, *parts, value in steps_of(answer):
             results.add((operation, value))
             if not operation.isidentifier():
                 assert eval(re.sub("[a-z]=", "", operation)) == eval(value)
                 sums += "+" in value
+            pairs, digits = (parts, []) if value in ("True", "False") else (parts[:-1], parts[-1:])
             for text in digits:
                 reversals += 1
                 assert int("-" * text.startswith("-") + text.lstrip("-")[::-1]) == int(value)
+            for text in pairs:
+                comparisons += 1
+                *equal, last = text.split(" ")
+                left, right = re.fullmatch(r"(?:[a-z]=)?-?(\S+) \S+ (?:[a-z]=)?-?(\S+)", operation).groups()
+                assert all(first == second for first, second in equal)
+                for number, place in ((left, 0), (right, 1)):
+                    read = "".join(pair[place] for pair in [*equal, last])
+                    assert number.replace(".", "").ljust(len(read), "0").startswith(read)
+                ends = [number.replace(".", "").rstrip("0") for number in (left, right)]
+                assert last[0] != last[1] or ends[0] == ends[1]
         assert results >= {(operation, value) for operation, value in steps_of(scratchpad_of(prompt))}
     assert reversals > 500
     assert sums > 50
+    assert comparisons > 500
 
 
 def test_steps_are_true_and_the_other_lines_are_the_output() -> None:
