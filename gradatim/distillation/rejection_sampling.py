@@ -10,6 +10,9 @@ With ``replies: all`` every reply is an answer, whatever its verdict, for on-pol
 ``distillation`` without cross-entropy. Replies are used as they were sampled, one that was cut off as far as it goes,
 so that a small ``max_new_tokens`` is a horizon: the first tokens alone are generated and trained on (arXiv 2605.31490).
 
+With ``replies: reference`` no model replies: the answer to each problem is its reference solution. It is the control
+that tells what a model's answers add to the solutions which a file of problems has anyway.
+
 A problem without a passing reply is skipped, or answered by the teacher or by the problem's reference solution, in the
 format of the recipe. Otherwise a reply that was cut off is neither a right nor a rejected answer. Columns of the
 samples beside the schema: ``failure_rate``, the share of replies that do not pass (0 to 1), a difficulty for curricula
@@ -30,6 +33,7 @@ from .. import table
 from ..errors import RecipeError
 from ..evaluation import functional, generation
 from ..evaluation.problems import TRUNCATED, Folds, Problem, check_fold, read_problems
+from ..evaluation.verdicts import Judged
 from ..lazy import pa
 from ..model import hardware, load
 from ..options import BatchSize, strict
@@ -43,7 +47,7 @@ if TYPE_CHECKING:
     from ..teacher import Teacher
 
 Unsolved = Literal["skip", "teacher", "reference"]
-ReplyChoice = Literal["passing", "all"]
+ReplyChoice = Literal["passing", "all", "reference"]
 Weighting = Literal["uniform", "learnability"]
 
 FAILURE_RATE = "failure_rate"
@@ -97,14 +101,15 @@ class RejectionSampling(Source):
 
     ``problems``: a file or a benchmark by name; of ``folds`` folds, ``fold`` is held out. ``model``: a folder, a .gguf
     file, a name on the hub, or ``http://HOST/v1#NAME``. ``answers``: the largest number of answers of a problem.
-    ``replies``: whether failing replies are answers too, for distillation on the student's own replies.
+    ``replies``: the answers: passing replies, all replies (for distillation on the student's own ones), or reference
+    solutions; ``model`` is needed for replies only.
     ``keep``: folder of replies and verdicts, from which a later call resumes. ``dtype``: type of the weights of a local
     model. ``evaluation``: texts of evaluation problems, which are refused, or a function that reads them. Raises
     ``RecipeError`` for a value out of range.
     """
 
     problems: str
-    model: str
+    model: str | None
     num_samples: int = 4
     temperature: float = 0.8
     max_new_tokens: int = 512
@@ -132,14 +137,16 @@ class RejectionSampling(Source):
         if self.folds > 1:
             check_fold("source 'rejection_sampling'", self.folds, self.fold)
         for name, value, default in (("weighting", self.weighting, "uniform"), ("unsolved", self.unsolved, "skip")):
-            if self.replies == "all" and value != default:
+            if self.replies != "passing" and value != default:
                 raise RecipeError(
-                    "with replies: all every reply is an answer, whatever its verdict",
+                    f"this depends on which replies pass, and with replies: {self.replies} the answers do not",
                     where=f"data.{name}",
                     given=value,
                     allowed=default,
                     hint="or data.replies: passing",
                 )
+        if self.model is None and self.replies != "reference":
+            raise RecipeError("there is no model that replies", where="data.model", hint="student.base: FOLDER")
         if self.unsolved == "teacher" and self.teacher is None:
             raise RecipeError(
                 "the teacher's answers need a teacher", where="data.unsolved", hint="name one, or unsolved: skip"
@@ -178,15 +185,18 @@ class RejectionSampling(Source):
 
         Raises ``DataError`` without problems, ``SandboxMissing`` where programs cannot be run on this machine.
         """
-        if cycle:
+        if cycle and self.replies != "reference":
             return self._from_attempts(feedback)
         problem_set = read_problems(self.problems)
         if self.folds > 1:
             problem_set = problem_set.part(lambda fold: fold != self.fold, self.folds)
         contamination = Contamination(self.evaluation() if callable(self.evaluation) else self.evaluation)
-        problems, verdicts = functional.judged_samples(
-            "functional", self._model(), problem_set, _question, self.sampling, self.seed, self.events
-        )
+        problems: Mapping[str, Problem] = problem_set.problems
+        verdicts: Sequence[Judged] = []
+        if self.model is not None and self.replies != "reference":
+            problems, verdicts = functional.judged_samples(
+                "functional", self._model(self.model), problem_set, _question, self.sampling, self.seed, self.events
+            )
         outcomes: dict[str, list[tuple[str, str, str]]] = {name: [] for name in problems}
         for item in verdicts:
             outcomes[item.sample.task].append((item.sample.text, item.verdict.outcome, item.sample.finish))
@@ -211,12 +221,12 @@ class RejectionSampling(Source):
         replies = [replies_of(outcomes[name]) for name in questions]
         return self._drawn(list(questions.values()), replies, {"problems": len(questions)})
 
-    def _model(self) -> Model | generation.Endpoint:
+    def _model(self, name: str) -> Model | generation.Endpoint:
         """The model that replies, with the weights' type of its training."""
-        server = generation.endpoint(self.model)
+        server = generation.endpoint(name)
         if server is not None:
             return server
-        return load.load_model(self.model, hardware.device(), dtype=self.dtype)
+        return load.load_model(name, hardware.device(), dtype=self.dtype)
 
     def _drawn(self, questions: Sequence[Prompt], replies: Sequence[Replies], facts: dict[str, Any]) -> Drawn:
         """The samples of all problems, and the counts."""
@@ -244,7 +254,7 @@ class RejectionSampling(Source):
     def _rows(self, question: Prompt, replies: Replies, answers: Sequence[str]) -> list[dict[str, Any]]:
         """One sample for each answer, with the failing replies in turn; with ``replies: all`` the texts as sampled."""
         formatted: Sequence[str | None] = answers
-        if self.replies == "passing":
+        if self.replies != "all":
             formatted = [
                 format_answer(question.prompt, text, question.language, self.answer_format) for text in answers
             ]
@@ -270,12 +280,13 @@ class RejectionSampling(Source):
 
     def _answers(self, questions: Sequence[Prompt]) -> list[str | None]:
         """Answers to problems without a passing reply; one that the tests prove wrong is None."""
-        if self.unsolved == "skip" or not questions:
+        reference = "reference" in (self.replies, self.unsolved)
+        if not questions or (self.unsolved == "skip" and not reference):
             return [None] * len(questions)
         samples = _table(
             [{"prompt": q.prompt, "answer": "", "tests": q.tests, "language": q.language} for q in questions]
         )
-        if self.unsolved == "reference" or self.teacher is None:
+        if reference or self.teacher is None:
             answers: list[str | None] = [question.reference or None for question in questions]
         else:
             answers = self.teacher.answers(samples)
@@ -339,8 +350,8 @@ def rejection_sampling(
     replies: Annotated[
         ReplyChoice,
         Field(
-            description="Replies that are answers: those that pass the tests (`passing`), or `all`, for "
-            "`train.objective: distillation`."
+            description="Answers: the replies that pass the tests (`passing`), `all` replies, for "
+            "`train.objective: distillation`, or no replies but the file's `reference` solutions."
         ),
     ] = "passing",
     weighting: Annotated[
@@ -370,12 +381,9 @@ def rejection_sampling(
     events: Events = ignore_events,
 ) -> Source:
     """The student's own passing replies to problems with tests, and its failing ones as rejected answers"""
-    name = model or (student.base if student is not None else None)
-    if name is None:
-        raise RecipeError("there is no model that replies", where="data.model", hint="student.base: FOLDER")
     return RejectionSampling(
         problems,
-        name,
+        model or (student.base if student is not None else None),
         num_samples,
         temperature,
         max_new_tokens,

@@ -108,6 +108,27 @@ def test_the_reference_answers_what_the_student_fails(file, model):
     assert drawn.facts["answered"] == 1
 
 
+def test_reference_solutions_are_the_answers_without_any_reply(file, model):
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[1]["code"] = "def next_one(n):\n    return n + 2"  # a solution that its tests prove wrong is left out
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for replying in ({}, {"model": f"{model.url}#m"}):
+        made = SOURCES.get("rejection_sampling")(problems=str(file), replies="reference", **replying)
+        drawn = made.draw(0, Feedback())
+        answers = {name: [row["answer"] for row in group] for name, group in by_function(drawn.table).items()}
+        assert answers == {
+            "twice": ["```python\ndef twice(n):\n    return 2 * n\n```"],
+            "next_one": [],
+            "square": ["```python\ndef square(n):\n    return n * n\n```"],
+        }
+        assert {row["rejected"] for row in drawn.table.to_pylist()} == {None}
+        assert not made.has_rejected
+        assert not made.has_wrong_answers
+        again = made.draw(1, Feedback()).table
+        assert again["answer"].equals(drawn.table["answer"])
+    assert not model.asked()
+
+
 @pytest.mark.parametrize(("body", "answered"), [("n * n", 1), ("n + n", 0)])
 def test_the_teacher_is_asked_only_where_the_student_fails_and_its_wrong_answers_are_left_out(
     file, model, body, answered
@@ -192,6 +213,8 @@ def test_kept_replies_are_not_generated_again(file, tmp_path):
         ({"model": "m", "answers": 0}, "data.answers"),
         ({"model": "m", "replies": "all", "weighting": "learnability"}, "data.weighting"),
         ({"model": "m", "replies": "all", "unsolved": "reference"}, "data.unsolved"),
+        ({"replies": "reference", "weighting": "learnability"}, "data.weighting"),
+        ({"replies": "reference", "unsolved": "teacher"}, "data.unsolved"),
         ({"model": "m", "num_samples": 0}, "num_samples"),
     ],
 )
