@@ -336,9 +336,9 @@ def tinypy(
         Scratchpad,
         Field(
             description="Write the operations of the program one by one before each printed line (arXiv 2112.00114); "
-            "`arithmetic` also writes results of several digits least significant digit first, and long products as "
-            "sums of partial products (arXiv 2307.03381). `protocol: scratchpad` of the suite `output` compares the "
-            "printed lines."
+            "`arithmetic` also writes results of several digits least significant digit first (arXiv 2307.03381), "
+            "long products as sums of partial products, comparisons digit by digit, and one for each turn of a loop. "
+            "`protocol: scratchpad` of the suite `output` compares the printed lines."
         ),
     ] = False,
     workers: int = 1,
