@@ -18,6 +18,9 @@ from .terms import terms_of_runs
 TOLERANCE = 0.98
 """Quantities of two arms that differ by less than 2 % count as equal: batches round the tokens of a budget."""
 
+NUMBERS = ("data.count", "data.new", "title")
+"""Keys in which a control for the number of samples may differ from the baseline."""
+
 OWN = ("seed", "threads", *MAY_CHANGE)
 """Keys of a recipe in which runs of one arm may differ."""
 
@@ -109,6 +112,15 @@ def _other_budget(first: Sequence[RunData], second: Sequence[RunData], title: st
         return None
     noun = terms_of_runs(run.settings for run in (*first, *second)).budget
     return f"{tokens[0]:,.0f} {noun}, {title} {tokens[1]:,.0f}"
+
+
+def differs_in_numbers_only(study: StudyData, arm: str, baseline: str) -> bool:
+    """Whether the recipes of two arms with finished runs are equal but for their numbers of samples."""
+    runs, others = study.finished(arm), study.finished(baseline)
+    if not runs or not others:
+        return False
+    settings, reference = arm_settings(runs[0].settings), arm_settings(others[0].settings)
+    return all(settings.get(key) == reference.get(key) or key in NUMBERS for key in {**settings, **reference})
 
 
 def setting_differences(study: StudyData) -> tuple[tuple[str, tuple[Any, ...]], ...]:

@@ -4,7 +4,7 @@ The headline claims no more than the statistics allow. Arms that are not compara
 (``comparison``); with fewer than five seeds no difference is claimed; models that are not above the most frequent
 answer are undertrained. A gain is not attributed to the ordering unless it beats the control with the same
 learning-rate restarts, nor to the training method when the arm has more distinct samples or tokens than the baseline
-and does not beat an arm that has as many.
+and does not beat an arm that has as many. Other arms that are named beside a gain have the same qualification.
 """
 
 from __future__ import annotations
@@ -94,11 +94,11 @@ def _result(summary: Summary, finished: Sequence[ArmRow]) -> Headline:
         return next((verdict for verdict in verdicts if verdict.verdict == "helped"), verdicts[0])
     if better:
         sentence = f"No arm with an order is compared; {better[0].title}, a control, scores {_compared(better[0])}."
-        return Headline("undecided", sentence, _sentences(better[1:]))
+        return Headline("undecided", sentence, _sentences(better[1:], summary))
     if worse:
         worst = min(worse, key=_mean)
         sentence = f"{_subject(summary)} hurt: {worst.title} scores {_compared(worst)}; no arm is significantly better."
-        return Headline("hurt", sentence, _sentences([row for row in worse if row is not worst]))
+        return Headline("hurt", sentence, _sentences([row for row in worse if row is not worst], summary))
     sentence = f"No difference can be claimed: the best arm, {best.title}, scores {_compared(best)}."
     return Headline("undecided", sentence, ("This is no proof of no effect: see the interval.", *power_lines(summary)))
 
@@ -149,14 +149,12 @@ def power_lines(summary: Summary, seeds: int | None = None) -> list[str]:
 def _helped(summary: Summary, best: ArmRow, better: Sequence[ArmRow], worse: Sequence[ArmRow]) -> Headline:
     """The verdict on ``best``, one of the arms that are significantly better than the baseline."""
     controls = [row for rows in summary.against.values() for row in rows if row.arm == best.arm]
-    remaining = _sentences([row for row in (*better, *worse) if row is not best])
+    remaining = _sentences([row for row in (*better, *worse) if row is not best], summary)
     support = (*remaining, *_control(summary, best.arm))
     base = next(row.arm for row in summary.rows if row.role == "baseline")
     restarts = summary.restarts.get(best.arm, 0) - summary.restarts.get(base, 0)
-    if best.arm in summary.excess and not _beats_all(summary.matched[best.arm]):
-        sentence = (
-            f"{best.title} scores {_compared(best)}, but its {' and '.join(summary.excess[best.arm])} may be the cause."
-        )
+    if _confounded(summary, best.arm):
+        (sentence,) = _sentences([best], summary)
         return Headline("undecided", sentence, (*support, *_matched(summary, best.arm)))
     if restarts > 0 and not controls:
         confound = (
@@ -203,8 +201,20 @@ def _control(summary: Summary, arm: str) -> list[str]:
     return sentences
 
 
-def _sentences(rows: Sequence[ArmRow]) -> tuple[str, ...]:
-    return tuple(f"{row.title} scores {_compared(row)}." for row in rows)
+def _confounded(summary: Summary, arm: str) -> bool:
+    """Whether ``arm`` has more samples or tokens than the baseline, and does not beat an arm that has as many."""
+    return arm in summary.excess and not _beats_all(summary.matched[arm])
+
+
+def _sentences(rows: Sequence[ArmRow], summary: Summary) -> tuple[str, ...]:
+    """A sentence per arm with its difference; for a gain also what else may be the cause."""
+    sentences = []
+    for row in rows:
+        cause = ""
+        if _mean(row) > 0 and _confounded(summary, row.arm):
+            cause = f", but its {' and '.join(summary.excess[row.arm])} may be the cause"
+        sentences.append(f"{row.title} scores {_compared(row)}{cause}.")
+    return tuple(sentences)
 
 
 def _compared(row: ArmRow) -> str:

@@ -20,7 +20,7 @@ from ..evaluation.statistics import (
     wilson_interval,
 )
 from ..stage import Counts, SuiteResult
-from .comparison import TOLERANCE, obstacles
+from .comparison import TOLERANCE, differs_in_numbers_only, obstacles
 from .data import RunData, StudyData
 from .units import terms_of, unit_of
 from .verdicts import item_scores
@@ -128,8 +128,8 @@ class Summary:
     """The comparison of a study. ``against`` maps each control to the differences of the arms to it.
 
     ``several_cycles``: whether the arms differ in more than the order of the same samples. ``excess``: per arm that has
-    more of it than the baseline, the quantities in words; ``matched``: its differences to the arms of one cycle that
-    have as much of them. ``incomparable``: the arms without a difference to the baseline, with the reasons.
+    more of it than the baseline, the quantities in words; ``matched``: its differences to the arms that have as much of
+    them, and one cycle or the baseline's recipe but for the number of samples. ``incomparable``: the arms without a difference to the baseline, with the reasons.
     ``majority``: the accuracy of the most frequent training answer. ``unit``: the noun of an item of the suite.
     ``covers_items``: whether intervals also cover other test items, for which every run needs verdicts per sample.
     """
@@ -196,9 +196,13 @@ def summarise(study: StudyData, metric: tuple[str, str] | None = None) -> Summar
                 for other in order
                 if other not in (arm, study.baseline)
                 and all(quantities[other].get(name, 0) >= TOLERANCE * quantities[arm][name] for name in names)
-                and not any(run.cycles for run in study.finished(other))
+                and (
+                    not any(run.cycles for run in study.finished(other))
+                    or differs_in_numbers_only(study, other, study.baseline)
+                )
             )
             for arm, names in excess.items()
+            if study.baseline
         },
         incomparable=incomparable,
         majority=_majority(study) if suite == HEADLINE[0] else None,

@@ -63,7 +63,7 @@ def usage(root: int, limit: int | None = None) -> Usage:
 
 
 def descendants(root: int) -> Iterator[int]:
-    """``root``, if it exists, and its descendants; processes that start or end meanwhile may be missed."""
+    """``root`` and its descendants; processes that start or end meanwhile may be missed."""
     pending, visited = [root], set()
     while pending:
         process = pending.pop()

@@ -226,6 +226,31 @@ def test_a_control_with_as_many_samples_decides_whether_the_method_helped(tmp_pa
     assert verdict == "helped" or any("which has as many: " in line for line in result.support)
 
 
+@pytest.mark.parametrize(("change", "recognised"), [({"new": 4500}, True), ({"grade": "hard"}, False)])
+def test_a_control_in_cycles_differs_from_the_baseline_in_numbers_only(tmp_path, change, recognised):
+    study = collect(make_study(tmp_path / "s", seeds=range(6), arms=("baseline", "baseline-restarts", "hybrid")))
+    settings = study.of("baseline")[0].settings
+
+    def in_cycles(run):
+        own = {**settings, "title": "More questions", "data": {**settings["data"], **change}}
+        cycles = (CycleFacts(0, rows=run.tables[0].rows), CycleFacts(1, rows=run.tables[0].rows))
+        return replace(run, cycles=cycles, settings=own if run.arm == "baseline-restarts" else run.settings)
+
+    study = replace(study, runs=tuple(in_cycles(run) for run in study.runs))
+    matched = summarise(with_more_samples(study, 2.5, ("hybrid", "baseline-restarts"))).matched["hybrid"]
+    assert [difference.against for difference in matched] == ["baseline-restarts"] * recognised
+
+
+def test_a_gain_named_beside_another_has_its_qualification(tmp_path, monkeypatch):
+    monkeypatch.setitem(ARMS, "sequential", ("Sequential", 0.09, ARMS["sequential"][2]))
+    arms = ("baseline", "hybrid", "sequential")
+    study = collect(make_study(tmp_path / "s", seeds=range(6), arms=arms, noise=0.004))
+    result = headline(summarise(with_more_samples(study, 2.5, ("sequential",))))
+    assert (result.verdict, result.sentence.startswith("The ordering helped: Hybrid")) == ("helped", True)
+    (line,) = [line for line in result.support if line.startswith("Sequential scores")]
+    assert line.endswith("but its 2.5 times as many distinct training samples may be the cause.")
+
+
 def test_too_few_seeds_come_with_the_difference_they_detect_and_the_seeds_that_others_need(tmp_path):
     support = said(make_study(tmp_path / "s", seeds=(1, 2, 3), noise=0.04)).support
     line = next(line for line in support if line.startswith("With 5 seeds"))
