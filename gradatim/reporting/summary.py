@@ -129,9 +129,10 @@ class Summary:
 
     ``several_cycles``: whether the arms differ in more than the order of the same samples. ``excess``: per arm that has
     more of it than the baseline, the quantities in words; ``matched``: its differences to the arms that have as much of
-    them, and one cycle or the baseline's recipe but for the number of samples. ``incomparable``: the arms without a difference to the baseline, with the reasons.
-    ``majority``: the accuracy of the most frequent training answer. ``unit``: the noun of an item of the suite.
-    ``covers_items``: whether intervals also cover other test items, for which every run needs verdicts per sample.
+    them, and one cycle or the baseline's recipe but for the number of samples. ``incomparable``: the arms without a
+    difference to the baseline, with the reasons. ``majority``: the accuracy of the most frequent training answer.
+    ``unit``: the noun of an item of the suite. ``covers_items``: whether intervals also cover other test items, for
+    which every run needs verdicts per sample.
     """
 
     suite: str
