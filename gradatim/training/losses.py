@@ -33,6 +33,7 @@ from ..errors import RecipeError, RunFolderError
 from ..model.architecture import additive_mask, has_large_vocabulary, logits_at, sliding_window_of, window_mask
 from ..model.hardware import attention, compute_type, cpp_compiler, device
 from ..model.settings import TrainSettings
+from ..model.window_attention import is_windowed, window_visible
 from ..record import write_atomically
 from ..stage import Event
 from .batches import Batch, Packed, paired_rows
@@ -71,7 +72,7 @@ def make_outputs(model: PreTrainedModel, settings: TrainSettings, *, hidden: boo
     """
     kind = compute_type(settings.precision)
     eager = attention(settings.max_length) == "eager"
-    window = sliding_window_of(model)
+    window, windowed = sliding_window_of(model), is_windowed(model)
     # Determined before tracing: a query of the hardware inside the step cannot be compiled.
     cast = partial(torch.autocast, device().type, dtype=torch.bfloat16, enabled=kind is torch.bfloat16)
 
@@ -91,10 +92,8 @@ def make_outputs(model: PreTrainedModel, settings: TrainSettings, *, hidden: boo
             positions, mask = context
             options |= {"position_ids": positions, "attention_mask": prepared(mask)}
             if window:
-                options["attention_mask"] = {
-                    "full_attention": prepared(mask),
-                    "sliding_attention": prepared(window_mask(mask, window)),
-                }
+                in_window = window_visible(positions, window) if windowed else prepared(window_mask(mask, window))
+                options["attention_mask"] = {"full_attention": prepared(mask), "sliding_attention": in_window}
         with cast():
             return model(input_ids=inputs, use_cache=False, **options)
 

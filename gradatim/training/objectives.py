@@ -9,6 +9,7 @@ from ..errors import DataError, RecipeError
 from ..lazy import torch
 from ..model import hardware, load, text_codec
 from ..model.settings import Dtype, Requirements, TraceSupervisionSettings, TrainSettings
+from ..model.window_attention import select_attention
 from ..stage import Event
 from . import batches, losses, trace_heads
 from .objective import Loss, LossContext, Term
@@ -185,7 +186,7 @@ def _teacher_logits(train: TrainSettings, context: LossContext) -> Forward:
             allowed=f"at least train.max_length = {train.max_length}",
         )
     teacher.model.requires_grad_(False)
-    teacher.model.set_attn_implementation(hardware.attention(train.max_length))
+    select_attention(teacher.model, train.max_length)
     return losses.make_selected_logits(teacher.model, train)
 
 

@@ -31,7 +31,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from ..errors import Stopped, TrainingDiverged, WorkFailed
 from ..model.architecture import create, freeze, trainable_parameters
 from ..model.hardware import (
-    attention,
     device,
     forked_random_state,
     keep_memory,
@@ -48,6 +47,7 @@ from ..model.load import (
 )
 from ..model.settings import ModelSettings, TrainSettings
 from ..model.tokenizer import Encoded
+from ..model.window_attention import select_attention
 from ..processes import SINGLE, Processes
 from ..random_streams import dropout_seed
 from ..record import Metrics, settle, write_folder
@@ -136,7 +136,7 @@ class StageTrainer:
             freeze(model)
         if self.model.gradient_checkpointing:
             enable_gradient_checkpointing(model)
-        model.set_attn_implementation(attention(self.train.max_length))
+        select_attention(model, self.train.max_length)
         on_device: Any = model.train()
         return cast(PreTrainedModel, on_device.to(device() if target is None else target))
 
