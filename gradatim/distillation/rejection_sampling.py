@@ -33,7 +33,6 @@ from .. import table
 from ..errors import RecipeError
 from ..evaluation import functional, generation
 from ..evaluation.problems import TRUNCATED, Folds, Problem, check_fold, read_problems
-from ..evaluation.verdicts import Judged
 from ..lazy import pa
 from ..model import hardware, load
 from ..options import BatchSize, strict
@@ -43,6 +42,7 @@ from .judges import by_tests
 from .novelty import Contamination
 
 if TYPE_CHECKING:
+    from ..evaluation.verdicts import Judged
     from ..model.settings import AnswerFormat, Dtype
     from ..teacher import Teacher
 

@@ -7,9 +7,8 @@ from weakref import WeakKeyDictionary
 
 from ..errors import DataError, RecipeError
 from ..lazy import torch
-from ..model import hardware, load, text_codec
+from ..model import hardware, load, text_codec, window_attention
 from ..model.settings import Dtype, Requirements, TraceSupervisionSettings, TrainSettings
-from ..model.window_attention import select_attention
 from ..stage import Event
 from . import batches, losses, trace_heads
 from .objective import Loss, LossContext, Term
@@ -186,7 +185,7 @@ def _teacher_logits(train: TrainSettings, context: LossContext) -> Forward:
             allowed=f"at least train.max_length = {train.max_length}",
         )
     teacher.model.requires_grad_(False)
-    select_attention(teacher.model, train.max_length)
+    window_attention.select_attention(teacher.model, train.max_length)
     return losses.make_selected_logits(teacher.model, train)
 
 
