@@ -12,20 +12,22 @@ end of a ``for``, which has a line in the form ``arithmetic`` only. The lines ar
 The form ``arithmetic`` also has the steps of ``+``, ``-`` and ``*`` on integers one of which has two digits or more.
 The result is first written with its least significant digit first, so that each digit follows from two digits and a
 carry (Lee et al., arXiv 2307.03381). A product of two such numbers is the sum of the products with the digits of the
-number with fewer digits, of the right one if both have as many; one digit other than 0 needs no sum:
+number with fewer digits, of the right one if both have equally many; one digit other than 0 needs no sum:
 
     # 21 * s=9 = 981 = 189
-    # 103 = 3 + 00 + 100
+    # a=215 * b=103 = 215 * (3 + 00 + 100)
     # 215 * 3 = 546 = 645
     # 215 * 100 = 00512 = 21500
     # 645 + 21500 = 54122 = 22145
     # a=215 * b=103 = 22145
 
-Numbers with as many digits are compared digit by digit up to the first difference, in a comparison and where the sign
-of a result depends on it. Before each turn of a ``for``, and at its end, the next number is compared with the bound:
+Two numbers of one sign with equally many digits before the point are compared digit by digit up to the first
+difference, in a comparison of two operands and where the sign of a result depends on it. Before each turn of a ``for``,
+and at its end, the next number is computed and compared with the bound:
 
     # b=137 <= 139 = 11 33 79 = True
     # b=137 - 139 = 11 33 79 = -2 = -2
+    # 9 + 6 = 15
     # 15 < 15 = 11 55 = False
 
 Operations on floats, and quotients, have one line in both forms: the last digits of a float follow from its binary
@@ -107,7 +109,7 @@ def scratchpad_of(text: str, form: Literal[True, "arithmetic"] = True) -> str:
                     bind(source.id, value)
                 bind(name, value)
             case ast.Call(args=arguments) if form == "arithmetic":
-                lines.append(_turn(value, *((operands[id(node)], values[id(node)]) for node in arguments)))
+                lines.extend(_turn(value, range(*(values[id(node)] for node in arguments))))
             case ast.For(target=ast.Name(id=name)):
                 bind(name, value)
             case ast.Expr(value=ast.Call(args=arguments)):
@@ -154,27 +156,32 @@ def _arithmetic(operation: str, left: Any, op: ast.operator, right: Any, value: 
     sums = [f"{total} + {product}" for total, product in zip([first, *totals], products[1:], strict=False)]
     operations = [*(f"{long} * {factor}" for factor in factors), *sums]
     lines = [_least_significant_first(*line) for line in zip(operations, [*products, *totals], strict=True)]
-    return [f"{short}{STEP}{' + '.join(terms)}", *lines, f"{operation}{STEP}{value}"]
+    return [f"{operation}{STEP}{long} * ({' + '.join(terms)})", *lines, f"{operation}{STEP}{value}"]
 
 
-def _turn(number: int, *arguments: tuple[str, int]) -> str:
-    """The comparison of the next ``number`` of ``range`` with its bound; ``arguments`` as text and as numbers."""
-    bound, end = arguments[min(1, len(arguments) - 1)]
-    step = arguments[2][1] if len(arguments) > 2 else 1
-    operation = f"{number} {'<' if step > 0 else '>'} {bound}{_pairs(number, end)}"
-    return f"{operation}{STEP}{number < end if step > 0 else number > end}"
+def _turn(number: int, numbers: range) -> list[str]:
+    """The lines that lead to the next ``number`` of a loop over ``numbers``, and to its comparison with the bound."""
+    lines = []
+    if number != numbers.start:
+        op, previous, step = ast.Add() if numbers.step > 0 else ast.Sub(), number - numbers.step, abs(numbers.step)
+        lines = _arithmetic(f"{previous} {SYMBOLS[type(op)]} {step}", previous, op, step, number)
+    relation, holds = ("<", number < numbers.stop) if numbers.step > 0 else (">", number > numbers.stop)
+    return [*lines, f"{number} {relation} {numbers.stop}{_pairs(number, numbers.stop)}{STEP}{holds}"]
 
 
 def _pairs(left: Any, right: Any) -> str:
     """`` = `` and the digits of both numbers place by place, up to the first that differ.
 
-    Empty for one digit each, and where the signs or the numbers of digits before the point differ: they decide.
+    Empty for one digit each, for a truth value, for numbers with an exponent, and where the signs or the numbers of
+    digits before the point differ: they decide.
     """
+    if bool in (type(left), type(right)):
+        return ""
     texts = [str(abs(number)).partition(".") for number in (left, right)]
     (whole, _, part), (other_whole, _, other_part) = texts
     if (left < 0) != (right < 0) or len(whole) != len(other_whole):
         return ""
-    if not (whole + other_whole).isdigit() or "e" in part + other_part:  # infinity, and exponents
+    if not (whole + part + other_whole + other_part).isdigit():  # infinity, and exponents
         return ""
     places = [*zip(whole, other_whole, strict=True), *zip_longest(part, other_part, fillvalue="0")]
     equal = len([*takewhile(lambda pair: pair[0] == pair[1], places)])

@@ -72,28 +72,29 @@ def test_the_lines_are_the_steps_in_order(program: str, lines: str) -> None:
         ("b * 0", "b=21 * 0 = 0 = 0"),
         (
             "13 * b",
-            "21 = 1 + 20; 13 * 1 = 31 = 13; 13 * 20 = 062 = 260; 13 + 260 = 372 = 273; 13 * b=21 = 273",
+            "13 * b=21 = 13 * (1 + 20); 13 * 1 = 31 = 13; 13 * 20 = 062 = 260; 13 + 260 = 372 = 273; 13 * b=21 = 273",
         ),
         # The shorter factor is taken apart; the other one has the sign of the product.
         (
             "-12 * 345",
-            "- 12 = -12; 12 = 2 + 10; -345 * 2 = -096 = -690; -345 * 10 = -0543 = -3450; "
+            "- 12 = -12; -12 * 345 = -345 * (2 + 10); -345 * 2 = -096 = -690; -345 * 10 = -0543 = -3450; "
             "-690 + -3450 = -0414 = -4140; -12 * 345 = -4140",
         ),
         (
             "(b - 33) * (a - 28)",
-            "b=21 - 33 = 23 = -21 = -12; a=3 - 28 = -52 = -25; 25 = 5 + 20; 12 * 5 = 06 = 60; "
+            "b=21 - 33 = 23 = -21 = -12; a=3 - 28 = -52 = -25; -12 * -25 = 12 * (5 + 20); 12 * 5 = 06 = 60; "
             "12 * 20 = 042 = 240; 60 + 240 = 003 = 300; -12 * -25 = 300",
         ),
         # A digit 0 is written with its place and has no product.
         (
             "b * 102",
-            "21 = 1 + 20; 102 * 1 = 201 = 102; 102 * 20 = 0402 = 2040; 102 + 2040 = 2412 = 2142; b=21 * 102 = 2142",
+            "b=21 * 102 = 102 * (1 + 20); 102 * 1 = 201 = 102; 102 * 20 = 0402 = 2040; "
+            "102 + 2040 = 2412 = 2142; b=21 * 102 = 2142",
         ),
         (
             "102 * 102",
-            "102 = 2 + 00 + 100; 102 * 2 = 402 = 204; 102 * 100 = 00201 = 10200; 204 + 10200 = 40401 = 10404; "
-            "102 * 102 = 10404",
+            "102 * 102 = 102 * (2 + 00 + 100); 102 * 2 = 402 = 204; 102 * 100 = 00201 = 10200; "
+            "204 + 10200 = 40401 = 10404; 102 * 102 = 10404",
         ),
         ("b < 29", "b=21 < 29 = 22 19 = True"),
         ("21 == b", "21 == b=21 = 22 11 = True"),
@@ -106,6 +107,8 @@ def test_the_lines_are_the_steps_in_order(program: str, lines: str) -> None:
         ("b / 8 != 2.625", "b=21 / 8 = 2.625; 2.625 != 2.625 = 22 66 22 55 = False"),
         ("b / 1e9 < 1e-9", "b=21 / 1000000000.0 = 2.1e-08; 2.1e-08 < 1e-09 = False"),
         ("1e999 == 1e999", "inf == inf = True"),
+        ("(b > 9) == (b > 8)", "b=21 > 9 = True; b=21 > 8 = True; True == True = True"),
+        ("(b > 9) < 1.5", "b=21 > 9 = True; True < 1.5 = True"),  # not the digits of a truth value
         ("(b > 20) + 12", "b=21 > 20 = 22 10 = True; True + 12 = 13"),
         ("(b > 20) * 12", "b=21 > 20 = 22 10 = True; True * 12 = 12"),
         ("b // 10", "b=21 // 10 = 2"),
@@ -119,18 +122,35 @@ def test_arithmetic_is_written_from_the_last_digit_on(operation: str, lines: str
 @pytest.mark.parametrize(
     ("loop", "lines"),
     [
-        ("range(9, 11)", "9 < 11 = True; i = 9; 10 < 11 = 11 01 = True; i = 10; 11 < 11 = 11 11 = False"),
-        ("range(8, b, 9)", "8 < b=12 = True; i = 8; 17 < b=12 = 11 72 = False"),
-        ("range(2)", "0 < 2 = True; i = 0; 1 < 2 = True; i = 1; 2 < 2 = False"),
-        ("range(12, 8, -3)", "- 3 = -3; 12 > 8 = True; i = 12; 9 > 8 = True; i = 9; 6 > 8 = False"),
+        (
+            "range(9, 11)",
+            "9 < 11 = True; i = 9; 9 + 1 = 10; 10 < 11 = 11 01 = True; i = 10; 10 + 1 = 11 = 11; "
+            "11 < 11 = 11 11 = False",
+        ),
+        ("range(8, b, 9)", "8 < 12 = True; i = 8; 8 + 9 = 17; 17 < 12 = 11 72 = False"),
+        ("range(2)", "0 < 2 = True; i = 0; 0 + 1 = 1; 1 < 2 = True; i = 1; 1 + 1 = 2; 2 < 2 = False"),
+        (
+            "range(12, 8, -3)",
+            "- 3 = -3; 12 > 8 = True; i = 12; 12 - 3 = 9 = 9; 9 > 8 = True; i = 9; 9 - 3 = 6; 6 > 8 = False",
+        ),
         ("range(5, 3)", "5 < 3 = False"),
+        ("range(b - 10, 3)", "b=12 - 10 = 11 20 = 2 = 2; 2 < 3 = True; i = 2; 2 + 1 = 3; 3 < 3 = False"),
     ],
 )
 def test_each_turn_of_a_loop_and_its_end_have_a_comparison(loop: str, lines: str) -> None:
     program = f"b = 12\nfor i in {loop} :\n\tpass\n"
     assert "; ".join(lines_of(program, "arithmetic")[1:]) == lines
-    operations = [line for line in lines.split("; ") if "<" not in line and ">" not in line]
-    assert lines_of(program)[1:] == operations  # the other form has the turns alone
+    operations = [line for line in lines.split("; ") if line.startswith(("i", "- 3"))]
+    operations += ["b=12 - 10 = 2"] * ("b -" in loop)
+    assert sorted(lines_of(program)[1:]) == sorted(operations)  # the other form has the turns alone
+
+
+def test_the_bound_of_a_loop_is_that_of_its_beginning() -> None:
+    program = "b = 2\nfor j in range(2) :\n\tfor i in range(b) :\n\t\tb = 9\n\telse :\n\t\tprint(i)\n"
+    inner = "0 < 2 = True; i = 0; b = 9; 0 + 1 = 1; 1 < 2 = True; i = 1; b = 9; 1 + 1 = 2; 2 < 2 = False; i = 1; 1"
+    written = "; ".join(lines_of(program, "arithmetic"))
+    assert written.startswith(f"b = 2; 0 < 2 = True; j = 0; {inner}; 0 + 1 = 1; 1 < 2 = True; j = 1; 0 < 9 = True; ")
+    assert written.endswith("9 < 9 = False; i = 8; 8; 1 + 1 = 2; 2 < 2 = False")
 
 
 def test_the_steps_of_arithmetic_are_true_and_do_not_change_the_output() -> None:
