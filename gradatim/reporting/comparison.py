@@ -18,7 +18,7 @@ from .terms import terms_of_runs
 TOLERANCE = 0.98
 """Quantities of two arms that differ by less than 2 % count as equal: batches round the tokens of a budget."""
 
-NUMBERS = ("data.count", "data.new", "title")
+MAY_DIFFER = ("data.count", "data.new", "title")
 """Keys in which a control for the number of samples may differ from the baseline."""
 
 OWN = ("seed", "threads", *MAY_CHANGE)
@@ -120,7 +120,9 @@ def differs_in_numbers_only(study: StudyData, arm: str, baseline: str) -> bool:
     if not runs or not others:
         return False
     settings, reference = arm_settings(runs[0].settings), arm_settings(others[0].settings)
-    return all(settings.get(key) == reference.get(key) or key in NUMBERS for key in {**settings, **reference})
+    if not settings or not reference:  # unknown recipes
+        return False
+    return all(settings.get(key) == reference.get(key) or key in MAY_DIFFER for key in {**settings, **reference})
 
 
 def setting_differences(study: StudyData) -> tuple[tuple[str, tuple[Any, ...]], ...]:

@@ -93,7 +93,7 @@ def _result(summary: Summary, finished: Sequence[ArmRow]) -> Headline:
         verdicts = [_helped(summary, row, better, worse) for row in sorted(arms, key=_mean, reverse=True)]
         return next((verdict for verdict in verdicts if verdict.verdict == "helped"), verdicts[0])
     if better:
-        sentence = f"No arm with an order is compared; {better[0].title}, a control, scores {_compared(better[0])}."
+        sentence = f"No arm with an order is compared, only controls. {_sentence(better[0], summary)}"
         return Headline("undecided", sentence, _sentences(better[1:], summary))
     if worse:
         worst = min(worse, key=_mean)
@@ -148,27 +148,47 @@ def power_lines(summary: Summary, seeds: int | None = None) -> list[str]:
 
 def _helped(summary: Summary, best: ArmRow, better: Sequence[ArmRow], worse: Sequence[ArmRow]) -> Headline:
     """The verdict on ``best``, one of the arms that are significantly better than the baseline."""
-    controls = [row for rows in summary.against.values() for row in rows if row.arm == best.arm]
     remaining = _sentences([row for row in (*better, *worse) if row is not best], summary)
     support = (*remaining, *_control(summary, best.arm))
-    base = next(row.arm for row in summary.rows if row.role == "baseline")
-    restarts = summary.restarts.get(best.arm, 0) - summary.restarts.get(base, 0)
-    if _confounded(summary, best.arm):
-        (sentence,) = _sentences([best], summary)
-        return Headline("undecided", sentence, (*support, *_matched(summary, best.arm)))
-    if restarts > 0 and not controls:
-        confound = (
-            f"Its learning rate restarts {restarts} times more often than the baseline's, which alone may explain the "
-            "gain: add a control arm with as many restarts (schedule: baseline, restarts).",
-        )
-        sentence = (
-            f"{best.title} scores {_compared(best)}, but {_subject(summary).lower()} is not shown to be the cause."
-        )
-        return Headline("undecided", sentence, (*support, *confound))
-    if not controls or _beats_all(controls):
+    if _other_cause(summary, best.arm) is None:
         return Headline("helped", f"{_subject(summary)} helped: {best.title} scores {_compared(best)}.", support)
-    sentence = f"{best.title} scores {_compared(best)}, but {_subject(summary).lower()} is not shown to be the cause."
-    return Headline("undecided", sentence, support)
+    advice: list[str] = []
+    if _has_unmatched_excess(summary, best.arm):
+        advice = _matched(summary, best.arm) or [
+            "Add a control with as many distinct samples and tokens, drawn at random: in one cycle, or the baseline's "
+            "recipe with more questions."
+        ]
+    elif not _differences_to_controls(summary, best.arm):
+        advice = [
+            f"Its learning rate restarts {_more_restarts(summary, best.arm)} times more often than the baseline's, "
+            "which alone may explain the gain: add a control arm with as many restarts (schedule: baseline, restarts)."
+        ]
+    return Headline("undecided", _sentence(best, summary), (*support, *advice))
+
+
+def _other_cause(summary: Summary, arm: str) -> str | None:
+    """Another possible cause of a gain of ``arm``, as the end of a sentence; None without one."""
+    if _has_unmatched_excess(summary, arm):
+        return f"it has {' and '.join(summary.excess[arm])}, which may be the cause"
+    controls = _differences_to_controls(summary, arm)
+    if (controls and not _beats_all(controls)) or (not controls and _more_restarts(summary, arm) > 0):
+        return f"{_subject(summary).lower()} is not shown to be the cause"
+    return None
+
+
+def _has_unmatched_excess(summary: Summary, arm: str) -> bool:
+    """Whether ``arm`` has more samples or tokens than the baseline, and does not beat an arm that has as many."""
+    return arm in summary.excess and not _beats_all(summary.matched[arm])
+
+
+def _differences_to_controls(summary: Summary, arm: str) -> list[Difference]:
+    return [row for rows in summary.against.values() for row in rows if row.arm == arm]
+
+
+def _more_restarts(summary: Summary, arm: str) -> int:
+    """The number of restarts of the learning rate in ``arm`` beyond those of the baseline."""
+    base = next(row.arm for row in summary.rows if row.role == "baseline")
+    return summary.restarts.get(arm, 0) - summary.restarts.get(base, 0)
 
 
 def _beats_all(differences: Sequence[Difference]) -> bool:
@@ -177,14 +197,14 @@ def _beats_all(differences: Sequence[Difference]) -> bool:
 
 
 def _matched(summary: Summary, arm: str) -> list[str]:
-    """A sentence per arm with as many samples and tokens as ``arm``, or the advice to add one."""
-    sentences = [
-        f"Difference to {summary.row(row.against).title}, which has as many: {points(row.mean)} points"
+    """A sentence per arm with as many samples and tokens as ``arm``."""
+    return [
+        f"Difference of {summary.row(arm).title} to {summary.row(row.against).title}, which has as many: "
+        f"{points(row.mean)} points"
         f"{', too few seeds' if row.too_few else ', significant' if row.significant() else ', not significant'}."
         for row in summary.matched[arm]
         if row.mean is not None
     ]
-    return sentences or ["Add a control with as many distinct samples and tokens, drawn at random in one cycle."]
 
 
 def _control(summary: Summary, arm: str) -> list[str]:
@@ -201,20 +221,20 @@ def _control(summary: Summary, arm: str) -> list[str]:
     return sentences
 
 
-def _confounded(summary: Summary, arm: str) -> bool:
-    """Whether ``arm`` has more samples or tokens than the baseline, and does not beat an arm that has as many."""
-    return arm in summary.excess and not _beats_all(summary.matched[arm])
-
-
 def _sentences(rows: Sequence[ArmRow], summary: Summary) -> tuple[str, ...]:
-    """A sentence per arm with its difference; for a gain also what else may be the cause."""
+    """The sentences of further arms, each with the differences that decide on its gain."""
     sentences = []
     for row in rows:
-        cause = ""
-        if _mean(row) > 0 and _confounded(summary, row.arm):
-            cause = f", but its {' and '.join(summary.excess[row.arm])} may be the cause"
-        sentences.append(f"{row.title} scores {_compared(row)}{cause}.")
+        sentences.append(_sentence(row, summary))
+        if _mean(row) > 0 and _has_unmatched_excess(summary, row.arm):
+            sentences += _matched(summary, row.arm)
     return tuple(sentences)
+
+
+def _sentence(row: ArmRow, summary: Summary) -> str:
+    """The difference of an arm to the baseline, for a gain with another possible cause."""
+    cause = _other_cause(summary, row.arm) if _mean(row) > 0 else None
+    return f"{row.title} scores {_compared(row)}{'' if cause is None else f', but {cause}'}."
 
 
 def _compared(row: ArmRow) -> str:

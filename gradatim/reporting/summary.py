@@ -175,7 +175,9 @@ def summarise(study: StudyData, metric: tuple[str, str] | None = None) -> Summar
     tested = [arm for arm in comparable if _role(study, arm) == "arm"]
     quantities = {arm: _quantities(study, arm) for arm in order}
     excess = {
-        arm: more for arm in tested if study.baseline and (more := _excess(quantities[arm], quantities[study.baseline]))
+        arm: more
+        for arm in comparable
+        if study.baseline and (more := _excess(quantities[arm], quantities[study.baseline]))
     }
     return Summary(
         suite=suite,

@@ -196,7 +196,7 @@ def test_a_gain_with_more_distinct_samples_and_no_matching_control_is_not_a_gain
     study = collect(make_study(tmp_path / "s", seeds=range(6), arms=TWO, noise=0.004))
     result = headline(summarise(with_more_samples(study, 2.5, ("hybrid",))))
     assert result.verdict == "undecided"
-    assert "2.5 times as many distinct training samples may be the cause" in result.sentence
+    assert result.sentence.endswith("but it has 2.5 times as many distinct training samples, which may be the cause.")
     assert any(line.startswith("Add a control with as many distinct samples") for line in result.support)
 
 
@@ -237,8 +237,11 @@ def test_a_control_in_cycles_differs_from_the_baseline_in_numbers_only(tmp_path,
         return replace(run, cycles=cycles, settings=own if run.arm == "baseline-restarts" else run.settings)
 
     study = replace(study, runs=tuple(in_cycles(run) for run in study.runs))
-    matched = summarise(with_more_samples(study, 2.5, ("hybrid", "baseline-restarts"))).matched["hybrid"]
+    more = with_more_samples(study, 2.5, ("hybrid", "baseline-restarts"))
+    matched = summarise(more).matched["hybrid"]
     assert [difference.against for difference in matched] == ["baseline-restarts"] * recognised
+    unknown = replace(more, runs=tuple(replace(run, settings={}) for run in more.runs))
+    assert summarise(unknown).matched["hybrid"] == ()
 
 
 def test_a_gain_named_beside_another_has_its_qualification(tmp_path, monkeypatch):
@@ -248,7 +251,36 @@ def test_a_gain_named_beside_another_has_its_qualification(tmp_path, monkeypatch
     result = headline(summarise(with_more_samples(study, 2.5, ("sequential",))))
     assert (result.verdict, result.sentence.startswith("The ordering helped: Hybrid")) == ("helped", True)
     (line,) = [line for line in result.support if line.startswith("Sequential scores")]
-    assert line.endswith("but its 2.5 times as many distinct training samples may be the cause.")
+    assert line.endswith("but it has 2.5 times as many distinct training samples, which may be the cause.")
+
+
+def test_a_loss_beside_a_gain_has_no_qualification(tmp_path, monkeypatch):
+    monkeypatch.setitem(ARMS, "sequential", ("Sequential", -0.09, ARMS["sequential"][2]))
+    study = collect(make_study(tmp_path / "s", seeds=range(6), arms=("baseline", "hybrid", "sequential"), noise=0.004))
+    result = headline(summarise(with_more_samples(study, 2.5, ("sequential",))))
+    (line,) = [line for line in result.support if line.startswith("Sequential scores")]
+    assert line.endswith("after Holm).")
+
+
+def test_a_gain_with_restarts_beside_another_is_not_attributed_to_the_ordering(tmp_path, monkeypatch):
+    monkeypatch.setitem(ARMS, "sequential", ("Sequential", 0.09, ARMS["sequential"][2]))
+    study = collect(make_study(tmp_path / "s", seeds=range(6), arms=("baseline", "hybrid", "sequential"), noise=0.004))
+    result = headline(replace(summarise(study), restarts={"baseline": 0, "hybrid": 0, "sequential": 2}))
+    assert result.sentence.startswith("The ordering helped: Hybrid")
+    (line,) = [line for line in result.support if line.startswith("Sequential scores")]
+    assert line.endswith(", but the ordering is not shown to be the cause.")
+    alone = headline(replace(summarise(study), restarts={"baseline": 0, "hybrid": 2, "sequential": 2}))
+    assert alone.verdict == "undecided"
+    assert any(line.startswith("Its learning rate restarts 2 times more often") for line in alone.support)
+
+
+def test_a_control_with_more_samples_has_the_qualification_too(tmp_path, monkeypatch):
+    title, _, stages = ARMS["baseline-restarts"]
+    monkeypatch.setitem(ARMS, "baseline-restarts", (title, 0.05, stages))
+    study = collect(make_study(tmp_path / "s", seeds=range(6), arms=("baseline", "baseline-restarts"), noise=0.004))
+    result = headline(summarise(with_more_samples(study, 2.5, ("baseline-restarts",))))
+    assert result.sentence.startswith("No arm with an order is compared, only controls.")
+    assert result.sentence.endswith("which may be the cause.")
 
 
 def test_too_few_seeds_come_with_the_difference_they_detect_and_the_seeds_that_others_need(tmp_path):
