@@ -337,7 +337,8 @@ def tinypy(
         Field(
             description="Write the operations of the program one by one before each printed line (arXiv 2112.00114); "
             "`arithmetic` also writes results of several digits least significant digit first (arXiv 2307.03381), "
-            "long products as sums of partial products, comparisons digit by digit, and one for each turn of a loop. "
+            "long products as sums of partial products, comparisons digit by digit, and a comparison for each turn of "
+            "a `for`. "
             "`protocol: scratchpad` of the suite `output` compares the printed lines."
         ),
     ] = False,

@@ -10,13 +10,14 @@ With ``replies: all`` every reply is an answer, whatever its verdict, for on-pol
 ``distillation`` without cross-entropy. Replies are used as they were sampled, one that was cut off as far as it goes,
 so that a small ``max_new_tokens`` is a horizon: the first tokens alone are generated and trained on (arXiv 2605.31490).
 
-With ``replies: reference`` no model replies: the answer to each problem is its reference solution. It is the control
-that tells what a model's answers add to the solutions which a file of problems has anyway.
+With ``replies: reference`` no model replies: the answer to each problem is its reference solution, the same in every
+cycle, and the options of the replies have no effect. It is the comparison that tells what a model's answers add to the
+solutions which a file of problems has anyway.
 
 A problem without a passing reply is skipped, or answered by the teacher or by the problem's reference solution, in the
 format of the recipe. Otherwise a reply that was cut off is neither a right nor a rejected answer. Columns of the
 samples beside the schema: ``failure_rate``, the share of replies that do not pass (0 to 1), a difficulty for curricula
-by pass rate; ``category`` is that share in words, such as ``3/4``.
+by pass rate (NaN without replies); ``category`` is the number of passing replies and of all, such as ``3/4``.
 """
 
 from __future__ import annotations
@@ -101,8 +102,8 @@ class RejectionSampling(Source):
 
     ``problems``: a file or a benchmark by name; of ``folds`` folds, ``fold`` is held out. ``model``: a folder, a .gguf
     file, a name on the hub, or ``http://HOST/v1#NAME``. ``answers``: the largest number of answers of a problem.
-    ``replies``: the answers: passing replies, all replies (for distillation on the student's own ones), or reference
-    solutions; ``model`` is needed for replies only.
+    ``replies``: which answers are used, passing replies, all replies (for distillation on the student's own ones) or
+    reference solutions; without replies ``model`` may be None.
     ``keep``: folder of replies and verdicts, from which a later call resumes. ``dtype``: type of the weights of a local
     model. ``evaluation``: texts of evaluation problems, which are refused, or a function that reads them. Raises
     ``RecipeError`` for a value out of range.
@@ -167,6 +168,11 @@ class RejectionSampling(Source):
         ).checked("rejection_sampling")
 
     @property
+    def changes(self) -> bool:
+        """Whether later cycles have other samples: they have the student's attempts after the cycle before."""
+        return self.replies != "reference"
+
+    @property
     def has_rejected(self) -> bool:
         """Whether failing replies are rejected answers."""
         return self.replies == "passing"
@@ -185,7 +191,7 @@ class RejectionSampling(Source):
 
         Raises ``DataError`` without problems, ``SandboxMissing`` where programs cannot be run on this machine.
         """
-        if cycle and self.replies != "reference":
+        if cycle:
             return self._from_attempts(feedback)
         problem_set = read_problems(self.problems)
         if self.folds > 1:
@@ -271,7 +277,7 @@ class RejectionSampling(Source):
                     "rejected": rejected,
                     "tests": question.tests,
                     "language": question.language,
-                    "category": f"{replies.passed}/{replies.total}",
+                    "category": f"{replies.passed}/{replies.total}" if replies.total else None,
                     "source": "rejection_sampling",
                     FAILURE_RATE: replies.failure_rate,
                 }

@@ -12,7 +12,7 @@ from small_models import base
 from gradatim.distillation.rejection_sampling import Replies, quota, replies_of
 from gradatim.errors import RecipeError
 from gradatim.evaluation.problems import fold_of
-from gradatim.experiment.assemble.teaching import check_answers
+from gradatim.experiment.assemble.teaching import check_answers, check_new_samples
 from gradatim.experiment.recipe import load
 from gradatim.source import SOURCES
 from gradatim.stage import Feedback
@@ -124,9 +124,17 @@ def test_reference_solutions_are_the_answers_without_any_reply(file, model):
         assert {row["rejected"] for row in drawn.table.to_pylist()} == {None}
         assert not made.has_rejected
         assert not made.has_wrong_answers
-        again = made.draw(1, Feedback()).table
-        assert again["answer"].equals(drawn.table["answer"])
+        assert set(drawn.table["category"].to_pylist()) == {None}
+        assert not made.changes
     assert not model.asked()
+
+
+def test_reference_solutions_are_the_same_in_every_cycle_and_refused_for_several(file):
+    changes = ["student.base=base", f"data.problems={file}"]
+    assert check_new_samples(load("distill/reference-answers", changes)) is None
+    with pytest.raises(RecipeError, match=r"cycles: the source 'rejection_sampling' has the same samples"):
+        check_new_samples(load("distill/reference-answers", [*changes, "cycles=2"]))
+    assert check_new_samples(load("distill/self", [*changes, "cycles=2"])) is None
 
 
 @pytest.mark.parametrize(("body", "answered"), [("n * n", 1), ("n + n", 0)])
