@@ -379,13 +379,10 @@ class Source(Protocol):
     The options ``seed``, ``workers`` and ``events`` of a factory default to the recipe's.
     """
 
+    changes: bool = True
     rereads: bool = False
     needs_teacher: bool = False
     later_options: tuple[str, ...] = ()
-
-    @property
-    def changes(self) -> bool:
-        return True
 
     @property
     def has_rejected(self) -> bool:

@@ -132,6 +132,7 @@ class RejectionSampling(Source):
 
     def __post_init__(self) -> None:
         """Check the options. Raises ``RecipeError``."""
+        object.__setattr__(self, "changes", self.replies != "reference")
         self.sampling  # noqa: B018  (checks its values)
         if self.answers < 1:
             raise RecipeError("too few", where="data.answers", given=self.answers, allowed="1 or more")
@@ -166,11 +167,6 @@ class RejectionSampling(Source):
             batch=self.batch,
             workers=self.workers,
         ).checked("rejection_sampling")
-
-    @property
-    def changes(self) -> bool:
-        """Whether later cycles have other samples: they have the student's attempts after the cycle before."""
-        return self.replies != "reference"
 
     @property
     def has_rejected(self) -> bool:
