@@ -112,7 +112,8 @@ def sample(
         _check_characters(opened.tokenizer, "".join(text for text, _ in questions), prompt)
         form = _prompt_format(opened.tokenizer, prompt, system)
         format_prompt = _formatter(opened.tokenizer, form, system)
-        new_tokens = limit or max([_length(*item) + MARGIN for item in questions if item[1] is not None] or [200])
+        lengths = [len(programs.longest_answer(text, truth)) for text, truth in questions if truth is not None]
+        new_tokens = limit or (max(lengths) + MARGIN if lengths else 200)
         texts = decode.complete(
             opened.model, opened.tokenizer, [format_prompt(text) for text, _ in questions],
             limits=new_tokens, greedy=not sampled, seed=seed, events=events, task="sample",
@@ -219,14 +220,6 @@ def _printed(program: str) -> str | None:
         return programs.commented(programs.run_program(program))
     except DataError:
         return None
-
-
-def _length(prompt: str, truth: str | None) -> int:
-    """The number of characters of the true answer, with the longest scratchpad where the prompt is a TinyPy program."""
-    try:
-        return len(programs.scratchpad_of(prompt, "arithmetic"))
-    except DataError:
-        return len(truth or "")
 
 
 def _compare(prompt: str, text: str, finish: str, truth: str | None, form: prompt_format.PromptFormat) -> Completion:

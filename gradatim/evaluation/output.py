@@ -38,11 +38,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field
 
-from ..errors import DataError, RecipeError
+from ..errors import RecipeError
 from ..inference import decode
 from ..model import prompt_format, vocabulary
 from ..options import BatchSize, strict
-from ..programs import printed_lines, scratchpad_of
+from ..programs import longest_answer, printed_lines
 from ..stage import Event, Events, Model, Suite, SuiteResult, ignore_events
 from .generation import Endpoint, Question, ServerOptions, Writing, server_options, write
 from .model_server import ServedModel
@@ -231,7 +231,10 @@ class Output(Suite):
         """Texts that determine the limit of a greedy attempt: the answers, with the scratchpads that they lack."""
         if self.protocol != "scratchpad":
             return answers
-        return [_with_scratchpad(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        return [
+            longest_answer(prompt, answer) if answer == printed_lines(answer) else answer
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
 
     def judge(self, row: int, prompt: str, answer: str, completion: Completion) -> Attempt:
         """The verdict on one completion of row ``row``."""
@@ -285,16 +288,6 @@ class _OtherNumbers:
     def __call__(self, index: int, text: str) -> bool:
         numbers = self.numbers[index]
         return not (numbers and can_become(text[: self.limits[index]], numbers))
-
-
-def _with_scratchpad(prompt: str, answer: str) -> str:
-    """``answer``, or the longest scratchpad of a TinyPy program where ``answer`` is its output alone."""
-    if answer != printed_lines(answer):
-        return answer
-    try:
-        return scratchpad_of(prompt, "arithmetic")
-    except DataError:
-        return answer
 
 
 def numbers_in(text: str) -> list[str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .generator import Facts, Generated, LevelFacts, ProgramStream, generate, stream
     from .grammar import LEVELS, Level
     from .interpret import Values, commented, run_program, values_of
-    from .scratchpad import Scratchpad, has_scratchpad, printed_lines, scratchpad_of
+    from .scratchpad import Scratchpad, has_scratchpad, longest_answer, printed_lines, scratchpad_of
 
 __all__ = [
     "LEVELS",
@@ -36,6 +36,7 @@ __all__ = [
     "commented",
     "generate",
     "has_scratchpad",
+    "longest_answer",
     "printed_lines",
     "run_program",
     "scratchpad_of",
@@ -51,6 +52,6 @@ __getattr__ = lazy_names(
         "generator": ("Facts", "Generated", "LevelFacts", "ProgramStream", "generate", "stream"),
         "grammar": ("LEVELS", "Level"),
         "interpret": ("Values", "commented", "run_program", "values_of"),
-        "scratchpad": ("Scratchpad", "has_scratchpad", "printed_lines", "scratchpad_of"),
+        "scratchpad": ("Scratchpad", "has_scratchpad", "longest_answer", "printed_lines", "scratchpad_of"),
     },
 )

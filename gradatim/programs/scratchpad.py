@@ -43,6 +43,7 @@ from collections.abc import Sequence
 from itertools import accumulate, takewhile, zip_longest
 from typing import Any, Literal
 
+from ..errors import DataError
 from ..table.rows import asks_for_output
 from .interpret import SYMBOLS, run_program
 
@@ -125,6 +126,14 @@ def scratchpad_of(text: str, form: Literal[True, "arithmetic"] = True) -> str:
 
     run_program(text, observe=observe)
     return "".join(f"# {line}\n" for line in lines)
+
+
+def longest_answer(text: str, answer: str) -> str:
+    """The answer of ``text`` with most steps if it is a TinyPy program, else ``answer``: a limit of lengths."""
+    try:
+        return scratchpad_of(text, "arithmetic")
+    except DataError:
+        return answer
 
 
 def _operation(operands: list[str], operators: Sequence[ast.AST]) -> str:

@@ -179,7 +179,7 @@ class _TrainingLoop:
         self.loss = make_loss(objective, context)
         self.parameters = trainable_parameters(self.model)
         self.total_parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        self.average = WeightAverage(self.model) if self._averages else None
+        self.average = self._average()
         if self.loss.auxiliary is not None:
             self.model.add_module("auxiliary", self.loss.auxiliary)
         self.weights = torch.tensor([term.weight for term in self.loss.terms], device=device())
@@ -274,11 +274,12 @@ class _TrainingLoop:
             return tokens / self.stage.spec.tokens
         return (self.stage.first_token + tokens) / self.stage.run_tokens
 
-    @property
-    def _averages(self) -> bool:
-        """Whether weights are averaged in this stage, which then contains the end of a learning-rate schedule."""
+    def _average(self) -> WeightAverage | None:
+        """The average of the weights, None in a stage that does not contain the end of a learning-rate schedule."""
         last = self.stage.first_token + self.stage.spec.tokens >= self.stage.run_tokens
-        return self.settings.swa_start is not None and (self.settings.reset_optimizer or last)
+        if self.settings.swa_start is None or not (self.settings.reset_optimizer or last):
+            return None
+        return WeightAverage(self.model, self.settings.swa_start)
 
     def _averaged(self) -> AbstractContextManager[None]:
         """A block in which the model has its averaged weights, once there are any."""
@@ -321,8 +322,8 @@ class _TrainingLoop:
             seconds,
             tuple(old + new for old, new in zip(pending, sums_and_counts, strict=True)),
         )
-        if self.average is not None and self._progress() > (self.settings.swa_start or 0.0):
-            self.average.update()
+        if self.average is not None:
+            self.average.update(self._progress())
         self._log(previous, factor, norm)
 
     def _gradient(self, batches: Sequence[Batch]) -> tuple[torch.Tensor, torch.Tensor]:

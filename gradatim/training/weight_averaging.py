@@ -22,20 +22,22 @@ COUNT = "count"
 
 
 class WeightAverage:
-    """The mean of the trainable parameters of a model over the calls of ``update``, in fp32.
+    """The mean of the trainable parameters of a model over the steps after the progress ``start`` (0 to 1), in fp32.
 
     Auxiliary modules that the model gets later are not averaged. Of a sharded model each process averages its part.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, start: float) -> None:
+        self.model, self.start = model, start
         self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self.means: dict[str, torch.Tensor] = {}
         self.count = 0
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Add the present weights to the mean."""
+    def update(self, progress: float) -> None:
+        """Add the weights after a step that ends at ``progress`` to the mean, if that is after the start."""
+        if progress <= self.start:
+            return
         average = get_swa_multi_avg_fn()
         for name, value in self.parameters.items():
             present = value.detach().float()
