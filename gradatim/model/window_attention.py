@@ -25,7 +25,7 @@ WINDOWED = "gradatim_windowed"
 """Name of the implementation in transformers."""
 
 LARGEST = 8
-"""The largest window, in tokens; the work grows with it, and masked scores are faster for large ones."""
+"""The largest window in tokens for which it is used. The work grows with the window; larger ones are not measured."""
 
 
 def select_attention(model: PreTrainedModel, length: int) -> None:
